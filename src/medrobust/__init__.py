@@ -1,0 +1,47 @@
+"""medrobust: a laboratory and audit for the adversarial robustness of medical image classifiers."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Nothing heavy is imported until it is used: `medrobust --help` must not wait for torch.
+_NAMES = {
+    "Classifier": "classifier",
+    "InputError": "errors",
+    "L2": "threat",
+    "Linf": "threat",
+    "Targeted": "threat",
+    "Untargeted": "threat",
+    "judge": "judging",
+}
+_ROOMS = ("attacks", "data", "models", "report", "studies", "threat", "training")
+
+if TYPE_CHECKING:
+    from medrobust import attacks, data, models, report, studies, threat, training
+    from medrobust.classifier import Classifier
+    from medrobust.errors import InputError
+    from medrobust.judging import judge
+    from medrobust.threat import L2, Linf, Targeted, Untargeted
+
+__all__ = [
+    "Classifier", "InputError", "L2", "Linf", "Targeted", "Untargeted", "__version__",
+    "attacks", "data", "judge", "models", "report", "studies", "threat", "training",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"medrobust.{_NAMES[name]}"), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"medrobust.{name}")
+    else:
+        raise AttributeError(f"medrobust has no {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

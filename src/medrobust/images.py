@@ -1,0 +1,66 @@
+"""What an image is here: float32, n c h w, in [0, 1]; and what saving it at a bit depth leaves of it."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from medrobust.errors import InputError
+
+Images: TypeAlias = Tensor
+"""float32 (n, c, h, w) in [0, 1]; c is 1 or 3."""
+PerImage: TypeAlias = Tensor
+"""(n,): one number an image."""
+Logits: TypeAlias = Tensor
+"""float32 (n, k)."""
+Labels: TypeAlias = Tensor
+"""int64 (n,); for a multi-label head (n, k) of 0 and 1."""
+
+GREY_LEVEL = 1 / 255
+"""One 8-bit grey level, the unit in which a reader sees every epsilon."""
+
+BIT_DEPTHS = (8, 12, 16)
+
+
+def check_images(images: Tensor) -> Images:
+    """Return ``images`` if they are float32-able (n, c, h, w) in [0, 1]; raise InputError that names the mend."""
+    if not isinstance(images, Tensor):
+        raise InputError(f"images must be a torch tensor (n, c, h, w), got {type(images).__name__}")
+    if images.ndim != 4:
+        raise InputError(f"images must have four axes (n, c, h, w), got shape {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise InputError(f"images must be float32 in [0, 1], got {images.dtype}; divide 8-bit images by 255")
+    if images.shape[1] not in (1, 3):
+        raise InputError(f"images must have 1 or 3 channels, got {images.shape[1]} (shape {tuple(images.shape)})")
+    images = images.float()
+    if images.numel():
+        low, high = (float(v) for v in images.detach().aminmax())
+        if not (low >= 0 and high <= 1):  # written so that NaN fails too
+            raise InputError(
+                f"images must lie in [0, 1], got {low:.3f} to {high:.3f}; were they normalised already? "
+                "Give pixels in [0, 1] and let Classifier(mean=…, std=…) normalise"
+            )
+    return images
+
+
+def save_at(images: Images, bits: int) -> Images:
+    """The pixels that come back after saving at ``bits`` a channel (rounded to nearest, never truncated).
+
+    torchattacks truncates (100.9 becomes 100), which moves every pixel down by half a level on average.
+    """
+    if bits < 1 or bits > 16:
+        raise InputError(f"bits must be between 1 and 16, got {bits}")
+    top = 2**bits - 1
+    # float64: at 16 bits a float32 product is already uncertain in the last level
+    return (images.double() * top).round().div(top).to(images.dtype)
+
+
+def as_float(pixels: Tensor) -> Images:
+    """uint8 or uint16 pixels to float32 in [0, 1], on the exact grid of their bit depth."""
+    if pixels.dtype == torch.uint8:
+        return pixels.float() / 255
+    if pixels.dtype == torch.uint16:
+        return (pixels.to(torch.int32).double() / 65535).float()
+    raise InputError(f"pixels must be 8- or 16-bit unsigned, got {pixels.dtype}")
