@@ -1,0 +1,137 @@
+"""A network by its name: timm's, our small ones, or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from medrobust.errors import InputError
+from medrobust.models import own_network, pretrained, timm_network
+from medrobust.models.cifar_resnet import CifarResNet
+from medrobust.models.small_cnn import SmallCNN
+
+ALIASES: dict[str, str] = {
+    # the seven of Hirano et al. 2021, as the paper writes them, to timm's names
+    "Inception V3": "inception_v3",
+    "VGG16": "vgg16",
+    "VGG19": "vgg19",
+    "ResNet-50": "resnet50",
+    "Inception-ResNet V2": "inception_resnet_v2",
+    "DenseNet-121": "densenet121",
+    "DenseNet-169": "densenet169",
+}
+
+OWN: dict[str, Callable[..., nn.Module]] = {
+    "small_cnn": SmallCNN,
+    "cifar_resnet20": partial(CifarResNet, 3),
+    "cifar_resnet56": partial(CifarResNet, 9),
+}
+
+HEADS = ("softmax", "logit", "multilabel")
+
+
+def build(
+    name: str,
+    *,
+    classes: int,
+    channels: int,
+    size: int | None = None,
+    pretrained: str | None = None,
+    head: str = "softmax",
+) -> nn.Module:
+    """A network that takes (n, channels, size, size) and returns logits (n, classes), or (n, 1) for head="logit".
+
+    name: a timm architecture, one of OWN, a paper's name out of ALIASES, or the user's ``module:function``.
+    size: pixels a side; None leaves it to the architecture and skips the check that it is taken.
+    pretrained: None, "hub" (timm downloads), or a file (.safetensors, or .pth/.th that loads with weights_only).
+    Fresh layers are drawn from torch's global generator. InputError for whatever does not fit.
+    """
+    _check(classes, channels, size, head)
+    name = ALIASES.get(name, name)
+    outputs = 1 if head == "logit" else classes
+    net = _make(name, outputs, channels, size, hub=pretrained == "hub")
+    if pretrained is not None and pretrained != "hub":
+        _load(net, name, pretrained)
+    if size is not None:
+        _check_forward(net, name, outputs, channels, size)
+    return net
+
+
+def _make(name: str, outputs: int, channels: int, size: int | None, hub: bool) -> nn.Module:
+    if own_network.is_own(name) or name in OWN:
+        if hub:
+            raise InputError(f"the hub has no weights for {name}: give a file, pretrained=FILE.safetensors")
+        if name in OWN:
+            return OWN[name](outputs=outputs, channels=channels)
+        return own_network.make(name, outputs=outputs, channels=channels, size=size)
+    if timm_network.is_timm(name):
+        return timm_network.make(name, outputs=outputs, channels=channels, size=size, hub=hub)
+    near = timm_network.nearest(name, [*OWN, *ALIASES])
+    raise InputError(
+        f"no model {name!r}: "
+        + (f"the nearest are {', '.join(near)}. " if near else "")
+        + "Any timm architecture, small_cnn, or your own as module:function"
+    )
+
+
+def _load(net: nn.Module, name: str, file: str) -> None:
+    classifier = () if name in OWN or own_network.is_own(name) else timm_network.configuration(name).get("classifier")
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
+    pretrained.Pretrained(file).into(net, name, names)
+
+
+def _check(classes: int, channels: int, size: int | None, head: str) -> None:
+    if head not in HEADS:
+        raise InputError(f"head must be one of {', '.join(HEADS)}, got {head!r}")
+    least = 1 if head == "multilabel" else 2
+    if classes < least or (head == "logit" and classes != 2):
+        needed = "exactly 2" if head == "logit" else f"{least} or more"
+        raise InputError(f"head {head!r} needs {needed} classes, got {classes}")
+    if channels not in (1, 3):
+        raise InputError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
+    if size is not None and size < 8:
+        raise InputError(f"images of {size} px are too small to classify; load the data with size=28 or more")
+
+
+def _check_forward(net: nn.Module, name: str, outputs: int, channels: int, size: int) -> None:
+    """InputError unless the network takes the size and returns (n, outputs)."""
+    result = _try(net, channels, size)
+    if isinstance(result, Exception):
+        least = None if own_network.is_own(name) else _smallest(net, channels, size)
+        reason = (str(result).strip().splitlines() or [type(result).__name__])[0]
+        mend = "" if least is None else f": the smallest it takes is {least}, load the data with size={least}"
+        raise InputError(f"{name} does not take {channels} x {size} x {size} images{mend or f' ({reason})'}") from result
+    if result != (2, outputs):
+        raise InputError(f"{name} returns {result} for 2 images, it must return logits (2, {outputs})")
+
+
+def _try(net: nn.Module, channels: int, size: int) -> tuple[int, ...] | Exception:
+    training = {module: module.training for module in net.modules()}
+    net.eval()  # two empty images must not move BatchNorm's statistics
+    try:
+        with torch.no_grad():
+            out = net(torch.zeros(2, channels, size, size))
+        return tuple(out.shape) if isinstance(out, torch.Tensor) else (len(out),)
+    except Exception as error:
+        return error
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _smallest(net: nn.Module, channels: int, size: int) -> int | None:
+    """The smallest size above ``size`` that the network takes, up to 512 px; None where none was found."""
+    low = size
+    for high in (32, 48, 64, 96, 128, 192, 256, 384, 512):
+        if high <= size:
+            continue
+        if not isinstance(_try(net, channels, high), Exception):
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if isinstance(_try(net, channels, middle), Exception) else (low, middle)
+            return high
+        low = high
+    return None

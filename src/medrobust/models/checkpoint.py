@@ -1,0 +1,148 @@
+"""A trained network on disk: model.safetensors and model.json, written so that a kill leaves no half of it.
+
+There is no pickle anywhere. model.json names the architecture and the weights' sha256, and is written last:
+where it stands, the checkpoint is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
+from torch import Tensor, nn
+
+from medrobust.errors import InputError
+from medrobust.models.architectures import build
+from medrobust.models.pretrained import check_finite, difference, file_sha256
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+
+
+class Card(BaseModel):
+    """What model.json holds; a field too much is kept out, one too few or of the wrong type is an error."""
+
+    model_config = ConfigDict(strict=False, extra="ignore", allow_inf_nan=False)
+
+    format: Literal[1] = 1
+    architecture: str
+    classes: tuple[str, ...]
+    channels: Literal[1, 3]
+    size: int | None = None
+    head: Literal["softmax", "logit", "multilabel"] = "softmax"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    threshold: float | None = None
+    provenance: dict[str, Any] = {}
+    sha256: str = ""
+
+
+def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> None:
+    """Write ``net`` and what is needed to build and use it again.
+
+    info: architecture (a name that ``build`` takes), classes, channels, size, head, mean, std, threshold,
+    provenance (plain JSON). InputError where something is missing or not writable.
+    """
+    from safetensors.torch import save
+
+    if not info.get("architecture"):
+        raise InputError(
+            "a network given as a live torch module can not be saved, nothing says how to build it again: "
+            "make it by name, as module:function, or save its state_dict yourself"
+        )
+    state = _plain(net.state_dict())
+    check_finite(state, "this network")
+    directory = Path(directory)
+    card = _card(dict(info), "what is known of this network")
+    try:
+        card.model_dump_json()
+    except PydanticSerializationError as error:
+        raise InputError(f"the provenance of a checkpoint must be plain JSON: {error}") from error
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / CARD).unlink(missing_ok=True)  # so that a kill from here on reads as incomplete
+        content = save(state)
+        replace(directory / WEIGHTS, content)
+        card = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+        replace(directory / CARD, (card.model_dump_json(indent=1) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"the checkpoint could not be written to {directory}: {error.strerror or error}") from error
+
+
+def read(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network on the CPU in eval mode, and what ``write`` was told of it.
+
+    An architecture ``module:function`` is imported: open such a checkpoint only with code you trust. InputError
+    where files are missing, were changed, do not fit each other, or hold weights that are not finite.
+    """
+    directory = Path(directory)
+    for name in (CARD, WEIGHTS):
+        if not (directory / name).is_file():
+            raise InputError(f"no checkpoint in {directory}: {name} is missing; was its writing interrupted?")
+    try:
+        raw = json.loads((directory / CARD).read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{directory / CARD} is no readable JSON: {error}") from error
+    card = _card(raw, str(directory / CARD))
+    weights = directory / WEIGHTS
+    if file_sha256(weights) != card.sha256:
+        raise InputError(f"{weights} is not the file that {CARD} describes (sha256 differs): restore both together")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise InputError(f"{weights} is no readable safetensors file: {error}") from error
+    check_finite(state, str(weights))
+    with torch.random.fork_rng(devices=[]):  # the fresh weights are overwritten; leave the caller's generator alone
+        net = build(
+            card.architecture, classes=len(card.classes), channels=card.channels, size=card.size, head=card.head
+        )
+    wrong = difference(state, net.state_dict())
+    if wrong:
+        raise InputError(f"{directory} is a checkpoint of another architecture than {card.architecture}: {wrong}")
+    net.load_state_dict(state)
+    return net.eval(), card.model_dump()
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Write ``content`` under a temporary name beside ``file``, then rename: readers see all of it or none."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, contiguous, and each tensor with memory of its own, as safetensors demands of tied weights."""
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, value in state.items():
+        value = value.detach().cpu().contiguous()
+        storage = value.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != value.nbytes:
+            value = value.clone()
+        seen.add(value.untyped_storage().data_ptr())
+        plain[key] = value
+    return plain
+
+
+def _card(raw: Any, where: str) -> Card:
+    try:
+        return Card.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "it"
+        raise InputError(f"{where}: {field}: {first['msg']}") from error

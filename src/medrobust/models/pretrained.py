@@ -1,0 +1,234 @@
+"""Pretrained weights out of a file: read without running code, fitted to the network, refused where they do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medrobust.errors import InputError
+
+State = dict[str, Tensor]
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+"""Keys under which training scripts commonly keep the weights."""
+PREFIXES = ("module.", "model.")
+"""What DataParallel and Lightning put before every name."""
+
+
+class Pretrained:
+    """A weights file: .safetensors, or a torch file (.pth, .th, .pt, .bin) that loads with weights_only=True."""
+
+    def __init__(self, file: str | Path) -> None:
+        self.file = Path(file)
+        if not self.file.is_file():
+            raise InputError(f"no weights file {self.file}: give an existing .safetensors or .pth file, or 'hub'")
+
+    @cached_property
+    def state(self) -> State:
+        """The tensors by name, unwrapped and without prefixes; InputError where unreadable or not finite."""
+        raw = self._read_safetensors() if self.file.suffix == ".safetensors" else self._read_torch()
+        state = _tensors(raw, self.file)
+        check_finite(state, str(self.file))
+        return state
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the file's bytes."""
+        return file_sha256(self.file)
+
+    @cached_property
+    def normalisation(self) -> Normalisation | None:
+        """(mean, std) out of a safetensors file's own metadata ("mean", "std"), None where it has none."""
+        if self.file.suffix != ".safetensors":
+            return None
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(self.file), "pt") as opened:
+                metadata = opened.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{self.file} is no readable safetensors file: {error}") from error
+        if "mean" not in metadata or "std" not in metadata:
+            return None
+        return _numbers(metadata["mean"], "mean", self.file), _numbers(metadata["std"], "std", self.file)
+
+    def into(self, net: nn.Module, name: str, classifier: Sequence[str] = ()) -> tuple[str, ...]:
+        """Load the weights into ``net`` and return the names of the layers that stay freshly drawn.
+
+        Only the classifier layer may: where it has another number of classes or is missing. Weights for colour
+        are summed for grey, weights for grey shared out among three channels. classifier: the classifier layers'
+        names; () takes the last linear layer. InputError "checkpoint of another architecture" for anything else.
+        """
+        wanted = {key: value for key, value in net.state_dict().items()}
+        state = _adapt_channels(_without_counters(self.state, wanted), wanted)
+        heads = tuple(classifier) or _last_linear(net)
+        state, fresh = _leave_out(state, wanted, heads)
+        if difference(state, wanted, fresh):
+            convert = _timm_converter(net)
+            if convert is not None:
+                state, fresh = _leave_out(_adapt_channels(convert(dict(state), net), wanted), wanted, heads)
+        wrong = difference(state, wanted, fresh)
+        if wrong:
+            raise InputError(f"{self.file} is a checkpoint of another architecture than {name}: {wrong}")
+        net.load_state_dict({**wanted, **state})
+        return fresh
+
+    def _read_safetensors(self) -> Any:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(self.file)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{self.file} is no readable safetensors file: {error}") from error
+
+    def _read_torch(self) -> Any:
+        try:
+            return torch.load(self.file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{self.file} holds more than weights and would run code when loaded, refused: have its maker save "
+                "net.state_dict() with safetensors.torch.save_file"
+            ) from error
+        except Exception as error:  # a broken archive raises whatever its reader happened upon
+            raise InputError(f"{self.file} is no readable torch file ({type(error).__name__}); is it whole?") from error
+
+
+def normalisation(name: str, pretrained: str | None) -> Normalisation | None:
+    """(mean, std), one number a colour channel, that the pretrained weights were trained with; None where unknown.
+
+    A safetensors file's own metadata wins over what timm states for the architecture.
+    """
+    from medrobust.models import architectures, cifar_resnet, own_network, timm_network
+
+    if pretrained is None:
+        return None
+    if pretrained != "hub":
+        stated = Pretrained(pretrained).normalisation
+        if stated is not None:
+            return stated
+    name = architectures.ALIASES.get(name, name)
+    if name.startswith("cifar_resnet"):
+        return cifar_resnet.MEAN, cifar_resnet.STD
+    if own_network.is_own(name) or name in architectures.OWN or not timm_network.is_timm(name):
+        return None
+    stated_by_timm = timm_network.configuration(name)
+    if "mean" not in stated_by_timm or "std" not in stated_by_timm:
+        return None
+    return tuple(stated_by_timm["mean"]), tuple(stated_by_timm["std"])
+
+
+def check_finite(state: State, where: str) -> None:
+    """InputError where a weight is NaN or infinite."""
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise InputError(f"the weights in {where} are not finite (NaN or infinity in {key}): train it again")
+
+
+def difference(state: State, wanted: State, but: Sequence[str] = ()) -> str:
+    """What keeps ``state`` from fitting ``wanted``, in words with the first names; empty where it fits.
+
+    but: names that may be missing.
+    """
+    missing = [key for key in wanted if key not in state and key not in but]
+    unexpected = [key for key in state if key not in wanted]
+    mismatched = [
+        f"{key} {tuple(state[key].shape)} for {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", mismatched))
+    return "; ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds if keys)
+
+
+def file_sha256(file: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _first(keys: list[str]) -> str:
+    return ", ".join(keys[:2]) + (", …" if len(keys) > 2 else "")
+
+
+def _tensors(raw: Any, file: Path) -> State:
+    for wrapper in WRAPPERS:
+        if isinstance(raw, dict) and isinstance(raw.get(wrapper), dict):
+            raw = raw[wrapper]
+            break
+    if not isinstance(raw, dict) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
+        raise InputError(f"{file} holds no state dict (names to tensors): save net.state_dict()")
+    state = {str(key): value for key, value in raw.items()}
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _numbers(text: str, what: str, file: Path) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in json.loads(f"[{text.strip().strip('[]()')}]"))
+    except ValueError as error:
+        raise InputError(f"the metadata of {file} has {what}={text!r}, not numbers such as 0.5,0.5,0.5") from error
+    if len(numbers) not in (1, 3):
+        raise InputError(f"the metadata of {file} has {len(numbers)} numbers for {what}, 1 or 3 are needed")
+    return numbers
+
+
+def _without_counters(state: State, wanted: State) -> State:
+    """BatchNorm's batch counters differ between versions of torch and change no output."""
+    counter = "num_batches_tracked"
+    kept = {key: value for key, value in state.items() if key in wanted or not key.endswith(counter)}
+    return kept | {key: value for key, value in wanted.items() if key.endswith(counter) and key not in state}
+
+
+def _adapt_channels(state: State, wanted: State) -> State:
+    """A first convolution for 3 channels summed for 1 (as timm does), one for 1 channel shared out among 3."""
+    adapted = dict(state)
+    for key, value in state.items():
+        if key not in wanted or value.ndim != 4 or wanted[key].ndim != 4:
+            continue
+        have, want = value.shape, wanted[key].shape
+        if (have[0], *have[2:]) != (want[0], *want[2:]):
+            continue
+        if (have[1], want[1]) == (3, 1):
+            adapted[key] = value.sum(1, keepdim=True)
+        elif (have[1], want[1]) == (1, 3):
+            adapted[key] = value.expand(-1, 3, -1, -1) / 3
+    return adapted
+
+
+def _last_linear(net: nn.Module) -> tuple[str, ...]:
+    linear = [key for key, module in net.named_modules() if isinstance(module, nn.Linear)]
+    return tuple(linear[-1:])
+
+
+def _leave_out(state: State, wanted: State, classifier: Sequence[str]) -> tuple[State, tuple[str, ...]]:
+    """The state without classifier layers of another number of classes, and the names that are then missing."""
+    fresh: list[str] = []
+    for layer in classifier:
+        keys = [key for key in (f"{layer}.weight", f"{layer}.bias") if key in wanted]
+        have, want = state.get(f"{layer}.weight"), wanted.get(f"{layer}.weight")
+        if want is None:
+            continue
+        other_classes = have is not None and have.shape != want.shape and have.shape[1:] == want.shape[1:]
+        if have is None or other_classes:
+            fresh += keys
+    return {key: value for key, value in state.items() if key not in fresh}, tuple(fresh)
+
+
+def _timm_converter(net: nn.Module) -> Callable[[State, nn.Module], State] | None:
+    """timm's own translation of foreign checkpoints (torchvision's VGG, a ViT of another image size)."""
+    module = type(net).__module__
+    if not module.startswith("timm."):
+        return None
+    return getattr(sys.modules[module], "checkpoint_filter_fn", None)

@@ -1,0 +1,74 @@
+"""Any architecture of timm (Wightman 2019, PyTorch Image Models), by its timm name."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from medrobust.errors import InputError
+
+
+def is_timm(name: str) -> bool:
+    """Whether timm knows the architecture (a tag such as ``.a1_in1k`` after the name is allowed)."""
+    import timm
+
+    return timm.is_model(name.split(".")[0])
+
+
+def nearest(name: str, also: list[str]) -> list[str]:
+    """Up to three known names that look most like ``name``; ``also``: names beside timm's."""
+    import timm
+
+    return difflib.get_close_matches(name, [*also, *timm.list_models()], n=3, cutoff=0.5)
+
+
+def configuration(name: str) -> dict[str, Any]:
+    """timm's pretrained_cfg: mean, std, input_size, classifier, fixed_input_size; empty where it has none."""
+    import timm
+
+    try:
+        with _known_warnings():
+            found = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = timm.list_pretrained(name.split(".")[0])
+        known = f"timm has {', '.join(tags[:4])}" if tags else "timm has no weights for it"
+        raise InputError(f"{error}".rstrip(".") + f": {known}, or leave the tag off") from error
+    return {} if found is None else found.to_dict()
+
+
+def make(name: str, *, outputs: int, channels: int, size: int | None, hub: bool) -> nn.Module:
+    """The network; size is passed on to those that are built for one (ViT, Swin). hub: with timm's weights."""
+    import timm
+
+    arguments: dict[str, Any] = {"num_classes": outputs, "in_chans": channels, "pretrained": hub}
+    if size is not None and configuration(name).get("fixed_input_size"):
+        arguments["img_size"] = size
+    try:
+        with _known_warnings():
+            return timm.create_model(name, **arguments)
+    except OSError as error:  # huggingface_hub's and urllib's network errors are OSErrors
+        if not hub:
+            raise
+        raise InputError(
+            f"the weights of {name} could not be downloaded (no connection to the hub, and no copy in its cache): "
+            "download them elsewhere and give the file, pretrained=FILE.safetensors"
+        ) from error
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"timm can not make {name} with {outputs} outputs, {channels} channels"
+            f"{'' if size is None else f' at {size} px'}{' from the hub' if hub else ''}: {reason}"
+        ) from error
+
+
+@contextmanager
+def _known_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # timm renames models now and then and maps the old name by itself
+        warnings.filterwarnings("ignore", message="Mapping deprecated model name")
+        yield
