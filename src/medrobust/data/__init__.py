@@ -1,1 +1,66 @@
-"""In the making."""
+"""Images and their labels, from wherever they are: ``load`` gives the one ``Dataset`` face."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medrobust.data.dataset import Dataset
+from medrobust.data.folder import open_folder
+from medrobust.data.medmnist import open_medmnist
+from medrobust.data.phantom import open_phantom
+from medrobust.data.source import LeftOut, Progress, Request
+from medrobust.data.table import open_table
+from medrobust.errors import InputError
+
+__all__ = ["SOURCES", "Dataset", "LeftOut", "load"]
+
+SOURCES = {
+    "phantom": open_phantom,
+    "csv": open_table,
+    "folder": open_folder,
+    "medmnist": open_medmnist,
+}
+
+
+def load(
+    spec: str,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    seed: int = 0,
+    label: str = "label",
+    progress: Progress | None = None,
+) -> Dataset:
+    """The data set that ``spec`` names; InputError, in one line, where it can not be used.
+
+    spec: ``phantom:chest|fundus|skin[@SIZE][:n=N]``, ``csv:FILE``, ``folder:DIR``,
+        ``medmnist:FILE.npz`` or ``medmnist:NAME[@28|64|128|224]``.
+    size: side in pixels to which images are resized; None keeps the native size, which must then be one.
+    channels: 1 turns colour into grey. None or 3 keep what there is: 1 channel where every image is grey, else
+        3. Grey is never repeated to please a network: the classifier does that, and so an attack on a grey
+        image stays grey.
+    seed: draws the split where none is given, and the phantoms.
+    label: the column of a table that holds the label.
+    progress: called with (images done, images in all) while files are verified.
+    """
+    kind, colon, where = spec.partition(":")
+    if not colon or kind not in SOURCES or not where:
+        raise InputError(f"unknown data {spec!r}; write KIND:WHERE with KIND one of {_kinds()}{_guess(spec)}")
+    if size is not None and size < 8:
+        raise InputError(f"size must be at least 8 pixels, got {size}")
+    if channels not in (None, 1, 3):
+        raise InputError(f"channels must be 1 or 3, got {channels}; leave it out to take what the images have")
+    return SOURCES[kind](where, Request(size, channels, seed, label, progress))
+
+
+def _kinds() -> str:
+    return ", ".join(SOURCES)
+
+
+def _guess(spec: str) -> str:
+    """What was probably meant by a bare path."""
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return f"; did you mean folder:{spec}?"
+    kind = {".csv": "csv", ".npz": "medmnist"}.get(path.suffix.lower())
+    return f"; did you mean {kind}:{spec}?" if kind and path.is_file() else ""

@@ -1,0 +1,213 @@
+"""The one face of every data set: labels and ids at once, pixels when they are asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrobust.data import splits
+from medrobust.data.source import LeftOut, Listing, Request, Source
+from medrobust.errors import InputError
+from medrobust.images import Images, Labels, as_float
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """n labelled images; built by ``medrobust.data.load``. Parts of it (split, sample, select) share its pixels.
+
+    name: short, for people. classes: label i means classes[i]. labels: int64 (n,). ids: stable names of the
+    images, by which randomness is keyed. patients: str (n,), "" where unknown, or None. extra: any other
+    column, str (n,). left_out: files that could not be read. notes: sentences for the report.
+    rows: where each image stands in ``source``. sides: "train", "val" or "test" for each image.
+    """
+
+    name: str
+    source: Source
+    rows: np.ndarray
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    ids: tuple[str, ...]
+    sides: np.ndarray
+    patients: np.ndarray | None = None
+    extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """1 or 3: what ``tensors`` gives."""
+        return self.source.channels
+
+    @property
+    def size(self) -> int:
+        """Side of the square images, in pixels."""
+        return self.source.size
+
+    @property
+    def bits(self) -> int:
+        """8 or 16: the grid on which the pixels lie."""
+        return self.source.bits
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        shape = f"{self.channels} x {self.size} x {self.size}, {self.bits} bit"
+        return f"Dataset({self.name}: {len(self)} images, {shape}, classes {', '.join(self.classes)})"
+
+    def select(self, indices: Sequence[int] | np.ndarray | Tensor) -> Dataset:
+        """The images at these positions, in this order."""
+        index = self._positions(indices)
+        return dataclasses.replace(
+            self,
+            rows=self.rows[index],
+            labels=self.labels[index],
+            ids=tuple(self.ids[i] for i in index),
+            sides=self.sides[index],
+            patients=None if self.patients is None else self.patients[index],
+            extra={name: column[index] for name, column in self.extra.items()},
+        )
+
+    def split(self, name: str) -> Dataset:
+        """The "train", "val" or "test" part. InputError where it is empty."""
+        if name not in splits.SPLITS:
+            raise InputError(f"unknown split {name!r}; choose one of {', '.join(splits.SPLITS)}")
+        index = np.flatnonzero(self.sides == name)
+        if not index.size:
+            there = [f"{s} ({int((self.sides == s).sum())})" for s in splits.SPLITS if (self.sides == s).any()]
+            raise InputError(
+                f"empty split: {self.name} has no {name} images, only {', '.join(there) or 'nothing'}; "
+                f"mark some as {name} in its split column or folder, or give it no split at all to have one drawn"
+            )
+        return self.select(index)
+
+    def sample(self, limit: int | None, seed: int) -> Dataset:
+        """At most ``limit`` images, classes in their proportions, in their order; all of them for None.
+
+        Which images: keyed by (seed, id), so that it does not depend on the order of the rows.
+        """
+        if limit is None or limit >= len(self):
+            return self
+        if limit < 1:
+            raise InputError(f"limit must be at least 1, got {limit}")
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        quota = _apportion(counts, limit)
+        order = sorted(range(len(self)), key=lambda i: splits.key(seed, "sample", self.ids[i]))
+        chosen: list[int] = []
+        for image in order:
+            if quota[self.labels[image]] > 0:
+                quota[self.labels[image]] -= 1
+                chosen.append(image)
+        return self.select(sorted(chosen))
+
+    def images(self, indices: Sequence[int] | np.ndarray | Tensor) -> Images:
+        """float32 (m, c, h, w) in [0, 1], exactly on the grid of ``bits``; decoded now."""
+        index = self._positions(indices)
+        dtype = np.uint8 if self.bits == 8 else np.uint16
+        pixels = np.empty((len(index), self.channels, self.size, self.size), dtype)
+        for place, image in enumerate(index):
+            pixels[place] = self.source.pixels(int(self.rows[image]))
+        return as_float(torch.from_numpy(pixels))
+
+    def masks(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor | None:
+        """float32 (m, 1, h, w), 1 inside the lesion; None where no ground truth is known."""
+        masks = []
+        for image in self._positions(indices):
+            mask = self.source.mask(int(self.rows[image]))
+            if mask is None:
+                return None
+            masks.append(torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32))[None])
+        return torch.stack(masks) if masks else torch.empty((0, 1, self.size, self.size))
+
+    def tensors(self, limit: int | None = None, seed: int = 0) -> tuple[Images, Labels]:
+        """All images (or a sample of ``limit``) and their labels, in memory."""
+        part = self.sample(limit, seed)
+        return part.images(range(len(part))), torch.from_numpy(part.labels.copy())
+
+    def batches(self, size: int) -> Iterator[tuple[Images, Labels, tuple[str, ...]]]:
+        """(images, labels, ids) of ``size`` images at a time, in order; memory stays flat."""
+        if size < 1:
+            raise InputError(f"a batch must hold at least 1 image, got {size}")
+        for start in range(0, len(self), size):
+            index = range(start, min(start + size, len(self)))
+            labels = torch.from_numpy(self.labels[start : start + size].copy())
+            yield self.images(index), labels, self.ids[start : start + size]
+
+    def digest(self) -> str:
+        """sha256 (hex) of contents, ids, class names, splits and the shape they are read at.
+
+        Independent of the order of the images and of where they are stored.
+        """
+        hasher = hashlib.sha256(f"{self.channels} {self.size} {self.bits}".encode())
+        hasher.update("\x1f".join(self.classes).encode())
+        for image in sorted(range(len(self)), key=self.ids.__getitem__):
+            line = (self.ids[image], str(int(self.labels[image])), str(self.sides[image]))
+            hasher.update("\x1f".join((*line, self.source.fingerprint(int(self.rows[image])), "\n")).encode())
+        return hasher.hexdigest()
+
+    def _positions(self, indices: Any) -> np.ndarray:
+        """Positions in this data set; IndexError beyond its end."""
+        return np.arange(len(self))[np.asarray(indices, dtype=np.int64)]
+
+
+def assemble(
+    name: str,
+    source: Source,
+    listing: Listing,
+    request: Request,
+    rows: np.ndarray | None = None,
+    left_out: tuple[LeftOut, ...] = (),
+) -> Dataset:
+    """The Dataset of a source and its listing: class names numbered, splits kept or drawn.
+
+    rows: the readable images (positions in the listing and in the source); all of them by default.
+    """
+    rows = np.arange(len(listing.ids)) if rows is None else rows
+    classes, labels = number_classes(name, listing, rows)
+    ids = tuple(listing.ids[row] for row in rows)
+    patients = None if listing.patients is None else np.array([listing.patients[row] for row in rows], dtype=str)
+    given = None if listing.splits is None else [listing.splits[row] for row in rows]
+    sides, notes = splits.assign(labels, ids, patients, given, request.seed)
+    extra = {k: np.array([column[row] for row in rows], dtype=str) for k, column in listing.extra.items()}
+    notes = (*listing.notes, *notes)
+    return Dataset(name, source, rows, classes, labels, ids, sides, patients, extra, left_out, notes)
+
+
+def number_classes(name: str, listing: Listing, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Class names, and int64 (n,) their numbers. Names that are all whole numbers are sorted as numbers."""
+    words = [str(listing.labels[row]).strip() for row in rows]
+    blank = [str(listing.ids[row]) for row, word in zip(rows, words, strict=True) if not word]
+    if blank:
+        raise InputError(f"{len(blank)} images of {name} have no label, first {blank[0]}; label or remove their rows")
+    found = set(words)
+    if len(found) < 2:
+        only = f"only {found.pop()!r}" if found else "none"
+        raise InputError(f"{name} must have images of at least two classes, found {only}")
+    classes = listing.classes
+    if classes is None:
+        numbers = all(word.isdecimal() for word in found)
+        classes = tuple(sorted(found, key=(lambda word: (int(word), word)) if numbers else (lambda word: (0, word))))
+    place = {word: number for number, word in enumerate(classes)}
+    return classes, np.array([place[word] for word in words], dtype=np.int64)
+
+
+def _apportion(counts: np.ndarray, limit: int) -> np.ndarray:
+    """How many of each class: in proportion, largest remainder first, one of each class where limit allows."""
+    share = counts * limit / counts.sum()
+    quota = np.floor(share).astype(np.int64)
+    if limit >= np.count_nonzero(counts):
+        quota = np.maximum(quota, counts > 0)
+    while quota.sum() != limit:
+        short = np.where(quota < counts, share - quota, -np.inf) if quota.sum() < limit else quota - share
+        if quota.sum() < limit:
+            quota[int(np.argmax(short))] += 1
+        else:
+            quota[int(np.argmax(np.where(quota > 1, short, -np.inf)))] -= 1
+    return quota

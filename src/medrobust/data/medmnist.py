@@ -1,0 +1,192 @@
+"""medmnist:FILE.npz, or by name through the ``medmnist`` package (Yang et al. 2023, doi:10.1038/s41597-022-01721-8).
+
+A file holds train_images, train_labels, val_… and test_…, or some of these parts: images uint8 (n, h, w) or
+(n, h, w, 3), labels (n, 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from medrobust.data.dataset import Dataset, assemble
+from medrobust.data.decode import luminance, resize
+from medrobust.data.medmnist_classes import CLASSES, MULTI_LABEL
+from medrobust.data.source import KEPT_BYTES, Listing, Request, Source
+from medrobust.data.splits import SPLITS
+from medrobust.errors import InputError
+
+SIDES = (28, 64, 128, 224)
+LAYOUT = "train_images (n, h, w) or (n, h, w, 3), train_labels (n, 1), and the same for val and test"
+
+
+def open_medmnist(where: str, request: Request) -> Dataset:
+    """The Dataset of ``medmnist:where``; where is FILE.npz or NAME[@28|64|128|224]."""
+    if where.lower().endswith(".npz"):
+        file = Path(where).expanduser()
+        if not file.is_file():
+            raise InputError(f"there is no file {where}; medmnist: needs the path of an .npz file or a name")
+        return read_npz(file, file.stem.split("_")[0].lower(), file.name, request)
+    name, _, side = where.partition("@")
+    name = name.lower()
+    if name not in CLASSES and name not in MULTI_LABEL:
+        raise InputError(f"MedMNIST has no member {name!r}; choose one of {', '.join(sorted(CLASSES))}, or FILE.npz")
+    if name in MULTI_LABEL:
+        raise InputError(_multi_label(name))
+    if side and side not in map(str, SIDES):
+        raise InputError(f"MedMNIST comes at {', '.join(map(str, SIDES))} pixels, not at {side}; write {name}@64")
+    return read_npz(fetch(name, int(side or 28)), name, f"{name}@{side or 28}", request)
+
+
+def fetch(name: str, side: int) -> Path:
+    """The .npz of a member, downloaded by the ``medmnist`` package on its first use."""
+    try:
+        import medmnist  # only here: its import makes a folder in the home directory
+    except ImportError:
+        raise InputError(
+            f"medmnist:{name} needs the medmnist package: pip install 'medrobust[medmnist]', "
+            f"or give the file: medmnist:PATH/{name}.npz"
+        ) from None
+    from torchvision.datasets.utils import download_url
+
+    info, suffix = medmnist.INFO[name], "" if side == 28 else f"_{side}"
+    file = Path(medmnist.info.DEFAULT_ROOT) / f"{name}{suffix}.npz"
+    try:  # as the package's own download does, which would also load the arrays into memory
+        download_url(info[f"url{suffix}"], str(file.parent), file.name, info[f"MD5{suffix}"])
+    except Exception as error:  # a closed network, a full disk and a wrong checksum all arrive differently
+        raise InputError(
+            f"{name} could not be downloaded ({' '.join(str(error).split())}); download it by hand from "
+            f"https://medmnist.com and give the file: medmnist:PATH/{file.name}"
+        ) from error
+    return file
+
+
+class ArraySource(Source):
+    """Rows of arrays (n, h, w[, 3]), one after the other, resized where asked for."""
+
+    bits = 8
+
+    def __init__(self, parts: list[np.ndarray], size: int, grey: bool, scratch: object = None) -> None:
+        super().__init__()
+        self.parts, self.size, self._grey, self._scratch = parts, size, grey, scratch
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self._stored_grey = _grey_arrays(parts)
+        self.channels = 1 if grey or self._stored_grey else 3
+
+    def stored(self, row: int) -> np.ndarray:
+        """One image as it is in the file."""
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return np.asarray(self.parts[part][row - self._starts[part]])
+
+    def read(self, row: int) -> np.ndarray:
+        pixels = self.stored(row)
+        if pixels.ndim == 3 and self._stored_grey:
+            pixels = np.ascontiguousarray(pixels[..., 0])
+        elif pixels.ndim == 3 and self._grey:
+            pixels = luminance(pixels)
+        return resize(pixels, self.size)
+
+    def fingerprint(self, row: int) -> str:
+        return self._hashes[row]
+
+    @cached_property
+    def _hashes(self) -> list[str]:
+        return [hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for part in self.parts for image in part]
+
+
+def read_npz(file: Path, member: str, name: str, request: Request) -> Dataset:
+    """The Dataset of an .npz file in MedMNIST's layout; ids are train-0, train-1, …"""
+    if member in MULTI_LABEL:
+        raise InputError(_multi_label(name))
+    arrays, scratch = _arrays(file)
+    images, labels, sides, ids = [], [], [], []
+    for side in SPLITS:
+        if f"{side}_images" not in arrays or f"{side}_labels" not in arrays:
+            continue
+        pixels, targets = arrays[f"{side}_images"], np.asarray(arrays[f"{side}_labels"])
+        _check(name, side, pixels, targets)
+        images.append(pixels)
+        labels.append(targets.reshape(-1).astype(np.int64))
+        sides += [side] * len(pixels)
+        ids += [f"{side}-{row}" for row in range(len(pixels))]
+    if not images or len({part.shape[1:] for part in images}) > 1:
+        shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
+        raise InputError(f"{name} is not laid out as MedMNIST is: it has {shapes or 'nothing'}; needed are {LAYOUT}")
+    numbers = np.concatenate(labels)
+    classes = CLASSES.get(member, ())
+    if not classes or numbers.max() >= len(classes):
+        classes = tuple(f"class {number}" for number in range(int(numbers.max()) + 1))
+    native = images[0].shape[1]
+    source = ArraySource(images, request.size or native, request.channels == 1, scratch)
+    listing = Listing(ids, [classes[number] for number in numbers], classes, sides, notes=_notes(source, native))
+    return assemble(name, source, listing, request)
+
+
+def _check(name: str, side: str, pixels: np.ndarray, targets: np.ndarray) -> None:
+    shape = pixels.shape
+    square = pixels.ndim in (3, 4) and shape[1] == shape[2] and (pixels.ndim == 3 or shape[3] == 3)
+    if not square or pixels.dtype != np.uint8:
+        raise InputError(
+            f"{side}_images of {name} is {pixels.dtype} {shape}; needed is uint8 (n, h, h) or (n, h, h, 3)"
+        )
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        raise InputError(_multi_label(name))
+    if targets.size != len(pixels):
+        raise InputError(
+            f"{name} has {len(pixels)} {side} images and {targets.size} labels; one label an image is needed"
+        )
+    if targets.dtype.kind not in "iu" or (targets.size and targets.min() < 0):
+        raise InputError(f"{side}_labels of {name} are {targets.dtype}; whole numbers from 0 are needed")
+
+
+def _arrays(file: Path) -> tuple[dict[str, np.ndarray], object]:
+    """The arrays by name. A large one is unpacked to a temporary folder and mapped, so that memory stays flat."""
+    arrays: dict[str, np.ndarray] = {}
+    scratch = None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                key = entry.filename.removesuffix(".npy")
+                if entry.file_size <= KEPT_BYTES:
+                    with archive.open(entry) as stream:
+                        arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
+                    continue
+                scratch = scratch or tempfile.TemporaryDirectory(prefix="medrobust-")
+                target = Path(scratch.name) / entry.filename
+                with archive.open(entry) as stream, target.open("wb") as out:
+                    shutil.copyfileobj(stream, out, 2**22)
+                arrays[key] = np.load(target, mmap_mode="r", allow_pickle=False)
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        raise InputError(f"{file.name} can not be read as .npz ({error}); fetch it again") from error
+    return arrays, scratch
+
+
+def _grey_arrays(parts: list[np.ndarray]) -> bool:
+    """Whether all images have one channel, or three equal ones; stops at the first that does not."""
+    if parts[0].ndim == 3:
+        return True
+    for part in parts:
+        for start in range(0, len(part), 256):
+            block = np.asarray(part[start : start + 256])
+            if (block[..., 0] != block[..., 1]).any() or (block[..., 1] != block[..., 2]).any():
+                return False
+    return True
+
+
+def _notes(source: ArraySource, native: int) -> tuple[str, ...]:
+    if source.size == native:
+        return ()
+    return (f"The images are {native} x {native} in the file and were resized to {source.size} x {source.size}.",)
+
+
+def _multi_label(name: str) -> str:
+    return (
+        f"{name} has several labels an image, which is not read; choose one finding and write its images and "
+        "labels to an .npz of the same layout with labels (n, 1), or to a table for csv:"
+    )

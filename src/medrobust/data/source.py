@@ -1,0 +1,101 @@
+"""Where pixels come from: one abstract Source, a bounded memory of decoded pixels, and what a source lists."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+KEPT_BYTES = 256 * 2**20
+"""Decoded pixels kept, so that an epoch does not decode every JPEG again; memory does not grow beyond it."""
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+
+class LeftOut(NamedTuple):
+    """A file that was listed and could not be used."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller of ``load`` asked for; see there."""
+
+    size: int | None = None
+    channels: int | None = None
+    seed: int = 0
+    label: str = "label"
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is known about the images before any pixel is decoded. Entry i of each sequence is image i.
+
+    classes: the order of the class names where the source fixes it (MedMNIST); otherwise they are sorted.
+    splits: the given split of each image as it was written, or None.
+    patients: one string an image, "" where unknown; or None.
+    """
+
+    ids: Sequence[str]
+    labels: Sequence[str]
+    classes: tuple[str, ...] | None = None
+    splits: Sequence[str] | None = None
+    patients: Sequence[str] | None = None
+    extra: dict[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Source(ABC):
+    """Pixels by row number. A source of your own implements ``read`` and ``fingerprint``.
+
+    size: side of the (square) images that ``read`` returns. channels: 1 or 3. bits: 8 or 16.
+    """
+
+    size: int
+    channels: int
+    bits: int
+
+    def __init__(self) -> None:
+        self._kept: dict[int, np.ndarray] = {}
+        self._kept_bytes = 0
+
+    @abstractmethod
+    def read(self, row: int) -> np.ndarray:
+        """uint8 or uint16, (size, size) or (size, size, 3): the pixels of one image, decoded now."""
+
+    @abstractmethod
+    def fingerprint(self, row: int) -> str:
+        """A hash of what this image is made of (its file's bytes, its array), free of where it is stored."""
+
+    def mask(self, row: int) -> np.ndarray | None:  # noqa: ARG002 - the answer is the same for every row
+        """(size, size) in [0, 1], 1 inside the lesion; None where no ground truth is known."""
+        return None
+
+    def keep(self, row: int, pixels: np.ndarray) -> None:
+        """Remember decoded pixels while they fit into KEPT_BYTES.
+
+        Nothing is ever thrown out: for passes in a cycle (epochs) a full memory that stays is better than
+        one that is turned over and never hit.
+        """
+        if row not in self._kept and self._kept_bytes + pixels.nbytes <= KEPT_BYTES:
+            self._kept[row] = pixels
+            self._kept_bytes += pixels.nbytes
+
+    def pixels(self, row: int) -> np.ndarray:
+        """(channels, size, size) in the source's bit depth: grey is repeated where others have colour."""
+        pixels = self._kept.get(row)
+        if pixels is None:
+            pixels = self.read(row)
+            self.keep(row, pixels)
+        if self.bits == 16 and pixels.dtype == np.uint8:
+            pixels = pixels.astype(np.uint16) * 257  # exact: v * 257 / 65535 = v / 255
+        if pixels.ndim == 2:
+            return np.broadcast_to(pixels, (self.channels, *pixels.shape))
+        return pixels.transpose(2, 0, 1)
