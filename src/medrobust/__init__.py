@@ -27,8 +27,21 @@ if TYPE_CHECKING:
     from medrobust.threat import L2, Linf, Targeted, Untargeted
 
 __all__ = [
-    "Classifier", "InputError", "L2", "Linf", "Targeted", "Untargeted", "__version__",
-    "attacks", "data", "judge", "models", "report", "studies", "threat", "training",
+    "L2",
+    "Classifier",
+    "InputError",
+    "Linf",
+    "Targeted",
+    "Untargeted",
+    "__version__",
+    "attacks",
+    "data",
+    "judge",
+    "models",
+    "report",
+    "studies",
+    "threat",
+    "training",
 ]  # fmt: skip
 
 

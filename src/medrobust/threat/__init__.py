@@ -1,1 +1,8 @@
-"""In the making."""
+"""What the attacker may do (balls) and wants (goals)."""
+
+from medrobust.threat.balls import L2, Ball, Linf
+from medrobust.threat.goals import Goal, Targeted, Untargeted, cross_entropy, margin
+
+BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2}
+
+__all__ = ["BALLS", "L2", "Ball", "Goal", "Linf", "Targeted", "Untargeted", "cross_entropy", "margin"]

@@ -1,0 +1,159 @@
+"""What an attack is: a start and a step on rows. The engine owns the loop, the batch and the success check."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from medrobust.classifier import Classifier
+from medrobust.images import Images, Logits, PerImage
+from medrobust.seeds import Id
+from medrobust.threat import Ball, Goal, cross_entropy
+from medrobust.threat.goals import Loss
+
+State = dict[str, Tensor]
+"""What an attack remembers of each row; every tensor's first axis is the rows."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The images under attack now. Everything in it is per row, so that rows can come and go."""
+
+    origin: Images
+    ball: Ball
+    """eps (n, 1, 1, 1): it may differ from row to row."""
+    goal: Goal
+    index: Tensor
+    """int64 (n,): how many steps each row has made."""
+    restart: Tensor
+    ids: Sequence[Id]
+    seed: int
+
+    def keys(self) -> list[Id]:
+        """What this row's randomness is keyed by: its id, and the restart after the first."""
+        return [i if r == 0 else f"{i}/{r}" for i, r in zip(self.ids, self.restart.tolist(), strict=True)]
+
+    def draw(self, purpose: str) -> Images:
+        """A uniform random perturbation of size at most 1 for each row, on the rows' device."""
+        return self.ball.draw(self.seed, purpose, self.keys(), self.origin.shape[1:]).to(self.origin.device)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one look at the network showed, per row."""
+
+    logits: Logits
+    margin: PerImage
+    """> 0 where the goal is reached."""
+    reached: Tensor
+    loss: PerImage
+    gradient: Images | None
+    """Of the loss with respect to the images; its length is meaningful for the margin loss only."""
+
+    def keep(self, mask: Tensor) -> Seen:
+        """What was seen of those rows."""
+        gradient = None if self.gradient is None else self.gradient[mask]
+        return Seen(self.logits[mask], self.margin[mask], self.reached[mask], self.loss[mask], gradient)
+
+
+class Attack(ABC):
+    """Hyper-parameters at birth, data at the call.
+
+    attack(classifier, images, goal, ball, seed=0, ids=None) returns images of the same shape inside the ball and
+    in [0, 1]: for each image the first success found, or the last attempt.
+    """
+
+    title: ClassVar[str]
+    source: ClassVar[str]
+    steps: int
+    restarts: int = 1
+    minimal: ClassVar[bool] = False
+    """Looks for the smallest perturbation by itself, not for any inside a given ball."""
+    uses_gradient: ClassVar[bool] = True
+    loss: Loss = staticmethod(cross_entropy)
+
+    @abstractmethod
+    def start(self, rows: Rows) -> tuple[Images, State]:
+        """Where each row begins, and what it remembers."""
+
+    @abstractmethod
+    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
+        """The next images, legal; ``state`` is updated in place (its tensors may be replaced)."""
+
+    def look(self, classifier: Classifier, images: Images, rows: Rows, lanes: int) -> Seen:
+        """One forward pass, and the gradient of the loss where the attack uses it."""
+        return look(classifier, images, rows.goal, self.loss, lanes, gradient=self.uses_gradient)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Everything that a result depends on, for specs and reports."""
+        return {k: v for k, v in sorted(vars(self).items()) if not callable(v)}
+
+    def __call__(
+        self,
+        classifier: Classifier,
+        images: Images,
+        goal: Goal,
+        ball: Ball,
+        *,
+        seed: int = 0,
+        ids: Sequence[Id] | None = None,
+        full: bool = False,
+    ) -> Images:
+        """Attacked images (n, c, h, w). full: make every step and keep the strongest, not the first, success.
+
+        seed, ids: randomness is keyed by them (ids: position when not given), never by the batch.
+        """
+        from medrobust.attacks.engine import run
+
+        attacked = run(self, classifier, images, goal, ball, seed=seed, ids=ids, full=full).images
+        # the smallest perturbation may be larger than what is allowed: then it is cut back, and fails
+        return ball.move(images, attacked) if self.minimal else attacked
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, lanes: int, *, gradient: bool) -> Seen:
+    """Logits, success and the gradient of ``loss`` for n <= lanes rows, in one padded pass.
+
+    The gradient of the logits is scaled to a largest entry of 1 before it goes back through the network: for
+    sign and normalised steps that changes nothing, and a cross-entropy of 1e-40 keeps its direction.
+    """
+    from medrobust.classifier import pad
+
+    n = images.shape[0]
+    padded = pad(images.detach(), lanes)
+    if not gradient:
+        with torch.no_grad():
+            logits = classifier(padded)[:n]
+        return _graded(classifier, logits, goal, loss(goal, classifier.head, logits), None)
+    padded.requires_grad_()
+    with torch.enable_grad():
+        every = classifier(padded)
+        logits = every[:n].detach()
+        leaf = logits.double().requires_grad_()
+        value = loss(goal, classifier.head, leaf)
+        (pull,) = torch.autograd.grad(value.sum(), leaf)
+        top = pull.abs().amax(1, keepdim=True)
+        pull = torch.where(top > 0, pull / top, pull).nan_to_num(0.0, 0.0, 0.0)
+        full_pull = torch.zeros_like(every)
+        full_pull[:n] = pull.to(every.dtype)
+        if every.requires_grad:
+            (back,) = torch.autograd.grad(every, padded, full_pull, allow_unused=True)
+        else:
+            back = None  # the network cuts the graph (argmax, numpy, no_grad inside): reported as a zero gradient
+    slope = torch.zeros_like(images) if back is None else back[:n].detach()
+    return _graded(classifier, logits, goal, value.detach().float(), slope)
+
+
+def _graded(classifier: Classifier, logits: Logits, goal: Goal, loss: PerImage, gradient: Images | None) -> Seen:
+    margin = goal.margin(classifier.head, logits)
+    # logits that are not finite decide nothing: such a row is never called a success
+    reached = goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)
+    return Seen(logits, margin, reached, loss, gradient)

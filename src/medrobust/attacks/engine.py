@@ -1,0 +1,352 @@
+"""The one loop that drives every attack.
+
+It keeps a batch of fixed shape full: a row that has succeeded or made its steps leaves, and the next takes its
+place. The pass that yields the gradient is also the success check; a row's last look is forward only and waits
+until a full batch of such looks has come together. In a sweep each image carries its own bracket of epsilons.
+Because the shape is fixed and rows do not mix, an image's result is the same to the bit in any batch and order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from medrobust.attacks.attack import Attack, Rows, Seen, State, look
+from medrobust.classifier import Classifier
+from medrobust.errors import InputError
+from medrobust.images import Images, PerImage, check_images
+from medrobust.seeds import Id
+from medrobust.threat import Ball, Goal
+from medrobust.threat.balls import TOLERANCE
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack did, per image (n). Grading is not here: see ``judge``."""
+
+    images: Images
+    reached: Tensor
+    """bool: the attack saw its goal reached."""
+    level: Tensor
+    """int64: index of the smallest eps of the grid at which it succeeded; the grid's length where it did not."""
+    gradients: Tensor
+    """int64: gradient evaluations spent."""
+    forwards: Tensor
+    """int64: forward passes spent without a gradient."""
+    clean: Tensor
+    """bool: the goal was reached before any attack."""
+    blind: Tensor
+    """bool: never reached, and a gradient was zero or the logits not finite: this proves nothing."""
+
+
+@dataclass
+class _Slots:
+    """The rows in flight."""
+
+    image: Tensor
+    level: Tensor
+    rows: Rows
+    now: Images
+    state: State = field(default_factory=dict)
+    best: Images | None = None
+    score: PerImage | None = None
+
+    def __len__(self) -> int:
+        return self.image.shape[0]
+
+    def keep(self, mask: Tensor) -> _Slots:
+        chosen = mask.nonzero()[:, 0]
+        here, there = chosen.cpu(), chosen.to(self.now.device)
+        rows = replace(
+            self.rows,
+            origin=self.rows.origin[there],
+            ball=self.rows.ball.at(_eps(self.rows.ball)[there]),
+            goal=self.rows.goal.take(there),
+            index=self.rows.index[there],
+            restart=self.rows.restart[here],
+            ids=[self.rows.ids[i] for i in here.tolist()],
+        )
+        return _Slots(
+            self.image[here],
+            self.level[here],
+            rows,
+            self.now[there],
+            {k: v[there] for k, v in self.state.items()},
+            None if self.best is None else self.best[there],
+            None if self.score is None else self.score[there],
+        )
+
+    def join(self, other: _Slots) -> _Slots:
+        mine, theirs = self.rows, other.rows
+        rows = replace(
+            mine,
+            origin=torch.cat([mine.origin, theirs.origin]),
+            ball=mine.ball.at(torch.cat([_eps(mine.ball), _eps(theirs.ball)])),
+            goal=_join_goals(mine.goal, theirs.goal),
+            index=torch.cat([mine.index, theirs.index]),
+            restart=torch.cat([mine.restart, theirs.restart]),
+            ids=[*mine.ids, *theirs.ids],
+        )
+
+        def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            return None if a is None or b is None else torch.cat([a, b])
+
+        return _Slots(
+            torch.cat([self.image, other.image]),
+            torch.cat([self.level, other.level]),
+            rows,
+            torch.cat([self.now, other.now]),
+            {k: torch.cat([v, other.state[k]]) for k, v in self.state.items()},
+            both(self.best, other.best),
+            both(self.score, other.score),
+        )
+
+
+def _eps(ball: Ball) -> PerImage:
+    assert isinstance(ball.eps, Tensor)
+    return ball.eps.flatten()
+
+
+def _join_goals(a: Goal, b: Goal) -> Goal:
+    assert a.labels is not None
+    assert b.labels is not None
+    return type(a)(torch.cat([a.labels, b.labels]))  # type: ignore[call-arg]
+
+
+def run(
+    attack: Attack,
+    classifier: Classifier,
+    images: Images,
+    goal: Goal,
+    ball: Ball,
+    *,
+    grid: Sequence[float] | None = None,
+    seed: int = 0,
+    ids: Sequence[Id] | None = None,
+    full: bool = False,
+    search: str = "bisect",
+    advance: Callable[[int], None] | None = None,
+) -> Attacked:
+    """Attack every image at ``ball.eps``, or carry each through ``grid`` (ascending) to its smallest eps.
+
+    full: make all steps and return the strongest example (largest margin), whatever succeeded first.
+    search: "march" tries the grid upwards from its smallest eps; "bisect" halves each image's bracket, so that
+        an image costs log2 of the grid. What broke at one eps counts as broken above it (the same example is
+        legal there), and a success of smaller size than its eps lowers the bracket to that size.
+    advance: called with the number of images that were finished.
+    """
+    return _Run(attack, classifier, images, goal, ball, grid, seed, ids, full, search, advance).finish()
+
+
+class _Run:
+    def __init__(
+        self,
+        attack: Attack,
+        classifier: Classifier,
+        images: Images,
+        goal: Goal,
+        ball: Ball,
+        grid: Sequence[float] | None,
+        seed: int,
+        ids: Sequence[Id] | None,
+        full: bool,
+        search: str,
+        advance: Callable[[int], None] | None,
+    ) -> None:
+        self.attack, self.classifier, self.full = attack, classifier, full
+        self.origin = check_images(images)
+        n = self.n = images.shape[0]
+        self.device = classifier.device
+        self.ids: list[Id] = list(range(n)) if ids is None else list(ids)
+        if len(self.ids) != n:
+            raise InputError(f"{n} images but {len(self.ids)} ids; give one id an image")
+        if search not in ("bisect", "march"):
+            raise InputError(f"search must be 'bisect' or 'march', got {search!r}")
+        self.goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
+        levels = [float(ball.eps)] if grid is None else [float(e) for e in grid]
+        if not levels or sorted(set(levels)) != levels:
+            raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
+        self.ball, self.grid = ball, torch.tensor([float(type(ball)(e).eps) for e in levels])
+        self.bisect, self.seed = search == "bisect", seed
+        self.keeps_best = full or attack.minimal
+        if full and len(levels) > 1:
+            raise InputError("full=True wants one eps, not a grid: the strongest example is one for each eps")
+        self.advance = advance or (lambda _: None)
+        self.lanes = classifier.lanes(self.origin.shape)
+        # the bracket: the largest level that failed, and the smallest that succeeded
+        self.low = torch.full((n,), -1)
+        self.high = torch.full((n,), len(levels))
+        self.result = self.origin.clone()
+        self.reached = torch.zeros(n, dtype=torch.bool)
+        self.strength = torch.full((n,), -torch.inf)
+        self.gradients, self.forwards = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
+        self.blind = torch.zeros(n, dtype=torch.bool)
+        self.waiting: deque[tuple[int, int, int]] = deque()  # (image, level, restart)
+
+    def finish(self) -> Attacked:
+        clean = self._skip_those_reached_already()
+        active: _Slots | None = None
+        ending: _Slots | None = None  # rows whose last look is due
+        with self.classifier.borrowed():
+            while self.waiting or active is not None or ending is not None:
+                active = self._refill(active)
+                if ending is not None and (active is None or len(ending) >= self.lanes):
+                    ending = self._last_look(ending)
+                if active is not None:
+                    active, due = self._advance(active)
+                    ending = due if ending is None else ending if due is None else ending.join(due)
+        return Attacked(
+            self.result,
+            self.reached | clean,
+            torch.where(clean, 0, self.high),
+            self.gradients,
+            self.forwards,
+            clean,
+            self.blind & ~self.reached & ~clean,
+        )
+
+    # -- which image, at which eps ----------------------------------------------------------------------
+
+    def _skip_those_reached_already(self) -> Tensor:
+        """One clean forward for all: what is wrong already needs no attack, unless the strongest is asked for."""
+        logits = self.classifier.logits(self.origin)
+        clean = self.goal.reached(self.classifier.head, logits)
+        self.forwards += 1
+        self.blind |= ~torch.isfinite(logits).all(1)
+        skip = torch.zeros_like(clean) if self.full else clean
+        for i in (~skip).nonzero()[:, 0].tolist():
+            self.waiting.append((i, self._next_level(i), 0))
+        self.advance(int(skip.sum()))
+        return clean
+
+    def _next_level(self, i: int) -> int:
+        low, high = int(self.low[i]), int(self.high[i])
+        if self.keeps_best:
+            return len(self.grid) - 1
+        return (low + high) // 2 if self.bisect else low + 1
+
+    def _refill(self, active: _Slots | None) -> _Slots | None:
+        free = self.lanes - (0 if active is None else len(active))
+        if not free or not self.waiting:
+            return active
+        picked = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
+        image, level, restart = (torch.tensor(v) for v in zip(*picked, strict=True))
+        rows = Rows(
+            self.origin[image].to(self.device),
+            self.ball.at(self.grid[level].to(self.device)),
+            _on(self.goal.take(image), self.device),
+            torch.zeros(len(picked), dtype=torch.long, device=self.device),
+            restart,
+            [self.ids[i] for i, _, _ in picked],
+            self.seed,
+        )
+        now, state = self.attack.start(rows)
+        fresh = _Slots(image, level, rows, now, state)
+        if self.keeps_best:
+            fresh.best = now.clone()
+            fresh.score = torch.full((len(picked),), -torch.inf, device=self.device)
+        return fresh if active is None else active.join(fresh)
+
+    # -- one step ----------------------------------------------------------------------------------------
+
+    def _advance(self, active: _Slots) -> tuple[_Slots | None, _Slots | None]:
+        """Look, settle what has succeeded, step the others, and hand on those whose last look is due."""
+        seen = self.attack.look(self.classifier, active.now, active.rows, self.lanes)
+        self._count(active, seen)
+        self._remember(active, seen)
+        if not self.keeps_best and seen.reached.any():
+            self._settle(active.keep(seen.reached), success=True)
+            going = ~seen.reached
+            if not going.any():
+                return None, None
+            active, seen = active.keep(going), seen.keep(going)
+        active.now = self.attack.step(active.now, seen, active.rows, active.state)
+        active.rows = replace(active.rows, index=active.rows.index + 1)
+        due = active.rows.index >= self.attack.steps
+        if not due.any():
+            return active, None
+        return (None if due.all() else active.keep(~due)), active.keep(due)
+
+    def _last_look(self, ending: _Slots) -> _Slots | None:
+        now = torch.arange(len(ending)) < self.lanes
+        rest = None if now.all() else ending.keep(~now)
+        ending = ending.keep(now)
+        seen = look(self.classifier, ending.now, ending.rows.goal, self.attack.loss, self.lanes, gradient=False)
+        self._count(ending, seen)
+        self._remember(ending, seen)
+        reached = seen.reached
+        if ending.best is not None and ending.score is not None:
+            reached = ending.score > (-torch.inf if self.attack.minimal else 0)
+            ending.now = ending.best
+        if reached.any():
+            self._settle(ending.keep(reached), success=True)
+        if not reached.all():
+            self._settle(ending.keep(~reached), success=False)
+        return rest
+
+    def _count(self, slots: _Slots, seen: Seen) -> None:
+        if seen.gradient is None:
+            self.forwards[slots.image] += 1
+            self.blind[slots.image] |= ~torch.isfinite(seen.logits).all(1).cpu()
+            return
+        self.gradients[slots.image] += 1
+        finite = torch.isfinite(seen.logits).all(1) & torch.isfinite(seen.gradient).flatten(1).all(1)
+        dead = (seen.gradient == 0).flatten(1).all(1) | ~finite
+        self.blind[slots.image] |= (dead & ~seen.reached).cpu()
+
+    def _remember(self, slots: _Slots, seen: Seen) -> None:
+        """The best so far: the largest margin, or for minimal attacks the smallest success."""
+        if slots.best is None or slots.score is None:
+            return
+        if self.attack.minimal:
+            size = slots.rows.ball.size(slots.now - slots.rows.origin)
+            score = torch.where(seen.reached, -size, -torch.inf)
+        else:
+            # a tie of two logits can be a success without a margin; keep "score > 0" and "reached" the same
+            tiny = torch.finfo(torch.float32).tiny
+            score = torch.where(
+                seen.reached, seen.margin.clamp_min(tiny), seen.margin.clamp_max(0).nan_to_num(-torch.inf)
+            )
+        better = score > slots.score
+        slots.score = torch.where(better, score, slots.score)
+        slots.best = torch.where(better.view(-1, 1, 1, 1), slots.now, slots.best)
+
+    # -- what became of a row ----------------------------------------------------------------------------
+
+    def _settle(self, done: _Slots, *, success: bool) -> None:
+        """Write down finished rows and queue what is still to be done for their images."""
+        size = done.rows.ball.size(done.now - done.rows.origin).tolist()
+        score = [0.0 if success else -torch.inf] * len(done) if done.score is None else done.score.tolist()
+        pixels = done.now.to(self.result.device)
+        tries = zip(done.image.tolist(), done.level.tolist(), done.rows.restart.tolist(), strict=True)
+        for k, (i, level, restart) in enumerate(tries):
+            if success:
+                self._found(i, level, size[k], score[k], pixels[k])
+            elif not self.reached[i] and score[k] >= self.strength[i]:
+                self.result[i], self.strength[i] = pixels[k], score[k]
+            if restart + 1 < self.attack.restarts and (self.keeps_best or not success):
+                self.waiting.append((i, level, restart + 1))
+                continue
+            if not success:
+                self.low[i] = max(int(self.low[i]), level)
+            if not self.keeps_best and self.high[i] - self.low[i] > 1:
+                self.waiting.append((i, self._next_level(i), 0))
+            else:
+                self.advance(1)
+
+    def _found(self, i: int, level: int, size: float, score: float, pixels: Images) -> None:
+        if not self.reached[i] or level < self.high[i] or score > self.strength[i]:
+            self.result[i], self.strength[i] = pixels, score
+        self.reached[i] = True
+        # an example smaller than its eps is legal at every eps from its own size upwards
+        within = int(torch.searchsorted(self.grid, torch.tensor(size - TOLERANCE)))
+        self.high[i] = min(int(self.high[i]), within if self.attack.minimal else min(level, within))
+
+
+def _on(goal: Goal, device: torch.device) -> Goal:
+    assert goal.labels is not None
+    return type(goal)(goal.labels.to(device))  # type: ignore[call-arg]

@@ -1,0 +1,252 @@
+"""The smallest perturbation that reaches the goal: DeepFool, FMN and CW-L2.
+
+Each starts from what a linear model would need (its margin over the length of its gradient), so that the same
+settings serve a medical classifier that breaks at 0.2 grey levels and a natural one that breaks at 5.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from medrobust.attacks.attack import Attack, Rows, Seen, State
+from medrobust.classifier import Classifier
+from medrobust.errors import InputError
+from medrobust.images import Images, PerImage
+from medrobust.threat import L2, margin
+
+WIDE = (-1, 1, 1, 1)
+
+
+def _missing(seen: Seen, rows: Rows) -> PerImage:
+    """The size of the step that would close the margin if the network were linear; 0 where the gradient is."""
+    assert seen.gradient is not None
+    slope = rows.ball.dual_norm(seen.gradient)
+    return torch.where(slope > 0, seen.margin.abs() / slope, torch.zeros_like(slope))
+
+
+class DeepFool(Attack):
+    """Newton steps to the nearest linearised boundary (Moosavi-Dezfooli et al. 2016, arXiv:1511.04599).
+
+    overshoot: how far beyond the boundary, as a share of the perturbation.
+    candidates: how many of the likeliest other classes are tried in each step (all, up to 10 as in the paper).
+    """
+
+    title = "DeepFool"
+    source = "Moosavi-Dezfooli et al. 2016, arXiv:1511.04599"
+    minimal = True
+    loss = staticmethod(margin)
+
+    def __init__(self, steps: int = 50, overshoot: float = 0.02, candidates: int = 10) -> None:
+        if steps < 1 or candidates < 1:
+            raise InputError(f"steps and candidates must be at least 1, got {steps} and {candidates}")
+        if not overshoot >= 0:
+            raise InputError(f"overshoot must not be negative, got {overshoot}")
+        self.steps, self.overshoot, self.candidates = steps, overshoot, candidates
+
+    def start(self, rows: Rows) -> tuple[Images, State]:
+        return rows.origin.clone(), {"found": torch.zeros(len(rows.ids), dtype=torch.bool, device=rows.origin.device)}
+
+    def look(self, classifier: Classifier, images: Images, rows: Rows, lanes: int) -> Seen:
+        return nearest_boundary(classifier, images, rows, lanes, self.candidates)
+
+    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
+        assert seen.gradient is not None
+        # a row that has crossed the boundary stays: DeepFool's first success is its result
+        state["found"] = state["found"] | seen.reached
+        stride = _missing(seen, rows) * (1 + 1e-4) + 1e-7
+        ball = rows.ball
+        reached = (images - rows.origin) / torch.where(rows.index > 0, 1 + self.overshoot, 1.0).view(WIDE)
+        delta = reached + stride.view(WIDE) * ball.ascent(seen.gradient)
+        moved = (rows.origin + (1 + self.overshoot) * delta).clamp(0, 1)
+        return torch.where(state["found"].view(WIDE), images, moved)
+
+
+def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, lanes: int, candidates: int) -> Seen:
+    """Margin and gradient towards the class whose linearised boundary is nearest, not the one with the best logit.
+
+    ``loss`` is minus the margin missing to that class; one backward pass a candidate over one forward pass.
+    """
+    from medrobust.attacks.attack import look
+    from medrobust.classifier import pad
+    from medrobust.threat import Untargeted
+
+    labels = rows.goal.labels
+    assert labels is not None
+    k = len(classifier.classes)
+    if k == 2 or labels.ndim > 1 or not isinstance(rows.goal, Untargeted):
+        return look(classifier, images, rows.goal, margin, lanes, gradient=True)
+    n = images.shape[0]
+    padded = pad(images.detach(), lanes).requires_grad_()
+    with torch.enable_grad():
+        every = classifier(padded)
+    logits = every[:n].detach()
+    gap = logits.gather(1, labels[:, None]) - logits  # 0 at the label itself
+    order = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)[:, : min(candidates, k - 1)]
+    best_size = torch.full((n,), torch.inf, device=images.device)
+    best_gap, best_gradient = torch.zeros(n, device=images.device), torch.zeros_like(images)
+    for column in range(order.shape[1]):
+        other = order[:, column : column + 1]
+        pull = torch.zeros_like(every)
+        pull[:n] = pull[:n].scatter(1, other, 1.0).scatter(1, labels[:, None], -1.0)
+        (back,) = torch.autograd.grad(every, padded, pull, retain_graph=column + 1 < order.shape[1])
+        slope, missing = rows.ball.dual_norm(back[:n]), gap.gather(1, other)[:, 0]
+        size = torch.where(slope > 0, missing.abs() / slope, torch.inf)
+        nearer = size < best_size
+        best_size = torch.where(nearer, size, best_size)
+        best_gap = torch.where(nearer, missing, best_gap)
+        best_gradient = torch.where(nearer.view(WIDE), back[:n], best_gradient)
+    reached = rows.goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)
+    return Seen(logits, -best_gap, reached, -best_gap, best_gradient)
+
+
+class FMN(Attack):
+    """Fast minimum-norm attack, L2 and Linf (Pintor et al. 2021, arXiv:2102.12827).
+
+    Each row's ball shrinks while it is fooled and grows while it is not, with steps and rates that fall along a
+    half cosine. Steps are fractions of the row's current ball rather than absolute, so that one setting fits
+    images that break at a thousandth and at a tenth of the pixel range.
+
+    step: first step, as a fraction of the current ball; final_step: last one.
+    rate: first relative change of the ball; final_rate: last one.
+    """
+
+    title = "FMN"
+    source = "Pintor et al. 2021, arXiv:2102.12827"
+    minimal = True
+    loss = staticmethod(margin)
+
+    def __init__(
+        self,
+        steps: int = 100,
+        step: float = 1.0,
+        final_step: float = 0.01,
+        rate: float = 0.1,
+        final_rate: float = 0.001,
+    ) -> None:
+        if steps < 1:
+            raise InputError(f"steps must be at least 1, got {steps}")
+        if not (step >= final_step > 0 and 1 > rate >= final_rate > 0):
+            raise InputError("FMN needs step >= final_step > 0 and 1 > rate >= final_rate > 0")
+        self.steps, self.first_step, self.final_step, self.rate, self.final_rate = (
+            steps, step, final_step, rate, final_rate,
+        )  # fmt: skip
+
+    def start(self, rows: Rows) -> tuple[Images, State]:
+        n, device = len(rows.ids), rows.origin.device
+        return rows.origin.clone(), {
+            "eps": torch.full((n,), torch.inf, device=device),
+            "best": torch.full((n,), torch.inf, device=device),
+        }
+
+    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
+        assert seen.gradient is not None
+        cosine = (1 + torch.cos(math.pi * rows.index / self.steps)) / 2
+        stride = self.final_step + (self.first_step - self.final_step) * cosine
+        rate = self.final_rate + (self.rate - self.final_rate) * cosine
+        size = rows.ball.size(images - rows.origin)
+        state["best"] = torch.where(seen.reached, torch.minimum(size, state["best"]), state["best"])
+        found = torch.isfinite(state["best"])
+        grown = torch.where(found, state["eps"] * (1 + rate), size + _missing(seen, rows) + 1e-7)
+        shrunk = torch.minimum(state["eps"] * (1 - rate), state["best"])
+        state["eps"] = torch.minimum(torch.where(seen.reached, shrunk, grown), self._largest(rows))
+        ball = rows.ball.at(state["eps"])
+        moved = images + (stride * state["eps"]).view(WIDE) * ball.ascent(seen.gradient)
+        return ball.move(rows.origin, moved)
+
+    @staticmethod
+    def _largest(rows: Rows) -> Tensor:
+        """Nothing beyond the far corner of [0, 1] is a change."""
+        return rows.ball.size(torch.maximum(rows.origin, 1 - rows.origin))
+
+
+class CWL2(Attack):
+    """Carlini & Wagner's L2 attack: least squared length + c x missing margin (arXiv:1608.04644).
+
+    c is searched for each image, starting from the value that is exact for a linear model. The box is kept by
+    clipping, not by tanh: atanh is infinite at 0 and 1, and a medical image's black border could never move.
+
+    rounds: values of c tried; inner: Adam steps in each. kappa: logits by which the other decision must lead.
+    step: Adam's step, as a fraction of the linear model's largest pixel change.
+    """
+
+    title = "CW-L2"
+    source = "Carlini & Wagner 2017, arXiv:1608.04644"
+    minimal = True
+    loss = staticmethod(margin)
+
+    def __init__(self, rounds: int = 5, inner: int = 40, step: float = 0.2, kappa: float = 0.0) -> None:
+        if rounds < 1 or inner < 2:
+            raise InputError(f"rounds must be at least 1 and inner at least 2, got {rounds} and {inner}")
+        if not (step > 0 and kappa >= 0):
+            raise InputError(f"step must be positive and kappa not negative, got {step} and {kappa}")
+        self.rounds, self.inner, self.step_size, self.kappa = rounds, inner, step, kappa
+        self.steps = rounds * inner
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"rounds": self.rounds, "inner": self.inner, "step": self.step_size, "kappa": self.kappa}
+
+    def start(self, rows: Rows) -> tuple[Images, State]:
+        if not isinstance(rows.ball, L2):
+            raise InputError("CW-L2 measures Euclidean length: give an L2 ball (CWLinf is for Linf)")
+        n, device = len(rows.ids), rows.origin.device
+        number = torch.zeros(n, device=device)
+        return rows.origin.clone(), {
+            "c": number.clone(),
+            "failed": number.clone(),
+            "worked": torch.full((n,), torch.inf, device=device),
+            "reached": torch.zeros(n, dtype=torch.bool, device=device),
+            "pixel_step": number.clone(),
+            "first": torch.zeros_like(rows.origin),
+            "second": torch.zeros_like(rows.origin),
+        }
+
+    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
+        assert seen.gradient is not None
+        self._begin(seen, rows, state)
+        k = rows.index % self.inner
+        new = (k == 0) & (rows.index > 0)
+        self._next_constant(new, state)
+        wide_new = new.view(WIDE)
+        images = torch.where(wide_new, rows.origin, images)
+        reached = seen.reached & (seen.margin >= self.kappa)
+        state["reached"] = torch.where(new, torch.zeros_like(reached), state["reached"] | reached)
+
+        # d/dx of |x - x0|^2 + c relu(kappa - margin); on the first step of a round x is x0 again, whose gradient
+        # is not at hand: the row then only returns to x0, and moves from the next look on
+        active = (seen.margin < self.kappa) & ~new
+        slope = 2 * (images - rows.origin) - (state["c"] * active).view(WIDE) * seen.gradient
+        for name, keep, power in (("first", 0.9, 1), ("second", 0.999, 2)):
+            old = torch.where(wide_new, torch.zeros_like(slope), state[name])
+            state[name] = torch.where(wide_new, old, keep * old + (1 - keep) * slope**power)
+        count = torch.where(rows.index < self.inner, k + 1, k).clamp_min(1)
+        first = state["first"] / (1 - 0.9**count).view(WIDE)
+        second = state["second"] / (1 - 0.999**count).view(WIDE)
+        fall = (1 + torch.cos(math.pi * k / self.inner)) / 2 * 0.99 + 0.01
+        stride = (state["pixel_step"] * fall).view(WIDE)
+        direction = first / (second.sqrt() + 1e-12 + 1e-3 * second.sqrt().flatten(1).amax(1).view(WIDE))
+        return torch.where(wide_new, rows.origin, (images - stride * direction).clamp(0, 1))
+
+    def _begin(self, seen: Seen, rows: Rows, state: State) -> None:
+        """Constants and steps from the linear model at the image itself."""
+        assert seen.gradient is not None
+        first = rows.index == 0
+        square = seen.gradient.flatten(1).square().sum(1).clamp_min(1e-30)
+        missing = (self.kappa - seen.margin).clamp_min(0)
+        # at the optimum of a linear model 2 delta = c gradient, and delta = missing gradient / |gradient|^2
+        state["c"] = torch.where(first, 4 * missing / square, state["c"])
+        largest = missing * seen.gradient.flatten(1).abs().amax(1) / square
+        state["pixel_step"] = torch.where(first, self.step_size * largest, state["pixel_step"])
+
+    @staticmethod
+    def _next_constant(new: Tensor, state: State) -> None:
+        c, worked = state["c"], state["reached"]
+        state["worked"] = torch.where(new & worked, torch.minimum(c, state["worked"]), state["worked"])
+        state["failed"] = torch.where(new & ~worked, torch.maximum(c, state["failed"]), state["failed"])
+        between = (state["failed"] * state["worked"]).sqrt()
+        bounded = torch.isfinite(state["worked"])
+        following = torch.where(bounded, torch.where(state["failed"] > 0, between, c / 4), c * 8)
+        state["c"] = torch.where(new, following, c)

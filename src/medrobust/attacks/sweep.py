@@ -1,0 +1,97 @@
+"""Accuracy against epsilon, and each image's smallest epsilon, in one pass over the images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medrobust import stats
+from medrobust.attacks.attack import Attack
+from medrobust.attacks.engine import run
+from medrobust.classifier import Classifier
+from medrobust.images import Images
+from medrobust.seeds import Id
+from medrobust.threat import Ball, Goal
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a sweep found. eps as fractions of the pixel range, ascending."""
+
+    attack: str
+    eps: tuple[float, ...]
+    eps_star: Tensor
+    """float32 (n,): smallest eps of the grid at which the goal was reached (minimal attacks: the exact size);
+    0 where it was reached before any attack, infinity where never."""
+    images: Images
+    """For each image the example at eps_star, or the last attempt."""
+    gradients: Tensor
+    """int64 (n,): gradient evaluations spent."""
+    forwards: Tensor
+    """int64 (n,): forward passes spent without a gradient."""
+    inconclusive: Tensor
+    """bool (n,): never reached, and the gradient vanished or the logits were not finite: proves nothing."""
+    groups: tuple[object, ...] | None = None
+
+    @property
+    def accuracy(self) -> tuple[stats.Estimate, ...]:
+        """At each eps, the share of images at which the goal is not reached (for an untargeted goal: the accuracy),
+        with its 95 % interval. Images in ``inconclusive`` count as not reached: read the two together."""
+        return tuple(stats.proportion((self.eps_star > e).numpy(), self.groups) for e in self._edges())
+
+    @property
+    def success(self) -> tuple[stats.Estimate, ...]:
+        """At each eps, the share of the images not reached before the attack that are reached by it."""
+        open_ = (self.eps_star > 0).numpy()
+        groups = None if self.groups is None else [g for g, o in zip(self.groups, open_, strict=True) if o]
+        return tuple(stats.proportion((self.eps_star <= e).numpy()[open_], groups) for e in self._edges())
+
+    @property
+    def median(self) -> stats.Estimate:
+        """Median eps_star of the images not reached before the attack, with its 95 % interval; may be infinite."""
+        return stats.median(self.eps_star[self.eps_star > 0].double().numpy())
+
+    def _edges(self) -> list[float]:
+        # eps_star is float32: compare at its precision
+        return [float(torch.tensor(e)) for e in self.eps]
+
+
+def sweep(
+    attack: Attack,
+    classifier: Classifier,
+    images: Images,
+    goal: Goal,
+    ball: type[Ball],
+    eps: Sequence[float],
+    *,
+    seed: int = 0,
+    ids: Sequence[Id] | None = None,
+    groups: Sequence[object] | None = None,
+    search: str = "bisect",
+    advance: Callable[[int], None] | None = None,
+) -> Curve:
+    """Carry each image (n, c, h, w) through the grid ``eps`` to the smallest at which the attack succeeds.
+
+    ball: Linf or L2, the class. groups: a patient for each image; intervals are widened accordingly.
+    search: see ``engine.run``; ``advance`` is called with the number of images finished.
+    """
+    grid = [math.inf] if attack.minimal else list(eps)
+    done = run(
+        attack, classifier, images, goal, ball(grid[-1]), grid=grid, seed=seed, ids=ids, search=search, advance=advance
+    )
+    if attack.minimal:
+        for e in eps:
+            ball(e)  # the same check of the grid as for every other attack
+        star = torch.where(done.reached, ball(0.0).size(done.images - images.float()), math.inf)
+    else:
+        star = torch.cat([torch.tensor(grid), torch.tensor([math.inf])])[done.level]
+        star = torch.where(done.reached, star, math.inf)
+    star = torch.where(done.clean, 0.0, star)
+    return Curve(
+        attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients, done.forwards,
+        done.blind, None if groups is None else tuple(groups),
+    )  # fmt: skip

@@ -1,0 +1,307 @@
+"""A network with everything an attack must not have to know: normalisation, channels, head, operating point.
+
+Pixels in [0, 1] go in, logits come out. The network stays the caller's: it is put into evaluation mode and
+its parameters are frozen only while it computes, and every module and parameter is left as it was found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medrobust.errors import InputError
+from medrobust.heads import Head, head_named
+from medrobust.images import Images, Labels, Logits, check_images
+
+
+class Classifier:
+    """A torch network as a classifier of pixels in [0, 1].
+
+    net: any module that maps (n, channels, h, w) to raw outputs, not probabilities.
+    classes: names, in the order of the outputs.
+    mean, std: per channel (or one for all), on the [0, 1] scale.
+    head: "softmax" (an output a class), "logit" (one output, two classes), "multilabel" (an output a finding).
+    channels: what the network takes; found from its first convolution when not given. One-channel images are
+        repeated for a network of three, and the gradient is summed back.
+    size: side of the square input in pixels, when the network takes only one.
+    threshold: operating point on the second class's probability (two classes only; 0.5 when not given).
+        It is folded into the logits, so that attacks cross the boundary that is used in practice.
+    lanes: rows a forward pass is padded to. A fixed shape makes a row's result the same to the bit in any
+        batch; chosen from the image size when not given.
+
+    Raises InputError for NaN weights, for outputs that are probabilities already or do not fit the classes.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: Sequence[str],
+        *,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        head: str = "softmax",
+        channels: int | None = None,
+        size: int | None = None,
+        threshold: float | None = None,
+        lanes: int | None = None,
+        provenance: dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(net, nn.Module):
+            raise InputError(f"net must be a torch.nn.Module, got {type(net).__name__}")
+        self.net = net
+        self.classes = tuple(str(c) for c in classes)
+        if len(self.classes) < 2 and head != "multilabel":
+            raise InputError(f"a classifier needs at least two classes, got {list(self.classes)}")
+        self.head: Head = head_named(head)
+        self.head.outputs(len(self.classes))
+        self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.channels = channels or _first_channels(net) or (len(self.mean) if len(self.mean) > 1 else None)
+        self._check_normalisation()
+        self.size = size
+        self.threshold = _check_threshold(threshold, self.head, len(self.classes))
+        if lanes is not None and lanes < 1:
+            raise InputError(f"lanes must be at least 1, got {lanes}")
+        self._lanes = lanes
+        self.provenance = dict(provenance or {})
+        self._check_weights()
+        self._checked_outputs = False
+        self._depth = 0
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def __call__(self, images: Images) -> Logits:
+        """Canonical logits, float32 (n, k), differentiable with respect to ``images`` (n, c, h, w) in [0, 1].
+
+        Rows are computed as they come: use ``logits`` for results that do not depend on the batch.
+        """
+        with self.borrowed():
+            raw = self.net(self._prepare(images))
+            if not self._checked_outputs:
+                self._check_outputs(raw, images)
+            raw = raw.reshape(raw.shape[0], -1).float()
+            logits = self.head.canonical(raw)
+            return logits if self.threshold is None else logits - self._offset(logits)
+
+    @torch.no_grad()
+    def logits(self, images: Images) -> Logits:
+        """Logits (n, k) of any number of images, in padded batches of one shape, on the images' device."""
+        images = check_images(images)
+        lanes, parts = self.lanes(images.shape), []
+        for chunk in images.split(lanes):
+            parts.append(self(pad(chunk.to(self.device), lanes))[: chunk.shape[0]].to(images.device))
+        return torch.cat(parts) if parts else images.new_empty((0, len(self.classes)))
+
+    def predict(self, images: Images) -> Labels:
+        """Decisions at the operating point: int64 (n,); (n, k) of 0 and 1 for a multi-label head."""
+        return self.head.decide(self.logits(images))
+
+    def probabilities(self, images: Images) -> Tensor:
+        """float32 (n, k). The operating point moves decisions, never probabilities."""
+        return self.to_probabilities(self.logits(images))
+
+    def to_probabilities(self, logits: Logits) -> Tensor:
+        """Probabilities (n, k) of logits this classifier gave."""
+        return self.head.probabilities(logits if self.threshold is None else logits + self._offset(logits))
+
+    @property
+    def device(self) -> torch.device:
+        first = next(self.net.parameters(), next(self.net.buffers(), None))
+        return torch.device("cpu") if first is None else first.device
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable numbers in the network."""
+        return sum(p.numel() for p in self.net.parameters())
+
+    def lanes(self, shape: Sequence[int]) -> int:
+        """Rows of a padded batch for images (n, c, h, w): large enough to be fast, small enough to fill."""
+        if self._lanes is not None:
+            return self._lanes
+        budget, low, high = (2**17, 8, 64) if self.device.type == "cpu" else (2**22, 32, 512)
+        return 2 ** int(math.log2(max(low, min(high, budget // (shape[-1] * shape[-2])))))
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """The network in evaluation mode with frozen parameters; each as it was afterwards, whatever happens."""
+        if self._depth:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+            return
+        modes = [(m, m.training) for m in self.net.modules()]
+        wanted = [(p, p.requires_grad) for p in self.net.parameters()]
+        self._depth = 1
+        try:
+            for module, _ in modes:
+                module.training = False  # not .eval(): a network may override train() to keep parts frozen
+            for parameter, _ in wanted:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            self._depth = 0
+            for module, mode in modes:
+                module.training = mode
+            for parameter, flag in wanted:
+                parameter.requires_grad_(flag)
+
+    # -- keeping -----------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write model.safetensors and model.json; the network must carry the name of its architecture."""
+        from medrobust.models import checkpoint
+
+        info = {
+            "architecture": self.provenance.get("architecture"),
+            "classes": list(self.classes),
+            "channels": self.channels,
+            "size": self.size,
+            "head": self.head.name,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "threshold": self.threshold,
+            "provenance": self.provenance,
+        }
+        checkpoint.write(Path(folder), self.net, info)
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Classifier:
+        """The classifier that ``save`` wrote; InputError where files are missing or do not belong together."""
+        from medrobust.models import checkpoint
+
+        net, info = checkpoint.read(Path(folder))
+        keys = ("mean", "std", "head", "channels", "size", "threshold", "provenance")
+        return cls(net, info["classes"], **{k: info[k] for k in keys if info.get(k) is not None})
+
+    # -- checks ------------------------------------------------------------------------------------------
+
+    def _prepare(self, images: Images) -> Tensor:
+        have = images.shape[1]
+        if self.size is not None and (images.shape[-1] != self.size or images.shape[-2] != self.size):
+            raise InputError(
+                f"this network takes {self.size} x {self.size} pixels, got {images.shape[-2]} x {images.shape[-1]}; "
+                f"load the data with size={self.size}"
+            )
+        if self.channels is not None and have != self.channels:
+            if have != 1:
+                raise InputError(
+                    f"this network takes {self.channels} channel(s), the images have {have}; "
+                    "load the data with channels=1 or use a network for colour"
+                )
+            images = images.expand(-1, self.channels, -1, -1)
+        shape = (1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device).view(shape)
+        std = torch.tensor(self.std, device=images.device).view(shape)
+        return (images - mean) / std
+
+    def _offset(self, logits: Logits) -> Tensor:
+        assert self.threshold is not None
+        return logits.new_tensor([0.0, math.log(self.threshold) - math.log1p(-self.threshold)])
+
+    def _check_normalisation(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if self.channels is not None and len(values) not in (1, self.channels):
+                raise InputError(f"{name} has {len(values)} values for a network of {self.channels} channel(s)")
+            if not all(math.isfinite(v) for v in values):
+                raise InputError(f"{name} must be finite, got {values}")
+        if not all(v > 0 for v in self.std):
+            raise InputError(f"std must be positive, got {self.std}")
+        if max(abs(v) for v in (*self.mean, *self.std)) > 2:
+            raise InputError(
+                f"mean {self.mean} and std {self.std} look like 0..255 values; divide them by 255: pixels are in [0, 1]"
+            )
+
+    def _check_weights(self) -> None:
+        for name, tensor in (*self.net.named_parameters(), *self.net.named_buffers()):
+            if tensor.is_floating_point() and not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
+                raise InputError(f"the network's weights hold NaN or infinity in {name!r}; was its training cut short?")
+
+    def _check_outputs(self, raw: Tensor, images: Images) -> None:
+        n = images.shape[0]
+        if not isinstance(raw, Tensor):
+            raise InputError(f"the network must return one tensor of logits, got {type(raw).__name__}")
+        width, wanted = raw[:1].numel(), self.head.outputs(len(self.classes))
+        if raw.shape[0] != n or width != wanted:
+            raise InputError(
+                f"the network gives {width} output(s) an image, a {self.head.name} head of {len(self.classes)} classes "
+                f"needs {wanted}; name every class in classes=, or choose another head="
+            )
+        values = raw.detach().reshape(n, -1).float()
+        if n and bool(((values >= 0) & (values <= 1)).all()):
+            shares = (
+                self.head.name != "multilabel" and values.shape[1] > 1 and bool((values.sum(1) - 1).abs().max() < 1e-3)
+            )
+            if shares or self._squashes(images[:1]):
+                self._refuse_probabilities()
+        self._checked_outputs = True
+
+    def _squashes(self, image: Images) -> bool:
+        """Does the network end in a softmax or sigmoid? A lone sigmoid can not be told from a logit by its value."""
+        with torch.enable_grad():
+            return _ends_in_squashing(self.net(self._prepare(image.detach().clone().requires_grad_())))
+
+    def _refuse_probabilities(self) -> None:
+        raise InputError(
+            "the network's outputs are probabilities already (softmax or sigmoid); attacks need logits: "
+            "give the network without its last softmax or sigmoid"
+        )
+
+
+def pad(images: Images, lanes: int) -> Images:
+    """``images`` with rows of mid-grey behind them up to ``lanes`` rows."""
+    missing = lanes - images.shape[0]
+    if missing <= 0:
+        return images
+    return torch.cat([images, images.new_full((missing, *images.shape[1:]), 0.5)])
+
+
+def _first_channels(net: nn.Module) -> int | None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return None
+
+
+def _check_threshold(threshold: float | None, head: Head, classes: int) -> float | None:
+    if threshold is None:
+        return None
+    if classes != 2 or head.name == "multilabel":
+        raise InputError(f"an operating point needs exactly two classes, got {classes} with head {head.name!r}")
+    if not 0 < threshold < 1:
+        raise InputError(f"threshold must lie between 0 and 1, got {threshold}")
+    return None if threshold == 0.5 else float(threshold)
+
+
+def _ends_in_squashing(raw: Tensor) -> bool:
+    """Was the last thing the network did a softmax or sigmoid? Read off the graph, through reshaping steps."""
+    reshaping = (
+        "View",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Select",
+        "Slice",
+        "ToCopy",
+        "Clone",
+        "Cat",
+        "Alias",
+    )
+    node = raw.grad_fn
+    for _ in range(6):
+        if node is None:
+            return False
+        name = node.name()
+        if name.startswith(("SigmoidBackward", "SoftmaxBackward")):
+            return True
+        if not name.startswith(reshaping):
+            return False
+        node = node.next_functions[0][0] if node.next_functions else None
+    return False

@@ -1,0 +1,167 @@
+"""What a network's outputs mean: one of k classes, one logit for a yes/no question, or k independent findings.
+
+Every head turns raw outputs into canonical logits (n, k) and answers the same questions about them, so that
+attacks and judging are written once and work from one logit and two classes up.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medrobust.errors import InputError
+from medrobust.images import Labels, Logits, PerImage
+
+
+class Head(ABC):
+    """How to read (n, k) canonical logits."""
+
+    name: str
+
+    @abstractmethod
+    def outputs(self, classes: int) -> int:
+        """How many raw outputs a network of so many classes has."""
+
+    @abstractmethod
+    def canonical(self, raw: Tensor) -> Logits:
+        """Raw outputs (n, outputs) to logits (n, k)."""
+
+    @abstractmethod
+    def decide(self, logits: Logits) -> Labels:
+        """The decision: (n,) class indices, or (n, k) findings of 0 and 1."""
+
+    @abstractmethod
+    def probabilities(self, logits: Logits) -> Tensor:
+        """float32 (n, k) in [0, 1]."""
+
+    @abstractmethod
+    def gap(self, logits: Logits, labels: Labels) -> PerImage:
+        """How far the logits are from any decision other than ``labels``; negative where it is another already."""
+
+    @abstractmethod
+    def cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
+        """Cross-entropy of ``labels``, stable at any confidence."""
+
+    @abstractmethod
+    def check_labels(self, labels: Tensor, classes: int) -> Labels:
+        """int64 labels of the right shape and range, or InputError."""
+
+    def wrong(self, logits: Logits, labels: Labels) -> Tensor:
+        """bool (n,): the decision differs from ``labels``."""
+        return (self.decide(logits) != labels).flatten(1).any(1) if labels.ndim > 1 else self.decide(logits) != labels
+
+
+class Softmax(Head):
+    """k logits, one class (k >= 2)."""
+
+    name = "softmax"
+
+    def outputs(self, classes: int) -> int:
+        return classes
+
+    def canonical(self, raw: Tensor) -> Logits:
+        return raw
+
+    def decide(self, logits: Logits) -> Labels:
+        return logits.argmax(1)
+
+    def probabilities(self, logits: Logits) -> Tensor:
+        return logits.softmax(1)
+
+    def gap(self, logits: Logits, labels: Labels) -> PerImage:
+        return _of(logits, labels) - _others(logits, labels).amax(1)
+
+    def cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
+        # -log softmax_y = softplus(logsumexp of the others - z_y): unlike 1 - p_y this keeps a gradient when
+        # p_y rounds to 1, where confident models would otherwise look robust
+        return F.softplus(_others(logits, labels).logsumexp(1) - _of(logits, labels))
+
+    def check_labels(self, labels: Tensor, classes: int) -> Labels:
+        return _check_index(labels, classes)
+
+
+class OneLogit(Softmax):
+    """One logit for two classes; positive means the second one. Canonical logits are (-z/2, z/2)."""
+
+    name = "logit"
+
+    def outputs(self, classes: int) -> int:
+        if classes != 2:
+            raise InputError(f"head='logit' answers one yes/no question: give two classes, got {classes}")
+        return 1
+
+    def canonical(self, raw: Tensor) -> Logits:
+        return torch.cat([-raw / 2, raw / 2], 1)
+
+
+class MultiLabel(Head):
+    """k independent findings, one logit each; a decision is the whole set of findings."""
+
+    name = "multilabel"
+
+    def outputs(self, classes: int) -> int:
+        return classes
+
+    def canonical(self, raw: Tensor) -> Logits:
+        return raw
+
+    def decide(self, logits: Logits) -> Labels:
+        return (logits > 0).long()
+
+    def probabilities(self, logits: Logits) -> Tensor:
+        return logits.sigmoid()
+
+    def gap(self, logits: Logits, labels: Labels) -> PerImage:
+        # a target given as one class index asks for that finding alone
+        return _of(logits, labels) if labels.ndim == 1 else ((2 * labels - 1) * logits).amin(1)
+
+    def cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
+        if labels.ndim == 1:
+            return F.softplus(-_of(logits, labels))
+        return F.softplus((1 - 2 * labels) * logits).sum(1)
+
+    def wrong(self, logits: Logits, labels: Labels) -> Tensor:
+        if labels.ndim == 1:
+            return _of(logits, labels) <= 0
+        return super().wrong(logits, labels)
+
+    def check_labels(self, labels: Tensor, classes: int) -> Labels:
+        if labels.ndim == 1:
+            return _check_index(labels, classes)
+        if labels.shape[1] != classes or not ((labels == 0) | (labels == 1)).all():
+            raise InputError(
+                f"labels of a multi-label head must be (n, {classes}) of 0 and 1, got shape {tuple(labels.shape)}"
+            )
+        return labels.long()
+
+
+HEADS: dict[str, type[Head]] = {"softmax": Softmax, "logit": OneLogit, "multilabel": MultiLabel}
+
+
+def head_named(name: str) -> Head:
+    """The head of that name, or InputError that lists them."""
+    if name not in HEADS:
+        raise InputError(f"head {name!r} is not known; choose one of {', '.join(HEADS)}")
+    return HEADS[name]()
+
+
+def _of(logits: Logits, labels: Labels) -> PerImage:
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
+def _others(logits: Logits, labels: Labels) -> Logits:
+    # the column itself is masked rather than subtracted, so that logits of any sign and size are handled
+    return logits.scatter(1, labels[:, None], -torch.inf)
+
+
+def _check_index(labels: Tensor, classes: int) -> Labels:
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise InputError(f"labels must be int64 (n,), got {labels.dtype} of shape {tuple(labels.shape)}")
+    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+        raise InputError(
+            f"labels must lie in 0..{classes - 1} for {classes} classes, got {int(labels.min())}..{int(labels.max())}"
+        )
+    return labels.long()

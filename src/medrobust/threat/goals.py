@@ -1,0 +1,117 @@
+"""What an attack wants: any other decision than the label (untargeted), or one chosen decision (targeted).
+
+Both losses are to be ascended. ``margin`` is positive exactly where the goal is reached.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from medrobust.errors import InputError
+from medrobust.heads import Head
+from medrobust.images import Labels, Logits, PerImage
+
+
+class Goal(ABC):
+    """Untargeted or Targeted, for a batch of images."""
+
+    labels: Tensor | None
+
+    @abstractmethod
+    def prepare(self, head: Head, classes: int, n: int, device: torch.device) -> Goal:
+        """The goal for n images, checked: int64 labels on ``device``. InputError where they do not fit."""
+
+    @abstractmethod
+    def take(self, index: Tensor) -> Goal:
+        """The goal of those rows."""
+
+    @abstractmethod
+    def reached(self, head: Head, logits: Logits) -> Tensor:
+        """bool (n,): the decision is what the attack wants."""
+
+    @abstractmethod
+    def margin(self, head: Head, logits: Logits) -> PerImage:
+        """By how many logits the goal is reached; negative: how many are missing."""
+
+    @abstractmethod
+    def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
+        """Cross-entropy of the label, or minus that of the target."""
+
+
+class Untargeted(Goal):
+    """Any decision other than ``labels``; without labels (universal perturbations), than the clean prediction."""
+
+    def __init__(self, labels: Labels | None = None) -> None:
+        self.labels = labels
+
+    def prepare(self, head: Head, classes: int, n: int, device: torch.device) -> Untargeted:
+        if self.labels is None:
+            raise InputError("this attack needs labels: Untargeted(labels)")
+        labels = torch.as_tensor(self.labels)
+        if labels.ndim == 0 or labels.shape[0] != n:
+            raise InputError(f"{n} images but labels of shape {tuple(labels.shape)}; give one label an image")
+        return Untargeted(head.check_labels(labels, classes).to(device))
+
+    def take(self, index: Tensor) -> Untargeted:
+        return Untargeted(self._known[index])
+
+    def reached(self, head: Head, logits: Logits) -> Tensor:
+        return head.wrong(logits, self._known)
+
+    def margin(self, head: Head, logits: Logits) -> PerImage:
+        return -head.gap(logits, self._known)
+
+    def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
+        return head.cross_entropy(logits, self._known)
+
+    @property
+    def _known(self) -> Labels:
+        assert self.labels is not None
+        return self.labels
+
+
+class Targeted(Goal):
+    """The decision ``target``: one class index for all images, or int64 (n,)."""
+
+    def __init__(self, target: int | Labels) -> None:
+        self.labels: Tensor = torch.as_tensor(target)
+
+    def prepare(self, head: Head, classes: int, n: int, device: torch.device) -> Targeted:
+        labels = self.labels
+        if labels.ndim == 0:
+            if not 0 <= int(labels) < classes:
+                raise InputError(f"target class {int(labels)} does not exist; classes are 0..{classes - 1}")
+            labels = labels.expand(n)
+        if labels.shape[0] != n:
+            raise InputError(f"{n} images but {labels.shape[0]} targets; give one target, or one an image")
+        return Targeted(head.check_labels(labels, classes).to(device))
+
+    def take(self, index: Tensor) -> Targeted:
+        return Targeted(self.labels[index])
+
+    def reached(self, head: Head, logits: Logits) -> Tensor:
+        return ~head.wrong(logits, self.labels)
+
+    def margin(self, head: Head, logits: Logits) -> PerImage:
+        return head.gap(logits, self.labels)
+
+    def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
+        return -head.cross_entropy(logits, self.labels)
+
+
+Loss: TypeAlias = Callable[[Goal, Head, Logits], PerImage]
+
+
+def cross_entropy(goal: Goal, head: Head, logits: Logits) -> PerImage:
+    """Cross-entropy, as FGSM, BIM and PGD ascend it."""
+    return goal.cross_entropy(head, logits)
+
+
+def margin(goal: Goal, head: Head, logits: Logits) -> PerImage:
+    """Difference of two logits (Carlini & Wagner 2017, arXiv:1608.04644): no saturation, two classes and up."""
+    return goal.margin(head, logits)
