@@ -102,8 +102,8 @@ def _check_forward(net: nn.Module, name: str, outputs: int, channels: int, size:
     if isinstance(result, Exception):
         least = None if own_network.is_own(name) else _smallest(net, channels, size)
         reason = (str(result).strip().splitlines() or [type(result).__name__])[0]
-        mend = "" if least is None else f": the smallest it takes is {least}, load the data with size={least}"
-        raise InputError(f"{name} does not take {channels} x {size} x {size} images{mend or f' ({reason})'}") from result
+        mend = f"the smallest it takes is {least}, load the data with size={least}" if least else reason
+        raise InputError(f"{name} does not take {channels} x {size} x {size} images: {mend}") from result
     if result != (2, outputs):
         raise InputError(f"{name} returns {result} for 2 images, it must return logits (2, {outputs})")
 

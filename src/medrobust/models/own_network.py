@@ -61,7 +61,8 @@ def _find(name: str) -> Callable[..., Any]:
             ) from error
         raise InputError(f"{module_name} could not be imported: {_first_line(error)}") from error
     except Exception as error:
-        raise InputError(f"{module_name} could not be imported: {type(error).__name__}: {_first_line(error)}") from error
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise InputError(f"{module_name} could not be imported: {reason}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"{module_name} ({module.__file__}) has no function {function_name!r}")

@@ -69,7 +69,7 @@ class Pretrained:
         are summed for grey, weights for grey shared out among three channels. classifier: the classifier layers'
         names; () takes the last linear layer. InputError "checkpoint of another architecture" for anything else.
         """
-        wanted = {key: value for key, value in net.state_dict().items()}
+        wanted: State = dict(net.state_dict())
         state = _adapt_channels(_without_counters(self.state, wanted), wanted)
         heads = tuple(classifier) or _last_linear(net)
         state, fresh = _leave_out(state, wanted, heads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -14,17 +16,13 @@ class SmallCNN(nn.Module):
     def __init__(self, outputs: int, channels: int, width: int = 16) -> None:
         super().__init__()
         widths = (channels, width, 2 * width, 4 * width)
-        self.features = nn.Sequential(
-            *(self._stage(into, out) for into, out in zip(widths[:-1], widths[1:], strict=True))
-        )
+        self.features = nn.Sequential(*(self._stage(into, out) for into, out in pairwise(widths)))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(widths[-1], outputs)
 
     @staticmethod
     def _stage(into: int, out: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(into, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
-        )
+        return nn.Sequential(nn.Conv2d(into, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.pool(self.features(images)).flatten(1))

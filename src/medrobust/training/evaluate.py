@@ -1,0 +1,64 @@
+"""What a classifier says about a whole split, batch by batch, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from medrobust import stats
+from medrobust.classifier import Classifier
+from medrobust.errors import InputError
+from medrobust.images import Images
+
+
+class HasImages(Protocol):
+    """A Dataset, or Pixels of one."""
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> Images: ...
+
+
+class Scores(NamedTuple):
+    """balanced_accuracy: mean sensitivity over the classes; auroc: of the second of two classes, for more the
+
+    mean of one against the rest; loss: cross-entropy, every class weighing the same; n: images behind it.
+    """
+
+    balanced_accuracy: float
+    auroc: float
+    loss: float
+    n: int
+
+
+@torch.no_grad()
+def evaluate(clf: Classifier, data: HasImages, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """(probabilities float32 (n, k), labels int64 (n,)); memory does not grow beyond these."""
+    labels = np.asarray(data.labels, dtype=np.int64)
+    parts = [
+        clf.probabilities(data.images(np.arange(start, min(start + batch, labels.size)))).cpu().numpy()
+        for start in range(0, labels.size, batch)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, len(clf.classes)), np.float32), labels
+
+
+def score(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
+    """Scores of probabilities (n, k) against labels (n,); InputError where only one class is there to judge."""
+    present = np.unique(labels)
+    if present.size < 2:
+        raise InputError("judging needs images of two classes or more; this split holds one, split it stratified")
+    right = probabilities.argmax(1) == labels
+    own = probabilities[np.arange(labels.size), labels].astype(np.float64)
+    loss = -np.log(np.maximum(own, np.finfo(np.float32).tiny))
+    among = present[-1:] if probabilities.shape[1] == 2 else present
+    areas = [stats.auroc(probabilities[:, k], labels == k).value for k in among]
+    return Scores(
+        balanced_accuracy=float(np.mean([right[labels == k].mean() for k in present])),
+        auroc=float(np.mean(areas)),
+        loss=float(np.mean([loss[labels == k].mean() for k in present])),
+        n=int(labels.size),
+    )

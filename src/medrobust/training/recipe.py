@@ -1,0 +1,82 @@
+"""How to train: every setting in one checked value, so that a run can be named by it and written down."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from medrobust.errors import InputError
+from medrobust.training.augment import Augment
+
+OPTIMISERS = ("sgd", "adamw")
+WARM_UP = 0.1
+"""Share of the steps over which the learning rate rises; BatchNorm and momentum start from nothing."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """lr: peak learning rate, reached after a tenth of the steps, then falling to 0 along a half cosine.
+
+    optimiser: "sgd" (Nesterov momentum 0.9, as both papers) or "adamw" (Loshchilov & Hutter 2019).
+    weight_decay: on weights of two or more axes only, not on biases and BatchNorm.
+    patience: stop after so many epochs without a better validation score; None never stops early.
+    freeze: share of the layers, from the input on, that stay as they are; in [0, 1).
+    """
+
+    epochs: int
+    lr: float
+    batch: int
+    optimiser: str
+    weight_decay: float
+    augment: Augment | None
+    patience: int | None
+    freeze: float
+    head: str
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(f"epochs must be 1 or more, got {self.epochs}")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise InputError(f"lr must be a positive number such as 0.01, got {self.lr}")
+        if self.batch < 2:
+            raise InputError(f"batch must be 2 or more (BatchNorm needs company), got {self.batch}")
+        if self.optimiser not in OPTIMISERS:
+            raise InputError(f"optimiser must be {' or '.join(OPTIMISERS)}, got {self.optimiser!r}")
+        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
+            raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"patience must be 1 epoch or more, or None, got {self.patience}")
+        if not 0 <= self.freeze < 1:
+            raise InputError(f"freeze must be a share of the layers in [0, 1), got {self.freeze}")
+        if self.head not in ("softmax", "logit"):
+            raise InputError(f"training takes head 'softmax' or 'logit', got {self.head!r}")
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of step 0 <= step < steps."""
+        done = (step + 0.5) / steps
+        if done < WARM_UP:
+            return self.lr * done / WARM_UP
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+
+    def frozen(self, net: nn.Module) -> list[nn.Module]:
+        """The layers that stay as they are: the first ``freeze`` of those with weights, never all of them."""
+        layers = [m for m in net.modules() if next(m.parameters(recurse=False), None) is not None]
+        return layers[: min(int(self.freeze * len(layers)), len(layers) - 1)]
+
+    def optimise(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser over ``parameters``; its learning rate is set at every step."""
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if self.optimiser == "sgd":
+            return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(groups, lr=self.lr)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
