@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from medrobust.errors import InputError
 from medrobust.models.architectures import build
+from medrobust.models.memory_layout import channels_last, is_channels_last
 from medrobust.models.pretrained import check_finite, difference, file_sha256
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -39,6 +40,8 @@ class Card(BaseModel):
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     threshold: float | None = None
+    channels_last: bool = False
+    """How the weights lie in memory: other kernels run, and the last bits of a logit differ."""
     provenance: dict[str, Any] = {}
     sha256: str = ""
 
@@ -59,7 +62,7 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
     state = _plain(net.state_dict())
     check_finite(state, "this network")
     directory = Path(directory)
-    card = _card(dict(info), "what is known of this network")
+    card = _card({**info, "channels_last": is_channels_last(net)}, "what is known of this network")
     try:
         card.model_dump_json()
     except PydanticSerializationError as error:
@@ -108,6 +111,8 @@ def read(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     wrong = difference(state, net.state_dict())
     if wrong:
         raise InputError(f"{directory} is a checkpoint of another architecture than {card.architecture}: {wrong}")
+    if card.channels_last:
+        channels_last(net)
     net.load_state_dict(state)
     return net.eval(), card.model_dump()
 

@@ -90,7 +90,8 @@ def fit(
         torch.manual_seed(_draw(seed, "initial weights"))
         net = models.build(
             model, classes=len(data.classes), channels=data.channels, size=data.size, pretrained=file, head=head
-        ).to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        )
+        net = models.channels_last(net.to(where))
         pixels = Pixels(train, progress, "training")
         mean, std = _normalisation(model, file, mean, std, pixels, data.channels)
         clf = Classifier(net, data.classes, mean=mean, std=std, head=head, channels=data.channels, size=data.size)
