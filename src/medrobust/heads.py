@@ -42,8 +42,12 @@ class Head(ABC):
         """How far the logits are from any decision other than ``labels``; negative where it is another already."""
 
     @abstractmethod
-    def cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
-        """Cross-entropy of ``labels``, stable at any confidence."""
+    def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
+        """Logarithm of the cross-entropy of ``labels``.
+
+        Same maxima and same direction of ascent as the cross-entropy, but it does not saturate: where p rounds to
+        1 the cross-entropy and its gradient are 0, and confident models would look robust.
+        """
 
     @abstractmethod
     def check_labels(self, labels: Tensor, classes: int) -> Labels:
@@ -74,10 +78,9 @@ class Softmax(Head):
     def gap(self, logits: Logits, labels: Labels) -> PerImage:
         return _of(logits, labels) - _others(logits, labels).amax(1)
 
-    def cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
-        # -log softmax_y = softplus(logsumexp of the others - z_y): unlike 1 - p_y this keeps a gradient when
-        # p_y rounds to 1, where confident models would otherwise look robust
-        return F.softplus(_others(logits, labels).logsumexp(1) - _of(logits, labels))
+    def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
+        # -log softmax_y = softplus(logsumexp of the others - z_y)
+        return _log_softplus(_others(logits, labels).logsumexp(1) - _of(logits, labels))
 
     def check_labels(self, labels: Tensor, classes: int) -> Labels:
         return _check_index(labels, classes)
@@ -118,10 +121,10 @@ class MultiLabel(Head):
         # a target given as one class index asks for that finding alone
         return _of(logits, labels) if labels.ndim == 1 else ((2 * labels - 1) * logits).amin(1)
 
-    def cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
+    def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
         if labels.ndim == 1:
-            return F.softplus(-_of(logits, labels))
-        return F.softplus((1 - 2 * labels) * logits).sum(1)
+            return _log_softplus(-_of(logits, labels))
+        return _log_softplus((1 - 2 * labels) * logits).logsumexp(1)
 
     def wrong(self, logits: Logits, labels: Labels) -> Tensor:
         if labels.ndim == 1:
@@ -146,6 +149,11 @@ def head_named(name: str) -> Head:
     if name not in HEADS:
         raise InputError(f"head {name!r} is not known; choose one of {', '.join(HEADS)}")
     return HEADS[name]()
+
+
+def _log_softplus(x: Tensor) -> Tensor:
+    """log(log(1 + e^x)), which is x to double precision below -40; both branches keep a finite gradient."""
+    return torch.where(x < -40, x, F.softplus(x.clamp_min(-40)).log())
 
 
 def _of(logits: Logits, labels: Labels) -> PerImage:

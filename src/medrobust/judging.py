@@ -91,6 +91,11 @@ def judge(
     stored = attacked.nan_to_num(0.0, 1.0, 0.0).clamp(0, 1)
     saved = save_at(stored, bits)
     head = classifier.head
+
+    def reached(logits: Tensor) -> Tensor:
+        # logits that are not finite decide nothing
+        return goal.reached(head, logits) & torch.isfinite(logits).all(1)
+
     goal = goal.prepare(head, len(classifier.classes), images.shape[0], images.device)
     clean, after, after_saving = (classifier.logits(x) for x in (images, stored, saved))
     return Outcome(
@@ -102,9 +107,9 @@ def judge(
         size=ball.size(attacked - images).cpu(),
         size_saved=ball.size(saved - save_at(images, bits)).cpu(),
         legal=legal.cpu(),
-        reached_before=goal.reached(head, clean).cpu(),
-        reached=(goal.reached(head, after) & torch.isfinite(after).all(1) & legal).cpu(),
-        survives=(goal.reached(head, after_saving) & torch.isfinite(after_saving).all(1) & legal).cpu(),
+        reached_before=reached(clean).cpu(),
+        reached=(reached(after) & legal).cpu(),
+        survives=(reached(after_saving) & legal).cpu(),
         bits=bits,
         groups=None if groups is None else tuple(groups),
     )

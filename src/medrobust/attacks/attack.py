@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from medrobust.classifier import Classifier
+from medrobust.classifier import Classifier, pad
 from medrobust.images import Images, Logits, PerImage
 from medrobust.seeds import Id
 from medrobust.threat import Ball, Goal, cross_entropy
@@ -53,12 +53,17 @@ class Seen:
     reached: Tensor
     loss: PerImage
     gradient: Images | None
-    """Of the loss with respect to the images; its length is meaningful for the margin loss only."""
+    """Of the loss with respect to the images, 0 where following it would leave [0, 1]; its length is meaningful for
+    the margin loss only."""
+    blind: Tensor
+    """bool: the gradient was zero everywhere, or something was not finite."""
 
     def keep(self, mask: Tensor) -> Seen:
         """What was seen of those rows."""
         gradient = None if self.gradient is None else self.gradient[mask]
-        return Seen(self.logits[mask], self.margin[mask], self.reached[mask], self.loss[mask], gradient)
+        return Seen(
+            self.logits[mask], self.margin[mask], self.reached[mask], self.loss[mask], gradient, self.blind[mask]
+        )
 
 
 class Attack(ABC):
@@ -123,16 +128,14 @@ def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, lanes: 
     """Logits, success and the gradient of ``loss`` for n <= lanes rows, in one padded pass.
 
     The gradient of the logits is scaled to a largest entry of 1 before it goes back through the network: for
-    sign and normalised steps that changes nothing, and a cross-entropy of 1e-40 keeps its direction.
+    sign and normalised steps that changes nothing, and no gradient is lost to float32's range on its way.
     """
-    from medrobust.classifier import pad
-
     n = images.shape[0]
     padded = pad(images.detach(), lanes)
     if not gradient:
         with torch.no_grad():
             logits = classifier(padded)[:n]
-        return _graded(classifier, logits, goal, loss(goal, classifier.head, logits), None)
+        return grade(classifier, images, logits, goal, loss(goal, classifier.head, logits), None)
     padded.requires_grad_()
     with torch.enable_grad():
         every = classifier(padded)
@@ -149,11 +152,22 @@ def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, lanes: 
         else:
             back = None  # the network cuts the graph (argmax, numpy, no_grad inside): reported as a zero gradient
     slope = torch.zeros_like(images) if back is None else back[:n].detach()
-    return _graded(classifier, logits, goal, value.detach().float(), slope)
+    return grade(classifier, images, logits, goal, value.detach().float(), slope)
 
 
-def _graded(classifier: Classifier, logits: Logits, goal: Goal, loss: PerImage, gradient: Images | None) -> Seen:
+def grade(
+    classifier: Classifier, images: Images, logits: Logits, goal: Goal, loss: PerImage, gradient: Images | None
+) -> Seen:
+    """What a pass over ``images`` means for the goal."""
     margin = goal.margin(classifier.head, logits)
     # logits that are not finite decide nothing: such a row is never called a success
-    reached = goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)
-    return Seen(logits, margin, reached, loss, gradient)
+    finite = torch.isfinite(logits).all(1)
+    reached = goal.reached(classifier.head, logits) & finite
+    if gradient is None:
+        return Seen(logits, margin, reached, loss, None, ~finite)
+    blind = (gradient == 0).flatten(1).all(1) | ~torch.isfinite(gradient).flatten(1).all(1) | ~finite
+    # A black pixel can not get darker: without this, half of an L2 step, and of a linear estimate of the distance,
+    # would be spent on the black border of a medical image and cut off again.
+    outward = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
+    gradient = gradient.nan_to_num(0.0, 0.0, 0.0).masked_fill(outward, 0.0)
+    return Seen(logits, margin, reached, loss, gradient, blind)

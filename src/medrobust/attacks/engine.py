@@ -214,9 +214,10 @@ class _Run:
     def _skip_those_reached_already(self) -> Tensor:
         """One clean forward for all: what is wrong already needs no attack, unless the strongest is asked for."""
         logits = self.classifier.logits(self.origin)
-        clean = self.goal.reached(self.classifier.head, logits)
+        finite = torch.isfinite(logits).all(1)
+        clean = self.goal.reached(self.classifier.head, logits) & finite
         self.forwards += 1
-        self.blind |= ~torch.isfinite(logits).all(1)
+        self.blind |= ~finite
         skip = torch.zeros_like(clean) if self.full else clean
         for i in (~skip).nonzero()[:, 0].tolist():
             self.waiting.append((i, self._next_level(i), 0))
@@ -289,14 +290,8 @@ class _Run:
         return rest
 
     def _count(self, slots: _Slots, seen: Seen) -> None:
-        if seen.gradient is None:
-            self.forwards[slots.image] += 1
-            self.blind[slots.image] |= ~torch.isfinite(seen.logits).all(1).cpu()
-            return
-        self.gradients[slots.image] += 1
-        finite = torch.isfinite(seen.logits).all(1) & torch.isfinite(seen.gradient).flatten(1).all(1)
-        dead = (seen.gradient == 0).flatten(1).all(1) | ~finite
-        self.blind[slots.image] |= (dead & ~seen.reached).cpu()
+        self.blind[slots.image] |= (seen.blind & ~seen.reached).cpu()
+        (self.forwards if seen.gradient is None else self.gradients)[slots.image] += 1
 
     def _remember(self, slots: _Slots, seen: Seen) -> None:
         """The best so far: the largest margin, or for minimal attacks the smallest success."""

@@ -13,7 +13,7 @@ from medrobust.attacks.attack import Attack, Rows, Seen, State
 from medrobust.errors import InputError
 from medrobust.heads import Head
 from medrobust.images import Images, Logits, PerImage
-from medrobust.threat import Goal, cross_entropy
+from medrobust.threat import Ball, Goal, Linf, cross_entropy
 from medrobust.threat.goals import Loss
 
 
@@ -22,10 +22,10 @@ class _Iterated(Attack):
 
     random_start: ClassVar[bool] = False
 
-    def __init__(self, steps: int, step: float, restarts: int = 1) -> None:
+    def __init__(self, steps: int, step: float | None, restarts: int = 1) -> None:
         if steps < 1 or restarts < 1:
             raise InputError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
-        if not step > 0:
+        if step is not None and not step > 0:
             raise InputError(f"step is a positive fraction of eps, got {step}")
         self.steps, self.step_size, self.restarts = steps, step, restarts
 
@@ -36,7 +36,13 @@ class _Iterated(Attack):
 
     def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
         direction = rows.ball.ascent(self.direction(seen, state))
-        return rows.ball.move(rows.origin, images + self.step_size * rows.ball.eps * direction)
+        return rows.ball.move(rows.origin, images + self.length(rows.ball) * rows.ball.eps * direction)
+
+    def length(self, ball: Ball) -> float:
+        """Of one step, as a fraction of eps."""
+        if self.step_size is not None:
+            return self.step_size
+        return (2.0 if isinstance(ball, Linf) else 2.5) / self.steps
 
     def direction(self, seen: Seen, state: State) -> Images:  # noqa: ARG002 (momentum lives in the state)
         assert seen.gradient is not None
@@ -69,7 +75,8 @@ class BIM(_Iterated):
 class PGD(_Iterated):
     """Projected gradient descent from a random start in the ball (Madry et al. 2018, arXiv:1706.06083).
 
-    step: length of one step as a fraction of eps; 2/steps when not given (eps/10 at 20 steps, as Ma et al. 2020).
+    step: length of one step as a fraction of eps. When not given, 2/steps for Linf (eps/10 at 20 steps, as Ma et al.
+        2020) and 2.5/steps for L2 (Madry's), where a start at a right angle has to turn all the way.
     restarts: further random starts for the images that resist; worst case per image.
     """
 
@@ -80,7 +87,7 @@ class PGD(_Iterated):
     def __init__(
         self, steps: int = 20, step: float | None = None, restarts: int = 1, loss: Loss = cross_entropy
     ) -> None:
-        super().__init__(steps, 2 / max(steps, 1) if step is None else step, restarts)
+        super().__init__(steps, step, restarts)
         if loss is not cross_entropy:
             self.loss = loss
 

@@ -7,15 +7,16 @@ settings serve a medical classifier that breaks at 0.2 grey levels and a natural
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Attack, Rows, Seen, State
-from medrobust.classifier import Classifier
+from medrobust.attacks.attack import Attack, Rows, Seen, State, grade, look
+from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
 from medrobust.images import Images, PerImage
-from medrobust.threat import L2, margin
+from medrobust.threat import L2, Untargeted, margin
 
 WIDE = (-1, 1, 1, 1)
 
@@ -69,10 +70,6 @@ def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, lanes: 
 
     ``loss`` is minus the margin missing to that class; one backward pass a candidate over one forward pass.
     """
-    from medrobust.attacks.attack import look
-    from medrobust.classifier import pad
-    from medrobust.threat import Untargeted
-
     labels = rows.goal.labels
     assert labels is not None
     k = len(classifier.classes)
@@ -86,20 +83,35 @@ def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, lanes: 
     gap = logits.gather(1, labels[:, None]) - logits  # 0 at the label itself
     order = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)[:, : min(candidates, k - 1)]
     best_size = torch.full((n,), torch.inf, device=images.device)
-    best_gap, best_gradient = torch.zeros(n, device=images.device), torch.zeros_like(images)
+    best: Seen | None = None
     for column in range(order.shape[1]):
         other = order[:, column : column + 1]
         pull = torch.zeros_like(every)
         pull[:n] = pull[:n].scatter(1, other, 1.0).scatter(1, labels[:, None], -1.0)
         (back,) = torch.autograd.grad(every, padded, pull, retain_graph=column + 1 < order.shape[1])
-        slope, missing = rows.ball.dual_norm(back[:n]), gap.gather(1, other)[:, 0]
+        missing = -gap.gather(1, other)[:, 0]
+        seen = grade(classifier, images, logits, rows.goal, missing, back[:n])
+        assert seen.gradient is not None
+        slope = rows.ball.dual_norm(seen.gradient)
         size = torch.where(slope > 0, missing.abs() / slope, torch.inf)
         nearer = size < best_size
         best_size = torch.where(nearer, size, best_size)
-        best_gap = torch.where(nearer, missing, best_gap)
-        best_gradient = torch.where(nearer.view(WIDE), back[:n], best_gradient)
-    reached = rows.goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)
-    return Seen(logits, -best_gap, reached, -best_gap, best_gradient)
+        best = seen if best is None else _pick(nearer, seen, best)
+    assert best is not None
+    # the margin that is still missing is the one to the boundary that was chosen
+    return replace(best, margin=best.loss)
+
+
+def _pick(mask: Tensor, a: Seen, b: Seen) -> Seen:
+    """Loss and gradient from ``a`` where the mask says so, else from ``b``."""
+    assert a.gradient is not None
+    assert b.gradient is not None
+    return replace(
+        b,
+        loss=torch.where(mask, a.loss, b.loss),
+        gradient=torch.where(mask.view(WIDE), a.gradient, b.gradient),
+        blind=a.blind & b.blind,
+    )
 
 
 class FMN(Attack):

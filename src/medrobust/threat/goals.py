@@ -40,7 +40,7 @@ class Goal(ABC):
 
     @abstractmethod
     def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
-        """Cross-entropy of the label, or minus that of the target."""
+        """To be ascended: log cross-entropy of the label, or minus that of the target."""
 
 
 class Untargeted(Goal):
@@ -67,7 +67,7 @@ class Untargeted(Goal):
         return -head.gap(logits, self._known)
 
     def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
-        return head.cross_entropy(logits, self._known)
+        return head.log_cross_entropy(logits, self._known)
 
     @property
     def _known(self) -> Labels:
@@ -101,14 +101,14 @@ class Targeted(Goal):
         return head.gap(logits, self.labels)
 
     def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
-        return -head.cross_entropy(logits, self.labels)
+        return -head.log_cross_entropy(logits, self.labels)
 
 
 Loss: TypeAlias = Callable[[Goal, Head, Logits], PerImage]
 
 
 def cross_entropy(goal: Goal, head: Head, logits: Logits) -> PerImage:
-    """Cross-entropy, as FGSM, BIM and PGD ascend it."""
+    """The cross-entropy that FGSM, BIM and PGD ascend, on a logarithmic scale: same direction, no saturation."""
     return goal.cross_entropy(head, logits)
 
 
