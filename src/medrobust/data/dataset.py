@@ -171,19 +171,23 @@ def assemble(
     """
     rows = np.arange(len(listing.ids)) if rows is None else rows
     classes, labels = number_classes(name, listing, rows)
-    ids = tuple(listing.ids[row] for row in rows)
-    patients = None if listing.patients is None else np.array([listing.patients[row] for row in rows], dtype=str)
-    given = None if listing.splits is None else [listing.splits[row] for row in rows]
+    ids = tuple(_pick(listing.ids, rows).tolist())
+    patients = None if listing.patients is None else _pick(listing.patients, rows)
+    given = None if listing.splits is None else _pick(listing.splits, rows).tolist()
     sides, notes = splits.assign(labels, ids, patients, given, request.seed)
-    extra = {k: np.array([column[row] for row in rows], dtype=str) for k, column in listing.extra.items()}
+    extra = {name: _pick(column, rows) for name, column in listing.extra.items()}
     notes = (*listing.notes, *notes)
     return Dataset(name, source, rows, classes, labels, ids, sides, patients, extra, left_out, notes)
 
 
+def _pick(column: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    return np.asarray(column, dtype=np.str_)[rows]
+
+
 def number_classes(name: str, listing: Listing, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     """Class names, and int64 (n,) their numbers. Names that are all whole numbers are sorted as numbers."""
-    words = [str(listing.labels[row]).strip() for row in rows]
-    blank = [str(listing.ids[row]) for row, word in zip(rows, words, strict=True) if not word]
+    words = [str(word).strip() for word in _pick(listing.labels, rows)]
+    blank = [listing.ids[int(row)] for row, word in zip(rows, words, strict=True) if not word]
     if blank:
         raise InputError(f"{len(blank)} images of {name} have no label, first {blank[0]}; label or remove their rows")
     found = set(words)

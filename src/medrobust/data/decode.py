@@ -7,7 +7,8 @@ looked up, a colour image with R = G = B everywhere becomes grey.
 from __future__ import annotations
 
 import io
-import warnings
+import re
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -33,16 +34,13 @@ def decode(data: bytes, size: int | None = None, grey: bool = False) -> Decoded:
     any of PIL's errors if the bytes are no complete image.
     """
     with Image.open(io.BytesIO(data)) as image:
-        frames, lost = int(getattr(image, "n_frames", 1)), False
+        frames, deep = int(getattr(image, "n_frames", 1)), _colour_16(image, data)
+        low = _low_bytes(data) if deep else None
         image.load()  # the whole file: a truncated one raises here
         native = image.size
-        if _colour_16(image, data):
-            pixels = _png_16(data) if image.format == "PNG" else None
-            lost = pixels is None
-            if pixels is None:
-                pixels = _pixels(ImageOps.exif_transpose(image))
-        else:
-            pixels = _pixels(ImageOps.exif_transpose(image))
+        pixels = _pixels(ImageOps.exif_transpose(image))
+    if low is not None and pixels.ndim == 3:
+        pixels = pixels.astype(np.uint16) << 8 | low
     if pixels.ndim == 3:
         if _is_grey(pixels):
             pixels = np.ascontiguousarray(pixels[..., 0])
@@ -50,7 +48,7 @@ def decode(data: bytes, size: int | None = None, grey: bool = False) -> Decoded:
             pixels = luminance(pixels)
     if size is not None:
         pixels = resize(pixels, size)
-    return Decoded(pixels, native, frames, lost)
+    return Decoded(pixels, native, frames, deep and pixels.dtype == np.uint8)
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -109,12 +107,20 @@ def _colour_16(image: Image.Image, data: bytes) -> bool:
     return False
 
 
-def _png_16(data: bytes) -> np.ndarray:
-    """uint16 (h, w, 3) or (h, w) of a 16-bit PNG with colour or alpha, by torchvision's decoder."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision warns of video and of missing system libraries
-        import torch
-        from torchvision.io import ImageReadMode, decode_png
-    raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    planes = decode_png(raw, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0)
-    return np.ascontiguousarray(planes[..., 0] if planes.shape[2] < 3 else planes[..., :3])
+def _low_bytes(data: bytes) -> np.ndarray | None:
+    """uint8 (h, w, 3): the low bytes of 16-bit colour, of which PIL keeps the high ones. None where PIL can not.
+
+    PIL unpacks "RGB;16B" (big-endian) and "RGB;16L" (little-endian) by taking the high byte. Told the wrong
+    order, it takes the low one.
+    """
+    swap = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+    with Image.open(io.BytesIO(data)) as image:
+        tiles = []
+        for tile in image.tile:
+            args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+            if not re.fullmatch("RGB[AX]?;16[BLN]", str(args[0])):
+                return None
+            args = (args[0][:-1] + swap[args[0][-1]], *args[1:])
+            tiles.append(tile._replace(args=args if isinstance(tile.args, tuple) else args[0]))
+        image.tile = tiles
+        return _pixels(ImageOps.exif_transpose(image))

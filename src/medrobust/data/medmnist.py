@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import weakref
 import zipfile
 from functools import cached_property
 from pathlib import Path
@@ -72,9 +73,9 @@ class ArraySource(Source):
 
     bits = 8
 
-    def __init__(self, parts: list[np.ndarray], size: int, grey: bool, scratch: object = None) -> None:
+    def __init__(self, parts: list[np.ndarray], size: int, grey: bool) -> None:
         super().__init__()
-        self.parts, self.size, self._grey, self._scratch = parts, size, grey, scratch
+        self.parts, self.size, self._grey = parts, size, grey
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
         self._stored_grey = _grey_arrays(parts)
         self.channels = 1 if grey or self._stored_grey else 3
@@ -97,7 +98,7 @@ class ArraySource(Source):
 
     @cached_property
     def _hashes(self) -> list[str]:
-        return [hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for part in self.parts for image in part]
+        return [hashlib.sha256(image.tobytes()).hexdigest() for part in self.parts for image in part]
 
 
 def read_npz(file: Path, member: str, name: str, request: Request) -> Dataset:
@@ -123,7 +124,9 @@ def read_npz(file: Path, member: str, name: str, request: Request) -> Dataset:
     if not classes or numbers.max() >= len(classes):
         classes = tuple(f"class {number}" for number in range(int(numbers.max()) + 1))
     native = images[0].shape[1]
-    source = ArraySource(images, request.size or native, request.channels == 1, scratch)
+    source = ArraySource(images, request.size or native, request.channels == 1)
+    if scratch is not None:
+        weakref.finalize(source, shutil.rmtree, scratch, ignore_errors=True)
     listing = Listing(ids, [classes[number] for number in numbers], classes, sides, notes=_notes(source, native))
     return assemble(name, source, listing, request)
 
@@ -145,10 +148,10 @@ def _check(name: str, side: str, pixels: np.ndarray, targets: np.ndarray) -> Non
         raise InputError(f"{side}_labels of {name} are {targets.dtype}; whole numbers from 0 are needed")
 
 
-def _arrays(file: Path) -> tuple[dict[str, np.ndarray], object]:
+def _arrays(file: Path) -> tuple[dict[str, np.ndarray], Path | None]:
     """The arrays by name. A large one is unpacked to a temporary folder and mapped, so that memory stays flat."""
     arrays: dict[str, np.ndarray] = {}
-    scratch = None
+    scratch: Path | None = None
     try:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
@@ -157,8 +160,8 @@ def _arrays(file: Path) -> tuple[dict[str, np.ndarray], object]:
                     with archive.open(entry) as stream:
                         arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
                     continue
-                scratch = scratch or tempfile.TemporaryDirectory(prefix="medrobust-")
-                target = Path(scratch.name) / entry.filename
+                scratch = scratch or Path(tempfile.mkdtemp(prefix="medrobust-"))
+                target = scratch / Path(entry.filename).name
                 with archive.open(entry) as stream, target.open("wb") as out:
                     shutil.copyfileobj(stream, out, 2**22)
                 arrays[key] = np.load(target, mmap_mode="r", allow_pickle=False)

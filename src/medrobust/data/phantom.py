@@ -103,9 +103,7 @@ def open_phantom(where: str, request: Request) -> Dataset:
         labels=[classes[row % 2] for row in range(n)],
         classes=classes,
         splits=[CYCLE[row % len(CYCLE)] for row in range(n)],
-        notes=(
-            f"The images are synthetic ({name} phantom, generator {VERSION}, seed {request.seed}): no patient is in them.",
-        ),
+        notes=(f"The images are synthetic ({name} phantom, generator {VERSION}, seed {request.seed}).",),
     )
     source = PhantomSource(name, request.seed, size, request.channels == 1)
     return assemble(f"phantom:{name}@{size}", source, listing, request)

@@ -84,15 +84,32 @@ def strokes(lines: Sequence[Stroke], size: int) -> Field:
     return np.asarray(canvas.reduce(factor), dtype=np.float32) / 255
 
 
-def detector(rng: Rng, image: Field, grain: float, blur: float) -> Field:
-    """What a device adds, whatever it looks at: noise that grows with the signal's root, and read-out noise.
+def blobs(outlines: Sequence[np.ndarray], size: int) -> Field:
+    """Coverage (0 to 1) of filled polygons, each (m, 2) points x and y."""
+    factor = 4 if size <= 128 else 2
+    canvas = Image.new("L", (size * factor, size * factor))
+    draw = ImageDraw.Draw(canvas)
+    for outline in outlines:
+        draw.polygon([tuple(p) for p in ((outline + 1) * (size * factor / 2)).tolist()], fill=255)
+    return np.asarray(canvas.reduce(factor), dtype=np.float32) / 255
 
-    Noise belongs to the pixels of this size: a coarser detector collects more light a pixel, here it is
-    given the same grain so that every size is equally hard to read.
+
+def bezier(points: Sequence[Sequence[float]], steps: int = 24) -> np.ndarray:
+    """(steps, 2): a cubic Bezier curve through four control points."""
+    t = np.linspace(0, 1, steps)[:, None]
+    weights = np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
+    return weights @ np.asarray(points, dtype=float)
+
+
+def detector(rng: Rng, image: np.ndarray, grain: float) -> np.ndarray:
+    """Photon noise that grows with the root of the signal, and read-out noise.
+
+    The noise belongs to the pixels and has the same strength at every size.
     """
-    del blur
-    shot = rng.standard_normal(image.shape, dtype=np.float32)
-    return image + np.float32(grain) * shot * (0.4 + np.sqrt(np.clip(image, 0, 1)))
+    # a generator of its own: the number of pixels must not shift what is drawn afterwards
+    own = np.random.Generator(np.random.SFC64(int(rng.integers(2**63))))
+    noise = own.standard_normal(image.shape, dtype=np.float32)
+    return image + np.float32(grain) * noise * (0.4 + np.sqrt(np.clip(image, 0, 1)))
 
 
 def contrast(image: Field, gain: float, gamma: float, offset: float = 0.0) -> Field:

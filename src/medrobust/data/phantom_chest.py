@@ -5,19 +5,26 @@ Bright is dense. Each organ adds to or takes from the density seen along the ray
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from medrobust.data.phantom_canvas import Field, Rng, bump, contrast, detector, edge, posed, texture
+from medrobust.data.phantom_canvas import Field, Rng, bump, contrast, detector, edge, grid, posed, strokes, texture
 
-STRENGTH = (0.10, 0.42)
+STRENGTH = (0.20, 0.50)
 """Least and greatest added density of an opacity; the lung-to-heart contrast is about 0.45."""
-RADIUS = (0.10, 0.30)
+LETTERS = {
+    -1: np.array([(-0.7, 1), (-0.7, -1), (0.3, -1), (0.7, -0.5), (0.3, 0), (-0.7, 0), (0, 0), (0.7, 1)]),
+    1: np.array([(-0.6, -1), (-0.6, 1), (0.7, 1)]),
+}
+"""R and L: which side of the patient this is. The patient's right is on the image's left."""
+RADIUS = (0.15, 0.32)
 
 
 def chest(rng: Rng, lesion: Rng, size: int, diseased: bool) -> tuple[Field, Field]:
     """The image (h, w) and the mask of its opacity (empty when normal)."""
     x, y = posed(rng, size, shift=0.05, turn=0.06, zoom=0.06)
-    shape = dict(zip(("width", "base", "apex", "lean", "heart", "rib"), rng.uniform(-1, 1, 6), strict=True))
+    shape = {part: rng.uniform(-1, 1) for part in ("width", "base", "apex", "heart", "rib")}
     lungs, wall, floor = _lungs(x, y, shape, size)
     body = _body(x, y, shape, size)
     density = _soft_tissue(x, y, shape, floor, size)
@@ -58,17 +65,17 @@ def _body(x: Field, y: Field, shape: dict[str, float], size: int) -> Field:
 
 def _soft_tissue(x: Field, y: Field, shape: dict[str, float], floor: Field, size: int) -> Field:
     """Muscle, mediastinum, heart, aortic arch, windpipe and what lies below the diaphragm."""
-    density = 0.60 - 0.08 * x * x + 0.05 * y
-    density += 0.16 * np.exp(-((x / 0.17) ** 4)) * (1 - 0.25 * np.exp(-(((y + 0.55) / 0.3) ** 2)))
+    density = 0.60 - 0.10 * x * x + 0.05 * y
+    density += 0.14 * _plateau(x / 0.20) * (1 - 0.35 * np.exp(-(((y + 0.75) / 0.3) ** 2)))
     big = 1 + 0.12 * shape["heart"]
     tilt = 0.6
     u, v = x - 0.15, y - 0.30
-    long, short = np.cos(tilt) * u + np.sin(tilt) * v, np.cos(tilt) * v - np.sin(tilt) * u
-    heart = edge(1 - np.sqrt((long / (0.40 * big)) ** 2 + (short / (0.30 * big)) ** 2), 0.10, size)
-    right_atrium = edge(1 - np.sqrt(((x + 0.06) / (0.20 * big)) ** 2 + ((y - 0.30) / 0.28) ** 2), 0.12, size)
-    arch = edge(1 - np.sqrt(((x - 0.12) / 0.11) ** 2 + ((y + 0.28) / 0.12) ** 2), 0.2, size)
-    density += 0.40 * np.maximum(heart, 0.9 * np.maximum(right_atrium, 0.8 * arch))
-    density -= 0.16 * np.exp(-(((x - 0.01) / 0.05) ** 4)) * edge(-0.30 - y, 0.06, size)
+    along, short = math.cos(tilt) * u + math.sin(tilt) * v, math.cos(tilt) * v - math.sin(tilt) * u
+    heart = edge(1 - np.sqrt((along / (0.42 * big)) ** 2 + (short / (0.31 * big)) ** 2), 0.10, size)
+    right_atrium = edge(1 - np.sqrt(((x + 0.05) / (0.20 * big)) ** 2 + ((y - 0.28) / 0.32) ** 2), 0.12, size)
+    arch = edge(1 - np.sqrt(((x - 0.09) / 0.12) ** 2 + ((y + 0.26) / 0.15) ** 2), 0.3, size)
+    density += 0.42 * np.maximum(heart, np.maximum(0.9 * right_atrium, 0.55 * arch))
+    density -= 0.14 * _plateau((x - 0.01) / 0.055) * edge(-0.25 - y, 0.08, size)
     below = edge(y - floor, 0.03, size)
     density += 0.16 * below
     return density - 0.16 * below * bump(x, y, (0.42, 0.72), (0.16, 0.09), 0.2)
@@ -88,16 +95,16 @@ def _bones(x: Field, y: Field, wall: Field, shape: dict[str, float], rng: Rng, s
     gap = 0.185 * (1 + 0.08 * shape["rib"])
     behind = y - 0.10 * np.sin(2.6 * across - 0.5) - 0.38 * across**2.4 + rng.uniform(0, gap)
     front = y + 0.62 * across - 0.30 * across**2 + rng.uniform(0, gap)
-    strength = 0.085 * (1 + 0.3 * rng.uniform(-1, 1))
+    strength = 0.10 * (1 + 0.3 * rng.uniform(-1, 1))
     ribs = strength * _band(behind, gap, 0.042, size) * edge(across - 0.07, 0.02, size)
     ribs += 0.55 * strength * _band(front, gap * 1.08, 0.048, size) * edge(across - 0.30, 0.08, size)
     rise = rng.uniform(-0.04, 0.04)
-    collar = y - (-0.56 + rise - 0.20 * (across - 0.06) - 0.05 * np.sin(6.5 * across))
-    collar_bone = np.exp(-((collar / 0.036) ** 4)) * edge(across - 0.07, 0.02, size) * edge(0.82 - across, 0.03, size)
+    collar = y - (-0.48 + rise - 0.26 * (across - 0.06) + 0.035 * np.sin(6.5 * (across - 0.06)))
+    collar_bone = _plateau(collar / 0.032) * edge(across - 0.07, 0.02, size) * edge(0.82 - across, 0.03, size)
     blade = 0.08 * edge(across - 0.70 - 0.15 * (y + 0.5), 0.05, size) * edge(0.05 - y, 0.1, size)
     vertebra = _band(y + rng.uniform(0, 0.13), 0.13, 0.050, size)
-    spine = (0.05 + 0.05 * vertebra) * np.exp(-((x / 0.085) ** 4))
-    return ribs * cage + 0.15 * collar_bone + blade + spine
+    spine = (0.05 + 0.05 * vertebra) * _plateau(x / 0.085)
+    return ribs * cage + 0.14 * collar_bone + blade + spine
 
 
 def _band(phase: Field, gap: float, half: float, size: int) -> Field:
@@ -108,34 +115,45 @@ def _band(phase: Field, gap: float, half: float, size: int) -> Field:
     return inside * (0.75 + 0.5 * (away / half) ** 2)
 
 
+def _plateau(z: Field) -> Field:
+    """1 between -1 and 1, falling off steeply outside: exp(-z^4)."""
+    return np.exp(-np.square(np.square(z)))
+
+
 def _nuisance(x: Field, y: Field, lungs: Field, rng: Rng, size: int) -> Field:
     """What either class may show: breast shadows, uneven aeration, a scar, the scatter of a large patient."""
-    breast, haze, scar = rng.random(3)
-    out = 0.05 * texture(rng, size, 2) * lungs
+    breast, haze, scar = rng.random(3).tolist()
+    out = 0.03 * texture(rng, size, 2) * lungs
     depth = rng.uniform(0.04, 0.10) * (breast < 0.4)
     for side in (-1, 1):
         out += depth * edge(0.34 - np.hypot(x - side * 0.40, y - 0.30), 0.05, size)
-    place, turn, length = rng.uniform(-0.5, 0.5, 2), rng.uniform(0, np.pi), rng.uniform(0.05, 0.15)
-    out += 0.14 * (scar < 0.35) * bump(x, y, place, (length, 0.018), turn) * lungs
-    tilt = rng.uniform(-0.05, 0.05, 2)
+    place, turn, length = rng.uniform(-0.5, 0.5, 2).tolist(), rng.uniform(0, math.pi), rng.uniform(0.05, 0.15)
+    out += 0.10 * (scar < 0.35) * bump(x, y, place, (length, 0.018), turn) * lungs
+    tilt = rng.uniform(-0.05, 0.05, 2).tolist()
     return out + 0.05 * (haze - 0.5) + tilt[0] * x + tilt[1] * y
 
 
 def _opacity(x: Field, y: Field, lungs: Field, rng: Rng, size: int) -> tuple[Field, Field]:
     """Consolidation in one lung: a ragged patch that fills air, with a mask where it is at least a third strong."""
-    side = rng.choice((-1, 1))
+    side = 1 if rng.random() < 0.5 else -1
     centre = (side * rng.uniform(0.28, 0.55), rng.uniform(-0.40, 0.38))
     radius, strength = rng.uniform(*RADIUS), rng.uniform(*STRENGTH)
-    squeeze, turn = rng.uniform(0.75, 1.3), rng.uniform(0, np.pi)
+    squeeze, turn = rng.uniform(0.75, 1.3), rng.uniform(0, math.pi)
     ragged = texture(rng, size, 7, 2)
-    patch = bump(x, y, centre, (radius * squeeze, radius / squeeze), turn) ** 1.0
-    patch = np.clip(patch * (1 + 0.35 * ragged), 0, 1.3) * lungs * (side * x > 0)
+    patch = bump(x, y, centre, (radius * squeeze, radius / squeeze), turn)
+    patch = np.clip(1.15 * patch * (1 + 0.35 * ragged) - 0.15, 0, 1.3) * lungs * (side * x > 0)
     return np.float32(strength) * patch, (patch > 0.33).astype(np.float32)
 
 
 def _exposed(density: Field, rng: Rng, size: int) -> Field:
-    """The device: exposure, tone curve, grain, collimation and a side marker."""
-    gain, gamma = rng.uniform(0.85, 1.12), rng.uniform(0.85, 1.35)
-    image = contrast(density, gain, gamma, rng.uniform(0.0, 0.04))
-    image = detector(rng, image, rng.uniform(0.008, 0.022), 0.0)
-    return image
+    """The device: saturation, exposure, tone curve, grain; then collimation and a side marker."""
+    exposure, gamma, lift = rng.uniform(1.35, 2.0), rng.uniform(0.85, 1.35), rng.uniform(0.0, 0.05)
+    image = contrast(1 - np.exp(-exposure * np.clip(density, 0, None)), 1.0, gamma, lift)
+    image = detector(rng, image, rng.uniform(0.006, 0.018))
+    x, y = grid(size)
+    left, right, top, bottom = (1 - rng.uniform(0, 0.14, 4) * (rng.random(4) < 0.4)).tolist()
+    image = image * ((-left < x) & (x < right) & (-top < y) & (y < bottom))
+    side = 1 if rng.random() < 0.5 else -1
+    place = np.array([side * rng.uniform(0.72, 0.84), rng.uniform(-0.85, -0.55)])
+    letter = [(0.045 * LETTERS[side] + place, 0.022)]
+    return np.maximum(image, rng.uniform(0.7, 1.0) * (rng.random() < 0.7) * strokes(letter, size))

@@ -43,7 +43,9 @@ def deal(groups: Sequence[str], labels: np.ndarray, shares: dict[str, float], se
     for image, group in enumerate(groups):
         members[group].append(image)
     names, parts = list(shares), list(shares.values())
-    short = defaultdict(lambda: [0.0] * len(names))  # by class: what each split is owed; "all": over all classes
+    short: dict[object, list[float]] = defaultdict(
+        lambda: [0.0] * len(names)
+    )  # by class: what each split is owed; "all": over all classes
     side = np.empty(len(groups), dtype="<U5")
     for group in sorted(members, key=lambda g: (-len(members[g]), key(seed, "split", g))):
         images = members[group]
@@ -71,17 +73,17 @@ def assign(
         kind = "patients" if patients is not None else "images"
         shares = ", ".join(f"{round(100 * part)} % {name}" for name, part in SHARES.items())
         return side, (f"The {kind} were split at random, stratified by class: {shares} (seed {seed}).",)
-    side, notes = normalise(given), ()
-    notes += tuple(shared_patients(side, patients))
+    side = normalise(given)
+    notes = shared_patients(side, patients)
     train = np.flatnonzero(side == "train")
     if train.size and not (side == "val").any():
         side[train] = deal([groups[i] for i in train], labels[train], CARVED, seed)
         kind = "patient-wise" if patients is not None else "image-wise"
-        notes += (
+        notes.append(
             f"The given split has no validation part: {int((side == 'val').sum())} of its {train.size} training "
-            f"images were set aside for it ({kind}, stratified by class, seed {seed}).",
+            f"images were set aside for it ({kind}, stratified by class, seed {seed})."
         )
-    return side, notes
+    return side, tuple(notes)
 
 
 def group_names(ids: Sequence[str], patients: np.ndarray | None) -> list[str]:

@@ -1,0 +1,98 @@
+"""What every source promises, whatever the images come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medrobust import data
+from medrobust.data import SOURCES, Dataset
+from tests.data_files import class_folders, cohort, npz
+
+KINDS = sorted(SOURCES)
+
+
+@pytest.fixture(params=KINDS)
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
+    specs = {
+        "phantom": lambda: "phantom:skin@16:n=54",
+        "csv": lambda: f"csv:{cohort(tmp_path / 'csv')}",
+        "folder": lambda: f"folder:{class_folders(tmp_path / 'folder', ('train', 'val', 'test'))}",
+        "medmnist": lambda: f"medmnist:{npz(tmp_path / 'toy.npz', colour=True)}",
+    }
+    return data.load(specs[request.param]())
+
+
+def test_every_source_gives_images_on_its_grid_with_labels_and_ids(source: Dataset) -> None:
+    images, labels = source.tensors()
+    n = len(source)
+    assert images.shape == (n, source.channels, source.size, source.size)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == source.labels.tolist()
+    assert len(set(source.ids)) == n
+    top = 2**source.bits - 1
+    levels = images.double() * top
+    assert (levels - levels.round()).abs().max() < 1e-4 * 255
+    assert torch.equal((levels.round() / top).float(), images)
+
+
+def test_splits_are_disjoint_and_cover_everything(source: Dataset) -> None:
+    parts = [source.split(name) for name in ("train", "val", "test")]
+    ids = [i for part in parts for i in part.ids]
+    assert sorted(ids) == sorted(source.ids)
+    assert all(set(part.labels) == {0, 1} for part in parts)
+    assert all(part.classes == source.classes for part in parts)
+
+
+def test_streaming_equals_loading_at_once(source: Dataset) -> None:
+    images, labels = source.tensors()
+    for size in (1, 7, 1000):
+        batches = list(source.batches(size))
+        assert torch.equal(torch.cat([b[0] for b in batches]), images)
+        assert torch.equal(torch.cat([b[1] for b in batches]), labels)
+        assert tuple(i for b in batches for i in b[2]) == source.ids
+        assert max(len(b[1]) for b in batches) <= size
+
+
+def test_a_sample_is_stratified_keeps_its_order_and_does_not_depend_on_the_order_of_rows(source: Dataset) -> None:
+    part = source.sample(10, seed=3)
+    assert len(part) == 10
+    assert abs(int((part.labels == 0).sum()) - 5) <= 1
+    positions = [source.ids.index(i) for i in part.ids]
+    assert positions == sorted(positions)
+    backwards = source.select(np.arange(len(source))[::-1]).sample(10, seed=3)
+    assert set(backwards.ids) == set(part.ids)
+    assert set(source.sample(10, seed=4).ids) != set(part.ids)
+    assert source.sample(None, seed=0) is source
+    assert source.sample(10**6, seed=0) is source
+
+
+def test_selected_images_are_the_images_themselves(source: Dataset) -> None:
+    part = source.select([5, 2])
+    assert part.ids == (source.ids[5], source.ids[2])
+    assert torch.equal(part.images([0, 1]), source.images([5, 2]))
+
+
+def test_digest_tells_parts_apart_and_not_orders(source: Dataset) -> None:
+    digest = source.digest()
+    assert len(digest) == 64
+    assert source.select(np.arange(len(source))[::-1]).digest() == digest
+    assert source.split("test").digest() != digest
+
+
+def test_resizing_stays_on_the_grid(source: Dataset, tmp_path: Path) -> None:
+    specs = {"csv": tmp_path / "csv" / "labels.csv", "folder": tmp_path / "folder", "medmnist": tmp_path / "toy.npz"}
+    kind = next((k for k, path in specs.items() if path.exists()), None)
+    resized = data.load(f"{kind}:{specs[kind]}" if kind else "phantom:skin:n=54", size=24)
+    images, _ = resized.tensors(6)
+    assert images.shape[2:] == (24, 24)
+    assert torch.equal((images * 255).round() / 255, images)
+
+
+def test_colour_becomes_grey_on_request() -> None:
+    grey = data.load("phantom:skin@16:n=54", channels=1)
+    assert grey.images([0]).shape == (1, 1, 16, 16)
