@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,3 +97,15 @@ def test_resizing_stays_on_the_grid(source: Dataset, tmp_path: Path) -> None:
 def test_colour_becomes_grey_on_request() -> None:
     grey = data.load("phantom:skin@16:n=54", channels=1)
     assert grey.images([0]).shape == (1, 1, 16, 16)
+
+
+def test_the_example_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "add-a-data-source.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    monkeypatch.setitem(SOURCES, "npy", names["open_npy"])
+    np.save(tmp_path / "images.npy", np.arange(20 * 64, dtype=np.uint8).reshape(20, 8, 8))
+    (tmp_path / "labels.txt").write_text("ill\nwell\n" * 10)
+    found = data.load(f"npy:{tmp_path}", size=16)
+    assert found.images(range(20)).shape == (20, 1, 16, 16)
+    assert len(found.split("train")) == pytest.approx(14, abs=1)
