@@ -1,0 +1,230 @@
+"""The figures as inline SVG: drawn by matplotlib, coloured by the page, so that light, dark and print all read.
+
+Colours: Okabe & Ito 2008, told apart by every common colour blindness; line style and marker differ too.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medrobust import stats
+from medrobust.report.findings import Findings, in_doubt
+from medrobust.report.run import Row
+from medrobust.report.words import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Stand-ins that the page's own variables replace after drawing: exact hex codes used nowhere else.
+INK, MUTED, GRID, PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
+PALETTE = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"}
+_VARIABLES |= {colour: f"var(--c{i})" for i, colour in enumerate(PALETTE, start=1)}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+
+STYLE: dict[str, object] = {
+    "svg.fonttype": "none", "svg.hashsalt": "medrobust", "font.family": "DejaVu Sans", "font.size": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "axes.labelcolor": INK,
+    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6, "axes.linewidth": 0.7, "legend.frameon": False,
+    "lines.linewidth": 1.7, "lines.markersize": 4.6, "figure.facecolor": "none", "axes.facecolor": "none",
+    "axes.axisbelow": True, "text.parse_math": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
+}  # fmt: skip
+
+
+@contextmanager
+def _canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    # a class name in a script that the measuring font lacks is still written as text, in the reader's font
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, name: str, alt: str) -> str:
+    """The figure as an <svg> that the page can colour, with an alternative text and ids of its own."""
+    out = StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    # the page's font, at the size that matplotlib gave it
+    text = re.sub(r"font: (?:[a-z]+ )*([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    for code, variable in _VARIABLES.items():
+        text = text.replace(code, variable)
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    text = text.replace("xlink:href", "href")
+    head = f'<svg {box[0]} role="img" aria-label="{escape(alt)}">'
+    return head + text[text.index(">") + 1 :].strip()
+
+
+def look(index: int) -> dict[str, object]:
+    """Colour, marker and dash of the index-th series; no two of the first 24 are alike in more than one."""
+    return {
+        "color": PALETTE[index % len(PALETTE)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[(index // len(PALETTE) + index) % len(DASHES)],
+    }
+
+
+def _percent_axis(axes: Axes, label: str) -> None:
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100"])
+    axes.set_ylabel(f"{label} (%)")
+
+
+def _eps_axis(f: Findings, axes: Axes, grid: list[float]) -> Callable[[float], float]:
+    """A symmetric-log x axis: 0 has its place on the left, and 0.1 and 10 both read. Returns the unit's scale."""
+    linf = f.run.conditions.norm == "Linf"
+    unit = 255.0 if linf else 1.0
+    grid = sorted({g * unit for g in grid if g > 0 and np.isfinite(g)})
+    low, high = (grid[0], grid[-1]) if grid else (0.1, 1.0)
+    axes.set_xscale("symlog", linthresh=low, linscale=0.5)
+    nice = [m * 10.0**e for e in range(-4, 5) for m in (1, 2, 5)]
+    ticks = [0.0] + [t for t in nice if low * 0.99 <= t <= high * 1.01]
+    if len(ticks) < 3:
+        ticks = [0.0, *sorted({low, high})]
+    axes.set_xticks(ticks, [number(t) for t in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(0, high * 1.12)
+    axes.set_xlabel(
+        "ε, largest change of a pixel (/255 = 8-bit grey levels)" if linf else f"ε, {f.run.conditions.norm} norm"
+    )
+    if linf and low < 0.5 < high:
+        axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+        axes.annotate(
+            "½ grey level", (0.5, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 2),
+            textcoords="offset points", fontsize=9, color=MUTED, va="bottom",
+        )  # fmt: skip
+    return lambda eps: eps * unit
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        columns = 3 if max(map(len, labels)) < 18 else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), handlelength=2.8)
+
+
+def _line(axes: Axes, x: list[float], rows: list[Row], style: dict[str, object], label: str) -> None:
+    """A series with its interval; rows without a value leave a gap, inconclusive ones get a hollow marker."""
+    y = np.array([np.nan if r.value is None else r.value for r in rows], dtype=float)
+    low = np.array([np.nan if r.low is None else r.low for r in rows], dtype=float)
+    high = np.array([np.nan if r.high is None else r.high for r in rows], dtype=float)
+    axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.13, linewidth=0)
+    # matplotlib hides labels that begin with an underscore; a class name may
+    label = f"\u200b{label}" if label.startswith("_") else label
+    axes.plot(x, y, label=label, clip_on=False, **style)  # type: ignore[arg-type]
+    hollow = [i for i, r in enumerate(rows) if not r.ok and r.value is not None]
+    if hollow:
+        axes.plot(
+            [x[i] for i in hollow], y[hollow], linestyle="none", marker=str(style["marker"]), clip_on=False,
+            color=str(style["color"]), markerfacecolor=PAPER, markersize=6.5, zorder=5,
+        )  # fmt: skip
+
+
+CONTROL_LOOK = (
+    {"color": MUTED, "marker": ".", "linestyle": (0, (4, 2))},
+    {"color": MUTED, "marker": ".", "linestyle": ":"},
+)
+
+
+def accuracy_curves(f: Findings, alt: str) -> str:
+    """Accuracy against eps, an attack a line, with intervals, the noise control and the half grey level."""
+    names = [a for a in f.run.attacks if f.run.curve(a)]
+    with _canvas(6.4, 4.6) as (figure, axes):
+        unit = _eps_axis(f, axes, [r.eps for a in names + f.run.controls for r in f.run.curve(a)])
+        for i, attack in enumerate(f.run.controls):
+            _curve(f, axes, unit, attack, dict(CONTROL_LOOK[i % 2]))
+        for i, attack in enumerate(names):
+            style = look(i)
+            if in_doubt(f, attack):
+                style |= {"markerfacecolor": PAPER, "alpha": 0.75}
+            _curve(f, axes, unit, attack, style)
+        _percent_axis(axes, "accuracy")
+        _legend(figure, axes)
+        return _svg(figure, "curves", alt)
+
+
+def _curve(f: Findings, axes: Axes, unit: Callable[[float], float], attack: str, style: dict[str, object]) -> None:
+    rows = f.run.curve(attack)
+    if f.clean is not None:
+        start = Row(attack=attack, eps=0, metric="accuracy", value=f.clean.value, low=f.clean.low, high=f.clean.high)
+        rows = [start, *rows]
+    label = f.run.title(attack) + (" – inconclusive" if in_doubt(f, attack) else "")
+    _line(axes, [unit(r.eps) for r in rows], rows, style, label)
+
+
+def eps_star(f: Findings, alt: str) -> str:
+    """Share of the correctly read images that are fooled by a change of at most eps, an attack a line."""
+    names = [a for a in f.run.attacks if (v := f.eps_star(a)) is not None and v.size]
+    with _canvas(6.4, 4.2) as (figure, axes):
+        grid = [float(e) for a in names for e in f.eps_star(a)] + [r.eps for a in names for r in f.run.curve(a)]  # type: ignore[union-attr]
+        unit = _eps_axis(f, axes, grid)
+        for attack in names:
+            values = np.sort(f.eps_star(attack))  # type: ignore[arg-type]
+            finite = values[np.isfinite(values)]
+            top = max([r.eps for r in f.run.curve(attack)] or [float(finite[-1]) if finite.size else 0.0])
+            x = [0.0, *(unit(float(v)) for v in finite), unit(top)]
+            y = [0.0, *(np.arange(1, finite.size + 1) / values.size), finite.size / values.size]
+            style = look(f.run.attacks.index(attack)) | {"marker": ""}
+            label = f.run.title(attack) + (" – inconclusive" if in_doubt(f, attack) else "")
+            axes.step(x, y, where="post", label=label, **style)  # type: ignore[arg-type]
+        axes.axhline(0.5, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+        _percent_axis(axes, "images fooled")
+        _legend(figure, axes)
+        return _svg(figure, "epsstar", alt)
+
+
+def series(
+    f: Findings, name: str, label: str, lines: list[tuple[str, list[Row]]], alt: str, *, first_wide: bool = False
+) -> str:
+    """Any share against eps: flips by direction, accuracy after saving.
+
+    first_wide: the first line is drawn broad and pale, so that others that run on top of it can be seen.
+    """
+    with _canvas(6.4, 4.2) as (figure, axes):
+        unit = _eps_axis(f, axes, [r.eps for _, rows in lines for r in rows])
+        for i, (title, rows) in enumerate(lines):
+            style = look(i) | ({"linewidth": 6, "alpha": 0.35, "marker": ""} if first_wide and i == 0 else {})
+            _line(axes, [unit(r.eps) for r in rows], rows, style, title)
+        _percent_axis(axes, label)
+        _legend(figure, axes)
+        return _svg(figure, name, alt)
+
+
+def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
+    """Confidence against accuracy in bins of equal size, with Wilson intervals; the diagonal is perfect."""
+    confidence, correct = probability.max(1), probability.argmax(1) == labels
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(order, max(1, min(10, order.size // 10)))
+    with _canvas(4.6, 4.2) as (figure, axes):
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
+        for part in parts:
+            share, x = stats.proportion(correct[part]), float(confidence[part].mean())
+            axes.plot([x, x], [share.low, share.high], color=PALETTE[1], alpha=0.5, linewidth=2)
+            axes.plot([x], [share.value], color=PALETTE[1], marker="o", markersize=5.5, clip_on=False)
+        left = np.floor(min(float(confidence.min()), 0.9) * 10) / 10
+        ticks = [t for t in np.linspace(0, 1, 11) if t >= left - 1e-9][:: 2 if left < 0.5 else 1]
+        axes.set_xlim(left, 1.01)
+        axes.set_xticks(ticks, [f"{100 * t:.0f}" for t in ticks])
+        axes.set_xlabel("confidence of the model (%)")
+        _percent_axis(axes, "images read correctly")
+        return _svg(figure, "reliability", alt)

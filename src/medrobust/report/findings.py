@@ -1,0 +1,288 @@
+"""What the rows say, decided once: the strongest attack, which numbers are in doubt, and the verdict.
+
+The rules are lopsided on purpose. One success proves that a model can be fooled; no failure proves that it
+can not. So a failed check or a vanished gradient never weakens the verdict "fooled", and always takes away
+the verdict "withstood".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+
+from medrobust import stats
+from medrobust.report.run import CONTROLS, PROBES, Row, Run, same
+from medrobust.report.words import listing
+
+GREY = 1 / 255
+SINGLE_STEP = ("fgsm",)
+"""Too weak to show on their own that a model withstands anything."""
+NOTICED = 0.10
+"""Points of accuracy below which an attack is said to have had no marked effect."""
+TOLERATED_SHARE = 0.05
+"""Share of images without a usable gradient above which an attack's numbers are in doubt."""
+FEW = 50
+"""Fewer attacked images than this and the page warns of it first."""
+
+
+class Verdict(Enum):
+    NOTHING = "no attack was measured"
+    CHANCE = "the classifier does not beat guessing"
+    FOOLED = "accuracy halves on the grid"
+    WEAKENED = "accuracy falls, but does not halve"
+    WITHSTOOD = "no marked effect on the grid"
+    INCONCLUSIVE = "the attacks can not be believed"
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Of the n images of class `source` that were read correctly, the share that is turned into `target`."""
+
+    source: str
+    target: str
+    row: Row
+
+
+@dataclass(frozen=True)
+class Findings:
+    run: Run
+    doubts: dict[str, list[str]] = field(default_factory=dict)
+    """attack -> why its numbers are in doubt."""
+    shaken: list[str] = field(default_factory=list)
+    """Failed checks that concern the whole audit, not one attack."""
+
+    @cached_property
+    def clean(self) -> stats.Estimate | None:
+        """Accuracy on the attacked images before any attack; on the test images where that is all there is."""
+        labels, predicted = self.run.arrays.get("labels"), self.run.arrays.get("clean_prediction")
+        if labels is not None and predicted is not None and labels.shape == predicted.shape and labels.size:
+            return stats.proportion(labels == predicted)
+        row = self.run.find("none", "accuracy")
+        if row is None or row.value is None:
+            return None
+        return stats.Estimate(row.value, _or_nan(row.low), _or_nan(row.high), row.n or 0)
+
+    @cached_property
+    def attacked(self) -> int | None:
+        """Number of attacked images."""
+        if self.run.conditions.n_attacked is not None:
+            return self.run.conditions.n_attacked
+        return max((r.n or 0 for a in self.run.attacks for r in self.run.curve(a)), default=None)
+
+    def half(self, attack: str, metric: str = "accuracy") -> Row | None:
+        """The smallest tested eps at which that attack leaves at most half of the clean accuracy."""
+        if self.clean is None:
+            return None
+        for row in self.run.curve(attack, metric):
+            if row.value is not None and row.value <= self.clean.value / 2:
+                return row
+        return None
+
+    def _rank(self, attack: str, shared: list[float]) -> tuple[float, float, bool]:
+        half = self.half(attack)
+        values = [r.value for r in self.run.curve(attack) if r.value is not None and r.eps in shared]
+        mean = float(np.mean(values)) if values else np.inf
+        return (half.eps if half else np.inf, mean, attack in (*SINGLE_STEP, *PROBES))
+
+    def strongest_of(self, attacks: list[str]) -> str | None:
+        """The attack that halves the accuracy at the smallest eps; then the lowest mean over their shared grid."""
+        measured = [a for a in attacks if any(r.value is not None for r in self.run.curve(a))]
+        if not measured:
+            return None
+        grids = [{r.eps for r in self.run.curve(a)} for a in measured]
+        shared = sorted(set.intersection(*grids))
+        return min(measured, key=lambda a: self._rank(a, shared))
+
+    @cached_property
+    def believed(self) -> list[str]:
+        """White-box attacks without a doubt on them."""
+        if self.shaken:
+            return []
+        return [a for a in self.run.attacks if a not in self.doubts and a not in PROBES]
+
+    @cached_property
+    def strongest(self) -> str | None:
+        """The attack the first page speaks of."""
+        overall = self.strongest_of(self.run.attacks)
+        if overall is None or self.half(overall) is not None:
+            return overall
+        return self.strongest_of(self.believed) or overall
+
+    @cached_property
+    def reference(self) -> float | None:
+        """The eps at which the first page compares.
+
+        The one nearest to a single grey level; where the attack does no marked harm there (or the norm knows no
+        grey level), the one at which the accuracy halves; failing that the largest.
+        """
+        if self.strongest is None or self.clean is None:
+            return None
+        rows = self.run.curve(self.strongest)
+        if not rows:
+            return None
+        if self.run.conditions.norm == "Linf":
+            nearest = min(rows, key=lambda r: (abs(np.log(r.eps / GREY)), r.eps))
+            if nearest.value is not None and self.clean.value - nearest.value >= NOTICED:
+                return nearest.eps
+        half = self.half(self.strongest)
+        return half.eps if half else rows[-1].eps
+
+    @cached_property
+    def at_reference(self) -> Row | None:
+        if self.strongest is None or self.reference is None:
+            return None
+        return self.run.find(self.strongest, "accuracy", self.reference)
+
+    @cached_property
+    def largest(self) -> Row | None:
+        """The strongest attack's row at its largest eps."""
+        rows = self.run.curve(self.strongest) if self.strongest else []
+        return rows[-1] if rows else None
+
+    def eps_star(self, attack: str) -> np.ndarray | None:
+        """eps* of the images that were read correctly before the attack (inf: never broken on the grid)."""
+        values = self.run.arrays.get(f"eps_star.{attack}")
+        return None if values is None else values[values > 0]
+
+    def median(self, attack: str) -> stats.Estimate | None:
+        """Median eps* over the images that were read correctly; inf where most were never broken."""
+        values = self.eps_star(attack)
+        if values is not None and values.size:
+            return stats.median(values)
+        row = self.run.find(attack, "eps_star_median")
+        if row is None:
+            return None
+        if row.value is None:
+            return stats.Estimate(np.inf, np.inf, np.inf, row.n or 0) if "above" in (row.note or "") else None
+        return stats.Estimate(row.value, _or_nan(row.low), _or_nan(row.high), row.n or 0)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        if self.strongest is None or self.clean is None:
+            return Verdict.NOTHING
+        if self.guessing:
+            return Verdict.CHANCE
+        if self.half(self.strongest) is not None:
+            return Verdict.FOOLED
+        if self.strongest_of([a for a in self.believed if a not in SINGLE_STEP]) is None:
+            return Verdict.INCONCLUSIVE
+        values = [r.value for r in self.run.curve(self.strongest) if r.value is not None]
+        if self.clean.value - min(values) >= NOTICED:
+            return Verdict.WEAKENED
+        return Verdict.WITHSTOOD
+
+    @cached_property
+    def guessing(self) -> bool:
+        """Whether balanced accuracy can not be told from that of guessing, 1 / number of classes."""
+        row = self.run.find("none", "balanced_accuracy")
+        if row is None or row.value is None or len(self.run.conditions.classes) < 2:
+            return False
+        return (row.value if row.low is None else row.low) <= 1 / len(self.run.conditions.classes)
+
+    @cached_property
+    def few(self) -> bool:
+        return self.attacked is not None and self.attacked < FEW
+
+    # disease and normal
+
+    @cached_property
+    def disease(self) -> list[str]:
+        return [self.run.class_name(i) for i in self.run.conditions.disease_classes]
+
+    @cached_property
+    def normal(self) -> list[str]:
+        return [c for c in self.run.conditions.classes if c not in self.disease]
+
+    @cached_property
+    def directed(self) -> bool:
+        """Whether it is known which classes are disease and which are not."""
+        return bool(self.disease) and bool(self.normal)
+
+    def flips(self, attack: str, eps: float) -> list[Flip]:
+        """Every direction that was measured, the most frequent first."""
+        found = [
+            Flip(*pair, r)
+            for r in self.run.rows
+            if r.attack == attack and same(r.eps, eps) and (pair := self._direction(r.metric)) is not None
+        ]
+        return sorted(found, key=lambda f: -(f.row.value if f.row.value is not None else -1))
+
+    def _direction(self, metric: str) -> tuple[str, str] | None:
+        """The two classes of a "flip:a->b", whose names may themselves hold "->"."""
+        if not metric.startswith("flip:"):
+            return None
+        pieces, known = metric.removeprefix("flip:").split("->"), set(self.run.conditions.classes)
+        splits = (("->".join(pieces[:i]), "->".join(pieces[i:])) for i in range(1, len(pieces)))
+        return next(((a, b) for a, b in splits if a in known and b in known), None)
+
+    def turned(self, sources: list[str], targets: list[str], attack: str, eps: float) -> Row | None:
+        """Share of the correctly read images of `sources` that are read as one of `targets`, pooled over classes.
+
+        For one source and one target this is the row itself, with its interval; pooled shares get Wilson's.
+        """
+        flips = [f for f in self.flips(attack, eps) if f.source in sources and f.target in targets]
+        if len(flips) == 1 and len(sources) == 1:
+            return flips[0].row
+        known = [f for f in flips if f.row.value is not None and f.row.n]
+        if not known:
+            return flips[0].row if flips else None
+        per_source = {f.source: f.row.n or 0 for f in known}
+        n = sum(per_source.values())
+        hits = sum(round((f.row.value or 0.0) * (f.row.n or 0)) for f in known)
+        pooled = stats.proportion(np.arange(n) < hits)
+        status = "ok" if all(f.row.ok for f in known) else "inconclusive"
+        return Row(
+            attack=attack, eps=eps, metric="flip", value=pooled.value, low=pooled.low, high=pooled.high, n=n,
+            status=status,
+        )  # fmt: skip
+
+
+def find(run: Run) -> Findings:
+    """Gather the doubts of a run."""
+    doubts: dict[str, list[str]] = {}
+    shaken = []
+    for check in run.checks:
+        if check.passed is not False:
+            continue
+        # a check of a control, of the black-box probe or of no attack in particular concerns them all
+        if check.attack in run.attacks and check.attack not in PROBES:
+            doubts.setdefault(str(check.attack), []).append(f"the check “{check.name}” failed")
+        else:
+            shaken.append(check.name)
+    for attack in run.attacks:
+        reasons = _unusable(run, attack)
+        if reasons:
+            doubts.setdefault(attack, []).extend(reasons)
+    return Findings(run, doubts, shaken)
+
+
+def _unusable(run: Run, attack: str) -> list[str]:
+    share = run.find(attack, "inconclusive")
+    if share is not None and share.value is not None and share.value > TOLERATED_SHARE:
+        return [f"on {100 * share.value:.0f}\u00a0% of the images the attack had no usable gradient"]
+    marked = [r for r in run.curve(attack) if not r.ok]
+    if marked:
+        notes = list(dict.fromkeys(r.note for r in marked if r.note))
+        return [f"its rows are marked inconclusive{f' ({notes[0]})' if notes else ''}"]
+    return []
+
+
+def doubts_together(findings: Findings) -> list[str]:
+    """ "FGSM and PGD: why", attacks with the same reasons named together, failed common checks last."""
+    same_reasons: dict[str, list[str]] = {}
+    for attack, why in findings.doubts.items():
+        same_reasons.setdefault(listing(why), []).append(findings.run.title(attack))
+    lines = [f"{listing(names)}: {why}" for why, names in same_reasons.items()]
+    return lines + [f"all attacks: the check “{name}” failed" for name in findings.shaken]
+
+
+def in_doubt(findings: Findings, attack: str) -> bool:
+    """Whether numbers of that attack must be marked wherever they are shown."""
+    return attack in findings.doubts or (bool(findings.shaken) and attack not in CONTROLS)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,239 @@
+"""report.html: the sections gathered and set in the template, everything inline."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from medrobust.report import charts, pictures, plain, tables, words
+from medrobust.report.findings import Findings, Verdict, doubts_together, in_doubt
+from medrobust.report.glossary import GLOSSARY
+from medrobust.report.run import PROBES, Example, Row
+from medrobust.report.sizes import short_size, size_words
+from medrobust.report.words import count, percent, plural
+
+MOST_LINES = 6
+"""Directions drawn in the flip figure; the table holds the others."""
+
+
+CONTENTS = (
+    ("summary", "Summary"), ("clean", "Performance without attack"), ("accuracy", "Accuracy under attack"),
+    ("smallest", "How small a change is enough"), ("flips", "Which errors the attack makes"),
+    ("saving", "What is left after saving the image"), ("examples", "Examples"), ("checks", "Sanity checks"),
+    ("conditions", "Exact conditions"), ("limits", "What this audit does not show"), ("words", "Words used here"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One row of examples: three images and what the model said of them."""
+
+    name: str
+    clean: str
+    change: str
+    attacked: str
+    factor: str
+    true: str
+    before: str
+    after: str
+    confidence_before: str
+    confidence_after: str
+    attack: str
+    eps: str
+    width: int
+
+
+def html(f: Findings) -> str:
+    """The whole page. Same findings, same bytes."""
+    from jinja2 import Environment, StrictUndefined
+
+    room = files("medrobust.report")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters |= {"count": count, "whole": words.whole}
+    template = environment.from_string((room / "page.html").read_text(encoding="utf-8"))
+    return "<!DOCTYPE html>\n" + template.render(
+        css=(room / "page.css").read_text(encoding="utf-8"),
+        f=f, run=f.run, c=f.run.conditions, page=plain.first_page(f), tables=tables, glossary=GLOSSARY,
+        doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=examples(f),
+        limits=limits(f), lead=lead(f), contents=CONTENTS, seconds=times(f), facts=conditions(f),
+        spec=_json(f.run.spec), provenance=_json(f.run.conditions.provenance),
+    ).lstrip()  # fmt: skip
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) if value else ""
+
+
+def figures(f: Findings) -> dict[str, str]:
+    """Name -> SVG, for those whose numbers were measured."""
+    out: dict[str, str] = {}
+    attacks, model = f.run.attacks, f.run.conditions.model
+    if (pair := tables.tested(f)) is not None:
+        n = plural(pair[1].size, "test image")
+        alt = f"Reliability diagram of {model}: confidence against share read correctly, {n}."
+        out["reliability"] = charts.reliability(*pair, alt)
+    if any(f.run.curve(a) for a in attacks):
+        out["curves"] = charts.accuracy_curves(f, curves_alt(f))
+    drawn = [a for a in attacks if (v := f.eps_star(a)) is not None and v.size]
+    if drawn:
+        alt = "Share of images fooled by a change of at most ε, one line an attack. "
+        alt += " ".join(
+            f"{f.run.title(a)}: {percent(float(np.isfinite(f.eps_star(a)).mean()))} on the grid."  # type: ignore[arg-type]
+            for a in drawn
+        )
+        out["eps_star"] = charts.eps_star(f, alt)
+    if f.strongest is not None and f.reference is not None:
+        out |= strongest_figures(f, f.strongest, f.reference)
+    return out
+
+
+def strongest_figures(f: Findings, attack: str, reference: float) -> dict[str, str]:
+    """Flips and survival of saving against eps, for the strongest attack."""
+    out: dict[str, str] = {}
+    title = f.run.title(attack)
+    pairs = [(x.source, x.target) for x in f.flips(attack, reference)][:MOST_LINES]
+    lines = [(f"{a} → {b}", f.run.curve(attack, f"flip:{a}->{b}")) for a, b in pairs]
+    if lines:
+        alt = f"Share of correctly read images turned to another class by {title}, against ε. "
+        alt += f"At {short_size(f, reference)}: "
+        alt += "; ".join(
+            f"{name} {percent(_at(f, attack, f'flip:{a}->{b}'))}"
+            for (name, _), (a, b) in zip(lines, pairs, strict=True)
+        )
+        out["flips"] = charts.series(f, "flips", "share turned", lines, alt + ".")
+    kept = [("as computed", f.run.curve(attack, "accuracy_full"))]
+    kept += [(f"saved at {b} bit", f.run.curve(attack, f"accuracy_saved:{b}")) for b in reversed(tables.BITS)]
+    kept = [(name, rows) for name, rows in kept if rows]
+    if len(kept) > 1:
+        alt = f"Accuracy under {title} against ε, as computed and after saving at 16, 12 and 8 bits."
+        out["saving"] = charts.series(f, "saving", "accuracy", kept, alt, first_wide=True)
+    return out
+
+
+def _at(f: Findings, attack: str, metric: str) -> float | None:
+    row = f.run.find(attack, metric, f.reference)
+    return None if row is None else row.value
+
+
+def curves_alt(f: Findings) -> str:
+    """The accuracy figure in words: where each line starts and ends."""
+    parts = ["Accuracy against ε, one line an attack, with 95 % intervals."]
+    if f.clean is not None:
+        parts.append(f"All start at {percent(f.clean.value)} without attack.")
+    for attack in f.run.attacks + f.run.controls:
+        rows: list[Row] = [r for r in f.run.curve(attack) if r.value is not None]
+        if rows:
+            mark = " (inconclusive)" if in_doubt(f, attack) else ""
+            parts.append(f"{f.run.title(attack)}{mark}: {percent(rows[-1].value)} at {short_size(f, rows[-1].eps)}.")
+    return " ".join(parts)
+
+
+def examples(f: Findings) -> list[Picture]:
+    clean, attacked = f.run.arrays.get("examples.clean"), f.run.arrays.get("examples.attacked")
+    if clean is None or attacked is None or clean.shape != attacked.shape or clean.ndim != 4:
+        return []
+    factor = pictures.magnification(attacked - clean)
+    return [
+        _picture(f, e, clean[i], attacked[i], factor) for i, e in enumerate(f.run.examples[: clean.shape[0]])
+    ]  # fmt: skip
+
+
+def lead(f: Findings) -> Picture | None:
+    """The example of the first page: a disease turned normal if there is one, else any image turned."""
+    if f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE, Verdict.NOTHING):
+        return None
+    turned = [p for p in examples(f) if p.true == p.before != p.after]
+    missed = [p for p in turned if f.directed and p.true in f.disease and p.after in f.normal]
+    return next(iter(missed or turned), None)
+
+
+def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, factor: float) -> Picture:
+    return Picture(
+        name=e.id + (f" (patient {e.patient})" if e.patient else ""),
+        clean=pictures.data_uri(clean), attacked=pictures.data_uri(attacked),
+        change=pictures.data_uri(pictures.magnified(attacked - clean, factor)), factor=f"{factor:g}",
+        true=f.run.class_name(e.label), before=f.run.class_name(e.before), after=f.run.class_name(e.after),
+        confidence_before=percent(e.confidence_before, 0), confidence_after=percent(e.confidence_after, 0),
+        attack=f.run.title(e.attack) if e.attack else "attack",
+        eps=short_size(f, e.eps) if e.eps is not None else "", width=int(clean.shape[-1]),
+    )  # fmt: skip
+
+
+def conditions(f: Findings) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Groups of (term, value) for the section on exact conditions."""
+    c = f.run.conditions
+    given = [
+        ("Data", c.data),
+        ("SHA-256 of the data", c.data_digest),
+        ("Classes", ", ".join(c.classes[: tables.MOST_CLASSES])),
+    ]
+    if len(c.classes) > tables.MOST_CLASSES:
+        given[-1] = ("Classes", f"{len(c.classes)}, among them {given[-1][1]}")
+    given += [("Regarded as disease", ", ".join(f.disease) or "not stated")]
+    split = [("Training", c.n_train), ("validation", c.n_val), ("test", c.n_test), ("attacked", c.n_attacked)]
+    given += [("Images", ", ".join(f"{name} {count(n)}" for name, n in split if n is not None))]
+    if c.size:
+        given += [
+            ("Image size", f"{c.size} × {c.size} pixels, {plural(c.channels or 1, 'channel')}, {c.bits} bits a channel")
+        ]
+    model = [
+        ("Model", c.model),
+        ("SHA-256 of the weights", c.model_digest),
+        ("Head", c.head),
+        ("Parameters", count(c.parameters)),
+    ]
+    if c.trained_here is not None:
+        model += [("Origin", "trained for this audit" if c.trained_here else "supplied")]
+    threat = [
+        ("Norm", c.norm),
+        (tables.unit(f), ", ".join(tables.eps_text(f, e) for e in c.eps)),
+        ("Seed", str(c.seed)),
+    ]
+    threat += [(a.title, f"{a.settings}. {a.source}".strip(". ")) for a in c.attacks.values()]
+    machine = [*sorted(c.versions.items()), ("Hardware", c.hardware)]
+    groups = [("Data", given), ("Model", model), ("Attacks", threat), ("Software and machine", machine)]
+    return [(title, [(t, v) for t, v in items if v and v not in ("None", words.NOTHING)]) for title, items in groups]
+
+
+def times(f: Findings) -> list[tuple[str, str]]:
+    return [(part, words.duration(s)) for part, s in f.run.seconds.items()]
+
+
+def limits(f: Findings) -> list[str]:
+    """What this audit does not show."""
+    c, out = f.run.conditions, []
+    if f.run.phantom:
+        out.append(
+            "The images are synthetic. The numbers describe a model on drawings; they say nothing about patients."
+        )
+    out.append(
+        "An attack that fails proves nothing: the numbers under attack are upper bounds "
+        "on the accuracy that a better attack would leave."
+    )
+    if f.largest is not None:
+        out.append(f"Nothing is known beyond the tested sizes ({size_words(f, f.largest.eps)} at most).")
+    if any(a not in PROBES for a in f.run.attacks):
+        out.append(
+            "White box is the worst case. An attacker without the model would need more effort or larger changes."
+        )
+    out += [
+        "The attacker changes pixels after the image was taken. "
+        "Altered anatomy, patches, other scanners and poor images are other questions.",
+        "How visible a change is was judged by its size alone; no reader was asked.",
+    ]
+    if c.n_test is not None:
+        out.append(f"All numbers come from {plural(c.n_test, 'test image')} of one source. Other hospitals may differ.")
+    if c.size is not None and c.size < 200:
+        out.append(f"Images were {c.size} pixels wide, far below diagnostic resolution.")
+    pooled = f.directed and (len(f.disease) > 1 or len(f.normal) > 1)
+    if pooled:
+        out.append("Shares pooled over several classes treat the images as independent of each other.")
+    if f.run.has("accuracy_saved:"):
+        out.append(
+            "Saving means rounding to a bit depth. JPEG compression and resizing after the attack were not tried."
+        )
+    return out

@@ -1,0 +1,241 @@
+"""A finished run as the report reads it: results.json, figures.safetensors and spec.json of one folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from medrobust.errors import InputError
+
+FORMAT = 1
+COLUMNS = (
+    "study", "data", "model", "attack", "norm", "eps", "seed",
+    "metric", "value", "low", "high", "n", "status", "note",
+)  # fmt: skip
+CONTROLS = ("noise", "noise-uniform")
+"""Random changes of the same size: what an attack must beat to be called one."""
+PROBES = ("square",)
+"""Attacks that see no gradient: what a white-box attack must beat to be believed."""
+
+
+class _Read(BaseModel):
+    # fields named model_… are the schema's own
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+class AttackInfo(_Read):
+    title: str
+    settings: str = ""
+    source: str = ""
+
+
+class LeftOut(_Read):
+    file: str
+    reason: str
+
+
+class Conditions(_Read):
+    """What was tested, and how. eps are fractions of the pixel range; n_… count images."""
+
+    classes: list[str] = Field(min_length=1)
+    study: str = "audit"
+    data: str = ""
+    data_digest: str = ""
+    data_notes: list[str] = []
+    left_out: list[LeftOut] = []
+    n_train: int | None = None
+    n_val: int | None = None
+    n_test: int | None = None
+    n_attacked: int | None = None
+    disease_classes: list[int] = []
+    size: int | None = None
+    channels: int | None = None
+    bits: int = 8
+    model: str = ""
+    model_digest: str = ""
+    trained_here: bool | None = None
+    provenance: dict[str, Any] = {}
+    parameters: int | None = None
+    head: str = ""
+    seed: int | None = None
+    norm: str = "Linf"
+    eps: list[float] = []
+    attacks: dict[str, AttackInfo] = {}
+    versions: dict[str, str] = {}
+    hardware: str = ""
+
+    @field_validator("disease_classes", "data_notes", "left_out", "eps", mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, value: object) -> object:
+        return [] if value is None else value
+
+
+class Row(_Read):
+    """One measured number. value, low and high are None where the number is undefined."""
+
+    attack: str
+    eps: float
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    norm: str | None = None
+    seed: int | None = None
+    status: str = "ok"
+    note: str | None = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "ok" and self.value is not None
+
+
+class Check(_Read):
+    """A sanity check; passed is None where it could not be carried out."""
+
+    name: str
+    attack: str | None = None
+    passed: bool | None
+    detail: str = ""
+    consequence: str = ""
+
+
+class Example(_Read):
+    id: str
+    label: int
+    before: int
+    after: int
+    confidence_before: float | None = None
+    confidence_after: float | None = None
+    eps: float | None = None
+    size: float | None = None
+    attack: str = ""
+    patient: str | None = None
+
+
+class Run(_Read):
+    """Everything the report is made of."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, extra="ignore")
+
+    conditions: Conditions
+    rows: list[Row]
+    checks: list[Check] = []
+    examples: list[Example] = []
+    seconds: dict[str, float] = {}
+    table: list[dict[str, Any]] = Field(default=[], description="the rows as they stand in the file")
+    arrays: dict[str, np.ndarray] = {}
+    spec: dict[str, Any] = {}
+
+    def find(self, attack: str, metric: str, eps: float | None = None) -> Row | None:
+        """The row of that attack and metric, at that eps if one is given; None where it was not measured."""
+        for row in self._index.get((attack, metric), ()):
+            if eps is None or same(row.eps, eps):
+                return row
+        return None
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], list[Row]]:
+        index: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            index.setdefault((row.attack, row.metric), []).append(row)
+        return index
+
+    def curve(self, attack: str, metric: str = "accuracy") -> list[Row]:
+        """The rows of that attack and metric by growing eps, eps 0 left out."""
+        return sorted((r for r in self._index.get((attack, metric), ()) if r.eps > 0), key=lambda r: r.eps)
+
+    def has(self, metric_start: str) -> bool:
+        return any(r.metric.startswith(metric_start) and r.attack != "none" for r in self.rows)
+
+    @cached_property
+    def attacks(self) -> list[str]:
+        """Every attack with an accuracy, in the order of the conditions, then of the rows; no controls."""
+        seen = [r.attack for r in self.rows if r.metric in ("accuracy", "eps_star_median")]
+        order = dict.fromkeys([a for a in self.conditions.attacks if a in seen] + seen)
+        return [a for a in order if a != "none" and a not in CONTROLS]
+
+    @cached_property
+    def controls(self) -> list[str]:
+        return [a for a in CONTROLS if self.curve(a)]
+
+    def title(self, attack: str) -> str:
+        """The attack's name for people."""
+        if attack in self.conditions.attacks:
+            return self.conditions.attacks[attack].title
+        names = {"noise": "Random noise (±ε)", "noise-uniform": "Random noise (uniform)", "square": "Square"}
+        return names.get(attack, attack.upper() if len(attack) <= 4 else attack)
+
+    def class_name(self, index: int) -> str:
+        classes = self.conditions.classes
+        return classes[index] if 0 <= index < len(classes) else f"class {index}"
+
+    @property
+    def phantom(self) -> bool:
+        return self.conditions.data.startswith("phantom:")
+
+
+def same(a: float, b: float) -> bool:
+    """Whether two eps are one point of the grid (they come from decimal text and from fractions of 255)."""
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def read(run_dir: Path) -> Run:
+    """Read a run folder. InputError where results.json is missing or is not one; the other files may be absent."""
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise InputError(f"{run_dir} is not a folder; give the folder that `medrobust audit --out` wrote")
+    path = run_dir / "results.json"
+    if not path.is_file():
+        raise InputError(
+            f"{run_dir} holds no results.json; the run is unfinished: give the audit's command again, it goes on"
+        )
+    raw = _json(path)
+    if raw.get("format") != FORMAT:
+        raise InputError(
+            f"{path} has format {raw.get('format')!r}, this version reads {FORMAT}; write it again with this version"
+        )
+    spec_path = run_dir / "spec.json"
+    try:
+        return Run.model_validate(
+            {
+                **{k: raw[k] for k in ("conditions", "rows") if k in raw},
+                **{k: raw[k] for k in ("checks", "examples", "seconds") if raw.get(k)},
+                "table": raw.get("rows", []),
+                "spec": _json(spec_path) if spec_path.is_file() else {},
+                "arrays": _arrays(run_dir / "figures.safetensors"),
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {where}: {first['msg'].lower()}; run the audit again to write it anew") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        # NaN and Infinity are no JSON; a number that is not finite is an undefined one here
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} can not be read ({error}); run the audit again to write it anew") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no JSON object; run the audit again to write it anew")
+    return value
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        return {}
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} can not be read ({error}); run the audit again to write it anew") from None

@@ -1,0 +1,50 @@
+"""The size of a change in words: 8-bit grey levels, and whether an eye could see it."""
+
+from __future__ import annotations
+
+import math
+
+from medrobust.report import words
+from medrobust.report.findings import Findings
+from medrobust.report.words import NBSP
+
+
+def levels(f: Findings, eps: float) -> float:
+    """eps in 8-bit grey levels a pixel: the most any pixel may change (Linf), or the root mean square (L2)."""
+    if f.run.conditions.norm == "Linf":
+        return eps * 255
+    size, channels = f.run.conditions.size, f.run.conditions.channels
+    return eps * 255 / math.sqrt(size * size * channels) if size and channels else math.nan
+
+
+def size_words(f: Findings, eps: float) -> str:
+    """ "0.3 grey levels out of 255"; for L2 the norm and what it is on average."""
+    if f.run.conditions.norm == "Linf":
+        return f"{words.grey_levels(levels(f, eps))} out of 255"
+    mean = levels(f, eps)
+    average = "" if math.isnan(mean) else f", on average {words.grey_levels(mean)} out of 255 a pixel"
+    return f"{f.run.conditions.norm} size {words.number(eps)}{average}"
+
+
+def short_size(f: Findings, eps: float) -> str:
+    if f.run.conditions.norm == "Linf":
+        return words.grey_levels(levels(f, eps))
+    return f"{f.run.conditions.norm}{NBSP}{words.number(eps)}"
+
+
+def visibility(grey: float) -> str:
+    if math.isnan(grey):
+        return "how visible that is depends on the image"
+    if grey <= 0.5:
+        return "invisible, and no larger than the rounding when an image is saved at 8 bits"
+    if grey <= 1:
+        return "invisible to the eye"
+    if grey <= 4:
+        return "very hard to see"
+    return "faint" if grey <= 8 else "large enough to be seen as grain or mottle"
+
+
+def change(f: Findings, eps: float) -> str:
+    if f.run.conditions.norm == "Linf":
+        return f"A change of at most {size_words(f, eps)} in each pixel"
+    return f"A change of {size_words(f, eps)}"

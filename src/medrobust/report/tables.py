@@ -1,0 +1,260 @@
+"""The tables of the report, once, for the page and for LaTeX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medrobust.report.findings import Findings, in_doubt
+from medrobust.report.run import Row, same
+from medrobust.report.sizes import short_size
+from medrobust.report.words import NOTHING, bounds, count, number, percent, plain, with_interval
+
+MOST_CLASSES = 30
+"""Longer per-class tables are cut; results.csv holds every class."""
+MOST_CONFUSED = 12
+MOST_FLIPS = 20
+BITS = (8, 12, 16)
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    doubt: bool = False
+    """Marked "inconclusive" wherever it is shown."""
+
+    @property
+    def value(self) -> str:
+        """The text without its interval, so that a narrow page can set the two on two lines."""
+        return self.text.partition(" (")[0]
+
+    @property
+    def interval(self) -> str:
+        return self.text.removeprefix(self.value).strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    head: list[Cell]
+    rows: list[list[Cell]] = field(default_factory=list)
+    label: str = ""
+    """The first column is a row's heading; label names the table in LaTeX."""
+
+
+def _cells(*texts: str) -> list[Cell]:
+    return [Cell(t) for t in texts]
+
+
+def share(row: Row | None) -> Cell:
+    return Cell(with_interval(row), row is not None and not row.ok and row.value is not None)
+
+
+def attack_head(f: Findings, attack: str) -> Cell:
+    return Cell(f.run.title(attack), in_doubt(f, attack))
+
+
+def unit(f: Findings) -> str:
+    return "ε (/255)" if f.run.conditions.norm == "Linf" else f"ε ({f.run.conditions.norm})"
+
+
+def eps_text(f: Findings, eps: float) -> str:
+    return number(eps * 255 if f.run.conditions.norm == "Linf" else eps)
+
+
+def overall(f: Findings) -> Table | None:
+    """Accuracy, balanced accuracy, AUROC, calibration error and Brier score on untouched images."""
+    names = (
+        ("accuracy", "Accuracy", with_interval), ("balanced_accuracy", "Balanced accuracy", with_interval),
+        ("auroc", "AUROC", plain), ("ece", "ECE (calibration error)", plain), ("brier", "Brier score", plain),
+    )  # fmt: skip
+    found = [(title, show, row) for metric, title, show in names if (row := f.run.find("none", metric)) is not None]
+    rows = [
+        [Cell(title), Cell(show(row), not row.ok and row.value is not None), Cell(count(row.n))]
+        for title, show, row in found
+    ]
+    return Table(
+        f"Performance on untouched test images of {f.run.conditions.data} ({f.run.conditions.model}), "
+        "with 95 % intervals.",
+        _cells("Measure", "Value (95 % interval)", "n"), rows, "tab:clean",
+    ) if rows else None  # fmt: skip
+
+
+def per_class(f: Findings) -> Table | None:
+    """Sensitivity, specificity and AUROC of each class against the rest."""
+    kinds = (
+        ("sensitivity", "Sensitivity", with_interval),
+        ("specificity", "Specificity", with_interval),
+        ("auroc", "AUROC", plain),
+    )
+    rows = {c: [f.run.find("none", f"{kind}:{c}") for kind, _, _ in kinds] for c in f.run.conditions.classes}
+    used = [i for i in range(len(kinds)) if any(r[i] is not None for r in rows.values())]
+    if not used:
+        return None
+    shown = f.run.conditions.classes[:MOST_CLASSES]
+    body = [
+        [Cell(c + (" (disease)" if f.directed and c in f.disease else ""))]
+        + [Cell(kinds[i][2](rows[c][i])) for i in used]
+        + [Cell(count(sensitivity.n if (sensitivity := rows[c][0]) else None))]
+        for c in shown
+    ]
+    caption = "Each class against the rest, untouched test images, with 95 % intervals; n: images of the class."
+    if len(shown) < len(rows):
+        caption += f" The first {len(shown)} of {len(rows)} classes; results.csv holds all."
+    return Table(caption, _cells("Class", *(kinds[i][1] for i in used), "n"), body, "tab:classes")
+
+
+@dataclass(frozen=True)
+class Confusion:
+    classes: list[str]
+    counts: np.ndarray
+    """int (k, k): rows are true classes, columns what the model says."""
+    note: str = ""
+
+    def shade(self, i: int, j: int) -> int:
+        """Share of the row in whole percent."""
+        total = int(self.counts[i].sum())
+        return round(100 * int(self.counts[i, j]) / total) if total else 0
+
+
+def tested(f: Findings) -> tuple[np.ndarray, np.ndarray] | None:
+    """Probabilities (n, k) and labels (n,) of the test images, where each image has one class."""
+    probability, labels = f.run.arrays.get("test_probability"), f.run.arrays.get("test_labels")
+    if probability is None or labels is None or probability.ndim != 2 or labels.ndim != 1 or not labels.size:
+        return None
+    k = len(f.run.conditions.classes)
+    fits = probability.shape == (labels.size, k) and labels.min() >= 0 and labels.max() < k
+    return (probability, labels) if fits and np.isfinite(probability).all() else None
+
+
+def confusion(f: Findings) -> Confusion | None:
+    pair, k = tested(f), len(f.run.conditions.classes)
+    if pair is None or k > MOST_CONFUSED:
+        return None
+    probability, labels = pair
+    given = f.run.arrays.get("test_prediction")
+    predicted = given if given is not None and given.shape == labels.shape else probability.argmax(1)
+    counts = np.zeros((k, k), dtype=int)
+    np.add.at(counts, (labels, predicted), 1)
+    accuracy, note = f.run.find("none", "accuracy"), ""
+    if (
+        accuracy is not None
+        and accuracy.value is not None
+        and abs(counts.trace() / labels.size - accuracy.value) > 1e-6
+    ):
+        note = "Counted at the most probable class; the model's own threshold gives a different accuracy (table above)."
+    return Confusion(f.run.conditions.classes, counts, note)
+
+
+def accuracy(f: Findings) -> Table | None:
+    """Accuracy at every eps, an attack a column, the controls last."""
+    attacks = [a for a in f.run.attacks + f.run.controls if f.run.curve(a)]
+    if not attacks:
+        return None
+    grid: list[float] = []
+    for eps in sorted(r.eps for a in attacks for r in f.run.curve(a)):
+        if not grid or eps > grid[-1] * (1 + 1e-6):
+            grid.append(eps)
+    rows = [[Cell(eps_text(f, eps)), *(share(f.run.find(a, "accuracy", eps)) for a in attacks)] for eps in grid]
+    clean = f.clean
+    if clean is not None:
+        low, high = (None, None) if np.isnan(clean.low) or np.isnan(clean.high) else (clean.low, clean.high)
+        text = f"{percent(clean.value)} {bounds(low, high)}".strip()
+        rows.insert(0, [Cell("0"), *(Cell(text) for _ in attacks)])
+    ns = sorted({r.n for a in attacks for r in f.run.curve(a) if r.n})
+    n = f"n = {count(ns[0])}" + (f"–{count(ns[-1])}" if len(ns) > 1 else "") if ns else "n not recorded"
+    caption = (
+        f"Accuracy under attack against ε, with 95 % intervals ({n} images). Noise columns are controls, no attacks."
+    )
+    return Table(caption, [Cell(unit(f)), *(attack_head(f, a) for a in attacks)], rows, "tab:accuracy")
+
+
+def smallest(f: Findings) -> Table | None:
+    """eps* and what the attack cost, an attack a row."""
+    rows = []
+    for attack in f.run.attacks:
+        median, half = f.median(attack), f.half(attack)
+        values, cost = f.eps_star(attack), f.run.find(attack, "gradients_per_image")
+        broken = percent(float(np.isfinite(values).mean())) if values is not None and values.size else NOTHING
+        unusable = f.run.find(attack, "inconclusive")
+        rows.append(
+            [
+                attack_head(f, attack), Cell(_median_text(f, median)),
+                Cell(eps_text(f, half.eps) if half else "not reached"), Cell(broken),
+                Cell(number(cost.value) if cost is not None and cost.value is not None else NOTHING),
+                Cell(percent(unusable.value) if unusable is not None else NOTHING),
+            ]
+        )  # fmt: skip
+    name = unit(f)
+    caption = f"Smallest change that fools: median over the images read correctly before the attack, in {name}."
+    head = _cells(
+        "Attack", f"Median ε*, {name[2:].strip('()')}", "Accuracy halves at", "Fooled at all",
+        "Gradients an image", "No usable gradient",
+    )  # fmt: skip
+    return Table(caption, head, rows, "tab:epsstar") if rows else None
+
+
+def _median_text(f: Findings, median: object) -> str:
+    from medrobust.stats import Estimate
+
+    if not isinstance(median, Estimate) or not median.n:
+        return NOTHING
+    if not np.isfinite(median.value):
+        return "above the grid"
+    high = eps_text(f, median.high) if np.isfinite(median.high) else "∞"
+    interval = "" if np.isnan(median.low) else f" ({eps_text(f, median.low)}–{high})"
+    return eps_text(f, median.value) + interval
+
+
+def flips(f: Findings) -> Table | None:
+    """Every direction at the reference eps, an attack a column."""
+    if f.reference is None or f.strongest is None or not f.run.has("flip:"):
+        return None
+    attacks = [a for a in f.run.attacks if f.flips(a, f.reference)]
+    if not attacks:
+        return None
+    lead = f.strongest if f.strongest in attacks else attacks[0]
+    pairs = [(x.source, x.target) for x in f.flips(lead, f.reference)]
+    body = [
+        [Cell(f"{a} → {b}"), *(share(f.run.find(x, f"flip:{a}->{b}", f.reference)) for x in attacks)]
+        for a, b in pairs[:MOST_FLIPS]
+    ]
+    ns = [r.n for a, b in pairs[:MOST_FLIPS] if (r := f.run.find(lead, f"flip:{a}->{b}", f.reference)) and r.n]
+    n = f"n = {count(min(ns))}" + (f"–{count(max(ns))}" if min(ns) != max(ns) else "") if ns else "n not recorded"
+    caption = f"Flips at {short_size(f, f.reference)}: of the images of the first class that were read correctly "
+    caption += f"({n}), the share read as the second. "
+    caption += "The decision threshold is the one used without attack."
+    if len(pairs) > MOST_FLIPS:
+        caption += f" The {MOST_FLIPS} most frequent of {len(pairs)}; results.csv holds all."
+    return Table(caption, [Cell("From → to"), *(attack_head(f, a) for a in attacks)], body, "tab:flips")
+
+
+def saving(f: Findings) -> Table | None:
+    """Accuracy on attacked images as computed and after rounding to 8, 12 and 16 bits."""
+    found = [(a, r) for a in f.run.attacks for r in f.run.curve(a, "accuracy_full")]
+    if not found:
+        return None
+    bits = [b for b in BITS if f.run.has(f"accuracy_saved:{b}")]
+    at = f.reference if f.reference is not None else found[0][1].eps
+    # every eps for the strongest attack; one each for the others
+    shown = [(a, r) for a, r in found if a == f.strongest or same(r.eps, at)]
+    body = [
+        [Cell(f.run.title(a), in_doubt(f, a)), Cell(eps_text(f, r.eps)), share(r)]
+        + [share(f.run.find(a, f"accuracy_saved:{b}", r.eps)) for b in bits]
+        for a, r in sorted(shown, key=lambda pair: pair[0] != f.strongest)
+    ]
+    clean = [f.run.find("none", f"accuracy_saved:{b}") for b in bits]
+    if any(clean):
+        body.insert(0, [Cell("No attack"), Cell("0"), Cell(NOTHING), *(share(r) for r in clean)])
+    ns = sorted({r.n for _, r in found if r.n})
+    n = f", n = {count(ns[-1])} images" if ns else ""
+    caption = f"Accuracy on full-strength attacked images, as computed and after saving at a bit depth{n}, "
+    caption += "with 95 % intervals."
+    if len(shown) < len(found):
+        caption += (
+            f" All ε for {f.run.title(f.strongest or '')}, {short_size(f, at)} for the others; results.csv holds all."
+        )
+    return Table(
+        caption, _cells("Attack", unit(f), "As computed", *(f"Saved at {b} bit" for b in bits)), body, "tab:saving"
+    )

@@ -1,0 +1,113 @@
+"""The verdict: one headline, one sentence with its numbers, and a tone."""
+
+from __future__ import annotations
+
+import math
+
+from medrobust.report.findings import Findings, Verdict, doubts_together
+from medrobust.report.run import PROBES
+from medrobust.report.sizes import change, levels, size_words, visibility
+from medrobust.report.words import bounds, listing, percent, plural, with_interval
+
+
+def verdict(f: Findings) -> tuple[str, str, str]:
+    """Headline, the sentence under it, and its tone."""
+    make = {
+        Verdict.NOTHING: _nothing, Verdict.CHANCE: _chance, Verdict.FOOLED: _fooled,
+        Verdict.WEAKENED: _held, Verdict.WITHSTOOD: _held, Verdict.INCONCLUSIVE: _inconclusive,
+    }  # fmt: skip
+    return make[f.verdict](f)
+
+
+def _nothing(_: Findings) -> tuple[str, str, str]:
+    return (
+        "No attack was measured in this run.",
+        "What was recorded is shown below. It says nothing about how easily this classifier is fooled.",
+        "warn",
+    )
+
+
+def _chance(f: Findings) -> tuple[str, str, str]:
+    row = f.run.find("none", "balanced_accuracy")
+    guess = percent(1 / len(f.run.conditions.classes), 0)
+    text = f"Its balanced accuracy is {with_interval(row)}; guessing gives {guess}. "
+    text += (
+        "A classifier that does not work can not be said to be fooled: the attack numbers below have little meaning."
+    )
+    area = f.run.find("none", "auroc")
+    if area is not None and area.value is not None and area.value >= 0.7:
+        text += f" Its scores do separate the classes (AUROC {area.value:.2f}), so its decision threshold may be off."
+    return "This classifier does no better than guessing.", text, "warn"
+
+
+def _fooled(f: Findings) -> tuple[str, str, str]:
+    assert f.strongest is not None
+    assert f.clean is not None
+    half = f.half(f.strongest)
+    assert half is not None
+    grey = levels(f, half.eps)
+    if math.isnan(grey):
+        title = "This classifier can be fooled."
+    elif grey <= 1:
+        title = "This classifier is easily fooled."
+    elif grey <= 4:
+        title = "This classifier is fooled by small changes."
+    elif grey <= 8:
+        title = "This classifier is fooled by moderate changes."
+    else:
+        title = "This classifier is fooled, but only by large changes."
+    text = (
+        f"{change(f, half.eps)} – {visibility(grey)} – brings its accuracy from {percent(f.clean.value)} "
+        f"down to {percent(half.value)} ({f.run.title(f.strongest)}, {plural(half.n or f.attacked or 0, 'image')})."
+    )
+    if f.strongest in PROBES:
+        text += (
+            " This attack sees no gradients, yet was stronger than those that do: "
+            "the gradients are hidden, and the true weakness is probably greater."
+        )
+    if f.doubts or f.shaken:
+        text += (
+            " Some numbers are marked inconclusive; see “How far to believe this”. Images that were fooled stay fooled."
+        )
+    return title, text, "bad"
+
+
+def _held(f: Findings) -> tuple[str, str, str]:
+    assert f.clean is not None
+    assert f.strongest is not None
+    rows = [r for r in f.run.curve(f.strongest) if r.value is not None]
+    lowest = min(rows, key=lambda r: r.value or 0.0)
+    biggest = rows[-1].eps
+    if f.verdict is Verdict.WEAKENED:
+        title = "The attacks weaken this classifier, but do not halve its accuracy."
+    else:
+        title = "No attack tried here had a marked effect on this classifier."
+    text = (
+        f"With changes of up to {size_words(f, biggest)}, the strongest of the believable attacks "
+        f"({f.run.title(f.strongest)}) leaves {percent(lowest.value)} {bounds(lowest.low, lowest.high)} accuracy; "
+        f"without attack it is {percent(f.clean.value)}. "
+        "This is no proof: another attack, or a larger change, may succeed."
+    )
+    if levels(f, biggest) < 1:
+        text += " Only changes below one grey level were tried."
+    if f.doubts:
+        names = listing([f.run.title(a) for a in f.doubts])
+        text += f" The numbers of {names} are inconclusive and not part of this statement."
+    return title, text, "calm" if f.verdict is Verdict.WITHSTOOD else "warn"
+
+
+def _inconclusive(f: Findings) -> tuple[str, str, str]:
+    reasons = doubts_together(f)
+    text = "The attacks can not be believed"
+    text += f" ({'; '.join(reasons)}). " if reasons else ": only a single-step attack was run. "
+    text += "That they left the accuracy high is no sign of strength: an attack that could not work finds nothing."
+    return "Inconclusive: this audit can not say how easily this classifier is fooled.", text, "warn"
+
+
+def few_images(f: Findings) -> str:
+    text = f"Only {plural(f.attacked or 0, 'image was', 'images were')} attacked, so every number here is rough"
+    row = (f.half(f.strongest) if f.strongest else None) or f.at_reference
+    if row is not None and row.low is not None and row.high is not None:
+        text += f": the accuracy under this attack may lie anywhere between {percent(row.low, 0)} "
+        text += f"and {percent(row.high, 0)}"
+    return text + "."

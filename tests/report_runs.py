@@ -1,0 +1,295 @@
+"""Made-up run folders for the report's tests: every number follows from one eps* an image, as in a real audit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from medrobust import stats
+
+GRID = [e / 255 for e in (0.1, 0.3, 0.5, 1, 2, 4, 8)]
+TITLES = {"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "cw": "CW", "square": "Square"}
+STRENGTH = {"fgsm": 2.2, "bim": 1.1, "pgd": 1.0, "cw": 1.05, "square": 4.0}
+SOURCES = {"fgsm": "Goodfellow et al. 2015, arXiv:1412.6572", "pgd": "Madry et al. 2018, arXiv:1706.06083"}
+CHECKS = {
+    "eps 0 equals clean": "if this fails, attacked and clean images are not treated alike",
+    "success grows with eps": "if this fails, the attack does not search well and the accuracy is too high",
+    "a huge eps reaches 100 %": "if this fails, the attack can not reach what is certainly reachable",
+    "gradients are not zero": "if this fails, the attack was blind",
+}
+
+
+class Maker:
+    """Collects the rows of one run; median is the median eps* in grey levels."""
+
+    def __init__(self, name: str, classes: list[str], *, n: int, median: float, clean: float, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.name, self.classes, self.n, self.median = name, classes, n, median
+        self.labels = np.arange(n) % len(classes)
+        self.predicted = self.labels.copy()
+        wrong = self.rng.permutation(n)[: round((1 - clean) * n)]
+        self.predicted[wrong] = (self.labels[wrong] + 1) % len(classes)
+        self.rows: list[dict[str, Any]] = []
+        self.arrays: dict[str, np.ndarray] = {
+            "labels": self.labels.astype(np.int64),
+            "clean_prediction": self.predicted.astype(np.int64),
+        }
+        self.star0 = np.exp(self.rng.normal(np.log(median), 0.6, n)) / 255
+
+    def row(
+        self, attack: str, eps: float, metric: str, estimate: stats.Estimate, status: str = "ok", note: str = ""
+    ) -> None:
+        numbers = [None if not np.isfinite(v) else float(v) for v in estimate[:3]]
+        self.rows.append(
+            {
+                "study": "audit", "data": self.name, "model": "resnet18", "attack": attack, "norm": "Linf", "eps": eps,
+                "seed": 0, "metric": metric, "value": numbers[0], "low": numbers[1], "high": numbers[2],
+                "n": estimate.n, "status": status, "note": note,
+            }
+        )  # fmt: skip
+
+    def clean_rows(self) -> None:
+        right = self.labels == self.predicted
+        self.row("none", 0.0, "accuracy", stats.proportion(right))
+        per_class = [stats.proportion(right[self.labels == i]) for i in range(len(self.classes))]
+        mean = float(np.mean([e.value for e in per_class]))
+        whole = stats.proportion(right)
+        self.row("none", 0.0, "balanced_accuracy", stats.Estimate(mean, whole.low, whole.high, self.n))
+        top = np.where(right, self.rng.beta(12, 1.2, self.n), self.rng.beta(4, 3, self.n)) * 0.48 + 0.519
+        probability = np.repeat((1 - top[:, None]) / (len(self.classes) - 1), len(self.classes), axis=1)
+        probability[np.arange(self.n), self.predicted] = top
+        self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": self.labels.astype(np.int64)}
+        for i, name in enumerate(self.classes):
+            self.row("none", 0.0, f"sensitivity:{name}", per_class[i])
+            self.row("none", 0.0, f"specificity:{name}", stats.proportion(self.predicted[self.labels != i] != i))
+            self.row("none", 0.0, f"auroc:{name}", stats.auroc(probability[:, i], self.labels == i))
+        if len(self.classes) == 2:
+            self.row("none", 0.0, "auroc", stats.auroc(probability[:, 1], self.labels == 1))
+        confidence = probability.max(1)
+        ece = stats.calibration_error(confidence, right)
+        self.row("none", 0.0, "ece", stats.Estimate(ece, np.nan, np.nan, self.n))
+        self.row("none", 0.0, "brier", stats.mean((confidence - right) ** 2))
+        self.row("none", 0.0, "accuracy_saved:8", stats.proportion(right))
+
+    def attack_rows(self, attack: str, *, zero_gradient: bool = False) -> None:
+        status = "inconclusive" if zero_gradient else "ok"
+        note = "zero gradients" if zero_gradient else ""
+        right = self.labels == self.predicted
+        star = self.star0 * STRENGTH[attack] * self.rng.uniform(0.9, 1.1, self.n)
+        grid = np.array([*GRID, np.inf])
+        star = np.full(self.n, np.inf) if zero_gradient else grid[np.minimum(np.searchsorted(GRID, star), len(GRID))]
+        star = np.where(right, star, 0.0)
+        self.arrays[f"eps_star.{attack}"] = star.astype(np.float32)
+        for eps in GRID:
+            held = star > eps * (1 + 1e-9)
+            self.row(attack, eps, "accuracy", stats.proportion(held), status, note)
+            self.row(attack, eps, "success", stats.proportion(~held[right]), status, note)
+            for i, a in enumerate(self.classes):
+                others = [j for j in range(len(self.classes)) if j != i]
+                inside = right & (self.labels == i)
+                for place, j in enumerate(others):
+                    turned = ~held[inside] & (np.arange(inside.sum()) % len(others) == place)
+                    self.row(attack, eps, f"flip:{a}->{self.classes[j]}", stats.proportion(turned), status, note)
+            if attack != "square":
+                self.row(attack, eps, "accuracy_full", stats.proportion(held), status, note)
+                for bits in (8, 12, 16):
+                    undone = (bits == 8) and eps * 255 < 0.5
+                    self.row(
+                        attack, eps, f"accuracy_saved:{bits}", stats.proportion(right if undone else held), status, note
+                    )
+        middle = stats.median(star[right])
+        above = "" if np.isfinite(middle.value) else "above the grid"
+        self.row(attack, 0.0, "eps_star_median", middle, status, above)
+        self.row(attack, 0.0, "gradients_per_image", stats.Estimate(20.0, np.nan, np.nan, self.n))
+        self.row(attack, 0.0, "inconclusive", stats.proportion(np.full(self.n, zero_gradient)))
+
+    def noise_rows(self, tolerance: float = 60.0) -> None:
+        for name in ("noise", "noise-uniform"):
+            for eps in GRID:
+                held = (self.labels == self.predicted) & (self.star0 * tolerance > eps)
+                self.row(name, eps, "accuracy", stats.proportion(held))
+
+    def examples(self, size: int) -> list[dict[str, Any]]:
+        y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+        lungs = np.exp(-((abs(x) - 0.42) ** 2 / 0.05 + y**2 / 0.35))
+        chosen = np.flatnonzero(self.labels == self.predicted)[:4][::-1]
+        clean = np.stack([0.75 - 0.5 * lungs + 0.05 * self.rng.normal(size=lungs.shape) for _ in chosen])[:, None]
+        clean = np.rint(clean.clip(0, 1) * 255) / 255
+        change = self.rng.choice([-1.0, 1.0], clean.shape) * self.median / 255
+        self.arrays |= {
+            "examples.clean": clean.astype(np.float32),
+            "examples.attacked": (clean + change).clip(0, 1).astype(np.float32),
+        }
+        return [
+            {
+                "id": f"image-{i:05d}.png", "label": int(self.labels[i]), "before": int(self.labels[i]),
+                "after": int((self.labels[i] + 1) % len(self.classes)), "confidence_before": 0.97,
+                "confidence_after": 0.91, "eps": self.median / 255, "size": self.median / 255, "attack": "pgd",
+                "patient": None,
+            }
+            for i in chosen
+        ]  # fmt: skip
+
+    def write(self, folder: Path, *, checks: list[dict[str, Any]], attacks: list[str], **conditions: Any) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        size = conditions.get("size", 64)
+        results = {
+            "format": 1,
+            "conditions": {
+                "study": "audit", "data": self.name, "data_digest": "9f2c" * 16, "data_notes": [], "left_out": [],
+                "n_train": 1200, "n_val": 200, "n_test": self.n, "n_attacked": self.n, "classes": self.classes,
+                "disease_classes": [1], "size": size, "channels": 1, "bits": 8, "model": "resnet18",
+                "model_digest": "51ab" * 16, "trained_here": True, "provenance": {"epochs": 12, "optimiser": "adam"},
+                "parameters": 11170242, "head": "softmax", "seed": 0, "norm": "Linf", "eps": GRID,
+                "attacks": {
+                    a: {"title": TITLES[a], "settings": "20 steps of eps/10", "source": SOURCES.get(a, "")}
+                    for a in attacks
+                },
+                "versions": {"medrobust": "0.1.0", "torch": "2.6.0", "python": "3.11.9"}, "hardware": "2 CPU cores",
+                **conditions,
+            },
+            "rows": self.rows, "checks": checks, "headline": {},
+            "examples": self.examples(size) if attacks else [],
+            "seconds": {"total": 183.2, "training": 92.0, "attacks": 71.5},
+        }  # fmt: skip
+        (folder / "results.json").write_text(json.dumps(results))
+        (folder / "spec.json").write_text(json.dumps({"data": self.name, "seed": 0}))
+        save_file({k: np.ascontiguousarray(v) for k, v in self.arrays.items()}, folder / "figures.safetensors")
+        return folder
+
+
+def checks(attacks: list[str], failed: tuple[tuple[str, str], ...] = ()) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name, "attack": attack, "passed": (name, attack) not in failed,
+            "detail": "0.31 → 0.02" if "grows" in name else "as expected", "consequence": consequence,
+        }
+        for name, consequence in CHECKS.items()
+        for attack in attacks
+        if attack not in ("square",)
+    ]  # fmt: skip
+
+
+def make(folder: Path, scenario: str) -> Path:
+    """One of SCENARIOS as a run folder."""
+    return SCENARIOS[scenario](folder)
+
+
+def fragile(folder: Path) -> Path:
+    attacks = ["fgsm", "bim", "pgd", "cw", "square"]
+    m = Maker("phantom:chest@64", ["normal", "pneumonia"], n=200, median=0.4, clean=0.93)
+    m.clean_rows()
+    for a in attacks:
+        m.attack_rows(a)
+    m.noise_rows()
+    return m.write(folder, checks=checks(attacks), attacks=attacks)
+
+
+def robust(folder: Path) -> Path:
+    attacks = ["fgsm", "pgd", "cw"]
+    m = Maker("chest_xray/labels.csv", ["normal", "pneumonia"], n=300, median=400.0, clean=0.95)
+    m.clean_rows()
+    for a in attacks:
+        m.attack_rows(a)
+    m.noise_rows()
+    return m.write(folder, checks=checks(attacks), attacks=attacks, trained_here=False, model="vendor.py:net", size=224)
+
+
+def weakened(folder: Path) -> Path:
+    m = Maker("chest_xray/labels.csv", ["normal", "pneumonia"], n=300, median=12.0, clean=0.95)
+    m.clean_rows()
+    for a in ("fgsm", "pgd"):
+        m.attack_rows(a)
+    m.noise_rows()
+    return m.write(folder, checks=checks(["fgsm", "pgd"]), attacks=["fgsm", "pgd"])
+
+
+def inconclusive(folder: Path) -> Path:
+    attacks = ["fgsm", "pgd"]
+    m = Maker("fundus/labels.csv", ["normal", "retinopathy"], n=150, median=0.5, clean=0.92)
+    m.clean_rows()
+    for a in attacks:
+        m.attack_rows(a, zero_gradient=True)
+    m.noise_rows()
+    failed = (("gradients are not zero", "fgsm"), ("gradients are not zero", "pgd"))
+    return m.write(folder, checks=checks(attacks, failed), attacks=attacks, trained_here=False)
+
+
+def one_in_doubt(folder: Path) -> Path:
+    """Fooled by one attack, while another could not work."""
+    attacks = ["fgsm", "pgd"]
+    m = Maker("skin/labels.csv", ["benign", "malignant"], n=150, median=0.5, clean=0.92)
+    m.clean_rows()
+    m.attack_rows("fgsm", zero_gradient=True)
+    m.attack_rows("pgd")
+    m.noise_rows()
+    failed = (("gradients are not zero", "fgsm"),)
+    return m.write(folder, checks=checks(attacks, failed), attacks=attacks)
+
+
+def multiclass(folder: Path) -> Path:
+    attacks = ["fgsm", "pgd"]
+    m = Maker(
+        "fundus/labels.csv", ["normal", "diabetic_retinopathy", "cataract", "glaucoma"], n=240, median=0.7, clean=0.85
+    )
+    m.clean_rows()
+    for a in attacks:
+        m.attack_rows(a)
+    m.noise_rows(tolerance=2.0)
+    return m.write(folder, checks=checks(attacks), attacks=attacks, disease_classes=[1, 2, 3], channels=3)
+
+
+def unknown_disease(folder: Path) -> Path:
+    m = Maker("folder:lesions", ["akiec", "bcc", "mel"], n=90, median=0.7, clean=0.85)
+    m.clean_rows()
+    m.attack_rows("pgd")
+    m.noise_rows()
+    return m.write(folder, checks=checks(["pgd"]), attacks=["pgd"], disease_classes=[])
+
+
+def chance(folder: Path) -> Path:
+    m = Maker("folder:scans", ["normal", "disease"], n=120, median=0.3, clean=0.5)
+    m.clean_rows()
+    m.attack_rows("pgd")
+    m.noise_rows()
+    return m.write(folder, checks=checks(["pgd"]), attacks=["pgd"])
+
+
+def few(folder: Path) -> Path:
+    m = Maker("folder:scans", ["normal", "disease"], n=8, median=0.4, clean=0.9)
+    m.clean_rows()
+    m.attack_rows("pgd")
+    m.noise_rows()
+    return m.write(folder, checks=checks(["pgd"]), attacks=["pgd"])
+
+
+def minimal(folder: Path) -> Path:
+    """Only a clean accuracy; no figures, no spec, no attack, no check."""
+    m = Maker("folder:scans", ["normal", "disease"], n=100, median=0.4, clean=0.9)
+    m.row("none", 0.0, "accuracy", stats.proportion(m.labels == m.predicted))
+    m.write(folder, checks=[], attacks=[])
+    (folder / "figures.safetensors").unlink()
+    (folder / "spec.json").unlink()
+    return folder
+
+
+def hostile(folder: Path) -> Path:
+    """Names that hold HTML and LaTeX."""
+    m = Maker("folder:<script>alert(1)</script>", ["<b>normal</b>", 'a->b & "50%"_$\\x'], n=100, median=0.4, clean=0.9)
+    m.clean_rows()
+    m.attack_rows("pgd")
+    m.noise_rows()
+    left_out = [{"file": "<img src=http://evil.example/x.png>.jpg", "reason": "truncated & <i>broken</i>"}]
+    return m.write(folder, checks=checks(["pgd"]), attacks=["pgd"], left_out=left_out, model="<u>net</u>")
+
+
+SCENARIOS = {
+    "fragile": fragile, "robust": robust, "weakened": weakened, "inconclusive": inconclusive,
+    "one-in-doubt": one_in_doubt,
+    "multi-class": multiclass, "unknown-disease": unknown_disease, "chance": chance, "few": few, "minimal": minimal,
+    "hostile": hostile,
+}  # fmt: skip

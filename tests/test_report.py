@@ -1,0 +1,440 @@
+"""The report: what it says is right in every case, holds nothing from outside, and is the same bytes each time."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from medrobust import report
+from medrobust.errors import InputError
+from medrobust.report import findings, latex, pictures, words
+from medrobust.report.glossary import GLOSSARY
+from medrobust.report.run import read
+from tests import report_runs
+
+VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every scenario written once."""
+    root = tmp_path_factory.mktemp("reports")
+    made = {name: report_runs.make(root / name, name) for name in report_runs.SCENARIOS}
+    for folder in made.values():
+        report.write(folder)
+    return made
+
+
+def page(folder: Path) -> str:
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def summary(folder: Path) -> str:
+    """The first page as a reader sees it: one line of text."""
+    text = page(folder)
+    text = text[text.index('<section id="summary"') : text.index("<nav")]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+class Checker(HTMLParser):
+    """Balanced tags, unique ids, links that lead somewhere, nothing loaded from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.sources: list[str] = []
+        self.pictures: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {k: v or "" for k, v in attrs}
+        if tag not in VOID:
+            self.open.append(tag)
+        assert tag not in ("script", "iframe", "object", "embed", "link", "base", "form")
+        assert not any(k.startswith("on") for k in values)
+        if "id" in values:
+            self.ids.append(values["id"])
+        if "href" in values:
+            self.targets.append(values["href"])
+        if "src" in values:
+            self.sources.append(values["src"])
+        if tag == "img":
+            self.pictures.append(values.get("alt", ""))
+        if tag == "svg":
+            assert values.get("role") == "img"
+            self.pictures.append(values.get("aria-label", ""))
+        self.targets += re.findall(r"url\(([^)]*)\)", values.get("style", "") + " " + values.get("clip-path", ""))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.mark.parametrize("name", report_runs.SCENARIOS)
+def test_page_is_valid_and_self_contained(pages: dict[str, Path], name: str) -> None:
+    text = page(pages[name])
+    checker = Checker()
+    checker.feed(text)
+    assert text.startswith("<!DOCTYPE html>")
+    assert not checker.open
+    assert len(checker.ids) == len(set(checker.ids))
+    assert all(t.startswith("#") and t[1:] in checker.ids for t in checker.targets)
+    assert all(s.startswith("data:image/png;base64,") for s in checker.sources)
+    assert "@import" not in text
+    assert "url(http" not in text
+    assert all(len(alt) > 20 for alt in checker.pictures)
+    assert "None" not in re.sub(r"<pre>.*?</pre>", "", " ".join(checker.text))
+    assert " nan" not in " ".join(checker.text).lower()
+    for section in ("clean", "accuracy", "smallest", "flips", "saving", "examples", "checks", "conditions", "limits"):
+        assert section in checker.ids
+
+
+def test_every_figure_has_an_alternative_text(pages: dict[str, Path]) -> None:
+    checker = Checker()
+    checker.feed(page(pages["fragile"]))
+    shown = 2 + 4 * 3  # the pair on the first page, three images an example
+    charts = 5
+    assert len(checker.pictures) == shown + charts
+    assert any("PGD" in alt and "93.0\u00a0%" in alt for alt in checker.pictures)
+
+
+def test_same_input_gives_same_bytes(pages: dict[str, Path], tmp_path: Path) -> None:
+    """Also in another process, with another hash seed, from another folder."""
+    folder = report_runs.make(tmp_path / "again", "fragile")
+    code = "import sys, medrobust.report as r; r.write(sys.argv[1]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env={"PYTHONHASHSEED": "7"})
+    for name in ("report.html", "results.csv", "tables.tex"):
+        assert (folder / name).read_bytes() == (pages["fragile"] / name).read_bytes()
+
+
+# what it says
+
+KEY = {
+    "fragile": "This classifier is easily fooled.",
+    "robust": "No attack tried here had a marked effect on this classifier.",
+    "weakened": "The attacks weaken this classifier, but do not halve its accuracy.",
+    "inconclusive": "Inconclusive: this audit can not say how easily this classifier is fooled.",
+    "one-in-doubt": "This classifier is easily fooled.",
+    "multi-class": "This classifier is easily fooled.",
+    "unknown-disease": "The audit was not told which classes are disease",
+    "chance": "This classifier does no better than guessing.",
+    "few": "Only 8 images were attacked, so every number here is rough",
+    "minimal": "No attack was measured in this run.",
+    "hostile": "This classifier is easily fooled.",
+}
+
+
+@pytest.mark.parametrize("name", report_runs.SCENARIOS)
+def test_key_sentence_and_no_other_verdict(pages: dict[str, Path], name: str) -> None:
+    said = summary(pages[name])
+    assert KEY[name] in said
+    verdicts = {v for v in KEY.values() if v.startswith(("This", "No ", "The attacks", "Inconclusive"))}
+    assert sum(v in said for v in verdicts) == 1
+    assert not re.search(r"\brobust\b", said)
+
+
+def test_inconclusive_never_reads_as_strength(pages: dict[str, Path]) -> None:
+    said = summary(pages["inconclusive"])
+    for praise in (
+        "withstood",
+        "marked effect",
+        "no proof",
+        "did not halve",
+        "too little harm",
+        "nor the attack does harm",
+    ):
+        assert praise not in said
+    assert said.count("nconclusive") >= 6
+    assert "FAILED: gradients are not zero (FGSM and PGD). That means: the attack was blind." in said
+    assert "INCONCLUSIVE: FGSM and PGD; on 100\xa0% of the images" in said.replace("100 %", "100\xa0%")
+    whole = page(pages["inconclusive"])
+    for section in ("accuracy", "smallest", "flips", "saving", "examples"):
+        part = whole[whole.index(f'<section id="{section}"') :]
+        assert '<p class="doubt">' in part[: part.index("</section>")]
+
+
+def test_a_success_stands_though_another_attack_is_in_doubt(pages: dict[str, Path]) -> None:
+    said = summary(pages["one-in-doubt"])
+    assert "(PGD, 150 images)" in said
+    assert "Some numbers are marked inconclusive" in said
+    assert "INCONCLUSIVE: FGSM;" in said
+    assert re.search(r'<th scope="col">FGSM <span class="flag">inconclusive', page(pages["one-in-doubt"]))
+    assert not re.search(r'<th scope="col">PGD <span class="flag">', page(pages["one-in-doubt"]))
+
+
+def test_phantoms_are_called_synthetic_and_real_images_are_not(pages: dict[str, Path]) -> None:
+    assert "say nothing about patients" in summary(pages["fragile"])
+    assert "Synthetic images." in page(pages["fragile"])
+    assert "ynthetic images." not in page(pages["robust"])
+    assert "synthetic" not in summary(pages["robust"])
+
+
+def test_natural_frequencies_follow_from_the_rows(pages: dict[str, Path]) -> None:
+    run = read(pages["fragile"])
+    row = run.find("pgd", "flip:pneumonia->normal", 1 / 255)
+    assert row is not None
+    assert row.value is not None
+    assert row.n is not None
+    sentence = f"labelled pneumonia that it had read correctly, {round(100 * row.value)} are read as normal"
+    assert sentence in summary(pages["fragile"])
+    assert f"{round(row.value * row.n)} of {row.n};" in summary(pages["fragile"])
+
+
+def test_directions_are_pooled_over_the_disease_classes(pages: dict[str, Path]) -> None:
+    """240 images, 4 classes: the pooled share is the flips to normal over all correctly read diseased images."""
+    found = findings.find(read(pages["multi-class"]))
+    arrays = found.run.arrays
+    right = arrays["labels"] == arrays["clean_prediction"]
+    assert found.reference is not None
+    row = found.turned(found.disease, found.normal, "pgd", found.reference)
+    assert row is not None
+    assert row.value is not None
+    assert row.n == int((right & (arrays["labels"] > 0)).sum())
+    parts = [found.run.find("pgd", f"flip:{c}->normal", found.reference) for c in found.disease]
+    hits = sum(round((p.value or 0) * (p.n or 0)) for p in parts if p)
+    assert row.value == pytest.approx(hits / row.n)
+    assert "diabetic_retinopathy, cataract or glaucoma" in summary(pages["multi-class"])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "none"), (0.004, "fewer than 1"), (0.005, "1"), (0.975, "98"),
+        (0.9949, "99"), (0.996, "more than 99"), (1.0, "all 100"),
+    ],
+)  # fmt: skip
+def test_of_hundred(value: float, said: str) -> None:
+    assert words.of_hundred(value) == said
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert words.number(0.3000001) == "0.3"
+    assert words.number(1.25) == "1.25"
+    assert words.number(200.0) == "200"
+    assert words.grey_levels(1.0) == "1\u00a0grey level"
+    assert words.grey_levels(0.4) == "0.4\u00a0grey levels"
+    assert words.listing(["a", "b", "c"]) == "a, b and c"
+
+
+# changes of one run
+
+
+def changed(folder: Path, change) -> findings.Findings:
+    """The findings after `change` was made to results.json."""
+    path = folder / "results.json"
+    results = json.loads(path.read_text())
+    change(results)
+    path.write_text(json.dumps(results))
+    report.write(folder)
+    return findings.find(read(folder))
+
+
+def test_one_failed_check_takes_away_strength(tmp_path: Path) -> None:
+    """A probe without gradients that beats the white-box attacks, or any check of the whole audit."""
+    folder = report_runs.make(tmp_path, "robust")
+
+    def fail(results: dict) -> None:
+        results["checks"].append(
+            {"name": "black box not stronger", "attack": "square", "passed": False, "detail": "", "consequence": ""}
+        )
+
+    assert changed(folder, fail).verdict is findings.Verdict.INCONCLUSIVE
+    assert KEY["inconclusive"] in summary(folder)
+
+
+def test_a_single_step_attack_alone_shows_no_strength(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "robust")
+
+    def only_fgsm(results: dict) -> None:
+        results["rows"] = [r for r in results["rows"] if r["attack"] in ("none", "fgsm", "noise")]
+
+    assert changed(folder, only_fgsm).verdict is findings.Verdict.INCONCLUSIVE
+
+
+def test_noise_that_harms_as_much_is_said(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "fragile")
+
+    def noisy(results: dict) -> None:
+        for row in results["rows"]:
+            if row["attack"] == "noise" and row["metric"] == "accuracy":
+                row["value"] = 0.2
+
+    changed(folder, noisy)
+    assert "Noise alone does much of the harm" in summary(folder)
+
+
+def test_saving_that_undoes_the_attack_is_said(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "fragile")
+
+    def undone(results: dict) -> None:
+        for row in results["rows"]:
+            if row["metric"] == "accuracy_saved:8":
+                row["value"] = 0.93
+
+    changed(folder, undone)
+    assert "Saving undoes the attack. No tested size halves the accuracy of saved images." in summary(folder)
+
+
+def test_l2_sizes_are_not_called_grey_levels_of_a_pixel(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "weakened")
+
+    def l2(results: dict) -> None:
+        results["conditions"]["norm"] = "L2"
+
+    changed(folder, l2)
+    assert "in each pixel" not in summary(folder)
+    assert "L2 norm" in summary(folder)
+    assert "½ grey level" not in page(folder)
+
+
+def test_a_thousand_classes_stay_readable(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "minimal")
+
+    def many(results: dict) -> None:
+        results["conditions"] |= {"classes": [f"kind {i}" for i in range(1000)], "disease_classes": []}
+
+    changed(folder, many)
+    assert len(page(folder)) < 60_000
+    assert "1000 classes" in summary(folder)
+
+
+def test_markup_in_names_is_text(pages: dict[str, Path]) -> None:
+    text = page(pages["hostile"])
+    for tag in ("<script>", "<b>normal</b>", "<u>net", "<i>broken", "<img src=http"):
+        assert tag not in text
+    assert html.escape("<script>alert(1)</script>") in text
+    assert "truncated &amp; &lt;i&gt;broken" in text
+    found = findings.find(read(pages["hostile"]))
+    assert len(found.flips("pgd", found.reference or 0)) == 2  # a class name may hold "->"
+
+
+def test_odd_class_names_are_drawn(tmp_path: Path) -> None:
+    """An underscore in front, dollars, another script: matplotlib takes each for something else."""
+    m = report_runs.Maker("folder:x", ["_a $x$", "肺炎"], n=60, median=0.4, clean=0.9)
+    m.clean_rows()
+    m.attack_rows("pgd")
+    m.write(tmp_path, checks=[], attacks=["pgd"])
+    report.write(tmp_path)
+    assert "_a $x$ → 肺炎</text>" in page(tmp_path)
+
+
+# the other files
+
+
+def test_csv_equals_rows(pages: dict[str, Path]) -> None:
+    folder = pages["hostile"]
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        read_back = list(csv.DictReader(file))
+    assert len(read_back) == len(rows)
+    for line, row in zip(read_back, rows, strict=True):
+        assert line == {k: "" if v is None else str(v) for k, v in row.items()}
+        assert line["value"] == "" or float(line["value"]) == row["value"]
+
+
+def test_latex_is_escaped_and_even(pages: dict[str, Path]) -> None:
+    assert latex.escape(r"50%_$\x & #1 {a}~^") == (
+        r"50\%\_\$\textbackslash{}x \& \#1 \{a\}\textasciitilde{}\textasciicircum{}"
+    )
+    text = (pages["hostile"] / "tables.tex").read_text(encoding="utf-8")
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
+    for block in re.findall(r"\\begin\{tabular\}\{(l?r*)\}\n(.*?)\\end\{tabular\}", text, flags=re.S):
+        lines = [line for line in block[1].splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(block[0])}
+    body = re.sub(r"^%.*$", "", text, flags=re.M)
+    assert not re.search(r"(?<!\\)%", body)
+    assert body.isascii()
+
+
+def test_latex_marks_what_is_inconclusive(pages: dict[str, Path]) -> None:
+    assert r"$^\dagger$Inconclusive." in (pages["inconclusive"] / "tables.tex").read_text()
+    assert r"\dagger" not in (pages["robust"] / "tables.tex").read_text()
+
+
+# parts
+
+
+def test_the_change_is_magnified_by_a_round_factor_that_stays_in_range() -> None:
+    for size in (0.1 / 255, 1 / 255, 7 / 255, 0.3):
+        factor = pictures.magnification(np.array([size, -size / 2]))
+        assert 0.15 < factor * size <= 0.5 + 1e-6
+        assert re.fullmatch(r"[125]0*", f"{factor:g}")
+    assert pictures.magnification(np.zeros(3)) == 1.0
+
+
+def test_median_is_over_the_images_read_correctly(pages: dict[str, Path]) -> None:
+    found = findings.find(read(pages["fragile"]))
+    star = load_file(pages["fragile"] / "figures.safetensors")["eps_star.pgd"]
+    median = found.median("pgd")
+    assert median is not None
+    assert median.value == pytest.approx(np.median(star[star > 0]))
+
+
+def test_docs_hold_the_sentences_of_the_report() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
+    for term, sentence in GLOSSARY.items():
+        assert f"| **{term}** | {sentence} |" in text
+
+
+# bad input
+
+
+def test_missing_folder_and_missing_results(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a folder"):
+        report.write(tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"holds no results\.json"):
+        report.write(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "can not be read"),
+        ("[]", "no JSON object"),
+        ('{"format": 2}', "format 2"),
+        ('{"format": 1, "rows": []}', "conditions"),
+        ('{"format": 1, "conditions": {"classes": ["a"]}, "rows": [{"attack": "pgd"}]}', "rows.0"),
+    ],
+)
+def test_broken_results(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(InputError, match=said) as caught:
+        report.write(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "results.json" in str(caught.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_broken_figures(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "few")
+    (folder / "figures.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=r"figures\.safetensors can not be read"):
+        report.write(folder)
+
+
+def test_unwritable_page(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "minimal")
+    (folder / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"report\.html can not be written"):
+        report.write(folder)
+    assert not list(folder.glob("*.partial"))
