@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +95,9 @@ class Pretrained:
 
     def _read_torch(self) -> Any:
         try:
-            return torch.load(self.file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on foreign files torch warns before it raises what is told below
+                return torch.load(self.file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise InputError(
                 f"{self.file} holds more than weights and would run code when loaded, refused: have its maker save "

@@ -46,7 +46,8 @@ def make(name: str, *, outputs: int, channels: int, size: int | None, hub: bool)
     import timm
 
     arguments: dict[str, Any] = {"num_classes": outputs, "in_chans": channels, "pretrained": hub}
-    if size is not None and configuration(name).get("fixed_input_size"):
+    fixed = configuration(name).get("fixed_input_size")
+    if size is not None and fixed:
         arguments["img_size"] = size
     try:
         with _known_warnings():

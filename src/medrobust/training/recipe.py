@@ -38,14 +38,14 @@ class Recipe:
     head: str
 
     def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise InputError(f"optimiser must be {' or '.join(OPTIMISERS)}, got {self.optimiser!r}")
         if self.epochs < 1:
             raise InputError(f"epochs must be 1 or more, got {self.epochs}")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise InputError(f"lr must be a positive number such as 0.01, got {self.lr}")
         if self.batch < 2:
             raise InputError(f"batch must be 2 or more (BatchNorm needs company), got {self.batch}")
-        if self.optimiser not in OPTIMISERS:
-            raise InputError(f"optimiser must be {' or '.join(OPTIMISERS)}, got {self.optimiser!r}")
         if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
             raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}")
         if self.patience is not None and self.patience < 1:
