@@ -11,14 +11,14 @@ import numpy as np
 
 from medrobust.data.phantom_canvas import Field, Rng, bump, contrast, detector, edge, grid, posed, strokes, texture
 
-STRENGTH = (0.20, 0.50)
+STRENGTH = (0.24, 0.52)
 """Least and greatest added density of an opacity; the lung-to-heart contrast is about 0.45."""
 LETTERS = {
     -1: np.array([(-0.7, 1), (-0.7, -1), (0.3, -1), (0.7, -0.5), (0.3, 0), (-0.7, 0), (0, 0), (0.7, 1)]),
     1: np.array([(-0.6, -1), (-0.6, 1), (0.7, 1)]),
 }
 """R and L: which side of the patient this is. The patient's right is on the image's left."""
-RADIUS = (0.15, 0.32)
+RADIUS = (0.16, 0.33)
 
 
 def chest(rng: Rng, lesion: Rng, size: int, diseased: bool) -> tuple[Field, Field]:

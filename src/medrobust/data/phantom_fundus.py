@@ -24,9 +24,9 @@ from medrobust.data.phantom_canvas import (
     texture,
 )
 
-HAEMORRHAGES = (1, 16)
+HAEMORRHAGES = (2, 14)
 """How many, from the mildest eye to the most severe."""
-HAEMORRHAGE_RADIUS = (0.014, 0.055)
+HAEMORRHAGE_RADIUS = (0.017, 0.056)
 EXUDATES = (0, 30)
 EXUDATE_RADIUS = (0.008, 0.026)
 VEIN, ARTERY = (0.74, 0.42, 0.55), (0.90, 0.62, 0.70)

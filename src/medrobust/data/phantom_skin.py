@@ -24,7 +24,7 @@ from medrobust.data.phantom_canvas import (
     texture,
 )
 
-BENIGN, MALIGNANT = (0.0, 0.30), (0.42, 1.0)
+BENIGN, MALIGNANT = (0.0, 0.25), (0.48, 1.0)
 """How irregular border and colour are, 0 to 1; the classes do not overlap."""
 MELANIN = (0.55, 1.0, 1.15)
 """Absorbance of red, green and blue."""
