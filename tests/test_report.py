@@ -318,6 +318,18 @@ def test_a_thousand_classes_stay_readable(tmp_path: Path) -> None:
     assert "1000 classes" in summary(folder)
 
 
+def test_what_was_left_out_and_noted_is_on_the_first_page(pages: dict[str, Path], tmp_path: Path) -> None:
+    assert "1\u00a0image could not be read and was left out." in page(pages["hostile"])
+    folder = report_runs.make(tmp_path, "minimal")
+
+    def note(results: dict) -> None:
+        results["conditions"]["data_notes"] = ["12 patients stand on both sides of the given split"]
+
+    changed(folder, note)
+    assert "see “Notes on the data”" in summary(folder)
+    assert "12 patients stand on both sides of the given split" in page(folder)
+
+
 def test_markup_in_names_is_text(pages: dict[str, Path]) -> None:
     text = page(pages["hostile"])
     for tag in ("<script>", "<b>normal</b>", "<u>net", "<i>broken", "<img src=http"):
@@ -364,6 +376,17 @@ def test_latex_is_escaped_and_even(pages: dict[str, Path]) -> None:
     body = re.sub(r"^%.*$", "", text, flags=re.M)
     assert not re.search(r"(?<!\\)%", body)
     assert body.isascii()
+
+
+def test_a_wide_table_is_set_in_parts(pages: dict[str, Path]) -> None:
+    """Five attacks and two controls: every column once, the first in each part, no label twice."""
+    text = (pages["fragile"] / "tables.tex").read_text(encoding="utf-8")
+    assert max(len(spec) for spec in re.findall(r"\\begin\{tabular\}\{(.*?)\}", text)) <= latex.WIDEST
+    assert "Part 2 of 2." in text
+    heads = [line for line in text.splitlines() if line.startswith(r"$\varepsilon$ (/255) &")]
+    assert [" & ".join(heads).count(name) for name in ("FGSM", "BIM", "PGD", "CW", "Square", "uniform")] == [1] * 6
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert len(labels) == len(set(labels))
 
 
 def test_latex_marks_what_is_inconclusive(pages: dict[str, Path]) -> None:

@@ -210,6 +210,10 @@ class Findings:
         ]
         return sorted(found, key=lambda f: -(f.row.value if f.row.value is not None else -1))
 
+    @property
+    def flip_metrics(self) -> set[str]:
+        return {r.metric for r in self.run.rows if self._direction(r.metric) is not None}
+
     def _direction(self, metric: str) -> tuple[str, str] | None:
         """The two classes of a "flip:a->b", whose names may themselves hold "->"."""
         if not metric.startswith("flip:"):

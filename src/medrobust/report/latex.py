@@ -17,26 +17,51 @@ _ESCAPES = {
 
 def escape(text: str) -> str:
     """Any text as LaTeX that prints it."""
-    return "".join(_ESCAPES.get(c, c) for c in text)
+    # a thin space before the sign, as SI typesetting has it
+    return "".join(_ESCAPES.get(c, c) for c in text.replace("\u00a0%", "\u202f%"))
+
+
+WIDEST = 6
+"""Columns that fit across an A4 page of text; a wider table is set in parts, each with the first column."""
 
 
 def document(f: Findings) -> str:
     """tables.tex: to be read in with \\input by a document that loads booktabs."""
     made = [tables.overall(f), tables.per_class(f), tables.accuracy(f), tables.saving(f)]
-    head = (
-        "% Made by medrobust from results.json. Needs \\usepackage{booktabs} and, for ``straight'' quotes, T1 fonts.\n"
-    )
-    if any(cell.doubt for t in made if t for row in [t.head, *t.rows] for cell in row):
+    parts = [part for table in made if table is not None for part in _parts(table)]
+    head = "% Made by medrobust from results.json. Needs the package booktabs, and T1 fonts for straight quotes.\n"
+    if any(_doubtful(part) for part in parts):
         head += "% A dagger marks what the sanity checks leave inconclusive: do not quote it without saying so.\n"
-    return head + "".join("\n" + _table(t) for t in made if t is not None)
+    return head + "".join("\n" + _table(part) for part in parts)
+
+
+def _parts(table: Table) -> list[Table]:
+    """The table, or as many as its width needs, of about equal width."""
+    columns = range(1, len(table.head))
+    count = -(-len(columns) // (WIDEST - 1))
+    if count <= 1:
+        return [table]
+    width = -(-len(columns) // count)
+    chosen = [[0, *columns[i : i + width]] for i in range(0, len(columns), width)]
+    return [
+        Table(
+            f"{table.caption} Part {n} of {len(chosen)}.",
+            [table.head[i] for i in part],
+            [[row[i] for i in part] for row in table.rows],
+            table.label if n == 1 else f"{table.label}-{n}",
+        )
+        for n, part in enumerate(chosen, start=1)
+    ]
+
+
+def _doubtful(table: Table) -> bool:
+    return any(cell.doubt for row in [table.head, *table.rows] for cell in row)
 
 
 def _table(table: Table) -> str:
-    caption = escape(table.caption)
-    if any(cell.doubt for row in [table.head, *table.rows] for cell in row):
-        caption += r" $^\dagger$Inconclusive."
+    caption = escape(table.caption) + (r" $^\dagger$Inconclusive." if _doubtful(table) else "")
     lines = [
-        r"\begin{table}[htbp]", r"\centering\small", rf"\caption{{{caption}}}\label{{{table.label}}}",
+        r"\begin{table}[htbp]", r"\centering\footnotesize", rf"\caption{{{caption}}}\label{{{table.label}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}", r"\toprule",
         _row(table.head), r"\midrule", *(_row(row) for row in table.rows),
         r"\bottomrule", r"\end{tabular}", r"\end{table}",

@@ -55,11 +55,12 @@ def html(f: Findings) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters |= {"count": count, "whole": words.whole}
     template = environment.from_string((room / "page.html").read_text(encoding="utf-8"))
+    shown = examples(f)
     return "<!DOCTYPE html>\n" + template.render(
         css=(room / "page.css").read_text(encoding="utf-8"),
         f=f, run=f.run, c=f.run.conditions, page=plain.first_page(f), tables=tables, glossary=GLOSSARY,
-        doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=examples(f),
-        limits=limits(f), lead=lead(f), contents=CONTENTS, seconds=times(f), facts=conditions(f),
+        doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=shown,
+        limits=limits(f), lead=lead(f, shown), contents=CONTENTS, seconds=times(f), facts=conditions(f),
         spec=_json(f.run.spec), provenance=_json(f.run.conditions.provenance),
     ).lstrip()  # fmt: skip
 
@@ -142,11 +143,11 @@ def examples(f: Findings) -> list[Picture]:
     ]  # fmt: skip
 
 
-def lead(f: Findings) -> Picture | None:
+def lead(f: Findings, shown: list[Picture]) -> Picture | None:
     """The example of the first page: a disease turned normal if there is one, else any image turned."""
     if f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE, Verdict.NOTHING):
         return None
-    turned = [p for p in examples(f) if p.true == p.before != p.after]
+    turned = [p for p in shown if p.true == p.before != p.after]
     missed = [p for p in turned if f.directed and p.true in f.disease and p.after in f.normal]
     return next(iter(missed or turned), None)
 

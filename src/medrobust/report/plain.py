@@ -99,7 +99,8 @@ def what_was_tested(f: Findings) -> Paragraph:
     )
     text += f" of {c.data or 'the given data'} into {what}."
     if f.attacked is not None and f.strongest is not None:
-        text += f" {plural(f.attacked, 'test image was', 'test images were')} altered by "
+        whole = f" of the {count(c.n_test)}" if c.n_test and c.n_test > f.attacked else ""
+        text += f" {count(f.attacked)}{whole} test {'image was' if f.attacked == 1 else 'images were'} altered by "
         names = [f.run.title(a) for a in f.run.attacks]
         text += f"{'one attack' if len(names) == 1 else plural(len(names), 'attack')} ({listing(names)}). "
         if c.norm == "Linf":
@@ -274,6 +275,13 @@ def how_far(f: Findings) -> Paragraph:
             f"Ranges in brackets are 95{NBSP}% intervals: with {plural(f.attacked, 'attacked image')}, "
             "chance alone can move a number that far."
         )
+    left_out = len(f.run.conditions.left_out)
+    if left_out:
+        parts.append(
+            f"{plural(left_out, 'image')} could not be read and {'was' if left_out == 1 else 'were'} left out."
+        )
+    if f.run.conditions.data_notes:
+        parts.append("The data come with remarks that bear on this: see “Notes on the data”.")
     if f.run.phantom:
         parts.append("The images are synthetic: the numbers say nothing about patients.")
     warn = bool(failed or inconclusive or not checks or f.few or f.run.phantom)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from medrobust.report.findings import Findings, in_doubt
 from medrobust.report.run import Row, same
 from medrobust.report.sizes import short_size
 from medrobust.report.words import NOTHING, bounds, count, number, percent, plain, with_interval
+from medrobust.stats import Estimate
 
 MOST_CLASSES = 30
 """Longer per-class tables are cut; results.csv holds every class."""
@@ -61,6 +63,14 @@ def unit(f: Findings) -> str:
 
 def eps_text(f: Findings, eps: float) -> str:
     return number(eps * 255 if f.run.conditions.norm == "Linf" else eps)
+
+
+def n_text(rows: Iterable[Row | None]) -> str:
+    """ "n = 200", or "n = 66–72" where the rows differ."""
+    ns = sorted({r.n for r in rows if r is not None and r.n})
+    if not ns:
+        return "n not recorded"
+    return f"n = {count(ns[0])}" + (f"–{count(ns[-1])}" if len(ns) > 1 else "")
 
 
 def overall(f: Findings) -> Table | None:
@@ -162,8 +172,7 @@ def accuracy(f: Findings) -> Table | None:
         low, high = (None, None) if np.isnan(clean.low) or np.isnan(clean.high) else (clean.low, clean.high)
         text = f"{percent(clean.value)} {bounds(low, high)}".strip()
         rows.insert(0, [Cell("0"), *(Cell(text) for _ in attacks)])
-    ns = sorted({r.n for a in attacks for r in f.run.curve(a) if r.n})
-    n = f"n = {count(ns[0])}" + (f"–{count(ns[-1])}" if len(ns) > 1 else "") if ns else "n not recorded"
+    n = n_text(r for a in attacks for r in f.run.curve(a))
     caption = (
         f"Accuracy under attack against ε, with 95 % intervals ({n} images). Noise columns are controls, no attacks."
     )
@@ -195,10 +204,8 @@ def smallest(f: Findings) -> Table | None:
     return Table(caption, head, rows, "tab:epsstar") if rows else None
 
 
-def _median_text(f: Findings, median: object) -> str:
-    from medrobust.stats import Estimate
-
-    if not isinstance(median, Estimate) or not median.n:
+def _median_text(f: Findings, median: Estimate | None) -> str:
+    if median is None or not median.n:
         return NOTHING
     if not np.isfinite(median.value):
         return "above the grid"
@@ -220,8 +227,7 @@ def flips(f: Findings) -> Table | None:
         [Cell(f"{a} → {b}"), *(share(f.run.find(x, f"flip:{a}->{b}", f.reference)) for x in attacks)]
         for a, b in pairs[:MOST_FLIPS]
     ]
-    ns = [r.n for a, b in pairs[:MOST_FLIPS] if (r := f.run.find(lead, f"flip:{a}->{b}", f.reference)) and r.n]
-    n = f"n = {count(min(ns))}" + (f"–{count(max(ns))}" if min(ns) != max(ns) else "") if ns else "n not recorded"
+    n = n_text(f.run.find(lead, f"flip:{a}->{b}", f.reference) for a, b in pairs[:MOST_FLIPS])
     caption = f"Flips at {short_size(f, f.reference)}: of the images of the first class that were read correctly "
     caption += f"({n}), the share read as the second. "
     caption += "The decision threshold is the one used without attack."
@@ -247,9 +253,8 @@ def saving(f: Findings) -> Table | None:
     clean = [f.run.find("none", f"accuracy_saved:{b}") for b in bits]
     if any(clean):
         body.insert(0, [Cell("No attack"), Cell("0"), Cell(NOTHING), *(share(r) for r in clean)])
-    ns = sorted({r.n for _, r in found if r.n})
-    n = f", n = {count(ns[-1])} images" if ns else ""
-    caption = f"Accuracy on full-strength attacked images, as computed and after saving at a bit depth{n}, "
+    n = n_text(r for _, r in found)
+    caption = f"Accuracy on full-strength attacked images, as computed and after saving at a bit depth ({n} images), "
     caption += "with 95 % intervals."
     if len(shown) < len(found):
         caption += (
