@@ -1,0 +1,347 @@
+"""The main job: take images and a classifier, attack, judge, check, and leave a run folder with a report.
+
+DIR/spec.json     what was asked
+DIR/model/        the classifier, where it was trained here
+DIR/cells/        finished pieces of work
+DIR/results.json  conditions, rows, checks, examples
+DIR/figures.safetensors, report.html, results.csv, tables.tex
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medrobust import stats
+from medrobust.attacks import Attack
+from medrobust.data import Dataset
+from medrobust.errors import InputError
+from medrobust.progress import NoProgress, Progress
+from medrobust.studies import cells, checks
+from medrobust.studies.conditions import conditions
+from medrobust.studies.rows import Rows, attack_rows, clean_rows
+from medrobust.studies.spec import AuditSpec, attack_named
+from medrobust.studies.store import Cell, Store, write_whole
+from medrobust.studies.subject import Subject, assemble
+from medrobust.studies.versions import versions
+from medrobust.threat import Ball
+
+VERSION = 1
+"""Part of every cell's key: raised when a cell's computation changes."""
+
+CHECKED = 48
+"""Images for the sanity checks, which attack from nothing again and again."""
+SAVED = 96
+"""Images for the examples at full strength that are then saved."""
+PROBED = 48
+QUERIES = 250
+EXAMPLES = 6
+SAVING_EPS = (0.5 / 255, 1 / 255, 2 / 255)
+
+
+def audit(
+    spec: AuditSpec, folder: Path, *, progress: Progress | None = None, device: str | None = None
+) -> dict[str, Any]:
+    """Do what ``spec`` asks in ``folder`` and return what results.json holds. Killed, the same call goes on.
+
+    device: "cpu" or "cuda"; the GPU where there is one. InputError for bad input and unwritable folders.
+    """
+    progress = progress or NoProgress()
+    folder = Path(folder)
+    store = Store(folder)
+    _claim(spec, folder)
+    subject = assemble(spec, folder, progress, device)
+    return _Audit(spec, folder, store, subject, progress).run()
+
+
+def _claim(spec: AuditSpec, folder: Path) -> None:
+    """One folder, one audit: asking something else of the same folder would mix two sets of numbers."""
+    path, asked = folder / "spec.json", spec.model_dump(mode="json")
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())["asked"]
+        except (ValueError, KeyError, TypeError):
+            before = asked  # half a file from elsewhere: written anew below
+        changed = [k for k in asked if before.get(k) != asked[k]]
+        if changed:
+            k = changed[0]
+            raise InputError(
+                f"{folder} holds another audit ({k} was {before.get(k)!r}, now {asked[k]!r}); choose another --out"
+            )
+    write_whole(path, json.dumps({"format": 1, "asked": asked, "versions": versions()}, indent=1).encode())
+
+
+class _Audit:
+    def __init__(self, spec: AuditSpec, folder: Path, store: Store, subject: Subject, progress: Progress) -> None:
+        self.spec, self.folder, self.store, self.subject, self.progress = spec, folder, store, subject, progress
+        self.classifier, self.ball = subject.classifier, spec.ball
+        self.rows = Rows("audit", subject.data.name, _model_name(spec), _norm(spec), spec.seed)
+        self.checks: list[checks.Check] = []
+        self.arrays: dict[str, np.ndarray] = {}
+        self.seconds: dict[str, float] = {}
+        self.attacks = {name: attack_named(name) for name in spec.attacks}
+        self.main = next((n for n in self.attacks if n.startswith("pgd")), list(self.attacks)[-1])
+        self.star: dict[str, np.ndarray] = {}
+        self.after: dict[str, np.ndarray] = {}
+        self.blind: dict[str, np.ndarray] = {}
+        self.doubts: dict[str, str] = {}
+
+    def run(self) -> dict[str, Any]:
+        sample = self.subject.sample
+        self.labels, self.patients = sample.labels, sample.patients
+        self._clean()
+        costs = {name: self._sweep(name) for name in self.attacks}
+        self._noise()
+        self._sanity()
+        for name in self.attacks:
+            self._attack_rows(name)
+            self.rows.add(name, max(self.spec.eps), "gradients_per_image", stats.mean(costs[name]))
+        if len(self.attacks) > 1:
+            self._worst()
+        self._saving()
+        examples = self._examples()
+        return self._write(examples)
+
+    # -- pieces of work ----------------------------------------------------------------------------------
+
+    def _cell(self, part: Dataset, about: dict[str, Any], compute: Any) -> Cell:
+        spec = {
+            "version": VERSION, "model": self.subject.model_digest, "images": self.subject.images_digest(part),
+            "norm": self.spec.norm, "seed": self.spec.seed, **about,
+        }  # fmt: skip
+        cell = self.store.once(spec, compute)
+        kind = str(about["kind"])
+        self.seconds[kind] = self.seconds.get(kind, 0.0) + cell.seconds
+        return cell
+
+    def _sharded(self, part: Dataset, name: str, about: dict[str, Any], compute: Any, total: int | None = None) -> Cell:
+        """One cell a shard, joined: memory and the price of a kill do not grow with the number of images.
+
+        compute(shard, advance) gives a cell's result.
+        """
+        self.progress.start(name, total or len(part))
+        try:
+            done = []
+            for begin in range(0, len(part), cells.SHARD):
+                shard = part.select(range(begin, min(begin + cells.SHARD, len(part))))
+                told = [0]
+
+                def advance(n: int, told: list[int] = told) -> None:
+                    told[0] += n
+                    self.progress.advance(n)
+
+                done.append(self._cell(shard, about, lambda shard=shard, advance=advance: compute(shard, advance)))
+                self.progress.advance(max(0, (total or len(part)) * len(shard) // len(part) - told[0]))
+        finally:
+            self.progress.stop()
+        joined = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
+        facts = {k: sum(c.facts[k] for c in done) for k in done[0].facts}
+        return Cell(facts, joined, sum(c.seconds for c in done))
+
+    def _clean(self) -> None:
+        test = self.subject.test
+        cell = self._sharded(
+            test, "Clean performance", {"kind": "clean"}, lambda shard, a: cells.clean(self.classifier, shard, a)
+        )
+        probability, decision = cell.arrays["probability"], cell.arrays["decision"]
+        clean_rows(self.rows, probability, test.labels, decision, self.classifier.classes, test.patients)
+        saved = stats.proportion(cell.arrays["saved"] == test.labels, test.patients)
+        self.rows.add("none", 0.0, "accuracy_saved:8", saved)
+        self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": test.labels}
+
+    def _sweep(self, name: str) -> np.ndarray:
+        attack, spec = self.attacks[name], self.spec
+        cell = self._sharded(
+            self.subject.sample,
+            f"{attack.title} over {len(spec.eps)} epsilons",
+            {"kind": "sweep", "attack": repr(attack), "eps": spec.eps},
+            lambda shard, a: cells.swept(attack, self.classifier, shard, self.ball, spec.eps, spec.seed, a),
+        )
+        self.star[name], self.after[name] = cell.arrays["eps_star"], cell.arrays["after"]
+        self.blind[name] = cell.arrays["blind"]
+        self.arrays |= {"labels": self.labels, "clean_prediction": cell.arrays["before"]}
+        self.arrays[f"eps_star.{name}"] = cell.arrays["eps_star"].astype(np.float32)
+        n = self.labels.size
+        if attack.uses_gradient:
+            self.checks.append(checks.usable_gradients(name, self.blind[name]))
+            if self.blind[name].mean() > 0.5:
+                self.doubts[name] = "most images gave no usable gradient"
+        self.checks.append(checks.confirmed(name, cell.facts["unconfirmed"], n))
+        return cell.arrays["gradients"]
+
+    def _noise(self) -> None:
+        spec, eps = self.spec, self.spec.eps
+        cell = self._sharded(
+            self.subject.sample,
+            "Random noise of the same size",
+            {"kind": "noise", "eps": eps},
+            lambda shard, a: cells.noise(self.classifier, shard, self.ball, eps, spec.seed, a),
+            total=len(self.subject.sample) * len(eps),
+        )
+        for kind, name in (("sign", "noise"), ("uniform", "noise-uniform")):
+            right = cell.arrays[kind] == self.labels[:, None]
+            for i, e in enumerate(eps):
+                self.rows.add(name, e, "accuracy", stats.proportion(right[:, i], self.patients))
+        wrong = cell.arrays["sign"] != self.labels[:, None]
+        for name, star in self.star.items():
+            self.checks.append(checks.noise_is_weaker(name, eps, star, wrong))
+
+    def _fixed(self, name: str, attack: Attack, part: Dataset, ball: Ball) -> np.ndarray:
+        cell = self._sharded(
+            part,
+            f"Sanity of {attack.title}: {name}",
+            {"kind": "fixed", "attack": repr(attack), "eps": float(ball.eps)},
+            lambda shard, a: cells.fixed(attack, self.classifier, shard, ball, self.spec.seed, a),
+        )
+        self._before = cell.arrays["before"]
+        return cell.arrays["reached"]
+
+    def _sanity(self) -> None:
+        """Attack a few images again from nothing, in ways whose outcome is known beforehand."""
+        name, attack = self.main, self.attacks[self.main]
+        few = self.subject.sample.sample(CHECKED, self.spec.seed)
+        middle = self._typical_eps()
+        reached = self._fixed("eps 0", attack, few, self.ball(0.0))
+        self.checks.append(checks.zero_eps(name, reached, self._before))
+        levels = [middle / 2, middle, middle * 2]
+        found = [self._fixed("growth with eps", attack, few, self.ball(e)) for e in levels]
+        self.checks.append(checks.grows_with_eps(name, levels, found))
+        huge = 0.5 if self.spec.norm == "linf" else 0.25 * float(few.channels * few.size**2) ** 0.5
+        broken = checks.huge_eps(name, huge, self._fixed("a huge eps", attack, few, self.ball(huge)))
+        self.checks.append(broken)
+        if not broken.passed:
+            self.doubts[name] = "a huge eps does not reach 100 %"
+        if not attack.minimal and attack.steps > 1 and type(attack).__name__ != "APGD":
+            counts = [max(1, attack.steps // 4), attack.steps, attack.steps * 4]
+            found = [self._fixed(f"{k} steps", _with_steps(attack, k), few, self.ball(middle)) for k in counts]
+            self.checks.append(checks.grows_with_steps(name, counts, found))
+        if "fgsm" in self.star:
+            for many in self.attacks:
+                if many != "fgsm" and self.attacks[many].steps > 1:
+                    self.checks.append(
+                        checks.single_step_is_weaker(many, self.spec.eps, self.star["fgsm"], self.star[many])
+                    )
+        if self.spec.norm == "linf":
+            self._probe(name, middle)
+
+    def _typical_eps(self) -> float:
+        """The eps of the grid at which about half of the images fall: where a comparison shows most."""
+        star = self.star[self.main]
+        typical = float(np.median(star[star > 0])) if (star > 0).any() else np.inf
+        grid = [e for e in self.spec.eps if e > 0]
+        if not grid:
+            return 1 / 255
+        return next((e for e in grid if e >= typical * (1 - 1e-5)), grid[-1])
+
+    def _probe(self, name: str, eps: float) -> None:
+        few = self.subject.sample.sample(PROBED, self.spec.seed)
+        white = self._fixed("at the probe's eps", self.attacks[name], few, self.ball(eps))
+        cell = self._sharded(
+            few,
+            f"Black-box probe (Square, {QUERIES} queries)",
+            {"kind": "probe", "queries": QUERIES, "eps": eps},
+            lambda shard, a: cells.probed(self.classifier, shard, self.ball(eps), QUERIES, self.spec.seed, a),
+        )
+        probe = cell.arrays["reached"]
+        self.checks.append(checks.black_box_is_weaker(name, eps, probe, white, QUERIES))
+        self.rows.add("square", eps, "accuracy", stats.proportion(~probe, few.patients), note=f"{QUERIES} queries")
+
+    # -- what it means -----------------------------------------------------------------------------------
+
+    def _attack_rows(self, name: str) -> None:
+        attack_rows(
+            self.rows, name, self.spec.eps, self.star[name], self.labels, self.after[name], self.blind[name],
+            self.classifier.classes, self.patients, self.doubts.get(name, ""),
+        )  # fmt: skip
+
+    def _worst(self) -> None:
+        """For each image the attack that needed least: the number to go by."""
+        stack = np.stack(list(self.star.values()))
+        best = stack.argmin(0)
+        self.star["worst"] = stack.min(0)
+        self.after["worst"] = np.stack(list(self.after.values()))[best, np.arange(best.size)]
+        # an image proves something if any attack had a gradient to follow and failed
+        self.blind["worst"] = np.stack(list(self.blind.values())).all(0)
+        if len(self.doubts) == len(self.attacks):
+            self.doubts["worst"] = next(iter(self.doubts.values()))
+        self.arrays["eps_star.worst"] = self.star["worst"].astype(np.float32)
+        self._attack_rows("worst")
+
+    def _saving(self) -> None:
+        """What is left of full-strength examples once they are stored as image files are."""
+        if self.spec.norm != "linf":
+            return
+        attack, name = self.attacks[self.main], self.main
+        few = self.subject.sample.sample(SAVED, self.spec.seed)
+        for e in SAVING_EPS:
+            cell = self._sharded(
+                few,
+                f"Saving attacked images ({e * 255:.3g}/255)",
+                {"kind": "saving", "attack": repr(attack), "eps": e},
+                lambda shard, a, e=e: cells.saving(attack, self.classifier, shard, self.ball(e), self.spec.seed, a),
+            )
+            self.rows.add(name, e, "accuracy_full", stats.proportion(~cell.arrays["reached"], few.patients))
+            for bits in cells.BIT_DEPTHS:
+                held = stats.proportion(~cell.arrays[f"saved{bits}"], few.patients)
+                self.rows.add(name, e, f"accuracy_saved:{bits}", held)
+
+    def _examples(self) -> list[dict[str, Any]]:
+        """Some images of every class that were right before the attack and wrong after it; else some that held."""
+        star, sample = self.star[self.main], self.subject.sample
+        fallen = np.flatnonzero((star > 0) & np.isfinite(star))
+        chosen = fallen if fallen.size else np.flatnonzero(star > 0)
+        if not chosen.size:
+            return []
+        part = sample.select(chosen).sample(EXAMPLES, self.spec.seed)
+        place = {image_id: i for i, image_id in enumerate(sample.ids)}
+        mine = star[[place[i] for i in part.ids]]
+        attack = self.attacks[self.main]
+        self.progress.start("Example images", len(part))
+        try:
+            cell = self._cell(
+                part,
+                {"kind": "examples", "attack": repr(attack), "eps": self.spec.eps, "star": [float(s) for s in mine]},
+                lambda: cells.pictured(
+                    attack, self.classifier, part, self.ball, mine, self.spec.eps, self.spec.seed, self.progress.advance
+                ),
+            )
+        finally:
+            self.progress.stop()
+        self.arrays |= {"examples.clean": cell.arrays["clean"], "examples.attacked": cell.arrays["attacked"]}
+        return [{**e, "attack": self.main} for e in cell.facts["examples"]]
+
+    def _write(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        from safetensors.numpy import save
+
+        results = {
+            "format": 1,
+            "conditions": conditions(self.spec, self.subject, self.attacks),
+            "rows": self.rows.rows,
+            "checks": [c.plain() for c in self.checks],
+            "examples": examples,
+            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+        }
+        arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
+        write_whole(self.folder / "figures.safetensors", save(arrays))
+        # last: whoever sees results.json may rely on everything else being there
+        write_whole(self.folder / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
+        self.store.sweep_leftovers()
+        return results
+
+
+def _with_steps(attack: Attack, steps: int) -> Attack:
+    other = copy.copy(attack)
+    other.steps = steps
+    return other
+
+
+def _model_name(spec: AuditSpec) -> str:
+    return spec.model
+
+
+def _norm(spec: AuditSpec) -> str:
+    return {"linf": "Linf", "l2": "L2"}[spec.norm]

@@ -1,0 +1,145 @@
+"""The pieces of work of an audit. Each is a function of its arguments alone and ends in one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from medrobust import seeds
+from medrobust.attacks import Attack, Square, run, sweep
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.images import BIT_DEPTHS, save_at
+from medrobust.judging import judge
+from medrobust.threat import Ball, Untargeted
+
+Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+Advance = Callable[[int], None]
+
+SHARD = 128
+"""Images a cell: what a kill can cost, and what memory must hold."""
+
+
+def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
+    """Probabilities and decisions on clean images, and on the same images saved at 8 bits."""
+    probability, decisions, saved = [], [], []
+    for images, _, _ in part.batches(classifier.lanes((1, 1, part.size, part.size))):
+        logits = classifier.logits(images)
+        probability.append(classifier.to_probabilities(logits))
+        decisions.append(classifier.head.decide(logits))
+        saved.append(classifier.predict(save_at(images, 8)))
+        advance(len(images))
+    return {}, {
+        "probability": torch.cat(probability).numpy(),
+        "decision": torch.cat(decisions).numpy(),
+        "saved": torch.cat(saved).numpy(),
+    }
+
+
+def swept(
+    attack: Attack, classifier: Classifier, part: Dataset, ball: type[Ball], eps: tuple[float, ...], seed: int,
+    advance: Advance,
+) -> Result:  # fmt: skip
+    """One attack over the grid, judged: an eps* counts only if ``judge`` confirms the example in float32."""
+    images, labels = part.tensors()
+    goal = Untargeted(labels)
+    curve = sweep(attack, classifier, images, goal, ball, eps, seed=seed, ids=part.ids, advance=advance)
+    outcome = judge(classifier, images, curve.images, goal, ball(1.0 if ball.name == "linf" else torch.inf))
+    star = curve.eps_star.clone()
+    within = (outcome.size <= star + 1e-6) | outcome.reached_before
+    confirmed = outcome.reached & within
+    star = torch.where(confirmed | torch.isinf(star), star, torch.inf)
+    facts = {"unconfirmed": int((~confirmed & torch.isfinite(curve.eps_star)).sum())}
+    return facts, {
+        "eps_star": star.numpy(),
+        "before": outcome.before.numpy(),
+        "after": outcome.after.numpy(),
+        "gradients": curve.gradients.numpy(),
+        "forwards": curve.forwards.numpy(),
+        "blind": curve.inconclusive.numpy(),
+    }
+
+
+def noise(
+    classifier: Classifier, part: Dataset, ball: type[Ball], eps: tuple[float, ...], seed: int, advance: Advance
+) -> Result:
+    """The control: random changes of exactly the same size, decision at each eps.
+
+    "sign": every pixel moved by +-eps, the largest change the ball allows (L2: a random direction at full length).
+    "uniform": uniform in the ball, as an attack's random start.
+    """
+    images, _ = part.tensors()
+    shape = images.shape[1:]
+    unit = ball(1.0)
+    if ball.name == "linf":
+        hard = seeds.signs(seed, "noise/sign", part.ids, shape)
+    else:
+        hard = unit.at_edge(seeds.normal(seed, "noise/sign", part.ids, shape))
+    soft = unit.draw(seed, "noise/uniform", part.ids, shape)
+    decided: dict[str, list[np.ndarray]] = {"sign": [], "uniform": []}
+    for e in eps:
+        for name, direction in (("sign", hard), ("uniform", soft)):
+            decided[name].append(classifier.predict((images + e * direction).clamp(0, 1)).numpy())
+        advance(len(images))
+    return {}, {name: np.stack(values, 1) for name, values in decided.items()}
+
+
+def saving(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
+    """Full-strength examples at one eps, and what is left of them after saving at 8, 12 and 16 bits."""
+    images, labels = part.tensors()
+    goal = Untargeted(labels)
+    strong = run(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, full=True, advance=advance).images
+    arrays = {}
+    for bits in BIT_DEPTHS:
+        outcome = judge(classifier, images, strong, goal, ball, bits=bits)
+        arrays[f"saved{bits}"] = outcome.survives.numpy()
+        arrays[f"size{bits}"] = outcome.size_saved.numpy()
+    return {}, {**arrays, "reached": outcome.reached.numpy(), "size": outcome.size.numpy()}
+
+
+def fixed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
+    """One attack at one eps from nothing, judged: what the sanity checks compare."""
+    images, labels = part.tensors()
+    goal = Untargeted(labels)
+    attacked = attack(classifier, images, goal, ball, seed=seed, ids=part.ids)
+    outcome = judge(classifier, images, attacked, goal, ball)
+    advance(len(images))
+    return {"legal": bool(outcome.legal.all())}, {
+        "reached": outcome.reached.numpy(),
+        "before": outcome.reached_before.numpy(),
+    }
+
+
+def probed(classifier: Classifier, part: Dataset, ball: Ball, queries: int, seed: int, advance: Advance) -> Result:
+    """The black-box probe: Square, which sees decisions' scores only."""
+    return fixed(Square(steps=queries), classifier, part, ball, seed, advance)
+
+
+def pictured(
+    attack: Attack, classifier: Classifier, part: Dataset, ball: type[Ball], star: np.ndarray,
+    eps: tuple[float, ...], seed: int, advance: Advance,
+) -> Result:  # fmt: skip
+    """The example images of the report: clean, attacked at their own eps*, and what the classifier says of both."""
+    images, labels = part.tensors()
+    facts, attacked = [], []
+    for i, image_id in enumerate(part.ids):
+        e = float(star[i]) if np.isfinite(star[i]) else max(eps)
+        one, goal = images[i : i + 1], Untargeted(labels[i : i + 1])
+        adv = sweep(attack, classifier, one, goal, ball, [e], seed=seed, ids=[image_id]).images
+        outcome = judge(classifier, one, adv, goal, ball(e))
+        attacked.append(adv)
+        facts.append(
+            {
+                "id": image_id, "label": int(labels[i]),
+                "before": int(outcome.before[0]), "after": int(outcome.after[0]),
+                "confidence_before": float(outcome.confidence_before[0]),
+                "confidence_after": float(outcome.confidence_after[0]),
+                "eps": e, "size": float(outcome.size[0]),
+                "patient": None if part.patients is None else str(part.patients[i]),
+            }
+        )  # fmt: skip
+        advance(1)
+    return {"examples": facts}, {"clean": images.numpy(), "attacked": torch.cat(attacked).numpy()}

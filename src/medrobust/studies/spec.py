@@ -1,0 +1,135 @@
+"""What was asked of an audit, checked before anything is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medrobust.attacks import ATTACKS, Attack
+from medrobust.errors import InputError
+from medrobust.studies.store import key
+from medrobust.threat import BALLS, Ball
+
+GRID = (*(g / 10 / 255 for g in range(1, 11)), *(g / 255 for g in range(2, 11)))
+"""0.1 to 1.0 and 1 to 10 grey levels: the grid of Ma et al. 2020 for FGSM and the iterated attacks together."""
+
+CLASSIC = ("fgsm", "bim", "pgd", "cw")
+
+
+class AuditSpec(BaseModel):
+    """Everything that an audit's numbers depend on, apart from the bytes of data and weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = "phantom:chest"
+    label: str = "label"
+    size: int | None = None
+    channels: int | None = None
+    model: str = "resnet18"
+    train: bool | None = None
+    weights: str | None = None
+    pretrained: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    head: Literal["softmax", "logit"] = "softmax"
+    classes: tuple[str, ...] | None = None
+    healthy: str | None = None
+    threshold: float | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    attacks: tuple[str, ...] = CLASSIC
+    norm: Literal["linf", "l2"] = "linf"
+    eps: tuple[float, ...] = GRID
+    limit: int | None = 200
+    seed: int = 0
+    bits: Literal[8, 12, 16] = 8
+
+    def key(self) -> str:
+        """A short name for this ask."""
+        return key(self.model_dump(mode="json"))[:8]
+
+    @property
+    def ball(self) -> type[Ball]:
+        return BALLS[self.norm]
+
+    def slug(self) -> str:
+        """A folder name that a person recognises and that two different asks do not share."""
+        words = [re.sub(r"[^A-Za-z0-9]+", "-", _stem(w)).strip("-") for w in (self.data, self.model)]
+        return "-".join(["audit", *[w for w in words if w], self.key()])
+
+
+def ask(**values: Any) -> AuditSpec:
+    """An AuditSpec of those values; InputError, in one line, where one is wrong."""
+    try:
+        spec = AuditSpec(**{k: v for k, v in values.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{where}: {first['msg'].lower()}, got {first['input']!r}") from None
+    if not spec.attacks:
+        raise InputError(f"name at least one attack: {', '.join(ATTACKS)}")
+    for name in spec.attacks:
+        attack_named(name)
+    if not spec.eps or sorted(set(spec.eps)) != list(spec.eps):
+        raise InputError(f"eps must be ascending without repeats, got {', '.join(f'{e:g}' for e in spec.eps)}")
+    for e in spec.eps:
+        spec.ball(e)
+    if spec.limit is not None and spec.limit < 1:
+        raise InputError(f"limit must be at least 1, got {spec.limit}; leave it out for all test images")
+    if spec.weights and spec.pretrained:
+        raise InputError("weights= are used as they are, pretrained= are trained further: give one of the two")
+    if spec.train and spec.weights:
+        raise InputError("weights= are used as they are; to train further from a file, give it as pretrained=")
+    return spec
+
+
+def attack_named(text: str) -> Attack:
+    """``name`` or ``name:key=value:…`` to an attack, as the command line and saved specs write it."""
+    name, *pairs = text.split(":")
+    if name not in ATTACKS:
+        raise InputError(f"attack {name!r} is not known; choose from {', '.join(ATTACKS)}")
+    make = ATTACKS[name]
+    known = [p for p in inspect.signature(make).parameters if p != "loss"]
+    values: dict[str, float] = {}
+    for pair in pairs:
+        option, equals, value = pair.partition("=")
+        if not equals or option not in known:
+            raise InputError(f"attack {name!r} takes {', '.join(known) or 'no options'}, got {pair!r}")
+        try:
+            values[option] = float(value) if re.search(r"[.eE]", value) else int(value)
+        except ValueError:
+            raise InputError(f"attack {name!r}: {option} must be a number, got {value!r}") from None
+    return make(**values)
+
+
+def parse_eps(text: str) -> tuple[float, ...]:
+    """``0.5/255,1/255`` or ``0.002,0.004`` to fractions of the pixel range."""
+    out = []
+    for part in text.split(","):
+        number, slash, below = part.strip().partition("/")
+        try:
+            value = float(number) / (float(below) if slash else 1.0)
+        except (ValueError, ZeroDivisionError):
+            raise InputError(f"eps {part!r} is no number; write fractions of the pixel range: 0.5/255,1/255") from None
+        if value < 0 or value != value:
+            raise InputError(f"eps must not be negative, got {part.strip()}")
+        out.append(value)
+    return tuple(out)
+
+
+def _stem(text: str) -> str:
+    """The part of a data or model spec that a person would call it by."""
+    if "/" not in text:
+        return text
+    parts = [p for p in re.split(r"[/\\]", text.partition(":")[2] or text) if p]
+    return "-".join(parts[-2:]).rsplit(".", 1)[0]
+
+
+def digest(parts: Sequence[str]) -> str:
+    """sha256 over texts, with their borders."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

@@ -1,0 +1,217 @@
+"""What is audited: the images, and the classifier as found, loaded or trained here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medrobust import data as data_room
+from medrobust import models, training
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.errors import InputError
+from medrobust.progress import Progress
+from medrobust.studies.spec import AuditSpec, digest
+
+HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")
+"""Names that stand for no disease in public data sets."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier and the test images it is audited on."""
+
+    data: Dataset
+    test: Dataset
+    sample: Dataset
+    """The test images that are attacked."""
+    classifier: Classifier
+    trained_here: bool
+    model_digest: str
+    data_digest: str
+    disease_classes: tuple[int, ...]
+
+    def images_digest(self, part: Dataset) -> str:
+        """Names exactly these images: the data's contents, and which of them."""
+        return digest([self.data_digest, *part.ids])
+
+
+def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | None = None) -> Subject:
+    """Load the data, then load or train the classifier; a trained one is kept in ``folder``/model."""
+    size = spec.size
+    ready = _saved_size(spec)
+    if size is None and ready is not None:
+        size = ready
+    data = data_room.load(
+        spec.data, size=size, channels=spec.channels, seed=spec.seed, label=spec.label, progress=_Verify(progress)
+    )
+    test = data.split("test")
+    classifier, trained = _classifier(spec, data, folder, progress, device)
+    if classifier.classes != data.classes:
+        raise InputError(
+            f"the classifier knows the classes {_names(classifier.classes)}, the data has {_names(data.classes)}; "
+            "name the network's outputs in their order with --classes, as the data calls them"
+        )
+    return Subject(
+        data=data,
+        test=test,
+        sample=test.sample(spec.limit, spec.seed),
+        classifier=classifier,
+        trained_here=trained,
+        model_digest=model_digest(classifier),
+        data_digest=data.digest(),
+        disease_classes=_disease(spec, data.classes),
+    )
+
+
+class _Verify:
+    """Turns the data room's (done, total) into a progress line."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.done, self.started = progress, 0, False
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self.started:
+            self.progress.start("Reading images", total)
+            self.started = True
+        self.progress.advance(done - self.done)
+        self.done = done
+        if done >= total:
+            self.progress.stop()
+
+
+def _saved_size(spec: AuditSpec) -> int | None:
+    """The input size that a saved classifier states, so that the data is loaded to fit."""
+    card = Path(spec.model) / "model.json"
+    if not card.is_file():
+        return None
+    try:
+        size = json.loads(card.read_text()).get("size")
+    except (OSError, ValueError, AttributeError):
+        return None  # reading the checkpoint itself will say what is wrong
+    return size if isinstance(size, int) else None
+
+
+def _classifier(
+    spec: AuditSpec, data: Dataset, folder: Path, progress: Progress, device: str | None
+) -> tuple[Classifier, bool]:
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    path = Path(spec.model)
+    if path.is_dir() or path.suffix in (".safetensors", ".pth", ".pt", ".th", ".ckpt"):
+        return _saved(path, spec, where), False
+    train = spec.train if spec.train is not None else not (spec.weights or ":" in spec.model)
+    if not train:
+        return _as_is(spec, data, where), False
+    kept = folder / "model"
+    if (kept / "model.json").is_file():
+        classifier = _to(Classifier.load(kept), where)
+    else:
+        options = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
+        classifier = training.fit(
+            data, spec.model, seed=spec.seed, pretrained=spec.pretrained, mean=spec.mean, std=spec.std, head=spec.head,
+            device=str(where), progress=progress, resume=folder / "training", **options,
+        )  # fmt: skip
+        classifier.save(kept)
+    return _at(classifier, spec.threshold), True
+
+
+def _saved(path: Path, spec: AuditSpec, where: torch.device) -> Classifier:
+    if path.is_dir():
+        return _at(_to(Classifier.load(path), where), spec.threshold)
+    raise InputError(
+        f"{path} holds weights but not which network they belong to; give the network and its weights: "
+        f"--model ARCHITECTURE --weights {path} (audited as they are) or --pretrained {path} (trained further)"
+    )
+
+
+def _as_is(spec: AuditSpec, data: Dataset, where: torch.device) -> Classifier:
+    """A network with its own or given weights, audited without training."""
+    classes = spec.classes or data.classes
+    own = ":" in spec.model
+    if not own and not spec.weights:
+        raise InputError(f"{spec.model} without weights is untrained: give --weights FILE, or let it be trained")
+    channels = _channels(spec, data)
+    net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=spec.head)
+    mean, std = spec.mean, spec.std
+    if spec.weights:
+        weights = models.Pretrained(spec.weights)
+        left_out = weights.into(net, spec.model)
+        if left_out:
+            raise InputError(
+                f"{spec.weights} has another number of classes than the {len(classes)} of the data ({left_out[0]} does "
+                "not fit); to train it on this data, give it as --pretrained"
+            )
+        stated = models.normalisation(spec.model, spec.weights)
+        if stated is not None:
+            mean, std = mean or stated[0], std or stated[1]
+    if mean is None or std is None:
+        # a network of one's own may normalise inside; one from timm does not
+        if not own:
+            raise InputError(
+                f"how were the images of {spec.weights} normalised? give --mean and --std (pixels in [0, 1])"
+            )
+        mean, std = mean or (0.0,), std or (1.0,)
+    return Classifier(
+        net.to(where), classes, mean=mean, std=std, head=spec.head, size=data.size, threshold=spec.threshold,
+        provenance={"architecture": spec.model, "weights": spec.weights},
+    )  # fmt: skip
+
+
+def _channels(spec: AuditSpec, data: Dataset) -> int:
+    """Grey images into a network whose statistics or weights are for colour: it gets three channels."""
+    if spec.mean and len(spec.mean) > 1:
+        return len(spec.mean)
+    if spec.weights:
+        for value in models.Pretrained(spec.weights).state.values():
+            if value.ndim == 4:
+                return int(value.shape[1]) if value.shape[1] in (1, 3) else data.channels
+    return data.channels
+
+
+def _at(classifier: Classifier, threshold: float | None) -> Classifier:
+    if threshold is None:
+        return classifier
+    return Classifier(
+        classifier.net, classifier.classes, mean=classifier.mean, std=classifier.std, head=classifier.head.name,
+        channels=classifier.channels, size=classifier.size, threshold=threshold, provenance=classifier.provenance,
+    )  # fmt: skip
+
+
+def _to(classifier: Classifier, where: torch.device) -> Classifier:
+    classifier.net.to(where)
+    return classifier
+
+
+def model_digest(classifier: Classifier) -> str:
+    """sha256 over weights and everything else that shapes an answer; the same wherever the model lies."""
+    told = hashlib.sha256()
+    settings = {
+        "classes": classifier.classes, "mean": classifier.mean, "std": classifier.std, "head": classifier.head.name,
+        "channels": classifier.channels, "size": classifier.size, "threshold": classifier.threshold,
+        "architecture": classifier.provenance.get("architecture"),
+    }  # fmt: skip
+    told.update(json.dumps(settings, sort_keys=True).encode())
+    for name, value in sorted(classifier.net.state_dict().items()):
+        told.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        told.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+    return told.hexdigest()
+
+
+def _disease(spec: AuditSpec, classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the classes that stand for a disease; empty where names do not tell."""
+    if spec.healthy is not None:
+        if spec.healthy not in classes:
+            raise InputError(f"--healthy {spec.healthy!r} is not a class; the data has {_names(classes)}")
+        return tuple(i for i, c in enumerate(classes) if c != spec.healthy)
+    healthy = [i for i, c in enumerate(classes) if c.lower().replace("-", " ") in HEALTHY]
+    return tuple(i for i in range(len(classes)) if i not in healthy) if len(healthy) == 1 else ()
+
+
+def _names(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:8])
+    return shown if len(classes) <= 8 else f"{shown}, … ({len(classes)} in all)"
