@@ -123,7 +123,7 @@ class Classifier:
         """Rows of a padded batch for images (n, c, h, w): large enough to be fast, small enough to fill."""
         if self._lanes is not None:
             return self._lanes
-        budget, low, high = (2**17, 8, 64) if self.device.type == "cpu" else (2**22, 32, 512)
+        budget, low, high = (2**16, 8, 32) if self.device.type == "cpu" else (2**22, 32, 512)
         return 2 ** int(math.log2(max(low, min(high, budget // (shape[-1] * shape[-2])))))
 
     @contextlib.contextmanager

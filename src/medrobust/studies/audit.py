@@ -152,6 +152,7 @@ class _Audit:
         saved = stats.proportion(cell.arrays["saved"] == test.labels, test.patients)
         self.rows.add("none", 0.0, "accuracy_saved:8", saved)
         self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": test.labels}
+        self.arrays["test_prediction"] = decision
 
     def _sweep(self, name: str) -> np.ndarray:
         attack, spec = self.attacks[name], self.spec
@@ -265,7 +266,7 @@ class _Audit:
         self.star["worst"] = stack.min(0)
         self.after["worst"] = np.stack(list(self.after.values()))[best, np.arange(best.size)]
         # an image proves something if any attack had a gradient to follow and failed
-        self.blind["worst"] = np.stack(list(self.blind.values())).all(0)
+        self.blind["worst"] = np.logical_and.reduce(list(self.blind.values()))
         if len(self.doubts) == len(self.attacks):
             self.doubts["worst"] = next(iter(self.doubts.values()))
         self.arrays["eps_star.worst"] = self.star["worst"].astype(np.float32)

@@ -10,6 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
+TOLERATED = 0.02
+"""Share of images that may prove nothing without putting the whole attack in doubt; they are counted either way."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -79,7 +82,7 @@ def usable_gradients(attack: str, blind: np.ndarray) -> Check:
     return Check(
         "gradients are not zero",
         attack,
-        not blind.any(),
+        bool(blind.mean() < TOLERATED),
         f"{int(blind.sum())} of {blind.size} images were never fooled and gave no usable gradient",
         "if this fails, those images prove nothing: they read inconclusive, not robust",
     )

@@ -18,7 +18,7 @@ from medrobust.studies.versions import versions
 
 def conditions(spec: AuditSpec, subject: Subject, attacks: dict[str, Attack]) -> dict[str, Any]:
     """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one."""
-    data, classifier = subject.data, subject.classifier
+    data, classifier, patients = subject.data, subject.classifier, subject.sample.patients
     told = {name: {"title": a.title, "settings": _settings(a), "source": a.source} for name, a in attacks.items()}
     if len(attacks) > 1:
         told["worst"] = {
@@ -34,9 +34,7 @@ def conditions(spec: AuditSpec, subject: Subject, attacks: dict[str, Attack]) ->
         "n_val": _count(subject, "val"),
         "n_test": len(subject.test),
         "n_attacked": len(subject.sample),
-        "n_patients_attacked": None
-        if subject.sample.patients is None
-        else int(np.unique(subject.sample.patients).size),
+        "n_patients_attacked": None if patients is None else int(np.unique(patients).size),
         "classes": list(classifier.classes),
         "disease_classes": list(subject.disease_classes),
         "size": data.size,

@@ -10,6 +10,7 @@ import numpy as np
 
 from medrobust import stats
 from medrobust.stats import Estimate
+from medrobust.studies.checks import TOLERATED
 
 Row = dict[str, Any]
 
@@ -92,12 +93,11 @@ def attack_rows(
     blind: (n,) images whose gradient vanished and that were never fooled. doubt: why this attack is not believed.
     """
     start_right = star > 0
-    for e in np.float32(eps):
-        held = star > e
+    for at in eps:
+        held = star > np.float32(at)  # eps* is float32: compare at its precision
         lost = int((held & blind).sum())
         note = doubt or (f"{lost} of {held.size} images had no usable gradient" if lost else "")
-        status = "inconclusive" if doubt or lost >= max(1, INCONCLUSIVE * held.size) else "ok"
-        at = float(eps[int(np.flatnonzero(np.float32(eps) == e)[0])])
+        status = "inconclusive" if doubt or lost >= max(1, TOLERATED * held.size) else "ok"
         rows.add(attack, at, "accuracy", stats.proportion(held, patients), status, note)
         fooled = stats.proportion(~held[start_right], _of(patients, start_right))
         rows.add(attack, at, "success", fooled, status, note)
@@ -114,10 +114,6 @@ def attack_rows(
     beyond = "" if math.isfinite(middle.value) else "above the grid"
     rows.add(attack, max(eps), "eps_star_median", middle, "inconclusive" if doubt else "ok", doubt or beyond)
     rows.add(attack, max(eps), "inconclusive", stats.proportion(blind & (star > 0), patients))
-
-
-INCONCLUSIVE = 0.02
-"""Share of images without a usable gradient from which an accuracy is called inconclusive."""
 
 
 def _of(groups: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,7 +112,7 @@ def _classifier(
     if (kept / "model.json").is_file():
         classifier = _to(Classifier.load(kept), where)
     else:
-        options = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
+        options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
         classifier = training.fit(
             data, spec.model, seed=spec.seed, pretrained=spec.pretrained, mean=spec.mean, std=spec.std, head=spec.head,
             device=str(where), progress=progress, resume=folder / "training", **options,
