@@ -409,3 +409,12 @@ def test_what_can_not_be_kept_is_refused_before_anything_is_written(tmp_path):
 def test_a_folder_that_can_not_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     assert "could not be written" in error(checkpoint.write, tmp_path / "file" / "c", small(), CARD)
+
+
+@needs_data
+def test_a_fresh_classifier_starts_near_the_loss_of_not_knowing():
+    file = WEIGHTS / "mobilenetv2_100_imagenet.safetensors"
+    net = models.build("mobilenetv2_100", classes=2, channels=1, size=64, pretrained=str(file)).train()
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(net(torch.randn(16, 1, 64, 64)), torch.arange(16) % 2)
+    assert float(loss) == pytest.approx(np.log(2), rel=0.5)

@@ -81,7 +81,7 @@ def error(call, *args, **kwargs) -> str:
 # -- learning ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"optimiser": "adamw"}, {"head": "logit"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"optimiser": "sgd"}, {"head": "logit"}], ids=str)
 def test_what_can_be_separated_is_learnt_without_the_test_split(options):
     clf = train(data=Toy(320), epochs=8, **options)
     assert score(*evaluate(clf, Toy(320).split("val"))).balanced_accuracy > 0.95
@@ -370,3 +370,14 @@ def test_a_training_that_diverges_says_so_and_can_be_tried_again(tmp_path):
     assert "diverged in epoch" in error(train, lr=1e18, resume=tmp_path)
     assert "lr=" in error(train, lr=1e18, resume=tmp_path)
     train(epochs=1, resume=tmp_path)
+
+
+def test_the_documents_own_network_trains_and_comes_back(tmp_path, monkeypatch):
+    guide = (Path(__file__).resolve().parents[1] / "docs" / "add-a-model.md").read_text("utf-8")
+    code = next(block for block in guide.split("```python\n")[1:] if block.startswith("# mynet.py")).split("```")[0]
+    (tmp_path / "mynet.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    clf = train(model="mynet:make", epochs=1)
+    clf.save("model")
+    images = torch.rand(2, 1, 16, 16)
+    assert torch.equal(Classifier.load("model").logits(images), clf.logits(images))

@@ -68,7 +68,10 @@ def _make(name: str, outputs: int, channels: int, size: int | None, hub: bool) -
             return OWN[name](outputs=outputs, channels=channels)
         return own_network.make(name, outputs=outputs, channels=channels, size=size)
     if timm_network.is_timm(name):
-        return timm_network.make(name, outputs=outputs, channels=channels, size=size, hub=hub)
+        net = timm_network.make(name, outputs=outputs, channels=channels, size=size, hub=hub)
+        if not (hub and timm_network.configuration(name).get("num_classes") == outputs):
+            pretrained.draw_classifier(net, pretrained.classifier_keys(net, timm_network.classifier(name)))
+        return net
     near = timm_network.nearest(name, [*OWN, *ALIASES])
     raise InputError(
         f"no model {name!r}: "
@@ -78,9 +81,8 @@ def _make(name: str, outputs: int, channels: int, size: int | None, hub: bool) -
 
 
 def _load(net: nn.Module, name: str, file: str) -> None:
-    classifier = () if name in OWN or own_network.is_own(name) else timm_network.configuration(name).get("classifier")
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
-    pretrained.Pretrained(file).into(net, name, names)
+    known = () if name in OWN or own_network.is_own(name) else timm_network.classifier(name)
+    pretrained.Pretrained(file).into(net, name, known)
 
 
 def _check(classes: int, channels: int, size: int | None, head: str) -> None:

@@ -82,6 +82,7 @@ class Pretrained:
         if wrong:
             raise InputError(f"{self.file} is a checkpoint of another architecture than {name}: {wrong}")
         net.load_state_dict({**wanted, **state})
+        draw_classifier(net, fresh)
         return fresh
 
     def _read_safetensors(self) -> Any:
@@ -129,6 +130,26 @@ def normalisation(name: str, pretrained: str | None) -> Normalisation | None:
     if "mean" not in stated_by_timm or "std" not in stated_by_timm:
         return None
     return tuple(stated_by_timm["mean"]), tuple(stated_by_timm["std"])
+
+
+def draw_classifier(net: nn.Module, keys: Sequence[str]) -> None:
+    """Draw the classifier's weights anew and small, so that training starts near the loss of not knowing.
+
+    timm's own draw for MobileNets depends on the number of classes and gives two classes weights so large that
+    fine-tuning starts at five times that loss and spends its first epochs unlearning them.
+    """
+    for key in keys:
+        parameter = net.get_parameter(key)
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, 0, 0.01)
+        else:
+            nn.init.zeros_(parameter)
+
+
+def classifier_keys(net: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
+    """Names of the weights and biases of these layers that ``net`` has."""
+    there = dict(net.named_parameters())
+    return tuple(key for layer in layers for key in (f"{layer}.weight", f"{layer}.bias") if key in there)
 
 
 def check_finite(state: State, where: str) -> None:

@@ -41,6 +41,12 @@ def configuration(name: str) -> dict[str, Any]:
     return {} if found is None else found.to_dict()
 
 
+def classifier(name: str) -> tuple[str, ...]:
+    """Names of the architecture's classifier layers, as timm states them."""
+    stated = configuration(name).get("classifier") or ()
+    return (stated,) if isinstance(stated, str) else tuple(stated)
+
+
 def make(name: str, *, outputs: int, channels: int, size: int | None, hub: bool) -> nn.Module:
     """The network; size is passed on to those that are built for one (ViT, Swin). hub: with timm's weights."""
     import timm

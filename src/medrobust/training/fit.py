@@ -32,7 +32,7 @@ from medrobust.training.state import FILE, State, snapshot
 if TYPE_CHECKING:
     from medrobust.data import Dataset
 
-RATES = {("sgd", False): 0.05, ("sgd", True): 0.01, ("adamw", False): 1e-3, ("adamw", True): 3e-4}
+RATES = {("sgd", False): 0.02, ("sgd", True): 0.01, ("adamw", False): 1e-3, ("adamw", True): 3e-4}
 """Default peak learning rate by (optimiser, pretrained); measured, see docs/add-a-model.md."""
 DECAY = {"sgd": 5e-4, "adamw": 0.05}
 
@@ -46,10 +46,10 @@ def fit(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | None = None,
-    epochs: int = 10,
+    epochs: int = 8,
     lr: float | None = None,
     batch: int = 32,
-    optimiser: str = "sgd",
+    optimiser: str = "adamw",
     weight_decay: float | None = None,
     augment: bool | Augment = True,
     patience: int | None = 5,
