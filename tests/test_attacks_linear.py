@@ -102,13 +102,19 @@ def test_a_sweep_finds_the_closed_form_distance(attack, head, norm, targeted):
     assert values == sorted(values, reverse=True)
 
 
-def test_march_and_bisection_agree_where_success_is_monotone():
+def test_every_search_agrees_where_success_is_monotone_and_the_clever_ones_cost_less():
     clf, images = linear(2), grey(20)
     goal = mr.Untargeted(clf.predict(images))
     grid = [i / 1000 for i in range(1, 40)]
-    a, b = (sweep(BIM(), clf, images, goal, mr.Linf, grid, search=s) for s in ("march", "bisect"))
-    assert torch.equal(a.eps_star, b.eps_star)
-    assert int(b.gradients.sum()) < int(a.gradients.sum())
+    march, bisect, trace = (
+        sweep(BIM(), clf, images, goal, mr.Linf, grid, search=s) for s in ("march", "bisect", "trace")
+    )
+    hinted = sweep(BIM(), clf, images, goal, mr.Linf, grid, near=bisect.eps_star + 0.004)
+    for other in (bisect, trace, hinted):
+        assert torch.equal(march.eps_star, other.eps_star)
+    costs = [int(c.gradients.sum()) for c in (march, bisect, trace)]
+    assert costs == sorted(costs, reverse=True)
+    assert int(hinted.gradients.sum()) < costs[1]
 
 
 def test_confident_models_are_not_taken_for_robust():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from medrobust.attacks.attack import Attack, Rows, Seen, State, look
+from medrobust.attacks.bracket import Bracket
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, PerImage, check_images
@@ -128,18 +129,18 @@ def run(
     seed: int = 0,
     ids: Sequence[Id] | None = None,
     full: bool = False,
-    search: str = "bisect",
+    search: str = "trace",
+    near: Tensor | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Attacked:
     """Attack every image at ``ball.eps``, or carry each through ``grid`` (ascending) to its smallest eps.
 
     full: make all steps and return the strongest example (largest margin), whatever succeeded first.
-    search: "march" tries the grid upwards from its smallest eps; "bisect" halves each image's bracket, so that
-        an image costs log2 of the grid. What broke at one eps counts as broken above it (the same example is
-        legal there), and a success of smaller size than its eps lowers the bracket to that size.
+    search, near: in which order a grid is tried; see ``Bracket``. What broke at one eps counts as broken above it
+        (the same example is legal there), and a success smaller than its eps counts from its own size upwards.
     advance: called with the number of images that were finished.
     """
-    return _Run(attack, classifier, images, goal, ball, grid, seed, ids, full, search, advance).finish()
+    return _Run(attack, classifier, images, goal, ball, grid, seed, ids, full, search, near, advance).finish()
 
 
 class _Run:
@@ -155,6 +156,7 @@ class _Run:
         ids: Sequence[Id] | None,
         full: bool,
         search: str,
+        near: Tensor | None,
         advance: Callable[[int], None] | None,
     ) -> None:
         self.attack, self.classifier, self.full = attack, classifier, full
@@ -164,45 +166,47 @@ class _Run:
         self.ids: list[Id] = list(range(n)) if ids is None else list(ids)
         if len(self.ids) != n:
             raise InputError(f"{n} images but {len(self.ids)} ids; give one id an image")
-        if search not in ("bisect", "march"):
-            raise InputError(f"search must be 'bisect' or 'march', got {search!r}")
         self.goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
         levels = [float(ball.eps)] if grid is None else [float(e) for e in grid]
         if not levels or sorted(set(levels)) != levels:
             raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
         self.ball, self.grid = ball, torch.tensor([float(type(ball)(e).eps) for e in levels])
-        self.bisect, self.seed = search == "bisect", seed
+        self.seed = seed
         self.keeps_best = full or attack.minimal
         if full and len(levels) > 1:
             raise InputError("full=True wants one eps, not a grid: the strongest example is one for each eps")
         self.advance = advance or (lambda _: None)
         self.lanes = classifier.lanes(self.origin.shape)
-        # the bracket: the largest level that failed, and the smallest that succeeded
-        self.low = torch.full((n,), -1)
-        self.high = torch.full((n,), len(levels))
+        self.bracket = Bracket(n, len(levels), search, near)
         self.result = self.origin.clone()
         self.reached = torch.zeros(n, dtype=torch.bool)
         self.strength = torch.full((n,), -torch.inf)
         self.gradients, self.forwards = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
         self.blind = torch.zeros(n, dtype=torch.bool)
         self.waiting: deque[tuple[int, int, int]] = deque()  # (image, level, restart)
+        self.ending: _Slots | None = None
+        """Rows whose last look is due."""
+        self.tracing: _Slots | None = None
+        """Successes that are followed towards their image, each between its levels "below" and "above"."""
 
     def finish(self) -> Attacked:
         clean = self._skip_those_reached_already()
         active: _Slots | None = None
-        ending: _Slots | None = None  # rows whose last look is due
         with self.classifier.borrowed():
-            while self.waiting or active is not None or ending is not None:
+            while self.waiting or active or self.ending or self.tracing:
                 active = self._refill(active)
-                if ending is not None and (active is None or len(ending) >= self.lanes):
-                    ending = self._last_look(ending)
-                if active is not None:
+                # passes without a gradient wait for a full batch, or until there is nothing else to do
+                if self.ending and (active is None or len(self.ending) >= self.lanes):
+                    self.ending = self._last_look(self.ending)
+                elif self.tracing and (active is None or len(self.tracing) >= self.lanes):
+                    self.tracing = self._trace(self.tracing)
+                elif active is not None:
                     active, due = self._advance(active)
-                    ending = due if ending is None else ending if due is None else ending.join(due)
+                    self.ending = _joined(self.ending, due)
         return Attacked(
             self.result,
             self.reached | clean,
-            torch.where(clean, 0, self.high),
+            torch.where(clean, 0, self.bracket.found()),
             self.gradients,
             self.forwards,
             clean,
@@ -220,15 +224,12 @@ class _Run:
         self.blind |= ~finite
         skip = torch.zeros_like(clean) if self.full else clean
         for i in (~skip).nonzero()[:, 0].tolist():
-            self.waiting.append((i, self._next_level(i), 0))
+            self.waiting.append((i, self._first_level(i), 0))
         self.advance(int(skip.sum()))
         return clean
 
-    def _next_level(self, i: int) -> int:
-        low, high = int(self.low[i]), int(self.high[i])
-        if self.keeps_best:
-            return len(self.grid) - 1
-        return (low + high) // 2 if self.bisect else low + 1
+    def _first_level(self, i: int) -> int:
+        return self.bracket.levels - 1 if self.keeps_best else self.bracket.next(i)
 
     def _refill(self, active: _Slots | None) -> _Slots | None:
         free = self.lanes - (0 if active is None else len(active))
@@ -318,6 +319,7 @@ class _Run:
         score = [0.0 if success else -torch.inf] * len(done) if done.score is None else done.score.tolist()
         pixels = done.now.to(self.result.device)
         tries = zip(done.image.tolist(), done.level.tolist(), done.rows.restart.tolist(), strict=True)
+        to_trace = []
         for k, (i, level, restart) in enumerate(tries):
             if success:
                 self._found(i, level, size[k], score[k], pixels[k])
@@ -327,19 +329,69 @@ class _Run:
                 self.waiting.append((i, level, restart + 1))
                 continue
             if not success:
-                self.low[i] = max(int(self.low[i]), level)
-            if not self.keeps_best and self.high[i] - self.low[i] > 1:
-                self.waiting.append((i, self._next_level(i), 0))
+                self.bracket.failed(i, level)
+            if success and self.bracket.search == "trace" and not self.keeps_best and self.bracket.open(i):
+                to_trace.append(k)
             else:
-                self.advance(1)
+                self._next(i)
+        if to_trace:
+            mask = torch.zeros(len(done), dtype=torch.bool)
+            mask[to_trace] = True
+            self.tracing = _joined(self.tracing, self._to_trace(done.keep(mask)))
 
     def _found(self, i: int, level: int, size: float, score: float, pixels: Images) -> None:
-        if not self.reached[i] or level < self.high[i] or score > self.strength[i]:
+        if not self.reached[i] or level < self.bracket.high[i] or score > self.strength[i]:
             self.result[i], self.strength[i] = pixels, score
         self.reached[i] = True
         # an example smaller than its eps is legal at every eps from its own size upwards
         within = int(torch.searchsorted(self.grid, torch.tensor(size - TOLERANCE)))
-        self.high[i] = min(int(self.high[i]), within if self.attack.minimal else min(level, within))
+        self.bracket.succeeded(i, within if self.attack.minimal else min(level, within))
+
+    def _next(self, i: int) -> None:
+        if not self.keeps_best and self.bracket.open(i):
+            self.waiting.append((i, self.bracket.next(i), 0))
+        else:
+            self.advance(1)
+
+    # -- following a success towards its image -------------------------------------------------------------
+
+    def _to_trace(self, done: _Slots) -> _Slots:
+        images = done.image.tolist()
+        state = {
+            "below": torch.tensor([self.bracket.low[i] for i in images], device=self.device),
+            "above": torch.tensor([self.bracket.high[i] for i in images], device=self.device),
+        }
+        return replace(done, state=state, best=None, score=None)
+
+    def _trace(self, tracing: _Slots) -> _Slots | None:
+        """One look, without a gradient, at the perturbation cut to the middle of its levels."""
+        now = torch.arange(len(tracing)) < self.lanes
+        rest = None if now.all() else tracing.keep(~now)
+        tracing = tracing.keep(now)
+        below, above = tracing.state["below"], tracing.state["above"]
+        middle = torch.div(below + above, 2, rounding_mode="floor")
+        ball = self.ball.at(self.grid.to(self.device)[middle])
+        cut = ball.move(tracing.rows.origin, tracing.now)
+        seen = look(self.classifier, cut, tracing.rows.goal, self.attack.loss, self.lanes, gradient=False)
+        self._count(tracing, seen)
+        tracing.now = torch.where(seen.reached.view(-1, 1, 1, 1), cut, tracing.now)
+        tracing.state["above"] = torch.where(seen.reached, middle, above)
+        tracing.state["below"] = torch.where(seen.reached, below, middle)
+        going = tracing.state["above"] - tracing.state["below"] > 1
+        if not going.all():
+            self._traced(tracing.keep(~going))
+        return _joined(rest, tracing.keep(going) if going.any() else None)
+
+    def _traced(self, done: _Slots) -> None:
+        size = done.rows.ball.size(done.now - done.rows.origin).tolist()
+        pixels = done.now.to(self.result.device)
+        for k, (i, level) in enumerate(zip(done.image.tolist(), done.state["above"].tolist(), strict=True)):
+            self._found(i, level, size[k], 0.0, pixels[k])
+            self._next(i)
+
+
+def _joined(a: _Slots | None, b: _Slots | None) -> _Slots | None:
+    return b if a is None else a if b is None else a.join(b)
 
 
 def _on(goal: Goal, device: torch.device) -> Goal:

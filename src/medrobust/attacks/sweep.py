@@ -71,18 +71,22 @@ def sweep(
     seed: int = 0,
     ids: Sequence[Id] | None = None,
     groups: Sequence[object] | None = None,
-    search: str = "bisect",
+    search: str = "trace",
+    near: Tensor | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Curve:
     """Carry each image (n, c, h, w) through the grid ``eps`` to the smallest at which the attack succeeds.
 
     ball: Linf or L2, the class. groups: a patient for each image; intervals are widened accordingly.
-    search: see ``engine.run``; ``advance`` is called with the number of images finished.
+    search: in which order the grid is tried, see ``Bracket``. near: eps_star (n,) of a related attack, where to begin:
+        it changes the order, not what counts. advance: called with the number of images finished.
     """
     grid = [math.inf] if attack.minimal else list(eps)
+    start = None if near is None or attack.minimal else torch.searchsorted(torch.tensor(grid), near.double().float())
     done = run(
-        attack, classifier, images, goal, ball(grid[-1]), grid=grid, seed=seed, ids=ids, search=search, advance=advance
-    )
+        attack, classifier, images, goal, ball(grid[-1]), grid=grid, seed=seed, ids=ids, search=search, near=start,
+        advance=advance,
+    )  # fmt: skip
     if attack.minimal:
         for e in eps:
             ball(e)  # the same check of the grid as for every other attack

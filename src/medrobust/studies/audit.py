@@ -33,11 +33,11 @@ from medrobust.threat import Ball
 VERSION = 1
 """Part of every cell's key: raised when a cell's computation changes."""
 
-CHECKED = 48
+CHECKED = 32
 """Images for the sanity checks, which attack from nothing again and again."""
-SAVED = 96
+SAVED = 64
 """Images for the examples at full strength that are then saved."""
-PROBED = 48
+PROBED = 32
 QUERIES = 250
 EXAMPLES = 6
 SAVING_EPS = (0.5 / 255, 1 / 255, 2 / 255)
@@ -155,23 +155,29 @@ class _Audit:
         self.arrays["test_prediction"] = decision
 
     def _sweep(self, name: str) -> np.ndarray:
-        attack, spec = self.attacks[name], self.spec
-        cell = self._sharded(
-            self.subject.sample,
-            f"{attack.title} over {len(spec.eps)} epsilons",
-            {"kind": "sweep", "attack": repr(attack), "eps": spec.eps},
-            lambda shard, a: cells.swept(attack, self.classifier, shard, self.ball, spec.eps, spec.seed, a),
-        )
+        attack, spec, sample = self.attacks[name], self.spec, self.subject.sample
+        # begin where the attacks before have broken an image: it saves most of the search, and is part of the key
+        before = list(self.star)
+        near = np.stack([self.star[b] for b in before]).min(0) if before else None
+        place = {image_id: i for i, image_id in enumerate(sample.ids)}
+
+        def compute(shard: Dataset, advance: cells.Advance) -> cells.Result:
+            mine = None if near is None else near[[place[i] for i in shard.ids]]
+            return cells.swept(attack, self.classifier, shard, self.ball, spec.eps, mine, spec.seed, advance)
+
+        about = {
+            "kind": "sweep", "attack": repr(attack), "eps": spec.eps, "after": [repr(self.attacks[b]) for b in before],
+        }  # fmt: skip
+        cell = self._sharded(sample, f"{attack.title} over {len(spec.eps)} epsilons", about, compute)
         self.star[name], self.after[name] = cell.arrays["eps_star"], cell.arrays["after"]
         self.blind[name] = cell.arrays["blind"]
         self.arrays |= {"labels": self.labels, "clean_prediction": cell.arrays["before"]}
         self.arrays[f"eps_star.{name}"] = cell.arrays["eps_star"].astype(np.float32)
-        n = self.labels.size
         if attack.uses_gradient:
             self.checks.append(checks.usable_gradients(name, self.blind[name]))
             if self.blind[name].mean() > 0.5:
                 self.doubts[name] = "most images gave no usable gradient"
-        self.checks.append(checks.confirmed(name, cell.facts["unconfirmed"], n))
+        self.checks.append(checks.confirmed(name, cell.facts["unconfirmed"], self.labels.size))
         return cell.arrays["gradients"]
 
     def _noise(self) -> None:

@@ -40,13 +40,23 @@ def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
 
 
 def swept(
-    attack: Attack, classifier: Classifier, part: Dataset, ball: type[Ball], eps: tuple[float, ...], seed: int,
+    attack: Attack,
+    classifier: Classifier,
+    part: Dataset,
+    ball: type[Ball],
+    eps: tuple[float, ...],
+    near: np.ndarray | None,
+    seed: int,
     advance: Advance,
-) -> Result:  # fmt: skip
-    """One attack over the grid, judged: an eps* counts only if ``judge`` confirms the example in float32."""
+) -> Result:
+    """One attack over the grid, judged: an eps* counts only if ``judge`` confirms the example in float32.
+
+    near: eps* of these images under the attacks before, where this one begins.
+    """
     images, labels = part.tensors()
     goal = Untargeted(labels)
-    curve = sweep(attack, classifier, images, goal, ball, eps, seed=seed, ids=part.ids, advance=advance)
+    start = None if near is None else torch.from_numpy(near)
+    curve = sweep(attack, classifier, images, goal, ball, eps, seed=seed, ids=part.ids, near=start, advance=advance)
     outcome = judge(classifier, images, curve.images, goal, ball(1.0 if ball.name == "linf" else torch.inf))
     star = curve.eps_star.clone()
     within = (outcome.size <= star + 1e-6) | outcome.reached_before

@@ -68,6 +68,7 @@ class Store:
         place = self.cells / key(spec)
         with writing(self.folder):
             temporary = Path(tempfile.mkdtemp(prefix=".", dir=self.cells))
+            temporary.chmod(0o755)  # a run folder is for colleagues to read
             try:
                 told = {"spec": spec, "facts": cell.facts, "seconds": cell.seconds}
                 _write(temporary / "rows.json", json.dumps(told, indent=1, sort_keys=True).encode())

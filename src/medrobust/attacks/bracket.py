@@ -1,0 +1,57 @@
+"""Where on a grid of epsilons each image breaks: what has failed, what has succeeded, and what to try next."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medrobust.errors import InputError
+
+SEARCHES = ("trace", "bisect", "march")
+
+
+class Bracket:
+    """For each of n images, the largest level known to fail (-1: none) and the smallest known to succeed.
+
+    search: how the next level is chosen.
+        "march": upwards from the smallest.
+        "bisect": the middle of what is open.
+        "trace": after a success the engine follows the perturbation found towards the image, which costs forward
+            passes only; then just the level below is left to be tried. Before any success, as "bisect".
+    near: int64 (n,), a level to try first (where a related attack succeeded); it changes the order, not the rule.
+    """
+
+    def __init__(self, n: int, levels: int, search: str, near: Tensor | None = None) -> None:
+        if search not in SEARCHES:
+            raise InputError(f"search must be one of {', '.join(SEARCHES)}, got {search!r}")
+        self.search, self.levels = search, levels
+        self.low = [-1] * n
+        self.high = [levels] * n
+        self.near = None if near is None else near.clamp(0, levels - 1).tolist()
+
+    def next(self, i: int) -> int:
+        """The level to attack image i at; only where ``open``."""
+        low, high = self.low[i], self.high[i]
+        if self.search == "march":
+            return low + 1
+        if self.search == "trace" and high < self.levels:
+            return high - 1
+        if self.near is not None:
+            # above a hint that failed: one, two, four … levels further
+            start = self.near[i]
+            return min(high - 1, max(low + 1, start if low < start else low + (low - start) + 1))
+        return (low + high) // 2
+
+    def open(self, i: int) -> bool:
+        """Is there a level between the two that could still move them?"""
+        return self.high[i] - self.low[i] > 1
+
+    def failed(self, i: int, level: int) -> None:
+        self.low[i] = max(self.low[i], level)
+
+    def succeeded(self, i: int, level: int) -> None:
+        self.high[i] = min(self.high[i], level)
+
+    def found(self) -> Tensor:
+        """int64 (n,): the smallest level that succeeded; the number of levels where none did."""
+        return torch.tensor(self.high, dtype=torch.long)
