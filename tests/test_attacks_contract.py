@@ -243,6 +243,7 @@ def test_a_sweep_s_example_is_a_success_at_its_eps_star(clf, images):
 def test_gradients_are_counted_as_they_are_made(images):
     """Each counted gradient is one row of one backward pass of the network."""
     clf = bumpy(classes=3)
+    clf.try_narrow(images.shape)
     rows = []
     clf.net.body[0].register_full_backward_hook(lambda m, i, o: rows.append((o[0].flatten(1).abs().amax(1) > 0).sum()))
     goal = mr.Untargeted(clf.predict(images))
@@ -327,3 +328,26 @@ def test_keeping_rows_keeps_them_together():
     assert kept.state["id"].tolist() == [0, 3, 4]
     assert torch.equal(kept.now, images[[0, 3, 4]])
     assert kept.rows.ball.eps.flatten().tolist() == pytest.approx([0, 0.3, 0.4])
+
+
+class Uneven(nn.Module):
+    """Its answer depends in the last bits on how many rows it is asked about, as some kernels' do."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x) * (1 + 1e-6 * x.shape[0])
+
+
+def test_narrow_batches_are_used_only_where_they_give_the_same_bits(images):
+    clf = bumpy(classes=3)
+    uneven = mr.Classifier(Uneven(clf.net), clf.classes)
+    for c in (clf, uneven):
+        c.try_narrow(images.shape)
+    assert uneven.fit(3, images.shape) == uneven.lanes(images.shape)
+    one, other = (PGD(steps=6)(uneven, x, mr.Untargeted(y), mr.Linf(0.03), ids=i) for x, y, i in [
+        (images, clf.predict(images), range(11)), (images[4:6], clf.predict(images[4:6]), [4, 5])])  # fmt: skip
+    assert torch.equal(one[4:6], other)
+    assert torch.equal(uneven.logits(images)[7:9], uneven.logits(images[7:9]))

@@ -32,8 +32,8 @@ class Classifier:
     size: side of the square input in pixels, when the network takes only one.
     threshold: operating point on the second class's probability (two classes only; 0.5 when not given).
         It is folded into the logits, so that attacks cross the boundary that is used in practice.
-    lanes: rows a forward pass is padded to. A fixed shape makes a row's result the same to the bit in any
-        batch; chosen from the image size when not given.
+    lanes: rows a full pass is padded to. A fixed shape makes a row's result the same to the bit in any batch;
+        chosen from the image size when not given.
 
     Raises InputError for NaN weights, for outputs that are probabilities already or do not fit the classes.
     """
@@ -72,6 +72,7 @@ class Classifier:
         self._check_weights()
         self._checked_outputs = False
         self._depth = 0
+        self._exact: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -92,9 +93,10 @@ class Classifier:
     def logits(self, images: Images) -> Logits:
         """Logits (n, k) of any number of images, in padded batches of one shape, on the images' device."""
         images = check_images(images)
-        lanes, parts = self.lanes(images.shape), []
-        for chunk in images.split(lanes):
-            parts.append(self(pad(chunk.to(self.device), lanes))[: chunk.shape[0]].to(images.device))
+        parts = []
+        for chunk in images.split(self.lanes(images.shape)):
+            padded = pad(chunk.to(self.device), self.fit(chunk.shape[0], images.shape))
+            parts.append(self(padded)[: chunk.shape[0]].to(images.device))
         return torch.cat(parts) if parts else images.new_empty((0, len(self.classes)))
 
     def predict(self, images: Images) -> Labels:
@@ -123,8 +125,45 @@ class Classifier:
         """Rows of a padded batch for images (n, c, h, w): large enough to be fast, small enough to fill."""
         if self._lanes is not None:
             return self._lanes
-        budget, low, high = (2**16, 8, 32) if self.device.type == "cpu" else (2**22, 32, 512)
+        budget, low, high = (2**17, 8, 64) if self.device.type == "cpu" else (2**22, 32, 512)
         return 2 ** int(math.log2(max(low, min(high, budget // (shape[-1] * shape[-2])))))
+
+    def fit(self, n: int, shape: Sequence[int]) -> int:
+        """Rows to pad n <= ``lanes`` images (n, c, h, w) to: the fewest known to give the same bits as full lanes."""
+        known = self._exact.get(tuple(shape[1:]), ())
+        return min((k for k in known if k >= n), default=self.lanes(shape))
+
+    def try_narrow(self, shape: Sequence[int]) -> None:
+        """Find out once which smaller batches give the same bits as full lanes for images (n, c, h, w).
+
+        Which kernel runs depends on the shape alone, so equal logits and gradients of one random batch tell. Most
+        networks agree down to two rows on a CPU; where they do not, full lanes are used throughout.
+        """
+        kind = tuple(shape[1:])
+        if kind in self._exact:
+            return
+        full = self.lanes(shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            images = torch.rand(full, *kind).to(self.device)
+            pull = torch.randn(full, len(self.classes)).to(self.device)
+        logits, gradient = self._both(images, pull)
+        exact, k = [], full // 2
+        while k >= 2:
+            some, slope = self._both(images[:k], pull[:k])
+            if torch.equal(some, logits[:k]) and torch.equal(slope, gradient[:k]):
+                exact.append(k)
+            k //= 2
+        self._exact[kind] = tuple(exact)
+
+    def _both(self, images: Images, pull: Tensor) -> tuple[Logits, Images]:
+        images = images.clone().requires_grad_()
+        with torch.enable_grad():
+            logits = self(images)
+        if not logits.requires_grad:
+            return logits, torch.zeros_like(images)
+        (gradient,) = torch.autograd.grad(logits, images, pull, allow_unused=True)
+        return logits.detach(), torch.zeros_like(images) if gradient is None else gradient
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[None]:

@@ -73,7 +73,7 @@ def audit(
         typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255. 0.1 to 10 grey levels by default."),
     ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 200,
+    limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 150,
     label: Label = "label",
     size: Size = None,
     channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None,
@@ -157,7 +157,7 @@ def attack(
     from medrobust.attacks import sweep
     from medrobust.progress import NoProgress
     from medrobust.studies import ask, attack_named
-    from medrobust.studies.subject import assemble
+    from medrobust.studies.subject import assemble, groups
     from medrobust.threat import Untargeted
 
     spec = ask(data=data, model=str(model), attacks=_words(attacks), eps=_eps(eps), norm=norm, label=label, seed=seed)
@@ -172,7 +172,7 @@ def attack(
             bars.start(name, len(images))
             curves[name] = sweep(
                 attack_named(name), subject.classifier, images, Untargeted(labels), spec.ball, spec.eps, seed=seed,
-                ids=subject.sample.ids, groups=_listed(subject.sample.patients), advance=bars.advance,
+                ids=subject.sample.ids, groups=_listed(groups(subject.sample)), advance=bars.advance,
             )  # fmt: skip
             bars.stop()
     rows = [[f"{e * 255:.3g}/255", *(_percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]

@@ -90,9 +90,9 @@ class Attack(ABC):
     def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
         """The next images, legal; ``state`` is updated in place (its tensors may be replaced)."""
 
-    def look(self, classifier: Classifier, images: Images, rows: Rows, lanes: int) -> Seen:
+    def look(self, classifier: Classifier, images: Images, rows: Rows) -> Seen:
         """One forward pass, and the gradient of the loss where the attack uses it."""
-        return look(classifier, images, rows.goal, self.loss, lanes, gradient=self.uses_gradient)
+        return look(classifier, images, rows.goal, self.loss, gradient=self.uses_gradient)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -124,14 +124,14 @@ class Attack(ABC):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
 
 
-def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, lanes: int, *, gradient: bool) -> Seen:
-    """Logits, success and the gradient of ``loss`` for n <= lanes rows, in one padded pass.
+def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, *, gradient: bool) -> Seen:
+    """Logits, success and the gradient of ``loss`` for a full batch of rows or fewer, in one padded pass.
 
     The gradient of the logits is scaled to a largest entry of 1 before it goes back through the network: for
     sign and normalised steps that changes nothing, and no gradient is lost to float32's range on its way.
     """
     n = images.shape[0]
-    padded = pad(images.detach(), lanes)
+    padded = pad(images.detach(), classifier.fit(n, images.shape))
     if not gradient:
         with torch.no_grad():
             logits = classifier(padded)[:n]

@@ -193,6 +193,8 @@ class _Run:
         clean = self._skip_those_reached_already()
         active: _Slots | None = None
         with self.classifier.borrowed():
+            if self.waiting:
+                self.classifier.try_narrow(self.origin.shape)
             while self.waiting or active or self.ending or self.tracing:
                 active = self._refill(active)
                 # passes without a gradient wait for a full batch, or until there is nothing else to do
@@ -257,7 +259,7 @@ class _Run:
 
     def _advance(self, active: _Slots) -> tuple[_Slots | None, _Slots | None]:
         """Look, settle what has succeeded, step the others, and hand on those whose last look is due."""
-        seen = self.attack.look(self.classifier, active.now, active.rows, self.lanes)
+        seen = self.attack.look(self.classifier, active.now, active.rows)
         self._count(active, seen)
         self._remember(active, seen)
         if not self.keeps_best and seen.reached.any():
@@ -277,7 +279,7 @@ class _Run:
         now = torch.arange(len(ending)) < self.lanes
         rest = None if now.all() else ending.keep(~now)
         ending = ending.keep(now)
-        seen = look(self.classifier, ending.now, ending.rows.goal, self.attack.loss, self.lanes, gradient=False)
+        seen = look(self.classifier, ending.now, ending.rows.goal, self.attack.loss, gradient=False)
         self._count(ending, seen)
         self._remember(ending, seen)
         reached = seen.reached
@@ -372,7 +374,7 @@ class _Run:
         middle = torch.div(below + above, 2, rounding_mode="floor")
         ball = self.ball.at(self.grid.to(self.device)[middle])
         cut = ball.move(tracing.rows.origin, tracing.now)
-        seen = look(self.classifier, cut, tracing.rows.goal, self.attack.loss, self.lanes, gradient=False)
+        seen = look(self.classifier, cut, tracing.rows.goal, self.attack.loss, gradient=False)
         self._count(tracing, seen)
         tracing.now = torch.where(seen.reached.view(-1, 1, 1, 1), cut, tracing.now)
         tracing.state["above"] = torch.where(seen.reached, middle, above)

@@ -50,8 +50,8 @@ class DeepFool(Attack):
     def start(self, rows: Rows) -> tuple[Images, State]:
         return rows.origin.clone(), {"found": torch.zeros(len(rows.ids), dtype=torch.bool, device=rows.origin.device)}
 
-    def look(self, classifier: Classifier, images: Images, rows: Rows, lanes: int) -> Seen:
-        return nearest_boundary(classifier, images, rows, lanes, self.candidates)
+    def look(self, classifier: Classifier, images: Images, rows: Rows) -> Seen:
+        return nearest_boundary(classifier, images, rows, self.candidates)
 
     def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
         assert seen.gradient is not None
@@ -65,7 +65,7 @@ class DeepFool(Attack):
         return torch.where(state["found"].view(WIDE), images, moved)
 
 
-def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, lanes: int, candidates: int) -> Seen:
+def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, candidates: int) -> Seen:
     """Margin and gradient towards the class whose linearised boundary is nearest, not the one with the best logit.
 
     ``loss`` is minus the margin missing to that class; one backward pass a candidate over one forward pass.
@@ -74,9 +74,9 @@ def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, lanes: 
     assert labels is not None
     k = len(classifier.classes)
     if k == 2 or labels.ndim > 1 or not isinstance(rows.goal, Untargeted):
-        return look(classifier, images, rows.goal, margin, lanes, gradient=True)
+        return look(classifier, images, rows.goal, margin, gradient=True)
     n = images.shape[0]
-    padded = pad(images.detach(), lanes).requires_grad_()
+    padded = pad(images.detach(), classifier.fit(n, images.shape)).requires_grad_()
     with torch.enable_grad():
         every = classifier(padded)
     logits = every[:n].detach()

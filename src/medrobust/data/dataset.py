@@ -25,7 +25,8 @@ class Dataset:
     name: short, for people. classes: label i means classes[i]. labels: int64 (n,). ids: stable names of the
     images, by which randomness is keyed. patients: str (n,), "" where unknown, or None. extra: any other
     column, str (n,). left_out: files that could not be read. notes: sentences for the report.
-    rows: where each image stands in ``source``. sides: "train", "val" or "test" for each image.
+    rows: where each image stands in ``source``. sides: "train", "val" or "test" for each image. sides_given: they
+    came with the data; otherwise they were drawn here.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset:
     extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    sides_given: bool = True
 
     @property
     def channels(self) -> int:
@@ -177,7 +179,7 @@ def assemble(
     sides, notes = splits.assign(labels, ids, patients, given, request.seed)
     extra = {name: _pick(column, rows) for name, column in listing.extra.items()}
     notes = (*listing.notes, *notes)
-    return Dataset(name, source, rows, classes, labels, ids, sides, patients, extra, left_out, notes)
+    return Dataset(name, source, rows, classes, labels, ids, sides, patients, extra, left_out, notes, given is not None)
 
 
 def _pick(column: Sequence[str], rows: np.ndarray) -> np.ndarray:

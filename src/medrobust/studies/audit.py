@@ -26,20 +26,19 @@ from medrobust.studies.conditions import conditions
 from medrobust.studies.rows import Rows, attack_rows, clean_rows
 from medrobust.studies.spec import AuditSpec, attack_named
 from medrobust.studies.store import Cell, Store, write_whole
-from medrobust.studies.subject import Subject, assemble
+from medrobust.studies.subject import Subject, assemble, groups
 from medrobust.studies.versions import versions
 from medrobust.threat import Ball
 
 VERSION = 1
 """Part of every cell's key: raised when a cell's computation changes."""
 
-CHECKED = 32
+CHECKED = 24
 """Images for the sanity checks, which attack from nothing again and again."""
-SAVED = 64
+SAVED = 32
 """Images for the examples at full strength that are then saved."""
 PROBED = 32
-QUERIES = 250
-EXAMPLES = 6
+QUERIES = 150
 SAVING_EPS = (0.5 / 255, 1 / 255, 2 / 255)
 
 
@@ -85,6 +84,7 @@ class _Audit:
         self.seconds: dict[str, float] = {}
         self.attacks = {name: attack_named(name) for name in spec.attacks}
         self.main = next((n for n in self.attacks if n.startswith("pgd")), list(self.attacks)[-1])
+        self.examples: list[dict[str, Any]] = []
         self.star: dict[str, np.ndarray] = {}
         self.after: dict[str, np.ndarray] = {}
         self.blind: dict[str, np.ndarray] = {}
@@ -92,7 +92,7 @@ class _Audit:
 
     def run(self) -> dict[str, Any]:
         sample = self.subject.sample
-        self.labels, self.patients = sample.labels, sample.patients
+        self.labels, self.patients = sample.labels, groups(sample)
         self._clean()
         costs = {name: self._sweep(name) for name in self.attacks}
         self._noise()
@@ -103,8 +103,7 @@ class _Audit:
         if len(self.attacks) > 1:
             self._worst()
         self._saving()
-        examples = self._examples()
-        return self._write(examples)
+        return self._write()
 
     # -- pieces of work ----------------------------------------------------------------------------------
 
@@ -139,7 +138,7 @@ class _Audit:
         finally:
             self.progress.stop()
         joined = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
-        facts = {k: sum(c.facts[k] for c in done) for k in done[0].facts}
+        facts = {k: sum((c.facts[k] for c in done[1:]), done[0].facts[k]) for k in done[0].facts}
         return Cell(facts, joined, sum(c.seconds for c in done))
 
     def _clean(self) -> None:
@@ -148,8 +147,8 @@ class _Audit:
             test, "Clean performance", {"kind": "clean"}, lambda shard, a: cells.clean(self.classifier, shard, a)
         )
         probability, decision = cell.arrays["probability"], cell.arrays["decision"]
-        clean_rows(self.rows, probability, test.labels, decision, self.classifier.classes, test.patients)
-        saved = stats.proportion(cell.arrays["saved"] == test.labels, test.patients)
+        clean_rows(self.rows, probability, test.labels, decision, self.classifier.classes, groups(test))
+        saved = stats.proportion(cell.arrays["saved"] == test.labels, groups(test))
         self.rows.add("none", 0.0, "accuracy_saved:8", saved)
         self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": test.labels}
         self.arrays["test_prediction"] = decision
@@ -172,6 +171,10 @@ class _Audit:
         self.star[name], self.after[name] = cell.arrays["eps_star"], cell.arrays["after"]
         self.blind[name] = cell.arrays["blind"]
         self.arrays |= {"labels": self.labels, "clean_prediction": cell.arrays["before"]}
+        if name == self.main:
+            self.examples = [{**e, "attack": name} for e in cell.facts["shown"][: cells.EXAMPLES]]
+            for side in ("clean", "attacked"):
+                self.arrays[f"examples.{side}"] = cell.arrays[f"shown.{side}"][: cells.EXAMPLES]
         self.arrays[f"eps_star.{name}"] = cell.arrays["eps_star"].astype(np.float32)
         if attack.uses_gradient:
             self.checks.append(checks.usable_gradients(name, self.blind[name]))
@@ -189,11 +192,9 @@ class _Audit:
             lambda shard, a: cells.noise(self.classifier, shard, self.ball, eps, spec.seed, a),
             total=len(self.subject.sample) * len(eps),
         )
-        for kind, name in (("sign", "noise"), ("uniform", "noise-uniform")):
-            right = cell.arrays[kind] == self.labels[:, None]
-            for i, e in enumerate(eps):
-                self.rows.add(name, e, "accuracy", stats.proportion(right[:, i], self.patients))
-        wrong = cell.arrays["sign"] != self.labels[:, None]
+        wrong = cell.arrays["decision"] != self.labels[:, None]
+        for i, e in enumerate(eps):
+            self.rows.add("noise", e, "accuracy", stats.proportion(~wrong[:, i], self.patients))
         for name, star in self.star.items():
             self.checks.append(checks.noise_is_weaker(name, eps, star, wrong))
 
@@ -255,7 +256,7 @@ class _Audit:
         )
         probe = cell.arrays["reached"]
         self.checks.append(checks.black_box_is_weaker(name, eps, probe, white, QUERIES))
-        self.rows.add("square", eps, "accuracy", stats.proportion(~probe, few.patients), note=f"{QUERIES} queries")
+        self.rows.add("square", eps, "accuracy", stats.proportion(~probe, groups(few)), note=f"{QUERIES} queries")
 
     # -- what it means -----------------------------------------------------------------------------------
 
@@ -291,37 +292,12 @@ class _Audit:
                 {"kind": "saving", "attack": repr(attack), "eps": e},
                 lambda shard, a, e=e: cells.saving(attack, self.classifier, shard, self.ball(e), self.spec.seed, a),
             )
-            self.rows.add(name, e, "accuracy_full", stats.proportion(~cell.arrays["reached"], few.patients))
+            self.rows.add(name, e, "accuracy_full", stats.proportion(~cell.arrays["reached"], groups(few)))
             for bits in cells.BIT_DEPTHS:
-                held = stats.proportion(~cell.arrays[f"saved{bits}"], few.patients)
+                held = stats.proportion(~cell.arrays[f"saved{bits}"], groups(few))
                 self.rows.add(name, e, f"accuracy_saved:{bits}", held)
 
-    def _examples(self) -> list[dict[str, Any]]:
-        """Some images of every class that were right before the attack and wrong after it; else some that held."""
-        star, sample = self.star[self.main], self.subject.sample
-        fallen = np.flatnonzero((star > 0) & np.isfinite(star))
-        chosen = fallen if fallen.size else np.flatnonzero(star > 0)
-        if not chosen.size:
-            return []
-        part = sample.select(chosen).sample(EXAMPLES, self.spec.seed)
-        place = {image_id: i for i, image_id in enumerate(sample.ids)}
-        mine = star[[place[i] for i in part.ids]]
-        attack = self.attacks[self.main]
-        self.progress.start("Example images", len(part))
-        try:
-            cell = self._cell(
-                part,
-                {"kind": "examples", "attack": repr(attack), "eps": self.spec.eps, "star": [float(s) for s in mine]},
-                lambda: cells.pictured(
-                    attack, self.classifier, part, self.ball, mine, self.spec.eps, self.spec.seed, self.progress.advance
-                ),
-            )
-        finally:
-            self.progress.stop()
-        self.arrays |= {"examples.clean": cell.arrays["clean"], "examples.attacked": cell.arrays["attacked"]}
-        return [{**e, "attack": self.main} for e in cell.facts["examples"]]
-
-    def _write(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+    def _write(self) -> dict[str, Any]:
         from safetensors.numpy import save
 
         results = {
@@ -329,7 +305,7 @@ class _Audit:
             "conditions": conditions(self.spec, self.subject, self.attacks),
             "rows": self.rows.rows,
             "checks": [c.plain() for c in self.checks],
-            "examples": examples,
+            "examples": self.examples,
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
         }
         arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}

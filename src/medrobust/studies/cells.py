@@ -19,7 +19,7 @@ from medrobust.threat import Ball, Untargeted
 Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 Advance = Callable[[int], None]
 
-SHARD = 128
+SHARD = 256
 """Images a cell: what a kill can cost, and what memory must hold."""
 
 
@@ -62,8 +62,27 @@ def swept(
     within = (outcome.size <= star + 1e-6) | outcome.reached_before
     confirmed = outcome.reached & within
     star = torch.where(confirmed | torch.isinf(star), star, torch.inf)
-    facts = {"unconfirmed": int((~confirmed & torch.isfinite(curve.eps_star)).sum())}
+    shown = _shown(labels, star)
+    facts = {
+        "unconfirmed": int((~confirmed & torch.isfinite(curve.eps_star)).sum()),
+        "shown": [
+            {
+                "id": part.ids[i],
+                "label": int(labels[i]),
+                "before": int(outcome.before[i]),
+                "after": int(outcome.after[i]),
+                "confidence_before": float(outcome.confidence_before[i]),
+                "confidence_after": float(outcome.confidence_after[i]),
+                "eps": float(star[i]) if torch.isfinite(star[i]) else max(eps),
+                "size": float(outcome.size[i]),
+                "patient": None if part.patients is None else str(part.patients[i]),
+            }
+            for i in shown
+        ],
+    }
     return facts, {
+        "shown.clean": images[shown].numpy(),
+        "shown.attacked": curve.images[shown].numpy(),
         "eps_star": star.numpy(),
         "before": outcome.before.numpy(),
         "after": outcome.after.numpy(),
@@ -76,25 +95,21 @@ def swept(
 def noise(
     classifier: Classifier, part: Dataset, ball: type[Ball], eps: tuple[float, ...], seed: int, advance: Advance
 ) -> Result:
-    """The control: random changes of exactly the same size, decision at each eps.
+    """The control: random changes of exactly the same size, and the decision at each eps.
 
-    "sign": every pixel moved by +-eps, the largest change the ball allows (L2: a random direction at full length).
-    "uniform": uniform in the ball, as an attack's random start.
+    Linf: every pixel moved by +-eps, the largest change the ball allows (stronger than uniform noise).
+    L2: a random direction at full length.
     """
     images, _ = part.tensors()
-    shape = images.shape[1:]
-    unit = ball(1.0)
     if ball.name == "linf":
-        hard = seeds.signs(seed, "noise/sign", part.ids, shape)
+        direction = seeds.signs(seed, "noise/sign", part.ids, images.shape[1:])
     else:
-        hard = unit.at_edge(seeds.normal(seed, "noise/sign", part.ids, shape))
-    soft = unit.draw(seed, "noise/uniform", part.ids, shape)
-    decided: dict[str, list[np.ndarray]] = {"sign": [], "uniform": []}
+        direction = ball(1.0).at_edge(seeds.normal(seed, "noise/sign", part.ids, images.shape[1:]))
+    decided = []
     for e in eps:
-        for name, direction in (("sign", hard), ("uniform", soft)):
-            decided[name].append(classifier.predict((images + e * direction).clamp(0, 1)).numpy())
+        decided.append(classifier.predict((images + e * direction).clamp(0, 1)).numpy())
         advance(len(images))
-    return {}, {name: np.stack(values, 1) for name, values in decided.items()}
+    return {}, {"decision": np.stack(decided, 1)}
 
 
 def saving(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
@@ -128,28 +143,16 @@ def probed(classifier: Classifier, part: Dataset, ball: Ball, queries: int, seed
     return fixed(Square(steps=queries), classifier, part, ball, seed, advance)
 
 
-def pictured(
-    attack: Attack, classifier: Classifier, part: Dataset, ball: type[Ball], star: np.ndarray,
-    eps: tuple[float, ...], seed: int, advance: Advance,
-) -> Result:  # fmt: skip
-    """The example images of the report: clean, attacked at their own eps*, and what the classifier says of both."""
-    images, labels = part.tensors()
-    facts, attacked = [], []
-    for i, image_id in enumerate(part.ids):
-        e = float(star[i]) if np.isfinite(star[i]) else max(eps)
-        one, goal = images[i : i + 1], Untargeted(labels[i : i + 1])
-        adv = sweep(attack, classifier, one, goal, ball, [e], seed=seed, ids=[image_id]).images
-        outcome = judge(classifier, one, adv, goal, ball(e))
-        attacked.append(adv)
-        facts.append(
-            {
-                "id": image_id, "label": int(labels[i]),
-                "before": int(outcome.before[0]), "after": int(outcome.after[0]),
-                "confidence_before": float(outcome.confidence_before[0]),
-                "confidence_after": float(outcome.confidence_after[0]),
-                "eps": e, "size": float(outcome.size[0]),
-                "patient": None if part.patients is None else str(part.patients[i]),
-            }
-        )  # fmt: skip
-        advance(1)
-    return {"examples": facts}, {"clean": images.numpy(), "attacked": torch.cat(attacked).numpy()}
+EXAMPLES = 6
+
+
+def _shown(labels: torch.Tensor, star: torch.Tensor) -> list[int]:
+    """Some images of every class in turn that were right before the attack: those it fooled before those that held."""
+    right = star > 0
+    ranked: list[tuple[int, int, int]] = []
+    seen: dict[int, int] = {}
+    for i in sorted(right.nonzero()[:, 0].tolist(), key=lambda i: (not torch.isfinite(star[i]), i)):
+        turn = seen.get(int(labels[i]), 0)
+        seen[int(labels[i])] = turn + 1
+        ranked.append((turn, int(labels[i]), i))
+    return [i for _, _, i in sorted(ranked)[:EXAMPLES]]

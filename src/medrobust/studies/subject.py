@@ -36,6 +36,8 @@ class Subject:
     model_digest: str
     data_digest: str
     disease_classes: tuple[int, ...]
+    notes: tuple[str, ...]
+    """Of the data, for the report."""
 
     def images_digest(self, part: Dataset) -> str:
         """Names exactly these images: the data's contents, and which of them."""
@@ -51,15 +53,16 @@ def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | No
     data = data_room.load(
         spec.data, size=size, channels=spec.channels, seed=spec.seed, label=spec.label, progress=_Verify(progress)
     )
-    test = data.split("test")
     classifier, trained = _classifier(spec, data, folder, progress, device)
     if classifier.classes != data.classes:
         raise InputError(
             f"the classifier knows the classes {_names(classifier.classes)}, the data has {_names(data.classes)}; "
             "name the network's outputs in their order with --classes, as the data calls them"
         )
+    test, notes = _unseen(data, classifier, trained)
     return Subject(
         data=data,
+        notes=notes,
         test=test,
         sample=test.sample(spec.limit, spec.seed),
         classifier=classifier,
@@ -68,6 +71,26 @@ def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | No
         data_digest=data.digest(),
         disease_classes=_disease(spec, data.classes),
     )
+
+
+def _unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Dataset, tuple[str, ...]]:
+    """The images that the classifier was not trained on, as far as that can be known, and notes for the report.
+
+    A classifier that comes from elsewhere has seen none of a data set without a given split: all of it is a test.
+    """
+    at_home = classifier.provenance.get("data", {})
+    known = isinstance(at_home, dict) and at_home.get("digest") == data.digest()
+    if trained or known or data.sides_given or data.name.startswith("phantom:"):
+        return data.split("test"), data.notes
+    note = "The classifier was not trained here and the data has no split of its own: all its images are test images."
+    return data, (note, *(n for n in data.notes if "split" not in n))
+
+
+def groups(part: Dataset) -> np.ndarray | None:
+    """Whose images they are, for intervals; an image without a patient stands for itself."""
+    if part.patients is None:
+        return None
+    return np.array([p or f"image {i}" for p, i in zip(part.patients, part.ids, strict=True)])
 
 
 class _Verify:
