@@ -17,6 +17,9 @@ from medrobust.errors import InputError
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
+# typer carries its own copy of click or imports it, by version: its base for wrong usage is found through its own name
+WrongUsage: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
 app = typer.Typer(
     name="medrobust",
     help="How easily is a medical image classifier fooled, and what can be done about it?",
@@ -333,20 +336,18 @@ def _limit(limit: int) -> int | None:
 
 def main() -> NoReturn:
     """Run the command line and exit with the code that says what happened."""
-    import click
-
     code = 0
     try:
         code = app(standalone_mode=False) or 0
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         code = error.exit_code
-    except click.ClickException as error:
-        error.show()
+    except WrongUsage as error:
+        print(f"medrobust: {error.format_message()}; see medrobust --help", file=sys.stderr)
         code = 2
     except InputError as error:
         print(f"medrobust: {error}", file=sys.stderr)
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("\nmedrobust: stopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
