@@ -92,7 +92,8 @@ def auroc(scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.nd
     """Area under the ROC curve, ties counted half, with DeLong's interval on the logit scale.
 
     DeLong et al. 1988 (Biometrics 44:837) by the midrank way of Sun & Xu 2014 (IEEE SPL 21:1389). At an
-    area of exactly 0 or 1 the variance is zero and Hanley & McNeil's bound at half a misranked pair is used.
+    area of exactly 0 or 1 that variance is zero: the interval then holds the areas from which the one seen lies
+    within 1.96 of Hanley & McNeil's standard errors (the score interval of Newcombe 2006, Stat Med 25:559).
     """
     scores, positive = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
     if scores.shape != positive.shape:
@@ -107,13 +108,26 @@ def auroc(scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.nd
     below = 1 - (ranks[~positive] - scipy_stats.rankdata(scores[~positive])) / m
     area = float(above.mean())
     variance = (above.var(ddof=1) / m if m > 1 else 0.0) + (below.var(ddof=1) / k if k > 1 else 0.0)
-    inner = min(max(area, 0.5 / (m * k)), 1 - 0.5 / (m * k))
     if variance == 0:
-        q1, q2 = inner / (2 - inner), 2 * inner**2 / (1 + inner)
-        variance = (inner * (1 - inner) + (m - 1) * (q1 - inner**2) + (k - 1) * (q2 - inner**2)) / (m * k)
-    logit, spread = np.log(inner / (1 - inner)), Z95 * np.sqrt(variance) / (inner * (1 - inner))
+        return Estimate(area, *_score_interval(area, m, k), n)
+    logit, spread = np.log(area / (1 - area)), Z95 * np.sqrt(variance) / (area * (1 - area))
     low, high = (1 / (1 + np.exp(-v)) for v in (logit - spread, logit + spread))
-    return Estimate(area, float(min(low, area)), float(max(high, area)), n)
+    return Estimate(area, float(low), float(high), n)
+
+
+def _score_interval(area: float, m: int, k: int) -> tuple[float, float]:
+    """Ends of the areas a with |area - a| within Z95 standard errors at a, for m positive and k negative images."""
+    from scipy.optimize import brentq
+
+    def excess(a: float) -> float:
+        q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
+        variance = (a * (1 - a) + (m - 1) * (q1 - a**2) + (k - 1) * (q2 - a**2)) / (m * k)
+        return float((area - a) ** 2 - Z95**2 * variance)
+
+    near = 1e-9  # at the area itself the excess is 0 where the area is 0 or 1
+    low = 0.0 if area <= near else float(brentq(excess, 0.0, area - near))
+    high = 1.0 if area >= 1 - near else float(brentq(excess, area + near, 1.0))
+    return low, high
 
 
 def calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:

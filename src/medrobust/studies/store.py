@@ -53,13 +53,13 @@ class Store:
         try:
             written = json.loads((place / "rows.json").read_text())
             arrays = load_file(place / "arrays.safetensors")
-        except (OSError, ValueError):
+            return Cell(written["facts"], arrays, written["seconds"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         except Exception as error:
             if type(error).__name__ != "SafetensorError":  # its own base is Exception
                 raise
             return None
-        return Cell(written["facts"], arrays, written["seconds"])
 
     def put(self, spec: Mapping[str, Any], cell: Cell) -> None:
         """Write a cell whole, or not at all."""

@@ -1,0 +1,137 @@
+"""Who may import whom (downwards only), who may print, and what an import may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import medrobust
+
+ROOT = Path(medrobust.__file__).parent
+
+FLOORS = (
+    ("errors", "progress", "seeds"),
+    ("images", "stats"),
+    ("heads",),
+    ("threat", "data", "models"),
+    ("classifier",),
+    ("attacks", "judging"),
+    ("training",),
+    ("studies",),
+    ("report",),
+    ("cli",),
+)
+"""From the ground up. A room imports from the floors below its own, never from its own or from above."""
+
+NEVER = {
+    "attacks": {"data", "models", "training"},
+    "data": {"models", "threat", "classifier"},
+    "report": {"torch", "models", "attacks", "classifier", "data", "studies"},
+    "studies": {"report"},
+}
+"""What floors alone would allow, or what must stay said should a room move."""
+
+HEAVY = ("torch", "torchvision", "timm", "matplotlib", "sklearn", "pandas", "medmnist")
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def room(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Every module that the file imports anywhere, inside functions too; our own as the room's name."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively; write medrobust.…"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            first, _, rest = name.partition(".")
+            yield rest.partition(".")[0] if first == "medrobust" and rest else first
+
+
+def test_every_room_stands_on_a_floor():
+    rooms = {room(f) for f in FILES} - {"__init__"}
+    assert rooms == {name for floor in FLOORS for name in floor}
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if room(f) != "__init__"], ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_go_downwards_only(file):
+    height = {name: i for i, floor in enumerate(FLOORS) for name in floor}
+    mine = room(file)
+    wrong = {n for n in imported(file) if n in height and n != mine and height[n] >= height[mine]}
+    assert not wrong, f"{mine} stands too low to import {', '.join(sorted(wrong))}"
+    assert not NEVER.get(mine, set()) & set(imported(file))
+
+
+def test_only_the_command_line_prints_or_exits():
+    loud = []
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if room(file) == "cli":
+                continue
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called in ("print", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write", "sys.stderr.write"):
+                    loud.append(f"{file.relative_to(ROOT)}:{node.lineno} {called}")
+            if isinstance(node, ast.Name) and node.id == "SystemExit":
+                loud.append(f"{file.relative_to(ROOT)}:{node.lineno} SystemExit")
+    assert not loud
+
+
+def python(code: str, folder: Path) -> str:
+    """What a fresh interpreter prints, started in an empty folder that is its home too."""
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], capture_output=True, text=True, cwd=folder, check=False,
+        env={"HOME": str(folder), "PATH": "", "PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("module", ["medrobust", "medrobust.cli", "medrobust.report", "medrobust.report.run"])
+def test_a_light_import_stays_light(module, tmp_path):
+    """`medrobust --help` must not wait for torch, and the report never needs it."""
+    code = f"import sys, {module}\nprint(*(m for m in {HEAVY} if m in sys.modules))"
+    assert python(code, tmp_path) == ""
+
+
+def test_importing_everything_writes_nothing_and_leaves_the_heavy_parts_out(tmp_path):
+    code = """
+import sys
+written = []
+def watch(event, args):
+    if event == "open" and isinstance(args[0], str) and args[1] and set(args[1]) & set("wax+"):
+        written.append(args[0])
+    elif event in ("os.mkdir", "os.rename", "os.remove"):
+        written.append(str(args[0]))
+import torch, numpy, scipy.stats, pydantic, PIL.Image
+sys.addaudithook(watch)
+import importlib, pkgutil, medrobust
+before = torch.random.get_rng_state()
+for found in pkgutil.walk_packages(medrobust.__path__, "medrobust."):
+    if found.name != "medrobust.__main__":
+        importlib.import_module(found.name)
+print(written, [m for m in ("timm", "matplotlib", "sklearn", "medmnist") if m in sys.modules],
+      torch.equal(before, torch.random.get_rng_state()))
+"""
+    assert python(code, tmp_path) == "[] [] True"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_package_s_face_is_what_it_lists():
+    for name in medrobust.__all__:
+        assert getattr(medrobust, name) is not None
+    assert set(medrobust.__all__) <= set(dir(medrobust))
+    with pytest.raises(AttributeError, match="medrobust has no 'Attack'"):
+        medrobust.Attack  # noqa: B018  # asking is the test

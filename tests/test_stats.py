@@ -1,0 +1,150 @@
+"""Every number with its n and its interval, against scipy, scikit-learn and the papers' own formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+from sklearn.metrics import roc_auc_score
+
+from medrobust import InputError, stats
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 1), (0, 20), (1, 1), (3, 7), (20, 20), (95, 100), (1234, 5678)])
+def test_a_proportion_has_wilson_s_interval(hits, n):
+    found = stats.proportion([True] * hits + [False] * (n - hits))
+    known = scipy_stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert found.value == hits / n
+    assert (found.low, found.high) == pytest.approx((known.low, known.high), abs=1e-12)
+    assert found.n == n
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+def test_nothing_measured_is_no_number():
+    for empty in (stats.proportion([]), stats.median([]), stats.mean([])):
+        assert empty.n == 0
+        assert all(math.isnan(v) for v in empty[:3])
+    assert math.isnan(stats.calibration_error(np.array([]), np.array([])))
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_copies_of_an_image_add_nothing(copies):
+    """Each patient's images all agree: the interval is that of the patients."""
+    hits = np.random.default_rng(0).random(60) < 0.7
+    once = stats.proportion(hits)
+    many = stats.proportion(np.repeat(hits, copies), np.repeat(np.arange(60), copies))
+    assert many.n == 60 * copies
+    assert many.value == once.value
+    assert (many.low, many.high) == pytest.approx((once.low, once.high), abs=0.003)
+    naive = stats.proportion(np.repeat(hits, copies))
+    assert many.high - many.low > 1.3 * (naive.high - naive.low)
+
+
+def test_groups_never_narrow_an_interval():
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        hits, groups = rng.random(40) < 0.5, rng.integers(0, 12, 40)
+        alone, grouped = stats.proportion(hits), stats.proportion(hits, groups)
+        assert grouped.low <= alone.low + 1e-12
+        assert grouped.high >= alone.high - 1e-12
+    balanced = np.tile([True, False], 20)
+    assert stats.proportion(balanced, np.repeat(np.arange(20), 2)) == stats.proportion(balanced)
+    assert stats.proportion(balanced, np.arange(40)) == stats.proportion(balanced)
+    assert stats.proportion(balanced, [f"p{i}" for i in range(40)]) == stats.proportion(balanced)
+
+
+def test_the_median_takes_infinities():
+    inf = math.inf
+    assert stats.median([1.0, inf, inf]).value == inf
+    assert stats.median([1.0, 2.0, inf]).value == 2
+    assert stats.median([1.0, inf]).value == inf
+    assert stats.median([inf, inf]).value == inf
+    assert stats.median([1.0, 2.0]).value == 1.5
+    mixed = stats.median([*range(1, 60), *[inf] * 41])
+    assert mixed.value == 50.5
+    assert mixed.low == 40
+    assert mixed.high == inf
+    assert mixed.n == 100
+
+
+def test_the_median_s_interval_covers_at_least_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    for n in (7, 30, 101):
+        covered = [e.low <= 0 <= e.high for e in (stats.median(rng.normal(size=n)) for _ in range(400))]
+        assert np.mean(covered) > 0.93
+
+
+def test_a_mean_has_student_s_interval():
+    values = np.random.default_rng(3).normal(5, 2, 13)
+    found, known = stats.mean(values), scipy_stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), known.low, known.high))
+    one = stats.mean([4.0])
+    assert one.value == 4
+    assert math.isnan(one.low)
+
+
+def delong(scores: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    """Area and variance by the definition: every pair compared (DeLong et al. 1988)."""
+    x, y = scores[positive], scores[~positive]
+    psi = (x[:, None] > y) + 0.5 * (x[:, None] == y)
+    return psi.mean(), psi.mean(1).var(ddof=1) / x.size + psi.mean(0).var(ddof=1) / y.size
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_auroc_is_scikit_learn_s_with_de_long_s_interval(ties):
+    rng = np.random.default_rng(4)
+    positive = rng.random(80) < 0.3
+    scores = rng.normal(size=80) + positive
+    if ties:
+        scores = scores.round()
+    found = stats.auroc(scores, positive)
+    area, variance = delong(scores, positive)
+    assert found.value == pytest.approx(roc_auc_score(positive, scores)) == pytest.approx(area)
+    half = stats.Z95 * math.sqrt(variance) / (area * (1 - area))
+    logit = math.log(area / (1 - area))
+    assert found.low == pytest.approx(1 / (1 + math.exp(half - logit)))
+    assert found.high == pytest.approx(1 / (1 + math.exp(-half - logit)))
+    assert found.n == 80
+
+
+def test_auroc_of_chance_is_a_half_and_its_interval_says_so():
+    rng = np.random.default_rng(5)
+    found = stats.auroc(rng.random(2000), rng.random(2000) < 0.5)
+    assert found.value == pytest.approx(0.5, abs=0.04)
+    assert found.low < 0.5 < found.high
+    assert found.high - found.low < 0.06
+
+
+def test_a_perfect_auroc_of_few_images_is_not_certain():
+    few, many = (stats.auroc(np.arange(2 * n), np.arange(2 * n) >= n) for n in (5, 200))
+    assert few.value == many.value == 1
+    assert few.high == many.high == 1
+    assert 0.5 < few.low < 0.95 < many.low < 1
+    wrong = stats.auroc(-np.arange(10.0), np.arange(10) >= 5)
+    assert wrong.value == wrong.low == 0
+    assert wrong.high == pytest.approx(1 - few.low)
+    tied = stats.auroc(np.zeros(10), np.arange(10) >= 5)
+    assert tied.value == 0.5
+    assert tied.low < 0.5 < tied.high
+
+
+def test_auroc_needs_both_classes_and_numbers():
+    assert math.isnan(stats.auroc([0.1, 0.2], [True, True]).value)
+    with pytest.raises(InputError, match="1 of 2 scores are NaN"):
+        stats.auroc([0.1, math.nan], [True, False])
+    with pytest.raises(InputError, match="differ in length: 3 and 2"):
+        stats.auroc([0.1, 0.2, 0.3], [True, False])
+    alone = stats.auroc([0.9, 0.1, 0.2], [True, False, False])
+    assert alone.value == 1
+    assert math.isfinite(alone.low)
+
+
+def test_calibration_error_of_known_predictors():
+    rng = np.random.default_rng(6)
+    p = rng.uniform(0.5, 1, 30_000)
+    assert stats.calibration_error(p, rng.random(p.size) < p) < 0.02
+    sure = np.full(1000, 0.999)
+    assert stats.calibration_error(sure, np.arange(1000) % 5 < 3) == pytest.approx(0.399, abs=0.03)
+    assert stats.calibration_error(np.array([0.9]), np.array([True])) == pytest.approx(0.1)
