@@ -21,6 +21,7 @@ class APGD(Attack):
 
     title = "APGD"
     source = "Croce & Hein 2020, arXiv:2003.01690"
+    random_start = True
     momentum = 0.75
     share = 0.75
     """Of the steps since the last checkpoint, how many must have raised the loss for the step to stay."""

@@ -80,6 +80,8 @@ class Attack(ABC):
     minimal: ClassVar[bool] = False
     """Looks for the smallest perturbation by itself, not for any inside a given ball."""
     uses_gradient: ClassVar[bool] = True
+    random_start: ClassVar[bool] = False
+    """Begins with noise in the ball: then a success at a large eps is mostly noise, and worth little below it."""
     loss: Loss = staticmethod(cross_entropy)
 
     @abstractmethod

@@ -5,8 +5,6 @@ A step's length is a fraction of eps, as in the studies of medical images (Ma et
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from medrobust.attacks.attack import Attack, Rows, Seen, State
@@ -19,8 +17,6 @@ from medrobust.threat.goals import Loss
 
 class _Iterated(Attack):
     """images + step * eps * the steepest direction, brought back into the ball and into [0, 1]."""
-
-    random_start: ClassVar[bool] = False
 
     def __init__(self, steps: int, step: float | None, restarts: int = 1) -> None:
         if steps < 1 or restarts < 1:

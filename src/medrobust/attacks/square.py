@@ -24,6 +24,7 @@ class Square(Attack):
     title = "Square"
     source = "Andriushchenko et al. 2020, arXiv:1912.00049"
     uses_gradient = False
+    random_start = True
     loss = staticmethod(margin)
 
     def __init__(self, steps: int = 500, share: float = 0.8) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from medrobust import stats
 from medrobust.attacks.attack import Attack
 from medrobust.attacks.engine import run
+from medrobust.attacks.iterated import FGSM
 from medrobust.classifier import Classifier
 from medrobust.images import Images
 from medrobust.seeds import Id
@@ -82,11 +84,19 @@ def sweep(
         it changes the order, not what counts. advance: called with the number of images finished.
     """
     grid = [math.inf] if attack.minimal else list(eps)
-    start = None if near is None or attack.minimal else torch.searchsorted(torch.tensor(grid), near.double().float())
-    done = run(
-        attack, classifier, images, goal, ball(grid[-1]), grid=grid, seed=seed, ids=ids, search=search, near=start,
-        advance=advance,
-    )  # fmt: skip
+    about: dict[str, Any] = {"grid": grid, "seed": seed, "ids": ids, "search": search}
+    spent: Tensor | int = 0
+    start: Tensor | None = None
+    if near is not None and not attack.minimal:
+        start = torch.searchsorted(torch.tensor(grid), near.double().float())
+    elif search == "trace" and not attack.minimal:
+        # From the largest eps a few large steps overshoot, and the way back costs forward passes only.
+        start = torch.full((images.shape[0],), len(grid) - 1)
+        if attack.random_start and attack.uses_gradient and len(grid) > 2:
+            # Noise spoils the way back: FGSM's clean direction tells first where to begin.
+            first = run(FGSM(), classifier, images, goal, ball(grid[-1]), near=start, **about)
+            start, spent = first.level, first.gradients
+    done = run(attack, classifier, images, goal, ball(grid[-1]), near=start, advance=advance, **about)
     if attack.minimal:
         for e in eps:
             ball(e)  # the same check of the grid as for every other attack
@@ -96,6 +106,6 @@ def sweep(
         star = torch.where(done.reached, star, math.inf)
     star = torch.where(done.clean, 0.0, star)
     return Curve(
-        attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients, done.forwards,
+        attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients + spent, done.forwards,
         done.blind, None if groups is None else tuple(groups),
     )  # fmt: skip

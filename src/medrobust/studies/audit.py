@@ -30,7 +30,7 @@ from medrobust.studies.subject import Subject, assemble, groups
 from medrobust.studies.versions import versions
 from medrobust.threat import Ball
 
-VERSION = 1
+VERSION = 2
 """Part of every cell's key: raised when a cell's computation changes."""
 
 CHECKED = 24
@@ -155,8 +155,8 @@ class _Audit:
 
     def _sweep(self, name: str) -> np.ndarray:
         attack, spec, sample = self.attacks[name], self.spec, self.subject.sample
-        # begin where the attacks before have broken an image: it saves most of the search, and is part of the key
-        before = list(self.star)
+        # a random start begins where the attacks before have broken an image: it saves most of the search
+        before = list(self.star) if attack.random_start else []
         near = np.stack([self.star[b] for b in before]).min(0) if before else None
         place = {image_id: i for i, image_id in enumerate(sample.ids)}
 
