@@ -21,7 +21,9 @@ def generator(seed: int, purpose: str, *ids: Id) -> np.random.Generator:
     Philox is counter-based and takes a 128-bit key, where torch's CPU generator keeps 32 bits of its seed
     (two of 100,000 images would share their noise).
     """
-    text = "\x1f".join([str(int(seed)), purpose, *(f"{type(i).__name__}:{i}" for i in ids)])
+    # numpy's and torch's integers name the same image as Python's; the text "3" names another
+    names = (f"str:{i}" if isinstance(i, str) else f"int:{int(i)}" for i in ids)
+    text = "\x1f".join([str(int(seed)), purpose, *names])
     key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
     return np.random.Generator(np.random.Philox(key=key))
 

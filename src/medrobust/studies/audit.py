@@ -39,7 +39,8 @@ SAVED = 32
 """Images for the examples at full strength that are then saved."""
 PROBED = 32
 QUERIES = 150
-SAVING_EPS = (0.5 / 255, 1 / 255, 2 / 255)
+SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
+"""Below half a grey level, where 8-bit saving must undo everything; one level; two."""
 
 
 def audit(
