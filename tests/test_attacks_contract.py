@@ -8,7 +8,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust.attacks import ATTACKS, BIM, CWL2, FGSM, FMN, PGD, CWLinf, DeepFool, Square, run, sweep
-from medrobust.attacks.engine import _Slots
+from medrobust.attacks.slots import Slots
 
 from .nets import bumpy, grey, linear
 
@@ -320,7 +320,7 @@ def test_keeping_rows_keeps_them_together():
         rows = mr.attacks.Rows(
             images[i], mr.Linf(0.1).at(i / 10), goal.take(i), torch.zeros(len(i), dtype=torch.long), i * 0, index, 0
         )
-        return _Slots(i, i, rows, images[i], {"id": i.float()})
+        return Slots(i, i, rows, images[i], {"id": i.float()})
 
     kept = slots([0, 1]).join(slots([2, 3, 4])).keep(torch.tensor([True, False, False, True, True]))
     assert kept.image.tolist() == [0, 3, 4]

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Attack, Rows, Seen, State, look
+from medrobust.attacks.attack import Attack, Rows, Seen, look
 from medrobust.attacks.bracket import Bracket
+from medrobust.attacks.slots import Slots, goal_on, joined
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
-from medrobust.images import Images, PerImage, check_images
+from medrobust.images import Images, check_images
 from medrobust.seeds import Id
 from medrobust.threat import Ball, Goal
 from medrobust.threat.balls import TOLERANCE
@@ -42,80 +43,6 @@ class Attacked:
     """bool: the goal was reached before any attack."""
     blind: Tensor
     """bool: never reached, and a gradient was zero or the logits not finite: this proves nothing."""
-
-
-@dataclass
-class _Slots:
-    """The rows in flight."""
-
-    image: Tensor
-    level: Tensor
-    rows: Rows
-    now: Images
-    state: State = field(default_factory=dict)
-    best: Images | None = None
-    score: PerImage | None = None
-
-    def __len__(self) -> int:
-        return self.image.shape[0]
-
-    def keep(self, mask: Tensor) -> _Slots:
-        chosen = mask.nonzero()[:, 0]
-        here, there = chosen.cpu(), chosen.to(self.now.device)
-        rows = replace(
-            self.rows,
-            origin=self.rows.origin[there],
-            ball=self.rows.ball.at(_eps(self.rows.ball)[there]),
-            goal=self.rows.goal.take(there),
-            index=self.rows.index[there],
-            restart=self.rows.restart[here],
-            ids=[self.rows.ids[i] for i in here.tolist()],
-        )
-        return _Slots(
-            self.image[here],
-            self.level[here],
-            rows,
-            self.now[there],
-            {k: v[there] for k, v in self.state.items()},
-            None if self.best is None else self.best[there],
-            None if self.score is None else self.score[there],
-        )
-
-    def join(self, other: _Slots) -> _Slots:
-        mine, theirs = self.rows, other.rows
-        rows = replace(
-            mine,
-            origin=torch.cat([mine.origin, theirs.origin]),
-            ball=mine.ball.at(torch.cat([_eps(mine.ball), _eps(theirs.ball)])),
-            goal=_join_goals(mine.goal, theirs.goal),
-            index=torch.cat([mine.index, theirs.index]),
-            restart=torch.cat([mine.restart, theirs.restart]),
-            ids=[*mine.ids, *theirs.ids],
-        )
-
-        def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-            return None if a is None or b is None else torch.cat([a, b])
-
-        return _Slots(
-            torch.cat([self.image, other.image]),
-            torch.cat([self.level, other.level]),
-            rows,
-            torch.cat([self.now, other.now]),
-            {k: torch.cat([v, other.state[k]]) for k, v in self.state.items()},
-            both(self.best, other.best),
-            both(self.score, other.score),
-        )
-
-
-def _eps(ball: Ball) -> PerImage:
-    assert isinstance(ball.eps, Tensor)
-    return ball.eps.flatten()
-
-
-def _join_goals(a: Goal, b: Goal) -> Goal:
-    assert a.labels is not None
-    assert b.labels is not None
-    return type(a)(torch.cat([a.labels, b.labels]))  # type: ignore[call-arg]
 
 
 def run(
@@ -184,14 +111,14 @@ class _Run:
         self.gradients, self.forwards = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
         self.blind = torch.zeros(n, dtype=torch.bool)
         self.waiting: deque[tuple[int, int, int]] = deque()  # (image, level, restart)
-        self.ending: _Slots | None = None
+        self.ending: Slots | None = None
         """Rows whose last look is due."""
-        self.tracing: _Slots | None = None
+        self.tracing: Slots | None = None
         """Successes that are followed towards their image, each between its levels "below" and "above"."""
 
     def finish(self) -> Attacked:
         clean = self._skip_those_reached_already()
-        active: _Slots | None = None
+        active: Slots | None = None
         with self.classifier.borrowed():
             if self.waiting:
                 self.classifier.try_narrow(self.origin.shape)
@@ -204,7 +131,7 @@ class _Run:
                     self.tracing = self._trace(self.tracing)
                 elif active is not None:
                     active, due = self._advance(active)
-                    self.ending = _joined(self.ending, due)
+                    self.ending = joined(self.ending, due)
         return Attacked(
             self.result,
             self.reached | clean,
@@ -233,7 +160,7 @@ class _Run:
     def _first_level(self, i: int) -> int:
         return self.bracket.levels - 1 if self.keeps_best else self.bracket.next(i)
 
-    def _refill(self, active: _Slots | None) -> _Slots | None:
+    def _refill(self, active: Slots | None) -> Slots | None:
         free = self.lanes - (0 if active is None else len(active))
         if not free or not self.waiting:
             return active
@@ -242,14 +169,14 @@ class _Run:
         rows = Rows(
             self.origin[image].to(self.device),
             self.ball.at(self.grid[level].to(self.device)),
-            _on(self.goal.take(image), self.device),
+            goal_on(self.goal.take(image), self.device),
             torch.zeros(len(picked), dtype=torch.long, device=self.device),
             restart,
             [self.ids[i] for i, _, _ in picked],
             self.seed,
         )
         now, state = self.attack.start(rows)
-        fresh = _Slots(image, level, rows, now, state)
+        fresh = Slots(image, level, rows, now, state)
         if self.keeps_best:
             fresh.best = now.clone()
             fresh.score = torch.full((len(picked),), -torch.inf, device=self.device)
@@ -257,7 +184,7 @@ class _Run:
 
     # -- one step ----------------------------------------------------------------------------------------
 
-    def _advance(self, active: _Slots) -> tuple[_Slots | None, _Slots | None]:
+    def _advance(self, active: Slots) -> tuple[Slots | None, Slots | None]:
         """Look, settle what has succeeded, step the others, and hand on those whose last look is due."""
         seen = self.attack.look(self.classifier, active.now, active.rows)
         self._count(active, seen)
@@ -275,7 +202,7 @@ class _Run:
             return active, None
         return (None if due.all() else active.keep(~due)), active.keep(due)
 
-    def _last_look(self, ending: _Slots) -> _Slots | None:
+    def _last_look(self, ending: Slots) -> Slots | None:
         now = torch.arange(len(ending)) < self.lanes
         rest = None if now.all() else ending.keep(~now)
         ending = ending.keep(now)
@@ -292,11 +219,11 @@ class _Run:
             self._settle(ending.keep(~reached), success=False)
         return rest
 
-    def _count(self, slots: _Slots, seen: Seen) -> None:
+    def _count(self, slots: Slots, seen: Seen) -> None:
         self.blind[slots.image] |= (seen.blind & ~seen.reached).cpu()
         (self.forwards if seen.gradient is None else self.gradients)[slots.image] += 1
 
-    def _remember(self, slots: _Slots, seen: Seen) -> None:
+    def _remember(self, slots: Slots, seen: Seen) -> None:
         """The best so far: the largest margin, or for minimal attacks the smallest success."""
         if slots.best is None or slots.score is None:
             return
@@ -315,7 +242,7 @@ class _Run:
 
     # -- what became of a row ----------------------------------------------------------------------------
 
-    def _settle(self, done: _Slots, *, success: bool) -> None:
+    def _settle(self, done: Slots, *, success: bool) -> None:
         """Write down finished rows and queue what is still to be done for their images."""
         size = done.rows.ball.size(done.now - done.rows.origin).tolist()
         score = [0.0 if success else -torch.inf] * len(done) if done.score is None else done.score.tolist()
@@ -339,7 +266,7 @@ class _Run:
         if to_trace:
             mask = torch.zeros(len(done), dtype=torch.bool)
             mask[to_trace] = True
-            self.tracing = _joined(self.tracing, self._to_trace(done.keep(mask)))
+            self.tracing = joined(self.tracing, self._to_trace(done.keep(mask)))
 
     def _found(self, i: int, level: int, size: float, score: float, pixels: Images) -> None:
         if not self.reached[i] or level < self.bracket.high[i] or score > self.strength[i]:
@@ -357,7 +284,7 @@ class _Run:
 
     # -- following a success towards its image -------------------------------------------------------------
 
-    def _to_trace(self, done: _Slots) -> _Slots:
+    def _to_trace(self, done: Slots) -> Slots:
         images = done.image.tolist()
         state = {
             "below": torch.tensor([self.bracket.low[i] for i in images], device=self.device),
@@ -365,7 +292,7 @@ class _Run:
         }
         return replace(done, state=state, best=None, score=None)
 
-    def _trace(self, tracing: _Slots) -> _Slots | None:
+    def _trace(self, tracing: Slots) -> Slots | None:
         """One look, without a gradient, at the perturbation cut to the middle of its levels."""
         now = torch.arange(len(tracing)) < self.lanes
         rest = None if now.all() else tracing.keep(~now)
@@ -382,20 +309,11 @@ class _Run:
         going = tracing.state["above"] - tracing.state["below"] > 1
         if not going.all():
             self._traced(tracing.keep(~going))
-        return _joined(rest, tracing.keep(going) if going.any() else None)
+        return joined(rest, tracing.keep(going) if going.any() else None)
 
-    def _traced(self, done: _Slots) -> None:
+    def _traced(self, done: Slots) -> None:
         size = done.rows.ball.size(done.now - done.rows.origin).tolist()
         pixels = done.now.to(self.result.device)
         for k, (i, level) in enumerate(zip(done.image.tolist(), done.state["above"].tolist(), strict=True)):
             self._found(i, level, size[k], 0.0, pixels[k])
             self._next(i)
-
-
-def _joined(a: _Slots | None, b: _Slots | None) -> _Slots | None:
-    return b if a is None else a if b is None else a.join(b)
-
-
-def _on(goal: Goal, device: torch.device) -> Goal:
-    assert goal.labels is not None
-    return type(goal)(goal.labels.to(device))  # type: ignore[call-arg]
