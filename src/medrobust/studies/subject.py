@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,7 @@ def _classifier(
             device=str(where), progress=progress, resume=folder / "training", **options,
         )  # fmt: skip
         classifier.save(kept)
+        shutil.rmtree(folder / "training", ignore_errors=True)  # only a killed training is resumed
     return _at(classifier, spec.threshold), True
 
 
