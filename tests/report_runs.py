@@ -12,7 +12,9 @@ from safetensors.numpy import save_file
 from medrobust import stats
 
 GRID = [e / 255 for e in (0.1, 0.3, 0.5, 1, 2, 4, 8)]
-TITLES = {"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "cw": "CW", "square": "Square"}
+TITLES = {"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "cw": "CW", "square": "Square", "worst": "Worst case"}
+MANY = 20
+"""With more classes an audit writes no rows by class."""
 STRENGTH = {"fgsm": 2.2, "bim": 1.1, "pgd": 1.0, "cw": 1.05, "square": 4.0}
 SOURCES = {"fgsm": "Goodfellow et al. 2015, arXiv:1412.6572", "pgd": "Madry et al. 2018, arXiv:1706.06083"}
 CHECKS = {
@@ -58,12 +60,13 @@ class Maker:
         per_class = [stats.proportion(right[self.labels == i]) for i in range(len(self.classes))]
         mean = float(np.mean([e.value for e in per_class]))
         whole = stats.proportion(right)
-        self.row("none", 0.0, "balanced_accuracy", stats.Estimate(mean, whole.low, whole.high, self.n))
+        if np.isfinite(mean):
+            self.row("none", 0.0, "balanced_accuracy", stats.Estimate(mean, whole.low, whole.high, self.n))
         top = np.where(right, self.rng.beta(12, 1.2, self.n), self.rng.beta(4, 3, self.n)) * 0.48 + 0.519
         probability = np.repeat((1 - top[:, None]) / (len(self.classes) - 1), len(self.classes), axis=1)
         probability[np.arange(self.n), self.predicted] = top
         self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": self.labels.astype(np.int64)}
-        for i, name in enumerate(self.classes):
+        for i, name in enumerate(self.classes if len(self.classes) <= MANY else []):
             self.row("none", 0.0, f"sensitivity:{name}", per_class[i])
             self.row("none", 0.0, f"specificity:{name}", stats.proportion(self.predicted[self.labels != i] != i))
             self.row("none", 0.0, f"auroc:{name}", stats.auroc(probability[:, i], self.labels == i))
@@ -75,11 +78,16 @@ class Maker:
         self.row("none", 0.0, "brier", stats.mean((confidence - right) ** 2))
         self.row("none", 0.0, "accuracy_saved:8", stats.proportion(right))
 
-    def attack_rows(self, attack: str, *, zero_gradient: bool = False) -> None:
+    def attack_rows(self, attack: str, *, zero_gradient: bool = False, saved: bool = True) -> None:
+        """saved: also full-strength examples at every eps, as computed and saved."""
         status = "inconclusive" if zero_gradient else "ok"
         note = "zero gradients" if zero_gradient else ""
         right = self.labels == self.predicted
-        star = self.star0 * STRENGTH[attack] * self.rng.uniform(0.9, 1.1, self.n)
+        if attack == "worst":
+            stars = [v / (1 + 1e-6) for k, v in self.arrays.items() if k.startswith("eps_star.")]
+            star = np.min(stars, axis=0)
+        else:
+            star = self.star0 * STRENGTH[attack] * self.rng.uniform(0.9, 1.1, self.n)
         grid = np.array([*GRID, np.inf])
         star = np.full(self.n, np.inf) if zero_gradient else grid[np.minimum(np.searchsorted(GRID, star), len(GRID))]
         star = np.where(right, star, 0.0)
@@ -88,27 +96,31 @@ class Maker:
             held = star > eps * (1 + 1e-9)
             self.row(attack, eps, "accuracy", stats.proportion(held), status, note)
             self.row(attack, eps, "success", stats.proportion(~held[right]), status, note)
-            for i, a in enumerate(self.classes):
+            for i, a in enumerate(self.classes if len(self.classes) <= MANY else []):
                 others = [j for j in range(len(self.classes)) if j != i]
                 inside = right & (self.labels == i)
                 for place, j in enumerate(others):
                     turned = ~held[inside] & (np.arange(inside.sum()) % len(others) == place)
                     self.row(attack, eps, f"flip:{a}->{self.classes[j]}", stats.proportion(turned), status, note)
-            if attack != "square":
-                self.row(attack, eps, "accuracy_full", stats.proportion(held), status, note)
-                for bits in (8, 12, 16):
-                    undone = (bits == 8) and eps * 255 < 0.5
-                    self.row(
-                        attack, eps, f"accuracy_saved:{bits}", stats.proportion(right if undone else held), status, note
-                    )
+            if saved and attack not in ("square", "worst"):
+                self.saving_rows(attack, eps, held, right if eps * 255 < 0.5 else held, status, note)
         middle = stats.median(star[right])
         above = "" if np.isfinite(middle.value) else "above the grid"
         self.row(attack, 0.0, "eps_star_median", middle, status, above)
         self.row(attack, 0.0, "gradients_per_image", stats.Estimate(20.0, np.nan, np.nan, self.n))
         self.row(attack, 0.0, "inconclusive", stats.proportion(np.full(self.n, zero_gradient)))
 
-    def noise_rows(self, tolerance: float = 60.0) -> None:
-        for name in ("noise", "noise-uniform"):
+    def saving_rows(
+        self, attack: str, eps: float, held: np.ndarray, held8: np.ndarray, status: str = "ok", note: str = ""
+    ) -> None:
+        """held, held8: still right as computed, and after saving at 8 bits."""
+        self.row(attack, eps, "accuracy_full", stats.proportion(held), status, note)
+        for bits in (8, 12, 16):
+            kept = held8 if bits == 8 else held
+            self.row(attack, eps, f"accuracy_saved:{bits}", stats.proportion(kept), status, note)
+
+    def noise_rows(self, tolerance: float = 60.0, names: tuple[str, ...] = ("noise", "noise-uniform")) -> None:
+        for name in names:
             for eps in GRID:
                 held = (self.labels == self.predicted) & (self.star0 * tolerance > eps)
                 self.row(name, eps, "accuracy", stats.proportion(held))
@@ -142,7 +154,7 @@ class Maker:
             "conditions": {
                 "study": "audit", "data": self.name, "data_digest": "9f2c" * 16, "data_notes": [], "left_out": [],
                 "n_train": 1200, "n_val": 200, "n_test": self.n, "n_attacked": self.n, "classes": self.classes,
-                "disease_classes": [1], "size": size, "channels": 1, "bits": 8, "model": "resnet18",
+                "disease_classes": [1], "threshold": 0.5, "size": size, "channels": 1, "bits": 8, "model": "resnet18",
                 "model_digest": "51ab" * 16, "trained_here": True, "provenance": {"epochs": 12, "optimiser": "adam"},
                 "parameters": 11170242, "head": "softmax", "seed": 0, "norm": "Linf", "eps": GRID,
                 "attacks": {
@@ -187,6 +199,47 @@ def fragile(folder: Path) -> Path:
         m.attack_rows(a)
     m.noise_rows()
     return m.write(folder, checks=checks(attacks), attacks=attacks)
+
+
+def audit(folder: Path) -> Path:
+    """As `medrobust audit` writes it: a worst case, a probe at one eps, only a few examples of PGD saved."""
+    m = Maker("chest_xray/labels.csv", ["normal", "pneumonia"], n=150, median=0.2, clean=0.9)
+    return _audited(m, folder)
+
+
+def ten(folder: Path) -> Path:
+    """Natural images with numbers for names: no class is a disease."""
+    m = Maker("folder:digits", [str(i) for i in range(10)], n=300, median=0.7, clean=0.9)
+    return _audited(m, folder, disease_classes=[], channels=3)
+
+
+def thousand(folder: Path) -> Path:
+    """So many classes that most have no image in the test."""
+    m = Maker("folder:natural", [f"n{i:04d} thing" for i in range(1000)], n=200, median=0.7, clean=0.75)
+    return _audited(m, folder, disease_classes=[], channels=3, trained_here=False, provenance=PROVENANCE)
+
+
+PROVENANCE: dict[str, Any] = {
+    "architecture": "mobilenetv2_100", "pretrained": {"file": "weights.safetensors", "sha256": "77aa" * 16},
+    "data": {"name": "folder:natural", "train": 1200, "validation": 200}, "training": {"lr": 0.001, "flip": True},
+    "history": [{"epoch": i, "train_loss": 0.123456789} for i in range(30)], "versions": {"torch": "2.6.0"},
+}  # fmt: skip
+
+
+def _audited(m: Maker, folder: Path, **conditions: Any) -> Path:
+    attacks = ["fgsm", "bim", "pgd", "cw"]
+    m.clean_rows()
+    for a in attacks:
+        m.attack_rows(a, saved=False)
+    m.attack_rows("worst")
+    few = np.arange(32)
+    right = (m.labels == m.predicted)[few]
+    for eps in (0.5 / 255, 1 / 255, 2 / 255):
+        held = m.arrays["eps_star.pgd"][few] > np.float32(eps)
+        m.saving_rows("pgd", eps, held, right if eps * 255 < 0.9 else held)
+    m.row("square", 0.3 / 255, "accuracy", stats.proportion(right), note="150 queries")
+    m.noise_rows(names=("noise",))
+    return m.write(folder, checks=checks(attacks), attacks=[*attacks, "worst"], **conditions)
 
 
 def robust(folder: Path) -> Path:
@@ -289,7 +342,7 @@ def hostile(folder: Path) -> Path:
 
 SCENARIOS = {
     "fragile": fragile, "robust": robust, "weakened": weakened, "inconclusive": inconclusive,
-    "one-in-doubt": one_in_doubt,
+    "one-in-doubt": one_in_doubt, "audit": audit, "ten": ten, "thousand": thousand,
     "multi-class": multiclass, "unknown-disease": unknown_disease, "chance": chance, "few": few, "minimal": minimal,
     "hostile": hostile,
 }  # fmt: skip

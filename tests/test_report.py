@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from medrobust import report
 from medrobust.errors import InputError
-from medrobust.report import findings, latex, pictures, words
+from medrobust.report import findings, latex, pictures, tables, words
 from medrobust.report.glossary import GLOSSARY
 from medrobust.report.run import read
 from tests import report_runs
@@ -136,7 +136,10 @@ KEY = {
     "inconclusive": "Inconclusive: this audit can not say how easily this classifier is fooled.",
     "one-in-doubt": "This classifier is easily fooled.",
     "multi-class": "This classifier is easily fooled.",
-    "unknown-disease": "The audit was not told which classes are disease",
+    "unknown-disease": "No class is marked as disease",
+    "audit": "This classifier is easily fooled.",
+    "ten": "This classifier is easily fooled.",
+    "thousand": "This classifier is easily fooled.",
     "chance": "This classifier does no better than guessing.",
     "few": "Only 8 images were attacked, so every number here is rough",
     "minimal": "No attack was measured in this run.",
@@ -148,7 +151,7 @@ KEY = {
 def test_key_sentence_and_no_other_verdict(pages: dict[str, Path], name: str) -> None:
     said = summary(pages[name])
     assert KEY[name] in said
-    verdicts = {v for v in KEY.values() if v.startswith(("This", "No ", "The attacks", "Inconclusive"))}
+    verdicts = {v for v in KEY.values() if v.startswith(("This", "No attack", "The attacks", "Inconclusive"))}
     assert sum(v in said for v in verdicts) == 1
     assert not re.search(r"\brobust\b", said)
 
@@ -292,7 +295,139 @@ def test_saving_that_undoes_the_attack_is_said(tmp_path: Path) -> None:
                 row["value"] = 0.93
 
     changed(folder, undone)
-    assert "Saving undoes the attack. No tested size halves the accuracy of saved images." in summary(folder)
+    assert "nothing is left: saving undoes the attack" in summary(folder)
+    assert "survives saving" not in summary(folder)
+    assert "No tested size halves the accuracy of saved images." in summary(folder)
+
+
+# as the audit writes it
+
+
+def test_the_worst_case_leads_and_is_no_attack_of_its_own(pages: dict[str, Path]) -> None:
+    said, found = summary(pages["audit"]), findings.find(read(pages["audit"]))
+    assert found.strongest == "worst"
+    assert "(worst of FGSM, BIM, PGD and CW, 150 images)" in said
+    assert "altered by 4\xa0attacks (FGSM, BIM, PGD and CW)".replace("\xa0", " ") in said
+    row = found.half("worst")
+    assert row is not None
+    assert f"down to {100 * (row.value or 0):.1f}" in said
+    star = found.run.arrays
+    assert (star["eps_star.worst"] <= np.min([star[f"eps_star.{a}"] for a in found.run.attacks], axis=0) * 1.0001).all()
+
+
+def test_a_probe_at_one_eps_is_told_apart(pages: dict[str, Path]) -> None:
+    """One marker and a sentence; no line, no column, no part in the count."""
+    text, found = page(pages["audit"]), findings.find(read(pages["audit"]))
+    assert found.run.probes == ["square"]
+    assert "Square, a black-box probe that sees only the model's answers, was run beside them on 32" in summary(
+        pages["audit"]
+    )
+    assert '<th scope="col">Square' not in text
+    assert "Square, black-box probe (n = 32)" in text
+    assert "Square" in (pages["audit"] / "tables.tex").read_text()
+    # asked for by name it is an attack like the others
+    assert "square" in findings.find(read(pages["fragile"])).run.attacks
+
+
+def test_the_worst_case_is_in_doubt_only_where_every_attack_is(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "audit")
+
+    def blind(*attacks: str):
+        def change(results: dict) -> None:
+            for c in results["checks"]:
+                c["passed"] = c["attack"] not in attacks or c["name"] in findings.WHOLE_AUDIT
+
+        return change
+
+    some = changed(folder, blind("fgsm", "bim", "pgd"))
+    assert not findings.in_doubt(some, "worst")
+    assert findings.in_doubt(some, "pgd")
+    every = changed(folder, blind("fgsm", "bim", "pgd", "cw"))
+    assert findings.in_doubt(every, "worst")
+    assert every.verdict is findings.Verdict.FOOLED  # one success is proof, whatever the checks say
+
+
+def test_a_worst_case_of_doubtful_attacks_shows_no_strength(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "audit")
+
+    def held(results: dict) -> None:
+        for row in results["rows"]:
+            if row["metric"] == "accuracy":
+                row["value"] = 0.9
+        for c in results["checks"]:
+            c["passed"] = c["attack"] == "fgsm" or c["name"] in findings.WHOLE_AUDIT
+
+    assert changed(folder, held).verdict is findings.Verdict.INCONCLUSIVE
+    held_by_all = changed(folder, lambda results: [c.update(passed=True) for c in results["checks"]])
+    assert held_by_all.verdict is findings.Verdict.WITHSTOOD
+    assert "the worst of FGSM, BIM, PGD and CW leaves 90.0" in summary(folder)
+
+
+@pytest.mark.parametrize("name", findings.WHOLE_AUDIT)
+def test_some_checks_concern_every_attack(tmp_path: Path, name: str) -> None:
+    """The audit makes them with its main attack alone, but what they show is true of all."""
+    folder = report_runs.make(tmp_path, "robust")
+
+    def fail(results: dict) -> None:
+        results["checks"].append({"name": name, "attack": "pgd", "passed": False, "detail": "", "consequence": ""})
+
+    assert changed(folder, fail).verdict is findings.Verdict.INCONCLUSIVE
+
+
+def test_saving_is_told_for_the_attack_that_was_saved(pages: dict[str, Path]) -> None:
+    said, found = summary(pages["audit"]), findings.find(read(pages["audit"]))
+    assert found.saved_attack == "pgd"
+    assert "PGD at full strength on 32 images" in said.replace("\xa0", " ")
+    assert "At 0.5 grey levels nothing is left" in said.replace("\xa0", " ")
+    assert "At 1 and 2 grey levels the attack survives saving" in said.replace("\xa0", " ")
+    assert "It is certain that a change below half a grey level is undone" in said
+    table = tables.saving(found)
+    assert table is not None
+    assert [row[1].text for row in table.rows] == ["0", "0.5", "1", "2"]
+
+
+@pytest.mark.parametrize(("bits", "norm"), [(16, "Linf"), (8, "L2")])
+def test_rounding_is_certain_only_on_the_8_bit_grid(tmp_path: Path, bits: int, norm: str) -> None:
+    folder = report_runs.make(tmp_path, "audit")
+    changed(folder, lambda results: results["conditions"].update(bits=bits, norm=norm))
+    assert "It is certain" not in summary(folder)
+
+
+def test_many_classes_are_cut_and_numbers_are_called_classes(pages: dict[str, Path]) -> None:
+    table = tables.flips(findings.find(read(pages["ten"])))
+    assert table is not None
+    assert len(table.rows) == tables.MOST_FLIPS < 90
+    assert "most frequent of 90" in table.caption
+    shares = [float(row[1].text.partition("\xa0")[0]) for row in table.rows]
+    assert shares == sorted(shares, reverse=True)
+    assert re.search(
+        r"images labelled class.\d that it had read correctly, \d+ are read as class.\d", summary(pages["ten"])
+    )
+    assert "With 1\u202f000 classes the directions" in page(pages["thousand"])
+    assert "too many for a confusion matrix" in page(pages["thousand"])
+    assert len(page(pages["thousand"])) < 300_000
+    for name in ("ten", "thousand"):
+        text = page(pages[name])
+        text = text[: text.index('<section id="words"')]
+        assert not re.search("patient|hospital|diagnos|missed disease is", text)
+
+
+def test_conditions_are_readable(pages: dict[str, Path]) -> None:
+    """No dump of the training history, but where the weights come from."""
+    text = page(pages["thousand"])
+    assert "train_loss" not in text
+    assert "<pre>" not in text
+    assert "file weights.safetensors, sha256 77aa" in text
+    assert "lr 0.001, flip yes" in text
+    assert "pneumonia from a probability of 0.5" in page(pages["audit"])
+    assert "the most probable class" in page(pages["ten"])
+
+
+def test_checks_of_one_name_stand_in_one_line_and_failures_first(pages: dict[str, Path]) -> None:
+    lines = tables.checks(findings.find(read(pages["one-in-doubt"])))
+    assert [line.passed for line in lines][:2] == [False, True]
+    assert len(lines) == len(report_runs.CHECKS) + 1
+    assert {line.attacks for line in lines} == {"FGSM", "PGD", "FGSM and PGD"}
 
 
 def test_l2_sizes_are_not_called_grey_levels_of_a_pixel(tmp_path: Path) -> None:
@@ -315,7 +450,7 @@ def test_a_thousand_classes_stay_readable(tmp_path: Path) -> None:
 
     changed(folder, many)
     assert len(page(folder)) < 60_000
-    assert "1000 classes" in summary(folder)
+    assert "1\u202f000 classes" in page(folder)
 
 
 def test_what_was_left_out_and_noted_is_on_the_first_page(pages: dict[str, Path], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from medrobust import stats
 from medrobust.report.findings import Findings, in_doubt
-from medrobust.report.run import Row
+from medrobust.report.run import WORST, Row
 from medrobust.report.words import number
 
 if TYPE_CHECKING:
@@ -123,12 +123,15 @@ def _legend(figure: Figure, axes: Axes) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), handlelength=2.8)
 
 
-def _line(axes: Axes, x: list[float], rows: list[Row], style: dict[str, object], label: str) -> None:
+def _line(
+    axes: Axes, x: list[float], rows: list[Row], style: dict[str, object], label: str, *, band: bool = True
+) -> None:
     """A series with its interval; rows without a value leave a gap, inconclusive ones get a hollow marker."""
     y = np.array([np.nan if r.value is None else r.value for r in rows], dtype=float)
     low = np.array([np.nan if r.low is None else r.low for r in rows], dtype=float)
     high = np.array([np.nan if r.high is None else r.high for r in rows], dtype=float)
-    axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.13, linewidth=0)
+    if band:
+        axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.13, linewidth=0)
     # matplotlib hides labels that begin with an underscore; a class name may
     label = f"\u200b{label}" if label.startswith("_") else label
     axes.plot(x, y, label=label, clip_on=False, **style)  # type: ignore[arg-type]
@@ -140,6 +143,8 @@ def _line(axes: Axes, x: list[float], rows: list[Row], style: dict[str, object],
         )  # fmt: skip
 
 
+WORST_LOOK: dict[str, object] = {"color": PALETTE[0], "marker": "", "linestyle": "-", "linewidth": 6, "alpha": 0.4}
+"""Broad and pale: the attacks that make it up run on top of it."""
 CONTROL_LOOK = (
     {"color": MUTED, "marker": ".", "linestyle": (0, (4, 2))},
     {"color": MUTED, "marker": ".", "linestyle": ":"},
@@ -148,33 +153,67 @@ CONTROL_LOOK = (
 
 def accuracy_curves(f: Findings, alt: str) -> str:
     """Accuracy against eps, an attack a line, with intervals, the noise control and the half grey level."""
-    names = [a for a in f.run.attacks if f.run.curve(a)]
+    names = [a for a in f.run.measured if f.run.curve(a)]
+    everything = names + f.run.controls + f.run.probes
+    # one band for the attacks, or their overlap is all that is seen
+    bold = f.strongest if f.strongest in names else next(iter(names), None)
     with _canvas(6.4, 4.6) as (figure, axes):
-        unit = _eps_axis(f, axes, [r.eps for a in names + f.run.controls for r in f.run.curve(a)])
+        unit = _eps_axis(f, axes, [r.eps for a in everything for r in f.run.curve(a)])
         for i, attack in enumerate(f.run.controls):
-            _curve(f, axes, unit, attack, dict(CONTROL_LOOK[i % 2]))
-        for i, attack in enumerate(names):
-            style = look(i)
-            if in_doubt(f, attack):
+            _curve(f, axes, unit, attack, dict(CONTROL_LOOK[i % 2]), band=True)
+        for attack in names:
+            style = attack_look(f, attack) | _spread(f, attack)
+            if in_doubt(f, attack) and attack != WORST:
                 style |= {"markerfacecolor": PAPER, "alpha": 0.75}
-            _curve(f, axes, unit, attack, style)
+            _curve(f, axes, unit, attack, style, band=attack == bold)
+        for i, attack in enumerate(f.run.probes):
+            _points(f, axes, unit, attack, str(look(len(f.run.measured) + i)["color"]))
         _percent_axis(axes, "accuracy")
         _legend(figure, axes)
         return _svg(figure, "curves", alt)
 
 
-def _curve(f: Findings, axes: Axes, unit: Callable[[float], float], attack: str, style: dict[str, object]) -> None:
+def attack_look(f: Findings, attack: str) -> dict[str, object]:
+    if attack == WORST:
+        return dict(WORST_LOOK)
+    with_worst = WORST in f.run.measured  # which has the first colour
+    return look(f.run.attacks.index(attack) + with_worst) | ({"linewidth": 1.1} if with_worst else {})
+
+
+def _spread(f: Findings, attack: str) -> dict[str, object]:
+    """Markers of attacks that run on top of each other take turns along the line, where there is room for it."""
+    if attack == WORST or len(f.run.curve(attack)) < 3 * len(f.run.attacks):
+        return {}
+    return {"markevery": (1 + f.run.attacks.index(attack), max(1, len(f.run.attacks)))}
+
+
+def _points(f: Findings, axes: Axes, unit: Callable[[float], float], attack: str, colour: str) -> None:
+    """A probe at one eps or few: markers with their intervals, no line that suggests a curve."""
+    rows = [r for r in f.run.curve(attack) if r.value is not None]
+    if not rows:
+        return
+    for r in rows:
+        if r.low is not None and r.high is not None:
+            axes.plot([unit(r.eps)] * 2, [r.low, r.high], color=colour, alpha=0.6, linewidth=1.6)
+    x, y = [unit(r.eps) for r in rows], np.array([r.value for r in rows], dtype=float)
+    label = f"{f.run.title(attack)}, black-box probe (n = {max(r.n or 0 for r in rows)})"
+    axes.plot(x, y, color=colour, marker="*", markersize=9, linestyle="none", label=label, clip_on=False, zorder=6)
+
+
+def _curve(
+    f: Findings, axes: Axes, unit: Callable[[float], float], attack: str, style: dict[str, object], *, band: bool
+) -> None:
     rows = f.run.curve(attack)
     if f.clean is not None:
         start = Row(attack=attack, eps=0, metric="accuracy", value=f.clean.value, low=f.clean.low, high=f.clean.high)
         rows = [start, *rows]
     label = f.run.title(attack) + (" – inconclusive" if in_doubt(f, attack) else "")
-    _line(axes, [unit(r.eps) for r in rows], rows, style, label)
+    _line(axes, [unit(r.eps) for r in rows], rows, style, label, band=band)
 
 
 def eps_star(f: Findings, alt: str) -> str:
     """Share of the correctly read images that are fooled by a change of at most eps, an attack a line."""
-    names = [a for a in f.run.attacks if (v := f.eps_star(a)) is not None and v.size]
+    names = [a for a in f.run.measured if (v := f.eps_star(a)) is not None and v.size]
     with _canvas(6.4, 4.2) as (figure, axes):
         grid = [float(e) for a in names for e in f.eps_star(a)] + [r.eps for a in names for r in f.run.curve(a)]  # type: ignore[union-attr]
         unit = _eps_axis(f, axes, grid)
@@ -184,7 +223,7 @@ def eps_star(f: Findings, alt: str) -> str:
             top = max([r.eps for r in f.run.curve(attack)] or [float(finite[-1]) if finite.size else 0.0])
             x = [0.0, *(unit(float(v)) for v in finite), unit(top)]
             y = [0.0, *(np.arange(1, finite.size + 1) / values.size), finite.size / values.size]
-            style = look(f.run.attacks.index(attack)) | {"marker": ""}
+            style = attack_look(f, attack) | {"marker": ""}
             label = f.run.title(attack) + (" – inconclusive" if in_doubt(f, attack) else "")
             axes.step(x, y, where="post", label=label, **style)  # type: ignore[arg-type]
         axes.axhline(0.5, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -204,7 +243,7 @@ def series(
         unit = _eps_axis(f, axes, [r.eps for _, rows in lines for r in rows])
         for i, (title, rows) in enumerate(lines):
             style = look(i) | ({"linewidth": 6, "alpha": 0.35, "marker": ""} if first_wide and i == 0 else {})
-            _line(axes, [unit(r.eps) for r in rows], rows, style, title)
+            _line(axes, [unit(r.eps) for r in rows], rows, style, title, band=i == 0 if first_wide else len(lines) <= 2)
         _percent_axis(axes, label)
         _legend(figure, axes)
         return _svg(figure, name, alt)

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from medrobust import stats
-from medrobust.report.run import CONTROLS, PROBES, Row, Run, same
+from medrobust.report.run import CONTROLS, PROBES, WORST, Row, Run, same
 from medrobust.report.words import listing
 
 GREY = 1 / 255
@@ -26,6 +26,8 @@ TOLERATED_SHARE = 0.05
 """Share of images without a usable gradient above which an attack's numbers are in doubt."""
 FEW = 50
 """Fewer attacked images than this and the page warns of it first."""
+WHOLE_AUDIT = ("eps 0 equals clean", "a black-box probe is not stronger")
+"""Checks made with one attack whose failure takes the belief from all: of the audit, and of the gradients."""
 
 
 class Verdict(Enum):
@@ -70,7 +72,7 @@ class Findings:
         """Number of attacked images."""
         if self.run.conditions.n_attacked is not None:
             return self.run.conditions.n_attacked
-        return max((r.n or 0 for a in self.run.attacks for r in self.run.curve(a)), default=None)
+        return max((r.n or 0 for a in self.run.measured for r in self.run.curve(a)), default=None)
 
     def half(self, attack: str, metric: str = "accuracy") -> Row | None:
         """The smallest tested eps at which that attack leaves at most half of the clean accuracy."""
@@ -105,11 +107,35 @@ class Findings:
 
     @cached_property
     def strongest(self) -> str | None:
-        """The attack the first page speaks of."""
-        overall = self.strongest_of(self.run.attacks)
-        if overall is None or self.half(overall) is not None:
+        """What the first page speaks of: the worst case where it was measured, else the strongest attack.
+
+        A probe only where it halves the accuracy at a smaller eps than that.
+        """
+        worst = WORST in self.run.measured
+        overall = WORST if worst else self.strongest_of(self.run.attacks)
+        probe = self.strongest_of(self.run.probes)
+        if overall is None or (probe and self._halves_at(probe) < self._halves_at(overall)):
+            return probe
+        if worst or self.half(overall) is not None:
             return overall
         return self.strongest_of(self.believed) or overall
+
+    def _halves_at(self, attack: str) -> float:
+        half = self.half(attack)
+        return half.eps if half else np.inf
+
+    def name(self, attack: str) -> str:
+        """ "CW", or "worst of FGSM, BIM, PGD and CW"."""
+        titles = [self.run.title(a) for a in self.run.attacks]
+        return f"worst of {listing(titles)}" if attack == WORST else self.run.title(attack)
+
+    @cached_property
+    def saved_attack(self) -> str | None:
+        """The attack whose examples were saved: the strongest if it was, else the one with the most sizes."""
+        found = [a for a in self.run.measured if self.run.curve(a, "accuracy_full") and self.run.has("accuracy_saved:")]
+        if self.strongest in found:
+            return self.strongest
+        return max(found, key=lambda a: len(self.run.curve(a, "accuracy_full")), default=None)
 
     @cached_property
     def reference(self) -> float | None:
@@ -252,9 +278,9 @@ def find(run: Run) -> Findings:
         if check.passed is not False:
             continue
         # a check of a control, of the black-box probe or of no attack in particular concerns them all
-        if check.attack in run.attacks and check.attack not in PROBES:
+        if check.attack in run.attacks and check.attack not in PROBES and check.name not in WHOLE_AUDIT:
             doubts.setdefault(str(check.attack), []).append(f"the check “{check.name}” failed")
-        else:
+        elif check.name not in shaken:
             shaken.append(check.name)
     for attack in run.attacks:
         reasons = _unusable(run, attack)
@@ -285,7 +311,13 @@ def doubts_together(findings: Findings) -> list[str]:
 
 def in_doubt(findings: Findings, attack: str) -> bool:
     """Whether numbers of that attack must be marked wherever they are shown."""
-    return attack in findings.doubts or (bool(findings.shaken) and attack not in CONTROLS)
+    if findings.shaken:
+        return attack not in CONTROLS
+    if attack == WORST:
+        # one attack that worked is enough; a probe sees no gradient that could mislead it
+        white = [a for a in findings.run.attacks if a not in PROBES] or findings.run.attacks
+        return bool(white) and all(a in findings.doubts for a in white)
+    return attack in findings.doubts
 
 
 def _or_nan(value: float | None) -> float:

@@ -50,5 +50,6 @@ GLOSSARY = {
     "Sanity check": ("A test of the audit itself: something that must hold if the attack numbers can be believed."),
     "Sensitivity": "Of the images with a disease, the share that the model recognises.",
     "Specificity": "Of the images without that disease, the share that the model leaves free of it.",
-    "White box": "An attacker who knows the model completely. The worst case.",
+    "White box": "An attacker who knows the model completely: the most that can be known.",
+    "Worst case": "For each image, whichever of the attacks needed the smallest change. The number to go by.",
 }

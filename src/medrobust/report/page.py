@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 
-from medrobust.report import charts, pictures, plain, tables, words
+from medrobust.report import charts, conditions, pictures, plain, tables, words
 from medrobust.report.findings import Findings, Verdict, doubts_together, in_doubt
 from medrobust.report.glossary import GLOSSARY
 from medrobust.report.run import PROBES, Example, Row
 from medrobust.report.sizes import short_size, size_words
-from medrobust.report.words import count, percent, plural
+from medrobust.report.words import count, percent, plural, with_interval
 
 MOST_LINES = 6
 """Directions drawn in the flip figure; the table holds the others."""
@@ -60,19 +58,14 @@ def html(f: Findings) -> str:
         css=(room / "page.css").read_text(encoding="utf-8"),
         f=f, run=f.run, c=f.run.conditions, page=plain.first_page(f), tables=tables, glossary=GLOSSARY,
         doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=shown,
-        limits=limits(f), lead=lead(f, shown), contents=CONTENTS, seconds=times(f), facts=conditions(f),
-        spec=_json(f.run.spec), provenance=_json(f.run.conditions.provenance),
+        limits=limits(f), lead=lead(f, shown), contents=CONTENTS, facts=conditions.groups(f), checks=tables.checks(f),
     ).lstrip()  # fmt: skip
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) if value else ""
 
 
 def figures(f: Findings) -> dict[str, str]:
     """Name -> SVG, for those whose numbers were measured."""
     out: dict[str, str] = {}
-    attacks, model = f.run.attacks, f.run.conditions.model
+    attacks, model = f.run.measured, f.run.conditions.model
     if (pair := tables.tested(f)) is not None:
         n = plural(pair[1].size, "test image")
         alt = f"Reliability diagram of {model}: confidence against share read correctly, {n}."
@@ -88,29 +81,36 @@ def figures(f: Findings) -> dict[str, str]:
         )
         out["eps_star"] = charts.eps_star(f, alt)
     if f.strongest is not None and f.reference is not None:
-        out |= strongest_figures(f, f.strongest, f.reference)
+        out |= flip_figure(f, f.strongest, f.reference)
+    if f.saved_attack is not None:
+        out |= saving_figure(f, f.saved_attack)
     return out
 
 
-def strongest_figures(f: Findings, attack: str, reference: float) -> dict[str, str]:
-    """Flips and survival of saving against eps, for the strongest attack."""
+def flip_figure(f: Findings, attack: str, reference: float) -> dict[str, str]:
+    """The most frequent directions against eps, for the strongest attack."""
     out: dict[str, str] = {}
-    title = f.run.title(attack)
     pairs = [(x.source, x.target) for x in f.flips(attack, reference)][:MOST_LINES]
     lines = [(f"{a} → {b}", f.run.curve(attack, f"flip:{a}->{b}")) for a, b in pairs]
     if lines:
-        alt = f"Share of correctly read images turned to another class by {title}, against ε. "
+        alt = f"Share of correctly read images turned to another class ({f.name(attack)}), against ε. "
         alt += f"At {short_size(f, reference)}: "
         alt += "; ".join(
             f"{name} {percent(_at(f, attack, f'flip:{a}->{b}'))}"
             for (name, _), (a, b) in zip(lines, pairs, strict=True)
         )
         out["flips"] = charts.series(f, "flips", "share turned", lines, alt + ".")
+    return out
+
+
+def saving_figure(f: Findings, attack: str) -> dict[str, str]:
+    """Survival of saving against eps, for the attack whose examples were saved."""
+    out: dict[str, str] = {}
     kept = [("as computed", f.run.curve(attack, "accuracy_full"))]
     kept += [(f"saved at {b} bit", f.run.curve(attack, f"accuracy_saved:{b}")) for b in reversed(tables.BITS)]
     kept = [(name, rows) for name, rows in kept if rows]
     if len(kept) > 1:
-        alt = f"Accuracy under {title} against ε, as computed and after saving at 16, 12 and 8 bits."
+        alt = f"Accuracy under {f.run.title(attack)} against ε, as computed and after saving at 16, 12 and 8 bits."
         out["saving"] = charts.series(f, "saving", "accuracy", kept, alt, first_wide=True)
     return out
 
@@ -125,11 +125,16 @@ def curves_alt(f: Findings) -> str:
     parts = ["Accuracy against ε, one line an attack, with 95 % intervals."]
     if f.clean is not None:
         parts.append(f"All start at {percent(f.clean.value)} without attack.")
-    for attack in f.run.attacks + f.run.controls:
+    for attack in f.run.measured + f.run.controls:
         rows: list[Row] = [r for r in f.run.curve(attack) if r.value is not None]
         if rows:
             mark = " (inconclusive)" if in_doubt(f, attack) else ""
             parts.append(f"{f.run.title(attack)}{mark}: {percent(rows[-1].value)} at {short_size(f, rows[-1].eps)}.")
+    for attack in f.run.probes:
+        parts += [
+            f"{f.run.title(attack)}, a black-box probe: {with_interval(r)} at {short_size(f, r.eps)}."
+            for r in f.run.curve(attack)
+        ]
     return " ".join(parts)
 
 
@@ -152,56 +157,20 @@ def lead(f: Findings, shown: list[Picture]) -> Picture | None:
     return next(iter(missed or turned), None)
 
 
+def _named(f: Findings, index: int) -> str:
+    return f.run.labelled(f.run.class_name(index))
+
+
 def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, factor: float) -> Picture:
     return Picture(
         name=e.id + (f" (patient {e.patient})" if e.patient else ""),
         clean=pictures.data_uri(clean), attacked=pictures.data_uri(attacked),
         change=pictures.data_uri(pictures.magnified(attacked - clean, factor)), factor=f"{factor:g}",
-        true=f.run.class_name(e.label), before=f.run.class_name(e.before), after=f.run.class_name(e.after),
+        true=_named(f, e.label), before=_named(f, e.before), after=_named(f, e.after),
         confidence_before=percent(e.confidence_before, 0), confidence_after=percent(e.confidence_after, 0),
         attack=f.run.title(e.attack) if e.attack else "attack",
         eps=short_size(f, e.eps) if e.eps is not None else "", width=int(clean.shape[-1]),
     )  # fmt: skip
-
-
-def conditions(f: Findings) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Groups of (term, value) for the section on exact conditions."""
-    c = f.run.conditions
-    given = [
-        ("Data", c.data),
-        ("SHA-256 of the data", c.data_digest),
-        ("Classes", ", ".join(c.classes[: tables.MOST_CLASSES])),
-    ]
-    if len(c.classes) > tables.MOST_CLASSES:
-        given[-1] = ("Classes", f"{len(c.classes)}, among them {given[-1][1]}")
-    given += [("Regarded as disease", ", ".join(f.disease) or "not stated")]
-    split = [("Training", c.n_train), ("validation", c.n_val), ("test", c.n_test), ("attacked", c.n_attacked)]
-    given += [("Images", ", ".join(f"{name} {count(n)}" for name, n in split if n is not None))]
-    if c.size:
-        given += [
-            ("Image size", f"{c.size} × {c.size} pixels, {plural(c.channels or 1, 'channel')}, {c.bits} bits a channel")
-        ]
-    model = [
-        ("Model", c.model),
-        ("SHA-256 of the weights", c.model_digest),
-        ("Head", c.head),
-        ("Parameters", count(c.parameters)),
-    ]
-    if c.trained_here is not None:
-        model += [("Origin", "trained for this audit" if c.trained_here else "supplied")]
-    threat = [
-        ("Norm", c.norm),
-        (tables.unit(f), ", ".join(tables.eps_text(f, e) for e in c.eps)),
-        ("Seed", str(c.seed)),
-    ]
-    threat += [(a.title, f"{a.settings}. {a.source}".strip(". ")) for a in c.attacks.values()]
-    machine = [*sorted(c.versions.items()), ("Hardware", c.hardware)]
-    groups = [("Data", given), ("Model", model), ("Attacks", threat), ("Software and machine", machine)]
-    return [(title, [(t, v) for t, v in items if v and v not in ("None", words.NOTHING)]) for title, items in groups]
-
-
-def times(f: Findings) -> list[tuple[str, str]]:
-    return [(part, words.duration(s)) for part, s in f.run.seconds.items()]
 
 
 def limits(f: Findings) -> list[str]:
@@ -219,17 +188,19 @@ def limits(f: Findings) -> list[str]:
         out.append(f"Nothing is known beyond the tested sizes ({size_words(f, f.largest.eps)} at most).")
     if any(a not in PROBES for a in f.run.attacks):
         out.append(
-            "White box is the worst case. An attacker without the model would need more effort or larger changes."
+            "The attacker was taken to know the model completely. "
+            "One without the model would need more effort or larger changes."
         )
     out += [
         "The attacker changes pixels after the image was taken. "
-        "Altered anatomy, patches, other scanners and poor images are other questions.",
+        "Objects put into the scene, patches, other devices and poor images are other questions.",
         "How visible a change is was judged by its size alone; no reader was asked.",
     ]
     if c.n_test is not None:
-        out.append(f"All numbers come from {plural(c.n_test, 'test image')} of one source. Other hospitals may differ.")
+        out.append(f"All numbers come from {plural(c.n_test, 'test image')} of one source. Others may differ.")
     if c.size is not None and c.size < 200:
-        out.append(f"Images were {c.size} pixels wide, far below diagnostic resolution.")
+        far = ", far below diagnostic resolution" if f.directed else ""
+        out.append(f"Images were {c.size} pixels wide{far}. At another resolution the numbers may differ.")
     pooled = f.directed and (len(f.disease) > 1 or len(f.normal) > 1)
     if pooled:
         out.append("Shares pooled over several classes treat the images as independent of each other.")

@@ -10,11 +10,16 @@ import math
 import re
 from dataclasses import dataclass
 
-from medrobust.report.findings import Findings, Verdict
-from medrobust.report.run import PROBES, Row
+from medrobust.report.findings import Findings, Verdict, in_doubt
+from medrobust.report.paragraph import Paragraph
+from medrobust.report.run import PROBES, WORST, Row
+from medrobust.report.saving import after_saving
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
 from medrobust.report.words import NBSP, bounds, count, listing, number, of_hundred, percent, plural, with_interval
+
+MANY = 20
+"""With more classes than this an audit counts no directions."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,6 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Paragraph:
-    title: str
-    text: str
-    warn: bool = False
-
-
-@dataclass(frozen=True)
 class FirstPage:
     title: str
     text: str
@@ -40,6 +38,7 @@ class FirstPage:
     """ "bad", "warn" or "calm": the colour of the verdict's edge, never its only sign."""
     facts: list[Fact]
     paragraphs: list[Paragraph]
+    most_directions: int = MANY
 
 
 def first_page(f: Findings) -> FirstPage:
@@ -63,7 +62,7 @@ def facts(f: Findings) -> list[Fact]:
     row = f.at_reference
     if f.strongest is not None and row is not None and row.value is not None:
         doubtful = f.verdict is Verdict.INCONCLUSIVE or not row.ok
-        note = f"{f.run.title(f.strongest)}, {short_size(f, row.eps)}"
+        note = f"{f.run.said(f.strongest)}, {short_size(f, row.eps)}"
         out.append(
             Fact("Accuracy under attack", percent(row.value), note + (", inconclusive" if doubtful else ""), doubtful)
         )
@@ -92,8 +91,9 @@ def _median_fact(f: Findings, eps: float) -> tuple[str, str]:
 
 def what_was_tested(f: Findings) -> Paragraph:
     c = f.run.conditions
-    what = f"{len(c.classes)} classes" if len(c.classes) > 8 else listing(c.classes)
-    origin = {True: ", trained for this audit", False: ", as supplied", None: ""}[c.trained_here]
+    what = f"{count(len(c.classes))} classes" if len(c.classes) > 8 else names_of(f, c.classes)
+    made = "fine-tuned" if c.provenance.get("pretrained") else "trained"
+    origin = {True: f", {made} for this audit", False: ", as supplied", None: ""}[c.trained_here]
     text = (
         f"The classifier {c.model or 'under test'}{origin}, which sorts {'synthetic ' if f.run.phantom else ''}images"
     )
@@ -101,16 +101,41 @@ def what_was_tested(f: Findings) -> Paragraph:
     if f.attacked is not None and f.strongest is not None:
         whole = f" of the {count(c.n_test)}" if c.n_test and c.n_test > f.attacked else ""
         text += f" {count(f.attacked)}{whole} test {'image was' if f.attacked == 1 else 'images were'} altered by "
-        names = [f.run.title(a) for a in f.run.attacks]
+        names = [f.run.title(a) for a in f.run.attacks or f.run.probes]
         text += f"{'one attack' if len(names) == 1 else plural(len(names), 'attack')} ({listing(names)}). "
+        if f.strongest == WORST:
+            text += "This page goes by the worst case: for each image, the attack that needed the smallest change. "
         if c.norm == "Linf":
             text += "Each attack may shift every pixel by at most ε (epsilon), counted in grey levels: "
             text += "an 8-bit image has 256 of them, from 0 (black) to 255 (white)."
         else:
             text += f"The total size of the change, ε (epsilon), is limited in the {c.norm} norm."
         if any(a not in PROBES for a in f.run.attacks):
-            text += " The attacker is assumed to know the model completely (“white box”), which is the worst case."
+            text += " The attacker is assumed to know the model completely (“white box”)"
+            text += "." if f.strongest == WORST else ", which is the worst case."
+        if f.run.attacks:
+            text += "".join(f" {_probe(f, a)}" for a in f.run.probes)
     return Paragraph("What was tested", text)
+
+
+def names_of(f: Findings, classes: list[str]) -> str:
+    """ "normal and pneumonia", "the classes 0, 1 and 2"."""
+    if all(f.run.labelled(c) != c for c in classes):
+        return f"the classes {listing(classes)}"
+    return listing([f.run.labelled(c) for c in classes])
+
+
+def _probe(f: Findings, attack: str) -> str:
+    """What a black-box probe beside the attacks was, and what it left."""
+    rows = f.run.curve(attack)
+    tried = f"{f.run.title(attack)}, a black-box probe that sees only the model's answers"
+    if len(rows) != 1 or rows[0].value is None:
+        return f"{tried}, was run beside them."
+    row = rows[0]
+    return (
+        f"{tried}, was run beside them on {plural(row.n or 0, 'image')} at {short_size(f, row.eps)} "
+        f"and left {with_interval(row)} correct."
+    )
 
 
 def before(f: Findings) -> Paragraph:
@@ -151,7 +176,7 @@ def how_small(f: Findings) -> Paragraph:
             text += f" Its accuracy has halved at {size_words(f, half.eps)}. Such a change is {visibility(grey)}."
     elif f.largest is not None:
         text += f" Its accuracy did not halve up to {size_words(f, f.largest.eps)}, the largest size tried."
-    return Paragraph(title, text.strip(), bool(f.doubts.get(f.strongest)))
+    return Paragraph(title, text.strip(), in_doubt(f, f.strongest))
 
 
 def frequency(f: Findings, row: Row | None, of: str, verb: str) -> str:
@@ -164,35 +189,41 @@ def frequency(f: Findings, row: Row | None, of: str, verb: str) -> str:
     said = of_hundred(row.value)
     be = "is" if said in ("none", "1", "fewer than 1") else "are"
     text = f"Of 100 {kind} labelled {of} that it had read correctly, {said} {be} {verb} after the attack "
-    text += f"({f.run.title(row.attack)}, {short_size(f, row.eps)}: {count(round(row.value * row.n))} of {count(row.n)}"
+    text += f"({f.run.said(row.attack)}, {short_size(f, row.eps)}: {count(round(row.value * row.n))} of {count(row.n)}"
     interval = bounds(row.low, row.high, 0)
     return text + (f"; 95{NBSP}% interval {interval[1:-1]}{NBSP}%)." if interval else ").")
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
 
 
 def directions(f: Findings) -> list[Paragraph]:
     assert f.strongest is not None
     eps = f.reference
     if eps is None or not f.run.has("flip:"):
-        return [Paragraph("Which errors it makes", "The direction of the errors was not measured in this run.")]
+        k = len(f.run.conditions.classes)
+        text = "The direction of the errors was not measured in this run."
+        if k > MANY:
+            text = f"With {count(k)} classes the directions of the errors are not counted one by one."
+        return [Paragraph("Which errors it makes", text)]
     warn = f.verdict is Verdict.INCONCLUSIVE
     caution = "Inconclusive. " if warn else ""
     if f.directed:
         missed = f.turned(f.disease, f.normal, f.strongest, eps)
         alarm = f.turned(f.normal, f.disease, f.strongest, eps)
-        disease, normal = listing(f.disease, "or"), listing(f.normal, "or")
+        disease, normal = (listing([f.run.labelled(c) for c in side], "or") for side in (f.disease, f.normal))
         return [
             Paragraph("Missed disease", caution + frequency(f, missed, disease, f"read as {normal}"), warn),
             Paragraph("False alarm", caution + frequency(f, alarm, normal, f"read as {disease}"), warn),
         ]
-    text = (
-        caution
-        + "The audit was not told which classes are disease, so missed disease and false alarms are not told apart. "
-    )
+    text = caution + "No class is marked as disease, so missed disease and false alarms are not told apart. "
     flips = [x for x in f.flips(f.strongest, eps) if x.row.value]
     if flips:
-        text += "The most frequent error: " + frequency(f, flips[0].row, flips[0].source, f"read as {flips[0].target}")
+        source, target = f.run.labelled(flips[0].source), f.run.labelled(flips[0].target)
+        text += "The most frequent error: " + _lower(frequency(f, flips[0].row, source, f"read as {target}"))
     else:
-        text += f"At {short_size(f, eps)} no image changed its class ({f.run.title(f.strongest)})."
+        text += f"At {short_size(f, eps)} no image changed its class ({f.run.said(f.strongest)})."
     return [Paragraph("Which errors it makes", text, warn)]
 
 
@@ -219,42 +250,6 @@ def against_noise(f: Findings) -> Paragraph:
         text += "Noise alone does much of the harm: this classifier is unsteady even without an attacker."
         return Paragraph(title, text, True)
     return Paragraph(title, text + "Most of the harm comes from the aim of the change, some of it from its size.")
-
-
-def after_saving(f: Findings) -> Paragraph:
-    title = "After saving the image"
-    assert f.strongest is not None
-    clean = f.run.find("none", "accuracy_saved:8")
-    before_attack = (
-        clean.value if clean is not None and clean.value is not None else (f.clean.value if f.clean else None)
-    )
-    if f.reference is None or before_attack is None:
-        return Paragraph(title, "Not measured in this run.")
-    full = f.run.find(f.strongest, "accuracy_full", f.reference)
-    saved = f.run.find(f.strongest, "accuracy_saved:8", f.reference)
-    if full is None or saved is None or full.value is None or saved.value is None:
-        return Paragraph(title, "Whether the attack survives saving the image was not measured in this run.")
-    at = f"At {short_size(f, f.reference)} "
-    if f.verdict is Verdict.INCONCLUSIVE:
-        return Paragraph(title, "Inconclusive: the attacks that would be saved can not be believed.", True)
-    if before_attack - full.value < 0.05:
-        return Paragraph(title, at + "the attack did too little harm for the question to arise.")
-    text = f"{at}accuracy is {percent(full.value)} on the attacked images as computed and {with_interval(saved)} "
-    text += "once they have been rounded to 8 bits, as in an ordinary PNG file. "
-    share = (before_attack - saved.value) / (before_attack - full.value)
-    if share >= 0.8:
-        text += "The attack survives saving."
-    elif share >= 0.2:
-        text += "Part of the attack survives saving."
-    else:
-        text += "Saving undoes the attack."
-    half, needed = f.half(f.strongest), f.half(f.strongest, "accuracy_saved:8")
-    if half is not None and needed is not None and needed.eps > half.eps:
-        text += f" To halve the accuracy of saved images the attacker needs {short_size(f, needed.eps)} instead of "
-        text += f"{short_size(f, half.eps)}."
-    elif half is not None and needed is None:
-        text += " No tested size halves the accuracy of saved images."
-    return Paragraph(title, text)
 
 
 def how_far(f: Findings) -> Paragraph:

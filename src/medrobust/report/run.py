@@ -24,6 +24,10 @@ PROBES = ("square",)
 """Attacks that see no gradient: what a white-box attack must beat to be believed."""
 
 
+WORST = "worst"
+"""For each image the attack that needed the smallest eps: no attack of its own, but the number to go by."""
+
+
 class _Read(BaseModel):
     # fields named model_… are the schema's own
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
@@ -63,6 +67,9 @@ class Conditions(_Read):
     provenance: dict[str, Any] = {}
     parameters: int | None = None
     head: str = ""
+    mean: list[float] = []
+    std: list[float] = []
+    threshold: float | None = None
     seed: int | None = None
     norm: str = "Linf"
     eps: list[float] = []
@@ -70,7 +77,7 @@ class Conditions(_Read):
     versions: dict[str, str] = {}
     hardware: str = ""
 
-    @field_validator("disease_classes", "data_notes", "left_out", "eps", mode="before")
+    @field_validator("disease_classes", "data_notes", "left_out", "eps", "mean", "std", mode="before")
     @classmethod
     def _nothing_is_empty(cls, value: object) -> object:
         return [] if value is None else value
@@ -155,11 +162,28 @@ class Run(_Read):
         return any(r.metric.startswith(metric_start) and r.attack != "none" for r in self.rows)
 
     @cached_property
-    def attacks(self) -> list[str]:
-        """Every attack with an accuracy, in the order of the conditions, then of the rows; no controls."""
+    def _seen(self) -> list[str]:
         seen = [r.attack for r in self.rows if r.metric in ("accuracy", "eps_star_median")]
         order = dict.fromkeys([a for a in self.conditions.attacks if a in seen] + seen)
         return [a for a in order if a != "none" and a not in CONTROLS]
+
+    @cached_property
+    def attacks(self) -> list[str]:
+        """Every attack with an accuracy, in the order of the conditions, then of the rows.
+
+        No controls, no worst case, and no probe that the audit ran beside the attacks that were asked for.
+        """
+        return [a for a in self._seen if a != WORST and a not in self.probes]
+
+    @cached_property
+    def probes(self) -> list[str]:
+        """Black-box attacks of the audit's own accord, at one eps on a few images."""
+        return [a for a in self._seen if a in PROBES and a not in self.conditions.attacks]
+
+    @cached_property
+    def measured(self) -> list[str]:
+        """What has numbers over the grid: the worst case first where there is one, then the attacks."""
+        return [WORST, *self.attacks] if WORST in self._seen and self.attacks else self.attacks
 
     @cached_property
     def controls(self) -> list[str]:
@@ -169,12 +193,25 @@ class Run(_Read):
         """The attack's name for people."""
         if attack in self.conditions.attacks:
             return self.conditions.attacks[attack].title
-        names = {"noise": "Random noise (±ε)", "noise-uniform": "Random noise (uniform)", "square": "Square"}
+        names = {
+            WORST: "Worst case",
+            "noise": "Random noise (±ε)",
+            "noise-uniform": "Random noise (uniform)",
+            "square": "Square",
+        }
         return names.get(attack, attack.upper() if len(attack) <= 4 else attack)
 
     def class_name(self, index: int) -> str:
         classes = self.conditions.classes
         return classes[index] if 0 <= index < len(classes) else f"class {index}"
+
+    def said(self, attack: str) -> str:
+        """The title inside a sentence."""
+        return "worst case" if attack == WORST else self.title(attack)
+
+    def labelled(self, name: str) -> str:
+        """A class inside a sentence: "pneumonia", but "class 3" where its name is only a number."""
+        return f"class\u00a0{name}" if name.strip().lstrip("-").isdigit() else name
 
     @property
     def phantom(self) -> bool:

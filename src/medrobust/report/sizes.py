@@ -35,7 +35,9 @@ def short_size(f: Findings, eps: float) -> str:
 def visibility(grey: float) -> str:
     if math.isnan(grey):
         return "how visible that is depends on the image"
-    if grey <= 0.5:
+    if grey < 0.5 - 1e-6:
+        return "invisible, and smaller than the rounding when an image is saved at 8 bits"
+    if grey <= 0.5 + 1e-6:
         return "invisible, and no larger than the rounding when an image is saved at 8 bits"
     if grey <= 1:
         return "invisible to the eye"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medrobust.report.findings import Findings, in_doubt
-from medrobust.report.run import Row, same
+from medrobust.report.run import WORST, Row, same
 from medrobust.report.sizes import short_size
-from medrobust.report.words import NOTHING, bounds, count, number, percent, plain, with_interval
+from medrobust.report.words import NOTHING, bounds, count, listing, number, percent, plain, with_interval
 from medrobust.stats import Estimate
 
 MOST_CLASSES = 30
@@ -159,7 +159,7 @@ def confusion(f: Findings) -> Confusion | None:
 
 def accuracy(f: Findings) -> Table | None:
     """Accuracy at every eps, an attack a column, the controls last."""
-    attacks = [a for a in f.run.attacks + f.run.controls if f.run.curve(a)]
+    attacks = [a for a in f.run.measured + f.run.controls if f.run.curve(a)]
     if not attacks:
         return None
     grid: list[float] = []
@@ -176,13 +176,21 @@ def accuracy(f: Findings) -> Table | None:
     caption = (
         f"Accuracy under attack against ε, with 95 % intervals ({n} images). Noise columns are controls, no attacks."
     )
+    if WORST in attacks:
+        caption += " Worst case: for each image, the attack that needed the smallest ε."
+    for probe in f.run.probes:
+        caption += f" {f.run.title(probe)}, a black-box probe: "
+        caption += "; ".join(
+            f"{with_interval(r)} at {short_size(f, r.eps)} (n = {count(r.n)})" for r in f.run.curve(probe)
+        )
+        caption += "."
     return Table(caption, [Cell(unit(f)), *(attack_head(f, a) for a in attacks)], rows, "tab:accuracy")
 
 
 def smallest(f: Findings) -> Table | None:
     """eps* and what the attack cost, an attack a row."""
     rows = []
-    for attack in f.run.attacks:
+    for attack in f.run.measured:
         median, half = f.median(attack), f.half(attack)
         values, cost = f.eps_star(attack), f.run.find(attack, "gradients_per_image")
         broken = percent(float(np.isfinite(values).mean())) if values is not None and values.size else NOTHING
@@ -218,7 +226,7 @@ def flips(f: Findings) -> Table | None:
     """Every direction at the reference eps, an attack a column."""
     if f.reference is None or f.strongest is None or not f.run.has("flip:"):
         return None
-    attacks = [a for a in f.run.attacks if f.flips(a, f.reference)]
+    attacks = [a for a in f.run.measured if f.flips(a, f.reference)]
     if not attacks:
         return None
     lead = f.strongest if f.strongest in attacks else attacks[0]
@@ -236,30 +244,59 @@ def flips(f: Findings) -> Table | None:
     return Table(caption, [Cell("From → to"), *(attack_head(f, a) for a in attacks)], body, "tab:flips")
 
 
+@dataclass(frozen=True)
+class CheckLine:
+    """Checks of one name and one outcome, their attacks together."""
+
+    name: str
+    passed: bool | None
+    attacks: str
+    details: list[str]
+    consequence: str
+
+
+def checks(f: Findings) -> list[CheckLine]:
+    """The failed first, then by name; attacks that were asked the same and answered the same stand in one line."""
+    found: dict[tuple[str, bool | None, str], list[tuple[str, str]]] = {}
+    for c in f.run.checks:
+        who = f.run.title(c.attack) if c.attack and c.attack != "none" else "all"
+        found.setdefault((c.name, c.passed, c.consequence), []).append((who, c.detail))
+    lines = []
+    for (name, passed, consequence), seen in found.items():
+        same_detail: dict[str, list[str]] = {}
+        for who, detail in seen:
+            same_detail.setdefault(detail, []).append(who)
+        details = [f"{listing(who)}: {d}" if len(same_detail) > 1 else d for d, who in same_detail.items()]
+        lines.append(CheckLine(name, passed, listing([who for who, _ in seen]), details, consequence))
+    return sorted(lines, key=lambda line: line.passed is not False)
+
+
 def saving(f: Findings) -> Table | None:
     """Accuracy on attacked images as computed and after rounding to 8, 12 and 16 bits."""
-    found = [(a, r) for a in f.run.attacks for r in f.run.curve(a, "accuracy_full")]
-    if not found:
+    found = [(a, r) for a in f.run.measured for r in f.run.curve(a, "accuracy_full")]
+    lead = f.saved_attack
+    if not found or lead is None:
         return None
     bits = [b for b in BITS if f.run.has(f"accuracy_saved:{b}")]
     at = f.reference if f.reference is not None else found[0][1].eps
-    # every eps for the strongest attack; one each for the others
-    shown = [(a, r) for a, r in found if a == f.strongest or same(r.eps, at)]
+    # every eps for the attack that the page speaks of; one each for the others
+    shown = [(a, r) for a, r in found if a == lead or same(r.eps, at)]
     body = [
         [Cell(f.run.title(a), in_doubt(f, a)), Cell(eps_text(f, r.eps)), share(r)]
         + [share(f.run.find(a, f"accuracy_saved:{b}", r.eps)) for b in bits]
-        for a, r in sorted(shown, key=lambda pair: pair[0] != f.strongest)
+        for a, r in sorted(shown, key=lambda pair: pair[0] != lead)
     ]
     clean = [f.run.find("none", f"accuracy_saved:{b}") for b in bits]
-    if any(clean):
+    known = [r for r in clean if r is not None]
+    if known:
         body.insert(0, [Cell("No attack"), Cell("0"), Cell(NOTHING), *(share(r) for r in clean)])
     n = n_text(r for _, r in found)
     caption = f"Accuracy on full-strength attacked images, as computed and after saving at a bit depth ({n} images), "
     caption += "with 95 % intervals."
+    if known and known[0].n not in {r.n for _, r in found}:
+        caption += f" Without attack: all {count(known[0].n)} test images."
     if len(shown) < len(found):
-        caption += (
-            f" All ε for {f.run.title(f.strongest or '')}, {short_size(f, at)} for the others; results.csv holds all."
-        )
+        caption += f" All ε for {f.run.title(lead)}, {short_size(f, at)} for the others; results.csv holds all."
     return Table(
         caption, _cells("Attack", unit(f), "As computed", *(f"Saved at {b} bit" for b in bits)), body, "tab:saving"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from medrobust.report.findings import Findings, Verdict, doubts_together
-from medrobust.report.run import PROBES
+from medrobust.report.run import PROBES, WORST, same
 from medrobust.report.sizes import change, levels, size_words, visibility
 from medrobust.report.words import bounds, listing, percent, plural, with_interval
 
@@ -29,7 +29,8 @@ def _nothing(_: Findings) -> tuple[str, str, str]:
 
 def _chance(f: Findings) -> tuple[str, str, str]:
     row = f.run.find("none", "balanced_accuracy")
-    guess = percent(1 / len(f.run.conditions.classes), 0)
+    classes = len(f.run.conditions.classes)
+    guess = percent(1 / classes, 0 if classes <= 100 else 1)
     text = f"Its balanced accuracy is {with_interval(row)}; guessing gives {guess}. "
     text += (
         "A classifier that does not work can not be said to be fooled: the attack numbers below have little meaning."
@@ -58,8 +59,10 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
         title = "This classifier is fooled, but only by large changes."
     text = (
         f"{change(f, half.eps)} – {visibility(grey)} – brings its accuracy from {percent(f.clean.value)} "
-        f"down to {percent(half.value)} ({f.run.title(f.strongest)}, {plural(half.n or f.attacked or 0, 'image')})."
+        f"down to {percent(half.value)} ({f.name(f.strongest)}, {plural(half.n or f.attacked or 0, 'image')})."
     )
+    if same(half.eps, f.run.curve(f.strongest)[0].eps):
+        text += " No smaller change was tried."
     if f.strongest in PROBES:
         text += (
             " This attack sees no gradients, yet was stronger than those that do: "
@@ -82,9 +85,11 @@ def _held(f: Findings) -> tuple[str, str, str]:
         title = "The attacks weaken this classifier, but do not halve its accuracy."
     else:
         title = "No attack tried here had a marked effect on this classifier."
+    worst = f.strongest == WORST
+    who = f"the {f.name(WORST)}" if worst else f"the strongest of the believable attacks ({f.run.title(f.strongest)})"
     text = (
-        f"With changes of up to {size_words(f, biggest)}, the strongest of the believable attacks "
-        f"({f.run.title(f.strongest)}) leaves {percent(lowest.value)} {bounds(lowest.low, lowest.high)} accuracy; "
+        f"With changes of up to {size_words(f, biggest)}, {who} leaves "
+        f"{percent(lowest.value)} {bounds(lowest.low, lowest.high)} accuracy; "
         f"without attack it is {percent(f.clean.value)}. "
         "This is no proof: another attack, or a larger change, may succeed."
     )
@@ -92,7 +97,12 @@ def _held(f: Findings) -> tuple[str, str, str]:
         text += " Only changes below one grey level were tried."
     if f.doubts:
         names = listing([f.run.title(a) for a in f.doubts])
-        text += f" The numbers of {names} are inconclusive and not part of this statement."
+        text += f" The numbers of {names} are inconclusive"
+        text += (
+            ": what they fooled counts, what they did not proves nothing."
+            if worst
+            else " and not part of this statement."
+        )
     return title, text, "calm" if f.verdict is Verdict.WITHSTOOD else "warn"
 
 

@@ -1,0 +1,112 @@
+"""The exact conditions of a run as groups of (term, value), without what only a machine would read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrobust.report import tables, words
+from medrobust.report.findings import Findings
+from medrobust.report.run import Conditions
+from medrobust.report.words import NOTHING, count, number, plural
+
+Items = list[tuple[str, str]]
+
+PARTS = {
+    "clean": "Untouched images", "sweep": "Attacks over the grid", "noise": "Control with noise",
+    "fixed": "Sanity checks", "probe": "Black-box probe", "saving": "Saving attacked images",
+}  # fmt: skip
+"""An audit's pieces of work in words."""
+TOLD_ELSEWHERE = ("history", "versions", "mean", "std", "eps")
+"""Entries of a provenance or a spec that would bury the others, or that stand in another group."""
+MOST = 8
+"""Longer lists are counted instead of written out."""
+
+
+def groups(f: Findings) -> list[tuple[str, Items]]:
+    """(heading, its terms and values); what is not known is left out."""
+    c = f.run.conditions
+    machine = [*sorted(c.versions.items()), ("Hardware", c.hardware)]
+    asked = f.run.spec.get("asked", f.run.spec)
+    made = [
+        ("Data", _data(f)), ("Model", _model(c)), ("Where the model comes from", _flat(c.provenance)),
+        ("Attacks", _threat(f)), ("What was asked (spec.json)", _flat(asked) if isinstance(asked, dict) else []),
+        ("Software and machine", machine),
+        ("Time taken", [(PARTS.get(part, part), words.duration(s)) for part, s in f.run.seconds.items()]),
+    ]  # fmt: skip
+    return [(title, [(t, v) for t, v in items if v and v not in ("None", NOTHING)]) for title, items in made]
+
+
+def _data(f: Findings) -> Items:
+    c = f.run.conditions
+    named = ", ".join(c.classes[: tables.MOST_CLASSES])
+    if len(c.classes) > tables.MOST_CLASSES:
+        named = f"{count(len(c.classes))}, among them {named}"
+    split = [("training", c.n_train), ("validation", c.n_val), ("test", c.n_test), ("attacked", c.n_attacked)]
+    # a data set for testing only has no images on the other sides
+    images = ", ".join(f"{name} {count(n)}" for name, n in split if n)
+    size = f"{c.size} × {c.size} pixels, {plural(c.channels or 1, 'channel')}, {c.bits} bits a channel"
+    return [
+        ("Data", c.data), ("SHA-256 of the data", c.data_digest), ("Classes", named),
+        ("Regarded as disease", ", ".join(f.disease) or "no class"),
+        ("Images", images[:1].upper() + images[1:]), ("Image size", size if c.size else ""),
+    ]  # fmt: skip
+
+
+def _model(c: Conditions) -> Items:
+    items = [
+        ("Model", c.model), ("SHA-256 of the weights", c.model_digest), ("Head", c.head),
+        ("Decision", _decision(c)), ("Parameters", count(c.parameters)),
+    ]  # fmt: skip
+    if c.mean and c.std:
+        items.append(("Normalisation", f"mean {_short(c.mean)}, standard deviation {_short(c.std)} (pixels in [0, 1])"))
+    if c.trained_here is not None:
+        items.append(("Origin", "trained for this audit" if c.trained_here else "supplied"))
+    return items
+
+
+def _decision(c: Conditions) -> str:
+    if c.head == "softmax" and len(c.classes) > 2:
+        return "the most probable class"
+    if c.threshold is None:
+        return ""
+    if len(c.classes) == 2:
+        return f"{c.classes[1]} from a probability of {number(c.threshold)}"
+    return f"threshold {number(c.threshold)}"
+
+
+def _threat(f: Findings) -> Items:
+    c = f.run.conditions
+    items = [("Norm", c.norm), (tables.unit(f), ", ".join(tables.eps_text(f, e) for e in c.eps)), ("Seed", str(c.seed))]
+    items += [(a.title, f"{a.settings.replace('_', ' ')}. {a.source}".strip(". ")) for a in c.attacks.values()]
+    for probe in f.run.probes:
+        notes = ", ".join(dict.fromkeys(r.note for r in f.run.curve(probe) if r.note))
+        items.append((f.run.title(probe), f"black-box probe{f', {notes}' if notes else ''}"))
+    return items
+
+
+def _flat(told: dict[str, Any]) -> Items:
+    """A provenance or a spec: one line an entry, what is empty or only for machines left out."""
+    items = []
+    for name, value in told.items():
+        text = "" if name in TOLD_ELSEWHERE else _short(value)
+        if text:
+            items.append((name.replace("_", " ").capitalize(), text))
+    return items
+
+
+def _short(value: object) -> str:
+    """ "epochs 8, lr 0.001"; a long list only as its length; nothing for what is empty."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        parts = [(k, _short(v), isinstance(v, dict)) for k, v in value.items() if k not in TOLD_ELSEWHERE]
+        return ", ".join(f"{k.replace('_', ' ')} {f'({v})' if nested else v}" for k, v, nested in parts if v)
+    if isinstance(value, (list, tuple)):
+        if len(value) > MOST or any(isinstance(v, (dict, list)) for v in value):
+            return plural(len(value), "entry", "entries")
+        return ", ".join(_short(v) for v in value)
+    return str(value)
