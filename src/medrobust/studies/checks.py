@@ -115,13 +115,14 @@ def noise_is_weaker(attack: str, eps: tuple[float, ...], star: np.ndarray, noise
 
 def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, star: np.ndarray) -> Check:
     """one, star: eps* of the single-step and of the many-step attack on the same images."""
-    gain = np.stack([(one <= np.float32(e)).mean() - (star <= np.float32(e)).mean() for e in eps])
-    worst = int(gain.argmax())
+    single = np.stack([(one <= np.float32(e)).mean() for e in eps])
+    several = np.stack([(star <= np.float32(e)).mean() for e in eps])
+    worst = int((single - several).argmax())
     return Check(
         "many steps are not weaker than one",
         many,
-        bool(gain[worst] <= 0.02),
-        f"FGSM fools {gain[worst]:+.0%} of the images more at {eps[worst] * 255:.3g}/255 (worst)",
+        bool((single - several).max() <= 0.02),
+        f"closest at {eps[worst] * 255:.3g}/255: one step fools {single[worst]:.0%}, many {several[worst]:.0%}",
         "if this fails, the many-step attack is caught by masked gradients",
     )
 
