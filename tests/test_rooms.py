@@ -16,7 +16,7 @@ ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
     ("errors", "progress", "seeds"),
-    ("images", "stats"),
+    ("devices", "images", "stats"),
     ("heads",),
     ("threat", "data", "models"),
     ("classifier",),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # typer carries its own copy of click or imports it, by version: its base for wrong usage is found through its own name
 WrongUsage: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 app = typer.Typer(
     name="medrobust",
     help="How easily is a medical image classifier fooled, and what can be done about it?",
@@ -126,8 +129,10 @@ def train(
 ) -> None:
     """Train or fine-tune a classifier; killed, the same command goes on."""
     from medrobust import data as data_room
-    from medrobust import training
+    from medrobust import devices, training
     from medrobust.studies.store import writing
+
+    where = str(devices.find(device))
 
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +141,7 @@ def train(
     with Bars() as bars, writing(out):
         classifier = training.fit(
             images, model, seed=seed, pretrained=pretrained, mean=_numbers(mean, "--mean"), std=_numbers(std, "--std"),
-            head=head, device=device, progress=bars, resume=out / "training", **options,
+            head=head, device=where, progress=bars, resume=out / "training", **options,
         )  # fmt: skip
         classifier.save(out)
         probability, labels = training.evaluate(classifier, images.split("val"))
@@ -339,6 +344,8 @@ def main() -> NoReturn:
     code = 0
     try:
         code = app(standalone_mode=False) or 0
+        if code == STOPPED:  # newer typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
     except typer.Exit as error:
         code = error.exit_code
     except WrongUsage as error:
@@ -349,7 +356,7 @@ def main() -> NoReturn:
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print("\nmedrobust: stopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except OSError as error:
         # a disk that fills up or goes away in the middle is nobody's bug
         print(f"medrobust: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)

@@ -41,7 +41,8 @@ def proportion(hits: Sequence[bool] | np.ndarray, groups: Sequence[object] | np.
     half_width = Z95**2 / (2 * effective)
     centre = (p + half_width) / (1 + Z95**2 / effective)
     spread = Z95 / (1 + Z95**2 / effective) * np.sqrt(p * (1 - p) / effective + Z95**2 / (4 * effective**2))
-    return Estimate(p, float(max(0.0, centre - spread)), float(min(1.0, centre + spread)), n)
+    # at 0 and 1 an end equals p, up to rounding
+    return Estimate(p, float(max(0.0, min(p, centre - spread))), float(min(1.0, max(p, centre + spread))), n)
 
 
 def design_effect(hits: np.ndarray, groups: Sequence[object] | np.ndarray | None) -> float:

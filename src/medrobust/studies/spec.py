@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -81,6 +82,11 @@ def ask(**values: Any) -> AuditSpec:
         spec.ball(e)
     if spec.limit is not None and spec.limit < 1:
         raise InputError(f"limit must be at least 1, got {spec.limit}; leave it out for all test images")
+    if spec.threshold is not None and not 0 < spec.threshold < 1:
+        raise InputError(f"threshold must lie between 0 and 1, got {spec.threshold}")
+    for name, given in (("mean", spec.mean), ("std", spec.std)):
+        if given is not None and len(given) not in (1, 3):
+            raise InputError(f"{name} has {len(given)} values; give one, or three for colour")
     if spec.weights and spec.pretrained:
         raise InputError("weights= are used as they are, pretrained= are trained further: give one of the two")
     if spec.train and spec.weights:
@@ -94,16 +100,21 @@ def attack_named(text: str) -> Attack:
     if name not in ATTACKS:
         raise InputError(f"attack {name!r} is not known; choose from {', '.join(ATTACKS)}")
     make = ATTACKS[name]
-    known = [p for p in inspect.signature(make).parameters if p != "loss"]
+    takes = inspect.signature(make).parameters
+    known = [p for p in takes if p != "loss"]
     values: dict[str, float] = {}
     for pair in pairs:
         option, equals, value = pair.partition("=")
         if not equals or option not in known:
             raise InputError(f"attack {name!r} takes {', '.join(known) or 'no options'}, got {pair!r}")
+        whole = isinstance(takes[option].default, int)
         try:
-            values[option] = float(value) if re.search(r"[.eE]", value) else int(value)
+            values[option] = int(value) if whole else float(value)
+            if not math.isfinite(values[option]):
+                raise ValueError
         except ValueError:
-            raise InputError(f"attack {name!r}: {option} must be a number, got {value!r}") from None
+            kind = "whole number" if whole else "number"
+            raise InputError(f"attack {name!r}: {option} must be a {kind}, got {value!r}") from None
     return make(**values)
 
 

@@ -95,7 +95,7 @@ class Store:
         begin = time.perf_counter()
         facts, arrays = compute()
         # through JSON, so that a cell is the same whether it was read or just made
-        cell = Cell(json.loads(json.dumps(facts)), arrays, time.perf_counter() - begin)
+        cell = Cell(json.loads(json.dumps(facts, sort_keys=True)), arrays, time.perf_counter() - begin)
         self.put(spec, cell)
         return cell
 

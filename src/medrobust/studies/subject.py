@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from medrobust import data as data_room
-from medrobust import models, training
+from medrobust import devices, models, training
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.errors import InputError
@@ -54,6 +54,7 @@ def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | No
     data = data_room.load(
         spec.data, size=size, channels=spec.channels, seed=spec.seed, label=spec.label, progress=_Verify(progress)
     )
+    disease = _disease(spec, data.classes)  # before a training that a wrong name would make worthless
     classifier, trained = _classifier(spec, data, folder, progress, device)
     if classifier.classes != data.classes:
         raise InputError(
@@ -70,7 +71,7 @@ def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | No
         trained_here=trained,
         model_digest=model_digest(classifier),
         data_digest=data.digest(),
-        disease_classes=_disease(spec, data.classes),
+        disease_classes=disease,
     )
 
 
@@ -125,7 +126,7 @@ def _saved_size(spec: AuditSpec) -> int | None:
 def _classifier(
     spec: AuditSpec, data: Dataset, folder: Path, progress: Progress, device: str | None
 ) -> tuple[Classifier, bool]:
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = devices.find(device)
     path = Path(spec.model)
     if path.is_dir() or path.suffix in (".safetensors", ".pth", ".pt", ".th", ".ckpt"):
         return _saved(path, spec, where), False
@@ -137,6 +138,9 @@ def _classifier(
         classifier = _to(Classifier.load(kept), where)
     else:
         options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
+        data.split("test")  # an empty one is said before hours of training, not after
+        if spec.threshold is not None and len(data.classes) != 2:
+            raise InputError(f"--threshold needs exactly two classes, the data has {_names(data.classes)}")
         classifier = training.fit(
             data, spec.model, seed=spec.seed, pretrained=spec.pretrained, mean=spec.mean, std=spec.std, head=spec.head,
             device=str(where), progress=progress, resume=folder / "training", **options,
