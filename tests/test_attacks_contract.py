@@ -351,3 +351,23 @@ def test_narrow_batches_are_used_only_where_they_give_the_same_bits(images):
         (images, clf.predict(images), range(11)), (images[4:6], clf.predict(images[4:6]), [4, 5])])  # fmt: skip
     assert torch.equal(one[4:6], other)
     assert torch.equal(uneven.logits(images)[7:9], uneven.logits(images[7:9]))
+
+
+class Island(nn.Module):
+    """Its second class is an island: the mean pixel between 0.52 and 0.60."""
+
+    def forward(self, x):
+        mean = x.mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(mean), 0.04**2 - (mean - 0.56) ** 2], 1)
+
+
+def test_a_sweep_of_fgsm_is_fgsm_at_every_eps_though_it_is_not_monotone():
+    """A single step that fails at a large eps may succeed at a smaller one: no level may be taken for granted."""
+    clf, images = mr.Classifier(Island(), ["sea", "island"]), grey(7, spread=0.0)
+    goal, grid = mr.Untargeted(torch.zeros(7, dtype=torch.long)), [0.01, 0.03, 0.05, 0.15, 0.3]
+    alone = [int(clf.predict(FGSM()(clf, images, goal, mr.Linf(e)))[0]) for e in grid]
+    assert alone == [0, 1, 1, 0, 0]
+    curve = sweep(FGSM(), clf, images, goal, mr.Linf, grid)
+    assert curve.eps_star.tolist() == pytest.approx([0.03] * 7)
+    assert (curve.gradients == 1).all()
+    assert torch.equal(curve.images, FGSM()(clf, images, goal, mr.Linf(0.03)))

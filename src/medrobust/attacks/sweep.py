@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from medrobust import stats
 from medrobust.attacks.attack import Attack
 from medrobust.attacks.engine import run
 from medrobust.attacks.iterated import FGSM
+from medrobust.attacks.line import along_gradient
 from medrobust.classifier import Classifier
 from medrobust.images import Images
 from medrobust.seeds import Id
@@ -84,19 +84,22 @@ def sweep(
         it changes the order, not what counts. advance: called with the number of images finished.
     """
     grid = [math.inf] if attack.minimal else list(eps)
-    about: dict[str, Any] = {"grid": grid, "seed": seed, "ids": ids, "search": search}
     spent: Tensor | int = 0
-    start: Tensor | None = None
-    if near is not None and not attack.minimal:
-        start = torch.searchsorted(torch.tensor(grid), near.double().float())
-    elif search == "trace" and not attack.minimal:
-        # From the largest eps a few large steps overshoot, and the way back costs forward passes only.
-        start = torch.full((images.shape[0],), len(grid) - 1)
-        if attack.random_start and attack.uses_gradient and len(grid) > 2:
-            # Noise spoils the way back: FGSM's clean direction tells first where to begin.
-            first = run(FGSM(), classifier, images, goal, ball(grid[-1]), near=start, **about)
-            start, spent = first.level, first.gradients
-    done = run(attack, classifier, images, goal, ball(grid[-1]), near=start, advance=advance, **about)
+    if isinstance(attack, FGSM):
+        done = along_gradient(attack, classifier, images, goal, ball, grid, advance)
+    else:
+        start = _start(near, grid) if not attack.minimal else None
+        if near is None and search == "trace" and not attack.minimal:
+            # From the largest eps a few large steps overshoot, and the way back costs forward passes only.
+            start = torch.full((images.shape[0],), len(grid) - 1)
+            if attack.random_start and attack.uses_gradient and len(grid) > 2:
+                # Noise spoils the way back: FGSM's clean direction tells first where to begin.
+                first = along_gradient(FGSM(), classifier, images, goal, ball, grid)
+                start, spent = first.level, first.gradients
+        done = run(
+            attack, classifier, images, goal, ball(grid[-1]), grid=grid, seed=seed, ids=ids, search=search, near=start,
+            advance=advance,
+        )  # fmt: skip
     if attack.minimal:
         for e in eps:
             ball(e)  # the same check of the grid as for every other attack
@@ -109,3 +112,8 @@ def sweep(
         attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients + spent, done.forwards,
         done.blind, None if groups is None else tuple(groups),
     )  # fmt: skip
+
+
+def _start(near: Tensor | None, grid: Sequence[float]) -> Tensor | None:
+    """The level of each eps_star; the largest where it is infinite (the engine clamps)."""
+    return None if near is None else torch.searchsorted(torch.tensor(grid), near.double().float())

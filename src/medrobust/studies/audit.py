@@ -156,8 +156,8 @@ class _Audit:
 
     def _sweep(self, name: str) -> np.ndarray:
         attack, spec, sample = self.attacks[name], self.spec, self.subject.sample
-        # a random start begins where the attacks before have broken an image: it saves most of the search
-        before = list(self.star) if attack.random_start else []
+        # a random start begins where many-step attacks before have broken an image: it saves most of the search
+        before = [b for b in self.star if self.attacks[b].steps > 1] if attack.random_start else []
         near = np.stack([self.star[b] for b in before]).min(0) if before else None
         place = {image_id: i for i, image_id in enumerate(sample.ids)}
 
@@ -167,6 +167,7 @@ class _Audit:
 
         about = {
             "kind": "sweep", "attack": repr(attack), "eps": spec.eps, "after": [repr(self.attacks[b]) for b in before],
+            "search": "line" if attack.steps == 1 else "trace",
         }  # fmt: skip
         cell = self._sharded(sample, f"{attack.title} over {len(spec.eps)} epsilons", about, compute)
         self.star[name], self.after[name] = cell.arrays["eps_star"], cell.arrays["after"]

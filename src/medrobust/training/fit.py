@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medrobust import models, seeds
+from medrobust import devices, models, seeds
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
@@ -85,7 +85,7 @@ def fit(
     if size is not None and size != data.size:
         raise InputError(f"the data was loaded at {data.size} px, not {size}: load it with size={size}")
     train, validation = _splits(data)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = devices.find(device)
     with _own_randomness(where):
         torch.manual_seed(_draw(seed, "initial weights"))
         net = models.build(

@@ -1,0 +1,81 @@
+"""FGSM over a whole grid: its direction does not depend on eps, so one gradient serves every epsilon.
+
+A single step is not monotone in eps: what it fools at 0.3/255 it may miss at 2/255. So every level is looked at, from
+the smallest up, with forward passes alone; the examples are the same to the bit as those of the attack itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from medrobust.attacks.attack import Attack, look
+from medrobust.attacks.engine import Attacked
+from medrobust.classifier import Classifier
+from medrobust.errors import InputError
+from medrobust.images import Images, check_images
+from medrobust.threat import Ball, Goal
+
+
+def along_gradient(
+    attack: Attack,
+    classifier: Classifier,
+    images: Images,
+    goal: Goal,
+    ball: type[Ball],
+    grid: Sequence[float],
+    advance: Callable[[int], None] | None = None,
+) -> Attacked:
+    """The smallest eps of ``grid`` (ascending) at which one step of full length reaches the goal, per image."""
+    levels = [float(ball(e).eps) for e in grid]
+    if not levels or sorted(set(levels)) != levels:
+        raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
+    images = check_images(images)
+    goal = goal.prepare(classifier.head, len(classifier.classes), images.shape[0], images.device)
+    parts = [
+        _part(attack, classifier, images[chunk], goal.take(chunk), ball, levels, advance)
+        for chunk in torch.arange(images.shape[0]).split(classifier.lanes(images.shape))
+    ]
+    fields = ("images", "reached", "level", "gradients", "forwards", "clean", "blind")
+    return Attacked(*(torch.cat([getattr(p, f) for p in parts]) for f in fields))
+
+
+def _part(
+    attack: Attack,
+    classifier: Classifier,
+    images: Images,
+    goal: Goal,
+    ball: type[Ball],
+    levels: list[float],
+    advance: Callable[[int], None] | None,
+) -> Attacked:
+    n = images.shape[0]
+    here = classifier.device
+    assert goal.labels is not None
+    aim = type(goal)(goal.labels.to(here))  # type: ignore[call-arg]
+    with classifier.borrowed():
+        seen = look(classifier, images.to(here), aim, attack.loss, gradient=True)
+    assert seen.gradient is not None
+    clean = seen.reached.to(images.device)
+    direction = ball(0.0).ascent(seen.gradient).to(images.device)
+    level = torch.where(clean, 0, len(levels))
+    forwards = torch.zeros(n, dtype=torch.long)
+    result, blind = images.clone(), seen.blind.to(images.device)
+    for k, eps in enumerate(levels):
+        left = (level == len(levels)).nonzero()[:, 0]
+        if not left.numel():
+            break
+        origin = images[left]
+        moved = ball(eps).move(origin, origin + eps * direction[left])
+        logits = classifier.logits(moved)
+        finite = torch.isfinite(logits).all(1)
+        hit = goal.take(left).reached(classifier.head, logits) & finite
+        blind[left] |= ~finite
+        forwards[left] += 1
+        result[left] = moved
+        level[left[hit]] = k
+    if advance is not None:
+        advance(n)
+    reached = level < len(levels)
+    return Attacked(result, reached | clean, level, torch.ones(n, dtype=torch.long), forwards, clean, blind & ~reached)
