@@ -4,10 +4,11 @@
 
 DATA is a folder with chest_xray/, skin/, natural/ (tables labels.csv), pneumoniamnist.npz, cifar10_test3000.npz and
 weights/; OUT takes one run folder an audit, so that a killed study goes on. NAME picks some of the audits.
-Duration: about 40 minutes on 2 cores. Prints the tables of docs/results.md.
+Duration: about 25 minutes on 2 cores. Prints the tables of docs/results.md.
 
-To expect: the fine-tuned MobileNetV2 on chest X-rays loses most of its accuracy below half a grey level, and gets it
-back when the attacked images are saved at 8 bits; the ImageNet MobileNetV2 of the same size needs about as little.
+To expect: the fine-tuned MobileNetV2s on chest X-rays and skin images fall below 1 % accuracy at 0.3/255, and are back
+at their clean accuracy when the attacked images are saved at 8 bits; the ImageNet MobileNetV2 of the same size is at
+15 % at 0.3/255 and at 0 % at 1/255; a ResNet-18 on PneumoniaMNIST keeps 91 % at 1/255.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def main() -> None:
     runs = {}
     for name in asked.names:
         options = [o.format(asked.data) for o in AUDITS[name]]
-        command = [sys.executable, "-m", "medrobust.cli", "audit", *options, "--out", str(asked.out / name)]
+        command = [sys.executable, "-m", "medrobust.cli", "audit", *options, "--limit", "150"]
+        command += ["--out", str(asked.out / name)]
         subprocess.run(command, check=True, stdout=sys.stderr)
         runs[name] = json.loads((asked.out / name / "results.json").read_text())
     print_clean(runs)

@@ -46,7 +46,7 @@ class AuditSpec(BaseModel):
     attacks: tuple[str, ...] = CLASSIC
     norm: Literal["linf", "l2"] = "linf"
     eps: tuple[float, ...] = GRID
-    limit: int | None = 150
+    limit: int | None = 120
     seed: int = 0
     bits: Literal[8, 12, 16] = 8
 
