@@ -34,6 +34,7 @@ class Counted(nn.Module):
         self.register_buffer("mean", torch.tensor(clf.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(clf.std).view(1, -1, 1, 1))
         self.gradients = 0
+        self.eval()  # torchattacks leaves a network in the mode of its outermost module
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
