@@ -461,3 +461,18 @@ def test_the_trained_network_of_a_run_can_be_loaded(whole):
     assert clf.classes == ("normal", "pneumonia")
     assert clf.provenance["epochs_run"] == 2
     assert math.isfinite(clf.provenance["validation"]["loss"])
+
+
+def test_balanced_accuracy_is_never_surer_than_the_accuracy_itself():
+    """With one image a class the mean of recalls is the accuracy; its interval must not be narrower."""
+    from medrobust.studies.rows import Rows, clean_rows
+
+    n = 40
+    rows = Rows("audit", "d", "m", "Linf", 0)
+    right = np.arange(n) % 3 > 0
+    decisions = np.where(right, np.arange(n), (np.arange(n) + 1) % n)
+    clean_rows(rows, np.full((n, n), 1 / n), np.arange(n), decisions, tuple(map(str, range(n))), None)
+    by_name = {r["metric"]: r for r in rows.rows}
+    plain, balanced = by_name["accuracy"], by_name["balanced_accuracy"]
+    assert balanced["value"] == pytest.approx(plain["value"])
+    assert balanced["high"] - balanced["low"] >= plain["high"] - plain["low"] - 1e-9
