@@ -225,9 +225,11 @@ class Bars:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.table import Column
 
             self._bars = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True)), BarColumn(bar_width=12),
+                MofNCompleteColumn(), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
                 TextColumn("{task.fields[shown]}"), console=Console(stderr=True),
             )  # fmt: skip
             self._bars.start()
@@ -252,6 +254,8 @@ class Bars:
 
     def stop(self) -> None:
         if self._bars is not None and self._task is not None:
+            # what was shown beside a finished bar would take the room of the next one's time left
+            self._bars.update(self._task, shown="")
             self._bars.stop_task(self._task)
             self._task = None
 
@@ -262,7 +266,9 @@ def _summary(results: dict[str, Any]) -> None:
     clean = next(r for r in rows if r["attack"] == "none" and r["metric"] == "accuracy")
     held = [r for r in rows if r["metric"] == "accuracy" and r["attack"] in told["attacks"]]
     levels = sorted({r["eps"] for r in held})
-    near = [e for e in levels if any(abs(e * 255 - g) < 0.02 for g in (0.1, 0.3, 0.5, 1, 2, 4, 8))] or levels
+    near = [e for e in levels if any(abs(e * 255 - g) < 0.02 for g in (0.1, 0.3, 0.5, 1, 2, 4, 8))]
+    if len(levels) <= 8 or not near:
+        near = levels[:8]
     table = []
     for name, about in told["attacks"].items():
         by_eps = {r["eps"]: r for r in held if r["attack"] == name}
