@@ -265,6 +265,8 @@ def test_one_image_class_goals_and_targets_are_checked(clf, images):
         mr.Linf(-1 / 255)
     with pytest.raises(mr.InputError, match="8/255"):
         mr.Linf(8)
+    with pytest.raises(mr.InputError, match="non-empty"):
+        sweep(FGSM(), clf, images, mr.Untargeted(clf.predict(images)), mr.Linf, [])
     with pytest.raises(mr.InputError, match="ascending"):
         sweep(FGSM(), clf, images, mr.Untargeted(clf.predict(images)), mr.Linf, [0.2, 0.1])
 
@@ -354,11 +356,25 @@ def test_narrow_batches_are_used_only_where_they_give_the_same_bits(images):
 
 
 class Island(nn.Module):
-    """Its second class is an island: the mean pixel between 0.52 and 0.60."""
+    """Its second class is an island: the mean pixel between 0.52 and ``shore``."""
+
+    def __init__(self, shore=0.60):
+        super().__init__()
+        self.middle, self.half = (0.52 + shore) / 2, (shore - 0.52) / 2
 
     def forward(self, x):
         mean = x.mean((1, 2, 3))
-        return torch.stack([torch.zeros_like(mean), 0.04**2 - (mean - 0.56) ** 2], 1)
+        return torch.stack([torch.zeros_like(mean), self.half**2 - (mean - self.middle) ** 2], 1)
+
+
+@pytest.mark.parametrize("attack", [BIM(steps=4), CWLinf(steps=4, step=0.25)], ids=repr)
+def test_an_image_that_holds_at_the_largest_eps_is_not_called_held_at_every_eps(attack):
+    """Steps of 0.1 jump to and fro over an island that steps of 0.0125 land on."""
+    clf, images = mr.Classifier(Island(shore=0.53), ["sea", "island"]), grey(5, spread=0.0)
+    goal, grid = mr.Untargeted(torch.zeros(5, dtype=torch.long)), [0.01, 0.05, 0.2, 0.4]
+    assert (clf.predict(attack(clf, images, goal, mr.Linf(0.4))) == 0).all()
+    curve = sweep(attack, clf, images, goal, mr.Linf, grid)
+    assert curve.eps_star.tolist() == pytest.approx([0.05] * 5)
 
 
 def test_a_sweep_of_fgsm_is_fgsm_at_every_eps_though_it_is_not_monotone():

@@ -18,9 +18,6 @@ Logits: TypeAlias = Tensor
 Labels: TypeAlias = Tensor
 """int64 (n,); for a multi-label head (n, k) of 0 and 1."""
 
-GREY_LEVEL = 1 / 255
-"""One 8-bit grey level, the unit in which a reader sees every epsilon."""
-
 BIT_DEPTHS = (8, 12, 16)
 
 

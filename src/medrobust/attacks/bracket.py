@@ -27,11 +27,16 @@ class Bracket:
         self.search, self.levels = search, levels
         self.low = [-1] * n
         self.high = [levels] * n
+        self.again: list[list[int] | None] = [None] * n
+        """Levels still to be tried after the largest has failed; None before that."""
         self.near = None if near is None else near.clamp(0, levels - 1).tolist()
 
     def next(self, i: int) -> int:
         """The level to attack image i at; only where ``open``."""
         low, high = self.low[i], self.high[i]
+        again = self.again[i]
+        if again and high == self.levels:
+            return again.pop(0)
         if self.search == "march":
             return low + 1
         if self.search == "trace" and high < self.levels:
@@ -47,6 +52,13 @@ class Bracket:
         return self.high[i] - self.low[i] > 1
 
     def failed(self, i: int, level: int) -> None:
+        never = self.search == "trace" and self.high[i] == self.levels
+        if never and level == self.levels - 1 and self.again[i] is None:
+            self.again[i] = [k for k in (self.levels // 2, self.levels // 4) if self.low[i] < k < level]
+        if never and self.again[i] is not None:
+            if not self.again[i]:
+                self.low[i] = self.levels - 1
+            return
         self.low[i] = max(self.low[i], level)
 
     def succeeded(self, i: int, level: int) -> None:

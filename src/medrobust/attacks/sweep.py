@@ -15,6 +15,7 @@ from medrobust.attacks.engine import run
 from medrobust.attacks.iterated import FGSM
 from medrobust.attacks.line import along_gradient
 from medrobust.classifier import Classifier
+from medrobust.errors import InputError
 from medrobust.images import Images
 from medrobust.seeds import Id
 from medrobust.threat import Ball, Goal
@@ -83,8 +84,10 @@ def sweep(
     search: in which order the grid is tried, see ``Bracket``. near: eps_star (n,) of a related attack, where to begin:
         it changes the order, not what counts. advance: called with the number of images finished.
     """
+    if not len(eps):
+        raise InputError("eps must be a non-empty ascending grid, got none")
     grid = [math.inf] if attack.minimal else list(eps)
-    spent: Tensor | int = 0
+    spent, looked = torch.zeros(2, images.shape[0], dtype=torch.long)
     if isinstance(attack, FGSM):
         done = along_gradient(attack, classifier, images, goal, ball, grid, advance)
     else:
@@ -95,7 +98,7 @@ def sweep(
             if attack.random_start and attack.uses_gradient and len(grid) > 2:
                 # Noise spoils the way back: FGSM's clean direction tells first where to begin.
                 first = along_gradient(FGSM(), classifier, images, goal, ball, grid)
-                start, spent = first.level, first.gradients
+                start, spent, looked = first.level, first.gradients, first.forwards
         done = run(
             attack, classifier, images, goal, ball(grid[-1]), grid=grid, seed=seed, ids=ids, search=search, near=start,
             advance=advance,
@@ -109,7 +112,8 @@ def sweep(
         star = torch.where(done.reached, star, math.inf)
     star = torch.where(done.clean, 0.0, star)
     return Curve(
-        attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients + spent, done.forwards,
+        attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients + spent,
+        done.forwards + looked,
         done.blind, None if groups is None else tuple(groups),
     )  # fmt: skip
 

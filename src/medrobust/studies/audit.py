@@ -167,7 +167,7 @@ class _Audit:
 
         about = {
             "kind": "sweep", "attack": repr(attack), "eps": spec.eps, "after": [repr(self.attacks[b]) for b in before],
-            "search": "line" if attack.steps == 1 else "trace",
+            "search": "line" if attack.steps == 1 else "trace, again below",
         }  # fmt: skip
         cell = self._sharded(sample, f"{attack.title} over {len(spec.eps)} epsilons", about, compute)
         self.star[name], self.after[name] = cell.arrays["eps_star"], cell.arrays["after"]
