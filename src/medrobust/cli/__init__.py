@@ -1,0 +1,74 @@
+"""The command line: parse, call, print. The only room that prints or exits; one module a command.
+
+Exit codes: 0 done; 2 the input was wrong (one line: what, where, and the mend); 130 stopped by Ctrl-C; 1 our fault.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from medrobust import __version__
+from medrobust.cli.attack import attack
+from medrobust.cli.audit import audit
+from medrobust.cli.doctor import doctor
+from medrobust.cli.report import report
+from medrobust.cli.train import train
+from medrobust.errors import InputError
+
+# typer carries its own copy of click or imports it, by version: its base for wrong usage is found through its own name
+WrongUsage: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    name="medrobust",
+    help="How easily is a medical image classifier fooled, and what can be done about it?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # coloured help would cost half of the start-up
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False) -> None:
+    if version:
+        typer.echo(f"medrobust {__version__}")
+        raise typer.Exit
+
+
+COMMANDS = (audit, train, attack, report, doctor)
+"""Every command is a function in a module of its own; this is where it is added."""
+
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code that says what happened."""
+    code = 0
+    try:
+        code = app(standalone_mode=False) or 0
+        if code == STOPPED:  # newer typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
+    except typer.Exit as error:
+        code = error.exit_code
+    except WrongUsage as error:
+        print(f"medrobust: {error.format_message()}; see medrobust --help", file=sys.stderr)
+        code = 2
+    except InputError as error:
+        print(f"medrobust: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        print("\nmedrobust: stopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(STOPPED)
+    except OSError as error:
+        # a disk that fills up or goes away in the middle is nobody's bug
+        print(f"medrobust: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(code)

@@ -1,0 +1,5 @@
+"""python -m medrobust.cli"""
+
+from medrobust.cli import main
+
+main()

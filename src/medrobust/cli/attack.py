@@ -1,0 +1,52 @@
+"""`medrobust attack`: a quick curve of a saved classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medrobust.cli.bars import Bars
+from medrobust.cli.options import Data, Device, Label, Seed
+from medrobust.cli.text import at_most, eps_list, listed, percent, table, words
+from medrobust.errors import InputError
+
+
+def attack(
+    model: Annotated[Path, typer.Argument(help="Folder saved by medrobust.")],
+    data: Data = "phantom:chest",
+    attacks: Annotated[str, typer.Option(help="Names, with options after colons: pgd:steps=40,fmn.")] = "pgd",
+    eps: Annotated[str | None, typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255.")] = None,
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all.")] = 200,
+    label: Label = "label",
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Accuracy against epsilon of a saved classifier, printed; nothing is written."""
+    from medrobust.attacks import sweep
+    from medrobust.progress import NoProgress
+    from medrobust.studies import ask, attack_named
+    from medrobust.studies.subject import assemble, groups
+    from medrobust.threat import Untargeted
+
+    spec = ask(
+        data=data, model=str(model), attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label, seed=seed
+    )
+    spec = spec.model_copy(update={"limit": at_most(limit)})
+    if not model.is_dir():
+        raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
+    subject = assemble(spec, model, NoProgress(), device)
+    images, labels = subject.sample.tensors()
+    curves = {}
+    with Bars() as bars:
+        for name in spec.attacks:
+            bars.start(name, len(images))
+            curves[name] = sweep(
+                attack_named(name), subject.classifier, images, Untargeted(labels), spec.ball, spec.eps, seed=seed,
+                ids=subject.sample.ids, groups=listed(groups(subject.sample)), advance=bars.advance,
+            )  # fmt: skip
+            bars.stop()
+    rows = [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
+    table(["eps", *curves], rows, f"Accuracy under attack, n = {len(images)}, 95 % interval")

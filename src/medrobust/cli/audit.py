@@ -1,0 +1,102 @@
+"""`medrobust audit`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medrobust.cli.bars import Bars
+from medrobust.cli.options import Data, Device, Epochs, Head, Label, Mean, Out, Pretrained, Rate, Seed, Size, Std
+from medrobust.cli.text import at_most, eps_list, numbers, say, table, words
+
+
+def audit(
+    data: Data = "phantom:chest",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A timm architecture (trained here), a folder saved by medrobust, or your module:function, as it is."
+        ),
+    ] = "resnet18",
+    weights: Annotated[str | None, typer.Option(help="Weights of MODEL, audited as they are.")] = None,
+    pretrained: Pretrained = None,
+    train: Annotated[bool | None, typer.Option("--train/--no-train", help="Train module:function, or do not.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Names of the network's outputs, in order: a,b,c.")] = None,
+    healthy: Annotated[str | None, typer.Option(help="The class that stands for no disease.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Operating point: probability of the second class.")] = None,
+    attacks: Annotated[
+        str, typer.Option(help="Names, with options after colons: fgsm,bim,pgd:steps=40:restarts=3,cw.")
+    ] = "fgsm,bim,pgd,cw",
+    eps: Annotated[
+        str | None,
+        typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255. 0.1 to 10 grey levels by default."),
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 120,
+    label: Label = "label",
+    size: Size = None,
+    channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    head: Head = "softmax",
+    epochs: Epochs = None,
+    lr: Rate = None,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Out = None,
+) -> None:
+    """Attack a classifier, judge, check, and leave a report that a doctor, an engineer and a reviewer can read."""
+    from medrobust import report
+    from medrobust.studies import ask
+    from medrobust.studies import audit as run_audit
+
+    spec = ask(
+        data=data, model=model, weights=weights, pretrained=pretrained, train=train, classes=words(classes),
+        healthy=healthy, threshold=threshold, attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label,
+        size=size, channels=channels, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
+        epochs=epochs, lr=lr, seed=seed,
+    ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
+    folder = out or Path("runs") / spec.slug()
+    with Bars() as bars:
+        results = run_audit(spec, folder, progress=bars, device=device)
+        page = report.write(folder)
+    summary(results)
+    say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")
+
+
+def summary(results: dict[str, Any]) -> None:
+    """The few numbers that a person at a terminal wants first."""
+    rows, told = results["rows"], results["conditions"]
+    clean = next(r for r in rows if r["attack"] == "none" and r["metric"] == "accuracy")
+    held = [r for r in rows if r["metric"] == "accuracy" and r["attack"] in told["attacks"]]
+    levels = sorted({r["eps"] for r in held})
+    near = [e for e in levels if any(abs(e * 255 - g) < 0.02 for g in (0.1, 0.3, 0.5, 1, 2, 4, 8))]
+    if len(levels) <= 8 or not near:
+        near = levels[:8]
+    lines = []
+    for name, about in told["attacks"].items():
+        by_eps = {r["eps"]: r for r in held if r["attack"] == name}
+        lines.append([about["title"], *(_cell(by_eps.get(e)) for e in near)])
+    noise = {r["eps"]: r for r in rows if r["metric"] == "accuracy" and r["attack"] == "noise"}
+    lines.append(["Random ± eps noise", *(_cell(noise.get(e)) for e in near)])
+    title = (
+        f"Accuracy on {told['n_attacked']} test images under attack "
+        f"(clean, all {told['n_test']}: {clean['value']:.1%}, {clean['low']:.1%} to {clean['high']:.1%})"
+    )
+    table(
+        ["attack \\ eps", *(f"{e * 255:.3g}/255" if told["norm"] == "Linf" else f"{e:.3g}" for e in near)], lines, title
+    )
+    failed = [c for c in results["checks"] if c["passed"] is False]
+    say(f"{len(results['checks']) - len(failed)} of {len(results['checks'])} sanity checks passed")
+    for check in failed:
+        say(f"failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
+    if told["left_out"]:
+        say(f"{len(told['left_out'])} images could not be read and were left out: see the report")
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None or row["value"] is None:
+        return ""
+    return f"{row['value']:.0%}" + ("" if row["status"] == "ok" else " (inconclusive)")

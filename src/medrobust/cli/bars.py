@@ -1,0 +1,55 @@
+"""Progress with time left, on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+
+class Bars:
+    """Progress with time left on stderr; a plain line each where that is not a terminal."""
+
+    def __init__(self) -> None:
+        self._bars: RichProgress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> Bars:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.table import Column
+
+            self._bars = Progress(
+                TextColumn("{task.description}", table_column=Column(no_wrap=True)), BarColumn(bar_width=12),
+                MofNCompleteColumn(), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                TextColumn("{task.fields[shown]}"), console=Console(stderr=True),
+            )  # fmt: skip
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def start(self, name: str, total: int) -> None:
+        if self._bars is None:
+            print(f"{name} ({total})", file=sys.stderr, flush=True)
+        else:
+            self._task = self._bars.add_task(name, total=total, shown="")
+
+    def advance(self, n: int = 1, **shown: object) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, advance=n)
+            if shown:
+                words = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items())
+                self._bars.update(self._task, shown="  ".join(words))
+
+    def stop(self) -> None:
+        if self._bars is not None and self._task is not None:
+            # what was shown beside a finished bar would take the room of the next one's time left
+            self._bars.update(self._task, shown="")
+            self._bars.stop_task(self._task)
+            self._task = None

@@ -1,0 +1,24 @@
+"""Options that several commands share: each is declared, and explained, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[
+    str,
+    typer.Option(help="phantom:chest|fundus|skin[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]."),
+]
+Label = Annotated[str, typer.Option(help="Column of a csv table that holds the label.")]
+Size = Annotated[int | None, typer.Option(help="Side in pixels to which images are resized.")]
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
+Pretrained = Annotated[str | None, typer.Option(help="Weights to train further from: a file, or hub.")]
+Mean = Annotated[str | None, typer.Option(help="Input mean of the weights, [0, 1] scale, e.g. 0.5,0.5,0.5.")]
+Std = Annotated[str | None, typer.Option(help="Input standard deviation of the weights.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
+Head = Annotated[str, typer.Option(help="softmax (an output a class) or logit (one output, two classes).")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; the same command on it goes on where it was.")]

@@ -1,0 +1,56 @@
+"""Reading what was typed, and printing tables and lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrobust.errors import InputError
+
+
+def percent(estimate: Any) -> str:
+    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+
+
+def table(head: list[str], rows: list[list[str]], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(*head, title=title, title_justify="left")
+    for row in rows:
+        made.add_row(*row)
+    Console().print(made)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def words(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(w.strip() for w in text.split(",") if w.strip())
+
+
+def eps_list(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    from medrobust.studies import parse_eps
+
+    return parse_eps(text)
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(w) for w in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} wants numbers with commas between, got {text!r}") from None
+
+
+def listed(column: Any) -> list[str] | None:
+    return None if column is None else [str(v) for v in column]
+
+
+def at_most(limit: int) -> int | None:
+    if limit < 0:
+        raise InputError(f"--limit must not be negative, got {limit}; 0 attacks every test image")
+    return limit or None

@@ -1,0 +1,49 @@
+"""`medrobust train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medrobust.cli.bars import Bars
+from medrobust.cli.options import Data, Device, Epochs, Head, Label, Mean, Pretrained, Rate, Seed, Size, Std
+from medrobust.cli.text import numbers, say
+
+
+def train(
+    out: Annotated[Path, typer.Argument(help="Folder for the trained classifier (model.safetensors, model.json).")],
+    data: Data = "phantom:chest",
+    model: Annotated[str, typer.Option(help="A timm architecture, small_cnn, or module:function.")] = "resnet18",
+    pretrained: Pretrained = None,
+    label: Label = "label",
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    head: Head = "softmax",
+    epochs: Epochs = None,
+    lr: Rate = None,
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Train or fine-tune a classifier; killed, the same command goes on."""
+    from medrobust import data as data_room
+    from medrobust import devices, training
+    from medrobust.studies.store import writing
+
+    where = str(devices.find(device))
+
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    images = data_room.load(data, size=size, label=label, seed=seed)
+    options: dict[str, Any] = {k: v for k, v in (("epochs", epochs), ("lr", lr)) if v is not None}
+    with Bars() as bars, writing(out):
+        classifier = training.fit(
+            images, model, seed=seed, pretrained=pretrained, mean=numbers(mean, "--mean"), std=numbers(std, "--std"),
+            head=head, device=where, progress=bars, resume=out / "training", **options,
+        )  # fmt: skip
+        classifier.save(out)
+        probability, labels = training.evaluate(classifier, images.split("val"))
+    scores = training.score(probability, labels)
+    say(f"validation balanced accuracy {scores.balanced_accuracy:.1%}, AUROC {scores.auroc:.3f}\nmodel {out}")
