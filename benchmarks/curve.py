@@ -1,6 +1,6 @@
 """Accuracy against epsilon with PGD-20 on the grid of Ma et al. 2020: medrobust and its peers, in turn, one process.
 
-    python benchmarks/curve.py MODEL DATA [--n 64]
+    python benchmarks/curve.py MODEL DATA [--n 64] [--peers torchattacks foolbox ART]
 
 MODEL is a folder saved by medrobust, DATA a data spec; needs the extra `peers`. The same network, images, steps
 (20 of eps/10, random start in the ball) and epsilons (0.1 to 1.0 and 2 to 10 grey levels) for everyone; every library
@@ -19,27 +19,11 @@ import torch
 from torch import Tensor, nn
 
 import medrobust as mr
+from counting import Counted, images_for
 from medrobust import stats
 from medrobust.studies.spec import GRID
 
 STEPS, STEP = 20, 0.1
-
-
-class Counted(nn.Module):
-    """Pixels in [0, 1] to logits, counting the rows whose gradient will be wanted."""
-
-    def __init__(self, clf: mr.Classifier) -> None:
-        super().__init__()
-        self.net = clf.net.eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(clf.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(clf.std).view(1, -1, 1, 1))
-        self.gradients = 0
-        self.eval()  # torchattacks leaves a network in the mode of its outermost module
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and x.requires_grad:
-            self.gradients += x.shape[0]
-        return self.net((x - self.mean) / self.std)
 
 
 def ours(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> list[float]:
@@ -94,12 +78,12 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--n", type=int, default=64)
+    parser.add_argument("--peers", nargs="*", default=["torchattacks", "foolbox", "ART"])
     asked = parser.parse_args()
     clf = mr.Classifier.load(asked.model)
-    test = mr.data.load(asked.data, size=clf.size).split("test")
-    x, y = test.tensors(asked.n)
+    data, x, y = images_for(clf, asked.data, asked.n)
     batch = clf.lanes(x.shape)
-    print(f"{test.name}, n = {len(x)}, {tuple(x.shape[1:])}, batch {batch}, {torch.get_num_threads()} threads\n")
+    print(f"{data}, n = {len(x)}, {tuple(x.shape[1:])}, batch {batch}, {torch.get_num_threads()} threads\n")
     print("| library | seconds | gradient rows an image | accuracy at 0.3, 0.5, 1, 2/255 | ratio to medrobust |")
     print("|---|---|---|---|---|")
     libraries = {
@@ -107,21 +91,22 @@ def main() -> None:
         "ART": each_eps(art_pgd),
     }  # fmt: skip
     base = None
-    for name, run in libraries.items():
+    for name in ["medrobust", *asked.peers]:
+        run = libraries[name]
         net = Counted(clf)
         net(x[:batch])
         begin = time.perf_counter()
         accuracy = run(net, clf, x, y, batch)
         seconds = time.perf_counter() - begin
-        base = base or (seconds, net.gradients)
+        base = base or (seconds, net.count.rows)
         shown = []
         for level in (0.3, 0.5, 1, 2):
             value = accuracy[int(np.argmin([abs(e * 255 - level) for e in GRID]))]
             interval = stats.proportion(np.arange(len(x)) < round(value * len(x)))
             shown.append(f"{value:.0%} ({interval.low:.0%} to {interval.high:.0%})")
         print(
-            f"| {name} | {seconds:.1f} | {net.gradients / len(x):.0f} | {', '.join(shown)} | "
-            f"{seconds / base[0]:.1f} x time, {net.gradients / base[1]:.1f} x gradients |",
+            f"| {name} | {seconds:.1f} | {net.count.rows / len(x):.0f} | {', '.join(shown)} | "
+            f"{seconds / base[0]:.1f} x time, {net.count.rows / base[1]:.1f} x gradients |",
             flush=True,
         )
 

@@ -7,14 +7,19 @@ its parameters are frozen only while it computes, and every module and parameter
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medrobust import devices, models
 from medrobust.errors import InputError
 from medrobust.heads import Head, head_named
 from medrobust.images import Images, Labels, Logits, check_images
@@ -73,6 +78,8 @@ class Classifier:
         self._checked_outputs = False
         self._depth = 0
         self._exact: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._fast: tuple[object, Classifier] | None = None
+        devices.keep_memory()
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -191,6 +198,32 @@ class Classifier:
             for parameter, flag in wanted:
                 parameter.requires_grad_(flag)
 
+    def fast(self, shape: Sequence[int], *, bfloat16: bool = False) -> Classifier:
+        """A classifier that answers the same up to rounding and takes less time, for searching: verify what it finds.
+
+        Its network is a copy with BatchNorm folded into the convolutions; this classifier itself where nothing folds.
+        shape: of the images (n, c, h, w). bfloat16: compute in that type: rounding then changes decisions near the
+        boundary. The copy is made once, and again when weights have changed.
+        """
+        weights = [*self.net.parameters(), *self.net.buffers()]
+        state = (tuple(shape[1:]), bfloat16, tuple((w.data_ptr(), w._version, w.device) for w in weights))
+        if self._fast is None or self._fast[0] != state:
+            self._fast = (state, self._made_fast(shape, bfloat16))
+        return self._fast[1]
+
+    def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
+        channels = self.channels or shape[1]
+        with self.borrowed():
+            net = models.folded(self.net, (channels, *shape[2:]))
+            if bfloat16:
+                net = _Bfloat16(copy.deepcopy(self.net) if net is None else net)
+        if net is None:
+            return self
+        return Classifier(
+            net, self.classes, mean=self.mean, std=self.std, head=self.head.name, channels=self.channels,
+            size=self.size, threshold=self.threshold, lanes=self._lanes,
+        )  # fmt: skip
+
     # -- keeping -----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
@@ -219,6 +252,19 @@ class Classifier:
         net, info = checkpoint.read(Path(folder))
         keys = ("mean", "std", "head", "channels", "size", "threshold", "provenance")
         return cls(net, info["classes"], **{k: info[k] for k in keys if info.get(k) is not None})
+
+    def digest(self) -> str:
+        """sha256 over weights and everything else that shapes an answer; the same wherever the model lies."""
+        settings = {
+            "classes": self.classes, "mean": self.mean, "std": self.std, "head": self.head.name,
+            "channels": self.channels, "size": self.size, "threshold": self.threshold,
+            "architecture": self.provenance.get("architecture"),
+        }  # fmt: skip
+        told = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for name, value in sorted(self.net.state_dict().items()):
+            told.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+            told.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
+        return told.hexdigest()
 
     # -- checks ------------------------------------------------------------------------------------------
 
@@ -292,6 +338,18 @@ class Classifier:
             "the network's outputs are probabilities already (softmax or sigmoid); attacks need logits: "
             "give the network without its last softmax or sigmoid"
         )
+
+
+class _Bfloat16(nn.Module):
+    """A network that computes in bfloat16 and answers in float32."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.bfloat16()
+
+    def forward(self, images: Images) -> Tensor:
+        out: Tensor = self.net(images.bfloat16())
+        return out.float()
 
 
 def pad(images: Images, lanes: int) -> Images:

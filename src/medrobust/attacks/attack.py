@@ -82,6 +82,8 @@ class Attack(ABC):
     uses_gradient: ClassVar[bool] = True
     random_start: ClassVar[bool] = False
     """Begins with noise in the ball: then a success at a large eps is mostly noise, and worth little below it."""
+    follows: ClassVar[bool] = False
+    """Can begin anywhere in the ball: a sweep then goes on from what it has found instead of from nothing."""
     loss: Loss = staticmethod(cross_entropy)
 
     @abstractmethod
@@ -95,6 +97,10 @@ class Attack(ABC):
     def look(self, classifier: Classifier, images: Images, rows: Rows) -> Seen:
         """One forward pass, and the gradient of the loss where the attack uses it."""
         return look(classifier, images, rows.goal, self.loss, gradient=self.uses_gradient)
+
+    def over(self, seen: Seen) -> Tensor | None:  # noqa: ARG002 (most attacks never know)
+        """bool: rows whose result can not change any more; None where every row makes all its steps."""
+        return None
 
     @property
     def settings(self) -> dict[str, object]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 
-SEARCHES = ("trace", "bisect", "march")
+SEARCHES = ("follow", "trace", "bisect", "march")
 
 
 class Bracket:
@@ -18,6 +18,8 @@ class Bracket:
         "bisect": the middle of what is open.
         "trace": after a success the engine follows the perturbation found towards the image, which costs forward
             passes only; then just the level below is left to be tried. Before any success, as "bisect".
+        "follow": as "trace"; and a run below a success begins at the example found, cut to that eps, instead of from
+        nothing (the engine's part: here the two are one).
     near: int64 (n,), a level to try first (where a related attack succeeded); it changes the order, not the rule.
     """
 
@@ -29,7 +31,17 @@ class Bracket:
         self.high = [levels] * n
         self.again: list[list[int] | None] = [None] * n
         """Levels still to be tried after the largest has failed; None before that."""
-        self.near = None if near is None else near.clamp(0, levels - 1).tolist()
+        self.near: list[int] | None = None
+        if near is not None:
+            self.hint(near)
+
+    @property
+    def hinted(self) -> bool:
+        return self.near is not None
+
+    def hint(self, near: Tensor) -> None:
+        """int64 (n,): the level to try first for each image; beyond the grid counts as its end."""
+        self.near = near.clamp(0, self.levels - 1).tolist()
 
     def next(self, i: int) -> int:
         """The level to attack image i at; only where ``open``."""
@@ -42,9 +54,9 @@ class Bracket:
         if self.search == "trace" and high < self.levels:
             return high - 1
         if self.near is not None:
-            # above a hint that failed: one, two, four … levels further
+            # above a hint that failed: four levels further, then the largest
             start = self.near[i]
-            return min(high - 1, max(low + 1, start if low < start else low + (low - start) + 1))
+            return min(high - 1, max(low + 1, start if low < start else low + 4 if low == start else high - 1))
         return (low + high) // 2
 
     def open(self, i: int) -> bool:

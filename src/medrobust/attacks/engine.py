@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -22,8 +22,18 @@ from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images
 from medrobust.seeds import Id
-from medrobust.threat import Ball, Goal
+from medrobust.threat import Ball, Goal, margin
 from medrobust.threat.balls import TOLERANCE
+
+COLD, TOWARD, FOLLOW = 0, 1, 2
+"""Where a run begins: as the attack says; one step along the clean gradient; at what broke the level above."""
+
+WORTH = 40
+"""Steps an image from which on a faster copy of the network pays for being made."""
+
+BEYOND = 1.5
+"""The first eps tried, over the one at which a linear network would break: one too large costs a few forward passes on
+the way back, one too small a whole run."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +66,10 @@ def run(
     seed: int = 0,
     ids: Sequence[Id] | None = None,
     full: bool = False,
-    search: str = "trace",
+    search: str = "follow",
     near: Tensor | None = None,
+    fast: bool | None = None,
+    bfloat16: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Attacked:
     """Attack every image at ``ball.eps``, or carry each through ``grid`` (ascending) to its smallest eps.
@@ -65,9 +77,65 @@ def run(
     full: make all steps and return the strongest example (largest margin), whatever succeeded first.
     search, near: in which order a grid is tried; see ``Bracket``. What broke at one eps counts as broken above it
         (the same example is legal there), and a success smaller than its eps counts from its own size upwards.
+    fast: search with ``Classifier.fast``; what it finds is verified by the classifier itself. When not given: where
+        an image takes ``WORTH`` steps or more (not by the number of images: results must not depend on it).
+    bfloat16: search in that type (one eps only); successes are verified and failures tried again in float32.
     advance: called with the number of images that were finished.
     """
-    return _Run(attack, classifier, images, goal, ball, grid, seed, ids, full, search, near, advance).finish()
+    if bfloat16 and grid is not None and len(grid) > 1:
+        raise InputError("bfloat16=True wants one eps, not a grid: a level that fails would have to be tried again")
+    shape = check_images(images).shape
+    if fast is None:
+        fast = bfloat16 or attack.steps * (1 if grid is None else len(grid)) >= WORTH
+    searched = classifier.fast(shape, bfloat16=bfloat16) if fast and shape[0] else classifier
+    options = (grid, seed, ids, full, search, near, advance)
+    done = _Run(attack, searched, images, goal, ball, *options).finish()
+    if searched is classifier:
+        return done
+    return _verified(done, bfloat16, attack, classifier, images, goal, ball, *options[:-1])
+
+
+def _verified(
+    done: Attacked,
+    failures_too: bool,
+    attack: Attack,
+    classifier: Classifier,
+    images: Images,
+    goal: Goal,
+    ball: Ball,
+    grid: Sequence[float] | None,
+    seed: int,
+    ids: Sequence[Id] | None,
+    full: bool,
+    search: str,
+    near: Tensor | None,
+) -> Attacked:
+    """``done`` with every success looked at by the classifier itself; those it does not confirm are attacked again.
+
+    failures_too: so are those that failed, where coarse rounding may have been the reason.
+    """
+    n = images.shape[0]
+    goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
+    logits = classifier.logits(done.images)
+    reached = goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)
+    forwards = done.forwards + 1
+    open_ = ~(done.reached & reached) if failures_too else done.reached & ~reached
+    again = open_.nonzero()[:, 0]
+    if not again.numel():
+        return replace(done, forwards=forwards)
+    few = _Run(
+        attack, classifier, images[again], goal.take(again), ball, grid, seed,
+        again.tolist() if ids is None else [ids[i] for i in again.tolist()], full, search,
+        None if near is None else near[again], None,
+    ).finish()  # fmt: skip
+    merged = {}
+    for field in fields(Attacked):
+        value = forwards if field.name == "forwards" else getattr(done, field.name)
+        mended = getattr(few, field.name)
+        if field.name in ("gradients", "forwards"):
+            mended = mended + value[again]
+        merged[field.name] = value.index_copy(0, again, mended)
+    return Attacked(**merged)
 
 
 class _Run:
@@ -104,13 +172,16 @@ class _Run:
             raise InputError("full=True wants one eps, not a grid: the strongest example is one for each eps")
         self.advance = advance or (lambda _: None)
         self.lanes = classifier.lanes(self.origin.shape)
-        self.bracket = Bracket(n, len(levels), search, near)
+        # "follow" needs a gradient at the clean image and steps that can begin anywhere
+        self.follow = search == "follow" and attack.follows and len(levels) > 1
+        self.toward = torch.zeros_like(self.origin) if self.follow else None
+        self.bracket = Bracket(n, len(levels), "trace" if search == "follow" else search, near)
         self.result = self.origin.clone()
         self.reached = torch.zeros(n, dtype=torch.bool)
         self.strength = torch.full((n,), -torch.inf)
         self.gradients, self.forwards = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
         self.blind = torch.zeros(n, dtype=torch.bool)
-        self.waiting: deque[tuple[int, int, int]] = deque()  # (image, level, restart)
+        self.waiting: deque[tuple[int, int, int, int]] = deque()  # (image, level, restart, where it begins)
         self.ending: Slots | None = None
         """Rows whose last look is due."""
         self.tracing: Slots | None = None
@@ -145,17 +216,35 @@ class _Run:
     # -- which image, at which eps ----------------------------------------------------------------------
 
     def _skip_those_reached_already(self) -> Tensor:
-        """One clean forward for all: what is wrong already needs no attack, unless the strongest is asked for."""
-        logits = self.classifier.logits(self.origin)
+        """One look at the clean images: what is wrong already needs no attack, unless the strongest is asked for."""
+        logits = self._clean_look() if self.follow else self.classifier.logits(self.origin)
         finite = torch.isfinite(logits).all(1)
         clean = self.goal.reached(self.classifier.head, logits) & finite
-        self.forwards += 1
+        (self.gradients if self.follow else self.forwards).add_(1)
         self.blind |= ~finite
         skip = torch.zeros_like(clean) if self.full else clean
         for i in (~skip).nonzero()[:, 0].tolist():
-            self.waiting.append((i, self._first_level(i), 0))
+            self.waiting.append((i, self._first_level(i), 0, TOWARD if self.follow else COLD))
         self.advance(int(skip.sum()))
         return clean
+
+    def _clean_look(self) -> Tensor:
+        """The clean logits; and from the gradient, which way and at about which eps each image breaks."""
+        assert self.toward is not None
+        logits, level = [], []
+        for chunk in torch.arange(self.n).split(self.lanes):
+            goal = goal_on(self.goal.take(chunk), self.device)
+            with self.classifier.borrowed():
+                seen = look(self.classifier, self.origin[chunk].to(self.device), goal, margin, gradient=True)
+            assert seen.gradient is not None
+            slope = self.ball.dual_norm(seen.gradient)
+            broken = torch.where(slope > 0, BEYOND * seen.margin.abs() / slope, torch.inf)
+            level.append(torch.searchsorted(self.grid, broken.cpu()))
+            self.toward[chunk] = self.ball.ascent(seen.gradient).to(self.toward)
+            logits.append(seen.logits.to(self.origin.device))
+        if not self.bracket.hinted:
+            self.bracket.hint(torch.cat(level) if level else torch.zeros(0, dtype=torch.long))
+        return torch.cat(logits) if logits else self.classifier.logits(self.origin)
 
     def _first_level(self, i: int) -> int:
         return self.bracket.levels - 1 if self.keeps_best else self.bracket.next(i)
@@ -165,22 +254,33 @@ class _Run:
         if not free or not self.waiting:
             return active
         picked = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
-        image, level, restart = (torch.tensor(v) for v in zip(*picked, strict=True))
+        image, level, restart, begin = (torch.tensor(v) for v in zip(*picked, strict=True))
         rows = Rows(
             self.origin[image].to(self.device),
             self.ball.at(self.grid[level].to(self.device)),
             goal_on(self.goal.take(image), self.device),
             torch.zeros(len(picked), dtype=torch.long, device=self.device),
             restart,
-            [self.ids[i] for i, _, _ in picked],
+            [self.ids[i] for i, *_ in picked],
             self.seed,
         )
         now, state = self.attack.start(rows)
+        if begin.any():
+            warm = rows.ball.move(rows.origin, self._begin(image, begin, rows))
+            now = torch.where((begin > COLD).to(self.device).view(-1, 1, 1, 1), warm, now)
         fresh = Slots(image, level, rows, now, state)
         if self.keeps_best:
             fresh.best = now.clone()
             fresh.score = torch.full((len(picked),), -torch.inf, device=self.device)
         return fresh if active is None else active.join(fresh)
+
+    def _begin(self, image: Tensor, begin: Tensor, rows: Rows) -> Images:
+        """For a run that does not begin as the attack says: where it begins instead, before it is made legal."""
+        assert self.toward is not None
+        toward = rows.origin + rows.ball.eps * self.toward[image].to(self.device)
+        return torch.where(
+            (begin == TOWARD).to(self.device).view(-1, 1, 1, 1), toward, self.result[image].to(self.device)
+        )
 
     # -- one step ----------------------------------------------------------------------------------------
 
@@ -195,6 +295,12 @@ class _Run:
             if not going.any():
                 return None, None
             active, seen = active.keep(going), seen.keep(going)
+        over = self.attack.over(seen) if self.keeps_best else None
+        if over is not None and over.any():
+            self._settle_best(active.keep(over))
+            if over.all():
+                return None, None
+            active, seen = active.keep(~over), seen.keep(~over)
         active.now = self.attack.step(active.now, seen, active.rows, active.state)
         active.rows = replace(active.rows, index=active.rows.index + 1)
         due = active.rows.index >= self.attack.steps
@@ -209,15 +315,24 @@ class _Run:
         seen = look(self.classifier, ending.now, ending.rows.goal, self.attack.loss, gradient=False)
         self._count(ending, seen)
         self._remember(ending, seen)
-        reached = seen.reached
-        if ending.best is not None and ending.score is not None:
-            reached = ending.score > (-torch.inf if self.attack.minimal else 0)
-            ending.now = ending.best
-        if reached.any():
-            self._settle(ending.keep(reached), success=True)
-        if not reached.all():
-            self._settle(ending.keep(~reached), success=False)
+        if ending.best is not None:
+            self._settle_best(ending)
+        else:
+            self._settle_both(ending, seen.reached)
         return rest
+
+    def _settle_best(self, done: Slots) -> None:
+        """Rows that looked for the smallest or the strongest: what counts is the best they saw."""
+        assert done.best is not None
+        assert done.score is not None
+        done.now = done.best
+        self._settle_both(done, done.score > (-torch.inf if self.attack.minimal else 0))
+
+    def _settle_both(self, done: Slots, reached: Tensor) -> None:
+        if reached.any():
+            self._settle(done.keep(reached), success=True)
+        if not reached.all():
+            self._settle(done.keep(~reached), success=False)
 
     def _count(self, slots: Slots, seen: Seen) -> None:
         self.blind[slots.image] |= (seen.blind & ~seen.reached).cpu()
@@ -255,7 +370,7 @@ class _Run:
             elif not self.reached[i] and score[k] >= self.strength[i]:
                 self.result[i], self.strength[i] = pixels[k], score[k]
             if restart + 1 < self.attack.restarts and (self.keeps_best or not success):
-                self.waiting.append((i, level, restart + 1))
+                self.waiting.append((i, level, restart + 1, COLD))
                 continue
             if not success:
                 self.bracket.failed(i, level)
@@ -278,7 +393,7 @@ class _Run:
 
     def _next(self, i: int) -> None:
         if not self.keeps_best and self.bracket.open(i):
-            self.waiting.append((i, self.bracket.next(i), 0))
+            self.waiting.append((i, self.bracket.next(i), 0, FOLLOW if self.follow and self.reached[i] else COLD))
         else:
             self.advance(1)
 

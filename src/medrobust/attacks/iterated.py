@@ -18,6 +18,8 @@ from medrobust.threat.goals import Loss
 class _Iterated(Attack):
     """images + step * eps * the steepest direction, brought back into the ball and into [0, 1]."""
 
+    follows = True
+
     def __init__(self, steps: int, step: float | None, restarts: int = 1) -> None:
         if steps < 1 or restarts < 1:
             raise InputError(f"steps and restarts must be at least 1, got {steps} and {restarts}")

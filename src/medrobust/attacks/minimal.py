@@ -48,21 +48,21 @@ class DeepFool(Attack):
         self.steps, self.overshoot, self.candidates = steps, overshoot, candidates
 
     def start(self, rows: Rows) -> tuple[Images, State]:
-        return rows.origin.clone(), {"found": torch.zeros(len(rows.ids), dtype=torch.bool, device=rows.origin.device)}
+        return rows.origin.clone(), {}
+
+    def over(self, seen: Seen) -> Tensor | None:
+        return seen.reached  # DeepFool's first success is its result
 
     def look(self, classifier: Classifier, images: Images, rows: Rows) -> Seen:
         return nearest_boundary(classifier, images, rows, self.candidates)
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
+    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:  # noqa: ARG002
         assert seen.gradient is not None
-        # a row that has crossed the boundary stays: DeepFool's first success is its result
-        state["found"] = state["found"] | seen.reached
         stride = _missing(seen, rows) * (1 + 1e-4) + 1e-7
         ball = rows.ball
         reached = (images - rows.origin) / torch.where(rows.index > 0, 1 + self.overshoot, 1.0).view(WIDE)
         delta = reached + stride.view(WIDE) * ball.ascent(seen.gradient)
-        moved = (rows.origin + (1 + self.overshoot) * delta).clamp(0, 1)
-        return torch.where(state["found"].view(WIDE), images, moved)
+        return (rows.origin + (1 + self.overshoot) * delta).clamp(0, 1)
 
 
 def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, candidates: int) -> Seen:

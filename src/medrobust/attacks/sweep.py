@@ -74,7 +74,7 @@ def sweep(
     seed: int = 0,
     ids: Sequence[Id] | None = None,
     groups: Sequence[object] | None = None,
-    search: str = "trace",
+    search: str = "follow",
     near: Tensor | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Curve:
@@ -87,18 +87,13 @@ def sweep(
     if not len(eps):
         raise InputError("eps must be a non-empty ascending grid, got none")
     grid = [math.inf] if attack.minimal else list(eps)
-    spent, looked = torch.zeros(2, images.shape[0], dtype=torch.long)
     if isinstance(attack, FGSM):
         done = along_gradient(attack, classifier, images, goal, ball, grid, advance)
     else:
         start = _start(near, grid) if not attack.minimal else None
-        if near is None and search == "trace" and not attack.minimal:
-            # From the largest eps a few large steps overshoot, and the way back costs forward passes only.
+        if near is None and not attack.minimal and (search == "trace" or (search == "follow" and not attack.follows)):
+            # from the largest eps a few large steps overshoot, and the way back costs forward passes only
             start = torch.full((images.shape[0],), len(grid) - 1)
-            if attack.random_start and attack.uses_gradient and len(grid) > 2:
-                # Noise spoils the way back: FGSM's clean direction tells first where to begin.
-                first = along_gradient(FGSM(), classifier, images, goal, ball, grid)
-                start, spent, looked = first.level, first.gradients, first.forwards
         done = run(
             attack, classifier, images, goal, ball(grid[-1]), grid=grid, seed=seed, ids=ids, search=search, near=start,
             advance=advance,
@@ -112,9 +107,8 @@ def sweep(
         star = torch.where(done.reached, star, math.inf)
     star = torch.where(done.clean, 0.0, star)
     return Curve(
-        attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients + spent,
-        done.forwards + looked,
-        done.blind, None if groups is None else tuple(groups),
+        attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients,
+        done.forwards, done.blind, None if groups is None else tuple(groups),
     )  # fmt: skip
 
 

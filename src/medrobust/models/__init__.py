@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from medrobust.models.architectures import ALIASES, OWN, build
 from medrobust.models.checkpoint import read, write
+from medrobust.models.folding import folded
 from medrobust.models.memory_layout import channels_last
 from medrobust.models.pretrained import Pretrained, normalisation
 
-__all__ = ["ALIASES", "OWN", "Pretrained", "build", "channels_last", "normalisation", "read", "write"]
+__all__ = ["ALIASES", "OWN", "Pretrained", "build", "channels_last", "folded", "normalisation", "read", "write"]

@@ -1,0 +1,147 @@
+"""The smallest perturbation of each image, L2 and Linf: medrobust and its peers, in turn, one process.
+
+    python benchmarks/smallest.py MODEL DATA [--n 48] [--only NAME …]
+
+MODEL is a folder saved by medrobust, DATA a data spec; needs the extra `peers`. Everyone gets the same network, the
+images that it reads correctly, and its library's own defaults (foolbox's CW-L2: 3 x 200 steps instead of 9 x 10,000,
+which would take hours). Sizes are measured here, on what was returned and fools the network; an image that was not
+fooled counts as infinitely far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import medrobust as mr
+from counting import Counted, images_for
+from medrobust import stats
+
+Find = Callable[[Counted, mr.Classifier, Tensor, Tensor, int], Tensor]
+
+
+def ours(attack: mr.attacks.Attack, ball: type) -> Find:
+    def find(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> Tensor:
+        counted = mr.Classifier(net, clf.classes, channels=x.shape[1], lanes=batch)
+        return mr.attacks.sweep(attack, counted, x, mr.Untargeted(y), ball, [ball(0.5).eps]).images
+
+    return find
+
+
+def art(name: str, **options: object) -> Find:
+    def find(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> Tensor:
+        from art.attacks import evasion
+        from art.estimators.classification import PyTorchClassifier
+
+        k = len(clf.classes)
+        model = PyTorchClassifier(net, nn.CrossEntropyLoss(), tuple(x.shape[1:]), k, clip_values=(0, 1))
+        attack = getattr(evasion, name)(model, batch_size=batch, verbose=False, **options)
+        return torch.from_numpy(attack.generate(x.numpy(), nn.functional.one_hot(y, k).numpy()))
+
+    return find
+
+
+def foolbox(name: str, **options: object) -> Find:
+    def find(net: Counted, _: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> Tensor:
+        import foolbox as fb
+
+        model = fb.PyTorchModel(net, bounds=(0, 1), device="cpu")
+        attack = getattr(fb.attacks, name)(**options)
+        return torch.cat(
+            [attack(model, a, b, epsilons=None)[1] for a, b in zip(x.split(batch), y.split(batch), strict=True)]
+        )
+
+    return find
+
+
+def torchattacks(name: str, **options: object) -> Find:
+    def find(net: Counted, _: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> Tensor:
+        import torchattacks as ta
+
+        attack = getattr(ta, name)(net, **options)
+        return torch.cat([attack(a, b) for a, b in zip(x.split(batch), y.split(batch), strict=True)])
+
+    return find
+
+
+ATTACKS: dict[str, dict[str, Find]] = {
+    "l2": {
+        "ART CW-L2": art("CarliniL2Method"),
+        "medrobust FMN": ours(mr.attacks.FMN(steps=30), mr.L2),
+        "medrobust CW-L2": ours(mr.attacks.CWL2(), mr.L2),
+        "medrobust DeepFool": ours(mr.attacks.DeepFool(), mr.L2),
+        "foolbox CW-L2": foolbox("L2CarliniWagnerAttack", binary_search_steps=3, steps=200),
+        "foolbox FMN": foolbox("L2FMNAttack"),
+        "foolbox DeepFool": foolbox("L2DeepFoolAttack"),
+        "torchattacks CW": torchattacks("CW"),
+        "torchattacks DeepFool": torchattacks("DeepFool"),
+        "ART DeepFool": art("DeepFool"),
+    },
+    "linf": {
+        "medrobust FMN": ours(mr.attacks.FMN(steps=30), mr.Linf),
+        "medrobust DeepFool": ours(mr.attacks.DeepFool(), mr.Linf),
+        "foolbox FMN": foolbox("LInfFMNAttack"),
+        "foolbox DeepFool": foolbox("LinfDeepFoolAttack"),
+        "ART CW-Linf": art("CarliniLInfMethod"),
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("--n", type=int, default=48)
+    parser.add_argument("--only", nargs="*", default=None)
+    asked = parser.parse_args()
+    clf = mr.Classifier.load(asked.model)
+    data, x, y = images_for(clf, asked.data, asked.n)
+    right = clf.predict(x) == y
+    x, y = x[right], y[right]
+    batch = clf.lanes(x.shape)
+    print(f"{data}, n = {len(x)} read correctly, batch {batch}, {torch.get_num_threads()} threads")
+    for norm, attacks in ATTACKS.items():
+        print(
+            f"\n| {norm} | seconds | gradient rows an image | fooled | median size (95 %) | first row's time over it |"
+        )
+        print("|---|---|---|---|---|---|")
+        first = None
+        for name, find in attacks.items():
+            if asked.only is not None and name not in asked.only:
+                continue
+            line(norm, name, find, clf, x, y, batch, first := first or [])
+    print("\nsizes: L2 in units of the pixel range, Linf in /255")
+
+
+def line(
+    norm: str, name: str, find: Find, clf: mr.Classifier, x: Tensor, y: Tensor, batch: int, first: list[float]
+) -> None:
+    net = Counted(clf)
+    net(x[:batch])
+    begin = time.perf_counter()
+    try:
+        found = find(net, clf, x, y, batch)
+    except Exception as error:  # a peer that breaks on two classes is a result
+        print(f"| {name} | – | – | {type(error).__name__}: {str(error)[:60]} | – | – |", flush=True)
+        return
+    seconds = time.perf_counter() - begin
+    first.append(seconds)
+    with torch.no_grad():
+        fooled = (net(found).argmax(1) != y) & ((found >= 0) & (found <= 1)).flatten(1).all(1)
+    size = {"l2": mr.L2, "linf": mr.Linf}[norm](0.0).size(found - x)
+    half = stats.median(torch.where(fooled, size, torch.inf).double().numpy())
+    factor = 255 if norm == "linf" else 1
+    shown = f"{half.value * factor:.3g} ({half.low * factor:.3g} to {half.high * factor:.3g})"
+    print(
+        f"| {name} | {seconds:.1f} | {net.count.rows / len(x):.0f} | {fooled.float().mean():.0%} | {shown} | "
+        f"{first[0] / seconds:.1f} x |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""One step of PGD against a bare forward and input-gradient loop on the same network: what the engine costs.
+
+    python benchmarks/step.py MODEL DATA [--rounds 9]
+
+MODEL is a folder saved by medrobust, DATA a data spec. "as it is": PGD in full-steps mode (no early leaving, so that
+the number of gradients is equal) on the classifier's own network. "fast": on Classifier.fast, the copy with BatchNorm
+folded. The three run in turn; the smallest time of each counts, which is the least disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+import medrobust as mr
+from counting import images_for
+from medrobust.attacks.engine import run
+
+STEPS = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("--rounds", type=int, default=9)
+    asked = parser.parse_args()
+    clf = mr.Classifier.load(asked.model)
+    lanes = clf.lanes((1, 1, clf.size or 28, clf.size or 28))
+    data, x, y = images_for(clf, asked.data, lanes)
+    fast = clf.fast(x.shape)
+    net = clf.net.eval().requires_grad_(False)
+    mean, std = torch.tensor(clf.mean).view(1, -1, 1, 1), torch.tensor(clf.std).view(1, -1, 1, 1)
+
+    def bare() -> None:
+        now = x.clone()
+        for _ in range(STEPS):
+            now.requires_grad_()
+            loss = torch.nn.functional.cross_entropy(net((now - mean) / std), y, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, now)
+            now = now.detach() + 1e-4 * gradient.sign()
+
+    def attacked(classifier: mr.Classifier) -> None:
+        goal, ball = mr.Untargeted(y), mr.Linf(1 / 255)
+        run(mr.attacks.PGD(steps=STEPS), classifier, x, goal, ball, full=True, fast=False)
+
+    def looks(classifier: mr.Classifier) -> None:
+        """The forward passes that a run makes besides its steps: the clean one and the last look."""
+        classifier.logits(x)
+        classifier.logits(x)
+
+    least: dict[str, float] = {}
+    tasks = {
+        "bare": bare,
+        "as it is": lambda: attacked(clf),
+        "fast": lambda: attacked(fast),
+        "looks": lambda: looks(clf),
+        "fast looks": lambda: looks(fast),
+    }
+    for _ in range(asked.rounds + 1):
+        for name, task in tasks.items():
+            begin = time.perf_counter()
+            task()
+            least[name] = min(least.get(name, float("inf")), time.perf_counter() - begin)
+    print(f"{data}, {tuple(x.shape)}, {torch.get_num_threads()} threads, {clf.provenance.get('architecture')}")
+    print("\n| loop | ms a step | over the bare loop |")
+    print("|---|---|---|")
+    print(f"| bare forward + input gradient | {least['bare'] / STEPS * 1e3:.1f} | 1.00 |")
+    for name, other in (("as it is", "looks"), ("fast", "fast looks")):
+        step = (least[name] - least[other]) / STEPS
+        print(f"| PGD, {name} | {step * 1e3:.1f} | {step * STEPS / least['bare']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
