@@ -173,9 +173,13 @@ def grade(
     reached = goal.reached(classifier.head, logits) & finite
     if gradient is None:
         return Seen(logits, margin, reached, loss, None, ~finite)
-    blind = (gradient == 0).flatten(1).all(1) | ~torch.isfinite(gradient).flatten(1).all(1) | ~finite
+    top = gradient.flatten(1).abs().amax(1)  # NaN and infinity stay visible in it
+    followable = torch.isfinite(top)
+    blind = ~((top > 0) & followable & finite)
+    if not followable.all():
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
     # A black pixel can not get darker: without this, half of an L2 step, and of a linear estimate of the distance,
     # would be spent on the black border of a medical image and cut off again.
     outward = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
-    gradient = gradient.nan_to_num(0.0, 0.0, 0.0).masked_fill(outward, 0.0)
+    gradient = gradient.masked_fill(outward, 0.0)
     return Seen(logits, margin, reached, loss, gradient, blind)
