@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,22 @@ Labels: TypeAlias = Tensor
 """int64 (n,); for a multi-label head (n, k) of 0 and 1."""
 
 BIT_DEPTHS = (8, 12, 16)
+
+
+class Lazy(Protocol):
+    """Images that are decoded when they are asked for, such as a Dataset."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> Images:
+        """Those at these positions, (m, c, h, w)."""
+
+
+def chunks(images: Images | Lazy, size: int) -> Iterator[Images]:
+    """``images`` in order, ``size`` at a time; of lazy ones only so many are in memory."""
+    for start in range(0, len(images), size):
+        index = range(start, min(start + size, len(images)))
+        yield images[start : start + size] if isinstance(images, Tensor) else images.images(index)
 
 
 def check_images(images: Tensor) -> Images:

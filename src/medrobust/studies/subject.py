@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -219,17 +218,7 @@ def _to(classifier: Classifier, where: torch.device) -> Classifier:
 
 def model_digest(classifier: Classifier) -> str:
     """sha256 over weights and everything else that shapes an answer; the same wherever the model lies."""
-    told = hashlib.sha256()
-    settings = {
-        "classes": classifier.classes, "mean": classifier.mean, "std": classifier.std, "head": classifier.head.name,
-        "channels": classifier.channels, "size": classifier.size, "threshold": classifier.threshold,
-        "architecture": classifier.provenance.get("architecture"),
-    }  # fmt: skip
-    told.update(json.dumps(settings, sort_keys=True).encode())
-    for name, value in sorted(classifier.net.state_dict().items()):
-        told.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        told.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
-    return told.hexdigest()
+    return classifier.digest()
 
 
 def _disease(spec: AuditSpec, classes: tuple[str, ...]) -> tuple[int, ...]:

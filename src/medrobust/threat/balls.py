@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medrobust import seeds
 from medrobust.errors import InputError
-from medrobust.images import Images, PerImage
+from medrobust.images import Images, Lazy, PerImage, chunks
 
 TOLERANCE = 1e-6
 """How far a size may exceed eps through float32 rounding (0.0003 of a grey level)."""
@@ -79,12 +79,27 @@ class Ball(ABC):
         return inside & ((images >= 0) & (images <= 1)).flatten(1).all(1)
 
     @classmethod
-    def relative(cls, zeta: float, images: Images) -> Ball:
-        """eps = zeta x the mean norm of ``images`` (Hirano et al. 2021)."""
+    def relative(cls, zeta: float, images: Images | Lazy, of: str = "mean norm") -> Ball:
+        """eps = zeta x the mean norm of ``images``, or the norm of the mean image (of="mean image").
+
+        Hirano et al. 2021 take the mean norm. images: a tensor, or anything lazy such as a Dataset.
+        """
         if not zeta > 0:
             raise InputError(f"zeta must be positive, got {zeta}")
-        # not through cls(0).size: an Linf ball checks its eps against the pixel range only
-        return cls(zeta * float(cls(0.0).size(images).mean()))
+        if of not in ("mean norm", "mean image"):
+            raise InputError(f"of must be 'mean norm' or 'mean image', got {of!r}")
+        if not len(images):
+            raise InputError("a relative eps needs at least one image, got none")
+        # not through cls(0).size on the result: an Linf ball checks its eps against the pixel range only
+        ball, total = cls(0.0), 0.0
+        mean: Tensor | float = 0.0
+        for chunk in chunks(images, 64):
+            total += float(ball.size(chunk).double().sum())
+            mean = mean + chunk.double().sum(0, keepdim=True)
+        if of == "mean norm":
+            return cls(zeta * total / len(images))
+        assert isinstance(mean, Tensor)
+        return cls(zeta * float(ball.size(mean / len(images))))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.eps if isinstance(self.eps, Tensor) else round(self.eps * 255, 6)}/255)"

@@ -24,7 +24,7 @@ class Pixels:
     """The face of a Dataset that training needs: labels, and images by index."""
 
     def __init__(self, data: Dataset, progress: Progress, name: str, kept: int = KEPT) -> None:
-        self._data = data
+        self._data, self.name = data, data.name
         self.labels = np.asarray(data.labels, dtype=np.int64)
         self._store: np.ndarray | None = None
         kind = np.dtype(np.uint8 if data.bits == 8 else np.uint16)

@@ -23,19 +23,24 @@ FILE = "training.safetensors"
 
 @dataclass
 class State:
-    """Where a training stands. epoch: epochs done; best: the weights of the best epoch; stale: epochs since it."""
+    """Where a training stands. epoch: epochs done; best: the weights of the epoch ``best_epoch``, the one to keep.
+
+    adversary: what the one who attacks during training has learnt, see Adversary.
+    """
 
     epoch: int = 0
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     done: bool = False
+    adversary: dict[str, Tensor] = field(default_factory=dict)
 
     def write(self, folder: Path, key: str, net: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         """Replace the file in ``folder``. key: names the training; a finished one keeps its best weights only."""
         from safetensors.torch import save
 
         tensors = {f"best/{name}": value for name, value in self.best.items()}
+        tensors |= {f"adversary/{name}": value for name, value in self.adversary.items()}
         if not self.done:
             tensors |= {f"net/{name}": _own(value) for name, value in net.state_dict().items()}
             tensors |= {
@@ -76,7 +81,7 @@ class State:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{file} is damaged ({error}): delete it to start the training anew") from error
-        state = cls(best=_part(tensors, "best/"), **header)
+        state = cls(best=_part(tensors, "best/"), adversary=_part(tensors, "adversary/"), **header)
         wanted = net.state_dict()
         for part in (state.best, *([] if state.done else [_part(tensors, "net/")])):
             wrong = difference(part, wanted)

@@ -1,0 +1,103 @@
+"""Train a classifier further, as it is: on its own or under attack. The classifier given stays untouched.
+
+The test split is never asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medrobust.classifier import Classifier
+from medrobust.errors import InputError
+from medrobust.progress import NoProgress, Progress
+from medrobust.training.adversary import Adversary
+from medrobust.training.augment import Augment
+from medrobust.training.evaluate import Scores
+from medrobust.training.fit import DECAY, RATES, key, splits, versions
+from medrobust.training.pixels import Pixels
+from medrobust.training.recipe import Recipe
+from medrobust.training.trainer import Trainer, own_randomness
+
+if TYPE_CHECKING:
+    from medrobust.data import Dataset
+
+KEEP = ("best", "last")
+
+
+def further(
+    classifier: Classifier,
+    data: Dataset,
+    *,
+    seed: int = 0,
+    epochs: int = 5,
+    lr: float | None = None,
+    batch: int = 32,
+    optimiser: str = "adamw",
+    weight_decay: float | None = None,
+    augment: bool | Augment = True,
+    freeze: float = 0.0,
+    adversary: Adversary | None = None,
+    keep: str = "best",
+    progress: Progress | None = None,
+    resume: str | Path | None = None,
+) -> Classifier:
+    """A copy of ``classifier``, trained so many epochs more on the train split of ``data``, where it computes.
+
+    keep: "best" takes the best epoch on the untouched val split; "last" takes the last epoch, as a training under
+    attack must (the best on untouched images is the one that defends least).
+    adversary: attacks during training, see Adversary. The other settings are those of ``fit``; lr: by default that
+    of weights trained before. InputError as there, and where classifier and data do not belong together.
+    """
+    if keep not in KEEP:
+        raise InputError(f"keep must be {' or '.join(KEEP)}, got {keep!r}")
+    if classifier.classes != data.classes:
+        raise InputError(
+            f"the classifier knows the classes {', '.join(classifier.classes)}, the data has {', '.join(data.classes)}"
+        )
+    recipe = Recipe(
+        epochs=epochs,
+        lr=RATES.get((optimiser, True), 0.0) if lr is None else lr,
+        batch=batch,
+        optimiser=optimiser,
+        weight_decay=DECAY.get(optimiser, 0.0) if weight_decay is None else weight_decay,
+        augment=(Augment() if augment else None) if isinstance(augment, bool) else augment,
+        patience=None,
+        freeze=freeze,
+        head=classifier.head.name,
+    )
+    progress = progress or NoProgress()
+    train, validation = splits(data)
+    at = {"name": data.name, "digest": data.digest(), "train": len(train), "validation": len(validation)}
+    told = {
+        "from": classifier.digest(),
+        "data": at,
+        "seed": seed,
+        "training": recipe.plain(),
+        "keep": keep,
+        "adversary": None if adversary is None else adversary.settings,
+    }
+    clf = _copy(classifier)
+    with own_randomness(clf.device):
+        pixels = Pixels(train, progress, "training"), Pixels(validation, progress, "validation")
+        trainer = Trainer(clf, recipe, seed, *pixels, progress, adversary=adversary, last=keep == "last")
+        state = trainer.run(None if resume is None else Path(resume), key(told))
+    kept = state.history[state.best_epoch - 1]
+    told |= {
+        "epoch_kept": state.best_epoch,
+        "validation": {k: kept[k] for k in Scores._fields},
+        "history": state.history,
+        "versions": versions(),
+    }
+    before = classifier.provenance.get("further", [])
+    clf.provenance = classifier.provenance | {"data": at, "further": [*before, told]}
+    return clf
+
+
+def _copy(classifier: Classifier) -> Classifier:
+    return Classifier(
+        copy.deepcopy(classifier.net), classifier.classes, mean=classifier.mean, std=classifier.std,
+        head=classifier.head.name, channels=classifier.channels, size=classifier.size,
+        threshold=classifier.threshold, lanes=classifier._lanes,
+    )  # fmt: skip
