@@ -17,10 +17,10 @@ _NAMES = {
     "Untargeted": "threat",
     "judge": "judging",
 }
-_ROOMS = ("attacks", "data", "models", "report", "studies", "threat", "training")
+_ROOMS = ("attacks", "data", "detectors", "evasion", "models", "report", "studies", "threat", "training", "universal")
 
 if TYPE_CHECKING:
-    from medrobust import attacks, data, models, report, studies, threat, training
+    from medrobust import attacks, data, detectors, evasion, models, report, studies, threat, training, universal
     from medrobust.classifier import Classifier
     from medrobust.errors import InputError
     from medrobust.judging import judge
@@ -36,12 +36,15 @@ __all__ = [
     "__version__",
     "attacks",
     "data",
+    "detectors",
+    "evasion",
     "judge",
     "models",
     "report",
     "studies",
     "threat",
     "training",
+    "universal",
 ]  # fmt: skip
 
 

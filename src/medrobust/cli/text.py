@@ -11,6 +11,14 @@ def percent(estimate: Any) -> str:
     return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
 
 
+def brief(estimate: Any, digits: int = 1) -> str:
+    """In %, for tables of many columns, whose title says so."""
+    if not estimate.n:
+        return "no image"
+    value, low, high = (f"{100 * e:.{digits}f}" for e in estimate[:3])
+    return f"{value} ({low}-{high})"
+
+
 def table(head: list[str], rows: list[list[str]], title: str) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -1,0 +1,125 @@
+"""`medrobust defend`: train a classifier against universal perturbations, and attack it afresh after every round."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medrobust.cli.bars import Bars
+from medrobust.cli.options import Data, Device, Label, Rate, Seed
+from medrobust.cli.perturbations import (
+    Eps,
+    Norm,
+    Target,
+    Zeta,
+    ball_of,
+    check_size,
+    goal_named,
+    method_named,
+    size_told,
+)
+from medrobust.cli.text import at_most, brief, percent, say, table
+from medrobust.errors import InputError
+
+if TYPE_CHECKING:
+    from medrobust.universal.defence import Attacked, Hardened
+
+
+def defend(
+    model: Annotated[Path, typer.Argument(help="Folder saved by medrobust.")],
+    data: Data = "phantom:chest",
+    method: Annotated[str, typer.Option(help="retrain or universal-training.")] = "retrain",
+    rounds: Annotated[int, typer.Option(help="How often to train and attack afresh.")] = 5,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images a round.")] = 5,
+    perturbations: Annotated[
+        int | None, typer.Option(help="Made against the classifier after each round; 10 to retrain, else 3.")
+    ] = None,
+    attack: Annotated[str, typer.Option(help="What makes them, as in medrobust universal: sga.")] = "sga",
+    target: Target = None,
+    norm: Norm = "l2",
+    zeta: Zeta = None,
+    eps: Eps = None,
+    limit: Annotated[int, typer.Option(help="Training images a perturbation is made from, 0 for all.")] = 300,
+    judged: Annotated[int, typer.Option(help="How many test images judge every round, 0 for all.")] = 0,
+    lr: Rate = None,
+    label: Label = "label",
+    seed: Seed = 0,
+    device: Device = None,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
+        "runs/defend"
+    ),
+) -> None:
+    """Train a saved classifier against universal perturbations; killed, the same command goes on."""
+    from medrobust.studies import ask
+    from medrobust.studies.store import write_whole, writing
+    from medrobust.studies.subject import assemble
+    from medrobust.universal.defence import DEFENCES
+
+    check_size(norm, zeta, eps)
+    if method not in DEFENCES:
+        raise InputError(f"--method {method!r} is not known; choose {' or '.join(DEFENCES)}")
+    options: dict[str, Any] = {"rounds": rounds, "epochs": epochs, "limit": at_most(limit), "lr": lr}
+    if perturbations is not None:
+        options["perturbations"] = perturbations
+    defence, way = DEFENCES[method](**options), method_named(attack)
+    judging = at_most(judged)
+    if not model.is_dir():
+        raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
+    spec = ask(data=data, model=str(model), label=label, seed=seed, norm=norm)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with Bars() as bars:
+        subject = assemble(spec, out, bars, device)
+        goal = goal_named(target, subject.data.classes)
+        ball = ball_of(norm, zeta, eps, subject.data.split("train").sample(1000, seed))
+        hardened = defence(
+            subject.classifier, subject.data, goal, ball, method=way,
+            test=subject.data.split("test").sample(judging, seed), seed=seed, folder=out / "rounds", progress=bars,
+        )  # fmt: skip
+    with writing(out):
+        hardened.classifier.save(out / "model")
+    facts = {
+        "format": 1, "data": data, "model": str(model), "defence": method, "settings": defence.settings,
+        "attack": attack, "target": target, "size": size_told(ball, zeta, eps), "seed": seed,
+        "rounds": [r.plain() for r in hardened.rounds], "verdict": hardened.verdict, "stopped": hardened.stopped,
+    }  # fmt: skip
+    write_whole(out / "defend.json", json.dumps(facts, indent=1).encode())
+    summary(hardened, f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}")
+    say(f"\nmodel   {out / 'model'}\nnumbers {out / 'defend.json'}")
+
+
+def summary(hardened: Hardened, title: str) -> None:
+    """A row a round, then whether a fresh perturbation works again."""
+    targeted = hardened.rounds[0].fresh.success is not None
+    what = "Rs" if targeted else "Rf"
+    head = ["round", "clean acc.", f"{what} fresh", "best", "acc. under it", f"{what} old", f"{what} first", "random"]
+    rows = []
+    for r in hardened.rounds:
+        best = brief(r.fresh.strongest, 0), brief(r.fresh.accuracy, 0)
+        others = map(_rate, (r.old, r.first, r.control))
+        rows.append([str(r.number), brief(r.accuracy, 0), _rate(r.fresh), *best, *others])
+    first = hardened.rounds[0]
+    say(title)
+    on = f"On {first.accuracy.n} test images, {first.fresh.pool} perturbations a round, in % with the 95 % interval"
+    table(head, rows, on)
+    say(
+        f"fresh: mean {what} of perturbations made against the classifier of that round; best: of the one that did\n"
+        "best where it was made; old: mean of those of the round before; first: of those of round 0"
+    )
+    if first.fresh.base is not None:
+        say("base rate of Rs: " + ", ".join(percent(r.fresh.base) for r in hardened.rounds))
+    for r in hardened.rounds:
+        if r.fresh.zero:
+            say(f"round {r.number}: {r.fresh.zero} of {r.fresh.pool} perturbations stayed zero: {r.fresh.why}")
+    if hardened.stopped:
+        say(f"stopped: {hardened.stopped}")
+    say(hardened.verdict)
+
+
+def _rate(pool: Attacked | None) -> str:
+    if pool is None:
+        return ""
+    return brief(pool.rate, 0) + (" (inconclusive)" if pool.inconclusive else "")

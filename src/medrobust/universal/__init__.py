@@ -1,0 +1,35 @@
+"""Universal perturbations: one change for every image. Hyper-parameters at birth, data at the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from medrobust.universal.controls import controls
+from medrobust.universal.defence import DEFENCES, Retraining, UniversalTraining
+from medrobust.universal.df import DFUAP
+from medrobust.universal.judging import fooling_rate, judge
+from medrobust.universal.method import Found, Task, UniversalMethod
+from medrobust.universal.noise import Noise
+from medrobust.universal.outcome import UniversalOutcome
+from medrobust.universal.perturbation import Universal
+from medrobust.universal.sequential import Sequential
+from medrobust.universal.sga import SGA
+from medrobust.universal.sgd import SGDUAP
+from medrobust.universal.simba import USimBA
+from medrobust.universal.tile import TileSearch
+
+# Read by the command line and by saved specs only; in Python, use the class.
+UNIVERSAL: dict[str, Callable[[], UniversalMethod]] = {
+    "sim": Sequential,
+    "sgd": SGDUAP,
+    "sga": SGA,
+    "df": DFUAP,
+    "simba": USimBA,
+    "tile": TileSearch,
+}
+
+__all__ = [
+    "DEFENCES", "DFUAP", "SGA", "SGDUAP", "UNIVERSAL", "Found", "Noise", "Retraining", "Sequential", "Task",
+    "TileSearch", "USimBA", "Universal", "UniversalMethod", "UniversalOutcome", "UniversalTraining", "controls",
+    "fooling_rate", "judge",
+]  # fmt: skip

@@ -1,0 +1,282 @@
+"""What a defence by training is: rounds of training under attack, and after each one fresh attacks that judge it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from medrobust import seeds, training
+from medrobust.classifier import Classifier
+from medrobust.errors import InputError
+from medrobust.models.checkpoint import replace
+from medrobust.progress import NoProgress, Progress
+from medrobust.threat import Ball, Goal, Targeted
+from medrobust.training import Adversary, Pixels
+from medrobust.universal.controls import controls
+from medrobust.universal.defence.rounds import Bench, Round
+from medrobust.universal.method import UniversalMethod
+from medrobust.universal.perturbation import Universal
+from medrobust.universal.sga import SGA
+
+if TYPE_CHECKING:
+    from medrobust.data import Dataset
+
+FILE = "defence.json"
+
+
+@dataclass(frozen=True)
+class Hardened:
+    """What came of a defence.
+
+    classifier: after the last round. rounds: what each left behind, the first as it came. pool: the perturbations
+    made against the classifier at last. stopped: empty, or why there were fewer rounds than asked for.
+    """
+
+    classifier: Classifier
+    rounds: list[Round]
+    pool: list[Universal] = field(default_factory=list)
+    stopped: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Does a fresh perturbation work again? In a sentence, with intervals."""
+        first, last = self.rounds[0], self.rounds[-1]
+        if len(self.rounds) == 1 or last.fresh.inconclusive:
+            return f"Inconclusive: {self.stopped or last.fresh.why}."
+        before, after, old = first.fresh.rate, last.fresh.rate, last.old
+        assert old is not None
+        noise = last.control.rate
+        if after.low <= noise.high:
+            told = "Fresh perturbations do no more than random ones, as far as can be told"
+        elif after.high < before.low:
+            told = "Fresh perturbations do less than before, yet more than random ones"
+        elif after.low > before.high:
+            told = "Fresh perturbations do more than before"
+        else:
+            told = "Fresh perturbations work again; that they do less than before can not be told"
+        kept, now = _told(first.accuracy), _told(last.accuracy)
+        fell = last.accuracy.high < first.accuracy.low
+        return (
+            f"{told}: {_told(before)} at the start, {_told(after)} after round {last.number}; those of the round "
+            f"before {_told(old.rate)}, random ones {_told(noise)}. Accuracy on untouched images "
+            + (f"fell from {kept} to {now}." if fell else f"was {kept}, is {now}.")
+        )
+
+
+class Defence(ABC):
+    """A way to train a classifier against universal perturbations.
+
+    rounds: how often; epochs: of training in each. perturbations: made against the classifier after each round, with
+    different seeds, each from ``limit`` training images of its own drawing (None: all). lr: peak learning rate of
+    each round; by default that of ``training.further``.
+    """
+
+    title: ClassVar[str]
+    source: ClassVar[str]
+
+    def __init__(self, rounds: int, epochs: int, perturbations: int, limit: int | None, lr: float | None) -> None:
+        if min(rounds, epochs, perturbations) < 1:
+            raise InputError(f"rounds, epochs, perturbations are at least 1, got {rounds}, {epochs}, {perturbations}")
+        if limit is not None and limit < 1:
+            raise InputError(f"limit must be at least 1 image, or None for all, got {limit}")
+        if lr is not None and not (lr > 0 and math.isfinite(lr)):
+            raise InputError(f"lr must be a positive number such as 0.0003, got {lr}")
+        self.rounds, self.epochs, self.perturbations, self.limit, self.lr = rounds, epochs, perturbations, limit, lr
+
+    @abstractmethod
+    def adversary(
+        self, pools: Sequence[Sequence[Universal]], goal: Goal, ball: Ball, seed: int, before: Adversary | None
+    ) -> Adversary:
+        """Who attacks during the next round. pools: the perturbations made so far, by round; before: of last round."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that a result depends on."""
+        return dict(sorted(vars(self).items()))
+
+    def __call__(
+        self,
+        classifier: Classifier,
+        data: Dataset,
+        goal: Goal,
+        ball: Ball,
+        *,
+        method: UniversalMethod | None = None,
+        test: Dataset | None = None,
+        seed: int = 0,
+        folder: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Hardened:
+        """Train on the train split of ``data`` and judge on its test split; ``classifier`` itself stays untouched.
+
+        goal, ball: of the perturbations, as in UniversalMethod. method: makes them, SGA by default.
+        test: other images to judge on. folder: keeps what is finished; the same call goes on from there and ends
+        with the same bits. InputError where the folder holds another defence.
+        """
+        method = method or SGA()
+        asked = {
+            "defence": self.title, "settings": self.settings, "seed": seed, "classifier": classifier.digest(),
+            "data": data.digest(), "test": None if test is None else test.digest(),
+            "norm": ball.name, "eps": float(ball.eps), "target": _target(goal),
+            "method": {"title": method.title, "settings": method.settings},
+        }  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder)
+            log = _Log(place, asked)
+            train, held_out = data.split("train"), data.split("test") if test is None else test
+            work = _Work(self, method, goal, ball, train, held_out, seed, place, progress or NoProgress())
+            return self._run(classifier, data, work, log)
+
+    def _run(self, classifier: Classifier, data: Dataset, work: _Work, log: _Log) -> Hardened:
+        pools = [work.pool(classifier, 0)]
+        rounds = [log.once(0, partial(work.judge, classifier, pools))]
+        adversary, stopped = None, ""
+        for number in range(1, self.rounds + 1):
+            if not any(v.moved for v in pools[-1]):
+                stopped = f"in round {number - 1} no perturbation moved ({pools[-1][0].why}): nothing to train on"
+                break
+            drawn = int(seeds.generator(work.seed, "defence", number).integers(2**31))
+            adversary = self.adversary(pools, work.goal, work.ball, drawn, adversary)
+            classifier = training.further(
+                classifier, data, seed=drawn, epochs=self.epochs, lr=self.lr, adversary=adversary, keep="last",
+                progress=work.progress, resume=work.at(number),
+            )  # fmt: skip
+            pools.append(work.pool(classifier, number))
+            rounds.append(log.once(number, partial(work.judge, classifier, pools)))
+        return Hardened(classifier, rounds, pools[-1], stopped)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+class _Work:
+    """What every round of one defence has in common."""
+
+    def __init__(
+        self,
+        defence: Defence,
+        method: UniversalMethod,
+        goal: Goal,
+        ball: Ball,
+        train: Dataset,
+        test: Dataset,
+        seed: int,
+        place: Path,
+        progress: Progress,
+    ) -> None:
+        self.defence, self.method, self.goal, self.ball = defence, method, goal, ball
+        self.train, self.seed, self.place, self.progress = train, seed, place, progress
+        self.test = Pixels(test, progress, "test")
+        self.groups = patients(test)
+
+    def at(self, number: int) -> Path:
+        """The folder of a round."""
+        return self.place / f"round-{number:02d}"
+
+    def pool(self, classifier: Classifier, number: int) -> list[Universal]:
+        """The perturbations against this classifier: those finished before are read, the others made."""
+        vs, defence = [], self.defence
+        n = len(self.train) if defence.limit is None else min(defence.limit, len(self.train))
+        self.progress.start(
+            f"round {number}: {defence.perturbations} perturbations", defence.perturbations * self.method.work(n)
+        )
+        try:
+            for k in range(defence.perturbations):
+                file = self.at(number) / f"perturbation-{k:02d}.safetensors"
+                if file.is_file():
+                    self.progress.advance(self.method.work(n))
+                else:
+                    drawn = int(seeds.generator(self.seed, "defence/perturbation", number, k).integers(2**31))
+                    images = Pixels(self.train.sample(defence.limit, drawn), NoProgress(), "training")
+                    v = self.method(classifier, images, self.goal, self.ball, seed=drawn, advance=self.progress.advance)
+                    half = v.save(file.with_name(f".{file.name}"))
+                    half.replace(file)
+                vs.append(Universal.load(file))
+        finally:
+            self.progress.stop()
+        return vs
+
+    def judge(self, classifier: Classifier, pools: list[list[Universal]]) -> Round:
+        """The newest pool, the one before and the first against this classifier, beside random perturbations."""
+        bench = Bench(classifier, self.test, self.test.labels, self.groups, _target(self.goal))
+        random = controls(classifier, self.test, self.ball, self.seed)
+        looks = 1 + len(random) + len(pools[-1]) + sum(len(p) for p in pools[:-1][-1:]) + len(pools[0])
+        self.progress.start(f"round {len(pools) - 1}: judging", looks)
+        try:
+            untouched = bench.judge(random[0])
+            accuracy = untouched.accuracy_before
+            assert accuracy is not None
+            self.progress.advance(1, accuracy=f"{accuracy.value:.1%}")
+            judged = []
+            for pool in (random, pools[-1], *pools[:-1][-1:]):
+                judged.append(bench.pool(pool))
+                self.progress.advance(len(pool), rate=f"{judged[-1].rate.value:.1%}")
+            old = judged[2] if len(judged) > 2 else None
+            first = old if len(pools) == 2 else bench.pool(pools[0]) if len(pools) > 2 else None
+        finally:
+            self.progress.stop()
+        return Round(len(pools) - 1, accuracy, untouched.recall_before, judged[1], old, first, judged[0])
+
+
+class _Log:
+    """The rounds finished so far, in one JSON file that is replaced whole."""
+
+    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
+        self.file, self.asked, self.rounds = folder / FILE, asked, list[dict[str, Any]]()
+        if self.file.is_file():
+            try:
+                told = json.loads(self.file.read_text("utf-8"))
+                before, self.rounds = told["asked"], told["rounds"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(f"{self.file} is damaged ({error}); give another folder") from error
+            if before != json.loads(json.dumps(asked)):
+                changed = ", ".join(k for k in asked if before.get(k) != json.loads(json.dumps(asked[k])))
+                raise InputError(f"{self.file} holds a defence with another {changed}; give another folder")
+        else:
+            self._write()  # before hours of work: a folder that takes no file is told now, and other settings later
+
+    def once(self, number: int, compute: Callable[[], Round]) -> Round:
+        """Round ``number``: read if it is there, else computed and written."""
+        if number == len(self.rounds):
+            self.rounds.append(compute().plain())
+            self._write()
+        return Round.of(json.loads(json.dumps(self.rounds[number])))
+
+    def _write(self) -> None:
+        text = json.dumps({"asked": self.asked, "rounds": self.rounds}, indent=1)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            replace(self.file, text.encode())
+        except OSError as error:
+            raise InputError(f"can not write to {self.file.parent}: {error.strerror or error}") from error
+
+
+def digest(delta: Tensor) -> str:
+    """sha256 of the numbers of perturbations."""
+    return hashlib.sha256(delta.contiguous().numpy().tobytes()).hexdigest()
+
+
+def patients(part: Dataset) -> list[str] | None:
+    """Whose images they are, for intervals; an image without a patient stands for itself."""
+    if part.patients is None:
+        return None
+    return [p or f"image {i}" for p, i in zip(part.patients.tolist(), part.ids, strict=True)]
+
+
+def _target(goal: Goal) -> int | None:
+    return int(goal.labels) if isinstance(goal, Targeted) else None
+
+
+def _told(estimate: Any) -> str:
+    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"

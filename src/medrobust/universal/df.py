@@ -1,0 +1,52 @@
+"""DF-UAP: Adam on the margin of logits (Zhang et al. 2020, arXiv:2007.06189)."""
+
+from __future__ import annotations
+
+import torch
+
+from medrobust.errors import InputError
+from medrobust.universal.balance import balanced
+from medrobust.universal.losses import Hinge
+from medrobust.universal.method import Found, Task
+from medrobust.universal.minibatch import MinibatchMethod
+
+
+class DFUAP(MinibatchMethod):
+    """Adam over minibatches; an image that reaches the goal by kappa logits has no more say.
+
+    passes: over all images. batch: images a step. step: Adam's learning rate, as a fraction of what one pixel of an
+    all-equal perturbation on the ball's edge has (0.005 beside an eps of 10/255, as published, is 0.13). kappa: in
+    logits. balance: classes that are not fooled yet gain weight (see ``Balanced``).
+    """
+
+    title = "DF-UAP"
+    source = "Zhang et al. 2020, arXiv:2007.06189"
+
+    def __init__(
+        self, passes: int = 5, batch: int = 16, step: float = 0.13, kappa: float = 10.0, balance: bool = True
+    ) -> None:
+        if passes < 1 or batch < 1 or not step > 0:
+            raise InputError(f"passes, batch and step must be positive, got {passes}, {batch} and {step}")
+        if not kappa >= 0:
+            raise InputError(f"kappa must not be negative, got {kappa}")
+        self.passes, self.batch, self.step = passes, batch, step
+        self.kappa, self.balance = kappa, balance
+
+    def climb(self, task: Task, seed: int) -> Found:
+        loss, delta = balanced(Hinge(self.kappa), task, self.balance), task.zero()
+        length = self.step * float(task.ball.eps) / float(task.ball.size(torch.ones_like(delta)[None]))
+        mean, square, steps, history = task.zero(), task.zero(), 0, []
+        for number in range(self.passes):
+            hits = torch.zeros((), device=task.device)
+            for index in task.chunks(task.order(seed, number), self.batch):
+                gradient, reached = task.gradient(index, delta, loss)
+                gradient, hits, steps = gradient / len(index), hits + reached, steps + 1
+                mean = 0.9 * mean + 0.1 * gradient
+                square = 0.999 * square + 0.001 * gradient.square()
+                # the usual tiny constant of Adam would drown the gradients of a confident network
+                scale = (square / (1 - 0.999**steps)).sqrt().clamp_min(torch.finfo(square.dtype).tiny)
+                delta = task.project(delta + length * (mean / (1 - 0.9**steps)) / scale)
+            history.append({"pass": number + 1, "rate": float(hits) / task.n})
+            if history[-1]["rate"] == 1:
+                break
+        return Found(delta, history)

@@ -1,0 +1,53 @@
+"""What a universal perturbation ascends, for each image; all of them work from one logit and two classes up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrobust.classifier import Classifier
+from medrobust.images import Logits, PerImage
+from medrobust.threat import Goal, Targeted
+
+
+def log_cross_entropy(goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
+    """Logarithm of the cross-entropy: for one image the same direction, and it never vanishes in float."""
+    return goal.cross_entropy(classifier.head, logits)
+
+
+@dataclass(frozen=True)
+class BoundedCrossEntropy:
+    """min(cross-entropy, beta) (Shafahi et al. 2020, arXiv:1811.11304): an image that is far gone has no more say.
+
+    With a target it is minus the cross-entropy of the target, which is bounded by itself.
+    """
+
+    beta: float = 9.0
+
+    def __call__(self, goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
+        if isinstance(goal, Targeted):
+            return -(-goal.cross_entropy(classifier.head, logits)).exp()
+        return goal.cross_entropy(classifier.head, logits).exp().clamp_max(self.beta)
+
+
+@dataclass(frozen=True)
+class Hinge:
+    """-relu(kappa - margin): the margin, until the goal is reached by kappa logits (DF-UAP's clamped logit loss)."""
+
+    kappa: float = 10.0
+
+    def __call__(self, goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
+        return -(self.kappa - goal.margin(classifier.head, logits)).relu()
+
+
+@dataclass(frozen=True)
+class SoftCount:
+    """sigmoid(margin / width): the share of images that reach the goal, with the step at the boundary made smooth.
+
+    Images near the boundary have the most say, those that are far on either side little: so it does not give up the
+    images of one class for the hopeless ones of another.
+    """
+
+    width: float = 2.0
+
+    def __call__(self, goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
+        return (goal.margin(classifier.head, logits) / self.width).sigmoid()

@@ -1,0 +1,289 @@
+"""What a method for universal perturbations is: hyper-parameters at birth, data at the call, one way of counting."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrobust import seeds
+from medrobust.classifier import Classifier, pad
+from medrobust.errors import InputError
+from medrobust.images import Images, Lazy, Logits, PerImage, check_images
+from medrobust.threat import Ball, Goal, Targeted, Untargeted
+from medrobust.universal.perturbation import Universal
+
+Loss = Callable[[Goal, Classifier, Logits], PerImage]
+"""(n,) to be ascended, of the rows' goal and their logits (float64 when a gradient is taken)."""
+
+Advance = Callable[[int], None]
+"""Called with the number of images looked at since the last call."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a method found: the perturbation (c, h, w), numbers of its making, and what went wrong if anything did."""
+
+    delta: Tensor
+    history: list[dict[str, float]] = field(default_factory=list)
+    why: str = ""
+
+
+class Task:
+    """The images, the goal and the ball of one call, and the only way to the classifier: everything is counted.
+
+    n: number of images. shape: (c, h, w). device: where the classifier computes; all tensors given here lie there.
+    queries: forward passes of one image each, in all; gradients: those of them that were followed by a backward pass.
+    """
+
+    def __init__(
+        self, classifier: Classifier, images: Images | Lazy, goal: Goal, ball: Ball, advance: Advance | None
+    ) -> None:
+        self.classifier, self.goal, self.ball = classifier, goal, ball
+        self.n = len(images)
+        if not self.n:
+            raise InputError("a universal perturbation is made from at least one image, got none")
+        self._images = check_images(images) if isinstance(images, Tensor) else images
+        _, c, h, w = self._read([0]).shape
+        self.shape: tuple[int, int, int] = (c, h, w)
+        self.device = classifier.device
+        self.queries = 0
+        self.gradients = 0
+        self.advanced = 0
+        self._slope = torch.zeros((), dtype=torch.bool, device=self.device)
+        self._advance = advance or (lambda _: None)
+        self._aims = self._find_aims()
+
+    @property
+    def lanes(self) -> int:
+        """Rows of a full batch."""
+        return self.classifier.lanes((1, *self.shape))
+
+    def take(self, index: Sequence[int] | np.ndarray) -> Images:
+        """The images at these positions."""
+        return self._read(index).to(self.device)
+
+    def aim(self, index: Sequence[int] | np.ndarray) -> Goal:
+        """The goal of these images: away from the clean prediction (never the label), or to the target."""
+        return self._aims.take(torch.as_tensor(np.asarray(index, dtype=np.int64), device=self.device))
+
+    def order(self, seed: int, number: int) -> np.ndarray:
+        """A random order of all images: one a pass."""
+        return seeds.generator(seed, "universal/order", number).permutation(self.n)
+
+    def chunks(self, order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        """``order`` in pieces of ``size``, the last one may be shorter."""
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
+
+    def zero(self) -> Tensor:
+        """A perturbation (c, h, w) of nothing."""
+        return torch.zeros(self.shape, device=self.device)
+
+    def project(self, delta: Tensor) -> Tensor:
+        """The nearest perturbation (c, h, w) in the ball."""
+        return self.ball.project(delta[None])[0]
+
+    def step(self, delta: Tensor, length: float, direction: Tensor) -> Tensor:
+        """``delta`` moved by length x eps along the steepest direction of the ball's norm, and projected."""
+        return self.project(delta + length * float(self.ball.eps) * self.ball.ascent(direction[None])[0])
+
+    def show(self, images: Images, delta: Tensor) -> Images:
+        """``images`` with the perturbation, as they could be stored: clipped to [0, 1]."""
+        return (images + delta).clamp(0, 1)
+
+    @torch.no_grad()
+    def logits(self, images: Images) -> Logits:
+        """Logits (n, k) of images on ``device``; each row counts as one query."""
+        self.count(queries=images.shape[0])
+        parts = []
+        for chunk in images.split(self.lanes):
+            padded = pad(chunk, self.classifier.fit(chunk.shape[0], images.shape))
+            parts.append(self.classifier(padded)[: chunk.shape[0]])
+        return torch.cat(parts)
+
+    def reached(self, goal: Goal, logits: Logits) -> Tensor:
+        """bool (n,): the goal is reached; logits that are not finite decide nothing."""
+        return goal.reached(self.classifier.head, logits) & torch.isfinite(logits).all(1)
+
+    def rate(self, delta: Tensor, *, clip: bool = True) -> float:
+        """Share of all images at which the goal is reached under ``delta``: n queries."""
+        hits = torch.zeros((), device=self.device)
+        for index in self.chunks(np.arange(self.n), self.lanes):
+            images = self.take(index)
+            shown = self.show(images, delta) if clip else images + delta
+            hits += self.reached(self.aim(index), self.logits(shown)).sum()
+        return float(hits) / self.n
+
+    def gradient(self, index: np.ndarray, delta: Tensor, loss: Loss, *, clip: bool = True) -> tuple[Tensor, Tensor]:
+        """Gradient (c, h, w) of the loss, summed over these images, with respect to the shared ``delta``; and the
+        number of them at which the goal is reached.
+
+        Where an image is black (or white) already and its gradient points out of [0, 1], it has no say: the pixel can
+        not follow. clip=False is the published code's way, which shows the network pixels below 0 and above 1.
+        """
+        total = self.zero()
+        hits = torch.zeros((), device=self.device)
+        for part in self.chunks(index, self.lanes):
+            goal, raw = self.aim(part), self.take(part) + delta
+            shown = raw.clamp(0, 1) if clip else raw
+            slope, logits = self.slopes(shown, goal, loss)
+            if clip:
+                slope = slope.masked_fill(((raw <= 0) & (slope < 0)) | ((raw >= 1) & (slope > 0)), 0.0)
+            total += slope.sum(0)
+            hits += self.reached(goal, logits).sum()
+        return total, hits
+
+    def slopes(self, images: Images, goal: Goal, loss: Loss) -> tuple[Images, Logits]:
+        """Gradient of the loss for each image (n, c, h, w), 0 where it is not finite; and the logits."""
+        n = images.shape[0]
+        self.count(queries=n, gradients=n)
+        leaf = images.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.classifier(leaf)
+            outputs = logits.detach().double().requires_grad_()
+            (pull,) = torch.autograd.grad(loss(goal, self.classifier, outputs).sum(), outputs)
+            pull = pull.nan_to_num(0.0, 0.0, 0.0).to(logits.dtype)
+            back = torch.autograd.grad(logits, leaf, pull, allow_unused=True)[0] if logits.requires_grad else None
+        slope = torch.zeros_like(images) if back is None else back.detach().nan_to_num(0.0, 0.0, 0.0)
+        self._slope |= slope.any()
+        return slope, logits.detach()
+
+    def pile(self) -> tuple[int, float] | None:
+        """The rarest class among the clean predictions, and the share of images that are not in it.
+
+        Of a nontargeted goal; None where decisions are sets of findings, or there is a target.
+        """
+        labels = self._aims.labels
+        if not isinstance(self._aims, Untargeted) or labels is None or labels.ndim > 1:
+            return None
+        counts = torch.bincount(labels, minlength=len(self.classifier.classes)).tolist()
+        rarest = min(range(len(counts)), key=counts.__getitem__)
+        return rarest, 1 - counts[rarest] / self.n
+
+    @contextlib.contextmanager
+    def toward(self, target: int) -> Iterator[None]:
+        """Meanwhile the goal is that class for every image."""
+        aims = self._aims
+        self._aims = Targeted(target).prepare(self.classifier.head, len(self.classifier.classes), self.n, self.device)
+        try:
+            yield
+        finally:
+            self._aims = aims
+
+    def why_zero(self, history: list[dict[str, float]]) -> str:
+        """Why a perturbation stayed zero."""
+        if float(self.ball.eps) == 0:
+            return "eps is 0, so nothing may change"
+        if history and history[-1]["rate"] == 1:
+            return "every image reached the goal already, so nothing was to be done"
+        if self.gradients and not bool(self._slope):
+            return (
+                "the gradient was zero for every image, so the perturbation stayed zero: this says nothing about "
+                "robustness; try a method that needs no gradient"
+            )
+        return "the perturbation stayed zero"
+
+    def count(self, queries: int, gradients: int = 0) -> None:
+        """Count looks at the classifier, and tell the progress bar."""
+        self.queries += queries
+        self.gradients += gradients
+        self.advanced += queries
+        self._advance(queries)
+
+    def _read(self, index: Sequence[int] | np.ndarray) -> Images:
+        if isinstance(self._images, Tensor):
+            return self._images[torch.as_tensor(np.asarray(index, dtype=np.int64), device=self._images.device)]
+        return check_images(self._images.images(index))
+
+    def _find_aims(self) -> Goal:
+        head, classes = self.classifier.head, len(self.classifier.classes)
+        if isinstance(self.goal, Targeted):
+            if self.goal.labels.ndim:
+                raise InputError("a universal perturbation has one target for all images: Targeted(class index)")
+            return self.goal.prepare(head, classes, self.n, self.device)
+        if self.goal.labels is not None:
+            raise InputError(
+                "a universal perturbation is to change the clean prediction, whatever the label: give Untargeted()"
+            )
+        parts = [head.decide(self.logits(self.take(i))) for i in self.chunks(np.arange(self.n), self.lanes)]
+        return Untargeted(torch.cat(parts)).prepare(head, classes, self.n, self.device)
+
+
+class UniversalMethod(ABC):
+    """A way to make a universal perturbation.
+
+    A method of your own states ``title`` and ``source`` and implements ``find``; it asks the classifier only through
+    the ``Task``, which counts.
+    """
+
+    title: ClassVar[str]
+    source: ClassVar[str]
+
+    @abstractmethod
+    def find(self, task: Task, seed: int) -> Found:
+        """The perturbation for this task. All randomness is keyed by ``seed`` (see medrobust.seeds)."""
+
+    def work(self, n: int) -> int:
+        """How many images will be looked at for n images, at most: what a progress bar ends at."""
+        return n
+
+    def check(self, n: int) -> None:  # noqa: B027 - most methods take any number of images
+        """InputError, before the classifier is asked anything, where n images are too many for this method."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that a result depends on, for specs and reports."""
+        return {k: v for k, v in sorted(vars(self).items()) if not callable(v)}
+
+    def __call__(
+        self,
+        classifier: Classifier,
+        images: Images | Lazy,
+        goal: Goal,
+        ball: Ball,
+        *,
+        seed: int = 0,
+        advance: Advance | None = None,
+    ) -> Universal:
+        """One perturbation (c, h, w) for all images, inside ``ball``.
+
+        images: (n, c, h, w) in [0, 1], or anything lazy with ``len`` and ``images(indices)`` such as a Dataset: the
+            result is the same to the bit. No labels are needed.
+        goal: ``Untargeted()``, away from each image's clean prediction, or ``Targeted(k)``.
+        advance: called with the number of images looked at; ``work(n)`` of them in all.
+        """
+        if isinstance(ball.eps, Tensor):
+            raise InputError("a universal perturbation has one size: give the ball one eps, not one an image")
+        self.check(len(images))
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(classifier.borrowed())
+            task = Task(classifier, images, goal, ball, advance)
+            found = self.find(task, seed)
+        if advance is not None and self.work(task.n) > task.advanced:
+            advance(self.work(task.n) - task.advanced)
+        delta = task.project(found.delta.detach().float())
+        why = found.why or ("" if bool(delta.any()) else task.why_zero(found.history))
+        provenance = {
+            "method": self.title,
+            "source": self.source,
+            "settings": self.settings,
+            "images": {
+                "name": "tensor" if isinstance(images, Tensor) else str(getattr(images, "name", type(images).__name__)),
+                "n": task.n,
+            },
+            "classifier": classifier.digest(),
+            "seed": seed,
+            "queries": task.queries,
+            "gradients": task.gradients,
+        }
+        return Universal(delta, ball, goal, provenance, found.history, why)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"

@@ -1,0 +1,80 @@
+"""SGA: stochastic gradient aggregation (Liu et al. 2023, arXiv:2308.06015)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrobust.errors import InputError
+from medrobust.universal.balance import balanced
+from medrobust.universal.losses import Hinge
+from medrobust.universal.method import Found, Loss, Task
+from medrobust.universal.minibatch import MinibatchMethod
+from medrobust.universal.schedule import cosine
+
+
+class SGA(MinibatchMethod):
+    """Small steps on a copy look ahead; the sum of the gradients met there gives one step of the perturbation itself.
+
+    Gradients of small minibatches are noisy, those of large ones get stuck early: the inner steps see the first, the
+    outer one averages them.
+
+    passes: over all images. outer: images a step of the perturbation. inner: images a step of the copy. repeats: times
+    the copy goes through the outer batch. step, inner_step: lengths of the first steps, as a fraction of eps; they
+    fall to a twentieth by the last (``decay``). kappa: an image that reaches the goal by so many logits has no more
+    say. balance: classes that are not fooled yet gain weight (see ``Balanced``).
+    SGA(passes=20, outer=250, inner=10, repeats=4, step=0.1, inner_step=0.1, decay=False, balance=False) is the
+    schedule as published, at 80 gradients an image.
+    """
+
+    title = "SGA"
+    source = "Liu et al. 2023, arXiv:2308.06015"
+
+    def __init__(
+        self,
+        passes: int = 5,
+        outer: int = 32,
+        inner: int = 8,
+        repeats: int = 1,
+        step: float = 0.2,
+        inner_step: float = 0.2,
+        kappa: float = 2.0,
+        decay: bool = True,
+        balance: bool = True,
+    ) -> None:
+        if min(passes, outer, inner, repeats) < 1:
+            raise InputError(f"passes, batches and repeats are at least 1, got {passes}, {outer}, {inner}, {repeats}")
+        if not (step > 0 and inner_step > 0 and kappa >= 0):
+            raise InputError(f"steps must be positive and kappa not negative, got {step}, {inner_step} and {kappa}")
+        self.passes, self.outer, self.inner, self.repeats = passes, outer, inner, repeats
+        self.step, self.inner_step, self.kappa, self.decay, self.balance = step, inner_step, kappa, decay, balance
+
+    def climb(self, task: Task, seed: int) -> Found:
+        loss = balanced(Hinge(self.kappa), task, self.balance)
+        delta, history = task.zero(), []
+        steps, done = self.passes * math.ceil(task.n / self.outer), 0
+        for number in range(self.passes):
+            hits = torch.zeros((), device=task.device)
+            for index in task.chunks(task.order(seed, number), self.outer):
+                shrink = cosine(done, steps) if self.decay else 1.0
+                total, reached = self._ahead(task, delta, index, loss, self.inner_step * shrink)
+                delta = task.step(delta, self.step * shrink, total)
+                hits, done = hits + reached, done + 1
+            history.append({"pass": number + 1, "rate": float(hits) / (task.n * self.repeats)})
+            if history[-1]["rate"] == 1:
+                break
+        return Found(delta, history)
+
+    def _ahead(self, task: Task, delta: Tensor, index: np.ndarray, loss: Loss, length: float) -> tuple[Tensor, Tensor]:
+        """Sum of the gradients that a copy of ``delta`` meets on its way through the batch; goals reached."""
+        copy, total, hits = delta, task.zero(), torch.zeros((), device=task.device)
+        for _ in range(self.repeats):
+            for part in task.chunks(index, self.inner):
+                gradient, reached = task.gradient(part, copy, loss)
+                copy = task.step(copy, length, gradient)
+                total += gradient
+                hits += reached
+        return total, hits

@@ -1,0 +1,154 @@
+"""Tile search: an evolution strategy over a small tile that is repeated over the image, and grows.
+
+The step is that of evolution strategies with mirrored samples (Salimans et al. 2017, arXiv:1703.03864; as a black-box
+attack: Ilyas et al. 2018, arXiv:1804.08598). Why a tile: repeated patterns fool convolutional networks wherever they
+lie (Co et al. 2019, arXiv:1810.00470), and hold high frequencies, of which a low-frequency search knows nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrobust import seeds
+from medrobust.errors import InputError
+from medrobust.images import Images
+from medrobust.universal.balance import balanced
+from medrobust.universal.budget import QueryMethod
+from medrobust.universal.losses import Hinge
+from medrobust.universal.lowfreq import reach
+from medrobust.universal.method import Found, Loss, Task
+from medrobust.universal.schedule import cosine
+
+
+class TileSearch(QueryMethod):
+    """Every image tries a random pattern of its own, once added and once subtracted; the perturbation follows them all.
+
+    The difference of the two answers says how far to follow a pattern: two queries a pattern, where hill climbing
+    asks every image about each. Patterns are tiles repeated over the image; a tile of 4 x 4 grey pixels has 16 numbers
+    to find, and what is found is kept when the tile doubles.
+
+    queries: forward passes of one image each, in all, never exceeded; those for the clean predictions are among them.
+    tile: side of the first tile, in pixels. patience: the tile doubles once so many patterns were tried for each of its
+    numbers. pairs: patterns a step. probe: size of a pattern, and step: length of the first step, as shares of the
+    ball; steps fall to a twentieth by the last. momentum: share of the old direction that is kept. kappa: an image
+    that reaches the goal by so many logits has no more say. balance: classes that are not fooled yet gain weight (see
+    ``Balanced``). looks: how often the rate on all images is taken, for the history; fewer where it would cost more
+    than a tenth of the queries.
+    """
+
+    title = "Tile search"
+    source = "evolution strategy, Salimans et al. 2017, arXiv:1703.03864, over repeated tiles"
+
+    def __init__(
+        self,
+        queries: int = 20_000,
+        tile: int = 4,
+        patience: float = 4.0,
+        pairs: int = 32,
+        probe: float = 0.2,
+        step: float = 0.2,
+        momentum: float = 0.9,
+        kappa: float = 2.0,
+        balance: bool = True,
+        looks: int = 5,
+    ) -> None:
+        if min(queries, tile, pairs, looks) < 1:
+            raise InputError(f"queries, tile, pairs and looks are at least 1, got {queries}, {tile}, {pairs}, {looks}")
+        if not (patience > 0 and probe > 0 and step > 0):
+            raise InputError(f"patience, probe and step must be positive, got {patience}, {probe} and {step}")
+        if not (0 <= momentum < 1 and kappa >= 0):
+            raise InputError(f"momentum must lie in [0, 1) and kappa not be negative, got {momentum} and {kappa}")
+        self.queries, self.tile, self.patience, self.pairs = queries, tile, patience, pairs
+        self.probe, self.step, self.momentum = probe, step, momentum
+        self.kappa, self.balance, self.looks = kappa, balance, looks
+
+    def least(self, n: int) -> int:
+        return 2 * n + 2 * self.pairs  # the clean predictions, one step, and the rate after it
+
+    def find(self, task: Task, seed: int) -> Found:
+        loss = balanced(Hinge(self.kappa), task, self.balance)
+        tiles, delta = Tiles(task.shape, self.tile), task.zero()
+        direction = torch.zeros(tiles.shape, device=task.device)
+        left = self.queries - task.queries
+        looks = max(1, min(self.looks, self.queries // (10 * task.n), (left - 2 * self.pairs) // task.n))
+        steps = (left - looks * task.n) // (2 * self.pairs)
+        marks = {round(steps * (i + 1) / looks) for i in range(looks)}
+        turns, tried, history = self._turns(task, seed), 0, []
+        for number in range(steps):
+            if tried >= self.patience * tiles.size and tiles.grows:
+                tiles, direction, tried = tiles.doubled(), tiles.carried(direction), 0
+            direction = self.momentum * direction + self._ask(task, delta, tiles, next(turns), loss, (seed, number))
+            tried += self.pairs
+            delta = task.step(delta, self.step * cosine(number, steps), tiles.patterns(direction[None])[0])
+            if number + 1 in marks:
+                history.append({"queries": task.queries, "rate": task.rate(delta), "tile": tiles.side})
+                if history[-1]["rate"] == 1:
+                    break
+        still = not bool(delta.any()) and float(task.ball.eps) > 0
+        return Found(delta, history, self.why_still() if still else "")
+
+    def _ask(
+        self, task: Task, delta: Tensor, tiles: Tiles, index: np.ndarray, loss: Loss, key: tuple[int, int]
+    ) -> Tensor:
+        """The direction of ascent that one pattern an image, added and subtracted, tells: a tile."""
+        generator = seeds.generator(key[0], "universal/tiles", key[1])
+        drawn = torch.from_numpy(generator.standard_normal((len(index), *tiles.shape), np.float32)).to(task.device)
+        drawn = drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        patterns = self.probe * reach(task.ball, task.shape) * tiles.patterns(drawn)
+        images = task.take(index)
+        shown = torch.cat([task.show(images, delta + patterns), task.show(images, delta - patterns)])
+        value = loss(task.aim(np.tile(index, 2)), task.classifier, task.logits(shown).double())
+        up, down = value.nan_to_num(0.0, 0.0, 0.0).float().chunk(2)
+        return ((up - down).view(-1, 1, 1, 1) * drawn).mean(0)
+
+    def _turns(self, task: Task, seed: int) -> Iterator[np.ndarray]:
+        """``pairs`` images at a time, each as often as any other, in an order that changes from pass to pass."""
+        queue, number = np.empty(0, np.int64), 0
+        while True:
+            while len(queue) < self.pairs:
+                queue, number = np.concatenate([queue, task.order(seed, number)]), number + 1
+            yield queue[: self.pairs]
+            queue = queue[self.pairs :]
+
+
+class Tiles:
+    """Patterns (c, h, w) that repeat every ``side`` pixels, scaled so that a tile's L2 norm is its pattern's.
+
+    Where ``side`` does not divide the image, the last tiles are cut and the norm is a little off.
+    """
+
+    def __init__(self, shape: Sequence[int], side: int) -> None:
+        c, self.height, self.width = shape
+        self.side = min(side, max(self.height, self.width))
+        self.shape = (c, self.side, self.side)
+
+    @property
+    def size(self) -> int:
+        """Numbers in a tile."""
+        return math.prod(self.shape)
+
+    @property
+    def grows(self) -> bool:
+        """False where one tile covers the image."""
+        return self.side < max(self.height, self.width)
+
+    def patterns(self, tiles: Tensor) -> Images:
+        """Patterns (n, c, h, w) of tiles (n, c, side, side)."""
+        down, across = -(-self.height // self.side), -(-self.width // self.side)
+        whole = tiles.repeat(1, 1, down, across)[..., : self.height, : self.width]
+        return whole * (self.side / math.sqrt(self.height * self.width))
+
+    def doubled(self) -> Tiles:
+        """Tiles of twice the side: they can be all that these can."""
+        return Tiles((self.shape[0], self.height, self.width), 2 * self.side)
+
+    def carried(self, tile: Tensor) -> Tensor:
+        """The same pattern as a tile (c, side, side) of ``doubled``."""
+        wide = self.doubled().side
+        times = -(-wide // self.side)
+        return tile.repeat(1, times, times)[..., :wide, :wide] * (self.side / wide)
