@@ -1,0 +1,168 @@
+"""What a detector is worth on images it never saw, at thresholds fixed beforehand on other clean images.
+
+Cross-fitted: images are dealt into folds by patient; each fold is scored by a detector that was fitted on the others,
+clean twins and attacked twins together. Thresholds come from further clean images. So every image is tested once, and
+one fit answers for its own attack, other attacks, noise and corruptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrobust import stats
+from medrobust.detectors import clustered
+from medrobust.detectors.detector import Detector
+from medrobust.detectors.splitting import with_copies
+from medrobust.errors import InputError
+from medrobust.stats import Estimate
+
+FPRS = (0.01, 0.05)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a network showed of some images, row by row.
+
+    features: layer to (n, d). predicted: int64 (n,). groups: str (n,), whose image it is. twin: int64 (n,), of which
+    clean image it is the twin (its position there).
+    """
+
+    features: Mapping[str, Tensor]
+    predicted: Tensor
+    groups: np.ndarray
+    twin: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.twin)
+
+    def take(self, rows: np.ndarray) -> Seen:
+        """Those rows: bool (n,) or positions."""
+        index = torch.from_numpy(np.flatnonzero(rows) if rows.dtype == bool else rows)
+        features = {name: value[index] for name, value in self.features.items()}
+        return Seen(features, self.predicted[index], self.groups[index.numpy()], self.twin[index.numpy()])
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How some images differ from the clean ones in a detector's eyes."""
+
+    auroc: Estimate
+    paired: Estimate
+    """The area against the clean images of these twins only. Where few attacks succeed, they do so on images near the
+    boundary: the area against all clean images then tells how near, not that there was an attack."""
+    at: dict[float, Estimate]
+    """False-positive rate that the threshold was set for on other clean images, to the share of these images that raise
+    an alarm. What a guard does: where the other images differ from these, the promised rate does not hold."""
+    seen: dict[float, Estimate]
+    """The same at thresholds set on the clean images of each fold themselves: what the ROC curve shows. With fewer
+    than 1 / rate images in a fold, no false alarm is allowed there."""
+
+
+class Crossfit:
+    """One recipe of a detector, fitted k times on clean images and one attack's twins.
+
+    recipe: a detector, fitted or not; its settings are taken. clean: right before the attack. attacked: the twins that
+    succeeded. held_out: further clean images, of other patients, for thresholds only. reference: clean images that the
+    detector may compare with (``Detector.fit``), best of the classifier's training. InputError where folds can not be
+    filled.
+
+    fprs: false-positive rates that thresholds are set for.
+    """
+
+    def __init__(
+        self, recipe: Detector, clean: Seen, attacked: Seen, held_out: Seen, *, reference: Seen | None = None,
+        k: int = 5, seed: int = 0, fprs: Sequence[float] = FPRS,
+    ) -> None:  # fmt: skip
+        if len(attacked) < 2 * k:
+            raise InputError(
+                f"only {len(attacked)} attacked images succeeded, {2 * k} are needed to fit and test a detector; "
+                "give a larger eps or more images"
+            )
+        self.fprs = tuple(fprs)
+        self.clean, self.fold = clean, clustered.folds(with_copies(clean.groups, *clean.features.values()), k, seed)
+        self.detectors: list[Detector] = []
+        self.thresholds: list[dict[float, float]] = []
+        for fold in range(k):
+            mine = self.fold != fold
+            near, far = clean.take(mine), attacked.take(mine[attacked.twin])
+            detector = recipe.blank().fit_features(
+                near.features, far.features, reference=None if reference is None else reference.features,
+                groups=near.groups.tolist(), adversarial_groups=far.groups.tolist(), seed=seed,
+            )  # fmt: skip
+            scores = detector.score_features(held_out.features, held_out.predicted)
+            self.detectors.append(detector)
+            self.thresholds.append({fpr: float(detector.threshold_at(scores, fpr)) for fpr in self.fprs})
+        self.clean_scores = self.scores(clean)
+        of_fold = [self.clean_scores[self.fold == fold] for fold in range(k)]
+        self.own = {fpr: np.array([Detector.threshold_at(s, fpr) for s in of_fold]) for fpr in self.fprs}
+
+    def scores(self, seen: Seen) -> np.ndarray:
+        """float64 (n,): each image by the detector that saw neither it nor its patient."""
+        out = np.empty(len(seen))
+        for fold, detector in enumerate(self.detectors):
+            rows = np.flatnonzero(self.fold[seen.twin] == fold)
+            if rows.size:
+                part = seen.take(rows)
+                out[rows] = detector.score_features(part.features, part.predicted).double().numpy()
+        return out
+
+    def alarms(self, seen: Seen, fpr: float, scores: np.ndarray | None = None) -> np.ndarray:
+        """bool (n,): above its fold's threshold."""
+        scores = self.scores(seen) if scores is None else scores
+        edge = np.array([t[fpr] for t in self.thresholds])
+        return np.asarray(scores > edge[self.fold[seen.twin]])
+
+    def against(self, seen: Seen) -> Rates:
+        """Twins of any kind against the clean images."""
+        if not len(seen):
+            nothing = dict.fromkeys(self.fprs, stats.NOTHING)
+            return Rates(stats.NOTHING, stats.NOTHING, nothing, nothing)
+        scores = self.scores(seen)
+        every, mine = np.arange(len(self.clean)), np.unique(seen.twin)
+        area, paired = (
+            clustered.auroc(
+                self.clean_scores[of], scores, self.fold[of], self.fold[seen.twin], self.clean.groups[of], seen.groups
+            )
+            for of in (every, mine)
+        )
+        alarms = {f: stats.proportion(self.alarms(seen, f, scores), seen.groups) for f in self.fprs}
+        own = {f: stats.proportion(scores > self.own[f][self.fold[seen.twin]], seen.groups) for f in self.fprs}
+        return Rates(area, paired, alarms, own)
+
+    def false_alarms(self) -> dict[float, Estimate]:
+        """What the thresholds give on clean images that set none of them: does the promised rate hold?"""
+        return {
+            f: stats.proportion(self.alarms(self.clean, f, self.clean_scores), self.clean.groups) for f in self.fprs
+        }
+
+
+def transfer(
+    recipe: Detector, clean: Seen, attacked: Mapping[str, Seen], held_out: Seen, *, reference: Seen | None = None,
+    k: int = 5, seed: int = 0,
+) -> dict[tuple[str, str], Rates]:  # fmt: skip
+    """(fitted on, tested on) to rates, for every pair of attacks."""
+    table = {}
+    for name, twins in attacked.items():
+        fitted = Crossfit(recipe, clean, twins, held_out, reference=reference, k=k, seed=seed)
+        table.update({(name, other): fitted.against(seen) for other, seen in attacked.items()})
+    return table
+
+
+def by_layer(
+    recipe: Detector, layers: Sequence[str], clean: Seen, attacked: Seen, held_out: Seen, *,
+    reference: Seen | None = None, k: int = 5, seed: int = 0,
+) -> dict[str, Rates]:  # fmt: skip
+    """Layer to the rates of the recipe reading that layer alone; empty for a detector that reads no layer."""
+    if "layers" not in recipe.settings:
+        return {}
+    table = {}
+    for layer in layers:
+        alone = type(recipe)(**{**recipe.settings, "layers": (layer,)})
+        fitted = Crossfit(alone, clean, attacked, held_out, reference=reference, k=k, seed=seed)
+        table[layer] = fitted.against(attacked)
+    return table

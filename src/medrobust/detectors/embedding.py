@@ -1,0 +1,85 @@
+"""t-SNE of clean and attacked features by class, as in Ma et al. 2020 (van der Maaten & Hinton 2008, JMLR 9:2579)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from medrobust.errors import InputError
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")
+"""Okabe & Ito 2008: told apart by every common colour blindness."""
+
+
+def embed(features: Tensor | np.ndarray, seed: int = 0, perplexity: float = 30.0) -> np.ndarray:
+    """float32 (n, 2): t-SNE of ``features`` (n, d), standardised, on at most 50 principal components.
+
+    Only neighbourhoods mean something in such a picture: distances and sizes of clouds do not, and that two groups
+    look apart is no measure of a detector. The points depend on each other, so rows are not independent here.
+    InputError for fewer than 8 rows.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    rows = np.asarray(features, dtype=np.float64)
+    n = len(rows)
+    if n < 8:
+        raise InputError(f"t-SNE needs at least 8 images, got {n}; give more")
+    spread = rows.std(0)
+    rows = (rows - rows.mean(0)) / np.where(spread > 0, spread, 1.0)
+    parts = min(50, n - 1, rows.shape[1])
+    rows = PCA(parts, svd_solver="full").fit_transform(rows)
+    perplexity = min(perplexity, (n - 1) / 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sklearn's word on coming defaults: each one is given here
+        found = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(rows)
+    return np.asarray(found, dtype=np.float32)
+
+
+def draw(
+    path: str | Path,
+    points: np.ndarray,
+    labels: Sequence[int] | np.ndarray,
+    attacked: Sequence[bool] | np.ndarray,
+    classes: Sequence[str],
+    title: str = "",
+) -> Path:
+    """Write the picture of ``points`` (n, 2): a colour a class, crosses where attacked.
+
+    path: its ending says the format (.png, .svg, .pdf). labels: int (n,), the true class. With two classes these are
+    the paper's four groups. More than eight classes share colours.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    labels, attacked, few = np.asarray(labels), np.asarray(attacked, dtype=bool), len(classes) <= 4
+    with matplotlib.rc_context({"svg.hashsalt": "medrobust", "font.size": 9, "text.parse_math": False}):
+        figure = Figure(figsize=(5.2, 4.4), dpi=150, layout="constrained")
+        axes = figure.add_subplot()
+        for index, name in enumerate(classes):
+            colour = COLOURS[index % len(COLOURS)]
+            for is_attacked, marker, word in ((False, "o", "clean"), (True, "x", "attacked")):
+                mine = (labels == index) & (attacked == is_attacked)
+                if mine.any():
+                    x, y = points[mine].T
+                    label = f"{name}, {word} (n = {int(mine.sum())})" if few else name
+                    shown = few or not is_attacked  # a name for each of many classes is enough
+                    axes.scatter(
+                        x, y, s=16, marker=marker, color=colour, alpha=0.75, linewidths=1.0,
+                        label=label if shown else None,
+                    )  # fmt: skip
+        axes.set(xticks=[], yticks=[], title=title, xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
+        heading = (
+            None if few else f"clean: dots (n = {int((~attacked).sum())}), attacked: crosses ({int(attacked.sum())})"
+        )
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2 if few else 5, frameon=False, title=heading
+        )
+        path = Path(path)
+        metadata = {".png": {"Software": None}, ".svg": {"Date": None}}.get(path.suffix)
+        figure.savefig(path, metadata=metadata)
+    return path

@@ -1,0 +1,162 @@
+"""What a network computes on its way to a decision: one vector an image and layer, and the logits, in one pass."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from medrobust.classifier import Classifier, pad
+from medrobust.errors import InputError
+from medrobust.images import Images, Lazy, Logits, check_images, chunks
+
+Table: TypeAlias = Mapping[str, Tensor]
+"""Layer -> float32 (n, d); "logits" is always among them."""
+
+PENULTIMATE, LOGITS = "penultimate", "logits"
+
+
+class Features:
+    """The layers of a classifier that a detector reads.
+
+    layers: names of modules (as in ``net.named_modules()``), "penultimate" for what goes into the last linear
+        layer, or "logits". A module's output (n, c, h, w) or (n, tokens, c) is averaged to (n, c); of a module
+        that runs more than once, the last run counts.
+
+    features(images) is float32 (n, d) for each layer and for "logits", on the CPU; an image's row is the same to
+    the bit in any batch. Raises InputError for a name the network does not have, and for a multi-label head:
+    detectors judge one decision an image.
+    """
+
+    def __init__(self, classifier: Classifier, layers: Sequence[str] = (PENULTIMATE,)) -> None:
+        if isinstance(layers, str):
+            raise InputError(f"layers must be several names, got the text {layers!r}; write ({layers!r},)")
+        if classifier.head.name == "multilabel":
+            raise InputError("detectors judge one decision an image; a multi-label head makes many: give another head")
+        self.classifier = classifier
+        self.layers = tuple(dict.fromkeys(layers))
+        modules = dict(classifier.net.named_modules())
+        for name in self.layers:
+            if name not in (PENULTIMATE, LOGITS) and (not name or name not in modules):
+                raise InputError(f"the network has no layer {name!r}; it has {_listed(modules)}")
+
+    def __call__(self, images: Images | Lazy) -> dict[str, Tensor]:
+        """All rows at once: (n, d) numbers an image and layer are small; ``stream`` where even they are too many."""
+        parts = list(self.stream(images))
+        if not parts:
+            raise InputError("no images to take features of; give at least one")
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def stream(self, images: Images | Lazy) -> Iterator[dict[str, Tensor]]:
+        """The same, one padded batch after another; only one is in memory."""
+        first = images[:1] if isinstance(images, Tensor) else images.images(range(min(1, len(images))))
+        for chunk in chunks(images, self.classifier.lanes(check_images(first).shape)):
+            with torch.no_grad():
+                _, table = self.differentiable(check_images(chunk))
+            # an image's own memory: a slice of a padded batch would keep all of it alive
+            yield {name: values.cpu().clone() for name, values in table.items()}
+
+    def differentiable(self, images: Images) -> tuple[Logits, dict[str, Tensor]]:
+        """(logits (n, k), layer -> (n, d)) with their graph, on the classifier's device; rows as in ``__call__``."""
+        clf = self.classifier
+        logits, tables = [], []
+        with clf.borrowed():
+            for chunk in images.split(clf.lanes(images.shape)):
+                n = chunk.shape[0]
+                caught: dict[str, Tensor] = {}
+                with self._listening(caught):
+                    out = clf(pad(chunk.to(clf.device), clf.fit(n, images.shape)))
+                caught[LOGITS] = out
+                self._check_caught(caught)
+                tables.append({name: caught[name][:n] for name in (*self.layers, LOGITS)})
+                logits.append(out[:n])
+        if not tables:
+            raise InputError("no images to take features of; give at least one")
+        if len(tables) == 1:
+            return logits[0], tables[0]
+        return torch.cat(logits), {name: torch.cat([t[name] for t in tables]) for name in tables[0]}
+
+    @contextlib.contextmanager
+    def _listening(self, caught: dict[str, Tensor]) -> Iterator[None]:
+        """Hooks on the network that leave the pooled layers in ``caught``; gone afterwards, whatever happens.
+
+        Only the first pass counts: a classifier that sees a network for the first time may ask it once more.
+        """
+        handles = []
+        wanted = set(self.layers)
+        passes: list[bool] = []
+
+        def keep(name: str, values: Any) -> None:
+            if not passes:
+                caught[name] = _pooled(values, name)
+
+        def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            keep(PENULTIMATE, inputs[0])
+
+        def after(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            return lambda _, __, output: keep(name, output)
+
+        net = self.classifier.net
+        try:
+            for name, module in net.named_modules():
+                if PENULTIMATE in wanted and isinstance(module, nn.Linear):
+                    handles.append(module.register_forward_pre_hook(before))
+                if name in wanted:
+                    handles.append(module.register_forward_hook(after(name)))
+            handles.append(net.register_forward_hook(lambda *_: passes.append(True)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check_caught(self, caught: Mapping[str, Tensor]) -> None:
+        missing = [name for name in self.layers if name not in caught]
+        if missing == [PENULTIMATE]:
+            modules = dict(self.classifier.net.named_modules())
+            raise InputError(
+                f"'penultimate' is what goes into the last nn.Linear, and this network runs none; "
+                f"name a layer instead: {_listed(modules, (LOGITS,))}"
+            )
+        if missing:
+            raise InputError(f"layer {missing[0]!r} is not run when the network classifies an image; name another")
+
+    def __repr__(self) -> str:
+        return f"Features({', '.join(self.layers)})"
+
+
+def predicted_class(table: Table) -> Tensor:
+    """int64 (n,): the class that the classifier decides on."""
+    return table[LOGITS].argmax(1)
+
+
+def rows(table: Table, index: Tensor) -> dict[str, Tensor]:
+    """Those rows of every layer; index: positions or a mask."""
+    return {name: values[index] for name, values in table.items()}
+
+
+def joined(*tables: Table) -> dict[str, Tensor]:
+    """The rows of all, layer by layer."""
+    return {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
+
+
+def _pooled(values: Any, name: str) -> Tensor:
+    """(n, d) of what a layer gave; a copy, because the next layer may work in place."""
+    if isinstance(values, tuple | list) and values:
+        values = values[0]
+    if not isinstance(values, Tensor) or values.ndim < 2:
+        raise InputError(f"layer {name!r} gives no tensor (n, ...) that could be averaged; name another layer")
+    if values.ndim == 4:
+        return values.float().mean((2, 3))
+    if values.ndim == 3:
+        return values.float().mean(1)
+    return values.float().flatten(1).clone()
+
+
+def _listed(modules: Mapping[str, nn.Module], always: Sequence[str] = (PENULTIMATE, LOGITS)) -> str:
+    named = [name for name in modules if name]
+    near = [name for name in named if name.count(".") < 2]
+    deeper = len(named) - len(near)
+    return ", ".join([*always, *near]) + (f" and {deeper} inside these" if deeper else "")

@@ -1,0 +1,108 @@
+"""A classifier with a detector in front: accept the answer, or refer the image to a person."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medrobust.classifier import Classifier
+from medrobust.detectors.detector import Detector
+from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, predicted_class
+from medrobust.errors import InputError
+from medrobust.images import Images, Labels, Lazy, PerImage
+from medrobust.models.checkpoint import replace
+
+CARD, FORMAT = "guard.json", "medrobust guard 1"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """One entry an image, on the CPU.
+
+    label: int64 (n,), the decision. confidence: float32 (n,), its probability. suspicion: float64 (n,).
+    referred: bool (n,), the suspicion lies above the threshold, or is no number.
+    """
+
+    label: Labels
+    confidence: PerImage
+    suspicion: PerImage
+    referred: Tensor
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """ "accept" or "refer" for each image."""
+        return tuple("refer" if r else "accept" for r in self.referred.tolist())
+
+
+class Guard:
+    """guard(images) classifies and judges every image in one forward pass.
+
+    threshold: from ``detector.threshold_at`` on clean images that were not used to fit it. InputError where it is not
+    finite, or the detector is not fitted or belongs to another classifier.
+
+    What it accepts is not safe: an attack that knows the detector can pass it; ``medrobust.evasion`` measures how
+    easily.
+    """
+
+    def __init__(self, classifier: Classifier, detector: Detector, threshold: float) -> None:
+        if not math.isfinite(threshold):
+            raise InputError(f"a guard's threshold must be a finite number, got {threshold}")
+        if detector.rule_ is None:
+            raise InputError(f"{detector.title} is not fitted yet; call fit(classifier, clean, adversarial) first")
+        self.classifier = classifier
+        self.detector = detector if _reads(detector, classifier) else detector.attach(classifier)
+        self.threshold = float(threshold)
+        self._features = Features(classifier, detector.layers_ or (PENULTIMATE,))
+
+    def __call__(self, images: Images | Lazy) -> Guarded:
+        """Images (n, c, h, w) in [0, 1], or a Dataset; an image's row is the same in any batch."""
+        parts = [self._one(table) for table in self._features.stream(images)]
+        if not parts:
+            raise InputError("no images to guard; give at least one")
+        return Guarded(*(torch.cat([getattr(p, name) for p in parts]) for name in Guarded.__dataclass_fields__))
+
+    def _one(self, table: dict[str, Tensor]) -> Guarded:
+        label = predicted_class(table)
+        confidence = self.classifier.to_probabilities(table[LOGITS]).gather(1, label[:, None])[:, 0]
+        suspicion = self.detector.score_features(table, label)
+        # written so that a suspicion that is no number is referred too
+        return Guarded(label, confidence, suspicion, ~(suspicion <= self.threshold))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write guard.json, detector/ and model/; a network without the name of its architecture can not be saved."""
+        folder = Path(folder)
+        (folder / CARD).unlink(missing_ok=True)  # written last: where it stands, the guard is whole
+        self.classifier.save(folder / "model")
+        self.detector.save(folder / "detector")
+        card = {"format": FORMAT, "threshold": self.threshold, "classifier": self.classifier.digest()}
+        try:
+            replace(folder / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+        except OSError as error:
+            raise InputError(f"the guard could not be written to {folder}: {error.strerror or error}") from error
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Guard:
+        """The guard that ``save`` wrote; InputError where files are missing or do not belong together."""
+        folder = Path(folder)
+        if not (folder / CARD).is_file():
+            raise InputError(f"no guard in {folder}: {CARD} is missing; was its writing interrupted?")
+        try:
+            card = json.loads((folder / CARD).read_text("utf-8"))
+        except (ValueError, OSError) as error:
+            raise InputError(f"{folder / CARD} is no readable JSON: {error}") from error
+        if not isinstance(card, dict) or card.get("format") != FORMAT or "threshold" not in card:
+            raise InputError(f"{folder / CARD} describes no guard; give the folder that Guard.save wrote")
+        classifier = Classifier.load(folder / "model")
+        if classifier.digest() != card.get("classifier"):
+            raise InputError(f"{folder / 'model'} is not the classifier that this guard was made with; restore both")
+        return cls(classifier, Detector.load(folder / "detector"), card["threshold"])
+
+
+def _reads(detector: Detector, classifier: Classifier) -> bool:
+    return detector.features_ is not None and detector.features_.classifier is classifier

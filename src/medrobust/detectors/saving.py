@@ -1,0 +1,88 @@
+"""A fitted detector on disk: detector.safetensors and detector.json; no pickle, the json is written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrobust.errors import InputError
+from medrobust.models.checkpoint import replace
+
+if TYPE_CHECKING:
+    from medrobust.classifier import Classifier
+    from medrobust.detectors.detector import Detector
+
+ARRAYS, CARD = "detector.safetensors", "detector.json"
+FORMAT = "medrobust detector 1"
+BANK, RULE = "detector/", "rule/"
+
+
+def save(detector: Detector, folder: Path) -> Path:
+    """See ``Detector.save``."""
+    from safetensors.torch import save as as_bytes
+
+    if detector.rule_ is None:
+        raise InputError(f"{detector.title} is not fitted yet; there is nothing to save")
+    arrays = {BANK + name: values for name, values in detector.arrays_.items()}
+    arrays |= {RULE + name: values for name, values in detector.rule_.arrays.items()}
+    content = as_bytes({name: values.cpu().contiguous().clone() for name, values in sorted(arrays.items())})
+    card = {
+        "format": FORMAT,
+        "kind": type(detector).__name__,
+        "settings": detector.settings,
+        "layers": list(detector.layers_),
+        "rule": detector.rule_.name,
+        "fitted": detector.told_,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CARD).unlink(missing_ok=True)  # so that a kill from here on reads as incomplete
+        replace(folder / ARRAYS, content)
+        replace(folder / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"the detector could not be written to {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def load(folder: Path, classifier: Classifier | None) -> Detector:
+    """See ``Detector.load``."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as from_bytes
+
+    from medrobust.detectors import KINDS
+
+    card, content = _read(folder)
+    if card["kind"] not in KINDS:
+        raise InputError(f"{folder / CARD} names a detector {card['kind']!r} that is not known here")
+    try:
+        arrays = from_bytes(content)
+        detector = KINDS[card["kind"]](**card["settings"])
+    except (SafetensorError, TypeError) as error:
+        raise InputError(f"{folder} holds no readable detector: {error}") from error
+    detector.layers_ = tuple(card["layers"])
+    detector.told_ = dict(card["fitted"])
+    detector.arrays_ = {k.removeprefix(BANK): v for k, v in arrays.items() if k.startswith(BANK)}
+    rule = next(r for r in (detector.make_rule(s) for s in (True, False)) if r.name == card["rule"])
+    rule.arrays = {k.removeprefix(RULE): v for k, v in arrays.items() if k.startswith(RULE)}
+    detector.rule_ = rule
+    return detector if classifier is None else detector.attach(classifier)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+    for name in (CARD, ARRAYS):
+        if not (folder / name).is_file():
+            raise InputError(f"no detector in {folder}: {name} is missing; was its writing interrupted?")
+    try:
+        card = json.loads((folder / CARD).read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{folder / CARD} is no readable JSON: {error}") from error
+    needed = ("kind", "settings", "layers", "rule", "fitted", "sha256")
+    if not isinstance(card, dict) or card.get("format") != FORMAT or any(key not in card for key in needed):
+        raise InputError(f"{folder / CARD} describes no detector; give the folder that Detector.save wrote")
+    content = (folder / ARRAYS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
+        raise InputError(f"{folder / ARRAYS} is not the file that {CARD} describes (sha256 differs): restore both")
+    return card, content
