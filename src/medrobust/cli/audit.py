@@ -35,6 +35,9 @@ def audit(
     ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 120,
+    universal: Annotated[
+        bool, typer.Option("--universal/--no-universal", help="Also look for one change that fools on every image.")
+    ] = True,
     label: Label = "label",
     size: Size = None,
     channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None,
@@ -56,7 +59,7 @@ def audit(
         data=data, model=model, weights=weights, pretrained=pretrained, train=train, classes=words(classes),
         healthy=healthy, threshold=threshold, attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label,
         size=size, channels=channels, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
-        epochs=epochs, lr=lr, seed=seed,
+        epochs=epochs, lr=lr, seed=seed, universal=universal,
     ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars:
@@ -88,12 +91,29 @@ def summary(results: dict[str, Any]) -> None:
     table(
         ["attack \\ eps", *(f"{e * 255:.3g}/255" if told["norm"] == "Linf" else f"{e:.3g}" for e in near)], lines, title
     )
+    if told.get("universal"):
+        say(one_change(rows, told["universal"], told["norm"]))
     failed = [c for c in results["checks"] if c["passed"] is False]
     say(f"{len(results['checks']) - len(failed)} of {len(results['checks'])} sanity checks passed")
     for check in failed:
         say(f"failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
     if told["left_out"]:
         say(f"{len(told['left_out'])} images could not be read and were left out: see the report")
+
+
+def one_change(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str:
+    """What one change for every image does, in a line."""
+    found = {(r["attack"], r["metric"]): r for r in rows if r["attack"].startswith("universal")}
+    rate = found["universal", "fooling_rate"]
+    chance = max(r["value"] for (name, metric), r in found.items() if name != "universal" and metric == "fooling_rate")
+    size = f"{told['eps'] * 255:.3g}/255" if norm == "Linf" else f"{told['eps']:.3g}"
+    line = f"one change for every image ({told['title']}, {size}): {_cell(rate)} of {rate['n']} test images get "
+    line += f"another answer ({rate['low']:.0%} to {rate['high']:.0%}), {chance:.0%} under random changes of that size"
+    for (name, metric), r in found.items():
+        kind, _, goal = metric.partition(":")
+        if name == "universal" and kind == "targeted_success":
+            line += f"; to {goal} {_cell(r)} ({_cell(found[name, f'targeted_base:{goal}'])} before)"
+    return line
 
 
 def _cell(row: dict[str, Any] | None) -> str:

@@ -14,6 +14,7 @@ Items = list[tuple[str, str]]
 PARTS = {
     "clean": "Untouched images", "sweep": "Attacks over the grid", "noise": "Control with noise",
     "fixed": "Sanity checks", "probe": "Black-box probe", "saving": "Saving attacked images",
+    "universal": "One change for every image", "universal random": "Random changes beside it",
 }  # fmt: skip
 """An audit's pieces of work in words."""
 TOLD_ELSEWHERE = ("history", "versions", "mean", "std", "eps")
@@ -78,6 +79,11 @@ def _threat(f: Findings) -> Items:
     c = f.run.conditions
     items = [("Norm", c.norm), (tables.unit(f), ", ".join(tables.eps_text(f, e) for e in c.eps)), ("Seed", str(c.seed))]
     items += [(a.title, f"{a.settings.replace('_', ' ')}. {a.source}".strip(". ")) for a in c.attacks.values()]
+    if (one := c.universal) is not None:
+        settings = ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in one.settings.items())
+        cost = plural(sum(g.gradients for g in one.goals), "gradient")
+        origin = f"made from {count(one.n_made)} {one.made_from}, {plural(len(one.goals), 'goal')}, {cost}"
+        items.append(("One change for every image", f"{one.title} ({settings}); {origin}. {one.source}".strip(". ")))
     for probe in f.run.probes:
         notes = ", ".join(dict.fromkeys(r.note for r in f.run.curve(probe) if r.note))
         items.append((f.run.title(probe), f"black-box probe{f', {notes}' if notes else ''}"))

@@ -30,6 +30,9 @@ GLOSSARY = {
     "ε* (epsilon star)": "The smallest ε on the tested grid at which one particular image is fooled.",
     "False alarm": "A healthy image that is read as diseased.",
     "Flip": "An image that was read correctly and is read as another class after the attack.",
+    "Fooling rate": (
+        "The share of images that get another answer with a universal perturbation than without, right or wrong before."
+    ),
     "Gradient": (
         "The direction in which each pixel must change to alter the model's answer fastest; most "
         "white-box attacks follow it."
@@ -50,6 +53,9 @@ GLOSSARY = {
     "Sanity check": ("A test of the audit itself: something that must hold if the attack numbers can be believed."),
     "Sensitivity": "Of the images with a disease, the share that the model recognises.",
     "Specificity": "Of the images without that disease, the share that the model leaves free of it.",
+    "Universal perturbation": (
+        "One single change that is computed once and then fools the model on most images to which it is added."
+    ),
     "White box": "An attacker who knows the model completely: the most that can be known.",
     "Worst case": "For each image, whichever of the attacks needed the smallest change. The number to go by.",
 }

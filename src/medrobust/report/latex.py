@@ -1,8 +1,8 @@
-"""The tables as LaTeX (package booktabs): clean performance, accuracy against eps, survival of saving."""
+"""The tables as LaTeX (package booktabs): clean performance, accuracy against eps, saving, one change for all."""
 
 from __future__ import annotations
 
-from medrobust.report import tables
+from medrobust.report import tables, universal
 from medrobust.report.findings import Findings
 from medrobust.report.tables import Table
 
@@ -27,7 +27,8 @@ WIDEST = 6
 
 def document(f: Findings) -> str:
     """tables.tex: to be read in with \\input by a document that loads booktabs."""
-    made = [tables.overall(f), tables.per_class(f), tables.accuracy(f), tables.saving(f)]
+    one = universal.section(f)
+    made = [tables.overall(f), tables.per_class(f), tables.accuracy(f), tables.saving(f), one.table if one else None]
     parts = [part for table in made if table is not None for part in _parts(table)]
     head = "% Made by medrobust from results.json. Needs the package booktabs, and T1 fonts for straight quotes.\n"
     if any(_doubtful(part) for part in parts):

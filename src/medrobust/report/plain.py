@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from medrobust.report import universal
 from medrobust.report.findings import Findings, Verdict, in_doubt
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import PROBES, WORST, Row
@@ -48,6 +49,8 @@ def first_page(f: Findings) -> FirstPage:
     paragraphs = [what_was_tested(f), before(f)]
     if f.strongest is not None:
         paragraphs += [how_small(f), *directions(f), against_noise(f), after_saving(f)]
+    if (one := universal.paragraph(f)) is not None:
+        paragraphs.append(one)
     paragraphs.append(how_far(f))
     return FirstPage(title, text, tone, facts(f), paragraphs)
 

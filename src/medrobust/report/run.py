@@ -44,6 +44,41 @@ class LeftOut(_Read):
     reason: str
 
 
+class UniversalGoal(_Read):
+    """One universal perturbation. target: the class it goes for; None: away from the clean answer."""
+
+    target: int | None = None
+    moved: bool = True
+    why: str = ""
+    legal: bool = True
+    gradients: int = 0
+
+
+class UniversalExample(_Read):
+    target: int | None = None
+    id: str
+    label: int
+    before: int
+    after: int
+
+
+class UniversalInfo(_Read):
+    """How one change for every image was made. zeta: its size as a share of an average image."""
+
+    title: str
+    source: str = ""
+    settings: dict[str, Any] = {}
+    zeta: float
+    eps: float
+    bits: int = 8
+    made_from: str = ""
+    n_made: int
+    n_judged: int
+    controls: list[str] = []
+    goals: list[UniversalGoal] = []
+    examples: list[UniversalExample] = []
+
+
 class Conditions(_Read):
     """What was tested, and how. eps are fractions of the pixel range; n_… count images."""
 
@@ -74,6 +109,7 @@ class Conditions(_Read):
     norm: str = "Linf"
     eps: list[float] = []
     attacks: dict[str, AttackInfo] = {}
+    universal: UniversalInfo | None = None
     versions: dict[str, str] = {}
     hardware: str = ""
 

@@ -27,6 +27,7 @@ from medrobust.studies.rows import Rows, attack_rows, clean_rows
 from medrobust.studies.spec import AuditSpec, attack_named
 from medrobust.studies.store import Cell, Store, write_whole
 from medrobust.studies.subject import Subject, assemble, groups
+from medrobust.studies.universal_cells import UniversalPart, sides
 from medrobust.studies.versions import versions
 from medrobust.threat import Ball
 
@@ -66,7 +67,8 @@ def _claim(spec: AuditSpec, folder: Path) -> None:
             before = json.loads(path.read_text())["asked"]
         except (ValueError, KeyError, TypeError):
             before = asked  # half a file from elsewhere: written anew below
-        changed = [k for k in asked if before.get(k) != asked[k]]
+        # what an older version did not ask for is no change of mind
+        changed = [k for k in asked if before.get(k, asked[k]) != asked[k]]
         if changed:
             k = changed[0]
             raise InputError(
@@ -90,6 +92,7 @@ class _Audit:
         self.after: dict[str, np.ndarray] = {}
         self.blind: dict[str, np.ndarray] = {}
         self.doubts: dict[str, str] = {}
+        self.universal: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         sample = self.subject.sample
@@ -104,6 +107,8 @@ class _Audit:
         if len(self.attacks) > 1:
             self._worst()
         self._saving()
+        if self.spec.universal:
+            self._universal()
         return self._write()
 
     # -- pieces of work ----------------------------------------------------------------------------------
@@ -167,7 +172,7 @@ class _Audit:
 
         about = {
             "kind": "sweep", "attack": repr(attack), "eps": spec.eps, "after": [repr(self.attacks[b]) for b in before],
-            "search": "line" if attack.steps == 1 else "trace, again below",
+            "search": "line" if attack.steps == 1 else "follow, again below",
         }  # fmt: skip
         cell = self._sharded(sample, f"{attack.title} over {len(spec.eps)} epsilons", about, compute)
         self.star[name], self.after[name] = cell.arrays["eps_star"], cell.arrays["after"]
@@ -299,12 +304,24 @@ class _Audit:
                 held = stats.proportion(~cell.arrays[f"saved{bits}"], groups(few))
                 self.rows.add(name, e, f"accuracy_saved:{bits}", held)
 
+    def _universal(self) -> None:
+        """One change for every image, made from images that it is not judged on."""
+        apart = sides(self.subject, self.spec.seed)
+        if apart is None:
+            return
+        part = UniversalPart(
+            self.subject, apart, self.ball, self.spec.seed, self._cell, self.progress, self.rows,
+            self.arrays["test_prediction"],
+        )  # fmt: skip
+        self.universal, figures = part.run()
+        self.arrays |= figures
+
     def _write(self) -> dict[str, Any]:
         from safetensors.numpy import save
 
         results = {
             "format": 1,
-            "conditions": conditions(self.spec, self.subject, self.attacks),
+            "conditions": conditions(self.spec, self.subject, self.attacks) | {"universal": self.universal},
             "rows": self.rows.rows,
             "checks": [c.plain() for c in self.checks],
             "examples": self.examples,

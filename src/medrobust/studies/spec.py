@@ -49,6 +49,7 @@ class AuditSpec(BaseModel):
     limit: int | None = 120
     seed: int = 0
     bits: Literal[8, 12, 16] = 8
+    universal: bool = True
 
     def key(self) -> str:
         """A short name for this ask."""

@@ -23,6 +23,9 @@ import numpy as np
 
 from medrobust.errors import InputError
 
+HALF = ".half-"
+"""How the temporary name of a file begins that is not whole yet."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -103,6 +106,8 @@ class Store:
         """Remove what killed processes left half-written; only when nobody else works in this folder."""
         for path in self.cells.glob(".*"):
             shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(f"{HALF}*"):
+            path.unlink(missing_ok=True)
 
 
 def key(spec: Mapping[str, Any]) -> str:
@@ -114,7 +119,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, then rename: readers see the old one or the new one."""
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=HALF, dir=path.parent)
         os.close(handle)
         try:
             _write(Path(name), content)

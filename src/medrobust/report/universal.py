@@ -1,0 +1,236 @@
+"""One change for every image: what the universal perturbations of an audit did, in sentences, tables and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from medrobust.report import pictures
+from medrobust.report.findings import NOTICED, Findings
+from medrobust.report.paragraph import Paragraph
+from medrobust.report.run import Row, UniversalInfo
+from medrobust.report.sizes import levels, short_size, size_words, visibility
+from medrobust.report.tables import MOST_CONFUSED, Cell, Confusion, Table, share
+from medrobust.report.words import NBSP, NOTHING, count, listing, of_hundred, percent, plural, with_interval
+
+NAME, RANDOM = "universal", "universal-random"
+PILED = 0.9
+"""Share of the images in one class from which they are said to pile up there."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One goal: an untouched image, the change, the image with the change, and what the model says."""
+
+    goal: str
+    name: str
+    clean: str
+    change: str
+    attacked: str
+    factor: str
+    true: str
+    before: str
+    after: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of it."""
+
+    sentences: list[str]
+    table: Table
+    confusion: Confusion | None
+    shots: list[Shot]
+    doubt: str = ""
+    """Why some of its numbers are inconclusive."""
+
+
+def section(f: Findings) -> Section | None:
+    """None where the run did not ask for it, or comes from a version that could not."""
+    told = f.run.conditions.universal
+    if told is None or f.run.find(NAME, "fooling_rate") is None:
+        return None
+    return Section(sentences(f, told), table(f, told), confusion(f), shots(f, told), _doubt(f))
+
+
+# -- the rows ------------------------------------------------------------------------------------------------
+
+
+def _row(f: Findings, metric: str) -> Row | None:
+    return f.run.find(NAME, metric)
+
+
+def _targets(f: Findings, told: UniversalInfo) -> list[str]:
+    """Names of the classes towards which one was made, as far as their rows are there."""
+    names = [f.run.class_name(g.target) for g in told.goals if g.target is not None]
+    return [n for n in names if _row(f, f"targeted_success:{n}") is not None]
+
+
+def _control(f: Findings, told: UniversalInfo, metric: str) -> Row | None:
+    """Of the random changes of the same size the one that comes nearest to the goal."""
+    rows = [f.run.find(f"{RANDOM}-{kind}", metric) for kind in told.controls]
+    return max((r for r in rows if r is not None and r.value is not None), key=lambda r: r.value or 0.0, default=None)
+
+
+def _doubt(f: Findings) -> str:
+    notes = [r.note or "it could not do its work" for r in f.run.rows if r.attack == NAME and not r.ok and r.note]
+    return listing(list(dict.fromkeys(notes)))
+
+
+# -- in words ------------------------------------------------------------------------------------------------
+
+
+def sentences(f: Findings, told: UniversalInfo) -> list[str]:
+    """For a reader who wants to know what it means; every number has its interval and its n."""
+    made = f"It was computed from {plural(told.n_made, 'image')} ({told.made_from}) with full knowledge of the model, "
+    made += f"and then tried on {plural(told.n_judged, 'test image')} that had no part in it. "
+    made += f"Its size: {size_words(f, told.eps)} ({percent(told.zeta, 0)} of the norm of an average image), "
+    made += f"{visibility(levels(f, told.eps))}."
+    return [made, *(s for s in (_fooled(f, told), _cap(f), _towards(f, told), _saved(f)) if s)]
+
+
+def _fooled(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
+    row, control = _row(f, "fooling_rate"), _control(f, told, "fooling_rate")
+    assert row is not None
+    if row.value is None:
+        return ""
+    if not row.ok:
+        return f"Inconclusive: {row.note}. That is no sign of strength."
+    text = f"With it, of 100 images {of_hundred(row.value)} get another answer ({with_interval(row)}, "
+    text += f"n{NBSP}={NBSP}{count(row.n)})"
+    if control is None or control.value is None:
+        return text + "; no random change was measured beside it."
+    text += f"; with a random change of the same size {of_hundred(control.value)} do ({with_interval(control)}). "
+    if row.low is not None and control.high is not None and row.low > control.high:
+        text += "So it is the aim of the change that does the harm"
+        text += ", much less its size." if control.value < row.value / 4 else ", and partly its size."
+    else:
+        text += "It is not clearly better than chance here; a better method may find one that is."
+    before, after = _row(f, "accuracy_before"), _row(f, "accuracy_after")
+    if not brief and before is not None and after is not None and before.value is not None and after.value is not None:
+        text += f" Of 100 images the model reads {of_hundred(before.value)} correctly without it and "
+        text += f"{of_hundred(after.value)} with it ({with_interval(after)})."
+    return text
+
+
+def _cap(f: Findings) -> str:
+    """On few classes sending all images into one class is the simplest way, and has an upper end."""
+    row, cap, pile = _row(f, "fooling_rate"), _row(f, "fooling_cap"), confusion(f)
+    if row is None or not row.ok or row.value is None or pile is None:
+        return ""
+    into = pile.counts.sum(0)
+    top = int(into.argmax())
+    text = ""
+    if into[top] >= PILED * into.sum():
+        name = f.run.labelled(pile.classes[top])
+        text = f"Nearly all images end in one class: {percent(float(into[top] / into.sum()))} are read as {name}. "
+    if len(pile.classes) == 2 and cap is not None and cap.value is not None:
+        text += f"With two classes, sending all images into one of them changes at most {with_interval(cap)} "
+        text += "of the answers; only turning both ways gets beyond that."
+    return text.strip()
+
+
+def _towards(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
+    """The target that would hide a disease, or the one that works best, and how many of the targets work."""
+    names = _targets(f, told)
+    new = {n: r for n in names if (r := _row(f, f"targeted_success_new:{n}")) is not None and r.value is not None}
+    known = {n: r for n, r in new.items() if r.ok}
+    if not known:
+        return ""
+    hides = [n for n in known if f.directed and n in f.normal]
+    name = max(hides or known, key=lambda n: known[n].value or 0.0)
+    row, called = known[name], f.run.labelled(name)
+    assert row.value is not None
+    text = f"A change made towards {called} turns {of_hundred(row.value)} of 100 images that were not read so "
+    text += f"into {called} ({with_interval(row)}, n{NBSP}={NBSP}{count(row.n)})"
+    text += ": disease that is missed." if name in hides and len(f.normal) == 1 else "."
+    if len(known) > 1 and not brief:
+        low, high = (percent(end(r.value or 0.0 for r in known.values())) for end in (min, max))
+        text += f" Over the {count(len(known))} classes it is " + (f"{low} to {high}." if low != high else f"{low}.")
+    return text
+
+
+def _saved(f: Findings) -> str:
+    row = _row(f, "fooling_rate")
+    kept = next((r for r in f.run.rows if r.attack == NAME and r.metric.startswith("fooling_rate_saved:")), None)
+    if row is None or kept is None or not row.ok or kept.value is None or not row.value or row.value < NOTICED:
+        return ""
+    bits = kept.metric.rpartition(":")[2]
+    text = f"Saved at {bits} bits, the changed images still get another answer in {with_interval(kept)}"
+    return text + (": saving is no cure." if kept.value > row.value / 2 else ": saving undoes much of it.")
+
+
+def paragraph(f: Findings) -> Paragraph | None:
+    """The same in two sentences, for the first page."""
+    told = f.run.conditions.universal
+    if told is None or _row(f, "fooling_rate") is None:
+        return None
+    text = " ".join(s for s in (_fooled(f, told, brief=True), _towards(f, told, brief=True)) if s)
+    text = f"One single change ({short_size(f, told.eps)}), computed once, was added to every image. {text}"
+    return Paragraph("One change for all images", text.strip(), bool(_doubt(f)))
+
+
+# -- table, matrix, pictures ---------------------------------------------------------------------------------
+
+
+def table(f: Findings, told: UniversalInfo) -> Table:
+    """A goal a row: success, where the images were before, what saving leaves, and chance."""
+    row, control = partial(_row, f), partial(_control, f, told)
+    bits = told.bits
+    body = [
+        [
+            Cell("Another answer (fooling rate)"), share(row("fooling_rate")), Cell(NOTHING), Cell(NOTHING),
+            share(row(f"fooling_rate_saved:{bits}")), share(control("fooling_rate")),
+        ]
+    ]  # fmt: skip
+    for name in _targets(f, told):
+        body.append(
+            [
+                Cell(f"Read as {f.run.labelled(name)}"), share(row(f"targeted_success:{name}")),
+                share(row(f"targeted_base:{name}")), share(row(f"targeted_success_new:{name}")),
+                share(row(f"targeted_success_saved:{bits}:{name}")), share(control(f"targeted_success:{name}")),
+            ]
+        )  # fmt: skip
+    head = ["Goal", "Reached", "So before", "Reached of the others", f"Saved at {bits} bit", "Random change"]
+    caption = f"One change for every image ({told.title}, {short_size(f, told.eps)}), "
+    caption += f"on {plural(told.n_judged, 'test image')}, with 95 % intervals. Each goal has a change of its own. "
+    caption += f"Random change: of {count(len(told.controls))} kinds of the same size, the one that comes nearest."
+    return Table(caption, [Cell(t) for t in head], body, "tab:universal")
+
+
+def confusion(f: Findings) -> Confusion | None:
+    """Of the nontargeted change: what the model says without it (rows) and with it (columns)."""
+    told, counts = f.run.conditions.universal, f.run.arrays.get("universal.confusion")
+    classes = f.run.conditions.classes
+    if told is None or counts is None or len(classes) > MOST_CONFUSED:
+        return None
+    place = next((i for i, g in enumerate(told.goals) if g.target is None), None)
+    if place is None or counts.ndim != 3 or counts.shape[1:] != (len(classes),) * 2 or place >= len(counts):
+        return None
+    return Confusion(classes, counts[place])
+
+
+def shots(f: Findings, told: UniversalInfo) -> list[Shot]:
+    parts = [f.run.arrays.get(f"universal.{name}") for name in ("clean", "delta", "attacked")]
+    if any(p is None or p.ndim != 4 or len(p) < len(told.examples) for p in parts):
+        return []
+    clean, delta, attacked = (np.asarray(p) for p in parts)
+
+    def named(index: int) -> str:
+        return f.run.labelled(f.run.class_name(index))
+
+    out = []
+    for i, e in enumerate(told.examples):
+        factor = pictures.magnification(delta[i])
+        out.append(
+            Shot(
+                goal="any other answer" if e.target is None else named(e.target), name=e.id,
+                clean=pictures.data_uri(clean[i]), attacked=pictures.data_uri(attacked[i]),
+                change=pictures.data_uri(pictures.magnified(delta[i], factor)), factor=f"{factor:g}",
+                true=named(e.label), before=named(e.before), after=named(e.after), width=int(clean.shape[-1]),
+            )
+        )  # fmt: skip
+    return out
