@@ -37,8 +37,8 @@ def folded(net: nn.Module, shape: Sequence[int]) -> nn.Module | None:
     pairs, single = _follow(twin, shape)
     if not pairs and not single:
         return None
-    for convolution in single:
-        _keep_middle(convolution)
+    for lonely in single:
+        _keep_middle(lonely)
     places = {module: (parent, name) for parent in twin.modules() for name, module in parent.named_children()}
     for convolution, norm in pairs:
         _absorb(convolution, norm)
@@ -115,8 +115,9 @@ def _foldable(norm: _BatchNorm) -> bool:
 
 def _rest(norm: _BatchNorm) -> nn.Module:
     """What is left of it to be done."""
-    if hasattr(norm, "act") and hasattr(norm, "drop"):
-        return nn.Sequential(norm.drop, norm.act).eval()
+    rest = [getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)]
+    if rest:
+        return nn.Sequential(*rest).eval()
     return nn.Identity().eval()
 
 
