@@ -13,9 +13,13 @@ import typer
 from medrobust import __version__
 from medrobust.cli.attack import attack
 from medrobust.cli.audit import audit
+from medrobust.cli.defend import defend
+from medrobust.cli.detect import detect
 from medrobust.cli.doctor import doctor
+from medrobust.cli.evade import evade
 from medrobust.cli.report import report
 from medrobust.cli.train import train
+from medrobust.cli.universal import universal
 from medrobust.errors import InputError
 
 # typer carries its own copy of click or imports it, by version: its base for wrong usage is found through its own name
@@ -42,7 +46,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
-COMMANDS = (audit, train, attack, report, doctor)
+COMMANDS = (audit, train, attack, detect, evade, universal, defend, report, doctor)
 """Every command is a function in a module of its own; this is where it is added."""
 
 for command in COMMANDS:

@@ -1,0 +1,116 @@
+"""`medrobust evade`: attacks that know the detector."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medrobust.cli.bars import Bars
+from medrobust.cli.options import Data, Device, Label, Seed
+from medrobust.cli.text import at_most, eps_list, say, table, words
+from medrobust.errors import InputError
+
+
+def evade(
+    model: Annotated[Path, typer.Option(help="Folder saved by medrobust.")],
+    data: Data = "phantom:chest",
+    detector: Annotated[
+        str, typer.Option(help="Names: kd,lid,dfeat,qfeat,mahalanobis,softmax.")
+    ] = "kd,lid,dfeat,mahalanobis",
+    eps: Annotated[str, typer.Option(help="Ascending fractions of the pixel range.")] = "0.5/255,1/255,2/255,4/255",
+    at: Annotated[
+        str | None, typer.Option(help="Which of them the detectors are fitted at: 1/255, else the middle one.")
+    ] = None,
+    attack: Annotated[str, typer.Option(help="The attack that detectors are fitted on.")] = "pgd",
+    evasions: Annotated[
+        str, typer.Option(help="Names, the quickest first; all of them are tried on images that resist.")
+    ] = "selective,orthogonal,penalised,matching,hfc,confident",
+    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    layers: Annotated[str, typer.Option(help="Modules of the network that are read, and penultimate.")] = "penultimate",
+    limit: Annotated[int, typer.Option(help="Correctly classified images that detectors are fitted on, 0: all.")] = 200,
+    attacked: Annotated[int, typer.Option(help="How many of them are attacked past the detectors.")] = 60,
+    label: Label = "label",
+    seed: Seed = 0,
+    device: Device = None,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
+        "runs/evade"
+    ),
+) -> None:
+    """Fit detectors, then attack past them: how many images fool the classifier and raise no alarm."""
+    from medrobust.studies import ask
+    from medrobust.studies.evading import EvadeAsk, Evading
+    from medrobust.studies.store import write_whole
+    from medrobust.studies.subject import assemble
+    from medrobust.threat import BALLS
+
+    if not model.is_dir():
+        raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
+    if attacked < 1:
+        raise InputError(f"--attacked must be at least 1, got {attacked}")
+    spec = ask(data=data, model=str(model), attacks=words(attack), eps=eps_list(eps), norm=norm, label=label, seed=seed)
+    if len(spec.attacks) != 1:
+        raise InputError(f"detectors are fitted on one attack, got --attack {attack}")
+    wanted = EvadeAsk(
+        detectors=words(detector) or (), evasions=words(evasions) or (), fitted_on=spec.attacks[0],
+        ball=spec.ball(_fitted_at(spec.eps, at)), eps=spec.eps, layers=words(layers) or (), limit=at_most(limit),
+        attacked=attacked, seed=seed,
+    )  # fmt: skip
+    assert spec.norm in BALLS
+    with Bars() as bars:
+        subject = assemble(spec, out, bars, device)
+        found = Evading(wanted, out, subject.classifier, subject.data, subject.test, bars).run()
+    found["asked"] = {"data": data, "model": str(model), "limit": limit, "attacked": attacked}
+    write_whole(out / "evade.json", json.dumps(found, indent=1).encode())
+    summary(found)
+    say(f"\nnumbers {out / 'evade.json'}")
+
+
+def _fitted_at(grid: tuple[float, ...], at: str | None) -> float:
+    if at is None:
+        grey = [e for e in grid if abs(e * 255 - 1) < 1e-9]
+        return grey[0] if grey else grid[len(grid) // 2]
+    chosen = eps_list(at) or ()
+    if len(chosen) != 1 or chosen[0] not in grid:
+        raise InputError(f"--at must be one of --eps, got {at}")
+    return chosen[0]
+
+
+def summary(run: dict[str, Any]) -> None:
+    """Before and after, each share with its interval; then what eps it takes; then checks that failed."""
+    facts, rows = run["facts"], run["rows"]
+    names = list(dict.fromkeys(r["detector"] for r in rows))
+
+    def cell(name: str, metric: str, eps: float | None = None) -> str:
+        found = [r for r in rows if r["detector"] == name and r["metric"] == metric and eps in (None, r["eps"])]
+        return _shown(found[0]) if found else ""
+
+    head = ["detector", "plain attack seen", "AUROC", "fooled", "evasion seen", "at 1 % alarms", "AUROC", "steps"]
+    metrics = ("plain_detected@0.05", "plain_auroc", "fooled", "detected@0.05", "detected@0.01", "auroc", "steps")
+    title = (
+        f"Attacks of {facts['eps'] * 255:.3g}/255 on {facts['n_attacked']} images, before and after they knew the "
+        "detector; seen: of those that fool the classifier, at 5 % false alarms; 95 % interval"
+    )
+    table(head, [[name, *(cell(name, m) for m in metrics)] for name in names], title)
+    grid = sorted({r["eps"] for r in rows})
+    table(
+        ["detector", *(f"{e * 255:.3g}/255" for e in grid)],
+        [[name, *(cell(name, "reach@0.05", e) for e in grid)] for name in names],
+        "Images that fool the classifier and raise no alarm at 5 % false alarms, by largest eps allowed",
+    )
+    for row in rows:
+        if row["value"] is None and row["note"] and row["metric"] == "fooled":
+            say(f"{row['detector']}: inconclusive: {row['note']}")
+    for check in run["checks"]:
+        if check["passed"] is False:
+            say(f"check failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
+
+
+def _shown(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return "–"
+    number = "{:.0f}" if row["metric"] == "steps" else "{:.2f}" if "auroc" in row["metric"] else "{:.0%}"
+    value, low, high = (number.format(row[k]) if row[k] is not None else "–" for k in ("value", "low", "high"))
+    return value if row["metric"] == "steps" else f"{value} ({low} to {high})"

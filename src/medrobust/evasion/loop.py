@@ -1,0 +1,197 @@
+"""The loop that drives every evasion: keeps a batch of fixed shape full, asks the real detector at every step.
+
+Of the iterates that fool the classifier the one with the lowest real score is kept. The search runs on the network
+with folded BatchNorm; what it found is then seen by the classifier itself, and sought again there where that disagrees.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from medrobust.attacks import Rows
+from medrobust.attacks.slots import Slots, goal_on
+from medrobust.classifier import Classifier
+from medrobust.detectors import Detector, Features
+from medrobust.detectors.features import LOGITS, Table, predicted_class
+from medrobust.errors import InputError
+from medrobust.evasion.evasion import Evasion
+from medrobust.evasion.sight import Eye, quick
+from medrobust.images import Images, Lazy, PerImage, check_images
+from medrobust.seeds import Id
+from medrobust.threat import Ball, Goal
+
+
+@dataclass(frozen=True)
+class Evaded:
+    """What an evasion did, per image (n). Grading is not here: see ``evasion.judge``."""
+
+    images: Images
+    fooled: Tensor
+    """bool: the goal is reached, as the classifier itself sees it."""
+    score: PerImage
+    """float64: the real detector's."""
+    steps: Tensor
+    """int64: steps made."""
+    blind: Tensor
+    """bool: not past the threshold, and a gradient was zero everywhere: this proves nothing."""
+
+
+def run(
+    evasion: Evasion,
+    classifier: Classifier,
+    detector: Detector,
+    images: Images,
+    goal: Goal,
+    ball: Ball,
+    threshold: float,
+    *,
+    seed: int = 0,
+    ids: Sequence[Id] | None = None,
+    reference: Images | Lazy | Mapping[str, Tensor] | None = None,
+    full: bool = False,
+    fast: bool = True,
+    advance: Callable[[int], None] | None = None,
+) -> Evaded:
+    """See ``Evasion.__call__``. fast: search with ``Classifier.fast``. advance: told how many images are finished.
+
+    InputError where the detector is not fitted, shapes do not fit, or reference images are needed and missing.
+    """
+    images = check_images(images)
+    n = len(images)
+    if not n:
+        raise InputError("no images to attack; give at least one")
+    if not detector.layers_:
+        raise InputError(f"{detector.title} is not fitted yet; call fit(classifier, clean, adversarial) first")
+    if ids is not None and len(ids) != n:
+        raise InputError(f"{n} images have {len(ids)} ids; give one an image")
+    goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
+    with classifier.borrowed():
+        _teach(evasion, classifier, detector, reference, threshold)
+        names = list(range(n)) if ids is None else list(ids)
+        searched = quick(classifier, detector, tuple(images.shape)) if fast else classifier
+        searched.try_narrow(images.shape)
+        found = _Run(evasion, searched, detector, images, goal, ball, threshold, names, seed, full, advance).finish()
+        mine = _seen(found, classifier, detector, goal)
+        if searched is classifier:
+            return mine
+        past = found.fooled & (found.score <= threshold)
+        lost = (past & ~(mine.fooled & (mine.score <= threshold))) | (found.fooled & ~mine.fooled)
+        again = lost.nonzero()[:, 0]
+        if not len(again):
+            return mine
+        some = [names[i] for i in again.tolist()]
+        few = _Run(
+            evasion, classifier, detector, images[again], goal.take(again), ball, threshold, some, seed, full, None
+        ).finish()
+        few = _seen(few, classifier, detector, goal.take(again))
+    mended = {f.name: getattr(mine, f.name).index_copy(0, again, getattr(few, f.name)) for f in fields(Evaded)}
+    return replace(Evaded(**mended), steps=mine.steps.index_add(0, again, few.steps))
+
+
+def _teach(
+    evasion: Evasion, classifier: Classifier, detector: Detector,
+    reference: Images | Lazy | Mapping[str, Tensor] | None, threshold: float,
+) -> None:  # fmt: skip
+    table: Table = {}
+    if reference is not None and evasion.needs_reference:
+        table = reference if isinstance(reference, Mapping) else Features(classifier, detector.layers_)(reference)
+        table = {name: value.cpu() for name, value in table.items() if name in (*detector.layers_, LOGITS)}
+    if evasion.needs_reference and not len(table.get(LOGITS, ())):
+        raise InputError(f"{evasion.title} learns from clean images of every class: give reference=")
+    evasion.learn(detector, table, predicted_class(table) if table else torch.zeros(0, dtype=torch.long), threshold)
+
+
+def _seen(found: Evaded, classifier: Classifier, detector: Detector, goal: Goal) -> Evaded:
+    """``found`` as the classifier and the detector themselves see it."""
+    table = Features(classifier, detector.layers_)(found.images)
+    logits = table[LOGITS].to(found.images.device)
+    fooled = goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)
+    score = detector.score_features(table).nan_to_num(torch.inf, torch.inf, -torch.inf)
+    return replace(found, fooled=fooled.cpu(), score=score)
+
+
+class _Run:
+    def __init__(
+        self, evasion: Evasion, classifier: Classifier, detector: Detector, images: Images, goal: Goal, ball: Ball,
+        threshold: float, ids: Sequence[Id], seed: int, full: bool, advance: Callable[[int], None] | None,
+    ) -> None:  # fmt: skip
+        self.evasion, self.eye, self.ball = evasion, Eye(classifier, detector), ball
+        self.origin, self.goal, self.ids, self.seed = images, goal, list(ids), seed
+        self.threshold = -torch.inf if full else threshold
+        self.target = threshold
+        self.device, self.lanes = classifier.device, classifier.lanes(images.shape)
+        self.waiting = deque(range(len(images)))
+        self.advance = advance or (lambda _: None)
+        n = len(images)
+        self.result = images.clone()
+        self.fooled, self.blind = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+        self.score = torch.full((n,), torch.inf, dtype=torch.float64)
+        self.steps = torch.zeros(n, dtype=torch.long)
+
+    def finish(self) -> Evaded:
+        active: Slots | None = None
+        while active is not None or self.waiting:
+            active = self._refill(active)
+            assert active is not None
+            active = self._advance(active)
+        return Evaded(self.result, self.fooled, self.score, self.steps, self.blind)
+
+    def _refill(self, active: Slots | None) -> Slots | None:
+        free = self.lanes - (0 if active is None else len(active))
+        if not free or not self.waiting:
+            return active
+        image = torch.tensor([self.waiting.popleft() for _ in range(min(free, len(self.waiting)))])
+        k = len(image)
+        eps = self.ball.eps[image] if isinstance(self.ball.eps, Tensor) else torch.full((k,), float(self.ball.eps))
+        rows = Rows(
+            self.origin[image].to(self.device),
+            self.ball.at(eps.to(self.device)),
+            goal_on(self.goal.take(image.to(self.origin.device)), self.device),
+            torch.zeros(k, dtype=torch.long, device=self.device),
+            torch.zeros(k, dtype=torch.long),
+            [self.ids[i] for i in image.tolist()],
+            self.seed,
+        )
+        state = {}
+        if self.evasion.looks_first:
+            state = self.evasion.begin(self.eye.look(rows.origin, rows.goal), rows)
+        now = self.evasion.start(rows)
+        score = torch.full((k,), torch.inf, dtype=torch.float64, device=self.device)
+        fresh = Slots(image, torch.zeros(k, dtype=torch.long), rows, now, state, now.clone(), score)
+        return fresh if active is None else active.join(fresh)
+
+    def _advance(self, active: Slots) -> Slots | None:
+        assert active.best is not None
+        assert active.score is not None
+        sight = self.eye.look(active.now, active.rows.goal)
+        better = sight.fooled & (sight.score < active.score)
+        active.score = torch.where(better, sight.score, active.score)
+        active.best = torch.where(better.view(-1, 1, 1, 1), active.now, active.best)
+        past = torch.isfinite(active.score) & (active.score <= self.threshold)
+        over = past | (active.rows.index >= self.evasion.steps)
+        if not over.all():
+            direction = self.evasion.direction(sight, active.rows, active.state)
+            dark = (direction == 0).flatten(1).all(1)
+            self.blind[active.image] |= (dark & ~over).cpu()
+            moved = self.evasion.step(active.now, direction, active.rows)
+            active.now = torch.where(over.view(-1, 1, 1, 1), active.now, moved)
+            active.rows = replace(active.rows, index=active.rows.index + (~over).long())
+        if over.any():
+            self._settle(active.keep(over))
+        return None if over.all() else active.keep(~over)
+
+    def _settle(self, done: Slots) -> None:
+        assert done.best is not None
+        assert done.score is not None
+        image, score = done.image, done.score.cpu()
+        fooled = torch.isfinite(score)
+        pixels = torch.where(fooled.to(self.device).view(-1, 1, 1, 1), done.best, done.now)
+        self.result[image] = pixels.to(self.result.device)
+        self.fooled[image], self.score[image], self.steps[image] = fooled, score, done.rows.index.cpu()
+        self.blind[image] &= ~(fooled & (score <= self.target))
+        self.advance(len(image))

@@ -1,0 +1,58 @@
+"""Look like a clean image of the wrong class (Sabour et al. 2016, arXiv:1511.05122; advised by Tramer et al. 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medrobust.attacks import Rows, State
+from medrobust.detectors import Detector
+from medrobust.detectors.features import LOGITS, Table
+from medrobust.errors import InputError
+from medrobust.evasion.evasion import Evasion
+from medrobust.evasion.sight import Sight
+from medrobust.images import Images, PerImage
+from medrobust.threat import Targeted
+
+
+class FeatureMatching(Evasion):
+    """Draws every layer that the detector reads, and the logits, to those of one clean image: the nearest that is
+    decided as the goal wants and that the detector does not suspect. Needs no gradient of the detector.
+    """
+
+    title = "Feature matching"
+    source = "Sabour et al. 2016, arXiv:1511.05122; Tramer et al. 2020, arXiv:2002.08347"
+    needs_reference = True
+
+    def learn(self, detector: Detector, reference: Table, classes: Tensor, threshold: float) -> None:
+        calm = detector.score_features(reference) <= threshold
+        self._guides = {name: value.double() for name, value in reference.items()}
+        self._classes, self._calm = classes, calm
+        self._spread = {name: v.std(0, correction=0).clamp_min(1e-3 * float(v.std()) + 1e-12)
+                        for name, v in self._guides.items()}  # fmt: skip
+
+    def begin(self, sight: Sight, rows: Rows) -> State:
+        assert rows.goal.labels is not None
+        wanted = self._classes[None] == rows.goal.labels.cpu()[:, None]
+        wanted = wanted if isinstance(rows.goal, Targeted) else ~wanted
+        if not bool(wanted.any(1).all()):
+            raise InputError("a wanted class has no reference image; give reference images of every class")
+        calm = wanted & self._calm
+        wanted = torch.where(calm.any(1, keepdim=True), calm, wanted)
+        mine = {name: value.detach()[: len(sight.images)].cpu() for name, value in sight.table.items()}
+        far = torch.stack([self._far(mine[name], guides, name) for name, guides in self._guides.items()])
+        nearest = far.sum(0).masked_fill(~wanted, torch.inf).argmin(1)
+        return {f"guide/{name}": g[nearest].to(rows.origin.device) for name, g in self._guides.items()}
+
+    def _far(self, mine: Tensor, guides: Tensor, name: str) -> Tensor:
+        spread = self._spread[name]
+        # row by row: the rounding of a matrix product may depend on the number of rows
+        return torch.stack([(((row - guides) / spread) ** 2).mean(1) for row in mine])
+
+    def direction(self, sight: Sight, rows: Rows, state: State) -> Images:  # noqa: ARG002
+        loss: PerImage = sight.margin.clamp_max(0)
+        for name, value in sight.table.items():
+            n = len(sight.images)
+            apart = (value[:n] - state[f"guide/{name}"]) / self._spread[name].to(value.device)
+            loss = loss - (apart**2).mean(1) * (1.0 if name != LOGITS else 0.1)
+        return sight.gradient(loss)

@@ -1,0 +1,169 @@
+"""Does any detector survive an attacker who knows it? Evasion of every detector on five sets.
+
+    python studies/evasion.py DATA OUT [NAME …]
+
+DATA is a folder with chest_xray/, skin/, fundus/ (tables labels.csv), pneumoniamnist.npz, cifar10_test3000.npz and
+weights/; OUT takes one run folder a set: OUT/NAME/model is used where it is there, else trained first. The folder of
+studies/detection.py serves: attacked images and features are then not made again. Everything finished is kept, so that
+a killed study goes on. NAME picks some of the sets.
+Duration: about 30 minutes on one thread, training apart. Prints the tables of docs/results.md.
+
+Detectors are fitted on clean images and PGD twins (clean protocol, five folds); each image is attacked past the
+detector of its fold, at thresholds fixed on other clean images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import medrobust as mr
+from medrobust.progress import NoProgress
+from medrobust.studies import ask
+from medrobust.studies.evading import EvadeAsk, Evading
+from medrobust.studies.store import write_whole
+from medrobust.studies.subject import assemble
+
+MOBILENET = ["--size", "128", "--model", "mobilenetv2_100", "--pretrained",
+             "{}/weights/mobilenetv2_100_imagenet.safetensors", "--mean", "0.5", "--std", "0.5"]  # fmt: skip
+BLOCKS = ("blocks.1", "blocks.3", "blocks.5", "blocks.6", "penultimate")
+STAGES = ("layer1", "layer2", "layer3", "penultimate")
+SETS: dict[str, dict[str, Any]] = {
+    "chest": {"title": "chest X-ray, MobileNetV2, 128 px", "data": "csv:{}/chest_xray/labels.csv", "size": 128,
+              "train": [*MOBILENET, "--epochs", "4"], "layers": BLOCKS, "at": 1, "eps": (0.1, 0.2, 0.3, 0.5, 1)},
+    "skin": {"title": "skin, MobileNetV2, 128 px", "data": "csv:{}/skin/labels.csv", "size": 128,
+             "train": [*MOBILENET, "--epochs", "5"], "layers": BLOCKS, "at": 1, "eps": (0.1, 0.2, 0.3, 0.5, 1)},
+    "fundus": {"title": "fundus, MobileNetV2, 128 px", "data": "csv:{}/fundus/labels.csv", "size": 128,
+               "train": [*MOBILENET, "--epochs", "5"], "layers": BLOCKS, "at": 1, "eps": (0.1, 0.2, 0.3, 0.5, 1)},
+    "pneumonia": {"title": "PneumoniaMNIST, ResNet-18, 28 px", "data": "medmnist:{}/pneumoniamnist.npz", "size": None,
+                  "train": ["--epochs", "5"], "layers": STAGES, "at": 8, "eps": (4, 8, 16)},
+    "cifar": {"title": "CIFAR-10 (natural), ResNet-20, 32 px", "data": "medmnist:{}/cifar10_test3000.npz", "size": None,
+              "weights": "{}/weights/cifar10_resnet20-12fca82f.th", "layers": STAGES, "at": 8, "eps": (0.5, 1, 2, 4, 8)},
+}  # fmt: skip
+DETECTORS = ("kd", "kd-likelihood", "lid", "dfeat", "qfeat", "qfeat-scale", "mahalanobis", "softmax")
+FITTED_ON, ATTACKED = 300, 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("names", nargs="*", default=list(SETS))
+    parser.add_argument("--tables", action="store_true", help="only print the tables of what is finished")
+    asked = parser.parse_args()
+    runs = {}
+    for name in asked.names:
+        file = asked.out / name / "evade.json"
+        if not asked.tables:
+            study(name, asked.data, asked.out / name, file)
+        if file.is_file():
+            runs[name] = json.loads(file.read_text())
+    print_main(runs)
+    print_reach(runs)
+    print_saved(runs)
+    print_checks(runs)
+
+
+def study(name: str, data: Path, out: Path, file: Path) -> None:
+    about = SETS[name]
+    where = about["data"].format(data)
+    print(name, file=sys.stderr, flush=True)
+    if "weights" in about:
+        spec = ask(data=where, model="cifar_resnet20", weights=about["weights"].format(data))
+        subject = assemble(spec, out, NoProgress())
+        classifier, images, test = subject.classifier, subject.data, subject.test
+    else:
+        if not (out / "model" / "model.json").is_file():
+            options = [o.format(data) for o in about["train"]]
+            command = [sys.executable, "-m", "medrobust.cli", "train", str(out / "model"), "--data", where, *options]
+            subprocess.run(command, check=True, stdout=sys.stderr)
+        classifier = mr.Classifier.load(out / "model")
+        images = mr.data.load(where, size=about["size"])
+        test = images.split("test")
+    wanted = EvadeAsk(
+        detectors=DETECTORS, ball=mr.Linf(about["at"] / 255), eps=tuple(e / 255 for e in about["eps"]),
+        layers=about["layers"], limit=FITTED_ON, attacked=ATTACKED,
+    )  # fmt: skip
+    done = Evading(wanted, out, classifier, images, test, Told())
+    write_whole(file, json.dumps({**done.run(), "title": about["title"]}, indent=1).encode())
+
+
+class Told(NoProgress):
+    """A line for every piece of work."""
+
+    def start(self, name: str, total: int) -> None:
+        print(f"  {name} ({total})", file=sys.stderr, flush=True)
+
+
+# -- tables ----------------------------------------------------------------------------------------------
+
+Runs = dict[str, dict[str, Any]]
+
+
+def cell(run: dict[str, Any], detector: str, metric: str, eps: float | None = None, interval: bool = True) -> str:
+    for row in run["rows"]:
+        if (row["detector"], row["metric"]) == (detector, metric) and (eps is None or abs(row["eps"] - eps) < 1e-9):
+            if row["value"] is None:
+                return "–"
+            form = "{:.2f}" if "auroc" in metric else "{:.0f}" if metric == "steps" else "{:.0%}"
+            text = form.format(row["value"])
+            return f"{text} ({form.format(row['low'])}–{form.format(row['high'])})" if interval else text
+    return "–"
+
+
+def detectors(run: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["detector"] for row in run["rows"]))
+
+
+def print_main(runs: Runs) -> None:
+    """Before and after the attacker knew the detector."""
+    for run in runs.values():
+        facts = run["facts"]
+        print(f"\n{run['title']}: eps {facts['eps'] * 255:g}/255, n = {facts['n_attacked']} images, "
+              f"{facts['n_clean']} clean and {facts['n_fitted_on']} PGD images to fit on, 95 % interval\n")  # fmt: skip
+        print("| detector | PGD seen at 5 % | AUROC | evasion fools | seen at 5 % | seen at 1 % | AUROC | steps |")
+        print("|---" * 8 + "|")
+        metrics = (
+            "plain_detected@0.05", "plain_auroc", "fooled", "detected@0.05", "detected@0.01", "auroc", "steps"
+        )  # fmt: skip
+        for detector in detectors(run):
+            shown = [cell(run, detector, m, interval=m != "steps") for m in metrics]
+            print(f"| {detector} | " + " | ".join(shown) + " |")
+
+
+def print_reach(runs: Runs) -> None:
+    for run in runs.values():
+        grid = sorted({row["eps"] for row in run["rows"]})
+        print(f"\n{run['title']}: images that fool the classifier unseen at 5 % false alarms, by eps\n")
+        print("| detector | " + " | ".join(f"{e * 255:g}/255" for e in grid) + " |")
+        print("|---" * (len(grid) + 1) + "|")
+        for detector in detectors(run):
+            print(f"| {detector} | " + " | ".join(cell(run, detector, "reach@0.05", e) for e in grid) + " |")
+
+
+def print_saved(runs: Runs) -> None:
+    print("\nImages that fool the classifier unseen at 5 % false alarms, as computed and after saving at 8 bits\n")
+    print("| set | detector | as computed | saved | evasions that found them |")
+    print("|---|---|---|---|---|")
+    for run in runs.values():
+        for detector in detectors(run):
+            note = next((r["note"] for r in run["rows"] if (r["detector"], r["metric"]) == (detector, "steps")), "")
+            pair = [cell(run, detector, m) for m in ("success@0.05", "success_saved@0.05")]
+            print(f"| {run['title']} | {detector} | " + " | ".join(pair) + f" | {note} |")
+
+
+def print_checks(runs: Runs) -> None:
+    print("\n| set | check | passed | detail |")
+    print("|---|---|---|---|")
+    for run in runs.values():
+        for check in run["checks"]:
+            passed = {True: "yes", False: "NO", None: "–"}[check["passed"]]
+            print(f"| {run['title']} | {check['name']} ({check['attack']}) | {passed} | {check['detail']} |")
+
+
+if __name__ == "__main__":
+    main()

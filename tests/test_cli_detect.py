@@ -1,0 +1,75 @@
+"""`medrobust detect`: numbers, a picture and guards from one command; bad input in one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from medrobust import Classifier, data
+from medrobust.detectors import Guard
+
+from .test_cli import run
+
+PHANTOM = ("--data", "phantom:chest@32:n=700")
+QUICK = ("--detectors", "kd,softmax", "--attacks", "fgsm,pgd:steps=5", "--eps", "8/255", "--limit", "60",
+         "--corrupted", "10")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detect") / "model"
+    assert run("train", folder, *PHANTOM, "--model", "small_cnn", "--epochs", "3", "--device", "cpu") == 0
+    return folder
+
+
+def test_one_command_leaves_numbers_a_picture_and_guards(model, tmp_path, capsys):
+    command = ("detect", "--model", model, *PHANTOM, *QUICK, "--protocol", "both", "--out", tmp_path)
+    assert run(*command) == 0
+    shown = capsys.readouterr().out
+    assert "AUROC" in shown
+    assert "False alarms" in shown
+    found = json.loads((tmp_path / "detect.json").read_text())
+    (one,) = found["runs"]
+    rows = {(r["detector"], r["fitted_on"], r["tested_on"], r["protocol"], r["metric"]): r for r in one["rows"]}
+    for protocol in ("clean", "paper"):
+        row = rows["kd", "pgd:steps=5", "pgd:steps=5", protocol, "auroc"]
+        assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+        assert row["n"] > 40
+    assert rows["kd", "fgsm", "pgd:steps=5", "clean", "alarms@0.05"]["n"] == one["facts"]["n_attacked"]["pgd:steps=5"]
+    assert rows["softmax", "pgd:steps=5", "blur:3", "clean", "alarms@0.05"]["n"] <= 10
+    assert (tmp_path / "tsne.png").stat().st_size > 10_000
+    guard = Guard.load(tmp_path / "guards" / "kd")
+    part = data.load(PHANTOM[1], size=32).split("val")
+    referred = guard(part).referred.float().mean()
+    assert float(referred) < 0.3
+    assert guard.classifier.digest() == Classifier.load(model).digest()
+
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
+    assert run(*command) == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")} == before
+    assert json.loads((tmp_path / "detect.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--detectors", "ensemble"), "detector 'ensemble' is not known"),
+        (("--protocol", "fair"), "protocol 'fair' is not known"),
+        (("--fpr", "5"), "--fpr is a share"),
+        (("--eps", "2"), "more than the whole pixel range"),
+        (("--attacks", "magic"), "attack 'magic' is not known"),
+        (("--layers", "conv9"), "no layer 'conv9'"),
+        (("--modality", "ct"), "modality 'ct' is not known"),
+        (("--limit", "-1"), "--limit must not be negative"),
+        (("--corrupted", "-1"), "--corrupted must not be negative"),
+        (("--prevalence", "2"), "prevalence is a share"),
+        (("--model", "nowhere"), "is not a folder"),
+    ],
+)
+def test_bad_input_is_one_line(model, tmp_path, capsys, options, says):
+    start = ("detect", "--model", model, *PHANTOM, *QUICK, "--out", tmp_path)
+    assert run(*start, *options) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert says in error
+    assert error.startswith("medrobust: ")

@@ -1,0 +1,64 @@
+"""`medrobust evade`: the numbers of one command are kept, agree with each other, and are not made twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .test_cli import run
+
+PHANTOM = ("--data", "phantom:chest@32:n=600")
+QUICK = ("--detector", "kd,softmax", "--eps", "4/255,8/255", "--at", "8/255", "--attack", "pgd:steps=5",
+         "--limit", "60", "--attacked", "15", "--evasions", "selective,matching")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evade") / "model"
+    assert run("train", folder, *PHANTOM, "--model", "small_cnn", "--epochs", "3", "--device", "cpu") == 0
+    return folder
+
+
+def test_one_command_leaves_the_numbers_before_and_after(model, tmp_path, capsys):
+    command = ("evade", "--model", model, *PHANTOM, *QUICK, "--out", tmp_path)
+    assert run(*command) == 0
+    shown = capsys.readouterr().out
+    assert "before and after they knew" in shown
+    assert "raise no alarm at 5 % false" in " ".join(shown.split())
+    found = json.loads((tmp_path / "evade.json").read_text())
+    rows = {(r["detector"], r["metric"], round(r["eps"] * 255)): r for r in found["rows"]}
+    for name in ("kd", "softmax"):
+        fooled, success = rows[name, "fooled", 8], rows[name, "success@0.05", 8]
+        seen = rows[name, "detected@0.05", 8]
+        assert fooled["n"] == success["n"] == found["facts"]["n_attacked"] == 15
+        assert seen["n"] == round(15 * fooled["value"])
+        assert success["value"] == pytest.approx(fooled["value"] * (1 - (seen["value"] or 0)))
+        assert rows[name, "success@0.01", 8]["value"] >= success["value"]
+        assert rows[name, "reach@0.05", 4]["value"] <= rows[name, "reach@0.05", 8]["value"] >= success["value"]
+        assert success["low"] <= success["value"] <= success["high"]
+    assert len(found["checks"]) == 4
+
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
+    assert run(*command) == 0
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")} == before
+    assert json.loads((tmp_path / "evade.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--detector", "ensemble"), "detector 'ensemble' is not known"),
+        (("--evasions", "magic"), "evasion 'magic' is not known"),
+        (("--at", "3/255"), "--at must be one of --eps"),
+        (("--attack", "fgsm,pgd"), "fitted on one attack"),
+        (("--attacked", "0"), "--attacked must be at least 1"),
+        (("--layers", "conv9"), "no layer 'conv9'"),
+        (("--model", "nowhere"), "is not a folder"),
+    ],
+)
+def test_bad_input_is_one_line(model, tmp_path, capsys, options, says):
+    assert run("evade", "--model", model, *PHANTOM, *QUICK, "--out", tmp_path, *options) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert says in error
+    assert error.startswith("medrobust: ")
