@@ -93,7 +93,8 @@ def summary(run: dict[str, Any]) -> None:
         f"Attacks of {facts['eps'] * 255:.3g}/255 on {facts['n_attacked']} images, before and after they knew the "
         "detector; seen: of those that fool the classifier, at 5 % false alarms; 95 % interval"
     )
-    table(head, [[name, *(cell(name, m) for m in metrics)] for name in names], title)
+    judged = [name for name in names if cell(name, "fooled")]
+    table(head, [[name, *(cell(name, m) for m in metrics)] for name in judged], title)
     grid = sorted({r["eps"] for r in rows})
     table(
         ["detector", *(f"{e * 255:.3g}/255" for e in grid)],

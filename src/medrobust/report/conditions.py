@@ -15,6 +15,7 @@ PARTS = {
     "clean": "Untouched images", "sweep": "Attacks over the grid", "noise": "Control with noise",
     "fixed": "Sanity checks", "probe": "Black-box probe", "saving": "Saving attacked images",
     "universal": "One change for every image", "universal random": "Random changes beside it",
+    "detect": "Detectors", "detect twins": "Images for detectors", "evade": "Evading a detector",
 }  # fmt: skip
 """An audit's pieces of work in words."""
 TOLD_ELSEWHERE = ("history", "versions", "mean", "std", "eps")

@@ -79,6 +79,30 @@ class UniversalInfo(_Read):
     examples: list[UniversalExample] = []
 
 
+class DetectorInfo(_Read):
+    name: str
+    title: str
+    source: str = ""
+
+
+class EvasionInfo(_Read):
+    title: str
+    source: str = ""
+
+
+class DetectInfo(_Read):
+    """How detectors were tried. best: the one that was then evaded, None where none could be measured."""
+
+    attack: str
+    eps: float
+    best: str | None = None
+    detectors: list[DetectorInfo] = []
+    evasion: EvasionInfo
+    n_clean: int = 0
+    n_attacked: int = 0
+    n_apart: int = 0
+
+
 class Conditions(_Read):
     """What was tested, and how. eps are fractions of the pixel range; n_… count images."""
 
@@ -110,6 +134,7 @@ class Conditions(_Read):
     eps: list[float] = []
     attacks: dict[str, AttackInfo] = {}
     universal: UniversalInfo | None = None
+    detect: DetectInfo | None = None
     versions: dict[str, str] = {}
     hardware: str = ""
 

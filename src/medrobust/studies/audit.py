@@ -23,6 +23,7 @@ from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
 from medrobust.studies import cells, checks
 from medrobust.studies.conditions import conditions
+from medrobust.studies.detect_cells import DetectPart
 from medrobust.studies.rows import Rows, attack_rows, clean_rows
 from medrobust.studies.spec import AuditSpec, attack_named
 from medrobust.studies.store import Cell, Store, write_whole
@@ -93,6 +94,7 @@ class _Audit:
         self.blind: dict[str, np.ndarray] = {}
         self.doubts: dict[str, str] = {}
         self.universal: dict[str, Any] | None = None
+        self.detect: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         sample = self.subject.sample
@@ -109,6 +111,8 @@ class _Audit:
         self._saving()
         if self.spec.universal:
             self._universal()
+        if self.spec.detect:
+            self._detect()
         return self._write()
 
     # -- pieces of work ----------------------------------------------------------------------------------
@@ -316,12 +320,27 @@ class _Audit:
         self.universal, figures = part.run()
         self.arrays |= figures
 
+    def _detect(self) -> None:
+        """Can the attack be seen, and evaded? At one grey level, or where about half of the images fall."""
+        name = self.main if self.main.startswith("pgd") else "pgd"
+        attack = self.attacks.get(name) or attack_named(name)
+        eps = self._typical_eps()
+        if self.spec.norm == "linf":
+            eps = max(eps, next((e for e in self.spec.eps if abs(e * 255 - 1) < 1e-6), eps))
+        part = DetectPart(
+            self.subject, name, attack, self.ball(eps), self.spec.seed, self.folder, self._cell, self.progress,
+            self.rows,
+        )  # fmt: skip
+        self.detect = part.run()
+        self.seconds["detect twins"] = part.seconds
+
     def _write(self) -> dict[str, Any]:
         from safetensors.numpy import save
 
         results = {
             "format": 1,
-            "conditions": conditions(self.spec, self.subject, self.attacks) | {"universal": self.universal},
+            "conditions": conditions(self.spec, self.subject, self.attacks)
+            | {"universal": self.universal, "detect": self.detect},
             "rows": self.rows.rows,
             "checks": [c.plain() for c in self.checks],
             "examples": self.examples,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from medrobust import stats
+from medrobust.attacks import PGD, sweep
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.detectors import DETECTORS, Detector
@@ -30,7 +31,7 @@ from medrobust.studies.detection import other_images
 from medrobust.studies.spec import attack_named
 from medrobust.studies.store import Store
 from medrobust.studies.twins import SHARD, Twins
-from medrobust.threat import Ball, Linf, Untargeted
+from medrobust.threat import Ball, Linf, Untargeted, margin
 
 VERSION = 1
 """Part of every cell's key: raised when a cell's computation changes."""
@@ -40,6 +41,9 @@ CALM = 0.5
 
 QUICK = ("selective", "matching")
 """What is tried at the other eps."""
+
+BARE = "none"
+"""Stands in a row for no detector at all."""
 
 PRESSED = 16
 """Images on which more steps and larger eps are tried."""
@@ -113,10 +117,33 @@ class Evading:
         self.reference, self.held_out = (self.bench.further(part) for part in self.others)
         self.progress.stop()
         self.progress.start("Evading detectors", len(ask.detectors) * len(ask.eps) * min(ask.attacked, len(self.clean)))
+        self._bare()
         for name in ask.detectors:
             self._one(name)
         self.progress.stop()
         return {"facts": self._facts(), "rows": self.rows, "checks": self.checks}
+
+    def _bare(self) -> None:
+        """How many images fall at each eps where no detector looks: what evading one can cost at most is the rest."""
+        part = self.twins.part.select(range(min(self.ask.attacked, len(self.twins))))
+        attack = PGD(steps=40, loss=margin)
+        spec = self.twins.key(
+            part, kind="no detector", evasion_version=VERSION, attack=repr(attack), norm=self.ask.ball.name,
+            eps=list(self.ask.eps),
+        )  # fmt: skip
+
+        def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            images, labels = part.tensors()
+            goal, ball = Untargeted(labels), type(self.ask.ball)
+            curve = sweep(
+                attack, self.classifier, images, goal, ball, self.ask.eps, seed=self.ask.seed, ids=part.ids
+            )  # fmt: skip
+            return {}, {"star": np.asarray(curve.eps_star)}
+
+        star = self.twins.store.once(spec, compute).arrays["star"]
+        for size in self.ask.eps:
+            share = stats.proportion(star <= np.float32(size), self.twins.groups[: len(part)])
+            self._add(BARE, size, f"reach@{max(self.ask.fprs):g}", share)
 
     # -- one detector ------------------------------------------------------------------------------------
 

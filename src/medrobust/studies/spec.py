@@ -50,6 +50,7 @@ class AuditSpec(BaseModel):
     seed: int = 0
     bits: Literal[8, 12, 16] = 8
     universal: bool = True
+    detect: bool = True
 
     def key(self) -> str:
         """A short name for this ask."""

@@ -1,0 +1,108 @@
+"""Detectors in an audit: the rows follow from what is kept, resuming, tiny sets finish, and the report says it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from medrobust import report
+from medrobust.studies import ask, audit
+from medrobust.studies.detect_cells import NAMES
+from tests import report_runs
+
+QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False}
+
+
+def spec(n: int = 600, limit: int = 80, **changes: Any):
+    asked = {"data": f"phantom:chest@32:n={n}", "epochs": 4, "eps": (4 / 255, 8 / 255, 16 / 255)}
+    return ask(**QUICK | asked | changes).model_copy(update={"limit": limit})
+
+
+def rows(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {r["metric"]: r for r in told["rows"] if r["attack"] == "detect"}
+
+
+def section(folder: Path) -> str:
+    page = report.write(folder).read_text("utf-8")
+    assert '<a href="#detection">' in page
+    part = page[page.index('<section id="detection"') :]
+    part = re.sub(r"<[^>]+>", " ", part[: part.index("</section>")])
+    return " ".join(html.unescape(part).replace("\xa0", " ").split())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("audits") / "whole"
+    audit(spec(), folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(whole) -> dict[str, Any]:
+    return json.loads((whole / "results.json").read_text())
+
+
+def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
+    by, about = rows(told), told["conditions"]["detect"]
+    assert about["best"] in NAMES
+    measured = {f"detect_{m}:{n}" for m in ("auroc", "tpr5", "false_alarm") for n in NAMES}
+    assert set(by) == measured | {f"evade_success5:{about['best']}"}
+    areas = {n: by[f"detect_auroc:{n}"]["value"] for n in NAMES}
+    assert areas[about["best"]] == max(areas.values())
+    for name in NAMES:
+        assert by[f"detect_tpr5:{name}"]["n"] == about["n_attacked"]
+        assert by[f"detect_false_alarm:{name}"]["n"] == about["n_clean"]
+    for r in by.values():
+        assert r["low"] <= r["value"] <= r["high"]
+        assert r["eps"] == about["eps"]
+    cells = {json.loads(p.read_text())["spec"]["kind"]: p.parent for p in (whole / "cells").glob("*/rows.json")}
+    past = load_file(cells["evade"] / "arrays.safetensors")["evaded"]
+    evaded = by[f"evade_success5:{about['best']}"]
+    assert evaded["value"] == pytest.approx(past.mean())
+    assert evaded["n"] == len(past) <= 24
+
+
+def test_lost_cells_are_made_again_to_the_bit(whole, told):
+    kinds = ("detect", "evade", "features", "attacked")
+    for wanted in (kinds[:2], kinds[1:]):
+        for path in list((whole / "cells").glob("*/rows.json")):
+            if json.loads(path.read_text())["spec"]["kind"] in wanted:
+                shutil.rmtree(path.parent)
+        audit(spec(), whole, device="cpu")
+        again = json.loads((whole / "results.json").read_text())
+        assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in told.items() if k != "seconds"}
+
+
+def test_the_report_says_it_and_an_older_run_that_it_was_not_measured(whole, told, tmp_path):
+    said, about = section(whole), told["conditions"]["detect"]
+    assert "raises an alarm on" in said
+    assert "An attacker who knows the detector (Selective PGD" in said
+    evaded = rows(told)["evade_success5:" + about["best"]]
+    assert f"n = {evaded['n']})" in said
+    assert " nan" not in said.lower()
+    assert "Not measured in this run." in section(report_runs.make(tmp_path / "old", "audit"))
+
+
+def test_a_tiny_set_finishes_and_is_inconclusive(tmp_path):
+    told = audit(spec(n=120, limit=6, epochs=1), tmp_path / "run", device="cpu")
+    by = rows(told)
+    assert len(by) == 9
+    assert {(r["status"], r["value"]) for r in by.values()} == {("inconclusive", None)}
+    assert all("needed" in r["note"] for r in by.values())
+    said = section(tmp_path / "run")
+    assert "Inconclusive:" in said
+    assert "no sign that it can, or can not" in said
+
+
+def test_without_it_there_are_no_rows(tmp_path):
+    told = audit(spec(n=120, limit=6, epochs=1, detect=False), tmp_path / "run", device="cpu")
+    assert told["conditions"]["detect"] is None
+    assert not rows(told)
+    assert "Not measured in this run." in section(tmp_path / "run")
