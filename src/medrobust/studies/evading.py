@@ -15,13 +15,12 @@ import numpy as np
 import torch
 
 from medrobust import stats
-from medrobust.attacks import PGD, sweep
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
-from medrobust.detectors import DETECTORS, Detector
+from medrobust.detectors import DETECTORS, Detector, MaxSoftmax
 from medrobust.detectors.crossfit import FPRS, Crossfit
 from medrobust.errors import InputError
-from medrobust.evasion import EVASIONS, EvasionOutcome, judge, run, strongest, together
+from medrobust.evasion import EVASIONS, EvasionOutcome, judge, run, smallest, strongest, together
 from medrobust.images import Images
 from medrobust.progress import NoProgress, Progress
 from medrobust.stats import Estimate
@@ -31,7 +30,7 @@ from medrobust.studies.detection import other_images
 from medrobust.studies.spec import attack_named
 from medrobust.studies.store import Store
 from medrobust.studies.twins import SHARD, Twins
-from medrobust.threat import Ball, Linf, Untargeted, margin
+from medrobust.threat import Ball, Linf, Untargeted
 
 VERSION = 1
 """Part of every cell's key: raised when a cell's computation changes."""
@@ -124,26 +123,29 @@ class Evading:
         return {"facts": self._facts(), "rows": self.rows, "checks": self.checks}
 
     def _bare(self) -> None:
-        """How many images fall at each eps where no detector looks: what evading one can cost at most is the rest."""
-        part = self.twins.part.select(range(min(self.ask.attacked, len(self.twins))))
-        attack = PGD(steps=40, loss=margin)
+        """How many images fall at each eps where no detector looks: the same search, no threshold in its way."""
+        part, names = self.twins.part.select(range(min(self.ask.attacked, len(self.twins)))), self._quick()
         spec = self.twins.key(
-            part, kind="no detector", evasion_version=VERSION, attack=repr(attack), norm=self.ask.ball.name,
-            eps=list(self.ask.eps),
+            part, kind="no detector", evasion_version=VERSION, evasions=[repr(EVASIONS[e]()) for e in names],
+            norm=self.ask.ball.name, eps=list(self.ask.eps), limit=self.ask.limit,
         )  # fmt: skip
 
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             images, labels = part.tensors()
-            goal, ball = Untargeted(labels), type(self.ask.ball)
-            curve = sweep(
-                attack, self.classifier, images, goal, ball, self.ask.eps, seed=self.ask.seed, ids=part.ids
+            needed = smallest(
+                self.classifier, MaxSoftmax().fit_features(self.clean.features), images, Untargeted(labels),
+                [self._ball(e) for e in self.ask.eps], np.inf, evasions={e: EVASIONS[e] for e in names},
+                seed=self.ask.seed, ids=part.ids, reference=self.reference.features,
             )  # fmt: skip
-            return {}, {"star": np.asarray(curve.eps_star)}
+            return {}, {"star": needed.eps}
 
         star = self.twins.store.once(spec, compute).arrays["star"]
         for size in self.ask.eps:
-            share = stats.proportion(star <= np.float32(size), self.twins.groups[: len(part)])
+            share = stats.proportion(star <= size, self.twins.groups[: len(part)])
             self._add(BARE, size, f"reach@{max(self.ask.fprs):g}", share)
+
+    def _quick(self) -> tuple[str, ...]:
+        return tuple(e for e in self.ask.evasions if e in QUICK) or self.ask.evasions
 
     # -- one detector ------------------------------------------------------------------------------------
 
@@ -212,7 +214,7 @@ class Evading:
         """The strongest evasion of the images ``left`` at ``eps``, kept; the claim is graded again by ``judge``."""
         if not len(left):
             return None
-        names = self.ask.evasions if main else [e for e in self.ask.evasions if e in QUICK] or self.ask.evasions
+        names = self.ask.evasions if main else self._quick()
         threshold = case.thresholds[CALM if main else max(self.ask.fprs)]
         ids = [case.part.ids[i] for i in left]
         spec = self.twins.key(
