@@ -18,7 +18,7 @@ FLOORS = (
     ("errors", "progress", "seeds"),
     ("devices", "images", "stats"),
     ("heads",),
-    ("threat", "data", "models"),
+    ("threat", "data", "models", "search"),
     ("classifier",),
     ("attacks", "detectors", "judging"),
     ("training",),
@@ -32,6 +32,7 @@ FLOORS = (
 NEVER = {
     "attacks": {"data", "models", "training"},
     "data": {"models", "threat", "classifier"},
+    "search": {"data", "models", "threat", "classifier"},
     "report": {"torch", "models", "attacks", "classifier", "data", "studies"},
     "studies": {"report"},
 }

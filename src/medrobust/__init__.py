@@ -17,10 +17,25 @@ _NAMES = {
     "Untargeted": "threat",
     "judge": "judging",
 }
-_ROOMS = ("attacks", "data", "detectors", "evasion", "models", "report", "studies", "threat", "training", "universal")
+_ROOMS = (
+    "attacks", "data", "detectors", "evasion", "models", "report", "search", "studies", "threat", "training",
+    "universal",
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    from medrobust import attacks, data, detectors, evasion, models, report, studies, threat, training, universal
+    from medrobust import (
+        attacks,
+        data,
+        detectors,
+        evasion,
+        models,
+        report,
+        search,
+        studies,
+        threat,
+        training,
+        universal,
+    )
     from medrobust.classifier import Classifier
     from medrobust.errors import InputError
     from medrobust.judging import judge
@@ -41,6 +56,7 @@ __all__ = [
     "judge",
     "models",
     "report",
+    "search",
     "studies",
     "threat",
     "training",
