@@ -21,6 +21,7 @@ FLOORS = (
     ("threat", "data", "models", "search"),
     ("classifier",),
     ("attacks", "detectors", "judging"),
+    ("explain",),
     ("training",),
     ("universal", "evasion"),
     ("studies",),
@@ -33,12 +34,13 @@ NEVER = {
     "attacks": {"data", "models", "training"},
     "data": {"models", "threat", "classifier"},
     "search": {"data", "models", "threat", "classifier"},
+    "explain": {"data", "models"},
     "report": {"torch", "models", "attacks", "classifier", "data", "studies"},
     "studies": {"report"},
 }
 """What floors alone would allow, or what must stay said should a room move."""
 
-HEAVY = ("torch", "torchvision", "timm", "matplotlib", "sklearn", "pandas", "medmnist")
+HEAVY = ("torch", "torchvision", "timm", "matplotlib", "sklearn", "pandas", "medmnist", "captum")
 
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -124,7 +126,7 @@ before = torch.random.get_rng_state()
 for found in pkgutil.walk_packages(medrobust.__path__, "medrobust."):
     if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
-print(written, [m for m in ("timm", "matplotlib", "sklearn", "medmnist") if m in sys.modules],
+print(written, [m for m in ("timm", "matplotlib", "sklearn", "medmnist", "captum") if m in sys.modules],
       torch.equal(before, torch.random.get_rng_state()))
 """
     assert python(code, tmp_path) == "[] [] True"

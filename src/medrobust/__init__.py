@@ -18,8 +18,8 @@ _NAMES = {
     "judge": "judging",
 }
 _ROOMS = (
-    "attacks", "data", "detectors", "evasion", "models", "report", "search", "studies", "threat", "training",
-    "universal",
+    "attacks", "data", "detectors", "evasion", "explain", "models", "report", "search", "studies", "threat",
+    "training", "universal",
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         data,
         detectors,
         evasion,
+        explain,
         models,
         report,
         search,
@@ -53,6 +54,7 @@ __all__ = [
     "data",
     "detectors",
     "evasion",
+    "explain",
     "judge",
     "models",
     "report",

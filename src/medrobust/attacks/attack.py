@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -132,19 +132,25 @@ class Attack(ABC):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
 
 
-def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, *, gradient: bool) -> Seen:
-    """Logits, success and the gradient of ``loss`` for a full batch of rows or fewer, in one padded pass.
+class Slope(NamedTuple):
+    """One backward pass, per row: the gradient of the loss is ``gradient`` times ``scale``, whatever its size."""
 
-    The gradient of the logits is scaled to a largest entry of 1 before it goes back through the network: for
-    sign and normalised steps that changes nothing, and no gradient is lost to float32's range on its way.
+    logits: Logits
+    loss: PerImage
+    """float64."""
+    gradient: Images
+    scale: PerImage
+    """float64: the largest entry of the loss's gradient with respect to the logits; 0 where there is none."""
+
+
+def slope(classifier: Classifier, images: Images, goal: Goal, loss: Loss) -> Slope:
+    """The gradient of ``loss`` for a full batch of rows or fewer, in one padded pass.
+
+    The gradient of the logits is scaled to a largest entry of 1 before it goes back through the network: no gradient
+    is lost to float32's range on its way.
     """
     n = images.shape[0]
-    padded = pad(images.detach(), classifier.fit(n, images.shape))
-    if not gradient:
-        with torch.no_grad():
-            logits = classifier(padded)[:n]
-        return grade(classifier, images, logits, goal, loss(goal, classifier.head, logits), None)
-    padded.requires_grad_()
+    padded = pad(images.detach(), classifier.fit(n, images.shape)).requires_grad_()
     with torch.enable_grad():
         every = classifier(padded)
         logits = every[:n].detach()
@@ -159,8 +165,22 @@ def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, *, grad
             (back,) = torch.autograd.grad(every, padded, full_pull, allow_unused=True)
         else:
             back = None  # the network cuts the graph (argmax, numpy, no_grad inside): reported as a zero gradient
-    slope = torch.zeros_like(images) if back is None else back[:n].detach()
-    return grade(classifier, images, logits, goal, value.detach().float(), slope)
+    gradient = torch.zeros_like(images) if back is None else back[:n].detach()
+    return Slope(logits, value.detach(), gradient, top[:, 0])
+
+
+def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, *, gradient: bool) -> Seen:
+    """Logits, success and the gradient of ``loss`` for a full batch of rows or fewer, in one padded pass.
+
+    The gradient is known up to a positive factor (see ``slope``): for sign and normalised steps that changes nothing.
+    """
+    if gradient:
+        seen = slope(classifier, images, goal, loss)
+        return grade(classifier, images, seen.logits, goal, seen.loss.float(), seen.gradient)
+    n = images.shape[0]
+    with torch.no_grad():
+        logits = classifier(pad(images.detach(), classifier.fit(n, images.shape)))[:n]
+    return grade(classifier, images, logits, goal, loss(goal, classifier.head, logits), None)
 
 
 def grade(

@@ -25,18 +25,19 @@ class Features:
     layers: names of modules (as in ``net.named_modules()``), "penultimate" for what goes into the last linear
         layer, or "logits". A module's output (n, c, h, w) or (n, tokens, c) is averaged to (n, c); of a module
         that runs more than once, the last run counts.
+    whole: give a module's output as it is, not averaged: too much to hold for many images, so ``stream``.
 
     features(images) is float32 (n, d) for each layer and for "logits", on the CPU; an image's row is the same to
     the bit in any batch. Raises InputError for a name the network does not have, and for a multi-label head:
     detectors judge one decision an image.
     """
 
-    def __init__(self, classifier: Classifier, layers: Sequence[str] = (PENULTIMATE,)) -> None:
+    def __init__(self, classifier: Classifier, layers: Sequence[str] = (PENULTIMATE,), *, whole: bool = False) -> None:
         if isinstance(layers, str):
             raise InputError(f"layers must be several names, got the text {layers!r}; write ({layers!r},)")
         if classifier.head.name == "multilabel":
             raise InputError("detectors judge one decision an image; a multi-label head makes many: give another head")
-        self.classifier = classifier
+        self.classifier, self.read = classifier, _whole if whole else _pooled
         self.layers = tuple(dict.fromkeys(layers))
         modules = dict(classifier.net.named_modules())
         for name in self.layers:
@@ -91,7 +92,7 @@ class Features:
 
         def keep(name: str, values: Any) -> None:
             if not passes:
-                caught[name] = _pooled(values, name)
+                caught[name] = self.read(values, name)
 
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
             keep(PENULTIMATE, inputs[0])
@@ -142,17 +143,23 @@ def joined(*tables: Table) -> dict[str, Tensor]:
     return {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
 
 
-def _pooled(values: Any, name: str) -> Tensor:
-    """(n, d) of what a layer gave; a copy, because the next layer may work in place."""
+def _whole(values: Any, name: str) -> Tensor:
+    """What a layer gave, (n, ...); a copy, because the next layer may work in place."""
     if isinstance(values, tuple | list) and values:
         values = values[0]
     if not isinstance(values, Tensor) or values.ndim < 2:
-        raise InputError(f"layer {name!r} gives no tensor (n, ...) that could be averaged; name another layer")
+        raise InputError(f"layer {name!r} gives no tensor (n, ...) of one row an image; name another layer")
+    return values.float().clone()
+
+
+def _pooled(values: Any, name: str) -> Tensor:
+    """(n, d): the same, averaged over positions."""
+    values = _whole(values, name)
     if values.ndim == 4:
-        return values.float().mean((2, 3))
+        return values.mean((2, 3))
     if values.ndim == 3:
-        return values.float().mean(1)
-    return values.float().flatten(1).clone()
+        return values.mean(1)
+    return values.flatten(1)
 
 
 def _listed(modules: Mapping[str, nn.Module], always: Sequence[str] = (PENULTIMATE, LOGITS)) -> str:
