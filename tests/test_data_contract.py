@@ -11,6 +11,7 @@ import torch
 
 from medrobust import data
 from medrobust.data import SOURCES, Dataset
+from medrobust.errors import InputError
 from tests.data_files import class_folders, cohort, npz
 
 KINDS = sorted(SOURCES)
@@ -109,3 +110,29 @@ def test_the_example_of_the_documentation_works(tmp_path: Path, monkeypatch: pyt
     found = data.load(f"npy:{tmp_path}", size=16)
     assert found.images(range(20)).shape == (20, 1, 16, 16)
     assert len(found.split("train")) == pytest.approx(14, abs=1)
+
+
+def test_some_classes_of_a_data_set_are_numbered_anew(tmp_path: Path) -> None:
+    everything = data.load("phantom:fundus@16:n=60")
+    a, *_, z = everything.classes
+    part = everything.of_classes((z, a))
+    assert part.classes == (z, a)
+    by_id = dict(zip(everything.ids, everything.labels.tolist(), strict=True))
+    assert [part.classes[k] for k in part.labels] == [everything.classes[by_id[i]] for i in part.ids]
+    assert set(part.ids) == {i for i, k in by_id.items() if everything.classes[k] in (a, z)}
+    for wrong, said in (((a, "flu"), "no class 'flu'"), ((a,), "two classes or more"), ((a, a), "each once")):
+        with pytest.raises(InputError, match=said):
+            everything.of_classes(wrong)
+
+
+def test_fewer_training_images_leave_the_other_sides_alone(source: Dataset) -> None:
+    few = source.train_on(3, seed=1)
+    train = few.split("train")
+    assert np.bincount(train.labels).tolist() == [3] * len(source.classes)
+    for side in ("val", "test"):
+        assert few.split(side).ids == source.split(side).ids
+    more = source.train_on(5, seed=1).split("train")
+    assert set(train.ids) < set(more.ids)
+    backwards = source.select(np.arange(len(source))[::-1]).train_on(3, seed=1)
+    assert set(backwards.ids) == set(few.ids)
+    assert source.train_on(10**6, seed=1).ids == source.ids

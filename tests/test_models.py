@@ -418,3 +418,42 @@ def test_a_fresh_classifier_starts_near_the_loss_of_not_knowing():
     with torch.no_grad():
         loss = nn.functional.cross_entropy(net(torch.randn(16, 1, 64, 64)), torch.arange(16) % 2)
     assert float(loss) == pytest.approx(np.log(2), rel=0.5)
+
+
+# -- options in the name -----------------------------------------------------------------------------------
+
+
+def parameters(name: str) -> int:
+    return sum(p.numel() for p in models.build(name, classes=2, channels=1, size=28).parameters())
+
+
+def test_a_small_network_grows_with_its_options():
+    assert parameters("small_cnn:width=16:depth=1") == parameters("small_cnn")
+    sizes = [parameters(f"small_cnn:width={w}") for w in (2, 4, 8, 32)]
+    assert sizes == sorted(sizes)
+    net = models.build("small_cnn:width=4:depth=3", classes=2, channels=1)
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    assert [m.stride[0] for m in convolutions] == [2, 1, 1] * 3
+    assert parameters("cifar_resnet20:width=8") < parameters("cifar_resnet20")
+
+
+def test_a_checkpoint_keeps_the_options(tmp_path):
+    net = models.build("small_cnn:width=4:depth=2", classes=2, channels=1, size=28)
+    checkpoint.write(tmp_path, net, {**CARD, "architecture": "small_cnn:width=4:depth=2"})
+    again, info = checkpoint.read(tmp_path)
+    assert info["architecture"] == "small_cnn:width=4:depth=2"
+    images = torch.rand(2, 1, 28, 28)
+    assert torch.equal(net.eval()(images), again(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("small_cnn:w=4", "takes width, depth, got 'w=4'"),
+        ("small_cnn:outputs=4", "takes width, depth"),
+        ("small_cnn:width=wide", "width must be a whole number"),
+        ("small_cnn:width=0", "width must be 1 or more"),
+    ],
+)
+def test_a_wrong_option_is_answered_in_one_line(name, said):
+    assert said in error(models.build, name, classes=2, channels=1)

@@ -16,7 +16,7 @@ ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
     ("errors", "progress", "seeds"),
-    ("devices", "images", "stats"),
+    ("devices", "images", "options", "stats"),
     ("heads",),
     ("threat", "data", "models", "search"),
     ("classifier",),

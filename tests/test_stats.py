@@ -148,3 +148,53 @@ def test_calibration_error_of_known_predictors():
     sure = np.full(1000, 0.999)
     assert stats.calibration_error(sure, np.arange(1000) % 5 < 3) == pytest.approx(0.399, abs=0.03)
     assert stats.calibration_error(np.array([0.9]), np.array([True])) == pytest.approx(0.1)
+
+
+def test_a_rank_correlation_is_scipy_s_and_knows_ranks_only():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=60)
+    y = x + rng.normal(size=60)
+    found = stats.spearman(x, y)
+    assert found.value == pytest.approx(scipy_stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert found.n == 60
+    assert found.low < found.value < found.high
+    assert stats.spearman(np.exp(x), y**3) == found
+    assert stats.spearman(x, -y).value == pytest.approx(-found.value)
+    assert stats.spearman([1, 2, 3, 4, math.inf], [1, 2, 3, 4, 5])[:3] == pytest.approx((1, 1, 1))
+    assert stats.spearman(np.append(x, np.nan), np.append(y, 0.0)) == found
+
+
+def test_a_rank_correlation_s_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(6)
+    covered = []
+    for _ in range(60):
+        x, y = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], 50).T
+        found = stats.spearman(x, y)
+        covered.append(found.low <= 6 / np.pi * np.arcsin(0.25) <= found.high)
+    assert 0.85 <= np.mean(covered) <= 1
+
+
+def test_copies_narrow_no_rank_correlation():
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(2, 30))
+    once, copied = stats.spearman(x, y), stats.spearman(*np.repeat([x, y], 3, axis=1), np.repeat(np.arange(30), 3))
+    assert copied[:3] == pytest.approx(once[:3], abs=0.02)
+
+
+def test_what_a_third_quantity_explains_is_taken_out():
+    rng = np.random.default_rng(8)
+    z = rng.normal(size=400)
+    x, y = z + 0.3 * rng.normal(size=400), z + 0.3 * rng.normal(size=400)
+    assert stats.spearman(x, y).value > 0.8
+    partial = stats.spearman(x, y, given=z)
+    assert partial.low < 0 < partial.high
+    a, b, c = (scipy_stats.spearmanr(*p).statistic for p in ((x, y), (x, z), (y, z)))
+    assert partial.value == pytest.approx((a - b * c) / math.sqrt((1 - b**2) * (1 - c**2)), abs=1e-9)
+
+
+def test_no_rank_correlation_where_nothing_varies():
+    for x, y in (([1, 1, 1, 1, 1], [1, 2, 3, 4, 5]), ([1, 2, 3], [3, 2, 1]), ([], [])):
+        assert math.isnan(stats.spearman(x, y).value)
+    assert math.isnan(stats.spearman([1, 2, 3, 4], [2, 3, 4, 1], given=[1, 2, 3, 4]).value)
+    with pytest.raises(InputError, match="differ in length: 4, 3"):
+        stats.spearman([1, 2, 3, 4], [1, 2, 3])

@@ -17,7 +17,7 @@ from medrobust.progress import NoProgress
 from medrobust.training import Augment, evaluate, fit, score
 from medrobust.training.augment import warp
 from medrobust.training.pixels import Pixels
-from medrobust.training.recipe import Recipe
+from medrobust.training.recipe import MATCHED, Recipe
 from medrobust.training.sampling import balanced
 from medrobust.training.state import FILE
 
@@ -381,3 +381,21 @@ def test_the_documents_own_network_trains_and_comes_back(tmp_path, monkeypatch):
     clf.save("model")
     images = torch.rand(2, 1, 16, 16)
     assert torch.equal(Classifier.load("model").logits(images), clf.logits(images))
+
+
+def test_a_target_keeps_the_epoch_nearest_to_it():
+    whole = train(epochs=6, lr=0.3, patience=None)
+    reached = [row["balanced_accuracy"] for row in whole.provenance["history"]]
+    for target in (0.6, 0.8):
+        clf = train(epochs=6, lr=0.3, patience=None, target=target)
+        history = clf.provenance["history"]
+        assert [row["balanced_accuracy"] for row in history] == reached[: len(history)]
+        gaps = [abs(r - target) for r in reached[: len(history)]]
+        assert gaps[clf.provenance["best_epoch"] - 1] == min(gaps)
+        met = [i for i, r in enumerate(reached) if abs(r - target) <= MATCHED]
+        assert len(history) == (met[0] + 1 if met else 6)
+
+
+def test_a_target_that_is_no_accuracy_is_refused():
+    with pytest.raises(InputError, match="target must be a balanced accuracy"):
+        train(epochs=1, target=87.0)

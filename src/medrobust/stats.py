@@ -131,6 +131,56 @@ def _score_interval(area: float, m: int, k: int) -> tuple[float, float]:
     return low, high
 
 
+RESAMPLES = 2000
+
+
+def spearman(
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray,
+    groups: Sequence[object] | np.ndarray | None = None,
+    *,
+    given: Sequence[float] | np.ndarray | None = None,
+) -> Estimate:
+    """Spearman's rank correlation with a percentile bootstrap interval; infinities are ranks like others.
+
+    groups: one entry a row (a patient, an architecture). Whole groups are drawn, so that rows that belong together
+        never narrow the interval. given: a third quantity whose ranks are taken out of both (partial correlation).
+        Rows with a NaN are left out. NaN where fewer than 4 rows or groups are left, or one side is constant.
+    The draws are the same in every call: 2000 of them, keyed by nothing but their number (Efron & Tibshirani 1993).
+    """
+    columns = [np.asarray(v, dtype=float) for v in (x, y, *(() if given is None else (given,)))]
+    if len({c.size for c in columns}) > 1:
+        raise InputError(f"columns differ in length: {', '.join(str(c.size) for c in columns)}")
+    kept = ~np.any([np.isnan(c) for c in columns], axis=0)
+    table = np.stack([c[kept] for c in columns])
+    n = table.shape[1]
+    names = np.arange(n) if groups is None else np.asarray(groups, dtype=str)[kept]
+    members = [np.flatnonzero(names == g) for g in dict.fromkeys(names.tolist())]
+    value = _rank_correlation(table) if len(members) >= 4 else float("nan")
+    if np.isnan(value):
+        return Estimate(float("nan"), float("nan"), float("nan"), n)
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, len(members), (RESAMPLES, len(members)))
+    found = [_rank_correlation(table[:, np.concatenate([members[g] for g in draw])]) for draw in draws]
+    low, high = np.nanquantile(found, (0.025, 0.975))
+    return Estimate(value, float(min(low, value)), float(max(high, value)), n)
+
+
+def _rank_correlation(table: np.ndarray) -> float:
+    """Of rows 0 and 1 of (2 or 3, n), the ranks of row 2 taken out; NaN where one side does not vary."""
+    ranks = scipy_stats.rankdata(table, axis=1)
+    ranks -= ranks.mean(1, keepdims=True)
+    if len(ranks) == 3:
+        third = float(ranks[2] @ ranks[2])
+        if third > 0:
+            ranks = ranks[:2] - np.outer(ranks[:2] @ ranks[2], ranks[2]) / third
+    spread = np.sqrt((ranks[:2] ** 2).sum(1))
+    # what is left after taking out may be rounding alone
+    if spread.min() <= 1e-9 * max(1.0, float(table.shape[1])):
+        return float("nan")
+    return float(np.clip(ranks[0] @ ranks[1] / spread.prod(), -1.0, 1.0))
+
+
 def calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error: |confidence - accuracy| over equal-mass bins (Naeini et al. 2015)."""
     order = np.argsort(probability, kind="stable")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,34 +24,11 @@ Eps = Annotated[str | None, typer.Option(help="Size as a fraction of the pixel r
 
 def method_named(text: str) -> UniversalMethod:
     """``name`` or ``name:key=value:…`` to a method for universal perturbations."""
+    from medrobust import options
     from medrobust.universal import UNIVERSAL
 
-    name, *pairs = text.split(":")
-    if name not in UNIVERSAL:
-        raise InputError(f"method {name!r} is not known; choose from {', '.join(UNIVERSAL)}")
-    takes = inspect.signature(UNIVERSAL[name]).parameters
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        option, equals, value = pair.partition("=")
-        if not equals or option not in takes:
-            raise InputError(f"method {name!r} takes {', '.join(takes) or 'no options'}, got {pair!r}")
-        values[option] = _value(name, option, value, takes[option].default)
+    name, values = options.parse(text, UNIVERSAL, "method")
     return UNIVERSAL[name](**values)
-
-
-def _value(name: str, option: str, text: str, default: object) -> Any:
-    """``text`` as what the option's default is."""
-    if isinstance(default, bool):
-        if text not in ("true", "false"):
-            raise InputError(f"method {name!r}: {option} must be true or false, got {text!r}")
-        return text == "true"
-    if isinstance(default, str):
-        return text
-    try:
-        return int(text) if isinstance(default, int) else float(text)
-    except ValueError:
-        kind = "whole number" if isinstance(default, int) else "number"
-        raise InputError(f"method {name!r}: {option} must be a {kind}, got {text!r}") from None
 
 
 def goal_named(target: str | None, classes: tuple[str, ...]) -> Goal:

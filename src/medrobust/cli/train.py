@@ -15,7 +15,9 @@ from medrobust.cli.text import numbers, say
 def train(
     out: Annotated[Path, typer.Argument(help="Folder for the trained classifier (model.safetensors, model.json).")],
     data: Data = "phantom:chest",
-    model: Annotated[str, typer.Option(help="A timm architecture, small_cnn, or module:function.")] = "resnet18",
+    model: Annotated[
+        str, typer.Option(help="A timm architecture, small_cnn:width=32, or module:function.")
+    ] = "resnet18",
     pretrained: Pretrained = None,
     label: Label = "label",
     size: Size = None,

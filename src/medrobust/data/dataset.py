@@ -90,6 +90,30 @@ class Dataset:
             )
         return self.select(index)
 
+    def of_classes(self, names: Sequence[str]) -> Dataset:
+        """The images of these classes, numbered in the order of ``names``; InputError for one that is not there."""
+        names = tuple(names)
+        unknown = [name for name in names if name not in self.classes]
+        if unknown:
+            raise InputError(f"{self.name} has no class {unknown[0]!r}; it has {', '.join(self.classes)}")
+        if len(set(names)) < max(2, len(names)):
+            raise InputError(f"name two classes or more, each once, got {', '.join(names) or 'none'}")
+        place = {self.classes.index(name): number for number, name in enumerate(names)}
+        part = self.select([i for i, label in enumerate(self.labels.tolist()) if label in place])
+        labels = np.array([place[label] for label in part.labels.tolist()], dtype=np.int64)
+        return dataclasses.replace(part, classes=names, labels=labels)
+
+    def train_on(self, each: int, seed: int) -> Dataset:
+        """All but some training images: at most ``each`` of every class stay, keyed by (seed, id)."""
+        if each < 1:
+            raise InputError(f"at least one training image of each class must stay, got {each}")
+        left = dict.fromkeys(range(len(self.classes)), each)
+        kept = self.sides != "train"
+        for i in sorted(np.flatnonzero(~kept).tolist(), key=lambda i: splits.key(seed, "train on", self.ids[i])):
+            label = int(self.labels[i])
+            kept[i], left[label] = left[label] > 0, left[label] - 1
+        return self.select(np.flatnonzero(kept))
+
     def sample(self, limit: int | None, seed: int) -> Dataset:
         """At most ``limit`` images, classes in their proportions, in their order; all of them for None.
 

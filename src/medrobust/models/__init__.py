@@ -6,6 +6,9 @@ from medrobust.models.architectures import ALIASES, OWN, build
 from medrobust.models.checkpoint import read, write
 from medrobust.models.folding import folded
 from medrobust.models.memory_layout import channels_last
+from medrobust.models.own_network import is_own
 from medrobust.models.pretrained import Pretrained, normalisation
 
-__all__ = ["ALIASES", "OWN", "Pretrained", "build", "channels_last", "folded", "normalisation", "read", "write"]
+__all__ = [
+    "ALIASES", "OWN", "Pretrained", "build", "channels_last", "folded", "is_own", "normalisation", "read", "write",
+]  # fmt: skip

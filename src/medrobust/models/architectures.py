@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from medrobust import options
 from medrobust.errors import InputError
 from medrobust.models import own_network, pretrained, timm_network
 from medrobust.models.cifar_resnet import CifarResNet
@@ -25,6 +26,7 @@ ALIASES: dict[str, str] = {
 }
 
 OWN: dict[str, Callable[..., nn.Module]] = {
+    # each takes options of whole numbers in its name: small_cnn:width=32:depth=2
     "small_cnn": SmallCNN,
     "cifar_resnet20": partial(CifarResNet, 3),
     "cifar_resnet56": partial(CifarResNet, 9),
@@ -44,7 +46,8 @@ def build(
 ) -> nn.Module:
     """A network that takes (n, channels, size, size) and returns logits (n, classes), or (n, 1) for head="logit".
 
-    name: a timm architecture, one of OWN, a paper's name out of ALIASES, or the user's ``module:function``.
+    name: a timm architecture, one of OWN (with its options, ``small_cnn:width=32:depth=2``), a paper's name out of
+        ALIASES, or the user's ``module:function``.
     size: pixels a side; None leaves it to the architecture and skips the check that it is taken.
     pretrained: None, "hub" (timm downloads), or a file (.safetensors, or .pth/.th that loads with weights_only).
     Fresh layers are drawn from torch's global generator. InputError for whatever does not fit.
@@ -61,11 +64,11 @@ def build(
 
 
 def _make(name: str, outputs: int, channels: int, size: int | None, hub: bool) -> nn.Module:
-    if own_network.is_own(name) or name in OWN:
+    if own_network.is_own(name) or is_ours(name):
         if hub:
             raise InputError(f"the hub has no weights for {name}: give a file, pretrained=FILE.safetensors")
-        if name in OWN:
-            return OWN[name](outputs=outputs, channels=channels)
+        if is_ours(name):
+            return _ours(name, outputs, channels)
         return own_network.make(name, outputs=outputs, channels=channels, size=size)
     if timm_network.is_timm(name):
         net = timm_network.make(name, outputs=outputs, channels=channels, size=size, hub=hub)
@@ -80,8 +83,21 @@ def _make(name: str, outputs: int, channels: int, size: int | None, hub: bool) -
     )
 
 
+def is_ours(name: str) -> bool:
+    """Whether the name is one of OWN, with or without options."""
+    return name.partition(":")[0] in OWN
+
+
+def _ours(name: str, outputs: int, channels: int) -> nn.Module:
+    base, values = options.parse(name, OWN, "model", hidden=("outputs", "channels"))
+    for option, value in values.items():
+        if value < 1:
+            raise InputError(f"model {base!r}: {option} must be 1 or more, got {value}")
+    return OWN[base](outputs=outputs, channels=channels, **values)
+
+
 def _load(net: nn.Module, name: str, file: str) -> None:
-    known = () if name in OWN or own_network.is_own(name) else timm_network.classifier(name)
+    known = () if is_ours(name) or own_network.is_own(name) else timm_network.classifier(name)
     pretrained.Pretrained(file).into(net, name, known)
 
 

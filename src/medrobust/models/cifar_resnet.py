@@ -33,16 +33,19 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """A 3x3 stem and three stages of ``blocks`` blocks with 16, 32 and 64 channels: 6 * blocks + 2 layers deep."""
+    """A 3x3 stem and three stages of ``blocks`` blocks, 6 * blocks + 2 layers deep.
 
-    def __init__(self, blocks: int, outputs: int, channels: int) -> None:
+    width: channels of the first stage (16 as published), twice and four times as many in the others.
+    """
+
+    def __init__(self, blocks: int, outputs: int, channels: int, width: int = 16) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = self._stage(16, 16, blocks, stride=1)
-        self.layer2 = self._stage(16, 32, blocks, stride=2)
-        self.layer3 = self._stage(32, 64, blocks, stride=2)
-        self.linear = nn.Linear(64, outputs)
+        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = self._stage(width, width, blocks, stride=1)
+        self.layer2 = self._stage(width, 2 * width, blocks, stride=2)
+        self.layer3 = self._stage(2 * width, 4 * width, blocks, stride=2)
+        self.linear = nn.Linear(4 * width, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)

@@ -16,8 +16,8 @@ from medrobust.errors import InputError
 
 
 def is_own(name: str) -> bool:
-    """Whether the name reads ``module:function``."""
-    return ":" in name
+    """Whether the name reads ``module:function``, not ``small_cnn:width=32``."""
+    return ":" in name and "=" not in name
 
 
 def make(name: str, *, outputs: int, channels: int, size: int | None) -> nn.Module:

@@ -124,7 +124,7 @@ def normalisation(name: str, pretrained: str | None) -> Normalisation | None:
     name = architectures.ALIASES.get(name, name)
     if name.startswith("cifar_resnet"):
         return cifar_resnet.MEAN, cifar_resnet.STD
-    if own_network.is_own(name) or name in architectures.OWN or not timm_network.is_timm(name):
+    if own_network.is_own(name) or architectures.is_ours(name) or not timm_network.is_timm(name):
         return None
     stated_by_timm = timm_network.configuration(name)
     if "mean" not in stated_by_timm or "std" not in stated_by_timm:

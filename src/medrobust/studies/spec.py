@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from medrobust import options
 from medrobust.attacks import ATTACKS, Attack
 from medrobust.errors import InputError
 from medrobust.studies.store import key
@@ -98,26 +97,8 @@ def ask(**values: Any) -> AuditSpec:
 
 def attack_named(text: str) -> Attack:
     """``name`` or ``name:key=value:…`` to an attack, as the command line and saved specs write it."""
-    name, *pairs = text.split(":")
-    if name not in ATTACKS:
-        raise InputError(f"attack {name!r} is not known; choose from {', '.join(ATTACKS)}")
-    make = ATTACKS[name]
-    takes = inspect.signature(make).parameters
-    known = [p for p in takes if p != "loss"]
-    values: dict[str, float] = {}
-    for pair in pairs:
-        option, equals, value = pair.partition("=")
-        if not equals or option not in known:
-            raise InputError(f"attack {name!r} takes {', '.join(known) or 'no options'}, got {pair!r}")
-        whole = isinstance(takes[option].default, int)
-        try:
-            values[option] = int(value) if whole else float(value)
-            if not math.isfinite(values[option]):
-                raise ValueError
-        except ValueError:
-            kind = "whole number" if whole else "number"
-            raise InputError(f"attack {name!r}: {option} must be a {kind}, got {value!r}") from None
-    return make(**values)
+    name, values = options.parse(text, ATTACKS, "attack", hidden=("loss",))
+    return ATTACKS[name](**values)
 
 
 def parse_eps(text: str) -> tuple[float, ...]:

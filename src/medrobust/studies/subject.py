@@ -129,7 +129,7 @@ def _classifier(
     path = Path(spec.model)
     if path.is_dir() or path.suffix in (".safetensors", ".pth", ".pt", ".th", ".ckpt"):
         return _saved(path, spec, where), False
-    train = spec.train if spec.train is not None else not (spec.weights or ":" in spec.model)
+    train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
     if not train:
         return _as_is(spec, data, where), False
     kept = folder / "model"
@@ -161,7 +161,7 @@ def _saved(path: Path, spec: AuditSpec, where: torch.device) -> Classifier:
 def _as_is(spec: AuditSpec, data: Dataset, where: torch.device) -> Classifier:
     """A network with its own or given weights, audited without training."""
     classes = spec.classes or data.classes
-    own = ":" in spec.model
+    own = models.is_own(spec.model)
     if not own and not spec.weights:
         raise InputError(f"{spec.model} without weights is untrained: give --weights FILE, or let it be trained")
     channels = _channels(spec, data)

@@ -50,6 +50,7 @@ def fit(
     patience: int | None = 5,
     freeze: float = 0.0,
     head: str = "softmax",
+    target: float | None = None,
     device: str | None = None,
     progress: Progress | None = None,
     resume: str | Path | None = None,
@@ -59,7 +60,7 @@ def fit(
     model, pretrained: as models.build takes them. mean, std: what the pretrained weights expect; by default what
     their file or timm states, and for fresh weights the training images' own.
     size: must be the size that ``data`` was loaded with, if given.
-    epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze: see Recipe; None means its default.
+    epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, target: see Recipe; None means its default.
     device: "cuda" where there is one, else "cpu".
     resume: a folder for the training's state after every epoch; the same call goes on from there and ends with
     the same weights to the bit. InputError for anything that can not be trained on, and where it diverges.
@@ -75,6 +76,7 @@ def fit(
         patience=patience,
         freeze=freeze,
         head=head,
+        target=target,
     )
     progress = progress or NoProgress()
     if size is not None and size != data.size:

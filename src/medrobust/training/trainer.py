@@ -86,13 +86,17 @@ class Trainer:
         state.epoch += 1
         state.history.append({"epoch": state.epoch, "train_loss": loss, **scores._asdict()})
         best = state.history[state.best_epoch - 1] if state.best_epoch else None
-        if best is None or self.last or _rank(state.history[-1]) > _rank(best):
+        if best is None or self.last or self.recipe.rank(state.history[-1]) > self.recipe.rank(best):
             state.best_epoch, state.best = state.epoch, snapshot(self.clf.net)
         if self.adversary is not None:
             state.adversary = self.adversary.tensors()
         stale = state.epoch - state.best_epoch
         patience = self.recipe.patience
-        state.done = state.epoch >= self.recipe.epochs or (patience is not None and stale >= patience)
+        state.done = (
+            state.epoch >= self.recipe.epochs
+            or (patience is not None and stale >= patience)
+            or self.recipe.enough(state.history[-1])
+        )
         shown = {"epoch": f"{state.epoch}/{self.recipe.epochs}", "validation": f"{scores.balanced_accuracy:.1%}"}
         self.progress.advance(0, **shown)
 
@@ -144,11 +148,6 @@ class Trainer:
 
 class _DivergedError(Exception):
     pass
-
-
-def _rank(row: dict[str, float]) -> tuple[float, float]:
-    """Balanced accuracy decides; a small split ties often, and then the loss does."""
-    return row["balanced_accuracy"], -row["loss"]
 
 
 def draw(seed: int, purpose: str, *ids: int) -> int:
