@@ -12,7 +12,7 @@ import medrobust as mr
 from medrobust.detectors import LID, KernelDensity, Mahalanobis, MaxSoftmax
 from medrobust.detectors.density import likeliest_bandwidth
 from medrobust.detectors.forest import Forest
-from medrobust.detectors.lid import dimension
+from medrobust.detectors.lid import dimension, nearest
 from medrobust.detectors.rule import Logistic, Sum
 from medrobust.detectors.support_vectors import SupportVectors
 
@@ -52,6 +52,26 @@ def test_kernel_density_is_scipy_s_in_one_dimension():
     theirs = gaussian_kde(points[:, 0].numpy(), bw_method=1 / points[:, 0].numpy().std(ddof=1))
     ours = fitted_density(points).log_density(table(x), torch.zeros(9, dtype=torch.long))
     np.testing.assert_allclose(ours.exp().numpy(), theirs(x[:, 0].numpy()), rtol=1e-9)
+
+
+@pytest.mark.parametrize("bandwidth", [0.3, 1.0, "likelihood"])
+def test_kernel_density_integrates_to_one_in_one_dimension(bandwidth):
+    points = torch.cat([normal(30, 1), normal(20, 1, seed=1) + 4])
+    classes = torch.arange(50) // 30
+    grid = torch.linspace(-15, 20, 4001, dtype=torch.float64)[:, None]
+    detector = fitted_density(points, classes, bandwidth)
+    for c in (0, 1):
+        density = detector.log_density(table(grid), torch.full((4001,), c)).exp()
+        assert float(torch.trapezoid(density, grid[:, 0])) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_block_of_one_decision_has_the_density_of_the_plain_formula():
+    """Also of a class without an image, and where blocks are sorted by class and not full."""
+    points, x = normal(60, 6), normal(300, 6, seed=1)
+    classes, decided = torch.arange(60) % 2, torch.arange(300) % 3
+    detector = fitted_density(points, classes)
+    plain = detector.represent(table(x), decided)
+    np.testing.assert_allclose(detector.numbers(table(x), decided).numpy(), plain.numpy(), rtol=1e-12)
 
 
 def test_a_density_of_1280_features_does_not_underflow():
@@ -98,6 +118,27 @@ def test_lid_of_a_uniform_ball_is_its_dimension(d):
     detector.learn(table(hidden(bank, (0, 7))), torch.zeros(4000), 0)
     found = detector.represent(table(hidden(inner, (0, 7))), torch.zeros(300))
     assert float(found.mean()) == pytest.approx(d, rel=0.06)
+
+
+@pytest.mark.parametrize("d", [2, 4, 8])
+def test_lid_of_a_gaussian_is_near_its_dimension(d):
+    """Near its middle, where the density is almost flat; further out it falls, and so does what is seen."""
+    bank, middle = normal(6000, d, 1), 0.5 * normal(400, d, 2)
+    detector = LID(batch=6000)
+    detector.layers_ = ("penultimate",)
+    detector.learn(table(torch.nn.functional.pad(bank, (0, 3))), torch.zeros(6000), 0)
+    found = detector.represent(table(torch.nn.functional.pad(middle, (0, 3))), torch.zeros(400))
+    assert float(found.mean()) == pytest.approx(d, rel=0.12)
+
+
+def test_both_ways_to_the_nearest_agree():
+    """By partition where no gradient is asked for, by topk where one is."""
+    far = normal(50, 100, 3) ** 2
+    for k, skipped in ((20, 0), (21, 1)):
+        quick, smooth = nearest(far, k, skipped), nearest(far.clone().requires_grad_(), k, skipped)
+        assert torch.equal(quick.sort(1).values, smooth.detach())
+        assert torch.equal(quick[:, -1], smooth.detach()[:, -1])
+        torch.testing.assert_close(dimension(quick), dimension(smooth).detach(), rtol=1e-12, atol=0)
 
 
 def test_lid_as_published_is_biased_upwards_on_fresh_images_and_ours_is_not():

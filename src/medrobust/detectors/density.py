@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medrobust.detectors.detector import Detector
-from medrobust.detectors.distances import squared
+from medrobust.detectors.distances import squared, squared_to
 from medrobust.detectors.features import PENULTIMATE, Table
 from medrobust.detectors.rule import Logistic, Rule, Sum
 from medrobust.errors import InputError
@@ -31,6 +31,7 @@ class KernelDensity(Detector):
     source = "Feinman et al. 2017, arXiv:1703.00410; Ma et al. 2020, arXiv:1907.10456"
     needs_attacks = False
     uses_bank = True
+    sorts = True
 
     def __init__(self, bandwidth: float | str = 1.0, layers: Sequence[str] = (PENULTIMATE,)) -> None:
         if bandwidth != LIKELIHOOD and not (isinstance(bandwidth, int | float) and bandwidth > 0):
@@ -41,30 +42,43 @@ class KernelDensity(Detector):
         self.bandwidth = bandwidth
 
     def learn(self, bank: Table, classes: Tensor, seed: int) -> None:  # noqa: ARG002
-        points = bank[self.layer].double().cpu()
-        classes = classes.cpu()
-        width = likeliest_bandwidth(points, classes) if isinstance(self.bandwidth, str) else float(self.bandwidth)
+        points, order = bank[self.layer].double().cpu(), classes.cpu().argsort(stable=True)
+        classes = classes.cpu()[order]
+        width = likeliest_bandwidth(points[order], classes) if isinstance(self.bandwidth, str) else self.bandwidth
+        centre = points.mean(0)
+        centred = points[order] - centre
         self.arrays_ = {
-            "bank": points,
-            "centre": points.mean(0),
-            "classes": classes,
+            "bank": centred, "lengths": (centred**2).sum(1), "centre": centre, "classes": classes,
             "bandwidth": torch.tensor([width], dtype=torch.float64),
-        }
-        self.told_ = {"bandwidth": width}
+        }  # fmt: skip
+        self.told_ = {"bandwidth": float(width)}
 
     def log_density(self, table: Table, classes: Tensor) -> Tensor:
         """float64 (n,): log density of each row under the estimate of its class in ``classes`` (n,)."""
         x = table[self.layer].double()
-        far = squared(x, self.on("bank", x), self.on("centre", x))
         mine = classes.to(x.device)[:, None] == self.on("classes", x)[None]
         mine = mine | ~mine.any(1, keepdim=True)
-        width = self.on("bandwidth", x)
-        kernels = (-far / (2 * width**2)).masked_fill(~mine, -torch.inf)
-        scale = mine.sum(1).double().log() + x.shape[1] * (0.5 * math.log(2 * math.pi) + width.log())
-        return kernels.logsumexp(1) - scale
+        kernels = self._exponents(x, slice(None)).masked_fill(~mine, -torch.inf)
+        return kernels.logsumexp(1) - self._scale(x, mine.sum(1).double())
 
     def represent(self, table: Table, predicted: Tensor) -> Tensor:
         return -self.log_density(table, predicted)[:, None]
+
+    def represent_block(self, table: Table, predicted: Tensor) -> Tensor:
+        """Only the images of the block's one class are looked at; they lie together."""
+        x, decided = table[self.layer].double(), predicted[0].cpu()
+        first, end = (int(torch.searchsorted(self.arrays_["classes"], decided, side=s)) for s in ("left", "right"))
+        mine = slice(first, end) if end > first else slice(None)
+        kernels = self._exponents(x, mine)
+        return (self._scale(x, torch.full_like(x[:, 0], kernels.shape[1])) - kernels.logsumexp(1))[:, None]
+
+    def _exponents(self, x: Tensor, mine: slice) -> Tensor:
+        far = squared_to(x - self.on("centre", x), self.on("bank", x)[mine], self.on("lengths", x)[mine])
+        return far / (-2 * self.on("bandwidth", x) ** 2)
+
+    def _scale(self, x: Tensor, count: Tensor) -> Tensor:
+        """Logarithm of what a sum of ``count`` (n,) kernels is divided by."""
+        return count.log() + x.shape[1] * (0.5 * math.log(2 * math.pi) + self.on("bandwidth", x).log())
 
     def make_rule(self, supervised: bool) -> Rule:
         return Logistic() if supervised else Sum()

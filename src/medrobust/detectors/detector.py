@@ -20,8 +20,10 @@ from medrobust.detectors.splitting import halves
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy, PerImage
 
-BLOCK = 64
-"""Rows that are scored at once: always so many, padded, so that a row's score is the same to the bit in any batch."""
+BLOCK = 256
+"""Rows that are scored at once: always so many, padded, so that a row's score is the same to the bit in any batch.
+
+Fewer would let the calls into torch outweigh what they compute; one image then pays for 256, a few milliseconds."""
 
 
 class Detector(ABC):
@@ -36,6 +38,8 @@ class Detector(ABC):
     """Can not be fitted without examples of attacked images."""
     uses_bank: ClassVar[bool] = False
     """Compares with clean images that serve for nothing else (``reference``)."""
+    sorts: ClassVar[bool] = False
+    """Is scored in blocks of one decision each, because it then has less to compute."""
 
     def __init__(self, layers: Sequence[str] | None = (PENULTIMATE,)) -> None:
         self.layers = None if layers is None else tuple(layers)
@@ -59,6 +63,10 @@ class Detector(ABC):
     def learn(self, bank: Table, classes: Tensor, seed: int) -> None:  # noqa: B027 - many have nothing to learn here
         """Learn ``arrays_`` from ``bank``: the reference images and their classes (n,); where a detector uses none,
         the rows it is fitted on."""
+
+    def represent_block(self, table: Table, predicted: Tensor) -> Tensor:
+        """``represent`` for a block of rows, all of one decision where the detector ``sorts``; without a graph."""
+        return self.represent(table, predicted)
 
     def represent_published(self, clean: Table, attacked: Table) -> tuple[Tensor, Tensor]:
         """Numbers of clean images and of the same images attacked, as the paper's code computes them."""
@@ -183,18 +191,27 @@ class Detector(ABC):
         For evasion: differentiable with respect to the features where the detector is. ``score_features`` is the
         detector's word: the same up to rounding, and to the bit in any batch.
         """
+        predicted = predicted_class(table) if predicted is None else predicted
+        return self._rule.decide(self.represent(table, predicted))
+
+    @property
+    def _rule(self) -> Rule:
         if self.rule_ is None:
             raise InputError(f"{self.title} is not fitted yet; call fit(classifier, clean, adversarial) first")
-        predicted = predicted_class(table) if predicted is None else predicted
-        return self.rule_.decide(self.represent(table, predicted))
+        return self.rule_
 
     def score_features(self, table: Table, predicted: Tensor | None = None) -> PerImage:
         """float64 (n,) on the CPU: the scores of rows of features. predicted: default, from their "logits"."""
-        return _in_blocks(self.suspicion, table, predicted)
+        rule = self._rule
+
+        def scores(block: Table, decided: Tensor) -> Tensor:
+            return rule.decide(self.represent_block(block, decided))
+
+        return self._in_blocks(scores, table, predicted)
 
     def numbers(self, table: Table, predicted: Tensor | None = None) -> Tensor:
         """float64 (n, s): what the rule is given, computed in full blocks."""
-        return _in_blocks(self.represent, table, predicted)
+        return self._in_blocks(self.represent_block, table, predicted)
 
     def score(self, images: Images | Lazy) -> PerImage:
         """float64 (n,): how much each image (n, c, h, w) looks attacked; images are streamed."""
@@ -226,6 +243,28 @@ class Detector(ABC):
         if not 0 <= fpr < 1:
             raise InputError(f"fpr must lie in [0, 1), got {fpr}")
         return float(values[math.floor(fpr * values.size + 1e-9)])
+
+    @torch.no_grad()
+    def _in_blocks(self, formula: Callable[[Table, Tensor], Tensor], table: Table, predicted: Tensor | None) -> Tensor:
+        """``formula`` on BLOCK rows at a time, the last block filled up with copies of its first row."""
+        predicted = predicted_class(table) if predicted is None else predicted
+        if not len(predicted):
+            raise InputError("no rows of features to score; give at least one image")
+        read = {name: table[name] for name in dict.fromkeys((*self.layers_, LOGITS)) if name in table}
+        sizes, order = [len(predicted)], None
+        if self.sorts:
+            order = predicted.argsort(stable=True)
+            sizes = predicted.unique(return_counts=True)[1].tolist()
+            read, predicted = rows(read, order), predicted[order]
+        parts, end = [], 0
+        for size in sizes:
+            start, end = end, end + size
+            for first in range(start, end, BLOCK):
+                some = slice(first, min(first + BLOCK, end))
+                block = {name: _filled(values[some]) for name, values in read.items()}
+                parts.append(formula(block, _filled(predicted[some]))[: some.stop - first].detach().cpu().double())
+        found = torch.cat(parts)
+        return found if order is None else torch.empty_like(found).index_copy_(0, order.cpu(), found)
 
     # -- keeping ------------------------------------------------------------------------------------------
 
@@ -259,15 +298,7 @@ def fit_rule(rule: Rule, clean: Tensor, attacked: Tensor, seed: int, scale_on: T
     rule.arrays = {name: values.contiguous() for name, values in rule.arrays.items()}
 
 
-@torch.no_grad()
-def _in_blocks(formula: Callable[[Table, Tensor], Tensor], table: Table, predicted: Tensor | None) -> Tensor:
-    """``formula`` on BLOCK rows at a time, the last block filled up with copies of its first row."""
-    predicted = predicted_class(table) if predicted is None else predicted
-    parts = []
-    for start in range(0, len(predicted), BLOCK):
-        index = torch.arange(start, min(start + BLOCK, len(predicted)))
-        full = torch.cat([index, index.new_full((BLOCK - len(index),), start)])
-        parts.append(formula(rows(table, full), predicted[full])[: len(index)].detach().cpu().double())
-    if not parts:
-        raise InputError("no rows of features to score; give at least one image")
-    return torch.cat(parts)
+def _filled(values: Tensor) -> Tensor:
+    """(BLOCK, ...): the rows, and copies of the first behind them."""
+    missing = BLOCK - len(values)
+    return torch.cat([values, values[:1].expand(missing, *values.shape[1:])]) if missing else values

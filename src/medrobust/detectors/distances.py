@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 COPY = 1e-14
@@ -14,8 +15,12 @@ def squared(rows: Tensor, bank: Tensor, centre: Tensor) -> Tensor:
     centre: (d,), subtracted from both, so that the product loses no digits to a common offset. Rows nearer than
     float32 can tell apart are copies: 0 exactly, not what rounding leaves.
     """
-    rows, bank = rows - centre, bank - centre
-    products = rows @ bank.T
-    lengths = (rows**2).sum(1, keepdim=True) + (bank**2).sum(1)
-    far = lengths - 2 * products
+    bank = bank - centre
+    return squared_to(rows - centre, bank, (bank**2).sum(1))
+
+
+def squared_to(rows: Tensor, bank: Tensor, lengths: Tensor) -> Tensor:
+    """``squared`` of rows and a bank that both had a centre taken off. lengths: (m,), the bank's own, squared."""
+    lengths = (rows**2).sum(1, keepdim=True) + lengths
+    far = torch.addmm(lengths, rows, bank.T, alpha=-2)
     return far.masked_fill(far < COPY * lengths, 0.0)

@@ -133,8 +133,8 @@ def predicted_class(table: Table) -> Tensor:
     return table[LOGITS].argmax(1)
 
 
-def rows(table: Table, index: Tensor) -> dict[str, Tensor]:
-    """Those rows of every layer; index: positions or a mask."""
+def rows(table: Table, index: Tensor | slice) -> dict[str, Tensor]:
+    """Those rows of every layer; index: positions, a mask or a slice."""
     return {name: values[index] for name, values in table.items()}
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medrobust.detectors.detector import Detector
 
 ARRAYS, CARD = "detector.safetensors", "detector.json"
-FORMAT = "medrobust detector 1"
+FORMAT = "medrobust detector 2"
 BANK, RULE = "detector/", "rule/"
 
 
