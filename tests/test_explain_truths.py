@@ -11,7 +11,7 @@ from torch import nn
 import medrobust as mr
 from medrobust import explain
 from medrobust.attacks import FGSM
-from medrobust.explain.curvature import lanczos
+from medrobust.explain.hessian import lanczos
 from tests.nets import Linear, bumpy, grey, linear
 
 LABELS = torch.tensor([0, 1, 0, 1, 1])

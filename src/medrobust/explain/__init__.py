@@ -7,13 +7,22 @@ image the same answer whatever its batch-mates are.
 from __future__ import annotations
 
 from medrobust.explain.concentration import gini, half_share
-from medrobust.explain.curvature import Curvature, curvature
 from medrobust.explain.gradcam import centre, diagonal, grad_cam, shift
 from medrobust.explain.gradients import Gradients, loss_gradient, margin_gradient
-from medrobust.explain.landscape import GRID, landscape, planes, random_direction
+from medrobust.explain.hessian import Curvature, curvature
 from medrobust.explain.layers import Layer, last_spatial, middle, spatial_layers, stages
 from medrobust.explain.lesion import lesion_area, lesion_auroc, lesion_share, pointing_game
 from medrobust.explain.measures import MEASURES, Measure, measure
+from medrobust.explain.plane import GRID, landscape, planes, random_direction
+from medrobust.explain.probe import Separability, separability
+from medrobust.explain.representation import (
+    channel_means,
+    effective_rank,
+    layer_maps,
+    simplicity,
+    spatial_entropy,
+    spectral_entropy,
+)
 from medrobust.explain.saliency import (
     SALIENCIES,
     gradient_map,
@@ -21,15 +30,6 @@ from medrobust.explain.saliency import (
     integrated_map,
     over_channels,
     smooth_map,
-)
-from medrobust.explain.separability import Separability, separability
-from medrobust.explain.simplicity import (
-    channel_means,
-    effective_rank,
-    layer_maps,
-    simplicity,
-    spatial_entropy,
-    spectral_entropy,
 )
 
 __all__ = [

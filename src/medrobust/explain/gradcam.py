@@ -12,7 +12,7 @@ from medrobust.classifier import Classifier, pad
 from medrobust.detectors.features import Features
 from medrobust.errors import InputError
 from medrobust.explain.layers import last_spatial
-from medrobust.explain.simplicity import as_maps
+from medrobust.explain.representation import as_maps
 from medrobust.images import Images, Labels, PerImage, check_images
 
 

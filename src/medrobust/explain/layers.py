@@ -70,8 +70,9 @@ def middle(classifier: Classifier, shape: Sequence[int]) -> str:
 
 
 def stages(classifier: Classifier, shape: Sequence[int]) -> tuple[str, ...]:
-    """The last layer of every resolution, from the pixels to the decision."""
-    last = {(layer.height, layer.width): layer.name for layer in _fine(spatial_layers(classifier, shape))}
+    """The last block of every resolution, from the pixels to the decision."""
+    blocks = _blocks(_fine(spatial_layers(classifier, shape)))
+    last = {(layer.height, layer.width): layer.name for layer in blocks}
     return tuple(last.values())
 
 

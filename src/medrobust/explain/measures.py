@@ -12,13 +12,13 @@ from torch import Tensor
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.explain.concentration import gini, half_share
-from medrobust.explain.curvature import curvature
 from medrobust.explain.gradcam import grad_cam
 from medrobust.explain.gradients import Gradients, loss_gradient, margin_gradient
-from medrobust.explain.landscape import random_direction
+from medrobust.explain.hessian import curvature
 from medrobust.explain.layers import middle
+from medrobust.explain.plane import random_direction
+from medrobust.explain.representation import simplicity
 from medrobust.explain.saliency import integrated_map, over_channels, smooth_map
-from medrobust.explain.simplicity import simplicity
 from medrobust.images import Images, Labels, Lazy, PerImage, check_images
 from medrobust.seeds import Id
 from medrobust.threat import Untargeted

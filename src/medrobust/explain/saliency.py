@@ -71,18 +71,19 @@ def integrated_gradients(
     assert goal.labels is not None
 
     def lead(some: Images, label: Labels) -> PerImage:
-        logits = classifier(pad(some, lanes))[: len(some)]
-        return classifier.head.gap(logits, label)
+        return classifier.head.gap(classifier(some), label)
 
     method, parts = IntegratedGradients(lead, multiply_by_inputs=True), []
     with classifier.borrowed():
-        # an image at a time: captum then hands over its points in passes of one shape, and no row knows another
-        for image, label in zip(images, goal.labels, strict=True):
+        # always full lanes: captum then makes one pass a point, all of one shape, and adds them up in one order
+        for chunk, label in zip(images.split(lanes), goal.labels.split(lanes), strict=True):
+            full_label = label.new_zeros(lanes, *label.shape[1:])
+            full_label[: len(chunk)] = label
             given = method.attribute(
-                image[None].to(here), baseline, additional_forward_args=(label[None],), n_steps=steps,
+                pad(chunk.to(here), lanes), baseline, additional_forward_args=(full_label,), n_steps=steps,
                 internal_batch_size=lanes,
             )  # fmt: skip
-            parts.append(given.float().cpu())
+            parts.append(given[: len(chunk)].float().cpu())
     return torch.cat(parts)
 
 
