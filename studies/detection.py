@@ -2,9 +2,9 @@
 
     python studies/detection.py DATA OUT [NAME …]
 
-DATA is a folder with chest_xray/, skin/, fundus/ (tables labels.csv), pneumoniamnist.npz, cifar10_test3000.npz and
-weights/; OUT takes one run folder a set: OUT/NAME/model is used where it is there, else trained first. Everything
-finished is kept, so that a killed study goes on. NAME picks some of the sets.
+DATA is a folder with chest_xray/, skin/, fundus/, natural/ (tables labels.csv), pneumoniamnist.npz,
+cifar10_test3000.npz and weights/; OUT takes one run folder a set: OUT/NAME/model is used where it is there, else
+trained first. Everything finished is kept, so that a killed study goes on. NAME picks some of the sets.
 Duration: about 45 minutes on one thread of a busy machine, and 25 more for training. Prints the tables of
 docs/results.md; --tables prints those of what is finished.
 
@@ -48,8 +48,12 @@ SETS: dict[str, dict[str, Any]] = {
     "pneumonia": {"title": "PneumoniaMNIST, ResNet-18, 28 px", "data": "medmnist:{}/pneumoniamnist.npz", "size": None,
                   "train": ["--epochs", "5"], "layers": STAGES, "modality": "xray", "eps": (1, 4)},
     "cifar": {"title": "CIFAR-10 (natural), ResNet-20, 32 px", "data": "medmnist:{}/cifar10_test3000.npz", "size": None,
-              "weights": "{}/weights/cifar10_resnet20-12fca82f.th", "layers": STAGES, "modality": "natural",
-              "eps": (1, 8)},
+              "as it is": {"model": "cifar_resnet20", "weights": "{}/weights/cifar10_resnet20-12fca82f.th"},
+              "layers": STAGES, "modality": "natural", "eps": (1, 8)},
+    "natural": {"title": "ImageNet (natural), MobileNetV2, 128 px", "data": "csv:{}/natural/labels.csv", "size": 128,
+                "as it is": {"model": "mobilenetv2_100", "weights": MOBILENET[5], "mean": (0.5,) * 3, "std": (0.5,) * 3,
+                             "label": "index"},
+                "layers": BLOCKS, "modality": "natural", "eps": (1,)},
 }  # fmt: skip
 ATTACKS = ("fgsm", "bim", "pgd", "cw")
 IMAGES, CORRUPTED = 300, 60
@@ -89,20 +93,8 @@ def main() -> None:
 def study(name: str, eps: int, data: Path, out: Path, file: Path) -> None:
     """One classifier at one eps (in /255), to ``file`` and a picture beside it."""
     about = SETS[name]
-    where = about["data"].format(data)
     print(f"{name} at {eps}/255", file=sys.stderr, flush=True)
-    if "weights" in about:
-        spec = ask(data=where, model="cifar_resnet20", weights=about["weights"].format(data))
-        subject = assemble(spec, out, NoProgress())
-        classifier, images, test = subject.classifier, subject.data, subject.test
-    else:
-        if not (out / "model" / "model.json").is_file():
-            options = [o.format(data) for o in about["train"]]
-            command = [sys.executable, "-m", "medrobust.cli", "train", str(out / "model"), "--data", where, *options]
-            subprocess.run(command, check=True, stdout=sys.stderr)
-        classifier = mr.Classifier.load(out / "model")
-        images = mr.data.load(where, size=about["size"])
-        test = images.split("test")
+    classifier, images, test = network(name, data, out)
     corruptions = [(c, s) for c in suited(about["modality"], images.channels) for s in SEVERITIES]
     wanted = Ask(
         detectors=tuple(DETECTORS), attacks=ATTACKS, ball=mr.Linf(eps / 255), layers=about["layers"], limit=IMAGES,
@@ -111,6 +103,22 @@ def study(name: str, eps: int, data: Path, out: Path, file: Path) -> None:
     done = Detection(wanted, out, classifier, images, test)
     write_whole(file, json.dumps({**done.run(), "title": about["title"]}, indent=1).encode())
     done.picture(file.with_suffix(".png"))
+
+
+def network(name: str, data: Path, out: Path) -> tuple[mr.Classifier, mr.data.Dataset, mr.data.Dataset]:
+    """The classifier, all images and those that it has not seen; trained to ``out``/model where need be."""
+    about = SETS[name]
+    where = about["data"].format(data)
+    if "as it is" in about:
+        settings = {k: v.format(data) if isinstance(v, str) else v for k, v in about["as it is"].items()}
+        subject = assemble(ask(data=where, size=about["size"], **settings), out, NoProgress())
+        return subject.classifier, subject.data, subject.test
+    if not (out / "model" / "model.json").is_file():
+        options = [o.format(data) for o in about["train"]]
+        command = [sys.executable, "-m", "medrobust.cli", "train", str(out / "model"), "--data", where, *options]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    images = mr.data.load(where, size=about["size"])
+    return mr.Classifier.load(out / "model"), images, images.split("test")
 
 
 # -- tables ----------------------------------------------------------------------------------------------

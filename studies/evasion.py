@@ -1,11 +1,11 @@
-"""Does any detector survive an attacker who knows it? Evasion of every detector on five sets.
+"""Does any detector survive an attacker who knows it? Evasion of every detector on six sets.
 
     python studies/evasion.py DATA OUT [NAME …]
 
-DATA is a folder with chest_xray/, skin/, fundus/ (tables labels.csv), pneumoniamnist.npz, cifar10_test3000.npz and
-weights/; OUT takes one run folder a set: OUT/NAME/model is used where it is there, else trained first. The folder of
-studies/detection.py serves: attacked images and features are then not made again. Everything finished is kept, so that
-a killed study goes on. NAME picks some of the sets.
+DATA is a folder with chest_xray/, skin/, fundus/, natural/ (tables labels.csv), pneumoniamnist.npz,
+cifar10_test3000.npz and weights/; OUT takes one run folder a set: OUT/NAME/model is used where it is there, else
+trained first. The folder of studies/detection.py serves: attacked images and features are then not made again.
+Everything finished is kept, so that a killed study goes on. NAME picks some of the sets.
 Duration: about 30 minutes on one thread, training apart. Prints the tables of docs/results.md.
 
 Detectors are fitted on clean images and PGD twins (clean protocol, five folds); each image is attacked past the
@@ -16,35 +16,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from detection import SETS, network
+
 import medrobust as mr
 from medrobust.progress import NoProgress
-from medrobust.studies import ask
 from medrobust.studies.evading import EvadeAsk, Evading
 from medrobust.studies.store import write_whole
-from medrobust.studies.subject import assemble
 
-MOBILENET = ["--size", "128", "--model", "mobilenetv2_100", "--pretrained",
-             "{}/weights/mobilenetv2_100_imagenet.safetensors", "--mean", "0.5", "--std", "0.5"]  # fmt: skip
-BLOCKS = ("blocks.1", "blocks.3", "blocks.5", "blocks.6", "penultimate")
-STAGES = ("layer1", "layer2", "layer3", "penultimate")
-SETS: dict[str, dict[str, Any]] = {
-    "chest": {"title": "chest X-ray, MobileNetV2, 128 px", "data": "csv:{}/chest_xray/labels.csv", "size": 128,
-              "train": [*MOBILENET, "--epochs", "4"], "layers": BLOCKS, "at": 1, "eps": (0.1, 0.2, 0.3, 0.5, 1)},
-    "skin": {"title": "skin, MobileNetV2, 128 px", "data": "csv:{}/skin/labels.csv", "size": 128,
-             "train": [*MOBILENET, "--epochs", "5"], "layers": BLOCKS, "at": 1, "eps": (0.1, 0.2, 0.3, 0.5, 1)},
-    "fundus": {"title": "fundus, MobileNetV2, 128 px", "data": "csv:{}/fundus/labels.csv", "size": 128,
-               "train": [*MOBILENET, "--epochs", "5"], "layers": BLOCKS, "at": 1, "eps": (0.1, 0.2, 0.3, 0.5, 1)},
-    "pneumonia": {"title": "PneumoniaMNIST, ResNet-18, 28 px", "data": "medmnist:{}/pneumoniamnist.npz", "size": None,
-                  "train": ["--epochs", "5"], "layers": STAGES, "at": 8, "eps": (4, 8, 16)},
-    "cifar": {"title": "CIFAR-10 (natural), ResNet-20, 32 px", "data": "medmnist:{}/cifar10_test3000.npz", "size": None,
-              "weights": "{}/weights/cifar10_resnet20-12fca82f.th", "layers": STAGES,
-              "at": 8, "eps": (0.5, 1, 2, 4, 8)},
-}  # fmt: skip
+SMALL = (0.1, 0.2, 0.3, 0.5, 1)
+EPS = {"chest": SMALL, "skin": SMALL, "fundus": SMALL, "pneumonia": (4, 8, 16), "cifar": (0.5, 1, 2, 4, 8),
+       "natural": SMALL}  # fmt: skip
+AT = {"pneumonia": 8, "cifar": 8}
+"""In /255, what detectors are shown and evaded at; 1 where nothing is said."""
 DETECTORS = ("kd", "kd-likelihood", "lid", "dfeat", "qfeat", "qfeat-scale", "mahalanobis", "softmax")
 FITTED_ON, ATTACKED = 300, 60
 
@@ -53,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", default=list(SETS))
+    parser.add_argument("names", nargs="*", default=list(EPS))
     parser.add_argument("--tables", action="store_true", help="only print the tables of what is finished")
     asked = parser.parse_args()
     runs = {}
@@ -70,27 +57,14 @@ def main() -> None:
 
 
 def study(name: str, data: Path, out: Path, file: Path) -> None:
-    about = SETS[name]
-    where = about["data"].format(data)
     print(name, file=sys.stderr, flush=True)
-    if "weights" in about:
-        spec = ask(data=where, model="cifar_resnet20", weights=about["weights"].format(data))
-        subject = assemble(spec, out, NoProgress())
-        classifier, images, test = subject.classifier, subject.data, subject.test
-    else:
-        if not (out / "model" / "model.json").is_file():
-            options = [o.format(data) for o in about["train"]]
-            command = [sys.executable, "-m", "medrobust.cli", "train", str(out / "model"), "--data", where, *options]
-            subprocess.run(command, check=True, stdout=sys.stderr)
-        classifier = mr.Classifier.load(out / "model")
-        images = mr.data.load(where, size=about["size"])
-        test = images.split("test")
+    classifier, images, test = network(name, data, out)
     wanted = EvadeAsk(
-        detectors=DETECTORS, ball=mr.Linf(about["at"] / 255), eps=tuple(e / 255 for e in about["eps"]),
-        layers=about["layers"], limit=FITTED_ON, attacked=ATTACKED,
+        detectors=DETECTORS, ball=mr.Linf(AT.get(name, 1) / 255), eps=tuple(e / 255 for e in EPS[name]),
+        layers=SETS[name]["layers"], limit=FITTED_ON, attacked=ATTACKED,
     )  # fmt: skip
     done = Evading(wanted, out, classifier, images, test, Told())
-    write_whole(file, json.dumps({**done.run(), "title": about["title"]}, indent=1).encode())
+    write_whole(file, json.dumps({**done.run(), "title": SETS[name]["title"]}, indent=1).encode())
 
 
 class Told(NoProgress):

@@ -114,6 +114,7 @@ def test_an_embedding_keeps_apart_what_is_apart(tmp_path):
     labels, attacked = np.arange(60) % 2, np.arange(60) >= 30
     for name in ("a.png", "b.png"):
         embedding.draw(tmp_path / name, points, labels, attacked, ("normal", "ill"))
+    embedding.draw(tmp_path / "c.png", points, np.arange(60), attacked, [f"class {i}" for i in range(1000)])
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with pytest.raises(InputError, match="at least 8"):
         embedding.embed(features[:5])
@@ -166,6 +167,20 @@ def test_each_image_is_scored_by_a_detector_that_never_saw_it():
     attacked = seen(0, 120, 6)
     found = Crossfit(KernelDensity(), CLEAN, attacked, BANK, reference=OTHER).against(attacked)
     assert found.auroc.low < 0.5 < found.auroc.high
+
+
+def test_few_reference_images_a_class_serve_as_one_class():
+    """One image of each of many classes: a density of a class would know those decided as its own image from others."""
+    many = Seen(BANK.features, torch.arange(len(BANK)) // 2, BANK.groups, BANK.twin)
+    assert many.pooled
+    assert not BANK.pooled
+    assert torch.equal(BANK.classes, BANK.predicted)
+    fitted = Crossfit(Mahalanobis(layers=("penultimate",)), CLEAN, seen(2, 120, 4), OTHER, reference=many)
+    x = BANK.features["penultimate"].double()
+    mean = fitted.detectors[0].arrays_["means/penultimate"]
+    assert mean.shape[0] == 1
+    torch.testing.assert_close(mean[0], x.mean(0) @ fitted.detectors[0].arrays_["whiten/penultimate"].T)
+    assert fitted.against(seen(2, 120, 4)).auroc.value > 0.85
 
 
 def test_transfer_and_layers_tell_where_an_attack_shows():

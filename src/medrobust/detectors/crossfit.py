@@ -23,6 +23,9 @@ from medrobust.stats import Estimate
 
 FPRS = (0.01, 0.05)
 
+A_CLASS = 5
+"""Reference images a class, on average, below which a class's density or mean would be that of single images."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -45,6 +48,16 @@ class Seen:
         index = torch.from_numpy(np.flatnonzero(rows) if rows.dtype == bool else rows)
         features = {name: value[index] for name, value in self.features.items()}
         return Seen(features, self.predicted[index], self.groups[index.numpy()], self.twin[index.numpy()])
+
+    @property
+    def pooled(self) -> bool:
+        """As reference images, too few to tell classes apart: they serve as one class."""
+        return len(self) < A_CLASS * len(self.predicted.unique())
+
+    @property
+    def classes(self) -> Tensor:
+        """int64 (n,): the classes they stand for as reference images: as decided, or 0 for all where ``pooled``."""
+        return torch.zeros_like(self.predicted) if self.pooled else self.predicted
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,8 @@ class Crossfit:
             near, far = clean.take(mine), attacked.take(mine[attacked.twin])
             detector = recipe.blank().fit_features(
                 near.features, far.features, reference=None if reference is None else reference.features,
-                groups=near.groups.tolist(), adversarial_groups=far.groups.tolist(), seed=seed,
+                labels=None if reference is None else reference.classes, groups=near.groups.tolist(),
+                adversarial_groups=far.groups.tolist(), seed=seed,
             )  # fmt: skip
             scores = detector.score_features(held_out.features, held_out.predicted)
             self.detectors.append(detector)

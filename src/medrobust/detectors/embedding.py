@@ -14,6 +14,8 @@ from medrobust.errors import InputError
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")
 """Okabe & Ito 2008: told apart by every common colour blindness."""
 
+MANY = 20
+
 
 def embed(features: Tensor | np.ndarray, seed: int = 0, perplexity: float = 30.0) -> np.ndarray:
     """float32 (n, 2): t-SNE of ``features`` (n, d), standardised, on at most 50 principal components.
@@ -51,12 +53,15 @@ def draw(
     """Write the picture of ``points`` (n, 2): a colour a class, crosses where attacked.
 
     path: its ending says the format (.png, .svg, .pdf). labels: int (n,), the true class. With two classes these are
-    the paper's four groups. More than eight classes share colours.
+    the paper's four groups. More than eight classes share colours; more than ``MANY`` have none.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
-    labels, attacked, few = np.asarray(labels), np.asarray(attacked, dtype=bool), len(classes) <= 4
+    labels, attacked = np.asarray(labels), np.asarray(attacked, dtype=bool)
+    if len(classes) > MANY:
+        labels, classes = np.where(attacked, 1, 0), (f"{len(classes)} classes", f"{len(classes)} classes")
+    few = len(classes) <= 4
     with matplotlib.rc_context({"svg.hashsalt": "medrobust", "font.size": 9, "text.parse_math": False}):
         figure = Figure(figsize=(5.2, 4.4), dpi=150, layout="constrained")
         axes = figure.add_subplot()

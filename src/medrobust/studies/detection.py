@@ -29,7 +29,7 @@ from medrobust.studies.twins import Twins
 from medrobust.threat import Ball, Linf
 
 PROTOCOLS = ("clean", "paper")
-VERSION = 3
+VERSION = 4
 """Part of the key of rows: raised when a detector or its evaluation changes."""
 
 LEAST = 10
@@ -179,7 +179,8 @@ class Detection:
         """The paper's protocol, with its leaks."""
         result = detectors_room.evaluate(
             DETECTORS[name](), self.clean.features, self.tried[attack].features, protocol="paper",
-            groups=self.clean.groups.tolist(), reference=self.reference.features, seed=self.ask.seed,
+            groups=self.clean.groups.tolist(), reference=self.reference.features,
+            reference_labels=self.reference.classes, seed=self.ask.seed,
         )  # fmt: skip
         self._add(name, attack, attack, "auroc", result.auroc, protocol="paper")
         self._add(name, attack, attack, "seen@0.01", result.tpr_at_1, protocol="paper")
@@ -233,6 +234,7 @@ class Detection:
                 break
             detector = DETECTORS[name]().fit(
                 self.bench.features, self.clean.features, twins.features, reference=self.reference.features,
+                labels=self.reference.classes,
                 groups=self.clean.groups.tolist(), adversarial_groups=twins.groups.tolist(), seed=self.ask.seed,
             )  # fmt: skip
             scores = detector.score_features(self.held_out.features, self.held_out.predicted)
@@ -266,7 +268,7 @@ class Detection:
         return {
             "data": self.data.name, "classes": list(self.twins.classifier.classes), "accuracy": self.twins.accuracy,
             "n_clean": len(self.clean), "n_patients": len(set(self.clean.groups.tolist())),
-            "n_reference": len(self.reference),
+            "n_reference": len(self.reference), "pooled": self.reference.pooled,
             "n_held_out": len(self.held_out),
             "n_attacked": {a: len(t) for a, t in self.attacked.items()}, "n_noise": len(self.noise),
             "eps": float(self.ask.ball.eps), "norm": self.ask.ball.name, "layers": list(self.ask.layers),

@@ -32,7 +32,7 @@ from medrobust.studies.store import Store
 from medrobust.studies.twins import SHARD, Twins
 from medrobust.threat import Ball, Linf, Untargeted
 
-VERSION = 1
+VERSION = 2
 """Part of every cell's key: raised when a cell's computation changes."""
 
 CALM = 0.5
@@ -321,6 +321,7 @@ class Evading:
         return {
             "data": self.data.name, "classes": list(self.classifier.classes), "n_clean": len(self.clean),
             "n_fitted_on": len(self.attacked), "n_reference": len(self.reference), "n_held_out": len(self.held_out),
+            "pooled": self.reference.pooled,
             "n_attacked": min(self.ask.attacked, len(self.clean)), "eps": float(self.ask.ball.eps),
             "norm": self.ask.ball.name, "layers": list(self.ask.layers), "evasions": list(self.ask.evasions),
             "seed": self.ask.seed, "model": self.twins.model_digest,
