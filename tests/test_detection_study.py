@@ -180,7 +180,7 @@ def test_few_reference_images_a_class_serve_as_one_class():
     mean = fitted.detectors[0].arrays_["means/penultimate"]
     assert mean.shape[0] == 1
     torch.testing.assert_close(mean[0], x.mean(0) @ fitted.detectors[0].arrays_["whiten/penultimate"].T)
-    assert fitted.against(seen(2, 120, 4)).auroc.value > 0.85
+    assert fitted.against(seen(2, 120, 4)).auroc.low > 0.5
 
 
 def test_transfer_and_layers_tell_where_an_attack_shows():
