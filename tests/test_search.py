@@ -133,3 +133,133 @@ def test_cma_es_does_not_care_about_rotation_and_its_separable_form_does():
     separable = search.minimise(search.SepCMAES(), ellipsoid, box, range(5), 2500).best_f.median()
     assert full < 1e-9
     assert separable > 1e-4
+
+
+def test_gradient_steps_are_charged_and_land_on_the_optimum():
+    optimum = torch.tensor([0.3, -0.2, 0.7, -0.6])
+    box, gradients = search.Box(-1.0, 1.0, 4), []
+
+    def function(x):
+        gradients.append(x.requires_grad)
+        return ((x - optimum) ** 2).sum(-1) + 0.1
+
+    for budget in (400, 401, 402):
+        gradients.clear()
+        both = search.Then(search.GWO(10), search.Adam(0.02), share=0.5)
+        result = search.minimise(both, function, box, [0, 1], budget)
+        steps = sum(gradients)
+        # 200 values in 20 generations of 10, the gradients, and what was left over for values
+        assert result.evaluations == result.history.shape[1] == budget
+        assert steps == (budget - budget // 2) // search.GRADIENT_COST
+        alone = search.minimise(search.GWO(10), function, box, [0, 1], budget)
+        assert (result.best_f - 0.1).max() < 1e-4
+        assert (result.best_f <= alone.best_f).all()
+
+
+def test_a_search_before_a_descent_is_the_search_alone_with_its_share():
+    box = search.Box(-1.0, 1.0, 3)
+    function = lambda x: (x - 0.4).abs().sum(-1)  # noqa: E731
+    alone = search.minimise(search.WOA(8), function, box, [5], 100)
+    both = search.minimise(search.Then(search.WOA(8), search.Adam(), share=0.25), function, box, [5], 400)
+    assert torch.equal(both.history[:, :100], alone.history)
+
+
+def test_every_optimiser_may_be_followed_by_a_descent_in_any_batch():
+    box = search.Box(-5.0, 5.0, 5, torch.float64)
+    function = lambda x: ((x - 1.5) ** 2).sum(-1)  # noqa: E731
+    for make in search.OPTIMISERS.values():
+        optimiser = search.Then(make(), search.Adam(0.02))
+        both = search.minimise(optimiser, function, box, [3, 8], 301)
+        one = search.minimise(optimiser, function, box, [8], 301)
+        assert both.evaluations == 301
+        assert torch.equal(both.history[1:], one.history)
+        assert both.best_f.max() < 0.5
+
+
+def test_a_descent_wants_its_gradients():
+    run = search.Adam().start(search.Box(-1.0, 1.0, 2), [0], 9)
+    x = run.ask()
+    assert run.needs_gradient
+    with pytest.raises(InputError, match=r"want gradients of shape \(1, 1, 2\), got none"):
+        run.tell(x.sum(-1))
+    run.tell(x.sum(-1), torch.ones_like(x))
+    assert run.evaluations == 3
+
+
+def test_fireflies_pay_for_every_move_or_for_a_generation():
+    box = search.Box(-5.0, 5.0, 3)
+    function = lambda x: (x - 1).square().sum(-1)  # noqa: E731
+    for evaluate, sizes in (("move", {1, 12}), ("generation", {12})):
+        run, asked = search.FA(12, evaluate=evaluate).start(box, [0], 120), set()
+        while not run.done:
+            x = run.ask()
+            asked.add(x.shape[1])
+            run.tell(function(x))
+        assert asked == sizes
+
+
+def test_a_worn_food_source_is_left():
+    """On a plateau no neighbour is better, so every source wears out; scouts then look anywhere."""
+    run = search.ABC(8, limit=2).start(search.Box(0.0, 1.0, 6), [0], 400)
+    first = run.ask().clone()
+    while not run.done:
+        run.tell(torch.zeros(run.ask().shape[:2]))
+    assert (run.state.x[:, :, None] == first[:, None]).all(-1).sum() < 4
+
+
+@pytest.mark.parametrize("name", ["gwo", "woa", "tlbo", "gwo-pso"])
+def test_the_docstring_names_a_bias_to_the_origin(name):
+    assert "origin of the coordinates" in search.OPTIMISERS[name].__doc__
+
+
+# Agreement with independent implementations; benchmarks/optimisers.py has the full table.
+
+SHIFT = torch.tensor([0.7, -1.1, 1.6, -0.4], dtype=torch.float64)
+
+
+def rastrigin(x):
+    z = x - SHIFT
+    return (z * z - 10 * (2 * torch.pi * z).cos() + 10).sum(-1)
+
+
+def ranks_overlap(ours: torch.Tensor, theirs: list[float]) -> bool:
+    """Each median lies within the other's range."""
+    a, b = ours.sort().values, torch.tensor(theirs).sort().values
+    return bool(a[0] <= b.median() <= a[-1] and b[0] <= a.median() <= b[-1])
+
+
+def test_de_agrees_with_scipy():
+    from scipy.optimize import differential_evolution
+
+    box, P, budget = search.Box(-5.0, 5.0, 4, torch.float64), 20, 1200
+    ours = search.minimise(search.DE(P), rastrigin, box, range(8), budget).best_f
+    theirs = [
+        differential_evolution(
+            lambda x: float(rastrigin(torch.from_numpy(x))), [(-5, 5)] * 4, strategy="rand1bin", popsize=P // 4,
+            maxiter=budget // P - 1, mutation=0.5, recombination=0.9, polish=False, init="random", tol=0, atol=0,
+            seed=seed, updating="deferred",
+        ).fun
+        for seed in range(8)
+    ]  # fmt: skip
+    assert ranks_overlap(ours, theirs)
+
+
+def test_cma_es_agrees_with_pycma():
+    cma = pytest.importorskip("cma")
+
+    def sphere(x):
+        return ((x - SHIFT) ** 2).sum(-1)
+
+    box = search.Box(-5.0, 5.0, 4, torch.float64)
+    start = torch.full((8, 4), -2.0, dtype=torch.float64)
+    ours = search.minimise(search.CMAES(8, sigma=0.2), sphere, box, range(8), 401, start=start).best_f
+    theirs = []
+    for seed in range(1, 9):
+        strategy = cma.CMAEvolutionStrategy(
+            [-2.0] * 4, 2.0, {"seed": seed, "popsize": 8, "verbose": -9, "bounds": [-5, 5]}
+        )
+        for _ in range(50):
+            points = strategy.ask()
+            strategy.tell(points, [float(sphere(torch.from_numpy(x))) for x in points])
+        theirs.append(strategy.result.fbest)
+    assert ranks_overlap(ours, theirs)

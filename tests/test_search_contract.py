@@ -33,7 +33,7 @@ def finish(run: search.Run, function=bent) -> list[torch.Tensor]:
 
 
 @every
-@pytest.mark.parametrize("budget", [64, 333, 1001])
+@pytest.mark.parametrize("budget", [64, 501])
 def test_the_budget_is_spent_exactly_and_inside_the_bounds(make, budget):
     seen = []
 
@@ -57,9 +57,9 @@ def test_the_budget_is_spent_exactly_and_inside_the_bounds(make, budget):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_seed_s_bytes_do_not_depend_on_its_batch(make, dtype):
     space = search.Box(-5.0, 5.0, DIMS, dtype)
-    batch = search.minimise(make(), bent, space, [4, 0, 11, 7, 2], 500)
+    batch = search.minimise(make(), bent, space, [4, 0, 11, 7, 2], 300)
     for seeds, rows in ([[11], [2]], [[7, 4], [3, 0]]):
-        some = search.minimise(make(), bent, space, seeds, 500)
+        some = search.minimise(make(), bent, space, seeds, 300)
         assert torch.equal(some.history, batch.history[rows])
         assert torch.equal(some.best_x, batch.best_x[rows])
 
@@ -91,7 +91,7 @@ def test_rows_that_leave_do_not_touch_the_others(make):
 def test_it_beats_random_search_where_the_optimum_is_shifted(make):
     if make is search.RandomSearch:
         pytest.skip("the baseline itself")
-    seeds, budget = range(5), 2000
+    seeds, budget = range(4), 2000
     chance = search.minimise(search.RandomSearch(), shifted_sphere, SPACE, seeds, budget).best_f.median()
     found = search.minimise(make(), shifted_sphere, SPACE, seeds, budget).best_f.median()
     assert found < chance / 3
@@ -158,6 +158,16 @@ def test_mixed_kinds_are_decoded(make):
         wrong = (v["mask"] != torch.tensor([True, False, True, True, False])).sum(-1)
         return (v["rate"].log10() + 2).abs() + (v["hidden"] - 6).abs() + wrong
 
-    result = search.minimise(make(), function, space, range(3), 1500)
+    result = search.minimise(make(), function, space, range(2), 1000)
     assert result.best_f.median() < 1.0  # at most the logarithm's part is left
-    assert torch.equal(result.best["hidden"], torch.tensor([6, 6, 6]))
+    assert torch.equal(result.best["hidden"], torch.tensor([6, 6]))
+
+
+@every
+def test_one_dimension_and_one_that_is_held_still(make):
+    single = search.minimise(make(), lambda x: (x[..., 0] - 0.3).abs(), search.Box(-1.0, 1.0, 1), [0, 1], 150)
+    assert single.best_f.max() < 0.1
+    held = search.Box(torch.tensor([-1.0, 0.5, -1.0]), torch.tensor([1.0, 0.5, 1.0]))
+    result = search.minimise(make(), lambda x: (x - 0.3).abs().sum(-1), held, [0, 1], 150)
+    assert (result.best_x[:, 1] == 0.5).all()
+    assert result.best_f.isfinite().all()

@@ -8,12 +8,11 @@ as by mirrors before they are evaluated, so that the model itself knows no bound
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from medrobust.search.moves import mirrored, ranked, take
+from medrobust.search.moves import each, mirrored, ranked, take
 from medrobust.search.optimiser import Optimiser, Run, Search
 
 
@@ -79,7 +78,10 @@ class CMAES(Optimiser):
             z = run.draws.normal(lam, n).double()
             s.z, s.y = z, self.stretched(run, z)
             unit = s.mean[:, None] + s.sigma[:, :, None] * s.y
-            x, f = yield run.low + mirrored(unit, *bounds_of(unit)).to(run.low.dtype) * run.width
+            x, f = (
+                yield run.low
+                + mirrored(unit, torch.zeros_like(unit), torch.ones_like(unit)).to(run.low.dtype) * run.width
+            )
             del x
             generation += 1
             order = ranked(f)
@@ -156,12 +158,3 @@ class SepCMAES(CMAES):
 def weighted(points: Tensor, weights: Tensor) -> Tensor:
     """(S, D): the weighted sum of points (S, K, D)."""
     return (points * weights[:, None]).sum(1)
-
-
-def bounds_of(unit: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.zeros_like(unit), torch.ones_like(unit)
-
-
-def each(operation: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """``operation`` row by row, on copies: how a product adds up depends on the batch and on where memory begins."""
-    return torch.stack([operation(*(part.clone() for part in row)) for row in zip(*tensors, strict=True)])

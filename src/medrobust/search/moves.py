@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -72,3 +75,16 @@ def mirrored(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     width = (high - low).clamp(min=torch.finfo(x.dtype).tiny)
     folded = torch.remainder(x - low, 2 * width)
     return low + torch.where(folded > width, 2 * width - folded, folded)
+
+
+def each(operation: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """``operation`` row by row, on copies: how a product adds up depends on the batch and on where memory begins."""
+    return torch.stack([operation(*(part.clone() for part in row)) for row in zip(*tensors, strict=True)])
+
+
+def levy(draws: Draws, *shape: int, index: float = 1.5) -> Tensor:
+    """(S, *shape): steps of a Lévy flight by Mantegna's algorithm (1994, doi:10.1103/PhysRevE.49.4677)."""
+    top = math.gamma(1 + index) * math.sin(math.pi * index / 2)
+    sigma = (top / (math.gamma((1 + index) / 2) * index * 2 ** ((index - 1) / 2))) ** (1 / index)
+    u, v = draws.normal(*shape), draws.normal(*shape)
+    return sigma * u / v.abs().clamp(min=torch.finfo(v.dtype).tiny) ** (1 / index)

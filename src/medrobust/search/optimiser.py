@@ -120,6 +120,7 @@ class Run:
         self._first = Draws(seeds, "search start", self.device, space.dtype)
         self.given = self._checked(start)
         self.needs_gradient = False
+        self._stage = (0, self.budget)
         self.gradient: Tensor | None = None
         self._asked: Tensor | None = None
         self._told: Tensor | None = None
@@ -136,10 +137,6 @@ class Run:
     def rows(self) -> int:
         return len(self.best_f)
 
-    @property
-    def remaining(self) -> int:
-        return self.budget - self.evaluations
-
     def ask(self) -> Tensor:
         """Points to evaluate, (S, P, D) within the bounds; P may vary. The same ones again until they were told."""
         if self.done:
@@ -150,8 +147,11 @@ class Run:
             else:
                 told, self._told = self._told, None
                 points = self._search.send((self._seen, told))
-            points = points.clamp(self.low, self.high)[:, : self.remaining]
-            self._asked = points
+            affordable = self._stage[1] - self.evaluations
+            if self.needs_gradient:  # what is too little for a gradient is spent on the value alone
+                self.needs_gradient = affordable >= GRADIENT_COST
+                affordable //= GRADIENT_COST if self.needs_gradient else 1
+            self._asked = points.clamp(self.low, self.high)[:, :affordable]
         return self._asked
 
     def tell(self, f: Tensor, gradient: Tensor | None = None) -> None:
@@ -219,7 +219,22 @@ class Run:
     @property
     def progress(self) -> float:
         """The share of the budget that is spent, in [0, 1): what a paper calls t / T."""
-        return self.evaluations / self.budget
+        return (self.evaluations - self._stage[0]) / self.span
+
+    @property
+    def span(self) -> int:
+        """The budget, or the part of it that this optimiser of several was given."""
+        return self._stage[1] - self._stage[0]
+
+    @property
+    def stage_over(self) -> bool:
+        return self.evaluations >= self._stage[1]
+
+    def begin_stage(self, end: int) -> None:
+        """Forget everything but the best point, and go on from it until ``end`` evaluations are spent."""
+        if self.evaluations:
+            self.given = self.best_x[:, None]
+        self.state, self.needs_gradient, self._stage = State(), False, (self.evaluations, end)
 
     def anywhere(self, points: int) -> Tensor:
         """(S, points, D), uniform within the bounds."""
