@@ -263,3 +263,12 @@ def test_cma_es_agrees_with_pycma():
             strategy.tell(points, [float(sphere(torch.from_numpy(x))) for x in points])
         theirs.append(strategy.result.fbest)
     assert ranks_overlap(ours, theirs)
+
+
+@pytest.mark.parametrize("make", [search.CMAES, search.SepCMAES])
+def test_no_seed_of_cma_es_gets_lost_in_the_mirrors(make):
+    """In the folded box a distribution wider than the box would learn nothing, and never come back."""
+    box = search.Box(-5.0, 5.0, 10, torch.float64)
+    for optimum in (0.0, 4.9, 5.0):  # in the middle, near the corner, in it
+        result = search.minimise(make(), lambda x: ((x - optimum) ** 2).sum(-1), box, range(10), 1500)  # noqa: B023
+        assert result.best_f.max() < 1e-3

@@ -15,6 +15,9 @@ from torch import Tensor
 from medrobust.search.moves import each, mirrored, ranked, take
 from medrobust.search.optimiser import Optimiser, Run, Search
 
+WIDEST = 1 / 3
+"""Largest standard deviation, in widths of the box (pycma's): a wider one, folded, is uniform and learns nothing."""
+
 
 class Constants:
     """Table 1 of the tutorial for ``lam`` points in n dimensions. ``diagonal``: the learning rates of sep-CMA-ES."""
@@ -94,9 +97,9 @@ class CMAES(Optimiser):
             fresh = math.sqrt(1 - (1 - k.c_sigma) ** (2 * generation))
             h = (length / fresh < (1.4 + 2 / (n + 1)) * k.chi_n).double()
             s.path_c = (1 - k.c_c) * s.path_c + h * math.sqrt(k.c_c * (2 - k.c_c) * k.mu_eff) * step
-            s.sigma = (s.sigma * ((k.c_sigma / k.d_sigma) * (length / k.chi_n - 1)).clamp(max=1).exp()).clamp(
-                1e-150, 1e4
-            )
+            growth = ((k.c_sigma / k.d_sigma) * (length / k.chi_n - 1)).clamp(max=1).exp()
+            widest = WIDEST / self.variances(run).amax(1, keepdim=True).sqrt()
+            s.sigma = torch.minimum((s.sigma * growth).clamp(min=1e-150), widest)
             lengths = (z**2).sum(2)  # |C^-1/2 y|^2, for z is what y was before it was stretched
             w = torch.where(weights >= 0, weights, weights * n / lengths.clamp(min=1e-300))
             kept = 1 + k.c_1 * (1 - h) * k.c_c * (2 - k.c_c) - k.c_1 - k.c_mu * float(weights.sum())
@@ -108,6 +111,10 @@ class CMAES(Optimiser):
         s = run.state
         s.C = torch.eye(s.mean.shape[1], dtype=torch.float64, device=run.device).repeat(run.rows, 1, 1)
         s.B, s.d = s.C.clone(), torch.ones_like(s.mean)
+
+    def variances(self, run: Run) -> Tensor:
+        C: Tensor = run.state.C
+        return C.diagonal(dim1=1, dim2=2)
 
     def stretched(self, run: Run, z: Tensor) -> Tensor:
         """B d z: standard normal points (S, P, D) made to follow C."""
@@ -141,6 +148,10 @@ class SepCMAES(CMAES):
 
     def isotropic(self, run: Run) -> None:
         run.state.C = torch.ones_like(run.state.mean)
+
+    def variances(self, run: Run) -> Tensor:
+        C: Tensor = run.state.C
+        return C
 
     def stretched(self, run: Run, z: Tensor) -> Tensor:
         return z * run.state.C.sqrt()[:, None]

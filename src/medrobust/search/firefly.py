@@ -42,16 +42,18 @@ class FA(Optimiser):
 
     def moves(self, run: Run) -> Search:
         s, P = run.state, self.population
+        s.x, s.f = s.x.clone(), s.f.clone()  # changed in place below, and the caller holds the points that it was asked
         s.at = torch.full((run.rows, 1), -1, device=run.device)  # the pair (i, j) that moved last, as i P + j
         pairs = torch.arange(P * P, device=run.device)
         while True:
             brighter = (s.f[:, None] < s.f[:, :, None]).flatten(1)
-            ahead = brighter & (pairs > s.at)
-            s.at = torch.where(ahead.any(1, keepdim=True), first(ahead), first(brighter))
-            s.i = s.at // P  # where all shine alike, the pair is (0, 0): a random step
+            turn = torch.where(pairs > s.at, pairs, pairs + P * P)  # those behind come in the next generation
+            # where all shine alike, the pair is (0, 0): a random step
+            s.at = torch.where(brighter, turn, 2 * P * P).amin(1, keepdim=True) % (P * P)
+            s.i = s.at // P
             x, f = yield self.towards(run, take(s.x, s.i), take(s.x, s.at % P))
-            s.x = s.x.scatter(1, s.i[:, :, None].expand_as(x), x)
-            s.f = s.f.scatter(1, s.i, f)
+            s.x.scatter_(1, s.i[:, :, None].expand_as(x), x)
+            s.f.scatter_(1, s.i, f)
 
     def generations(self, run: Run) -> Search:
         s = run.state
@@ -69,8 +71,3 @@ class FA(Optimiser):
         beta = self.attraction * (-self.absorption * distance2).exp()
         alpha = self.noise * (1e-4 / 0.9) ** run.progress
         return x + beta * toward + alpha * (run.draws.uniform(*x.shape[1:]) - 0.5) * run.width
-
-
-def first(mask: Tensor) -> Tensor:
-    """(S, 1): the position of each row's first True; 0 where there is none."""
-    return mask.to(torch.uint8).argmax(1, keepdim=True)

@@ -23,6 +23,7 @@ from torch import Tensor
 from medrobust.errors import InputError
 from medrobust.search.box import Box
 from medrobust.search.draws import Draws, Seed
+from medrobust.search.moves import take
 
 Search: TypeAlias = Generator[Tensor, tuple[Tensor, Tensor], None]
 GRADIENT_COST = 3
@@ -162,27 +163,28 @@ class Run:
         f = torch.as_tensor(f, device=self.device).detach().double()
         if f.shape != x.shape[:2]:
             raise InputError(f"expected values of shape {tuple(x.shape[:2])} (rows, points), got {tuple(f.shape)}")
-        if bool(f.isnan().any()):
-            if self.nan == "refuse":
+        usable = f
+        if not bool(f.isfinite().all()):
+            if self.nan == "refuse" and bool(f.isnan().any()):
                 row, point = (int(i) for i in f.isnan().nonzero()[0])
                 raise InputError(
                     f"the function gave NaN in row {row} at point {point} after {self.evaluations} evaluations; "
                     'nothing was counted and the best so far is kept; mend it, or start with nan="worst"'
                 )
             f = f.nan_to_num(torch.inf, torch.inf, -torch.inf)
+            usable = f.clamp(-1e300, 1e300)  # differences of values must stay finite for the optimiser
         if self.needs_gradient:
             if gradient is None or gradient.shape != x.shape:
                 got = "none" if gradient is None else f"shape {tuple(gradient.shape)}"
                 raise InputError(f"these points want gradients of shape {tuple(x.shape)}, got {got}")
             self.gradient = gradient.detach().to(self.device, x.dtype).nan_to_num(0, 0, 0)
         value, at = f.min(1)
+        best = take(x, at[:, None])[:, 0]
         better = value < self.best_f
-        best = x.gather(1, at[:, None, None].expand(-1, 1, x.shape[2]))[:, 0]
+        self.best_x = torch.where(better[:, None], best, self.best_x) if self.evaluations else best
         self.best_f = torch.where(better, value, self.best_f)
-        self.best_x = torch.where(better[:, None] | self.best_f.isinf()[:, None], best, self.best_x)
         self.evaluations += x.shape[1] * (GRADIENT_COST if self.needs_gradient else 1)
-        # differences of values must stay finite for the optimiser
-        self._seen, self._told, self._asked = x, f.clamp(-1e300, 1e300), None
+        self._seen, self._told, self._asked = x, usable, None
 
     def keep(self, rows: Tensor | Sequence[int] | Sequence[bool]) -> None:
         """Go on with these rows only (positions, or a mask over the present ones); they notice nothing, to the bit."""
