@@ -13,8 +13,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from medrobust import report
+from medrobust.detectors import DETECTORS
 from medrobust.studies import ask, audit
-from medrobust.studies.detect_cells import NAMES
+from medrobust.studies.detect_cells import LEAD, NAMES
 from tests import report_runs
 
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False}
@@ -51,22 +52,30 @@ def told(whole) -> dict[str, Any]:
 
 def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
     by, about = rows(told), told["conditions"]["detect"]
-    assert about["best"] in NAMES
+    assert about["lead"] == LEAD in NAMES
     measured = {f"detect_{m}:{n}" for m in ("auroc", "tpr5", "false_alarm") for n in NAMES}
-    assert set(by) == measured | {f"evade_success5:{about['best']}"}
-    areas = {n: by[f"detect_auroc:{n}"]["value"] for n in NAMES}
-    assert areas[about["best"]] == max(areas.values())
+    beside = {f"{k}_{m}:{n}" for k in ("plain", "evade") for m in ("fooled", "seen5", "success5") for n in NAMES}
+    assert set(by) == measured | beside
     for name in NAMES:
         assert by[f"detect_tpr5:{name}"]["n"] == about["n_attacked"]
         assert by[f"detect_false_alarm:{name}"]["n"] == about["n_clean"]
     for r in by.values():
-        assert r["low"] <= r["value"] <= r["high"]
+        assert r["value"] is None or r["low"] <= r["value"] <= r["high"]
         assert r["eps"] == about["eps"]
-    cells = {json.loads(p.read_text())["spec"]["kind"]: p.parent for p in (whole / "cells").glob("*/rows.json")}
-    past = load_file(cells["evade"] / "arrays.safetensors")["evaded"]
-    evaded = by[f"evade_success5:{about['best']}"]
-    assert evaded["value"] == pytest.approx(past.mean())
-    assert evaded["n"] == len(past) <= 24
+    for name in NAMES:
+        for kind in ("plain", "evade"):
+            fooled, seen, success = (by[f"{kind}_{m}:{name}"] for m in ("fooled", "seen5", "success5"))
+            assert fooled["n"] == success["n"] == 24
+            assert seen["n"] == round(24 * fooled["value"])
+            assert success["value"] == pytest.approx(fooled["value"] * (1 - (seen["value"] or 0)))
+        # the twins that both kinds of row are about are the same: what was seen of all is seen of some
+        assert by[f"plain_fooled:{name}"]["value"] == by[f"plain_fooled:{LEAD}"]["value"]
+    found = [json.loads(p.read_text()) | {"at": p.parent} for p in (whole / "cells").glob("*/rows.json")]
+    cells = {c["spec"]["detector"]: c["at"] for c in found if c["spec"]["kind"] == "evade"}
+    assert len(cells) == len(NAMES)
+    for name in NAMES:
+        past = load_file(cells[repr(DETECTORS[name]())] / "arrays.safetensors")["evaded"]
+        assert by[f"evade_success5:{name}"]["value"] == pytest.approx(past.mean())
 
 
 def test_lost_cells_are_made_again_to_the_bit(whole, told):
@@ -83,9 +92,11 @@ def test_lost_cells_are_made_again_to_the_bit(whole, told):
 def test_the_report_says_it_and_an_older_run_that_it_was_not_measured(whole, told, tmp_path):
     said, about = section(whole), told["conditions"]["detect"]
     assert "raises an alarm on" in said
-    assert "An attacker who knows the detector (Selective PGD" in said
-    evaded = rows(told)["evade_success5:" + about["best"]]
+    assert "an attacker who knows the detector (Selective PGD" in said
+    assert "Mahalanobis detector, which was chosen before anything was measured" in said
+    evaded = rows(told)["evade_success5:" + about["lead"]]
     assert f"n = {evaded['n']})" in said
+    assert said.count("Selective PGD ") >= len(NAMES)
     assert " nan" not in said.lower()
     assert "Not measured in this run." in section(report_runs.make(tmp_path / "old", "audit"))
 

@@ -54,6 +54,11 @@ class EvasionOutcome:
         """Share of the images at which the classifier is fooled, seen or not."""
         return self._share(self.after.fooled)
 
+    @property
+    def plain_fooled(self) -> Estimate:
+        """The same for the attack that knows nothing of the detector."""
+        return NOTHING if self.plain is None else self._share(self.plain.fooled)
+
     def detected(self, fpr: float) -> Estimate:
         """Of the images that fool the classifier, the share that raises an alarm (true-positive rate)."""
         return self._rate(self.after, fpr)

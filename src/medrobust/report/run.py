@@ -91,11 +91,11 @@ class EvasionInfo(_Read):
 
 
 class DetectInfo(_Read):
-    """How detectors were tried. best: the one that was then evaded, None where none could be measured."""
+    """How detectors were tried. lead: the one that sentences are about, named beforehand; None in older runs."""
 
     attack: str
     eps: float
-    best: str | None = None
+    lead: str | None = None
     detectors: list[DetectorInfo] = []
     evasion: EvasionInfo
     n_clean: int = 0

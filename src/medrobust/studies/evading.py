@@ -29,7 +29,7 @@ from medrobust.studies.bench import Bench
 from medrobust.studies.detection import other_images
 from medrobust.studies.spec import attack_named
 from medrobust.studies.store import Store
-from medrobust.studies.twins import SHARD, Twins
+from medrobust.studies.twins import Twins
 from medrobust.threat import Ball, Linf, Untargeted
 
 VERSION = 2
@@ -203,7 +203,9 @@ class Evading:
                 steps, by = found["steps"], found["by"]
                 outcome = judge(
                     self.classifier, case.detector, images, best, goal, self._ball(eps),
-                    {f: case.thresholds[f] for f in self.ask.fprs}, plain=self._plain(case), groups=self._groups(case),
+                    {f: case.thresholds[f] for f in self.ask.fprs},
+                    plain=self.twins.pixels(case.rows, self.ask.fitted_on, self.attack, self.ask.ball),
+                    groups=self.twins.groups[case.rows],
                 )  # fmt: skip
         assert outcome is not None
         return outcome, star, steps, by
@@ -234,21 +236,6 @@ class Evading:
             return {}, arrays
 
         return self.twins.store.once(spec, compute).arrays
-
-    def _plain(self, case: Case) -> Images:
-        """The twins by the attack that knows nothing of the detector, as they lie in their shards."""
-        pixels: dict[int, Images] = {}
-        end = int(case.rows.max()) + 1
-        for start in range(0, end, SHARD):
-            wanted = case.rows[(case.rows >= start) & (case.rows < start + SHARD)]
-            if len(wanted):
-                shard = self.twins.part.select(range(start, min(start + SHARD, len(self.twins.part))))
-                made = self.twins.attacked(shard, self.ask.fitted_on, self.attack, self.ask.ball).images
-                pixels |= {int(i): made[int(i) - start] for i in wanted}
-        return torch.stack([pixels[int(i)] for i in case.rows])
-
-    def _groups(self, case: Case) -> np.ndarray:
-        return np.asarray(self.twins.groups[case.rows])
 
     def _ball(self, eps: float) -> Ball:
         return type(self.ask.ball)(eps)

@@ -99,6 +99,17 @@ class Twins:
         arrays = self.store.once(spec, compute).arrays
         return Shard(torch.from_numpy(arrays["images"]), arrays["decision"], arrays["reached"])
 
+    def pixels(self, rows: np.ndarray, name: str, attack: Attack, ball: Ball) -> Images:
+        """(n, c, h, w): the attacked twins of the images at those positions, as they lie in their shards."""
+        found: dict[int, Images] = {}
+        for start in range(0, int(rows.max()) + 1, SHARD):
+            wanted = rows[(rows >= start) & (rows < start + SHARD)]
+            if len(wanted):
+                shard = self.part.select(range(start, min(start + SHARD, len(self.part))))
+                made = self.attacked(shard, name, attack, ball).images
+                found |= {int(i): made[int(i) - start] for i in wanted}
+        return torch.stack([found[int(i)] for i in rows])
+
     def noisy(self, part: Dataset, ball: Ball) -> Shard:
         """Twins with noise of the ball's full size: +-eps at every pixel, or a random direction."""
         images, labels = part.tensors()
