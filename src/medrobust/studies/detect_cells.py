@@ -188,10 +188,9 @@ class DetectPart:
         doubtful = lost >= max(1, TOLERATED * n)
         note = f"{lost} of {n} images had no usable gradient" if lost else ""
         for metric in BESIDE:
-            none = "no image was fooled" if metric == "seen5" else ""
-            self._add(f"{metric}:{name}", _estimate(facts["plain"][metric]), note=none, kind="plain")
+            self._add(f"{metric}:{name}", _estimate(facts["plain"][metric]), kind="plain")
             status = "inconclusive" if doubtful else "ok"
-            self._add(f"{metric}:{name}", _estimate(facts["evade"][metric]), status, note or none, "evade")
+            self._add(f"{metric}:{name}", _estimate(facts["evade"][metric]), status, note, "evade")
 
     def _evaded(self, name: str) -> Result:
         fit, classifier = self._fit(name), self.subject.classifier
@@ -227,8 +226,8 @@ class DetectPart:
 
     def _add(self, metric: str, e: Estimate, status: str = "ok", note: str = "", kind: str = "detect") -> None:
         if not math.isfinite(e.value):
-            status, note = "inconclusive", note or "too few images"
-        self.rows.add(NAME, float(self.ball.eps), f"{kind}_{metric}", e, status, "" if status == "ok" else note)
+            status, note = "inconclusive", note or ("no image was fooled" if "seen5" in metric else "too few images")
+        self.rows.add(NAME, float(self.ball.eps), f"{kind}_{metric}", e, status, note)
 
     def _nothing(self, name: str, metrics: tuple[str, ...], why: str, kind: str = "detect") -> None:
         for metric in metrics:
