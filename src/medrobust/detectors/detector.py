@@ -14,16 +14,20 @@ import torch
 from torch import Tensor
 
 from medrobust.classifier import Classifier
-from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, Table, joined, predicted_class, rows
+from medrobust.detectors.features import (
+    LOGITS,
+    PENULTIMATE,
+    Features,
+    Table,
+    gathered,
+    joined,
+    predicted_class,
+    rows,
+)
 from medrobust.detectors.rule import Rule
 from medrobust.detectors.splitting import halves
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy, PerImage
-
-BLOCK = 256
-"""Rows that are scored at once: always so many, padded, so that a row's score is the same to the bit in any batch.
-
-Fewer would let the calls into torch outweigh what they compute; one image then pays for 256, a few milliseconds."""
 
 
 class Detector(ABC):
@@ -38,6 +42,9 @@ class Detector(ABC):
     """Can not be fitted without examples of attacked images."""
     uses_bank: ClassVar[bool] = False
     """Compares with clean images that serve for nothing else (``reference``)."""
+    block: ClassVar[int] = 64
+    """Rows that are scored at once: always so many, padded, so that a row's score is the same to the bit in any batch.
+    One image pays for all of them."""
     sorts: ClassVar[bool] = False
     """Is scored in blocks of one decision each, because it then has less to compute."""
 
@@ -217,7 +224,7 @@ class Detector(ABC):
         """float64 (n,): how much each image (n, c, h, w) looks attacked; images are streamed."""
         if self.features_ is None:
             raise InputError(f"{self.title} has no classifier to take features with; call attach(classifier) first")
-        parts = [self.score_features(table) for table in self.features_.stream(images)]
+        parts = [self.score_features(table) for table in gathered(self.features_.stream(images), self.block)]
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
 
     def attach(self, classifier: Classifier) -> Self:
@@ -246,7 +253,7 @@ class Detector(ABC):
 
     @torch.no_grad()
     def _in_blocks(self, formula: Callable[[Table, Tensor], Tensor], table: Table, predicted: Tensor | None) -> Tensor:
-        """``formula`` on BLOCK rows at a time, the last block filled up with copies of its first row."""
+        """``formula`` on ``block`` rows at a time, the last of them filled up with copies of its first row."""
         predicted = predicted_class(table) if predicted is None else predicted
         if not len(predicted):
             raise InputError("no rows of features to score; give at least one image")
@@ -259,12 +266,13 @@ class Detector(ABC):
         parts, end = [], 0
         for size in sizes:
             start, end = end, end + size
-            for first in range(start, end, BLOCK):
-                some = slice(first, min(first + BLOCK, end))
-                block = {name: _filled(values[some]) for name, values in read.items()}
-                parts.append(formula(block, _filled(predicted[some]))[: some.stop - first].detach().cpu().double())
-        found = torch.cat(parts)
-        return found if order is None else torch.empty_like(found).index_copy_(0, order.cpu(), found)
+            for first in range(start, end, self.block):
+                some = slice(first, min(first + self.block, end))
+                piece = {name: _filled(values[some], self.block) for name, values in read.items()}
+                found = formula(piece, _filled(predicted[some], self.block))[: some.stop - first]
+                parts.append(found.detach().cpu().double())
+        scored = torch.cat(parts)
+        return scored if order is None else torch.empty_like(scored).index_copy_(0, order.cpu(), scored)
 
     # -- keeping ------------------------------------------------------------------------------------------
 
@@ -298,7 +306,7 @@ def fit_rule(rule: Rule, clean: Tensor, attacked: Tensor, seed: int, scale_on: T
     rule.arrays = {name: values.contiguous() for name, values in rule.arrays.items()}
 
 
-def _filled(values: Tensor) -> Tensor:
-    """(BLOCK, ...): the rows, and copies of the first behind them."""
-    missing = BLOCK - len(values)
+def _filled(values: Tensor, count: int) -> Tensor:
+    """(count, ...): the rows, and copies of the first behind them."""
+    missing = count - len(values)
     return torch.cat([values, values[:1].expand(missing, *values.shape[1:])]) if missing else values

@@ -152,6 +152,18 @@ def _whole(values: Any, name: str) -> Tensor:
     return values.float().clone()
 
 
+def gathered(stream: Iterator[dict[str, Tensor]], least: int) -> Iterator[dict[str, Tensor]]:
+    """Batches put together until they hold ``least`` rows: a detector's blocks are larger than a network's batch."""
+    held: list[dict[str, Tensor]] = []
+    for table in stream:
+        held.append(table)
+        if sum(len(t[LOGITS]) for t in held) >= least:
+            yield joined(*held)
+            held = []
+    if held:
+        yield joined(*held)
+
+
 def _pooled(values: Any, name: str) -> Tensor:
     """(n, d): the same, averaged over positions."""
     values = _whole(values, name)

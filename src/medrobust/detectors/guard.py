@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medrobust.classifier import Classifier
 from medrobust.detectors.detector import Detector
-from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, predicted_class
+from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, gathered, predicted_class
 from medrobust.errors import InputError
 from medrobust.images import Images, Labels, Lazy, PerImage
 from medrobust.models.checkpoint import replace
@@ -61,7 +61,7 @@ class Guard:
 
     def __call__(self, images: Images | Lazy) -> Guarded:
         """Images (n, c, h, w) in [0, 1], or a Dataset; an image's row is the same in any batch."""
-        parts = [self._one(table) for table in self._features.stream(images)]
+        parts = [self._one(table) for table in gathered(self._features.stream(images), self.detector.block)]
         if not parts:
             raise InputError("no images to guard; give at least one")
         return Guarded(*(torch.cat([getattr(p, name) for p in parts]) for name in Guarded.__dataclass_fields__))

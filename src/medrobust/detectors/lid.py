@@ -29,6 +29,7 @@ class LID(Detector):
     title = "Local intrinsic dimensionality"
     source = "Ma et al. 2018, arXiv:1801.02613"
     uses_bank = True
+    block = 256  # next to a bank of 100 images the calls into torch would outweigh what they compute
 
     def __init__(self, k: int = 20, batch: int = 100, layers: Sequence[str] | None = None) -> None:
         if not 3 <= k < batch:
@@ -92,7 +93,8 @@ def nearest(far: Tensor, k: int, skipped: int = 0) -> Tensor:
         return far.topk(k, largest=False, sorted=True).values[:, skipped:]
     # numpy's partition takes a fraction of the time; it puts these places right and leaves those between in any order
     places = [*range(skipped), k - 1]
-    return torch.from_numpy(np.partition(far.detach().numpy(), places, axis=1)[:, skipped:k])
+    found = np.partition(far.detach().numpy(), places, axis=1)[:, skipped:k]
+    return torch.from_numpy(np.ascontiguousarray(found))
 
 
 def dimension(near: Tensor) -> Tensor:
@@ -105,5 +107,5 @@ def dimension(near: Tensor) -> Tensor:
     # a neighbour at distance 0 is a copy; it counts as very near, the dimension as small
     tiny = torch.finfo(near.dtype).tiny
     logs = 0.5 * near.clamp_min(tiny).log()
-    spread = (logs[:, -1:] - logs[:, :-1]).sum(1)
+    spread = k * logs[:, -1] - logs.sum(1)
     return (k - 2) / spread.clamp_min(1e-12)
