@@ -10,7 +10,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust.universal import TileSearch, USimBA
-from medrobust.universal.lowfreq import LowFrequency, outwards, reach
+from medrobust.attacks.lowfreq import LowFrequency, outwards, reach
 
 from .nets import bumpy, grey, linear
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from medrobust.attacks.apgd import APGD
-from medrobust.attacks.attack import Attack, Rows, Seen, State
-from medrobust.attacks.engine import Attacked, run
+from medrobust.attacks.attack import Attack, Composed, Rows, Seen, State
+from medrobust.attacks.attacked import Attacked
+from medrobust.attacks.auto import Auto
+from medrobust.attacks.blackbox import BlackBox
+from medrobust.attacks.engine import run
 from medrobust.attacks.iterated import BIM, FGSM, MIFGSM, PGD, CWLinf
 from medrobust.attacks.minimal import CWL2, FMN, DeepFool
+from medrobust.attacks.onepixel import OnePixel
+from medrobust.attacks.simba import SimBA
 from medrobust.attacks.square import Square
+from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
 from medrobust.attacks.sweep import Curve, sweep
+from medrobust.attacks.transfer import Transfer
 from medrobust.threat import margin
 
 
@@ -18,8 +25,13 @@ def _apgd_margin() -> Attack:
     return APGD(loss=margin)
 
 
+def _simba_cosines(queries: int = 500, frequencies: int = 14) -> Attack:
+    return SimBA(queries, frequencies=frequencies)
+
+
 # Read by the command line and by saved specs only; in Python, use the class.
-ATTACKS: dict[str, Callable[[], Attack]] = {
+ATTACKS: dict[str, Callable[..., Attack]] = {
+    "auto": Auto,
     "fgsm": FGSM,
     "bim": BIM,
     "mifgsm": MIFGSM,
@@ -31,9 +43,17 @@ ATTACKS: dict[str, Callable[[], Attack]] = {
     "deepfool": DeepFool,
     "fmn": FMN,
     "square": Square,
+    "simba": SimBA,
+    "simba-dct": _simba_cosines,
+    "one-pixel": OnePixel,
+    "genattack": GenAttack,
+    "pso": CosinePSO,
+    "cma-es": CosineCMAES,
 }
+"""All but ``Transfer``, which needs a second classifier."""
 
 __all__ = [
-    "APGD", "ATTACKS", "BIM", "CWL2", "FGSM", "FMN", "MIFGSM", "PGD", "Attack", "Attacked", "CWLinf", "Curve",
-    "DeepFool", "Rows", "Seen", "Square", "State", "run", "sweep",
+    "APGD", "ATTACKS", "BIM", "CWL2", "FGSM", "FMN", "MIFGSM", "PGD", "Attack", "Attacked", "Auto", "BlackBox",
+    "CWLinf", "Composed", "CosineCMAES", "CosinePSO", "Curve", "DeepFool", "GenAttack", "OnePixel", "Rows", "Seen",
+    "SimBA", "Square", "State", "Transfer", "run", "sweep",
 ]  # fmt: skip

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from medrobust.attacks.attacked import Attacked
 from medrobust.classifier import Classifier, pad
+from medrobust.errors import InputError
 from medrobust.images import Images, Logits, PerImage
 from medrobust.seeds import Id
 from medrobust.threat import Ball, Goal, cross_entropy
 from medrobust.threat.goals import Loss
 
-State = dict[str, Tensor]
-"""What an attack remembers of each row; every tensor's first axis is the rows."""
+State = dict[str, Any]
+"""What an attack remembers of each row: tensors whose first axis is the rows, or objects that rows can be taken from
+by ``value[index]`` and put behind by ``value.join(other)``."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,15 @@ class Seen:
     the margin loss only."""
     blind: Tensor
     """bool: the gradient was zero everywhere, or something was not finite."""
+    images: Images | None = None
+    """What was seen, where a row asked about several candidates: the first that reached the goal, else the best."""
+    queries: Tensor | None = None
+    """int64: about how many candidates each row asked, up to that first; one each where None."""
 
     def keep(self, mask: Tensor) -> Seen:
         """What was seen of those rows."""
-        gradient = None if self.gradient is None else self.gradient[mask]
-        return Seen(
-            self.logits[mask], self.margin[mask], self.reached[mask], self.loss[mask], gradient, self.blind[mask]
-        )
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[mask] for k, v in values.items() if v is not None})
 
 
 class Attack(ABC):
@@ -84,6 +89,8 @@ class Attack(ABC):
     """Begins with noise in the ball: then a success at a large eps is mostly noise, and worth little below it."""
     follows: ClassVar[bool] = False
     """Can begin anywhere in the ball: a sweep then goes on from what it has found instead of from nothing."""
+    together: ClassVar[bool] = False
+    """Rows had better begin together, many at a time: what they remember is shared by those that do."""
     loss: Loss = staticmethod(cross_entropy)
 
     @abstractmethod
@@ -94,12 +101,20 @@ class Attack(ABC):
     def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
         """The next images, legal; ``state`` is updated in place (its tensors may be replaced)."""
 
-    def look(self, classifier: Classifier, images: Images, rows: Rows) -> Seen:
-        """One forward pass, and the gradient of the loss where the attack uses it."""
+    def look(self, classifier: Classifier, images: Images, rows: Rows, state: State) -> Seen:  # noqa: ARG002
+        """One forward pass, and the gradient of the loss where the attack uses it.
+
+        An attack may look at several candidates of each row instead: see ``Seen.images`` and ``Seen.queries``.
+        """
         return look(classifier, images, rows.goal, self.loss, gradient=self.uses_gradient)
 
     def over(self, seen: Seen) -> Tensor | None:  # noqa: ARG002 (most attacks never know)
         """bool: rows whose result can not change any more; None where every row makes all its steps."""
+        return None
+
+    def spent(self, rows: Rows, state: State) -> Tensor | None:  # noqa: ARG002 (most attacks count steps)
+        """bool: rows whose budget the look just made has used up: they end with it. None: ``steps`` decides, and a
+        last look follows the last step."""
         return None
 
     @property
@@ -130,6 +145,20 @@ class Attack(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
+
+
+class Composed(Attack):
+    """Made of other attacks: it has no step of its own, and the engine hands the whole work to ``run``."""
+
+    @abstractmethod
+    def run(self, classifier: Classifier, images: Images, goal: Goal, ball: Ball, **options: Any) -> Attacked:
+        """See ``attacks.run``, whose options these are."""
+
+    def start(self, rows: Rows) -> tuple[Images, State]:  # noqa: ARG002
+        raise InputError(f"{self.title} is made of other attacks and has no steps of its own; name one of them here")
+
+    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:  # noqa: ARG002
+        raise InputError(f"{self.title} is made of other attacks and has no steps of its own; name one of them here")
 
 
 class Slope(NamedTuple):

@@ -1,58 +1,24 @@
-"""The one loop that drives every attack.
-
-It keeps a batch of fixed shape full: a row that has succeeded or made its steps leaves, and the next takes its
-place. The pass that yields the gradient is also the success check; a row's last look is forward only and waits
-until a full batch of such looks has come together. In a sweep each image carries its own bracket of epsilons.
-Because the shape is fixed and rows do not mix, an image's result is the same to the bit in any batch and order.
-"""
+"""Running an attack: on a faster copy of the network where that pays, verified on the network itself."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Attack, Rows, Seen, look
-from medrobust.attacks.bracket import Bracket
-from medrobust.attacks.slots import Slots, goal_on, joined
+from medrobust.attacks.attack import Attack, Composed
+from medrobust.attacks.attacked import Attacked
+from medrobust.attacks.loop import Loop
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images
 from medrobust.seeds import Id
-from medrobust.threat import Ball, Goal, margin
-from medrobust.threat.balls import TOLERANCE
-
-COLD, TOWARD, FOLLOW = 0, 1, 2
-"""Where a run begins: as the attack says; one step along the clean gradient; at what broke the level above."""
+from medrobust.threat import Ball, Goal
 
 WORTH = 40
 """Steps an image from which on a faster copy of the network pays for being made."""
-
-BEYOND = 1.5
-"""The first eps tried, over the one at which a linear network would break: one too large costs a few forward passes on
-the way back, one too small a whole run."""
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """What an attack did, per image (n). Grading is not here: see ``judge``."""
-
-    images: Images
-    reached: Tensor
-    """bool: the attack saw its goal reached."""
-    level: Tensor
-    """int64: index of the smallest eps of the grid at which it succeeded; the grid's length where it did not."""
-    gradients: Tensor
-    """int64: gradient evaluations spent."""
-    forwards: Tensor
-    """int64: forward passes spent without a gradient."""
-    clean: Tensor
-    """bool: the goal was reached before any attack."""
-    blind: Tensor
-    """bool: never reached, and a gradient was zero or the logits not finite: this proves nothing."""
 
 
 def run(
@@ -68,6 +34,7 @@ def run(
     full: bool = False,
     search: str = "follow",
     near: Tensor | None = None,
+    after: Attacked | None = None,
     fast: bool | None = None,
     bfloat16: bool = False,
     advance: Callable[[int], None] | None = None,
@@ -77,6 +44,8 @@ def run(
     full: make all steps and return the strongest example (largest margin), whatever succeeded first.
     search, near: in which order a grid is tried; see ``Bracket``. What broke at one eps counts as broken above it
         (the same example is legal there), and a success smaller than its eps counts from its own size upwards.
+    after: what another attack did to the same images over the same grid: only smaller eps are tried, and what it found
+        stays where nothing smaller is found. Costs are counted from here on.
     fast: search with ``Classifier.fast``; what it finds is verified by the classifier itself. When not given: where
         an image takes ``WORTH`` steps or more (not by the number of images: results must not depend on it).
     bfloat16: search in that type (one eps only); successes are verified and failures tried again in float32.
@@ -85,11 +54,16 @@ def run(
     if bfloat16 and grid is not None and len(grid) > 1:
         raise InputError("bfloat16=True wants one eps, not a grid: a level that fails would have to be tried again")
     shape = check_images(images).shape
+    if isinstance(attack, Composed):
+        return attack.run(
+            classifier, images, goal, ball, grid=grid, seed=seed, ids=ids, full=full, search=search, near=near,
+            after=after, fast=fast, bfloat16=bfloat16, advance=advance,
+        )  # fmt: skip
     if fast is None:
         fast = bfloat16 or attack.steps * (1 if grid is None else len(grid)) >= WORTH
     searched = classifier.fast(shape, bfloat16=bfloat16) if fast and shape[0] else classifier
-    options = (grid, seed, ids, full, search, near, advance)
-    done = _Run(attack, searched, images, goal, ball, *options).finish()
+    options = (grid, seed, ids, full, search, near, after, advance)
+    done = Loop(attack, searched, images, goal, ball, *options).finish()
     if searched is classifier:
         return done
     return _verified(done, bfloat16, attack, classifier, images, goal, ball, *options[:-1])
@@ -109,6 +83,7 @@ def _verified(
     full: bool,
     search: str,
     near: Tensor | None,
+    after: Attacked | None,
 ) -> Attacked:
     """``done`` with every success looked at by the classifier itself; those it does not confirm are attacked again.
 
@@ -123,312 +98,11 @@ def _verified(
     again = open_.nonzero()[:, 0]
     if not again.numel():
         return replace(done, forwards=forwards)
-    few = _Run(
+    few = Loop(
         attack, classifier, images[again], goal.take(again), ball, grid, seed,
         again.tolist() if ids is None else [ids[i] for i in again.tolist()], full, search,
-        None if near is None else near[again], None,
+        None if near is None else near[again], None if after is None else after.take(again), None,
     ).finish()  # fmt: skip
-    merged = {}
-    for field in fields(Attacked):
-        value = forwards if field.name == "forwards" else getattr(done, field.name)
-        mended = getattr(few, field.name)
-        if field.name in ("gradients", "forwards"):
-            mended = mended + value[again]
-        merged[field.name] = value.index_copy(0, again, mended)
-    return Attacked(**merged)
-
-
-class _Run:
-    def __init__(
-        self,
-        attack: Attack,
-        classifier: Classifier,
-        images: Images,
-        goal: Goal,
-        ball: Ball,
-        grid: Sequence[float] | None,
-        seed: int,
-        ids: Sequence[Id] | None,
-        full: bool,
-        search: str,
-        near: Tensor | None,
-        advance: Callable[[int], None] | None,
-    ) -> None:
-        self.attack, self.classifier, self.full = attack, classifier, full
-        self.origin = check_images(images)
-        n = self.n = images.shape[0]
-        self.device = classifier.device
-        self.ids: list[Id] = list(range(n)) if ids is None else list(ids)
-        if len(self.ids) != n:
-            raise InputError(f"{n} images but {len(self.ids)} ids; give one id an image")
-        self.goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
-        levels = [float(ball.eps)] if grid is None else [float(e) for e in grid]
-        if not levels or sorted(set(levels)) != levels:
-            raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
-        self.ball, self.grid = ball, torch.tensor([float(type(ball)(e).eps) for e in levels])
-        self.seed = seed
-        self.keeps_best = full or attack.minimal
-        if full and len(levels) > 1:
-            raise InputError("full=True wants one eps, not a grid: the strongest example is one for each eps")
-        self.advance = advance or (lambda _: None)
-        self.lanes = classifier.lanes(self.origin.shape)
-        # "follow" needs a gradient at the clean image and steps that can begin anywhere
-        self.follow = search == "follow" and attack.follows and len(levels) > 1
-        self.toward = torch.zeros_like(self.origin) if self.follow else None
-        self.bracket = Bracket(n, len(levels), "trace" if search == "follow" else search, near)
-        self.result = self.origin.clone()
-        self.reached = torch.zeros(n, dtype=torch.bool)
-        self.strength = torch.full((n,), -torch.inf)
-        self.gradients, self.forwards = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
-        self.blind = torch.zeros(n, dtype=torch.bool)
-        self.waiting: deque[tuple[int, int, int, int]] = deque()  # (image, level, restart, where it begins)
-        self.ending: Slots | None = None
-        """Rows whose last look is due."""
-        self.tracing: Slots | None = None
-        """Successes that are followed towards their image, each between its levels "below" and "above"."""
-
-    def finish(self) -> Attacked:
-        clean = self._skip_those_reached_already()
-        active: Slots | None = None
-        with self.classifier.borrowed():
-            if self.waiting:
-                self.classifier.try_narrow(self.origin.shape)
-            while self.waiting or active or self.ending or self.tracing:
-                active = self._refill(active)
-                # passes without a gradient wait for a full batch, or until there is nothing else to do
-                if self.ending and (active is None or len(self.ending) >= self.lanes):
-                    self.ending = self._last_look(self.ending)
-                elif self.tracing and (active is None or len(self.tracing) >= self.lanes):
-                    self.tracing = self._trace(self.tracing)
-                elif active is not None:
-                    active, due = self._advance(active)
-                    self.ending = joined(self.ending, due)
-        return Attacked(
-            self.result,
-            self.reached | clean,
-            torch.where(clean, 0, self.bracket.found()),
-            self.gradients,
-            self.forwards,
-            clean,
-            self.blind & ~self.reached & ~clean,
-        )
-
-    # -- which image, at which eps ----------------------------------------------------------------------
-
-    def _skip_those_reached_already(self) -> Tensor:
-        """One look at the clean images: what is wrong already needs no attack, unless the strongest is asked for."""
-        logits = self._clean_look() if self.follow else self.classifier.logits(self.origin)
-        finite = torch.isfinite(logits).all(1)
-        clean = self.goal.reached(self.classifier.head, logits) & finite
-        (self.gradients if self.follow else self.forwards).add_(1)
-        self.blind |= ~finite
-        skip = torch.zeros_like(clean) if self.full else clean
-        for i in (~skip).nonzero()[:, 0].tolist():
-            self.waiting.append((i, self._first_level(i), 0, TOWARD if self.follow else COLD))
-        self.advance(int(skip.sum()))
-        return clean
-
-    def _clean_look(self) -> Tensor:
-        """The clean logits; and from the gradient, which way and at about which eps each image breaks."""
-        assert self.toward is not None
-        logits, level = [], []
-        for chunk in torch.arange(self.n).split(self.lanes):
-            goal = goal_on(self.goal.take(chunk), self.device)
-            with self.classifier.borrowed():
-                seen = look(self.classifier, self.origin[chunk].to(self.device), goal, margin, gradient=True)
-            assert seen.gradient is not None
-            slope = self.ball.dual_norm(seen.gradient)
-            broken = torch.where(slope > 0, BEYOND * seen.margin.abs() / slope, torch.inf)
-            level.append(torch.searchsorted(self.grid, broken.cpu()))
-            self.toward[chunk] = self.ball.ascent(seen.gradient).to(self.toward)
-            logits.append(seen.logits.to(self.origin.device))
-        if not self.bracket.hinted:
-            self.bracket.hint(torch.cat(level) if level else torch.zeros(0, dtype=torch.long))
-        return torch.cat(logits) if logits else self.classifier.logits(self.origin)
-
-    def _first_level(self, i: int) -> int:
-        return self.bracket.levels - 1 if self.keeps_best else self.bracket.next(i)
-
-    def _refill(self, active: Slots | None) -> Slots | None:
-        free = self.lanes - (0 if active is None else len(active))
-        if not free or not self.waiting:
-            return active
-        picked = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
-        image, level, restart, begin = (torch.tensor(v) for v in zip(*picked, strict=True))
-        rows = Rows(
-            self.origin[image].to(self.device),
-            self.ball.at(self.grid[level].to(self.device)),
-            goal_on(self.goal.take(image), self.device),
-            torch.zeros(len(picked), dtype=torch.long, device=self.device),
-            restart,
-            [self.ids[i] for i, *_ in picked],
-            self.seed,
-        )
-        now, state = self.attack.start(rows)
-        if begin.any():
-            warm = rows.ball.move(rows.origin, self._begin(image, begin, rows))
-            now = torch.where((begin > COLD).to(self.device).view(-1, 1, 1, 1), warm, now)
-        fresh = Slots(image, level, rows, now, state)
-        if self.keeps_best:
-            fresh.best = now.clone()
-            fresh.score = torch.full((len(picked),), -torch.inf, device=self.device)
-        return fresh if active is None else active.join(fresh)
-
-    def _begin(self, image: Tensor, begin: Tensor, rows: Rows) -> Images:
-        """For a run that does not begin as the attack says: where it begins instead, before it is made legal."""
-        assert self.toward is not None
-        toward = rows.origin + rows.ball.eps * self.toward[image].to(self.device)
-        return torch.where(
-            (begin == TOWARD).to(self.device).view(-1, 1, 1, 1), toward, self.result[image].to(self.device)
-        )
-
-    # -- one step ----------------------------------------------------------------------------------------
-
-    def _advance(self, active: Slots) -> tuple[Slots | None, Slots | None]:
-        """Look, settle what has succeeded, step the others, and hand on those whose last look is due."""
-        seen = self.attack.look(self.classifier, active.now, active.rows)
-        self._count(active, seen)
-        self._remember(active, seen)
-        if not self.keeps_best and seen.reached.any():
-            self._settle(active.keep(seen.reached), success=True)
-            going = ~seen.reached
-            if not going.any():
-                return None, None
-            active, seen = active.keep(going), seen.keep(going)
-        over = self.attack.over(seen) if self.keeps_best else None
-        if over is not None and over.any():
-            self._settle_best(active.keep(over))
-            if over.all():
-                return None, None
-            active, seen = active.keep(~over), seen.keep(~over)
-        active.now = self.attack.step(active.now, seen, active.rows, active.state)
-        active.rows = replace(active.rows, index=active.rows.index + 1)
-        due = active.rows.index >= self.attack.steps
-        if not due.any():
-            return active, None
-        return (None if due.all() else active.keep(~due)), active.keep(due)
-
-    def _last_look(self, ending: Slots) -> Slots | None:
-        now = torch.arange(len(ending)) < self.lanes
-        rest = None if now.all() else ending.keep(~now)
-        ending = ending.keep(now)
-        seen = look(self.classifier, ending.now, ending.rows.goal, self.attack.loss, gradient=False)
-        self._count(ending, seen)
-        self._remember(ending, seen)
-        if ending.best is not None:
-            self._settle_best(ending)
-        else:
-            self._settle_both(ending, seen.reached)
-        return rest
-
-    def _settle_best(self, done: Slots) -> None:
-        """Rows that looked for the smallest or the strongest: what counts is the best they saw."""
-        assert done.best is not None
-        assert done.score is not None
-        done.now = done.best
-        self._settle_both(done, done.score > (-torch.inf if self.attack.minimal else 0))
-
-    def _settle_both(self, done: Slots, reached: Tensor) -> None:
-        if reached.any():
-            self._settle(done.keep(reached), success=True)
-        if not reached.all():
-            self._settle(done.keep(~reached), success=False)
-
-    def _count(self, slots: Slots, seen: Seen) -> None:
-        self.blind[slots.image] |= (seen.blind & ~seen.reached).cpu()
-        (self.forwards if seen.gradient is None else self.gradients)[slots.image] += 1
-
-    def _remember(self, slots: Slots, seen: Seen) -> None:
-        """The best so far: the largest margin, or for minimal attacks the smallest success."""
-        if slots.best is None or slots.score is None:
-            return
-        if self.attack.minimal:
-            size = slots.rows.ball.size(slots.now - slots.rows.origin)
-            score = torch.where(seen.reached, -size, -torch.inf)
-        else:
-            # a tie of two logits can be a success without a margin; keep "score > 0" and "reached" the same
-            tiny = torch.finfo(torch.float32).tiny
-            score = torch.where(
-                seen.reached, seen.margin.clamp_min(tiny), seen.margin.clamp_max(0).nan_to_num(-torch.inf)
-            )
-        better = score > slots.score
-        slots.score = torch.where(better, score, slots.score)
-        slots.best = torch.where(better.view(-1, 1, 1, 1), slots.now, slots.best)
-
-    # -- what became of a row ----------------------------------------------------------------------------
-
-    def _settle(self, done: Slots, *, success: bool) -> None:
-        """Write down finished rows and queue what is still to be done for their images."""
-        size = done.rows.ball.size(done.now - done.rows.origin).tolist()
-        score = [0.0 if success else -torch.inf] * len(done) if done.score is None else done.score.tolist()
-        pixels = done.now.to(self.result.device)
-        tries = zip(done.image.tolist(), done.level.tolist(), done.rows.restart.tolist(), strict=True)
-        to_trace = []
-        for k, (i, level, restart) in enumerate(tries):
-            if success:
-                self._found(i, level, size[k], score[k], pixels[k])
-            elif not self.reached[i] and score[k] >= self.strength[i]:
-                self.result[i], self.strength[i] = pixels[k], score[k]
-            if restart + 1 < self.attack.restarts and (self.keeps_best or not success):
-                self.waiting.append((i, level, restart + 1, COLD))
-                continue
-            if not success:
-                self.bracket.failed(i, level)
-            if success and self.bracket.search == "trace" and not self.keeps_best and self.bracket.open(i):
-                to_trace.append(k)
-            else:
-                self._next(i)
-        if to_trace:
-            mask = torch.zeros(len(done), dtype=torch.bool)
-            mask[to_trace] = True
-            self.tracing = joined(self.tracing, self._to_trace(done.keep(mask)))
-
-    def _found(self, i: int, level: int, size: float, score: float, pixels: Images) -> None:
-        if not self.reached[i] or level < self.bracket.high[i] or score > self.strength[i]:
-            self.result[i], self.strength[i] = pixels, score
-        self.reached[i] = True
-        # an example smaller than its eps is legal at every eps from its own size upwards
-        within = int(torch.searchsorted(self.grid, torch.tensor(size - TOLERANCE)))
-        self.bracket.succeeded(i, within if self.attack.minimal else min(level, within))
-
-    def _next(self, i: int) -> None:
-        if not self.keeps_best and self.bracket.open(i):
-            self.waiting.append((i, self.bracket.next(i), 0, FOLLOW if self.follow and self.reached[i] else COLD))
-        else:
-            self.advance(1)
-
-    # -- following a success towards its image -------------------------------------------------------------
-
-    def _to_trace(self, done: Slots) -> Slots:
-        images = done.image.tolist()
-        state = {
-            "below": torch.tensor([self.bracket.low[i] for i in images], device=self.device),
-            "above": torch.tensor([self.bracket.high[i] for i in images], device=self.device),
-        }
-        return replace(done, state=state, best=None, score=None)
-
-    def _trace(self, tracing: Slots) -> Slots | None:
-        """One look, without a gradient, at the perturbation cut to the middle of its levels."""
-        now = torch.arange(len(tracing)) < self.lanes
-        rest = None if now.all() else tracing.keep(~now)
-        tracing = tracing.keep(now)
-        below, above = tracing.state["below"], tracing.state["above"]
-        middle = torch.div(below + above, 2, rounding_mode="floor")
-        ball = self.ball.at(self.grid.to(self.device)[middle])
-        cut = ball.move(tracing.rows.origin, tracing.now)
-        seen = look(self.classifier, cut, tracing.rows.goal, self.attack.loss, gradient=False)
-        self._count(tracing, seen)
-        tracing.now = torch.where(seen.reached.view(-1, 1, 1, 1), cut, tracing.now)
-        tracing.state["above"] = torch.where(seen.reached, middle, above)
-        tracing.state["below"] = torch.where(seen.reached, below, middle)
-        going = tracing.state["above"] - tracing.state["below"] > 1
-        if not going.all():
-            self._traced(tracing.keep(~going))
-        return joined(rest, tracing.keep(going) if going.any() else None)
-
-    def _traced(self, done: Slots) -> None:
-        size = done.rows.ball.size(done.now - done.rows.origin).tolist()
-        pixels = done.now.to(self.result.device)
-        for k, (i, level) in enumerate(zip(done.image.tolist(), done.state["above"].tolist(), strict=True)):
-            self._found(i, level, size[k], 0.0, pixels[k])
-            self._next(i)
+    # what the copy cost is spent; the queries are those of the attack on the classifier itself
+    spent = {"gradients": done.gradients[again] + few.gradients, "forwards": forwards[again] + few.forwards}
+    return replace(done, forwards=forwards).put(again, replace(few, **spent))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from medrobust.attacks.attack import Attack, look
-from medrobust.attacks.engine import Attacked
+from medrobust.attacks.attacked import Attacked
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images
@@ -37,7 +37,7 @@ def along_gradient(
         _part(attack, classifier, images[chunk], goal.take(chunk), ball, levels, advance)
         for chunk in torch.arange(images.shape[0]).split(classifier.lanes(images.shape))
     ]
-    fields = ("images", "reached", "level", "gradients", "forwards", "clean", "blind")
+    fields = ("images", "reached", "level", "gradients", "forwards", "queries", "clean", "blind")
     return Attacked(*(torch.cat([getattr(p, f) for p in parts]) for f in fields))
 
 
@@ -78,4 +78,5 @@ def _part(
     if advance is not None:
         advance(n)
     reached = level < len(levels)
-    return Attacked(result, reached | clean, level, torch.ones(n, dtype=torch.long), forwards, clean, blind & ~reached)
+    once = torch.ones(n, dtype=torch.long)
+    return Attacked(result, reached | clean, level, once, forwards, once + forwards, clean, blind & ~reached)

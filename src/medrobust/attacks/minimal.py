@@ -53,7 +53,7 @@ class DeepFool(Attack):
     def over(self, seen: Seen) -> Tensor | None:
         return seen.reached  # DeepFool's first success is its result
 
-    def look(self, classifier: Classifier, images: Images, rows: Rows) -> Seen:
+    def look(self, classifier: Classifier, images: Images, rows: Rows, state: State) -> Seen:  # noqa: ARG002
         return nearest_boundary(classifier, images, rows, self.candidates)
 
     def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:  # noqa: ARG002

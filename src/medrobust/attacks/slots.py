@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,10 +70,14 @@ class Slots:
             torch.cat([self.level, other.level]),
             rows,
             torch.cat([self.now, other.now]),
-            {k: torch.cat([v, other.state[k]]) for k, v in self.state.items()},
+            {k: _behind(v, other.state[k]) for k, v in self.state.items()},
             both(self.best, other.best),
             both(self.score, other.score),
         )
+
+
+def _behind(a: Any, b: Any) -> Any:
+    return torch.cat([a, b]) if isinstance(a, Tensor) else a.join(b)
 
 
 def _eps(ball: Ball) -> PerImage:

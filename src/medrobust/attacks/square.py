@@ -8,59 +8,92 @@ import torch
 from torch import Tensor
 
 from medrobust import seeds
-from medrobust.attacks.attack import Attack, Rows, Seen, State
+from medrobust.attacks.attack import Rows, Seen, State
+from medrobust.attacks.blackbox import BlackBox
+from medrobust.attacks.windows import blotch, inside, tiled
 from medrobust.errors import InputError
 from medrobust.images import Images
-from medrobust.threat import Linf, margin
+from medrobust.threat import L2, Linf
+
+PLAN = 6
+"""Uniform numbers a query needs beside the signs: two places of two coordinates, and which way the pattern lies."""
 
 
-class Square(Attack):
-    """Black box, Linf (Andriushchenko et al. 2020, arXiv:1912.00049, algorithms 1 and 2).
+class Square(BlackBox):
+    """Black box, Linf and L2 (Andriushchenko et al. 2020, arXiv:1912.00049, algorithms 1 to 3).
 
-    steps: queries an image. share: first square's share of the image's area; it falls as in the paper.
-    A row's random squares are drawn when it starts, keyed by its id, so they do not depend on the batch.
+    queries: an image may cost so many; ``steps`` is an older name of it. share: first square's share of the image's
+    area; it falls as in the paper. A row's random squares are drawn when it starts, keyed by its id, so they do not
+    depend on the batch.
     """
 
     title = "Square"
     source = "Andriushchenko et al. 2020, arXiv:1912.00049"
-    uses_gradient = False
     random_start = True
-    loss = staticmethod(margin)
 
-    def __init__(self, steps: int = 500, share: float = 0.8) -> None:
-        if steps < 1 or not 0 < share <= 1:
-            raise InputError(f"steps must be at least 1 and share in (0, 1], got {steps} and {share}")
-        self.steps, self.share = steps, share
+    def __init__(self, queries: int = 500, share: float = 0.8, *, steps: int = 0) -> None:
+        super().__init__(steps or queries)
+        if not 0 < share <= 1:
+            raise InputError(f"share must lie in (0, 1], got {share}")
+        self.share = share
 
     def start(self, rows: Rows) -> tuple[Images, State]:
-        if not isinstance(rows.ball, Linf):
-            raise InputError("Square is written for Linf balls so far; use a gradient attack for L2")
-        n, c, _, w = rows.origin.shape
+        n, c, h, w = rows.origin.shape
         device = rows.origin.device
-        # vertical stripes of +-eps, the paper's start
-        stripes = seeds.signs(rows.seed, "square/stripes", rows.keys(), (c, 1, w)).to(device)
-        # uniform numbers for place and signs of every square: (steps, 2 + c)
-        plan = seeds.uniform(rows.seed, "square/plan", rows.keys(), (self.steps, 2 + c)).to(device)
-        begin = (rows.origin + rows.ball.eps * stripes).clamp(0, 1)
-        return begin, {"plan": plan, "best": begin.clone(), "loss": torch.full((n,), -torch.inf, device=device)}
+        plan = seeds.uniform(rows.seed, "square/plan", rows.keys(), (self.steps, PLAN + c)).to(device)
+        state = {
+            "plan": plan,
+            "best": rows.origin.clone(),
+            "loss": torch.full((n,), -torch.inf, device=device),
+        }
+        if isinstance(rows.ball, Linf):
+            # vertical stripes of +-eps, the paper's start
+            stripes = seeds.signs(rows.seed, "square/stripes", rows.keys(), (c, 1, w)).to(device)
+            return (rows.origin + rows.ball.eps * stripes).clamp(0, 1), state
+        if not isinstance(rows.ball, L2):
+            raise InputError(f"Square is written for Linf and L2 balls, got {rows.ball.name}")
+        side = max(min(h, w) // 5, 1)
+        signs = seeds.signs(rows.seed, "square/tiles", rows.keys(), (c, h // side, w // side)).to(device)
+        turned = seeds.uniform(rows.seed, "square/turned", rows.keys(), (1,)).to(device)[:, 0] > 0
+        return rows.origin + rows.ball.eps * rows.ball.at_edge(tiled(signs, side, turned, (h, w))), state
 
     def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
         better = seen.loss > state["loss"]
         state["loss"] = torch.where(better, seen.loss, state["loss"])
         state["best"] = torch.where(better.view(-1, 1, 1, 1), images, state["best"])
-        n, c, h, w = images.shape
-        draw = state["plan"].gather(1, rows.index.view(-1, 1, 1).expand(-1, 1, 2 + c))[:, 0]
-        side = self._side(rows.index, h, w)
-        place = (draw[:, :2] + 1) / 2
-        top = (place[:, 0] * (h - side + 1)).long().clamp(max=h - 1)
-        left = (place[:, 1] * (w - side + 1)).long().clamp(max=w - 1)
-        y, x = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
-        tall = (y >= top[:, None]) & (y < (top + side)[:, None])
-        wide = (x >= left[:, None]) & (x < (left + side)[:, None])
-        inside = tall[:, None, :, None] & wide[:, None, None, :]
-        sign = torch.where(draw[:, 2:] >= 0, 1.0, -1.0).view(n, c, 1, 1)
-        painted = rows.origin + rows.ball.eps * sign
-        return torch.where(inside, painted, state["best"]).clamp(0, 1)
+        width = state["plan"].shape[2]
+        draw = state["plan"].gather(1, rows.index.view(-1, 1, 1).expand(-1, 1, width))[:, 0]
+        if isinstance(rows.ball, Linf):
+            return self._painted(draw, rows, state["best"])
+        return self._moved(draw, rows, state["best"])
+
+    def _painted(self, draw: Tensor, rows: Rows, best: Images) -> Images:
+        """Linf: one square, in each channel +eps or -eps."""
+        n, c, h, w = best.shape
+        here = inside(self._side(rows.index, h, w), (draw[:, :2] + 1) / 2, (h, w))[:, None]
+        sign = torch.where(draw[:, PLAN:] >= 0, 1.0, -1.0).view(n, c, 1, 1)
+        return torch.where(here, rows.origin + rows.ball.eps * sign, best).clamp(0, 1)
+
+    def _moved(self, draw: Tensor, rows: Rows, best: Images) -> Images:
+        """L2: the length of one window moves into another, in the shape of two blotches of opposite sign."""
+        n, c, h, w = best.shape
+        side = self._side(rows.index, h, w).clamp(min=3)
+        side = (side + 1 - side % 2).clamp(max=min(h, w))  # odd, as published
+        place = (draw[:, :4] + 1) / 2
+        to, off = inside(side, place[:, :2], (h, w))[:, None], inside(side, place[:, 2:], (h, w))[:, None]
+        delta = best - rows.origin
+
+        def length(part: Tensor) -> Tensor:
+            return part.square().sum((2, 3), keepdim=True)
+
+        left = (rows.ball.eps**2 - delta.square().sum((1, 2, 3), keepdim=True)).clamp(min=0)
+        available = (left / c + length(delta * (to | off))).sqrt()
+        sign = torch.where(draw[:, PLAN:] >= 0, 1.0, -1.0).view(n, c, 1, 1)
+        old = delta * to
+        new = sign * blotch(side, place[:, :2], draw[:, 4] > 0, (h, w)) + old / length(old).sqrt().clamp(min=1e-10)
+        new = new / length(new).sqrt().clamp(min=1e-10) * available
+        delta = torch.where(to, new, torch.where(off, 0.0, delta))
+        return rows.ball.move(rows.origin, rows.origin + rows.ball.eps * rows.ball.at_edge(delta))
 
     def _side(self, index: Tensor, h: int, w: int) -> Tensor:
         """The paper halves the area at 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000 of 10,000 queries."""

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medrobust.attacks.lowfreq import LowFrequency, outwards, reach
 from medrobust.errors import InputError
 from medrobust.threat import Goal, Targeted
 from medrobust.universal.budget import QueryMethod
-from medrobust.universal.lowfreq import LowFrequency, outwards, reach
 from medrobust.universal.method import Found, Task
 
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from medrobust import seeds
+from medrobust.attacks.lowfreq import reach
 from medrobust.errors import InputError
 from medrobust.images import Images
 from medrobust.universal.balance import balanced
 from medrobust.universal.budget import QueryMethod
 from medrobust.universal.losses import Hinge
-from medrobust.universal.lowfreq import reach
 from medrobust.universal.method import Found, Loss, Task
 from medrobust.universal.schedule import cosine
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ class LowFrequency:
         return pattern
 
 
+@lru_cache(maxsize=32)
 def cosines(side: int, kept: int) -> Tensor:
     """float32 (side, kept): the columns are the first orthonormal cosines of the discrete cosine transform (DCT-II)."""
     place, frequency = torch.arange(side).double(), torch.arange(kept).double()

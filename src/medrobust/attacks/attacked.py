@@ -1,0 +1,44 @@
+"""What an attack did to each image, before anyone has judged it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from torch import Tensor
+
+from medrobust.images import Images
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack did, per image (n). Grading is not here: see ``judge``."""
+
+    images: Images
+    reached: Tensor
+    """bool: the attack saw its goal reached."""
+    level: Tensor
+    """int64: index of the smallest eps of the grid at which it succeeded; the grid's length where it did not."""
+    gradients: Tensor
+    """int64: gradient evaluations spent."""
+    forwards: Tensor
+    """int64: forward passes spent without a gradient."""
+    queries: Tensor
+    """int64: images the attack asked about until it succeeded, or in all; an identical one counts again. Neither the
+    look at the clean image that tells whether there is anything to do nor the verification is among them."""
+    clean: Tensor
+    """bool: the goal was reached before any attack."""
+    blind: Tensor
+    """bool: never reached, and a gradient was zero or the logits not finite: this proves nothing."""
+    by: Tensor | None = None
+    """int64: which member of an ensemble broke the image, -1 where none; None where there are no members."""
+
+    def take(self, index: Tensor) -> Attacked:
+        """What it did to those images."""
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[index] for k, v in values.items() if v is not None})
+
+    def put(self, index: Tensor, other: Attacked) -> Attacked:
+        """This, with what ``other`` says of those images."""
+        pairs: dict[str, Any] = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return replace(self, **{k: a.index_copy(0, index, b) for k, (a, b) in pairs.items() if a is not None})

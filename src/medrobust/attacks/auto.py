@@ -1,0 +1,179 @@
+"""A parameter-free ensemble, worst case for each image (after AutoAttack, Croce & Hein 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medrobust.attacks.apgd import APGD
+from medrobust.attacks.attack import Attack, Composed
+from medrobust.attacks.attacked import Attacked
+from medrobust.attacks.engine import run
+from medrobust.attacks.minimal import FMN
+from medrobust.attacks.square import Square
+from medrobust.classifier import Classifier
+from medrobust.errors import InputError
+from medrobust.images import Images, check_images
+from medrobust.seeds import Id
+from medrobust.threat import Ball, Goal, margin
+from medrobust.threat.balls import TOLERANCE
+
+MEMBERS: tuple[str, ...] = ("apgd", "apgd-margin", "fmn", "square")
+
+
+class Auto(Composed):
+    """APGD on the cross-entropy, APGD on the margin, FMN and Square; each on the images that still hold.
+
+    It has nothing to be tuned, so that numbers of different classifiers compare, and it works from one logit and two
+    classes up: AutoAttack's third and fourth logit (DLR loss) do not exist in most of medicine. FMN stands for FAB.
+    Square sees no gradient: what it alone breaks shows that the others were misled. An image on which every gradient
+    was zero and that Square did not break either is inconclusive, never robust.
+
+    ``Attacked.by`` tells which of ``members`` broke an image; ``Attacked.images`` at what size.
+    steps: of each gradient attack; queries: Square's. They are the ensemble's definition: leave them for numbers that
+    are to be compared.
+    """
+
+    title = "Auto"
+    source = "after Croce & Hein 2020, arXiv:2003.01690"
+    random_start = True
+    members = MEMBERS
+
+    def __init__(self, steps: int = 100, queries: int = 1000) -> None:
+        if steps < 1:
+            raise InputError(f"steps must be at least 1, got {steps}")
+        self.steps = steps
+        self.attacks: dict[str, Attack] = {
+            "apgd": APGD(steps),
+            "apgd-margin": APGD(steps, loss=margin),
+            "fmn": FMN(steps),
+            "square": Square(queries),
+        }
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"steps": self.steps, "queries": self.attacks["square"].steps}
+
+    def run(self, classifier: Classifier, images: Images, goal: Goal, ball: Ball, **options: Any) -> Attacked:
+        """See ``attacks.run``. ``full``: of what the members reach with all their steps, the largest margin."""
+        images = check_images(images)
+        n = len(images)
+        goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
+        ids = list(range(n)) if options.get("ids") is None else list(options["ids"])
+        task = _Task(classifier, images, goal, ball, ids, options)
+        return self._strongest(task) if options.get("full") else self._worst(task)
+
+    def _worst(self, task: _Task) -> Attacked:
+        advance: Callable[[int], None] = task.options.get("advance") or (lambda _: None)
+        before = task.options.get("after")
+        total = task.nothing() if before is None else replace(before, by=torch.full_like(before.level, -1))
+        finished = 0
+        # in a sweep the exact distances come first, and the others look below them
+        order = MEMBERS if len(task.levels) == 1 else ("fmn", "apgd", "apgd-margin", "square")
+        blind = torch.ones(len(task.images), dtype=torch.bool)
+        for name in order:
+            left = (~total.clean & (total.level > 0)).nonzero()[:, 0]
+            if not left.numel():
+                break
+            attack = self.attacks[name]
+            found = task.smallest(attack, left) if attack.minimal else task.search(attack, left, total.take(left))
+            if attack.uses_gradient:
+                blind[left] &= found.blind
+            total = _merged(total, left, found, MEMBERS.index(name))
+            done = int((total.clean | (total.level == 0)).sum())
+            advance(done - finished)
+            finished = done
+        advance(len(task.images) - finished)
+        return replace(total, blind=blind & ~total.reached)
+
+    def _strongest(self, task: _Task) -> Attacked:
+        everything = torch.arange(len(task.images))
+        best: Attacked | None = None
+        strength = torch.full((len(task.images),), -torch.inf)
+        for name, attack in self.attacks.items():
+            if attack.minimal:
+                continue
+            found = task.search(attack, everything, None)
+            reach = task.goal.margin(task.classifier.head, task.classifier.logits(found.images)).cpu()
+            found = replace(found, by=torch.where(found.reached & ~found.clean, MEMBERS.index(name), -1))
+            if best is None:
+                best, strength = found, reach
+                continue
+            better = (reach > strength).nonzero()[:, 0]
+            spent = {k: getattr(best, k) + getattr(found, k) for k in ("gradients", "forwards", "queries")}
+            best = replace(best.put(better, found.take(better)), blind=best.blind & found.blind, **spent)
+            strength = torch.maximum(strength, reach)
+        assert best is not None
+        return best
+
+
+class _Task:
+    """What was asked of the ensemble, and how a member does it on some of the images."""
+
+    def __init__(
+        self, classifier: Classifier, images: Images, goal: Goal, ball: Ball, ids: Sequence[Id], options: dict[str, Any]
+    ) -> None:
+        self.classifier, self.images, self.goal, self.ball, self.ids = classifier, images, goal, ball, ids
+        self.options = options
+        grid = options.get("grid")
+        self.levels = [float(ball.eps)] if grid is None else [float(type(ball)(float(e)).eps) for e in grid]
+
+    def nothing(self) -> Attacked:
+        """Before any member: every image as it is, and whether it was wrong before."""
+        logits = self.classifier.logits(self.images)
+        clean = (self.goal.reached(self.classifier.head, logits) & torch.isfinite(logits).all(1)).cpu()
+        zero = torch.zeros(len(self.images), dtype=torch.long)
+        level = torch.where(clean, 0, len(self.levels))
+        return Attacked(self.images.clone(), clean, level, zero, zero + 1, zero, clean, ~clean, zero - 1)
+
+    def search(self, attack: Attack, index: Tensor, after: Attacked | None) -> Attacked:
+        """The member inside the ball, or along the grid below what the members before have found."""
+        given = {k: v for k, v in self.options.items() if k not in ("ids", "near", "after", "advance")}
+        near = self.options.get("near")
+        if near is None and len(self.levels) > 1:  # from the largest: the way back costs forward passes only
+            near = torch.full((len(self.images),), len(self.levels) - 1)
+        return run(
+            attack, self.classifier, self.images[index], self.goal.take(index), self.ball,
+            ids=[self.ids[i] for i in index.tolist()], near=None if near is None else near[index],
+            after=None if after is None else replace(after, by=None), **given,
+        )  # fmt: skip
+
+    def smallest(self, attack: Attack, index: Tensor) -> Attacked:
+        """A member that looks for the smallest perturbation: what it finds counts from its own size upwards."""
+        given = {k: v for k, v in self.options.items() if k in ("seed", "fast")}
+        origin = self.images[index]
+        found = run(
+            attack, self.classifier, origin, self.goal.take(index), type(self.ball)(math.inf),
+            ids=[self.ids[i] for i in index.tolist()], **given,
+        )  # fmt: skip
+        size = self.ball.size(found.images - origin).cpu()
+        level = torch.searchsorted(torch.tensor(self.levels), size - TOLERANCE)
+        inside = found.reached & (level < len(self.levels))
+        kept = torch.where(inside.view(-1, 1, 1, 1).to(origin.device), found.images, origin)
+        return replace(found, images=kept, reached=inside, level=torch.where(inside, level, len(self.levels)))
+
+
+def _merged(total: Attacked, index: Tensor, found: Attacked, member: int) -> Attacked:
+    """The smaller of the two eps for each image of ``index``, and everything that was spent."""
+    mine = total.take(index)
+    better = found.reached & (found.level < mine.level)
+    # what failed is kept as the last attempt, unless a success is there already
+    shown = better | ~(mine.reached | found.reached)
+    images = torch.where(shown.view(-1, 1, 1, 1).to(mine.images.device), found.images, mine.images)
+    assert mine.by is not None
+    merged = replace(
+        mine,
+        images=images,
+        reached=mine.reached | found.reached,
+        level=torch.minimum(mine.level, found.level),
+        gradients=mine.gradients + found.gradients,
+        forwards=mine.forwards + found.forwards,
+        queries=mine.queries + found.queries,
+        by=torch.where(better, member, mine.by),
+    )
+    return total.put(index, merged)

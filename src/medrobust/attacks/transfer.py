@@ -1,0 +1,92 @@
+"""Transfer: an attack made on a surrogate, replayed on a classifier that the attacker has never seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from medrobust.attacks.attack import Attack, Composed
+from medrobust.attacks.attacked import Attacked
+from medrobust.attacks.engine import run
+from medrobust.classifier import Classifier
+from medrobust.errors import InputError
+from medrobust.images import Images, check_images
+from medrobust.threat import Ball, Goal
+
+
+class Transfer(Composed):
+    """The black-box variant of Ma et al. 2020: the same attack, made on an independently trained surrogate.
+
+    The example is the strongest that the attack finds on the surrogate with all its steps, and is replayed as it is:
+    one query an image. In a sweep one is made and shown for every eps, for an example of a large eps need not be as
+    good as one of a small.
+
+    surrogate: another classifier of the same classes. attack: what is run on it; PGD with 20 steps when not given.
+    """
+
+    title = "Transfer"
+    source = "Ma et al. 2020, arXiv:1907.10456 (black-box variant); Papernot et al. 2016, arXiv:1605.07277"
+    uses_gradient = False
+
+    def __init__(self, surrogate: Classifier, attack: Attack | None = None) -> None:
+        from medrobust.attacks.iterated import PGD
+
+        self.surrogate, self.attack = surrogate, PGD() if attack is None else attack
+        self.steps = 1
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"attack": repr(self.attack), "surrogate": self.surrogate.digest()[:12]}
+
+    def examples(self, images: Images, goal: Goal, ball: Ball, *, seed: int = 0, ids: Any = None) -> Images:
+        """What the surrogate alone leads to, inside the ball; the classifier under attack is not asked."""
+        if self.attack.minimal:
+            return self.attack(self.surrogate, images, goal, ball, seed=seed, ids=ids)
+        return run(self.attack, self.surrogate, images, goal, ball, seed=seed, ids=ids, full=True).images
+
+    def run(self, classifier: Classifier, images: Images, goal: Goal, ball: Ball, **options: Any) -> Attacked:
+        """See ``attacks.run``; of its options seed, ids, grid and advance matter here."""
+        if classifier.classes != self.surrogate.classes:
+            raise InputError(
+                f"the surrogate tells {', '.join(self.surrogate.classes)} apart, the classifier "
+                f"{', '.join(classifier.classes)}; transfer wants the same classes in the same order"
+            )
+        images = check_images(images)
+        n = len(images)
+        goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
+        grid, seed, ids = options.get("grid"), options.get("seed", 0), options.get("ids")
+        levels = [float(ball.eps)] if grid is None else [float(e) for e in grid]
+        if not levels or sorted(set(levels)) != levels:
+            raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
+        done = self._before(classifier, images, goal, len(levels))
+        for k, eps in enumerate(levels):
+            left = (done.level == len(levels)).nonzero()[:, 0]
+            if not left.numel():
+                break
+            mine = None if ids is None else [ids[i] for i in left.tolist()]
+            names = left.tolist() if mine is None else mine
+            shown = self.examples(images[left], goal.take(left), type(ball)(eps), seed=seed, ids=names)
+            logits = classifier.logits(shown)
+            finite = torch.isfinite(logits).all(1)
+            hit = goal.take(left).reached(classifier.head, logits) & finite
+            found = done.take(left)
+            found = replace(
+                found, images=shown, reached=hit, level=torch.where(hit, k, found.level), forwards=found.forwards + 1,
+                queries=found.queries + 1, blind=found.blind | ~finite,
+            )  # fmt: skip
+            done = done.put(left, found)
+        if options.get("advance") is not None:
+            options["advance"](n)
+        return replace(done, blind=done.blind & ~done.reached)
+
+    @staticmethod
+    def _before(classifier: Classifier, images: Images, goal: Goal, levels: int) -> Attacked:
+        logits = classifier.logits(images)
+        finite = torch.isfinite(logits).all(1)
+        clean = goal.reached(classifier.head, logits) & finite
+        zero = torch.zeros(len(images), dtype=torch.long)
+        return Attacked(
+            images.clone(), clean, torch.where(clean, 0, levels), zero, zero + 1, zero, clean, ~finite
+        )  # fmt: skip
