@@ -15,7 +15,6 @@ from .nets import bumpy, grey, linear
 SHORT = {
     "apgd": 12,
     "apgd-margin": 12,
-    "square": 30,
     "fmn": 20,
     "deepfool": 10,
     "bim": 8,
@@ -23,6 +22,16 @@ SHORT = {
     "cw": 8,
     "mifgsm": 8,
 }
+ASKING = {
+    "square": 30,
+    "simba": 60,
+    "simba-dct": 30,
+    "one-pixel": 50,
+    "genattack": 25,
+    "pso": 45,
+    "cma-es": 40,
+}
+"""Queries of the attacks that see no gradient."""
 
 
 def make(name):
@@ -31,12 +40,18 @@ def make(name):
         return CWL2(rounds=2, inner=8)
     if name == "apgd-margin":
         return mr.attacks.APGD(steps=SHORT[name], loss=mr.threat.margin)
+    if name == "auto":
+        return mr.attacks.Auto(steps=6, queries=20)
     kind = ATTACKS[name]
+    if name in ASKING:
+        return kind(queries=ASKING[name])
     return kind(steps=SHORT[name]) if name in SHORT else kind()
 
 
 def balls(name):
-    wide = {"cw-l2": [mr.L2(1.0)], "square": [mr.Linf(0.1)]}
+    # few queries want much room: a pixel, or thirty of them, have to do what all did above
+    few = [mr.Linf(0.1), mr.L2(1.5)]
+    wide = dict.fromkeys(ASKING, few) | {"cw-l2": [mr.L2(1.0)], "one-pixel": [mr.Linf(1.0), mr.L2(1.5)]}
     return wide.get(name, [mr.Linf(0.03), mr.L2(0.4)])
 
 
@@ -80,7 +95,7 @@ def test_a_row_gives_the_same_bytes_alone_in_any_batch_and_order(name, ball, clf
     assert torch.equal(attacked([2, 9]), together[[2, 9]])
 
 
-@pytest.mark.parametrize("name", ["pgd", "apgd", "square", "fmn"])
+@pytest.mark.parametrize("name", ["pgd", "apgd", "square", "fmn", "simba", "genattack", "cma-es", "auto"])
 def test_many_more_rows_than_lanes(name, images):
     """Rows enter and leave a batch of four lanes at different times."""
     clf = bumpy(classes=3)

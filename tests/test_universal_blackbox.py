@@ -9,8 +9,8 @@ from scipy.fft import idctn
 from torch import nn
 
 import medrobust as mr
-from medrobust.universal import TileSearch, USimBA
 from medrobust.attacks.lowfreq import LowFrequency, outwards, reach
+from medrobust.universal import TileSearch, USimBA
 
 from .nets import bumpy, grey, linear
 

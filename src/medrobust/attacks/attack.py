@@ -64,6 +64,8 @@ class Seen:
     """What was seen, where a row asked about several candidates: the first that reached the goal, else the best."""
     queries: Tensor | None = None
     """int64: about how many candidates each row asked, up to that first; one each where None."""
+    moved: Tensor | None = None
+    """bool: a row's candidates did not all have the same loss."""
 
     def keep(self, mask: Tensor) -> Seen:
         """What was seen of those rows."""

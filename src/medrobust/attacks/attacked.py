@@ -29,7 +29,8 @@ class Attacked:
     clean: Tensor
     """bool: the goal was reached before any attack."""
     blind: Tensor
-    """bool: never reached, and a gradient was zero or the logits not finite: this proves nothing."""
+    """bool: never reached, and a gradient was zero, no query changed the scores, or the logits were not finite: this
+    proves nothing."""
     by: Tensor | None = None
     """int64: which member of an ensemble broke the image, -1 where none; None where there are no members."""
 

@@ -79,6 +79,9 @@ class Loop:
         self.gradients, self.forwards = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
         self.queries = torch.zeros(n, dtype=torch.long)
         self.blind = torch.zeros(n, dtype=torch.bool)
+        self.moved = torch.full((n,), attack.uses_gradient)
+        """bool: an answer differed from that to the clean image; an attack with gradients knows by them."""
+        self.clean_loss = torch.zeros(n)
         self.after = after
         if after is not None:
             self._go_on_from(after)
@@ -112,7 +115,7 @@ class Loop:
             self.forwards,
             self.queries,
             clean,
-            self.blind & ~self.reached & ~clean,
+            (self.blind | ~self.moved) & ~self.reached & ~clean,
         )
 
     # -- which image, at which eps ----------------------------------------------------------------------
@@ -129,6 +132,7 @@ class Loop:
         logits = self._clean_look() if self.follow else self.classifier.logits(self.origin)
         finite = torch.isfinite(logits).all(1)
         clean = self.goal.reached(self.classifier.head, logits) & finite
+        self.clean_loss = self.attack.loss(self.goal, self.classifier.head, logits).cpu()
         (self.gradients if self.follow else self.forwards).add_(1)
         self.blind |= ~finite
         skip = torch.zeros_like(clean) if self.full else clean
@@ -267,6 +271,9 @@ class Loop:
         queries = torch.ones(len(slots), dtype=torch.long) if seen.queries is None else seen.queries.cpu()
         self.queries[slots.image] += queries
         (self.forwards if seen.gradient is None else self.gradients)[slots.image] += queries
+        if not self.attack.uses_gradient:
+            moved = seen.loss.cpu() != self.clean_loss[slots.image]
+            self.moved[slots.image] |= moved if seen.moved is None else moved | seen.moved.cpu()
 
     def _remember(self, slots: Slots, seen: Seen) -> None:
         """The best so far: the largest margin, or for minimal attacks the smallest success."""

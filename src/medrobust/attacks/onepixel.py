@@ -29,7 +29,7 @@ class OnePixel(Population):
         if pixels < 1:
             raise InputError(f"pixels must be at least 1, got {pixels}")
         self.pixels, self.population = pixels, population
-        self.optimiser = DE(min(population, max(queries, 6)))
+        self.optimiser = DE(population)
 
     @property
     def settings(self) -> dict[str, object]:

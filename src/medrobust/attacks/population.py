@@ -38,8 +38,11 @@ class Population(BlackBox):
     def start(self, rows: Rows) -> tuple[Images, State]:
         ids = rows.keys()
         names = [(rows.seed, self.title, key) for key in ids]
-        run = self.optimiser.start(self.space(rows), names, self.steps, rows.origin.device, nan="worst")
-        return rows.origin.clone(), {"search": Searches([run], torch.arange(len(names)))}
+        space = self.space(rows)
+        # a budget below one generation is spent on part of it
+        enough = max(self.steps, self.optimiser.least(space.dims))
+        run = self.optimiser.start(space, names, enough, rows.origin.device, nan="worst")
+        return rows.origin.clone(), {"search": Searches([run], torch.arange(len(names)), self.steps)}
 
     def look(self, classifier: Classifier, images: Images, rows: Rows, state: State) -> Seen:  # noqa: ARG002
         points, row, column = state["search"].ask()
@@ -64,30 +67,30 @@ class Population(BlackBox):
 
 
 class Searches:
-    """Runs of an optimiser, and which row of which run each row under attack is.
+    """Runs of an optimiser, and which row of which run each row under attack is. budget: queries of each row.
 
     Rows leave one by one, and come in groups with a run of their own; a run forgets those that have left when it is
     asked again.
     """
 
-    def __init__(self, runs: list[Run], row: Tensor, which: Tensor | None = None) -> None:
-        self.runs, self.row = runs, row.cpu()
+    def __init__(self, runs: list[Run], row: Tensor, budget: int, which: Tensor | None = None) -> None:
+        self.runs, self.row, self.budget = runs, row.cpu(), budget
         self.which = torch.zeros_like(self.row) if which is None else which
 
     def __getitem__(self, index: Tensor) -> Searches:
         index = index.cpu()
-        return Searches(self.runs, self.row[index], self.which[index])
+        return Searches(self.runs, self.row[index], self.budget, self.which[index])
 
     def join(self, other: Searches) -> Searches:
         which = torch.cat([self.which, other.which + len(self.runs)])
-        return Searches(self.runs + other.runs, torch.cat([self.row, other.row]), which)
+        return Searches(self.runs + other.runs, torch.cat([self.row, other.row]), self.budget, which)
 
     def ask(self) -> tuple[Tensor, Tensor, Tensor]:
         """Points (m, D) of all rows; whose each is, and the how manieth of its row's generation (int64, m)."""
         self._forget()
         points, row, column = [], [], []
         for run, mine in self._each():
-            asked = run.ask()
+            asked = run.ask()[:, : self.budget - run.evaluations]
             points.append(asked.flatten(0, 1))
             row.append(mine.repeat_interleave(asked.shape[1]))
             column.append(torch.arange(asked.shape[1]).repeat(len(mine)))
@@ -101,7 +104,7 @@ class Searches:
 
     def last(self) -> Tensor:
         """bool (n,): nothing is left after what was asked last."""
-        left = torch.tensor([run.remaining - run.ask().shape[1] for run in self.runs])
+        left = torch.tensor([self.budget - run.evaluations - run.ask().shape[1] for run in self.runs])
         return left[self.which] <= 0
 
     def _each(self) -> Iterator[tuple[Run, Tensor]]:
@@ -129,6 +132,8 @@ class _Choice:
         self.worth = torch.full((n, most), torch.inf, dtype=torch.float64)
         self.queries = torch.zeros(n, dtype=torch.long)
         self.found: list[Seen | None] = [None] * n
+        self.range = torch.tensor([torch.inf, -torch.inf], dtype=torch.float64).repeat(n, 1)
+        """The lowest and the highest loss of each row."""
 
     def add(self, row: Tensor, column: Tensor, seen: Seen) -> None:
         """Candidates in the order in which they were asked about."""
@@ -136,6 +141,8 @@ class _Choice:
         self.worth[row, column] = -loss
         for r in row.unique_consecutive().tolist():
             mine = (row == r).nonzero()[:, 0]
+            low, high = loss[mine].aminmax()
+            self.range[r, 0], self.range[r, 1] = self.range[r, 0].minimum(low), self.range[r, 1].maximum(high)
             held = self.found[r]
             if held is not None and bool(held.reached):
                 continue
@@ -154,7 +161,9 @@ class _Choice:
             name: torch.cat([getattr(one, name) for one in rows])
             for name in ("logits", "margin", "reached", "loss", "blind", "images")
         }
-        return Seen(gradient=None, queries=self.queries, **joined)
+        moved = (self.range[:, 0] < self.range[:, 1]).to(joined["reached"].device)
+        queries = self.queries.to(joined["reached"].device)
+        return Seen(gradient=None, queries=queries, moved=moved, **joined)
 
 
 def _eps(ball: Ball) -> Tensor:

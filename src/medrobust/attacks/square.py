@@ -55,7 +55,8 @@ class Square(BlackBox):
         side = max(min(h, w) // 5, 1)
         signs = seeds.signs(rows.seed, "square/tiles", rows.keys(), (c, h // side, w // side)).to(device)
         turned = seeds.uniform(rows.seed, "square/turned", rows.keys(), (1,)).to(device)[:, 0] > 0
-        return rows.origin + rows.ball.eps * rows.ball.at_edge(tiled(signs, side, turned, (h, w))), state
+        whole = rows.ball.at_edge(tiled(signs, side, turned, (h, w)))
+        return rows.ball.move(rows.origin, rows.origin + rows.ball.eps * whole), state
 
     def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
         better = seen.loss > state["loss"]

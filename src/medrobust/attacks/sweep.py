@@ -39,6 +39,8 @@ class Curve:
     inconclusive: Tensor
     """bool (n,): never reached, and the gradient vanished or the logits were not finite: proves nothing."""
     groups: tuple[object, ...] | None = None
+    by: Tensor | None = None
+    """int64 (n,): which member of an ensemble found the example, -1 where none; None where there are no members."""
 
     @property
     def accuracy(self) -> tuple[stats.Estimate, ...]:
@@ -108,7 +110,7 @@ def sweep(
     star = torch.where(done.clean, 0.0, star)
     return Curve(
         attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients,
-        done.forwards, done.blind, None if groups is None else tuple(groups),
+        done.forwards, done.blind, None if groups is None else tuple(groups), done.by,
     )  # fmt: skip
 
 
