@@ -13,6 +13,7 @@ from medrobust.attacks.engine import run
 from medrobust.attacks.iterated import BIM, FGSM, MIFGSM, PGD, CWLinf
 from medrobust.attacks.minimal import CWL2, FMN, DeepFool
 from medrobust.attacks.onepixel import OnePixel
+from medrobust.attacks.queried import Queried, queried
 from medrobust.attacks.simba import SimBA
 from medrobust.attacks.square import Square
 from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
@@ -54,6 +55,6 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
 
 __all__ = [
     "APGD", "ATTACKS", "BIM", "CWL2", "FGSM", "FMN", "MIFGSM", "PGD", "Attack", "Attacked", "Auto", "BlackBox",
-    "CWLinf", "Composed", "CosineCMAES", "CosinePSO", "Curve", "DeepFool", "GenAttack", "OnePixel", "Rows", "Seen",
-    "SimBA", "Square", "State", "Transfer", "run", "sweep",
+    "CWLinf", "Composed", "CosineCMAES", "CosinePSO", "Curve", "DeepFool", "GenAttack", "OnePixel", "Queried", "Rows",
+    "Seen", "SimBA", "Square", "State", "Transfer", "queried", "run", "sweep",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from medrobust.errors import InputError
 
 
 def attack(
-    model: Annotated[Path, typer.Argument(help="Folder saved by medrobust.")],
+    model: Annotated[Path | None, typer.Argument(help="Folder saved by medrobust.")] = None,
     data: Data = "phantom:chest",
     attacks: Annotated[str, typer.Option(help="Names, with options after colons: pgd:steps=40,fmn.")] = "pgd",
     eps: Annotated[str | None, typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255.")] = None,
@@ -23,8 +23,14 @@ def attack(
     label: Label = "label",
     seed: Seed = 0,
     device: Device = None,
+    list_: Annotated[bool, typer.Option("--list", help="Name all attacks, their options and sources.")] = False,
 ) -> None:
     """Accuracy against epsilon of a saved classifier, printed; nothing is written."""
+    if list_:
+        listing()
+        return
+    if model is None:
+        raise InputError("name the folder of a saved classifier, or ask for the attacks with --list")
     from medrobust.attacks import sweep
     from medrobust.progress import NoProgress
     from medrobust.studies import ask, attack_named
@@ -50,3 +56,20 @@ def attack(
             bars.stop()
     rows = [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
     table(["eps", *curves], rows, f"Accuracy under attack, n = {len(images)}, 95 % interval")
+
+
+def listing() -> None:
+    """Every attack that can be named."""
+    import inspect
+
+    from medrobust.attacks import ATTACKS
+
+    rows = []
+    for name, make in ATTACKS.items():
+        attack, takes = make(), inspect.signature(make).parameters.values()
+        mine = [p for p in takes if (p.name != "loss" and p.default != 0) or p.name == "frequencies"]
+        options = ":".join(p.name if p.default is None else f"{p.name}={p.default}" for p in mine)
+        rows.append(
+            [name, attack.title, "gradients" if attack.uses_gradient else "answers only", options, attack.source]
+        )
+    table(["name", "attack", "sees", "options", "source"], rows, "Attacks for --attacks, as name:option=value")

@@ -1,0 +1,66 @@
+"""Success against queries: how often a model has to be asked until an attack succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medrobust import stats
+from medrobust.attacks.attack import Attack
+from medrobust.attacks.engine import run
+from medrobust.classifier import Classifier
+from medrobust.images import Images
+from medrobust.seeds import Id
+from medrobust.threat import Ball, Goal
+
+
+@dataclass(frozen=True)
+class Queried:
+    """What an attack found within its budget, for each image at which query."""
+
+    attack: str
+    budget: int
+    spent: Tensor
+    """float32 (n,): queries up to the one that succeeded; 0 where the goal was reached before, infinity where never."""
+    images: Images
+    inconclusive: Tensor
+    """bool (n,): never reached, and no answer differed or something was not finite: proves nothing."""
+    groups: tuple[object, ...] | None = None
+
+    def success(self, queries: int) -> stats.Estimate:
+        """Of the images not reached before the attack, the share reached within so many queries, with its interval."""
+        open_ = (self.spent > 0).numpy()
+        groups = None if self.groups is None else [g for g, o in zip(self.groups, open_, strict=True) if o]
+        return stats.proportion((self.spent <= queries).numpy()[open_], groups)
+
+    @property
+    def median(self) -> stats.Estimate:
+        """Median queries of the images not reached before, with its 95 % interval; infinite where most hold."""
+        return stats.median(self.spent[self.spent > 0].double().numpy())
+
+
+def queried(
+    attack: Attack,
+    classifier: Classifier,
+    images: Images,
+    goal: Goal,
+    ball: Ball,
+    *,
+    seed: int = 0,
+    ids: Sequence[Id] | None = None,
+    groups: Sequence[object] | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Queried:
+    """Attack every image (n, c, h, w) until it falls or its queries are spent.
+
+    groups: a patient for each image; intervals are widened accordingly.
+    """
+    done = run(attack, classifier, images, goal, ball, seed=seed, ids=ids, advance=advance)
+    spent = torch.where(done.reached, done.queries.float(), torch.inf)
+    spent = torch.where(done.clean, 0.0, spent)
+    return Queried(
+        attack.title, attack.steps, spent, done.images, done.blind, None if groups is None else tuple(groups)
+    )
