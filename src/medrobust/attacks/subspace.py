@@ -115,7 +115,7 @@ class GenAttack(Subspace):
     title = "GenAttack"
     source = "Alzantot et al. 2019, arXiv:1805.11090"
 
-    def __init__(self, queries: int = 500, side: int = 8, population: int = 10) -> None:
+    def __init__(self, queries: int = 500, side: int = 8, population: int = 6) -> None:
         super().__init__(queries, side, GA(population), population)
 
     def pattern(self, few: Tensor, h: int, w: int) -> Images:
