@@ -40,3 +40,11 @@ def test_links_between_documents_lead_somewhere(file):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if "://" not in target:
             assert ((ROOT / file).parent / target).exists(), f"{file} links to {target}"
+
+
+def test_the_optimiser_of_the_guide_runs():
+    scope: dict = {}
+    for code in blocks("docs/add-an-optimiser.md"):
+        exec(code, scope)
+    assert scope["result"].best_f.max() < 0.1
+    assert scope["result"].history.shape == (20, 2000)

@@ -62,6 +62,12 @@ def test_a_run_says_what_was_given_wrongly():
     run.tell(x.sum(-1))
     with pytest.raises(InputError, match="the budget of 32 evaluations is spent"):
         run.ask()
+    run.keep([])
+    assert run.done
+    with pytest.raises(InputError, match="every row has left"):
+        run.ask()
+    with pytest.raises(InputError, match="float32 or float64, not in torch"):
+        search.Box(torch.zeros(2).half(), torch.ones(2).half())
 
 
 def test_what_was_found_before_nan_is_carried_by_the_error():

@@ -143,6 +143,14 @@ def test_a_budget_that_moves_nothing_is_refused(make):
 
 
 @every
+def test_a_population_too_small_is_refused_and_the_smallest_works(make):
+    optimiser = make(population=max(2, make.smallest) if issubclass(make, search.CMAES) else make.smallest)
+    search.minimise(optimiser, bent, SPACE, [0, 1], 40)
+    with pytest.raises(InputError, match="needs a population of at least"):
+        make(population=optimiser.population - 1).start(SPACE, [0], 40)
+
+
+@every
 def test_mixed_kinds_are_decoded(make):
     space = search.Space({
         "rate": search.Real(1e-4, 1.0, log=True), "hidden": search.Integer(2, 9), "mask": search.Binary(5),

@@ -18,6 +18,7 @@ class Adam(Optimiser):
 
     title = "Adam"
     source = "Kingma & Ba 2015, arXiv:1412.6980"
+    smallest = 1
 
     def __init__(self, rate: float = 0.01, population: int = 1, beta1: float = 0.9, beta2: float = 0.999) -> None:
         self.rate, self.population, self.beta1, self.beta2 = rate, population, beta1, beta2

@@ -18,10 +18,11 @@ class BBO(Optimiser):
 
     title = "Biogeography"
     source = "Simon 2008, doi:10.1109/TEVC.2008.919004"
+    smallest = 3
 
     def __init__(self, population: int = 32, mutation: float = 0.02, elite: int = 2) -> None:
         if not 0 <= elite < population:
-            raise InputError(f"elite must leave room for change: 0 to {population - 1}, got {elite}")
+            raise InputError(f"BBO needs a population of at least elite + 1 = {elite + 1}, got {population}")
         self.population, self.mutation, self.elite = population, mutation, elite
 
     def search(self, run: Run) -> Search:

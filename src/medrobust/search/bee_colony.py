@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medrobust.errors import InputError
 from medrobust.search.moves import others, roulette, take
 from medrobust.search.optimiser import Optimiser, Run, Search
 
@@ -21,10 +20,9 @@ class ABC(Optimiser):
 
     title = "Artificial bee colony"
     source = "Karaboga & Basturk 2007, doi:10.1007/s10898-007-9149-x"
+    smallest = 4
 
     def __init__(self, population: int = 32, limit: int | None = None) -> None:
-        if population < 4:
-            raise InputError(f"ABC needs at least 4 bees for two food sources, got a population of {population}")
         self.population, self.limit = population, limit
 
     def search(self, run: Run) -> Search:

@@ -30,6 +30,8 @@ class Box:
     ) -> None:
         given = [bound.dtype for bound in (low, high) if isinstance(bound, Tensor) and bound.is_floating_point()]
         dtype = dtype or (given[0] if given else torch.float32)
+        if dtype not in (torch.float32, torch.float64):
+            raise InputError(f"a search computes in float32 or float64, not in {dtype}; give dtype=torch.float32")
         bottom, top = torch.as_tensor(low, dtype=dtype), torch.as_tensor(high, dtype=dtype)
         try:
             bottom, top = torch.broadcast_tensors(bottom, top)

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from medrobust.errors import InputError
 from medrobust.search.moves import each, mirrored, ranked, take
 from medrobust.search.optimiser import Optimiser, Run, Search
 
@@ -55,9 +56,12 @@ class CMAES(Optimiser):
 
     title = "CMA-ES"
     source = "Hansen 2016, arXiv:1604.00772"
+    smallest = 0  # stands for 4 + 3 ln D
     diagonal = False
 
     def __init__(self, population: int | None = None, sigma: float = 0.3) -> None:
+        if population is not None and population < 2:
+            raise InputError(f"CMA-ES needs a population of at least 2, got {population}")
         self.population, self.sigma = population or 0, sigma
 
     def least(self, dims: int) -> int:

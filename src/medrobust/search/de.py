@@ -23,6 +23,7 @@ class DE(Optimiser):
 
     title = "Differential evolution"
     source = "Storn & Price 1997, doi:10.1023/A:1008202821328"
+    smallest = 6
 
     def __init__(
         self,
@@ -33,8 +34,6 @@ class DE(Optimiser):
     ) -> None:
         if strategy not in STRATEGIES:
             raise InputError(f"DE has no strategy {strategy!r}; choose from {', '.join(STRATEGIES)}")
-        if population < 6:
-            raise InputError(f"DE needs a population of at least 6 (a point and five others), got {population}")
         self.population, self.strategy, self.crossover = population, strategy, crossover
         self.weight = weight if isinstance(weight, tuple) else (weight, weight)
 

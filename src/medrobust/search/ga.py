@@ -35,7 +35,7 @@ class GA(Optimiser):
         nearness: float = 20.0,
     ) -> None:
         if not 0 <= elite < population:
-            raise InputError(f"elite must leave room for children: 0 to {population - 1}, got {elite}")
+            raise InputError(f"GA needs a population of at least elite + 1 = {elite + 1}, got {population}")
         self.population, self.elite, self.tournament = population, elite, tournament
         self.crossover, self.spread, self.mutation, self.nearness = crossover, spread, mutation, nearness
 

@@ -19,6 +19,7 @@ class GWO(Optimiser):
 
     title = "Grey wolf"
     source = "Mirjalili et al. 2014, doi:10.1016/j.advengsoft.2013.12.007"
+    smallest = 3
 
     def __init__(self, population: int = 32) -> None:
         self.population = population

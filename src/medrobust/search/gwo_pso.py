@@ -18,6 +18,7 @@ class GWOPSO(Optimiser):
 
     title = "GWO-PSO"
     source = "Singh & Singh 2017, doi:10.1155/2017/2030489"
+    smallest = 3
 
     def __init__(self, population: int = 32, pull: float = 0.5) -> None:
         self.population, self.pull = population, pull

@@ -44,14 +44,16 @@ class Optimiser(ABC):
     title: str
     source: str
     population: int
-    """Points in one generation, and the smallest budget that makes sense."""
+    """Points in one generation."""
+    smallest = 2
+    """The smallest population with which the method is defined."""
 
     @abstractmethod
     def search(self, run: Run) -> Search:
         """Yield points for ever; the run stops asking when the budget is spent."""
 
     def least(self, dims: int) -> int:  # noqa: ARG002  # CMA-ES's population depends on them
-        """The smallest budget: one generation."""
+        """The smallest budget: the points that are evaluated before any moves."""
         return self.population
 
     def start(
@@ -95,6 +97,10 @@ class Run:
     ) -> None:
         seeds = list(seeds)
         self.space, self.budget, self.evaluations, self.nan = space, int(budget), 0, nan
+        if optimiser.population < optimiser.smallest:
+            raise InputError(
+                f"{optimiser.title} needs a population of at least {optimiser.smallest}, got {optimiser.population}"
+            )
         least = optimiser.least(space.dims)
         if not seeds:
             raise InputError("a search needs at least one seed")
@@ -139,7 +145,12 @@ class Run:
         return len(self.best_f)
 
     def ask(self) -> Tensor:
-        """Points to evaluate, (S, P, D) within the bounds; P may vary. The same ones again until they were told."""
+        """Points to evaluate, (S, P, D) within the bounds; P may vary. The same ones again until they were told.
+
+        They are the search's own: do not change them in place.
+        """
+        if not self.rows:
+            raise InputError("every row has left this search; its results were in best_x and best_f before")
         if self.done:
             raise InputError(f"the budget of {self.budget} evaluations is spent; the result is in best_x and best_f")
         if self._asked is None:

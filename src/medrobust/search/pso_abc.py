@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from medrobust.errors import InputError
 from medrobust.search import bee_colony
 from medrobust.search.bee_colony import ABC
 from medrobust.search.moves import better, fittest
@@ -22,10 +21,9 @@ class PSOABC(Optimiser):
 
     title = "PSO-ABC"
     source = "Kıran & Gündüz 2013, doi:10.1016/j.asoc.2012.12.007"
+    smallest = 8
 
     def __init__(self, population: int = 32) -> None:
-        if population < 8:
-            raise InputError(f"PSO-ABC needs a population of at least 8 (half of it bees), got {population}")
         self.population = population
         self.particles = population // 2
         self.pso, self.bees = PSO(), ABC(population - self.particles)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from medrobust.errors import InputError
 from medrobust.search.ga import GA
 from medrobust.search.moves import better
 from medrobust.search.optimiser import Optimiser, Run, Search
@@ -16,10 +15,9 @@ class PSOGA(Optimiser):
 
     title = "PSO-GA"
     source = "Juang 2004, doi:10.1109/TSMCB.2003.818557"
+    smallest = 4
 
     def __init__(self, population: int = 32) -> None:
-        if population < 4:
-            raise InputError(f"PSO-GA needs a population of at least 4 (two halves), got {population}")
         self.population = population
         self.pso, self.ga = PSO(), GA(mutation=0.1)
 

@@ -10,6 +10,7 @@ class RandomSearch(Optimiser):
 
     title = "Random search"
     source = "Rastrigin 1963; Bergstra & Bengio 2012, JMLR 13:281"
+    smallest = 1
 
     def __init__(self, population: int = 32) -> None:
         self.population = population

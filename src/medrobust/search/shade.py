@@ -11,7 +11,6 @@ import math
 import torch
 from torch import Tensor
 
-from medrobust.errors import InputError
 from medrobust.search.de import crossed
 from medrobust.search.moves import better, halfway, others, ranked, take
 from medrobust.search.optimiser import Optimiser, Run, Search
@@ -26,10 +25,9 @@ class SHADE(Optimiser):
 
     title = "SHADE"
     source = "Tanabe & Fukunaga 2013, doi:10.1109/CEC.2013.6557555"
+    smallest = 4
 
     def __init__(self, population: int = 32, memory: int = 100, greed: float = 0.2) -> None:
-        if population < 4:
-            raise InputError(f"SHADE needs a population of at least 4, got {population}")
         self.population, self.memory, self.greed = population, memory, greed
 
     def search(self, run: Run) -> Search:

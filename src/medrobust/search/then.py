@@ -14,7 +14,7 @@ class Then(Optimiser):
         if not 0 < share < 1:
             raise InputError(f"share must lie between 0 and 1, got {share:g}")
         self.first, self.second, self.share = first, second or Adam(), share
-        self.population = first.population
+        self.population, self.smallest = first.population, first.smallest
         self.title = f"{self.first.title}, then {self.second.title}"
         self.source = f"{self.first.source}; {self.second.source}"
 
