@@ -24,7 +24,7 @@ from detection import SETS, network
 
 import medrobust as mr
 from medrobust.progress import NoProgress
-from medrobust.studies.evading import EvadeAsk, Evading
+from medrobust.studies.evading import BARE, EvadeAsk, Evading
 from medrobust.studies.store import write_whole
 
 SMALL = (0.3, 0.5, 1)
@@ -91,7 +91,7 @@ def cell(run: dict[str, Any], detector: str, metric: str, eps: float | None = No
 
 
 def detectors(run: dict[str, Any]) -> list[str]:
-    """The first is none: the attack where no detector looks."""
+    """BARE first: the same search where no detector looks."""
     return list(dict.fromkeys(row["detector"] for row in run["rows"]))
 
 
@@ -118,7 +118,8 @@ def print_reach(runs: Runs) -> None:
         print("| detector | " + " | ".join(f"{e * 255:g}/255" for e in grid) + " |")
         print("|---" * (len(grid) + 1) + "|")
         for detector in detectors(run):
-            print(f"| {detector} | " + " | ".join(cell(run, detector, "reach@0.05", e) for e in grid) + " |")
+            name = "no detector" if detector == BARE else detector
+            print(f"| {name} | " + " | ".join(cell(run, detector, "reach@0.05", e) for e in grid) + " |")
 
 
 def print_saved(runs: Runs) -> None:

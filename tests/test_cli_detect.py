@@ -29,6 +29,10 @@ def test_one_command_leaves_numbers_a_picture_and_guards(model, tmp_path, capsys
     shown = capsys.readouterr().out
     assert "AUROC" in shown
     assert "False alarms" in shown
+    assert "AUROC from one attack to another" in shown
+    said = " ".join(shown.split())
+    assert "if 0.1 % of all studies are attacked" in said
+    assert "false alarms in 1,000 studies" in said
     found = json.loads((tmp_path / "detect.json").read_text())
     (one,) = found["runs"]
     rows = {(r["detector"], r["fitted_on"], r["tested_on"], r["protocol"], r["metric"]): r for r in one["rows"]}
@@ -62,6 +66,7 @@ def test_one_command_leaves_numbers_a_picture_and_guards(model, tmp_path, capsys
         (("--layers", "conv9"), "no layer 'conv9'"),
         (("--modality", "ct"), "modality 'ct' is not known"),
         (("--limit", "-1"), "--limit must not be negative"),
+        (("--severities", "3,6"), "--severities are of 1, 2, 3, 4, 5"),
         (("--corrupted", "-1"), "--corrupted must not be negative"),
         (("--prevalence", "2"), "prevalence is a share"),
         (("--model", "nowhere"), "is not a folder"),

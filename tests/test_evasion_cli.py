@@ -38,6 +38,13 @@ def test_one_command_leaves_the_numbers_before_and_after(model, tmp_path, capsys
         assert rows[name, "reach@0.05", 4]["value"] <= rows[name, "reach@0.05", 8]["value"] >= success["value"]
         assert success["low"] <= success["value"] <= success["high"]
     assert len(found["checks"]) == 4
+    # where no detector looks, the same search fools no fewer images: it may stop at the first that does
+    bare = {eps: rows["none", "reach@0.05", eps]["value"] for eps in (4, 8)}
+    assert bare[4] <= bare[8]
+    for name in ("kd", "softmax"):
+        assert bare[8] >= rows[name, "fooled", 8]["value"]
+        assert bare[4] >= rows[name, "reach@0.05", 4]["value"]
+    assert "no detector" in shown
 
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
     assert run(*command) == 0

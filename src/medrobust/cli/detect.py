@@ -30,6 +30,7 @@ def detect(
         str | None, typer.Option(help="xray, fundus, dermoscopy or natural: corruptions seen there.")
     ] = None,
     corrupted: Annotated[int, typer.Option(help="How many images are corrupted, for false alarms; 0: none.")] = 60,
+    severities: Annotated[str, typer.Option(help="How severely, several of 1 (slight) to 5.")] = "3",
     prevalence: Annotated[float, typer.Option(help="Share of images taken to be attacked.")] = 0.001,
     label: Label = "label",
     seed: Seed = 0,
@@ -39,7 +40,7 @@ def detect(
     ),
 ) -> None:
     """Fit detectors of attacks and test them: areas, rates, false alarms, a picture, and guards to use."""
-    from medrobust.data.corruptions import suited
+    from medrobust.data.corruptions import SEVERITIES, suited
     from medrobust.studies import ask
     from medrobust.studies.detection import FPRS, PROTOCOLS, Ask, Detection
     from medrobust.studies.store import write_whole
@@ -52,6 +53,9 @@ def detect(
         raise InputError(f"--fpr is a share between 0 and 1, got {fpr:g}")
     if corrupted < 0:
         raise InputError(f"--corrupted must not be negative, got {corrupted}; 0 corrupts none")
+    severe = words(severities) or ()
+    if not severe or not {*severe} <= {str(s) for s in SEVERITIES}:
+        raise InputError(f"--severities are of {', '.join(map(str, SEVERITIES))}, got {severities!r}")
     balls = [Linf(e) for e in eps_list(eps) or ()]
     spec = ask(data=data, model=str(model), attacks=words(attacks), label=label, seed=seed)
     asked: dict[str, Any] = {
@@ -64,9 +68,10 @@ def detect(
     with Bars() as bars:
         subject = assemble(spec, out, bars, device)
         names = suited(modality, subject.data.channels) if corrupted else ()
+        pairs = tuple((name, int(s)) for name in names for s in dict.fromkeys(severe))
         study = None
         for ball in balls:
-            wanted = Ask(**asked, ball=ball, corruptions=tuple((n, 3) for n in names) if study is None else ())
+            wanted = Ask(**asked, ball=ball, corruptions=pairs if study is None else ())
             study = Detection(wanted, out, subject.classifier, subject.data, subject.test, bars)
             found["runs"].append(study.run())
         assert study is not None
@@ -75,52 +80,77 @@ def detect(
     found["asked"] = {**asked, "data": data, "model": str(model), "eps": [float(b.eps) for b in balls], "fpr": fpr}
     write_whole(out / "detect.json", json.dumps(found, indent=1).encode())
     for run in found["runs"]:
-        summary(run, fpr)
+        summary(run, fpr, prevalence)
     say(f"\nnumbers {out / 'detect.json'}\npicture {picture}")
     say("\n".join(f"guard   {path}" for path in guards.values()))
 
 
-def summary(run: dict[str, Any], fpr: float) -> None:
-    """Detection and false alarms, each number with its interval."""
+def summary(run: dict[str, Any], fpr: float, prevalence: float) -> None:
+    """What is seen, what it costs in false alarms; from one attack to another, layer by layer. With 95 % intervals."""
     facts, rows = run["facts"], run["rows"]
-    at = f"alarms@{fpr:g}"
+    names = list(dict.fromkeys(r["detector"] for r in rows))
 
-    def cell(**wanted: Any) -> str:
-        found = [r for r in rows if not r["layer"] and all(r[k] == v for k, v in wanted.items())]
-        return _shown(found[0]) if found else ""
+    def cell(layer: str = "", **wanted: Any) -> str:
+        return next((_shown(r) for r in rows if r["layer"] == layer and all(r[k] == v for k, v in wanted.items())), "")
 
     lines = []
-    pairs = dict.fromkeys((r["detector"], r["fitted_on"]) for r in rows)
-    for name, attack in pairs:
+    for name, attack in dict.fromkeys((r["detector"], r["fitted_on"]) for r in rows):
         same = {"detector": name, "fitted_on": attack, "tested_on": attack}
-        lines.append(
-            [
-                name,
-                attack,
-                str(facts["n_attacked"][attack]),
-                cell(**same, metric="auroc", protocol="clean"),
-                cell(**same, metric=f"seen@{fpr:g}", protocol="clean"),
-                cell(**same, metric="auroc", protocol="paper"),
-            ]
-        )
+        area, leaky = (cell(**same, metric="auroc", protocol=p) for p in ("clean", "paper"))
+        seen = cell(**same, metric=f"seen@{fpr:g}", protocol="clean")
+        lines.append([name, attack, str(facts["n_attacked"][attack]), area, seen, leaky])
     title = f"Attacks of {facts['eps'] * 255:.3g}/255 told from {facts['n_clean']} clean images, 95 % interval"
+    if facts["pooled"]:
+        title += "; too few reference images a class: all classes serve as one"
     head = ["detector", "attack", "n", "AUROC", f"seen at {fpr:.0%} false alarms", "AUROC as published (leaks)"]
     table(head, lines, title)
-    alarms = []
-    for name in dict.fromkeys(r["detector"] for r in rows):
-        for tested in dict.fromkeys(r["tested_on"] for r in rows if r["tested_on"] not in facts["n_attacked"]):
-            share = cell(detector=name, tested_on=tested, metric=at, protocol="clean")
-            if share:
-                worth = cell(detector=name, tested_on=tested, metric=f"predictive_value@{fpr:g}")
-                alarms.append([name, tested, share, worth])
-    if alarms:
-        head = ["detector", "images without an attack", "false alarms", "an alarm is an attack"]
-        table(head, alarms, f"False alarms where {fpr:.0%} were allowed; images still classified right, 95 % interval")
+    attacks, layers = list(facts["n_attacked"]), facts["layers"]
+    if len(attacks) > 1 and any(r["protocol"] == "clean" for r in rows):
+        lines = [
+            [n, a, *(cell(detector=n, fitted_on=a, tested_on=b, metric="auroc", protocol="clean") for b in attacks)]
+            for n in names
+            for a in attacks
+        ]
+        table(
+            ["detector", "fitted on", *(f"tested on {a}" for a in attacks)], lines, "AUROC from one attack to another"
+        )
+    if any(r["layer"] for r in rows):
+        lines = [[n, *(cell(layer=y, detector=n, metric="auroc") for y in layers)] for n in names]
+        table(["detector", *layers], lines, "AUROC of each layer by itself")
+    _false_alarms(rows, facts, names, fpr, prevalence)
+
+
+def _false_alarms(
+    rows: list[dict[str, Any]], facts: dict[str, Any], names: list[str], fpr: float, share: float
+) -> None:
+    """On clean images that set no threshold, on noise of the attack's size, on natural corruptions."""
+
+    def found(name: str, tested: str, metric: str) -> dict[str, Any] | None:
+        same = (r for r in rows if not r["layer"] and r["protocol"] == "clean" and r["metric"] == f"{metric}@{fpr:g}")
+        return next((r for r in same if r["detector"] == name and r["tested_on"] == tested), None)
+
+    tested = dict.fromkeys(r["tested_on"] for r in rows if r["tested_on"] not in facts["n_attacked"])
+    lines = []
+    for what in tested:
+        alarms = [found(name, what, "alarms") for name in names]
+        n = next((r["n"] for r in alarms if r is not None), 0)
+        lines.append([what, str(n), *("" if r is None else _shown(r) for r in alarms)])
+    if not lines:
+        return
+    title = f"False alarms where {fpr:.0%} were allowed; images still classified right, 95 % interval"
+    table(["images without an attack", "n", *names], lines, title)
+    lines = []
+    for name in names:
+        often, worth = found(name, "clean", "alarms_per_1000"), found(name, "clean", "predictive_value")
+        lines.append([name, *("" if r is None else _shown(r) for r in (often, worth))])
+    head = ["detector", "false alarms in 1,000 studies", "an alarm is an attack"]
+    table(head, lines, f"In use, if {100 * share:g} % of all studies are attacked (a guess: see --prevalence)")
 
 
 def _shown(row: dict[str, Any]) -> str:
     if row["value"] is None:
         return "too few" if row["note"] else ""
-    number = "{:.3f}" if row["metric"] == "auroc" else "{:.1%}"
+    kind = row["metric"].partition("@")[0]
+    number = {"auroc": "{:.3f}", "alarms_per_1000": "{:.0f}"}.get(kind, "{:.1%}")
     value, low, high = (number.format(row[k]) for k in ("value", "low", "high"))
     return f"{value} ({low} to {high})"

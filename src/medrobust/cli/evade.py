@@ -80,6 +80,8 @@ def _fitted_at(grid: tuple[float, ...], at: str | None) -> float:
 
 def summary(run: dict[str, Any]) -> None:
     """Before and after, each share with its interval; then what eps it takes; then checks that failed."""
+    from medrobust.studies.evading import BARE
+
     facts, rows = run["facts"], run["rows"]
     names = list(dict.fromkeys(r["detector"] for r in rows))
 
@@ -93,13 +95,14 @@ def summary(run: dict[str, Any]) -> None:
         f"Attacks of {facts['eps'] * 255:.3g}/255 on {facts['n_attacked']} images, before and after they knew the "
         "detector; seen: of those that fool the classifier, at 5 % false alarms; 95 % interval"
     )
-    judged = [name for name in names if cell(name, "fooled")]
+    judged = [name for name in names if name != BARE and cell(name, "fooled")]
     table(head, [[name, *(cell(name, m) for m in metrics)] for name in judged], title)
     grid = sorted({r["eps"] for r in rows})
     table(
         ["detector", *(f"{e * 255:.3g}/255" for e in grid)],
-        [[name, *(cell(name, "reach@0.05", e) for e in grid)] for name in names],
-        "Images that fool the classifier and raise no alarm at 5 % false alarms, by largest eps allowed",
+        [["no detector" if n == BARE else n, *(cell(n, "reach@0.05", e) for e in grid)] for n in names],
+        "Images that fool the classifier and raise no alarm at 5 % false alarms, by largest eps allowed; no detector: "
+        "the same search where nothing raises an alarm",
     )
     for row in rows:
         if row["value"] is None and row["note"] and row["metric"] == "fooled":
