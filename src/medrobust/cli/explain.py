@@ -1,0 +1,191 @@
+"""`medrobust explain`: why a classifier breaks, in numbers, maps and one page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medrobust.cli.bars import Bars
+from medrobust.cli.options import Data, Device, Label, Mean, Seed, Size, Std
+from medrobust.cli.text import at_most, eps_list, numbers, say, table, words
+from medrobust.errors import InputError
+
+if TYPE_CHECKING:
+    from medrobust.classifier import Classifier
+    from medrobust.studies.explained import Explained
+    from medrobust.studies.explaining import ExplainAsk
+
+SHOWN = ("slope-l1", "curvature", "saliency-half", "saliency-gini", "effective-rank", "linear-eps")
+"""Measures of the short table; the page and results.csv hold all."""
+
+
+def explain(
+    model: Annotated[str, typer.Option(help="A folder saved by medrobust, or an architecture with --weights.")],
+    data: Data = "phantom:chest",
+    second: Annotated[
+        Path | None,
+        typer.Option(help="An independently trained classifier of the same data, for the published plane."),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another saved classifier, or a run folder of this command, shown beside; may be repeated."),
+    ] = None,
+    beside_data: Annotated[
+        list[str] | None, typer.Option(help="Data of the classifier beside, in the same order; else the same data.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Modules whose simplicity is measured; the last block of every resolution.")
+    ] = None,
+    cam_layer: Annotated[str | None, typer.Option(help="Module that Grad-CAM reads; the last that has a map.")] = None,
+    measures: Annotated[str | None, typer.Option(help="Names: slope-l1,saliency-gini,…; all of them.")] = None,
+    attack: Annotated[str, typer.Option(help="Name, with options after colons.")] = "pgd",
+    eps: Annotated[str, typer.Option(help="Size of the attack, a fraction of the pixel range.")] = "1/255",
+    limit: Annotated[int, typer.Option(help="How many correctly classified test images, 0 for all.")] = 60,
+    landscapes: Annotated[int, typer.Option(help="Of how many of them the loss landscape is computed.")] = 16,
+    weights: Annotated[str | None, typer.Option(help="Weights of MODEL, used as they are.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    label: Label = "label",
+    size: Size = None,
+    seed: Seed = 0,
+    device: Device = None,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
+        "runs/explain"
+    ),
+) -> None:
+    """Saliency, Grad-CAM, layers, loss landscape and embedding, before and after an attack, with numbers and a page."""
+    from medrobust import explain as room
+    from medrobust.report import explanation
+    from medrobust.studies import ask
+    from medrobust.studies.explained import save
+    from medrobust.studies.explaining import ExplainAsk
+    from medrobust.studies.subject import assemble
+    from medrobust.threat import Linf
+
+    others = list(beside or ())
+    theirs = list(beside_data or ())
+    if len(theirs) > len(others):
+        raise InputError(f"{len(theirs)} times --beside-data but {len(others)} times --beside; give a classifier each")
+    balls = [Linf(e) for e in eps_list(eps) or ()]
+    if len(balls) != 1:
+        raise InputError(f"--eps takes one size, got {eps}")
+    if not weights and not Path(model).is_dir():
+        raise InputError(f"{model} is not a folder; give one that medrobust train saved, or --weights of {model}")
+    wanted = ExplainAsk(
+        measures=words(measures) or tuple(room.MEASURES), attack=attack, ball=balls[0], layers=words(layers) or (),
+        cam_layer=cam_layer, limit=at_most(limit), surfaces=landscapes, seed=seed,
+    )  # fmt: skip
+    spec = ask(
+        data=data, model=model, weights=weights, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), label=label,
+        size=size, seed=seed,
+    )  # fmt: skip
+    with Bars() as bars:
+        subject = assemble(spec, out, bars, device)
+        twin = None if second is None else _classifier(second, device)
+        runs = [_one(wanted, out, subject.classifier, subject.test, twin, bars)]
+        for k, place in enumerate(others, start=1):
+            where = theirs[k - 1] if k <= len(theirs) else data
+            runs.append(_beside(wanted, place, where, out / f"beside-{k}", label, seed, device, bars))
+    asked = {"model": model, "data": data, "second": None if second is None else str(second), "attack": attack,
+             "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
+    save(out, _told_apart(runs), asked)
+    page = explanation.write(out)
+    summary(_told_apart(runs))
+    if second is None:
+        say("no --second model: the loss landscape is shown along a random direction alone")
+    say(f"\npage    {page}\nnumbers {out / 'results.csv'}, one line an image in {out / 'images.csv'}")
+
+
+def _one(
+    wanted: ExplainAsk, out: Path, classifier: Classifier, test: Any, second: Classifier | None, bars: Bars
+) -> Explained:
+    from medrobust.studies.explained import Explained
+    from medrobust.studies.explaining import Explaining
+
+    study = Explaining(wanted, out, classifier, test, second, bars)
+    found = study.run()
+    facts = found["facts"]
+    name = f"{_short(facts['data'])}, {facts['architecture'] or 'network'}"
+    picture = out / "tsne.png"
+    return Explained(name, found, study.arrays, picture if picture.is_file() else None)
+
+
+def _beside(
+    wanted: ExplainAsk, place: Path, data: str, out: Path, label: str, seed: int, device: str | None, bars: Bars
+) -> Explained:
+    """Another classifier, with layers of its own; or what an earlier run of this command found."""
+    import dataclasses
+
+    from medrobust.studies import ask
+    from medrobust.studies.explained import load
+    from medrobust.studies.subject import assemble
+
+    if (place / "results.json").is_file():
+        return load(place)
+    if not (place / "model.json").is_file():
+        raise InputError(f"--beside {place}: neither a classifier saved by medrobust nor a run of medrobust explain")
+    subject = assemble(ask(data=data, model=str(place), label=label, seed=seed), out, bars, device)
+    own = dataclasses.replace(wanted, layers=(), cam_layer=None)
+    return _one(own, out, subject.classifier, subject.test, None, bars)
+
+
+def _classifier(place: Path, device: str | None) -> Classifier:
+    from medrobust import devices
+    from medrobust.classifier import Classifier
+
+    if not place.is_dir():
+        raise InputError(f"--second {place} is not a folder; give one that medrobust train or audit saved")
+    loaded = Classifier.load(place)
+    loaded.net.to(devices.find(device))
+    return loaded
+
+
+def _told_apart(runs: list[Explained]) -> list[Explained]:
+    """Two of one name get a number."""
+    import dataclasses
+
+    names = [run.name for run in runs]
+    return [
+        run if names.count(run.name) == 1 else dataclasses.replace(run, name=f"{run.name} ({i})")
+        for i, run in enumerate(runs, start=1)
+    ]
+
+
+def _short(data: str) -> str:
+    """ "chest_xray/labels.csv" to "chest_xray", "pneumoniamnist.npz" to "pneumoniamnist"."""
+    return re.sub(r"(/labels)?\.(csv|npz)$", "", data)
+
+
+def summary(runs: list[Explained]) -> None:
+    """A few measures, a classifier a column; then what the attack moves."""
+    told = runs[0].found["facts"]["measures"]
+
+    def cell(run: Explained, section: str, metric: str, when: str) -> str:
+        found = [r for r in run.found["rows"] if (r["section"], r["metric"], r["when"]) == (section, metric, when)]
+        if not found or found[0]["value"] is None:
+            return "–"
+        row = found[0]
+        low, high = ("–" if row[k] is None else f"{row[k]:.3g}" for k in ("low", "high"))
+        return f"{row['value']:.3g} ({low} to {high})"
+
+    head = ["median of the images, 95 % interval", *(f"{run.name}, n = {run.found['facts']['n']}" for run in runs)]
+    lines = [
+        [f"{told[m]['title']}, {told[m]['unit']}", *(cell(run, "measure", m, "clean") for run in runs)]
+        for m in SHOWN if m in told
+    ]  # fmt: skip
+    table(head, lines, "Images without an attack")
+    facts = runs[0].found["facts"]
+    head[1:] = [f"{run.name}, turned {run.found['facts']['reached']}" for run in runs]
+    shift = [["Grad-CAM's centre moves, share of the diagonal", *(cell(r, "cam", "cam-shift", "change") for r in runs)]]
+    for how, name in (("share", "mass in the lesion"), ("auroc", "AUROC against the lesion")):
+        for when in ("clean", "attacked"):
+            values = [cell(r, "lesion", f"lesion-{how}-cam", when) for r in runs]
+            if any(v != "–" for v in values):
+                shift.append([f"Grad-CAM's {name}, {when}", *values])
+    probe = [cell(r, "embedding", "probe-auroc-attacked", "clean") for r in runs]
+    shift.append(["Clean told from attacked by a linear probe, AUROC", *probe])
+    title = f"Under {facts['attack_title']} at {facts['eps'] * 255:.3g}/255, of the images that it turned"
+    table(head, shift, title)
