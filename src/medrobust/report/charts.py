@@ -43,7 +43,7 @@ STYLE: dict[str, object] = {
 
 
 @contextmanager
-def _canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+def canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -54,7 +54,7 @@ def _canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, name: str, alt: str) -> str:
+def svg(figure: Figure, name: str, alt: str) -> str:
     """The figure as an <svg> that the page can colour, with an alternative text and ids of its own."""
     out = StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -157,7 +157,7 @@ def accuracy_curves(f: Findings, alt: str) -> str:
     everything = names + f.run.controls + f.run.probes
     # one band for the attacks, or their overlap is all that is seen
     bold = f.strongest if f.strongest in names else next(iter(names), None)
-    with _canvas(6.4, 4.6) as (figure, axes):
+    with canvas(6.4, 4.6) as (figure, axes):
         unit = _eps_axis(f, axes, [r.eps for a in everything for r in f.run.curve(a)])
         for i, attack in enumerate(f.run.controls):
             _curve(f, axes, unit, attack, dict(CONTROL_LOOK[i % 2]), band=True)
@@ -170,7 +170,7 @@ def accuracy_curves(f: Findings, alt: str) -> str:
             _points(f, axes, unit, attack, str(look(len(f.run.measured) + i)["color"]))
         _percent_axis(axes, "accuracy")
         _legend(figure, axes)
-        return _svg(figure, "curves", alt)
+        return svg(figure, "curves", alt)
 
 
 def attack_look(f: Findings, attack: str) -> dict[str, object]:
@@ -214,7 +214,7 @@ def _curve(
 def eps_star(f: Findings, alt: str) -> str:
     """Share of the correctly read images that are fooled by a change of at most eps, an attack a line."""
     names = [a for a in f.run.measured if (v := f.eps_star(a)) is not None and v.size]
-    with _canvas(6.4, 4.2) as (figure, axes):
+    with canvas(6.4, 4.2) as (figure, axes):
         grid = [float(e) for a in names for e in f.eps_star(a)] + [r.eps for a in names for r in f.run.curve(a)]  # type: ignore[union-attr]
         unit = _eps_axis(f, axes, grid)
         for attack in names:
@@ -229,7 +229,7 @@ def eps_star(f: Findings, alt: str) -> str:
         axes.axhline(0.5, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         _percent_axis(axes, "images fooled")
         _legend(figure, axes)
-        return _svg(figure, "epsstar", alt)
+        return svg(figure, "epsstar", alt)
 
 
 def series(
@@ -239,14 +239,14 @@ def series(
 
     first_wide: the first line is drawn broad and pale, so that others that run on top of it can be seen.
     """
-    with _canvas(6.4, 4.2) as (figure, axes):
+    with canvas(6.4, 4.2) as (figure, axes):
         unit = _eps_axis(f, axes, [r.eps for _, rows in lines for r in rows])
         for i, (title, rows) in enumerate(lines):
             style = look(i) | ({"linewidth": 6, "alpha": 0.35, "marker": ""} if first_wide and i == 0 else {})
             _line(axes, [unit(r.eps) for r in rows], rows, style, title, band=i == 0 if first_wide else len(lines) <= 2)
         _percent_axis(axes, label)
         _legend(figure, axes)
-        return _svg(figure, name, alt)
+        return svg(figure, name, alt)
 
 
 def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
@@ -254,7 +254,7 @@ def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
     confidence, correct = probability.max(1), probability.argmax(1) == labels
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, max(1, min(10, order.size // 10)))
-    with _canvas(4.6, 4.2) as (figure, axes):
+    with canvas(4.6, 4.2) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         for part in parts:
             share, x = stats.proportion(correct[part]), float(confidence[part].mean())
@@ -266,4 +266,4 @@ def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
         axes.set_xticks(ticks, [f"{100 * t:.0f}" for t in ticks])
         axes.set_xlabel("confidence of the model (%)")
         _percent_axis(axes, "images read correctly")
-        return _svg(figure, "reliability", alt)
+        return svg(figure, "reliability", alt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -48,20 +49,26 @@ class Picture:
 
 def html(f: Findings) -> str:
     """The whole page. Same findings, same bytes."""
+    shown = examples(f)
+    return rendered(
+        "page.html",
+        f=f, run=f.run, c=f.run.conditions, page=plain.first_page(f), tables=tables, glossary=GLOSSARY,
+        doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=shown,
+        limits=limits(f), lead=lead(f, shown), contents=CONTENTS, facts=conditions.groups(f), checks=tables.checks(f),
+        universal=universal.section(f), detection=detection.section(f),
+    )  # fmt: skip
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of this room: the template after the macros that all of them share, the style inline."""
     from jinja2 import Environment, StrictUndefined
 
     room = files("medrobust.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters |= {"count": count, "whole": words.whole}
-    template = environment.from_string((room / "page.html").read_text(encoding="utf-8"))
-    shown = examples(f)
-    return "<!DOCTYPE html>\n" + template.render(
-        css=(room / "page.css").read_text(encoding="utf-8"),
-        f=f, run=f.run, c=f.run.conditions, page=plain.first_page(f), tables=tables, glossary=GLOSSARY,
-        doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=shown,
-        limits=limits(f), lead=lead(f, shown), contents=CONTENTS, facts=conditions.groups(f), checks=tables.checks(f),
-        universal=universal.section(f), detection=detection.section(f),
-    ).lstrip()  # fmt: skip
+    text = "".join((room / name).read_text(encoding="utf-8") for name in ("macros.html", template))
+    css = (room / "page.css").read_text(encoding="utf-8")
+    return "<!DOCTYPE html>\n" + environment.from_string(text).render(css=css, **values).lstrip()
 
 
 def figures(f: Findings) -> dict[str, str]:

@@ -35,8 +35,8 @@ def measured(
 def maps(classifier: Classifier, part: Dataset, twins: Shard, cam_layer: str, seed: int) -> Result:
     """What an attack does to the maps, one number an image: NAME.clean, NAME.attacked, and how far Grad-CAM moves.
 
-    With lesion masks: how each map agrees with them, lesion-HOW-MAP. Grad-CAM explains the decision, before and after; saliency is that
-    of the true class's loss throughout. Numbers after an attack that failed are NaN.
+    With lesion masks: how each map agrees with them, lesion-HOW-MAP. Grad-CAM explains the decision, before and after;
+    saliency is that of the true class's loss throughout. Numbers after an attack that failed are NaN.
     """
     images, labels = part.tensors()
     masks, after = part.masks(range(len(part))), torch.from_numpy(twins.decision)
