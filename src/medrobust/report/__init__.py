@@ -5,10 +5,7 @@ Reads rows and figures; never a model, never torch.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-from medrobust.errors import InputError
 
 
 def write(run_dir: Path) -> Path:
@@ -18,6 +15,7 @@ def write(run_dir: Path) -> Path:
     same bytes. InputError: the folder or its results.json is missing or broken, or can not be written to.
     """
     from medrobust.report import findings, latex, page, run, sheet
+    from medrobust.report.writing import replace
 
     run_dir = Path(run_dir)
     read = run.read(run_dir)
@@ -28,21 +26,8 @@ def write(run_dir: Path) -> Path:
         "report.html": page.html(found),
     }
     for name, text in made.items():
-        _replace(run_dir / name, text)
+        replace(run_dir / name, text)
     return run_dir / "report.html"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Written beside and renamed: a killed run leaves the old file or the new one, never half of one."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path} can not be written ({error.strerror}); make the folder writable or free some space"
-        ) from None
 
 
 __all__ = ["write"]

@@ -1,0 +1,198 @@
+"""The tables of explain.html: a number a cell, with its interval and its n."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrobust.report.explained_run import Numbers, Run
+from medrobust.report.tables import Cell, Table
+from medrobust.report.words import NBSP, NOTHING, count, number
+
+LEVELS = (1, 2, 4, 8)
+KINDS = (
+    ("effective-rank", "Effective rank"), ("relative-rank", "Of the largest possible"),
+    ("spectral-entropy", "Spectral entropy"), ("spatial-entropy", "Spatial entropy"),
+)  # fmt: skip
+MAPS = (
+    ("gradient", "Input gradient"),
+    ("integrated", "Integrated gradients"),
+    ("smooth", "SmoothGrad"),
+    ("cam", "Grad-CAM"),
+)
+
+
+def told(row: Numbers | None, *, percent: bool = False, n: bool = False) -> str:
+    """ "0.17 (0.15–0.19)", three significant digits; percent: as a share; n: with the number of images."""
+    if row is None or row["value"] is None:
+        return NOTHING
+    scale = 100 if percent else 1
+    value, low, high = (None if row[k] is None else signed(row[k] * scale) for k in ("value", "low", "high"))
+    text = f"{value}{NBSP}%" if percent else f"{value}"
+    if low is not None and high is not None:
+        text += f" ({low}–{high})" if not low.startswith("−") and not high.startswith("−") else f" ({low} to {high})"
+    return text + (f", n{NBSP}={NBSP}{count(row['n'])}" if n else "")
+
+
+def signed(value: float) -> str:
+    """Three significant digits, also below zero and below a thousandth."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    text = number(size) if 1e-3 <= size < 1e6 else f"{size:.1e}".replace("e-0", "e-").replace("e+0", "e")
+    return ("−" if value < 0 else "") + text
+
+
+def compared(comparison: list[dict[str, Any]], k: int, metric: str, when: str = "clean") -> Numbers | None:
+    wanted = (k, metric, when)
+    return next((r for r in comparison if (r["other"], r["metric"], r["when"]) == wanted), None)
+
+
+def measures(runs: list[Run], comparison: list[dict[str, Any]]) -> Table:
+    """A measure a row, a classifier a column, and how often the first has the larger value."""
+    names = list(dict.fromkeys(name for run in runs for name in run.facts["measures"]))
+    known = {name: told for run in runs for name, told in run.facts["measures"].items()}
+    body = []
+    for name in names:
+        m = known[name]
+        cells = [Cell(f"{m['title']}, {m['unit']}"), *(Cell(told(run.measure(name))) for run in runs)]
+        for k in range(1, len(runs)):
+            cells.append(Cell(told(compared(comparison, k, name), percent=True)))
+        body.append(cells)
+    head = ["Measure", *(f"{run.name} (n = {count(run.facts['n'])})" for run in runs)]
+    head += [f"Larger than {run.name}, of 100 pairs" for run in runs[1:]]
+    caption = "One number an image, without an attack: median and its 95 % interval. "
+    if len(runs) > 1:
+        caption += "Pairs: of an image of the first classifier and one of the other, the share in which the first has "
+        caption += "the larger value (AUROC, DeLong's interval); 50 % is no difference."
+    return Table(caption, [Cell(h) for h in head], body, "tab:measures")
+
+
+def saliency(runs: list[Run]) -> Table:
+    """Concentration of the gradient before and after the attack."""
+    kinds = (("saliency-half", "Pixels that hold half", True), ("saliency-gini", "Gini coefficient", False))
+    body = []
+    for run in runs:
+        for metric, title, percent in kinds:
+            rows = [run.find("saliency", metric, when) for when in ("clean", "attacked", "change")]
+            body.append([Cell(f"{run.name}: {title.lower()}"), *(Cell(told(r, percent=percent, n=True)) for r in rows)])
+    caption = "How the input gradient is spread before and after the attack: medians with 95 % intervals. "
+    caption += "Change: of each image that the attack turned."
+    return Table(caption, _head("Classifier", "Before", "After", "Change"), body, "tab:saliency")
+
+
+def cam(runs: list[Run]) -> Table:
+    """How far the centre of Grad-CAM moves."""
+    body = []
+    for run in runs:
+        cells = [Cell(run.name)]
+        for metric, percent in (("cam-shift", True), ("cam-shift-px", False), ("cam-shift-asked", True)):
+            cells.append(Cell(told(run.find("cam", metric, "change"), percent=percent, n=metric == "cam-shift")))
+        body.append(cells)
+    head = _head("Classifier", "Share of the diagonal", "Pixels", "Untouched image, asked about the new class")
+    caption = (
+        "How far the centre of mass of Grad-CAM moves under the attack, each time asked about the decision: medians "
+    )
+    caption += "with 95 % intervals. The last column is the control: the image stays, only the question changes."
+    return Table(caption, head, body, "tab:cam")
+
+
+def lesion(runs: list[Run]) -> Table | None:
+    """Agreement of every map with the lesion, where it is known."""
+    body = []
+    for run in runs:
+        area = run.find("lesion", "lesion-area")
+        if area is None:
+            continue
+        for kind, title in MAPS:
+            cells = [Cell(f"{run.name}: {title}")]
+            for how, percent in (("point", True), ("auroc", False), ("share", True)):
+                for when in ("clean", "attacked"):
+                    row = run.find("lesion", f"lesion-{how}-{kind}", when)
+                    cells.append(Cell(told(row, percent=percent, n=how == "point")))
+            body.append(cells)
+        chance = [
+            "" if how == "auroc" else told(area, percent=True)
+            for how in ("point", "point", "auroc", "auroc", "share", "share")
+        ]
+        body.append([Cell(f"{run.name}: chance (area of the lesion)"), *(Cell(c or "0.5") for c in chance)])
+    if not body:
+        return None
+    head = ["Map", "Largest value in the lesion", "after the attack", "AUROC of its pixels", "after the attack"]
+    head += ["Mass in the lesion", "after the attack"]
+    caption = (
+        "Agreement with the true lesion, images that have one: share of images (pointing game) and medians, with 95 % "
+    )
+    caption += "intervals."
+    return Table(caption, [Cell(h) for h in head], body, "tab:lesion")
+
+
+def layers(runs: list[Run]) -> Table:
+    """How simple each layer's picture of an image is, before and after."""
+    body = []
+    for run in runs:
+        for layer in run.facts["layers"]:
+            cells = [Cell(f"{run.name}: {layer}")]
+            for kind, _ in KINDS:
+                cells.append(Cell(told(run.find("layer", kind, layer=layer), percent=kind == "relative-rank")))
+            cells.append(Cell(told(run.find("layer", "effective-rank", "change", layer))))
+            body.append(cells)
+    head = _head("Layer", *(title for _, title in KINDS), "Effective rank, change by the attack")
+    caption = "Simplicity of what a layer sees, small is simple: medians over images with 95 % intervals."
+    return Table(caption, head, body, "tab:layers")
+
+
+def landscape(runs: list[Run]) -> Table:
+    """Loss at 1, 2, 4 and 8/255 along each direction."""
+    names = (
+        ("gradient", "the model's sign gradient"),
+        ("second", "a second model's sign gradient"),
+        ("random", "random signs"),
+    )
+    body = []
+    for run in runs:
+        for direction, title in names:
+            rows = [run.at(f"loss-{direction}", level) for level in LEVELS]
+            if any(rows):
+                clean = Cell(told(run.at("loss", 0), n=True))
+                body.append([Cell(f"{run.name}: {title}"), clean, *(Cell(told(r)) for r in rows)])
+    head = _head("Along", "At the image", *(f"{level}/255" for level in LEVELS))
+    caption = "Cross-entropy in nats away from the image, median of the images with its 95 % interval."
+    return Table(caption, head, body, "tab:landscape")
+
+
+def embedding(runs: list[Run]) -> Table | None:
+    """How far the groups are apart in the penultimate features."""
+    kinds = (
+        ("attacked", "clean against attacked"),
+        ("classes", "classes, clean images"),
+        ("groups", "class and attacked"),
+    )
+    body = []
+    for run in runs:
+        for kind, title in kinds:
+            probe = run.find("embedding", f"probe-{kind}")
+            if probe is None:
+                continue
+            if probe["value"] is None:
+                body.append([Cell(f"{run.name}: {title}"), Cell(probe["note"]), *(Cell(NOTHING) for _ in range(3))])
+                continue
+            chance = f"{100 * probe['chance']:.0f}{NBSP}%"
+            body.append(
+                [
+                    Cell(f"{run.name}: {title}"), Cell(told(probe, percent=True, n=True)), Cell(chance),
+                    Cell(told(run.find("embedding", f"probe-auroc-{kind}"))),
+                    Cell(told(run.find("embedding", f"silhouette-{kind}"))),
+                ]
+            )  # fmt: skip
+    if not body:
+        return None
+    head = _head("Groups", "Linear probe: right", "Most frequent group", "AUROC", "Silhouette (−1 to 1)")
+    caption = (
+        "How far groups of images lie apart in the penultimate features: a linear probe, cross-validated with twins "
+    )
+    caption += "on one side, and the mean silhouette; 95 % intervals, at which an image and its twin count as one."
+    return Table(caption, head, body, "tab:embedding")
+
+
+def _head(*titles: str) -> list[Cell]:
+    return [Cell(t) for t in titles]
