@@ -69,6 +69,11 @@ def explain(
     theirs = list(beside_data or ())
     if len(theirs) > len(others):
         raise InputError(f"{len(theirs)} times --beside-data but {len(others)} times --beside; give a classifier each")
+    for place in others:
+        if not any((place / name).is_file() for name in ("results.json", "model.json")):
+            raise InputError(
+                f"--beside {place}: neither a classifier saved by medrobust nor a run of medrobust explain"
+            )
     balls = [Linf(e) for e in eps_list(eps) or ()]
     if len(balls) != 1:
         raise InputError(f"--eps takes one size, got {eps}")
@@ -125,8 +130,6 @@ def _beside(
 
     if (place / "results.json").is_file():
         return load(place)
-    if not (place / "model.json").is_file():
-        raise InputError(f"--beside {place}: neither a classifier saved by medrobust nor a run of medrobust explain")
     subject = assemble(ask(data=data, model=str(place), label=label, seed=seed), out, bars, device)
     own = dataclasses.replace(wanted, layers=(), cam_layer=None)
     return _one(own, out, subject.classifier, subject.test, None, bars)

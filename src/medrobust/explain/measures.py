@@ -141,9 +141,9 @@ MEASURES: dict[str, Measure] = {
     "smooth-half": Measure("Pixels that hold half of SmoothGrad", PIXELS, NOISE, _smooth, True),
     "cam-half": Measure("Pixels that hold half of Grad-CAM", PIXELS, CAM, _cam, True),
     "effective-rank": Measure("Effective rank of the middle layer", "dimensions", ROY, _layer, False),
-    "relative-rank": Measure("The same over the largest possible", "share", ROY, _layer, False),
-    "spectral-entropy": Measure("Spectral entropy of its channel mean", "0 one wave, 1 white", MA, _layer, False),
-    "spatial-entropy": Measure("Spatial entropy of its channel mean", "0 one place, 1 everywhere", MA, _layer, False),
+    "relative-rank": Measure("Effective rank over the largest possible", "share", ROY, _layer, False),
+    "spectral-entropy": Measure("Spectral entropy of the middle layer", "0 one wave, 1 white", MA, _layer, False),
+    "spatial-entropy": Measure("Spatial entropy of the middle layer", "0 one place, 1 everywhere", MA, _layer, False),
 }
 """Read by the command line, by studies and by reports. Each needs a clean image only, so that one which follows eps*
 foretells it."""

@@ -62,6 +62,7 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r'\bid="image[0-9a-f]+"', "", text)  # named by their content: two alike would share a name
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     # the page's font, at the size that matplotlib gave it

@@ -93,14 +93,16 @@ def sentences(runs: list[Run], comparison: list[dict[str, Any]]) -> list[Claim]:
 
 
 def _steep(run: Run) -> str:
-    row, rise, noise = run.measure("slope-l1"), run.at("loss-gradient", 1), run.at("loss-random", 1)
+    row, clean = run.measure("slope-l1"), run.at("loss", 0)
+    rise, noise = run.at("loss-gradient", 1), run.at("loss-random", 1)
     if row is None or row["value"] is None:
         return ""
     text = f"Moving every pixel of an image by one grey level the worst way raises the loss by {tables.told(row)} nats "
     text += f"to first order (median of {plural(row['n'], 'image')})."
-    if rise and noise:
-        text += f" Measured along that direction it is {tables.told(rise)} nats at one grey level, along a random one "
-        text += f"{tables.told(noise)} (n\u00a0=\u00a0{count(rise['n'])})."
+    if rise and noise and clean:
+        text += f" At one grey level along that direction the loss has gone from {tables.told(clean)} to "
+        text += f"{tables.told(rise)} nats, along a random direction to {tables.told(noise)} "
+        text += f"(n\u00a0=\u00a0{count(rise['n'])})."
     return text
 
 

@@ -16,12 +16,11 @@ import numpy as np
 from medrobust import stats
 from medrobust.report.charts import INK, MUTED, STYLE, look, svg
 from medrobust.report.explained_run import Run
-from medrobust.report.explanation_tables import KINDS
-from medrobust.report.words import number
+from medrobust.report.explanation_tables import KINDS, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 MAPS, LOSSES = "viridis", "cividis"
 DRAWN = (
@@ -76,7 +75,7 @@ def _gallery(run: Run, lengths: np.ndarray, top: float, spread: float, k: int) -
     n, middle = len(lengths), shown["gallery.layer"]
     inside = (float(middle.min()), float(max(middle.max(), middle.min() + 1e-9)))
     rows: list[tuple[str, np.ndarray, tuple[float, float] | None, str]] = [
-        ("image", shown["gallery.clean"], None, ""),
+        ("image", shown["gallery.clean"], None, "pixel"),
         ("input gradient,\nas published", lengths, (0, top), "nats / pixel unit"),
         ("the same over\nits own mean", _relative(shown["gallery.gradient"]), (0, spread), "times the mean"),
         ("SmoothGrad", _relative(shown["gallery.smooth"]), (0, spread), "times the mean"),
@@ -85,14 +84,19 @@ def _gallery(run: Run, lengths: np.ndarray, top: float, spread: float, k: int) -
         ("Grad-CAM\nafter the attack", shown["gallery.cam-attacked"], (0, 1), "of its largest"),
         (f"mean of layer\n{run.facts['middle']}", middle, inside, "activation"),
     ]  # fmt: skip
-    with _sheet(1.25 + 1.12 * n + 0.9, 1.17 * len(rows) + 0.3) as figure:
-        axes = figure.subplots(len(rows), n, squeeze=False)
+    width, height = 1.35 + 1.12 * n + 0.75, 1.17 * len(rows) + 0.45
+    with _sheet(width, height) as figure:
+        figure.set_layout_engine("none")  # panels of one size: solving for it would take most of the time
+        axes = figure.subplots(
+            len(rows), n + 1, squeeze=False,
+            gridspec_kw={"width_ratios": [1.0] * n + [0.08], "left": 1.3 / width, "right": 1 - 0.65 / width,
+                         "top": 1 - 0.4 / height, "bottom": 0.02, "wspace": 0.06, "hspace": 0.09},
+        )  # fmt: skip
         for r, (title, maps, limits, unit) in enumerate(rows):
             for i in range(n):
                 _panel(axes[r, i], run, i, maps[i], limits, overlay="Grad-CAM" in title)
             axes[r, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8.5)
-            if limits is not None:
-                _bar(figure, list(axes[r]), limits, unit)
+            _bar(figure, limits or (0, 1), unit, MAPS if limits else "gray", into=axes[r, n])
         for i in range(n):
             axes[0, i].set_title(_caption(run, i), fontsize=7.5)
         alt = f"{n} images of {run.name} with input gradient, SmoothGrad, integrated gradients, Grad-CAM before and "
@@ -142,12 +146,26 @@ def _picture(image: np.ndarray) -> np.ndarray:
     return image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
 
 
-def _bar(figure: Figure, axes: list[Axes], limits: tuple[float, float], unit: str, colours: str = MAPS) -> None:
+def _bar(
+    figure: Figure | SubFigure,
+    limits: tuple[float, float],
+    unit: str,
+    colours: str,
+    *,
+    beside: list[Axes] | None = None,
+    into: Axes | None = None,
+) -> None:
+    """The shared colour scale: in axes of its own, or beside some."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    bar = figure.colorbar(ScalarMappable(Normalize(*limits), colours), ax=axes, fraction=0.05, pad=0.01, aspect=12)
+    place: dict[str, Any] = {"cax": into}
+    if into is None:
+        place = {"ax": beside, "fraction": 0.05, "pad": 0.01, "aspect": 12}
+    bar = figure.colorbar(ScalarMappable(Normalize(*limits), colours), **place)
     bar.set_ticks([limits[0], limits[1]], labels=[_tick(limits[0]), _tick(limits[1])])
+    for label, place_ in zip(bar.ax.get_yticklabels(), ("bottom", "top"), strict=True):
+        label.set(verticalalignment=place_)
     bar.set_label(unit, fontsize=7.5)
     bar.ax.tick_params(labelsize=7.5, length=2)
     bar.ax.grid(visible=False)
@@ -155,9 +173,7 @@ def _bar(figure: Figure, axes: list[Axes], limits: tuple[float, float], unit: st
 
 
 def _tick(value: float) -> str:
-    return ("−" if value < 0 else "") + (
-        number(abs(value)) if abs(value) >= 1e-3 or value == 0 else f"{abs(value):.0e}"
-    )
+    return signed(float(f"{value:.2g}"))
 
 
 # -- distributions and layers --------------------------------------------------------------------------------
@@ -176,7 +192,7 @@ def measures(runs: list[Run]) -> str:
             for k, run in enumerate(runs):
                 _strip(panel, run.values(name) * factor, len(runs) - 1 - k, k, logarithmic)
             if logarithmic:
-                panel.set_xscale("log")
+                _logarithmic(panel)
             names = [f"{run.name}" for run in runs] if place % columns == 0 else [""] * len(runs)
             panel.set_yticks(range(len(runs) - 1, -1, -1), names)
             panel.set_ylim(-0.6, len(runs) - 0.4)
@@ -185,6 +201,21 @@ def measures(runs: list[Run]) -> str:
             panel.grid(axis="y", visible=False)
         alt = "Distribution over images of " + ", ".join(d[1].lower() for d in drawn) + ", one line a classifier."
         return svg(figure, "measures", alt)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic axis whose ticks are written as the page writes numbers; left linear within a factor of 3."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    drawn = np.concatenate([line.get_xdata() for line in axes.lines]) if axes.lines else np.array([low, high])
+    span = float(drawn.max() / drawn.min()) if drawn.size and drawn.min() > 0 else 1.0
+    if span < 3:
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if span > 100 else (1.0, 2.0, 5.0), numticks=5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _strip(axes: Axes, values: np.ndarray, y: int, k: int, logarithmic: bool) -> None:
@@ -246,7 +277,9 @@ def profile(runs: list[Run]) -> str:
         ("second", (0, (5, 1.5)), "second model"),
         ("random", (0, (1, 1.2)), "random"),
     )
-    with _sheet(7.4, 3.6) as figure:
+    from matplotlib.ticker import FuncFormatter
+
+    with _sheet(8.6, 4.2) as figure:
         axes = figure.subplots()
         for k, run in enumerate(runs):
             for direction, dash, title in lines:
@@ -264,6 +297,7 @@ def profile(runs: list[Run]) -> str:
                 label = f"{run.name}: {title} (n = {len(values)})"
                 axes.plot(grid, [e.value for e in found], color=colour, linestyle=dash, label=label)
         axes.set_yscale("symlog", linthresh=0.1)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("distance from the image (/255 of every pixel)")
         axes.set_ylabel("cross-entropy (nats)")
@@ -289,9 +323,9 @@ def _top(all_planes: list[tuple[Run, str, np.ndarray]], *, single: bool) -> floa
 def contours(runs: list[Run]) -> str:
     """The median loss over both directions, as contours on one colour scale."""
     shown = planes(runs)
-    columns = min(3, len(shown))
+    columns = 3
     lines, top = -(-len(shown) // columns), _top(shown, single=False)
-    with _sheet(2.55 * columns + 0.6, 2.75 * lines) as figure:
+    with _sheet(8.2, 2.85 * lines) as figure:
         axes = figure.subplots(lines, columns, squeeze=False)
         for panel in axes.ravel()[len(shown) :]:
             panel.set_visible(False)
@@ -310,16 +344,16 @@ def contours(runs: list[Run]) -> str:
             panel.set_ylabel(f"{title} (/255)", fontsize=8)
             panel.set_xticks([0, 2, 4, 6, 8])
             panel.set_yticks([0, 2, 4, 6, 8])
-        _bar(figure, list(axes.ravel()), (0, top), "median cross-entropy (nats)", LOSSES)
+        _bar(figure, (0, top), "median cross-entropy (nats)", LOSSES, beside=list(axes.ravel()))
         return svg(figure, "contours", "Median loss over two directions for each classifier, as contours on one scale.")
 
 
 def surface(runs: list[Run]) -> str:
     """The same as surfaces, on one scale."""
     shown = planes(runs)
-    columns = min(3, len(shown))
+    columns = 3
     lines, top = -(-len(shown) // columns), _top(shown, single=False)
-    with _sheet(2.7 * columns, 2.7 * lines) as figure:
+    with _sheet(8.2, 2.7 * lines) as figure:
         for i, (run, title, values) in enumerate(shown):
             axes: Any = figure.add_subplot(lines, columns, i + 1, projection="3d")
             grid = np.array(run.facts["grid"]) * 255
@@ -331,7 +365,6 @@ def surface(runs: list[Run]) -> str:
             axes.set_title(f"{run.name}, n = {len(values)}", fontsize=8.5)
             axes.set_xlabel("own (/255)", fontsize=7.5, labelpad=-6)
             axes.set_ylabel(f"{'random' if 'random' in title else 'second'} (/255)", fontsize=7.5, labelpad=-6)
-            axes.set_zlabel("nats", fontsize=7.5, labelpad=-6)
             axes.tick_params(labelsize=7, pad=-2)
             axes.view_init(elev=24, azim=-130)
             axes.set_box_aspect(None, zoom=0.86)
@@ -355,5 +388,5 @@ def single(runs: list[Run]) -> str:
                     continue
                 panel.imshow(values[i].T, origin="lower", cmap=LOSSES, vmin=0, vmax=top, interpolation="none")
             part.suptitle(f"{run.name}: own sign gradient → right, random signs ↑ up, 0 to 8/255", fontsize=8.5)
-            _bar(part, list(axes), (0, top), "nats", LOSSES)
+            _bar(part, (0, top), "nats", LOSSES, beside=list(axes))
         return svg(figure, "single", "The loss landscapes of single images, own sign gradient and random signs.")

@@ -92,7 +92,8 @@ def cam(runs: list[Run]) -> Table:
     caption = (
         "How far the centre of mass of Grad-CAM moves under the attack, each time asked about the decision: medians "
     )
-    caption += "with 95 % intervals. The last column is the control: the image stays, only the question changes."
+    caption += "with 95 % intervals. The last column is the control: the image stays, only the question changes. "
+    caption += "Images where nothing in that layer speaks for the decision have no centre and are left out."
     return Table(caption, head, body, "tab:cam")
 
 

@@ -126,7 +126,8 @@ class Explaining:
             pieces.append(self._cell(part, kind, lambda part=part: compute(part), **about).arrays)  # type: ignore[misc]
             self.progress.advance(len(part) if kind != "measures" else 0)
         self.progress.stop()
-        self.image |= {name: np.concatenate([p[name] for p in pieces]) for name in pieces[0]}
+        # in one order, whether the cells were read or just made
+        self.image |= {name: np.concatenate([p[name] for p in pieces]) for name in sorted(pieces[0])}
 
     def _cell(self, part: Dataset, kind: str, compute: Callable[[], cells.Result], **about: Any) -> Any:
         spec = self.twins.key(
@@ -181,7 +182,7 @@ class Explaining:
         self.progress.stop()
         if self.second is None:
             self.notes.append("No second model was given: the loss is shown along a random direction alone.")
-        for name in pieces[0]:
+        for name in sorted(pieces[0]):
             surface = np.concatenate([p[name] for p in pieces])
             self.arrays[f"landscape.{name}"] = surface.astype(np.float32)
             along = {name: surface[:, 0, :]}
