@@ -119,9 +119,11 @@ def test_nan_may_count_as_the_worst(make):
     def holed(x):
         return torch.where(x[..., 1] > 0, torch.nan, bent(x))
 
-    result = search.minimise(make(), holed, SPACE, [0, 1], 500, nan="worst")
+    result = search.minimise(make(), holed, SPACE, range(4), 800, nan="worst")
     assert result.best_f.isfinite().all()
     assert (result.best_x[:, 1] <= 0).all()
+    chance = search.minimise(search.RandomSearch(), holed, SPACE, range(4), 800, nan="worst")
+    assert result.best_f.median() <= chance.best_f.median()
 
 
 @every

@@ -7,8 +7,9 @@ that are accepted. The first temperature is the spread of the values at random p
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from medrobust.search.moves import fittest
+from medrobust.search.moves import WORST, fittest
 from medrobust.search.optimiser import Optimiser, Run, Search
 
 
@@ -30,15 +31,22 @@ class SA(Optimiser):
     def search(self, run: Run) -> Search:
         s = run.state
         x, f = yield run.first(self.population)
-        s.spread = (f - f.mean(1, keepdim=True)).square().mean(1, keepdim=True).sqrt().clamp(min=1e-300)
+        s.spread = spread(f)
         s.x, s.f = fittest(x, f, 1)
         s.step = torch.full_like(s.x[:, :, :1], self.step)
         while True:
-            temperature = s.spread * self.coldest**run.progress
-            s.temperature = temperature
+            s.temperature = s.spread * self.coldest**run.progress
             x, f = yield s.x + s.step * run.width * run.draws.normal(1, run.space.dims)
             chance = ((s.f - f).clamp(max=0) / s.temperature).exp()
             accepted = run.draws.uniform(1) < chance
             s.x = torch.where(accepted[:, :, None], x, s.x)
             s.f = torch.where(accepted, f, s.f)
             s.step = (s.step * torch.where(accepted, 1.12, 0.9148)[:, :, None]).clamp(1e-9, 0.5)
+
+
+def spread(f: Tensor) -> Tensor:
+    """(S, 1): the standard deviation of the values (S, P), without those that are none."""
+    there = f < WORST
+    n = there.sum(1, keepdim=True).clamp(min=1)
+    middle = torch.where(there, f, 0).sum(1, keepdim=True) / n
+    return (torch.where(there, f - middle, 0).square().sum(1, keepdim=True) / n).sqrt().clamp(min=1e-300)

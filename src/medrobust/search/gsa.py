@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from medrobust.search.moves import each, ranked, take
+from medrobust.search.moves import WORST, each, ranked, take
 from medrobust.search.optimiser import Optimiser, Run, Search
 
 
@@ -54,6 +54,7 @@ class GSA(Optimiser):
 
 def masses(f: Tensor) -> Tensor:
     """(S, P): shares of the whole mass; the worst weighs nothing."""
-    worst, best = f.amax(1, keepdim=True), f.amin(1, keepdim=True)
-    m = torch.where(worst > best, (worst - f) / (worst - best).clamp(min=1e-300), 1.0)
+    best = f.amin(1, keepdim=True)
+    worst = torch.where(f < WORST, f, best).amax(1, keepdim=True)
+    m = torch.where(worst > best, (worst - f).clamp(min=0) / (worst - best).clamp(min=1e-300), 1.0)
     return m / m.sum(1, keepdim=True)

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from medrobust.search.draws import Draws
 
+WORST = 1e300
+"""What optimisers see in place of infinity, so that differences of values stay finite."""
+
 
 def take(x: Tensor, index: Tensor) -> Tensor:
     """The points ``index`` (S, K) of x (S, P, D) -> (S, K, D); of values (S, P) -> (S, K)."""

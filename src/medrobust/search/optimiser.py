@@ -23,7 +23,7 @@ from torch import Tensor
 from medrobust.errors import InputError
 from medrobust.search.box import Box
 from medrobust.search.draws import Draws, Seed
-from medrobust.search.moves import take
+from medrobust.search.moves import WORST, take
 
 Search: TypeAlias = Generator[Tensor, tuple[Tensor, Tensor], None]
 GRADIENT_COST = 3
@@ -183,7 +183,7 @@ class Run:
                     'nothing was counted and the best so far is kept; mend it, or start with nan="worst"'
                 )
             f = f.nan_to_num(torch.inf, torch.inf, -torch.inf)
-            usable = f.clamp(-1e300, 1e300)  # differences of values must stay finite for the optimiser
+            usable = f.clamp(-WORST, WORST)
         if self.needs_gradient:
             if gradient is None or gradient.shape != x.shape:
                 got = "none" if gradient is None else f"shape {tuple(gradient.shape)}"
