@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import medrobust as mr
-from medrobust.universal import DFUAP, SGA, SGDUAP, Noise, Sequential
+from medrobust.universal import DFUAP, SGA, SGDUAP, Noise, Sequential, Varied
 
 from .nets import bumpy, grey, linear
 
@@ -175,3 +175,54 @@ def test_noise_is_a_source_keyed_by_position():
     clf = linear(3)
     v = SGA()(clf, noise, mr.Targeted(1), mr.L2(2.0))
     assert mr.universal.judge(clf, grey(30), v).targeted_success.value == 1
+
+
+def test_variants_are_keyed_by_position_and_get_more_answers_than_the_images_they_are_of():
+    images = 0.6 + 0.3 * torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    varied = Varied(images, 40, seed=2)
+    assert len(varied) == 40
+    shown = varied.images(range(40))
+    assert shown.shape == (40, 3, 16, 16)
+    assert 0 <= float(shown.min()) <= float(shown.max()) <= 1
+    assert torch.equal(varied.images([7, 31]), shown[[7, 31]])
+    assert not torch.equal(shown[2], shown[7])  # the same image, another variant
+    bright = mr.Classifier(Bright(), ["dark", "light"], channels=3)
+    assert bright.predict(images).unique().tolist() == [1]
+    assert bright.predict(shown).unique().tolist() == [0, 1]
+    with pytest.raises(mr.InputError, match="at least one image"):
+        Varied(images[:0], 4)
+
+
+class Bright(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((1, 2, 3))
+        return torch.stack([0.5 - mean, mean - 0.5], 1)
+
+
+def test_a_network_that_is_sure_beyond_what_float32_holds_is_still_moved():
+    """Cross-entropies of e^-500 and less: their gradients are zero in float32, and in float64 soon after."""
+    clf = linear(2, scale=10_000.0)
+    images = 0.3 + 0.4 * torch.rand(24, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    gap = (clf.logits(images) @ torch.tensor([-1.0, 1.0])).abs().min()
+    assert gap > 100
+    v = SGDUAP()(clf, images, mr.Untargeted(), mr.Linf(0.3))
+    assert v.moved
+    assert mr.universal.fooling_rate(clf, images, v).value > 0.3
+
+
+@pytest.mark.parametrize("method", [*FAST, Sequential(step=1e-3)], ids=repr)
+def test_what_does_nothing_to_its_own_images_says_so(method):
+    clf, images = linear(3, side=6), grey(24)
+    far = images[clf.logits(images).sort(1).values.diff(dim=1)[:, -1] > 0.5]
+    v = method(clf, far, mr.Untargeted(), mr.Linf(1e-4))
+    assert mr.universal.fooling_rate(clf, far, v).value == 0
+    assert ("never left the start" if v.moved else "stayed zero") in v.why
+    assert "says nothing about robustness" in v.why
+
+
+def test_the_share_reached_is_told_on_the_way():
+    told = []
+    v = SGA()(linear(2), grey(60), mr.Targeted(1), mr.L2(2.0), watch=told.append)
+    assert v.history[-1]["rate"] == 1
+    assert all(0 <= rate <= 1 for rate in told)
+    assert max(told) > 0.9 > told[0]

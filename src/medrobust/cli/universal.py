@@ -53,6 +53,9 @@ def universal(
         str | None,
         typer.Option(help="Other images to make it from: noise, phantom:…, csv:…, folder:…; training images if none."),
     ] = None,
+    vary: Annotated[
+        bool, typer.Option("--vary", help="Crop, recolour, smooth and frame the other images: they get more answers.")
+    ] = False,
     limit: Annotated[int, typer.Option(help="How many images it is made from, 0 for all.")] = 300,
     judged: Annotated[int, typer.Option(help="How many test images it is judged on, 0 for all.")] = 0,
     pretrained: Pretrained = None,
@@ -72,12 +75,14 @@ def universal(
     check_size(norm, zeta, eps)
     way = method_named(method)
     making, judging = at_most(limit), at_most(judged)
+    if vary and source in (None, data, "noise"):
+        raise InputError("--vary is for images of another kind: give --source csv:… or folder:… with it")
     source = None if source == data else source  # its training images: the others are to judge
     spec = ask(data=data, model=model, weights=weights, pretrained=pretrained, label=label, size=size, epochs=epochs,
                lr=lr, norm=norm, seed=seed)  # fmt: skip
     asked = {
         "model": spec.model_dump(mode="json"), "method": method, "target": target, "zeta": zeta, "eps": eps,
-        "source": source, "limit": making, "judged": judging,
+        "source": source, "vary": vary, "limit": making, "judged": judging,
     }  # fmt: skip
     folder = out or Path("runs") / "-".join(["universal", *spec.slug().split("-")[1:-1], key(asked)[:8]])
     with writing(folder):
@@ -86,11 +91,14 @@ def universal(
         subject = assemble(spec, folder, bars, device)
         goal = goal_named(target, subject.data.classes)
         train = subject.data.split("train")
-        images, told = _source(source, train, making, seed)
+        images, told = _source(source, vary, train, making, seed)
         ball = ball_of(norm, zeta, eps, train.sample(1000, seed))
         test = _test(subject, source).sample(judging, seed)
         bars.start(f"{way.title} on {len(images)} images", way.work(len(images)))
-        v = way(subject.classifier, images, goal, ball, seed=seed, advance=bars.advance)
+        v = way(
+            subject.classifier, images, goal, ball, seed=seed, advance=bars.advance,
+            watch=lambda rate: bars.advance(0, reached=f"{rate:.0%}"),
+        )  # fmt: skip
         bars.stop()
         outcomes = _judged(subject.classifier, test, v, seed, bars)
     with writing(folder):
@@ -109,10 +117,10 @@ def universal(
     say(f"numbers      {folder / 'universal.json'}")
 
 
-def _source(source: str | None, train: Dataset, limit: int | None, seed: int) -> tuple[Lazy, str]:
+def _source(source: str | None, vary: bool, train: Dataset, limit: int | None, seed: int) -> tuple[Lazy, str]:
     """What the perturbation is made from, and what to call it."""
     from medrobust import data as data_room
-    from medrobust.universal import Noise
+    from medrobust.universal import Noise, Varied
 
     if source is None:
         part = train.sample(limit, seed)
@@ -124,6 +132,9 @@ def _source(source: str | None, train: Dataset, limit: int | None, seed: int) ->
         other = data_room.load(source, size=train.size, channels=train.channels, seed=seed)
     except InputError as error:
         raise InputError(f"--source {source}: {error}") from error
+    if vary:
+        n = limit or len(other)
+        return Varied(other, n, seed), f"{n} variants of {len(other)} images of {other.name}"
     part = other.sample(limit, seed)
     return part, f"{len(part)} images of {other.name}"
 

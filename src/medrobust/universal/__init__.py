@@ -17,6 +17,7 @@ from medrobust.universal.sga import SGA
 from medrobust.universal.sgd import SGDUAP
 from medrobust.universal.simba import USimBA
 from medrobust.universal.tile import TileSearch
+from medrobust.universal.varied import Varied
 
 # Read by the command line and by saved specs only; in Python, use the class.
 UNIVERSAL: dict[str, Callable[[], UniversalMethod]] = {
@@ -30,6 +31,6 @@ UNIVERSAL: dict[str, Callable[[], UniversalMethod]] = {
 
 __all__ = [
     "DEFENCES", "DFUAP", "SGA", "SGDUAP", "UNIVERSAL", "Found", "Noise", "Retraining", "Sequential", "Task",
-    "TileSearch", "USimBA", "Universal", "UniversalMethod", "UniversalOutcome", "UniversalTraining", "controls",
-    "fooling_rate", "judge",
+    "TileSearch", "USimBA", "Universal", "UniversalMethod", "UniversalOutcome", "UniversalTraining", "Varied",
+    "controls", "fooling_rate", "judge",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ class QueryMethod(UniversalMethod):
     """
 
     queries: int
+    opens = False
 
     @abstractmethod
     def least(self, n: int) -> int:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import torch
 
 from medrobust.classifier import Classifier
 from medrobust.images import Logits, PerImage
 from medrobust.threat import Goal, Targeted
+
+FAINT = -40.0
+"""Logarithm of the smallest cross-entropy that is told from a smaller one: its gradient is far from underflow."""
 
 
 def log_cross_entropy(goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
@@ -24,9 +30,8 @@ class BoundedCrossEntropy:
     beta: float = 9.0
 
     def __call__(self, goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
-        if isinstance(goal, Targeted):
-            return -(-goal.cross_entropy(classifier.head, logits)).exp()
-        return goal.cross_entropy(classifier.head, logits).exp().clamp_max(self.beta)
+        logarithm = goal.cross_entropy(classifier.head, logits)
+        return -_raised(-logarithm) if isinstance(goal, Targeted) else _raised(logarithm).clamp_max(self.beta)
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,9 @@ class SoftCount:
 
     def __call__(self, goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
         return (goal.margin(classifier.head, logits) / self.width).sigmoid()
+
+
+def _raised(logarithm: PerImage) -> PerImage:
+    """exp, with its tangent below ``FAINT``: a network that is sure beyond what float32 holds keeps a slope."""
+    faint = math.exp(FAINT)
+    return torch.where(logarithm < FAINT, faint * (1 + logarithm - FAINT), logarithm.clamp_min(FAINT).exp())

@@ -25,6 +25,12 @@ Loss = Callable[[Goal, Classifier, Logits], PerImage]
 Advance = Callable[[int], None]
 """Called with the number of images looked at since the last call."""
 
+Watch = Callable[[float], None]
+"""Called with the share of images that reach the goal, as far as is known on the way."""
+
+RECENT = 32
+"""Images over which the share is averaged on the way."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -38,12 +44,23 @@ class Found:
 class Task:
     """The images, the goal and the ball of one call, and the only way to the classifier: everything is counted.
 
+    folded: ask the copy with BatchNorm folded (``Classifier.fast``: the same answers up to rounding, in less time);
+    what comes of it is judged by the network itself.
+
     n: number of images. shape: (c, h, w). device: where the classifier computes; all tensors given here lie there.
     queries: forward passes of one image each, in all; gradients: those of them that were followed by a backward pass.
     """
 
     def __init__(
-        self, classifier: Classifier, images: Images | Lazy, goal: Goal, ball: Ball, advance: Advance | None
+        self,
+        classifier: Classifier,
+        images: Images | Lazy,
+        goal: Goal,
+        ball: Ball,
+        advance: Advance | None,
+        *,
+        watch: Watch | None = None,
+        folded: bool = False,
     ) -> None:
         self.classifier, self.goal, self.ball = classifier, goal, ball
         self.n = len(images)
@@ -52,12 +69,15 @@ class Task:
         self._images = check_images(images) if isinstance(images, Tensor) else images
         _, c, h, w = self._read([0]).shape
         self.shape: tuple[int, int, int] = (c, h, w)
+        if folded and classifier.size in (None, h):
+            self.classifier = classifier.fast((1, *self.shape))
         self.device = classifier.device
         self.queries = 0
         self.gradients = 0
         self.advanced = 0
         self._slope = torch.zeros((), dtype=torch.bool, device=self.device)
         self._advance = advance or (lambda _: None)
+        self._watch, self._recent = watch, 0.0
         self._aims = self._find_aims()
 
     @property
@@ -119,6 +139,7 @@ class Task:
             images = self.take(index)
             shown = self.show(images, delta) if clip else images + delta
             hits += self.reached(self.aim(index), self.logits(shown)).sum()
+        self.tell(float(hits) / self.n)
         return float(hits) / self.n
 
     def gradient(self, index: np.ndarray, delta: Tensor, loss: Loss, *, clip: bool = True) -> tuple[Tensor, Tensor]:
@@ -138,6 +159,9 @@ class Task:
                 slope = slope.masked_fill(((raw <= 0) & (slope < 0)) | ((raw >= 1) & (slope > 0)), 0.0)
             total += slope.sum(0)
             hits += self.reached(goal, logits).sum()
+        if self._watch is not None:  # only then: on a GPU every look at a number waits for all work before it
+            recent = (1 - 1 / RECENT) ** len(index)
+            self.tell(recent * self._recent + (1 - recent) * float(hits) / len(index))
         return total, hits
 
     def slopes(self, images: Images, goal: Goal, loss: Loss) -> tuple[Images, Logits]:
@@ -154,6 +178,12 @@ class Task:
         slope = torch.zeros_like(images) if back is None else back.detach().nan_to_num(0.0, 0.0, 0.0)
         self._slope |= slope.any()
         return slope, logits.detach()
+
+    def tell(self, rate: float) -> None:
+        """Share of images that reach the goal now, for whoever watches."""
+        self._recent = rate
+        if self._watch is not None:
+            self._watch(rate)
 
     def pile(self) -> tuple[int, float] | None:
         """The rarest class among the clean predictions, and the share of images that are not in it.
@@ -177,6 +207,24 @@ class Task:
         finally:
             self._aims = aims
 
+    def why_still(self, delta: Tensor, history: list[dict[str, float]]) -> str:
+        """Why a perturbation stayed zero, or does nothing to the very images it was made from; empty where it does."""
+        if not bool(delta.any()):
+            return self.why_zero(history)
+        # a method that has no gradient has no queries to spare either: it looked as often as it could
+        if not history or history[-1]["rate"] > 0.5 or not self.gradients:
+            return ""
+        rate = history[-1]["rate"]
+        before = self.rate(self.zero()) if rate and isinstance(self.goal, Targeted) else 0.0
+        if rate > before:
+            return ""
+        size = float(self.ball.size(delta[None])) / float(self.ball.eps)
+        return (
+            f"a perturbation of {size:.0%} of the size allowed was made, and the goal is reached at {rate:.1%} of the "
+            f"{self.n} images it was made from, {before:.1%} before: it never left the start; this says nothing about "
+            "robustness; give more passes, a larger size, or images that are more like those it is for"
+        )
+
     def why_zero(self, history: list[dict[str, float]]) -> str:
         """Why a perturbation stayed zero."""
         if float(self.ball.eps) == 0:
@@ -188,7 +236,10 @@ class Task:
                 "the gradient was zero for every image, so the perturbation stayed zero: this says nothing about "
                 "robustness; try a method that needs no gradient"
             )
-        return "the perturbation stayed zero"
+        return (
+            "the steps of single images cancelled out, so the perturbation stayed zero: this says nothing about "
+            "robustness; try another method, or more passes"
+        )
 
     def count(self, queries: int, gradients: int = 0) -> None:
         """Count looks at the classifier, and tell the progress bar."""
@@ -225,6 +276,8 @@ class UniversalMethod(ABC):
 
     title: ClassVar[str]
     source: ClassVar[str]
+    opens: ClassVar[bool] = True
+    """The network may be looked into: gradients are taken, on a copy that is faster to compute."""
 
     @abstractmethod
     def find(self, task: Task, seed: int) -> Found:
@@ -251,6 +304,7 @@ class UniversalMethod(ABC):
         *,
         seed: int = 0,
         advance: Advance | None = None,
+        watch: Watch | None = None,
     ) -> Universal:
         """One perturbation (c, h, w) for all images, inside ``ball``.
 
@@ -258,18 +312,20 @@ class UniversalMethod(ABC):
             result is the same to the bit. No labels are needed.
         goal: ``Untargeted()``, away from each image's clean prediction, or ``Targeted(k)``.
         advance: called with the number of images looked at; ``work(n)`` of them in all.
+        watch: called now and then with the share of images that reach the goal at that moment.
         """
         if isinstance(ball.eps, Tensor):
             raise InputError("a universal perturbation has one size: give the ball one eps, not one an image")
         self.check(len(images))
         with contextlib.ExitStack() as stack:
             stack.enter_context(classifier.borrowed())
-            task = Task(classifier, images, goal, ball, advance)
+            task = Task(classifier, images, goal, ball, advance, watch=watch, folded=self.opens)
+            stack.enter_context(task.classifier.borrowed())
             found = self.find(task, seed)
+            delta = task.project(found.delta.detach().float())
+            why = found.why or task.why_still(delta, found.history)
         if advance is not None and self.work(task.n) > task.advanced:
             advance(self.work(task.n) - task.advanced)
-        delta = task.project(found.delta.detach().float())
-        why = found.why or ("" if bool(delta.any()) else task.why_zero(found.history))
         provenance = {
             "method": self.title,
             "source": self.source,

@@ -30,8 +30,8 @@ class MinibatchMethod(UniversalMethod):
         """The perturbation at the end of all passes, one history entry a pass."""
 
     def work(self, n: int) -> int:
-        # the clean predictions, two climbs and the rates of both
-        return n * (2 * self.passes * self.repeats + 3)
+        # the clean predictions, two climbs, the rates of both, and that of no change at all
+        return n * (2 * self.passes * self.repeats + 4)
 
     def find(self, task: Task, seed: int) -> Found:
         found = self.climb(task, seed)

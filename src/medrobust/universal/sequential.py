@@ -36,8 +36,8 @@ class Sequential(UniversalMethod):
         self.step, self.passes, self.tolerance, self.keep, self.clip = step, passes, tolerance, keep, clip
 
     def work(self, n: int) -> int:
-        # at most a gradient, a try and a rate for each image and pass, were no look thrown away
-        return n * (3 * self.passes + 1)
+        # at most a gradient, a try and a rate for each image and pass, were no look thrown away; and no change at all
+        return n * (3 * self.passes + 2)
 
     def find(self, task: Task, seed: int) -> Found:
         delta = best = task.zero()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,12 +42,19 @@ class USimBA(QueryMethod):
         return 4 * n  # the clean predictions, the start, and one pattern added and subtracted
 
     def find(self, task: Task, seed: int) -> Found:
+        history = []
+        for delta, entry in self.path(task, seed):  # noqa: B007 - the last is what was found
+            history.append(entry)
+        moved, done = history[-1]["moves"] > 0, history[-1]["rate"] == 1
+        return Found(delta, history, "" if moved or done or not float(task.ball.eps) else self.why_still())
+
+    def path(self, task: Task, seed: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
+        """The perturbation at the start and after each pattern, and its numbers: a larger budget goes on from there."""
         basis = LowFrequency(task.shape, max(task.shape), task.device)
         length = self.step * reach(task.ball, task.shape)
-        delta = task.zero()
+        delta, moves = task.zero(), 0
         score, rate = self._look(task, delta)
-        history = [{"queries": task.queries, "rate": rate, "moves": 0}]
-        moves = 0
+        yield delta, {"queries": task.queries, "rate": rate, "moves": moves}
         for channel, row, column in outwards(task.shape, self.frequencies, self.stride, seed):
             if rate == 1 or task.queries + 2 * task.n > self.queries:
                 break
@@ -55,8 +64,8 @@ class USimBA(QueryMethod):
             best = int(seen[1][0] > seen[0][0])
             if seen[best][0] > score:
                 (score, rate), delta, moves = seen[best], tried[best], moves + 1
-            history.append({"queries": task.queries, "rate": rate, "moves": moves})
-        return Found(delta, history, "" if moves or rate == 1 or not length else self.why_still())
+            task.tell(rate)
+            yield delta, {"queries": task.queries, "rate": rate, "moves": moves}
 
     def _look(self, task: Task, delta: Tensor) -> tuple[float, float]:
         """Sum of the probabilities that are to rise, and the share of images at which the goal is reached."""

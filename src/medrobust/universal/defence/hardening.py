@@ -199,13 +199,19 @@ class _Work:
                 else:
                     drawn = int(seeds.generator(self.seed, "defence/perturbation", number, k).integers(2**31))
                     images = Pixels(self.train.sample(defence.limit, drawn), NoProgress(), "training")
-                    v = self.method(classifier, images, self.goal, self.ball, seed=drawn, advance=self.progress.advance)
+                    v = self.method(
+                        classifier, images, self.goal, self.ball, seed=drawn, advance=self.progress.advance,
+                        watch=self._told,
+                    )  # fmt: skip
                     half = v.save(file.with_name(f".{file.name}"))
                     half.replace(file)
                 vs.append(Universal.load(file))
         finally:
             self.progress.stop()
         return vs
+
+    def _told(self, rate: float) -> None:
+        self.progress.advance(0, rate=f"{rate:.0%}")
 
     def judge(self, classifier: Classifier, pools: list[list[Universal]]) -> Round:
         """The newest pool, the one before and the first against this classifier, beside random perturbations."""
