@@ -19,6 +19,7 @@ from medrobust.cli.doctor import doctor
 from medrobust.cli.evade import evade
 from medrobust.cli.explain import explain
 from medrobust.cli.report import report
+from medrobust.cli.study import study
 from medrobust.cli.train import train
 from medrobust.cli.universal import universal
 from medrobust.errors import InputError
@@ -52,6 +53,7 @@ COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, rep
 
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(study, name="study")
 
 
 def main() -> NoReturn:

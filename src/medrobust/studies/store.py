@@ -27,6 +27,10 @@ HALF = ".half-"
 """How the temporary name of a file begins that is not whole yet."""
 
 
+class DiskError(InputError):
+    """The run folder takes no more: nobody's cell is at fault, and what is finished is kept."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One finished piece of work."""
@@ -50,9 +54,13 @@ class Store:
 
     def get(self, spec: Mapping[str, Any]) -> Cell | None:
         """The cell of that spec, or None where it is not there or can not be read (it is then made again)."""
+        return self.named(key(spec))
+
+    def named(self, name: str) -> Cell | None:
+        """The cell of that key, as ``get``."""
         from safetensors.numpy import load_file
 
-        place = self.cells / key(spec)
+        place = self.cells / name
         try:
             written = json.loads((place / "rows.json").read_text())
             arrays = load_file(place / "arrays.safetensors")
@@ -146,4 +154,4 @@ def writing(folder: Path) -> Iterator[None]:
         mend = "choose another --out"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             mend = "free some space and give the same command again: what is finished is kept"
-        raise InputError(f"can not write to {folder}: {reason}; {mend}") from error
+        raise DiskError(f"can not write to {folder}: {reason}; {mend}") from error

@@ -60,7 +60,7 @@ def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | No
             f"the classifier knows the classes {_names(classifier.classes)}, the data has {_names(data.classes)}; "
             "name the network's outputs in their order with --classes, as the data calls them"
         )
-    test, notes = _unseen(data, classifier, trained)
+    test, notes = unseen(data, classifier, trained)
     return Subject(
         data=data,
         notes=notes,
@@ -74,7 +74,7 @@ def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | No
     )
 
 
-def _unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Dataset, tuple[str, ...]]:
+def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Dataset, tuple[str, ...]]:
     """The images that the classifier was not trained on, as far as that can be known, and notes for the report.
 
     A classifier that comes from elsewhere has seen none of a data set without a given split: all of it is a test.

@@ -1,0 +1,148 @@
+"""The tables of a study, from its results: measured figures, and published ones beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medrobust.report.words import number
+
+Row = Mapping[str, Any]
+
+GREYS = ("eps_star_median",)
+"""Metrics that are sizes, shown in 8-bit grey levels where the norm is Linf."""
+COUNTS = ("gradients", "queries", "gradients_per_image", "evaluations")
+TITLES = {
+    "data": "data", "model": "model", "eps": "ε (/255)", "zeta": "ζ", "made_on": "made on", "fitted_on": "fitted on",
+    "source": "made from", "goal": "goal", "attack": "attack", "detector": "detector", "seed": "seed", "norm": "norm",
+    "split": "images", "round": "round", "metric": "figure",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a table. text: with its unit; interval: "1.0 to 2.0", or empty; n: images behind it, or None."""
+
+    text: str
+    interval: str = ""
+    n: int | None = None
+    doubt: str = ""
+
+    def __str__(self) -> str:
+        shown = f"{self.text} ({self.interval})" if self.interval else self.text
+        return f"{shown} ?" if self.doubt else shown
+
+
+NOTHING = Figure("–")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table ready to be set: as many leading texts as ``labels``, then a figure for each of ``columns``."""
+
+    title: str
+    labels: tuple[str, ...]
+    columns: tuple[str, ...]
+    lines: tuple[tuple[tuple[str, ...], tuple[Figure, ...]], ...]
+    note: str = ""
+
+    @property
+    def counts(self) -> str:
+        """ "n = 60" or "n = 20 to 60": images behind a figure."""
+        ns = {f.n for _, figures in self.lines for f in figures if f.n is not None}
+        if not ns:
+            return ""
+        return f"n = {min(ns)}" if len(ns) == 1 else f"n = {min(ns)} to {max(ns)}"
+
+
+def sheet(rows: Iterable[Row], view: Mapping[str, Any]) -> Sheet:
+    """The rows that ``view`` asks for: a line for each combination of its ``lines``, a column for each ``across``."""
+    chosen = [r for r in rows if matches(r, view["where"])]
+    lines, across = tuple(view["lines"]), str(view["across"])
+    columns = list(dict.fromkeys(_key(r, (across,)) for r in chosen))
+    found: dict[tuple[Any, ...], dict[tuple[Any, ...], Figure]] = {}
+    for r in chosen:
+        found.setdefault(_key(r, lines), {})[_key(r, (across,))] = figure(r)
+    return Sheet(
+        view["title"], tuple(TITLES.get(k, k) for k in lines), tuple(_word(across, c[0]) for c in columns),
+        tuple(
+            (tuple(_word(k, v) for k, v in zip(lines, name, strict=True)), tuple(got.get(c, NOTHING) for c in columns))
+            for name, got in found.items()
+        ),
+        view.get("note", ""),
+    )  # fmt: skip
+
+
+def sheets(results: Mapping[str, Any], part: str) -> list[Sheet]:
+    """All tables of one part that have a line."""
+    mine = [r for r in results["rows"] if r["part"] == part]
+    views = next(p["show"] for p in results["parts"] if p["name"] == part)
+    made = [sheet(mine, view) for view in views if view["kind"] == "table"]
+    return [s for s in made if s.lines]
+
+
+def figure(row: Row) -> Figure:
+    """One row's number with its interval, in the unit of its metric."""
+    doubt = "" if row.get("status", "ok") == "ok" else str(row.get("note") or "inconclusive")
+    if row["value"] is None:
+        beyond = str(row.get("note") or "")
+        return Figure("above the grid" if beyond == "above the grid" else "–", "", row.get("n"), doubt)
+    show = formatter(row)
+    low, high = row.get("low"), row.get("high")
+    interval = "" if low is None or high is None else f"{show(low)} to {show(high)}"
+    return Figure(show(row["value"]) + unit(row), interval, row.get("n"), doubt)
+
+
+def unit(row: Row) -> str:
+    metric = str(row["metric"])
+    if metric.startswith(GREYS) and row.get("norm") == "linf":
+        return "/255"
+    return "" if metric.startswith(("auroc", *COUNTS, *GREYS, "ece", "brier")) or "per_1000" in metric else " %"
+
+
+def formatter(row: Row) -> Any:
+    """How numbers of this metric are written, without their unit."""
+    metric = str(row["metric"])
+    if metric.startswith(("auroc", "ece", "brier")):
+        return "{:.3f}".format
+    if metric.startswith(GREYS):
+        scale = 255 if row.get("norm") == "linf" else 1
+        return lambda v: number(v * scale)
+    if metric.startswith(COUNTS) or "per_1000" in metric:
+        return lambda v: f"{v:,.0f}"
+    return lambda v: f"{100 * v:.1f}"
+
+
+def compared(results: Mapping[str, Any], part: str) -> list[tuple[dict[str, Any], list[Figure]]]:
+    """Published figures of one part, each with ours."""
+    return [(p, [figure(r) for r in p["rows"]]) for p in results["published"] if p["part"] == part]
+
+
+def matches(row: Row, where: Mapping[str, Any]) -> bool:
+    """The row has these values; a list means any of these; numbers up to rounding."""
+    return all(_is(row.get(k), v) for k, v in where.items())
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, (list, tuple)):
+        return any(_is(value, w) for w in wanted)
+    if isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
+        return abs(value - wanted) <= 1e-6 * max(abs(value), abs(wanted))
+    return bool(value == wanted)
+
+
+def _key(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(row.get(k) for k in columns)
+
+
+def _word(column: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if column == "eps":
+        return number(value * 255)
+    if column == "zeta":
+        return f"{100 * value:g} %"
+    if column == "norm":
+        return {"linf": "Linf", "l2": "L2"}.get(value, str(value))
+    return str(value)

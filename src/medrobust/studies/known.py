@@ -1,0 +1,128 @@
+"""Digests of data and models, remembered by what their files look like: a study of known images is planned at once.
+
+A file that was written again has another size or time, and is then read again. Digests themselves are of contents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import medrobust
+from medrobust.errors import InputError
+from medrobust.progress import Progress
+from medrobust.studies.grid import Data, Model
+from medrobust.studies.store import write_whole
+
+FILE = "known.json"
+
+
+class Known:
+    """Digests that this run folder has seen. root: the folder of --data. keep: write what is new."""
+
+    def __init__(self, folder: Path, root: Path, progress: Progress, keep: bool = True) -> None:
+        self.file, self.root, self.progress, self.keep = Path(folder) / FILE, Path(root), progress, keep
+        self.digests: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError):
+            self.digests = dict(json.loads(self.file.read_text()))
+
+    def data(self, data: Data) -> str | None:
+        """sha256 of these images as they are read; None where they are not there."""
+        place = place_of(data, self.root)
+        if place is not None and not place.exists():
+            return None
+        # phantoms are drawn by code, so that their files are the code
+        looks = look(place or Path(medrobust.__file__).parent / "data")
+        return self._kept([data.spec, data.size, data.channels, data.label, data.seed, looks], lambda: self._read(data))
+
+    def model(self, folder: Path) -> str:
+        """sha256 of a saved classifier: weights and everything else that shapes its answers."""
+
+        def read() -> str:
+            from medrobust.classifier import Classifier
+
+            return Classifier.load(folder).digest()
+
+        return self._kept(["model", look(folder)], read)
+
+    def file_of(self, path: Path) -> str:
+        """sha256 of a file's bytes."""
+        return self._kept(["file", look(path)], lambda: hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def _read(self, data: Data) -> str:
+        self.progress.start(f"Reading {data.name}, once", 1)
+        try:
+            return load(data, self.root).digest()
+        finally:
+            self.progress.stop()
+
+    def _kept(self, about: list[Any], read: Any) -> str:
+        name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
+        if name not in self.digests:
+            self.digests[name] = read()
+            if self.keep:
+                write_whole(self.file, json.dumps(self.digests, indent=1).encode())
+        return self.digests[name]
+
+
+def load(data: Data, root: Path) -> Any:
+    """The Dataset that ``data`` declares."""
+    from medrobust import data as data_room
+
+    spec = data.spec.replace("{data}", str(root))
+    return data_room.load(spec, size=data.size, channels=data.channels, seed=data.seed, label=data.label)
+
+
+def place_of(data: Data, root: Path) -> Path | None:
+    """Where its files lie; None where it has none (phantoms, sets that a package downloads)."""
+    kind, _, where = data.spec.replace("{data}", str(root)).partition(":")
+    if kind == "phantom" or (kind == "medmnist" and not where.endswith(".npz")):
+        return None
+    return Path(where)
+
+
+def look(place: Path) -> str:
+    """Names, sizes and times of a file, of all files under a folder, or of those beside a table."""
+    digest = hashlib.sha256()
+    for name, size, time in sorted(_stats(place)):
+        digest.update(f"{name}\x1f{size}\x1f{time}\n".encode())
+    return digest.hexdigest()
+
+
+def _stats(place: Path) -> Iterator[tuple[str, int, int]]:
+    if place.is_file():
+        told = place.stat()
+        yield place.name, told.st_size, told.st_mtime_ns
+        if place.suffix.lower() not in (".csv", ".tsv"):
+            return
+        place = place.parent
+    for folder, _, files in os.walk(place):
+        for name in files:
+            try:
+                told = os.stat(os.path.join(folder, name))
+            except OSError:
+                continue
+            yield os.path.relpath(os.path.join(folder, name), place), told.st_size, told.st_mtime_ns
+
+
+def found(models: Path | None, model: Model) -> Path | None:
+    """The saved classifier of that name below ``models``: NAME/model or NAME."""
+    if models is None:
+        return None
+    for folder in (models / model.name / "model", models / model.name):
+        if (folder / "model.json").is_file():
+            return folder
+    return None
+
+
+def file_in(text: str, root: Path) -> Path:
+    """A file that a model stands on; InputError where it is not there."""
+    path = Path(text.replace("{data}", str(root)))
+    if not path.is_file():
+        raise InputError(f"{path} is not there; the study's models start from it: see --data")
+    return path

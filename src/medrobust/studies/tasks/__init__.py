@@ -1,0 +1,57 @@
+"""What a cell of a study may compute: each task is a function of its ``Work`` alone, by name in ``TASKS``.
+
+A task is named, not handed over: every worker finds the same function under the same name, whatever started it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from medrobust.errors import InputError
+
+
+class Task(NamedTuple):
+    """where: ``module:function``. version: part of every key, raised when what the function computes changes."""
+
+    where: str
+    version: int = 1
+
+
+_HERE = "medrobust.studies.tasks"
+
+TASKS = {
+    "train": Task(f"{_HERE}.models:train"),
+    "clean": Task(f"{_HERE}.curves:clean"),
+    "swept": Task(f"{_HERE}.curves:swept"),
+    "curve": Task(f"{_HERE}.curves:curve"),
+    "worst": Task(f"{_HERE}.curves:worst"),
+    "noise": Task(f"{_HERE}.curves:noise"),
+    "transfer": Task(f"{_HERE}.curves:transfer"),
+    "features": Task(f"{_HERE}.detection:features"),
+    "detector": Task(f"{_HERE}.detection:detector"),
+    "universal": Task(f"{_HERE}.universal:made"),
+    "judged": Task(f"{_HERE}.universal:judged"),
+    "random": Task(f"{_HERE}.universal:random"),
+    "defence": Task(f"{_HERE}.universal:defence"),
+}
+
+
+def task_named(name: str) -> Task:
+    """The task of that name, or one's own as ``module:function``; InputError where there is none."""
+    if name in TASKS:
+        return TASKS[name]
+    if ":" in name:
+        return Task(name)
+    raise InputError(f"task {name!r} is not known; choose from {', '.join(TASKS)}, or write module:function")
+
+
+def function(name: str) -> Callable[..., Any]:
+    """What computes it."""
+    module, _, attribute = task_named(name).where.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        return found
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"task {name!r} can not be imported: {error}; workers need the module on PYTHONPATH") from None

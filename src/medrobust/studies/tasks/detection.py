@@ -1,0 +1,50 @@
+"""Can attacks be seen? The study of ``medrobust.studies.detection``, one detector a cell; features are shared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrobust.studies.bench import Bench
+from medrobust.studies.detection import Ask, Detection, other_images
+from medrobust.studies.spec import attack_named
+from medrobust.studies.subject import unseen
+from medrobust.studies.twins import Twins
+from medrobust.studies.work import Result, Work
+from medrobust.threat import BALLS
+
+
+def features(work: Work) -> Result:
+    """Twins and their features, kept in the run folder under names of their own. args: of ("clean" or an attack),
+    norm, eps, limit, layers, seed. needs: model."""
+    args, classifier = work.args, work.model()
+    test, _ = unseen(work.data, classifier, trained=False)
+    twins = Twins(work.store, classifier, test, limit=args["limit"], seed=args["seed"])
+    bench, ball = Bench(twins, args["layers"]), BALLS[args["norm"]](args["eps"])
+    if args["of"] == "clean":
+        seen = bench.clean()
+        for part in other_images(work.data, test, twins):
+            bench.further(part)
+        bench.noisy(ball)
+    else:
+        seen = bench.attacked(args["of"], attack_named(args["of"]), ball, failed=True)
+    return {"rows": [], "n": len(seen)}, {}
+
+
+def detector(work: Work) -> Result:
+    """One detector fitted on each attack and tested on all. args: detector, attacks, norm, eps, limit, layers, seed,
+    protocols. needs: model and the features that it reads."""
+    args, classifier = work.args, work.model()
+    test, _ = unseen(work.data, classifier, trained=False)
+    asked = Ask(
+        detectors=(args["detector"],), attacks=tuple(args["attacks"]), ball=BALLS[args["norm"]](args["eps"]),
+        protocols=tuple(args["protocols"]), layers=tuple(args["layers"]), limit=args["limit"], seed=args["seed"],
+    )  # fmt: skip
+    told = Detection(asked, work.run, classifier, work.data, test).run()
+    return {"rows": [_row(r) for r in told["rows"]], "facts": told["facts"]}, {}
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """As every row of a study: the attack is the one it is tested on."""
+    status = "ok" if row["value"] is not None else "inconclusive"
+    told = {k: v for k, v in row.items() if k != "tested_on"}
+    return {**told, "attack": row["tested_on"], "same": row["tested_on"] == row["fitted_on"], "status": status}

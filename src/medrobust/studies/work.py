@@ -1,0 +1,107 @@
+"""One cell being computed: what its task is given, and how its result gets into the run folder.
+
+The same function runs in this process, in a worker process and on a cluster. A process computes one cell at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medrobust.errors import InputError
+from medrobust.studies.grid import Data
+from medrobust.studies.known import load
+from medrobust.studies.store import Cell, Store
+from medrobust.studies.tasks import function
+
+if TYPE_CHECKING:
+    from medrobust.classifier import Classifier
+    from medrobust.data import Dataset
+
+Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+class GoneError(Exception):
+    """A cell that this one stands on can not be read (any more); ``key`` says which."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"cell {key} can not be read")
+        self.key = key
+
+
+class Work:
+    """What a task is given: ``args``, ``data``, ``model()``, ``input()``, and the run folder's ``store``.
+
+    Inner results that several cells share go through ``store.once`` under their own hashed spec.
+    """
+
+    def __init__(self, ticket: Mapping[str, Any]) -> None:
+        self.ticket, self.key = ticket, str(ticket["key"])
+        self.args: dict[str, Any] = dict(ticket["args"])
+        self.run, self.root = Path(ticket["run"]), Path(ticket["root"])
+        self.store = Store(self.run)
+
+    @property
+    def data(self) -> Dataset:
+        """The images of this cell; read once in a process. InputError where they are not those of the plan."""
+        return self._dataset(self.ticket["data"], self.ticket["spec"]["data"])
+
+    def another(self, name: str) -> Dataset:
+        """The other images that this cell names so."""
+        return self._dataset(self.ticket["also"][name], self.ticket["spec"]["also"][name])
+
+    def _dataset(self, told: Mapping[str, Any], digest: str) -> Dataset:
+        data = _loaded(tuple(sorted(told.items())), str(self.root))
+        if data.digest() != digest:
+            raise InputError(f"{data.name} is not what it was when the study was planned; give the same command again")
+        return data
+
+    def model(self, name: str = "model") -> Classifier:
+        """The classifier that this cell needs under that name, where this process computes."""
+        return _classifier(str(self.run / "models" / self.ticket["needs"][name]))
+
+    def inputs(self, prefix: str) -> list[Cell]:
+        """The needed cells whose names begin with ``prefix``, in the order of their numbers."""
+        names = [n for n in self.ticket["needs"] if n.startswith(prefix) and n not in self.ticket["models"]]
+        return [self.input(n) for n in sorted(names, key=lambda n: (len(n), n))]
+
+    def input(self, name: str) -> Cell:
+        """The finished cell that this one needs under that name."""
+        key = self.ticket["needs"][name]
+        cell = self.store.named(key)
+        if cell is None:
+            raise GoneError(key)
+        return cell
+
+
+def perform(ticket: Mapping[str, Any]) -> float:
+    """Compute the cell of this ticket, if it is not there, and keep it. Returns the seconds it took."""
+    with _ONE_AT_A_TIME:
+        work = Work(ticket)
+        return work.store.once(ticket["spec"], lambda: function(ticket["task"])(work)).seconds
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(told: tuple[tuple[str, Any], ...], root: str) -> Dataset:
+    data: Dataset = load(Data(**dict(told)), Path(root))
+    return data
+
+
+@functools.lru_cache(maxsize=4)
+def _classifier(folder: str) -> Classifier:
+    from medrobust import devices
+    from medrobust.classifier import Classifier
+
+    try:
+        classifier = Classifier.load(folder)
+    except InputError:
+        raise GoneError(Path(folder).name) from None
+    classifier.net.to(devices.find())
+    return classifier

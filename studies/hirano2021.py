@@ -1,0 +1,213 @@
+"""Does one change fool a medical classifier on every image? Hirano et al. 2021, BMC Medical Imaging 21:9.
+
+    medrobust study run studies/hirano2021.py --size small --data DATA [--models MODELS]
+
+smoke: phantoms, seconds. small: chest X-rays, skin lesions (two classes, and seven) and fundus photographs at 128 px,
+MobileNetV2 and a small network, both norms, every target, sizes from 1 to 8 %, random controls, and retraining on
+PneumoniaMNIST; DATA is a folder with chest_xray/, skin/, fundus/, pneumoniamnist.npz and weights/ (see
+docs/studies.md); MODELS holds chest/, skin/, skin7/, fundus/, chest_small/, pneumonia/ where they are trained already.
+paper: seven architectures at 299 px on the paper's three sets, for a GPU or a cluster.
+Duration of small: about 25 minutes on one core with trained models, 25 more without. Paper: not run here.
+
+To expect of small, at zeta = 4 %, p = 2, on held-out images: targeted 95 % and more; nontargeted 70 to 98 %; random
+changes of the same size 20 to 50 %. Retraining makes fresh perturbations weaker, not harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sets
+
+from medrobust.studies import asks
+from medrobust.studies.grid import Chart, Data, Model, Node, Part, Published, Study, Table
+
+TITLE, SOURCE = "Hirano et al. 2021", "BMC Medical Imaging 21:9 (2021)"
+NONE = asks.NONTARGETED
+SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
+FUNDUS = ("cataract", "diabetic_retinopathy", "glaucoma", "normal")
+CHEST, SKIN = ("normal", "pneumonia"), ("benign", "malignant")
+SOURCE_SETTING = "seven architectures at 299 px; skin, OCT, chest X-ray"
+MATCHED = "MobileNetV2 at 128 px instead of seven architectures at 299 px; pixels are clipped to [0, 1], as stored"
+
+
+def study(size: str) -> Study:
+    return {"smoke": smoke, "small": small, "paper": paper}[size]()
+
+
+def smoke() -> Study:
+    tiny, other = sets.tiny("tiny"), sets.tiny("tiny-skin", sets.PHANTOM_SKIN)
+    fast = {"passes": 1}
+    cases = [(tiny, ("normal",)), (other, ())]
+    retrained = asks.retraining(
+        tiny, {"rounds": 1, "epochs": 1, "perturbations": 1, "limit": 16}, method_settings=fast, zeta=0.1, measured=16,
+    )  # fmt: skip
+    common = {"n": 16, "measured": 16, "settings": fast}
+    return Study(
+        TITLE, SOURCE,
+        [
+            perturbed(cases, (0.1,), ("l2", "linf"), 24, **common),
+            sizes([(tiny, NONE)], (0.05, 0.2), 24, **common),
+            defended([retrained]),
+        ],
+    )  # fmt: skip
+
+
+def small() -> Study:
+    desk = sets.desk()
+    cases = [
+        (desk["chest"], CHEST), (desk["chest_small"], CHEST), (desk["skin"], SKIN), (desk["fundus"], FUNDUS),
+        (desk["skin7"], ("mel", "nv")),
+    ]  # fmt: skip
+    retrained = asks.retraining(
+        desk["pneumonia"], {"rounds": 2, "epochs": 3, "perturbations": 4, "limit": 200}, zeta=0.04, seconds=240,
+    )  # fmt: skip
+    common = {"n": 200, "measured": 200, "settings": {"passes": 3}, "seconds": 20.0}
+    return Study(
+        TITLE, SOURCE,
+        [
+            perturbed(cases, (0.04,), ("l2", "linf"), 200, **common),
+            sizes([(desk["chest"], NONE), (desk["chest"], "normal")], (0.01, 0.02, 0.08), 200, **common),
+            defended([retrained]),
+        ],
+    )  # fmt: skip
+
+
+def paper() -> Study:
+    """Seven architectures, three sets, both norms, nontargeted and every target, 1 to 8 %."""
+    models = [_network(a, d) for d in (ISIC, OCT, KERMANY) for a in ARCHITECTURES]
+    goals = {"isic2018": SEVEN, "oct": ("CNV", "DME", "DRUSEN", "NORMAL"), "chest": ("NORMAL", "PNEUMONIA")}
+    cases = [(m, goals[m.data.name]) for m in models]
+    common: dict[str, Any] = {"n": 7840, "measured": 7840, "settings": {"passes": 15}, "method": "sim"}
+    levels = (0.01, 0.02, 0.03, 0.06, 0.08)
+    retrained = [
+        asks.retraining(m, {"rounds": 5, "epochs": 5, "perturbations": 10, "limit": None}, goal, seconds=8 * 3600)
+        for m in models if m.name.startswith("inception_v3") for goal in (NONE, goals[m.data.name][0])
+    ]  # fmt: skip
+    return Study(
+        TITLE, SOURCE,
+        [
+            perturbed(cases, (0.02, 0.04), ("l2", "linf"), None, **common),
+            sizes([(m, g) for m, _ in cases for g in (NONE, goals[m.data.name][-1])], levels, None, **common),
+            defended(retrained),
+        ],
+    )  # fmt: skip
+
+
+# -- the study, at any size ------------------------------------------------------------------------------------
+
+
+def perturbed(
+    cases: Sequence[tuple[Model, Sequence[str]]], zetas: Sequence[float], norms: Sequence[str], images: int | None,
+    **common: Any,
+) -> Part:  # fmt: skip
+    """Every model, nontargeted and to each target, judged on training and on test images, beside random changes."""
+    cells: list[Node] = []
+    on = ("test", "train")
+    for model, targets in cases:
+        for norm in norms:
+            for zeta in zetas:
+                goals = (NONE, *targets)
+                cells += [asks.judged(asks.universal(model, g, norm, zeta, **common), None, on, images) for g in goals]
+                cells.append(asks.random(model, goals, norm, zeta, ("test",), images, measured=common["measured"]))
+    lines = ("data", "model", "norm", "zeta", "goal")
+    return Part(
+        "perturbations", "One change for every image", cells,
+        about="Rf: share of the images whose decision changes. Rs: share that is read as the target. The change is "
+        "made from training images and judged on others; random changes have the same size.",
+        show=[
+            Table("Rf or Rs on test images", {"metric": "success", "split": "test"}, lines, "attack"),
+            Table("Rf or Rs on training images", {"metric": "success", "split": "train"}, lines, "attack"),
+            Table("What stands behind it, test images",
+                  {"metric": ["base", "success_new", "success_saved", "cap", "accuracy_before", "accuracy"],
+                   "split": "test"}, lines, "metric",
+                  "base: share read as the target before. success_new: Rs among the others. cap: the largest Rf of a "
+                  "change that sends all images to one class."),
+        ],
+        published=_published(),
+    )  # fmt: skip
+
+
+def sizes(cases: Sequence[tuple[Model, str]], zetas: Sequence[float], images: int | None, **common: Any) -> Part:
+    cells = [
+        asks.judged(asks.universal(model, goal, "l2", zeta, **common), None, ("test",), images)
+        for model, goal in cases
+        for zeta in zetas
+    ]
+    return Part(
+        "sizes", "Against the size of the change", cells,
+        show=[
+            Chart("Rf or Rs against ζ, p = 2", {"metric": "success", "split": "test"}, "zeta", ("model", "goal"), (),
+                  "Rf or Rs"),
+            Table("Rf or Rs, p = 2, test images", {"metric": "success", "split": "test"}, ("data", "model", "goal"),
+                  "zeta"),
+        ],
+        published=[
+            Published("Chest, to PNEUMONIA, p = 2, 2 %", "Rs 93.7 % (test)", TITLE, "code", "Inception V3, 299 px",
+                      {"data": "chest", "goal": "normal", "zeta": 0.02, "metric": "success", "split": "test"},
+                      f"the target here is normal, the direction that hides a disease; {MATCHED}"),
+        ],
+    )  # fmt: skip
+
+
+def defended(cells: Sequence[Node]) -> Part:
+    return Part(
+        "retraining", "Does retraining help?", cells,
+        about="Perturbations are made against the classifier, added to half of the training images, and new ones made "
+        "against what was trained. Fresh ones tell, not those that it was trained on.",
+        show=[
+            Table("Rf or Rs of perturbations, by round", {"metric": "success"}, ("data", "model", "goal", "round"),
+                  "attack"),
+            Table("Accuracy on untouched images", {"metric": "accuracy"}, ("data", "model", "goal"), "round"),
+        ],
+        published=[
+            Published("Adversarial retraining", "helps in very few cases", TITLE, "text", SOURCE_SETTING,
+                      {"metric": "success", "attack": "fresh"},
+                      "PneumoniaMNIST at 28 px with a ResNet-18 and fewer, shorter rounds"),
+        ],
+    )  # fmt: skip
+
+
+def _published() -> list[Published]:
+    def near(data: str, goal: str) -> dict[str, Any]:
+        return {"data": data, "goal": goal, "metric": "success", "split": "test", "attack": "sga", "norm": "l2"}
+
+    untargeted = [
+        Published(f"Nontargeted, 4 %, {d}", "Rf above 80 %", TITLE, "text", SOURCE_SETTING, near(d, NONE),
+                  f"two classes: sending all to one gives no more than the cap; {MATCHED}")
+        for d in ("chest", "skin7")
+    ]  # fmt: skip
+    targeted = [
+        Published(f"Targeted, {d}", "Rs above 80 % (at 2 %)", TITLE, "text", SOURCE_SETTING, near(d, goal),
+                  f"at 4 % here; {MATCHED}")
+        for d, goal in (("chest", "pneumonia"), ("skin7", "mel"), ("skin7", "nv"))
+    ]  # fmt: skip
+    return [*untargeted, *targeted]
+
+
+# -- paper size: what the authors used -------------------------------------------------------------------------
+
+ARCHITECTURES = (
+    "inception_v3", "vgg16", "vgg19", "resnet50", "inception_resnet_v2", "densenet121", "densenet169",
+)  # fmt: skip
+_LAYOUT = "a folder with the images and labels.csv (columns file, label, split, patient)"
+ISIC = Data(
+    "isic2018", "csv:{data}/isic2018/labels.csv", size=299,
+    get=f"ISIC 2018 task 3 (challenge.isic-archive.com/data, free), 7000 train and 3015 test, isic2018/: {_LAYOUT}.",
+)  # fmt: skip
+OCT = Data(
+    "oct", "csv:{data}/oct/labels.csv", size=299,
+    get="Retinal OCT of Kermany et al. 2018 (Mendeley Data 10.17632/rscbjbr9sj, free), 7840 train and 3360 test, oct/: "
+    f"{_LAYOUT}. The paper's split shares patients between train and test for 81 % of the test images.",
+)  # fmt: skip
+KERMANY = Data(
+    "chest", "csv:{data}/chest_xray/labels.csv", size=299,
+    get="Chest X-rays of Kermany et al. 2018 (Mendeley Data 10.17632/rscbjbr9sj, free), 1800 train and 540 test, "
+    f"balanced, chest_xray/: {_LAYOUT}.",
+)  # fmt: skip
+
+
+def _network(architecture: str, data: Data) -> Model:
+    options = {"pretrained": "hub", "epochs": 50, "optimiser": "sgd", "lr": 1e-3, "batch": 32}
+    return Model(f"{architecture}-{data.name}", data, architecture, options, seconds=4 * 3600)

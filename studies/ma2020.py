@@ -1,0 +1,218 @@
+"""How small a change fools a medical classifier, and how easily is it seen? Ma et al. 2020, arXiv:1907.10456.
+
+    medrobust study run studies/ma2020.py --size small --data DATA [--models MODELS]
+
+smoke: phantoms, seconds. small: chest X-rays, skin lesions (two classes, and seven) at 128 px with a MobileNetV2, and
+CIFAR-10 beside them; DATA is a folder with chest_xray/, skin/, natural/, cifar10_test3000.npz and weights/ (see
+docs/studies.md); MODELS holds chest/, skin/, skin7/ where they are trained already. paper: the paper's grid, ResNet-50
+at 224 px, for a GPU or a cluster.
+Duration of small: about 20 minutes on one core with trained models, 15 more without. Paper: not run here.
+
+To expect of small: iterated attacks leave nothing at 1/255 on two classes and nothing at 0.3/255 on seven; FGSM leaves
+10 to 40 % at 1/255. The random control changes nothing. Kernel density sees iterated attacks with an area above 0.9
+and FGSM hardly at all; the published protocol, which leaks, reads higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sets
+
+from medrobust.studies import asks
+from medrobust.studies.grid import Chart, Data, Model, Node, Part, Published, Study, Table, grid
+
+TITLE, SOURCE = "Ma et al. 2020", "arXiv:1907.10456, Pattern Recognition 110 (2021)"
+GREY = asks.GREY
+ATTACKS = ("fgsm", "bim", "pgd", "cw")
+FINE = tuple(g / 10 * GREY for g in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10))
+WIDE = (*FINE, *(g * GREY for g in range(2, 11)))
+DETECTORS = ("kd", "lid", "dfeat", "qfeat")
+
+MATCHED = "MobileNetV2 at 128 px instead of ResNet-50 at 224 px; other images and splits"
+
+
+def study(size: str) -> Study:
+    return {"smoke": smoke, "small": small, "paper": paper}[size]()
+
+
+def smoke() -> Study:
+    two, other = sets.tiny("tiny"), sets.tiny("tiny-b", seed=1)
+    grey = tuple(g * GREY for g in (2, 8, 32))
+    return whole(
+        two=[two], many=[sets.tiny("tiny-skin", sets.PHANTOM_SKIN)], natural=[], grid_eps=grey, limit=16, shards=2,
+        pairs=[(two, other)], detect=[two], detectors=("kd", "dfeat"), attacks=("fgsm", "pgd"), at=32 * GREY, twins=24,
+    )  # fmt: skip
+
+
+def small() -> Study:
+    desk = sets.desk()
+    return whole(
+        two=[desk["chest"], desk["skin"]], many=[desk["skin7"]],
+        natural=[sets.cifar_resnet(20, "cifar10_resnet20-12fca82f.th")],
+        grid_eps=(*FINE, 2 * GREY, 4 * GREY, 8 * GREY), limit=60, shards=1,
+        pairs=[(desk["chest"], desk["chest_small"]), (desk["chest"], desk["chest_scratch"])],
+        detect=[desk["chest"], desk["skin"]], detectors=DETECTORS, attacks=ATTACKS, at=GREY, twins=100,
+    )  # fmt: skip
+
+
+def paper() -> Study:
+    """The full grid: three sets of two classes, chest X-rays of two, three and four classes, ResNet-50 at 224 px."""
+    two = [_resnet(d) for d in (MESSIDOR, CXR2, MELANOMA)]
+    pairs = [(_resnet(d), _resnet(d, seed=1)) for d in (MESSIDOR, CXR2, MELANOMA)]
+    return whole(
+        two=two, many=[_resnet(d) for d in (CXR3, CXR4)], natural=[], grid_eps=WIDE, limit=None, shards=8, pairs=pairs,
+        detect=two, detectors=DETECTORS, attacks=ATTACKS, at=GREY, twins=None,
+    )  # fmt: skip
+
+
+# -- the study, at any size ------------------------------------------------------------------------------------
+
+
+def whole(
+    two: list[Model], many: list[Model], natural: list[Model], grid_eps: tuple[float, ...], limit: int | None,
+    shards: int, pairs: Sequence[tuple[Model, Model]], detect: list[Model], detectors: tuple[str, ...],
+    attacks: tuple[str, ...], at: float, twins: int | None,
+) -> Study:  # fmt: skip
+    return Study(
+        TITLE, SOURCE,
+        [
+            curves(two + many + natural, attacks, grid_eps, limit, shards),
+            seen(detect, detectors, attacks, at, twins),
+            transferred(pairs, attacks, at, limit),
+        ],
+    )  # fmt: skip
+
+
+def curves(
+    models: list[Model], attacks: tuple[str, ...], eps: tuple[float, ...], limit: int | None, shards: int
+) -> Part:
+    clean = grid(asks.clean, model=models)
+    cells: list[Node] = [*clean, *grid(asks.noise, model=models, eps=eps, limit=limit)]
+    for model in models:
+        many = grid(asks.curve, model=model, attack=list(attacks), eps=eps, limit=limit, shards=shards, seconds=60.0)
+        cells += [*many, asks.worst(many)]
+    top = {"metric": "accuracy", "attack": [*attacks, "worst", "noise"]}
+    return Part(
+        "curves", "Accuracy under attack", cells,
+        about="Four attacks without knowledge of each other, and for each image the worst of them, on images that the "
+        "classifier was not trained on; noise is a random change of every pixel by the same size.",
+        show=[
+            Table("Clean performance", {"attack": "none", "metric": ["accuracy", "balanced_accuracy", "auroc"]},
+                  ("data", "model"), "metric"),
+            Chart("Accuracy against ε", top, "eps", ("attack",), ("data", "model"), "accuracy"),
+            Table("Accuracy at some ε", top | {"eps": [0.3 * GREY, 0.5 * GREY, GREY, 8 * GREY]},
+                  ("data", "model", "eps"), "attack"),
+            Table("Median of the smallest ε that fools", {"metric": "eps_star_median", "attack": [*attacks, "worst"]},
+                  ("data", "model"), "attack", "In 8-bit grey levels, of the images that were read rightly."),
+        ],
+        published=_curves_published(),
+    )  # fmt: skip
+
+
+def seen(models: list[Model], names: tuple[str, ...], attacks: tuple[str, ...], eps: float, twins: int | None) -> Part:
+    cells = [c for m in models for c in asks.detectors(m, names, attacks, eps, limit=twins, seconds=40.0)]
+    both = {"metric": "auroc", "layer": ""}
+    return Part(
+        "detection", "Can the attack be seen?", cells,
+        about="Detectors read the penultimate layer. Clean protocol: whole patients on one side, everything fitted on "
+        "the training side. As published: with the leaks of the published code, for comparison.",
+        show=[
+            Table("AUROC, clean protocol, fitted and tested on the same attack",
+                  both | {"protocol": "clean", "same": True}, ("data", "detector"), "attack"),
+            Table("AUROC as published (leaks)", both | {"protocol": "paper", "same": True}, ("data", "detector"),
+                  "attack"),
+            Table("From one attack to another: AUROC, clean protocol",
+                  both | {"protocol": "clean", "attack": list(attacks)}, ("data", "detector", "fitted_on"), "attack"),
+            Table("Clean images that raise an alarm, threshold set for 5 % on other clean images",
+                  {"metric": "alarms@0.05", "attack": "clean"}, ("data",), "detector"),
+        ],
+        published=_detection_published(),
+    )  # fmt: skip
+
+
+def transferred(pairs: Sequence[tuple[Model, Model]], attacks: tuple[str, ...], eps: float, limit: int | None) -> Part:
+    cells = [
+        asks.transfer(model, surrogate, attack, (eps, 4 * eps), limit=limit, seconds=25.0)
+        for model, surrogate in pairs
+        for attack in attacks
+    ]
+    return Part(
+        "transfer", "Made on another network", cells,
+        about="The same attacks made at full strength on an independently trained network and shown to this one.",
+        show=[Table("Accuracy under transferred attacks", {"metric": "accuracy"}, ("data", "model", "made_on", "eps"),
+                    "attack")],
+    )  # fmt: skip
+
+
+def _curves_published() -> list[Published]:
+    def at(data: str, attack: str, eps: float = GREY) -> dict[str, Any]:
+        return {"metric": "accuracy", "data": data, "attack": attack, "eps": eps}
+
+    setting = "ResNet-50, 224 px, fundus, chest X-ray, skin"
+    return [
+        *(
+            Published(f"{a.upper()} at 1/255, {data}", "about 0 %", TITLE, "recalled", setting, at(data, a), MATCHED)
+            for data in ("chest", "skin")
+            for a in ("bim", "pgd", "cw")
+        ),
+        *(
+            Published(f"FGSM at 1/255, {data}", "single digits to about 30 %", TITLE, "recalled", setting,
+                      at(data, "fgsm"), MATCHED)
+            for data in ("chest", "skin")
+        ),
+        Published("Several classes: at 0.3/255", "attacks succeed", TITLE, "text", "chest X-ray, 2 to 4 classes",
+                  at("skin7", "pgd", 0.3 * GREY), f"seven skin diagnoses instead of chest findings; {MATCHED}"),
+        Published("Clean accuracy, chest X-ray", "93.0 %", TITLE, "recalled", setting,
+                  {"data": "chest", "attack": "none", "metric": "accuracy"}, MATCHED),
+        Published("Clean accuracy, skin", "87.6 %", TITLE, "recalled", setting,
+                  {"data": "skin", "attack": "none", "metric": "accuracy"}, MATCHED),
+        Published("Natural images need about 8/255", "8/255", TITLE, "text", "ImageNet networks of others",
+                  at("cifar10", "pgd", 8 * GREY),
+                  "CIFAR-10 at 32 px instead of ImageNet: a small network on lossy images falls earlier"),
+    ]  # fmt: skip
+
+
+def _detection_published() -> list[Published]:
+    return [
+        Published(
+            f"KD sees PGD, {data}", "AUROC above 0.98", TITLE, "text", "all sets and attacks, 1/255",
+            {"data": data, "detector": "kd", "fitted_on": "pgd", "attack": "pgd", "metric": "auroc", "protocol": how},
+            f"{MATCHED}" + ("; the published protocol tests on copies of training images" if how == "clean" else ""),
+        )
+        for data in ("chest", "skin")
+        for how in ("paper", "clean")
+    ]  # fmt: skip
+
+
+# -- paper size: what the authors used -------------------------------------------------------------------------
+
+_LAYOUT = "a folder with the images and labels.csv (columns file, label, patient, split)"
+MESSIDOR = Data(
+    "fundoscopy", "csv:{data}/diabetic_retinopathy/labels.csv", size=224,
+    get="Kaggle Diabetic Retinopathy Detection (EyePACS; www.kaggle.com/c/diabetic-retinopathy-detection, REGISTRATION "
+    f"and the competition's terms needed), label referable or not, diabetic_retinopathy/: {_LAYOUT}.",
+)  # fmt: skip
+_NIH = "NIH ChestX-ray14 (nihcc.app.box.com/v/ChestXray-NIHCC, free), images with a single finding only"
+CXR2 = Data(
+    "cxr-2", "csv:{data}/chestxray14/two.csv", size=224,
+    get=f"{_NIH}; two.csv: the classes of rank 0 and 5 by frequency, chestxray14/: {_LAYOUT}.",
+)  # fmt: skip
+CXR3 = Data(
+    "cxr-3", "csv:{data}/chestxray14/three.csv", size=224,
+    get=f"{_NIH}; three.csv: the classes of rank 0, 5 and 6, chestxray14/: {_LAYOUT}.",
+)  # fmt: skip
+CXR4 = Data(
+    "cxr-4", "csv:{data}/chestxray14/four.csv", size=224,
+    get=f"{_NIH}; four.csv: the classes of rank 0, 4, 5 and 6, chestxray14/: {_LAYOUT}.",
+)  # fmt: skip
+MELANOMA = Data(
+    "dermoscopy", "csv:{data}/isic/labels.csv", size=224,
+    get=f"ISIC archive (isic-archive.com, free), melanoma against nevus, isic/: {_LAYOUT}.",
+)  # fmt: skip
+
+
+def _resnet(data: Data, seed: int = 0) -> Model:
+    options = {"pretrained": "hub", "epochs": 50, "optimiser": "sgd", "lr": 1e-3}
+    return Model(f"resnet50-{data.name}-{seed}", data, "resnet50", options, seed=seed, seconds=4 * 3600)

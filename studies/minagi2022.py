@@ -1,0 +1,169 @@
+"""Can the change be made from natural images alone? Minagi, Hirano, Takemoto 2022, J. Imaging 8(2):38.
+
+    medrobust study run studies/minagi2022.py --size small --data DATA [--models MODELS]
+
+smoke: phantoms, seconds. small: chest X-rays and fundus photographs at 128 px, MobileNetV2 fine-tuned from ImageNet and
+from scratch, perturbations from training images, 400 ImageNet images, drawn phantoms and noise; across architectures.
+DATA is a folder with chest_xray/, fundus/, natural/ and weights/ (see docs/studies.md); MODELS holds chest/, fundus/,
+chest_scratch/, fundus_scratch/, chest_small/ where they are trained already. paper: three architectures at 299 px,
+100,000 ImageNet and Open Images each, for a GPU or a cluster.
+Duration of small: about 20 minutes on one core with trained models, 40 more without. Paper: not run here.
+
+To expect of small at zeta = 4 %, p = 2: from natural images 60 to 70 % nontargeted on the fine-tuned networks, clearly
+less on those from scratch, random changes 20 to 50 %; across architectures no better than random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sets
+
+from medrobust.studies import asks
+from medrobust.studies.grid import Data, Model, Node, Part, Published, Study, Table
+
+TITLE, SOURCE = "Minagi et al. 2022", "J. Imaging 8(2):38 (2022)"
+NONE = asks.NONTARGETED
+SETTING = "skin (ISIC 2018), Inception V3, 299 px, nontargeted, p = 2, 4 %"
+LOG = "the published log"
+
+
+def study(size: str) -> Study:
+    return {"smoke": smoke, "small": small, "paper": paper}[size]()
+
+
+def smoke() -> Study:
+    tuned, scratch = sets.tiny("tiny"), sets.tiny("tiny-b", seed=1)
+    common: dict[str, Any] = {"n": 16, "measured": 16, "settings": {"passes": 1}, "zeta": 0.1}
+    skin = sets.PHANTOM_SKIN
+    return whole([(tuned, (NONE,), ("training", skin, "noise"))], [[tuned, scratch]], 24, **common)
+
+
+def small() -> Study:
+    desk = sets.desk()
+    goals = (NONE, "normal")
+    common: dict[str, Any] = {"n": 400, "measured": 400, "settings": {"passes": 2}, "zeta": 0.04, "seconds": 25.0}
+    cases = [
+        (desk[name], goals, ("training", GREY if grey else sets.NATURAL, drawn, "noise"))
+        for name, grey, drawn in (
+            ("chest", True, DRAWN_CHEST), ("chest_scratch", True, DRAWN_CHEST), ("fundus", False, DRAWN_FUNDUS),
+            ("fundus_scratch", False, DRAWN_FUNDUS),
+        )
+    ]  # fmt: skip
+    return whole(cases, [[desk["chest"], desk["chest_scratch"], desk["chest_small"]]], 200, **common)
+
+
+def paper() -> Study:
+    """Skin, OCT and chest X-ray; Inception V3, VGG16 and ResNet-50, pretrained and from scratch; two natural sets."""
+    goals = {"isic2018": "NV", "oct": "NORMAL", "chest": "NORMAL"}
+    models = [_network(a, d, tuned) for d in (ISIC, OCT, KERMANY) for a in ARCHITECTURES for tuned in (True, False)]
+    cases = [(m, (NONE, goals[m.data.name]), ("training", IMAGENET, OPEN_IMAGES)) for m in models]
+    across = [[m for m in models if m.data == d and "scratch" not in m.name] for d in (ISIC, OCT, KERMANY)]
+    common: dict[str, Any] = {"n": 100_000, "measured": 7000, "zeta": 0.04, "method": "sim"}
+    common["settings"] = {"passes": 1, "step": 0.00025}  # 0.0005 on the scale from -1 to 1
+    return whole(cases, across, None, **common)
+
+
+# -- the study, at any size ------------------------------------------------------------------------------------
+
+Case = tuple[Model, Sequence[str], Sequence[str | Data]]
+
+
+def whole(cases: Sequence[Case], across: Sequence[Sequence[Model]], images: int | None, **common: Any) -> Study:
+    return Study(TITLE, SOURCE, [made_from(cases, images, **common), between(across, images, **common)])
+
+
+def made_from(cases: Sequence[Case], images: int | None, **common: Any) -> Part:
+    cells: list[Node] = []
+    for model, goals, sources in cases:
+        for goal in goals:
+            for source in sources:
+                v = asks.universal(model, goal, source=source, **common)
+                cells.append(asks.judged(v, None, ("test",), images))
+        cells.append(asks.random(model, goals, "l2", common["zeta"], ("test",), images, measured=common["measured"]))
+    shown = {"split": "test"}
+    return Part(
+        "sources", "Made from other images", cells,
+        about="Rf (nontargeted) or Rs (to a class) on medical test images, of a change that was made from images of "
+        "another kind with the medical classifier's gradients. Random changes have the same size; of their three "
+        "kinds each is a line of its own below.",
+        show=[
+            Table("Rf or Rs by where the images come from", shown | {"metric": "success", "attack": ["sga", "sim"]},
+                  ("data", "model", "goal"), "source"),
+            Table("Random changes of the same size", shown | {"metric": "success", "source": "random"},
+                  ("data", "model", "goal"), "attack"),
+            Table("Read as the target without any change", shown | {"metric": "base"}, ("data", "model", "goal"),
+                  "metric"),
+        ],
+        published=_published(),
+    )  # fmt: skip
+
+
+def between(across: Sequence[Sequence[Model]], images: int | None, **common: Any) -> Part:
+    cells = [
+        asks.judged(asks.universal(made_on, **common), model, ("test",), images)
+        for models in across
+        for made_on in models
+        for model in models
+    ]
+    return Part(
+        "architectures", "From one network to another", cells,
+        show=[Table("Rf, nontargeted, made from training images", {"metric": "success", "split": "test"},
+                    ("data", "made_on"), "model")],
+    )  # fmt: skip
+
+
+def _published() -> list[Published]:
+    def near(model: str, source: str) -> dict[str, Any]:
+        return {"model": model, "goal": NONE, "source": source, "metric": "success", "split": "test"}
+
+    other = "another set and network, 128 px; SGA (batched) from 400 images instead of the sequential method"
+    log = [
+        Published(f"From {n:,} ImageNet images", f"Rf {rate} % (random {chance} %)", LOG, "code", SETTING,
+                  near("fundus", "natural"), other)
+        for n, rate, chance in ((1_000, "6.0", "3.2"), (10_000, "17.8", "11.2"), (100_000, "83.6", "14.7"))
+    ]  # fmt: skip
+    return [
+        *log,
+        Published("From scratch instead of from ImageNet weights", "lowers it, does not remove it", TITLE, "text",
+                  "skin, OCT, chest X-ray", near("fundus_scratch", "natural"), other),
+        Published("From scratch instead of from ImageNet weights", "lowers it, does not remove it", TITLE, "text",
+                  "skin, OCT, chest X-ray", near("chest_scratch", "natural grey"), other),
+    ]  # fmt: skip
+
+
+GREY = Data("natural grey", sets.NATURAL.spec, size=128, channels=1, label="index", get=sets.NATURAL.get)
+DRAWN_CHEST = Data("phantom", "phantom:chest@128")
+DRAWN_FUNDUS = Data("phantom", "phantom:fundus@128")
+
+# -- paper size: what the authors used -------------------------------------------------------------------------
+
+ARCHITECTURES = ("inception_v3", "vgg16", "resnet50")
+_LAYOUT = "a folder with the images and labels.csv (columns file, label, split, patient)"
+ISIC = Data(
+    "isic2018", "csv:{data}/isic2018/labels.csv", size=299,
+    get=f"ISIC 2018 task 3 (challenge.isic-archive.com/data, free), isic2018/: {_LAYOUT}.",
+)  # fmt: skip
+OCT = Data(
+    "oct", "csv:{data}/oct/labels.csv", size=299,
+    get=f"Retinal OCT of Kermany et al. 2018 (Mendeley Data 10.17632/rscbjbr9sj, free), oct/: {_LAYOUT}.",
+)  # fmt: skip
+KERMANY = Data(
+    "chest", "csv:{data}/chest_xray/labels.csv", size=299,
+    get=f"Chest X-rays of Kermany et al. 2018 (the same address as OCT, free), chest_xray/: {_LAYOUT}.",
+)  # fmt: skip
+IMAGENET = Data(
+    "imagenet", "folder:{data}/imagenet/train", size=299,
+    get="ImageNet ILSVRC 2012 training images (image-net.org, REGISTRATION needed), imagenet/train/CLASS/*.JPEG.",
+)  # fmt: skip
+OPEN_IMAGES = Data(
+    "open images", "csv:{data}/open_images/labels.csv", size=299,
+    get=f"Open Images V6 test images (storage.googleapis.com/openimages, free), open_images/: {_LAYOUT}.",
+)  # fmt: skip
+
+
+def _network(architecture: str, data: Data, tuned: bool) -> Model:
+    options = {"epochs": 50, "optimiser": "sgd", "lr": 1e-3, "batch": 32} | ({"pretrained": "hub"} if tuned else {})
+    name = f"{architecture}-{data.name}" + ("" if tuned else "-scratch")
+    return Model(name, data, architecture, options, seconds=4 * 3600)
