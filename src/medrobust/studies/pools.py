@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import selectors
@@ -20,6 +21,9 @@ from medrobust.studies.store import DiskError, writing
 from medrobust.studies.work import GoneError, perform
 
 Ticket = Mapping[str, Any]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""A disk that takes no more, whoever was writing: no cell is at fault."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,9 @@ def attempt(ticket: Ticket) -> Event:
         perform(ticket)
     except GoneError as error:
         return Event(key, "gone", error.key)
-    except DiskError as error:
-        return Event(key, "disk", str(error))
     except InputError as error:
+        if isinstance(error, DiskError) or (isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL):
+            return Event(key, "disk", str(error))
         return Event(key, "input", str(error))
     except Exception as error:
         said = traceback.format_exception_only(error)[-1].strip()

@@ -25,11 +25,8 @@ def main() -> None:
     tickets: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, tickets), daemon=True).start()
 
-    import torch
+    from medrobust.studies.pools import attempt  # torch, once a cell needs it, takes its threads from OMP_NUM_THREADS
 
-    from medrobust.studies.pools import attempt
-
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     _say(events, {"kind": "ready"})
     while True:
         _say(events, asdict(attempt(tickets.get())))

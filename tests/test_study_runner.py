@@ -1,0 +1,290 @@
+"""Grids of cells: named by all they depend on, computed once, tried again, and never lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from medrobust import InputError
+from medrobust.studies import runner
+from medrobust.studies.collect import write
+from medrobust.studies.grid import Data, Model, Node, Part, Published, Study, Table, grid, matches
+from medrobust.studies.plan import Place, plan
+from medrobust.studies.pools import Here, Workers
+from medrobust.studies.store import DiskError, write_whole
+
+MINE = "tests.study_tasks"
+
+
+def cell(task: str, value: float, *on: Node, **args) -> Node:
+    needs = {f"on{i}": n for i, n in enumerate(on)}
+    return Node(f"{MINE}:{task}", {"value": value, **args}, needs=needs, labels={"data": "d", "model": f"m{value}"})
+
+
+def a_study(*cells: Node, **more) -> Study:
+    view = Table("Numbers", {"metric": "number"}, ("model",), "metric")
+    return Study("A study", "nowhere", [Part("numbers", "Numbers", list(cells), [view], **more)])
+
+
+def go(study: Study, folder: Path, pool=None) -> dict:
+    laid = plan(study, Place(folder))
+    pool = pool or Here()
+    try:
+        runner.run(laid, pool)
+    finally:
+        pool.close()
+    return write(laid, "", "smoke")
+
+
+def values(told: dict) -> dict:
+    return {r["model"]: r["value"] for r in told["rows"]}
+
+
+def diamond(**last) -> Study:
+    bottom = cell("number", 1)
+    sides = [cell("number", v, bottom) for v in (10, 100)]
+    return a_study(cell("number", 1000, *sides, **last))
+
+
+# -- names ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_named_by_everything_it_depends_on_and_by_nothing_else(tmp_path):
+    def names(study: Study) -> list[str]:
+        return list(plan(study, Place(tmp_path), dry=True).cells)
+
+    first = names(diamond())
+    assert names(diamond()) == first
+    assert len(first) == 4
+    deeper = names(a_study(cell("number", 1000, cell("number", 10, cell("number", 2)))))
+    assert not set(first) & set(deeper)  # what lies below the below changes the name
+    other = Data("phantom", "phantom:chest@32:n=36")
+    node = Node(f"{MINE}:number", {"value": 1}, other, labels={"data": "x"})
+    relabelled = Node(f"{MINE}:number", {"value": 1}, Data("renamed", "phantom:chest@32:n=36"))
+    assert names(a_study(node)) == names(a_study(relabelled))
+    assert names(a_study(Node(f"{MINE}:number", {"value": 1}, Data("p", "phantom:chest@32:n=54")))) != names(
+        a_study(node)
+    )
+
+
+def test_the_same_ask_is_one_cell(tmp_path):
+    assert len(plan(a_study(cell("number", 1), cell("number", 1)), Place(tmp_path), dry=True).cells) == 1
+
+
+def test_a_grid_has_a_cell_for_every_combination():
+    made = grid(lambda a, b, c: (a, b, c), a=[1, 2], b=(3, 4), c=[5, 6, 7])
+    assert made == [(a, (3, 4), c) for a in (1, 2) for c in (5, 6, 7)]
+
+
+def test_rows_are_found_by_their_columns():
+    row = {"eps": 1 / 255, "attack": "pgd", "goal": None}
+    assert matches(row, {"eps": 0.00392156862, "attack": ["pgd", "bim"], "goal": None})
+    assert not matches(row, {"eps": 2 / 255})
+    assert not matches(row, {"absent": "x"})
+
+
+def test_what_can_not_be_planned_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="task 'swim' is not known; choose from train, "):
+        plan(a_study(Node("swim")), Place(tmp_path))
+    away = Data("xrays", "csv:{data}/x/labels.csv", get="Ask the hospital.")
+    with pytest.raises(InputError, match=r"not there: xrays \(.*/x/labels.csv\); give --data FOLDER .* Ask the hosp"):
+        plan(a_study(Node(f"{MINE}:number", {"value": 1}, away)), Place(tmp_path, tmp_path))
+    assert plan(a_study(Node(f"{MINE}:number", {"value": 1}, away)), Place(tmp_path), dry=True).absent == (away,)
+    with pytest.raises(InputError, match="kind must be one of code, text, recalled, got 'heard'"):
+        Published("x", "1", "s", "heard", "")
+
+
+def test_a_dry_plan_writes_nothing(tmp_path):
+    model = Model("m", Data("phantom", "phantom:chest@32:n=36"), "small_cnn", {"epochs": 1})
+    plan(
+        a_study(Node("clean", {"limit": 8, "seed": 0}, model.data, {}, {"model": model})),
+        Place(tmp_path / "o"),
+        dry=True,
+    )
+    assert not list(tmp_path.iterdir())
+
+
+# -- running -------------------------------------------------------------------------------------------------
+
+
+def test_what_stands_on_others_comes_after_them(tmp_path):
+    told = go(diamond(), tmp_path)
+    assert values(told) == {"m1": 1, "m10": 11, "m100": 101, "m1000": 1112}
+    assert told["cells"] == {"all": 4, "done": 4, "failed": 0, "left": 0}
+
+
+def test_finished_cells_are_not_computed_again(tmp_path):
+    study = a_study(*(cell("flaky", v, fails=0) for v in range(3)))
+    first = go(study, tmp_path)
+    again = go(study, tmp_path)
+    assert first == again
+    assert all(p.stat().st_size == 1 for p in tmp_path.glob("begun-*"))
+
+
+def test_here_and_in_workers_the_bytes_are_the_same(tmp_path):
+    go(diamond(), tmp_path / "here")
+    go(diamond(), tmp_path / "there", Workers(2, tmp_path / "log"))
+    assert (tmp_path / "here/results.json").read_bytes() == (tmp_path / "there/results.json").read_bytes()
+
+
+def test_a_cell_is_tried_three_times_then_the_study_goes_on(tmp_path):
+    lucky, hopeless = cell("flaky", 1, fails=2), cell("flaky", 2, fails=9)
+    study = a_study(lucky, cell("number", 3, hopeless), cell("number", 4, lucky))
+    told = go(study, tmp_path)
+    assert values(told) == {"m1": 1, "m4": 5}
+    assert [f["error"] for f in told["failed"]] == [
+        "RuntimeError: no luck with 2", "not begun: it needs numbers tests.study_tasks:flaky d m2, which failed",
+    ]  # fmt: skip
+    assert sorted(p.stat().st_size for p in tmp_path.glob("begun-*")) == [3, 3]
+    assert go(study, tmp_path)["failed"] == told["failed"]  # not tried again unless asked for
+    assert sorted(p.stat().st_size for p in tmp_path.glob("begun-*")) == [3, 3]
+    assert runner.forget_failures(tmp_path) == 2
+    (tmp_path / f"begun-{plan(study, Place(tmp_path)).left[0].key}").write_bytes(b"." * 9)
+    assert values(go(study, tmp_path)) == {"m1": 1, "m2": 2, "m3": 5, "m4": 5}
+
+
+def test_what_is_of_no_use_to_repeat_is_not_repeated(tmp_path):
+    told = go(a_study(Node("clean", {"limit": 1, "seed": 0}, Data("p", "phantom:chest@32:n=36"), needs={
+        "model": Model("m", Data("p", "phantom:chest@32:n=36"), "no_such_net", {"epochs": 1})})), tmp_path)  # fmt: skip
+    assert [f["task"] for f in told["failed"]] == ["train", "clean"]
+    assert "no_such_net" in told["failed"][0]["error"]
+
+
+def test_a_worker_that_dies_loses_its_cell_only(tmp_path):
+    study = a_study(cell("deadly", 1, kills=1), cell("deadly", 2, kills=9), cell("number", 3))
+    told = go(study, tmp_path, Workers(2, tmp_path / "log"))
+    assert values(told) == {"m1": 1, "m3": 3}
+    assert told["failed"][0]["error"].startswith("the worker died (signal 9); see ")
+
+
+def test_workers_have_their_share_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    go(a_study(*(cell("told", v, sleep=0.3) for v in range(4))), tmp_path, Workers(2, tmp_path / "log", threads=1))
+    seen = [json.loads(p.read_text()) for p in tmp_path.glob("seen-*.json")]
+    assert {s["gpu"] for s in seen} == {"3", "5"}
+    assert len({s["pid"] for s in seen}) == 2
+    assert {s["omp"] for s in seen} == {"1"}
+    assert Counter(s["pid"] for s in seen).most_common()[0][1] < 4
+    assert "a library that prints" in "".join(p.read_text() for p in (tmp_path / "log").iterdir())
+
+
+def test_workers_end_with_whoever_started_them(tmp_path):
+    pool = Workers(1, tmp_path)
+    pids = pool.pids
+    pool.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_cell_that_vanished_is_made_again_for_those_that_need_it(tmp_path):
+    bottom = cell("number", 1)
+    go(a_study(bottom), tmp_path)
+    (gone,) = (tmp_path / "cells").iterdir()
+    study = a_study(cell("number", 10, bottom))
+    laid = plan(study, Place(tmp_path))
+    (gone / "arrays.safetensors").write_bytes(b"damaged, and found out only when it is read")
+    runner.run(laid, Here())
+    assert values(write(laid, "", "smoke")) == {"m1": 1, "m10": 11}
+
+
+# -- disks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path):
+    """Files may not grow beyond a limit: what a disk says that takes no more, superuser or not."""
+    resource = pytest.importorskip("resource")
+    big = a_study(cell("number", 1), Node(f"{MINE}:number", {"value": 2.0, "long": "x" * 30000}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
+    try:
+        with pytest.raises(DiskError, match=r"can not write to .*: File too large"):
+            go(big, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    laid = plan(big, Place(tmp_path))
+    assert len(laid.done) == 1
+    assert not laid.failed
+    assert len(go(big, tmp_path)["rows"]) == 2
+
+
+def test_a_folder_that_takes_no_file_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"can not write to .*file"):
+        go(diamond(), tmp_path / "file")
+
+
+# -- killing the main process ----------------------------------------------------------------------------------
+
+SCRIPT = """
+from medrobust.studies import asks
+from medrobust.studies.grid import Node, Part, Study, Table
+
+def study(size):
+    cells = [Node("tests.study_tasks:number", {"value": v, "sleep": 0.15}, labels={"model": f"m{v}"}) for v in range(8)]
+    return Study("Killed", "here", [Part("numbers", "Numbers", cells)])
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_started_again_it_ends_in_the_same_bytes(tmp_path, workers):
+    import subprocess
+    import sys
+
+    file = tmp_path / "killed.py"
+    file.write_text(SCRIPT)
+
+    def start(out: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "medrobust.cli", "study", "run", str(file), "--workers", str(workers)]
+        return subprocess.Popen([*command, "--out", str(tmp_path / out)], stderr=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL)  # fmt: skip
+
+    whole = start("whole")
+    killed = start("killed")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "killed").glob("cells/[0-9a-f]*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait(10) == -signal.SIGKILL
+    assert 0 < len(list((tmp_path / "killed").glob("cells/[0-9a-f]*"))) < 8
+    assert not (tmp_path / "killed/results.json").exists()
+    assert start("killed").wait(60) == 0
+    assert whole.wait(60) == 0
+    assert (tmp_path / "killed/results.json").read_bytes() == (tmp_path / "whole/results.json").read_bytes()
+
+
+def test_two_mains_may_share_a_folder(tmp_path):
+    study = a_study(*(cell("number", v, sleep=0.02) for v in range(10)))
+    found: list[dict] = []
+    threads = [threading.Thread(target=lambda: found.append(go(study, tmp_path))) for _ in range(2)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(30)
+    assert found[0] == found[1]
+    assert len(found[0]["rows"]) == 10
+
+
+def test_planning_does_not_wait_for_the_heavy_parts(tmp_path):
+    import subprocess
+    import sys
+
+    code = "import sys\nfrom medrobust.studies import plan, runner, collect, file, asks, pools\n"
+    code += "print(*(m for m in ('torch', 'timm', 'distributed', 'scipy') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_results_are_whole_or_old(tmp_path):
+    write_whole(tmp_path / "results.json", b"old")
+    told = go(diamond(), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == told["rows"]
