@@ -13,20 +13,26 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import medrobust as mr
+from medrobust import stats
+from medrobust.attacks import PGD
 from medrobust.data import Dataset
-from medrobust.studies.networks import trained
+from medrobust.stats import Estimate
+from medrobust.studies.networks import Ask, Fragility, fragility, trained
+from medrobust.studies.store import Store
+from medrobust.training.recipe import MATCHED
 
 SIZES = {
     **{f"small_cnn:width={w}": 5 for w in (2, 4, 8, 16, 32, 64)},
-    "small_cnn:width=128": 3,
-    **{f"small_cnn:width={w}:depth={d}": 5 for w, d in ((8, 4), (16, 2), (16, 4), (8, 8))},
+    **{f"small_cnn:width={w}:depth={d}": 5 for w, d in ((8, 4), (16, 2), (16, 4))},
 }
 """Architecture to the number of seeds."""
 MOBILENET = {"mean": (0.5,), "std": (0.5,)}
@@ -58,33 +64,42 @@ class Network:
 
 
 def networks(part: str) -> Iterator[Network]:
+    """Seed by seed, so that a study that is cut short has all kinds of networks."""
     if part == "size":
-        for data in ("pneumonia", "chest32"):
-            for model, seeds in SIZES.items():
-                for seed in range(seeds):
-                    for variant, target in (("matched", TARGETS[data]), ("best", None)):
-                        options = {"epochs": 12, "patience": None, "target": target}
-                        if data == "pneumonia" or "128" not in model:
-                            yield Network(part, data, model, seed, variant, 400, (), options)
-    if part == "start":
-        for seed in range(5):
-            for variant, epochs in (("fine-tuned", 4), ("from scratch", 14)):
-                options = {"epochs": epochs, "patience": None, "target": TARGETS["chest64"]}
-                yield Network(part, "chest64", "mobilenetv2_100", seed, variant, 400, (), options)
-    if part == "classes":
-        options = {"epochs": 4, "patience": None}
-        for k in (2, 3, 4):
-            for classes in itertools.combinations(FUNDUS, k):
-                for seed in range(3 if k == 4 else 1):
-                    yield Network(part, "fundus64", "mobilenetv2_100", seed, "fine-tuned", 300, classes, options)
-        options = {"epochs": 6, "patience": None}
-        for k in (2, 3, 4, 5):
-            # every second set of classes of each size, so that each class is in as many of them
-            for classes in list(itertools.combinations(SKIN, k))[:: 2 if k < 4 else 1]:
-                for seed in range(3 if k == 5 else 1):
-                    yield Network(part, "skin64", "mobilenetv2_100", seed, "fine-tuned", 70, classes, options)
-        for seed in range(3):
-            yield Network(part, "skin64", "mobilenetv2_100", seed, "fine-tuned", 70, (*SKIN, *RARE), options)
+        yield from (n for data in ("pneumonia", "chest32") for seed in range(5) for n in sizes(data, seed))
+    else:
+        yield from (n for seed in range(5) for n in {"start": starts, "classes": classes}[part](seed))
+
+
+def sizes(data: str, seed: int) -> Iterator[Network]:
+    for model, seeds in SIZES.items():
+        for variant, target in (("matched", TARGETS[data]), ("best", None)):
+            if seed < seeds:
+                options = {"epochs": 12, "patience": None, "target": target}
+                yield Network("size", data, model, seed, variant, 400, (), options)
+
+
+def starts(seed: int) -> Iterator[Network]:
+    for variant, epochs in (("fine-tuned", 4), ("from scratch", 14)):
+        options = {"epochs": epochs, "patience": None, "target": TARGETS["chest64"]}
+        yield Network("start", "chest64", "mobilenetv2_100", seed, variant, 400, (), options)
+
+
+def classes(seed: int) -> Iterator[Network]:
+    """Sets of classes with one seed each, the full ones with three."""
+    recipe = {"epochs": 3, "patience": None}
+    for k in (2, 3, 4):
+        for some in itertools.combinations(FUNDUS, k):
+            if seed < (3 if k == 4 else 1):
+                yield Network("classes", "fundus64", "mobilenetv2_100", seed, "fine-tuned", 150, some, recipe)
+    recipe = {"epochs": 4, "patience": None}
+    for k in (2, 3, 4, 5):
+        # every second set of two or three, so that each class is in as many of them
+        for some in list(itertools.combinations(SKIN, k))[:: 2 if k < 4 else 1]:
+            if seed < (3 if k == 5 else 1):
+                yield Network("classes", "skin64", "mobilenetv2_100", seed, "fine-tuned", 70, some, recipe)
+    if seed < 3:
+        yield Network("classes", "skin64", "mobilenetv2_100", seed, "fine-tuned", 70, (*SKIN, *RARE), recipe)
 
 
 @cache
@@ -114,16 +129,196 @@ def make(network: Network, root: Path, out: Path) -> mr.Classifier:
     return trained(out / network.name, data, network.model, seed=network.seed, device="cpu", **options)
 
 
+ASKS = {
+    "size": Ask(attack=PGD(steps=10), ball=mr.Linf(8 / 255), limit=120),
+    "start": Ask(attack=PGD(steps=10), ball=mr.Linf(1 / 255), limit=60),
+    "classes": Ask(attack=PGD(steps=10), detector=None, limit=60),
+}
+"""The detector's attack succeeds on nearly every image at these eps."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network and what was measured of it."""
+
+    network: Network
+    validation: float
+    """Balanced accuracy of the epoch that was kept."""
+    told: Fragility
+
+    @property
+    def star(self) -> float:
+        """Median eps*, in /255."""
+        return self.told.median.value * 255
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("parts", nargs="*", default=["size", "start", "classes"])
+    parser.add_argument("parts", nargs="*", default=list(ASKS))
+    parser.add_argument("--tables", action="store_true", help="leave out networks that are not trained yet")
+    parser.add_argument("--figure", type=Path, help="where the figure of part size goes (.png)")
     asked = parser.parse_args()
+    store = Store(asked.out)
     for part in asked.parts:
+        made = []
         for network in networks(part):
+            if asked.tables and not (asked.out / network.name / "model" / "model.json").is_file():
+                continue
             print(network.name, file=sys.stderr, flush=True)
-            make(network, asked.data, asked.out)
+            classifier = make(network, asked.data, asked.out)
+            told = fragility(store, classifier, seen(network, asked.data), ASKS[part])
+            validation = classifier.provenance["validation"]["balanced_accuracy"]
+            made.append(Made(network, float(validation), told))
+        {"size": print_size, "start": print_start, "classes": print_classes}[part](made)
+        if part == "size" and asked.figure:
+            draw_size(made, asked.figure)
+
+
+# -- tables ----------------------------------------------------------------------------------------------
+
+
+def line(*cells: str) -> None:
+    print("| " + " | ".join(cells) + " |")
+
+
+def head(*cells: str) -> None:
+    line(*cells)
+    print("|---" * len(cells) + "|")
+
+
+def number(e: Estimate, form: str = ".2f") -> str:
+    if not np.isfinite(e.value):
+        return "–" if np.isnan(e.value) else "above the grid"
+    return f"{e.value:{form}} ({e.low:{form}} to {e.high:{form}})"
+
+
+def grouped(made: Iterable[Made], by: Callable[[Made], Any]) -> dict[Any, list[Made]]:
+    out: dict[Any, list[Made]] = {}
+    for m in made:
+        out.setdefault(by(m), []).append(m)
+    return out
+
+
+def over(made: list[Made], value: Callable[[Made], float]) -> Estimate:
+    """Mean over networks with Student's interval; n networks."""
+    return stats.mean([v for v in map(value, made) if np.isfinite(v)])
+
+
+def unmatched(made: list[Made], target: float) -> list[Made]:
+    return [m for m in made if abs(m.validation - target) > MATCHED]
+
+
+def print_missed(made: list[Made], target: float) -> list[Made]:
+    left = unmatched(made, target)
+    names = [f"{m.network.model} {m.network.variant} seed {m.network.seed} ({m.validation:.1%})" for m in left]
+    print(f"\nMore than {MATCHED:.0%} from the target {target:.0%}: {len(left)} of {len(made)}: {'; '.join(names)}")
+    return left
+
+
+QUANTITIES: dict[str, Callable[[Made], float]] = {
+    "median eps* (/255)": lambda m: m.star,
+    "slope of the lead (logits per 1/255)": lambda m: m.told.measures["margin-slope"].value,
+    "lead (logits)": lambda m: m.told.measures["margin"].value,
+    "lead over slope (/255)": lambda m: m.told.measures["linear-eps"].value,
+    "slope of the loss (nats per 1/255)": lambda m: m.told.measures["slope-l1"].value,
+    "AUROC of the detector": lambda m: m.told.auroc.value,
+    "test accuracy": lambda m: m.told.accuracy.value,
+}
+
+
+def print_size(made: list[Made]) -> None:
+    for (data, variant), those in grouped(made, lambda m: (m.network.data, m.network.variant)).items():
+        target = TARGETS[data] if variant == "matched" else None
+        print(f"\n{data}, {variant}: means over seeds with Student's 95 % interval\n")
+        head("network", "weights", "seeds", "validation, balanced", *QUANTITIES)
+        for model, same in grouped(those, lambda m: m.network.model).items():
+            cells = [number(over(same, value), ".3f") for value in QUANTITIES.values()]
+            reached = f"{np.mean([m.validation for m in same]):.1%}"
+            line(model, f"{same[0].told.parameters:,}", str(len(same)), reached, *cells)
+        if target is not None:
+            print_correlations("all", those)
+            left = print_missed(those, target)
+            print_correlations("matched", [m for m in those if m not in left])
+        else:
+            print_correlations("all", those)
+
+
+def print_correlations(which: str, made: list[Made]) -> None:
+    size = [m.told.parameters for m in made]
+    whose = [m.network.model for m in made]
+    accuracy = [m.told.accuracy.value for m in made]
+    print(f"\nSpearman with the number of weights, {which} networks (n = {len(made)}), bootstrap over architectures\n")
+    head("quantity", "rho", "rho, test accuracy taken out")
+    for name, value in QUANTITIES.items():
+        values = [value(m) for m in made]
+        plain, partial = (stats.spearman(size, values, whose, given=g) for g in (None, accuracy))
+        line(name, number(plain), "–" if name == "test accuracy" else number(partial))
+
+
+def print_start(made: list[Made]) -> None:
+    print("\nchest X-rays, 64 px, MobileNetV2: fine-tuned from ImageNet against from scratch; means over seeds\n")
+    head("network", "seeds", "validation, balanced", *QUANTITIES)
+    kinds = grouped(made, lambda m: m.network.variant)
+    for variant, same in kinds.items():
+        cells = [number(over(same, value), ".3f") for value in QUANTITIES.values()]
+        line(variant, str(len(same)), f"{np.mean([m.validation for m in same]):.1%}", *cells)
+    print_missed(made, TARGETS["chest64"])
+
+
+def print_classes(made: list[Made]) -> None:
+    for data, those in grouped(made, lambda m: m.network.data).items():
+        print(f"\n{data}, MobileNetV2 fine-tuned: means over networks with Student's 95 % interval\n")
+        head("classes", "networks", "training images a class", "clean accuracy", "median eps* (/255)",
+             "lead over slope (/255)", *(f"accuracy kept at {e:g}/255" for e in KEPT))  # fmt: skip
+        for k, same in grouped(those, lambda m: len(m.network.classes)).items():
+            each = "70, of the two rare ones all there are" if k == 7 else str(same[0].network.each)
+            cells = [number(over(same, v), ".3f") for v in (lambda m: m.told.accuracy.value, lambda m: m.star,
+                     QUANTITIES["lead over slope (/255)"])]  # fmt: skip
+            kept = [number(over(same, lambda m, e=e: m.told.kept(e / 255).value), ".3f") for e in KEPT]
+            line(str(k), str(len(same)), each, *cells, *kept)
+        even = [m for m in those if len(m.network.classes) < 7]
+        k, whose = [len(m.network.classes) for m in even], ["-".join(m.network.classes) for m in even]
+        star = stats.spearman(k, [m.star for m in even], whose)
+        print(f"\nSpearman of the number of classes (not 7) with median eps*: {number(star)}, n = {star.n} networks,")
+        print("bootstrap over sets of classes; with the accuracy kept:")
+        for e in KEPT:
+            print(f"  at {e:g}/255 {number(stats.spearman(k, [m.told.kept(e / 255).value for m in even], whose))}")
+
+
+KEPT = (0.1, 0.2, 0.3, 0.5)
+
+
+PICTURED = {"pneumonia": "PneumoniaMNIST, 28 px", "chest32": "chest X-ray, 32 px"}
+LOOKS = {"matched": ("#0072b2", "o", "matched accuracy"), "best": ("#d55e00", "^", "best epoch")}
+"""Okabe & Ito 2008."""
+
+
+def draw_size(made: list[Made], path: Path) -> None:
+    """Median eps* against the number of weights; a mark a network, hollow where the target was missed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(7.8, 3.4), dpi=130, layout="constrained")
+        for axes, (data, title) in zip(figure.subplots(1, 2), PICTURED.items(), strict=True):
+            for variant, (colour, marker, label) in LOOKS.items():
+                those = [m for m in made if (m.network.data, m.network.variant) == (data, variant)]
+                left = unmatched(those, TARGETS[data]) if variant == "matched" else []
+                for some, fill, word in (
+                    ([m for m in those if m not in left], colour, label),
+                    (left, "none", "target missed"),
+                ):
+                    if some:
+                        x, y = [m.told.parameters for m in some], [m.star for m in some]
+                        axes.scatter(
+                            x, y, s=20, marker=marker, edgecolors=colour, facecolors=fill, linewidths=1, alpha=0.75,
+                            label=f"{word} (n = {len(some)})",
+                        )  # fmt: skip
+            axes.set(xscale="log", title=title, xlabel="weights", ylabel="median eps* of PGD (/255)", ylim=(0, None))
+            axes.legend(frameon=False, fontsize=8)
+        figure.savefig(path, metadata={"Software": None})
 
 
 if __name__ == "__main__":

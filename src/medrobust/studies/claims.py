@@ -1,0 +1,97 @@
+"""From numbers an image to what may be claimed: how easily each image breaks, which measure foretells it, and whether
+one kind of images has larger numbers than another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from medrobust import explain, stats
+from medrobust.attacks import Attack
+from medrobust.data import Dataset
+from medrobust.detectors import clustered
+from medrobust.stats import Estimate
+from medrobust.studies import cells
+from medrobust.studies.networks import GRID
+from medrobust.studies.twins import Twins
+from medrobust.threat import Ball
+
+VERSION = 1
+"""Part of every cell's key: raised when a cell's computation changes."""
+
+CONFIRMED, NOT_CONFIRMED, CANNOT_SAY = "confirmed", "not confirmed", "cannot say"
+
+
+def eps_star(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float] = GRID) -> np.ndarray:
+    """float64 (n,): for each of these images the smallest of ``eps`` at which the attack succeeds, infinite where it
+    does not. One cell a shard."""
+    grid = tuple(eps)
+
+    def compute(part: Dataset) -> cells.Result:
+        _, arrays = cells.swept(attack, twins.classifier, part, ball, grid, None, twins.seed, lambda _: None)
+        return {}, {"eps_star": arrays["eps_star"].astype(np.float64)}
+
+    about = {"attack": repr(attack), "norm": ball.name, "eps": grid}
+    return _each(twins, "claims eps star", about, compute, "eps_star")
+
+
+def noise_shift(twins: Twins, ball: Ball, layer: str) -> np.ndarray:
+    """float64 (n,): how far noise of the ball's full size moves the centre of Grad-CAM, as a share of the diagonal.
+
+    The control for what an attack of that size does. NaN where a map is empty.
+    """
+
+    def compute(part: Dataset) -> cells.Result:
+        images, _ = part.tensors()
+        noisy = twins.noisy(part, ball)
+        before = explain.grad_cam(twins.classifier, images, layer=layer)
+        after = explain.grad_cam(twins.classifier, noisy.images, torch.from_numpy(noisy.decision), layer=layer)
+        return {}, {"shift": (explain.shift(before, after) / explain.diagonal(before)).numpy()}
+
+    about = {"ball": [ball.name, float(ball.eps)], "layer": layer}
+    return _each(twins, "claims noise shift", about, compute, "shift")
+
+
+def _each(
+    twins: Twins, kind: str, about: Mapping[str, object], compute: Callable[[Dataset], cells.Result], name: str
+) -> np.ndarray:
+    done = []
+    for part in twins.shards():
+        spec = twins.key(part, kind=kind, claims_version=VERSION, **about)
+        done.append(twins.store.once(spec, lambda part=part: compute(part)).arrays[name])  # type: ignore[misc]
+    return np.concatenate(done)
+
+
+def foretells(numbers: Mapping[str, np.ndarray], star: np.ndarray, whose: np.ndarray) -> dict[str, Estimate]:
+    """Each measure's rank correlation with eps*, whole patients drawn for the interval."""
+    return {name: stats.spearman(values, star, whose) for name, values in numbers.items()}
+
+
+def more_often(first: np.ndarray, second: np.ndarray, first_whose: np.ndarray, second_whose: np.ndarray) -> Estimate:
+    """How often an image of the first set has the larger number, against one of the second; 0.5: no difference.
+
+    The area under the ROC curve (Mann & Whitney 1947), its interval clustered by patient (Obuchowski 1997). NaN are
+    left out, infinities compare like numbers. n: images of both sets.
+    """
+    sides = []
+    for values, whose in ((first, first_whose), (second, second_whose)):
+        known = ~np.isnan(values)
+        top = np.finfo(float).max
+        sides.append((np.clip(values[known], -top, top), np.asarray(whose)[known].astype(str)))
+    (x, x_whose), (y, y_whose) = sides
+    return clustered.auroc(y, x, np.zeros(len(y), int), np.zeros(len(x), int), y_whose, x_whose)
+
+
+def verdict(found: Sequence[Estimate], more: bool, level: float = 0.5) -> str:
+    """Of the claim that every number of ``found`` lies above ``level`` (more), or that every one lies below it.
+
+    Confirmed where all intervals do, not confirmed where one lies on the other side altogether, else it can not be
+    said.
+    """
+    if not found or any(np.isnan(e.value) for e in found):
+        return CANNOT_SAY
+    if any(e.high < level if more else e.low > level for e in found):
+        return NOT_CONFIRMED
+    return CONFIRMED if all(e.low > level if more else e.high < level for e in found) else CANNOT_SAY

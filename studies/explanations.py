@@ -1,0 +1,369 @@
+"""Why medical models break: saliency, representation, loss landscape, Ma et al. 2020, as measured claims.
+
+    python studies/explanations.py DATA OUT [NAME …] [--figures DIR]
+
+DATA is a folder with chest_xray/, skin/, fundus/, natural/ (tables labels.csv), pneumoniamnist.npz,
+cifar10_test3000.npz and weights/; OUT takes one run folder a set: OUT/NAME/model is used where it is there, else
+trained first. Everything finished is kept, so that a killed study goes on. NAME picks some of the sets; --tables prints
+those of what is finished. Medical sets of 128 px are held against natural images of 128 px in the same architecture,
+PneumoniaMNIST against CIFAR-10. All images are ones that the classifier gets right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import medrobust as mr
+from medrobust import explain, stats
+from medrobust.attacks import PGD
+from medrobust.data import Dataset
+from medrobust.explain import MEASURES
+from medrobust.progress import NoProgress
+from medrobust.stats import Estimate
+from medrobust.studies import ask
+from medrobust.studies.claims import eps_star, foretells, more_often, noise_shift, verdict
+from medrobust.studies.explaining import ExplainAsk, Explaining
+from medrobust.studies.subject import assemble
+
+MOBILENET = ["--size", "128", "--model", "mobilenetv2_100", "--pretrained",
+             "{}/weights/mobilenetv2_100_imagenet.safetensors", "--mean", "0.5", "--std", "0.5"]  # fmt: skip
+CIFAR = "{}/weights/cifar10_resnet%s.th"
+SETS: dict[str, dict[str, Any]] = {
+    "chest": {"title": "chest X-ray, 128 px", "data": "csv:{}/chest_xray/labels.csv", "size": 128,
+              "train": [*MOBILENET, "--epochs", "4"], "against": "natural", "second": "chest_scratch"},
+    "skin": {"title": "skin, 128 px", "data": "csv:{}/skin/labels.csv", "size": 128,
+             "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
+    "fundus": {"title": "fundus, 128 px", "data": "csv:{}/fundus/labels.csv", "size": 128,
+               "train": [*MOBILENET, "--epochs", "5"], "against": "natural", "second": "fundus_scratch"},
+    "natural": {"title": "ImageNet (natural), 128 px", "data": "csv:{}/natural/labels.csv", "size": 128,
+                "label": "index", "model": "mobilenetv2_100", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
+                "weights": "{}/weights/mobilenetv2_100_imagenet.safetensors"},
+    "pneumonia": {"title": "PneumoniaMNIST, 28 px", "data": "medmnist:{}/pneumoniamnist.npz",
+                  "train": ["--epochs", "5"], "against": "cifar"},
+    "cifar": {"title": "CIFAR-10 (natural), 32 px", "data": "medmnist:{}/cifar10_test3000.npz",
+              "model": "cifar_resnet20", "weights": CIFAR % "20-12fca82f",
+              "second": ("cifar_resnet56", CIFAR % "56-4bfd9763")},
+    "phantom": {"title": "phantom chest X-ray, 64 px (masks)", "data": "phantom:chest@64", "size": 64,
+                "train": ["--epochs", "6"]},
+}  # fmt: skip
+SCRATCH = {"chest_scratch": ("chest", 10), "fundus_scratch": ("fundus", 12)}
+IMAGES, SURFACES, SEED = 100, 8, 0
+STEPS = 10
+"""Of the sweep for eps*."""
+DEAR = ("integrated-gini", "integrated-half", "smooth-gini", "smooth-half")
+"""Dozens of gradients an image: on the sets of small images only."""
+LAYERS = ("relative-rank", "spectral-entropy", "spatial-entropy")
+
+
+@dataclass
+class Told:
+    """What was found on one set. image: one number an image of everything (see ``Explaining``)."""
+
+    about: dict[str, Any]
+    made: Explaining
+    facts: dict[str, Any]
+    rows: list[dict[str, Any]]
+    star: np.ndarray
+    noise: np.ndarray
+    """Shift of Grad-CAM under noise of the attack's size."""
+
+    @property
+    def image(self) -> dict[str, np.ndarray]:
+        return self.made.image
+
+    @property
+    def whose(self) -> np.ndarray:
+        return self.made.twins.groups
+
+    @property
+    def name(self) -> str:
+        return str(self.about["title"])
+
+    @property
+    def surface(self) -> np.ndarray:
+        """Loss (n, 17, 17) over the plane of the gradient's sign and a random one."""
+        return self.made.arrays["landscape.random"]
+
+    def row(self, metric: str) -> Estimate:
+        found = next((r for r in self.rows if r["metric"] == metric), None)
+        if found is None or found["value"] is None:
+            return stats.NOTHING
+        return Estimate(found["value"], found["low"], found["high"], found["n"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("names", nargs="*", default=list(SETS))
+    parser.add_argument("--figures", type=Path, help="folder for saliency.png and landscape.png")
+    asked = parser.parse_args()
+    told = {}
+    for name in asked.names:
+        print(name, file=sys.stderr, flush=True)
+        told[name] = study(name, asked.data, asked.out)
+    print_sets(told)
+    print_statistics(told)
+    print_layers(told)
+    print_attack(told)
+    print_lesions(told)
+    print_foretelling(told)
+    print_claims(told)
+    if asked.figures:
+        draw_saliency(told, asked.figures / "explain-saliency.png")
+        draw_landscape(told, asked.figures / "explain-landscape.png")
+
+
+def subject(name: str, data: Path, out: Path) -> tuple[mr.Classifier, Dataset]:
+    """A classifier and its test images."""
+    about = SETS[name]
+    where = about["data"].format(data)
+    if "weights" in about:
+        options = {k: about[k] for k in ("label", "size", "mean", "std") if k in about}
+        spec = ask(data=where, model=about["model"], weights=about["weights"].format(data), **options)
+        found = assemble(spec, out / name, NoProgress())
+        return found.classifier, found.test
+    train(out / name, where, about["train"], data)
+    return mr.Classifier.load(out / name / "model"), mr.data.load(where, size=about.get("size")).split("test")
+
+
+def train(folder: Path, where: str, options: list[str], data: Path) -> None:
+    if not (folder / "model" / "model.json").is_file():
+        options = [o.format(data) for o in options]
+        command = [sys.executable, "-m", "medrobust.cli", "train", str(folder / "model"), "--data", where, *options]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def second(name: str, data: Path, out: Path) -> mr.Classifier | None:
+    """The independently trained classifier of the published plane, where there is one."""
+    about = SETS[name]
+    other = about.get("second")
+    if other in SCRATCH:
+        whose, epochs = SCRATCH[other]
+        options = ["--size", "128", "--model", "mobilenetv2_100", "--epochs", str(epochs)]
+        train(out / other, SETS[whose]["data"].format(data), options, data)
+        return mr.Classifier.load(out / other / "model")
+    if other:
+        spec = ask(data=about["data"].format(data), model=other[0], weights=other[1].format(data))
+        return assemble(spec, out / name, NoProgress()).classifier
+    return None
+
+
+def study(name: str, data: Path, out: Path) -> Told:
+    classifier, test = subject(name, data, out)
+    small = SETS[name].get("size") is None
+    names = tuple(m for m in MEASURES if small or m not in DEAR)
+    wanted = ExplainAsk(measures=names, limit=IMAGES, surfaces=SURFACES, seed=SEED)
+    made = Explaining(wanted, out / name, classifier, test, second(name, data, out))
+    told = made.run()
+    star = eps_star(made.twins, PGD(steps=STEPS), type(wanted.ball))
+    noise = noise_shift(made.twins, wanted.ball, made.cam_layer)
+    return Told(SETS[name], made, told["facts"], told["rows"], star, noise)
+
+
+# -- tables ----------------------------------------------------------------------------------------------
+
+Tolds = dict[str, Told]
+
+
+def line(*cells: str) -> None:
+    print("| " + " | ".join(cells) + " |")
+
+
+def head(*cells: str) -> None:
+    line(*cells)
+    print("|---" * len(cells) + "|")
+
+
+def number(e: Estimate, form: str = ".3g") -> str:
+    if np.isnan(e.value):
+        return "–"
+    return f"{e.value:{form}} ({e.low:{form}} to {e.high:{form}})"
+
+
+def middle(values: np.ndarray) -> str:
+    """Median with its interval, and n where some are missing."""
+    text, n = number(stats.median(known(values))), len(known(values))
+    return text if n == len(values) else f"{text}, n = {n}"
+
+
+def print_sets(told: Tolds) -> None:
+    print("\nImages that are classified right, one a patient; the attack is PGD with 20 steps at 1/255\n")
+    head("set", "network", "clean accuracy", "images", "attacked with success", "median eps* (/255)")
+    for t in told.values():
+        line(t.name, t.facts["architecture"], f"{t.facts['accuracy']:.1%}", str(t.facts["n"]), str(t.facts["reached"]),
+             number(stats.median(t.star * 255)))  # fmt: skip
+
+
+def print_statistics(told: Tolds) -> None:
+    print("\nMedian over images with its 95 % interval\n")
+    head("measure", "unit", *(t.name for t in told.values()))
+    for name, about in MEASURES.items():
+        line(about.title, about.unit, *(middle(t.image[name]) if name in t.image else "–" for t in told.values()))
+    for along, at in (("gradient", (-1, 0)), ("random", (0, -1))):
+        cells = []
+        for t in told.values():
+            rise = t.surface[:, at[0], at[1]] - t.surface[:, 0, 0]
+            cells.append(f"{middle(rise)}, n = {len(rise)}")
+        line(f"Rise of the loss along {along} signs, 8/255", "nats", *cells)
+
+
+def print_layers(told: Tolds) -> None:
+    print("\nHow simple each layer's view is: median over images, before and after the attack; from the pixels on\n")
+    head("set", "layer", *(f"{k}, {when}" for k in LAYERS for when in ("clean", "attacked")))
+    for t in told.values():
+        for layer in t.facts["layers"]:
+            cells = [t.image[f"{k}@{layer}.{when}"] for k in LAYERS for when in ("clean", "attacked")]
+            line(t.name, layer, *map(middle, cells))
+
+
+def print_attack(told: Tolds) -> None:
+    print(
+        "\nUnder the attack: how far the centre of Grad-CAM moves (share of the diagonal, median), and whether attacked"
+    )
+    print("images lie apart from clean ones in the last features (linear probe, 0.5 is chance; silhouette)\n")
+    head("set", "attacked", "noise of the same size", "an attacked one moves further than a noisy one",
+         "probe: clean or attacked", "silhouette")  # fmt: skip
+    for t in told.values():
+        shift = t.image["cam-shift.change"]
+        further = more_often(shift, t.noise, t.whose, t.whose)
+        line(t.name, middle(shift), middle(t.noise), number(further), number(t.row("probe-attacked")),
+             number(t.row("silhouette-attacked")))  # fmt: skip
+
+
+MAPS = {"gradient": "input gradient", "integrated": "integrated gradients", "smooth": "SmoothGrad", "cam": "Grad-CAM"}
+
+
+def print_lesions(told: Tolds) -> None:
+    for t in told.values():
+        if "lesion-area.clean" not in t.image:
+            continue
+        area = t.image["lesion-area.clean"]
+        size = number(stats.mean(area[area > 0]))
+        print(f"\n{t.name}: agreement with the true lesion, means; area of the lesion: {size}\n")
+        head("map", "when", "largest value in the lesion", "AUROC of the pixels", "share of the mass", "n")
+        for name, title in MAPS.items():
+            for when in ("clean", "attacked"):
+                point, under, share = (known(t.image[f"lesion-{k}-{name}.{when}"]) for k in ("point", "auroc", "share"))
+                cells = [stats.proportion(point > 0.5), stats.mean(under), stats.mean(share)]
+                line(title, when, *map(number, cells), str(len(point)))
+
+
+def known(values: np.ndarray) -> np.ndarray:
+    return values[~np.isnan(values)]
+
+
+def print_foretelling(told: Tolds) -> None:
+    print("\nWhich explanation foretells fragility: Spearman with eps*, bootstrap over images (one a patient)\n")
+    head("measure", *(f"{t.name} (n = {len(t.star)})" for t in told.values()))
+    found = [foretells({k: t.image[k] for k in MEASURES if k in t.image}, t.star, t.whose) for t in told.values()]
+    for name in sorted(MEASURES, key=lambda k: -abs(np.nanmean([f[k].value for f in found if k in f]))):
+        line(MEASURES[name].title, *(number(f.get(name, stats.NOTHING), ".2f") for f in found))
+
+
+Values = Callable[[Told], np.ndarray | None]
+
+
+def measured(name: str) -> Values:
+    return lambda t: t.image.get(name)
+
+
+CLAIMS: tuple[tuple[str, str, Values, bool], ...] = (
+    ("Medical images fall to smaller changes", "eps*", lambda t: t.star, False),
+    ("Their gradient spreads over more pixels", "pixels holding half the gradient", measured("saliency-half"), True),
+    ("the same", "integrated gradients", measured("integrated-half"), True),
+    ("the same", "SmoothGrad", measured("smooth-half"), True),
+    ("Their gradients are larger", "slope of the loss (L1)", measured("slope-l1"), True),
+    ("the same", "slope of the lead (L1)", measured("margin-slope"), True),
+    ("The middle layer sees less in them", "rank over the largest possible", measured("relative-rank"), False),
+    ("the same", "spectral entropy of the channel mean", measured("spectral-entropy"), False),
+    ("the same", "spatial entropy of the channel mean", measured("spatial-entropy"), False),
+    ("The loss rises more steeply around them", "rise at 1/255 along the gradient", measured("rise-gradient"), True),
+    ("the same", "rise at 1/255 along random signs", measured("rise-random"), True),
+    ("the same", "largest Hessian eigenvalue", measured("curvature"), True),
+    ("An attack moves their Grad-CAM further", "shift under the attack", measured("cam-shift.change"), True),
+)  # fmt: skip
+
+
+def print_claims(told: Tolds) -> None:
+    print("\nClaims: how often a medical image has the larger number, against a natural one (0.5: no difference)\n")
+    pairs = [(t, told[t.about["against"]]) for t in told.values() if t.about.get("against") in told]
+    names = [f"{t.name} (n = {len(t.star)} + {len(o.star)})" for t, o in pairs]
+    head("claim", "measured by", "claimed", *names, "verdict")
+    for text, by, values, more in CLAIMS:
+        found = []
+        for t, o in pairs:
+            x, y = values(t), values(o)
+            found.append(stats.NOTHING if x is None or y is None else more_often(x, y, t.whose, o.whose))
+        cells = ["not measured" if np.isnan(e.value) else f"{number(e, '.2f')} {verdict([e], more)}" for e in found]
+        some = [e for e in found if not np.isnan(e.value)]
+        line(text, by, "more" if more else "less", *cells, f"**{verdict(some, more)}**")
+
+
+# -- figures ---------------------------------------------------------------------------------------------
+
+
+def draw_saliency(told: Tolds, path: Path) -> None:
+    """Three images a set, and the gradient of the loss at each: one scale of colours for all."""
+    from matplotlib.figure import Figure
+
+    some = [t for n, t in told.items() if n in ("chest", "skin", "fundus", "natural")]
+    figure = Figure(figsize=(8.4, 2.35 * len(some) / 2), dpi=100, layout="constrained")
+    axes = figure.subplots(len(some), 6, squeeze=False)
+    maps, pictures = [], []
+    for t in some:
+        images, labels = t.made.twins.part.select(range(3)).tensors()
+        found, log_scale = explain.gradient_map(t.made.classifier, images, labels)
+        maps.append(found.double() * log_scale.exp().view(-1, 1, 1) / 255)
+        pictures.append(images)
+    logs = torch.log10(torch.cat(maps).clamp_min(1e-300))
+    high = float(torch.quantile(logs.flatten(), 0.999))
+    for row, t, image, found in zip(axes, some, pictures, maps, strict=True):
+        for k in range(3):
+            row[2 * k].imshow(image[k].permute(1, 2, 0).squeeze().numpy(), cmap="gray", vmin=0, vmax=1)
+            shown = row[2 * k + 1].imshow(
+                torch.log10(found[k].clamp_min(1e-300)).numpy(), cmap="cividis", vmin=high - 4, vmax=high
+            )
+            for a in row[2 * k : 2 * k + 2]:
+                a.set(xticks=[], yticks=[])
+        row[0].set_ylabel(t.name.partition(",")[0].replace(" (natural)", ""), fontsize=9)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, label="|gradient of the loss|, log10 (nats per 1/255)")
+    bar.ax.tick_params(labelsize=8)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def draw_landscape(told: Tolds, path: Path) -> None:
+    """Median loss over the plane of the gradient's sign and a random one; one scale for all."""
+    from matplotlib.figure import Figure
+
+    some = list(told.values())
+    planes = [np.median(t.surface, 0) for t in some]
+    columns = -(-len(some) // 2)
+    figure = Figure(figsize=(2.5 * columns + 0.6, 5.0), dpi=110, layout="constrained")
+    axes = figure.subplots(2, columns, sharex=True, sharey=True).ravel()
+    levels = [-4, -3, -2, -1, 0, 1, 2]
+    for a, t, z in zip(axes, some, planes, strict=False):
+        grid = np.array(explain.GRID) * 255
+        logs = np.log10(np.maximum(z, 1e-6))
+        shown = a.contourf(grid, grid, logs.T, levels=levels, cmap="cividis", extend="both")
+        a.contour(grid, grid, logs.T, levels=[np.log10(np.log(2))], colors="white", linewidths=1.2)
+        a.set_title(f"{t.name} (n = {len(t.surface)})", fontsize=8)
+    for a in axes[len(some) :]:
+        a.set_visible(False)
+    figure.supxlabel("along the sign of the gradient (/255)", fontsize=9)
+    figure.supylabel("along random signs (/255)", fontsize=9)
+    figure.colorbar(shown, ax=axes.tolist(), label="median cross-entropy, log10 (nats); white line: ln 2", shrink=0.8)
+    figure.savefig(path, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()
