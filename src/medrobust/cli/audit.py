@@ -41,6 +41,9 @@ def audit(
     detect: Annotated[
         bool, typer.Option("--detect/--no-detect", help="Also ask whether the attack can be seen, and evaded.")
     ] = True,
+    explain: Annotated[
+        bool, typer.Option("--explain/--no-explain", help="Also look for the reasons inside the network.")
+    ] = True,
     label: Label = "label",
     size: Size = None,
     channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None,
@@ -62,7 +65,7 @@ def audit(
         data=data, model=model, weights=weights, pretrained=pretrained, train=train, classes=words(classes),
         healthy=healthy, threshold=threshold, attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label,
         size=size, channels=channels, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
-        epochs=epochs, lr=lr, seed=seed, universal=universal, detect=detect,
+        epochs=epochs, lr=lr, seed=seed, universal=universal, detect=detect, explain=explain,
     ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars:

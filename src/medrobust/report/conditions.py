@@ -16,6 +16,7 @@ PARTS = {
     "fixed": "Sanity checks", "probe": "Black-box probe", "saving": "Saving attacked images",
     "universal": "One change for every image", "universal random": "Random changes beside it",
     "detect": "Detectors", "detect twins": "Images for detectors", "evade": "Evading a detector",
+    "explain": "Why it breaks",
 }  # fmt: skip
 """An audit's pieces of work in words."""
 TOLD_ELSEWHERE = ("history", "versions", "mean", "std", "eps")

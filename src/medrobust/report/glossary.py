@@ -33,6 +33,7 @@ GLOSSARY = {
     "Fooling rate": (
         "The share of images that get another answer with a universal perturbation than without, right or wrong before."
     ),
+    "Grad-CAM": ("A map of which regions of an image speak for the model's answer, as seen by one of its last layers."),
     "Gradient": (
         "The direction in which each pixel must change to alter the model's answer fastest; most "
         "white-box attacks follow it."
@@ -44,6 +45,10 @@ GLOSSARY = {
     ),
     "Linf norm": (
         "The size of a change measured at the pixel that changes most. The L2 norm measures all pixels together."
+    ),
+    "Loss, loss landscape": (
+        "How wrong the model is about an image, in nats: 0.01 is sure and right, 0.69 undecided between two classes. "
+        "The landscape is the loss around an image."
     ),
     "Missed disease": "A diseased image that is read as healthy.",
     "Operating point": (

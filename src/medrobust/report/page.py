@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.report import charts, conditions, detection, pictures, plain, tables, universal, words
+from medrobust.report import charts, conditions, detection, pictures, plain, tables, universal, why, words
 from medrobust.report.findings import Findings, Verdict, doubts_together, in_doubt
 from medrobust.report.glossary import GLOSSARY
 from medrobust.report.run import PROBES, Example, Row
@@ -23,6 +23,7 @@ CONTENTS = (
     ("summary", "Summary"), ("clean", "Performance without attack"), ("accuracy", "Accuracy under attack"),
     ("smallest", "How small a change is enough"), ("flips", "Which errors the attack makes"),
     ("universal", "One change for every image"), ("detection", "Can the attack be seen, and evaded?"),
+    ("why", "Why it breaks"),
     ("saving", "What is left after saving the image"), ("examples", "Examples"), ("checks", "Sanity checks"),
     ("conditions", "Exact conditions"), ("limits", "What this audit does not show"), ("words", "Words used here"),
 )  # fmt: skip
@@ -55,7 +56,7 @@ def html(f: Findings) -> str:
         f=f, run=f.run, c=f.run.conditions, page=plain.first_page(f), tables=tables, glossary=GLOSSARY,
         doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=shown,
         limits=limits(f), lead=lead(f, shown), contents=CONTENTS, facts=conditions.groups(f), checks=tables.checks(f),
-        universal=universal.section(f), detection=detection.section(f),
+        universal=universal.section(f), detection=detection.section(f), why=why.section(f),
     )  # fmt: skip
 
 

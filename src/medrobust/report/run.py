@@ -103,6 +103,32 @@ class DetectInfo(_Read):
     n_apart: int = 0
 
 
+class MeasureInfo(_Read):
+    name: str
+    title: str
+    unit: str = ""
+
+
+class ExplainExample(_Read):
+    id: str
+    label: int
+    after: int
+
+
+class ExplainInfo(_Read):
+    """What was looked at inside. layer: of Grad-CAM. grid: of the landscape, fractions of the pixel range."""
+
+    attack: str
+    eps: float
+    layer: str = ""
+    n: int = 0
+    n_turned: int = 0
+    n_surfaces: int = 0
+    grid: list[float] = []
+    examples: list[ExplainExample] = []
+    measures: list[MeasureInfo] = []
+
+
 class Conditions(_Read):
     """What was tested, and how. eps are fractions of the pixel range; n_… count images."""
 
@@ -135,6 +161,7 @@ class Conditions(_Read):
     attacks: dict[str, AttackInfo] = {}
     universal: UniversalInfo | None = None
     detect: DetectInfo | None = None
+    explain: ExplainInfo | None = None
     versions: dict[str, str] = {}
     hardware: str = ""
 

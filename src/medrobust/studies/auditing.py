@@ -24,6 +24,7 @@ from medrobust.progress import NoProgress, Progress
 from medrobust.studies import cells, checks
 from medrobust.studies.conditions import conditions
 from medrobust.studies.detect_cells import DetectPart
+from medrobust.studies.explain_part import ExplainPart
 from medrobust.studies.rows import Rows, attack_rows, clean_rows
 from medrobust.studies.spec import AuditSpec, attack_named
 from medrobust.studies.store import Cell, Store, write_whole
@@ -95,6 +96,7 @@ class _Audit:
         self.doubts: dict[str, str] = {}
         self.universal: dict[str, Any] | None = None
         self.detect: dict[str, Any] | None = None
+        self.explain: dict[str, Any] | None = None
 
     def run(self) -> dict[str, Any]:
         sample = self.subject.sample
@@ -113,6 +115,8 @@ class _Audit:
             self._universal()
         if self.spec.detect:
             self._detect()
+        if self.spec.explain:
+            self._explain()
         return self._write()
 
     # -- pieces of work ----------------------------------------------------------------------------------
@@ -321,18 +325,33 @@ class _Audit:
         self.arrays |= figures
 
     def _detect(self) -> None:
-        """Can the attack be seen, and evaded? At one grey level, or where about half of the images fall."""
-        name = self.main if self.main.startswith("pgd") else "pgd"
-        attack = self.attacks.get(name) or attack_named(name)
-        eps = self._typical_eps()
-        if self.spec.norm == "linf":
-            eps = max(eps, next((e for e in self.spec.eps if abs(e * 255 - 1) < 1e-6), eps))
+        """Can the attack be seen, and evaded?"""
+        name, attack, ball = self._shown_attack()
         part = DetectPart(
-            self.subject, name, attack, self.ball(eps), self.spec.seed, self.folder, self._cell, self.progress,
-            self.rows,
+            self.subject, name, attack, ball, self.spec.seed, self.folder, self._cell, self.progress, self.rows
         )  # fmt: skip
         self.detect = part.run()
         self.seconds["detect twins"] = part.seconds
+
+    def _explain(self) -> None:
+        """Why does it break?"""
+        name, attack, ball = self._shown_attack()
+        worst = self.star.get("worst", self.star[self.main])
+        star = dict(zip(self.subject.sample.ids, worst.tolist(), strict=True))
+        part = ExplainPart(
+            self.subject, name, attack, ball, self.spec.seed, self.folder, self._cell, self.progress, self.rows, star
+        )  # fmt: skip
+        self.explain, figures = part.run()
+        self.arrays |= figures
+
+    def _shown_attack(self) -> tuple[str, Attack, Ball]:
+        """What detectors look for and explanations show: PGD at one grey level, or where about half of the images
+        fall."""
+        name = self.main if self.main.startswith("pgd") else "pgd"
+        eps = self._typical_eps()
+        if self.spec.norm == "linf":
+            eps = max(eps, next((e for e in self.spec.eps if abs(e * 255 - 1) < 1e-6), eps))
+        return name, self.attacks.get(name) or attack_named(name), self.ball(eps)
 
     def _write(self) -> dict[str, Any]:
         from safetensors.numpy import save
@@ -340,7 +359,7 @@ class _Audit:
         results = {
             "format": 1,
             "conditions": conditions(self.spec, self.subject, self.attacks)
-            | {"universal": self.universal, "detect": self.detect},
+            | {"universal": self.universal, "detect": self.detect, "explain": self.explain},
             "rows": self.rows.rows,
             "checks": [c.plain() for c in self.checks],
             "examples": self.examples,

@@ -50,6 +50,7 @@ class AuditSpec(BaseModel):
     bits: Literal[8, 12, 16] = 8
     universal: bool = True
     detect: bool = True
+    explain: bool = True
 
     def key(self) -> str:
         """A short name for this ask."""

@@ -1,0 +1,158 @@
+"""Explanations in an audit: the rows follow from what is kept, resuming, tiny sets finish, and the report says it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from scipy import stats as scipy_stats
+
+from medrobust import report
+from medrobust.report.why import number_signed
+from medrobust.studies import ask, audit
+from medrobust.studies.explain_part import GRID, NAMES, SURFACES
+from tests import report_runs
+
+QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "detect": False}
+
+
+def spec(n: int = 400, limit: int = 60, **changes: Any):
+    asked = {"data": f"phantom:chest@32:n={n}", "epochs": 4, "eps": (4 / 255, 8 / 255, 16 / 255)}
+    return ask(**QUICK | asked | changes).model_copy(update={"limit": limit})
+
+
+def rows(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {r["metric"].removeprefix("explain_"): r for r in told["rows"] if r["attack"] == "explain"}
+
+
+def section(folder: Path) -> str:
+    page = report.write(folder).read_text("utf-8")
+    assert '<a href="#why">' in page
+    part = page[page.index('<section id="why"') :]
+    part = re.sub(r"<[^>]+>", " ", part[: part.index("</section>")])
+    return " ".join(html.unescape(part).replace("\xa0", " ").split())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("audits") / "whole"
+    audit(spec(), folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(whole) -> dict[str, Any]:
+    return json.loads((whole / "results.json").read_text())
+
+
+def kept(folder: Path, what: str) -> dict[str, np.ndarray]:
+    for path in (folder / "cells").glob("*/rows.json"):
+        found = json.loads(path.read_text())["spec"]
+        if (found.get("kind"), found.get("what")) == ("explain", what):
+            return load_file(path.parent / "arrays.safetensors")
+    raise AssertionError(f"no cell of {what}")
+
+
+def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
+    by, about, measured = rows(told), told["conditions"]["explain"], kept(whole, "measures")
+    assert set(NAMES) < set(by)
+    for name in NAMES:
+        assert by[name]["value"] == pytest.approx(np.median(measured[name]))
+        assert by[name]["n"] == about["n"] == len(measured[name])
+    for r in by.values():
+        assert r["low"] <= r["value"] <= r["high"]
+        assert r["eps"] == about["eps"]
+    maps = kept(whole, "maps")
+    assert by["cam-shift.attacked"]["n"] <= about["n_turned"]
+    assert by["cam-shift.noise"]["value"] == pytest.approx(np.nanmedian(maps["cam-shift.noise"]))
+    assert by["lesion-points-cam.clean"]["value"] == pytest.approx(np.nanmean(maps["lesion-points-cam.clean"]))
+    assert set(by) - set(NAMES) - set(maps) <= {"foretells"}
+
+
+def test_the_estimate_is_held_against_the_eps_star_of_the_same_images(whole, told):
+    # both in the order of the images that the part has chosen
+    chosen = {i: k for k, i in enumerate(_ids(whole))}
+    star = load_file(whole / "figures.safetensors")["eps_star.pgd:steps=5"]
+    order = [chosen[i] for i in told_ids(told, whole)]
+    linear = kept(whole, "measures")["linear-eps"]
+    found = scipy_stats.spearmanr(linear, star[order]).statistic
+    assert rows(told)["foretells"]["value"] == pytest.approx(found, abs=1e-6)
+
+
+def _ids(folder: Path) -> tuple[str, ...]:
+    """The attacked images, as the audit orders them."""
+    from medrobust import data
+
+    return data.load(spec().data).split("test").sample(60, 0).ids
+
+
+def told_ids(told: dict[str, Any], folder: Path) -> tuple[str, ...]:
+    """The images that were looked at: those read correctly, in the order of ``Twins``."""
+    import medrobust as mr
+    from medrobust import data
+    from medrobust.studies.store import Store
+    from medrobust.studies.twins import SHARD, Twins
+
+    part = data.load(spec().data).split("test").sample(60, 0)
+    return Twins(Store(folder), mr.Classifier.load(folder / "model"), part, limit=SHARD, seed=0).part.ids
+
+
+def test_the_figures_are_those_of_the_model(whole, told):
+    arrays, about = load_file(whole / "figures.safetensors"), told["conditions"]["explain"]
+    planes = arrays["explain.landscape"]
+    assert planes.shape == (SURFACES, len(GRID), len(GRID))
+    # along the sign of the gradient the loss rises faster than along random signs
+    assert np.median(planes[:, 2, 0]) > np.median(planes[:, 0, 2])
+    few = len(about["examples"])
+    assert 0 < few <= 3
+    for name in ("clean.image", "attacked.gradient", "clean.cam"):
+        assert len(arrays[f"explain.{name}"]) == few
+    change = arrays["explain.attacked.image"] - arrays["explain.clean.image"]
+    assert 0 < np.abs(change).max() <= about["eps"] + 1e-6
+
+
+def test_lost_cells_are_made_again_to_the_bit(whole, told):
+    for path in list((whole / "cells").glob("*/rows.json")):
+        if json.loads(path.read_text())["spec"]["kind"] in ("explain", "attacked"):
+            shutil.rmtree(path.parent)
+    audit(spec(), whole, device="cpu")
+    again = json.loads((whole / "results.json").read_text())
+    assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in told.items() if k != "seconds"}
+
+
+def test_the_report_says_it_and_an_older_run_that_it_was_not_measured(whole, told, tmp_path):
+    said, by = section(whole), rows(told)
+    assert f"leads by {number_signed(by['margin']['value'])} (" in said
+    assert "The brightest point of Grad-CAM" in said
+    assert "gradient after" in said
+    assert " nan" not in said.lower()
+    assert "Not measured in this run." in section(report_runs.make(tmp_path / "old", "audit"))
+
+
+def test_a_tiny_set_finishes_and_is_inconclusive(tmp_path):
+    found = audit(spec(n=120, limit=6, epochs=1), tmp_path / "run", device="cpu")
+    by = rows(found)
+    assert {(r["status"], r["value"]) for r in by.values()} == {("inconclusive", None)}
+    assert "needed" in by["slope-l1"]["note"]
+    assert "Inconclusive:" in section(tmp_path / "run")
+
+
+def test_without_it_there_are_no_rows(tmp_path):
+    found = audit(spec(n=120, limit=6, epochs=1, explain=False), tmp_path / "run", device="cpu")
+    assert found["conditions"]["explain"] is None
+    assert not rows(found)
+    assert "Not measured in this run." in section(tmp_path / "run")
+
+
+def test_small_numbers_are_written_as_people_write_them():
+    assert number_signed(0.0000123) == "1.2·10⁻⁵"
+    assert number_signed(-0.5) == "−0.5"
+    assert number_signed(0.0) == "0"
+    assert number_signed(0.00999) == "0.00999"
