@@ -43,7 +43,7 @@ SETS: dict[str, dict[str, Any]] = {
     "skin": {"title": "skin, 128 px", "data": "csv:{}/skin/labels.csv", "size": 128,
              "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
     "fundus": {"title": "fundus, 128 px", "data": "csv:{}/fundus/labels.csv", "size": 128,
-               "train": [*MOBILENET, "--epochs", "5"], "against": "natural", "second": "fundus_scratch"},
+               "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
     "natural": {"title": "ImageNet (natural), 128 px", "data": "csv:{}/natural/labels.csv", "size": 128,
                 "label": "index", "model": "mobilenetv2_100", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
                 "weights": "{}/weights/mobilenetv2_100_imagenet.safetensors"},
@@ -55,11 +55,11 @@ SETS: dict[str, dict[str, Any]] = {
     "phantom": {"title": "phantom chest X-ray, 64 px (masks)", "data": "phantom:chest@64", "size": 64,
                 "train": ["--epochs", "6"]},
 }  # fmt: skip
-SCRATCH = {"chest_scratch": ("chest", 10), "fundus_scratch": ("fundus", 12)}
+SCRATCH = {"chest_scratch": ("chest", 10)}
 IMAGES, SURFACES, SEED = 100, 8, 0
 STEPS = 10
 """Of the sweep for eps*."""
-DEAR = ("integrated-gini", "integrated-half", "smooth-gini", "smooth-half")
+DEAR = ("curvature", "integrated-gini", "integrated-half", "smooth-gini", "smooth-half")
 """Dozens of gradients an image: on the sets of small images only."""
 LAYERS = ("relative-rank", "spectral-entropy", "spatial-entropy")
 

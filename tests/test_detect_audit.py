@@ -18,7 +18,7 @@ from medrobust.studies import ask, audit
 from medrobust.studies.detect_cells import LEAD, NAMES
 from tests import report_runs
 
-QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False}
+QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "explain": False}
 
 
 def spec(n: int = 600, limit: int = 80, **changes: Any):
