@@ -64,6 +64,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*", default=list(SETS))
+    parser.add_argument("--images", type=int, default=IMAGES, help="attacked, a set")
+    parser.add_argument("--corrupted", type=int, default=CORRUPTED, help="of them, corrupted; 0: none")
+    parser.add_argument("--attacks", default=",".join(ATTACKS))
     parser.add_argument("--tables", action="store_true", help="only print the tables of what is finished")
     asked = parser.parse_args()
     runs = {}
@@ -71,7 +74,7 @@ def main() -> None:
         for eps in SETS[name]["eps"]:
             file = asked.out / name / f"detect-{eps}.json"
             if not asked.tables:
-                study(name, eps, asked.data, asked.out / name, file)
+                study(name, eps, file, asked)
             if file.is_file():
                 runs[name, eps] = json.loads(file.read_text())
     print_sets(runs)
@@ -90,15 +93,17 @@ def main() -> None:
     print_corruptions(runs)
 
 
-def study(name: str, eps: int, data: Path, out: Path, file: Path) -> None:
+def study(name: str, eps: int, file: Path, asked: argparse.Namespace) -> None:
     """One classifier at one eps (in /255), to ``file`` and a picture beside it."""
     about = SETS[name]
     print(f"{name} at {eps}/255", file=sys.stderr, flush=True)
-    classifier, images, test = network(name, data, out)
+    out = file.parent
+    classifier, images, test = network(name, asked.data, out)
     corruptions = [(c, s) for c in suited(about["modality"], images.channels) for s in SEVERITIES]
     wanted = Ask(
-        detectors=tuple(DETECTORS), attacks=ATTACKS, ball=mr.Linf(eps / 255), layers=about["layers"], limit=IMAGES,
-        corruptions=tuple(corruptions), corrupted=CORRUPTED,
+        detectors=tuple(DETECTORS), attacks=tuple(asked.attacks.split(",")), ball=mr.Linf(eps / 255),
+        layers=about["layers"], limit=asked.images, corruptions=tuple(corruptions) if asked.corrupted else (),
+        corrupted=asked.corrupted,
     )  # fmt: skip
     done = Detection(wanted, out, classifier, images, test)
     write_whole(file, json.dumps({**done.run(), "title": about["title"]}, indent=1).encode())
@@ -163,7 +168,7 @@ def print_sets(runs: Runs) -> None:
          "thresholds")  # fmt: skip
     for run in runs.values():
         told = run["facts"]
-        counts = [told["n_clean"], told["n_patients"], *(told["n_attacked"][a] for a in ATTACKS)]
+        counts = [told["n_clean"], told["n_patients"], *(told["n_attacked"].get(a, "–") for a in ATTACKS)]
         counts += [told["n_reference"], told["n_held_out"]]
         line(heading(run), f"{told['accuracy']:.1%}", *map(str, counts))
 
@@ -232,7 +237,7 @@ def print_corruptions(runs: Runs) -> None:
     print(
         "\nAlarms on natural corruptions, severities 1 to 5 in turn, at the threshold for 5 % of clean images; of the"
     )
-    print(f"{CORRUPTED} corrupted images only those still classified right (n at severity 1 to 5)\n")
+    print("corrupted images only those still classified right (n at severity 1 to 5)\n")
     for run in runs.values():
         tested = dict.fromkeys(r["tested_on"].partition(":")[0] for r in run["rows"] if ":" in r["tested_on"])
         print(f"\n{heading(run)}\n")

@@ -124,6 +124,31 @@ def test_unfitted_it_says_so_and_without_attacks_it_fits_or_says_why_not(name, w
 
 
 @pytest.mark.parametrize("name", sorted(DETECTORS))
+def test_too_few_images_or_none_attacked_or_no_numbers_are_one_clear_line(name, world):
+    def fit(clean, attacked):
+        DETECTORS[name]().fit_features(
+            rows(world[4], slice(clean)), rows(world[5], slice(attacked)), reference=world[4]
+        )
+
+    with pytest.raises(mr.InputError, match="at least 5 images a kind, got 20 clean and 0 attacked; give more"):
+        fit(20, 0)
+    with pytest.raises(mr.InputError, match="got 3 clean and 20 attacked"):
+        fit(3, 20)
+    broken = {key: torch.full_like(value, torch.nan) for key, value in world[5].items()}
+    with pytest.raises(mr.InputError, match="finite features"):
+        DETECTORS[name]().fit_features(world[4], broken, reference=world[4])
+
+
+@pytest.mark.parametrize("name", sorted(DETECTORS))
+def test_images_of_one_class_are_enough(name, world):
+    """A density or a mean of the one class there is; nothing here asks for a second."""
+    one = torch.zeros(ROWS, dtype=torch.long)
+    same = {**world[4], "logits": torch.eye(world[4]["logits"].shape[1])[one] * 3}
+    detector = DETECTORS[name]().fit_features(same, world[5], reference=same)
+    assert bool(torch.isfinite(detector.score_features(world[5])).all())
+
+
+@pytest.mark.parametrize("name", sorted(DETECTORS))
 def test_the_bank_holds_no_image_it_is_fitted_on_nor_one_of_its_patient(name, world):
     if not DETECTORS[name]().uses_bank:
         pytest.skip("has no bank")

@@ -92,7 +92,7 @@ def likeliest_bandwidth(points: Tensor, classes: Tensor) -> float:
     """
     far = squared(points, points, points.mean(0))
     far = far.masked_fill((classes[:, None] != classes[None]) | torch.eye(len(points), dtype=torch.bool), torch.inf)
-    far = far.masked_fill(far < 1e-12 * points.var(0).sum(), torch.inf)
+    far = far.masked_fill(far <= 1e-12 * points.var(0).sum(), torch.inf)
     far = far[torch.isfinite(far).any(1)]
     if not len(far):
         raise InputError("a bandwidth needs two different reference images of a class; give more, or a number")

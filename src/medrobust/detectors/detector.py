@@ -29,6 +29,9 @@ from medrobust.detectors.splitting import halves
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy, PerImage
 
+LEAST = 5
+"""Images of a kind, clean or attacked, below which nothing is fitted."""
+
 
 class Detector(ABC):
     """Hyper-parameters at birth, data at ``fit``; what is learned ends in ``_``.
@@ -153,6 +156,7 @@ class Detector(ABC):
             raise InputError(f"{self.title} learns from attacked images: give adversarial=")
         count = len(clean[LOGITS])
         self.layers_ = self.reads(clean)
+        self._check_rows(clean, adversarial)
         bank = reference
         if self.uses_bank and bank is None:
             kept, mine, theirs = halves(
@@ -178,6 +182,19 @@ class Detector(ABC):
         self.rule_ = self.make_rule(adversarial is not None)
         fit_rule(self.rule_, numbers, attacked, seed)
         return self
+
+    def _check_rows(self, clean: Table, adversarial: Table | None) -> None:
+        counts = {"clean": len(clean[LOGITS])}
+        if adversarial is not None:
+            counts["attacked"] = len(adversarial[LOGITS])
+        if min(counts.values()) < LEAST:
+            raise InputError(
+                f"{self.title} is fitted on at least {LEAST} images a kind, got "
+                f"{' and '.join(f'{n} {kind}' for kind, n in counts.items())}; give more"
+            )
+        for table in (clean, adversarial or {}):
+            if not all(bool(torch.isfinite(table[name]).all()) for name in self.layers_ if name in table):
+                raise InputError("a detector needs images with finite features; is the network's output NaN?")
 
     def reads(self, table: Table) -> tuple[str, ...]:
         """The layers it would read of these features; InputError where one is missing."""
