@@ -50,11 +50,10 @@ from medrobust.studies.subject import Subject, assemble, groups
 from medrobust.threat import L2, Ball, Linf
 
 VERSION = 1
-N, N_CHEST = 60, 50
-"""Images attacked with queries; a query of the 128 px network costs seven times one of the 28 px one."""
-N_AUTO, N_AUTO_CHEST = 100, 50
-QUERIES = {"pneumonia": 500, "chest": 200, "cifar": 300}
-COUNTS = (10, 50, 100, 200, 300, 500)
+N = 50
+QUERIES = {"pneumonia": 300, "chest": 100, "cifar": 200}
+"""Of each image; one of the 128 px network costs seven times one of the 28 px one."""
+COUNTS = (10, 50, 100, 200, 300)
 SETS = {
     "pneumonia": ("medmnist:{}/pneumoniamnist.npz", "PneumoniaMNIST, ResNet-18, 28 px"),
     "cifar": ("medmnist:{}/cifar10_test3000.npz", "CIFAR-10 (natural), ResNet-20, 32 px"),
@@ -185,7 +184,7 @@ def asked(queries: int, ball: Ball, side: int) -> list[Attack]:
 def queries(study: Study) -> None:
     """Success against queries, all attacks side by side, beside random noise asked as often."""
     for name, (_, title) in SETS.items():
-        budget, n = QUERIES[name], N_CHEST if name == "chest" else N
+        budget, n = QUERIES[name], N
         counts = [c for c in COUNTS if c <= budget]
         for ball in SIZES[name]:
             chance = study.noise(name, n, ball, budget)
@@ -229,8 +228,7 @@ def auto(study: Study) -> None:
 
     def lines() -> Iterable[list[str]]:
         for name, (_, title) in SETS.items():
-            n = N_AUTO_CHEST if name == "chest" else N_AUTO
-            owners = groups(study.subject(name, n).sample)
+            n, owners = N, groups(study.subject(name, N).sample)
             for ball in AUTO_SIZES[name]:
                 found = study.attacked(name, n, Auto(), ball)
                 classic = [study.attacked(name, n, a, ball)["reached"] for a in (FGSM(), BIM(), PGD(), CWLinf())]
@@ -252,12 +250,12 @@ def transfer(study: Study) -> None:
 
     def lines() -> Iterable[list[str]]:
         for surrogate in ("chest_small", "chest_scratch"):
-            theirs = study.subject(surrogate, N_AUTO).classifier
+            theirs = study.subject(surrogate, N).classifier
             for ball in (Linf(1 / 255), Linf(2 / 255), Linf(4 / 255), Linf(8 / 255)):
-                found = study.attacked("chest", N_AUTO, Transfer(theirs, PGD()), ball, surrogate)
-                own = study.attacked("chest", N_AUTO, PGD(), ball)
-                chance = study.noise("chest", N_AUTO, ball, 1)
-                mine, owners = ~found["clean"], groups(study.subject("chest", N_AUTO).sample)
+                found = study.attacked("chest", N, Transfer(theirs, PGD()), ball, surrogate)
+                own = study.attacked("chest", N, PGD(), ball)
+                chance = study.noise("chest", N, ball, 1)
+                mine, owners = ~found["clean"], groups(study.subject("chest", N).sample)
                 who = None if owners is None else owners[mine]
                 yield [
                     surrogate, size_of(ball), share(found["reached"][mine], who), share(own["reached"][mine], who),
@@ -265,7 +263,7 @@ def transfer(study: Study) -> None:
                 ]  # fmt: skip
 
     head = ("surrogate", "size", "fooled by transfer", "by PGD on the classifier itself", "by random noise")
-    right = int((~study.noise("chest", N_AUTO, Linf(1 / 255), 1)["clean"]).sum())
+    right = int((~study.noise("chest", N, Linf(1 / 255), 1)["clean"]).sum())
     table(f"**Transfer to {SETS['chest'][1]}**, n = {right} images read correctly", head, lines())
 
 
