@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import medrobust as mr
 from medrobust import Classifier, stats
 from medrobust.cli import main
+from medrobust.cli.audit import summary
 from medrobust.studies import cells
 
 from .data_files import cohort
@@ -161,8 +163,44 @@ def test_the_worst_case_is_at_most_every_attack_and_each_image_s_minimum(whole):
     worst = accuracy(told, "worst")
     for attack in ATTACKS[:2]:
         assert all(worst[e]["value"] <= r["value"] for e, r in accuracy(told, attack).items())
-    each = np.stack([arrays[f"eps_star.{a}"] for a in ATTACKS[:2]])
-    assert np.array_equal(arrays["eps_star.worst"], each.min(0))
+    each = np.stack([arrays[f"eps_star.{a}"] for a in ATTACKS[:2]]).min(0)
+    # what the ensemble broke at the headline's size counts from there on; nothing else is changed
+    size = np.float32(told["conditions"]["headline"]["eps"])
+    found = arrays["eps_star.worst"] < each
+    assert (arrays["eps_star.worst"][found] == size).all()
+    assert np.array_equal(arrays["eps_star.worst"][~found], each[~found])
+    alone = [r for r in told["rows"] if r["attack"] == "auto" and r["metric"] == "accuracy"]
+    assert [r["eps"] for r in alone] == [told["conditions"]["headline"]["eps"]]
+    assert worst[alone[0]["eps"]]["value"] <= alone[0]["value"]
+
+
+def test_the_headline_says_what_made_it_and_what_it_cost(whole, capsys):
+    told = results(whole)
+    about = told["conditions"]["headline"]
+    assert about["settings"] == "steps 20, queries 100"
+    mine = {r["metric"]: r for r in told["rows"] if r["attack"] == "auto"}
+    assert {"accuracy", "success", "gradients_per_image", "forwards_per_image"} <= set(mine)
+    by = sum(round(mine[f"broken_by:{m}"]["value"] * mine["success"]["n"]) for m in mr.attacks.Auto.members)
+    assert by == round(mine["success"]["value"] * mine["success"]["n"])
+    assert mine["gradients_per_image"]["value"] <= 60
+    page = (whole / "report.html").read_text()
+    assert "The headline number" in page
+    assert "an ensemble with nothing to tune" in page
+    summary(told)
+    assert "headline: at 8/255, Auto and the other attacks leave" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_an_attacker_without_gradients_reaches_is_told_by_queries(whole):
+    told = results(whole)
+    eps = told["conditions"]["headline"]["eps"]
+    for name in ("square", "simba-dct"):
+        mine = [r for r in told["rows"] if r["attack"] == name and r["metric"].startswith("success_at:")]
+        assert [int(r["metric"].partition(":")[2]) for r in mine] == [10, 50, 150]
+        assert all(r["eps"] == eps and r["n"] for r in mine)
+        assert [r["value"] for r in mine] == sorted(r["value"] for r in mine)
+    page = (whole / "report.html").read_text()
+    assert "told only its scores" in page
+    assert "behind an interface" in page
 
 
 def test_flips_add_up_to_the_success(whole):
@@ -195,6 +233,7 @@ def test_the_sanity_checks_were_asked_and_answer_in_words(whole):
         "eps 0 equals clean", "success grows with eps", "success grows with steps, then settles",
         "a huge eps reaches 100 %", "random noise of the same size is weaker", "many steps are not weaker than one",
         "gradients are not zero", "a black-box probe is not stronger", "every success is confirmed by the judge",
+        "the ensemble finds what the others find", "gradients find what queries find",
     }  # fmt: skip
     for c in checks:
         assert c["passed"] in (True, False)
@@ -303,7 +342,7 @@ def test_an_own_network_of_one_logit_is_audited_as_it_is(own):
     clean, curve = next(r for r in told["rows"] if r["attack"] == "none"), accuracy(told, "bim:steps=3")
     assert clean["n"] == 40
     assert curve[16 / 255]["value"] == 0
-    assert not accuracy(told, "worst")
+    assert accuracy(told, "worst")[16 / 255]["value"] == 0  # with auto there are two
     assert about["n_patients_attacked"] <= 12
 
 

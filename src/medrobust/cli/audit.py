@@ -35,6 +35,9 @@ def audit(
     ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 120,
+    auto: Annotated[
+        str, typer.Option(help="The ensemble of the headline number; auto for its full length, none for no ensemble.")
+    ] = "auto:steps=20:queries=100",
     universal: Annotated[
         bool, typer.Option("--universal/--no-universal", help="Also look for one change that fools on every image.")
     ] = True,
@@ -65,7 +68,8 @@ def audit(
         data=data, model=model, weights=weights, pretrained=pretrained, train=train, classes=words(classes),
         healthy=healthy, threshold=threshold, attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label,
         size=size, channels=channels, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
-        epochs=epochs, lr=lr, seed=seed, universal=universal, detect=detect, explain=explain,
+        epochs=epochs, lr=lr, seed=seed, auto="" if auto == "none" else auto, universal=universal, detect=detect,
+        explain=explain,
     ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars:
@@ -97,6 +101,8 @@ def summary(results: dict[str, Any]) -> None:
     table(
         ["attack \\ eps", *(f"{e * 255:.3g}/255" if told["norm"] == "Linf" else f"{e:.3g}" for e in near)], lines, title
     )
+    if told.get("headline"):
+        say(headline(rows, told["headline"], told["norm"]))
     if told.get("universal"):
         say(one_change(rows, told["universal"], told["norm"]))
     failed = [c for c in results["checks"] if c["passed"] is False]
@@ -105,6 +111,20 @@ def summary(results: dict[str, Any]) -> None:
         say(f"failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
     if told["left_out"]:
         say(f"{len(told['left_out'])} images could not be read and were left out: see the report")
+
+
+def headline(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str:
+    """What is left at one size under everything that was tried, and what it took without gradients, in a line."""
+    found = {(r["attack"], r["metric"]): r for r in rows if abs(r["eps"] - told["eps"]) < 1e-9}
+    row = found.get(("worst", "accuracy")) or found[told["attack"], "accuracy"]
+    size = f"{told['eps'] * 255:.3g}/255" if norm == "Linf" else f"{told['eps']:.3g}"
+    line = f"headline: at {size}, {told['title']} and the other attacks leave {_cell(row)} accuracy "
+    line += f"({row['low']:.0%} to {row['high']:.0%}, n = {row['n']})"
+    asked = [r for (name, metric), r in found.items() if metric.startswith("success_at:") and name != "noise"]
+    if asked and (best := max(asked, key=lambda r: r["value"] or 0.0))["value"] is not None:
+        line += f"; without gradients, {best['metric'].partition(':')[2]} queries an image turn {_cell(best)} "
+        line += f"of {best['n']} ({best['low']:.0%} to {best['high']:.0%})"
+    return line
 
 
 def one_change(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str:

@@ -13,7 +13,8 @@ Items = list[tuple[str, str]]
 
 PARTS = {
     "clean": "Untouched images", "sweep": "Attacks over the grid", "noise": "Control with noise",
-    "fixed": "Sanity checks", "probe": "Black-box probe", "saving": "Saving attacked images",
+    "fixed": "Sanity checks", "probe": "Attacks without gradients", "headline": "The headline number",
+    "saving": "Saving attacked images",
     "universal": "One change for every image", "universal random": "Random changes beside it",
     "detect": "Detectors", "detect twins": "Images for detectors", "evade": "Evading a detector",
     "explain": "Why it breaks",
@@ -81,6 +82,9 @@ def _threat(f: Findings) -> Items:
     c = f.run.conditions
     items = [("Norm", c.norm), (tables.unit(f), ", ".join(tables.eps_text(f, e) for e in c.eps)), ("Seed", str(c.seed))]
     items += [(a.title, f"{a.settings.replace('_', ' ')}. {a.source}".strip(". ")) for a in c.attacks.values()]
+    if (summed := c.headline) is not None and f.run.ensemble is not None:
+        size = f"at {tables.eps_text(f, summed.eps)}"
+        items.append((f"{summed.title} (headline number)", f"{summed.settings}, {size}. {summed.source}".strip(". ")))
     if (one := c.universal) is not None:
         settings = ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in one.settings.items())
         cost = plural(sum(g.gradients for g in one.goals), "gradient")

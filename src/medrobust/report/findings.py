@@ -126,7 +126,7 @@ class Findings:
 
     def name(self, attack: str) -> str:
         """ "CW", or "worst of FGSM, BIM, PGD and CW"."""
-        titles = [self.run.title(a) for a in self.run.attacks]
+        titles = [self.run.title(a) for a in [*self.run.attacks, self.run.ensemble] if a is not None]
         return f"worst of {listing(titles)}" if attack == WORST else self.run.title(attack)
 
     @cached_property
@@ -141,14 +141,18 @@ class Findings:
     def reference(self) -> float | None:
         """The eps at which the first page compares.
 
-        The one nearest to a single grey level; where the attack does no marked harm there (or the norm knows no
-        grey level), the one at which the accuracy halves; failing that the largest.
+        That of the headline number where there is one. Else the one nearest to a single grey level; where the attack
+        does no marked harm there (or the norm knows no grey level), the one at which the accuracy halves; failing that
+        the largest.
         """
         if self.strongest is None or self.clean is None:
             return None
         rows = self.run.curve(self.strongest)
         if not rows:
             return None
+        told = self.run.conditions.headline
+        if told is not None and any(same(r.eps, told.eps) for r in rows):
+            return told.eps
         if self.run.conditions.norm == "Linf":
             nearest = min(rows, key=lambda r: (abs(np.log(r.eps / GREY)), r.eps))
             if nearest.value is not None and self.clean.value - nearest.value >= NOTICED:
@@ -278,11 +282,14 @@ def find(run: Run) -> Findings:
         if check.passed is not False:
             continue
         # a check of a control, of the black-box probe or of no attack in particular concerns them all
-        if check.attack in run.attacks and check.attack not in PROBES and check.name not in WHOLE_AUDIT:
+        mine = check.attack in (*run.attacks, run.ensemble) and check.attack is not None
+        if mine and check.attack not in PROBES and check.name not in WHOLE_AUDIT:
             doubts.setdefault(str(check.attack), []).append(f"the check “{check.name}” failed")
         elif check.name not in shaken:
             shaken.append(check.name)
-    for attack in run.attacks:
+    for attack in [*run.attacks, run.ensemble]:
+        if attack is None:
+            continue
         reasons = _unusable(run, attack)
         if reasons:
             doubts.setdefault(attack, []).extend(reasons)

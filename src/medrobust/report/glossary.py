@@ -58,6 +58,11 @@ GLOSSARY = {
     "Sanity check": ("A test of the audit itself: something that must hold if the attack numbers can be believed."),
     "Sensitivity": "Of the images with a disease, the share that the model recognises.",
     "Specificity": "Of the images without that disease, the share that the model leaves free of it.",
+    "Headline number": (
+        "The accuracy that is left at one size of change under an ensemble of attacks with nothing to tune, together "
+        "with all others that were tried: an upper bound."
+    ),
+    "Query": "One image sent to a model whose scores come back. An attack without gradients is counted in queries.",
     "Universal perturbation": (
         "One single change that is computed once and then fools the model on most images to which it is added."
     ),

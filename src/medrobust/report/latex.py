@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.report import tables, universal
+from medrobust.report import tables, universal, without_gradients
 from medrobust.report.findings import Findings
 from medrobust.report.tables import Table
 
@@ -27,8 +27,9 @@ WIDEST = 6
 
 def document(f: Findings) -> str:
     """tables.tex: to be read in with \\input by a document that loads booktabs."""
-    one = universal.section(f)
-    made = [tables.overall(f), tables.per_class(f), tables.accuracy(f), tables.saving(f), one.table if one else None]
+    sections = [universal.section(f), without_gradients.section(f)]
+    made = [tables.overall(f), tables.per_class(f), tables.accuracy(f), tables.saving(f)]
+    made += [section.table for section in sections if section is not None]
     parts = [part for table in made if table is not None for part in _parts(table)]
     head = "% Made by medrobust from results.json. Needs the package booktabs, and T1 fonts for straight quotes.\n"
     if any(_doubtful(part) for part in parts):

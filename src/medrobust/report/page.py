@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.report import charts, conditions, detection, pictures, plain, tables, universal, why, words
+from medrobust.report import (
+    charts,
+    conditions,
+    detection,
+    pictures,
+    plain,
+    tables,
+    universal,
+    why,
+    without_gradients,
+    words,
+)
 from medrobust.report.findings import Findings, Verdict, doubts_together, in_doubt
 from medrobust.report.glossary import GLOSSARY
 from medrobust.report.run import PROBES, Example, Row
@@ -22,8 +33,8 @@ MOST_LINES = 6
 CONTENTS = (
     ("summary", "Summary"), ("clean", "Performance without attack"), ("accuracy", "Accuracy under attack"),
     ("smallest", "How small a change is enough"), ("flips", "Which errors the attack makes"),
-    ("universal", "One change for every image"), ("detection", "Can the attack be seen, and evaded?"),
-    ("why", "Why it breaks"),
+    ("universal", "One change for every image"), ("without", "Without gradients"),
+    ("detection", "Can the attack be seen, and evaded?"), ("why", "Why it breaks"),
     ("saving", "What is left after saving the image"), ("examples", "Examples"), ("checks", "Sanity checks"),
     ("conditions", "Exact conditions"), ("limits", "What this audit does not show"), ("words", "Words used here"),
 )  # fmt: skip
@@ -57,6 +68,7 @@ def html(f: Findings) -> str:
         doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=shown,
         limits=limits(f), lead=lead(f, shown), contents=CONTENTS, facts=conditions.groups(f), checks=tables.checks(f),
         universal=universal.section(f), detection=detection.section(f), why=why.section(f),
+        without=without_gradients.section(f),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from medrobust.report import universal
+from medrobust.report import headline, universal
 from medrobust.report.findings import Findings, Verdict, in_doubt
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import PROBES, WORST, Row
@@ -47,6 +47,8 @@ def first_page(f: Findings) -> FirstPage:
     if f.few and f.verdict not in (Verdict.NOTHING, Verdict.CHANCE):
         text += " " + few_images(f)
     paragraphs = [what_was_tested(f), before(f)]
+    if (summed := headline.paragraph(f)) is not None:
+        paragraphs.append(summed)
     if f.strongest is not None:
         paragraphs += [how_small(f), *directions(f), against_noise(f), after_saving(f)]
     if (one := universal.paragraph(f)) is not None:
@@ -62,10 +64,11 @@ def facts(f: Findings) -> list[Fact]:
     out = []
     if f.clean is not None:
         out.append(Fact("Accuracy before", percent(f.clean.value), f"{plural(f.clean.n, 'image')}, unattacked"))
-    row = f.at_reference
+    row = headline.row(f) or f.at_reference
     if f.strongest is not None and row is not None and row.value is not None:
         doubtful = f.verdict is Verdict.INCONCLUSIVE or not row.ok
-        note = f"{f.run.said(f.strongest)}, {short_size(f, row.eps)}"
+        summed = f.run.conditions.headline is not None
+        note = headline.note(f, row) if summed else f"{f.run.said(f.strongest)}, {short_size(f, row.eps)}"
         out.append(
             Fact("Accuracy under attack", percent(row.value), note + (", inconclusive" if doubtful else ""), doubtful)
         )
@@ -117,7 +120,7 @@ def what_was_tested(f: Findings) -> Paragraph:
             text += " The attacker is assumed to know the model completely (“white box”)"
             text += "." if f.strongest == WORST else ", which is the worst case."
         if f.run.attacks:
-            text += "".join(f" {_probe(f, a)}" for a in f.run.probes)
+            text += _probes(f)
     return Paragraph("What was tested", text)
 
 
@@ -126,6 +129,13 @@ def names_of(f: Findings, classes: list[str]) -> str:
     if all(f.run.labelled(c) != c for c in classes):
         return f"the classes {listing(classes)}"
     return listing([f.run.labelled(c) for c in classes])
+
+
+def _probes(f: Findings) -> str:
+    if f.run.probes and f.run.has("success_at:"):
+        names = listing([f.run.title(a) for a in f.run.probes])
+        return f" {names}, which see only the model's answers, were run beside them: see “Without gradients”."
+    return "".join(f" {_probe(f, a)}" for a in f.run.probes)
 
 
 def _probe(f: Findings, attack: str) -> str:

@@ -20,7 +20,7 @@ COLUMNS = (
 )  # fmt: skip
 CONTROLS = ("noise", "noise-uniform")
 """Random changes of the same size: what an attack must beat to be called one."""
-PROBES = ("square",)
+PROBES = ("square", "simba-dct")
 """Attacks that see no gradient: what a white-box attack must beat to be believed."""
 
 
@@ -129,6 +129,16 @@ class ExplainInfo(_Read):
     measures: list[MeasureInfo] = []
 
 
+class HeadlineInfo(_Read):
+    """The ensemble whose accuracy is the headline number. attack: what its rows stand under."""
+
+    attack: str
+    title: str
+    settings: str = ""
+    source: str = ""
+    eps: float
+
+
 class Conditions(_Read):
     """What was tested, and how. eps are fractions of the pixel range; n_… count images."""
 
@@ -159,6 +169,7 @@ class Conditions(_Read):
     norm: str = "Linf"
     eps: list[float] = []
     attacks: dict[str, AttackInfo] = {}
+    headline: HeadlineInfo | None = None
     universal: UniversalInfo | None = None
     detect: DetectInfo | None = None
     explain: ExplainInfo | None = None
@@ -261,12 +272,18 @@ class Run(_Read):
 
         No controls, no worst case, and no probe that the audit ran beside the attacks that were asked for.
         """
-        return [a for a in self._seen if a != WORST and a not in self.probes]
+        return [a for a in self._seen if a != WORST and a not in (*self.probes, self.ensemble)]
 
     @cached_property
     def probes(self) -> list[str]:
         """Black-box attacks of the audit's own accord, at one eps on a few images."""
         return [a for a in self._seen if a in PROBES and a not in self.conditions.attacks]
+
+    @cached_property
+    def ensemble(self) -> str | None:
+        """The ensemble of the headline number, where the audit ran it of its own accord, at one eps."""
+        told = self.conditions.headline
+        return None if told is None or told.attack in self.conditions.attacks else told.attack
 
     @cached_property
     def measured(self) -> list[str]:
@@ -281,11 +298,14 @@ class Run(_Read):
         """The attack's name for people."""
         if attack in self.conditions.attacks:
             return self.conditions.attacks[attack].title
+        if self.conditions.headline is not None and attack == self.conditions.headline.attack:
+            return self.conditions.headline.title
         names = {
             WORST: "Worst case",
             "noise": "Random noise (±ε)",
             "noise-uniform": "Random noise (uniform)",
             "square": "Square",
+            "simba-dct": "SimBA (cosines)",
         }
         return names.get(attack, attack.upper() if len(attack) <= 4 else attack)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from medrobust import stats
-from medrobust.attacks import Attack
+from medrobust.attacks import Attack, Composed
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
@@ -25,12 +25,15 @@ from medrobust.studies import cells, checks
 from medrobust.studies.conditions import conditions
 from medrobust.studies.detect_cells import DetectPart
 from medrobust.studies.explain_part import ExplainPart
+from medrobust.studies.headline import NAME as HEADLINE
+from medrobust.studies.headline import HeadlinePart, chosen_eps, told
 from medrobust.studies.rows import Rows, attack_rows, clean_rows
 from medrobust.studies.spec import AuditSpec, attack_named
 from medrobust.studies.store import Cell, Store, write_whole
 from medrobust.studies.subject import Subject, assemble, groups
 from medrobust.studies.universal_cells import UniversalPart, sides
 from medrobust.studies.versions import versions
+from medrobust.studies.without_gradients import without_gradients
 from medrobust.threat import Ball
 
 VERSION = 2
@@ -41,7 +44,7 @@ CHECKED = 24
 SAVED = 32
 """Images for the examples at full strength that are then saved."""
 PROBED = 32
-QUERIES = 150
+"""Images that attacks without gradients are tried on."""
 SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
 """Below half a grey level, where 8-bit saving must undo everything; one level; two."""
 
@@ -97,6 +100,8 @@ class _Audit:
         self.universal: dict[str, Any] | None = None
         self.detect: dict[str, Any] | None = None
         self.explain: dict[str, Any] | None = None
+        self.headline: dict[str, Any] | None = None
+        self.headline_eps: float | None = None
 
     def run(self) -> dict[str, Any]:
         sample = self.subject.sample
@@ -104,11 +109,16 @@ class _Audit:
         self._clean()
         costs = {name: self._sweep(name) for name in self.attacks}
         self._noise()
+        self.headline_eps = chosen_eps(self.spec.norm, self.spec.eps, np.stack(list(self.star.values())).min(0))
         self._sanity()
         for name in self.attacks:
             self._attack_rows(name)
             self.rows.add(name, max(self.spec.eps), "gradients_per_image", stats.mean(costs[name]))
-        if len(self.attacks) > 1:
+        if self.headline_eps is not None:
+            self._without_gradients(self.headline_eps)
+        if self.spec.auto and self.headline_eps is not None:
+            self._headline(self.headline_eps)
+        if len(self.star) > 1:
             self._worst()
         self._saving()
         if self.spec.universal:
@@ -238,7 +248,8 @@ class _Audit:
         self.checks.append(broken)
         if not broken.passed:
             self.doubts[name] = "a huge eps does not reach 100 %"
-        if not attack.minimal and attack.steps > 1 and type(attack).__name__ != "APGD":
+        whole = isinstance(attack, Composed) or type(attack).__name__ == "APGD"  # their steps are no free choice
+        if not attack.minimal and attack.steps > 1 and not whole:
             counts = [max(1, attack.steps // 4), attack.steps, attack.steps * 4]
             found = [self._fixed(f"{k} steps", _with_steps(attack, k), few, self.ball(middle)) for k in counts]
             self.checks.append(checks.grows_with_steps(name, counts, found))
@@ -248,8 +259,6 @@ class _Audit:
                     self.checks.append(
                         checks.single_step_is_weaker(many, self.spec.eps, self.star["fgsm"], self.star[many])
                     )
-        if self.spec.norm == "linf":
-            self._probe(name, middle)
 
     def _typical_eps(self) -> float:
         """The eps of the grid at which about half of the images fall: where a comparison shows most."""
@@ -260,18 +269,28 @@ class _Audit:
             return 1 / 255
         return next((e for e in grid if e >= typical * (1 - 1e-5)), grid[-1])
 
-    def _probe(self, name: str, eps: float) -> None:
-        few = self.subject.sample.sample(PROBED, self.spec.seed)
-        white = self._fixed("at the probe's eps", self.attacks[name], few, self.ball(eps))
-        cell = self._sharded(
-            few,
-            f"Black-box probe (Square, {QUERIES} queries)",
-            {"kind": "probe", "queries": QUERIES, "eps": eps},
-            lambda shard, a: cells.probed(self.classifier, shard, self.ball(eps), QUERIES, self.spec.seed, a),
+    def _without_gradients(self, eps: float) -> None:
+        few, name = self.subject.sample.sample(PROBED, self.spec.seed), self.main
+        white = self._fixed("beside attacks without gradients", self.attacks[name], few, self.ball(eps))
+        self.checks += without_gradients(
+            few, self.classifier, self.ball(eps), self.spec.seed, self._sharded, self.rows, name, white
         )
-        probe = cell.arrays["reached"]
-        self.checks.append(checks.black_box_is_weaker(name, eps, probe, white, QUERIES))
-        self.rows.add("square", eps, "accuracy", stats.proportion(~probe, groups(few)), note=f"{QUERIES} queries")
+
+    def _headline(self, eps: float) -> None:
+        """The ensemble at one size; what it breaks counts for the worst case too."""
+        swept = next((n for n in self.attacks if n.split(":")[0] == HEADLINE), None)
+        if swept is not None:  # it was asked for, and tried at every eps
+            self.headline = told(swept, self.attacks[swept], eps)
+            return
+        part = HeadlinePart(
+            attack_named(self.spec.auto), eps, self.ball, self.classifier, self.subject.sample, self.spec.seed,
+            self._sharded, self.rows,
+        )  # fmt: skip
+        self.checks += part.write(self.patients, np.stack(list(self.star.values())).min(0))
+        self.star[HEADLINE], self.after[HEADLINE], self.blind[HEADLINE] = part.star, part.after, part.blind
+        if part.blind.mean() > 0.5:
+            self.doubts[HEADLINE] = "most images gave no usable gradient"
+        self.headline = told(HEADLINE, part.attack, eps)
 
     # -- what it means -----------------------------------------------------------------------------------
 
@@ -289,7 +308,7 @@ class _Audit:
         self.after["worst"] = np.stack(list(self.after.values()))[best, np.arange(best.size)]
         # an image proves something if any attack had a gradient to follow and failed
         self.blind["worst"] = np.logical_and.reduce(list(self.blind.values()))
-        if len(self.doubts) == len(self.attacks):
+        if len(self.doubts) == len(self.star) - 1:  # the worst case is one of them now
             self.doubts["worst"] = next(iter(self.doubts.values()))
         self.arrays["eps_star.worst"] = self.star["worst"].astype(np.float32)
         self._attack_rows("worst")
@@ -358,8 +377,9 @@ class _Audit:
 
         results = {
             "format": 1,
-            "conditions": conditions(self.spec, self.subject, self.attacks)
-            | {"universal": self.universal, "detect": self.detect, "explain": self.explain},
+            "conditions": conditions(self.spec, self.subject, self.attacks, "worst" in self.star)
+            | {"headline": self.headline, "universal": self.universal}
+            | {"detect": self.detect, "explain": self.explain},
             "rows": self.rows.rows,
             "checks": [c.plain() for c in self.checks],
             "examples": self.examples,

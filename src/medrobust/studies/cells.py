@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from medrobust import seeds
-from medrobust.attacks import Attack, Square, run, sweep
+from medrobust.attacks import Attack, run, sweep
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.images import BIT_DEPTHS, save_at
@@ -136,11 +136,6 @@ def fixed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, see
         "reached": outcome.reached.numpy(),
         "before": outcome.reached_before.numpy(),
     }
-
-
-def probed(classifier: Classifier, part: Dataset, ball: Ball, queries: int, seed: int, advance: Advance) -> Result:
-    """The black-box probe: Square, which sees decisions' scores only."""
-    return fixed(Square(steps=queries), classifier, part, ball, seed, advance)
 
 
 EXAMPLES = 6

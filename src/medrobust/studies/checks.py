@@ -127,14 +127,38 @@ def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, st
     )
 
 
-def black_box_is_weaker(attack: str, eps: float, probe: np.ndarray, white: np.ndarray, queries: int) -> Check:
+def black_box_is_weaker(
+    attack: str, eps: float, probe: np.ndarray, white: np.ndarray, queries: int, title: str
+) -> Check:
     """probe, white: reached (n,) on the same images at the same eps."""
     only = int((probe & ~white).sum())
     return Check(
         "a black-box probe is not stronger",
         attack,
         only <= max(1, probe.size // 20),
-        f"at {eps * 255:.3g}/255: white box {white.mean():.0%}, Square with {queries} queries {probe.mean():.0%} of "
+        f"at {eps * 255:.3g}/255: white box {white.mean():.0%}, {title} with {queries} queries {probe.mean():.0%} of "
         f"{probe.size} images; {only} fell to the black box alone",
         "if this fails, gradients are masked and the white-box numbers are too high",
+    )
+
+
+def finds_what_others_find(attack: str, eps: float, missed: int, n: int) -> Check:
+    """missed: images that another attack broke at that eps and this one did not."""
+    return Check(
+        "the ensemble finds what the others find",
+        attack,
+        missed <= max(1, n // 50),
+        f"at {eps * 255:.3g}/255: {missed} of {n} images fell to other attacks alone",
+        "if this fails, the ensemble was too short; the headline counts what the others broke all the same",
+    )
+
+
+def square_is_not_needed(attack: str, eps: float, alone: int, n: int) -> Check:
+    """alone: images that held against every gradient and fell to the member that sees none."""
+    return Check(
+        "gradients find what queries find",
+        attack,
+        alone <= max(1, n // 20),
+        f"at {eps * 255:.3g}/255: {alone} of {n} images held against all gradients and fell to Square",
+        "if this fails, gradients are masked, and the numbers of attacks that follow them are too high",
     )

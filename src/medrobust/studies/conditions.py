@@ -16,11 +16,11 @@ from medrobust.studies.subject import Subject
 from medrobust.studies.versions import versions
 
 
-def conditions(spec: AuditSpec, subject: Subject, attacks: dict[str, Attack]) -> dict[str, Any]:
+def conditions(spec: AuditSpec, subject: Subject, attacks: dict[str, Attack], worst: bool) -> dict[str, Any]:
     """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one."""
     data, classifier, patients = subject.data, subject.classifier, subject.sample.patients
     told = {name: {"title": a.title, "settings": _settings(a), "source": a.source} for name, a in attacks.items()}
-    if len(attacks) > 1:
+    if worst:
         told["worst"] = {
             "title": "Worst case", "settings": "for each image, the attack that needed the smallest eps", "source": "",
         }  # fmt: skip

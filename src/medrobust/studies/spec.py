@@ -48,6 +48,7 @@ class AuditSpec(BaseModel):
     limit: int | None = 120
     seed: int = 0
     bits: Literal[8, 12, 16] = 8
+    auto: str = "auto:steps=20:queries=100"
     universal: bool = True
     detect: bool = True
     explain: bool = True
@@ -78,6 +79,10 @@ def ask(**values: Any) -> AuditSpec:
         raise InputError(f"name at least one attack: {', '.join(ATTACKS)}")
     for name in spec.attacks:
         attack_named(name)
+    if spec.auto and spec.auto.split(":")[0] != "auto":
+        raise InputError(f"the headline number is that of auto (options after colons) or of none, got {spec.auto!r}")
+    if spec.auto:
+        attack_named(spec.auto)
     if not spec.eps or sorted(set(spec.eps)) != list(spec.eps):
         raise InputError(f"eps must be ascending without repeats, got {', '.join(f'{e:g}' for e in spec.eps)}")
     for e in spec.eps:

@@ -1,0 +1,76 @@
+"""The headline number: what is left at one size when an ensemble with nothing to tune is added to the attacks."""
+
+from __future__ import annotations
+
+from medrobust.report.findings import Findings, Verdict
+from medrobust.report.paragraph import Paragraph
+from medrobust.report.run import WORST, Row
+from medrobust.report.sizes import short_size, size_words
+from medrobust.report.words import NBSP, count, listing, number, of_hundred, plural, with_interval
+
+MEMBERS = {
+    "apgd": "APGD on the cross-entropy", "apgd-margin": "APGD on the margin", "fmn": "FMN", "square": "Square",
+}  # fmt: skip
+
+
+def row(f: Findings) -> Row | None:
+    """Accuracy at the headline's size under everything that was tried there; None where there is no headline."""
+    told = f.run.conditions.headline
+    if told is None:
+        return None
+    return f.run.find(WORST, "accuracy", told.eps) or f.run.find(told.attack, "accuracy", told.eps)
+
+
+def note(f: Findings, at: Row) -> str:
+    """What stands beside the number: what made it, at which size, and its interval."""
+    told = f.run.conditions.headline
+    assert told is not None
+    who = told.title if at.attack == told.attack else f"{told.title} and the other attacks"
+    return f"{who}, {short_size(f, told.eps)} {_interval(at)}".strip()
+
+
+def _interval(at: Row) -> str:
+    return with_interval(at).partition(NBSP + "% ")[2]
+
+
+def paragraph(f: Findings) -> Paragraph | None:
+    """The number in a sentence, what made it and what it cost, and how it may be read."""
+    told, at = f.run.conditions.headline, row(f)
+    if told is None or at is None or at.value is None:
+        return None
+    title = "The headline number"
+    if f.verdict is Verdict.INCONCLUSIVE:
+        return Paragraph(title, "Inconclusive: the attacks can not be believed, and so no number sums them up.", True)
+    text = f"After changes of at most {size_words(f, told.eps)}, {of_hundred(at.value)} of 100 images are still read "
+    text += f"correctly ({with_interval(at)}, n{NBSP}={NBSP}{count(at.n)}). It counts every attack that was tried at "
+    text += f"that size, above all {told.title}, an ensemble with nothing to tune that gives each image to "
+    text += f"{listing(list(MEMBERS.values()))} in turn, as long as it holds. "
+    alone = f.run.find(told.attack, "accuracy", told.eps)
+    if alone is not None and alone.value is not None and at.attack != told.attack:
+        text += f"{told.title} by itself leaves {with_interval(alone)}"
+        text += "; the rest fell to the others alone. " if alone.value > at.value else ". "
+    text += _cost(f) + _broken(f)
+    text += "It is an upper bound: a better attack can only lower it. Two classifiers compare by it only on the same "
+    text += f"images, at the same size and with the same settings ({told.settings})."
+    return Paragraph(title, text, alone is not None and not alone.ok)
+
+
+def _cost(f: Findings) -> str:
+    told = f.run.conditions.headline
+    assert told is not None
+    spent = [f.run.find(told.attack, f"{kind}_per_image", told.eps) for kind in ("gradients", "forwards")]
+    if any(r is None or r.value is None for r in spent):
+        return ""
+    gradients, looks = (number(r.value) for r in spent if r is not None and r.value is not None)
+    return f"It took {gradients} gradients and {looks} further looks at the model an image. "
+
+
+def _broken(f: Findings) -> str:
+    told = f.run.conditions.headline
+    assert told is not None
+    found = {m: f.run.find(told.attack, f"broken_by:{m}", told.eps) for m in MEMBERS}
+    counts = {m: round(r.value * r.n) for m, r in found.items() if r is not None and r.value and r.n}
+    if not counts:
+        return ""
+    parts = [f"{count(k)} fell to {MEMBERS[m]}" for m, k in counts.items()]
+    return f"Of the {plural(sum(counts.values()), 'image')} that it broke, {listing(parts)}. "
