@@ -5,10 +5,12 @@ from __future__ import annotations
 from medrobust.models.architectures import ALIASES, OWN, build
 from medrobust.models.checkpoint import read, write
 from medrobust.models.folding import folded
+from medrobust.models.handmade import HANDMADE
 from medrobust.models.memory_layout import channels_last
 from medrobust.models.own_network import is_own
 from medrobust.models.pretrained import Pretrained, normalisation
 
 __all__ = [
-    "ALIASES", "OWN", "Pretrained", "build", "channels_last", "folded", "is_own", "normalisation", "read", "write",
+    "ALIASES", "HANDMADE", "OWN", "Pretrained", "build", "channels_last", "folded", "is_own", "normalisation", "read",
+    "write",
 ]  # fmt: skip

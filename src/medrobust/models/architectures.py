@@ -10,8 +10,9 @@ from torch import nn
 
 from medrobust import options
 from medrobust.errors import InputError
-from medrobust.models import own_network, pretrained, timm_network
+from medrobust.models import mlp_head, own_network, pretrained, timm_network
 from medrobust.models.cifar_resnet import CifarResNet
+from medrobust.models.handmade import HANDMADE, Handmade
 from medrobust.models.small_cnn import SmallCNN
 
 ALIASES: dict[str, str] = {
@@ -30,6 +31,7 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     "small_cnn": SmallCNN,
     "cifar_resnet20": partial(CifarResNet, 3),
     "cifar_resnet56": partial(CifarResNet, 9),
+    **{kind: partial(Handmade, kind) for kind in HANDMADE},
 }
 
 HEADS = ("softmax", "logit", "multilabel")
@@ -47,17 +49,21 @@ def build(
     """A network that takes (n, channels, size, size) and returns logits (n, classes), or (n, 1) for head="logit".
 
     name: a timm architecture, one of OWN (with its options, ``small_cnn:width=32:depth=2``), a paper's name out of
-        ALIASES, or the user's ``module:function``.
+        ALIASES, or the user's ``module:function``. With "+mlp8" behind it, its last linear layer is an MLP of 8
+        hidden units.
     size: pixels a side; None leaves it to the architecture and skips the check that it is taken.
     pretrained: None, "hub" (timm downloads), or a file (.safetensors, or .pth/.th that loads with weights_only).
     Fresh layers are drawn from torch's global generator. InputError for whatever does not fit.
     """
     _check(classes, channels, size, head)
+    name, hidden = mlp_head.parted(name)
     name = ALIASES.get(name, name)
     outputs = 1 if head == "logit" else classes
     net = _make(name, outputs, channels, size, hub=pretrained == "hub")
     if pretrained is not None and pretrained != "hub":
         _load(net, name, pretrained)
+    if hidden is not None:
+        mlp_head.put(net, hidden)
     if size is not None:
         _check_forward(net, name, outputs, channels, size)
     return net
