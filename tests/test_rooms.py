@@ -16,7 +16,7 @@ ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
     ("errors", "progress", "seeds"),
-    ("devices", "images", "options", "stats"),
+    ("devices", "images", "options", "ranks", "stats"),
     ("heads",),
     ("threat", "data", "models", "search"),
     ("classifier",),
