@@ -1,0 +1,23 @@
+"""Networks trained by meta-heuristic search on image features, beside gradient baselines under one protocol.
+
+Jindal & Kumar 2022 review such networks: features of an image, a small multilayer perceptron (MLP), and an
+optimiser from nature that sets its weights, its features, its hyper-parameters or its decision threshold.
+"""
+
+from __future__ import annotations
+
+from medrobust.training.evolved.extractor import KINDS, extractor
+from medrobust.training.evolved.fitted import Fitted
+from medrobust.training.evolved.folds import Task, parted, tasks
+from medrobust.training.evolved.methods import QUESTIONS, Found, about, method, needs_gradient, optimiser
+from medrobust.training.evolved.mlp import Shape
+from medrobust.training.evolved.problem import Problem
+from medrobust.training.evolved.reduction import Reduction
+from medrobust.training.evolved.scores import METRICS, scored
+from medrobust.training.evolved.table import Table, breast_cancer, of_images
+
+__all__ = [
+    "KINDS", "METRICS", "QUESTIONS", "Fitted", "Found", "Problem", "Reduction", "Shape", "Table", "Task", "about",
+    "breast_cancer", "extractor", "method", "needs_gradient", "of_images", "optimiser",
+    "parted", "scored", "tasks",
+]  # fmt: skip

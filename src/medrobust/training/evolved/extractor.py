@@ -1,0 +1,58 @@
+"""What gives the features of images: a network with its last layer left out, or hand-made ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from medrobust import models
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.errors import InputError
+
+KINDS = ("deep", *models.HANDMADE)
+
+
+def extractor(
+    kind: str,
+    data: Dataset,
+    model: str | Path | None = None,
+    *,
+    pretrained: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Classifier:
+    """A classifier whose penultimate features are meant; its own decisions are not used.
+
+    kind: "deep", or a name of models.HANDMADE, which needs nothing else. model: for deep features, a folder saved by
+    medrobust, or an architecture whose ``pretrained`` weights (a file) have not seen the data's labels. mean, std: of
+    those weights, where neither their file nor timm states them.
+    """
+    if kind not in KINDS:
+        raise InputError(f"features {kind!r} are not known; choose from {', '.join(KINDS)}")
+    if kind != "deep":
+        net = models.build(kind, classes=len(data.classes), channels=data.channels, size=data.size)
+        return Classifier(
+            net.eval(), data.classes, channels=data.channels, size=data.size, provenance={"architecture": kind}
+        )
+    if model is None:
+        raise InputError("deep features need a network: give a folder saved by medrobust as --model, or an "
+                         "architecture and its weights as --model and --pretrained")  # fmt: skip
+    if Path(model).is_dir():
+        return Classifier.load(model)
+    if pretrained is None:
+        raise InputError(
+            f"{model} is no folder saved by medrobust; as an architecture it needs weights: --pretrained FILE"
+        )
+    stated = models.normalisation(str(model), pretrained)
+    mean, std = mean or (stated and stated[0]), std or (stated and stated[1])
+    if mean is None or std is None:
+        raise InputError(f"how were the images of {pretrained} normalised? give --mean and --std (pixels in [0, 1])")
+    with torch.random.fork_rng(devices=[]):  # the fresh last layer is not used
+        net = models.build(str(model), classes=len(data.classes), channels=3, size=data.size, pretrained=pretrained)
+    return Classifier(
+        net.eval(), data.classes, mean=mean, std=std, channels=3, size=data.size,
+        provenance={"architecture": str(model), "pretrained": Path(pretrained).name},
+    )  # fmt: skip
