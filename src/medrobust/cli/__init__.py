@@ -19,6 +19,7 @@ from medrobust.cli.doctor import doctor
 from medrobust.cli.evade import evade
 from medrobust.cli.explain import explain
 from medrobust.cli.report import report
+from medrobust.cli.search import search
 from medrobust.cli.study import study
 from medrobust.cli.train import train
 from medrobust.cli.universal import universal
@@ -48,7 +49,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
-COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, report, doctor)
+COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, search, report, doctor)
 """Every command is a function in a module of its own; this is where it is added."""
 
 for command in COMMANDS:

@@ -30,4 +30,26 @@ def write(run_dir: Path) -> Path:
     return run_dir / "report.html"
 
 
-__all__ = ["write"]
+def write_search(run_dir: Path) -> Path:
+    """Write report.html and results.csv of a ``medrobust search`` into its folder; returns the path of report.html.
+
+    Reads results.json and times.json. InputError as for ``write``.
+    """
+    import csv
+    from io import StringIO
+
+    from medrobust.report import search
+    from medrobust.report.writing import replace
+
+    run_dir = Path(run_dir)
+    results, times = search.read(run_dir)
+    out = StringIO()
+    rows = csv.DictWriter(out, search.COLUMNS, lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(search.csv_rows(results))
+    replace(run_dir / "results.csv", out.getvalue())
+    replace(run_dir / "report.html", search.html(results, times))
+    return run_dir / "report.html"
+
+
+__all__ = ["write", "write_search"]

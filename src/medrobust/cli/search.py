@@ -1,0 +1,136 @@
+"""`medrobust search`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medrobust.cli.bars import Bars
+from medrobust.cli.options import Label, Mean, Seed, Size, Std
+from medrobust.cli.text import numbers, say, table, words
+from medrobust.errors import InputError
+
+if TYPE_CHECKING:
+    from medrobust.studies.search_subject import Images
+
+TABLE = "breast-cancer"
+
+
+def search(
+    data: Annotated[
+        str, typer.Option(help="Images, as everywhere; or breast-cancer, scikit-learn's table of 30 features.")
+    ] = "phantom:chest",
+    features: Annotated[
+        str, typer.Option(help="deep (of --model), wavelet, texture, hu, or handmade (these three).")
+    ] = "wavelet",
+    model: Annotated[
+        str | None, typer.Option(help="For deep features: a folder saved by medrobust, or an architecture.")
+    ] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Weights of that architecture: a file.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    what: Annotated[str, typer.Option(help="Names: weights,masks,hyper,threshold; or all.")] = "weights",
+    methods: Annotated[
+        str,
+        typer.Option(help="Names of searches, NAME+adam for gradient descent after it, or all; baselines are added."),
+    ] = "random,ga,pso,de,cma-es,gwo,woa,gwo+adam",
+    budget: Annotated[
+        int,
+        typer.Option(
+            help="Evaluations of each method, a gradient counted as three; masks get a tenth of it, "
+            "hyper-parameters 1/150, thresholds 1/30."
+        ),
+    ] = 6000,
+    seeds: Annotated[int, typer.Option(help="How often folds and searches are drawn anew.")] = 20,
+    folds: Annotated[int, typer.Option(help="Of the outer cross-validation.")] = 3,
+    limit: Annotated[int, typer.Option(help="How many images are compared on, 0 for all.")] = 400,
+    healthy: Annotated[str | None, typer.Option(help="The class that stands for no disease.")] = None,
+    attack: Annotated[
+        int, typer.Option(help="Attack evolved and gradient-trained networks on so many test images; 0: none.")
+    ] = 0,
+    label: Label = "label",
+    size: Size = None,
+    seed: Seed = 0,
+    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
+        "runs/search"
+    ),
+) -> None:
+    """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better."""
+    from medrobust import report
+    from medrobust.studies.search_networks import Robustness, attacked, kept
+    from medrobust.studies.search_subject import assemble
+    from medrobust.studies.search_subject import table as features_of
+    from medrobust.studies.searching import Ask, Searching
+    from medrobust.studies.store import Store, write_whole
+    from medrobust.training.evolved import QUESTIONS, breast_cancer
+
+    for name, value, least in (("--budget", budget, 1), ("--limit", limit, 0), ("--attack", attack, 0)):
+        if value < least:
+            raise InputError(f"{name} must be {least} or more, got {value}")
+    ask = Ask(
+        questions=tuple(QUESTIONS) if what == "all" else words(what) or (), methods=words(methods) or (),
+        budget=budget, seeds=seeds, folds=folds,
+    )  # fmt: skip
+    if data == TABLE and attack:
+        raise InputError(f"{TABLE} is a table without images: there is nothing to attack")
+    images: Images | None = None
+    with Bars() as bars:
+        store = Store(out)
+        if data == TABLE:
+            searched, about = breast_cancer(), {"data": TABLE, "features_kind": "as measured", "left": "", "notes": []}
+        else:
+            images = assemble(
+                data, features, model=model, pretrained=pretrained, mean=numbers(mean, "--mean"),
+                std=numbers(std, "--std"), size=size, label=label, healthy=healthy, limit=limit or None, seed=seed,
+            )  # fmt: skip
+            searched, about = features_of(images, images.compared, store, bars), images.about
+        results, times = Searching(ask, out, searched, about, bars).run()
+        paths: dict[str, dict[str, Path]] = {}
+        if images is not None:
+            for question in ask.questions:
+                names = ask.names(question)
+                paths[question] = kept(images, question, names, ask.evaluations(question), out / "models", store, bars)
+        if images is not None and attack:
+            results["robustness"] = attacked(Robustness(images=attack, budget=budget), images, store, bars)
+    write_whole(out / "results.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False).encode())
+    write_whole(out / "times.json", json.dumps(times, indent=1, sort_keys=True).encode())
+    page = report.write_search(out)
+    for question in ask.questions:
+        summary(results, times, question)
+    say(f"\nreport  {page}\nnumbers {out / 'results.csv'}")
+    for question, found in paths.items():
+        say(f"networks {out / 'models' / question}/ ({', '.join(found)})")
+    if paths:
+        first = next(iter(paths))
+        kinds = results["questions"][first]["methods"]
+        shown = next((n for n in paths[first] if kinds[n]["kind"] == "search"), next(iter(paths[first])))
+        say(f"audit one of them: medrobust audit --data {data} --model {paths[first][shown]}")
+
+
+def summary(results: dict[str, Any], times: dict[str, Any], question: str) -> None:
+    """Best first: balanced accuracy, the difference to the reference, and what it took."""
+    from medrobust.report.search_words import TITLES, verdict
+
+    told = results["questions"][question]
+    rows = {(r["method"], r["metric"]): r for r in results["rows"] if r["question"] == question}
+    names = sorted(told["methods"], key=lambda n: -rows[n, "balanced_accuracy"]["value"])
+    lines = []
+    for name in names:
+        against = told["against"].get(name)
+        apart = "reference" if against is None else f"{100 * against['difference']:+.1f} (p {against['p']:.2g})"
+        spent = told["methods"][name]["evaluations"]
+        lines.append([name, _cell(rows[name, "balanced_accuracy"]), apart,
+                      "" if spent is None else str(spent), f"{times[question][name]['seconds']:.2f}"])  # fmt: skip
+    head = ["method", "balanced accuracy, % (95 %)", f"less {told['reference']}, points", "evaluations",
+            "s a network"]  # fmt: skip
+    facts = results["facts"]
+    table(head, lines, f"{TITLES[question]}: median of {facts['seeds']} seeds, {facts['n']} images of {facts['name']}")
+    say(verdict(results, question))
+
+
+def _cell(row: dict[str, Any]) -> str:
+    value, low, high = (f"{100 * row[k]:.1f}" for k in ("value", "low", "high"))
+    return f"{value} ({low}-{high})"

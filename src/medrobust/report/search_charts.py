@@ -1,0 +1,133 @@
+"""Figures of a comparison of searches: who reaches what, who is told apart from whom, how fast they converge.
+
+Each is drawn into axes, so that the page takes it as SVG and documents as PNG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medrobust import ranks as rank_tests
+from medrobust.report.charts import INK, MUTED, PALETTE, STYLE, _canvas, _svg, look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {"baseline": PALETTE[1], "random": MUTED, "search": PALETTE[0], "both": PALETTE[2]}
+KINDS = {"baseline": "baseline", "random": "random search", "search": "nature-inspired search",
+         "both": "search, then gradient descent"}  # fmt: skip
+SHOWN = 5
+"""Searches that get a colour of their own in the curves; the others are pale."""
+
+
+def spread(axes: Axes, rows: list[dict[str, Any]], label: str) -> None:
+    """One line a method, best on top: rows with title, kind, value, low, high, q1, q3 (shares)."""
+    import matplotlib.ticker as ticks
+
+    for y, row in enumerate(reversed(rows)):
+        colour = COLOURS[row["kind"]]
+        axes.plot(
+            [100 * row["q1"], 100 * row["q3"]], [y, y], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt"
+        )
+        axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.2)
+        axes.plot([100 * row["value"]], [y], color=colour, marker="o", markersize=4.5)
+    axes.set_yticks(range(len(rows)), [row["title"] for row in reversed(rows)])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.xaxis.set_major_locator(ticks.MaxNLocator(6))
+    axes.set_xlabel(label)
+    _kinds(axes, [row["kind"] for row in rows])
+
+
+def critical_difference(axes: Axes, ranks: dict[str, float], kinds: dict[str, str], difference: float) -> None:
+    """Mean ranks on one axis, 1 best; methods under one bar are not told apart (Demsar 2006)."""
+    names = sorted(ranks, key=lambda name: ranks[name])
+    k = len(names)
+    left, right = names[: (k + 1) // 2], names[(k + 1) // 2 :][::-1]
+    bars = rank_tests.cliques(np.array([ranks[n] for n in names]), difference)
+    top = 0.55 + 0.42 * len(bars)
+    axes.set_xlim(1 - 0.36 * (k - 1), k + 0.36 * (k - 1))
+    axes.set_ylim(-top - 0.75 * len(left), 1.9)
+    axes.axis("off")
+    axes.plot([1, k], [0, 0], color=INK, linewidth=1)
+    for tick in range(1, k + 1):
+        labelled = k <= 12 or tick in (1, k) or tick % 5 == 0
+        axes.plot([tick, tick], [0, 0.3 if labelled else 0.15], color=INK, linewidth=0.8)
+        if labelled:
+            axes.text(tick, 0.42, str(tick), ha="center", va="bottom", color=MUTED, fontsize=9)
+    shown = min(difference, k - 1)
+    axes.plot([1, 1 + shown], [1.5, 1.5], color=INK, linewidth=1.4, marker="|", markersize=6)
+    axes.text(1 + shown + 0.012 * k, 1.5, f"critical difference {difference:.2f}", va="center", fontsize=9, color=INK)
+    for i, (first, last) in enumerate(bars):
+        axes.plot([first - 0.03, last + 0.03], [-0.35 - 0.42 * i] * 2, color=INK, linewidth=3, alpha=0.75,
+                  solid_capstyle="round")  # fmt: skip
+    for names_, edge, align in ((left, 1 - 0.03 * k, "right"), (right, k + 0.03 * k, "left")):
+        for i, name in enumerate(names_):
+            y, colour = -top - 0.75 * i - 0.2, COLOURS[kinds[name]]
+            axes.plot([ranks[name], ranks[name], edge], [0, y, y], color=colour, linewidth=0.8)
+            axes.text(edge + (-0.01 if align == "right" else 0.01) * k, y, f"{name} {ranks[name]:.1f}", ha=align,
+                      va="center", fontsize=9, color=INK)  # fmt: skip
+
+
+def convergence(axes: Axes, curves: list[dict[str, Any]], label: str) -> None:
+    """Best worth so far, median of all seeds and folds: curves with title, kind, x, median, q1, q3, in order of end."""
+    import matplotlib.ticker as ticks
+
+    told = [c for c in curves if c["kind"] != "search"] + [c for c in curves if c["kind"] == "search"][:SHOWN]
+    for curve in curves:
+        if not any(curve is c for c in told):
+            axes.plot(curve["x"], curve["median"], color=MUTED, linewidth=0.7, alpha=0.5)
+    for i, curve in enumerate(told):
+        style: dict[str, Any] = {**look(i), "marker": "", "label": curve["title"]}
+        axes.plot(curve["x"], curve["median"], **style)
+    axes.set_xscale("log")
+    values = [v for c in curves for v in c["median"]]
+    if min(values) > 0 and max(values) / min(values) > 4:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticks.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(ticks.FuncFormatter(lambda v, _: f"{v:g}"))
+        axes.yaxis.set_minor_locator(ticks.NullLocator())
+    axes.xaxis.set_major_formatter(ticks.FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.xaxis.set_minor_formatter(ticks.NullFormatter())
+    axes.set_xlabel(label)
+    axes.set_ylabel("objective on training images (less is better)")
+    axes.legend(fontsize=8, handlelength=2.4, loc="best")
+
+
+def _kinds(axes: Axes, kinds: list[str]) -> None:
+    for kind in dict.fromkeys(kinds):
+        axes.plot([], [], color=COLOURS[kind], marker="o", linewidth=4, label=KINDS[kind])
+    axes.legend(fontsize=8, loc="lower right")
+
+
+Draw = Callable[["Axes"], None]
+
+
+def as_svg(draw: Draw, width: float, height: float, name: str, alt: str) -> str:
+    """What ``draw`` puts into axes, as the page's inline SVG."""
+    with _canvas(width, height) as (figure, axes):
+        draw(axes)
+        return _svg(figure, name, alt)
+
+
+def as_png(draw: Draw, width: float, height: float, dpi: int = 110) -> bytes:
+    """The same on white, for documents."""
+    from io import BytesIO
+
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: Any = {**STYLE, "figure.facecolor": "white"}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.add_subplot())
+        out = BytesIO()
+        figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+    return out.getvalue()
+
+
+def cd_size(methods: int, bars: int = 0) -> tuple[float, float]:
+    """Inches that a critical-difference diagram of so many methods needs."""
+    return 7.4, 0.9 + 0.19 * ((methods + 1) // 2) + 0.1 * bars

@@ -1,0 +1,107 @@
+"""Tables of a comparison of searches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrobust.report import search_words as words
+from medrobust.report.tables import Cell, Table
+from medrobust.report.words import NOTHING, bounds, count, number, percent
+
+METRICS = (
+    ("balanced_accuracy", "balanced accuracy"), ("auroc", "AUROC"), ("accuracy", "accuracy"),
+    ("sensitivity", "sensitivity"), ("specificity", "specificity"),
+)  # fmt: skip
+SCORES = """Median over {seeds} seeds with its 95 % interval, in % (AUROC apart). Every seed deals the {n} images into \
+{folds} folds anew, and each image is judged by the network of the fold that it was held out of. The interval is that \
+of draws, not of patients."""
+APART = """Points of balanced accuracy more or less than {reference}: mean over {tests} test folds with its 95 % \
+interval. p: corrected for training sets that overlap (Nadeau & Bengio), then Holm's over all methods. p, signed \
+ranks: Wilcoxon's over seeds, then Holm's; it takes draws of the same patients for independent and calls too much \
+different. Seconds of one processor a network."""
+ROBUST = """Accuracy under PGD ({steps} steps) through the feature extractor on {n} test images, and the smallest \
+change that fools it, with 95 % intervals; {seeds} seeds. A twin is the point on Adam's way whose balanced accuracy on \
+validation images is nearest to the evolved network's. ε* over its twin's: geometric mean over images that both read \
+correctly. Inconclusive: never fooled, and the gradient vanished."""
+
+
+def ordered(results: dict[str, Any], question: str) -> list[str]:
+    """Methods, best median balanced accuracy first."""
+    values = words.medians(results, question)
+    return sorted(values, key=lambda n: (-values[n], n))
+
+
+def scores(results: dict[str, Any], question: str) -> Table:
+    """Every metric of every method."""
+    told, facts = results["questions"][question], results["facts"]
+    found = {(r["method"], r["metric"]): r for r in results["rows"] if r["question"] == question}
+    shown = [(k, t) for k, t in METRICS if found[told["reference"], k]["value"] is not None]
+    rows = []
+    for name in ordered(results, question):
+        cells = [Cell(told["methods"][name]["title"])]
+        for metric, _ in shown:
+            row = found[name, metric]
+            if metric == "auroc":
+                cells.append(Cell(f"{row['value']:.3f} {bounds(row['low'], row['high'], 3, 1)}"))
+            else:
+                cells.append(Cell(f"{100 * row['value']:.1f} {bounds(row['low'], row['high'])}"))
+            if metric == "balanced_accuracy":
+                cells.append(Cell(f"{100 * row['q1']:.1f}–{100 * row['q3']:.1f}"))
+        rows.append(cells)
+    head = ["method"] + [w for k, t in shown for w in ((t, "quartiles") if k == "balanced_accuracy" else (t,))]
+    caption = SCORES.format(seeds=facts["seeds"], n=count(facts["n"]), folds=facts["folds"])
+    return Table(caption, [Cell(h) for h in head], rows, f"scores:{question}")
+
+
+def apart(results: dict[str, Any], times: dict[str, Any], question: str) -> Table:
+    """Every method against the reference, and what it took."""
+    told, facts = results["questions"][question], results["facts"]
+    reference = told["methods"][told["reference"]]["title"]
+    kept = any("kept" in m["found"] for m in told["methods"].values())
+    rows = []
+    for name in ordered(results, question):
+        about, against = told["methods"][name], told["against"].get(name)
+        cells = [about["title"]]
+        if against is None:
+            cells += ["reference", "", ""]
+        else:
+            ends = bounds(against["low"], against["high"])
+            cells += [f"{100 * against['difference']:+.1f} {ends}", words.p_value(against["p"]),
+                      words.p_value(against["p_wilcoxon"])]  # fmt: skip
+        cells.append(f"{told['friedman']['ranks'][name]:.1f}" if "friedman" in told else NOTHING)
+        cells.append(f"{about['worth']['value']:.3f}" if "worth" in about else NOTHING)
+        if kept:
+            cells.append(f"{about['found']['kept']['value']:.0f}" if "kept" in about["found"] else NOTHING)
+        spent = about["evaluations"]
+        cells += [NOTHING if spent is None else count(spent), number(times[question][name]["seconds"])]
+        rows.append([Cell(c) for c in cells])
+    head = ["method", f"balanced accuracy less {reference}", "p", "p, signed ranks", "mean rank"]
+    head += ["objective in training", *(["features kept"] if kept else []), "evaluations", "seconds"]
+    caption = APART.format(reference=reference, tests=facts["seeds"] * facts["folds"])
+    return Table(caption, [Cell(h) for h in head], rows, f"apart:{question}")
+
+
+def robust_table(told: dict[str, Any]) -> Table:
+    """Networks under attack."""
+    levels = list(told["rows"][0]["accuracy"])
+    rows = []
+    for row in told["rows"]:
+        cells = [row["network"], percent(row["validation"]), _share(row["clean"])]
+        cells += [_share(row["accuracy"][level]) for level in levels]
+        middle, ratio = row["median"], row.get("ratio")
+        cells.append(_number(middle) if middle["value"] is not None else NOTHING)
+        cells.append(_number(ratio) if ratio and ratio["value"] else "")
+        cells.append(str(row["inconclusive"]))
+        rows.append([Cell(c) for c in cells])
+    head = ["network", "validation", "no attack", *(f"{level}/255" for level in levels)]
+    head += ["median ε* (/255)", "ε* over its twin's", "inconclusive"]
+    caption = ROBUST.format(steps=told["steps"], n=told["n"], seeds=told["seeds"])
+    return Table(caption, [Cell(h) for h in head], rows, "robustness")
+
+
+def _share(row: dict[str, Any]) -> str:
+    return f"{percent(row['value'])} {bounds(row['low'], row['high'])}"
+
+
+def _number(row: dict[str, Any]) -> str:
+    return f"{number(row['value'])} {bounds(row['low'], row['high'], 2, 1)}"

@@ -1,0 +1,113 @@
+"""From images to the table that is searched: which images may be used, and where their features come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medrobust import data as data_room
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.data.splits import group_names
+from medrobust.errors import InputError
+from medrobust.progress import Progress
+from medrobust.studies.spec import digest
+from medrobust.studies.store import Store
+from medrobust.studies.subject import HEALTHY
+from medrobust.training import evolved
+from medrobust.training.evolved import Table
+
+VERSION = 1
+"""Part of the key of features: raised when reading them changes."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a search of images stands on.
+
+    source: the classifier whose penultimate features are used. compared: images of the cross-validation, none of
+    which ``source`` was trained on as far as is known. fitted, validation, test: for the networks that are kept:
+    fitted here, matched there, attacked there.
+    """
+
+    data: Dataset
+    source: Classifier
+    compared: Dataset
+    fitted: Dataset
+    validation: Dataset
+    test: Dataset
+    healthy: int | None
+    about: dict[str, Any]
+
+
+def assemble(
+    data: str, features: str, *, model: str | None = None, pretrained: str | None = None,
+    mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None, size: int | None = None,
+    label: str = "label", healthy: str | None = None, limit: int | None = None, seed: int = 0,
+) -> Images:  # fmt: skip
+    """Load images and what gives their features; InputError, in one line, where something does not fit."""
+    saved = model is not None and Path(model).is_dir()
+    if saved and features == "deep" and size is None:
+        size = Classifier.load(str(model)).size
+    images = data_room.load(data, size=size, seed=seed, label=label)
+    source = evolved.extractor(features, images, model, pretrained=pretrained, mean=mean, std=std)
+    if saved and features == "deep" and source.classes != images.classes:
+        raise InputError(f"the model knows the classes {', '.join(source.classes)}, "
+                         f"the data has {', '.join(images.classes)}")  # fmt: skip
+    test, train = images.split("test"), images.split("train")
+    try:
+        validation = images.split("val")
+    except InputError:
+        validation = train
+    if saved and features == "deep":
+        compared = test
+        told = "Only test images are compared on: what gives the features has seen the labels of the others."
+    else:
+        compared = images.select(np.flatnonzero(images.sides != "test"))
+        told = "What gives the features has seen no label of these images. The test images were left for audits."
+    about = {
+        "data": images.name, "features_kind": features, "source": source.provenance.get("architecture"),
+        "size": images.size, "left": told, "limit": limit, "notes": list(images.notes),
+    }  # fmt: skip
+    return Images(
+        images, source, compared.sample(limit, seed), train.sample(limit, seed), validation.sample(limit, seed), test,
+        _healthy(healthy, images.classes), about,
+    )  # fmt: skip
+
+
+def table(images: Images, part: Dataset, store: Store, progress: Progress) -> Table:
+    """The features of those images, read once and kept."""
+    spec = {
+        "kind": "search features", "version": VERSION, "model": images.source.digest(),
+        "images": digest([images.data.digest(), *part.ids]),
+    }  # fmt: skip
+
+    def read() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        progress.start("Reading features", len(part))
+        found = evolved.of_images(images.source, part, images.healthy, progress.advance)
+        progress.stop()
+        return {"groups": found.groups.tolist()}, {"features": found.features}
+
+    cell = store.once(spec, read)
+    return Table(
+        images.data.name, cell.arrays["features"], part.labels, np.asarray(cell.facts["groups"]), part.classes,
+        images.healthy,
+    )  # fmt: skip
+
+
+def groups(part: Dataset) -> list[str]:
+    """Whose images they are, for intervals."""
+    return group_names(part.ids, part.patients)
+
+
+def _healthy(named: str | None, classes: tuple[str, ...]) -> int | None:
+    """Position of the class that stands for no disease: as named, or the only one whose name says so."""
+    if named is not None:
+        if named not in classes:
+            raise InputError(f"--healthy {named!r} is not a class; the data has {', '.join(classes)}")
+        return classes.index(named)
+    found = [i for i, c in enumerate(classes) if c.lower().replace("-", " ") in HEALTHY]
+    return found[0] if len(found) == 1 else None
