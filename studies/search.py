@@ -4,8 +4,9 @@
 
 DATA is a folder with chest_xray/, skin/, fundus/ (tables labels.csv), pneumoniamnist.npz and weights/; OUT takes one
 run folder a set and kind of features. Everything finished is kept, so that a killed study goes on. NAME picks some
-of the runs. --tables prints the tables of docs/results-search.md of what is finished, and writes its figures to OUT;
---robust NAME … attacks evolved and gradient-trained networks instead.
+of the runs; --ask others compares feature masks, hyper-parameters and thresholds, --ask robust attacks evolved and
+gradient-trained networks. Prints the tables of docs/results-search.md and draws its figures into OUT; --tables does
+that with what is finished.
 """
 
 from __future__ import annotations
@@ -13,14 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from medrobust import ranks
 from medrobust.progress import NoProgress
-from medrobust.studies import search_networks, search_subject
+from medrobust.report import search as report_search
+from medrobust.report import search_charts as charts
+from medrobust.report import search_words as words
+from medrobust.report.search_tables import robust_table
+from medrobust.studies import search_networks, search_rows, search_subject
 from medrobust.studies.searching import Ask, Searching
 from medrobust.studies.store import Store, write_whole
 from medrobust.training import evolved
+from medrobust.training.evolved import scores
 
 IMAGENET = {"features": "deep", "model": "mobilenetv2_100", "size": 128, "mean": (0.5,) * 3, "std": (0.5,) * 3,
             "pretrained": "{}/weights/mobilenetv2_100_imagenet.safetensors"}  # fmt: skip
@@ -44,6 +54,7 @@ ASKS = {
     "weights": Ask(questions=("weights",), methods=("all",), budget=BUDGET, seeds=SEEDS, folds=FOLDS),
     "others": Ask(questions=("masks", "hyper", "threshold"), methods=SOME, budget=BUDGET, seeds=SEEDS, folds=FOLDS),
 }
+ATTACKED = search_networks.Robustness(methods=("pso", "de", "gwo"), seeds=2, images=50, budget=BUDGET)
 
 
 def main() -> None:
@@ -51,11 +62,28 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*", default=list(RUNS))
-    parser.add_argument("--ask", choices=list(ASKS), default="weights")
+    parser.add_argument("--ask", choices=[*ASKS, "robust"], default="weights")
+    parser.add_argument("--tables", action="store_true", help="only print the tables of what is finished")
     asked = parser.parse_args()
-    for name in asked.names:
-        print(f"{name}: {asked.ask}", file=sys.stderr, flush=True)
-        study(name, asked.ask, asked.data, asked.out / name)
+    if not asked.tables:
+        for name in asked.names:
+            print(f"{name}: {asked.ask}", file=sys.stderr, flush=True)
+            (attack if asked.ask == "robust" else study)(name, asked.ask, asked.data, asked.out / name)
+    found = {ask: read(asked.out, asked.names, ask) for ask in (*ASKS, "robust")}
+    if found["weights"]:
+        times = read(asked.out, asked.names, "weights-times")
+        print_sets(found["weights"])
+        print_verdicts(found["weights"], "weights")
+        print_scores(found["weights"])
+        print_metrics(found["weights"])
+        print_ranks(found["weights"], asked.out)
+        print_times(found["weights"], times)
+        draw_convergence(found["weights"], times, asked.out)
+    for question in ASKS["others"].questions:
+        if found["others"]:
+            print_verdicts(found["others"], question)
+            print_scores(found["others"], question)
+    print_robustness(found["robust"])
 
 
 def study(name: str, ask: str, data: Path, out: Path) -> None:
@@ -77,6 +105,12 @@ def subject(name: str, data: Path) -> search_subject.Images:
     return search_subject.assemble(RUNS[name]["data"].format(data), RUNS[name]["features"], limit=LIMIT, **told)
 
 
+def attack(name: str, _: str, data: Path, out: Path) -> None:
+    """Evolved networks, their twins, Adam and logistic regression, attacked: OUT/NAME/robust.json."""
+    found = search_networks.attacked(ATTACKED, subject(name, data), Store(out), NoProgress())
+    write_whole(out / "robust.json", json.dumps(found, indent=1, sort_keys=True, allow_nan=False).encode())
+
+
 class Said(NoProgress):
     """Each method, as it is done."""
 
@@ -84,6 +118,147 @@ class Said(NoProgress):
         print(*shown.values(), file=sys.stderr, flush=True)
 
 
+# -- tables ----------------------------------------------------------------------------------------------
+
+Runs = dict[str, dict[str, Any]]
+METRIC = "balanced_accuracy"
+
+
+def read(out: Path, names: list[str], kind: str) -> Runs:
+    files = {name: out / name / f"{kind}.json" for name in names}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
+
+
+def line(*cells: str) -> None:
+    print("| " + " | ".join(cells) + " |")
+
+
+def head(*cells: str) -> None:
+    line(*cells)
+    print("|---" * len(cells) + "|")
+
+
+def shown(row: dict[str, Any] | None, spread: bool = True) -> str:
+    """Median with its interval, and the quartiles."""
+    if row is None or row["value"] is None:
+        return "–"
+    scale, form = (1, "{:.3f}") if row["metric"] == "auroc" else (100, "{:.1f}")
+    value, low, high, q1, q3 = (form.format(scale * row[k]) for k in ("value", "low", "high", "q1", "q3"))
+    return f"{value} ({low}–{high}; {q1}–{q3})" if spread else f"{value} ({low}–{high})"
+
+
+def found_in(run: dict[str, Any], question: str) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(r["method"], r["metric"]): r for r in run["rows"] if r["question"] == question}
+
+
+def order(runs: Runs, question: str) -> list[str]:
+    """Methods by their mean rank over the sets."""
+    names = list(next(iter(runs.values()))["questions"][question]["methods"])
+    values = np.array([[found_in(r, question)[n, METRIC]["value"] for n in names] for r in runs.values()])
+    return [names[i] for i in np.argsort(ranks.ranks(values).mean(0), kind="stable")]
+
+
+def titles(runs: Runs, question: str) -> dict[str, str]:
+    return {n: m["title"] for n, m in next(iter(runs.values()))["questions"][question]["methods"].items()}
+
+
+def print_sets(runs: Runs) -> None:
+    print("\nSets\n")
+    head("set", "images", "patients or groups", "classes", "features", "trained on, a fold")
+    for name, run in runs.items():
+        f = run["facts"]
+        classes = ", ".join(f"{c} {n}" for c, n in zip(f["classes"], f["counts"], strict=True))
+        line(RUNS[name]["title"], str(f["n"]), str(f["groups"]), classes, str(f["features"]),
+             f"{f['n'] * (f['folds'] - 1) / f['folds']:.0f}")  # fmt: skip
+
+
+def print_verdicts(runs: Runs, question: str) -> None:
+    print(f"\n{words.TITLES[question]}\n")
+    for name, run in runs.items():
+        if question in run["questions"]:
+            print(f"- **{RUNS[name]['title']}**: {words.verdict(run, question)}")
+
+
+def print_scores(runs: Runs, question: str = "weights") -> None:
+    print(
+        f"\n{words.TITLES[question]}: balanced accuracy in %, median of {SEEDS} seeds (95 % interval; quartiles), best"
+    )
+    reference = next(iter(runs.values()))["questions"][question]["reference"]
+    print(f"mean rank first; - and + where worse and better than {reference} (corrected test, p < 0.05 after Holm)\n")
+    name_of = titles(runs, question)
+    head("method", *(RUNS[name]["title"] for name in runs))
+    for method in order(runs, question):
+        cells = []
+        for run in runs.values():
+            against = run["questions"][question]["against"].get(method)
+            apart = against is not None and against["p"] < words.ALPHA
+            sign = "" if not apart else " -" if against["difference"] < 0 else " +"
+            cells.append(shown(found_in(run, question)[method, METRIC]) + sign)
+        line(name_of[method], *cells)
+
+
+def print_metrics(runs: Runs) -> None:
+    print("\nAll metrics of some methods, in % (AUROC apart): median (95 % interval)\n")
+    head("set", "method", *(scores.TITLES[m] for m in evolved.METRICS))
+    for name, run in runs.items():
+        rows, methods = found_in(run, "weights"), run["questions"]["weights"]["methods"]
+        best = max((n for n in methods if methods[n]["kind"] == "search"), key=lambda n: rows[n, METRIC]["value"])
+        for method in ("logistic", "adam", "multi-start-adam", best, "random"):
+            cells = [shown(rows[method, metric], spread=False) for metric in evolved.METRICS]
+            line(RUNS[name]["title"], methods[method]["title"] + (" (best search)" if method == best else ""), *cells)
+
+
+def print_ranks(runs: Runs, out: Path) -> None:
+    """Over the sets, which share no patient: Friedman, Nemenyi, and Wilcoxon with Holm against Adam."""
+    if len(runs) < 2:
+        return
+    name_of, names = titles(runs, "weights"), order(runs, "weights")
+    values = np.array([[found_in(r, "weights")[n, METRIC]["value"] for n in names] for r in runs.values()])
+    told = search_rows.friedman(values, [name_of[n] for n in names])
+    p = ranks.holm(np.array([ranks.wilcoxon(values[:, names.index("adam")], values[:, i]) for i in range(len(names))]))
+    print(
+        f"\nOver {len(runs)} sets: Friedman's chi2 {told['chi2']:.1f}, p {told['p']:.2g}; Iman and Davenport's F "
+        f"{told['f']:.2f}, p {told['p_f']:.2g}; critical difference (Nemenyi, 0.05) {told['critical_difference']:.2f}\n"
+    )
+    head("method", "mean rank", "apart from Adam by Nemenyi", "p against Adam, Wilcoxon and Holm")
+    mine = told["ranks"][name_of["adam"]]
+    for i, name in enumerate(names):
+        rank = told["ranks"][name_of[name]]
+        apart = "yes" if abs(rank - mine) > told["critical_difference"] else "no"
+        line(name_of[name], f"{rank:.1f}", apart if name != "adam" else "", f"{p[i]:.2g}" if name != "adam" else "")
+    kinds = {name_of[n]: m["kind"] for n, m in next(iter(runs.values()))["questions"]["weights"]["methods"].items()}
+    draw = partial(charts.critical_difference, ranks=told["ranks"], kinds=kinds, difference=told["critical_difference"])
+    write_whole(out / "search-ranks.png", charts.as_png(draw, *charts.cd_size(len(names), 2)))
+
+
+def print_times(runs: Runs, times: Runs) -> None:
+    print("\nSeconds of one processor a network (all evaluations, fitting included)\n")
+    head("method", *(RUNS[name]["title"] for name in runs))
+    for method, title in titles(runs, "weights").items():
+        line(title, *(f"{times[name]['weights'][method]['seconds']:.3f}" for name in runs))
+
+
+def draw_convergence(runs: Runs, times: Runs, out: Path) -> None:
+    """Against evaluations and against time, on each set."""
+    for name, run in runs.items():
+        for kind, svg_label in (("evaluations", "evaluations (a gradient counts as three)"),
+                                ("seconds", "seconds of one processor a network")):  # fmt: skip
+            curves = report_search.curves(run, times[name], "weights", "at" if kind == "evaluations" else "clock")
+            draw = partial(charts.convergence, curves=curves, label=svg_label)
+            write_whole(out / f"search-{kind}-{name}.png", charts.as_png(draw, 6.4, 4.2))
+
+
+def print_robustness(runs: Runs) -> None:
+    for name, run in runs.items():
+        print(f"\n{RUNS[name]['title']}: {run['n']} test images, {run['seeds']} seeds, PGD with {run['steps']} steps\n")
+        made = robust_table(run)
+        head(*(c.text for c in made.head))
+        for row in made.rows:
+            line(*(c.text.replace("\u00a0", " ") for c in row))
+        print()
+        for sentence in words.robustness(run):
+            print(f"- {sentence}")
+
+
 if __name__ == "__main__":
     main()
-    _ = search_networks

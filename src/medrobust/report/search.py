@@ -109,30 +109,35 @@ def figures(results: dict[str, Any], times: dict[str, Any], question: str) -> li
     return out
 
 
+def curves(results: dict[str, Any], times: dict[str, Any], question: str, axis: str) -> list[dict[str, Any]]:
+    """Convergence of each method that searches, best end first. axis: "at" (evaluations) or "clock" (seconds)."""
+    out = []
+    for name, method in results["questions"][question]["methods"].items():
+        if "curve" in method:
+            x = method["curve"]["at"] if axis == "at" else times[question][name]["clock"]
+            # time may begin at nothing, which a logarithmic axis does not have
+            out.append({**method, **method["curve"], "x": [max(v, 1e-5) for v in x]})
+    return sorted(out, key=lambda c: c["median"][-1])
+
+
 def _curves(results: dict[str, Any], times: dict[str, Any], question: str) -> list[tuple[str, str]]:
-    methods = results["questions"][question]["methods"]
-    found = [(n, m) for n, m in methods.items() if "curve" in m]
-    found.sort(key=lambda item: item[1]["curve"]["median"][-1])
     out = []
     for axis, label, caption in (
         ("at", "evaluations (a gradient counts as three)", "Convergence against evaluations"),
         ("clock", "seconds of one processor a network", "The same against time"),
     ):
-        curves = [
-            {**m, **m["curve"], "x": m["curve"]["at"] if axis == "at" else times[question][n]["clock"]}
-            for n, m in found
-        ]
-        curves = [{**c, "x": [max(x, 1e-5) for x in c["x"]]} for c in curves]
-        if not curves:
+        found = curves(results, times, question, axis)
+        if not found:
             continue
-        alt = f"{caption}: " + "; ".join(f"{c['title']} ends at {c['median'][-1]:.3f}" for c in curves) + "."
-        svg = charts.as_svg(
-            partial(charts.convergence, curves=curves, label=label), 6.8, 4.4, f"{axis}-{question}", alt
-        )
+        alt = f"{caption}: " + "; ".join(f"{c['title']} ends at {c['median'][-1]:.3f}" for c in found) + "."
+        draw = partial(charts.convergence, curves=found, label=label)
         named = (
             f"the best {charts.SHOWN} searches and all that are more or less than a search are named, the rest is pale"
         )
-        out.append((svg, f"{caption}: median over all seeds and folds; {named}."))
+        out.append((
+            charts.as_svg(draw, 6.8, 4.4, f"{axis}-{question}", alt),
+            f"{caption}: median over all seeds and folds; {named}.",
+        ))  # fmt: skip
     return out
 
 
