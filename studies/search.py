@@ -52,9 +52,9 @@ SOME = ("random", "ga", "pso", "de", "shade", "cma-es", "gwo", "woa", "abc")
 """Searches of what is not the weights."""
 ASKS = {
     "weights": Ask(questions=("weights",), methods=("all",), budget=BUDGET, seeds=SEEDS, folds=FOLDS),
-    "others": Ask(questions=("masks", "hyper", "threshold"), methods=SOME, budget=BUDGET, seeds=SEEDS, folds=FOLDS),
+    "others": Ask(questions=("masks", "hyper", "threshold"), methods=SOME, budget=2 * BUDGET, seeds=SEEDS, folds=FOLDS),
 }
-ATTACKED = search_networks.Robustness(methods=("pso", "de", "gwo"), seeds=2, images=50, budget=BUDGET)
+ATTACKED = search_networks.Robustness(methods=("pso", "gwo"), seeds=2, images=30, budget=BUDGET)
 
 
 def main() -> None:

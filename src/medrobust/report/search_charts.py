@@ -48,7 +48,7 @@ def critical_difference(axes: Axes, ranks: dict[str, float], kinds: dict[str, st
     left, right = names[: (k + 1) // 2], names[(k + 1) // 2 :][::-1]
     bars = rank_tests.cliques(np.array([ranks[n] for n in names]), difference)
     top = 0.55 + 0.42 * len(bars)
-    axes.set_xlim(1 - 0.36 * (k - 1), k + 0.36 * (k - 1))
+    axes.set_xlim(1 - 0.45 * (k - 1), k + 0.45 * (k - 1))
     axes.set_ylim(-top - 0.75 * len(left), 1.9)
     axes.axis("off")
     axes.plot([1, k], [0, 0], color=INK, linewidth=1)
@@ -119,7 +119,7 @@ def as_png(draw: Draw, width: float, height: float, dpi: int = 110) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    style: Any = {**STYLE, "figure.facecolor": "white"}
+    style: Any = {**STYLE, "figure.facecolor": "white", "grid.color": "#dcddd8"}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())

@@ -32,7 +32,7 @@ GRID = tuple(0.02 * 1.2**i / 255 for i in range(38))
 """0.02 to 17 grey levels in steps of a fifth."""
 SHOWN = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Grey levels at which accuracy is told."""
-STEPS = 20
+STEPS = 10
 CHECKPOINTS = 60
 """Points on Adam's way that may become a twin."""
 
