@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust import ranks as rank_tests
-from medrobust.report.charts import INK, MUTED, PALETTE, STYLE, _canvas, _svg, look
+from medrobust.report.charts import INK, MUTED, PALETTE, STYLE, canvas, look, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,9 +107,9 @@ Draw = Callable[["Axes"], None]
 
 def as_svg(draw: Draw, width: float, height: float, name: str, alt: str) -> str:
     """What ``draw`` puts into axes, as the page's inline SVG."""
-    with _canvas(width, height) as (figure, axes):
+    with canvas(width, height) as (figure, axes):
         draw(axes)
-        return _svg(figure, name, alt)
+        return svg(figure, name, alt)
 
 
 def as_png(draw: Draw, width: float, height: float, dpi: int = 110) -> bytes:
