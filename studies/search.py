@@ -47,12 +47,12 @@ RUNS: dict[str, dict[str, Any]] = {
     **{f"{n}-handmade": {"title": f"{title}, hand-made features", "data": data, "features": "handmade",
                          "size": None if n == "pneumonia" else 128} for n, (title, data) in SETS.items()},
 }  # fmt: skip
-LIMIT, SEEDS, FOLDS, BUDGET = 300, 20, 2, 3000
+LIMIT, SEEDS, FOLDS, BUDGET = 300, 20, 2, 1000
 SOME = ("random", "ga", "pso", "de", "shade", "cma-es", "gwo", "woa", "abc")
 """Searches of what is not the weights."""
 ASKS = {
     "weights": Ask(questions=("weights",), methods=("all",), budget=BUDGET, seeds=SEEDS, folds=FOLDS),
-    "others": Ask(questions=("masks", "hyper", "threshold"), methods=SOME, budget=2 * BUDGET, seeds=SEEDS, folds=FOLDS),
+    "others": Ask(questions=("masks", "hyper", "threshold"), methods=SOME, budget=6000, seeds=SEEDS, folds=FOLDS),
 }
 ATTACKED = search_networks.Robustness(methods=("pso", "gwo"), seeds=2, images=30, budget=BUDGET)
 
