@@ -33,12 +33,12 @@ from medrobust.training import evolved
 from medrobust.training.evolved import scores
 
 IMAGENET = {"features": "deep", "model": "mobilenetv2_100", "size": 128, "mean": (0.5,) * 3, "std": (0.5,) * 3,
-            "pretrained": "{}/weights/mobilenetv2_100_imagenet.safetensors"}  # fmt: skip
+            "pretrained": "{data}/weights/mobilenetv2_100_imagenet.safetensors"}  # fmt: skip
 SETS = {
-    "chest": ("chest X-ray", "csv:{}/chest_xray/labels.csv"),
-    "skin": ("skin", "csv:{}/skin/labels.csv"),
-    "fundus": ("fundus, 4 classes", "csv:{}/fundus/labels.csv"),
-    "pneumonia": ("PneumoniaMNIST", "medmnist:{}/pneumoniamnist.npz"),
+    "chest": ("chest X-ray", "csv:{data}/chest_xray/labels.csv"),
+    "skin": ("skin", "csv:{data}/skin/labels.csv"),
+    "fundus": ("fundus, 4 classes", "csv:{data}/fundus/labels.csv"),
+    "pneumonia": ("PneumoniaMNIST", "medmnist:{data}/pneumoniamnist.npz"),
 }
 RUNS: dict[str, dict[str, Any]] = {
     "breast-cancer": {"title": "breast cancer (30 measured)"},
@@ -46,6 +46,8 @@ RUNS: dict[str, dict[str, Any]] = {
        for name, (title, data) in SETS.items()},
     **{f"{n}-handmade": {"title": f"{title}, hand-made features", "data": data, "features": "handmade",
                          "size": None if n == "pneumonia" else 128} for n, (title, data) in SETS.items()},
+    "pneumonia-own": {"title": "PneumoniaMNIST, features of a ResNet-18 trained on it",
+                      "data": SETS["pneumonia"][1], "features": "deep", "model": "{models}/pneumonia/model"},
 }  # fmt: skip
 LIMIT, SEEDS, FOLDS, BUDGET = 300, 20, 2, 1000
 SOME = ("random", "ga", "pso", "de", "shade", "cma-es", "gwo", "woa", "abc")
@@ -54,6 +56,9 @@ ASKS = {
     "weights": Ask(questions=("weights",), methods=("all",), budget=BUDGET, seeds=SEEDS, folds=FOLDS),
     "others": Ask(questions=("masks", "hyper", "threshold"), methods=SOME, budget=6000, seeds=SEEDS, folds=FOLDS),
 }
+MAIN = ["breast-cancer", *SETS]
+"""What is compared unless others are named: features that have not seen a label."""
+Places = dict[str, Path | None]
 ATTACKED = search_networks.Robustness(methods=("pso", "gwo"), seeds=2, images=30, budget=BUDGET)
 
 
@@ -61,14 +66,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", default=list(RUNS))
+    parser.add_argument("names", nargs="*", default=MAIN)
+    parser.add_argument("--models", type=Path, help="folder with pneumonia/model, as the other studies leave it")
     parser.add_argument("--ask", choices=[*ASKS, "robust"], default="weights")
     parser.add_argument("--tables", action="store_true", help="only print the tables of what is finished")
     asked = parser.parse_args()
     if not asked.tables:
         for name in asked.names:
             print(f"{name}: {asked.ask}", file=sys.stderr, flush=True)
-            (attack if asked.ask == "robust" else study)(name, asked.ask, asked.data, asked.out / name)
+            places = {"data": asked.data, "models": asked.models}
+            (attack if asked.ask == "robust" else study)(name, asked.ask, places, asked.out / name)
     found = {ask: read(asked.out, asked.names, ask) for ask in (*ASKS, "robust")}
     if found["weights"]:
         times = read(asked.out, asked.names, "weights-times")
@@ -86,28 +93,28 @@ def main() -> None:
     print_robustness(found["robust"])
 
 
-def study(name: str, ask: str, data: Path, out: Path) -> None:
+def study(name: str, ask: str, places: Places, out: Path) -> None:
     """One table of features under one ask: OUT/NAME/ASK.json and -times.json."""
     store = Store(out)
     if "data" not in RUNS[name]:
         table, about = evolved.breast_cancer(), {"data": name, "features_kind": "as measured", "left": "", "notes": []}
     else:
-        images = subject(name, data)
+        images = subject(name, places)
         table, about = search_subject.table(images, images.compared, store, NoProgress()), images.about
     results, times = Searching(ASKS[ask], out, table, about, Said()).run()
     write_whole(out / f"{ask}.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False).encode())
     write_whole(out / f"{ask}-times.json", json.dumps(times, indent=1, sort_keys=True).encode())
 
 
-def subject(name: str, data: Path) -> search_subject.Images:
+def subject(name: str, places: Places) -> search_subject.Images:
     told = {k: v for k, v in RUNS[name].items() if k not in ("title", "data", "features")}
-    told = {k: v.format(data) if isinstance(v, str) else v for k, v in told.items()}
-    return search_subject.assemble(RUNS[name]["data"].format(data), RUNS[name]["features"], limit=LIMIT, **told)
+    told = {k: v.format(**places) if isinstance(v, str) else v for k, v in told.items()}
+    return search_subject.assemble(RUNS[name]["data"].format(**places), RUNS[name]["features"], limit=LIMIT, **told)
 
 
-def attack(name: str, _: str, data: Path, out: Path) -> None:
+def attack(name: str, _: str, places: Places, out: Path) -> None:
     """Evolved networks, their twins, Adam and logistic regression, attacked: OUT/NAME/robust.json."""
-    found = search_networks.attacked(ATTACKED, subject(name, data), Store(out), NoProgress())
+    found = search_networks.attacked(ATTACKED, subject(name, places), Store(out), NoProgress())
     write_whole(out / "robust.json", json.dumps(found, indent=1, sort_keys=True, allow_nan=False).encode())
 
 
