@@ -49,7 +49,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "pneumonia-own": {"title": "PneumoniaMNIST, features of a ResNet-18 trained on it",
                       "data": SETS["pneumonia"][1], "features": "deep", "model": "{models}/pneumonia/model"},
 }  # fmt: skip
-LIMIT, SEEDS, FOLDS, BUDGET = 300, 20, 2, 1000
+LIMIT, SEEDS, FOLDS, BUDGET = 300, 20, 2, 1200
 SOME = ("random", "ga", "pso", "de", "shade", "cma-es", "gwo", "woa", "abc")
 """Searches of what is not the weights."""
 ASKS = {

@@ -103,6 +103,14 @@ def test_the_scan_finds_the_exact_optimum_of_the_threshold(two):
     assert bool((scanned <= problem(everywhere).min(1).values).all())
 
 
+def test_the_scan_of_several_classes_is_no_worse_than_not_moving():
+    made = table(classes=4)
+    problem = QUESTIONS["threshold"].problem(made, evolved.tasks(made, (0,), 2))
+    best = problem.scanned()
+    assert best.shape == (2, 3)
+    assert bool((problem(best[:, None]) <= problem(torch.zeros(2, 1, 3, dtype=torch.float64))).all())
+
+
 def test_a_switched_off_unit_is_a_smaller_network(two):
     problem = QUESTIONS["hyper"].problem(two, evolved.tasks(two, (0,), 2))
     chosen = {"decay": torch.tensor([1e-3] * 2), "rate": torch.tensor([0.05] * 2), "hidden": torch.tensor([3] * 2),
@@ -233,6 +241,11 @@ def test_every_method_spends_exactly_the_same(two, name):
     assert bool((np.diff(found.curve, axis=1) <= 0).all())
     np.testing.assert_allclose(found.curve[:, -1], found.worth)
     np.testing.assert_allclose(problem(found.best[:, None])[:, 0], found.worth, rtol=1e-5)
+
+
+def test_a_budget_that_does_not_part_evenly_among_the_starts_is_spent_too(two):
+    problem = Weights(two, evolved.tasks(two, (0,), 2), hidden=2)
+    assert evolved.method("weights", "multi-start-adam")(problem, 100).evaluations == 100
 
 
 def test_all_searches_begin_at_the_same_points(two):

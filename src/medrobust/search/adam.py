@@ -33,6 +33,8 @@ class Adam(Optimiser):
             s.x, _ = yield s.x
             assert run.gradient is not None  # the run takes no answer without it
             t += 1
+            # the last step of a budget may reach only some of the starts: the others are over
+            s.mean, s.square = s.mean[:, : s.x.shape[1]], s.square[:, : s.x.shape[1]]
             s.mean = self.beta1 * s.mean + (1 - self.beta1) * run.gradient
             s.square = self.beta2 * s.square + (1 - self.beta2) * run.gradient * run.gradient
             first, second = s.mean / (1 - self.beta1**t), s.square / (1 - self.beta2**t)

@@ -18,6 +18,8 @@ from medrobust.training.evolved.table import Table
 
 REACH = 4.0
 """Logits are moved by this much at most: for two classes, thresholds from 0.018 to 0.982."""
+SWEEPS = 3
+"""Turns of the scan over the classes, where there are more than two."""
 
 
 class Thresholds(Problem):
@@ -61,19 +63,25 @@ class Thresholds(Problem):
         return out
 
     def scanned(self) -> Tensor:
-        """float64 (S, 1): the best threshold by looking at all that differ (two classes); ties: the one nearest 0."""
-        out = []
-        for scores, labels in zip(self.scores, self.labels, strict=True):
-            odds = (scores[:, 0] - scores[:, 1]).sort().values  # a shift above it turns the decision
-            between = (odds[1:] + odds[:-1]) / 2
-            tried = torch.cat([odds.new_zeros(1), between]).clamp(-REACH, REACH)
+        """float64 (S, k - 1): each class's shift in turn set to the best of all that decide differently, nearest 0.
+
+        The exact optimum for two classes, where one turn is enough; SWEEPS turns for more.
+        """
+        k = len(self.table.classes)
+        return torch.stack([self._scanned(i, k, 1 if k == 2 else SWEEPS) for i in range(len(self.tasks))])
+
+    def _scanned(self, i: int, k: int, sweeps: int) -> Tensor:
+        scores, shift = self.scores[i], torch.zeros(k - 1, dtype=torch.float64)
+        for c in [*range(1, k)] * sweeps:
+            moved = self._moved(scores, shift[None])[0]
+            others = moved[:, [j for j in range(k) if j != c]].max(1).values
+            turns = (others - scores[:, c]).sort().values  # a larger shift decides for c
+            tried = torch.cat([turns.new_zeros(1), (turns[1:] + turns[:-1]) / 2]).clamp(-REACH, REACH)
             tried = tried[tried.abs().sort(stable=True).indices]
-            recalls = []
-            for c in (0, 1):
-                right = (tried[:, None] > (scores[:, 0] - scores[:, 1])[labels == c]) == bool(c)
-                recalls.append(right.double().mean(1))
-            out.append(tried[(1 - torch.stack(recalls).mean(0)).argmin()])
-        return torch.stack(out)[:, None]
+            points = shift.repeat(len(tried), 1)
+            points[:, c - 1] = tried
+            shift = points[self.value(i, points).argmin()]
+        return shift
 
     def facts(self, best: Tensor) -> dict[str, Any]:
         return {"shift": best.tolist()}
