@@ -23,11 +23,14 @@ OBJECTS = {
 ALPHA = 0.05
 
 
-def sides(results: dict[str, Any], question: str, kind: str = "search") -> tuple[list[str], list[str], list[str]]:
-    """Methods of a kind that are (better, worse, not told apart) from the reference: corrected test, p < ALPHA."""
+def sides(results: dict[str, Any], question: str, p: str = "p") -> tuple[list[str], list[str], list[str]]:
+    """Nature-inspired searches that are (better, worse, not told apart) from the reference, p < ALPHA.
+
+    p: "p" for the corrected test, "p_wilcoxon" for signed ranks over seeds.
+    """
     told = results["questions"][question]
-    names = [n for n, m in told["methods"].items() if m["kind"] == kind and n in told["against"]]
-    apart = [n for n in names if told["against"][n]["p"] < ALPHA]
+    names = [n for n, m in told["methods"].items() if m["kind"] == "search" and n in told["against"]]
+    apart = [n for n in names if told["against"][n][p] < ALPHA]
     better = [n for n in apart if told["against"][n]["difference"] > 0]
     worse = [n for n in apart if n not in better]
     return better, worse, [n for n in names if n not in apart]
@@ -66,6 +69,11 @@ def verdict(results: dict[str, Any], question: str) -> str:
             out.append(f"{len(worse)} of {total} do worse.")
         if same:
             out.append(f"{len(same)} of {total} can not be told apart from it.")
+        easy_better, easy_worse, _ = sides(results, question, "p_wilcoxon")
+        found = f"{len(easy_better) or 'none'} better and {len(easy_worse) or 'none'} worse"
+        out.append(
+            f"(A test that takes seeds for independent, which draws of the same patients are not, calls {found}.)"
+        )
         best = max((n for n in values if told["methods"][n]["kind"] == "search"), key=lambda n: values[n])
         found = f"{_title(results, question, best)}, reaches a balanced accuracy of {percent(values[best])}"
         out.append(f"The best of them, {found}, {reference} {percent(values[told['reference']])}.")
