@@ -54,6 +54,8 @@ N = 50
 QUERIES = {"pneumonia": 300, "chest": 100, "cifar": 200}
 """Of each image; one of the 128 px network costs seven times one of the 28 px one."""
 COUNTS = (10, 50, 100, 200, 300)
+TRIES = 10
+"""Random changes an image that the control may try."""
 SETS = {
     "pneumonia": ("medmnist:{}/pneumoniamnist.npz", "PneumoniaMNIST, ResNet-18, 28 px"),
     "cifar": ("medmnist:{}/cifar10_test3000.npz", "CIFAR-10 (natural), ResNet-20, 32 px"),
@@ -187,12 +189,13 @@ def queries(study: Study) -> None:
         budget, n = QUERIES[name], N
         counts = [c for c in COUNTS if c <= budget]
         for ball in SIZES[name]:
-            chance = study.noise(name, n, ball, budget)
+            chance = study.noise(name, n, ball, TRIES)
             head = ["attack", *(f"{c} queries" for c in counts), "median queries"]
             right = int((~chance["clean"]).sum())
-            found = [*tried(study, name, n, ball, budget), ("random noise", chance)]
             owners = groups(study.subject(name, n).sample)
+            found = tried(study, name, n, ball, budget)
             lines = [query_line(label, one, owners, counts, budget) for label, one in found]
+            lines.append(query_line("random noise", chance, owners, counts, TRIES))
             table(f"**{title}, {size_of(ball)}**: share fooled of {right} images read correctly", head, lines)
 
 
@@ -214,7 +217,8 @@ def query_line(
     spent = np.where(found["reached"], found["queries"], np.inf)[mine]
     who = None if owners is None else owners[mine]
     shown = [f"{v:.0f}" if np.isfinite(v) else f"> {budget}" for v in stats.median(spent)[:3]]
-    return [label, *(share(spent <= c, who) for c in counts), f"{shown[0]} ({shown[1]} to {shown[2]})"]
+    shares = [share(spent <= c, who) if c <= budget else "–" for c in counts]
+    return [label, *shares, f"{shown[0]} ({shown[1]} to {shown[2]})"]
 
 
 def named(attack: Attack) -> str:

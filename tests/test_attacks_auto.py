@@ -162,3 +162,13 @@ def test_what_was_wrong_before_is_left_alone(images):
 def test_its_steps_can_not_be_taken_one_by_one(images):
     with pytest.raises(mr.InputError, match="made of other attacks"):
         Auto().start(None)
+
+
+@pytest.mark.parametrize("head", ["softmax", "logit"])
+def test_with_two_classes_both_losses_make_the_same_steps_so_that_one_is_left_out(head):
+    clf, images = linear(2, head=head), grey(8)
+    goal, ball = mr.Untargeted(clf.predict(images)), mr.Linf(1e-4)
+    both = [run(APGD(12, loss=loss), clf, images, goal, ball).images for loss in (mr.threat.cross_entropy, margin)]
+    assert (both[0] - both[1]).abs().max() < 1e-6
+    held = run(Auto(steps=12, queries=5), clf, images, goal, ball)
+    assert (held.gradients == 2 * 12).all()

@@ -240,3 +240,20 @@ def test_a_budget_below_the_population_is_spent_on_fewer_candidates():
     for attack in (OnePixel(1), GenAttack(3), CosinePSO(2), CosineCMAES(1), Square(1), SimBA(1)):
         done = run(attack, clf, images, goal_of(clf, images), mr.Linf(1e-4))
         assert (done.queries == attack.queries).all(), attack
+
+
+def test_success_against_queries_counts_what_was_asked():
+    clf, images = bumpy(classes=3), torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(3))
+    labels = clf.predict(images)
+    labels[0] = (labels[0] + 1) % 3  # wrong before any attack: no success of it
+    found = mr.attacks.queried(SimBA(60), clf, images, mr.Untargeted(labels), mr.Linf(0.1), groups=list("aabbccdd"))
+    done = run(SimBA(60), clf, images, mr.Untargeted(labels), mr.Linf(0.1))
+    assert found.spent[0] == 0
+    assert torch.equal(torch.isfinite(found.spent), done.reached)
+    assert torch.equal(found.spent[done.reached & ~done.clean], done.queries[done.reached & ~done.clean].float())
+    shares = [found.success(q) for q in (0, 1, 20, 60)]
+    assert shares[0].value == 0
+    assert [s.value for s in shares] == sorted(s.value for s in shares)
+    assert all(s.n == 7 for s in shares)
+    assert shares[-1].value == pytest.approx(float(done.reached[1:].float().mean()))
+    assert found.median.n == 7

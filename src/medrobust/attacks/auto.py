@@ -31,8 +31,9 @@ class Auto(Composed):
 
     It has nothing to be tuned, so that numbers of different classifiers compare, and it works from one logit and two
     classes up: AutoAttack's third and fourth logit (DLR loss) do not exist in most of medicine. FMN stands for FAB.
-    Square sees no gradient: what it alone breaks shows that the others were misled. An image on which every gradient
-    was zero and that Square did not break either is inconclusive, never robust.
+    With two classes the margin rises with the cross-entropy, so that APGD makes the same steps on both: the second run
+    is left out. Square sees no gradient: what it alone breaks shows that the others were misled. An image on which
+    every gradient was zero and that Square did not break either is inconclusive, never robust.
 
     ``Attacked.by`` tells which of ``members`` broke an image; ``Attacked.images`` at what size.
     steps: of each gradient attack; queries: Square's. They are the ensemble's definition: leave them for numbers that
@@ -80,6 +81,8 @@ class Auto(Composed):
             left = (~total.clean & (total.level > 0)).nonzero()[:, 0]
             if not left.numel():
                 break
+            if name == "apgd-margin" and task.one_boundary:
+                continue
             attack = self.attacks[name]
             found = task.smallest(attack, left) if attack.minimal else task.search(attack, left, total.take(left))
             if attack.uses_gradient:
@@ -96,7 +99,7 @@ class Auto(Composed):
         best: Attacked | None = None
         strength = torch.full((len(task.images),), -torch.inf)
         for name, attack in self.attacks.items():
-            if attack.minimal:
+            if attack.minimal or (name == "apgd-margin" and task.one_boundary):
                 continue
             found = task.search(attack, everything, None)
             reach = task.goal.margin(task.classifier.head, task.classifier.logits(found.images)).cpu()
@@ -120,6 +123,7 @@ class _Task:
     ) -> None:
         self.classifier, self.images, self.goal, self.ball, self.ids = classifier, images, goal, ball, ids
         self.options = options
+        self.one_boundary = len(classifier.classes) == 2 and classifier.head.name != "multilabel"
         grid = options.get("grid")
         self.levels = [float(ball.eps)] if grid is None else [float(type(ball)(float(e)).eps) for e in grid]
 

@@ -37,7 +37,7 @@ def audit(
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 120,
     auto: Annotated[
         str, typer.Option(help="The ensemble of the headline number; auto for its full length, none for no ensemble.")
-    ] = "auto:steps=20:queries=100",
+    ] = "auto:steps=15:queries=50",
     universal: Annotated[
         bool, typer.Option("--universal/--no-universal", help="Also look for one change that fools on every image.")
     ] = True,

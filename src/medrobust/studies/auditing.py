@@ -43,7 +43,7 @@ CHECKED = 24
 """Images for the sanity checks, which attack from nothing again and again."""
 SAVED = 32
 """Images for the examples at full strength that are then saved."""
-PROBED = 32
+PROBED = 24
 """Images that attacks without gradients are tried on."""
 SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
 """Below half a grey level, where 8-bit saving must undo everything; one level; two."""

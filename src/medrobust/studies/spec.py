@@ -48,7 +48,7 @@ class AuditSpec(BaseModel):
     limit: int | None = 120
     seed: int = 0
     bits: Literal[8, 12, 16] = 8
-    auto: str = "auto:steps=20:queries=100"
+    auto: str = "auto:steps=15:queries=50"
     universal: bool = True
     detect: bool = True
     explain: bool = True

@@ -22,8 +22,8 @@ from medrobust.threat import Ball, Untargeted
 Advance = Callable[[int], None]
 Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 
-QUERIES = 150
-COUNTS = (10, 50, QUERIES)
+QUERIES = 80
+COUNTS = (10, 40, QUERIES)
 """Queries an image at which the success is told."""
 CHANCE = 10
 """Random changes of the same size that the control may try."""
