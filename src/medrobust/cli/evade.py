@@ -89,8 +89,9 @@ def summary(run: dict[str, Any]) -> None:
         found = [r for r in rows if r["detector"] == name and r["metric"] == metric and eps in (None, r["eps"])]
         return _shown(found[0]) if found else ""
 
-    head = ["detector", "plain attack seen", "AUROC", "fooled", "evasion seen", "at 1 % alarms", "AUROC", "steps"]
-    metrics = ("plain_detected@0.05", "plain_auroc", "fooled", "detected@0.05", "detected@0.01", "auroc", "steps")
+    head = ["detector", "plain attack fools", "seen", "AUROC", "evasion fools", "seen", "at 1 %", "AUROC", "steps"]
+    metrics = ("plain_fooled", "plain_detected@0.05", "plain_auroc", "fooled", "detected@0.05", "detected@0.01",
+               "auroc", "steps")  # fmt: skip
     title = (
         f"Attacks of {facts['eps'] * 255:.3g}/255 on {facts['n_attacked']} images, before and after they knew the "
         "detector; seen: of those that fool the classifier, at 5 % false alarms; 95 % interval"

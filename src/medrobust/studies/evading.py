@@ -281,6 +281,7 @@ class Evading:
     ) -> None:
         eps = float(self.ask.ball.eps)
         self._add(name, eps, "fooled", told.fooled)
+        self._add(name, eps, "plain_fooled", told.plain_fooled)
         self._add(name, eps, "auroc", told.auroc)
         self._add(name, eps, "plain_auroc", told.plain_auroc)
         for fpr in self.ask.fprs:
