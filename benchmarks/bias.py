@@ -1,6 +1,6 @@
 """Which optimisers gather at the origin of the coordinates, whatever the function is?
 
-    python benchmarks/bias.py [--seeds 20] [--budget 6000]
+    python benchmarks/bias.py [--seeds 20] [--budget 6000] [--function Rastrigin]
 
 Sphere and Rastrigin in 10 dimensions, float64, each optimiser as it comes. Three places of the optimum:
 
@@ -52,12 +52,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=int, default=6000)
+    parser.add_argument("--function", choices=("Sphere", "Rastrigin"), help="only this one")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     n = asked.seeds
     zero, ten = torch.zeros(n, DIMS, dtype=torch.float64), torch.full((n, DIMS), 10.0, dtype=torch.float64)
     random = 4 * seeds.uniform(0, "the optimum", range(n), (DIMS,)).double()
     for name, function in (("Sphere", sphere), ("Rastrigin", rastrigin)):
+        if asked.function not in (None, name):
+            continue
         print(f"\n{name}, n = {n} seeds, {asked.budget} evaluations\n")
         print("| optimiser | at 0 | moved | biased to the origin? | shifted | better than random search by |")
         print("|---|---|---|---|---|---|")
