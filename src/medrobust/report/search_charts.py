@@ -99,7 +99,7 @@ def convergence(axes: Axes, curves: list[dict[str, Any]], label: str) -> None:
 def _kinds(axes: Axes, kinds: list[str]) -> None:
     for kind in dict.fromkeys(kinds):
         axes.plot([], [], color=COLOURS[kind], marker="o", linewidth=4, label=KINDS[kind])
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="best")
 
 
 Draw = Callable[["Axes"], None]
