@@ -65,7 +65,7 @@ ASKS = {
 MAIN = ["breast-cancer", *SETS]
 """What is compared unless others are named: features that have not seen a label."""
 Places = dict[str, Path | None]
-ATTACKED = search_networks.Robustness(methods=("pso", "gwo"), seeds=2, images=30, budget=BUDGET)
+ATTACKED = search_networks.Robustness(methods=("pso",), seeds=2, images=30, budget=BUDGET)
 
 
 def main() -> None:
