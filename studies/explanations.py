@@ -4,14 +4,21 @@
 
 DATA is a folder with chest_xray/, skin/, fundus/, natural/ (tables labels.csv), pneumoniamnist.npz,
 cifar10_test3000.npz and weights/; OUT takes one run folder a set: OUT/NAME/model is used where it is there, else
-trained first. Everything finished is kept, so that a killed study goes on. NAME picks some of the sets; --tables prints
-those of what is finished. Medical sets of 128 px are held against natural images of 128 px in the same architecture,
-PneumoniaMNIST against CIFAR-10. All images are ones that the classifier gets right.
+trained first. Everything finished is kept, so that a killed study goes on. NAME picks some of the sets. Medical sets of
+128 px are held against natural images of 128 px in the same architecture, PneumoniaMNIST against CIFAR-10. All images
+are ones that the classifier gets right, one a patient.
+Duration: about 3 minutes of one undisturbed core for each set of 128 px and 2 for each small one, training not
+included. Prints docs/results-explain.md.
+
+To expect on chest X-rays, n = 100: median eps* 0.142/255; a grey level in the worst direction raises the loss by
+1.7 nats, at random by 0.001; the slope of the loss foretells eps* (Spearman -0.96), how widely it is spread does not
+(0.10); the attack moves the centre of Grad-CAM by 4.5 % of the diagonal, noise of its size by 1.5 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import medrobust as mr
 from medrobust import explain, stats
@@ -32,6 +38,7 @@ from medrobust.stats import Estimate
 from medrobust.studies import ask
 from medrobust.studies.claims import eps_star, foretells, more_often, noise_shift, verdict
 from medrobust.studies.explaining import ExplainAsk, Explaining
+from medrobust.studies.store import write_whole
 from medrobust.studies.subject import assemble
 
 MOBILENET = ["--size", "128", "--model", "mobilenetv2_100", "--pretrained",
@@ -41,16 +48,16 @@ SETS: dict[str, dict[str, Any]] = {
     "chest": {"title": "chest X-ray, 128 px", "data": "csv:{}/chest_xray/labels.csv", "size": 128,
               "train": [*MOBILENET, "--epochs", "4"], "against": "natural", "second": "chest_scratch"},
     "skin": {"title": "skin, 128 px", "data": "csv:{}/skin/labels.csv", "size": 128,
-             "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
+             "train": [*MOBILENET, "--epochs", "5"], "against": "natural", "images": 50},
     "fundus": {"title": "fundus, 128 px", "data": "csv:{}/fundus/labels.csv", "size": 128,
-               "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
+               "train": [*MOBILENET, "--epochs", "5"], "against": "natural", "images": 50},
     "natural": {"title": "ImageNet (natural), 128 px", "data": "csv:{}/natural/labels.csv", "size": 128,
-                "label": "index", "model": "mobilenetv2_100", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
+                "label": "index", "images": 50, "model": "mobilenetv2_100", "mean": (0.5,) * 3, "std": (0.5,) * 3,
                 "weights": "{}/weights/mobilenetv2_100_imagenet.safetensors"},
     "pneumonia": {"title": "PneumoniaMNIST, 28 px", "data": "medmnist:{}/pneumoniamnist.npz",
                   "train": ["--epochs", "5"], "against": "cifar"},
     "cifar": {"title": "CIFAR-10 (natural), 32 px", "data": "medmnist:{}/cifar10_test3000.npz",
-              "model": "cifar_resnet20", "weights": CIFAR % "20-12fca82f",
+              "images": 50, "model": "cifar_resnet20", "weights": CIFAR % "20-12fca82f",
               "second": ("cifar_resnet56", CIFAR % "56-4bfd9763")},
     "phantom": {"title": "phantom chest X-ray, 64 px (masks)", "data": "phantom:chest@64", "size": 64,
                 "train": ["--epochs", "6"]},
@@ -66,23 +73,31 @@ LAYERS = ("relative-rank", "spectral-entropy", "spatial-entropy")
 
 @dataclass
 class Told:
-    """What was found on one set. image: one number an image of everything (see ``Explaining``)."""
+    """What was found on one set. numbers: see ``study``."""
 
     about: dict[str, Any]
-    made: Explaining
     facts: dict[str, Any]
     rows: list[dict[str, Any]]
-    star: np.ndarray
-    noise: np.ndarray
-    """Shift of Grad-CAM under noise of the attack's size."""
+    numbers: dict[str, np.ndarray]
 
     @property
     def image(self) -> dict[str, np.ndarray]:
-        return self.made.image
+        """One number an image of everything (see ``Explaining``)."""
+        return {k.removeprefix("image."): v for k, v in self.numbers.items() if k.startswith("image.")}
+
+    @property
+    def star(self) -> np.ndarray:
+        return self.numbers["eps star"]
+
+    @property
+    def noise(self) -> np.ndarray:
+        """Shift of Grad-CAM under noise of the attack's size."""
+        return self.numbers["noise shift"]
 
     @property
     def whose(self) -> np.ndarray:
-        return self.made.twins.groups
+        """One image a patient: each stands for itself."""
+        return np.arange(len(self.star))
 
     @property
     def name(self) -> str:
@@ -91,7 +106,7 @@ class Told:
     @property
     def surface(self) -> np.ndarray:
         """Loss (n, 17, 17) over the plane of the gradient's sign and a random one."""
-        return self.made.arrays["landscape.random"]
+        return self.numbers["landscape.random"]
 
     def row(self, metric: str) -> Estimate:
         found = next((r for r in self.rows if r["metric"] == metric), None)
@@ -105,12 +120,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("names", nargs="*", default=list(SETS))
+    parser.add_argument("--tables", action="store_true", help="only print those of what is finished")
     parser.add_argument("--figures", type=Path, help="folder for saliency.png and landscape.png")
     asked = parser.parse_args()
     told = {}
     for name in asked.names:
-        print(name, file=sys.stderr, flush=True)
-        told[name] = study(name, asked.data, asked.out)
+        if not asked.tables:
+            print(name, file=sys.stderr, flush=True)
+            study(name, asked.data, asked.out)
+        found = read(name, asked.out)
+        if found is not None:
+            told[name] = found
     print_sets(told)
     print_statistics(told)
     print_layers(told)
@@ -158,16 +178,32 @@ def second(name: str, data: Path, out: Path) -> mr.Classifier | None:
     return None
 
 
-def study(name: str, data: Path, out: Path) -> Told:
+def study(name: str, data: Path, out: Path) -> None:
+    """One set, to OUT/NAME/told.json and told.safetensors."""
+    from safetensors.numpy import save
+
     classifier, test = subject(name, data, out)
     small = SETS[name].get("size") is None
     names = tuple(m for m in MEASURES if small or m not in DEAR)
-    wanted = ExplainAsk(measures=names, limit=IMAGES, surfaces=SURFACES, seed=SEED)
+    wanted = ExplainAsk(measures=names, limit=SETS[name].get("images", IMAGES), surfaces=SURFACES, seed=SEED)
     made = Explaining(wanted, out / name, classifier, test, second(name, data, out))
     told = made.run()
-    star = eps_star(made.twins, PGD(steps=STEPS), type(wanted.ball))
-    noise = noise_shift(made.twins, wanted.ball, made.cam_layer)
-    return Told(SETS[name], made, told["facts"], told["rows"], star, noise)
+    numbers = made.arrays | {
+        "eps star": eps_star(made.twins, PGD(steps=STEPS), type(wanted.ball)),
+        "noise shift": noise_shift(made.twins, wanted.ball, made.cam_layer),
+    }
+    write_whole(out / name / "told.safetensors", save({k: np.ascontiguousarray(v) for k, v in numbers.items()}))
+    write_whole(out / name / "told.json", json.dumps({k: told[k] for k in ("facts", "rows")}).encode())
+
+
+def read(name: str, out: Path) -> Told | None:
+    from safetensors.numpy import load_file
+
+    file = out / name / "told.json"
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text())
+    return Told(SETS[name], found["facts"], found["rows"], load_file(file.with_suffix(".safetensors")))
 
 
 # -- tables ----------------------------------------------------------------------------------------------
@@ -207,7 +243,7 @@ def print_sets(told: Tolds) -> None:
 def print_statistics(told: Tolds) -> None:
     print("\nMedian over images with its 95 % interval\n")
     head("measure", "unit", *(t.name for t in told.values()))
-    for name, about in MEASURES.items():
+    for name, about in measured_somewhere(told).items():
         line(about.title, about.unit, *(middle(t.image[name]) if name in t.image else "–" for t in told.values()))
     for along, at in (("gradient", (-1, 0)), ("random", (0, -1))):
         cells = []
@@ -215,6 +251,10 @@ def print_statistics(told: Tolds) -> None:
             rise = t.surface[:, at[0], at[1]] - t.surface[:, 0, 0]
             cells.append(f"{middle(rise)}, n = {len(rise)}")
         line(f"Rise of the loss along {along} signs, 8/255", "nats", *cells)
+
+
+def measured_somewhere(told: Tolds) -> dict[str, explain.Measure]:
+    return {k: m for k, m in MEASURES.items() if any(k in t.image for t in told.values())}
 
 
 def print_layers(told: Tolds) -> None:
@@ -266,7 +306,7 @@ def print_foretelling(told: Tolds) -> None:
     print("\nWhich explanation foretells fragility: Spearman with eps*, bootstrap over images (one a patient)\n")
     head("measure", *(f"{t.name} (n = {len(t.star)})" for t in told.values()))
     found = [foretells({k: t.image[k] for k in MEASURES if k in t.image}, t.star, t.whose) for t in told.values()]
-    for name in sorted(MEASURES, key=lambda k: -abs(np.nanmean([f[k].value for f in found if k in f]))):
+    for name in sorted(measured_somewhere(told), key=lambda k: -abs(np.nanmean([f[k].value for f in found if k in f]))):
         line(MEASURES[name].title, *(number(f.get(name, stats.NOTHING), ".2f") for f in found))
 
 
@@ -317,28 +357,29 @@ def draw_saliency(told: Tolds, path: Path) -> None:
     from matplotlib.figure import Figure
 
     some = [t for n, t in told.items() if n in ("chest", "skin", "fundus", "natural")]
-    figure = Figure(figsize=(8.4, 2.35 * len(some) / 2), dpi=100, layout="constrained")
+    figure = Figure(figsize=(8.4, 1.3 * len(some) + 0.3), dpi=100, layout="constrained")
     axes = figure.subplots(len(some), 6, squeeze=False)
-    maps, pictures = [], []
-    for t in some:
-        images, labels = t.made.twins.part.select(range(3)).tensors()
-        found, log_scale = explain.gradient_map(t.made.classifier, images, labels)
-        maps.append(found.double() * log_scale.exp().view(-1, 1, 1) / 255)
-        pictures.append(images)
-    logs = torch.log10(torch.cat(maps).clamp_min(1e-300))
-    high = float(torch.quantile(logs.flatten(), 0.999))
-    for row, t, image, found in zip(axes, some, pictures, maps, strict=True):
+    # log10 of nats per grey level of a pixel
+    maps = [
+        (np.log(t.numbers["gallery.gradient"][:3]) + t.numbers["gallery.log-scale"][:3, None, None] - np.log(255))
+        / np.log(10)
+        for t in some
+    ]
+    high = float(np.quantile(np.concatenate([m.ravel() for m in maps]), 0.999))
+    for row, t, found in zip(axes, some, maps, strict=True):
         for k in range(3):
-            row[2 * k].imshow(image[k].permute(1, 2, 0).squeeze().numpy(), cmap="gray", vmin=0, vmax=1)
-            shown = row[2 * k + 1].imshow(
-                torch.log10(found[k].clamp_min(1e-300)).numpy(), cmap="cividis", vmin=high - 4, vmax=high
-            )
+            image = np.moveaxis(t.numbers["gallery.clean"][k], 0, -1).squeeze()
+            row[2 * k].imshow(image, cmap="gray", vmin=0, vmax=1)
+            shown = row[2 * k + 1].imshow(found[k], cmap="cividis", vmin=high - DECADES, vmax=high)
             for a in row[2 * k : 2 * k + 2]:
                 a.set(xticks=[], yticks=[])
         row[0].set_ylabel(t.name.partition(",")[0].replace(" (natural)", ""), fontsize=9)
-    bar = figure.colorbar(shown, ax=axes, shrink=0.8, label="|gradient of the loss|, log10 (nats per 1/255)")
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, label="gradient of the loss, log10 (nats per 1/255)")
     bar.ax.tick_params(labelsize=8)
     figure.savefig(path, metadata={"Software": None})
+
+
+DECADES = 3
 
 
 def draw_landscape(told: Tolds, path: Path) -> None:

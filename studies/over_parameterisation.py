@@ -1,11 +1,14 @@
 """Are large networks, fine-tuned ones and those of many classes more fragile? Ma et al. 2020, on many networks.
 
-    python studies/over_parameterisation.py DATA OUT [PART …]
+    python studies/over_parameterisation.py DATA OUT [PART …] [--tables] [--figure FILE.png]
 
 DATA is a folder with chest_xray/, fundus/, skin/ (tables labels.csv), pneumoniamnist.npz and weights/; OUT takes one
-folder a network and the cells, so that a killed study goes on. PART: size, start, classes; all by default.
-Every network of a part learns from the same training images with the same recipe. "matched" networks are those of the
-epoch whose validation balanced accuracy is nearest to the part's target.
+folder a network and the cells, so that a killed study goes on. PART: size, start, classes; all by default. --tables
+prints those of the networks that are there.
+Within a part all networks of a set learn from the same training images with the same recipe. "matched" networks are
+those of the epoch whose validation balanced accuracy is nearest to the set's target, "best" ones those of the best.
+Duration: about 10 s of one undisturbed core a network in part size (180 of them), 30 s in start (4, trained elsewhere)
+and 20 s in classes (35).
 """
 
 from __future__ import annotations
@@ -89,20 +92,18 @@ def starts(seed: int) -> Iterator[Network]:
 
 
 def classes(seed: int) -> Iterator[Network]:
-    """Sets of classes with one seed each, the full ones with three."""
-    recipe = {"epochs": 3, "patience": None}
-    for k in (2, 3, 4):
-        for some in itertools.combinations(FUNDUS, k):
-            if seed < (3 if k == 4 else 1):
-                yield Network("classes", "fundus64", "mobilenetv2_100", seed, "fine-tuned", 150, some, recipe)
-    recipe = {"epochs": 4, "patience": None}
-    for k in (2, 3, 4, 5):
-        # every second set of two or three, so that each class is in as many of them
-        for some in list(itertools.combinations(SKIN, k))[:: 2 if k < 4 else 1]:
-            if seed < (3 if k == 5 else 1):
-                yield Network("classes", "skin64", "mobilenetv2_100", seed, "fine-tuned", 70, some, recipe)
-    if seed < 3:
-        yield Network("classes", "skin64", "mobilenetv2_100", seed, "fine-tuned", 70, (*SKIN, *RARE), recipe)
+    """Sets of classes with one seed each, the full ones with three; every number of classes in turn."""
+    fundus = [itertools.combinations(FUNDUS, k) for k in (4, 3, 2)]
+    for some in filter(None, itertools.chain(*itertools.zip_longest(*fundus))):
+        if seed < (3 if len(some) == 4 else 1):
+            options = {"epochs": 3, "patience": None}
+            yield Network("classes", "fundus64", "mobilenetv2_100", seed, "fine-tuned", 150, some, options)
+    # every second set of two or three, so that each class is in as many of them
+    skin = [list(itertools.combinations(SKIN, k))[:: 2 if k < 4 else 1] for k in (4, 3, 2, 5)]
+    for some in [*filter(None, itertools.chain(*itertools.zip_longest(*skin))), (*SKIN, *RARE)]:
+        if seed < (3 if len(some) > 4 else 1):
+            options = {"epochs": 4, "patience": None}
+            yield Network("classes", "skin64", "mobilenetv2_100", seed, "fine-tuned", 70, some, options)
 
 
 @cache
@@ -193,6 +194,8 @@ def head(*cells: str) -> None:
 def number(e: Estimate, form: str = ".2f") -> str:
     if not np.isfinite(e.value):
         return "–" if np.isnan(e.value) else "above the grid"
+    if np.isnan(e.low):
+        return f"{e.value:{form}}"
     return f"{e.value:{form}} ({e.low:{form}} to {e.high:{form}})"
 
 
@@ -204,8 +207,9 @@ def grouped(made: Iterable[Made], by: Callable[[Made], Any]) -> dict[Any, list[M
 
 
 def over(made: list[Made], value: Callable[[Made], float]) -> Estimate:
-    """Mean over networks with Student's interval; n networks."""
-    return stats.mean([v for v in map(value, made) if np.isfinite(v)])
+    """Mean over networks with Student's interval, which two networks are too few for; n networks."""
+    e = stats.mean([v for v in map(value, made) if np.isfinite(v)])
+    return e if e.n > 2 else Estimate(e.value, np.nan, np.nan, e.n)
 
 
 def unmatched(made: list[Made], target: float) -> list[Made]:
@@ -307,9 +311,11 @@ def draw_size(made: list[Made], path: Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
+    titles = {d: t for d, t in PICTURED.items() if any(m.network.data == d for m in made)}
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(7.8, 3.4), dpi=130, layout="constrained")
-        for axes, (data, title) in zip(figure.subplots(1, 2), PICTURED.items(), strict=True):
+        figure = Figure(figsize=(4.2 * len(titles), 3.4), dpi=130, layout="constrained")
+        columns = figure.subplots(1, len(titles), squeeze=False)[0]
+        for axes, (data, title) in zip(columns, titles.items(), strict=True):
             for variant, (colour, marker, label) in LOOKS.items():
                 those = [m for m in made if (m.network.data, m.network.variant) == (data, variant)]
                 left = unmatched(those, TARGETS[data]) if variant == "matched" else []

@@ -192,6 +192,12 @@ def test_what_a_third_quantity_explains_is_taken_out():
     assert partial.value == pytest.approx((a - b * c) / math.sqrt((1 - b**2) * (1 - c**2)), abs=1e-9)
 
 
+def test_a_rank_correlation_that_hangs_on_one_row_is_not_known():
+    found = stats.spearman([*[1.0] * 20, 2.0], range(21))
+    assert found.value > 0
+    assert (found.low, found.high) == (-1, 1)
+
+
 def test_no_rank_correlation_where_nothing_varies():
     for x, y in (([1, 1, 1, 1, 1], [1, 2, 3, 4, 5]), ([1, 2, 3], [3, 2, 1]), ([], [])):
         assert math.isnan(stats.spearman(x, y).value)

@@ -146,7 +146,8 @@ def spearman(
     groups: one entry a row (a patient, an architecture). Whole groups are drawn, so that rows that belong together
         never narrow the interval. given: a third quantity whose ranks are taken out of both (partial correlation).
         Rows with a NaN are left out. NaN where fewer than 4 rows or groups are left, or one side is constant.
-    The draws are the same in every call: 2000 of them, keyed by nothing but their number (Efron & Tibshirani 1993).
+    Where more than one resample in 40 has no correlation, because one side does not vary in it, nothing is known: the
+    interval is -1 to 1. The draws are the same in every call: 2000 of them, keyed by nothing but their number (Efron & Tibshirani 1993).
     """
     columns = [np.asarray(v, dtype=float) for v in (x, y, *(() if given is None else (given,)))]
     if len({c.size for c in columns}) > 1:
@@ -162,6 +163,8 @@ def spearman(
     rng = np.random.default_rng(0)
     draws = rng.integers(0, len(members), (RESAMPLES, len(members)))
     found = [_rank_correlation(table[:, np.concatenate([members[g] for g in draw])]) for draw in draws]
+    if np.isnan(found).mean() > 0.025:
+        return Estimate(value, -1.0, 1.0, n)
     low, high = np.nanquantile(found, (0.025, 0.975))
     return Estimate(value, float(min(low, value)), float(max(high, value)), n)
 

@@ -42,8 +42,8 @@ SURFACES, GRID = 8, explain.GRID[::2]
 """Images with a landscape, and its points along each direction: 0 to 8/255 in whole grey levels."""
 SHOWN = 3
 LESION = {"points": explain.pointing_game, "auroc": explain.lesion_auroc}
-FEW = 8
-"""Images below which nothing is said of how a measure goes with eps*."""
+FEW = 6
+"""Images below which the order statistics hold no 95 % interval of a median."""
 
 
 class ExplainPart:
@@ -208,8 +208,9 @@ class ExplainPart:
         return stats.median(values[self.first & ~np.isnan(values)])
 
     def _add(self, metric: str, e: Estimate, note: str = "") -> None:
-        status = "ok" if math.isfinite(e.value) else "inconclusive"
-        self.rows.add(NAME, float(self.ball.eps), f"explain_{metric}", e, status, note or ("" if e.n else "no image"))
+        told = math.isfinite(e.value) and e.n >= FEW
+        note = note or ("" if told else f"{e.n} images are too few")
+        self.rows.add(NAME, float(self.ball.eps), f"explain_{metric}", e, "ok" if told else "inconclusive", note)
 
 
 def _decided(some: Shard) -> torch.Tensor:
