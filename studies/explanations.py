@@ -356,8 +356,8 @@ def draw_saliency(told: Tolds, path: Path) -> None:
     """Three images a set, and the gradient of the loss at each: one scale of colours for all."""
     from matplotlib.figure import Figure
 
-    some = [t for n, t in told.items() if n in ("chest", "skin", "fundus", "natural")]
-    figure = Figure(figsize=(8.4, 1.3 * len(some) + 0.3), dpi=100, layout="constrained")
+    some = list(told.values())
+    figure = Figure(figsize=(8.4, 1.3 * len(some) + 0.3), dpi=75, layout="constrained")
     axes = figure.subplots(len(some), 6, squeeze=False)
     # log10 of nats per grey level of a pixel
     maps = [
