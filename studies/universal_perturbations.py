@@ -301,7 +301,7 @@ def sources(study: Study) -> None:
 NATURAL = 1000
 """Natural images in all."""
 STEP = 0.00025
-"""A pixel's inner step of Minagi et al. 2022, in [0, 1]: their 0.0005 on [-1, 1], with one pass over each file of 1000."""
+"""A pixel's inner step of Minagi et al. 2022, in [0, 1]: their 0.0005 on [-1, 1]; one pass over each 1000 images."""
 
 
 def natural(study: Study) -> None:
@@ -416,7 +416,8 @@ def defence(study: Study) -> None:
 
 PARTS: dict[str, Callable[[Study], None]] = {
     "main-4": main_4, "main-2": partial(main_table, norm="l2", zeta=0.02), "zeta": zeta, "number": number,
-    "natural": natural, "sources": sources, "transfer": transfer, "sequential": sequential, "black-box": black_box, "defence": defence,
+    "natural": natural, "sources": sources, "transfer": transfer,
+    "sequential": sequential, "black-box": black_box, "defence": defence,
 }  # fmt: skip
 
 
