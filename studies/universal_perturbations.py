@@ -4,7 +4,7 @@
 
 DATA is a folder with chest_xray/, skin/, fundus/, natural/ (tables labels.csv), pneumoniamnist.npz and weights/; OUT
 takes the classifiers (OUT/NAME/model, trained where missing) and one cell a piece of work, so that a killed study goes
-on. PART picks some of PARTS below, in that order by default. Prints the tables of docs/results.md.
+on. PART picks some of PARTS below, in that order by default. Prints the tables of docs/results-universal.md.
 Duration: about 60 minutes on one core at 128 px, and 15 more where the classifiers are to be trained.
 
 To expect at zeta = 4 %, p = 2, on held-out images: targeted to any class of any set 97 % and more; nontargeted 72 % on
