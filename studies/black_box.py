@@ -6,9 +6,12 @@ DATA is a folder with chest_xray/ (table labels.csv), pneumoniamnist.npz, cifar1
 the classifiers (OUT/NAME/model, trained where missing by studies/universal_perturbations.py's settings) and one cell a
 piece of work, so that a killed study goes on. PART: auto, queries, transfer; NAME: pneumonia, cifar, chest; all by
 default. Prints the tables of docs/results-blackbox.md.
-Duration: about DURATION on one core, the classifiers apart.
+Duration: 15 to 20 minutes of one core, reckoned from what a query costs; the run of docs/results-blackbox.md shared two
+cores with eight other jobs.
 
-To expect: EXPECTED
+To expect: auto breaks everything that the worst of FGSM, BIM, PGD and CW breaks, and more on chest at 0.2/255 (16 %
+left against 38 %). Without gradients little is reached where PGD reaches all: of chest images at 1/255 7 % within 100
+queries, of CIFAR-10 at 1/255 24 % within 200. What a small surrogate leads to is no better than random noise.
 """
 
 from __future__ import annotations
