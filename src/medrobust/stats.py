@@ -147,7 +147,8 @@ def spearman(
         never narrow the interval. given: a third quantity whose ranks are taken out of both (partial correlation).
         Rows with a NaN are left out. NaN where fewer than 4 rows or groups are left, or one side is constant.
     Where more than one resample in 40 has no correlation, because one side does not vary in it, nothing is known: the
-    interval is -1 to 1. The draws are the same in every call: 2000 of them, keyed by nothing but their number (Efron & Tibshirani 1993).
+    interval is -1 to 1. The draws are the same in every call: 2000 of them, keyed by nothing but their number
+    (Efron & Tibshirani 1993).
     """
     columns = [np.asarray(v, dtype=float) for v in (x, y, *(() if given is None else (given,)))]
     if len({c.size for c in columns}) > 1:
