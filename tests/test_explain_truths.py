@@ -27,11 +27,12 @@ def sure(scale: float) -> mr.Classifier:
 # -- gradients and saliency ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_the_saliency_of_a_linear_model_is_its_weight(channels):
-    clf = linear(channels=channels)
+@pytest.mark.parametrize(("channels", "head"), [(1, "softmax"), (3, "softmax"), (3, "logit")])
+def test_the_saliency_of_a_linear_model_is_its_weight(channels, head):
+    clf = linear(channels=channels, head=head)
     weight = clf.net.weight.detach()
-    wanted = (weight[1] - weight[0]).view(channels, 6, 6).sum(0).abs()
+    towards = (weight[1] - weight[0] if head == "softmax" else weight[0]).view(channels, 6, 6)
+    wanted = towards.sum(0).abs()
     images = grey(5, channels=channels)
     for name, saliency in explain.SALIENCIES.items():
         if name == "integrated":
@@ -40,8 +41,7 @@ def test_the_saliency_of_a_linear_model_is_its_weight(channels):
         for one in maps:
             torch.testing.assert_close(one / one.sum(), wanted / wanted.sum(), rtol=1e-4, atol=1e-7)
     maps = explain.SALIENCIES["integrated"](clf, images, LABELS, 0, range(5))
-    change = (weight[1] - weight[0]).view(channels, 6, 6) * images
-    torch.testing.assert_close(maps, change.sum(1).abs(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(maps, (towards * images).sum(1).abs(), rtol=1e-3, atol=1e-4)
 
 
 def test_lengths_are_those_of_the_cross_entropy():

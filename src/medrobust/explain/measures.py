@@ -83,7 +83,7 @@ def _rise(b: Batch) -> Numbers:
     goal = Untargeted(b.labels).prepare(b.classifier.head, len(b.classifier.classes), len(b.images), b.images.device)
 
     def loss(images: Images) -> PerImage:
-        return goal.cross_entropy(b.classifier.head, b.classifier.logits(images).double()).exp().cpu()
+        return goal.cross_entropy(b.classifier.head, b.classifier.logits(images).double()).exp()
 
     clean = loss(b.images)
     along = {
@@ -182,7 +182,7 @@ def measure(
     out: dict[str, list[PerImage]] = {name: [] for name in names}
     for rows in torch.arange(n).split(classifier.lanes(shape)):
         some = images[rows] if isinstance(images, Tensor) else images.images(rows.tolist())
-        batch = Batch(classifier, check_images(some), labels[rows], [ids[i] for i in rows.tolist()], seed, layer)
+        batch = Batch(classifier, check_images(some).cpu(), labels[rows], [ids[i] for i in rows.tolist()], seed, layer)
         found = {name: values for part in parts for name, values in part(batch).items()}
         for name in names:
             out[name].append(found[name])

@@ -38,7 +38,7 @@ def landscape(
     [i, a, b]: grid[a] along ``first``, grid[b] along ``second`` (both (n, c, h, w)). At grid[0] = 0 it is the loss of
     the image. All points of all images share full batches; no more than one of them is in memory.
     """
-    images = check_images(images)
+    images, first, second = check_images(images).cpu(), first.cpu(), second.cpu()  # points are moved a batch at a time
     if not first.shape == second.shape == images.shape:
         raise InputError(
             f"directions must have the images' shape {tuple(images.shape)}, "
@@ -53,7 +53,7 @@ def landscape(
             a, b = (steps[k].view(-1, 1, 1, 1) for k in (place // side, place % side))
             at = (images[image] + a * first[image] + b * second[image]).clamp(0, 1)
             logits = classifier.logits(at).double()
-            out[points] = goal.take(image).cross_entropy(classifier.head, logits).exp().cpu()
+            out[points] = goal.take(image).cross_entropy(classifier.head, logits).exp()
     return out.view(n, side, side)
 
 

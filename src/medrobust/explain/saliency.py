@@ -41,11 +41,11 @@ def smooth_map(
     captum's NoiseTunnel draws from torch's global stream, so that an image's map would depend on its batch; here the
     noise is keyed by (seed, id). Gradients of different copies are added at their true lengths.
     """
-    images = check_images(images)
+    images = check_images(images).cpu()
     ids = range(len(images)) if ids is None else ids
     total, level = torch.zeros_like(images), torch.full((len(images),), -torch.inf, dtype=torch.float64)
     for k in range(samples):
-        noise = seeds.normal(seed, f"smoothgrad/{k}", ids, images.shape[1:]).to(images.device)
+        noise = seeds.normal(seed, f"smoothgrad/{k}", ids, images.shape[1:])
         found = loss_gradient(classifier, (images + sigma * noise).clamp(0, 1), labels)
         top = torch.maximum(level, found.log_scale)
         # kept relative to the longest gradient so far: their own lengths may lie below float32

@@ -132,7 +132,18 @@ def _moved(run: Run) -> str:
     text += f"diagonal (n\u00a0=\u00a0{count(row['n'])})"
     if asked is not None and asked["value"] is not None:
         text += f"; asking the untouched image about the new class moves it by {tables.told(asked, percent=True)}"
-    return turned + text + "."
+    return turned + text + "." + _left(run)
+
+
+def _left(run: Run) -> str:
+    """How much of Grad-CAM leaves the lesion, where it is known."""
+    area, change = run.find("lesion", "lesion-area"), run.find("lesion", "lesion-share-cam", "change")
+    before = run.find("lesion", "lesion-share-cam")
+    if area is None or change is None or before is None or change["value"] is None or before["value"] is None:
+        return ""
+    text = f" Of its mass {tables.told(before, percent=True)} lay in the lesion (n\u00a0=\u00a0{count(before['n'])}), "
+    text += f"which takes {tables.told(area, percent=True)} of the image; under the attack that changed by "
+    return text + f"{tables.told(change, percent=True)} (n\u00a0=\u00a0{count(change['n'])})."
 
 
 def _beside(runs: list[Run], comparison: list[dict[str, Any]], metric: str, word: str) -> str:

@@ -54,7 +54,11 @@ def measures(runs: list[Run], comparison: list[dict[str, Any]]) -> Table:
     body = []
     for name in names:
         m = known[name]
-        cells = [Cell(f"{m['title']}, {m['unit']}"), *(Cell(told(run.measure(name))) for run in runs)]
+        rows = [run.measure(name) for run in runs]
+        # said where some images have no such number
+        fewer = [r is not None and r["n"] != run.facts["n"] for r, run in zip(rows, runs, strict=True)]
+        cells = [Cell(f"{m['title']}, {m['unit']}")]
+        cells += [Cell(told(r, n=some)) for r, some in zip(rows, fewer, strict=True)]
         for k in range(1, len(runs)):
             cells.append(Cell(told(compared(comparison, k, name), percent=True)))
         body.append(cells)
@@ -135,10 +139,11 @@ def layers(runs: list[Run]) -> Table:
             cells = [Cell(f"{run.name}: {layer}")]
             for kind, _ in KINDS:
                 cells.append(Cell(told(run.find("layer", kind, layer=layer), percent=kind == "relative-rank")))
-            cells.append(Cell(told(run.find("layer", "effective-rank", "change", layer))))
+            cells.append(Cell(told(run.find("layer", "effective-rank", "change", layer), n=True)))
             body.append(cells)
     head = _head("Layer", *(title for _, title in KINDS), "Effective rank, change by the attack")
-    caption = "Simplicity of what a layer sees, small is simple: medians over images with 95 % intervals."
+    caption = "Simplicity of what a layer sees, small is simple: medians over images with 95 % intervals (n as in the "
+    caption += "table of measures). Change: of each image that the attack turned."
     return Table(caption, head, body, "tab:layers")
 
 

@@ -40,7 +40,10 @@ def maps(classifier: Classifier, part: Dataset, twins: Shard, cam_layer: str, se
     """
     images, labels = part.tensors()
     masks, after = part.masks(range(len(part))), torch.from_numpy(twins.decision)
-    out: dict[str, Tensor] = {} if masks is None else {"lesion-area.clean": explain.lesion_area(masks)}
+    out: dict[str, Tensor] = {}
+    if masks is not None:
+        area = explain.lesion_area(masks)
+        out["lesion-area.clean"] = area.masked_fill(area == 0, torch.nan)  # of those that have one, as all of agreement
     cams = []
     for when, shown, decision in (("clean", images, labels), ("attacked", twins.images, after)):
         cams.append(explain.grad_cam(classifier, shown, decision, layer=cam_layer))

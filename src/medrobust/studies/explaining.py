@@ -30,7 +30,7 @@ from medrobust.studies.twins import Shard, Twins
 from medrobust.studies.versions import versions
 from medrobust.threat import Ball, Linf
 
-VERSION = 1
+VERSION = 2
 """Part of every cell's key: raised when a cell's computation changes."""
 
 SHOWN = 6
