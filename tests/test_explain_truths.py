@@ -263,6 +263,7 @@ def test_grad_cam_finds_its_layer_and_leaves_the_network_alone():
     names = [layer.name for layer in explain.spatial_layers(clf, images.shape)]
     assert names[0] == "body.0"
     assert explain.last_spatial(clf, images.shape) == "body.6"
+    assert explain.stages(clf, images.shape) == ("body.2", "body.6")  # 16 x 16 and 8 x 8; 2 x 2 is too coarse
     first = explain.grad_cam(clf, images)
     assert first.shape == (5, 16, 16)
     assert bool((first >= 0).all())

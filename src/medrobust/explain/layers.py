@@ -70,10 +70,13 @@ def middle(classifier: Classifier, shape: Sequence[int]) -> str:
 
 
 def stages(classifier: Classifier, shape: Sequence[int]) -> tuple[str, ...]:
-    """The last block of every resolution, from the pixels to the decision."""
-    blocks = _blocks(_fine(spatial_layers(classifier, shape)))
-    last = {(layer.height, layer.width): layer.name for layer in blocks}
-    return tuple(last.values())
+    """The last block of every resolution, or its last layer where it has no block, from the pixels to the decision."""
+    last: dict[tuple[int, int], Layer] = {}
+    for layer in _fine(spatial_layers(classifier, shape)):
+        before = last.get((layer.height, layer.width))
+        if before is None or layer.block or not before.block:
+            last[layer.height, layer.width] = layer
+    return tuple(layer.name for layer in last.values())
 
 
 def _fine(layers: list[Layer]) -> list[Layer]:
