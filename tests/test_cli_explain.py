@@ -48,6 +48,11 @@ def test_one_command_leaves_numbers_with_their_n_and_interval(done):
     assert first["name"] != beside["name"]
     sections = {r["section"] for r in first["rows"]}
     assert sections == {"measure", "saliency", "cam", "lesion", "layer", "landscape", "embedding"}
+    for layer in first["facts"]["layers"]:
+        known = {r["when"]: r for r in first["rows"] if (r["layer"], r["metric"]) == (layer, "effective-rank")}
+        assert set(known) == {"clean", "attacked", "change"}
+        assert known["clean"]["n"] == 20
+    assert any("." in layer for layer in first["facts"]["layers"])
     measured = [r for r in first["rows"] if r["section"] == "measure"]
     assert [r["metric"] for r in measured] == list(first["facts"]["measures"])
     for row in first["rows"]:

@@ -154,7 +154,7 @@ class Explaining:
         for name in self.ask.measures:
             self._row("measure", name, self.image[name])
         for name in [n for n in self.image if n not in self.ask.measures]:
-            metric, _, when = name.partition(".")
+            metric, _, when = name.rpartition(".")  # a layer's name may hold dots
             kind, _, layer = metric.partition("@")
             section = "layer" if layer else metric.partition("-")[0]
             self._row(section, kind, self.image[name], when=when, layer=layer)
