@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.text import say, table
+from medrobust.cli.text import say, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ def run(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes of this machine; 0 computes in this one.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads of a worker; the cores shared out.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="tcp://… of a dask scheduler whose workers compute.")] = None,
+    slurm: Annotated[
+        str | None,
+        typer.Option(help="Workers as SLURM jobs: partition=gpu,gpus=1,cpus=4,memory=16GB,time=04:00:00,jobs=8."),
+    ] = None,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Log the numbers to MLflow at the end.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Try cells again that failed in earlier runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, what is there and the time.")] = False,
 ) -> None:
@@ -45,31 +51,49 @@ def run(
     from medrobust.studies.plan import Place, plan
 
     asked, opening = files.load(file, size)
+    if sum((bool(workers), scheduler is not None, slurm is not None)) > 1:
+        raise InputError("give one of --workers, --scheduler and --slurm")
     place = Place(out or folder_for(file, size), data, models)
     if again and not dry_run:
         runner.forget_failures(place.out)
     with Bars() as bars:
         laid = plan(asked, place, dry=dry_run, progress=bars)
         if dry_run:
-            _dry(laid, max(workers, 1))
+            _dry(laid, max(workers, 1), slurm)
             return
         begun = time.time()
-        pool = _pool(workers, threads, place.out)
+        pool = _pool(place.out, workers, threads, scheduler, slurm)
+        size_of_pool = pool.size
         try:
             ran = runner.run(laid, pool, bars)
         finally:
             pool.close()
     told = write(laid, opening, size)
+    if ran.done:
+        logged(place.out, begun, ran.done, size_of_pool)
     _finish(place.out, told, ran, time.time() - begun)
+    if mlflow:
+        from medrobust.report import study_export
+
+        say(f"MLflow run {study_export.mlflow(told, place.out)}")
 
 
-def _pool(workers: int, threads: int | None, out: Path) -> Any:
+def _pool(out: Path, workers: int, threads: int | None, scheduler: str | None, slurm: str | None) -> Any:
     from medrobust.studies.pools import Here, Workers
 
-    return Workers(workers, out / "log", threads) if workers else Here(threads)
+    if scheduler is None and slurm is None:
+        return Workers(workers, out / "log", threads) if workers else Here(threads)
+    from medrobust.studies import cluster
+
+    if scheduler is not None:
+        return cluster.Cluster(scheduler, out)
+    options = cluster.slurm_options(slurm or "")
+    jobs = cluster.slurm(options, out / "log")
+    jobs.scale(jobs=options["jobs"])
+    return cluster.Cluster(jobs.scheduler_address, out, jobs)
 
 
-def _dry(laid: Plan, workers: int) -> None:
+def _dry(laid: Plan, workers: int, slurm: str | None) -> None:
     from medrobust.studies.plan import missing
 
     lines = []
@@ -91,6 +115,14 @@ def _dry(laid: Plan, workers: int) -> None:
         say(missing(laid.absent, laid.place.data))
         for d in laid.absent[1:]:
             say(f"{d.name}: {d.get}")
+    if slurm is not None:
+        from medrobust.studies import cluster
+
+        jobs = cluster.slurm(cluster.slurm_options(slurm), laid.place.out / "log")
+        try:
+            say(f"\nEach worker would be this job:\n\n{jobs.job_script()}")
+        finally:
+            jobs.close()
 
 
 def _finish(out: Path, told: dict[str, Any], ran: Any, seconds: float) -> None:
@@ -125,13 +157,108 @@ def show(folder: Folder) -> None:
             head = [*sheet.labels, *sheet.columns]
             lines = [[*labels, *map(str, figures)] for labels, figures in sheet.lines]
             table(head, lines, f"{sheet.title}, 95 % interval{', ' + sheet.counts if sheet.counts else ''}")
-        found = study_tables.compared(told, part["name"])
+        found = [(p, ours) for p, ours in study_tables.compared(told, part["name"]) if ours]
         if found:
             lines = [
-                [p["what"], p["text"], f"{p['source']} ({p['kind']})", "\n".join(map(str, ours)) or "–", p["reason"]]
+                [p["what"], p["text"], f"{p['source']} ({p['kind']})", "\n".join(map(str, ours[:4]))]
                 for p, ours in found
             ]
-            table(["figure", "published", "source", "measured here", "why they differ"], lines, part["title"])
+            table(["figure", "published", "source", "measured here"], lines, part["title"])
+            for reason in dict.fromkeys(p["reason"] for p, _ in found if p["reason"]):
+                say(f"  why they may differ: {reason}")
+    cells = told["cells"]
+    say(f"{cells['done']} of {cells['all']} cells there, {cells['failed']} failed, {cells['left']} left")
+
+
+@study.command()
+def report(folder: Folder) -> None:
+    """Write report.html, results.csv and tables.tex of a study."""
+    from medrobust.report import study_export, study_page
+    from medrobust.studies.store import write_whole
+
+    told = results_of(folder)
+    write_whole(folder / "results.csv", study_export.csv(told).encode())
+    write_whole(folder / "tables.tex", study_export.latex(told).encode())
+    say(str(study_page.write(folder, told, _runs(folder))))
+
+
+@study.command()
+def export(
+    folder: Folder,
+    csv: Annotated[Path | None, typer.Option(help="Every row, one a line.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="The tables, for booktabs.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Every row; needs pyarrow.")] = None,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Log every number to MLflow.")] = False,
+) -> None:
+    """Write the rows of a study for other tools."""
+    from medrobust.report import study_export
+    from medrobust.studies.store import write_whole, writing
+
+    told = results_of(folder)
+    if not (csv or latex or parquet or mlflow):
+        raise InputError("give --csv FILE, --latex FILE, --parquet FILE or --mlflow")
+    if csv:
+        write_whole(csv, study_export.csv(told).encode())
+    if latex:
+        write_whole(latex, study_export.latex(told).encode())
+    if parquet:
+        with writing(parquet.parent):
+            study_export.parquet(told, parquet)
+    if mlflow:
+        say(f"MLflow run {study_export.mlflow(told, folder)}")
+    for path in (p for p in (csv, latex, parquet) if p):
+        say(str(path))
+
+
+@study.command()
+def diff(
+    a: Annotated[Path, typer.Argument(help="Run folder of the study before.")],
+    b: Annotated[Path, typer.Argument(help="Run folder after: another model, or another date.")],
+    ignore: Annotated[str, typer.Option(help="Columns in which the two may differ: model,seed.")] = "",
+) -> None:
+    """Which numbers changed beyond their intervals from A to B."""
+    from medrobust.report.study_tables import figure
+    from medrobust.studies.diff import NUMBERS
+    from medrobust.studies.diff import diff as compare
+
+    found = compare(results_of(a)["rows"], results_of(b)["rows"], words(ignore) or ())
+    lines = []
+    for c in found.beyond:
+        skip = (*NUMBERS, "study", "eps")
+        what = " ".join(str(v) for k, v in c.after.items() if k not in skip and v not in (None, ""))
+        eps = f" {c.after['eps'] * 255:.3g}/255" if c.after.get("eps") else ""
+        lines.append([what + eps, str(figure(c.before)), str(figure(c.after))])
+    if lines:
+        table(["number", f"A: {a}", f"B: {b}"], lines, "Changed beyond their 95 % intervals, or in what is believed")
+    n = len(found.changes)
+    say(
+        f"{len(lines)} of {n} numbers changed; about {n * 0.05:.0f} of {n} would by chance if nothing had. "
+        f"{len(found.only_a)} numbers are in A only, {len(found.only_b)} in B only"
+    )
+
+
+def logged(out: Path, begun: float, done: int, at_once: int) -> None:
+    """Add what a run took to run.json; not part of the results, which do not depend on it."""
+    import json
+    import os
+    import platform
+
+    from medrobust.studies.store import write_whole
+
+    told = {
+        "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(begun)), "seconds": round(time.time() - begun),
+        "done": done, "at_once": at_once, "machine": f"{os.cpu_count()} cores ({platform.machine()})",
+    }  # fmt: skip
+    write_whole(out / "run.json", json.dumps([*_runs(out), told], indent=1).encode())
+
+
+def _runs(folder: Path) -> list[dict[str, Any]]:
+    import json
+
+    try:
+        return list(json.loads((folder / "run.json").read_text()))
+    except (OSError, ValueError):
+        return []
 
 
 def results_of(folder: Path) -> dict[str, Any]:

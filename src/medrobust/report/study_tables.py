@@ -98,7 +98,11 @@ def unit(row: Row) -> str:
     metric = str(row["metric"])
     if metric.startswith(GREYS) and row.get("norm") == "linf":
         return "/255"
-    return "" if metric.startswith(("auroc", *COUNTS, *GREYS, "ece", "brier")) or "per_1000" in metric else " %"
+    return (
+        ""
+        if metric.startswith(("auroc", *COUNTS, *GREYS, "ece", "brier", "objective")) or "per_1000" in metric
+        else " %"
+    )
 
 
 def formatter(row: Row) -> Any:
@@ -109,6 +113,8 @@ def formatter(row: Row) -> Any:
     if metric.startswith(GREYS):
         scale = 255 if row.get("norm") == "linf" else 1
         return lambda v: number(v * scale)
+    if metric.startswith("objective"):
+        return "{:.2g}".format
     if metric.startswith(COUNTS) or "per_1000" in metric:
         return lambda v: f"{v:,.0f}"
     return lambda v: f"{100 * v:.1f}"

@@ -34,6 +34,7 @@ TASKS = {
     "universal": Task(f"{_HERE}.universal:made"),
     "judged": Task(f"{_HERE}.universal:judged"),
     "random": Task(f"{_HERE}.universal:random"),
+    "minimised": Task(f"{_HERE}.search:minimised"),
     "defence": Task(f"{_HERE}.universal:defence"),
 }
 

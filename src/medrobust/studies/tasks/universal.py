@@ -11,6 +11,7 @@ import torch
 from medrobust import universal as room
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
+from medrobust.data.splits import deal
 from medrobust.images import Lazy
 from medrobust.progress import NoProgress
 from medrobust.stats import Estimate
@@ -29,9 +30,18 @@ def method_of(args: dict[str, Any], settings: str = "settings") -> UniversalMeth
     return UNIVERSAL[args["method"]](**args[settings])
 
 
+def side(home: Dataset, name: str) -> Dataset:
+    """The images of that split; of a set that is all test images one half ("train") or the other ("test")."""
+    if "train" in home.sides:
+        return home.split(name)
+    owners = groups(home)
+    half = deal(list(home.ids if owners is None else owners), home.labels, {"train": 0.5, "test": 0.5}, 0)
+    return home.select(np.flatnonzero(half == name))
+
+
 def ball_of(args: dict[str, Any], home: Dataset) -> Ball:
     """zeta is a share of the mean norm of the training images, whatever the perturbation is made from."""
-    return BALLS[args["norm"]].relative(args["zeta"], home.split("train").sample(args["measured"], 0))
+    return BALLS[args["norm"]].relative(args["zeta"], side(home, "train").sample(args["measured"], 0))
 
 
 def goal_of(args: dict[str, Any], classifier: Classifier) -> Goal:
@@ -46,7 +56,7 @@ def source_of(work: Work, home: Dataset) -> Lazy:
     if kind == "noise":
         return Noise(n, (home.channels, home.size, home.size))
     if kind == "training":
-        return _decoded(home.split("train").sample(n, work.args["seed"]))
+        return _decoded(side(home, "train").sample(n, work.args["seed"]))
     return _decoded(work.another("source").sample(n, work.args["seed"]))
 
 
@@ -67,7 +77,7 @@ def judged(work: Work) -> Result:
     v = Universal(torch.from_numpy(cell.arrays["delta"]), ball, goal, why=cell.facts["why"])
     rows, arrays, told = fresh(args["norm"], args["seed"]), {}, cell.facts["provenance"]
     for split in args["on"]:
-        part = work.data.split(split).sample(args["judged"], args["seed"])
+        part = side(work.data, split).sample(args["judged"], args["seed"])
         outcome = _judge(classifier, part, v)
         before = len(rows.rows)
         moved = v.moved or _rate(outcome).value == 1
@@ -87,7 +97,7 @@ def random(work: Work) -> Result:
     classifier, args, home = work.model(), work.args, work.data
     ball, rows = ball_of(args, home), fresh(args["norm"], args["seed"])
     for split in args["on"]:
-        part = home.split(split).sample(args["judged"], args["seed"])
+        part = side(home, split).sample(args["judged"], args["seed"])
         for v in room.controls(classifier, part, ball, args["seed"]):
             kind = str(v.provenance["method"])
             untargeted = _judge(classifier, part, v)

@@ -1,0 +1,150 @@
+"""Killed at a random moment and started again, a study must end in the same results.json.
+
+    python benchmarks/chaos.py [--runs 30]
+
+In each run one process gets SIGKILL while the study goes on: the main process, a worker, or the scheduler of a cluster
+(in turn). Then the same command is given again until it ends. Prints what was hit, how much was there by then, and
+whether the bytes are the same; exits with 1 where they are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FILE = '''"""Chaos."""
+from medrobust.studies.grid import Node, Part, Study
+TASK = "tests.study_tasks:number"
+
+def study(size):
+    low = [Node(TASK, {"value": v, "sleep": 0.1}, labels={"model": f"low{v}"}) for v in range(8)]
+    high = [Node(TASK, {"value": 100 + v, "sleep": 0.1}, needs={"on0": low[v], "on1": low[(v + 3) % 8]},
+                 labels={"model": f"high{v}"}) for v in range(8)]
+    return Study("Chaos", "here", [Part("numbers", "Numbers", [*low, *high])])
+'''
+WHOM = ("main", "worker", "scheduler")
+
+
+def start(file: Path, out: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "medrobust.cli", "study", "run", str(file), "--out", str(out), *more]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def cells(out: Path) -> int:
+    return len(list(out.glob("cells/[0-9a-f]*")))
+
+
+def children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def hit(whom: str, file: Path, out: Path, rng: random.Random) -> int:
+    """One run with a kill in it, and the same command until it ends; cells that were there when it was hit."""
+    begun: list[subprocess.Popen] = []
+    more, told = ["--workers", "2"], out.parent / f"{out.name}.json"
+
+    def cluster() -> list[str]:
+        told.unlink(missing_ok=True)
+        run = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        begun.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "distributed.cli.dask_scheduler",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    "0",
+                    "--no-dashboard",
+                    "--scheduler-file",
+                    str(told),
+                ],
+                **run,
+            )
+        )
+        while not told.exists():
+            time.sleep(0.05)
+        address = json.loads(told.read_text())["address"]
+        begun.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "distributed.cli.dask_worker",
+                    address,
+                    "--nthreads",
+                    "1",
+                    "--no-dashboard",
+                    "--no-nanny",
+                    "--local-directory",
+                    str(out.parent),
+                ],
+                **run,
+            )
+        )
+        return ["--scheduler", address]
+
+    try:
+        if whom == "scheduler":
+            more = cluster()
+        main = start(file, out, *more)
+        while not cells(out) and main.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.9))
+        if whom == "main":
+            main.send_signal(signal.SIGKILL)
+        elif whom == "worker":
+            victims = children(main.pid)
+            if victims:
+                os.kill(rng.choice(victims), signal.SIGKILL)
+        else:
+            begun[0].send_signal(signal.SIGKILL)
+        there = cells(out)
+        main.wait(120)
+        for _ in range(3):
+            if (out / "results.json").exists():
+                break
+            if whom == "scheduler":
+                more = cluster()
+            start(file, out, *more).wait(120)
+        return there
+    finally:
+        for process in begun:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    rng, wrong = random.Random(asked.seed), 0
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "chaos.py"
+        file.write_text(FILE)
+        start(file, Path(place) / "calm").wait(120)
+        calm = (Path(place) / "calm/results.json").read_bytes()
+        for i in range(asked.runs):
+            whom, out = WHOM[i % 3], Path(place) / f"run{i}"
+            there = hit(whom, file, out, rng)
+            found = out / "results.json"
+            same = found.exists() and found.read_bytes() == calm
+            wrong += not same
+            print(f"{i + 1:2} {whom:9} hit with {there:2} of 16 cells there: {'same bytes' if same else 'DIFFERENT'}",
+                  flush=True)  # fmt: skip
+    print(f"{asked.runs - wrong} of {asked.runs} ended in the same results.json")
+    sys.exit(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()

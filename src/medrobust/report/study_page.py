@@ -1,0 +1,44 @@
+"""report.html of a study: its parts, tables and curves, and published figures beside measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from medrobust.report import study_charts
+from medrobust.report.study_tables import compared, sheets
+from medrobust.report.writing import replace
+
+CAUTION = (
+    "Published figures come from other images, networks and splits; the column says which difference is known, and a "
+    "figure that is only recalled is nothing to be graded against."
+)
+
+
+def write(folder: Path, results: Mapping[str, Any], runs: list[dict[str, Any]]) -> Path:
+    """report.html in the run folder; runs: what each run took (machine, seconds). Returns its path."""
+    replace(folder / "report.html", html(results, runs))
+    return folder / "report.html"
+
+
+def html(results: Mapping[str, Any], runs: list[dict[str, Any]]) -> str:
+    """The whole page, readable offline. Same results, same bytes."""
+    from jinja2 import Environment, StrictUndefined
+
+    room = files("medrobust.report")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    template = environment.from_string((room / "study.html").read_text(encoding="utf-8"))
+    parts = [
+        {
+            **part,
+            "sheets": sheets(results, part["name"]),
+            "charts": study_charts.charts(results, part),
+            "compared": [(p, ours) for p, ours in compared(results, part["name"]) if ours],
+            "alone": [p for p, ours in compared(results, part["name"]) if not ours],
+        }
+        for part in results["parts"]
+    ]
+    css = (room / "page.css").read_text(encoding="utf-8")
+    return "<!DOCTYPE html>\n" + template.render(css=css, r=results, parts=parts, runs=runs, caution=CAUTION).lstrip()

@@ -1,0 +1,78 @@
+"""One change for all images without any gradient: Koga & Takemoto 2022, Algorithms 15(5):144.
+
+    medrobust study run studies/koga2022.py --size small --data DATA [--models MODELS]
+
+smoke: phantoms, seconds. small: chest X-rays and fundus photographs at 128 px with a MobileNetV2, U-SimBA and tiles,
+from 100 images, at 2,000 to 20,000 image queries. DATA is a folder with chest_xray/, fundus/ and weights/ (see
+docs/studies.md); MODELS holds chest/ and fundus/ where they are trained already. paper: the paper's three sets at
+299 px and a million queries. Duration of small: about 40 minutes on one core with trained models. Paper: not run here.
+
+To expect: published on skin with Inception V3, a million queries: Rf 47 % on held-out images, random changes 12 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import hirano2021
+import sets
+
+from medrobust.studies import asks
+from medrobust.studies.grid import Chart, Model, Part, Published, Study, Table
+
+TITLE, SOURCE = "Koga & Takemoto 2022", "Algorithms 15(5):144 (2022)"
+NONE = asks.NONTARGETED
+SETTING = "skin, Inception V3, 299 px, 100 images, p = 2, 4 %"
+
+
+def study(size: str) -> Study:
+    return {"smoke": smoke, "small": small, "paper": paper}[size]()
+
+
+def smoke() -> Study:
+    return whole([sets.tiny("tiny")], {"simba": {"step": 0.2}}, (100, 200), 16, 24, 0.1, ())
+
+
+def small() -> Study:
+    desk = sets.desk()
+    methods: dict[str, dict[str, float]] = {"simba": {}, "tile": {}}
+    return whole([desk["chest"], desk["fundus"]], methods, (2_000, 20_000), 100, 200, 0.04, ("normal",))
+
+
+def paper() -> Study:
+    models = [
+        hirano2021._network(a, d) for d in (hirano2021.ISIC, hirano2021.OCT, hirano2021.KERMANY)
+        for a in ("inception_v3", "vgg16", "resnet50")
+    ]  # fmt: skip
+    return whole(models, {"simba": {}}, (100_000, 1_000_000), 100, None, 0.04, ())
+
+
+def whole(
+    models: Sequence[Model], methods: dict[str, dict[str, float]], budgets: Sequence[int], n: int, images: int | None,
+    zeta: float, targets: Sequence[str],
+) -> Study:  # fmt: skip
+    cells = []
+    for model in models:
+        for goal in (NONE, *targets):
+            for method, how in methods.items():
+                for budget in budgets:
+                    v = asks.universal(model, goal, "l2", zeta, method, {**how, "queries": budget}, n=n, measured=n,
+                                       seconds=budget / 100)  # fmt: skip
+                    made = asks.judged(v, None, ("test",), images)
+                    cells.append(type(made)(**{**vars(made), "labels": {**made.labels, "budget": budget}}))
+        cells.append(asks.random(model, (NONE, *targets), "l2", zeta, images=images, measured=n))
+    shown = {"metric": "success", "split": "test"}
+    part = Part(
+        "queries", "Against image queries", cells,
+        about="Rf or Rs on held-out images of a change that was found by asking the classifier alone.",
+        show=[
+            Chart("Rf or Rs against queries", shown, "budget", ("attack", "goal"), ("data",), "Rf or Rs"),
+            Table("Rf or Rs on test images", shown, ("data", "model", "goal", "budget"), "attack"),
+        ],
+        published=[
+            Published("Nontargeted, a million queries", "Rf 47 % (random 12 %)", TITLE, "code", SETTING,
+                      shown | {"goal": NONE, "budget": budgets[-1], "attack": "simba"},
+                      "other sets and networks, 128 px, fewer queries"),
+        ],
+    )  # fmt: skip
+    return Study(TITLE, SOURCE, [part])

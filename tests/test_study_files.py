@@ -1,0 +1,91 @@
+"""Every study file: planned at every size without its data, run to the end at its smallest, shown and exported."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from medrobust import InputError, training
+from medrobust.cli import app
+from medrobust.studies import attack_named, file
+from medrobust.studies.grid import SIZES, Model, everything
+from medrobust.studies.plan import Place, plan
+from medrobust.studies.tasks import function
+from medrobust.universal import UNIVERSAL, Retraining
+
+ROOT = Path(__file__).parent.parent / "studies"
+NAMES = ("ma2020", "hirano2021", "minagi2022", "hirano2020", "koga2022", "jindal2022")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
+    """A cell that no worker could begin is found now, not after a night on a cluster."""
+    study, opening = file.load(ROOT / f"{name}.py", size)
+    assert opening.split("\n")[2].strip().startswith(f"medrobust study run studies/{name}.py")
+    fits = set(inspect.signature(training.fit).parameters)
+    for _, node in everything(study.parts):
+        if isinstance(node, Model):
+            assert set(node.options) <= fits
+            assert node.data.get or node.data.spec.startswith("phantom:")
+            continue
+        assert callable(function(node.task))
+        if node.task in ("swept", "curve", "transfer"):
+            attack_named(node.args["attack"])
+        if node.task == "universal":
+            UNIVERSAL[node.args["method"]](**node.args["settings"])
+        if node.task == "defence":
+            Retraining(**node.args["settings"])
+    laid = plan(study, Place(tmp_path / "out", tmp_path), dry=True)
+    assert laid.left
+    assert all(d.get for d in laid.absent)
+    if size == "paper" and name != "jindal2022":
+        assert laid.absent
+
+
+def run(*args: str | Path):
+    return CliRunner().invoke(app, ["study", *map(str, args)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
+    asked = ("run", ROOT / f"{name}.py", "--size", "smoke", "--out", tmp_path)
+    assert run(*asked).exit_code == 0
+    told = json.loads((tmp_path / "results.json").read_text())
+    assert told["cells"]["done"] == told["cells"]["all"] > 0
+    assert not told["failed"]
+    assert all(r["n"] is not None for r in told["rows"])
+    for r in told["rows"]:
+        if r["low"] is not None:
+            assert r["low"] <= r["value"] <= r["high"]
+    before = (tmp_path / "results.json").read_bytes()
+    assert "\n0 cells in" in "\n" + run(*asked).output
+    assert (tmp_path / "results.json").read_bytes() == before
+    assert run("show", tmp_path).exit_code == 0
+    assert run("report", tmp_path).exit_code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert all(part["title"] in page for part in told["parts"])
+    assert "http" not in page.split("<body>")[0]
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == len(told["rows"]) + 1
+    assert (tmp_path / "tables.tex").read_text().count(r"\begin{table}") == page.count('<figure class="table">')
+
+
+def test_a_file_that_is_no_study_is_one_line(tmp_path):
+    def said(text: str, name: str = "mine.py") -> str:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError) as caught:
+            file.load(tmp_path / name, "smoke")
+        return str(caught.value)
+
+    assert "has no function study(size)" in said("x = 1")
+    assert "mine.py:1 can not be used: NameError" in said("x = y")
+    assert "mine.py:2 can not be used: SyntaxError" in said("x = 1\ndef")
+    assert "must return a Study, got int" in said("def study(size): return 1")
+    with pytest.raises(InputError, match="--size must be smoke, small or paper, got 'huge'"):
+        file.load(tmp_path / "mine.py", "huge")
+    with pytest.raises(InputError, match="is not a file"):
+        file.load(tmp_path / "none.py", "smoke")
