@@ -41,7 +41,7 @@ def smoke() -> Study:
     two, other = sets.tiny("tiny"), sets.tiny("tiny-b", seed=1)
     grey = tuple(g * GREY for g in (2, 8, 32))
     return whole(
-        two=[two], many=[sets.tiny("tiny-skin", sets.PHANTOM_SKIN)], natural=[], grid_eps=grey, limit=16, shards=2,
+        two=[two], many=[sets.tiny("tiny-skin", sets.PHANTOM_SKIN)], natural=[], grid_eps=grey, limit=8, shards=2,
         pairs=[(two, other)], detect=[two], detectors=("kd", "dfeat"), attacks=("fgsm", "pgd"), at=32 * GREY, twins=24,
     )  # fmt: skip
 

@@ -50,7 +50,7 @@ def values(told: dict) -> dict:
 def diamond(**last) -> Study:
     bottom = cell("number", 1)
     sides = [cell("number", v, bottom) for v in (10, 100)]
-    return a_study(cell("number", 1000, *sides, **last))
+    return a_study(bottom, *sides, cell("number", 1000, *sides, **last))
 
 
 # -- names ---------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_here_and_in_workers_the_bytes_are_the_same(tmp_path):
 
 def test_a_cell_is_tried_three_times_then_the_study_goes_on(tmp_path):
     lucky, hopeless = cell("flaky", 1, fails=2), cell("flaky", 2, fails=9)
-    study = a_study(lucky, cell("number", 3, hopeless), cell("number", 4, lucky))
+    study = a_study(lucky, hopeless, cell("number", 3, hopeless), cell("number", 4, lucky))
     told = go(study, tmp_path)
     assert values(told) == {"m1": 1, "m4": 5}
     assert [f["error"] for f in told["failed"]] == [
@@ -188,7 +188,7 @@ def test_a_cell_that_vanished_is_made_again_for_those_that_need_it(tmp_path):
     bottom = cell("number", 1)
     go(a_study(bottom), tmp_path)
     (gone,) = (tmp_path / "cells").iterdir()
-    study = a_study(cell("number", 10, bottom))
+    study = a_study(bottom, cell("number", 10, bottom))
     laid = plan(study, Place(tmp_path))
     (gone / "arrays.safetensors").write_bytes(b"damaged, and found out only when it is read")
     runner.run(laid, Here())
@@ -288,3 +288,28 @@ def test_results_are_whole_or_old(tmp_path):
     write_whole(tmp_path / "results.json", b"old")
     told = go(diamond(), tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["rows"] == told["rows"]
+
+
+def test_a_cell_of_two_parts_has_rows_in_both_and_is_computed_once(tmp_path):
+    node = cell("flaky", 1, fails=0)
+    told = go(Study("S", "here", [Part("a", "A", [node]), Part("b", "B", [node])]), tmp_path)
+    assert [(r["part"], r["value"]) for r in told["rows"]] == [("a", 1), ("b", 1)]
+    assert [p.stat().st_size for p in tmp_path.glob("begun-*")] == [1]
+
+
+def test_what_changed_beyond_its_interval_is_told_from_what_did_not():
+    from medrobust.studies.diff import diff
+
+    def rows(*values):
+        return [{"model": f"m{i}", "eps": 1 / 255, "metric": "accuracy", "value": v, "low": v - 0.1, "high": v + 0.1,
+                 "n": 90, "status": "ok", "note": ""} for i, v in enumerate(values)]  # fmt: skip
+
+    found = diff(rows(0.5, 0.5, 0.5), rows(0.5, 0.63, 0.66, 0.9))
+    # independent intervals of +-0.1 make one of +-0.141 for the difference
+    assert [round(c.gap[0], 2) for c in found.beyond] == [0.16]
+    assert [round(c.gap[1], 3) for c in found.beyond] == [round(0.16 - 0.02**0.5, 3)]
+    assert (len(found.changes), len(found.only_a), len(found.only_b)) == (3, 0, 1)
+    other = [r | {"model": "v2"} for r in rows(0.5)]
+    assert not diff(rows(0.5), other).changes
+    assert len(diff(rows(0.5), other, ignore=("model",)).changes) == 1
+    assert diff(rows(0.5), [rows(0.5)[0] | {"status": "inconclusive"}]).beyond

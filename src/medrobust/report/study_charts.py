@@ -23,7 +23,7 @@ def charts(results: Mapping[str, Any], part: Mapping[str, Any]) -> list[dict[str
     mine = [r for r in results["rows"] if r["part"] == part["name"] and r["value"] is not None]
     found = []
     for i, view in enumerate(v for v in part["show"] if v["kind"] == "chart"):
-        chosen = [r for r in mine if matches(r, view["where"])]
+        chosen = [r for r in mine if matches(r, view["where"]) and r.get(view["x"]) is not None]
         for j, panel in enumerate(dict.fromkeys(_key(r, view["panels"]) for r in chosen)):
             rows = [r for r in chosen if _key(r, view["panels"]) == panel]
             if len({r[view["x"]] for r in rows}) > 1:

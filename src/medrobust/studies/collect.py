@@ -49,14 +49,15 @@ def write(plan: Plan, opening: str, size: str) -> dict[str, Any]:
 
 
 def _rows(plan: Plan) -> list[dict[str, Any]]:
-    """Of all finished cells in the order of the plan; what the plan knows of a cell goes into its rows."""
+    """Of the finished cells that each part lists; what the plan knows of a cell goes into its rows."""
     found = []
-    for name, cell in plan.cells.items():
-        for row in plan.done.get(name, {}).get("rows", ()):
-            told = {**row, **{k: v for k, v in cell.labels.items() if k not in row or k in FIRST}}
-            told |= {"study": plan.study.title, "part": cell.part}
-            keys = [*FIRST, *(k for k in told if k not in FIRST and k not in LAST), *LAST]
-            found.append({k: told.get(k) for k in keys})
+    for part, cells in plan.listed.items():
+        for name, labels in dict(cells).items():
+            for row in plan.done.get(name, {}).get("rows", ()):
+                told = {**row, **{k: v for k, v in labels.items() if k not in row or k in FIRST}}
+                told |= {"study": plan.study.title, "part": part}
+                keys = [*FIRST, *(k for k in told if k not in FIRST and k not in LAST), *LAST]
+                found.append({k: told.get(k) for k in keys})
     return found
 
 

@@ -61,6 +61,8 @@ class Plan:
     cells: dict[str, Planned]
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    listed: dict[str, list[tuple[str, Mapping[str, Any]]]] = field(default_factory=dict)
+    """By part, the names of the cells it lists and the labels it gives them: a cell may be in several parts."""
     absent: tuple[Data, ...] = ()
     """Data that is not there: its cells have no final name yet."""
 
@@ -110,7 +112,8 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
         layout.add(part, node)
     if layout.absent and not dry:
         raise InputError(missing(layout.absent, place.data))
-    made = Plan(study, place, layout.cells, absent=tuple(layout.absent))
+    listed = {part.name: [(layout.names[id(n)], n.labels) for n in part.cells] for part in study.parts}
+    made = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
     read(made)
     return made
 
