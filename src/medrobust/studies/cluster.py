@@ -50,7 +50,10 @@ class Cluster:
     @property
     def size(self) -> int:
         """Worker processes at the moment."""
-        return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        try:
+            return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+        except Exception as error:  # dask has many words for a scheduler that is gone
+            raise InputError(self._lost()) from error
 
     @property
     def free(self) -> int:
@@ -59,7 +62,10 @@ class Cluster:
 
     def submit(self, ticket: Ticket) -> None:
         name = str(ticket["key"])
-        future = self.client.submit(attempt, dict(ticket), key=f"{name}-{uuid.uuid4().hex[:8]}", pure=False)
+        try:
+            future = self.client.submit(attempt, dict(ticket), key=f"{name}-{uuid.uuid4().hex[:8]}", pure=False)
+        except Exception as error:
+            raise InputError(self._lost()) from error
         self.futures[name] = future
         future.add_done_callback(lambda f: self.events.put(self._told(name, f)))
 
