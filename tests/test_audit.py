@@ -381,6 +381,7 @@ def test_a_threshold_moves_the_decisions_and_not_the_area(home, own):
 
 SERVER = """
 import json, os, resource, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 import torch
 torch.set_num_threads(1)
 import torch._dynamo  # what an optimiser imports when it is made: once, for all that are forked from here

@@ -211,7 +211,7 @@ BAD = {
     "no-eps": (on_phantom("--eps", ""), "eps"),
     "eps-over-zero": (on_phantom("--eps", "1/0"), "is no number"),
     "eps-nan": (on_phantom("--eps", "nan"), "eps"),
-    "unknown-attack": (on_phantom("--attacks", "pgdd"), "'pgdd' is not known; choose from fgsm, bim"),
+    "unknown-attack": (on_phantom("--attacks", "pgdd"), "'pgdd' is not known; choose from auto, fgsm, bim"),
     "no-attack": (on_phantom("--attacks", ","), "at least one attack"),
     "attack-option": (on_phantom("--attacks", "pgd:iterations=4"), "attack 'pgd' takes steps"),
     "attack-value": (on_phantom("--attacks", "pgd:steps=many"), "steps must be a whole number, got 'many'"),
