@@ -9,9 +9,9 @@ chest_scratch/, fundus_scratch/, chest_small/ where they are trained already. pa
 100,000 ImageNet and Open Images each, for a GPU or a cluster.
 Duration of small: about 20 minutes on one core with trained models, 40 more without. Paper: not run here.
 
-Measured with small at zeta = 4 %, p = 2, two passes, n = 200: nontargeted from natural images 37 % on chest and 53.5 % on
-fundus (from training images 60.5 and 87.5 %), from scratch 30 and 39 %, random changes 11 to 37 %; between architectures
-little more than random, but for the small network, 72 % of whose answers anything changes.
+Measured with small at zeta = 4 %, p = 2, two passes, n = 200: nontargeted from natural images 37 % on chest and 53.5 %
+on fundus (from training images 60.5 and 87.5 %), from scratch 30 and 39 %, random changes 11 to 37 %; between
+architectures little more than random, but for the small network, 72 % of whose answers changes from others turn.
 """
 
 from __future__ import annotations
