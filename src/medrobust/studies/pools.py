@@ -151,7 +151,8 @@ class Workers:
         self.selector.close()
 
     def _start(self, number: int) -> _Worker:
-        environment = os.environ | {name: str(self.threads) for name in THREADS}
+        # unbuffered: what a worker said is in its log also when it is killed
+        environment = os.environ | {name: str(self.threads) for name in THREADS} | {"PYTHONUNBUFFERED": "1"}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[number % len(self.gpus)]
         worker = _Worker(environment, self.log / f"worker-{number}.txt")
