@@ -157,10 +157,11 @@ class Study:
 
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             print(f"making {network} {target} {norm} {zeta} {kind} {n} {method.title}", file=sys.stderr, flush=True)
-            v = method(classifier, self.pixels(source), goal, ball, seed=seed)
+            v = method(classifier, self.pixels(source), goal, ball, seed=seed, checkpoint=checkpoint)
             return {"provenance": v.provenance, "history": v.history, "why": v.why}, {"delta": v.delta.numpy()}
 
-        cell = self.store.once(about, compute)
+        with self.store.unfinished(about) as checkpoint:
+            cell = self.store.once(about, compute)
         provenance, delta = cell.facts["provenance"] | {"seconds": cell.seconds}, torch.from_numpy(cell.arrays["delta"])
         return Universal(delta, ball, goal, provenance, cell.facts["history"], cell.facts["why"])
 

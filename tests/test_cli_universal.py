@@ -56,6 +56,7 @@ def test_a_perturbation_is_made_judged_and_kept(model, tmp_path, capsys):
     assert run("universal", *common(model, out), "--model", model, "--zeta", "0.1", "--limit", "30",
                "--target", "pneumonia", "--method", "sgd:passes=3") == 0  # fmt: skip
     shown = capsys.readouterr().out
+    assert not (out / "unfinished.safetensors").exists()
     v, told = Universal.load(out / "v.safetensors"), json.loads((out / "universal.json").read_text())
     data, clf = mr.data.load(DATA), mr.Classifier.load(model)
     test = data.split("test")

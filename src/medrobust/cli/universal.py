@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from medrobust.studies.subject import Subject
     from medrobust.universal import Universal, UniversalOutcome
 
+UNFINISHED = "unfinished.safetensors"
+"""Where the making stands, in the run folder: there after a kill only."""
 MINE = "this perturbation"
 SHOWN = 12
 """Rows of classes that a terminal takes."""
@@ -97,7 +99,7 @@ def universal(
         bars.start(f"{way.title} on {len(images)} images", way.work(len(images)))
         v = way(
             subject.classifier, images, goal, ball, seed=seed, advance=bars.advance,
-            watch=lambda rate: bars.advance(0, reached=f"{rate:.0%}"),
+            watch=lambda rate: bars.advance(0, reached=f"{rate:.0%}"), checkpoint=folder / UNFINISHED,
         )  # fmt: skip
         bars.stop()
         outcomes = _judged(subject.classifier, test, v, seed, bars)
@@ -110,6 +112,7 @@ def universal(
         "outcomes": {name: numbers(o) for name, o in outcomes.items()},
     }  # fmt: skip
     write_whole(folder / "universal.json", json.dumps(facts, indent=1).encode())
+    (folder / UNFINISHED).unlink(missing_ok=True)
     summary(outcomes, f"{way.title} made from {told}, {size_told(ball, zeta, eps)}")
     if v.why:
         say(f"{'note' if v.moved else 'inconclusive'}: {v.why}")

@@ -337,8 +337,8 @@ class _Audit:
         if apart is None:
             return
         part = UniversalPart(
-            self.subject, apart, self.ball, self.spec.seed, self._cell, self.progress, self.rows,
-            self.arrays["test_prediction"],
+            self.subject, apart, self.ball, self.spec.seed, self._cell, self.store.unfinished, self.progress,
+            self.rows, self.arrays["test_prediction"],
         )  # fmt: skip
         self.universal, figures = part.run()
         self.arrays |= figures

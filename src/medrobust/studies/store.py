@@ -110,6 +110,13 @@ class Store:
         self.put(spec, cell)
         return cell
 
+    @contextlib.contextmanager
+    def unfinished(self, spec: Mapping[str, Any]) -> Iterator[Path]:
+        """A file for where that piece of work stands on its way: removed once the block is through, else it stays."""
+        path = self.folder / f"unfinished-{key(spec)}.safetensors"
+        yield path
+        path.unlink(missing_ok=True)
+
     def sweep_leftovers(self) -> None:
         """Remove what killed processes left half-written; only when nobody else works in this folder."""
         for path in self.cells.glob(".*"):

@@ -6,8 +6,10 @@ Every goal is one cell: nontargeted, and towards each class where there are few.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,10 +77,10 @@ def cheap() -> UniversalMethod:
 
 def made(
     method: UniversalMethod, classifier: Classifier, craft: Lazy, judged: Lazy, goal: Goal, ball: Ball,
-    clean: np.ndarray, seed: int, advance: Advance,
+    clean: np.ndarray, seed: int, advance: Advance, checkpoint: Path,
 ) -> Result:  # fmt: skip
     """One perturbation from ``craft`` and what it does to ``judged``. clean: their decisions without it."""
-    v = method(classifier, craft, goal, ball, seed=seed, advance=advance)
+    v = method(classifier, craft, goal, ball, seed=seed, advance=advance, checkpoint=checkpoint)
     outcome = judge(classifier, judged, v, bits=BITS, clean=clean)
     advance(len(judged))
     facts = {"why": v.why, "moved": v.moved, "size": v.size, "legal": bool(outcome.legal), "history": v.history}
@@ -101,15 +103,18 @@ def random(
 class UniversalPart:
     """The part of an audit that asks for one change for every image.
 
-    cell(images, about, compute) gives a finished piece of work. decisions: int64 (n,) on the clean test images.
+    cell(images, about, compute) gives a finished piece of work, unfinished(about) a file for where it stands on its
+    way. decisions: int64 (n,) on the clean test images.
     """
 
     def __init__(
         self, subject: Subject, apart: Sides, ball: type[Ball], seed: int,
-        cell: Callable[[Dataset, dict[str, Any], Compute], Cell], progress: Progress, rows: Rows, decisions: np.ndarray,
+        cell: Callable[[Dataset, dict[str, Any], Compute], Cell],
+        unfinished: Callable[[dict[str, Any]], AbstractContextManager[Path]],
+        progress: Progress, rows: Rows, decisions: np.ndarray,
     ) -> None:  # fmt: skip
-        self.subject, self.apart, self.seed, self.cell, self.progress = subject, apart, seed, cell, progress
-        self.rows, self.method, self.classes = rows, cheap(), subject.classifier.classes
+        self.subject, self.apart, self.seed, self.cell, self.unfinished = subject, apart, seed, cell, unfinished
+        self.progress, self.rows, self.method, self.classes = progress, rows, cheap(), subject.classifier.classes
         self.owners = groups(apart.judged)
         place = {name: i for i, name in enumerate(subject.test.ids)}
         self.clean = decisions[[place[name] for name in apart.judged.ids]]
@@ -171,13 +176,14 @@ class UniversalPart:
         title = "One change for every image" + ("" if target is None else f", to {self.classes[target]}")
         self.progress.start(title, method.work(len(apart.craft)) + len(apart.judged))
         try:
-            return self.cell(
-                apart.judged, about,
-                lambda: made(
-                    method, self.subject.classifier, self.craft, self.judged, goal, self.size, self.clean, self.seed,
-                    self.progress.advance,
-                ),
-            )  # fmt: skip
+            with self.unfinished(about) as checkpoint:
+                return self.cell(
+                    apart.judged, about,
+                    lambda: made(
+                        method, self.subject.classifier, self.craft, self.judged, goal, self.size, self.clean,
+                        self.seed, self.progress.advance, checkpoint,
+                    ),
+                )  # fmt: skip
         finally:
             self.progress.stop()
 

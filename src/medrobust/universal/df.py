@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.universal.balance import balanced
 from medrobust.universal.losses import Hinge
-from medrobust.universal.method import Found, Task
-from medrobust.universal.minibatch import MinibatchMethod
+from medrobust.universal.method import Loss, Task
+from medrobust.universal.minibatch import MinibatchMethod, State
 
 
 class DFUAP(MinibatchMethod):
@@ -32,21 +35,24 @@ class DFUAP(MinibatchMethod):
         self.passes, self.batch, self.step = passes, batch, step
         self.kappa, self.balance = kappa, balance
 
-    def climb(self, task: Task, seed: int) -> Found:
-        loss, delta = balanced(Hinge(self.kappa), task, self.balance), task.zero()
+    def loss(self) -> Loss:
+        return Hinge(self.kappa)
+
+    def start(self, task: Task) -> State:
+        return {"delta": task.zero(), "mean": task.zero(), "square": task.zero()}
+
+    def sweep(self, task: Task, state: State, loss: Loss, number: int, order: np.ndarray) -> Tensor:
+        delta, mean, square = state["delta"], state["mean"], state["square"]
         length = self.step * float(task.ball.eps) / float(task.ball.size(torch.ones_like(delta)[None]))
-        mean, square, steps, history = task.zero(), task.zero(), 0, []
-        for number in range(self.passes):
-            hits = torch.zeros((), device=task.device)
-            for index in task.chunks(task.order(seed, number), self.batch):
-                gradient, reached = task.gradient(index, delta, loss)
-                gradient, hits, steps = gradient / len(index), hits + reached, steps + 1
-                mean = 0.9 * mean + 0.1 * gradient
-                square = 0.999 * square + 0.001 * gradient.square()
-                # the usual tiny constant of Adam would drown the gradients of a confident network
-                scale = (square / (1 - 0.999**steps)).sqrt().clamp_min(torch.finfo(square.dtype).tiny)
-                delta = task.project(delta + length * (mean / (1 - 0.9**steps)) / scale)
-            history.append({"pass": number + 1, "rate": float(hits) / task.n})
-            if history[-1]["rate"] == 1:
-                break
-        return Found(delta, history)
+        hits = torch.zeros((), device=task.device)
+        first = number * math.ceil(task.n / self.batch) + 1
+        for steps, index in enumerate(task.chunks(order, self.batch), first):
+            gradient, reached = task.gradient(index, delta, loss)
+            gradient, hits = gradient / len(index), hits + reached
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient.square()
+            # the usual tiny constant of Adam would drown the gradients of a confident network
+            scale = (square / (1 - 0.999**steps)).sqrt().clamp_min(torch.finfo(square.dtype).tiny)
+            delta = task.project(delta + length * (mean / (1 - 0.9**steps)) / scale)
+        state |= {"delta": delta, "mean": mean, "square": square}
+        return hits

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +20,7 @@ from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy, Logits, PerImage, check_images
 from medrobust.threat import Ball, Goal, Targeted, Untargeted
+from medrobust.universal.checkpoint import Checkpoint, Stand
 from medrobust.universal.perturbation import Universal
 
 Loss = Callable[[Goal, Classifier, Logits], PerImage]
@@ -78,6 +82,7 @@ class Task:
         self._slope = torch.zeros((), dtype=torch.bool, device=self.device)
         self._advance = advance or (lambda _: None)
         self._watch, self._recent = watch, 0.0
+        self.checkpoint: Checkpoint | None = None
         self._aims = self._find_aims()
 
     @property
@@ -178,6 +183,31 @@ class Task:
         slope = torch.zeros_like(images) if back is None else back.detach().nan_to_num(0.0, 0.0, 0.0)
         self._slope |= slope.any()
         return slope, logits.detach()
+
+    def keep(self, part: str, tensors: dict[str, Tensor], history: list[dict[str, float]]) -> None:
+        """Keep where that part of the making stands after a pass, if a checkpoint was asked for."""
+        if self.checkpoint is not None:
+            counted = {"queries": self.queries, "gradients": self.gradients, "slope": int(self._slope)}
+            self.checkpoint.keep(part, Stand(tensors, list(history), counted))
+
+    def resume(self, part: str) -> tuple[dict[str, Tensor], list[dict[str, float]]] | None:
+        """What ``keep`` kept last of that part, with all that had been counted by then; None where nothing was."""
+        stand = None if self.checkpoint is None else self.checkpoint.stands.get(part)
+        if stand is None:
+            return None
+        counted = stand.counted
+        self.count(counted["queries"] - self.queries, counted["gradients"] - self.gradients)
+        self._slope |= bool(counted["slope"])
+        self.tell(stand.history[-1]["rate"])
+        return {name: value.to(self.device) for name, value in stand.tensors.items()}, list(stand.history)
+
+    def fingerprint(self) -> str:
+        """Of the images and the goal: sha256 over the first and the last image, their number, and the aims."""
+        found = hashlib.sha256(repr((self.n, self.shape, type(self._aims).__name__)).encode())
+        for tensor in (self._read([0]), self._read([self.n - 1]), self._aims.labels):
+            if tensor is not None:
+                found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def tell(self, rate: float) -> None:
         """Share of images that reach the goal now, for whoever watches."""
@@ -305,6 +335,7 @@ class UniversalMethod(ABC):
         seed: int = 0,
         advance: Advance | None = None,
         watch: Watch | None = None,
+        checkpoint: str | Path | None = None,
     ) -> Universal:
         """One perturbation (c, h, w) for all images, inside ``ball``.
 
@@ -313,6 +344,9 @@ class UniversalMethod(ABC):
         goal: ``Untargeted()``, away from each image's clean prediction, or ``Targeted(k)``.
         advance: called with the number of images looked at; ``work(n)`` of them in all.
         watch: called now and then with the share of images that reach the goal at that moment.
+        checkpoint: a file that keeps where the making stands after each pass, for methods that go in passes; the same
+            call with the same file goes on from there, to the same bytes. It stays until you remove it, best once what
+            was made is safe. A file about another making is replaced.
         """
         if isinstance(ball.eps, Tensor):
             raise InputError("a universal perturbation has one size: give the ball one eps, not one an image")
@@ -321,6 +355,9 @@ class UniversalMethod(ABC):
             stack.enter_context(classifier.borrowed())
             task = Task(classifier, images, goal, ball, advance, watch=watch, folded=self.opens)
             stack.enter_context(task.classifier.borrowed())
+            if checkpoint is not None:
+                about = [repr(self), classifier.digest(), repr(ball), task.fingerprint(), seed]
+                task.checkpoint = Checkpoint(checkpoint, json.dumps(about))
             found = self.find(task, seed)
             delta = task.project(found.delta.detach().float())
             why = found.why or task.why_still(delta, found.history)

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import numpy as np
+from torch import Tensor
+
 from medrobust.threat import Untargeted
-from medrobust.universal.method import Found, Task, UniversalMethod
+from medrobust.universal.balance import Balanced, balanced
+from medrobust.universal.method import Found, Loss, Task, UniversalMethod
+
+State = dict[str, Tensor]
+"""What a pass hands to the next, by name; "delta" (c, h, w) is the perturbation."""
 
 PREFERENCE = 0.05
 """By how much of Rf, on the images it was made from, a climb must beat a pile. It has more ways to fit those images: on
@@ -13,7 +20,8 @@ seven skin classes, Linf, both reached 98 % of them, and then 82 % (climb) and 9
 
 
 class MinibatchMethod(UniversalMethod):
-    """Passes over the images in minibatches. A method implements ``climb``.
+    """Passes over the images in minibatches. A method says what it ascends (``loss``), what a pass hands to the next
+    (``start``) and what a pass does (``sweep``).
 
     Nontargeted, sending all images into their rarest class fools every image that was not there: ``Task.pile``. Where
     the climb ends below that, as it does on a linear network whose classes pull against each other, a second climb goes
@@ -26,12 +34,38 @@ class MinibatchMethod(UniversalMethod):
     repeats: int = 1
 
     @abstractmethod
-    def climb(self, task: Task, seed: int) -> Found:
-        """The perturbation at the end of all passes, one history entry a pass."""
+    def loss(self) -> Loss:
+        """What is ascended."""
+
+    def start(self, task: Task) -> State:
+        """The state before the first pass."""
+        return {"delta": task.zero()}
+
+    @abstractmethod
+    def sweep(self, task: Task, state: State, loss: Loss, number: int, order: np.ndarray) -> Tensor:
+        """Pass ``number`` over the images in that order: changes ``state``; how often a goal was reached."""
 
     def work(self, n: int) -> int:
         # the clean predictions, two climbs, the rates of both, and that of no change at all
         return n * (2 * self.passes * self.repeats + 4)
+
+    def climb(self, task: Task, seed: int, part: str = "climb") -> Found:
+        """The perturbation at the end of all passes, one history entry a pass. part: its name in a checkpoint."""
+        loss, history = balanced(self.loss(), task, self.balance), []
+        state = self.start(task)
+        if kept := task.resume(part):
+            state, history = kept
+            if isinstance(loss, Balanced):
+                loss.unfooled = state["unfooled"]
+        for number in range(len(history), self.passes):
+            if history and history[-1]["rate"] == 1:
+                break
+            hits = self.sweep(task, state, loss, number, task.order(seed, number))
+            history.append({"pass": number + 1, "rate": float(hits) / (task.n * self.repeats)})
+            if isinstance(loss, Balanced):
+                state["unfooled"] = loss.unfooled
+            task.keep(part, state, history)
+        return Found(state["delta"], history)
 
     def find(self, task: Task, seed: int) -> Found:
         found = self.climb(task, seed)
@@ -43,7 +77,7 @@ class MinibatchMethod(UniversalMethod):
         if rate >= share:
             return found
         with task.toward(target):
-            piled = self.climb(task, seed)
+            piled = self.climb(task, seed, "pile")
         other = task.rate(piled.delta)
         if other < rate - PREFERENCE or not piled.delta.any():
             return found

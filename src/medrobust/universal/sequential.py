@@ -42,15 +42,18 @@ class Sequential(UniversalMethod):
     def find(self, task: Task, seed: int) -> Found:
         delta = best = task.zero()
         history: list[dict[str, float]] = []
-        for number in range(self.passes):
+        if kept := task.resume("passes"):
+            (delta, best), history = (kept[0]["delta"], kept[0]["best"]), kept[1]
+        for number in range(len(history), self.passes):
+            # without an update the next pass meets the same perturbation: nothing would ever change
+            if history and (history[-1]["rate"] >= 1 - self.tolerance or not history[-1]["updates"]):
+                break
             delta, updates = self._pass(task, delta, task.order(seed, number))
             rate = task.rate(delta, clip=self.clip)
             if not history or rate > max(entry["rate"] for entry in history):
                 best = delta
             history.append({"pass": number + 1, "rate": rate, "updates": updates})
-            # without an update the next pass meets the same perturbation: nothing would ever change
-            if rate >= 1 - self.tolerance or not updates:
-                break
+            task.keep("passes", {"delta": delta, "best": best}, history)
         return Found(best if self.keep == "best" else delta, history, self._why(delta, history))
 
     def _pass(self, task: Task, delta: Tensor, order: np.ndarray) -> tuple[Tensor, int]:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.universal.balance import balanced
 from medrobust.universal.losses import Hinge
-from medrobust.universal.method import Found, Loss, Task
-from medrobust.universal.minibatch import MinibatchMethod
+from medrobust.universal.method import Loss, Task
+from medrobust.universal.minibatch import MinibatchMethod, State
 from medrobust.universal.schedule import cosine
 
 
@@ -52,21 +51,17 @@ class SGA(MinibatchMethod):
         self.passes, self.outer, self.inner, self.repeats = passes, outer, inner, repeats
         self.step, self.inner_step, self.kappa, self.decay, self.balance = step, inner_step, kappa, decay, balance
 
-    def climb(self, task: Task, seed: int) -> Found:
-        loss = balanced(Hinge(self.kappa), task, self.balance)
-        delta, history = task.zero(), []
-        steps, done = self.passes * math.ceil(task.n / self.outer), 0
-        for number in range(self.passes):
-            hits = torch.zeros((), device=task.device)
-            for index in task.chunks(task.order(seed, number), self.outer):
-                shrink = cosine(done, steps) if self.decay else 1.0
-                total, reached = self._ahead(task, delta, index, loss, self.inner_step * shrink)
-                delta = task.step(delta, self.step * shrink, total)
-                hits, done = hits + reached, done + 1
-            history.append({"pass": number + 1, "rate": float(hits) / (task.n * self.repeats)})
-            if history[-1]["rate"] == 1:
-                break
-        return Found(delta, history)
+    def loss(self) -> Loss:
+        return Hinge(self.kappa)
+
+    def sweep(self, task: Task, state: State, loss: Loss, number: int, order: np.ndarray) -> Tensor:
+        each, hits = math.ceil(task.n / self.outer), torch.zeros((), device=task.device)
+        for done, index in enumerate(task.chunks(order, self.outer), number * each):
+            shrink = cosine(done, self.passes * each) if self.decay else 1.0
+            total, reached = self._ahead(task, state["delta"], index, loss, self.inner_step * shrink)
+            state["delta"] = task.step(state["delta"], self.step * shrink, total)
+            hits += reached
+        return hits
 
     def _ahead(self, task: Task, delta: Tensor, index: np.ndarray, loss: Loss, length: float) -> tuple[Tensor, Tensor]:
         """Sum of the gradients that a copy of ``delta`` meets on its way through the batch; goals reached."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.universal.balance import balanced
 from medrobust.universal.losses import BoundedCrossEntropy
-from medrobust.universal.method import Found, Task
-from medrobust.universal.minibatch import MinibatchMethod
+from medrobust.universal.method import Loss, Task
+from medrobust.universal.minibatch import MinibatchMethod, State
 from medrobust.universal.schedule import cosine
 
 
@@ -43,20 +44,18 @@ class SGDUAP(MinibatchMethod):
         self.passes, self.batch, self.step, self.beta = passes, batch, step, beta
         self.momentum, self.decay, self.balance = momentum, decay, balance
 
-    def climb(self, task: Task, seed: int) -> Found:
-        loss = balanced(BoundedCrossEntropy(self.beta), task, self.balance)
-        delta, direction, history = task.zero(), task.zero(), []
-        steps, done = self.passes * math.ceil(task.n / self.batch), 0
-        for number in range(self.passes):
-            hits = torch.zeros((), device=task.device)
-            for index in task.chunks(task.order(seed, number), self.batch):
-                gradient, reached = task.gradient(index, delta, loss)
-                hits += reached
-                direction = self.momentum * direction + gradient / len(index)
-                length = self.step * (cosine(done, steps) if self.decay else 1.0)
-                delta = task.step(delta, length, direction)
-                done += 1
-            history.append({"pass": number + 1, "rate": float(hits) / task.n})
-            if history[-1]["rate"] == 1:
-                break
-        return Found(delta, history)
+    def loss(self) -> Loss:
+        return BoundedCrossEntropy(self.beta)
+
+    def start(self, task: Task) -> State:
+        return {"delta": task.zero(), "direction": task.zero()}
+
+    def sweep(self, task: Task, state: State, loss: Loss, number: int, order: np.ndarray) -> Tensor:
+        each, hits = math.ceil(task.n / self.batch), torch.zeros((), device=task.device)
+        for done, index in enumerate(task.chunks(order, self.batch), number * each):
+            gradient, reached = task.gradient(index, state["delta"], loss)
+            hits += reached
+            state["direction"] = self.momentum * state["direction"] + gradient / len(index)
+            length = self.step * (cosine(done, self.passes * each) if self.decay else 1.0)
+            state["delta"] = task.step(state["delta"], length, state["direction"])
+        return hits

@@ -64,7 +64,10 @@ def made(work: Work) -> Result:
     """A perturbation against ``model``. args: method, settings, norm, zeta, measured, goal, source, n, seed."""
     classifier, args, home = work.model(), work.args, work.data
     ball, goal = ball_of(args, home), goal_of(args, classifier)
-    v = method_of(args)(classifier, source_of(work, home), goal, ball, seed=args["seed"])
+    with work.store.unfinished(work.ticket["spec"]) as checkpoint:
+        v = method_of(args)(
+            classifier, source_of(work, home), goal, ball, seed=args["seed"], checkpoint=checkpoint
+        )  # fmt: skip
     facts = {"eps": float(ball.eps), "why": v.why, "history": v.history, "provenance": v.provenance, "rows": []}
     return facts, {"delta": v.delta.numpy()}
 

@@ -199,12 +199,14 @@ class _Work:
                 else:
                     drawn = int(seeds.generator(self.seed, "defence/perturbation", number, k).integers(2**31))
                     images = Pixels(self.train.sample(defence.limit, drawn), NoProgress(), "training")
+                    unfinished = file.with_name(f".unfinished-{file.name}")
                     v = self.method(
                         classifier, images, self.goal, self.ball, seed=drawn, advance=self.progress.advance,
-                        watch=self._told,
+                        watch=self._told, checkpoint=unfinished,
                     )  # fmt: skip
                     half = v.save(file.with_name(f".{file.name}"))
                     half.replace(file)
+                    unfinished.unlink(missing_ok=True)
                 vs.append(Universal.load(file))
         finally:
             self.progress.stop()

@@ -1,0 +1,79 @@
+"""Where the making of a perturbation stands, on disk after each pass: killed, it goes on from there to the same bytes.
+
+One safetensors file, replaced whole. It holds the tensors that the next pass needs, and in its header the history and
+what was counted so far. No random state is kept, because none is needed: every draw is keyed by (seed, pass).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from medrobust.errors import InputError
+from medrobust.models.checkpoint import replace
+
+
+@dataclass
+class Stand:
+    """After a pass. history: one entry a pass; counted: numbers of the whole making up to here."""
+
+    tensors: dict[str, Tensor]
+    history: list[dict[str, float]]
+    counted: dict[str, int] = field(default_factory=dict)
+
+
+class Checkpoint:
+    """What is kept of each part of one making, by name; a making may have several, one after another.
+
+    path: the file. about: names the work; a file about other work, or one that can not be read, counts for nothing and
+    is replaced.
+    """
+
+    def __init__(self, path: str | Path, about: str) -> None:
+        self.path, self.about = Path(path), about
+        self.stands = self._read()
+
+    def keep(self, part: str, stand: Stand) -> None:
+        """Put ``stand`` in place of what was kept of that part. InputError where the disk takes no more."""
+        from safetensors.torch import save
+
+        self.stands[part] = stand
+        tensors = {
+            f"{name}/{key}": value.detach().cpu().contiguous().clone()  # safetensors refuses shared memory
+            for name, kept in self.stands.items()
+            for key, value in kept.tensors.items()
+        }
+        told = {name: {"history": kept.history, "counted": kept.counted} for name, kept in self.stands.items()}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            replace(self.path, save(tensors, {"about": self.about, "stands": json.dumps(told)}))
+        except OSError as error:
+            raise InputError(
+                f"can not write to {self.path}: {error.strerror or error}; free space or give another folder, then run "
+                "the same command again"
+            ) from error
+
+    def _read(self) -> dict[str, Stand]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(self.path), "pt") as opened:
+                header = opened.metadata() or {}
+                if header.get("about") != self.about:
+                    return {}
+                told: dict[str, Any] = json.loads(header["stands"])
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError, ValueError, KeyError):
+            return {}
+        return {
+            part: Stand(
+                {name.removeprefix(f"{part}/"): v for name, v in tensors.items() if name.startswith(f"{part}/")},
+                kept["history"],
+                kept["counted"],
+            )
+            for part, kept in told.items()
+        }

@@ -1,0 +1,154 @@
+"""A perturbation whose making was killed between two passes comes out the same to the byte, with the same numbers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import medrobust as mr
+from medrobust.universal import DFUAP, SGA, SGDUAP, Sequential, Universal
+
+from .nets import bumpy
+
+METHODS = [SGDUAP(passes=3), SGA(passes=3), DFUAP(passes=3), SGA(passes=3, repeats=2), Sequential(step=0.02, passes=3)]
+GOALS = [mr.Untargeted(), mr.Targeted(1)]
+
+
+class StopError(Exception):
+    pass
+
+
+class Rationed:
+    """Images that are handed out ``reads`` times, then never again: as a kill, at a moment that can be chosen."""
+
+    def __init__(self, images: torch.Tensor, reads: int) -> None:
+        self.images_, self.left = images, reads
+
+    def __len__(self) -> int:
+        return len(self.images_)
+
+    def images(self, index):
+        self.left -= 1
+        if self.left < 0:
+            raise StopError
+        return self.images_[torch.as_tensor(index)]
+
+
+def pictures(n: int = 37) -> torch.Tensor:
+    return torch.rand(n, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def same(a: Universal, b: Universal) -> bool:
+    known = {"images"}  # their name says what they came in
+    told = [{k: v for k, v in u.provenance.items() if k not in known} for u in (a, b)]
+    return torch.equal(a.delta, b.delta) and a.history == b.history and a.why == b.why and told[0] == told[1]
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=repr)
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_stopped_anywhere_and_given_again_it_is_the_same(method, goal, tmp_path):
+    clf, x, ball, file = bumpy(), pictures(), mr.L2(0.4), tmp_path / "v.safetensors"
+    whole = method(clf, x, goal, ball, seed=3)
+    reads, stopped, kept = 3, 0, 0
+    while True:  # each time a little further, from where it stood
+        source = Rationed(x, reads)
+        try:
+            v = method(clf, source, goal, ball, seed=3, checkpoint=file)
+            break
+        except StopError:
+            stopped, kept, reads = stopped + 1, kept + file.exists(), reads + 2
+    assert stopped > 1
+    assert kept > 0
+    assert same(v, whole)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_a_pass_that_is_kept_is_not_made_again(method, tmp_path):
+    clf, x, file = bumpy(), pictures(), tmp_path / "v.safetensors"
+    whole = method(clf, x, mr.Untargeted(), mr.L2(0.4), checkpoint=file)
+    told: list[int] = []
+    again = Rationed(x, 10**6)
+    v = method(clf, again, mr.Untargeted(), mr.L2(0.4), checkpoint=file, advance=told.append)
+    assert same(v, whole)
+    assert 10**6 - again.left < 30  # the fingerprint, the clean predictions, and rates
+    assert sum(told) == max(method.work(len(x)), v.provenance["queries"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"goal": mr.Targeted(0)}, {"ball": mr.L2(0.3)}, {"images": pictures(36)}, {"clf": bumpy(seed=4)},
+     {"method": SGA(passes=2)}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_what_another_making_left_is_not_used(change, tmp_path):
+    told = {"method": SGA(passes=1), "clf": bumpy(), "images": pictures(), "goal": mr.Untargeted(), "ball": mr.L2(0.4),
+            "seed": 0}  # fmt: skip
+    file = tmp_path / "v.safetensors"
+
+    def made(checkpoint, method, clf, images, goal, ball, seed):
+        return method(clf, images, goal, ball, seed=seed, checkpoint=checkpoint)
+
+    made(file, **told)
+    asked = told | change
+    assert same(made(file, **asked), made(None, **asked))
+
+
+def test_a_damaged_file_counts_for_nothing(tmp_path):
+    file = tmp_path / "v.safetensors"
+    whole = SGA(passes=2)(bumpy(), pictures(), mr.Untargeted(), mr.L2(0.4), checkpoint=file)
+    file.write_bytes(file.read_bytes()[:-100])
+    assert same(SGA(passes=2)(bumpy(), pictures(), mr.Untargeted(), mr.L2(0.4), checkpoint=file), whole)
+
+
+def test_a_disk_that_takes_nothing_gets_one_line(tmp_path):
+    (tmp_path / "no").write_text("a file where a folder is wanted")
+    with pytest.raises(mr.InputError, match=r"can not write to .*; free space or give another folder"):
+        SGA(passes=1)(bumpy(), pictures(), mr.Untargeted(), mr.L2(0.4), checkpoint=tmp_path / "no" / "v.safetensors")
+
+
+KILLED = """
+import os, signal, sys
+import medrobust as mr
+from medrobust.universal import SGA
+from tests.nets import bumpy
+from tests.test_universal_checkpoint import Rationed, pictures
+from pathlib import Path
+folder, die = Path(sys.argv[1]), sys.argv[2] == "die"
+seen = 0
+def watch(rate):
+    global seen
+    seen += 1
+    if die and seen == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+v = SGA(passes=3)(bumpy(), pictures(), mr.Untargeted(), mr.L2(0.4), checkpoint=folder / "half", watch=watch)
+v.save(folder / "v.safetensors")
+print(seen)
+"""
+
+
+def test_sigkill_after_a_pass_then_the_same_bytes(tmp_path):
+    root = Path(__file__).parent.parent
+    paths = os.pathsep.join([str(root), str(Path(mr.__file__).parent.parent)])
+    env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+
+    def go(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
+        folder.mkdir(exist_ok=True)
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, folder, how], env=env, capture_output=True, text=True, check=False
+        )
+
+    whole = go(tmp_path / "whole", "live")
+    assert whole.returncode == 0, whole.stderr
+    assert go(tmp_path / "killed", "die").returncode == -signal.SIGKILL
+    assert (tmp_path / "killed" / "half").exists()
+    resumed = go(tmp_path / "killed", "live")
+    assert resumed.returncode == 0, resumed.stderr
+    assert int(resumed.stdout) < int(whole.stdout)
+    a, b = ((tmp_path / name / "v.safetensors").read_bytes() for name in ("whole", "killed"))
+    assert a == b
