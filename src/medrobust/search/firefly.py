@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.search.moves import take
+from medrobust.search.moves import ranked, take
 from medrobust.search.optimiser import Optimiser, Run, Search
+
+BLOCK = 8
 
 
 class FA(Optimiser):
@@ -29,7 +33,7 @@ class FA(Optimiser):
         attraction: float = 1.0,
         absorption: float = 1.0,
         noise: float = 0.25,
-        evaluate: str = "move",
+        evaluate: str = "generation",
     ) -> None:
         if evaluate not in ("move", "generation"):
             raise InputError(f'evaluate must be "move" or "generation", got {evaluate!r}')
@@ -58,16 +62,44 @@ class FA(Optimiser):
     def generations(self, run: Run) -> Search:
         s = run.state
         while True:
-            x = s.x
-            for j in range(self.population):
-                moved = self.towards(run, x, s.x[:, j : j + 1])
-                x = torch.where((s.f[:, j : j + 1] < s.f)[:, :, None], moved, x)
-            s.x, s.f = yield x
+            s.x, s.f = yield self.flown(run, s.x, s.f)
+
+    def flown(self, run: Run, x: Tensor, f: Tensor) -> Tensor:
+        """(S, P, D): each after its moves towards the places of the brighter ones, the brightest last."""
+        order = ranked(f).flip(1)  # dimmest first: what moves towards the j-th lies before it
+        x, f = take(x, order), take(f, order)
+        points, dims = x.shape[1:]
+        light = (x - run.low) / run.width.clamp(min=torch.finfo(x.dtype).tiny)
+        step = light.diff(dim=1, append=light[:, -1:])
+        dimmer = (f[:, :, None] > f[:, None]).to(x.dtype)[..., None]  # those that shine alike do not move
+        pull, noise = (self.attraction * dimmer).log(), self.alpha(run) * 2**-16 * dimmer
+        toward = torch.zeros_like(x)  # from each to the j-th light; kept instead of places, for it saves a pass
+        for j, (bits, on, pulls, shakes) in enumerate(
+            zip(self.bits(run, points), step.split(1, 1), pull.unbind(2), noise.unbind(2), strict=True)
+        ):
+            moving = toward[:, : j + 1]
+            far = torch.linalg.vector_norm(moving, dim=2, keepdim=True)
+            rest = torch.addcmul(pulls[:, : j + 1], far, far, value=-self.absorption / dims).expm1_()  # beta - 1
+            torch.addcmul(on, moving, rest, value=-1, out=moving).addcmul_(bits, shakes[:, : j + 1])
+        stays = (f == f[:, -1:])[:, :, None]
+        at = light[:, -1:] - toward
+        # where all shine alike: a random step
+        lost = x + self.alpha(run) * 2**-16 * run.draws.noise(points, dims) * run.width
+        return torch.where(stays.all(1, keepdim=True), lost, torch.where(stays, x, run.low + at * run.width))
+
+    def bits(self, run: Run, points: int) -> Iterator[Tensor]:
+        """The noise of 1, 2, … ``points`` moves; drawn for some steps at once, so that it stays in the cache."""
+        for first in range(1, points + 1, BLOCK):
+            sizes = list(range(first, min(first + BLOCK, points + 1)))
+            yield from run.draws.noise(sum(sizes), run.space.dims).split(sizes, 1)
 
     def towards(self, run: Run, x: Tensor, other: Tensor) -> Tensor:
         toward = other - x
         unit = toward / run.width.clamp(min=torch.finfo(x.dtype).tiny)
         distance2 = (unit * unit).mean(2, keepdim=True)
         beta = self.attraction * (-self.absorption * distance2).exp()
-        alpha = self.noise * (1e-4 / 0.9) ** run.progress
-        return x + beta * toward + alpha * (run.draws.uniform(*x.shape[1:]) - 0.5) * run.width
+        return x + beta * toward + self.alpha(run) * (run.draws.uniform(*x.shape[1:]) - 0.5) * run.width
+
+    def alpha(self, run: Run) -> float:
+        """The noise of now, as a share of the box's width."""
+        return self.noise * float((1e-4 / 0.9) ** run.progress)
