@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from medrobust import InputError, search
+from medrobust.search.ga import simulated_binary
 
 
 def test_integers_share_the_axis_evenly():
@@ -202,6 +203,50 @@ def test_fireflies_pay_for_every_move_or_for_a_generation():
             asked.add(x.shape[1])
             run.tell(function(x))
         assert asked == sizes
+
+
+def test_a_generation_of_fireflies_moves_as_the_authors_loop_does():
+    """Without noise, against the loop over pairs written out; two shine alike, and do not attract each other."""
+    box = search.Box(torch.tensor([-1.0, 0.0, 5.0]).double(), torch.tensor([1.0, 4.0, 5.5]).double())
+    run = search.FA(6, attraction=0.8, absorption=2.0, noise=0.0).start(box, [0], 100)
+    start, f = run.ask()[0], torch.tensor([3.0, 1.0, 2.0, 2.0, 5.0, 4.0])
+    run.tell(f[None])
+    expected = []
+    for i in range(6):
+        x = start[i]
+        for j in f.argsort(stable=True).flip(0):
+            if f[j] < f[i]:
+                distance2 = ((start[j] - x) / (box.high - box.low)).square().mean()
+                x = x + 0.8 * torch.exp(-2 * distance2) * (start[j] - x)
+        expected.append(x)
+    moved = run.ask()[0]
+    torch.testing.assert_close(moved.sort(0).values, torch.stack(expected).sort(0).values)
+    assert (moved == start[1]).all(1).any()  # the brightest is where it was, to the bit
+
+
+def test_fireflies_that_shine_alike_wander():
+    run = search.FA(4).start(search.Box(0.0, 1.0, 2), [0], 100)
+    first = run.ask()
+    run.tell(torch.zeros(1, 4))
+    assert (run.ask() != first).all()
+
+
+def test_children_of_a_crossover_take_from_both_parents():
+    run = search.GA().start(search.Box(-1.0, 2.0, 4000), [0, 1], 64)
+    mother, father = torch.zeros(2, 1, 4000), torch.ones(2, 1, 4000)
+    children = simulated_binary(run, mother, father, share=1.0, eta=15.0)
+    torch.testing.assert_close(children.sum(1), torch.ones(2, 4000))
+    # half of the components mix, and half of those change sides
+    assert ((children[:, 0] > 0.5).float().mean(1) - 0.25).abs().max() < 0.03
+
+
+def test_the_genetic_algorithm_gets_ahead_of_random_search_in_many_dimensions():
+    box, seeds = search.Box(-5.0, 5.0, 270), list(range(10))
+    reached = {}
+    for optimiser in (search.GA(), search.RandomSearch()):
+        result = search.minimise(optimiser, lambda x: (x - 1).square().sum(-1), box, seeds, 1200)
+        reached[type(optimiser)] = result.best_f
+    assert reached[search.GA].max() < 0.75 * reached[search.RandomSearch].min()
 
 
 def test_a_worn_food_source_is_left():

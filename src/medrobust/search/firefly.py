@@ -12,6 +12,7 @@ from medrobust.search.moves import ranked, take
 from medrobust.search.optimiser import Optimiser, Run, Search
 
 BLOCK = 8
+"""Steps of a generation whose noise is drawn at once: few enough to stay in the cache."""
 
 
 class FA(Optimiser):
@@ -19,9 +20,12 @@ class FA(Optimiser):
 
     attraction: beta_0. absorption: gamma, with distances in units of the box's diagonal (the paper's 1 / L^2).
     noise: alpha, as a share of the box's width; falls to a ten-thousandth over the budget, as in the author's program.
-    evaluate: "move" (the paper's figure 1: every move is evaluated, counted, and seen by those that follow), or
-        "generation" (the author's program: all moves of a generation are made by the light of the last one).
+    evaluate: "generation" (the author's program, firefly_simple.m in Yang's Nature-Inspired Metaheuristic Algorithms,
+        Luniver 2008 and 2010: fireflies are ranked, each moves towards where the brighter ones were, the brightest
+        last, and is evaluated once, after all its moves), or "move" (the paper's figure 1: every move is evaluated,
+        counted, and seen by those that follow).
     With "move" a step asks for one point a seed: n fireflies spend about n^2 / 2 evaluations a generation.
+    Where all shine alike, they wander (rule 2 of the paper).
     """
 
     title = "Firefly"
@@ -88,7 +92,7 @@ class FA(Optimiser):
         return torch.where(stays.all(1, keepdim=True), lost, torch.where(stays, x, run.low + at * run.width))
 
     def bits(self, run: Run, points: int) -> Iterator[Tensor]:
-        """The noise of 1, 2, … ``points`` moves; drawn for some steps at once, so that it stays in the cache."""
+        """The noise of 1, 2, … ``points`` moves."""
         for first in range(1, points + 1, BLOCK):
             sizes = list(range(first, min(first + BLOCK, points + 1)))
             yield from run.draws.noise(sum(sizes), run.space.dims).split(sizes, 1)

@@ -56,11 +56,16 @@ class GA(Optimiser):
 
 
 def simulated_binary(run: Run, mother: Tensor, father: Tensor, share: float, eta: float) -> Tensor:
-    """Two children a pair, (S, 2 pairs, D): as far apart as one-point crossover of binary strings would put them."""
+    """Two children a pair, (S, 2 pairs, D): as far apart as one-point crossover of binary strings would put them.
+
+    Which child gets which of a component's two values is drawn, as in the authors' program (KanGAL's NSGA-II,
+    crossover.c); else every child would be one of its parents again, a little shifted.
+    """
     pairs, dims = mother.shape[1:]
     u = run.draws.uniform(pairs, dims)
     beta = torch.where(u < 0.5, 2 * u, 1 / (2 * (1 - u))) ** (1 / (eta + 1))
     mixes = (run.draws.uniform(pairs, dims) < 0.5) & (run.draws.uniform(pairs, 1) < share)
+    beta = torch.where(run.draws.uniform(pairs, dims) < 0.5, beta, -beta)
     half = torch.where(mixes, beta, 1.0) * (mother - father) / 2
     middle = (mother + father) / 2
     return torch.cat((middle + half, middle - half), 1)

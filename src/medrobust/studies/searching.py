@@ -22,7 +22,7 @@ from medrobust.studies.store import Cell, Store
 from medrobust.training import evolved
 from medrobust.training.evolved import QUESTIONS, Found, Problem, Table, Task
 
-VERSION = 1
+VERSION = 2
 """Part of every cell's key: raised when a method or the protocol changes."""
 
 COMMON = ("random", "ga", "pso", "de", "cma-es", "gwo", "woa", "gwo+adam")
