@@ -53,6 +53,8 @@ from medrobust.studies.subject import Subject, assemble, groups
 from medrobust.threat import L2, Ball, Linf
 
 VERSION = 1
+REVISED: dict[type[Attack], int] = {GenAttack: 2}
+"""Attacks that changed since: its crossover mixes now."""
 N = 50
 QUERIES = {"pneumonia": 300, "chest": 100, "cifar": 200}
 """Of each image; one of the 128 px network costs seven times one of the 28 px one."""
@@ -111,8 +113,8 @@ class Study:
         images, labels = subject.sample.tensors()
         goal = mr.Untargeted(labels)
         about = {
-            "version": VERSION, "kind": "attacked", "classifier": subject.model_digest, "attack": repr(attack),
-            "ball": repr(ball), "images": [subject.data_digest, *subject.sample.ids],
+            "version": REVISED.get(type(attack), VERSION), "kind": "attacked", "classifier": subject.model_digest,
+            "attack": repr(attack), "ball": repr(ball), "images": [subject.data_digest, *subject.sample.ids],
         }  # fmt: skip
 
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:

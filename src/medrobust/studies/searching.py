@@ -22,7 +22,7 @@ from medrobust.studies.store import Cell, Store
 from medrobust.training import evolved
 from medrobust.training.evolved import QUESTIONS, Found, Problem, Table, Task
 
-VERSION = 2
+VERSION = 1
 """Part of every cell's key: raised when a method or the protocol changes."""
 
 COMMON = ("random", "ga", "pso", "de", "cma-es", "gwo", "woa", "gwo+adam")
@@ -126,6 +126,9 @@ class Searching:
             "kind": "search", "version": VERSION, "table": self.digest, "question": question, "method": name,
             "budget": self.ask.evaluations(question), "seeds": self.ask.seeds, "folds": self.ask.folds,
         }  # fmt: skip
+        revision = evolved.revision(question, name)
+        if revision > 1:
+            spec["revision"] = revision
         return self.store.once(spec, lambda: self._found(question, name))
 
     def _found(self, question: str, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

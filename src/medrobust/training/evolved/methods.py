@@ -231,6 +231,11 @@ def optimiser(name: str, budget: int) -> Optimiser:
     return search.Then(made, search.Adam()) if plus else made
 
 
+def revision(question: str, name: str) -> int:
+    """Of the optimiser of that name; 1 for baselines."""
+    return 1 if name in QUESTIONS[question].baselines else optimiser(name, 10**9).revision
+
+
 def needs_gradient(name: str) -> bool:
     """Whether a method of this name descends along gradients."""
     return "adam" in name
