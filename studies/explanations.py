@@ -21,7 +21,6 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from medrobust.explain import MEASURES
 from medrobust.progress import NoProgress
 from medrobust.stats import Estimate
 from medrobust.studies import ask
-from medrobust.studies.claims import eps_star, foretells, more_often, noise_shift, verdict
+from medrobust.studies.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
 from medrobust.studies.explaining import ExplainAsk, Explaining
 from medrobust.studies.store import write_whole
 from medrobust.studies.subject import assemble
@@ -87,7 +86,7 @@ class Told:
 
     @property
     def star(self) -> np.ndarray:
-        return self.numbers["eps star"]
+        return self.numbers[EPS_STAR]
 
     @property
     def noise(self) -> np.ndarray:
@@ -189,7 +188,7 @@ def study(name: str, data: Path, out: Path) -> None:
     made = Explaining(wanted, out / name, classifier, test, second(name, data, out))
     told = made.run()
     numbers = made.arrays | {
-        "eps star": eps_star(made.twins, PGD(steps=STEPS), type(wanted.ball)),
+        EPS_STAR: eps_star(made.twins, PGD(steps=STEPS), type(wanted.ball)),
         "noise shift": noise_shift(made.twins, wanted.ball, made.cam_layer),
     }
     write_whole(out / name / "told.safetensors", save({k: np.ascontiguousarray(v) for k, v in numbers.items()}))
@@ -310,43 +309,23 @@ def print_foretelling(told: Tolds) -> None:
         line(MEASURES[name].title, *(number(f.get(name, stats.NOTHING), ".2f") for f in found))
 
 
-Values = Callable[[Told], np.ndarray | None]
-
-
-def measured(name: str) -> Values:
-    return lambda t: t.image.get(name)
-
-
-CLAIMS: tuple[tuple[str, str, Values, bool], ...] = (
-    ("Medical images fall to smaller changes", "eps*", lambda t: t.star, False),
-    ("Their gradient spreads over more pixels", "pixels holding half the gradient", measured("saliency-half"), True),
-    ("the same", "integrated gradients", measured("integrated-half"), True),
-    ("the same", "SmoothGrad", measured("smooth-half"), True),
-    ("Their gradients are larger", "slope of the loss (L1)", measured("slope-l1"), True),
-    ("the same", "slope of the lead (L1)", measured("margin-slope"), True),
-    ("The middle layer sees less in them", "rank over the largest possible", measured("relative-rank"), False),
-    ("the same", "spectral entropy of the channel mean", measured("spectral-entropy"), False),
-    ("the same", "spatial entropy of the channel mean", measured("spatial-entropy"), False),
-    ("The loss rises more steeply around them", "rise at 1/255 along the gradient", measured("rise-gradient"), True),
-    ("the same", "rise at 1/255 along random signs", measured("rise-random"), True),
-    ("the same", "largest Hessian eigenvalue", measured("curvature"), True),
-    ("An attack moves their Grad-CAM further", "shift under the attack", measured("cam-shift.change"), True),
-)  # fmt: skip
-
-
 def print_claims(told: Tolds) -> None:
     print("\nClaims: how often a medical image has the larger number, against a natural one (0.5: no difference)\n")
     pairs = [(t, told[t.about["against"]]) for t in told.values() if t.about.get("against") in told]
     names = [f"{t.name} (n = {len(t.star)} + {len(o.star)})" for t, o in pairs]
     head("claim", "measured by", "claimed", *names, "verdict")
-    for text, by, values, more in CLAIMS:
+    before = ""
+    for claim in CLAIMS:
         found = []
         for t, o in pairs:
-            x, y = values(t), values(o)
+            x, y = (who.star if claim.name == EPS_STAR else who.image.get(claim.name) for who in (t, o))
             found.append(stats.NOTHING if x is None or y is None else more_often(x, y, t.whose, o.whose))
-        cells = ["not measured" if np.isnan(e.value) else f"{number(e, '.2f')} {verdict([e], more)}" for e in found]
+        told_of = [f"{number(e, '.2f')} {verdict([e], claim.more)}" for e in found]
+        cells = ["not measured" if np.isnan(e.value) else t for e, t in zip(found, told_of, strict=True)]
         some = [e for e in found if not np.isnan(e.value)]
-        line(text, by, "more" if more else "less", *cells, f"**{verdict(some, more)}**")
+        text = "the same" if claim.text == before else claim.text
+        line(text, claim.by, claim.words, *cells, f"**{verdict(some, claim.more)}**")
+        before = claim.text
 
 
 # -- figures ---------------------------------------------------------------------------------------------

@@ -75,6 +75,12 @@ def desk() -> dict[str, Model]:
     return {m.name: m for m in found}
 
 
+def natural() -> Model:
+    """ImageNet's own MobileNetV2 on natural images, used as it is: the other side of a comparison at 128 px."""
+    same = {k: v for k, v in MOBILENET.items() if k != "pretrained"}
+    return Model("natural", NATURAL, "mobilenetv2_100", same, weights=MOBILENET["pretrained"], seconds=2)
+
+
 def cifar_resnet(depth: int, file: str) -> Model:
     """A CIFAR-10 ResNet of github.com/akamaster/pytorch_resnet_cifar10, used as it is."""
     return Model(f"resnet{depth}", CIFAR, f"cifar_resnet{depth}", weights=f"{{data}}/weights/{file}", seconds=2)

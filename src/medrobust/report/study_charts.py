@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medrobust.report.charts import _legend, _percent_axis, canvas, look, svg
-from medrobust.report.study_tables import matches
+from medrobust.report.study_tables import matches, unit
 
 MOST = 8
 """Lines in one picture; more could not be told apart."""
@@ -53,7 +53,10 @@ def _draw(name: str, title: str, view: Mapping[str, Any], rows: list[Row]) -> st
             axes.set_xticks(shown, [f"{t:g}" for t in shown])
             axes.set_xticks([], minor=True)
         axes.set_xlabel(label)
-        _percent_axis(axes, view["label"])
+        if unit(rows[0]).strip() == "%":
+            _percent_axis(axes, view["label"])
+        else:
+            axes.set_ylabel(view["label"])
         _legend(figure, axes)
         return svg(figure, name, f"{title}: {view['label']} against {label}.")
 

@@ -12,25 +12,34 @@ Row = Mapping[str, Any]
 
 GREYS = ("eps_star_median",)
 """Metrics that are sizes, shown in 8-bit grey levels where the norm is Linf."""
+PLAIN = ("measure", "rise", "silhouette", "rank_share", "seconds")
+"""Numbers in the unit that the line says, with three significant digits."""
+SAID = ("pairs",)
+"""Metrics whose note is a verdict, shown beside the number."""
 COUNTS = ("gradients", "queries", "gradients_per_image", "evaluations")
 TITLES = {
     "data": "data", "model": "model", "eps": "ε (/255)", "zeta": "ζ", "made_on": "made on", "fitted_on": "fitted on",
     "source": "made from", "goal": "goal", "attack": "attack", "detector": "detector", "seed": "seed", "norm": "norm",
-    "split": "images", "round": "round", "metric": "figure",
+    "split": "images", "round": "round", "metric": "figure", "by": "measured by",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a table. text: with its unit; interval: "1.0 to 2.0", or empty; n: images behind it, or None."""
+    """One number of a table. text: with its unit; interval: "1.0 to 2.0", or empty; n: images behind it, or None.
+
+    doubt: why it is not to be believed. verdict: what it says of a claim.
+    """
 
     text: str
     interval: str = ""
     n: int | None = None
     doubt: str = ""
+    verdict: str = ""
 
     def __str__(self) -> str:
         shown = f"{self.text} ({self.interval})" if self.interval else self.text
+        shown = ": ".join(t for t in (shown, self.verdict) if t)
         return f"{shown} ?" if self.doubt else shown
 
 
@@ -85,13 +94,16 @@ def sheets(results: Mapping[str, Any], part: str) -> list[Sheet]:
 def figure(row: Row) -> Figure:
     """One row's number with its interval, in the unit of its metric."""
     doubt = "" if row.get("status", "ok") == "ok" else str(row.get("note") or "inconclusive")
+    verdict = str(row.get("note") or "") if row["metric"] in SAID else ""
+    if row["value"] is None and verdict:
+        return Figure("", "", row.get("n"), doubt, verdict)
     if row["value"] is None:
         beyond = str(row.get("note") or "")
         return Figure("above the grid" if beyond == "above the grid" else "–", "", row.get("n"), doubt)
     show = formatter(row)
     low, high = row.get("low"), row.get("high")
     interval = "" if low is None or high is None else f"{show(low)} to {show(high)}"
-    return Figure(show(row["value"]) + unit(row), interval, row.get("n"), doubt)
+    return Figure(show(row["value"]) + unit(row), interval, row.get("n"), doubt, verdict)
 
 
 def unit(row: Row) -> str:
@@ -100,7 +112,8 @@ def unit(row: Row) -> str:
         return "/255"
     return (
         ""
-        if metric.startswith(("auroc", *COUNTS, *GREYS, "ece", "brier", "objective")) or "per_1000" in metric
+        if metric.startswith(("auroc", *COUNTS, *GREYS, *PLAIN, "ece", "brier", "objective", "spearman"))
+        or "per_1000" in metric
         else " %"
     )
 
@@ -110,6 +123,10 @@ def formatter(row: Row) -> Any:
     metric = str(row["metric"])
     if metric.startswith(("auroc", "ece", "brier")):
         return "{:.3f}".format
+    if metric.startswith(PLAIN):
+        return number
+    if metric.startswith("spearman"):
+        return "{:.2f}".format
     if metric.startswith(GREYS):
         scale = 255 if row.get("norm") == "linf" else 1
         return lambda v: number(v * scale)

@@ -94,6 +94,41 @@ def detectors(
     ]
 
 
+EXPLAINED = (
+    "slope-l1", "slope-l2", "loss", "saliency-gini", "saliency-half", "margin", "margin-slope", "linear-eps",
+    "rise-gradient", "rise-random", "cam-half", "effective-rank", "relative-rank", "spectral-entropy",
+    "spatial-entropy",
+)  # fmt: skip
+"""Of medrobust.explain.MEASURES those that cost a few gradients an image."""
+
+
+def explained(
+    model: Model, second: Model | None = None, attack: str = "pgd", eps: float = GREY, norm: str = "linf",
+    limit: int | None = 60, surfaces: int = 16, measures: Sequence[str] = EXPLAINED, steps: int = 10, seed: int = 0,
+    seconds: float | None = None,
+) -> Node:  # fmt: skip
+    """Why it breaks: saliency, Grad-CAM, representation, loss landscape and embedding of ``limit`` right images.
+
+    second: an independently trained classifier, for the published plane. surfaces: images with a landscape. steps: of
+    PGD, for the smallest eps that fools each image.
+    """
+    args = {
+        "attack": attack, "norm": norm, "eps": eps, "limit": limit, "surfaces": surfaces, "measures": list(measures),
+        "steps": steps, "seed": seed,
+    }  # fmt: skip
+    needs = {"model": model} | ({} if second is None else {"second": second})
+    return Node("explained", args, model.data, needs=needs, labels=_labels(model, seed), seconds=seconds)
+
+
+def claimed(medical: Sequence[Node], natural: Node, seed: int = 0) -> Node:
+    """What the paper says of medical images beside natural ones, held to numbers: cells of ``explained``."""
+    args = {
+        "sets": [n.labels["data"] for n in medical], "natural": natural.labels["data"], "seed": seed,
+    }  # fmt: skip
+    needs: dict[str, Node | Model] = {"natural": natural, **{f"set{i}": n for i, n in enumerate(medical)}}
+    return Node("claimed", args, needs=needs, seconds=1)
+
+
 def universal(
     model: Model, goal: str = NONTARGETED, norm: str = "l2", zeta: float = 0.04, method: str = "sga",
     settings: Mapping[str, Any] | None = None, source: str | Data = "training", n: int = 400, seed: int = 0,

@@ -4,6 +4,7 @@ one kind of images has larger numbers than another."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,6 +23,44 @@ VERSION = 1
 """Part of every cell's key: raised when a cell's computation changes."""
 
 CONFIRMED, NOT_CONFIRMED, CANNOT_SAY = "confirmed", "not confirmed", "cannot say"
+
+EPS_STAR = "eps star"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What Ma et al. 2020 say of medical images beside natural ones, and the number an image that tells.
+
+    name: EPS_STAR, a name of ``explain.MEASURES``, or what ``Explaining`` calls it. more: the number is said to be the
+    larger one on medical images.
+    """
+
+    text: str
+    by: str
+    name: str
+    more: bool
+
+    @property
+    def words(self) -> str:
+        return "more" if self.more else "less"
+
+
+CLAIMS = (
+    Claim("Medical images fall to smaller changes", "eps*", EPS_STAR, False),
+    Claim("Their gradient spreads over more pixels", "pixels holding half the gradient", "saliency-half", True),
+    Claim("Their gradient spreads over more pixels", "integrated gradients", "integrated-half", True),
+    Claim("Their gradient spreads over more pixels", "SmoothGrad", "smooth-half", True),
+    Claim("Their gradients are larger", "slope of the loss (L1)", "slope-l1", True),
+    Claim("Their gradients are larger", "slope of the lead (L1)", "margin-slope", True),
+    Claim("The middle layer sees less in them", "rank over the largest possible", "relative-rank", False),
+    Claim("The middle layer sees less in them", "spectral entropy of the channel mean", "spectral-entropy", False),
+    Claim("The middle layer sees less in them", "spatial entropy of the channel mean", "spatial-entropy", False),
+    Claim("The loss rises more steeply around them", "rise at 1/255 along the gradient", "rise-gradient", True),
+    Claim("The loss rises more steeply around them", "rise at 1/255 along random signs", "rise-random", True),
+    Claim("The loss rises more steeply around them", "largest Hessian eigenvalue", "curvature", True),
+    Claim("An attack moves their Grad-CAM further", "shift under the attack", "cam-shift.change", True),
+)
+"""Said of pictures in the paper; each is held to numbers here."""
 
 
 def eps_star(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float] = GRID) -> np.ndarray:

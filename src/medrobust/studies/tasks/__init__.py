@@ -35,6 +35,9 @@ TASKS = {
     "judged": Task(f"{_HERE}.universal:judged"),
     "random": Task(f"{_HERE}.universal:random"),
     "minimised": Task(f"{_HERE}.search:minimised"),
+    "explained": Task(f"{_HERE}.explanations:explained"),
+    "claimed": Task(f"{_HERE}.explanations:claimed"),
+    "evolved": Task(f"{_HERE}.search:evolved"),
     "defence": Task(f"{_HERE}.universal:defence"),
 }
 
