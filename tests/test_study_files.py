@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 
 from medrobust import InputError, training
 from medrobust.cli import app
-from medrobust.studies import attack_named, file
+from medrobust.explain import MEASURES
+from medrobust.studies import attack_named, file, searching
 from medrobust.studies.grid import SIZES, Model, everything
 from medrobust.studies.plan import Place, plan
 from medrobust.studies.tasks import function
+from medrobust.training.evolved import QUESTIONS
 from medrobust.universal import UNIVERSAL, Retraining
 
 ROOT = Path(__file__).parent.parent / "studies"
@@ -40,10 +42,16 @@ def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
             UNIVERSAL[node.args["method"]](**node.args["settings"])
         if node.task == "defence":
             Retraining(**node.args["settings"])
+        if node.task == "explained":
+            assert set(node.args["measures"]) <= set(MEASURES)
+        if node.task == "compared":  # what a search has to beat is always there
+            about = QUESTIONS[node.args["question"]]
+            assert {*about.baselines, about.reference} <= set(node.args["methods"])
+            searching.Ask((node.args["question"],), tuple(node.args["methods"]), node.args["budget"])
     laid = plan(study, Place(tmp_path / "out", tmp_path), dry=True)
     assert laid.left
     assert all(d.get for d in laid.absent)
-    if size == "paper" and name != "jindal2022":
+    if size == "paper":
         assert laid.absent
 
 

@@ -12,11 +12,11 @@ Row = Mapping[str, Any]
 
 GREYS = ("eps_star_median",)
 """Metrics that are sizes, shown in 8-bit grey levels where the norm is Linf."""
-PLAIN = ("measure", "rise", "silhouette", "rank_share", "seconds")
+PLAIN = ("measure", "rise", "silhouette", "rank", "friedman_p", "ratio")
 """Numbers in the unit that the line says, with three significant digits."""
-SAID = ("pairs",)
-"""Metrics whose note is a verdict, shown beside the number."""
-COUNTS = ("gradients", "queries", "gradients_per_image", "evaluations")
+SAID = ("pairs", "difference")
+"""Metrics whose note (a verdict, a p) is shown beside the number."""
+COUNTS = ("gradients", "queries", "gradients_per_image", "gradients_lost", "evaluations")
 TITLES = {
     "data": "data", "model": "model", "eps": "ε (/255)", "zeta": "ζ", "made_on": "made on", "fitted_on": "fitted on",
     "source": "made from", "goal": "goal", "attack": "attack", "detector": "detector", "seed": "seed", "norm": "norm",

@@ -57,19 +57,28 @@ def assemble(
     if saved and features == "deep" and source.classes != images.classes:
         raise InputError(f"the model knows the classes {', '.join(source.classes)}, "
                          f"the data has {', '.join(images.classes)}")  # fmt: skip
+    return parted(images, source, saved and features == "deep", limit=limit, seed=seed, healthy=healthy, kind=features)
+
+
+def parted(
+    images: Dataset, source: Classifier, seen: bool, *, limit: int | None = None, seed: int = 0,
+    healthy: str | None = None, kind: str = "deep",
+) -> Images:  # fmt: skip
+    """Which of ``images`` are compared, fitted, matched and attacked. seen: ``source`` knows the labels of all but the
+    test images, so that only those are compared on."""
     test, train = images.split("test"), images.split("train")
     try:
         validation = images.split("val")
     except InputError:
         validation = train
-    if saved and features == "deep":
+    if seen:
         compared = test
         told = "Only test images are compared on: what gives the features has seen the labels of the others."
     else:
         compared = images.select(np.flatnonzero(images.sides != "test"))
         told = "What gives the features has seen no label of these images. The test images were left for audits."
     about = {
-        "data": images.name, "features_kind": features, "source": source.provenance.get("architecture"),
+        "data": images.name, "features_kind": kind, "source": source.provenance.get("architecture"),
         "size": images.size, "left": told, "limit": limit, "notes": list(images.notes),
     }  # fmt: skip
     return Images(

@@ -37,7 +37,11 @@ TASKS = {
     "minimised": Task(f"{_HERE}.search:minimised"),
     "explained": Task(f"{_HERE}.explanations:explained"),
     "claimed": Task(f"{_HERE}.explanations:claimed"),
-    "evolved": Task(f"{_HERE}.search:evolved"),
+    "features_table": Task(f"{_HERE}.evolved:features_table"),
+    "evolved": Task(f"{_HERE}.evolved:evolved"),
+    "compared": Task(f"{_HERE}.evolved:compared"),
+    "ranked": Task(f"{_HERE}.evolved:ranked"),
+    "evolved_attacked": Task(f"{_HERE}.evolved:evolved_attacked"),
     "defence": Task(f"{_HERE}.universal:defence"),
 }
 
