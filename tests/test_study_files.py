@@ -82,6 +82,24 @@ def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
     assert (tmp_path / "tables.tex").read_text().count(r"\begin{table}") == page.count('<figure class="table">')
 
 
+def test_the_example_of_the_docs_runs_as_it_is_written(tmp_path):
+    text = (ROOT.parent / "docs/studies.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    (tmp_path / "mine.py").write_text(example)
+    assert "medrobust study run mine.py --size smoke" in example
+    assert run("run", tmp_path / "mine.py", "--size", "smoke", "--out", tmp_path / "out").exit_code == 0
+    told = json.loads((tmp_path / "out/results.json").read_text())
+    assert not told["failed"]
+    seen = {(r["model"], r["attack"], round(r["eps"] * 255)) for r in told["rows"] if r["metric"] == "accuracy"}
+    assert seen == {(m, a, e) for m in ("seed 0", "seed 1") for a in ("fgsm", "pgd") for e in (1, 8)}
+    assert "Accuracy" in run("show", tmp_path / "out").output
+
+
+def test_the_docs_name_every_study():
+    text = (ROOT.parent / "docs/studies.md").read_text()
+    assert all(f"| {name}.py |" in text for name in NAMES)
+
+
 def test_a_file_that_is_no_study_is_one_line(tmp_path):
     def said(text: str, name: str = "mine.py") -> str:
         (tmp_path / name).write_text(text)

@@ -192,7 +192,7 @@ def export(
 ) -> None:
     """Write the rows of a study for other tools."""
     from medrobust.report import study_export
-    from medrobust.studies.store import write_whole, writing
+    from medrobust.studies.store import write_whole
 
     told = results_of(folder)
     if not (csv or latex or parquet or mlflow):
@@ -202,8 +202,7 @@ def export(
     if latex:
         write_whole(latex, study_export.latex(told).encode())
     if parquet:
-        with writing(parquet.parent):
-            study_export.parquet(told, parquet)
+        write_whole(parquet, study_export.parquet(told))
     if mlflow:
         say(f"MLflow run {study_export.mlflow(told, folder)}")
     for path in (p for p in (csv, latex, parquet) if p):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,12 @@ from medrobust.errors import InputError
 from medrobust.report import sheet
 from medrobust.report.latex import escape
 from medrobust.report.study_tables import Figure, Sheet, sheets
+
+REAL = ("eps", "zeta", "value", "low", "high")
+"""Columns of one type in every study, so that files of several can be read as one table."""
+
+BATCH, LONGEST = 1000, 240
+"""Of what MLflow takes at once, and of a name (its limit is 250)."""
 
 
 def csv(results: Mapping[str, Any]) -> str:
@@ -23,47 +31,66 @@ def latex(results: Mapping[str, Any]) -> str:
     return "% needs \\usepackage{booktabs}\n" + "\n".join(made)
 
 
-def parquet(results: Mapping[str, Any], path: Path) -> None:
-    """Every row in a parquet file; InputError where pyarrow is missing."""
+def parquet(results: Mapping[str, Any]) -> bytes:
+    """Every row, as the bytes of a parquet file; InputError where pyarrow is missing."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise InputError("parquet needs pyarrow: pip install 'medrobust[parquet]', or export --csv") from None
     names = list(dict.fromkeys(k for r in results["rows"] for k in r))
-    columns = {n: _column([r.get(n) for r in results["rows"]]) for n in names}
-    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    columns = {n: _column([r.get(n) for r in results["rows"]], n in REAL) for n in names}
+    written = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table(columns), written)
+    return bytes(written.getvalue())
 
 
 def mlflow(results: Mapping[str, Any], folder: Path) -> str:
-    """One MLflow run with a metric a row and results.json beside it; its id. InputError where mlflow is missing."""
+    """One MLflow run with a metric a row and results.json beside it; its id. InputError where mlflow is missing.
+
+    Where to, MLflow is told as always (MLFLOW_TRACKING_URI).
+    """
     try:
         import mlflow as room
+        from mlflow.entities import Metric
     except ImportError:
         raise InputError("--mlflow needs mlflow: pip install 'medrobust[mlflow]'") from None
-    study = results["study"]
+    study, now = results["study"], int(time.time() * 1000)
+    known = [r for r in results["rows"] if r["value"] is not None]
+    metrics = [Metric(n, float(r["value"]), now, 0) for n, r in zip(metric_names(known), known, strict=True)]
     room.set_experiment(str(study["title"]))
     with room.start_run() as run:
-        room.log_params({"size": study["size"], **{f"{m['name']} digest": m["digest"] for m in results["models"]}})
-        for row in results["rows"]:
-            if row["value"] is not None:
-                room.log_metric(metric_name(row), row["value"])
+        models = {_allowed(f"{m['name']} digest"): m["digest"] for m in results["models"]}
+        room.log_params({"source": study["source"], "size": study["size"], **models})
+        for start in range(0, len(metrics), BATCH):
+            room.MlflowClient().log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
         room.log_artifact(str(folder / "results.json"))
         return str(run.info.run_id)
 
 
-def metric_name(row: Mapping[str, Any]) -> str:
-    """What a row's number is of, in the characters that MLflow takes."""
+def metric_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each row's number is of, in the characters that MLflow takes; no name twice."""
     skip = ("study", "value", "low", "high", "n", "status", "note")
-    words = [f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items() if k not in skip and v is not None]
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in "/".join(words))[:250]
+    seen: Counter[str] = Counter()
+    found = []
+    for row in rows:
+        values = [v for k, v in row.items() if k not in skip and v not in (None, "")]
+        words = [f"{v:.6g}" if isinstance(v, float) else str(v).replace("/", "_") for v in values]
+        name = _allowed("/".join(words))
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return found
 
 
-def _column(values: list[Any]) -> list[Any]:
-    """One type a column, as parquet has it: numbers as they are, else text."""
+def _allowed(text: str) -> str:
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "_-. /" else "_" for c in text)[:LONGEST]
+
+
+def _column(values: list[Any], real: bool = False) -> list[Any]:
+    """One type a column, as parquet has it: numbers as they are (real: with a fraction, always), else text."""
     kinds = {type(v) for v in values if v is not None}
     if kinds <= {int, float} and kinds:
-        return [None if v is None else float(v) for v in values] if float in kinds else values
+        return [None if v is None else float(v) for v in values] if float in kinds or real else values
     return values if kinds <= {bool} else [None if v is None else str(v) for v in values]
 
 
