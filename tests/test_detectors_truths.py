@@ -12,7 +12,7 @@ import medrobust as mr
 from medrobust.detectors import LID, KernelDensity, Mahalanobis, MaxSoftmax
 from medrobust.detectors.density import likeliest_bandwidth
 from medrobust.detectors.forest import Forest
-from medrobust.detectors.lid import dimension, nearest
+from medrobust.detectors.lid import dimension, nearest, quick_dimension
 from medrobust.detectors.rule import Logistic, Sum
 from medrobust.detectors.support_vectors import SupportVectors
 
@@ -139,6 +139,44 @@ def test_both_ways_to_the_nearest_agree():
         assert torch.equal(quick.sort(1).values, smooth.detach())
         assert torch.equal(quick[:, -1], smooth.detach()[:, -1])
         torch.testing.assert_close(dimension(quick), dimension(smooth).detach(), rtol=1e-12, atol=0)
+
+
+WORLDS = {
+    "round": lambda n, seed: normal(n, 40, seed),
+    "far from 0": lambda n, seed: 1e3 + normal(n, 40, seed),
+    "two clusters": lambda n, seed: normal(n, 40, seed) + 300 * (torch.arange(n) % 2)[:, None],
+    "many alike": lambda n, seed: normal(n, 3000, seed),
+    "tiny": lambda n, seed: 1e-30 * normal(n, 40, seed),
+    "huge": lambda n, seed: 1e25 * normal(n, 40, seed),
+    "copies": lambda n, seed: normal(n // 2, 40, 0).repeat(2, 1) + 0 * seed,
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_lid_in_float32_is_right_to_a_share_of_1e_4_or_is_not_used(name):
+    bank, rows = WORLDS[name](120, 1), WORLDS[name](300, 2)
+    detector = LID(batch=120)
+    detector.layers_ = ("penultimate",)
+    detector.learn(table(bank.float()), torch.zeros(120), 0)
+    seen = table(rows.float())
+    torch.testing.assert_close(detector.numbers(seen), detector.represent(seen, torch.zeros(300)), rtol=1e-4, atol=0)
+    _, sure = quick_dimension(rows.float()[None], detector._singles["penultimate"], 20)
+    expected = {"round": 1.0, "far from 0": 1.0, "tiny": 0.0, "huge": 0.0, "copies": 0.6}
+    if name in expected:
+        assert float(sure.double().mean()) == pytest.approx(expected[name])
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_lid_as_published_in_float32_is_right_to_a_share_of_1e_4(name):
+    clean, attacked = WORLDS[name](260, 1).float(), WORLDS[name](260, 2).float()
+    for found, images in zip(LID().represent_published(table(clean), table(attacked)), (clean, attacked), strict=True):
+        parts = [
+            dimension(nearest(torch.cdist(images[i:j].double(), clean[i:j].double()) ** 2, 21, skipped=1))
+            for i, j in ((0, 100), (100, 260))
+        ]
+        if name != "copies":  # their distances are 0 by a rule, not by cdist
+            torch.testing.assert_close(found[:, 0], torch.cat(parts), rtol=1e-4, atol=0)
+        assert bool(torch.isfinite(found).all())
 
 
 def test_lid_as_published_is_biased_upwards_on_fresh_images_and_ours_is_not():

@@ -285,8 +285,8 @@ class Detector(ABC):
             start, end = end, end + size
             for first in range(start, end, self.block):
                 some = slice(first, min(first + self.block, end))
-                piece = {name: _filled(values[some], self.block) for name, values in read.items()}
-                found = formula(piece, _filled(predicted[some], self.block))[: some.stop - first]
+                piece = {name: filled(values[some], self.block) for name, values in read.items()}
+                found = formula(piece, filled(predicted[some], self.block))[: some.stop - first]
                 parts.append(found.detach().cpu().double())
         scored = torch.cat(parts)
         return scored if order is None else torch.empty_like(scored).index_copy_(0, order.cpu(), scored)
@@ -323,7 +323,7 @@ def fit_rule(rule: Rule, clean: Tensor, attacked: Tensor, seed: int, scale_on: T
     rule.arrays = {name: values.contiguous() for name, values in rule.arrays.items()}
 
 
-def _filled(values: Tensor, count: int) -> Tensor:
+def filled(values: Tensor, count: int) -> Tensor:
     """(count, ...): the rows, and copies of the first behind them."""
     missing = count - len(values)
     return torch.cat([values, values[:1].expand(missing, *values.shape[1:])]) if missing else values
