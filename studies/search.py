@@ -32,7 +32,7 @@ from medrobust.report import search as report_search
 from medrobust.report import search_charts as charts
 from medrobust.report import search_words as words
 from medrobust.report.search_tables import robust_table
-from medrobust.studies import search_networks, search_rows, search_subject
+from medrobust.studies import search_rows, search_subject, search_twins
 from medrobust.studies.searching import Ask, Searching
 from medrobust.studies.store import Store, write_whole
 from medrobust.training import evolved
@@ -65,7 +65,7 @@ ASKS = {
 MAIN = ["breast-cancer", *SETS]
 """What is compared unless others are named: features that have not seen a label."""
 Places = dict[str, Path | None]
-ATTACKED = search_networks.Robustness(methods=("pso",), seeds=2, images=30, budget=BUDGET)
+ATTACKED = search_twins.Robustness(methods=("pso", "ga", "gwo", "cma-es"), seeds=3, images=100)
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def subject(name: str, places: Places) -> search_subject.Images:
 
 def attack(name: str, _: str, places: Places, out: Path) -> None:
     """Evolved networks, their twins, Adam and logistic regression, attacked: OUT/NAME/robust.json."""
-    found = search_networks.attacked(ATTACKED, subject(name, places), Store(out), NoProgress())
+    found = search_twins.attacked(ATTACKED, subject(name, places), Store(out), NoProgress())
     write_whole(out / "robust.json", json.dumps(found, indent=1, sort_keys=True, allow_nan=False).encode())
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from medrobust import Classifier, data
-from medrobust.studies import search_networks, search_subject, searching
-from medrobust.studies.search_networks import Robustness, attacked
+from medrobust.studies import search_subject, search_twins, searching
+from medrobust.studies.search_twins import Robustness, attacked
 from medrobust.studies.searching import Ask, Searching
 from medrobust.studies.store import Store
 from medrobust.training import evolved
@@ -111,12 +111,29 @@ def test_evolved_and_gradient_trained_networks_are_attacked_alike(tmp_path):
     assert attacked(ask, images, Store(tmp_path), Bars()) == found
 
 
-def test_a_twin_is_the_point_on_the_way_that_is_nearest_in_accuracy():
-    made = table(n=80)
-    networks = search_networks._networks(Robustness(methods=("random",), seeds=1, budget=300), made, made)
-    accuracy = {name: search_networks._accuracy(n, made) for (name, _), n in networks.items()}
-    assert abs(accuracy["twin of random"] - accuracy["random"]) < 0.06
-    assert accuracy["adam"] >= accuracy["random"]
+def test_a_twin_reads_as_many_images_correctly():
+    """Its balanced accuracy on all images within half a point where a point on the way is, and as many attacked."""
+    made = table(n=400)
+    shown = np.arange(len(made)) % 4 == 0
+    ask = Robustness(methods=("pso",), seeds=3, budget=600)
+    networks = search_twins._networks(ask, made, made, shown)
+    accuracy = {key: search_twins._accuracy(n, made) for key, n in networks.items()}
+    for name in ask.methods:
+        for seed in range(ask.seeds):
+            twin = networks[f"twin of {name}", seed]
+            assert abs(accuracy[f"twin of {name}", seed] - accuracy[name, seed]) < 0.015
+            right = [search_twins._right(n, made)[shown].mean() for n in (twin, networks[name, seed])]
+            assert abs(right[0] - right[1]) < 0.03
+
+
+def test_twins_that_break_alike_have_a_ratio_of_one_and_twice_the_change_is_two():
+    stars = {("pso", s): {"eps_star": np.array([0.0, 0.02, 0.01, 0.03])} for s in range(2)}
+    half = {("twin of pso", s): {"eps_star": np.array([0.01, 0.01, 0.005, 0.0])} for s in range(2)}
+    told = search_twins._ratio(stars | half, "pso", 2, ["a", "b", "c", "c"])
+    assert told["n"] == 2  # both read two of the four
+    assert [told["value"], told["low"], told["high"], *told["seeds"]] == pytest.approx([2.0] * 5)
+    same = {("twin of pso", s): stars["pso", s] for s in range(2)}
+    assert search_twins._ratio(stars | same, "pso", 2, ["a", "b", "c", "c"])["value"] == pytest.approx(1)
 
 
 def _small(folder) -> str:

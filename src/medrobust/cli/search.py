@@ -60,9 +60,10 @@ def search(
 ) -> None:
     """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better."""
     from medrobust import report
-    from medrobust.studies.search_networks import Robustness, attacked, kept
+    from medrobust.studies.search_networks import kept
     from medrobust.studies.search_subject import assemble
     from medrobust.studies.search_subject import table as features_of
+    from medrobust.studies.search_twins import Robustness, attacked
     from medrobust.studies.searching import Ask, Searching
     from medrobust.studies.store import Store, write_whole
     from medrobust.training.evolved import QUESTIONS, breast_cancer

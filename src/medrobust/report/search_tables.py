@@ -20,9 +20,10 @@ interval. p: corrected for training sets that overlap (Nadeau & Bengio), then Ho
 ranks: Wilcoxon's over seeds, then Holm's; it takes draws of the same patients for independent and calls too much \
 different. Seconds of one processor a network."""
 ROBUST = """Accuracy under PGD ({steps} steps) through the feature extractor on {n} test images, and the smallest \
-change that fools it, with 95 % intervals; {seeds} seeds. A twin is the point on Adam's way whose balanced accuracy on \
-validation images is nearest to the evolved network's. ε* over its twin's: geometric mean over images that both read \
-correctly. Inconclusive: never fooled, and the gradient vanished."""
+change that fools it, with 95 % intervals; {seeds} seeds. Matched: balanced accuracy on {matching} test images. A twin \
+is a point on Adam's way that matches the evolved network there and on the attacked images; apart: the largest \
+difference over the seeds, in points, there and on the attacked images. ε* over its twin's: geometric mean over images \
+that both read correctly, and that of each seed. Inconclusive: never fooled, and the gradient vanished."""
 
 
 def ordered(results: dict[str, Any], question: str) -> list[str]:
@@ -86,16 +87,18 @@ def robust_table(told: dict[str, Any]) -> Table:
     levels = list(told["rows"][0]["accuracy"])
     rows = []
     for row in told["rows"]:
-        cells = [row["network"], percent(row["validation"]), _share(row["clean"])]
+        gap = row.get("gap")
+        cells = [row["network"], percent(row["matched"]), _share(row["clean"])]
+        cells.append(f"{100 * gap['matched']:+.1f}, {100 * gap['attacked']:+.1f}" if gap else "")
         cells += [_share(row["accuracy"][level]) for level in levels]
         middle, ratio = row["median"], row.get("ratio")
         cells.append(_number(middle) if middle["value"] is not None else NOTHING)
-        cells.append(_number(ratio) if ratio and ratio["value"] else "")
+        cells.append(f"{_number(ratio)}; {words.by_seed(ratio)}" if ratio and ratio["low"] else "")
         cells.append(str(row["inconclusive"]))
         rows.append([Cell(c) for c in cells])
-    head = ["network", "validation", "no attack", *(f"{level}/255" for level in levels)]
+    head = ["network", "matched", "no attack", "apart from its twin", *(f"{level}/255" for level in levels)]
     head += ["median ε* (/255)", "ε* over its twin's", "inconclusive"]
-    caption = ROBUST.format(steps=told["steps"], n=told["n"], seeds=told["seeds"])
+    caption = ROBUST.format(steps=told["steps"], n=told["n"], seeds=told["seeds"], matching=told["matching"])
     return Table(caption, [Cell(h) for h in head], rows, "robustness")
 
 

@@ -94,16 +94,25 @@ def robustness(told: dict[str, Any]) -> list[str]:
     out = []
     for row in told["rows"]:
         ratio = row.get("ratio")
-        if not ratio or ratio["value"] is None:
+        if not ratio or ratio["low"] is None:
             continue
         name, n = row["network"], plural(ratio["n"], "image")
-        seen = f"{ratio['value']:.2f} times the change ({ratio['low']:.2f}–{ratio['high']:.2f}, {n})"
+        seen = f"{ratio['value']:.2f} times the change ({ratio['low']:.2f}–{ratio['high']:.2f}, {n}; {by_seed(ratio)})"
         if ratio["low"] <= 1 <= ratio["high"]:
             out.append(f"{name}: no difference shown; it takes {seen} that its gradient-trained twin takes.")
+        elif len({r > 1 for r in ratio["seeds"] if r is not None}) > 1:
+            out.append(
+                f"{name}: no difference that all seeds show; it takes {seen} that its gradient-trained twin takes."
+            )
         else:
             more = "more" if ratio["value"] > 1 else "less"
             out.append(f"{name}: {more} robust; it takes {seen} that its gradient-trained twin takes.")
     return out
+
+
+def by_seed(ratio: dict[str, Any]) -> str:
+    """The ratio of each seed."""
+    return "by seed " + ", ".join("–" if r is None else f"{r:.2f}" for r in ratio["seeds"])
 
 
 def medians(results: dict[str, Any], question: str, metric: str = "balanced_accuracy") -> dict[str, float]:

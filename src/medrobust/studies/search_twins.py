@@ -1,0 +1,204 @@
+"""Evolved networks under attack, each beside a gradient-trained twin that reads clean images equally well.
+
+Equal accuracy is reached by stopping, and looked at where it counts. The twin of an evolved network is a point on
+Adam's way from one of the first STARTS points that the search began with: the one where the difference in balanced
+accuracy on all test images (at most MATCHING) and that in accuracy on the attacked ones have the smallest sum. Nothing
+of the attacks is known to that choice. The two are then compared image by image, where both are right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from medrobust import attacks, search, stats
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.progress import Progress
+from medrobust.studies import search_subject
+from medrobust.studies.search_networks import classifier
+from medrobust.studies.search_subject import Images
+from medrobust.studies.store import Store
+from medrobust.threat import Linf, Untargeted
+from medrobust.training import evolved
+from medrobust.training.evolved import Fitted, Problem, Table, Task
+
+VERSION = 1
+GRID = tuple(0.02 * 1.2**i / 255 for i in range(38))
+"""0.02 to 17 grey levels in steps of a fifth."""
+SHOWN = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""Grey levels at which accuracy is told."""
+STEPS = 10
+CHECKPOINTS, STARTS = 100, 4
+"""Points on each of so many ways of Adam's that may become a twin."""
+MATCHING = 2000
+"""Test images at most that accuracy is matched on; the attacked ones are among them."""
+
+Networks = dict[tuple[str, int], Fitted]
+"""By name and seed."""
+Stars = Mapping[tuple[str, int], Mapping[str, np.ndarray]]
+"""What the attack found, by name and seed: eps_star and inconclusive, one entry an image."""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What is attacked: names of evolved networks, how many seeds of each, on how many test images."""
+
+    methods: tuple[str, ...] = ("pso", "ga", "gwo")
+    seeds: int = 2
+    images: int = 50
+    budget: int = 6000
+
+
+def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) -> dict[str, Any]:
+    """Evolved networks, their gradient-trained twins, Adam and logistic regression under PGD, image by image."""
+    whole = images.test.sample(MATCHING, 0)
+    part = whole.sample(ask.images, 0)
+    fitted = search_subject.table(images, images.fitted, store, progress)
+    matching = search_subject.table(images, whole, store, progress)
+    networks = _networks(ask, fitted, matching, np.isin(whole.ids, part.ids))
+    progress.start("Attacking", len(networks) * len(part))
+    found = {}
+    for (name, seed), network in networks.items():
+        clf = classifier(images, network, {"method": name, "seed": seed})
+        spec = {
+            "kind": "search robustness", "version": VERSION, "model": clf.digest(), "steps": STEPS, "grid": GRID,
+            "images": search_subject.digest([images.data.digest(), *part.ids]),
+        }  # fmt: skip
+        cell = store.get(spec)
+        if cell is None:
+            cell = store.once(spec, lambda clf=clf: _swept(clf, part, progress))  # type: ignore[misc]
+        else:
+            progress.advance(len(part))
+        found[name, seed] = cell.arrays
+    progress.stop()
+    accuracy = {key: _accuracy(network, matching) for key, network in networks.items()}
+    return _compared(ask, found, accuracy, len(matching), part)
+
+
+def _networks(ask: Robustness, fitted: Table, matching: Table, shown: np.ndarray) -> Networks:
+    """All networks that are attacked; ``shown``: which of the matching images will be."""
+    everything = np.arange(len(fitted))
+    problem = evolved.QUESTIONS["weights"].problem(
+        fitted, [Task(s, 0, everything, everything) for s in range(ask.seeds)]
+    )
+    way = list(zip(*_adams_way(problem, ask.budget), strict=True))  # a seed's points
+    out: Networks = {}
+    for name in ask.methods:
+        for seed, network in enumerate(evolved.method("weights", name)(problem, ask.budget).fitted):
+            out[name, seed] = network
+            out[f"twin of {name}", seed] = _twin(network, way[seed], matching, shown)
+    for name in ("adam", "logistic"):
+        for seed, network in enumerate(evolved.method("weights", name)(problem, ask.budget).fitted):
+            if name == "adam" or not seed:  # logistic regression has no start to draw
+                out[name, seed] = network
+    return out
+
+
+def _twin(network: Fitted, way: tuple[Fitted, ...], matching: Table, shown: np.ndarray) -> Fitted:
+    gaps = np.abs(np.array([_accuracy(n, matching) for n in way]) - _accuracy(network, matching))
+    right = np.array([_right(n, matching)[shown].mean() for n in way])
+    apart = np.abs(right - _right(network, matching)[shown].mean())
+    return way[int((gaps + apart).argmin())]
+
+
+def _adams_way(problem: Problem, budget: int) -> list[list[Fitted]]:
+    """Networks at CHECKPOINTS points between Adam's first step and its last on each way, each for all tasks."""
+    run = search.Adam(population=STARTS).start(problem.space, problem.seeds, STARTS * budget)
+    steps = budget // search.GRADIENT_COST
+    wanted = set(np.geomspace(1, steps, CHECKPOINTS).round().astype(int).tolist())
+    out, step = [], 0
+    while not run.done:
+        x = run.ask()
+        if run.needs_gradient:
+            step += 1
+            if step in wanted:
+                out += [problem.settle(point) for point in x.unbind(1)]
+            x = x.detach().requires_grad_()
+            f = problem(x)
+            run.tell(f.detach(), torch.autograd.grad(f.sum(), x)[0])
+        else:
+            run.tell(problem(x))
+    return out
+
+
+def _right(network: Fitted, table: Table) -> np.ndarray:
+    return np.asarray(network.probabilities(table.features).argmax(1) == table.labels)
+
+
+def _accuracy(network: Fitted, table: Table) -> float:
+    decided = network.probabilities(table.features).argmax(1)
+    return evolved.scored(np.eye(len(table.classes))[decided], table.labels, table.healthy)["balanced_accuracy"]
+
+
+def _swept(clf: Classifier, part: Dataset, progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    pixels, labels = part.tensors()
+    curve = attacks.sweep(attacks.PGD(steps=STEPS), clf, pixels, Untargeted(labels), Linf, GRID, ids=part.ids,
+                          advance=progress.advance)  # fmt: skip
+    return {}, {"eps_star": curve.eps_star.numpy(), "inconclusive": curve.inconclusive.numpy()}
+
+
+def _compared(
+    ask: Robustness, found: Stars, accuracy: Mapping[tuple[str, int], float], matching: int, part: Dataset
+) -> dict[str, Any]:
+    owners = search_subject.groups(part)
+    names = list(dict.fromkeys(name for name, _ in found))
+    rows = []
+    for name in names:
+        runs = [(s, a) for (n, s), a in found.items() if n == name]
+        star = np.stack([a["eps_star"] for _, a in runs])
+        row: dict[str, Any] = {
+            "network": name, "seeds": len(runs), "n": len(part),
+            "matched": float(np.mean([accuracy[name, s] for s, _ in runs])),
+            # an image counts with the share of seeds: the interval is that of images, and a little too wide
+            "clean": _told(stats.proportion((star > 0).mean(0), owners)),
+            "accuracy": {f"{g:g}": _told(stats.proportion((star > g / 255).mean(0), owners)) for g in SHOWN},
+            "median": _told(stats.median(np.median(star, 0)[(star > 0).all(0)] * 255)),
+            "inconclusive": int(sum(a["inconclusive"].sum() for _, a in runs)),
+        }  # fmt: skip
+        if name in ask.methods:
+            row["ratio"] = _ratio(found, name, ask.seeds, owners)
+            row["gap"] = _gap(found, accuracy, name, ask.seeds)
+        rows.append(row)
+    return {"rows": rows, "grid": [g * 255 for g in GRID], "steps": STEPS, "n": len(part), "matching": matching,
+            "methods": list(ask.methods), "seeds": ask.seeds, "budget": ask.budget}  # fmt: skip
+
+
+def _ratio(found: Stars, name: str, seeds: int, owners: list[str]) -> dict[str, Any]:
+    """Smallest eps of the evolved network over its twin's, image by image where both are right: geometric mean.
+
+    An image's ratio is averaged over the seeds, a patient's over the images, and the interval is that of patients;
+    ``seeds`` holds each seed's own mean. Never reached counts as the grid's end.
+    """
+    logs = np.full((seeds, len(owners)), np.nan)
+    for seed in range(seeds):
+        mine, twin = (np.minimum(found[n, seed]["eps_star"], GRID[-1]) for n in (name, f"twin of {name}"))
+        both = (mine > 0) & (twin > 0)
+        logs[seed, both] = np.log(mine[both] / twin[both])
+    seen = ~np.isnan(logs).all(0)
+    image = np.array([column[~np.isnan(column)].mean() for column in logs[:, seen].T])
+    who = np.array(owners)[seen]
+    told = stats.mean([float(image[who == owner].mean()) for owner in dict.fromkeys(who.tolist())])
+    each = [math.exp(row[~np.isnan(row)].mean()) if not np.isnan(row).all() else None for row in logs]
+    return {
+        k: (math.exp(v) if math.isfinite(v) else None) for k, v in zip(("value", "low", "high"), told[:3], strict=True)
+    } | {"n": int(seen.sum()), "seeds": each}
+
+
+def _gap(found: Stars, accuracy: Mapping[tuple[str, int], float], name: str, seeds: int) -> dict[str, float]:
+    """How equal: the largest difference to the twin over the seeds, and the mean one on the attacked images."""
+    apart = [accuracy[name, s] - accuracy[f"twin of {name}", s] for s in range(seeds)]
+    right = [
+        float((found[name, s]["eps_star"] > 0).mean() - (found[f"twin of {name}", s]["eps_star"] > 0).mean())
+        for s in range(seeds)
+    ]
+    return {"matched": max(apart, key=abs), "attacked": max(right, key=abs), "attacked_mean": float(np.mean(right))}
+
+
+def _told(estimate: stats.Estimate) -> dict[str, Any]:
+    return {k: v if math.isfinite(v) else None for k, v in estimate._asdict().items()}
