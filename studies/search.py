@@ -56,11 +56,11 @@ RUNS: dict[str, dict[str, Any]] = {
                       "data": SETS["pneumonia"][1], "features": "deep", "model": "{models}/pneumonia/model"},
 }  # fmt: skip
 LIMIT, SEEDS, FOLDS, BUDGET = 300, 20, 2, 1200
-SOME = ("random", "ga", "pso", "de", "shade", "cma-es", "gwo", "woa", "abc")
+SOME = ("random", "ga", "pso", "de", "gwo")
 """Searches of what is not the weights."""
 ASKS = {
     "weights": Ask(questions=("weights",), methods=("all",), budget=BUDGET, seeds=SEEDS, folds=FOLDS),
-    "others": Ask(questions=("masks", "hyper", "threshold"), methods=SOME, budget=6000, seeds=SEEDS, folds=FOLDS),
+    "others": Ask(questions=("masks", "hyper", "threshold"), methods=SOME, budget=3000, seeds=SEEDS, folds=FOLDS),
 }
 MAIN = ["breast-cancer", *SETS]
 """What is compared unless others are named: features that have not seen a label."""
