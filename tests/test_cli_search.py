@@ -127,13 +127,20 @@ def test_a_twin_reads_as_many_images_correctly():
 
 
 def test_twins_that_break_alike_have_a_ratio_of_one_and_twice_the_change_is_two():
-    stars = {("pso", s): {"eps_star": np.array([0.0, 0.02, 0.01, 0.03])} for s in range(2)}
-    half = {("twin of pso", s): {"eps_star": np.array([0.01, 0.01, 0.005, 0.0])} for s in range(2)}
-    told = search_twins._ratio(stars | half, "pso", 2, ["a", "b", "c", "c"])
-    assert told["n"] == 2  # both read two of the four
+    def stars(name, *values, blind=(False,) * 4):
+        return {(name, s): {"eps_star": np.array(values), "inconclusive": np.array(blind)} for s in range(2)}
+
+    owners = ["a", "b", "c", "c"]
+    mine = stars("pso", 0.02, 0.02, 0.01, 0.03)
+    told = search_twins._ratio(mine | stars("twin of pso", 0.0, 0.01, 0.005, 0.015), "pso", 2, owners)
+    assert told["n"] == 3  # both read three of the four
     assert [told["value"], told["low"], told["high"], *told["seeds"]] == pytest.approx([2.0] * 5)
-    same = {("twin of pso", s): stars["pso", s] for s in range(2)}
-    assert search_twins._ratio(stars | same, "pso", 2, ["a", "b", "c", "c"])["value"] == pytest.approx(1)
+    same = stars("twin of pso", 0.02, 0.02, 0.01, 0.03)
+    assert search_twins._ratio(mine | same, "pso", 2, owners)["value"] == pytest.approx(1)
+    hidden = stars("twin of pso", 0.01, 0.01, 0.005, np.inf, blind=(False, False, False, True))
+    told = search_twins._ratio(mine | hidden, "pso", 2, owners)
+    assert (told["n"], told["left_out"]) == (3, 2)
+    assert told["value"] == pytest.approx(2)
 
 
 def _small(folder) -> str:

@@ -94,10 +94,17 @@ def robustness(told: dict[str, Any]) -> list[str]:
     out = []
     for row in told["rows"]:
         ratio = row.get("ratio")
-        if not ratio or ratio["low"] is None:
+        if not ratio:
+            continue
+        if ratio["low"] is None:
+            out.append(
+                f"{row['network']}: inconclusive; too few attacks on it and its twin say anything."
+            )
             continue
         name, n = row["network"], plural(ratio["n"], "image")
         seen = f"{ratio['value']:.2f} times the change ({ratio['low']:.2f}–{ratio['high']:.2f}, {n}; {by_seed(ratio)})"
+        if ratio["left_out"]:
+            seen += f", {plural(ratio['left_out'], 'inconclusive attack')} left out,"
         if ratio["low"] <= 1 <= ratio["high"]:
             out.append(f"{name}: no difference shown; it takes {seen} that its gradient-trained twin takes.")
         elif len({r > 1 for r in ratio["seeds"] if r is not None}) > 1:

@@ -173,12 +173,17 @@ def _ratio(found: Stars, name: str, seeds: int, owners: list[str]) -> dict[str, 
     """Smallest eps of the evolved network over its twin's, image by image where both are right: geometric mean.
 
     An image's ratio is averaged over the seeds, a patient's over the images, and the interval is that of patients;
-    ``seeds`` holds each seed's own mean. Never reached counts as the grid's end.
+    ``seeds`` holds each seed's own mean. Never reached counts as the grid's end; where the attack on either was
+    inconclusive the image is left out, and counted, once a seed.
     """
-    logs = np.full((seeds, len(owners)), np.nan)
+    logs, left_out = np.full((seeds, len(owners)), np.nan), 0
     for seed in range(seeds):
-        mine, twin = (np.minimum(found[n, seed]["eps_star"], GRID[-1]) for n in (name, f"twin of {name}"))
+        pair = [found[n, seed] for n in (name, f"twin of {name}")]
+        mine, twin = (np.minimum(a["eps_star"], GRID[-1]) for a in pair)
         both = (mine > 0) & (twin > 0)
+        blind = both & (pair[0]["inconclusive"] | pair[1]["inconclusive"])
+        left_out += int(blind.sum())
+        both &= ~blind
         logs[seed, both] = np.log(mine[both] / twin[both])
     seen = ~np.isnan(logs).all(0)
     image = np.array([column[~np.isnan(column)].mean() for column in logs[:, seen].T])
@@ -187,7 +192,7 @@ def _ratio(found: Stars, name: str, seeds: int, owners: list[str]) -> dict[str, 
     each = [math.exp(row[~np.isnan(row)].mean()) if not np.isnan(row).all() else None for row in logs]
     return {
         k: (math.exp(v) if math.isfinite(v) else None) for k, v in zip(("value", "low", "high"), told[:3], strict=True)
-    } | {"n": int(seen.sum()), "seeds": each}
+    } | {"n": int(seen.sum()), "left_out": left_out, "seeds": each}
 
 
 def _gap(found: Stars, accuracy: Mapping[tuple[str, int], float], name: str, seeds: int) -> dict[str, float]:
