@@ -97,9 +97,7 @@ def robustness(told: dict[str, Any]) -> list[str]:
         if not ratio:
             continue
         if ratio["low"] is None:
-            out.append(
-                f"{row['network']}: inconclusive; too few attacks on it and its twin say anything."
-            )
+            out.append(f"{row['network']}: inconclusive; too few attacks on it and its twin say anything.")
             continue
         name, n = row["network"], plural(ratio["n"], "image")
         seen = f"{ratio['value']:.2f} times the change ({ratio['low']:.2f}–{ratio['high']:.2f}, {n}; {by_seed(ratio)})"
