@@ -3,12 +3,12 @@
     python studies/over_parameterisation.py DATA OUT [PART …] [--tables] [--figure FILE.png]
 
 DATA is a folder with chest_xray/, fundus/, skin/ (tables labels.csv), pneumoniamnist.npz and weights/; OUT takes one
-folder a network and the cells, so that a killed study goes on. PART: size, start, classes; all by default. --tables
-prints those of the networks that are there.
+folder a network and the cells, so that a killed study goes on. PART: size, start, matched, classes; all by default.
+--tables prints those of the networks that are there.
 Within a part all networks of a set learn from the same training images with the same recipe. "matched" networks are
 those of the epoch whose validation balanced accuracy is nearest to the set's target, "best" ones those of the best.
 Duration: about 10 s of one undisturbed core a network in part size (180 of them), 30 s in start (4, trained elsewhere)
-and 20 s in classes (35).
+and 20 s in classes (35); matched: 6 from scratch with 100 s, and 6 fine-tuned with up to 100 s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,9 @@ def networks(part: str) -> Iterator[Network]:
     if part == "size":
         yield from (n for data in ("pneumonia", "chest32") for seed in range(5) for n in sizes(data, seed))
     else:
-        yield from (n for seed in range(5) for n in {"start": starts, "classes": classes}[part](seed))
+        yield from (
+            n for seed in range(5) for n in {"start": starts, "matched": matched, "classes": classes}[part](seed)
+        )
 
 
 def sizes(data: str, seed: int) -> Iterator[Network]:
@@ -86,9 +88,22 @@ def sizes(data: str, seed: int) -> Iterator[Network]:
 def starts(seed: int) -> Iterator[Network]:
     """One network each, trained until it is good: those of the other studies. Their accuracies differ."""
     for data, tuned, scratch in (("chest128", 4, 10), ("fundus128", 5, 12)):
-        for variant, epochs in (("fine-tuned", tuned), ("from scratch", scratch)):
+        for variant, epochs in (("fine-tuned", tuned), (SCRATCH, scratch)):
             if seed == 0:
                 yield Network("start", data, "mobilenetv2_100", seed, variant, 10**6, (), {"epochs": epochs})
+
+
+SCRATCH, MATCHED_TUNED = "from scratch", "fine-tuned, matched"
+
+
+def matched(seed: int) -> Iterator[Network]:
+    """Pairs: the fine-tuned one learns slowly, until its validation accuracy is that of the one from scratch."""
+    for data in ("chest64", "fundus64") if seed < 3 else ():
+        for variant, options in ((SCRATCH, {}), (MATCHED_TUNED, {"lr": 5e-5})):
+            yield Network(
+                "matched", data, "mobilenetv2_100", seed, variant, 10**6, (),
+                {"epochs": 10, "patience": None, **options},
+            )  # fmt: skip
 
 
 def classes(seed: int) -> Iterator[Network]:
@@ -126,8 +141,12 @@ def seen(network: Network, root: Path) -> Dataset:
 
 def make(network: Network, root: Path, out: Path) -> mr.Classifier:
     options = dict(network.options)
-    if network.variant == "fine-tuned":
+    if network.variant.startswith("fine-tuned"):
         options |= MOBILENET | {"pretrained": WEIGHTS.format(root)}
+    if network.variant == MATCHED_TUNED:
+        options["target"] = reached(
+            make(replace(network, variant=SCRATCH, options={"epochs": 10, "patience": None}), root, out)
+        )
     data = seen(network, root)
     return trained(out / network.name, data, network.model, seed=network.seed, device="cpu", **options)
 
@@ -135,9 +154,15 @@ def make(network: Network, root: Path, out: Path) -> mr.Classifier:
 ASKS = {
     "size": Ask(attack=PGD(steps=10), ball=mr.Linf(8 / 255), limit=120),
     "start": Ask(attack=PGD(steps=10), ball=mr.Linf(1 / 255), limit=60),
+    "matched": Ask(attack=PGD(steps=10), detector=None, limit=100),
     "classes": Ask(attack=PGD(steps=10), detector=None, limit=60),
 }
 """The detector's attack succeeds on nearly every image at these eps."""
+
+
+def reached(classifier: mr.Classifier) -> float:
+    """Validation balanced accuracy of the epoch that was kept."""
+    return float(classifier.provenance["validation"]["balanced_accuracy"])
 
 
 @dataclass(frozen=True)
@@ -172,9 +197,8 @@ def main() -> None:
             print(network.name, file=sys.stderr, flush=True)
             classifier = make(network, asked.data, asked.out)
             told = fragility(store, classifier, seen(network, asked.data), ASKS[part])
-            validation = classifier.provenance["validation"]["balanced_accuracy"]
-            made.append(Made(network, float(validation), told))
-        {"size": print_size, "start": print_start, "classes": print_classes}[part](made)
+            made.append(Made(network, reached(classifier), told))
+        {"size": print_size, "start": print_start, "matched": print_matched, "classes": print_classes}[part](made)
         if part == "size" and asked.figure:
             draw_size(made, asked.figure)
 
@@ -276,6 +300,31 @@ def print_start(made: list[Made]) -> None:
             tuned, scratch = (np.where(m.told.eps_star > 0, m.told.eps_star, np.nan) for m in pair)
             more = more_often(tuned, scratch, pair[0].told.whose, pair[1].told.whose)
             print(f"\n{data}: an image of the fine-tuned network has the larger eps*: {number(more)}, n = {more.n}")
+
+
+def print_matched(made: list[Made]) -> None:
+    print("\nMobileNetV2, 64 px, from scratch and fine-tuned until it is as accurate on validation images\n")
+    head("set", "seed", "network", "validation accuracy", "test accuracy", "median eps* (/255)", *MEASURES,
+         "larger eps* in so many pairs")  # fmt: skip
+    shares: dict[str, list[float]] = {}
+    for (data, seed), pair in grouped(made, lambda m: (m.network.data, m.network.seed)).items():
+        by = {m.network.variant: m for m in pair}
+        if len(by) < 2:
+            continue
+        tuned, scratch = by[MATCHED_TUNED], by[SCRATCH]
+        stars = [np.where(m.told.eps_star > 0, m.told.eps_star, np.nan) for m in (tuned, scratch)]
+        more = more_often(*stars, tuned.told.whose, scratch.told.whose)
+        shares.setdefault(data, []).append(more.value)
+        for m in (scratch, tuned):
+            t = m.told
+            star = Estimate(*(255 * v for v in t.median[:3]), t.median.n)
+            cells = [number(e, ".3g") for e in (t.accuracy, star, *(t.measures[k] for k in MEASURES))]
+            line(data, str(seed), m.network.variant, f"{m.validation:.3f}", *cells, number(more) if m is tuned else "")
+    for data, values in shares.items():
+        print(
+            f"\n{data}: the fine-tuned one's image has the larger eps* in {np.mean(values):.2f} of the pairs, mean of"
+        )
+        print(f"{len(values)} seeds ({min(values):.2f} to {max(values):.2f}).")
 
 
 def print_classes(made: list[Made]) -> None:
