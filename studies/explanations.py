@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import medrobust as mr
 from medrobust import explain, stats
@@ -47,16 +48,16 @@ SETS: dict[str, dict[str, Any]] = {
     "chest": {"title": "chest X-ray, 128 px", "data": "csv:{}/chest_xray/labels.csv", "size": 128,
               "train": [*MOBILENET, "--epochs", "4"], "against": "natural", "second": "chest_scratch"},
     "skin": {"title": "skin, 128 px", "data": "csv:{}/skin/labels.csv", "size": 128,
-             "train": [*MOBILENET, "--epochs", "5"], "against": "natural", "images": 50},
+             "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
     "fundus": {"title": "fundus, 128 px", "data": "csv:{}/fundus/labels.csv", "size": 128,
-               "train": [*MOBILENET, "--epochs", "5"], "against": "natural", "images": 50},
+               "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
     "natural": {"title": "ImageNet (natural), 128 px", "data": "csv:{}/natural/labels.csv", "size": 128,
-                "label": "index", "images": 50, "model": "mobilenetv2_100", "mean": (0.5,) * 3, "std": (0.5,) * 3,
+                "label": "index", "model": "mobilenetv2_100", "mean": (0.5,) * 3, "std": (0.5,) * 3,
                 "weights": "{}/weights/mobilenetv2_100_imagenet.safetensors"},
     "pneumonia": {"title": "PneumoniaMNIST, 28 px", "data": "medmnist:{}/pneumoniamnist.npz",
                   "train": ["--epochs", "5"], "against": "cifar"},
     "cifar": {"title": "CIFAR-10 (natural), 32 px", "data": "medmnist:{}/cifar10_test3000.npz",
-              "images": 50, "model": "cifar_resnet20", "weights": CIFAR % "20-12fca82f",
+              "model": "cifar_resnet20", "weights": CIFAR % "20-12fca82f",
               "second": ("cifar_resnet56", CIFAR % "56-4bfd9763")},
     "phantom": {"title": "phantom chest X-ray, 64 px (masks)", "data": "phantom:chest@64", "size": 64,
                 "train": ["--epochs", "6"]},
@@ -66,7 +67,8 @@ IMAGES, SURFACES, SEED = 100, 8, 0
 STEPS = 10
 """Of the sweep for eps*."""
 DEAR = ("curvature", "integrated-gini", "integrated-half", "smooth-gini", "smooth-half")
-"""Dozens of gradients an image: on the sets of small images only."""
+"""Dozens of gradients an image: at 128 px on the first DEAR_IMAGES only."""
+DEAR_IMAGES = 24
 LAYERS = ("relative-rank", "spectral-entropy", "spatial-entropy")
 
 
@@ -187,12 +189,28 @@ def study(name: str, data: Path, out: Path) -> None:
     wanted = ExplainAsk(measures=names, limit=SETS[name].get("images", IMAGES), surfaces=SURFACES, seed=SEED)
     made = Explaining(wanted, out / name, classifier, test, second(name, data, out))
     told = made.run()
+    if not small:
+        made.arrays |= {f"image.{name}": values for name, values in dear(made).items()}
     numbers = made.arrays | {
         EPS_STAR: eps_star(made.twins, PGD(steps=STEPS), type(wanted.ball)),
         "noise shift": noise_shift(made.twins, wanted.ball, made.cam_layer),
     }
     write_whole(out / name / "told.safetensors", save({k: np.ascontiguousarray(v) for k, v in numbers.items()}))
     write_whole(out / name / "told.json", json.dumps({k: told[k] for k in ("facts", "rows")}).encode())
+
+
+def dear(made: Explaining) -> dict[str, np.ndarray]:
+    """DEAR of the first images; NaN for the others."""
+    twins, classifier = made.twins, made.classifier
+
+    def measured(part: Dataset) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        found = explain.measure(classifier, part, torch.from_numpy(part.labels), DEAR, ids=part.ids, seed=SEED)
+        return {}, {name: values.numpy() for name, values in found.items()}
+
+    parts = list(twins.shards(DEAR_IMAGES))
+    found = [twins.store.once(twins.key(p, kind="dear", names=DEAR), lambda p=p: measured(p)).arrays for p in parts]
+    rest = np.full(len(twins) - sum(map(len, parts)), np.nan)
+    return {name: np.concatenate([*(f[name] for f in found), rest]) for name in DEAR}
 
 
 def read(name: str, out: Path) -> Told | None:
