@@ -1,5 +1,28 @@
 """The nets here are tiny: one thread each is faster than two that wait for each other."""
 
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 
+from medrobust.studies import audit
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def whole(request, tmp_path_factory) -> Path:
+    """The finished audit of a test file's own ``spec()``."""
+    folder = tmp_path_factory.mktemp("audits") / "whole"
+    audit(request.module.spec(), folder, device="cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(whole) -> dict[str, Any]:
+    """Its results."""
+    return json.loads((whole / "results.json").read_text())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from medrobust import stats
+from medrobust import report, stats
 
 GRID = [e / 255 for e in (0.1, 0.3, 0.5, 1, 2, 4, 8)]
 TITLES = {"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "cw": "CW", "square": "Square", "worst": "Worst case"}
@@ -346,3 +348,12 @@ SCENARIOS = {
     "multi-class": multiclass, "unknown-disease": unknown_disease, "chance": chance, "few": few, "minimal": minimal,
     "hostile": hostile,
 }  # fmt: skip
+
+
+def section(folder: Path, anchor: str) -> str:
+    """The words of one section of the folder's report, which its contents name."""
+    page = report.write(folder).read_text("utf-8")
+    assert f'<a href="#{anchor}">' in page
+    part = page[page.index(f'<section id="{anchor}"') :]
+    part = re.sub(r"<[^>]+>", " ", part[: part.index("</section>")])
+    return " ".join(html.unescape(part).replace("\xa0", " ").split())

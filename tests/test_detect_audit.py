@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from medrobust import report
 from medrobust.detectors import DETECTORS
 from medrobust.studies import ask, audit
 from medrobust.studies.detect_cells import LEAD, NAMES
@@ -31,23 +28,7 @@ def rows(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def section(folder: Path) -> str:
-    page = report.write(folder).read_text("utf-8")
-    assert '<a href="#detection">' in page
-    part = page[page.index('<section id="detection"') :]
-    part = re.sub(r"<[^>]+>", " ", part[: part.index("</section>")])
-    return " ".join(html.unescape(part).replace("\xa0", " ").split())
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("audits") / "whole"
-    audit(spec(), folder, device="cpu")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def told(whole) -> dict[str, Any]:
-    return json.loads((whole / "results.json").read_text())
+    return report_runs.section(folder, "detection")
 
 
 def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import pytest
 from safetensors.numpy import load_file
 from scipy import stats as scipy_stats
 
-from medrobust import report
 from medrobust.report.why import number_signed
 from medrobust.studies import ask, audit
 from medrobust.studies.explain_part import GRID, NAMES, SURFACES
@@ -33,23 +30,7 @@ def rows(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def section(folder: Path) -> str:
-    page = report.write(folder).read_text("utf-8")
-    assert '<a href="#why">' in page
-    part = page[page.index('<section id="why"') :]
-    part = re.sub(r"<[^>]+>", " ", part[: part.index("</section>")])
-    return " ".join(html.unescape(part).replace("\xa0", " ").split())
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("audits") / "whole"
-    audit(spec(), folder, device="cpu")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def told(whole) -> dict[str, Any]:
-    return json.loads((whole / "results.json").read_text())
+    return report_runs.section(folder, "why")
 
 
 def kept(folder: Path, what: str) -> dict[str, np.ndarray]:

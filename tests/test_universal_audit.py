@@ -58,18 +58,6 @@ def subject(folder: Path, asked: Any) -> Subject:
     return assemble(asked, folder, NoProgress(), "cpu")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("audits") / "whole"
-    audit(spec(), folder, device="cpu")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def told(whole) -> dict[str, Any]:
-    return json.loads((whole / "results.json").read_text())
-
-
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """A folder with networks of the user's own; seen from inside."""
