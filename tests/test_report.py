@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import os
 import re
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_same_input_gives_same_bytes(pages: dict[str, Path], tmp_path: Path) -> 
     """Also in another process, with another hash seed, from another folder."""
     folder = report_runs.make(tmp_path / "again", "fragile")
     code = "import sys, medrobust.report as r; r.write(sys.argv[1]); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env={"PYTHONHASHSEED": "7"})
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env=os.environ | {"PYTHONHASHSEED": "7"})
     for name in ("report.html", "results.csv", "tables.tex"):
         assert (folder / name).read_bytes() == (pages["fragile"] / name).read_bytes()
 
