@@ -21,6 +21,9 @@ class Task(NamedTuple):
 
 _HERE = "medrobust.studies.tasks"
 
+SEARCHES = 4
+"""Version of tasks that search: one more for every revision of an optimiser (three are in their second)."""
+
 TASKS = {
     "train": Task(f"{_HERE}.models:train"),
     "clean": Task(f"{_HERE}.curves:clean"),
@@ -34,14 +37,14 @@ TASKS = {
     "universal": Task(f"{_HERE}.universal:made"),
     "judged": Task(f"{_HERE}.universal:judged"),
     "random": Task(f"{_HERE}.universal:random"),
-    "minimised": Task(f"{_HERE}.search:minimised"),
+    "minimised": Task(f"{_HERE}.search:minimised", SEARCHES),
     "explained": Task(f"{_HERE}.explanations:explained"),
     "claimed": Task(f"{_HERE}.explanations:claimed"),
     "features_table": Task(f"{_HERE}.evolved:features_table"),
-    "evolved": Task(f"{_HERE}.evolved:evolved"),
+    "evolved": Task(f"{_HERE}.evolved:evolved", SEARCHES),
     "compared": Task(f"{_HERE}.evolved:compared"),
     "ranked": Task(f"{_HERE}.evolved:ranked"),
-    "evolved_attacked": Task(f"{_HERE}.evolved:evolved_attacked"),
+    "evolved_attacked": Task(f"{_HERE}.evolved:evolved_attacked", SEARCHES),
     "defence": Task(f"{_HERE}.universal:defence"),
 }
 
