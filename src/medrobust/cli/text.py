@@ -20,13 +20,21 @@ def brief(estimate: Any, digits: int = 1) -> str:
 
 
 def table(head: list[str], rows: list[list[str]], title: str) -> None:
+    """No word is cut: two names that begin alike would read the same. In a file or a pipe no line is broken either."""
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
-    made = Table(*head, title=title, title_justify="left")
+    made = Table(title=title, title_justify="left")
+    for name in head:
+        made.add_column(name, overflow="fold")
     for row in rows:
         made.add_row(*row)
-    Console().print(made)
+    console = Console()
+    if not console.is_terminal:
+        needed = Measurement.get(console, console.options.update(width=1000), made).maximum
+        console = Console(width=max(console.width, needed))
+    console.print(made)
 
 
 def say(text: str) -> None:

@@ -27,7 +27,7 @@ def charts(results: Mapping[str, Any], part: Mapping[str, Any]) -> list[dict[str
         for j, panel in enumerate(dict.fromkeys(_key(r, view["panels"]) for r in chosen)):
             rows = [r for r in chosen if _key(r, view["panels"]) == panel]
             if len({r[view["x"]] for r in rows}) > 1:
-                name = ", ".join(map(str, panel))
+                name = ", ".join(dict.fromkeys(map(str, panel)))  # a model may be called as its data
                 title = f"{view['title']}: {name}" if name else view["title"]
                 found.append({"title": title, "svg": _draw(f"{part['name']}{i}-{j}", title, view, rows)})
     return found

@@ -22,6 +22,10 @@ TITLES = {
     "source": "made from", "goal": "goal", "attack": "attack", "detector": "detector", "seed": "seed", "norm": "norm",
     "split": "images", "round": "round", "metric": "figure", "by": "measured by",
 }  # fmt: skip
+METRICS = {
+    "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "base": "there before", "success_new": "of the others",
+    "success_saved": "after saving", "accuracy_before": "accuracy before", "accuracy": "accuracy",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -168,4 +172,6 @@ def _word(column: str, value: Any) -> str:
         return f"{100 * value:g} %"
     if column == "norm":
         return {"linf": "Linf", "l2": "L2"}.get(value, str(value))
+    if column == "metric":
+        return METRICS.get(value, str(value))
     return str(value)
