@@ -313,3 +313,20 @@ def test_what_changed_beyond_its_interval_is_told_from_what_did_not():
     assert not diff(rows(0.5), other).changes
     assert len(diff(rows(0.5), other, ignore=("model",)).changes) == 1
     assert diff(rows(0.5), [rows(0.5)[0] | {"status": "inconclusive"}]).beyond
+
+
+def test_a_number_without_an_interval_is_not_said_to_have_changed_beyond_it():
+    from medrobust.studies.diff import diff, told
+
+    row = {"model": "m", "seed": 0, "metric": "ece", "value": 0.1, "low": None, "high": None, "n": 9, "status": "ok"}
+    found = diff([row, row | {"model": "k", "low": 0.0, "high": 0.2}], [row | {"value": 0.2}, row | {"model": "k"}])
+    assert not found.beyond
+    assert [c.after["model"] for c in found.bare] == ["m"]
+    assert found.held == 0
+    # the surest first, whatever the unit
+    before, after = ([("small", 0.1, 0.01), ("large", 10, 9)], [("small", 0.2, 0.01), ("large", 40, 9)])
+    sides = [
+        [row | {"metric": m, "value": v, "low": v - w, "high": v + w} for m, v, w in some] for some in (before, after)
+    ]
+    assert [c.after["metric"] for c in diff(*sides).beyond] == ["small", "large"]
+    assert told([row, row | {"model": "k", "value": 3}]) == [("ece", {"model": "m"}), ("ece", {"model": "k"})]

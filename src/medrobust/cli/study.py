@@ -216,24 +216,30 @@ def diff(
     ignore: Annotated[str, typer.Option(help="Columns in which the two may differ: model,seed.")] = "",
 ) -> None:
     """Which numbers changed beyond their intervals from A to B."""
-    from medrobust.report.study_tables import figure
-    from medrobust.studies.diff import NUMBERS
+    from medrobust.report.study_tables import figure, named
     from medrobust.studies.diff import diff as compare
+    from medrobust.studies.diff import told
 
     found = compare(results_of(a)["rows"], results_of(b)["rows"], words(ignore) or ())
-    lines = []
-    for c in found.beyond:
-        skip = (*NUMBERS, "study", "eps")
-        what = " ".join(str(v) for k, v in c.after.items() if k not in skip and v not in (None, ""))
-        eps = f" {c.after['eps'] * 255:.3g}/255" if c.after.get("eps") else ""
-        lines.append([what + eps, str(figure(c.before)), str(figure(c.after))])
+    lines = [
+        [named("metric", metric), ", ".join(f"{named('', k)} {named(k, v)}" for k, v in about.items()),
+         str(figure(c.before)), str(figure(c.after))]
+        for c, (metric, about) in zip(found.beyond, told(c.after for c in found.beyond), strict=True)
+    ]  # fmt: skip
     if lines:
-        table(["number", f"A: {a}", f"B: {b}"], lines, "Changed beyond their 95 % intervals, or in what is believed")
-    n = len(found.changes)
+        table(["figure", "of", f"A: {a}", f"B: {b}"], lines,
+              "Changed beyond their 95 % intervals, or in what is believed; the surest first")  # fmt: skip
     say(
-        f"{len(lines)} of {n} numbers changed; about {n * 0.05:.0f} of {n} would by chance if nothing had. "
-        f"{len(found.only_a)} numbers are in A only, {len(found.only_b)} in B only"
+        f"{len(lines)} of {len(found.changes)} numbers changed; about {found.held * 0.05:.0f} of the {found.held} with "
+        "intervals would by chance if nothing had"
     )
+    if found.bare:
+        which = ", ".join(dict.fromkeys(named("metric", c.after["metric"]) for c in found.bare))
+        say(f"{len(found.bare)} more differ and have no interval to be judged by: {which}")
+    if found.only_a or found.only_b:
+        say(f"{len(found.only_a)} numbers are in A only, {len(found.only_b)} in B only")
+    if not found.changes:
+        say("no number is in both: the studies differ in data, models or size; --ignore names columns that may differ")
 
 
 def logged(out: Path, begun: float, done: int, at_once: int) -> None:

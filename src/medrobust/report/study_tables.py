@@ -24,7 +24,10 @@ TITLES = {
 }  # fmt: skip
 METRICS = {
     "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "base": "there before", "success_new": "of the others",
-    "success_saved": "after saving", "accuracy_before": "accuracy before", "accuracy": "accuracy",
+    "success_saved": "after saving", "accuracy_before": "accuracy before", "rise": "rise of the loss (nats)",
+    "eps_star_median": "median of the smallest ε that fools", "cam_shift": "shift of Grad-CAM",
+    "rank_share": "rank over the largest possible", "further": "pairs that move further",
+    "pairs": "pairs with the larger number",
 }  # fmt: skip
 
 
@@ -78,9 +81,9 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any]) -> Sheet:
     for r in chosen:
         found.setdefault(_key(r, lines), {})[_key(r, (across,))] = figure(r)
     return Sheet(
-        view["title"], tuple(TITLES.get(k, k) for k in lines), tuple(_word(across, c[0]) for c in columns),
+        view["title"], tuple(TITLES.get(k, k) for k in lines), tuple(named(across, c[0]) for c in columns),
         tuple(
-            (tuple(_word(k, v) for k, v in zip(lines, name, strict=True)), tuple(got.get(c, NOTHING) for c in columns))
+            (tuple(named(k, v) for k, v in zip(lines, name, strict=True)), tuple(got.get(c, NOTHING) for c in columns))
             for name, got in found.items()
         ),
         view.get("note", ""),
@@ -163,7 +166,10 @@ def _key(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(row.get(k) for k in columns)
 
 
-def _word(column: str, value: Any) -> str:
+def named(column: str, value: Any) -> str:
+    """A value as a person reads it; column "": the name of a column itself."""
+    if column == "":
+        return TITLES.get(value, str(value)).replace("_", " ")
     if value is None:
         return "–"
     if column == "eps":
@@ -173,5 +179,5 @@ def _word(column: str, value: Any) -> str:
     if column == "norm":
         return {"linf": "Linf", "l2": "L2"}.get(value, str(value))
     if column == "metric":
-        return METRICS.get(value, str(value))
+        return METRICS.get(value, str(value).replace("_", " "))
     return str(value)

@@ -15,15 +15,27 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Change:
-    """One number in both runs. gap: B - A with its 95 % interval; beyond: the interval does not hold 0."""
+    """One number in both runs. gap: B - A with its 95 % interval, or three times the same where one side has none."""
 
     before: Row
     after: Row
     gap: tuple[float, float, float]
 
     @property
+    def bare(self) -> bool:
+        """A side has no interval: that the numbers differ says nothing."""
+        return any(r.get(k) is None for r in (self.before, self.after) for k in ("low", "high"))
+
+    @property
     def beyond(self) -> bool:
-        return not self.gap[1] <= 0 <= self.gap[2]
+        """The interval of the gap does not hold 0."""
+        return not self.bare and not self.gap[1] <= 0 <= self.gap[2]
+
+    @property
+    def strength(self) -> float:
+        """The gap in half widths of its interval on the side of 0: 1 where it just touches 0, in any unit."""
+        towards = self.gap[0] - self.gap[1] if self.gap[0] > 0 else self.gap[2] - self.gap[0]
+        return abs(self.gap[0]) / towards if towards > 0 else math.inf if self.gap[0] else 0.0
 
     @property
     def restated(self) -> bool:
@@ -41,9 +53,19 @@ class Diff:
 
     @property
     def beyond(self) -> list[Change]:
-        """Beyond their intervals, or believed in one run only; the largest gaps first."""
+        """Beyond their intervals, or believed in one run only; the surest first."""
         found = [c for c in self.changes if c.beyond or c.restated]
-        return sorted(found, key=lambda c: -abs(c.gap[0]))
+        return sorted(found, key=lambda c: -c.strength)
+
+    @property
+    def bare(self) -> list[Change]:
+        """Numbers that differ and of which a side has no interval."""
+        return [c for c in self.changes if c.bare and c.gap[0] and not c.restated]
+
+    @property
+    def held(self) -> int:
+        """Numbers with an interval on both sides: those of which 1 in 20 would change by chance."""
+        return sum(not c.bare for c in self.changes)
 
 
 def diff(a: Iterable[Row], b: Iterable[Row], ignore: Iterable[str] = ()) -> Diff:
@@ -62,7 +84,7 @@ def diff(a: Iterable[Row], b: Iterable[Row], ignore: Iterable[str] = ()) -> Diff
 
 
 def gap(a: Row, b: Row) -> tuple[float, float, float]:
-    """b - a with its 95 % interval; of numbers without an interval any difference counts."""
+    """b - a with its 95 % interval; of numbers without one, three times b - a."""
     d = float(b["value"]) - float(a["value"])
     if any(r.get(k) is None for r in (a, b) for k in ("low", "high")):
         return d, d, d
@@ -78,3 +100,11 @@ def _name(row: Row, ignore: set[str]) -> tuple[tuple[str, str], ...]:
 
 def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def told(rows: Iterable[Row]) -> list[tuple[str, dict[str, Any]]]:
+    """What each row's number is of: its metric, and the columns in which these rows differ from one another."""
+    rows = list(rows)
+    columns = [k for k in dict.fromkeys(k for r in rows for k in r) if k not in (*NUMBERS, "study", "metric")]
+    vary = [k for k in columns if len({str(r.get(k)) for r in rows}) > 1]
+    return [(str(r["metric"]), {k: r[k] for k in vary if r.get(k) not in (None, "")}) for r in rows]

@@ -16,6 +16,8 @@ from medrobust.studies.tasks.curves import fresh
 from medrobust.studies.work import Result, Work
 from medrobust.threat import BALLS
 
+FEW = 6
+"""Images below which the order statistics hold no 95 % interval of a median."""
 SHIFT, NOISE_SHIFT = "cam-shift.change", "noise shift"
 DIRECTIONS = {"gradient": (slice(None), 0), "random": (0, slice(None)), "second": (0, slice(None))}
 """Where on a plane the loss along a direction stands; every plane has the gradient as its first axis."""
@@ -119,8 +121,9 @@ def _claim_row(rows: Rows, claim: Any, name: str, e: stats.Estimate, said: str) 
 
 
 def _add(rows: Rows, attack: str, eps: float, metric: str, e: stats.Estimate, note: str = "", **about: str) -> None:
-    known = bool(np.isfinite(e.value))
-    rows.add(attack, eps, metric, e, "ok" if known else "inconclusive", note or ("" if known else "nothing to measure"))
+    few = "" if e.n >= FEW else f"{e.n} images are too few for an interval"
+    note = note or few or ("" if np.isfinite(e.value) else "nothing to measure")
+    rows.add(attack, eps, metric, e, "inconclusive" if note else "ok", note)
     rows.rows[-1] |= about
 
 
