@@ -163,7 +163,7 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
     return Part(
         "explanations", "Why does it break?", [*cells, outside, claims],
         about=f"Images that the classifier reads rightly, one a patient. What the paper reads off pictures is asked of "
-        f"numbers, one an image: how often a medical image has the larger one, against one of {natural.data.name}. "
+        "numbers, one an image: how often a medical image has the larger one, against one of the natural set. "
         "Classifiers and numbers of classes differ between the sets, so that a difference need not come from the "
         "images.",
         show=[
