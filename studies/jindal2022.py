@@ -144,10 +144,12 @@ def attacked(cases: Sequence[tuple[Model, Sequence[str]]], **common: Any) -> Par
     cells = [search_asks.evolved_under_attack(source, methods, **common) for source, methods in cases]
     return Part(
         "attacked", "Are evolved networks more or less robust?", cells,
-        about="Networks on the features of a classifier, attacked through it. The twin of an evolved network is the "
-        "point on Adam's way whose balanced accuracy on validation images is nearest to its own.",
+        about="Networks on the features of a classifier, attacked through it. The twin of an evolved network is a "
+        "point on Adam's way that reads the test images, and those that are attacked, as well as it does.",
         show=[
             Table("Accuracy under PGD, at some ε", {"metric": "accuracy"}, ("data", "model"), "eps"),
+            Table("Balanced accuracy on test images, which twins are matched by", {"metric": "matched"},
+                  ("data", "model"), "attack"),
             Table("Median of the smallest ε that fools", {"metric": "eps_star_median"}, ("data", "model"), "attack"),
             Table("ε that fools an evolved network over its twin's", {"metric": "ratio"}, ("data", "model"), "attack",
                   "Geometric mean over images that both read rightly; 1: no difference."),

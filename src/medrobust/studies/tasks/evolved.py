@@ -9,7 +9,7 @@ import numpy as np
 
 from medrobust.progress import NoProgress
 from medrobust.stats import Estimate
-from medrobust.studies import search_networks, search_rows, search_subject, searching
+from medrobust.studies import search_rows, search_subject, search_twins, searching
 from medrobust.studies.store import Cell
 from medrobust.studies.tasks.curves import fresh
 from medrobust.studies.work import Result, Work
@@ -91,8 +91,8 @@ def evolved_attacked(work: Work) -> Result:
     """Evolved networks and their twins under PGD, image by image. args: methods, seeds, images, budget, seen, limit,
     seed. needs: source."""
     args = work.args
-    ask = search_networks.Robustness(tuple(args["methods"]), args["seeds"], args["images"], args["budget"])
-    told = search_networks.attacked(ask, _images(work), work.store, NoProgress())
+    ask = search_twins.Robustness(tuple(args["methods"]), args["seeds"], args["images"], args["budget"])
+    told = search_twins.attacked(ask, _images(work), work.store, NoProgress())
     rows = fresh("linf", args["seed"])
 
     def add(attack: str, eps: float, metric: str, found: dict[str, Any], scale: float = 1.0) -> None:
@@ -105,6 +105,9 @@ def evolved_attacked(work: Work) -> Result:
         for grey, found in row["accuracy"].items():
             add("pgd", float(grey) * GREY, "accuracy", found)
         add("pgd", 0.0, "eps_star_median", row["median"], GREY)
+        matched = Estimate(row["matched"], math.nan, math.nan, told["matching"])
+        rows.add("none", 0.0, "matched", matched)
+        rows.rows[-1] |= {"model": row["network"], "networks": row["seeds"]}
         if "ratio" in row:
             add("pgd", 0.0, "ratio", row["ratio"])
         blind = Estimate(float(row["inconclusive"]), math.nan, math.nan, row["n"])
