@@ -162,7 +162,7 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
     claims = asks.claimed(cells, outside)
     return Part(
         "explanations", "Why does it break?", [*cells, outside, claims],
-        about=f"Images that the classifier reads rightly, one a patient. What the paper reads off pictures is asked of "
+        about="Images that the classifier reads rightly, one a patient. What the paper reads off pictures is asked of "
         "numbers, one an image: how often a medical image has the larger one, against one of the natural set. "
         "Classifiers and numbers of classes differ between the sets, so that a difference need not come from the "
         "images.",
