@@ -175,7 +175,7 @@ def named(column: str, value: Any) -> str:
     if column == "eps":
         return number(value * 255)
     if column == "zeta":
-        return f"{100 * value:g} %"
+        return f"{100 * value:g}\u00a0%"
     if column == "norm":
         return {"linf": "Linf", "l2": "L2"}.get(value, str(value))
     if column == "metric":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def features_table(work: Work) -> Result:
         table = search_subject.table(images, images.compared, work.store, NoProgress())
     else:
         table = room.breast_cancer()
-    facts = {
+    facts: dict[str, Any] = {
         "rows": [], "name": table.name, "groups": table.groups.tolist(), "classes": list(table.classes),
         "healthy": table.healthy,
     }  # fmt: skip
@@ -39,7 +40,12 @@ def evolved(work: Work) -> Result:
     ask = _ask(args, (args["method"],))
     problem = QUESTIONS[args["question"]].problem(table, tasks)
     found = room.method(args["question"], args["method"])(problem, ask.evaluations(args["question"]))
-    facts = {"rows": [], "evaluations": found.evaluations, "seconds": found.seconds, "found": found.facts}
+    facts: dict[str, Any] = {
+        "rows": [],
+        "evaluations": found.evaluations,
+        "seconds": found.seconds,
+        "found": found.facts,
+    }
     arrays = {
         "probability": searching.judged(found, table, tasks), "at": found.at, "curve": found.curve,
         "clock": found.clock, "worth": found.worth,
@@ -58,7 +64,7 @@ def compared(work: Work) -> Result:
     made, told = search_rows.summary(cells, table, tasks, _ask(args, args["methods"]), args["question"])
     rows, n = fresh(), len(table)
     for row in made:
-        e = Estimate(*(_number(row[k]) for k in ("value", "low", "high")), n)
+        e = _estimate(row, n)
         rows.add("none", 0.0, row["metric"], e, "ok" if math.isfinite(e.value) else "inconclusive", _missing(e))
         rows.rows[-1] |= {"model": row["method"], "kind": told["methods"][row["method"]]["kind"]}
     for method, found in told["against"].items():
@@ -96,7 +102,7 @@ def evolved_attacked(work: Work) -> Result:
     rows = fresh("linf", args["seed"])
 
     def add(attack: str, eps: float, metric: str, found: dict[str, Any], scale: float = 1.0) -> None:
-        e = Estimate(*(_number(found[k]) * scale for k in ("value", "low", "high")), found["n"])
+        e = _estimate(found, found["n"], scale)
         rows.add(attack, eps, metric, e, "ok" if math.isfinite(e.value) else "inconclusive", _missing(e))
         rows.rows[-1] |= {"model": row["network"], "networks": row["seeds"]}
 
@@ -133,6 +139,11 @@ def _asked(work: Work) -> tuple[Table, list[Task]]:
 
 def _ask(args: dict[str, Any], methods: Any) -> searching.Ask:
     return searching.Ask((args["question"],), tuple(methods), args["budget"], args["seeds"], args["folds"])
+
+
+def _estimate(found: Mapping[str, Any], n: int, scale: float = 1.0) -> Estimate:
+    value, low, high = (_number(found[k]) * scale for k in ("value", "low", "high"))
+    return Estimate(value, low, high, n)
 
 
 def _number(value: float | None) -> float:

@@ -19,8 +19,8 @@ from medrobust.threat import BALLS
 FEW = 6
 """Images below which the order statistics hold no 95 % interval of a median."""
 SHIFT, NOISE_SHIFT = "cam-shift.change", "noise shift"
-DIRECTIONS = {"gradient": (slice(None), 0), "random": (0, slice(None)), "second": (0, slice(None))}
-"""Where on a plane the loss along a direction stands; every plane has the gradient as its first axis."""
+DIRECTIONS = ("gradient", "random", "second")
+"""Along which the loss is told; the first axis of every plane is the gradient's."""
 
 
 def explained(work: Work) -> Result:
@@ -70,11 +70,11 @@ def _image_rows(rows: Rows, numbers: dict[str, np.ndarray], args: dict[str, Any]
 
 def _landscape_rows(rows: Rows, arrays: dict[str, np.ndarray]) -> None:
     """Rise of the loss above that of the image, along each direction, at every point of the grid."""
-    for name, at in DIRECTIONS.items():
+    for name in DIRECTIONS:
         surface = arrays.get(f"landscape.{'random' if name == 'gradient' else name}")
         if surface is None:
             continue
-        loss = surface[(slice(None), *at)].astype(float)
+        loss = (surface[:, :, 0] if name == "gradient" else surface[:, 0, :]).astype(float)
         for eps, values in zip(explain.GRID[1:], (loss[:, 1:] - loss[:, :1]).T, strict=True):
             _add(rows, "none", eps, "rise", stats.median(values), direction=name)
 
@@ -82,11 +82,12 @@ def _landscape_rows(rows: Rows, arrays: dict[str, np.ndarray]) -> None:
 def _told_rows(rows: Rows, told: list[dict[str, Any]], args: dict[str, Any]) -> None:
     """How simple each layer's view is, and whether attacked images lie apart in the last features."""
     for row in told:
-        e = stats.Estimate(*(np.nan if row[k] is None else row[k] for k in ("value", "low", "high")), row["n"])
+        value, low, high = (np.nan if row[k] is None else float(row[k]) for k in ("value", "low", "high"))
+        e = stats.Estimate(value, low, high, row["n"])
         if row["section"] == "layer" and row["metric"] == "relative-rank" and row["when"] != "change":
             clean = row["when"] == "clean"
-            where = ("none", 0.0) if clean else (args["attack"], args["eps"])
-            _add(rows, *where, "rank_share", e, layer=row["layer"])
+            attack, eps = ("none" if clean else str(args["attack"])), (0.0 if clean else float(args["eps"]))
+            _add(rows, attack, eps, "rank_share", e, layer=row["layer"])
         if row["section"] == "embedding" and row["metric"] in ("probe-attacked", "silhouette-attacked"):
             _add(rows, args["attack"], args["eps"], row["metric"].partition("-")[0], e, note=row["note"])
 
