@@ -20,7 +20,7 @@ BREAST_CANCER = "breast cancer"
 
 
 def minimised(
-    optimiser: str, function: str, shifted: bool, dims: int, budget: int, seeds: int, seconds: float | None = 4,
+    optimiser: str, function: str, shifted: bool, dims: int, budget: int, seeds: int, seconds: float | None = 0.5,
 ) -> Node:  # fmt: skip
     """An optimiser on a function whose optimum is known. shifted: it lies elsewhere for every seed."""
     args = {
