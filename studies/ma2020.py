@@ -3,17 +3,19 @@
     medrobust study run studies/ma2020.py --size small --data DATA [--models MODELS]
 
 smoke: phantoms, seconds. small: chest X-rays, skin lesions (two classes, and seven) and fundus photographs at 128 px
-with a MobileNetV2, CIFAR-10 and ImageNet's own MobileNetV2 beside them; DATA holds chest_xray/, skin/, fundus/, natural/, cifar10_test3000.npz and weights/ (see docs/studies.md); MODELS holds chest/, skin/, skin7/, fundus/,
+with a MobileNetV2, CIFAR-10 and ImageNet's own MobileNetV2 beside them; DATA holds chest_xray/, skin/, fundus/,
+natural/, cifar10_test3000.npz and weights/ (see docs/studies.md); MODELS holds chest/, skin/, skin7/, fundus/,
 chest_small/, chest_scratch/, fundus_scratch/ where they are trained already. paper: the paper's grid, ResNet-50 at
 224 px, for a GPU or a cluster.
-Duration of small: about 16 minutes of one undisturbed core with trained models (41 were taken on a busy one), 30 more
-without. Paper: not run here.
+Duration of small: about 16 minutes of one undisturbed core with trained models (41
+were taken on a busy one), 30 more without. Paper: not run here.
 
 Measured with small (docs/results-studies.md): BIM, PGD and CW leave 0.0 % (0.0 to 6.0, n = 60) at 1/255 on two
-classes, PGD and CW at 0.3/255 on seven; FGSM leaves 33.3 % on chest X-rays and 18.3 % on skin at 1/255, noise 90.0 and
-75.0 %. Kernel density sees PGD with an AUROC of 0.918 and 0.991, FGSM with 0.546 and 0.593. Attacks made on another
-network do no more than noise. Of what the paper reads off pictures, attacked images lie apart (a probe reads 93 to 99 %)
-and Grad-CAM moves further than on natural images (69 to 89 % of pairs); steeper loss is not confirmed (10 to 15 %).
+classes, PGD and CW at 0.3/255 on seven; FGSM leaves 33.3 % on chest X-rays and 18.3 % on skin at 1/255, noise 90.0
+and 75.0 %. Kernel density sees PGD with an AUROC of 0.918 and 0.991, FGSM with 0.546 and 0.593. Attacks made on
+another network do no more than noise. Of what the paper reads off pictures, attacked images lie apart (a probe reads
+93 to 99 %) and Grad-CAM moves further than on natural images (69 to 89 % of pairs); steeper loss is not confirmed (10
+to 15 %).
 """
 
 from __future__ import annotations
