@@ -35,7 +35,8 @@ AT = {"pneumonia": 8, "cifar": 8}
 """In /255, what detectors are shown and evaded at; 1 where nothing is said."""
 DETECTORS = ("kd", "mahalanobis", "lid", "dfeat", "qfeat-scale", "softmax", "qfeat")
 FITTED_ON, ATTACKED = {128: 150}, {128: 48}
-"""Images by their size: a pass of the larger networks takes eight times as long. Else 200 and 40. With 48, none seen means at most 7 %."""
+"""Images by their size: a pass of the larger networks takes eight times as long. Else 200 and 40.
+With 48, none seen means at most 7 %."""
 QUICK = ("selective", "matching")
 """At 128 px; else all six, and whether more steps and larger eps do better is checked."""
 
