@@ -179,3 +179,20 @@ def test_a_file_is_replaced_whole_and_can_be_read_by_others(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
     assert path.stat().st_mode & 0o777 == 0o644
     assert [p.name for p in path.parent.iterdir()] == ["results.json"]
+
+
+def test_where_a_piece_of_work_stands_is_kept_until_it_is_through(tmp_path):
+    store = Store(tmp_path)
+
+    def interrupted():
+        with store.unfinished(SPEC) as path:
+            path.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with store.unfinished(SPEC) as again:
+        assert again.read_text() == "half"
+    assert not again.exists()
+    with store.unfinished(SPEC | {"seed": 1}) as other:
+        assert other != again
