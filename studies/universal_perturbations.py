@@ -181,6 +181,7 @@ def natural(study: Study) -> None:
         f"{CRAFT} training images": {},
         f"{CRAFT} natural, varied": {"kind": "varied"},
         f"{CRAFT} natural": {"kind": "natural"},
+        f"{NATURAL} natural, varied, one pass": {"kind": "varied", "n": NATURAL, "method": SGA(passes=1)},
         f"{NATURAL} natural, sequential": {
             "kind": "natural", "n": NATURAL, "method": mr.universal.Sequential(step=STEP, passes=1)
         },

@@ -344,9 +344,9 @@ class UniversalMethod(ABC):
         goal: ``Untargeted()``, away from each image's clean prediction, or ``Targeted(k)``.
         advance: called with the number of images looked at; ``work(n)`` of them in all.
         watch: called now and then with the share of images that reach the goal at that moment.
-        checkpoint: a file that keeps where the making stands after each pass, for methods that go in passes; the same
-            call with the same file goes on from there, to the same bytes. It stays until you remove it, best once what
-            was made is safe. A file about another making is replaced.
+        checkpoint: a file that keeps where the making stands after each pass (each look at all images, 16 patterns of
+            U-SimBA); the same call with the same file goes on from there, to the same bytes. It stays until you remove
+            it, best once what was made is safe. A file about another making is replaced.
         """
         if isinstance(ball.eps, Tensor):
             raise InputError("a universal perturbation has one size: give the ball one eps, not one an image")

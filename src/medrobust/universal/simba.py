@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,9 @@ from medrobust.errors import InputError
 from medrobust.threat import Goal, Targeted
 from medrobust.universal.budget import QueryMethod
 from medrobust.universal.method import Found, Task
+
+KEPT = 16
+"""Patterns after which a checkpoint is written."""
 
 
 class USimBA(QueryMethod):
@@ -49,13 +53,23 @@ class USimBA(QueryMethod):
         return Found(delta, history, "" if moved or done or not float(task.ball.eps) else self.why_still())
 
     def path(self, task: Task, seed: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
-        """The perturbation at the start and after each pattern, and its numbers: a larger budget goes on from there."""
+        """The perturbation at the start and after each pattern, and its numbers: a larger budget goes on from there.
+
+        Of what a checkpoint kept, the entries come first, all with the perturbation at the end of them.
+        """
         basis = LowFrequency(task.shape, max(task.shape), task.device)
         length = self.step * reach(task.ball, task.shape)
-        delta, moves = task.zero(), 0
-        score, rate = self._look(task, delta)
-        yield delta, {"queries": task.queries, "rate": rate, "moves": moves}
-        for channel, row, column in outwards(task.shape, self.frequencies, self.stride, seed):
+        history: list[dict[str, float]] = []
+        if kept := task.resume("patterns"):
+            (delta, score), history = (kept[0]["delta"], float(kept[0]["score"])), kept[1]
+            rate, moves = history[-1]["rate"], history[-1]["moves"]
+        else:
+            delta, moves = task.zero(), 0
+            score, rate = self._look(task, delta)
+            history.append({"queries": task.queries, "rate": rate, "moves": moves})
+        yield from ((delta, entry) for entry in history)
+        ways = outwards(task.shape, self.frequencies, self.stride, seed)
+        for channel, row, column in itertools.islice(ways, len(history) - 1, None):
             if rate == 1 or task.queries + 2 * task.n > self.queries:
                 break
             pattern = length * basis.basis(channel, row, column)
@@ -65,7 +79,10 @@ class USimBA(QueryMethod):
             if seen[best][0] > score:
                 (score, rate), delta, moves = seen[best], tried[best], moves + 1
             task.tell(rate)
-            yield delta, {"queries": task.queries, "rate": rate, "moves": moves}
+            history.append({"queries": task.queries, "rate": rate, "moves": moves})
+            if len(history) % KEPT == 0:
+                task.keep("patterns", {"delta": delta, "score": torch.tensor(score, dtype=torch.float64)}, history)
+            yield delta, history[-1]
 
     def _look(self, task: Task, delta: Tensor) -> tuple[float, float]:
         """Sum of the probabilities that are to rise, and the share of images at which the goal is reached."""

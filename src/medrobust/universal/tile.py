@@ -18,7 +18,7 @@ from medrobust import seeds
 from medrobust.attacks.lowfreq import reach
 from medrobust.errors import InputError
 from medrobust.images import Images
-from medrobust.universal.balance import balanced
+from medrobust.universal.balance import Balanced, balanced
 from medrobust.universal.budget import QueryMethod
 from medrobust.universal.losses import Hinge
 from medrobust.universal.method import Found, Loss, Task
@@ -78,8 +78,18 @@ class TileSearch(QueryMethod):
         looks = max(1, min(self.looks, self.queries // (10 * task.n), (left - 2 * self.pairs) // task.n))
         steps = (left - looks * task.n) // (2 * self.pairs)
         marks = {round(steps * (i + 1) / looks) for i in range(looks)}
-        turns, tried, history = self._turns(task, seed), 0, []
+        turns, tried, history, first = self._turns(task, seed), 0, [], 0
+        if kept := task.resume("search"):
+            state, history = kept
+            delta, direction = state["delta"], state["direction"]
+            first, tried, side = state["place"].tolist()
+            tiles = Tiles(task.shape, side)
+            if isinstance(loss, Balanced):
+                loss.unfooled = state["unfooled"]
         for number in range(steps):
+            if number < first or (history and history[-1]["rate"] == 1):
+                next(turns)
+                continue
             if tried >= self.patience * tiles.size and tiles.grows:
                 tiles, direction, tried = tiles.doubled(), tiles.carried(direction), 0
             direction = self.momentum * direction + self._ask(task, delta, tiles, next(turns), loss, (seed, number))
@@ -87,8 +97,9 @@ class TileSearch(QueryMethod):
             delta = task.step(delta, self.step * cosine(number, steps), tiles.patterns(direction[None])[0])
             if number + 1 in marks:
                 history.append({"queries": task.queries, "rate": task.rate(delta), "tile": tiles.side})
-                if history[-1]["rate"] == 1:
-                    break
+                place = torch.tensor([number + 1, tried, tiles.side])
+                weights = {"unfooled": loss.unfooled} if isinstance(loss, Balanced) else {}
+                task.keep("search", {"delta": delta, "direction": direction, "place": place, **weights}, history)
         still = not bool(delta.any()) and float(task.ball.eps) > 0
         return Found(delta, history, self.why_still() if still else "")
 
