@@ -77,7 +77,7 @@ def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) 
             progress.advance(len(part))
         found[name, seed] = cell.arrays
     progress.stop()
-    accuracy = {key: _accuracy(network, matching) for key, network in networks.items()}
+    accuracy = {key: _accuracy(_decided(network, matching), matching) for key, network in networks.items()}
     return _compared(ask, found, accuracy, len(matching), part)
 
 
@@ -87,12 +87,14 @@ def _networks(ask: Robustness, fitted: Table, matching: Table, shown: np.ndarray
     problem = evolved.QUESTIONS["weights"].problem(
         fitted, [Task(s, 0, everything, everything) for s in range(ask.seeds)]
     )
-    way = list(zip(*_adams_way(problem, ask.budget), strict=True))  # a seed's points
+    ways = list(zip(*_adams_way(problem, ask.budget), strict=True))  # a seed's points
+    seen = [np.array([_decided(network, matching) for network in way]) for way in ways]
     out: Networks = {}
     for name in ask.methods:
         for seed, network in enumerate(evolved.method("weights", name)(problem, ask.budget).fitted):
             out[name, seed] = network
-            out[f"twin of {name}", seed] = _twin(network, way[seed], matching, shown)
+            nearest = _nearest(_decided(network, matching), seen[seed], matching, shown)
+            out[f"twin of {name}", seed] = ways[seed][nearest]
     for name in ("adam", "logistic"):
         for seed, network in enumerate(evolved.method("weights", name)(problem, ask.budget).fitted):
             if name == "adam" or not seed:  # logistic regression has no start to draw
@@ -100,11 +102,11 @@ def _networks(ask: Robustness, fitted: Table, matching: Table, shown: np.ndarray
     return out
 
 
-def _twin(network: Fitted, way: tuple[Fitted, ...], matching: Table, shown: np.ndarray) -> Fitted:
-    gaps = np.abs(np.array([_accuracy(n, matching) for n in way]) - _accuracy(network, matching))
-    right = np.array([_right(n, matching)[shown].mean() for n in way])
-    apart = np.abs(right - _right(network, matching)[shown].mean())
-    return way[int((gaps + apart).argmin())]
+def _nearest(decided: np.ndarray, seen: np.ndarray, matching: Table, shown: np.ndarray) -> int:
+    """Which row of ``seen`` (points, n) decides as well as ``decided`` (n,)."""
+    right, own = (seen == matching.labels)[:, shown].mean(1), (decided == matching.labels)[shown].mean()
+    gaps = np.array([_accuracy(row, matching) for row in seen]) - _accuracy(decided, matching)
+    return int((np.abs(gaps) + np.abs(right - own)).argmin())
 
 
 def _adams_way(problem: Problem, budget: int) -> list[list[Fitted]]:
@@ -127,13 +129,15 @@ def _adams_way(problem: Problem, budget: int) -> list[list[Fitted]]:
     return out
 
 
-def _right(network: Fitted, table: Table) -> np.ndarray:
-    return np.asarray(network.probabilities(table.features).argmax(1) == table.labels)
+def _decided(network: Fitted, table: Table) -> np.ndarray:
+    """int64 (n,): the class that the network gives each image."""
+    return np.asarray(network.probabilities(table.features).argmax(1))
 
 
-def _accuracy(network: Fitted, table: Table) -> float:
-    decided = network.probabilities(table.features).argmax(1)
-    return evolved.scored(np.eye(len(table.classes))[decided], table.labels, table.healthy)["balanced_accuracy"]
+def _accuracy(decided: np.ndarray, table: Table) -> float:
+    """Balanced: the mean over the classes."""
+    right = decided == table.labels
+    return float(np.mean([right[table.labels == c].mean() for c in np.unique(table.labels)]))
 
 
 def _swept(clf: Classifier, part: Dataset, progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
