@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from medrobust import ranks
+from medrobust.attacks import DeepFool
 from medrobust.progress import NoProgress
 from medrobust.report import search as report_search
 from medrobust.report import search_charts as charts
@@ -68,7 +69,7 @@ ASKS = {
 MAIN = ["breast-cancer", *SETS]
 """What is compared unless others are named: features that have not seen a label."""
 Places = dict[str, Path | None]
-ATTACKED = search_twins.Robustness(methods=("pso", "ga", "gwo"), seeds=3, images=100)
+ATTACKED = search_twins.Robustness(methods=("pso", "ga", "gwo"), seeds=3, images=100, attack=DeepFool())
 
 
 def main() -> None:
@@ -287,7 +288,7 @@ def draw_convergence(runs: Runs, times: Runs, out: Path) -> None:
 
 def print_robustness(runs: Runs) -> None:
     for name, run in runs.items():
-        print(f"\n{RUNS[name]['title']}: {run['n']} test images, {run['seeds']} seeds, PGD with {run['steps']} steps\n")
+        print(f"\n{RUNS[name]['title']}: {run['n']} test images, {run['seeds']} seeds, {run['attack']}\n")
         made = robust_table(run)
         head(*(c.text for c in made.head))
         for row in made.rows:

@@ -19,7 +19,7 @@ APART = """Points of balanced accuracy more or less than {reference}: mean over 
 interval. p: corrected for training sets that overlap (Nadeau & Bengio), then Holm's over all methods. p, signed \
 ranks: Wilcoxon's over seeds, then Holm's; it takes draws of the same patients for independent and calls too much \
 different. Seconds of one processor a network."""
-ROBUST = """Accuracy under PGD ({steps} steps) through the feature extractor on {n} test images, and the smallest \
+ROBUST = """Accuracy under {attack} through the feature extractor on {n} test images, and the smallest \
 change that fools it, with 95 % intervals; {seeds} seeds. Matched: balanced accuracy on {matching} test images. A twin \
 is a point on Adam's way that matches the evolved network there and on the attacked images; apart: the largest \
 difference over the seeds, in points, there and on the attacked images. ε* over its twin's: geometric mean over images \
@@ -98,7 +98,7 @@ def robust_table(told: dict[str, Any]) -> Table:
         rows.append([Cell(c) for c in cells])
     head = ["network", "matched", "no attack", "apart from its twin", *(f"{level}/255" for level in levels)]
     head += ["median ε* (/255)", "ε* over its twin's", "inconclusive"]
-    caption = ROBUST.format(steps=told["steps"], n=told["n"], seeds=told["seeds"], matching=told["matching"])
+    caption = ROBUST.format(attack=told["attack"], n=told["n"], seeds=told["seeds"], matching=told["matching"])
     return Table(caption, [Cell(h) for h in head], rows, "robustness")
 
 

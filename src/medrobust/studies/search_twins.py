@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from medrobust import attacks, search, stats
+from medrobust.attacks import Attack
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.progress import Progress
@@ -33,7 +34,6 @@ GRID = tuple(0.02 * 1.2**i / 255 for i in range(38))
 """0.02 to 17 grey levels in steps of a fifth."""
 SHOWN = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Grey levels at which accuracy is told."""
-STEPS = 10
 CHECKPOINTS, STARTS = 100, 4
 """Points on each of so many ways of Adam's that may become a twin."""
 MATCHING = 2000
@@ -47,16 +47,20 @@ Stars = Mapping[tuple[str, int], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Robustness:
-    """What is attacked: names of evolved networks, how many seeds of each, on how many test images."""
+    """What is attacked: names of evolved networks, how many seeds of each, on how many test images; and by what.
+
+    An attack that looks for the smallest change (DeepFool) costs a tenth of one that is carried over a grid of sizes.
+    """
 
     methods: tuple[str, ...] = ("pso", "ga", "gwo")
     seeds: int = 2
     images: int = 50
     budget: int = 6000
+    attack: Attack = field(default_factory=lambda: attacks.PGD(steps=10))
 
 
 def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) -> dict[str, Any]:
-    """Evolved networks, their gradient-trained twins, Adam and logistic regression under PGD, image by image."""
+    """Evolved networks, their gradient-trained twins, Adam and logistic regression under attack, image by image."""
     whole = images.test.sample(MATCHING, 0)
     part = whole.sample(ask.images, 0)
     fitted = search_subject.table(images, images.fitted, store, progress)
@@ -67,12 +71,12 @@ def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) 
     for (name, seed), network in networks.items():
         clf = classifier(images, network, {"method": name, "seed": seed})
         spec = {
-            "kind": "search robustness", "version": VERSION, "model": clf.digest(), "steps": STEPS, "grid": GRID,
-            "images": search_subject.digest([images.data.digest(), *part.ids]),
+            "kind": "search robustness", "version": VERSION, "model": clf.digest(), "grid": GRID,
+            "attack": repr(ask.attack), "images": search_subject.digest([images.data.digest(), *part.ids]),
         }  # fmt: skip
         cell = store.get(spec)
         if cell is None:
-            cell = store.once(spec, lambda clf=clf: _swept(clf, part, progress))  # type: ignore[misc]
+            cell = store.once(spec, lambda clf=clf: _swept(ask.attack, clf, part, progress))  # type: ignore[misc]
         else:
             progress.advance(len(part))
         found[name, seed] = cell.arrays
@@ -140,10 +144,11 @@ def _accuracy(decided: np.ndarray, table: Table) -> float:
     return float(np.mean([right[table.labels == c].mean() for c in np.unique(table.labels)]))
 
 
-def _swept(clf: Classifier, part: Dataset, progress: Progress) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _swept(
+    attack: Attack, clf: Classifier, part: Dataset, progress: Progress
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     pixels, labels = part.tensors()
-    curve = attacks.sweep(attacks.PGD(steps=STEPS), clf, pixels, Untargeted(labels), Linf, GRID, ids=part.ids,
-                          advance=progress.advance)  # fmt: skip
+    curve = attacks.sweep(attack, clf, pixels, Untargeted(labels), Linf, GRID, ids=part.ids, advance=progress.advance)
     return {}, {"eps_star": curve.eps_star.numpy(), "inconclusive": curve.inconclusive.numpy()}
 
 
@@ -169,8 +174,8 @@ def _compared(
             row["ratio"] = _ratio(found, name, ask.seeds, owners)
             row["gap"] = _gap(found, accuracy, name, ask.seeds)
         rows.append(row)
-    return {"rows": rows, "grid": [g * 255 for g in GRID], "steps": STEPS, "n": len(part), "matching": matching,
-            "methods": list(ask.methods), "seeds": ask.seeds, "budget": ask.budget}  # fmt: skip
+    return {"rows": rows, "grid": [g * 255 for g in GRID], "attack": repr(ask.attack), "n": len(part),
+            "matching": matching, "methods": list(ask.methods), "seeds": ask.seeds, "budget": ask.budget}  # fmt: skip
 
 
 def _ratio(found: Stars, name: str, seeds: int, owners: list[str]) -> dict[str, Any]:
