@@ -60,7 +60,7 @@ RUNS: dict[str, dict[str, Any]] = {
                       "data": SETS["pneumonia"][1], "features": "deep", "model": "{models}/pneumonia/model"},
 }  # fmt: skip
 LIMIT, SEEDS, FOLDS, BUDGET = 300, 20, 2, 1200
-SOME = ("random", "ga", "pso", "de", "gwo")
+SOME = ("random", "ga", "pso", "gwo")
 """Searches of what is not the weights."""
 ASKS = {
     "weights": Ask(questions=("weights",), methods=("all",), budget=BUDGET, seeds=SEEDS, folds=FOLDS),
@@ -299,8 +299,8 @@ def print_robustness(runs: Runs) -> None:
     each = [r for run in runs.values() for row in run["rows"] if "ratio" in row for r in row["ratio"]["seeds"] if r]
     if each:
         told = np.exp(stats.mean(np.log(each))[:3])
-        print(f"\nAll {len(each)} pairs of networks: the evolved one takes {told[0]:.2f} times the change ({told[1]:.2f}-"
-              f"{told[2]:.2f}, an interval over pairs); in {sum(r > 1 for r in each)} of them more.")  # fmt: skip
+        print(f"\nAll {len(each)} pairs of networks: the evolved one takes {told[0]:.2f} times the change "
+              f"({told[1]:.2f}-{told[2]:.2f}, an interval over pairs); in {sum(r > 1 for r in each)} of them more.")  # fmt: skip
 
 
 if __name__ == "__main__":
