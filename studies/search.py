@@ -298,9 +298,11 @@ def print_robustness(runs: Runs) -> None:
             print(f"- {sentence}")
     each = [r for run in runs.values() for row in run["rows"] if "ratio" in row for r in row["ratio"]["seeds"] if r]
     if each:
-        told = np.exp(stats.mean(np.log(each))[:3])
-        print(f"\nAll {len(each)} pairs of networks: the evolved one takes {told[0]:.2f} times the change "
-              f"({told[1]:.2f}-{told[2]:.2f}, an interval over pairs); in {sum(r > 1 for r in each)} of them more.")  # fmt: skip
+        value, low, high = np.exp(stats.mean(np.log(each))[:3])
+        print(
+            f"\nAll {len(each)} pairs of networks: the evolved one takes {value:.2f} times the change ({low:.2f}-{high:.2f},"
+        )
+        print(f"an interval over pairs) that its twin takes; in {sum(r > 1 for r in each)} of them more.")
 
 
 if __name__ == "__main__":
