@@ -299,10 +299,9 @@ def print_robustness(runs: Runs) -> None:
     each = [r for run in runs.values() for row in run["rows"] if "ratio" in row for r in row["ratio"]["seeds"] if r]
     if each:
         value, low, high = np.exp(stats.mean(np.log(each))[:3])
-        print(
-            f"\nAll {len(each)} pairs of networks: the evolved one takes {value:.2f} times the change ({low:.2f}-{high:.2f},"
-        )
-        print(f"an interval over pairs) that its twin takes; in {sum(r > 1 for r in each)} of them more.")
+        more = sum(r > 1 for r in each)
+        print(f"\nAll {len(each)} pairs of networks: the evolved one takes {value:.2f} times its twin's change")
+        print(f"({low:.2f}-{high:.2f}, an interval over pairs), in {more} of them more.")
 
 
 if __name__ == "__main__":
