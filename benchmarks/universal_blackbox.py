@@ -31,13 +31,13 @@ Curve = list[tuple[int, stats.Estimate]]
 def simba(
     method: USimBA, task: Task, judged: Callable[[Tensor], stats.Estimate], seed: int, enough: float
 ) -> Curve:  # fmt: skip
-    """Held-out share against queries, looked at wherever they have grown by a quarter, until it is ``enough``."""
+    """Held-out share against queries, looked at wherever they have grown by a twentieth, until it is ``enough``."""
     curve: Curve = []
     mark, start = 1000.0, time.process_time()
     for delta, entry in method.path(task, seed):
         asked = int(entry["queries"])
         if asked >= mark or asked + 2 * task.n > method.queries:
-            mark = 1.25 * asked
+            mark = 1.05 * asked
             curve.append((asked, judged(delta)))
             spent = time.process_time() - start
             print(f"| U-SimBA | {asked:,} | {told(curve[-1][1])} | {spent:.0f} |", flush=True)
