@@ -12,7 +12,8 @@ Duration: two minutes for the weights on two threads with nothing else running (
 To expect: none of 23 nature-inspired searches beats Adam on any of five sets at equal evaluations; taking seeds for
 independent, 20 to 23 of them are worse, with the test that knows that they share patients 0 to 15. Grey wolf is the
 best of them (87.5 % on chest X-rays, Adam 90.0 %, logistic regression 92.2 %), random search reaches 65.5 %, and a
-search that Adam follows does as well as Adam alone.
+search that Adam follows does as well as Adam alone. Evolved networks are as fragile as gradient-trained ones of the
+same accuracy (--ask robust, names pneumonia-own chest-64 skin-64: 1.06 times the change over 27 pairs, 0.93 to 1.21).
 """
 
 from __future__ import annotations
