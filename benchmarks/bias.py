@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=int, default=6000)
     parser.add_argument("--function", choices=("Sphere", "Rastrigin"), help="only this one")
+    parser.add_argument("--only", help="names of optimisers, separated by commas; random is always there")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     n = asked.seeds
@@ -66,6 +67,8 @@ def main() -> None:
         print("|---|---|---|---|---|---|")
         chance = 0.0
         for key, make in search.OPTIMISERS.items():
+            if asked.only and key not in ("random", *asked.only.split(",")):
+                continue
             a, b = (found(make, function, low, at, n, asked.budget) for low, at in ((-5.0, zero), (5.0, ten)))
             c = found(make, function, -5.0, random, n, asked.budget)
             chance = chance or float(np.median(c))
