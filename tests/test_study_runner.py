@@ -278,7 +278,7 @@ def test_planning_does_not_wait_for_the_heavy_parts(tmp_path):
     import subprocess
     import sys
 
-    code = "import sys\nfrom medrobust.studies import plan, runner, collect, file, asks, pools\n"
+    code = "import sys\nfrom medrobust.studies import plan, runner, collect, file, asks, search_asks, pools\n"
     code += "print(*(m for m in ('torch', 'timm', 'distributed', 'scipy') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
