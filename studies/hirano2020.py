@@ -7,7 +7,8 @@ from; the published sequential method and SGA, all ten targets. DATA is a folder
 (see docs/studies.md). paper: the original CIFAR-10 images, trained here. Duration of small: about 15 minutes on one
 core. Paper: not run here.
 
-To expect: published for a network of 0.27 M parameters, 100 images, target 1: Rs 79.0 % on test images, random 9.7 %.
+No size but smoke was run here yet, so that no figure of ours stands beside the published one (a network of 0.27 M
+parameters, 100 images, target 1): Rs 79.0 % on test images, random 9.7 %.
 """
 
 from __future__ import annotations

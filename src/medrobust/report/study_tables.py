@@ -14,7 +14,7 @@ GREYS = ("eps_star_median",)
 """Metrics that are sizes, shown in 8-bit grey levels where the norm is Linf."""
 PLAIN = ("measure", "rise", "silhouette", "rank", "friedman_p", "ratio")
 """Numbers in the unit that the line says, with three significant digits."""
-SAID = ("pairs", "difference")
+SAID = ("pairs", "difference", "ratio")
 """Metrics whose note (a verdict, a p) is shown beside the number."""
 COUNTS = ("gradients", "queries", "gradients_per_image", "gradients_lost", "evaluations")
 TITLES = {

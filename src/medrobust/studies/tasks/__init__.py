@@ -44,7 +44,7 @@ TASKS = {
     "evolved": Task(f"{_HERE}.evolved:evolved", SEARCHES),
     "compared": Task(f"{_HERE}.evolved:compared"),
     "ranked": Task(f"{_HERE}.evolved:ranked"),
-    "evolved_attacked": Task(f"{_HERE}.evolved:evolved_attacked", SEARCHES + 1),
+    "evolved_attacked": Task(f"{_HERE}.evolved:evolved_attacked", SEARCHES + 2),
     "defence": Task(f"{_HERE}.universal:defence"),
 }
 

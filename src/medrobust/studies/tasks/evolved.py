@@ -116,6 +116,8 @@ def evolved_attacked(work: Work) -> Result:
         rows.rows[-1] |= {"model": row["network"], "networks": row["seeds"]}
         if "ratio" in row:
             add("pgd", 0.0, "ratio", row["ratio"])
+            each = ", ".join("–" if v is None else f"{v:.2f}" for v in row["ratio"]["seeds"])
+            rows.rows[-1]["note"] = f"by network {each}"  # the interval is that of images, for these networks
         blind = Estimate(float(row["inconclusive"]), math.nan, math.nan, row["n"])
         rows.add("pgd", 0.0, "gradients_lost", blind)
         rows.rows[-1] |= {"model": row["network"], "networks": row["seeds"]}
