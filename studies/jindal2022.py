@@ -17,8 +17,8 @@ Duration of small: 39 minutes on a core shared with many jobs.
 Measured with small (docs/results-studies.md): of 23 nature-inspired searches none trains a better network than Adam
 on any of five sets; 0, 5, 0, 15 and 1 train worse ones. Grey wolf is the best (87.5 % on chest X-rays; Adam 90.0 %,
 logistic regression 92.2 %, random search 65.5 %), a search that Adam follows does as well as Adam. Grey wolf, whale,
-TLBO and GWO-PSO are drawn to the centre (sphere, whale: 2.5e-29 there, 3.0 shifted away); CMA-ES and ACO_R find both
-optima to the last digit. Evolved networks under attack: two networks a method on 30 images tell too little.
+TLBO and GWO-PSO are drawn to the centre (sphere, whale: 2.5e-29 there, 3.0 shifted away); CMA-ES and ACO_R find its
+optimum in both to the last digit. Evolved networks under attack: two networks a method on 30 images tell too little.
 """
 
 from __future__ import annotations
