@@ -51,7 +51,8 @@ class MinibatchMethod(UniversalMethod):
 
     def climb(self, task: Task, seed: int, part: str = "climb") -> Found:
         """The perturbation at the end of all passes, one history entry a pass. part: its name in a checkpoint."""
-        loss, history = balanced(self.loss(), task, self.balance), []
+        loss = balanced(self.loss(), task, self.balance)
+        history: list[dict[str, float]] = []
         state = self.start(task)
         if kept := task.resume(part):
             state, history = kept

@@ -78,7 +78,8 @@ class TileSearch(QueryMethod):
         looks = max(1, min(self.looks, self.queries // (10 * task.n), (left - 2 * self.pairs) // task.n))
         steps = (left - looks * task.n) // (2 * self.pairs)
         marks = {round(steps * (i + 1) / looks) for i in range(looks)}
-        turns, tried, history, first = self._turns(task, seed), 0, [], 0
+        turns, tried, first = self._turns(task, seed), 0, 0
+        history: list[dict[str, float]] = []
         if kept := task.resume("search"):
             state, history = kept
             delta, direction = state["delta"], state["direction"]
