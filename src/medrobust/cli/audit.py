@@ -34,7 +34,7 @@ def audit(
         typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255. 0.1 to 10 grey levels by default."),
     ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 120,
+    limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 80,
     auto: Annotated[
         str, typer.Option(help="The ensemble of the headline number; auto for its full length, none for no ensemble.")
     ] = "auto:steps=15:queries=50",

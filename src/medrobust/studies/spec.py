@@ -45,7 +45,7 @@ class AuditSpec(BaseModel):
     attacks: tuple[str, ...] = CLASSIC
     norm: Literal["linf", "l2"] = "linf"
     eps: tuple[float, ...] = GRID
-    limit: int | None = 120
+    limit: int | None = 80
     seed: int = 0
     bits: Literal[8, 12, 16] = 8
     auto: str = "auto:steps=15:queries=50"
