@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from medrobust.detectors import DETECTORS
 from medrobust.studies import ask, audit
-from medrobust.studies.detect_cells import LEAD, NAMES
+from medrobust.studies.detect_cells import LEAD, NAMES, _Timed
 from tests import report_runs
 
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "explain": False}
@@ -98,3 +98,20 @@ def test_without_it_there_are_no_rows(tmp_path):
     assert told["conditions"]["detect"] is None
     assert not rows(told)
     assert "Not measured in this run." in section(tmp_path / "run")
+
+
+def test_seconds_of_a_piece_that_serves_twice_count_once(tmp_path):
+    store = _Timed(tmp_path)
+
+    def inner():
+        return store.once({"kind": "inner"}, lambda: ({}, {}))
+
+    def outer():
+        inner()
+        return {}, {}
+
+    first = store.once({"kind": "outer"}, outer)
+    once = store.seconds
+    store.once({"kind": "outer"}, outer)
+    inner()
+    assert store.seconds == once == first.seconds

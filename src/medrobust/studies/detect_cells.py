@@ -28,7 +28,7 @@ from medrobust.studies.checks import TOLERATED
 from medrobust.studies.detection import other_images
 from medrobust.studies.rows import Rows
 from medrobust.studies.spec import digest
-from medrobust.studies.store import Cell, Store
+from medrobust.studies.store import Cell, Store, key
 from medrobust.studies.subject import Subject
 from medrobust.studies.twins import Twins
 from medrobust.threat import Ball, Untargeted
@@ -57,11 +57,12 @@ BESIDE = ("fooled", "seen5", "success5")
 
 
 class _Timed(Store):
-    """The same cells; adds up what the outermost of them took, computed now or before."""
+    """The same cells; adds up what the outermost of them took, computed now or before, each once."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.seconds, self.depth = 0.0, 0
+        self.counted: set[str] = set()
 
     def once(self, spec: Mapping[str, Any], compute: Callable[[], Result]) -> Cell:
         self.depth += 1
@@ -69,7 +70,10 @@ class _Timed(Store):
             cell = super().once(spec, compute)
         finally:
             self.depth -= 1
-        self.seconds += 0.0 if self.depth else cell.seconds
+        name = key(spec)
+        if not self.depth and name not in self.counted:
+            self.seconds += cell.seconds
+        self.counted.add(name)
         return cell
 
 
