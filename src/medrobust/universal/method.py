@@ -202,9 +202,10 @@ class Task:
         return {name: value.to(self.device) for name, value in stand.tensors.items()}, list(stand.history)
 
     def fingerprint(self) -> str:
-        """Of the images and the goal: sha256 over the first and the last image, their number, and the aims."""
+        """Of the images and the goal: sha256 over their number, sixteen spread over all of them, and the aims."""
         found = hashlib.sha256(repr((self.n, self.shape, type(self._aims).__name__)).encode())
-        for tensor in (self._read([0]), self._read([self.n - 1]), self._aims.labels):
+        some = sorted({i * (self.n - 1) // 15 for i in range(16)})
+        for tensor in (*(self._read([i]) for i in some), self._aims.labels):
             if tensor is not None:
                 found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return found.hexdigest()
