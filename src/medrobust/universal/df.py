@@ -20,20 +20,27 @@ class DFUAP(MinibatchMethod):
     passes: over all images. batch: images a step. step: Adam's learning rate, as a fraction of what one pixel of an
     all-equal perturbation on the ball's edge has (0.005 beside an eps of 10/255, as published, is 0.13). kappa: in
     logits. balance: classes that are not fooled yet gain weight (see ``Balanced``).
+    stretch: what the climb ends at is scaled to the edge of the ball.
     """
 
     title = "DF-UAP"
     source = "Zhang et al. 2020, arXiv:2007.06189"
 
     def __init__(
-        self, passes: int = 5, batch: int = 16, step: float = 0.13, kappa: float = 10.0, balance: bool = True
+        self,
+        passes: int = 5,
+        batch: int = 16,
+        step: float = 0.13,
+        kappa: float = 10.0,
+        balance: bool = True,
+        stretch: bool = True,
     ) -> None:
         if passes < 1 or batch < 1 or not step > 0:
             raise InputError(f"passes, batch and step must be positive, got {passes}, {batch} and {step}")
         if not kappa >= 0:
             raise InputError(f"kappa must not be negative, got {kappa}")
         self.passes, self.batch, self.step = passes, batch, step
-        self.kappa, self.balance = kappa, balance
+        self.kappa, self.balance, self.stretch = kappa, balance, stretch
 
     def loss(self) -> Loss:
         return Hinge(self.kappa)

@@ -27,10 +27,16 @@ class MinibatchMethod(UniversalMethod):
     the climb ends below that, as it does on a linear network whose classes pull against each other, a second climb goes
     for that class, and is returned unless the first is better on these images by more than ``PREFERENCE``.
     Without ``balance``, as published, there is neither a weight of classes nor a second climb.
+
+    A climb stops where all of its images are fooled, often well inside the ball, and few images are soon fooled all.
+    ``stretch`` scales what it ends at to the edge: images that were not seen need the longer way (fundus photographs,
+    p = 2: Rf of validation images 44 % before and 58 % after from 25 images, 91 and 93 % from 400; in eleven such pairs
+    of two sets it never fell).
     """
 
     passes: int
     balance: bool
+    stretch: bool
     repeats: int = 1
 
     @abstractmethod
@@ -66,7 +72,13 @@ class MinibatchMethod(UniversalMethod):
             if isinstance(loss, Balanced):
                 state["unfooled"] = loss.unfooled
             task.keep(part, state, history)
-        return Found(state["delta"], history)
+        return Found(self._at_end(task, state["delta"]), history)
+
+    def _at_end(self, task: Task, delta: Tensor) -> Tensor:
+        """``delta``, or as much of it as the ball holds; 0 stays 0."""
+        if not self.stretch:
+            return delta
+        return task.project(float(task.ball.eps) * task.ball.at_edge(delta[None])[0])
 
     def find(self, task: Task, seed: int) -> Found:
         found = self.climb(task, seed)

@@ -25,8 +25,9 @@ class SGA(MinibatchMethod):
     the copy goes through the outer batch. step, inner_step: lengths of the first steps, as a fraction of eps; they
     fall to a twentieth by the last (``decay``). kappa: an image that reaches the goal by so many logits has no more
     say. balance: classes that are not fooled yet gain weight (see ``Balanced``).
-    SGA(passes=20, outer=250, inner=10, repeats=4, step=0.1, inner_step=0.1, decay=False, balance=False) is the
-    schedule as published, at 80 gradients an image.
+    stretch: what the climb ends at is scaled to the edge of the ball.
+    SGA(passes=20, outer=250, inner=10, repeats=4, step=0.1, inner_step=0.1, decay=False, balance=False, stretch=False)
+    is the schedule as published, at 80 gradients an image.
     """
 
     title = "SGA"
@@ -43,13 +44,15 @@ class SGA(MinibatchMethod):
         kappa: float = 2.0,
         decay: bool = True,
         balance: bool = True,
+        stretch: bool = True,
     ) -> None:
         if min(passes, outer, inner, repeats) < 1:
             raise InputError(f"passes, batches and repeats are at least 1, got {passes}, {outer}, {inner}, {repeats}")
         if not (step > 0 and inner_step > 0 and kappa >= 0):
             raise InputError(f"steps must be positive and kappa not negative, got {step}, {inner_step} and {kappa}")
         self.passes, self.outer, self.inner, self.repeats = passes, outer, inner, repeats
-        self.step, self.inner_step, self.kappa, self.decay, self.balance = step, inner_step, kappa, decay, balance
+        self.step, self.inner_step, self.kappa = step, inner_step, kappa
+        self.decay, self.balance, self.stretch = decay, balance, stretch
 
     def loss(self) -> Loss:
         return Hinge(self.kappa)

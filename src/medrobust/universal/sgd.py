@@ -21,7 +21,8 @@ class SGDUAP(MinibatchMethod):
     passes: over all images. batch: images a step. step: length of the first step, as a fraction of eps; it falls to a
     twentieth by the last (``decay``). beta: an image whose cross-entropy is larger has no more say. momentum: share
     of the old direction that is kept. balance: classes that are not fooled yet gain weight (see ``Balanced``).
-    SGDUAP(step=0.1, beta=9, momentum=0, decay=False, balance=False) is the method as published.
+    stretch: what the climb ends at is scaled to the edge of the ball.
+    SGDUAP(step=0.1, beta=9, momentum=0, decay=False, balance=False, stretch=False) is the method as published.
     """
 
     title = "SGD-UAP"
@@ -36,13 +37,14 @@ class SGDUAP(MinibatchMethod):
         momentum: float = 0.9,
         decay: bool = True,
         balance: bool = True,
+        stretch: bool = True,
     ) -> None:
         if passes < 1 or batch < 1 or not step > 0 or not beta > 0:
             raise InputError(f"passes, batch, step, beta must be positive, got {passes}, {batch}, {step}, {beta}")
         if not 0 <= momentum < 1:
             raise InputError(f"momentum must lie in [0, 1), got {momentum}")
         self.passes, self.batch, self.step, self.beta = passes, batch, step, beta
-        self.momentum, self.decay, self.balance = momentum, decay, balance
+        self.momentum, self.decay, self.balance, self.stretch = momentum, decay, balance, stretch
 
     def loss(self) -> Loss:
         return BoundedCrossEntropy(self.beta)
