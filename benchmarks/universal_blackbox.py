@@ -1,7 +1,7 @@
 """Universal perturbations by queries alone: how many does each search need for the same fooling of held-out images?
 
     python benchmarks/universal_blackbox.py MODEL DATA [--label COLUMN] [--norm l2|linf] [--zeta 0.04] [--target K]
-        [--n 100] [--held 300] [--queries 1000 2000 5000 10000 20000] [--simba 100000] [--step 0.2] [--split test]
+        [--n 100] [--held 300] [--queries 1000 2000 5000 10000 20000] [--simba 250000] [--step 0.2] [--split test]
         [--seed 0]
 
 MODEL is a folder saved by medrobust, DATA a data spec. Made on n training images, judged on test images (--split val:
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--held", type=int, default=300)
     parser.add_argument("--queries", type=int, nargs="+", default=[1000, 2000, 5000, 10_000, 20_000])
-    parser.add_argument("--simba", type=int, default=100_000)
+    parser.add_argument("--simba", type=int, default=250_000)
     parser.add_argument("--step", type=float, default=0.2)
     parser.add_argument("--split", choices=["test", "val"], default="test")
     parser.add_argument("--seed", type=int, default=0)

@@ -10,7 +10,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust.attacks.lowfreq import LowFrequency, outwards, reach
-from medrobust.universal import TileSearch, USimBA
+from medrobust.universal import Task, TileSearch, USimBA
 
 from .nets import bumpy, grey, linear
 
@@ -170,3 +170,35 @@ def test_the_search_beats_hill_climbing_at_the_same_number_of_queries():
             found = outcome.fooling_rate if isinstance(goal, mr.Untargeted) else outcome.targeted_success
             rate[name] = found.value
         assert rate["tile"] > rate["simba"] + 0.1
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+def test_the_search_sends_all_into_a_class_that_held_at_most_half_of_them(rare):
+    clf, images = linear(2), torch.rand(200, 1, 6, 6, generator=torch.Generator().manual_seed(4))
+    clean = clf.predict(images)
+    few, many = images[clean == rare][:10], images[clean == 1 - rare][:30]
+    both = torch.cat([few, many])
+    assert (len(few), len(many)) == (10, 30)
+    ball = mr.L2.relative(0.5, both)
+    v = TileSearch(4000)(clf, both, mr.Untargeted(), ball)
+    assert {entry["toward"] for entry in v.history[1:]} == {rare}
+    assert (clf.predict(v.apply(both)) == rare).all()
+    assert v.history[-1]["rate"] == 0.75
+    free = TileSearch(4000, pile=False)(clf, both, mr.Untargeted(), ball)
+    assert {entry["toward"] for entry in free.history} == {-1}
+
+
+def test_where_nothing_moved_or_most_were_there_before_there_is_no_class_to_go_to():
+    clf, images = linear(2), torch.rand(200, 1, 6, 6, generator=torch.Generator().manual_seed(4))
+    clean = clf.predict(images)
+    task = Task(clf, images[clean == 0], mr.Untargeted(), mr.L2(10.0), None)
+    before = task.queries
+    assert task.moves(task.zero()) == (0.0, None)
+    assert task.queries - before == task.n
+    w = (clf.net.weight[1] - clf.net.weight[0]).detach().view(1, 6, 6)
+    rate, moved = task.moves(10 * w / w.norm())
+    assert rate > 0
+    assert moved == 1
+    mostly = Task(clf, torch.cat([images[clean == 0][:3], images[clean == 1][:2]]), mr.Untargeted(), mr.L2(10.0), None)
+    assert mostly.moves(-10 * w / w.norm()) == (2 / 5, None)
+    assert Task(clf, images, mr.Targeted(1), mr.L2(1.0), None).moves(task.zero())[1] is None

@@ -147,6 +147,25 @@ class Task:
         self.tell(float(hits) / self.n)
         return float(hits) / self.n
 
+    def moves(self, delta: Tensor) -> tuple[float, int | None]:
+        """``rate``, and the class to which most of the images that left theirs went, of the classes that held at most
+        half of them: n queries. None where there is no such class, where decisions are sets of findings, or with a
+        target.
+        """
+        own = self._aims.labels
+        if not isinstance(self._aims, Untargeted) or own is None or own.ndim > 1:
+            return self.rate(delta), None
+        k, parts, hits = len(self.classifier.classes), [], torch.zeros((), device=self.device)
+        for index in self.chunks(np.arange(self.n), self.lanes):
+            logits = self.logits(self.show(self.take(index), delta))
+            hits += self.reached(self.aim(index), logits).sum()
+            parts.append(self.classifier.head.decide(logits))
+        after = torch.cat(parts)
+        came = torch.bincount(after[after != own], minlength=k)
+        came[torch.bincount(own, minlength=k) > self.n / 2] = 0
+        self.tell(float(hits) / self.n)
+        return float(hits) / self.n, int(came.argmax()) if bool(came.any()) else None
+
     def gradient(self, index: np.ndarray, delta: Tensor, loss: Loss, *, clip: bool = True) -> tuple[Tensor, Tensor]:
         """Gradient (c, h, w) of the loss, summed over these images, with respect to the shared ``delta``; and the
         number of them at which the goal is reached.
