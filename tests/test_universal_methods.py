@@ -226,3 +226,17 @@ def test_the_share_reached_is_told_on_the_way():
     assert v.history[-1]["rate"] == 1
     assert all(0 <= rate <= 1 for rate in told)
     assert max(told) > 0.9 > told[0]
+
+
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+@pytest.mark.parametrize("method", [SGA, SGDUAP, DFUAP])
+def test_what_ends_inside_the_ball_is_scaled_to_its_edge(method, norm):
+    clf, images = linear(2), grey(8)
+    ball = norm(1.0 if norm is mr.Linf else 10.0)  # far more than these eight images need
+    inside = method(passes=20, step=0.01, balance=False, stretch=False)(clf, images, mr.Targeted(1), ball)
+    edge = method(passes=20, step=0.01, balance=False)(clf, images, mr.Targeted(1), ball)
+    assert 0 < inside.size < 0.9 * float(ball.eps)
+    assert edge.size == pytest.approx(float(ball.eps), rel=1e-5)
+    assert torch.allclose(edge.delta, inside.delta * (edge.size / inside.size), atol=1e-5)
+    nothing = method()(clf, images, mr.Targeted(1), norm(0.0))
+    assert not nothing.moved
