@@ -188,8 +188,8 @@ def natural(study: Study) -> None:
     }  # fmt: skip
 
     def lines() -> Iterable[list[str]]:
-        wanted = (("fundus", None), ("chest", None), ("skin7", None), ("fundus", "normal"), ("chest", "normal"),
-                  ("skin7", "nv"))  # fmt: skip
+        wanted = (("fundus", None), ("chest", None), ("skin", None), ("skin7", None), ("fundus", "normal"),
+                  ("chest", "normal"), ("skin", "benign"), ("skin7", "nv"))  # fmt: skip
         for name, target in wanted:
             index = None if target is None else study.network(name).classes.index(target)
             found = [share(success(study.tried(name, index, **way))) for way in ways.values()]
