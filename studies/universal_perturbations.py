@@ -111,23 +111,23 @@ def main_4(study: Study) -> None:
 
 
 def again(study: Study) -> None:
-    """Seven skin diagnoses once more: another split, another network, nothing chosen after looking at these images."""
-    seen = set(study.held("skin7").ids)
+    """Sets of several classes once more: another split, another network, nothing chosen after looking at these images."""
 
     def lines() -> Iterable[list[str]]:
-        held = study.held("skin7_again")
-        new = np.array([name not in seen for name in held.ids])
-        for norm in NAMES:
-            o = study.tried("skin7_again", None, norm)
-            chance = by_chance(study.random("skin7_again", norm, 0.04), None)
-            fresh = stats.proportion(o.fooled[new])
-            yield [NAMES[norm], share(o.fooling_rate), f"{share(fresh)}, n = {fresh.n}", share(saved(o)), chance,
-                   share(o.cap), share(o.accuracy_before)]  # fmt: skip
+        for name in ("skin7", "fundus"):
+            other = f"{name}_again"
+            held, seen = study.held(other), set(study.held(name).ids)
+            new = np.array([i not in seen for i in held.ids])
+            for norm in NAMES:
+                o = study.tried(other, None, norm)
+                chance = by_chance(study.random(other, norm, 0.04), None)
+                fresh = stats.proportion(o.fooled[new])
+                yield [name, NAMES[norm], share(o.fooling_rate), f"{share(fresh)}, n = {fresh.n}", share(saved(o)),
+                       chance, share(o.cap), share(o.accuracy_before)]  # fmt: skip
 
-    head = ("norm", "Rf", "of images not judged on before", "saved at 8 bits", "best of 3 random", "cap of one class",
-            "accuracy on clean images")  # fmt: skip
-    n = len(study.held("skin7_again"))
-    table(f"**Seven skin diagnoses, another split** (nontargeted, zeta = 4 %), n = {n} held-out images", head, lines())
+    head = ("set", "norm", "Rf", "of images not judged on before", "saved at 8 bits", "best of 3 random",
+            "cap of one class", "accuracy on clean images")  # fmt: skip
+    table(f"**On another split** (nontargeted, zeta = 4 %), n = {JUDGED} held-out images", head, lines())
 
 
 def zeta(study: Study) -> None:

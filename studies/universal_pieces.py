@@ -32,6 +32,7 @@ SETS = {
     "fundus": ("--data", "csv:{}/fundus/labels.csv", "--size", "128"),
     "skin7": ("--data", "csv:{}/skin/labels.csv", "--label", "diagnosis", "--size", "128"),
     "skin7_again": ("--data", "csv:{}/skin/labels.csv", "--label", "diagnosis", "--size", "128", "--seed", "1"),
+    "fundus_again": ("--data", "csv:{}/fundus/labels.csv", "--size", "128", "--seed", "1"),
     "pneumonia": ("--data", "medmnist:{}/pneumoniamnist.npz"),
 }
 NETWORKS = {
@@ -40,6 +41,7 @@ NETWORKS = {
     "fundus": ("fundus", "--model", "mobilenetv2_100", *WEIGHTS, "--epochs", "5"),
     "skin7": ("skin7", "--model", "mobilenetv2_100", *WEIGHTS, "--epochs", "8"),
     "skin7_again": ("skin7_again", "--model", "mobilenetv2_100", *WEIGHTS, "--epochs", "8"),
+    "fundus_again": ("fundus_again", "--model", "mobilenetv2_100", *WEIGHTS, "--epochs", "5"),
     "chest_scratch": ("chest", "--model", "mobilenetv2_100", "--epochs", "10"),
     "fundus_scratch": ("fundus", "--model", "mobilenetv2_100", "--epochs", "12"),
     "chest_small": ("chest", "--model", "small_cnn", "--epochs", "10"),
