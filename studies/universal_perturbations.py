@@ -111,7 +111,7 @@ def main_4(study: Study) -> None:
 
 
 def again(study: Study) -> None:
-    """Sets of several classes once more: another split, another network, nothing chosen after looking at these images."""
+    """Sets of several classes once more: another split and network, nothing chosen after looking at these images."""
 
     def lines() -> Iterable[list[str]]:
         for name in ("skin7", "fundus"):
