@@ -28,6 +28,7 @@ from universal_pieces import CRAFT, JUDGED, Study
 import medrobust as mr
 from medrobust import stats
 from medrobust.stats import Estimate
+from medrobust.studies.spec import digest
 from medrobust.universal import SGA, UNIVERSAL, UniversalOutcome
 
 NAMES = {"l2": "p = 2", "linf": "p = inf"}
@@ -270,7 +271,7 @@ def defence(study: Study) -> None:
     )
     for way in ways:
         ball = study.eps(name, "l2", 0.04)
-        place = study.out / name / type(way).__name__.lower()
+        place = study.out / name / f"{type(way).__name__.lower()}-{digest([repr(way), repr(SGA())])[:8]}"
         found = way(classifier, data, mr.Untargeted(), ball, method=SGA(), folder=place)
         lines = [
             [
