@@ -7,11 +7,11 @@ takes the classifiers (OUT/NAME/model, trained where missing) and one cell a pie
 on. PART picks some of PARTS below, in that order by default. Prints the tables of docs/results-universal.md.
 Duration: about 60 minutes on one core at 128 px, and 15 more where the classifiers are to be trained.
 
-To expect at zeta = 4 %, p = 2, on held-out images: targeted to any class of any set 97 % and more; nontargeted 78 % on
-chest and 71 % on skin (one class for all would give 70 % and 61 %), 89 % on fundus, 98 % on seven skin diagnoses. At
+To expect at zeta = 4 %, p = 2, on held-out images: targeted to any class of any set 98 % and more; nontargeted 79 % on
+chest and 73 % on skin (one class for all would give 70 % and 61 %), 91 % on fundus, 99 % on seven skin diagnoses. At
 zeta = 1 % still 80 % of chest images are read as normal (30 % before). Saving at 8 bits changes nothing. Random changes
-of the same size change 22 to 47 % of the answers. From natural images alone: 64 % (chest) and 65 % (fundus) on the
-fine-tuned networks, 30 % and 40 % on those from scratch; across architectures no better than chance.
+of the same size change 22 to 47 % of the answers. From natural images alone: 64 % (chest) and 66 % (fundus) on the
+fine-tuned networks, 30 % and 49 % on those from scratch; across architectures no better than chance.
 """
 
 from __future__ import annotations
