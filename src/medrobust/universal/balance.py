@@ -10,7 +10,7 @@ import torch
 from medrobust.classifier import Classifier
 from medrobust.images import Logits, PerImage
 from medrobust.threat import Goal, Targeted
-from medrobust.universal.method import Loss, Task
+from medrobust.universal.task import Loss, Task
 
 MEMORY = 0.1
 """Weight of the newest image in the running share of a class."""

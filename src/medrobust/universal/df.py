@@ -10,8 +10,8 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.universal.losses import Hinge
-from medrobust.universal.method import Loss, Task
 from medrobust.universal.minibatch import MinibatchMethod, State
+from medrobust.universal.task import Loss, Task
 
 
 class DFUAP(MinibatchMethod):

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from medrobust.threat import Untargeted
 from medrobust.universal.balance import Balanced, balanced
-from medrobust.universal.method import Found, Loss, Task, UniversalMethod
+from medrobust.universal.method import Found, UniversalMethod
+from medrobust.universal.task import Loss, Task
 
 State = dict[str, Tensor]
 """What a pass hands to the next, by name; "delta" (c, h, w) is the perturbation."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.universal.losses import log_cross_entropy
-from medrobust.universal.method import Found, Task, UniversalMethod
+from medrobust.universal.method import Found, UniversalMethod
+from medrobust.universal.task import Task
 
 
 class Sequential(UniversalMethod):

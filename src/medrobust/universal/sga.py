@@ -10,9 +10,9 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.universal.losses import Hinge
-from medrobust.universal.method import Loss, Task
 from medrobust.universal.minibatch import MinibatchMethod, State
 from medrobust.universal.schedule import cosine
+from medrobust.universal.task import Loss, Task
 
 
 class SGA(MinibatchMethod):

@@ -13,7 +13,8 @@ from medrobust.attacks.lowfreq import LowFrequency, outwards, reach
 from medrobust.errors import InputError
 from medrobust.threat import Goal, Targeted
 from medrobust.universal.budget import QueryMethod
-from medrobust.universal.method import Found, Task
+from medrobust.universal.method import Found
+from medrobust.universal.task import Task
 
 KEPT = 16
 """Patterns after which a checkpoint is written."""

@@ -7,7 +7,6 @@ lie (Co et al. 2019, arXiv:1810.00470), and hold high frequencies, of which a lo
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
 
@@ -21,8 +20,9 @@ from medrobust.errors import InputError
 from medrobust.images import Images
 from medrobust.universal.budget import QueryMethod
 from medrobust.universal.losses import Hinge
-from medrobust.universal.method import Found, Loss, Task
+from medrobust.universal.method import Found
 from medrobust.universal.schedule import cosine
+from medrobust.universal.task import Task
 
 NOWHERE = -1
 """No class that images are sent to."""
@@ -85,7 +85,6 @@ class TileSearch(QueryMethod):
         return 2 * n + 2 * self.pairs  # the clean predictions, one step, and the rate after it
 
     def find(self, task: Task, seed: int) -> Found:
-        loss = Hinge(self.kappa)
         tiles, delta, toward = Tiles(task.shape, self.tile), task.zero(), NOWHERE
         direction = torch.zeros(tiles.shape, device=task.device)
         left = self.queries - task.queries
@@ -105,8 +104,7 @@ class TileSearch(QueryMethod):
                 continue
             if tried >= self.patience * tiles.size and tiles.grows and 2 * tiles.side <= self.largest:
                 tiles, direction, tried = tiles.doubled(), tiles.carried(direction), 0
-            with contextlib.nullcontext() if toward == NOWHERE else task.toward(toward):
-                told = self._ask(task, delta, tiles, next(turns), loss, (seed, number))
+            told = self._ask(task, delta, tiles, next(turns), toward, (seed, number))
             direction = self.momentum * direction + told
             tried += self.pairs
             delta = task.step(delta, self.step * cosine(number, steps), tiles.patterns(direction[None])[0])
@@ -120,16 +118,17 @@ class TileSearch(QueryMethod):
         return Found(delta, history, self.why_still() if still else "")
 
     def _ask(
-        self, task: Task, delta: Tensor, tiles: Tiles, index: np.ndarray, loss: Loss, key: tuple[int, int]
+        self, task: Task, delta: Tensor, tiles: Tiles, index: np.ndarray, toward: int, key: tuple[int, int]
     ) -> Tensor:
         """The direction of ascent that one pattern an image, added and subtracted, tells: a tile."""
+        goal = task.aim(np.tile(index, 2)) if toward == NOWHERE else task.aimed(toward, 2 * len(index))
         generator = seeds.generator(key[0], "universal/tiles", key[1])
         drawn = torch.from_numpy(generator.standard_normal((len(index), *tiles.shape), np.float32)).to(task.device)
         drawn = drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         patterns = self.probe * reach(task.ball, task.shape) * tiles.patterns(drawn)
         images = task.take(index)
         shown = torch.cat([task.show(images, delta + patterns), task.show(images, delta - patterns)])
-        value = loss(task.aim(np.tile(index, 2)), task.classifier, task.logits(shown).double())
+        value = Hinge(self.kappa)(goal, task.classifier, task.logits(shown).double())
         up, down = value.nan_to_num(0.0, 0.0, 0.0).float().chunk(2)
         return ((up - down).view(-1, 1, 1, 1) * drawn).mean(0)
 
