@@ -2,15 +2,16 @@
 
     python benchmarks/universal_blackbox.py MODEL DATA [--label COLUMN] [--norm l2|linf] [--zeta 0.04] [--target K]
         [--n 100] [--held 300] [--queries 1000 2000 5000 10000 20000] [--simba 250000] [--step 0.2] [--split test]
-        [--seed 0]
+        [--seed 0] [--search tile:pile=false]
 
 MODEL is a folder saved by medrobust, DATA a data spec. Made on n training images, judged on test images (--split val:
-for choosing settings). A query is a forward pass of one image. U-SimBA goes on until it does what the tile search does
-at its most, or to --simba queries, and is looked at on the way; --step is the length of its moves (0.04 as published;
-with longer ones it reaches the edge of the ball sooner). --seed draws the images and both searches.
-Prints the share of held-out images whose decision changes (with a target: that get the target), n and 95 % interval, of
-random perturbations, of both searches, and the queries of U-SimBA over those of tile search for the same share. The
-network is searched with BatchNorm folded, and judged as it is.
+for choosing settings). A query is a forward pass of one image. U-SimBA goes on until it does what the tile search
+does at its most, or to --simba queries, and is looked at on the way (--simba 0: not at all); --step is the length of
+its moves (0.04 as published; with longer ones it reaches the edge of the ball sooner). --seed draws the images and
+both searches. --search: the tile search with other settings, as the command line takes them.
+Prints the share of held-out images whose decision changes (with a target: that get the target), n and 95 % interval,
+of random perturbations, of both searches, and the queries of U-SimBA over those of tile search for the same share.
+The network is searched with BatchNorm folded, and judged as it is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 
 import medrobust as mr
 from medrobust import stats
+from medrobust.options import parse
 from medrobust.universal import Task, TileSearch, Universal, USimBA
 
 Curve = list[tuple[int, stats.Estimate]]
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=0.2)
     parser.add_argument("--split", choices=["test", "val"], default="test")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--search", default="tile")
     given = parser.parse_args()
 
     clf = mr.Classifier.load(given.model)
@@ -81,12 +84,15 @@ def main() -> None:
     for v in mr.universal.controls(clf, made, ball, given.seed):
         print(f"| {v.provenance['method']} | 0 | {told(judged(v.delta))} | |")
     ours: Curve = []
+    _, settings = parse(given.search, {"tile": TileSearch}, "method", hidden=("queries",))
     for queries in given.queries:
         start = time.process_time()
-        v = TileSearch(queries)(fast, made, goal, ball, seed=given.seed)
+        v = TileSearch(queries, **settings)(fast, made, goal, ball, seed=given.seed)
         ours.append((v.provenance["queries"], judged(v.delta)))
         spent = time.process_time() - start
         print(f"| tile search | {ours[-1][0]:,} | {told(ours[-1][1])} | {spent:.0f} |", flush=True)
+    if not given.simba:
+        return
     with fast.borrowed():
         task = Task(fast, made, goal, ball, None)
         theirs = simba(USimBA(given.simba, step=given.step), task, judged, given.seed, max(e.value for _, e in ours))
