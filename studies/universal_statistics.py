@@ -44,7 +44,8 @@ def norms(net: nn.Module) -> list[nn.BatchNorm2d]:
 
 def running(layer: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Its running means and variances: the tensors themselves."""
-    assert layer.running_mean is not None and layer.running_var is not None
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
     return layer.running_mean, layer.running_var
 
 
