@@ -58,9 +58,9 @@ def statistics(classifier: mr.Classifier, images: Images) -> tuple[Tensor, Tenso
     hooks = [m.register_forward_pre_hook(lambda m, args: seen.__setitem__(m, args[0])) for m in layers]
     means, squares = [], []
     for part in images.split(BATCH):
-        classifier.logits(part)
-        n = len(part)  # a batch may have been filled up
-        apart = [seen[m][:n] - mean.view(1, -1, 1, 1) for m, (mean, _) in zip(layers, kept, strict=True)]
+        with torch.no_grad(), classifier.borrowed():  # as one batch, which ``logits`` might divide or fill up
+            classifier.net(classifier._prepare(part))
+        apart = [seen[m] - mean.view(1, -1, 1, 1) for m, (mean, _) in zip(layers, kept, strict=True)]
         means.append(torch.cat([a.mean((2, 3)) / var.sqrt() for a, (_, var) in zip(apart, kept, strict=True)], 1))
         squares.append(torch.cat([a.square().mean((2, 3)) / v for a, (_, v) in zip(apart, kept, strict=True)], 1))
     for hook in hooks:
