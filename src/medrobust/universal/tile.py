@@ -102,7 +102,7 @@ class TileSearch(QueryMethod):
             if number < first or (2 * number > steps and history and history[-1]["rate"] == 1):
                 next(turns)
                 continue
-            if tried >= self.patience * tiles.size and tiles.grows and 2 * tiles.side <= self.largest:
+            if tried >= self.patience * tiles.size and tiles.grows and tiles.doubled().side <= self.largest:
                 tiles, direction, tried = tiles.doubled(), tiles.carried(direction), 0
             told = self._ask(task, delta, tiles, next(turns), toward, (seed, number))
             direction = self.momentum * direction + told
