@@ -1,4 +1,4 @@
-"""Tile search: an evolution strategy over a small tile that is repeated over the image, and grows for a while.
+"""Tile search: an evolution strategy over a small tile that is repeated over the image, and grows.
 
 The step is that of evolution strategies with mirrored samples (Salimans et al. 2017, arXiv:1703.03864; as a black-box
 attack: Ilyas et al. 2018, arXiv:1804.08598). Why a tile: repeated patterns fool convolutional networks wherever they
@@ -33,22 +33,19 @@ class TileSearch(QueryMethod):
 
     The difference of the two answers says how far to follow a pattern: two queries a pattern, where hill climbing
     asks every image about each. Patterns are tiles repeated over the image; a tile of 4 x 4 grey pixels has 16 numbers
-    to find, and what is found is kept when the tile doubles. It stays small: in a tile as large as the image every
-    pattern tells so little of each pixel that what is found drowns in the noise of the steps (PneumoniaMNIST, 20,000
-    queries: Rf 30 % of validation images, 36 % where it stays at 16 pixels).
+    to find, and what is found is kept when the tile doubles.
 
     Nontargeted, images of different classes pull against each other, and few queries do not settle that: with ``pile``,
     all are sent to the class that most of the moved ones went to, as the looks on the way tell, unless more than half
-    of them were there before (PneumoniaMNIST, 20,000 queries: 43 % of validation images; 40 % where each image leaves
-    its own class, 36 % with equal say for every class as SGA has it, with many times the gradients).
+    of them were there before (figures: docs/results-universal.md).
 
     queries: forward passes of one image each, in all, never exceeded; those for the clean predictions are among them.
     tile: side of the first tile, in pixels. patience: the tile doubles once so many patterns were tried for each of its
-    numbers. largest: the side it does not grow beyond; with far more queries, a larger one pays. pairs: patterns a
-    step. probe: size of a pattern, and step: length of the first step, as shares of the ball; steps fall to a twentieth
-    by the last. momentum: share of the old direction that is kept. kappa: an image that reaches the goal by so many
-    logits has no more say. pile: see above. looks: how often all images are asked for their answers; fewer where it
-    would cost more than a tenth of the queries. From half of the steps on, a look at which all reach the goal ends it.
+    numbers. pairs: patterns a step. probe: size of a pattern, and step: length of the first step, as shares of the
+    ball; steps fall to a twentieth by the last. momentum: share of the old direction that is kept. kappa: an image that
+    reaches the goal by so many logits has no more say. pile: see above. looks: how often all images are asked for their
+    answers; fewer where it would cost more than a tenth of the queries. From half of the steps on, a look at which all
+    reach the goal ends it.
     """
 
     title = "Tile search"
@@ -58,7 +55,6 @@ class TileSearch(QueryMethod):
         self,
         queries: int = 20_000,
         tile: int = 4,
-        largest: int = 16,
         patience: float = 4.0,
         pairs: int = 32,
         probe: float = 0.3,
@@ -70,14 +66,11 @@ class TileSearch(QueryMethod):
     ) -> None:
         if min(queries, tile, pairs, looks) < 1:
             raise InputError(f"queries, tile, pairs and looks are at least 1, got {queries}, {tile}, {pairs}, {looks}")
-        if largest < tile:
-            raise InputError(f"the largest tile is smaller than the first, {largest} and {tile} pixels")
         if not (patience > 0 and probe > 0 and step > 0):
             raise InputError(f"patience, probe and step must be positive, got {patience}, {probe} and {step}")
         if not (0 <= momentum < 1 and kappa >= 0):
             raise InputError(f"momentum must lie in [0, 1) and kappa not be negative, got {momentum} and {kappa}")
-        self.queries, self.tile, self.largest = queries, tile, largest
-        self.patience, self.pairs = patience, pairs
+        self.queries, self.tile, self.patience, self.pairs = queries, tile, patience, pairs
         self.probe, self.step, self.momentum = probe, step, momentum
         self.kappa, self.pile, self.looks = kappa, pile, looks
 
@@ -102,7 +95,7 @@ class TileSearch(QueryMethod):
             if number < first or (2 * number > steps and history and history[-1]["rate"] == 1):
                 next(turns)
                 continue
-            if tried >= self.patience * tiles.size and tiles.grows and tiles.doubled().side <= self.largest:
+            if tried >= self.patience * tiles.size and tiles.grows:
                 tiles, direction, tried = tiles.doubled(), tiles.carried(direction), 0
             told = self._ask(task, delta, tiles, next(turns), toward, (seed, number))
             direction = self.momentum * direction + told
