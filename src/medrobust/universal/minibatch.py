@@ -30,9 +30,8 @@ class MinibatchMethod(UniversalMethod):
     Without ``balance``, as published, there is neither a weight of classes nor a second climb.
 
     A climb stops where all of its images are fooled, often well inside the ball, and few images are soon fooled all.
-    ``stretch`` scales what it ends at to the edge: images that were not seen need the longer way (fundus photographs,
-    p = 2: Rf of validation images 44 % before and 58 % after from 25 images, 91 and 93 % from 400; in eleven such pairs
-    of two sets it never fell).
+    ``stretch`` scales what it ends at to the edge: images that were not seen need the longer way (most of all where it
+    was made from few; figures: docs/results-universal.md).
     """
 
     passes: int
