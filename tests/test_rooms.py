@@ -16,6 +16,8 @@ ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
     ("errors", "progress", "seeds"),
+    ("limits", "atomic"),
+    ("json_files",),
     ("devices", "images", "options", "ranks", "stats"),
     ("heads",),
     ("threat", "data", "models", "search"),
