@@ -21,6 +21,7 @@ from medrobust.cli.explain import explain
 from medrobust.cli.report import report
 from medrobust.cli.search import search
 from medrobust.cli.study import study
+from medrobust.cli.text import complain, survive_any_terminal
 from medrobust.cli.train import train
 from medrobust.cli.universal import universal
 from medrobust.errors import InputError
@@ -60,6 +61,7 @@ app.add_typer(study, name="study")
 def main() -> NoReturn:
     """Run the command line and exit with the code that says what happened."""
     code = 0
+    survive_any_terminal(sys.stdout, sys.stderr)
     try:
         code = app(standalone_mode=False) or 0
         if code == STOPPED:  # newer typer turns Ctrl-C into this code
@@ -67,16 +69,20 @@ def main() -> NoReturn:
     except typer.Exit as error:
         code = error.exit_code
     except WrongUsage as error:
-        print(f"medrobust: {error.format_message()}; see medrobust --help", file=sys.stderr)
+        complain(f"{error.format_message()}; see medrobust --help")
         code = 2
     except InputError as error:
-        print(f"medrobust: {error}", file=sys.stderr)
+        complain(str(error))
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        print("\nmedrobust: stopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        print(file=sys.stderr)
+        complain("stopped; what is finished is kept, the same command goes on from there")
         sys.exit(STOPPED)
+    except MemoryError as error:
+        complain(f"memory ran out ({error}); use fewer images (--limit), smaller ones (--size) or a smaller model")
+        sys.exit(2)
     except OSError as error:
         # a disk that fills up or goes away in the middle is nobody's bug
-        print(f"medrobust: {error.strerror or error}: {error.filename or 'no file named'}", file=sys.stderr)
+        complain(f"{error.strerror or error}: {error.filename or 'no file named'}")
         sys.exit(2)
     sys.exit(code)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from medrobust.cli.text import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
@@ -23,9 +25,10 @@ class Bars:
             from rich.table import Column
 
             self._bars = Progress(
-                TextColumn("{task.description}", table_column=Column(no_wrap=True)), BarColumn(bar_width=12),
+                TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+                BarColumn(bar_width=12),
                 MofNCompleteColumn(), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-                TextColumn("{task.fields[shown]}"), console=Console(stderr=True),
+                TextColumn("{task.fields[shown]}", markup=False), console=Console(stderr=True),
             )  # fmt: skip
             self._bars.start()
         return self
@@ -36,9 +39,9 @@ class Bars:
 
     def start(self, name: str, total: int) -> None:
         if self._bars is None:
-            print(f"{name} ({total})", file=sys.stderr, flush=True)
+            print(f"{visible(name)} ({total})", file=sys.stderr, flush=True)
         else:
-            self._task = self._bars.add_task(name, total=total, shown="")
+            self._task = self._bars.add_task(visible(name), total=total, shown="")
 
     def advance(self, n: int = 1, **shown: object) -> None:
         if self._bars is not None and self._task is not None:

@@ -1,8 +1,15 @@
-"""Reading what was typed, and printing tables and lines."""
+"""Reading what was typed, and printing tables and lines.
+
+Everything that is printed goes through ``visible``: names of classes, files and columns come from data, and a terminal
+obeys control characters. Nothing is ever read as markup.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import codecs
+import sys
+import unicodedata
+from typing import Any, TextIO
 
 from medrobust.errors import InputError
 
@@ -24,12 +31,13 @@ def table(head: list[str], rows: list[list[str]], title: str) -> None:
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
+    from rich.text import Text
 
-    made = Table(title=title, title_justify="left")
+    made = Table(title=Text(visible(title)), title_justify="left")
     for name in head:
-        made.add_column(name, overflow="fold")
+        made.add_column(Text(visible(name)), overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(Text(visible(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         needed = Measurement.get(console, console.options.update(width=1000), made).maximum
@@ -38,7 +46,71 @@ def table(head: list[str], rows: list[list[str]], title: str) -> None:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    print(visible(text, keep="\n"), flush=True)
+
+
+def complain(text: str) -> None:
+    """Print an error: one line on stderr."""
+    print(f"medrobust: {visible(' '.join(text.split()))}", file=sys.stderr, flush=True)
+
+
+def visible(text: str, keep: str = "") -> str:
+    """``text`` with every character that a terminal would obey written as its escape, except those in ``keep``.
+
+    Control characters, characters that change the direction of writing, line separators, and the halves of file names
+    that are not UTF-8.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or not _is_obeyed(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_obeyed(character: str) -> bool:
+    kind = unicodedata.category(character)
+    # of the format characters only those that reorder text: others join letters in several scripts
+    return kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and unicodedata.bidirectional(character) != "BN")
+
+
+ASCII = {
+    "→": "->",
+    "±": "+-",
+    "×": "x",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "ε": "eps",
+    "≤": "<=",
+    "≥": ">=",
+    "≈": "~",
+    "…": "...",
+    "é": "e",
+    "δ": "delta",
+    "σ": "sigma",
+    "ζ": "zeta",
+    "²": "^2",
+    "·": "*",
+    "“": '"',
+    "”": '"',
+    "’": "'",
+    "█": "#",
+}
+"""How the signs of our own tables are written where the terminal has only ASCII."""
+
+
+def _spelled_out(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in bad), error.end
+
+
+def survive_any_terminal(*streams: TextIO) -> None:
+    """From now on, what a stream's encoding lacks is spelled out instead of raising UnicodeEncodeError."""
+    codecs.register_error("medrobust.spelled_out", _spelled_out)
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)  # a stream that a test put there may not have it
+        if reconfigure is not None:
+            reconfigure(errors="medrobust.spelled_out")
 
 
 def words(text: str | None) -> tuple[str, ...] | None:
