@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -112,7 +111,7 @@ def loaded(asked: argparse.Namespace) -> tuple[mr.Classifier, str, Tensor, Tenso
     """The classifier, and images that it reads correctly."""
     if asked.weights:
         spec = ask(data=asked.data, model=asked.model, weights=asked.weights, limit=2 * asked.n)
-        subject = assemble(spec, Path("runs"), NoProgress(), "cpu")
+        subject = assemble(spec, None, NoProgress(), "cpu")
         clf, name, (x, y) = subject.classifier, subject.data.name, subject.sample.tensors()
     else:
         clf = mr.Classifier.load(asked.model)

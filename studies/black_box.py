@@ -105,7 +105,7 @@ class Study:
                 subprocess.run(command, check=True, stdout=sys.stderr)
             size = None if name == "pneumonia" else 128
             spec = ask(data=where, model=str(folder), size=size, limit=limit)
-        return assemble(spec, self.out / "subjects" / name, NoProgress(), "cpu")
+        return assemble(spec, None, NoProgress(), "cpu")
 
     def attacked(self, name: str, n: int, attack: Attack, ball: Ball, surrogate: str = "") -> dict[str, np.ndarray]:
         """What the attack did to n images: reached and confirmed by the judge, queries, and what it cost."""

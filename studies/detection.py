@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import medrobust as mr
+from medrobust import atomic
 from medrobust.data.corruptions import SEVERITIES, suited
 from medrobust.detectors import DETECTORS
 from medrobust.progress import NoProgress
+from medrobust.run_folder import RunFolder
 from medrobust.studies import ask
 from medrobust.studies.detection import Ask, Detection
-from medrobust.studies.store import write_whole
 from medrobust.studies.subject import assemble
 
 MOBILENET = ["--size", "128", "--model", "mobilenetv2_100", "--pretrained",
@@ -107,7 +108,7 @@ def study(name: str, eps: int, file: Path, asked: argparse.Namespace) -> None:
         corrupted=asked.corrupted,
     )  # fmt: skip
     done = Detection(wanted, out, classifier, images, test)
-    write_whole(file, json.dumps({**done.run(), "title": about["title"]}, indent=1).encode())
+    atomic.write_bytes(file, json.dumps({**done.run(), "title": about["title"]}, indent=1).encode())
     done.picture(file.with_suffix(".png"))
 
 
@@ -117,8 +118,9 @@ def network(name: str, data: Path, out: Path) -> tuple[mr.Classifier, mr.data.Da
     where = about["data"].format(data)
     if "as it is" in about:
         settings = {k: v.format(data) if isinstance(v, str) else v for k, v in about["as it is"].items()}
-        subject = assemble(ask(data=where, size=about["size"], **settings), out, NoProgress())
+        subject = assemble(ask(data=where, size=about["size"], **settings), None, NoProgress())
         return subject.classifier, subject.data, subject.test
+    RunFolder.join(out).entry("model")
     if not (out / "model" / "model.json").is_file():
         options = [o.format(data) for o in about["train"]]
         command = [sys.executable, "-m", "medrobust.cli", "train", str(out / "model"), "--data", where, *options]

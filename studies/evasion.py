@@ -23,10 +23,10 @@ from typing import Any
 from detection import SETS, network
 
 import medrobust as mr
+from medrobust import atomic
 from medrobust.evasion import EVASIONS
 from medrobust.progress import NoProgress
 from medrobust.studies.evading import BARE, EvadeAsk, Evading
-from medrobust.studies.store import write_whole
 
 SMALL = (0.5, 1)
 EPS = {"chest": SMALL, "skin": SMALL, "fundus": SMALL, "pneumonia": (4, 8, 16), "cifar": (1, 4, 8),
@@ -70,7 +70,7 @@ def study(name: str, data: Path, out: Path, file: Path) -> None:
         evasions=QUICK if images.size == 128 else tuple(EVASIONS), pressed=images.size != 128,
     )  # fmt: skip
     done = Evading(wanted, out, classifier, images, test, Told())
-    write_whole(file, json.dumps({**done.run(), "title": SETS[name]["title"]}, indent=1).encode())
+    atomic.write_bytes(file, json.dumps({**done.run(), "title": SETS[name]["title"]}, indent=1).encode())
 
 
 class Told(NoProgress):

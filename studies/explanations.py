@@ -29,16 +29,16 @@ import numpy as np
 import torch
 
 import medrobust as mr
-from medrobust import explain, stats
+from medrobust import atomic, explain, stats
 from medrobust.attacks import PGD
 from medrobust.data import Dataset
 from medrobust.explain import MEASURES
 from medrobust.progress import NoProgress
+from medrobust.run_folder import RunFolder
 from medrobust.stats import Estimate
 from medrobust.studies import ask
 from medrobust.studies.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
 from medrobust.studies.explaining import ExplainAsk, Explaining
-from medrobust.studies.store import write_whole
 from medrobust.studies.subject import assemble
 
 MOBILENET = ["--size", "128", "--model", "mobilenetv2_100", "--pretrained",
@@ -151,13 +151,14 @@ def subject(name: str, data: Path, out: Path) -> tuple[mr.Classifier, Dataset]:
     if "weights" in about:
         options = {k: about[k] for k in ("label", "size", "mean", "std") if k in about}
         spec = ask(data=where, model=about["model"], weights=about["weights"].format(data), **options)
-        found = assemble(spec, out / name, NoProgress())
+        found = assemble(spec, None, NoProgress())
         return found.classifier, found.test
     train(out / name, where, about["train"], data)
     return mr.Classifier.load(out / name / "model"), mr.data.load(where, size=about.get("size")).split("test")
 
 
 def train(folder: Path, where: str, options: list[str], data: Path) -> None:
+    RunFolder.join(folder).entry("model")
     if not (folder / "model" / "model.json").is_file():
         options = [o.format(data) for o in options]
         command = [sys.executable, "-m", "medrobust.cli", "train", str(folder / "model"), "--data", where, *options]
@@ -175,7 +176,7 @@ def second(name: str, data: Path, out: Path) -> mr.Classifier | None:
         return mr.Classifier.load(out / other / "model")
     if other:
         spec = ask(data=about["data"].format(data), model=other[0], weights=other[1].format(data))
-        return assemble(spec, out / name, NoProgress()).classifier
+        return assemble(spec, None, NoProgress()).classifier
     return None
 
 
@@ -195,8 +196,8 @@ def study(name: str, data: Path, out: Path) -> None:
         EPS_STAR: eps_star(made.twins, PGD(steps=STEPS), type(wanted.ball)),
         "noise shift": noise_shift(made.twins, wanted.ball, made.cam_layer),
     }
-    write_whole(out / name / "told.safetensors", save({k: np.ascontiguousarray(v) for k, v in numbers.items()}))
-    write_whole(out / name / "told.json", json.dumps({k: told[k] for k in ("facts", "rows")}).encode())
+    atomic.write_bytes(out / name / "told.safetensors", save({k: np.ascontiguousarray(v) for k, v in numbers.items()}))
+    atomic.write_bytes(out / name / "told.json", json.dumps({k: told[k] for k in ("facts", "rows")}).encode())
 
 
 def dear(made: Explaining) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import ranks, stats
+from medrobust import atomic, ranks, stats
 from medrobust.attacks import DeepFool
 from medrobust.progress import NoProgress
 from medrobust.report import search as report_search
@@ -36,7 +36,7 @@ from medrobust.report import search_words as words
 from medrobust.report.search_tables import robust_table
 from medrobust.studies import search_rows, search_subject, search_twins
 from medrobust.studies.searching import Ask, Searching
-from medrobust.studies.store import Store, write_whole
+from medrobust.studies.store import Store
 from medrobust.training import evolved
 from medrobust.training.evolved import scores
 
@@ -114,8 +114,8 @@ def study(name: str, ask: str, places: Places, out: Path) -> None:
         images = subject(name, places)
         table, about = search_subject.table(images, images.compared, store, NoProgress()), images.about
     results, times = Searching(ASKS[ask], out, table, about, Said()).run()
-    write_whole(out / f"{ask}.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False).encode())
-    write_whole(out / f"{ask}-times.json", json.dumps(times, indent=1, sort_keys=True).encode())
+    atomic.write_bytes(out / f"{ask}.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False).encode())
+    atomic.write_bytes(out / f"{ask}-times.json", json.dumps(times, indent=1, sort_keys=True).encode())
 
 
 def subject(name: str, places: Places) -> search_subject.Images:
@@ -127,7 +127,7 @@ def subject(name: str, places: Places) -> search_subject.Images:
 def attack(name: str, _: str, places: Places, out: Path) -> None:
     """Evolved networks, their twins, Adam and logistic regression, attacked: OUT/NAME/robust.json."""
     found = search_twins.attacked(ATTACKED, subject(name, places), Store(out), NoProgress())
-    write_whole(out / "robust.json", json.dumps(found, indent=1, sort_keys=True, allow_nan=False).encode())
+    atomic.write_bytes(out / "robust.json", json.dumps(found, indent=1, sort_keys=True, allow_nan=False).encode())
 
 
 class Said(NoProgress):
@@ -267,7 +267,7 @@ def print_ranks(runs: Runs, out: Path) -> None:
         line(name_of[name], f"{rank:.1f}", apart if name != "adam" else "", f"{p[i]:.2g}" if name != "adam" else "")
     kinds = {name_of[n]: m["kind"] for n, m in next(iter(runs.values()))["questions"]["weights"]["methods"].items()}
     draw = partial(charts.critical_difference, ranks=told["ranks"], kinds=kinds, difference=told["critical_difference"])
-    write_whole(out / "search-ranks.png", charts.as_png(draw, *charts.cd_size(len(names), 2)))
+    atomic.write_bytes(out / "search-ranks.png", charts.as_png(draw, *charts.cd_size(len(names), 2)))
 
 
 def print_times(runs: Runs, times: Runs) -> None:
@@ -284,7 +284,7 @@ def draw_convergence(runs: Runs, times: Runs, out: Path) -> None:
                                 ("seconds", "seconds of one processor a network")):  # fmt: skip
             curves = report_search.curves(run, times[name], "weights", "at" if kind == "evaluations" else "clock")
             draw = partial(charts.convergence, curves=curves, label=svg_label)
-            write_whole(out / f"search-{kind}-{name}.png", charts.as_png(draw, 6.4, 4.2))
+            atomic.write_bytes(out / f"search-{kind}-{name}.png", charts.as_png(draw, 6.4, 4.2))
 
 
 def print_robustness(runs: Runs) -> None:

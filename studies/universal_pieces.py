@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -15,6 +14,7 @@ import torch
 import medrobust as mr
 from medrobust.images import Lazy
 from medrobust.progress import NoProgress
+from medrobust.run_folder import RunFolder
 from medrobust.studies.spec import digest
 from medrobust.studies.store import Store
 from medrobust.studies.subject import groups
@@ -67,7 +67,8 @@ class Study:
             options = [o.format(self.data) for o in (*SETS[NETWORKS[name][0]], *NETWORKS[name][1:])]
             command = [sys.executable, "-m", "medrobust.cli", "train", str(folder), *options]
             subprocess.run(command, check=True, stdout=sys.stderr)
-            shutil.rmtree(folder / "training", ignore_errors=True)
+            with RunFolder(folder, "train") as run:
+                run.remove("training")
         return mr.Classifier.load(folder)
 
     def _loaded(self, name: str) -> mr.data.Dataset:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from medrobust import report, stats
+from medrobust.run_folder import RunFolder
 
 GRID = [e / 255 for e in (0.1, 0.3, 0.5, 1, 2, 4, 8)]
 TITLES = {"fgsm": "FGSM", "bim": "BIM", "pgd": "PGD", "cw": "CW", "square": "Square", "worst": "Worst case"}
@@ -170,9 +171,10 @@ class Maker:
             "examples": self.examples(size) if attacks else [],
             "seconds": {"total": 183.2, "training": 92.0, "attacks": 71.5},
         }  # fmt: skip
-        (folder / "results.json").write_text(json.dumps(results))
-        (folder / "spec.json").write_text(json.dumps({"data": self.name, "seed": 0}))
-        save_file({k: np.ascontiguousarray(v) for k, v in self.arrays.items()}, folder / "figures.safetensors")
+        with RunFolder(folder, "audit") as run:
+            run.write_text("results.json", json.dumps(results))
+            run.write_text("spec.json", json.dumps({"data": self.name, "seed": 0}))
+            run.write_bytes("figures.safetensors", save({k: np.ascontiguousarray(v) for k, v in self.arrays.items()}))
         return folder
 
 

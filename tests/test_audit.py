@@ -21,6 +21,7 @@ import medrobust as mr
 from medrobust import Classifier, stats
 from medrobust.cli import main
 from medrobust.cli.audit import summary
+from medrobust.run_folder import LOCK, MARK
 from medrobust.studies import cells
 
 from .data_files import cohort
@@ -110,7 +111,7 @@ def own(home) -> Path:
 def test_a_run_folder_holds_what_is_promised(whole):
     assert {p.name for p in whole.iterdir()} == {
         "spec.json", "model", "cells", "results.json", "results.csv", "figures.safetensors",
-        "report.html", "tables.tex",
+        "report.html", "tables.tex", MARK, LOCK,
     }  # fmt: skip
     assert {p.name for p in (whole / "model").iterdir()} == {"model.safetensors", "model.json"}
     assert not list((whole / "cells").glob(".*"))
@@ -490,7 +491,7 @@ def test_stopped_by_hand_or_by_a_full_disk_it_says_so_in_one_line_and_goes_on(wh
     assert kept >= 2
     assert server.run(*command, largest=20_000) == 2
     assert len(server.said()) == 1
-    assert server.said()[0].startswith("medrobust: can not write to stopped")
+    assert server.said()[0].startswith("medrobust: cannot write to stopped")
     assert len(list((server.folder / "stopped" / "cells").glob("[!.]*"))) >= kept
     assert server.run(*command) == 0
     assert results(server.folder / "stopped")["rows"] == results(whole)["rows"]

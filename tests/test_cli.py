@@ -230,8 +230,8 @@ BAD = {
     "no-epochs": (on_phantom("--epochs", "0"), "epochs"),
     "rate": (on_phantom("--lr", "-1"), "lr"),
     # where to
-    "below-a-file": (on_phantom("--out", "file/run"), "can not write to file/run.*choose another --out"),
-    "a-file": (on_phantom("--out", "file"), "can not write to file"),
+    "below-a-file": (on_phantom("--out", "file/run"), "cannot write to file/run.*choose another --out"),
+    "a-file": (on_phantom("--out", "file"), "cannot write to file"),
     # the command line
     "unknown-option": (("--epsilon", "1"), "--epsilon"),
 }  # fmt: skip
@@ -279,7 +279,7 @@ OTHERS: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], str]] = {
     "report-of-half-a-file": (lambda t: ("report", "half"), "can not be read"),
     "report-of-another-format": (lambda t: ("report", "future"), "format 99"),
     "train-one-class": (lambda t: ("train", t / "m", *table("one_class")[:4]), "two classes"),
-    "train-below-a-file": (lambda t: ("train", "file/m", *PHANTOM, "--model", "small_cnn"), "can not write to file/m"),
+    "train-below-a-file": (lambda t: ("train", "file/m", *PHANTOM, "--model", "small_cnn"), "cannot write to file/m"),
     "train-unknown-model": (lambda t: ("train", t / "m", *PHANTOM, "--model", "small_cn"), "small_cn"),
     "train-device": (
         lambda t: ("train", t / "m", *PHANTOM, "--model", "small_cnn", "--device", "tpu0"),

@@ -408,7 +408,7 @@ def test_what_can_not_be_kept_is_refused_before_anything_is_written(tmp_path):
 
 def test_a_folder_that_can_not_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    assert "could not be written" in error(checkpoint.write, tmp_path / "file" / "c", small(), CARD)
+    assert "cannot write to" in error(checkpoint.write, tmp_path / "file" / "c", small(), CARD)
 
 
 @needs_data

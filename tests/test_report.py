@@ -594,6 +594,6 @@ def test_broken_figures(tmp_path: Path) -> None:
 def test_unwritable_page(tmp_path: Path) -> None:
     folder = report_runs.make(tmp_path, "minimal")
     (folder / "report.html").mkdir()
-    with pytest.raises(InputError, match=r"report\.html can not be written"):
+    with pytest.raises(InputError, match="cannot write to"):
         report.write(folder)
-    assert not list(folder.glob("*.partial"))
+    assert not list(folder.glob(".partial*"))

@@ -18,7 +18,7 @@ FLOORS = (
     ("errors", "progress", "seeds"),
     ("limits", "atomic"),
     ("json_files",),
-    ("devices", "images", "options", "ranks", "stats"),
+    ("devices", "images", "options", "own_files", "ranks", "run_folder", "stats"),
     ("heads",),
     ("threat", "data", "models", "search"),
     ("classifier",),

@@ -9,10 +9,20 @@ import threading
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from medrobust import InputError
+from medrobust import InputError, atomic
+from medrobust.errors import CellWarning
+from medrobust.run_folder import LOCK, MARK
 from medrobust.studies import Cell, Store
-from medrobust.studies.store import key, write_whole
+from medrobust.studies.store import key
+
+
+def edit(file, old, new):
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
 
 SPEC = {"kind": "sweep", "eps": (0.1, 0.2), "seed": 0}
 
@@ -63,7 +73,7 @@ def test_work_that_fails_leaves_nothing(tmp_path):
 
 def test_what_a_killed_process_left_half_written_is_not_seen_and_swept(tmp_path):
     store = Store(tmp_path)
-    half = store.cells / ".tmpabc"
+    half = store.cells / ".partial-abcdefgh"
     half.mkdir()
     (half / "rows.json").write_text('{"facts": {')
     assert store.get(SPEC) is None
@@ -81,18 +91,36 @@ def test_what_a_killed_process_left_half_written_is_not_seen_and_swept(tmp_path)
         lambda cell: (cell / "rows.json").write_text("[]"),
         lambda cell: (cell / "rows.json").write_text('{"facts": {}}'),
         lambda cell: (cell / "rows.json").write_bytes(b"\xff\xfe\x00"),
+        lambda cell: (cell / "rows.json").write_text("[" * 100_000),
+        lambda cell: edit(cell / "rows.json", '"n": 2', '"n": 3'),
+        lambda cell: edit(cell / "rows.json", '"seed": 0', '"seed": 1'),
+        lambda cell: save_file({"x": np.full((2, 3), np.inf)}, cell / "arrays.safetensors"),
         lambda cell: (cell / "rows.json").unlink(),
         lambda cell: (cell / "arrays.safetensors").unlink(),
         lambda cell: (cell / "arrays.safetensors").write_bytes(b""),
         lambda cell: (cell / "arrays.safetensors").write_bytes((cell / "arrays.safetensors").read_bytes()[:-5]),
     ],
-    ids=["cut", "other-json", "no-seconds", "bytes", "no-rows", "no-arrays", "empty-arrays", "cut-arrays"],
+    ids=[
+        "cut",
+        "other-json",
+        "no-seconds",
+        "bytes",
+        "deep",
+        "edited-facts",
+        "edited-spec",
+        "edited-arrays",
+        "no-rows",
+        "no-arrays",
+        "empty-arrays",
+        "cut-arrays",
+    ],
 )
 def test_a_damaged_cell_is_made_again(tmp_path, damage):
     store, work = Store(tmp_path), Work()
     made = store.once(SPEC, work)
     damage(store.cells / key(SPEC))
-    assert same(store.once(SPEC, work), made)
+    with pytest.warns(CellWarning, match="is not the cell that was written"):
+        assert same(store.once(SPEC, work), made)
     assert work.done == 2
     assert same(store.once(SPEC, work), made)
     assert work.done == 2
@@ -124,11 +152,11 @@ def test_a_folder_that_takes_no_file_is_one_line(tmp_path):
     file = tmp_path / "results"
     file.write_text("")
     for folder in (file, file / "run"):
-        with pytest.raises(InputError, match=r"can not write to .*results.*choose another --out") as caught:
+        with pytest.raises(InputError, match=r"cannot write to .*results.*choose another --out") as caught:
             Store(folder)
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="can not write to"):
-        write_whole(file / "x.json", b"{}")
+    with pytest.raises(InputError, match="cannot write to"):
+        atomic.write_bytes(file / "x.json", b"{}")
 
 
 @pytest.mark.parametrize(
@@ -148,8 +176,8 @@ def test_a_disk_that_fills_up_keeps_what_is_finished(tmp_path, monkeypatch, code
         with pytest.raises(InputError, match=said):
             store.once(SPEC | {"seed": 1}, work)
         with pytest.raises(InputError, match=said):
-            write_whole(tmp_path / "results.json", b"{}")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["cells"]
+            atomic.write_bytes(tmp_path / "results.json", b"{}")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cells", MARK, LOCK]
     assert [p.name for p in store.cells.iterdir()] == [key(SPEC)]
     assert store.once(SPEC, work).facts["n"] == 2
     assert work.done == 2
@@ -163,9 +191,9 @@ def test_a_file_too_large_for_its_disk_leaves_the_old_one(tmp_path):
     path = tmp_path / "small"
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        write_whole(path, b"x" * 4096)
-        with pytest.raises(InputError, match="can not write to"):
-            write_whole(path, b"y" * 5000)
+        atomic.write_bytes(path, b"x" * 4096)
+        with pytest.raises(InputError, match="cannot write to"):
+            atomic.write_bytes(path, b"y" * 5000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [p.name for p in tmp_path.iterdir()] == ["small"]
@@ -174,8 +202,8 @@ def test_a_file_too_large_for_its_disk_leaves_the_old_one(tmp_path):
 
 def test_a_file_is_replaced_whole_and_can_be_read_by_others(tmp_path):
     path = tmp_path / "deep" / "results.json"
-    write_whole(path, b"old")
-    write_whole(path, json.dumps({"a": 1}).encode())
+    atomic.write_bytes(path, b"old")
+    atomic.write_bytes(path, json.dumps({"a": 1}).encode())
     assert json.loads(path.read_text()) == {"a": 1}
     assert path.stat().st_mode & 0o777 == 0o644
     assert [p.name for p in path.parent.iterdir()] == ["results.json"]

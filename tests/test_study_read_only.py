@@ -83,7 +83,7 @@ def test_a_read_only_folder_is_one_line_and_loses_nothing(place):
         code, _, said = ran("run", place / "study.py", "--out", run, "--workers", workers)
         assert code == 2
         assert len(said) == 1
-        assert f"can not write to {run}" in said[0]
+        assert f"cannot write to {run}" in said[0]
         assert "Permission denied" in said[0]
         assert contents(run) == before
     mode(run, 0o755, 0o644)
@@ -103,7 +103,7 @@ def test_a_finished_study_in_a_read_only_folder_is_still_read(place):
     assert (place / "rows.csv").read_text().count("\n") == 9
     code, _, said = ran("report", run)
     assert (code, len(said)) == (2, 1)
-    assert f"can not write to {run}" in said[0]
+    assert f"cannot write to {run}" in said[0]
     assert contents(run) == before
 
 

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from medrobust import Classifier, report, stats
 from medrobust import data as data_room
 from medrobust.progress import NoProgress
+from medrobust.run_folder import RunFolder
 from medrobust.studies import ask, audit
 from medrobust.studies.subject import Subject, assemble
 from medrobust.studies.universal_cells import sides
@@ -55,7 +56,7 @@ def rows(told: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def subject(folder: Path, asked: Any) -> Subject:
-    return assemble(asked, folder, NoProgress(), "cpu")
+    return assemble(asked, RunFolder(folder, None), NoProgress(), "cpu")
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_a_damaged_file_counts_for_nothing(tmp_path):
 
 def test_a_disk_that_takes_nothing_gets_one_line(tmp_path):
     (tmp_path / "no").write_text("a file where a folder is wanted")
-    with pytest.raises(mr.InputError, match=r"can not write to .*; free space or give another folder"):
+    with pytest.raises(mr.InputError, match=r"cannot write to"):
         SGA(passes=1)(bumpy(), pictures(), mr.Untargeted(), mr.L2(0.4), checkpoint=tmp_path / "no" / "v.safetensors")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ from medrobust.errors import InputError
 
 PARTIAL = ".partial-"
 """How the name of a file begins that is still being written."""
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file or folder of that name is one that is still being written, or was when its writer was killed."""
+    return re.fullmatch(re.escape(PARTIAL) + r"[a-z0-9_]{8}", name) is not None
 
 
 class DiskError(InputError):

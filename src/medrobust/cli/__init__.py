@@ -5,7 +5,10 @@ Exit codes: 0 done; 2 the input was wrong (one line: what, where, and the mend);
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -24,7 +27,7 @@ from medrobust.cli.study import study
 from medrobust.cli.text import complain, survive_any_terminal
 from medrobust.cli.train import train
 from medrobust.cli.universal import universal
-from medrobust.errors import InputError
+from medrobust.errors import CellWarning, InputError
 
 # typer carries its own copy of click or imports it, by version: its base for wrong usage is found through its own name
 WrongUsage: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -58,10 +61,38 @@ for command in COMMANDS:
 app.add_typer(study, name="study")
 
 
+@contextlib.contextmanager
+def counting_damaged_cells() -> Iterator[None]:
+    """Print at the end how many finished cells were edited or damaged and had to be computed again."""
+    damaged: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", CellWarning)
+        show = warnings.showwarning
+
+        def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, CellWarning):
+                damaged.add(str(message))
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = collect
+        try:
+            yield
+        finally:
+            if damaged:
+                cells = "1 finished cell was" if len(damaged) == 1 else f"{len(damaged)} finished cells were"
+                complain(f"{cells} edited or damaged and not used, but computed again: {min(damaged)}")
+
+
 def main() -> NoReturn:
     """Run the command line and exit with the code that says what happened."""
-    code = 0
     survive_any_terminal(sys.stdout, sys.stderr)
+    with counting_damaged_cells():
+        _main()
+
+
+def _main() -> NoReturn:
+    code = 0
     try:
         code = app(standalone_mode=False) or 0
         if code == STOPPED:  # newer typer turns Ctrl-C into this code

@@ -43,7 +43,7 @@ def attack(
     spec = spec.model_copy(update={"limit": at_most(limit)})
     if not model.is_dir():
         raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
-    subject = assemble(spec, model, NoProgress(), device)
+    subject = assemble(spec, None, NoProgress(), device)
     images, labels = subject.sample.tensors()
     curves = {}
     with Bars() as bars:

@@ -53,8 +53,8 @@ def defend(
     ),
 ) -> None:
     """Train a saved classifier against universal perturbations; killed, the same command goes on."""
+    from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
-    from medrobust.studies.store import write_whole, writing
     from medrobust.studies.subject import assemble
     from medrobust.universal.defence import DEFENCES
 
@@ -69,24 +69,21 @@ def defend(
     if not model.is_dir():
         raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
     spec = ask(data=data, model=str(model), label=label, seed=seed, norm=norm)
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    with Bars() as bars:
-        subject = assemble(spec, out, bars, device)
+    with Bars() as bars, RunFolder(out, "defend") as run:
+        subject = assemble(spec, run, bars, device)
         goal = goal_named(target, subject.data.classes)
         ball = ball_of(norm, zeta, eps, subject.data.split("train").sample(1000, seed))
         hardened = defence(
             subject.classifier, subject.data, goal, ball, method=way,
-            test=subject.data.split("test").sample(judging, seed), seed=seed, folder=out / "rounds", progress=bars,
+            test=subject.data.split("test").sample(judging, seed), seed=seed, folder=run.entry("rounds"), progress=bars,
         )  # fmt: skip
-    with writing(out):
-        hardened.classifier.save(out / "model")
-    facts = {
-        "format": 1, "data": data, "model": str(model), "defence": method, "settings": defence.settings,
-        "attack": attack, "target": target, "size": size_told(ball, zeta, eps), "seed": seed,
-        "rounds": [r.plain() for r in hardened.rounds], "verdict": hardened.verdict, "stopped": hardened.stopped,
-    }  # fmt: skip
-    write_whole(out / "defend.json", json.dumps(facts, indent=1).encode())
+        hardened.classifier.save(run.entry("model"))
+        facts = {
+            "format": 1, "data": data, "model": str(model), "defence": method, "settings": defence.settings,
+            "attack": attack, "target": target, "size": size_told(ball, zeta, eps), "seed": seed,
+            "rounds": [r.plain() for r in hardened.rounds], "verdict": hardened.verdict, "stopped": hardened.stopped,
+        }  # fmt: skip
+        run.write_text("defend.json", json.dumps(facts, indent=1))
     summary(hardened, f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}")
     say(f"\nmodel   {out / 'model'}\nnumbers {out / 'defend.json'}")
 

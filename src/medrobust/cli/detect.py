@@ -41,9 +41,9 @@ def detect(
 ) -> None:
     """Fit detectors of attacks and test them: areas, rates, false alarms, a picture, and guards to use."""
     from medrobust.data.corruptions import SEVERITIES, suited
+    from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.detection import FPRS, PROTOCOLS, Ask, Detection
-    from medrobust.studies.store import write_whole
     from medrobust.studies.subject import assemble
     from medrobust.threat import Linf
 
@@ -65,20 +65,21 @@ def detect(
     }  # fmt: skip
     Ask(**asked)  # what is wrong with it is said before anything is loaded
     found: dict[str, Any] = {"format": 1, "runs": []}
-    with Bars() as bars:
-        subject = assemble(spec, out, bars, device)
+    with Bars() as bars, RunFolder(out, "detect") as run_folder:
+        subject = assemble(spec, run_folder, bars, device)
         names = suited(modality, subject.data.channels) if corrupted else ()
         pairs = tuple((name, int(s)) for name in names for s in dict.fromkeys(severe))
         study = None
         for ball in balls:
             wanted = Ask(**asked, ball=ball, corruptions=pairs if study is None else ())
+            run_folder.begin()
             study = Detection(wanted, out, subject.classifier, subject.data, subject.test, bars)
             found["runs"].append(study.run())
         assert study is not None
-        picture = study.picture(out / "tsne.png")
-        guards = study.guards(out / "guards", fpr)
-    found["asked"] = {**asked, "data": data, "model": str(model), "eps": [float(b.eps) for b in balls], "fpr": fpr}
-    write_whole(out / "detect.json", json.dumps(found, indent=1).encode())
+        picture = study.picture(run_folder.entry("tsne.png"))
+        guards = study.guards(run_folder.entry("guards"), fpr)
+        found["asked"] = {**asked, "data": data, "model": str(model), "eps": [float(b.eps) for b in balls], "fpr": fpr}
+        run_folder.write_text("detect.json", json.dumps(found, indent=1))
     for run in found["runs"]:
         summary(run, fpr, prevalence)
     say(f"\nnumbers {out / 'detect.json'}\npicture {picture}")

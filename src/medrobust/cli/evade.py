@@ -40,9 +40,9 @@ def evade(
     ),
 ) -> None:
     """Fit detectors, then attack past them: how many images fool the classifier and raise no alarm."""
+    from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.evading import EvadeAsk, Evading
-    from medrobust.studies.store import write_whole
     from medrobust.studies.subject import assemble
     from medrobust.threat import BALLS
 
@@ -59,11 +59,12 @@ def evade(
         attacked=attacked, seed=seed,
     )  # fmt: skip
     assert spec.norm in BALLS
-    with Bars() as bars:
-        subject = assemble(spec, out, bars, device)
+    with Bars() as bars, RunFolder(out, "evade") as run:
+        subject = assemble(spec, run, bars, device)
+        run.begin()
         found = Evading(wanted, out, subject.classifier, subject.data, subject.test, bars).run()
-    found["asked"] = {"data": data, "model": str(model), "limit": limit, "attacked": attacked}
-    write_whole(out / "evade.json", json.dumps(found, indent=1).encode())
+        found["asked"] = {"data": data, "model": str(model), "limit": limit, "attacked": attacked}
+        run.write_text("evade.json", json.dumps(found, indent=1))
     summary(found)
     say(f"\nnumbers {out / 'evade.json'}")
 

@@ -59,6 +59,7 @@ def explain(
     """Saliency, Grad-CAM, layers, loss landscape and embedding, before and after an attack, with numbers and a page."""
     from medrobust import explain as room
     from medrobust.report import explanation
+    from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.explained import save
     from medrobust.studies.explaining import ExplainAsk
@@ -87,16 +88,17 @@ def explain(
         data=data, model=model, weights=weights, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), label=label,
         size=size, seed=seed,
     )  # fmt: skip
-    with Bars() as bars:
-        subject = assemble(spec, out, bars, device)
+    with Bars() as bars, RunFolder(out, "explain") as run_folder:
+        subject = assemble(spec, run_folder, bars, device)
+        run_folder.begin()
         twin = None if second is None else _classifier(second, device)
         runs = [_one(wanted, out, subject.classifier, subject.test, twin, bars)]
         for k, place in enumerate(others, start=1):
             where = theirs[k - 1] if k <= len(theirs) else data
-            runs.append(_beside(wanted, place, where, out / f"beside-{k}", label, seed, device, bars))
-    asked = {"model": model, "data": data, "second": None if second is None else str(second), "attack": attack,
-             "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
-    save(out, _told_apart(runs), asked)
+            runs.append(_beside(wanted, place, where, run_folder.entry(f"beside-{k}"), label, seed, device, bars))
+        asked = {"model": model, "data": data, "second": None if second is None else str(second), "attack": attack,
+                 "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
+        save(run_folder, _told_apart(runs), asked)
     page = explanation.write(out)
     summary(_told_apart(runs))
     if second is None:
@@ -124,15 +126,18 @@ def _beside(
     """Another classifier, with layers of its own; or what an earlier run of this command found."""
     import dataclasses
 
+    from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.explained import load
     from medrobust.studies.subject import assemble
 
     if (place / "results.json").is_file():
         return load(place)
-    subject = assemble(ask(data=data, model=str(place), label=label, seed=seed), out, bars, device)
-    own = dataclasses.replace(wanted, layers=(), cam_layer=None)
-    return _one(own, out, subject.classifier, subject.test, None, bars)
+    with RunFolder(out, "explain") as run_folder:
+        subject = assemble(ask(data=data, model=str(place), label=label, seed=seed), run_folder, bars, device)
+        run_folder.begin()
+        own = dataclasses.replace(wanted, layers=(), cam_layer=None)
+        return _one(own, out, subject.classifier, subject.test, None, bars)
 
 
 def _classifier(place: Path, device: str | None) -> Classifier:

@@ -60,12 +60,13 @@ def search(
 ) -> None:
     """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better."""
     from medrobust import report
+    from medrobust.run_folder import RunFolder
     from medrobust.studies.search_networks import kept
     from medrobust.studies.search_subject import assemble
     from medrobust.studies.search_subject import table as features_of
     from medrobust.studies.search_twins import Robustness, attacked
     from medrobust.studies.searching import Ask, Searching
-    from medrobust.studies.store import Store, write_whole
+    from medrobust.studies.store import Store
     from medrobust.training.evolved import QUESTIONS, breast_cancer
 
     for name, value, least in (("--budget", budget, 1), ("--limit", limit, 0), ("--attack", attack, 0)):
@@ -78,26 +79,28 @@ def search(
     if data == TABLE and attack:
         raise InputError(f"{TABLE} is a table without images: there is nothing to attack")
     images: Images | None = None
-    with Bars() as bars:
-        store = Store(out)
+    with Bars() as bars, RunFolder(out, "search") as run:
         if data == TABLE:
+            run.begin()
             searched, about = breast_cancer(), {"data": TABLE, "features_kind": "as measured", "left": "", "notes": []}
         else:
             images = assemble(
                 data, features, model=model, pretrained=pretrained, mean=numbers(mean, "--mean"),
                 std=numbers(std, "--std"), size=size, label=label, healthy=healthy, limit=limit or None, seed=seed,
             )  # fmt: skip
-            searched, about = features_of(images, images.compared, store, bars), images.about
+            run.begin()
+            searched, about = features_of(images, images.compared, Store(out), bars), images.about
         results, times = Searching(ask, out, searched, about, bars).run()
         paths: dict[str, dict[str, Path]] = {}
         if images is not None:
             for question in ask.questions:
                 names = ask.names(question)
-                paths[question] = kept(images, question, names, ask.evaluations(question), out / "models", store, bars)
+                folder, budgeted = run.entry("models"), ask.evaluations(question)
+                paths[question] = kept(images, question, names, budgeted, folder, Store(out), bars)
         if images is not None and attack:
-            results["robustness"] = attacked(Robustness(images=attack, budget=budget), images, store, bars)
-    write_whole(out / "results.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False).encode())
-    write_whole(out / "times.json", json.dumps(times, indent=1, sort_keys=True).encode())
+            results["robustness"] = attacked(Robustness(images=attack, budget=budget), images, Store(out), bars)
+        run.write_text("results.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False))
+        run.write_text("times.json", json.dumps(times, indent=1, sort_keys=True))
     page = report.write_search(out)
     for question in ask.questions:
         summary(results, times, question)

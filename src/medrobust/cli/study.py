@@ -45,6 +45,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, what is there and the time.")] = False,
 ) -> None:
     """Run a study, or go on with it: every finished cell is kept."""
+    from medrobust.run_folder import RunFolder
     from medrobust.studies import file as files
     from medrobust.studies import runner
     from medrobust.studies.collect import folder_for, write
@@ -54,13 +55,17 @@ def run(
     if sum((bool(workers), scheduler is not None, slurm is not None)) > 1:
         raise InputError("give one of --workers, --scheduler and --slurm")
     place = Place(out or folder_for(file, size), data, models)
-    if again and not dry_run:
-        runner.forget_failures(place.out)
-    with Bars() as bars:
-        laid = plan(asked, place, dry=dry_run, progress=bars)
-        if dry_run:
-            _dry(laid, max(workers, 1), slurm)
-            return
+    run_folder = RunFolder(place.out, "study")
+    if dry_run:
+        with Bars() as bars:
+            laid = plan(asked, place, dry=True, progress=bars)
+        _dry(laid, max(workers, 1), slurm)
+        return
+    with Bars() as bars, run_folder:
+        run_folder.begin()
+        if again:
+            runner.forget_failures(place.out)
+        laid = plan(asked, place, progress=bars)
         begun = time.time()
         pool = _pool(place.out, workers, threads, scheduler, slurm)
         size_of_pool = pool.size
@@ -68,9 +73,9 @@ def run(
             ran = runner.run(laid, pool, bars)
         finally:
             pool.close()
-    told = write(laid, opening, size)
-    if ran.done:
-        logged(place.out, begun, ran.done, size_of_pool)
+        told = write(laid, opening, size)
+        if ran.done:
+            logged(place.out, begun, ran.done, size_of_pool)
     _finish(place.out, told, ran, time.time() - begun)
     if mlflow:
         from medrobust.report import study_export
@@ -173,12 +178,9 @@ def show(folder: Folder) -> None:
 @study.command()
 def report(folder: Folder) -> None:
     """Write report.html, results.csv and tables.tex of a study."""
-    from medrobust.report import study_export, study_page
-    from medrobust.studies.store import write_whole
+    from medrobust.report import study_page
 
     told = results_of(folder)
-    write_whole(folder / "results.csv", study_export.csv(told).encode())
-    write_whole(folder / "tables.tex", study_export.latex(told).encode())
     say(str(study_page.write(folder, told, _runs(folder))))
 
 
@@ -192,17 +194,19 @@ def export(
 ) -> None:
     """Write the rows of a study for other tools."""
     from medrobust.report import study_export
-    from medrobust.studies.store import write_whole
+    from medrobust.report.writing import write_export
 
     told = results_of(folder)
     if not (csv or latex or parquet or mlflow):
         raise InputError("give --csv FILE, --latex FILE, --parquet FILE or --mlflow")
     if csv:
-        write_whole(csv, study_export.csv(told).encode())
+        content = study_export.csv(told).encode()
+        write_export(csv, content, content.partition(b"\n")[0])
     if latex:
-        write_whole(latex, study_export.latex(told).encode())
+        content = study_export.latex(told).encode()
+        write_export(latex, content, content.partition(b"\n")[0])
     if parquet:
-        write_whole(parquet, study_export.parquet(told))
+        write_export(parquet, study_export.parquet(told), study_export.PARQUET_SIGN)
     if mlflow:
         say(f"MLflow run {study_export.mlflow(told, folder)}")
     for path in (p for p in (csv, latex, parquet) if p):
@@ -248,13 +252,13 @@ def logged(out: Path, begun: float, done: int, at_once: int) -> None:
     import os
     import platform
 
-    from medrobust.studies.store import write_whole
+    from medrobust import atomic
 
     told = {
         "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(begun)), "seconds": round(time.time() - begun),
         "done": done, "at_once": at_once, "machine": f"{os.cpu_count()} cores ({platform.machine()})",
     }  # fmt: skip
-    write_whole(out / "run.json", json.dumps([*_runs(out), told], indent=1).encode())
+    atomic.write_text(out / "run.json", json.dumps([*_runs(out), told], indent=1))
 
 
 def _runs(folder: Path) -> list[dict[str, Any]]:

@@ -32,19 +32,18 @@ def train(
     """Train or fine-tune a classifier; killed, the same command goes on."""
     from medrobust import data as data_room
     from medrobust import devices, training
-    from medrobust.studies.store import writing
+    from medrobust.run_folder import RunFolder
 
     where = str(devices.find(device))
 
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-    images = data_room.load(data, size=size, label=label, seed=seed)
     options: dict[str, Any] = {k: v for k, v in (("epochs", epochs), ("lr", lr)) if v is not None}
-    with Bars() as bars, writing(out):
+    with Bars() as bars, RunFolder(out, "train") as run:
+        images = data_room.load(data, size=size, label=label, seed=seed)
         classifier = training.fit(
             images, model, seed=seed, pretrained=pretrained, mean=numbers(mean, "--mean"), std=numbers(std, "--std"),
-            head=head, device=where, progress=bars, resume=out / "training", **options,
+            head=head, device=where, progress=bars, resume=run.entry("training"), **options,
         )  # fmt: skip
+        run.entry("model.safetensors", "model.json")
         classifier.save(out)
         probability, labels = training.evaluate(classifier, images.split("val"))
     scores = training.score(probability, labels)

@@ -70,8 +70,9 @@ def universal(
     out: Out = None,
 ) -> None:
     """One perturbation that fools a classifier on every image: made on training images, judged on test images."""
+    from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
-    from medrobust.studies.store import key, write_whole, writing
+    from medrobust.studies.store import key
     from medrobust.studies.subject import assemble
 
     check_size(norm, zeta, eps)
@@ -87,10 +88,8 @@ def universal(
         "source": source, "vary": vary, "limit": making, "judged": judging,
     }  # fmt: skip
     folder = out or Path("runs") / "-".join(["universal", *spec.slug().split("-")[1:-1], key(asked)[:8]])
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with Bars() as bars:
-        subject = assemble(spec, folder, bars, device)
+    with Bars() as bars, RunFolder(folder, "universal") as run:
+        subject = assemble(spec, run, bars, device)
         goal = goal_named(target, subject.data.classes)
         train = subject.data.split("train")
         images, told = _source(source, vary, train, making, seed)
@@ -99,20 +98,19 @@ def universal(
         bars.start(f"{way.title} on {len(images)} images", way.work(len(images)))
         v = way(
             subject.classifier, images, goal, ball, seed=seed, advance=bars.advance,
-            watch=lambda rate: bars.advance(0, reached=f"{rate:.0%}"), checkpoint=folder / UNFINISHED,
+            watch=lambda rate: bars.advance(0, reached=f"{rate:.0%}"), checkpoint=run.entry(UNFINISHED),
         )  # fmt: skip
         bars.stop()
         outcomes = _judged(subject.classifier, test, v, seed, bars)
-    with writing(folder):
-        v.save(folder / "v.safetensors")
-        gain = v.picture(folder / "v.png")
-    facts = {
-        "format": 1, "asked": asked, "source": told, "size": size_told(ball, zeta, eps), "magnified": gain,
-        "provenance": v.provenance, "history": v.history, "why": v.why,
-        "outcomes": {name: numbers(o) for name, o in outcomes.items()},
-    }  # fmt: skip
-    write_whole(folder / "universal.json", json.dumps(facts, indent=1).encode())
-    (folder / UNFINISHED).unlink(missing_ok=True)
+        v.save(run.entry("v.safetensors"))
+        gain = v.picture(run.entry("v.png"))
+        facts = {
+            "format": 1, "asked": asked, "source": told, "size": size_told(ball, zeta, eps), "magnified": gain,
+            "provenance": v.provenance, "history": v.history, "why": v.why,
+            "outcomes": {name: numbers(o) for name, o in outcomes.items()},
+        }  # fmt: skip
+        run.write_text("universal.json", json.dumps(facts, indent=1))
+        run.remove(UNFINISHED)
     summary(outcomes, f"{way.title} made from {told}, {size_told(ball, zeta, eps)}")
     if v.why:
         say(f"{'note' if v.moved else 'inconclusive'}: {v.why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from medrobust import atomic
 from medrobust.errors import InputError
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")
@@ -86,5 +88,7 @@ def draw(
         )
         path = Path(path)
         metadata = {".png": {"Software": None}, ".svg": {"Date": None}}.get(path.suffix)
-        figure.savefig(path, metadata=metadata)
+        content = io.BytesIO()
+        figure.savefig(content, format=path.suffix.removeprefix(".") or "png", metadata=metadata)
+        atomic.write_bytes(path, content.getvalue())
     return path

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from medrobust import atomic, own_files
 from medrobust.classifier import Classifier
 from medrobust.detectors.detector import Detector
 from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, gathered, predicted_class
 from medrobust.errors import InputError
 from medrobust.images import Images, Labels, Lazy, PerImage
-from medrobust.models.checkpoint import replace
 
 CARD, FORMAT = "guard.json", "medrobust guard 1"
 
@@ -76,14 +76,13 @@ class Guard:
     def save(self, folder: str | Path) -> Path:
         """Write guard.json, detector/ and model/; a network without the name of its architecture can not be saved."""
         folder = Path(folder)
-        (folder / CARD).unlink(missing_ok=True)  # written last: where it stands, the guard is whole
+        own_files.check_json(folder / CARD, lambda found: found.get("format") == FORMAT, "guard")
+        with atomic.disk_errors(folder):
+            (folder / CARD).unlink(missing_ok=True)  # written last: where it stands, the guard is whole
         self.classifier.save(folder / "model")
         self.detector.save(folder / "detector")
         card = {"format": FORMAT, "threshold": self.threshold, "classifier": self.classifier.digest()}
-        try:
-            replace(folder / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
-        except OSError as error:
-            raise InputError(f"the guard could not be written to {folder}: {error.strerror or error}") from error
+        atomic.write_text(folder / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
         return folder
 
     @classmethod

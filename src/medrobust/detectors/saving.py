@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medrobust import atomic, own_files
 from medrobust.errors import InputError
-from medrobust.models.checkpoint import replace
 
 if TYPE_CHECKING:
     from medrobust.classifier import Classifier
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ARRAYS, CARD = "detector.safetensors", "detector.json"
 FORMAT = "medrobust detector 2"
+KIND = "detector"
+"""What the metadata of ARRAYS says that it holds."""
 BANK, RULE = "detector/", "rule/"
 
 
@@ -27,7 +29,8 @@ def save(detector: Detector, folder: Path) -> Path:
         raise InputError(f"{detector.title} is not fitted yet; there is nothing to save")
     arrays = {BANK + name: values for name, values in detector.arrays_.items()}
     arrays |= {RULE + name: values for name, values in detector.rule_.arrays.items()}
-    content = as_bytes({name: values.cpu().contiguous().clone() for name, values in sorted(arrays.items())})
+    tensors = {name: values.cpu().contiguous().clone() for name, values in sorted(arrays.items())}
+    content = as_bytes(tensors, {own_files.FIELD: KIND})
     card = {
         "format": FORMAT,
         "kind": type(detector).__name__,
@@ -37,13 +40,12 @@ def save(detector: Detector, folder: Path) -> Path:
         "fitted": detector.told_,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    own_files.check_safetensors(folder / ARRAYS, KIND)
+    own_files.check_json(folder / CARD, lambda found: found.get("format") == FORMAT, KIND)
+    with atomic.disk_errors(folder):
         (folder / CARD).unlink(missing_ok=True)  # so that a kill from here on reads as incomplete
-        replace(folder / ARRAYS, content)
-        replace(folder / CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
-    except OSError as error:
-        raise InputError(f"the detector could not be written to {folder}: {error.strerror or error}") from error
+    atomic.write_bytes(folder / ARRAYS, content)
+    atomic.write_text(folder / CARD, json.dumps(card, indent=1, sort_keys=True) + "\n")
     return folder
 
 

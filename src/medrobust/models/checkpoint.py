@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +17,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError
 from torch import Tensor, nn
 
+from medrobust import atomic, own_files
 from medrobust.errors import InputError
 from medrobust.models.architectures import build
 from medrobust.models.memory_layout import channels_last, is_channels_last
 from medrobust.models.pretrained import check_finite, difference, file_sha256
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+KIND = "model"
+"""What the metadata of WEIGHTS says that it holds."""
 
 
 class Card(BaseModel):
@@ -50,7 +52,7 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
     """Write ``net`` and what is needed to build and use it again.
 
     info: architecture (a name that ``build`` takes), classes, channels, size, head, mean, std, threshold,
-    provenance (plain JSON). InputError where something is missing or not writable.
+    provenance (plain JSON). InputError where something is missing, not writable, or a file there is none of ours.
     """
     from safetensors.torch import save
 
@@ -67,15 +69,14 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
         card.model_dump_json()
     except PydanticSerializationError as error:
         raise InputError(f"the provenance of a checkpoint must be plain JSON: {error}") from error
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    own_files.check_safetensors(directory / WEIGHTS, KIND)
+    own_files.check_json(directory / CARD, lambda found: {"format", "architecture", "sha256"} <= found.keys(), KIND)
+    with atomic.disk_errors(directory):
         (directory / CARD).unlink(missing_ok=True)  # so that a kill from here on reads as incomplete
-        content = save(state)
-        replace(directory / WEIGHTS, content)
-        card = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
-        replace(directory / CARD, (card.model_dump_json(indent=1) + "\n").encode())
-    except OSError as error:
-        raise InputError(f"the checkpoint could not be written to {directory}: {error.strerror or error}") from error
+    content = save(state, {own_files.FIELD: KIND})
+    atomic.write_bytes(directory / WEIGHTS, content)
+    card = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    atomic.write_text(directory / CARD, card.model_dump_json(indent=1) + "\n")
 
 
 def read(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -115,19 +116,6 @@ def read(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         channels_last(net)
     net.load_state_dict(state)
     return net.eval(), card.model_dump()
-
-
-def replace(file: Path, content: bytes) -> None:
-    """Write ``content`` under a temporary name beside ``file``, then rename: readers see all of it or none."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ def write(run_dir: Path) -> Path:
     same bytes. InputError: the folder or its results.json is missing or broken, or can not be written to.
     """
     from medrobust.report import findings, latex, page, run, sheet
-    from medrobust.report.writing import replace
+    from medrobust.report.writing import write_files
 
     run_dir = Path(run_dir)
     read = run.read(run_dir)
@@ -25,8 +25,7 @@ def write(run_dir: Path) -> Path:
         "tables.tex": latex.document(found),
         "report.html": page.html(found),
     }
-    for name, text in made.items():
-        replace(run_dir / name, text)
+    write_files(run_dir, made)
     return run_dir / "report.html"
 
 
@@ -39,7 +38,7 @@ def write_search(run_dir: Path) -> Path:
     from io import StringIO
 
     from medrobust.report import search
-    from medrobust.report.writing import replace
+    from medrobust.report.writing import write_files
 
     run_dir = Path(run_dir)
     results, times = search.read(run_dir)
@@ -47,8 +46,7 @@ def write_search(run_dir: Path) -> Path:
     rows = csv.DictWriter(out, search.COLUMNS, lineterminator="\n")
     rows.writeheader()
     rows.writerows(search.csv_rows(results))
-    replace(run_dir / "results.csv", out.getvalue())
-    replace(run_dir / "report.html", search.html(results, times))
+    write_files(run_dir, {"results.csv": out.getvalue(), "report.html": search.html(results, times)})
     return run_dir / "report.html"
 
 

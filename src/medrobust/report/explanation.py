@@ -14,16 +14,15 @@ from medrobust.report import explanation_tables as tables
 from medrobust.report.explained_run import Run
 from medrobust.report.page import rendered
 from medrobust.report.words import count, grey_levels, listing, plural
-from medrobust.report.writing import replace
+from medrobust.report.writing import write_files
 
 
 def write(folder: Path) -> Path:
     """Write explain.html into a run folder; returns its path. The same input gives the same bytes. InputError: the
     folder's results.json or figures.safetensors is missing or broken, or the page can not be written."""
     runs, comparison = read(folder)
-    path = folder / "explain.html"
-    replace(path, html(runs, comparison))
-    return path
+    write_files(folder, {"explain.html": html(runs, comparison)})
+    return folder / "explain.html"
 
 
 def read(folder: Path) -> tuple[list[Run], list[dict[str, Any]]]:

@@ -16,6 +16,9 @@ from medrobust.report.study_tables import Figure, Sheet, sheets
 REAL = ("eps", "zeta", "value", "low", "high")
 """Columns of one type in every study, so that files of several can be read as one table."""
 
+PARQUET_SIGN = b"medrobust study"
+"""In the metadata of a parquet file: an export may replace it."""
+
 BATCH, LONGEST = 1000, 240
 """Of what MLflow takes at once, and of a name (its limit is 250)."""
 
@@ -41,7 +44,8 @@ def parquet(results: Mapping[str, Any]) -> bytes:
     names = list(dict.fromkeys(k for r in results["rows"] for k in r))
     columns = {n: _column([r.get(n) for r in results["rows"]], n in REAL) for n in names}
     written = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table(columns), written)
+    made = pyarrow.table(columns).replace_schema_metadata({"writer": PARQUET_SIGN.decode()})
+    pyarrow.parquet.write_table(made, written)
     return bytes(written.getvalue())
 
 

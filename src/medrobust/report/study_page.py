@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medrobust.report import study_charts
+from medrobust.report import study_charts, study_export
 from medrobust.report.study_tables import compared, sheets
-from medrobust.report.writing import replace
+from medrobust.report.writing import write_files
 
 CAUTION = (
     "Published figures come from other images, networks and splits; the column says which difference is known, and a "
@@ -18,8 +18,12 @@ CAUTION = (
 
 
 def write(folder: Path, results: Mapping[str, Any], runs: list[dict[str, Any]]) -> Path:
-    """report.html in the run folder; runs: what each run took (machine, seconds). Returns its path."""
-    replace(folder / "report.html", html(results, runs))
+    """report.html, results.csv and tables.tex in the run folder; returns the path of the page.
+
+    runs: what each run took (machine, seconds).
+    """
+    texts = {"results.csv": study_export.csv(results), "tables.tex": study_export.latex(results)}
+    write_files(folder, {**texts, "report.html": html(results, runs)})
     return folder / "report.html"
 
 

@@ -1,21 +1,23 @@
-"""How the report writes a file: whole, or not at all."""
+"""How the report writes its files: each whole or not at all, and never over a file that is not ours."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from medrobust.errors import InputError
+from medrobust import atomic, own_files
+from medrobust.run_folder import RunFolder, read_mark
 
 
-def replace(path: Path, text: str) -> None:
-    """Written beside and renamed: a killed run leaves the old file or the new one, never half of one."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(
-            f"{path} can not be written ({error.strerror}); make the folder writable or free some space"
-        ) from None
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files, text by name, into a finished run. InputError where the folder is no run folder, or is in use."""
+    read_mark(folder)
+    with RunFolder(folder, None) as run:
+        for name, text in files.items():
+            run.write_text(name, text)
+
+
+def write_export(path: Path, content: bytes, sign: bytes) -> None:
+    """Write a file that the user names. InputError where a file is there that does not hold the sign of an export."""
+    own_files.check_sign(path, sign, "export of this kind")
+    atomic.write_bytes(path, content)

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import stats
+from medrobust import json_files, stats
 from medrobust.attacks import Attack, Composed
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
+from medrobust.run_folder import RunFolder
 from medrobust.studies import cells, checks
 from medrobust.studies.conditions import conditions
 from medrobust.studies.detect_cells import DetectPart
@@ -29,12 +30,14 @@ from medrobust.studies.headline import NAME as HEADLINE
 from medrobust.studies.headline import HeadlinePart, chosen_eps, told
 from medrobust.studies.rows import Rows, attack_rows, clean_rows
 from medrobust.studies.spec import AuditSpec, attack_named
-from medrobust.studies.store import Cell, Store, write_whole
+from medrobust.studies.store import Cell, Store
 from medrobust.studies.subject import Subject, assemble, groups
 from medrobust.studies.universal_cells import UniversalPart, sides
 from medrobust.studies.versions import versions
 from medrobust.studies.without_gradients import without_gradients
 from medrobust.threat import Ball
+
+SPEC = "spec.json"
 
 VERSION = 2
 """Part of every cell's key: raised when a cell's computation changes."""
@@ -57,34 +60,36 @@ def audit(
     device: "cpu" or "cuda"; the GPU where there is one. InputError for bad input and unwritable folders.
     """
     progress = progress or NoProgress()
-    folder = Path(folder)
-    store = Store(folder)
-    _claim(spec, folder)
-    subject = assemble(spec, folder, progress, device)
-    return _Audit(spec, folder, store, subject, progress).run()
+    asked = spec.model_dump(mode="json")
+    opening = json.dumps({"format": 1, "asked": asked, "versions": versions()}, indent=1)
+    with RunFolder(folder, "audit", {SPEC: opening.encode()}) as run:
+        _check_same(run, asked)
+        subject = assemble(spec, run, progress, device)
+        run.begin()
+        return _Audit(spec, run, Store(run.path), subject, progress).run()
 
 
-def _claim(spec: AuditSpec, folder: Path) -> None:
+def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
     """One folder, one audit: asking something else of the same folder would mix two sets of numbers."""
-    path, asked = folder / "spec.json", spec.model_dump(mode="json")
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text())["asked"]
-        except (ValueError, KeyError, TypeError):
-            before = asked  # half a file from elsewhere: written anew below
-        # what an older version did not ask for is no change of mind
-        changed = [k for k in asked if before.get(k, asked[k]) != asked[k]]
-        if changed:
-            k = changed[0]
-            raise InputError(
-                f"{folder} holds another audit ({k} was {before.get(k)!r}, now {asked[k]!r}); choose another --out"
-            )
-    write_whole(path, json.dumps({"format": 1, "asked": asked, "versions": versions()}, indent=1).encode())
+    path = run.made(SPEC)
+    if path is None:
+        return
+    before = json_files.read_object(path).get("asked")
+    if not isinstance(before, dict):
+        raise InputError(f"{path} does not say what was asked; choose another --out")
+    # an option that an older version did not have is not a change
+    changed = [k for k in asked if before.get(k, asked[k]) != asked[k]]
+    if changed:
+        k = changed[0]
+        raise InputError(
+            f"{run.path} holds another audit ({k} was {before.get(k)!r}, now {asked[k]!r}); choose another --out"
+        )
 
 
 class _Audit:
-    def __init__(self, spec: AuditSpec, folder: Path, store: Store, subject: Subject, progress: Progress) -> None:
-        self.spec, self.folder, self.store, self.subject, self.progress = spec, folder, store, subject, progress
+    def __init__(self, spec: AuditSpec, run: RunFolder, store: Store, subject: Subject, progress: Progress) -> None:
+        self.spec, self.run_folder, self.store, self.subject, self.progress = spec, run, store, subject, progress
+        self.folder = run.path
         self.classifier, self.ball = subject.classifier, spec.ball
         self.rows = Rows("audit", subject.data.name, _model_name(spec), _norm(spec), spec.seed)
         self.checks: list[checks.Check] = []
@@ -386,9 +391,9 @@ class _Audit:
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
         }
         arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
-        write_whole(self.folder / "figures.safetensors", save(arrays))
+        self.run_folder.write_bytes("figures.safetensors", save(arrays))
         # last: whoever sees results.json may rely on everything else being there
-        write_whole(self.folder / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
+        self.run_folder.write_text("results.json", json.dumps(results, indent=1, allow_nan=False))
         self.store.sweep_leftovers()
         return results
 

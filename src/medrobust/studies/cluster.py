@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medrobust.atomic import disk_errors
 from medrobust.errors import InputError
 from medrobust.studies.pools import Event, Ticket, attempt
-from medrobust.studies.store import writing
 
 MISSING = "needs dask.distributed and dask-jobqueue: pip install 'medrobust[cluster]'"
 SLURM = {"partition": "queue", "time": "walltime", "memory": "memory", "cpus": "cores", "account": "account"}
@@ -110,7 +110,7 @@ class Cluster:
             raise InputError(f"the scheduler at {self.address} has no worker; start some: dask worker {self.address} "
                              "--nthreads 1")  # fmt: skip
         token = run.resolve() / f".seen-{uuid.uuid4().hex}"
-        with writing(run):
+        with disk_errors(run):
             token.parent.mkdir(parents=True, exist_ok=True)
             token.write_text("")
         try:

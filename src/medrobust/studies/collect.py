@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from medrobust import atomic
 from medrobust.studies.grid import KINDS, Chart, Model, Part, everything, matches
 from medrobust.studies.plan import GIVEN, TRAIN, Plan
-from medrobust.studies.store import write_whole
 from medrobust.studies.versions import versions
 
 FIRST = ("study", "part", "data", "model", "attack", "norm", "eps", "seed")
@@ -44,7 +44,7 @@ def write(plan: Plan, opening: str, size: str) -> dict[str, Any]:
     rows = ",\n ".join(json.dumps(r, allow_nan=False) for r in told["rows"])
     head = json.dumps({k: v for k, v in told.items() if k != "rows"}, indent=1, allow_nan=False)
     text = head.rstrip().removesuffix("}").rstrip() + ',\n "rows": [\n ' + rows + "\n]}\n"
-    write_whole(plan.place.out / "results.json", text.encode())
+    atomic.write_text(plan.place.out / "results.json", text)
     return told
 
 

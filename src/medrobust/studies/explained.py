@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 
 from medrobust import stats
 from medrobust.errors import InputError
-from medrobust.studies.store import write_whole, writing
+from medrobust.run_folder import RunFolder
 
 KIND = "explain"
 
@@ -38,7 +37,7 @@ class Explained:
     """t-SNE, where there is one."""
 
 
-def save(folder: Path, runs: Sequence[Explained], asked: dict[str, Any]) -> None:
+def save(run_folder: RunFolder, runs: Sequence[Explained], asked: dict[str, Any]) -> None:
     """Write results.json, figures.safetensors, the pictures and both tables."""
     from safetensors.numpy import save as pack
 
@@ -49,14 +48,12 @@ def save(folder: Path, runs: Sequence[Explained], asked: dict[str, Any]) -> None
     }  # fmt: skip
     arrays = {f"{k}.{name}": np.ascontiguousarray(v) for k, run in enumerate(runs) for name, v in run.arrays.items()}
     for k, run in enumerate(runs):
-        place = folder / f"tsne-{k}.png"
-        if run.picture is not None and run.picture != place:
-            with writing(folder):
-                shutil.copyfile(run.picture, place)
-    write_whole(folder / "figures.safetensors", pack(arrays))
-    write_whole(folder / "results.csv", _rows_csv(runs).encode())
-    write_whole(folder / "images.csv", _images_csv(runs).encode())
-    write_whole(folder / "results.json", json.dumps(told, indent=1, allow_nan=False).encode())
+        if run.picture is not None:
+            run_folder.write_bytes(f"tsne-{k}.png", run.picture.read_bytes())
+    run_folder.write_bytes("figures.safetensors", pack(arrays))
+    run_folder.write_text("results.csv", _rows_csv(runs))
+    run_folder.write_text("images.csv", _images_csv(runs))
+    run_folder.write_text("results.json", json.dumps(told, indent=1, allow_nan=False))
 
 
 def load(folder: Path) -> Explained:

@@ -217,7 +217,7 @@ class Explaining:
         self.arrays |= {"embedding.points": points, "embedding.label": labels, "embedding.attacked": is_attacked}
         many = len(self.classifier.classes) > len(embedding.COLOURS)
         embedding.draw(
-            self.folder / "tsne.png", points, np.zeros_like(labels) if many else labels, is_attacked,
+            self.twins.store.run.entry("tsne.png"), points, np.zeros_like(labels) if many else labels, is_attacked,
             ("all classes",) if many else self.classifier.classes,
         )  # fmt: skip
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import medrobust
+from medrobust import atomic, json_files
 from medrobust.errors import InputError
 from medrobust.progress import Progress
 from medrobust.studies.grid import Data, Model
-from medrobust.studies.store import write_whole
 
 FILE = "known.json"
 
@@ -28,8 +28,9 @@ class Known:
     def __init__(self, folder: Path, root: Path, progress: Progress, keep: bool = True) -> None:
         self.file, self.root, self.progress, self.keep = Path(folder) / FILE, Path(root), progress, keep
         self.digests: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError):
-            self.digests = dict(json.loads(self.file.read_text()))
+        with contextlib.suppress(InputError):  # it is read anew
+            found = json_files.read_object(self.file)
+            self.digests = {k: v for k, v in found.items() if isinstance(v, str)}
 
     def data(self, data: Data) -> str | None:
         """sha256 of these images as they are read; None where they are not there."""
@@ -66,7 +67,7 @@ class Known:
         if name not in self.digests:
             self.digests[name] = read()
             if self.keep:
-                write_whole(self.file, json.dumps(self.digests, indent=1).encode())
+                atomic.write_text(self.file, json.dumps(self.digests, indent=1))
         return self.digests[name]
 
 

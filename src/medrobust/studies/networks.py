@@ -5,7 +5,6 @@ One network at a time; every piece is a cell, so that a killed study goes on.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from medrobust.data import Dataset
 from medrobust.detectors import DETECTORS
 from medrobust.detectors.crossfit import Crossfit
 from medrobust.errors import InputError
+from medrobust.run_folder import RunFolder
 from medrobust.stats import Estimate
 from medrobust.studies import cells
 from medrobust.studies.bench import Bench, whose_images
@@ -79,11 +79,12 @@ class Fragility:
 
 def trained(folder: Path, data: Dataset, model: str, **options: Any) -> Classifier:
     """The classifier in ``folder``/model, trained there first where it is missing; options: of ``training.fit``."""
-    folder = Path(folder)
-    if not (folder / "model" / "model.json").is_file():
-        training.fit(data, model, resume=folder / "training", **options).save(folder / "model")
-        shutil.rmtree(folder / "training", ignore_errors=True)
-    return Classifier.load(folder / "model")
+    with RunFolder(folder, None) as run:
+        kept = run.entry("model")
+        if not (kept / "model.json").is_file():
+            training.fit(data, model, resume=run.entry("training"), **options).save(kept)
+            run.remove("training")
+    return Classifier.load(kept)
 
 
 def fragility(store: Store, classifier: Classifier, data: Dataset, ask: Ask | None = None) -> Fragility:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
 import statistics
@@ -12,16 +12,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medrobust import atomic, json_files
+from medrobust.atomic import disk_errors
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
+from medrobust.run_folder import CELLS, RunFolder
 from medrobust.studies.grid import Data, Model, Node, Study, everything
-from medrobust.studies.known import Known, file_in, found
-from medrobust.studies.store import Cell, Store, key, writing
+from medrobust.studies.known import FILE, Known, file_in, found
+from medrobust.studies.store import ARRAYS, UNFINISHED, Cell, Store, key, read_facts
 from medrobust.studies.tasks import task_named
 
 TRAIN, GIVEN = "train", "given"
 FAILED = "failed"
 """Folder of cells that failed for good, one file each."""
+
+ENTRIES = (CELLS, UNFINISHED, FAILED, FILE, "log", "models", "training", "results.json", "run.json")
+"""Everything that a study writes into its run folder; listed in its mark before workers write them."""
 
 FILES = ("pretrained", "weights")
 """Options of a model that name a file."""
@@ -107,6 +113,8 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
 
     InputError where data or a model's file is not there (unless dry), or the study asks for what does not exist.
     """
+    if not dry:
+        RunFolder.join(place.out).entry(*ENTRIES)
     layout = _Layout(place, dry, progress or NoProgress())
     for part, node in everything(study.parts):
         layout.add(part, node)
@@ -211,10 +219,10 @@ def _plain(data: Data | None) -> dict[str, Any] | None:
 def adopt(out: Path, name: str, spec: Mapping[str, Any], folder: Path) -> None:
     """A classifier that was trained elsewhere becomes a finished cell: workers need the run folder only."""
     target = out / "models" / name
-    with writing(out):
+    with disk_errors(out):
         if not (target / "model.json").is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".", dir=target.parent))
+            temporary = Path(tempfile.mkdtemp(prefix=atomic.PARTIAL, dir=target.parent))
             for file in ("model.safetensors", "model.json"):
                 shutil.copy(folder / file, temporary / file)
             temporary.chmod(0o755)
@@ -234,10 +242,8 @@ def read(plan: Plan) -> None:
             if cell.task not in (TRAIN, GIVEN) or (plan.place.out / "models" / name / "model.json").is_file():
                 plan.done[name] = told
         elif f"{name}.json" in failed:
-            try:
-                plan.failed[name] = json.loads((failures / f"{name}.json").read_text())
-            except (OSError, ValueError):
-                continue
+            with contextlib.suppress(InputError):  # it is then tried again
+                plan.failed[name] = json_files.read_object(failures / f"{name}.json")
 
 
 def _names(folder: Path) -> set[str]:
@@ -248,11 +254,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _facts(folder: Path) -> dict[str, Any] | None:
-    try:
-        told = json.loads((folder / "rows.json").read_text())
-        if os.path.getsize(folder / "arrays.safetensors") < 8:
-            return None
-        facts = told["facts"]
-        return {"rows": facts.get("rows", []), "digest": facts.get("digest"), "seconds": float(told["seconds"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    facts = read_facts(folder)
+    if facts is None or not (folder / ARRAYS).is_file():
         return None
+    return {"rows": facts.get("rows", []), "digest": facts.get("digest"), "seconds": facts["seconds"]}

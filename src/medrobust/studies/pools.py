@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from medrobust.atomic import DiskError, disk_errors
 from medrobust.errors import InputError
-from medrobust.studies.store import DiskError, writing
 from medrobust.studies.work import GoneError, perform
 
 Ticket = Mapping[str, Any]
@@ -117,7 +117,7 @@ class Workers:
             raise InputError(f"--workers must be at least 1, got {n}")
         self.size, self.log = n, Path(log)
         self.threads = threads or max(1, (os.cpu_count() or 1) // n)
-        with writing(self.log):
+        with disk_errors(self.log):
             self.log.mkdir(parents=True, exist_ok=True)
         self.gpus = gpus()
         self.selector = selectors.DefaultSelector()
@@ -178,7 +178,9 @@ class _Worker:
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.log, self.started, self.ended = log, False, False
         self.key: str | None = None
-        with open(log, "ab") as said:
+        # O_NOFOLLOW: a link that lies in wait is not followed
+        appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        with disk_errors(log.parent), os.fdopen(os.open(log, appended, 0o644), "ab") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "medrobust.studies.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=said, env=environment, bufsize=0,

@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medrobust import atomic
+from medrobust.atomic import DiskError
 from medrobust.progress import NoProgress, Progress
 from medrobust.studies.plan import FAILED, Plan, Planned
 from medrobust.studies.pools import Event, Pool
-from medrobust.studies.store import DiskError, write_whole
 
 TRIES = 3
 """How often a cell is begun before it counts as failed."""
@@ -120,7 +121,7 @@ class _Run:
         """Write down what failed, and everything that stands on it."""
         cell = self.plan.cells[name]
         told = {"part": cell.part, "task": cell.task, "labels": dict(cell.labels), "error": text, "trace": trace}
-        write_whole(self.plan.place.out / FAILED / f"{name}.json", json.dumps(told, indent=1).encode())
+        atomic.write_text(self.plan.place.out / FAILED / f"{name}.json", json.dumps(told, indent=1))
         self.plan.failed[name] = told
         self.open.discard(name)
         self.told.failed.append(name)

@@ -1,7 +1,9 @@
-"""Finished pieces of work on disk: a run that was killed goes on where it was, and nothing is computed twice.
+"""Finished cells on disk: a run that was killed goes on where it was, and nothing is computed twice.
 
 DIR/cells/KEY/ holds rows.json and arrays.safetensors. KEY is a hash of everything that the result depends on.
-A cell is written under a temporary name and then renamed: it is there whole, or not at all.
+A cell is written under a temporary name and then renamed: it is there whole, or not at all. rows.json holds the
+sha256 of its content and of the arrays: a cell that was edited or damaged is computed again.
+DIR/unfinished/KEY.safetensors holds the state of a computation that has not finished yet.
 """
 
 from __future__ import annotations
@@ -14,21 +16,24 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from medrobust.errors import InputError
+from medrobust import atomic, json_files
+from medrobust.errors import CellWarning
+from medrobust.run_folder import CELLS, RunFolder
 
-HALF = ".half-"
-"""How the temporary name of a file begins that is not whole yet."""
+UNFINISHED = "unfinished"
+"""Folder of the states of computations that have not finished yet."""
 
+ROWS, ARRAYS = "rows.json", "arrays.safetensors"
 
-class DiskError(InputError):
-    """The run folder takes no more: nobody's cell is at fault, and what is finished is kept."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,60 +46,63 @@ class Cell:
 
 
 class Store:
-    """The cells of one run folder. Two processes may share it: whoever finishes a cell first keeps it."""
+    """The cells of one run folder. Two processes may share it: whoever finishes a cell first keeps it.
+
+    InputError where the folder holds files and no run of medrobust, DiskError where it cannot be written to.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.cells = self.folder / "cells"
-        with writing(self.folder):
-            self.cells.mkdir(parents=True, exist_ok=True)
+        self.run = RunFolder.join(self.folder)
+        self.cells = self.run.entry(CELLS, UNFINISHED)
+        with atomic.disk_errors(self.folder):
+            self.cells.mkdir(exist_ok=True)
             # asks the disk itself: a folder may be there and still not take a file
             with tempfile.TemporaryFile(dir=self.cells):
                 pass
 
     def get(self, spec: Mapping[str, Any]) -> Cell | None:
-        """The cell of that spec, or None where it is not there or can not be read (it is then made again)."""
+        """The cell of that spec; None where it is missing or not what was written (it is then computed again)."""
         return self.named(key(spec))
 
     def named(self, name: str) -> Cell | None:
-        """The cell of that key, as ``get``."""
-        from safetensors.numpy import load_file
-
-        place = self.cells / name
-        try:
-            written = json.loads((place / "rows.json").read_text())
-            arrays = load_file(place / "arrays.safetensors")
-            return Cell(written["facts"], arrays, written["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError":  # its own base is Exception
-                raise
-            return None
+        """The cell of that key, as ``get``. Warns where there is one that is not what was written."""
+        return _read(self.cells / name)
 
     def put(self, spec: Mapping[str, Any], cell: Cell) -> None:
         """Write a cell whole, or not at all."""
         from safetensors.numpy import save
 
         place = self.cells / key(spec)
-        with writing(self.folder):
-            temporary = Path(tempfile.mkdtemp(prefix=".", dir=self.cells))
+        content = save({k: np.ascontiguousarray(v) for k, v in cell.arrays.items()})
+        told = json.loads(json.dumps({"spec": spec, "facts": cell.facts, "seconds": cell.seconds}))
+        told["arrays"] = hashlib.sha256(content).hexdigest()
+        told["sha256"] = _digest(told)
+        with atomic.disk_errors(self.folder):
+            temporary = Path(tempfile.mkdtemp(prefix=atomic.PARTIAL, dir=self.cells))
             temporary.chmod(0o755)  # a run folder is for colleagues to read
             try:
-                told = {"spec": spec, "facts": cell.facts, "seconds": cell.seconds}
-                _write(temporary / "rows.json", json.dumps(told, indent=1, sort_keys=True).encode())
-                arrays = {k: np.ascontiguousarray(v) for k, v in cell.arrays.items()}
-                _write(temporary / "arrays.safetensors", save(arrays))
-                try:
-                    temporary.rename(place)
-                except OSError as error:
-                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                        raise
-                    if self.get(spec) is None:  # what is there can not be read
-                        shutil.rmtree(place)
-                        temporary.rename(place)
+                atomic.write_bytes(temporary / ROWS, json.dumps(told, indent=1, sort_keys=True).encode())
+                atomic.write_bytes(temporary / ARRAYS, content)
+                self._move(temporary, place)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
+
+    def _move(self, temporary: Path, place: Path) -> None:
+        """Give the finished cell its name, unless another process has made the same one meanwhile."""
+        if place.is_symlink():
+            place.unlink()
+        try:
+            temporary.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", CellWarning)  # told when it was looked for
+                whole = _read(place) is not None
+            if not whole:
+                shutil.rmtree(place)
+                temporary.rename(place)
 
     def once(
         self, spec: Mapping[str, Any], compute: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]
@@ -112,17 +120,21 @@ class Store:
 
     @contextlib.contextmanager
     def unfinished(self, spec: Mapping[str, Any]) -> Iterator[Path]:
-        """A file for where that piece of work stands on its way: removed once the block is through, else it stays."""
-        path = self.folder / f"unfinished-{key(spec)}.safetensors"
+        """A file for the state of that computation: removed once the block is through, else it stays."""
+        path = self.folder / UNFINISHED / f"{key(spec)}.safetensors"
+        with atomic.disk_errors(self.folder):
+            path.parent.mkdir(exist_ok=True)
         yield path
         path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other computations are not through yet
+            path.parent.rmdir()
 
     def sweep_leftovers(self) -> None:
         """Remove what killed processes left half-written; only when nobody else works in this folder."""
-        for path in self.cells.glob(".*"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self.folder.glob(f"{HALF}*"):
-            path.unlink(missing_ok=True)
+        for path in self.cells.iterdir():
+            if atomic.is_partial(path.name) and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+        self.run.sweep_leftovers()
 
 
 def key(spec: Mapping[str, Any]) -> str:
@@ -130,35 +142,51 @@ def key(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True, allow_nan=True).encode()).hexdigest()[:32]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename: readers see the old one or the new one."""
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=HALF, dir=path.parent)
-        os.close(handle)
+def read_facts(place: Path) -> dict[str, Any] | None:
+    """The facts of the cell in that folder, with its ``seconds``; None as ``Store.named``. Its arrays are not read."""
+    told = _checked(place, lambda: _told(place))
+    return None if told is None else {**told["facts"], "seconds": float(told["seconds"])}
+
+
+def _read(place: Path) -> Cell | None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    def read() -> Cell:
+        told = _told(place)
+        content = (place / ARRAYS).read_bytes()
+        if hashlib.sha256(content).hexdigest() != told["arrays"]:
+            raise ValueError(f"the sha256 of {ARRAYS} differs")
         try:
-            _write(Path(name), content)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+            return Cell(told["facts"], load(content), float(told["seconds"]))
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+
+    return _checked(place, read)
 
 
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turns what a disk may answer into one clear line."""
+def _checked(place: Path, read: Callable[[], T]) -> T | None:
+    """The result of ``read`` on the cell at ``place``; None where there is none or, with a warning, a damaged one."""
+    if not os.path.lexists(place):
+        return None
     try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        mend = "choose another --out"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            mend = "free some space and give the same command again: what is finished is kept"
-        raise DiskError(f"can not write to {folder}: {reason}; {mend}") from error
+        return read()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+    warnings.warn(f"{place} is not the cell that was written: {reason}", CellWarning, stacklevel=3)
+    return None
+
+
+def _told(place: Path) -> dict[str, Any]:
+    """The content of ROWS in that folder. ValueError, KeyError or TypeError where it is not what was written."""
+    told = json_files.read_object(place / ROWS)
+    if told.pop("sha256") != _digest(told):
+        raise ValueError(f"the sha256 of {ROWS} differs")
+    if not isinstance(told["facts"], dict):
+        raise TypeError("its facts are no object")
+    return told
+
+
+def _digest(told: Mapping[str, Any]) -> str:
+    """sha256 of the content of ROWS, as JSON gives it back, without the digest itself."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.progress import Progress
+from medrobust.run_folder import RunFolder
 from medrobust.studies.spec import AuditSpec, digest
 
 HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")
@@ -44,8 +44,11 @@ class Subject:
         return digest([self.data_digest, *part.ids])
 
 
-def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | None = None) -> Subject:
-    """Load the data, then load or train the classifier; a trained one is kept in ``folder``/model."""
+def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None) -> Subject:
+    """Load the data, then load or train the classifier; a trained one is kept in the run folder, as model/.
+
+    run: None where nothing may be trained. The folder is made when a training begins.
+    """
     size = spec.size
     ready = _saved_size(spec)
     if size is None and ready is not None:
@@ -54,7 +57,7 @@ def assemble(spec: AuditSpec, folder: Path, progress: Progress, device: str | No
         spec.data, size=size, channels=spec.channels, seed=spec.seed, label=spec.label, progress=_Verify(progress)
     )
     disease = _disease(spec, data.classes)  # before a training that a wrong name would make worthless
-    classifier, trained = _classifier(spec, data, folder, progress, device)
+    classifier, trained = _classifier(spec, data, run, progress, device)
     if classifier.classes != data.classes:
         raise InputError(
             f"the classifier knows the classes {_names(classifier.classes)}, the data has {_names(data.classes)}; "
@@ -123,7 +126,7 @@ def _saved_size(spec: AuditSpec) -> int | None:
 
 
 def _classifier(
-    spec: AuditSpec, data: Dataset, folder: Path, progress: Progress, device: str | None
+    spec: AuditSpec, data: Dataset, run: RunFolder | None, progress: Progress, device: str | None
 ) -> tuple[Classifier, bool]:
     where = devices.find(device)
     path = Path(spec.model)
@@ -132,8 +135,10 @@ def _classifier(
     train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
     if not train:
         return _as_is(spec, data, where), False
-    kept = folder / "model"
-    if (kept / "model.json").is_file():
+    if run is None:
+        raise InputError(f"{spec.model} is not trained yet: medrobust train FOLDER --model {spec.model}")
+    kept = run.made("model")
+    if kept is not None and (kept / "model.json").is_file():
         classifier = _to(Classifier.load(kept), where)
     else:
         options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
@@ -142,10 +147,10 @@ def _classifier(
             raise InputError(f"--threshold needs exactly two classes, the data has {_names(data.classes)}")
         classifier = training.fit(
             data, spec.model, seed=spec.seed, pretrained=spec.pretrained, mean=spec.mean, std=spec.std, head=spec.head,
-            device=str(where), progress=progress, resume=folder / "training", **options,
+            device=str(where), progress=progress, resume=run.entry("training"), **options,
         )  # fmt: skip
-        classifier.save(kept)
-        shutil.rmtree(folder / "training", ignore_errors=True)  # only a killed training is resumed
+        classifier.save(run.entry("model"))
+        run.remove("training")  # only a killed training is resumed
     return _at(classifier, spec.threshold), True
 
 

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medrobust import atomic, own_files
 from medrobust.errors import InputError
-from medrobust.models.checkpoint import replace
 from medrobust.models.pretrained import difference
 
 FILE = "training.safetensors"
+KIND = "training"
+"""What the metadata of FILE says that it holds."""
 
 
 @dataclass
@@ -50,14 +52,9 @@ class State:
                 if isinstance(value, Tensor)
             }
         header = {"epoch": self.epoch, "best_epoch": self.best_epoch, "history": self.history, "done": self.done}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            replace(folder / FILE, save(tensors, {"key": key, "state": json.dumps(header)}))
-        except OSError as error:
-            raise InputError(
-                f"the training could not be saved to {folder}: {error.strerror or error}; free space or give another "
-                "folder, then run the same command again"
-            ) from error
+        own_files.check_safetensors(folder / FILE, KIND)
+        metadata = {own_files.FIELD: KIND, "key": key, "state": json.dumps(header)}
+        atomic.write_bytes(folder / FILE, save(tensors, metadata))
 
     @classmethod
     def read(cls, folder: Path, key: str, net: nn.Module, optimiser: torch.optim.Optimizer) -> State:

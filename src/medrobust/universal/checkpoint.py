@@ -13,8 +13,10 @@ from typing import Any
 
 from torch import Tensor
 
-from medrobust.errors import InputError
-from medrobust.models.checkpoint import replace
+from medrobust import atomic, own_files
+
+KIND = "unfinished universal perturbation"
+"""What the metadata of the file says that it holds."""
 
 
 @dataclass
@@ -29,8 +31,8 @@ class Stand:
 class Checkpoint:
     """What is kept of each part of one making, by name; a making may have several, one after another.
 
-    path: the file. about: names the work; a file about other work, or one that can not be read, counts for nothing and
-    is replaced.
+    path: the file. about: names the work; a file about other work, or one that cannot be read, counts for nothing and
+    is replaced if it is ours.
     """
 
     def __init__(self, path: str | Path, about: str) -> None:
@@ -38,7 +40,10 @@ class Checkpoint:
         self.stands = self._read()
 
     def keep(self, part: str, stand: Stand) -> None:
-        """Put ``stand`` in place of what was kept of that part. InputError where the disk takes no more."""
+        """Put ``stand`` in place of what was kept of that part.
+
+        InputError where a file of others is there, or the disk takes no more.
+        """
         from safetensors.torch import save
 
         self.stands[part] = stand
@@ -48,14 +53,9 @@ class Checkpoint:
             for key, value in kept.tensors.items()
         }
         told = {name: {"history": kept.history, "counted": kept.counted} for name, kept in self.stands.items()}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            replace(self.path, save(tensors, {"about": self.about, "stands": json.dumps(told)}))
-        except OSError as error:
-            raise InputError(
-                f"can not write to {self.path}: {error.strerror or error}; free space or give another folder, then run "
-                "the same command again"
-            ) from error
+        own_files.check_safetensors(self.path, KIND)
+        metadata = {own_files.FIELD: KIND, "about": self.about, "stands": json.dumps(told)}
+        atomic.write_bytes(self.path, save(tensors, metadata))
 
     def _read(self) -> dict[str, Stand]:
         from safetensors import SafetensorError, safe_open

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medrobust import atomic, own_files
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images, save_at
 from medrobust.threat import BALLS, Ball, Goal, Linf, Targeted, Untargeted
 
 FORMAT = "medrobust universal perturbation 1"
+KIND = "universal perturbation"
+"""What the metadata of its file says that it holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +108,10 @@ class Universal:
     # -- keeping -----------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write one safetensors file: ``delta``, and all the rest as JSON in its header."""
+        """Write one safetensors file: ``delta``, and all the rest as JSON in its header.
+
+        InputError where something else than a perturbation is there: it is not overwritten.
+        """
         from safetensors.torch import save
 
         told = {
@@ -117,14 +124,11 @@ class Universal:
         }
         path = Path(path)
         try:
-            content = save({"delta": self.delta}, {"universal": json.dumps(told)})
+            content = save({"delta": self.delta}, {own_files.FIELD: KIND, "universal": json.dumps(told)})
         except TypeError as error:
             raise InputError(f"the provenance of a perturbation must be plain JSON: {error}") from error
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        except OSError as error:
-            raise InputError(f"the perturbation could not be written to {path}: {error.strerror or error}") from error
+        own_files.check_safetensors(path, KIND)
+        atomic.write_bytes(path, content)
         return path
 
     @classmethod
@@ -157,8 +161,9 @@ class Universal:
         gain = 0.5 / largest if largest else 1.0
         pixels = (save_at((0.5 + gain * self.delta).clamp(0, 1), 8) * 255).round().to(torch.uint8)
         array = pixels[0].numpy() if pixels.shape[0] == 1 else pixels.permute(1, 2, 0).numpy()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(path)
+        content = io.BytesIO()
+        Image.fromarray(array).save(content, "PNG")
+        atomic.write_bytes(Path(path), content.getvalue())
         return gain
 
     def __repr__(self) -> str:

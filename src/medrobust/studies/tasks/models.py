@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from medrobust import devices, training
+from medrobust import atomic, devices, training
 from medrobust.classifier import Classifier
 from medrobust.progress import NoProgress
 from medrobust.studies.known import file_in
 from medrobust.studies.spec import ask
-from medrobust.studies.store import writing
 from medrobust.studies.subject import assemble
 from medrobust.studies.work import Result, Work
 
@@ -47,14 +46,14 @@ def _as_it_is(work: Work, architecture: str, options: dict[str, Any]) -> Classif
         data=told["spec"].replace("{data}", str(work.root)), size=told["size"], channels=told["channels"],
         label=told["label"], seed=told["seed"], model=architecture, **options,
     )  # fmt: skip
-    return assemble(spec, work.run, NoProgress()).classifier
+    return assemble(spec, None, NoProgress()).classifier
 
 
 def keep(classifier: Classifier, folder: Path) -> None:
     """Save whole, or not at all."""
-    with writing(folder):
+    with atomic.disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=atomic.PARTIAL, dir=folder.parent))
         try:
             classifier.save(temporary)
             temporary.chmod(0o755)

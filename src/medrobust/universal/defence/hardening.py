@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from medrobust import seeds, training
+from medrobust import atomic, own_files, seeds, training
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
-from medrobust.models.checkpoint import replace
 from medrobust.progress import NoProgress, Progress
 from medrobust.threat import Ball, Goal, Targeted
 from medrobust.training import Adversary, Pixels
@@ -204,8 +203,7 @@ class _Work:
                         classifier, images, self.goal, self.ball, seed=drawn, advance=self.progress.advance,
                         watch=self._told, checkpoint=unfinished,
                     )  # fmt: skip
-                    half = v.save(file.with_name(f".{file.name}"))
-                    half.replace(file)
+                    v.save(file)
                     unfinished.unlink(missing_ok=True)
                 vs.append(Universal.load(file))
         finally:
@@ -263,11 +261,8 @@ class _Log:
 
     def _write(self) -> None:
         text = json.dumps({"asked": self.asked, "rounds": self.rounds}, indent=1)
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            replace(self.file, text.encode())
-        except OSError as error:
-            raise InputError(f"can not write to {self.file.parent}: {error.strerror or error}") from error
+        own_files.check_json(self.file, lambda found: {"asked", "rounds"} <= found.keys(), "log of a defence")
+        atomic.write_text(self.file, text)
 
 
 def digest(delta: Tensor) -> str:
