@@ -21,15 +21,31 @@ class Limit(NamedTuple):
     meaning: str
 
 
-IMAGE_PIXELS = Limit("MEDROBUST_MAX_IMAGE_PIXELS", 100_000_000, "pixels", "one image, all its frames together")
+IMAGE_PIXELS = Limit(
+    "MEDROBUST_MAX_IMAGE_PIXELS", 100_000_000, "pixels", "one image; of several frames the first is read"
+)
+IMAGE_BYTES = Limit("MEDROBUST_MAX_IMAGE_BYTES", 2 * 2**30, "bytes", "one image file")
+TABLE_BYTES = Limit("MEDROBUST_MAX_TABLE_BYTES", 512 * 2**20, "bytes", "one table of images (csv:)")
 UNPACKED_BYTES = Limit("MEDROBUST_MAX_UNPACKED_BYTES", 64 * 2**30, "bytes", "the arrays of one .npz that are read")
 CLASSES = Limit("MEDROBUST_MAX_CLASSES", 10_000, "classes", "the classes of a data set or a classifier")
 JSON_BYTES = Limit("MEDROBUST_MAX_JSON_BYTES", 256 * 2**20, "bytes", "one JSON file")
+NAME = Limit("MEDROBUST_MAX_NAME", 500, "characters", "the name of a class or a patient")
 CELL_CHARACTERS = Limit("MEDROBUST_MAX_CELL_CHARACTERS", 100_000, "characters", "one cell of a table")
 PARAMETERS = Limit("MEDROBUST_MAX_PARAMETERS", 500_000_000, "parameters", "a network that a file names")
 MODULES = Limit("MEDROBUST_MAX_MODULES", 20_000, "modules", "a network that a file names")
 
-LIMITS = (IMAGE_PIXELS, UNPACKED_BYTES, CLASSES, JSON_BYTES, CELL_CHARACTERS, PARAMETERS, MODULES)
+LIMITS = (
+    IMAGE_PIXELS,
+    IMAGE_BYTES,
+    TABLE_BYTES,
+    CELL_CHARACTERS,
+    CLASSES,
+    NAME,
+    UNPACKED_BYTES,
+    JSON_BYTES,
+    PARAMETERS,
+    MODULES,
+)
 """Every limit; the table of docs/limits.md is made from this."""
 
 

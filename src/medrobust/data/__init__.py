@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medrobust.data.dataset import Dataset
+from medrobust.data.fit import FITS
 from medrobust.data.folder import open_folder
 from medrobust.data.medmnist import open_medmnist
 from medrobust.data.phantom import open_phantom
@@ -29,6 +30,8 @@ def load(
     channels: int | None = None,
     seed: int = 0,
     label: str = "label",
+    patient: str | None = None,
+    fit: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """The data set that ``spec`` names; InputError, in one line, where it can not be used.
@@ -41,6 +44,8 @@ def load(
         image stays grey.
     seed: draws the split where none is given, and the phantoms.
     label: the column of a table that holds the label.
+    patient: the column of a table that names the patients, or "none"; None finds it by its usual names.
+    fit: how images that are not square become square: "stretch" (None too), "crop" or "pad".
     progress: called with (images done, images in all) while files are verified.
     """
     kind, colon, where = spec.partition(":")
@@ -50,7 +55,9 @@ def load(
         raise InputError(f"size must be at least 8 pixels, got {size}")
     if channels not in (None, 1, 3):
         raise InputError(f"channels must be 1 or 3, got {channels}; leave it out to take what the images have")
-    return SOURCES[kind](where, Request(size, channels, seed, label, progress))
+    if fit not in (None, *FITS):
+        raise InputError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
+    return SOURCES[kind](where, Request(size, channels, seed, label, patient, fit, progress))
 
 
 def _kinds() -> str:

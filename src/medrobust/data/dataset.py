@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medrobust.data import splits
-from medrobust.data.source import LeftOut, Listing, Request, Source
+from medrobust import limits
+from medrobust.data import patients, splits
+from medrobust.data.labels import NO_LABEL, NONE, number_classes
+from medrobust.data.source import NO_FILE, LeftOut, Listing, Request, Source
+from medrobust.data.words import shown
 from medrobust.errors import InputError
 from medrobust.images import Images, Labels, as_float
 
@@ -24,7 +28,8 @@ class Dataset:
 
     name: short, for people. classes: label i means classes[i]. labels: int64 (n,). ids: stable names of the
     images, by which randomness is keyed. patients: str (n,), "" where unknown, or None. extra: any other
-    column, str (n,). left_out: files that could not be read. notes: sentences for the report.
+    column, str (n,). left_out: images that were listed and cannot be used, with the reason. notes: sentences for the
+    terminal and the report, one on each thing that was dropped, merged or reinterpreted, with its count.
     rows: where each image stands in ``source``. sides: "train", "val" or "test" for each image. sides_given: they
     came with the data; otherwise they were drawn here.
     """
@@ -56,6 +61,11 @@ class Dataset:
     def bits(self) -> int:
         """8 or 16: the grid on which the pixels lie."""
         return self.source.bits
+
+    @property
+    def fit(self) -> str | None:
+        """How images that are not square were made so: "stretch", "crop" or "pad"; None where all are square."""
+        return self.source.fit
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -167,11 +177,11 @@ class Dataset:
             yield self.images(index), labels, self.ids[start : start + size]
 
     def digest(self) -> str:
-        """sha256 (hex) of contents, ids, class names, splits and the shape they are read at.
+        """sha256 (hex) of contents, ids, class names, splits, and the shape and fit they are read at.
 
         Independent of the order of the images and of where they are stored.
         """
-        hasher = hashlib.sha256(f"{self.channels} {self.size} {self.bits}".encode())
+        hasher = hashlib.sha256(f"{self.channels} {self.size} {self.bits} {self.fit or ''}".encode())
         hasher.update("\x1f".join(self.classes).encode())
         for image in sorted(range(len(self)), key=self.ids.__getitem__):
             line = (self.ids[image], str(int(self.labels[image])), str(self.sides[image]))
@@ -196,36 +206,46 @@ def assemble(
     rows: the readable images (positions in the listing and in the source); all of them by default.
     """
     rows = np.arange(len(listing.ids)) if rows is None else rows
-    classes, labels = number_classes(name, listing, rows)
-    ids = tuple(_pick(listing.ids, rows).tolist())
-    patients = None if listing.patients is None else _pick(listing.patients, rows)
-    given = None if listing.splits is None else _pick(listing.splits, rows).tolist()
-    sides, notes = splits.assign(labels, ids, patients, given, request.seed)
-    extra = {name: _pick(column, rows) for name, column in listing.extra.items()}
-    notes = (*listing.notes, *notes)
-    return Dataset(name, source, rows, classes, labels, ids, sides, patients, extra, left_out, notes, given is not None)
+    if len(set(listing.ids)) < len(listing.ids):
+        raise InputError(f"two images of {name} have the same id; give each its own")
+    classes, labels, on_labels = number_classes(name, _pick(listing.labels, rows), listing.classes)
+    unlabelled = tuple(LeftOut(listing.ids[row], NO_LABEL) for row in rows[labels == NONE])
+    rows, labels = rows[labels != NONE], labels[labels != NONE]
+    ids = tuple(_pick(listing.ids, rows))
+    people, on_patients = _patients(listing, rows)
+    given = None if listing.splits is None else _pick(listing.splits, rows)
+    sides, on_sides = splits.assign(labels, ids, people, given, request.seed)
+    # as objects: one long cell would make every cell of an array of strings as long
+    extra = {column: np.array(_pick(cells, rows), dtype=object) for column, cells in listing.extra.items()}
+    left_out = tuple(sorted((*listing.left_out, *left_out, *unlabelled)))
+    notes = (*_on_left_out(left_out, len(rows)), *listing.notes, *on_labels, *on_patients, *on_sides)
+    return Dataset(name, source, rows, classes, labels, ids, sides, people, extra, left_out, notes, given is not None)
 
 
-def _pick(column: Sequence[str], rows: np.ndarray) -> np.ndarray:
-    return np.asarray(column, dtype=np.str_)[rows]
+def _patients(listing: Listing, rows: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The patients of these images, None where no image has one, and a note where some have none."""
+    if listing.patients is None:
+        return None, ()
+    named = patients.known(_pick(listing.patients, rows))
+    longest = max(named, key=len, default="")
+    limits.check(limits.NAME, len(longest), f"the patient {shown(longest)}")
+    people = np.array(named, dtype=np.str_)
+    if not longest:
+        return None, ("No image has a patient: every image counts as independent.",)
+    return people, (f"There are {patients.counted(people)}.",)
 
 
-def number_classes(name: str, listing: Listing, rows: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """Class names, and int64 (n,) their numbers. Names that are all whole numbers are sorted as numbers."""
-    words = [str(word).strip() for word in _pick(listing.labels, rows)]
-    blank = [listing.ids[int(row)] for row, word in zip(rows, words, strict=True) if not word]
-    if blank:
-        raise InputError(f"{len(blank)} images of {name} have no label, first {blank[0]}; label or remove their rows")
-    found = set(words)
-    if len(found) < 2:
-        only = f"only {found.pop()!r}" if found else "none"
-        raise InputError(f"{name} must have images of at least two classes, found {only}")
-    classes = listing.classes
-    if classes is None:
-        numbers = all(word.isdecimal() for word in found)
-        classes = tuple(sorted(found, key=(lambda word: (int(word), word)) if numbers else (lambda word: (0, word))))
-    place = {word: number for number, word in enumerate(classes)}
-    return classes, np.array([place[word] for word in words], dtype=np.int64)
+def _on_left_out(left_out: tuple[LeftOut, ...], kept: int) -> tuple[str, ...]:
+    """One sentence with the counts; the reasons of single files stand in ``left_out``."""
+    if not left_out:
+        return ()
+    kinds = Counter(left.reason if left.reason in (NO_LABEL, NO_FILE) else "it cannot be read" for left in left_out)
+    reasons = "; ".join(f"{count}: {reason}" for reason, count in sorted(kinds.items()))
+    return (f"{len(left_out)} of {kept + len(left_out)} images were left out ({reasons}).",)
+
+
+def _pick(column: Sequence[str], rows: np.ndarray) -> list[str]:
+    return [str(column[row]) for row in rows.tolist()]
 
 
 def _apportion(counts: np.ndarray, limit: int) -> np.ndarray:

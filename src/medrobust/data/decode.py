@@ -1,60 +1,137 @@
-"""From the bytes of a PNG, JPEG or TIFF to pixels on their integer grid.
+"""From the bytes of an image file to pixels on their integer grid.
 
-8 bit stays 8 bit and 16 bit stays 16 bit; EXIF orientation is applied, alpha is dropped, a palette is
-looked up, a colour image with R = G = B everywhere becomes grey.
+8 bit stays 8 bit and 16 bit stays 16 bit; EXIF orientation is applied, alpha is dropped, a palette is looked up, a
+colour image with R = G = B everywhere becomes grey. Whatever gives the stored numbers another meaning is stated in
+``Decoded.changes``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+
+from medrobust import limits
+from medrobust.data.fit import square
+from medrobust.formats import FORMATS
 
 GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 
+CHANGES = {
+    "turned": "were turned upright, as their EXIF orientation says",
+    "inverted": "store white as 0 (TIFF WhiteIsZero) and were inverted, so that 0 is black",
+    "transparent": "have transparent pixels; the transparency was dropped, the colours stored under it are used",
+    "cmyk": "are CMYK and were converted to RGB without a colour profile",
+    "colours": "are stored in another colour space than RGB (YCbCr, LAB, HSV) and were converted to RGB",
+    "bilevel": "have 1 bit: pixels are 0 or 255",
+    "signed": "have a signed type; their values were taken over (TIFF, none is negative) or shifted (JPEG 2000)",
+    "frames": "hold several frames; the first was read",
+    "reduced": "hold colour of more than 8 bits and were read at 8 bits",
+}
+"""What decoding may do to the stored numbers, and the sentence on it, after "n images"."""
+
+PHOTOMETRIC, BITS, SAMPLE_FORMAT = 262, 258, 339
+"""TIFF tags."""
+
 
 class Decoded(NamedTuple):
-    """pixels: uint8 or uint16, (h, w) or (h, w, 3). native: (width, height) in the file. frames: in the file.
-
-    lost: the file has 16-bit colour that could only be read at 8 bits.
-    """
+    """pixels: uint8 or uint16, (h, w) or (h, w, 3). native: (width, height), upright. changes: names of CHANGES."""
 
     pixels: np.ndarray
     native: tuple[int, int]
-    frames: int
-    lost: bool
+    changes: frozenset[str]
 
 
-def decode(data: bytes, size: int | None = None, grey: bool = False) -> Decoded:
-    """Decode, turn upright, reduce to grey if asked, and resize to (size, size) unless None. ValueError or
-    any of PIL's errors if the bytes are no complete image.
+def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = "stretch") -> Decoded:
+    """Decode, turn upright, reduce to grey if asked, make square by ``fit``, resize to (size, size) unless None.
+
+    ValueError or any of PIL's errors if the bytes are no complete image, or one beyond ``limits.IMAGE_PIXELS``, which
+    is checked on the header, before any pixel is decoded.
     """
-    with Image.open(io.BytesIO(data)) as image:
-        frames, deep = int(getattr(image, "n_frames", 1)), _colour_16(image, data)
+    with opened(data) as image:
+        changes = {"frames"} if getattr(image, "is_animated", False) else set()
+        white, top, signed = _tiff(image)
+        if white:
+            changes.add("inverted")
+        deep = _deep_colour(image, data)
         low = _low_bytes(data) if deep else None
+        if image.format == "JPEG2000" and _jpeg_2000(data)[1]:
+            changes.add("signed")
+        if _orientation(image) > 1:
+            changes.add("turned")
         image.load()  # the whole file: a truncated one raises here
-        native = image.size
-        pixels = _pixels(ImageOps.exif_transpose(image))
+        pixels = _pixels(ImageOps.exif_transpose(image), changes, signed)
+        if white and image.mode in GREY_16:  # Pillow inverts up to 8 bits only
+            pixels = top - pixels
     if low is not None and pixels.ndim == 3:
         pixels = pixels.astype(np.uint16) << 8 | low
+    if deep and pixels.dtype == np.uint8:
+        changes.add("reduced")
+    native = (pixels.shape[1], pixels.shape[0])
     if pixels.ndim == 3:
         if _is_grey(pixels):
             pixels = np.ascontiguousarray(pixels[..., 0])
         elif grey:
             pixels = luminance(pixels)
+    pixels = square(pixels, fit)
     if size is not None:
         pixels = resize(pixels, size)
-    return Decoded(pixels, native, frames, deep and pixels.dtype == np.uint8)
+    return Decoded(pixels, native, frozenset(changes))
+
+
+def upright_size(file: Path) -> tuple[int, int]:
+    """(width, height) of the image as ``decode`` turns it; from its header. Raises as ``decode`` does."""
+    with opened(file) as image:
+        width, height = image.size
+        lying = _orientation(image) >= 5 and image.format != "TIFF"  # Pillow states and turns a TIFF upright itself
+        return (height, width) if lying else (width, height)
+
+
+@contextlib.contextmanager
+def opened(data: bytes | Path) -> Iterator[Image.Image]:
+    """The image of those bytes, in one of FORMATS; its pixel count is checked, no pixel is decoded yet."""
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    with _own_limit(), Image.open(source, formats=tuple(FORMATS)) as image:
+        limits.check(limits.IMAGE_PIXELS, image.width * image.height, "it")
+        yield image
+
+
+class _Guard:
+    """Pillow's own pixel limit, which is a global of its module, and how many calls have it set aside."""
+
+    lock = threading.Lock()
+    users = 0
+    own: int | None = None
+
+
+@contextlib.contextmanager
+def _own_limit() -> Iterator[None]:
+    """Pillow's limit set aside, for it warns and refuses at sizes of its own; other users of Pillow keep it after."""
+    with _Guard.lock:
+        if _Guard.users == 0:
+            _Guard.own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _Guard.users += 1
+    try:
+        yield
+    finally:
+        with _Guard.lock:
+            _Guard.users -= 1
+            if _Guard.users == 0:
+                Image.MAX_IMAGE_PIXELS = _Guard.own
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     """(size, size[, 3]) by bilinear interpolation with antialiasing, rounded to the grid of the input's dtype.
 
-    An image that is not square is stretched, as the medical studies do it: cropping could cut a finding off.
+    An image that is not square is stretched; see ``medrobust.data.fit`` for the other ways.
     """
     if pixels.shape[:2] == (size, size):
         return pixels
@@ -74,22 +151,55 @@ def luminance(pixels: np.ndarray) -> np.ndarray:
     return np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(pixels.dtype)
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
-    """uint8 or uint16, (h, w) or (h, w, 3)."""
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation: 1 upright, up to 8; 1 too for any other value."""
+    value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return value if value in range(2, 9) else 1
+
+
+def _pixels(image: Image.Image, changes: set[str], signed: bool = False) -> np.ndarray:
+    """uint8 or uint16, (h, w) or (h, w, 3). signed: the file states a signed integer type."""
     if image.mode in GREY_16:
         return np.asarray(image).astype(np.uint16)
     if image.mode == "I":
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"32-bit values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
+            kind = "signed" if signed else "32-bit"
+            raise ValueError(f"{kind} values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
+        if signed:
+            changes.add("signed")
         return values.astype(np.uint16)
     if image.mode == "F":
         raise ValueError("floating-point pixels; save it with 8 or 16 bits")
+    if signed:
+        values = np.asarray(image)
+        if values.max() > 127:
+            raise ValueError("signed 8-bit values, some negative; save it with 8 or 16 bits")
+        changes.add("signed")
+    if image.mode == "1":
+        changes.add("bilevel")
+    if image.mode == "CMYK":
+        changes.add("cmyk")
+    elif image.mode in ("YCbCr", "LAB", "HSV"):
+        changes.add("colours")
+    if _transparent(image):
+        changes.add("transparent")
     if image.mode in ("1", "L", "LA", "La"):
         return np.asarray(image.convert("L"))
-    if image.mode in ("P", "PA"):
+    if image.mode in ("P", "PA", "RGBa"):
         image = image.convert("RGBA")  # a palette may carry alpha; drop it in the next step
     return np.asarray(image.convert("RGB"))
+
+
+def _transparent(image: Image.Image) -> bool:
+    """Whether any pixel lets through what lies under it."""
+    if not image.has_transparency_data:
+        return False
+    straight = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode))
+    with_alpha = straight if straight.mode in ("LA", "RGBA") else straight.convert("RGBA")
+    lowest = with_alpha.getchannel("A").getextrema()[0]
+    assert isinstance(lowest, (int, float))
+    return lowest < 255
 
 
 def _is_grey(pixels: np.ndarray) -> bool:
@@ -97,30 +207,58 @@ def _is_grey(pixels: np.ndarray) -> bool:
     return bool((red == green).all() and (green == blue).all())
 
 
-def _colour_16(image: Image.Image, data: bytes) -> bool:
-    """Whether the file holds colour at 16 bits, of which PIL keeps 8."""
+def _tiff(image: Image.Image) -> tuple[bool, int, bool]:
+    """Of a TIFF: whether 0 is white, the largest value of its type, and whether that is a signed integer."""
+    if image.format != "TIFF":
+        return False, 0, False
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    bits = tags.get(BITS, (1,))
+    signed = 2 in tuple(tags.get(SAMPLE_FORMAT, (1,)))
+    grey = image.mode in ("1", "L", *GREY_16)
+    return grey and tags.get(PHOTOMETRIC, 0) == 0, 2 ** min(int(bits[0]), 16) - 1, signed
+
+
+def _jpeg_2000(data: bytes) -> tuple[int, bool]:
+    """Bits of the first component and whether it is signed, from the SIZ marker (ITU-T T.800, A.5.1)."""
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0 or start + 42 >= len(data):
+        return 8, False
+    precision = data[start + 42]
+    return (precision & 0x7F) + 1, bool(precision & 0x80)
+
+
+def _deep_colour(image: Image.Image, data: bytes) -> bool:
+    """Whether the file holds colour, or grey with alpha, of more than 8 bits, of which PIL keeps 8."""
     if image.format == "PNG":
         return data[24] == 16 and data[25] in (2, 4, 6)  # IHDR: bit depth, colour type
     if image.format == "TIFF":
-        depth = image.tag_v2.get(258, ())  # type: ignore[attr-defined]  # BitsPerSample
-        return len(depth) >= 3 and max(depth) == 16
-    return False
+        depth = image.tag_v2.get(BITS, ())  # type: ignore[attr-defined]
+        return len(depth) >= 2 and max(depth) > 8
+    if image.format == "JPEG2000":
+        return image.mode not in (*GREY_16, "I") and _jpeg_2000(data)[0] > 8
+    return image.format == "PPM" and image.mode == "RGB" and _maxval(image) > 255
+
+
+def _maxval(image: Image.Image) -> int:
+    """The largest value that a PPM states; Pillow hands it to its decoder."""
+    args = image.tile[0].args if image.tile else ()  # type: ignore[attr-defined]
+    return args[1] if isinstance(args, tuple) and len(args) == 2 and isinstance(args[1], int) else 255
 
 
 def _low_bytes(data: bytes) -> np.ndarray | None:
-    """uint8 (h, w, 3): the low bytes of 16-bit colour, of which PIL keeps the high ones. None where PIL can not.
+    """uint8 (h, w, 3): the low bytes of 16-bit colour, of which PIL keeps the high ones. None where PIL cannot.
 
     PIL unpacks "RGB;16B" (big-endian) and "RGB;16L" (little-endian) by taking the high byte. Told the wrong
     order, it takes the low one.
     """
     swap = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(data) as image:
         tiles = []
-        for tile in image.tile:
+        for tile in image.tile:  # type: ignore[attr-defined]
             args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
             if not re.fullmatch("RGB[AX]?;16[BLN]", str(args[0])):
                 return None
             args = (args[0][:-1] + swap[args[0][-1]], *args[1:])
             tiles.append(tile._replace(args=args if isinstance(tile.args, tuple) else args[0]))
-        image.tile = tiles
-        return _pixels(ImageOps.exif_transpose(image))
+        image.tile = tiles  # type: ignore[attr-defined]
+        return _pixels(ImageOps.exif_transpose(image), set())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,19 +13,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
+from medrobust import limits
 from medrobust.data.dataset import Dataset, assemble
-from medrobust.data.decode import decode
+from medrobust.data.decode import CHANGES, decode, upright_size
 from medrobust.data.source import LeftOut, Listing, Request, Source
 from medrobust.errors import InputError
+from medrobust.formats import TITLES
 
 THREADS = 2
 CHUNK = 256
 
+FITTED = {
+    "stretch": "stretched, so that nothing at the border is cut off",
+    "crop": "cropped to the square in their middle; what lies at the border is gone",
+    "pad": "padded with black to a square",
+}
+"""What a fit did, in words."""
+
 
 class Seen(NamedTuple):
-    """What one look at a file showed. reason: why it can not be used; "" if it can."""
+    """What reading a file once gave. reason: why it cannot be used; "" if it can. changes: names of decode.CHANGES."""
 
     reason: str
     hash: str = ""
@@ -31,41 +42,40 @@ class Seen(NamedTuple):
     shape: tuple[int, ...] = ()
     bits: int = 8
     top: int = 0
-    frames: int = 1
-    lost: bool = False
+    changes: frozenset[str] = frozenset()
 
 
 class FileSource(Source):
     """Image files, decoded to size x size."""
 
-    def __init__(self, files: Sequence[Path], size: int | None, grey: bool) -> None:
+    def __init__(self, files: Sequence[Path], size: int | None, grey: bool, fit: str) -> None:
         super().__init__()
         self.files = list(files)
         self.grey = grey
-        self._size = size
+        self._size, self._fit = size, fit
         self.size, self.channels, self.bits = size or 0, 1, 8
         self.seen: list[Seen] = []
 
     def look(self, row: int) -> Seen:
         """Decode one file whole; keep its pixels while there is room."""
         try:
-            data = self.files[row].read_bytes()
+            data = _bytes(self.files[row])
             if not data:
                 return Seen("the file is empty")
-            image = decode(data, self._size, self.grey)
+            image = decode(data, self._size, self.grey, self._fit)
         except UnidentifiedImageError:
-            return Seen("not an image that can be read (PNG, JPEG, TIFF and BMP are)")
+            return Seen(f"not an image that can be read ({TITLES} are)")
         except Exception as error:  # a decoder raises whatever it likes on damaged bytes
             return Seen(" ".join(str(error).split())[:200] or type(error).__name__)
         pixels = image.pixels
         self.keep(row, pixels)
         bits = 16 if pixels.dtype == np.uint16 else 8
         digest = hashlib.sha256(data).hexdigest()
-        return Seen("", digest, image.native, pixels.shape, bits, int(pixels.max()), image.frames, image.lost)
+        return Seen("", digest, image.native, pixels.shape, bits, int(pixels.max()), image.changes)
 
     def read(self, row: int) -> np.ndarray:
         try:
-            return decode(self.files[row].read_bytes(), self._size, self.grey).pixels
+            return decode(_bytes(self.files[row]), self._size, self.grey, self._fit).pixels
         except Exception as error:
             raise InputError(f"{self.files[row]} was readable at first and is not any more: {error}") from error
 
@@ -75,9 +85,10 @@ class FileSource(Source):
 
 def open_files(name: str, files: Sequence[Path], listing: Listing, request: Request) -> Dataset:
     """The Dataset of image files; unreadable ones are left out, InputError if that is more than half of them."""
+    fit = request.fit or "stretch"
     if request.size is None:
-        _one_size(name, files)
-    source = FileSource(files, request.size, request.channels == 1)
+        _one_size(name, files, fit)
+    source = FileSource(files, request.size, request.channels == 1, fit)
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(files), CHUNK):  # in pieces, so that Ctrl-C does not wait for all of them
             source.seen += pool.map(source.look, range(start, min(start + CHUNK, len(files))))
@@ -87,7 +98,7 @@ def open_files(name: str, files: Sequence[Path], listing: Listing, request: Requ
     if 2 * len(left_out) > len(files):
         first = left_out[0]
         raise InputError(
-            f"{len(left_out)} of the {len(files)} images of {name} can not be read, first {first.file}: {first.reason}"
+            f"{len(left_out)} of the {len(files)} images of {name} cannot be read, first {first.file}: {first.reason}"
         )
     rows = np.array([row for row, seen in enumerate(source.seen) if not seen.reason], dtype=np.int64)
     good = [source.seen[row] for row in rows]
@@ -95,27 +106,44 @@ def open_files(name: str, files: Sequence[Path], listing: Listing, request: Requ
     source.channels = 3 if any(len(seen.shape) == 3 for seen in good) else 1
     source.bits = max(seen.bits for seen in good)
     data = assemble(name, source, listing, request, rows, left_out)
+    good = [source.seen[row] for row in data.rows]
+    if any(seen.native[0] != seen.native[1] for seen in good):
+        source.fit = fit
     return _annotate(data, good, request)
 
 
-def _one_size(name: str, files: Sequence[Path]) -> None:
-    """InputError unless all images have the same square size; reads headers only."""
+def _bytes(file: Path) -> bytes:
+    """The bytes of a regular file within limits.IMAGE_BYTES."""
+    with open(file, "rb", opener=_opener) as stream:
+        about = os.fstat(stream.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError("not a regular file")
+        limits.check(limits.IMAGE_BYTES, about.st_size, "it")
+        return stream.read()
+
+
+def _opener(path: str, flags: int) -> int:
+    """Opens without waiting: a named pipe would wait for whoever writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _one_size(name: str, files: Sequence[Path], fit: str) -> None:
+    """InputError unless all images have the same size, and a square one unless ``fit`` makes it so; headers only."""
     sizes: Counter[tuple[int, int]] = Counter()
     for file in files:
         try:
-            with Image.open(file) as image:
-                sizes[image.size] += 1
+            sizes[upright_size(file)] += 1
         except Exception:  # a damaged file is counted and named later, with its reason
             continue
     if not sizes:
         return
-    (width, height), count = sizes.most_common(1)[0]
+    (width, height), count = min(sizes.items(), key=lambda item: (-item[1], item[0]))
     if len(sizes) > 1:
         raise InputError(
             f"the images of {name} differ in size ({len(sizes)} sizes, most often {width} x {height}, "
             f"{count} of {sizes.total()}); choose the side to resize them to, for example size=224"
         )
-    if width != height:
+    if width != height and fit == "stretch":
         raise InputError(
             f"the images of {name} are {width} x {height}, not square; choose the side to resize them to, "
             "for example size=224"
@@ -125,38 +153,48 @@ def _one_size(name: str, files: Sequence[Path]) -> None:
 def _annotate(data: Dataset, good: Sequence[Seen], request: Request) -> Dataset:
     """Notes on what reading the files did to the pixels, and on images that are there twice."""
     notes = list(data.notes)
-    side = data.size
+    n, side = len(good), data.size
     resized = sum(seen.native != (side, side) for seen in good)
     if resized:
-        notes.append(f"{resized} of {len(good)} images were resized to {side} x {side} (bilinear, antialiased).")
-    stretched = sum(seen.native[0] != seen.native[1] for seen in good)
-    if stretched:
+        notes.append(f"{resized} of {n} images were resized to {side} x {side} (bilinear, antialiased).")
+    oblong = sum(seen.native[0] != seen.native[1] for seen in good)
+    if oblong:
+        assert data.fit is not None
+        others = " or ".join(fit for fit in FITTED if fit != data.fit)
         notes.append(
-            f"{stretched} of them are not square and were stretched, so that nothing at the border is cut off."
+            f"{oblong} of {n} images are not square and were {FITTED[data.fit]} (fit {data.fit}, not {others})."
         )
+    for change, text in CHANGES.items():
+        changed = sum(change in seen.changes for seen in good)
+        if changed:
+            notes.append(f"{changed} of {n} images {text}.")
     if request.channels == 1 and data.channels == 1:
         notes.append("Colour images, if any, were reduced to grey (ITU-R 601 luma).")
     elif data.channels == 3 and any(len(seen.shape) == 2 for seen in good):
-        notes.append(f"{sum(len(seen.shape) == 2 for seen in good)} of {len(good)} images are grey, the others colour.")
+        notes.append(f"{sum(len(seen.shape) == 2 for seen in good)} of {n} images are grey, the others colour.")
     if data.bits == 16 and max(seen.top for seen in good) < 4096:
         notes.append(
             f"The 16-bit images use values up to {max(seen.top for seen in good)} only and are read as they are, "
             "that is very dark; stretch them to 0 to 65535 before the audit."
         )
-    if any(seen.lost for seen in good):
-        notes.append(f"{sum(seen.lost for seen in good)} images hold 16-bit colour and were read at 8 bits.")
-    if any(seen.frames > 1 for seen in good):
-        notes.append(f"{sum(seen.frames > 1 for seen in good)} files hold several frames; the first was read.")
+    elif data.bits == 16 and any(seen.bits == 8 for seen in good):
+        shallow = sum(seen.bits == 8 for seen in good)
+        notes.append(f"{shallow} of {n} images have 8 bits, the others 16; they were brought to 16 bits (times 257).")
     notes += _twins(data)
     return dataclasses.replace(data, notes=tuple(notes))
 
 
 def _twins(data: Dataset) -> list[str]:
-    """A sentence where the same file content stands in two splits: the test then holds training images."""
+    """Sentences on the same file content in two splits (the test then holds training images) or with two labels."""
     sides: dict[str, set[str]] = {}
-    for row, side in zip(data.rows, data.sides, strict=True):
-        sides.setdefault(data.source.fingerprint(int(row)), set()).add(str(side))
-    both = sum(len(where) > 1 for where in sides.values())
-    if not both:
-        return []
-    return [f"{both} images stand byte for byte in more than one split under different names."]
+    labels: dict[str, set[int]] = {}
+    for row, side, label in zip(data.rows, data.sides, data.labels, strict=True):
+        fingerprint = data.source.fingerprint(int(row))
+        sides.setdefault(fingerprint, set()).add(str(side))
+        labels.setdefault(fingerprint, set()).add(int(label))
+    notes = []
+    if both := sum(len(where) > 1 for where in sides.values()):
+        notes.append(f"{both} images stand byte for byte in more than one split under different names.")
+    if both := sum(len(which) > 1 for which in labels.values()):
+        notes.append(f"{both} images stand byte for byte under different names with different labels.")
+    return notes

@@ -2,60 +2,173 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
+from medrobust.data import words
 from medrobust.data.dataset import Dataset
 from medrobust.data.files import open_files
 from medrobust.data.source import Listing, Request
 from medrobust.data.splits import SYNONYMS
 from medrobust.errors import InputError
+from medrobust.formats import SUFFIXES, TITLES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+Place = tuple[int, int]
+"""(device, inode): what two names of one file or folder share."""
+
+
+class Image(NamedTuple):
+    """An image file, the name of its class folder, and that of its split folder."""
+
+    file: Path
+    label: str
+    split: str
+
+
+class Passed:
+    """What was passed over, for the notes."""
+
+    def __init__(self) -> None:
+        self.endings: Counter[str] = Counter()
+        self.broken = self.loops = self.loose = 0
+        self.empty: list[str] = []
+
+    def notes(self) -> list[str]:
+        notes = []
+        if self.endings:
+            kinds = ", ".join(f"{count} {ending}" for ending, count in self.endings.most_common(5))
+            more = " …" if len(self.endings) > 5 else ""
+            notes.append(f"{self.endings.total()} files that are no images ({kinds}{more}) were passed over.")
+        if self.loose:
+            notes.append(f"{self.loose} images that lie in no class folder were passed over.")
+        if self.broken:
+            notes.append(f"{self.broken} links that lead nowhere, or to no file or folder, were passed over.")
+        if self.loops:
+            notes.append(f"{self.loops} links to a folder above themselves were not followed.")
+        if self.empty:
+            some = ", ".join(words.shown(name) for name in self.empty[:5]) + (" …" if len(self.empty) > 5 else "")
+            notes.append(f"{len(self.empty)} class folders hold no images: {some}.")
+        return notes
 
 
 def open_folder(where: str, request: Request) -> Dataset:
-    """The Dataset of ``folder:where``. Files below a class folder belong to it, however deep they lie."""
+    """The Dataset of ``folder:where``. Files below a class folder belong to it, however deep they lie, through links
+    too."""
     root = Path(where).expanduser()
     if not root.is_dir():
         raise InputError(f"there is no folder {where}; folder: needs a folder that has a folder for each class")
     name = root.resolve().name
-    below = _folders(root)
+    passed = Passed()
+    below = _folders(root, passed, is_root=True)
     split = [folder for folder in below if folder.name.lower() in SYNONYMS]
     if split and len(split) < len(below):
-        others = ", ".join(folder.name for folder in below if folder not in split)
+        others = ", ".join(words.shown(_text(folder.name)) for folder in below if folder not in split)
         raise InputError(
             f"{where} has split folders ({', '.join(f.name for f in split)}) beside others ({others}); "
             "move the others out, or give every class its folder and no split folder"
         )
-    files: list[Path] = []
-    labels: list[str] = []
-    sides: list[str] = []
-    passed = 0
+    images: list[Image] = []
     for part in split or [root]:
-        for kind in _folders(part):
-            inside = [f for f in sorted(kind.rglob("*")) if f.is_file() and not _hidden(f, root)]
-            images = [f for f in inside if f.suffix.lower() in SUFFIXES]
-            passed += len(inside) - len(images)
-            files += images
-            labels += [kind.name] * len(images)
-            sides += [part.name] * len(images)
-    if not files:
-        raise InputError(
-            f"{where} has no images in class folders; put them at {where}/CLASS/x.png ({', '.join(SUFFIXES)})"
-        )
+        for kind in _folders(part, passed, is_root=bool(split)):
+            files = _images(kind, passed)
+            images += [Image(file, _text(kind.name), part.name) for file in files]
+            if not files:
+                passed.empty.append(_text(kind.relative_to(root).as_posix()))
+    if not images:
+        raise InputError(f"{where} has no images in class folders; put them at {where}/CLASS/x.png ({TITLES})")
+    kept, once = _once(name, images)
     listing = Listing(
-        ids=[f.relative_to(root).as_posix() for f in files],
-        labels=labels,
-        splits=sides if split else None,
-        notes=(f"{passed} files that are no images were passed over.",) if passed else (),
+        ids=[_text(image.file.relative_to(root).as_posix()) for image in kept],
+        labels=[image.label for image in kept],
+        splits=[image.split for image in kept] if split else None,
+        notes=(*passed.notes(), *once),
     )
-    return open_files(name, files, listing, request)
+    return open_files(name, [image.file for image in kept], listing, request)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return [f for f in sorted(folder.iterdir()) if f.is_dir() and not _hidden(f, folder)]
+def _folders(folder: Path, passed: Passed, is_root: bool) -> list[Path]:
+    """The folders in ``folder``, links to folders too. is_root: what lies beside them belongs to no class."""
+    folders = []
+    for entry in _entries(folder):
+        if _hidden(entry):
+            continue
+        if entry.is_dir():
+            folders.append(entry)
+        elif is_root and _is_file(entry, passed):
+            passed.loose += entry.suffix.lower() in SUFFIXES
+    return folders
 
 
-def _hidden(file: Path, root: Path) -> bool:
+def _images(kind: Path, passed: Passed) -> list[Path]:
+    """The image files below a class folder. A link to a folder that encloses it is not followed."""
+    found: list[Path] = []
+
+    def walk(folder: Path, above: tuple[Place, ...]) -> None:
+        place = _place(folder)
+        if place in above:
+            passed.loops += 1
+            return
+        for entry in _entries(folder):
+            if _hidden(entry):
+                continue
+            if entry.is_dir():
+                walk(entry, (*above, place))
+            elif not _is_file(entry, passed):
+                continue
+            elif entry.suffix.lower() in SUFFIXES:
+                found.append(entry)
+            else:
+                passed.endings[_text(entry.suffix.lower()) or "without ending"] += 1
+
+    walk(kind, (_place(kind.parent),))
+    return sorted(found)
+
+
+def _once(name: str, images: list[Image]) -> tuple[list[Image], list[str]]:
+    """Each file once in each split; InputError where links put one file into two classes."""
+    first: dict[tuple[Place, str], Image] = {}
+    labels: dict[Place, Image] = {}
+    for image in images:
+        place = _place(image.file)
+        other = labels.setdefault(place, image)
+        if words.tidy(other.label).casefold() != words.tidy(image.label).casefold():
+            raise InputError(
+                f"{words.shown(_text(image.file.name))} of {name} is one file in the classes "
+                f"{words.shown(other.label)} and {words.shown(image.label)}, through a link; an image has one label "
+                "here: keep one"
+            )
+        first.setdefault((place, image.split), image)
+    again = len(images) - len(first)
+    notes = [f"{again} files are other names of a file that was read already (links) and were passed over."]
+    return list(first.values()), notes if again else []
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{_text(str(folder))} cannot be read: {error.strerror or error}") from error
+
+
+def _is_file(entry: Path, passed: Passed) -> bool:
+    if entry.is_file():
+        return True
+    passed.broken += 1
+    return False
+
+
+def _place(path: Path) -> Place:
+    about = path.stat()
+    return about.st_dev, about.st_ino
+
+
+def _hidden(file: Path) -> bool:
     """Whether an operating system put it there (.DS_Store, ._x.jpg, __MACOSX)."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(root).parts)
+    return file.name.startswith(".") or file.name == "__MACOSX"
+
+
+def _text(name: str) -> str:
+    """A file name as text that can be written anywhere; bytes of it that are not UTF-8 as their escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

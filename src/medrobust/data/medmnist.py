@@ -7,20 +7,22 @@ A file holds train_images, train_labels, val_… and test_…, or some of these 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
-import tempfile
 import weakref
-import zipfile
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from medrobust import limits
+from medrobust.data import npz
 from medrobust.data.dataset import Dataset, assemble
 from medrobust.data.decode import luminance, resize
 from medrobust.data.medmnist_classes import CLASSES, MULTI_LABEL
-from medrobust.data.source import KEPT_BYTES, Listing, Request, Source
+from medrobust.data.source import Listing, Request, Source
 from medrobust.data.splits import SPLITS
+from medrobust.data.words import shown
 from medrobust.errors import InputError
 
 SIDES = (28, 64, 128, 224)
@@ -105,69 +107,80 @@ def read_npz(file: Path, member: str, name: str, request: Request) -> Dataset:
     """The Dataset of an .npz file in MedMNIST's layout; ids are train-0, train-1, …"""
     if member in MULTI_LABEL:
         raise InputError(_multi_label(name))
-    arrays, scratch = _arrays(file)
-    images, labels, sides, ids = [], [], [], []
+    wanted = [f"{side}_{what}" for side in SPLITS for what in ("images", "labels")]
+    arrays, names, scratch = npz.read(file, wanted)
+    try:
+        return _dataset(arrays, names, member, name, request, scratch)
+    except BaseException:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _dataset(
+    arrays: dict[str, np.ndarray], names: list[str], member: str, name: str, request: Request, scratch: Path | None
+) -> Dataset:
+    images, labels, sides, ids, notes = [], [], [], [], []
     for side in SPLITS:
         if f"{side}_images" not in arrays or f"{side}_labels" not in arrays:
+            if (f"{side}_images" in arrays) != (f"{side}_labels" in arrays):
+                notes.append(f"The {side} part has images or labels only and was passed over.")
             continue
         pixels, targets = arrays[f"{side}_images"], np.asarray(arrays[f"{side}_labels"])
         _check(name, side, pixels, targets)
         images.append(pixels)
-        labels.append(targets.reshape(-1).astype(np.int64))
+        labels += _numbers(name, side, targets, notes)
         sides += [side] * len(pixels)
         ids += [f"{side}-{row}" for row in range(len(pixels))]
     if not images or len({part.shape[1:] for part in images}) > 1:
         shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
-        raise InputError(f"{name} is not laid out as MedMNIST is: it has {shapes or 'nothing'}; needed are {LAYOUT}")
-    numbers = np.concatenate(labels)
+        held = shapes or ", ".join(shown(key) for key in names[:5]) or "nothing"
+        raise InputError(f"{name} is not laid out as MedMNIST is: it has {held}; needed are {LAYOUT}")
+    known = [number for number in labels if number is not None]
+    count = max(known, default=0) + 1
     classes = CLASSES.get(member, ())
-    if not classes or numbers.max() >= len(classes):
-        classes = tuple(f"class {number}" for number in range(int(numbers.max()) + 1))
+    if not classes or count > len(classes):
+        limits.check(limits.CLASSES, count, f"the labels of {name} go up to {count - 1}; it")
+        if classes:
+            notes.append(f"{name} has labels up to {count - 1}, more than {member} has classes; they are numbered.")
+        classes = tuple(f"class {number}" for number in range(count))
+    if len(set(known)) < 2:
+        raise InputError(f"{name} must have images of at least two classes, found {len(set(known))}")
     native = images[0].shape[1]
     source = ArraySource(images, request.size or native, request.channels == 1)
     if scratch is not None:
         weakref.finalize(source, shutil.rmtree, scratch, ignore_errors=True)
-    listing = Listing(ids, [classes[number] for number in numbers], classes, sides, notes=_notes(source, native))
-    return assemble(name, source, listing, request)
+    words = ["" if number is None else classes[number] for number in labels]
+    return assemble(name, source, Listing(ids, words, classes, sides, notes=(*notes, *_notes(source, native))), request)
 
 
 def _check(name: str, side: str, pixels: np.ndarray, targets: np.ndarray) -> None:
     shape = pixels.shape
-    square = pixels.ndim in (3, 4) and shape[1] == shape[2] and (pixels.ndim == 3 or shape[3] == 3)
+    square = pixels.ndim in (3, 4) and shape[1] == shape[2] > 0 and (pixels.ndim == 3 or shape[3] == 3)
     if not square or pixels.dtype != np.uint8:
         raise InputError(
             f"{side}_images of {name} is {pixels.dtype} {shape}; needed is uint8 (n, h, h) or (n, h, h, 3)"
         )
+    limits.check(limits.IMAGE_PIXELS, shape[1] * shape[2], f"an image of {name}")
     if targets.ndim == 2 and targets.shape[1] > 1:
         raise InputError(_multi_label(name))
     if targets.size != len(pixels):
         raise InputError(
             f"{name} has {len(pixels)} {side} images and {targets.size} labels; one label an image is needed"
         )
-    if targets.dtype.kind not in "iu" or (targets.size and targets.min() < 0):
+
+
+def _numbers(name: str, side: str, targets: np.ndarray, notes: list[str]) -> list[int | None]:
+    """Class numbers of any numeric type without rounding or wrapping; None for nan. Notes on what was no integer."""
+    if targets.dtype.kind not in "iufb":
         raise InputError(f"{side}_labels of {name} are {targets.dtype}; whole numbers from 0 are needed")
-
-
-def _arrays(file: Path) -> tuple[dict[str, np.ndarray], Path | None]:
-    """The arrays by name. A large one is unpacked to a temporary folder and mapped, so that memory stays flat."""
-    arrays: dict[str, np.ndarray] = {}
-    scratch: Path | None = None
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
-                key = entry.filename.removesuffix(".npy")
-                if entry.file_size <= KEPT_BYTES:
-                    with archive.open(entry) as stream:
-                        arrays[key] = np.lib.format.read_array(stream, allow_pickle=False)
-                    continue
-                scratch = scratch or Path(tempfile.mkdtemp(prefix="medrobust-"))
-                target = scratch / Path(entry.filename).name
-                with archive.open(entry) as stream, target.open("wb") as out:
-                    shutil.copyfileobj(stream, out, 2**22)
-                arrays[key] = np.load(target, mmap_mode="r", allow_pickle=False)
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise InputError(f"{file.name} can not be read as .npz ({error}); fetch it again") from error
-    return arrays, scratch
+    values = targets.reshape(-1).tolist()  # Python's own numbers: uint64 does not wrap in them
+    odd = [v for v in values if v == v and (v in (math.inf, -math.inf) or v != int(v) or v < 0)]
+    if odd:
+        raise InputError(f"{side}_labels of {name} hold {odd[0]}; whole numbers from 0 are needed")
+    if values and targets.dtype.kind in "fb":
+        notes.append(f"The {len(values)} {side} labels are {targets.dtype} and were read as whole numbers.")
+    return [None if v != v else int(v) for v in values]
 
 
 def _grey_arrays(parts: list[np.ndarray]) -> bool:

@@ -12,12 +12,15 @@ import numpy as np
 KEPT_BYTES = 256 * 2**20
 """Decoded pixels kept, so that an epoch does not decode every JPEG again; memory does not grow beyond it."""
 
+NO_FILE = "its row names no file"
+"""The reason why a row of a table is left out."""
+
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
 
 class LeftOut(NamedTuple):
-    """A file that was listed and could not be used."""
+    """An image that was listed and could not be used: its file, or the row of the table, and why."""
 
     file: str
     reason: str
@@ -31,6 +34,8 @@ class Request:
     channels: int | None = None
     seed: int = 0
     label: str = "label"
+    patient: str | None = None
+    fit: str | None = None
     progress: Progress | None = None
 
 
@@ -39,8 +44,8 @@ class Listing:
     """What is known about the images before any pixel is decoded. Entry i of each sequence is image i.
 
     classes: the order of the class names where the source fixes it (MedMNIST); otherwise they are sorted.
-    splits: the given split of each image as it was written, or None.
-    patients: one string an image, "" where unknown; or None.
+    labels: as they were written; see ``labels.number_classes``. splits: the given split of each image as it was
+    written, or None. patients: one string an image as it was written, or None. left_out: rows without an image.
     """
 
     ids: Sequence[str]
@@ -50,17 +55,20 @@ class Listing:
     patients: Sequence[str] | None = None
     extra: dict[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Source(ABC):
     """Pixels by row number. A source of your own implements ``read`` and ``fingerprint``.
 
-    size: side of the (square) images that ``read`` returns. channels: 1 or 3. bits: 8 or 16.
+    size: side of the (square) images that ``read`` returns. channels: 1 or 3. bits: 8 or 16. fit: how images that are
+    not square were made so ("stretch", "crop", "pad"); None where all are square.
     """
 
     size: int
     channels: int
     bits: int
+    fit: str | None = None
 
     def __init__(self) -> None:
         self._kept: dict[int, np.ndarray] = {}

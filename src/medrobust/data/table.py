@@ -1,101 +1,206 @@
 """csv:FILE: one row an image, with a column for the file (relative to the table) and one for the label.
 
-Columns ``split`` and ``patient`` are used where they are there; every other column goes to ``extra``.
-Comma, semicolon and tab all separate.
+Columns of splits and patients are used where they are there, by their usual names; every other column goes to
+``extra``. Comma, semicolon and tab all separate. Images are in the order of their ids, whatever the order of the rows.
 """
 
 from __future__ import annotations
 
-import csv
+import os
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from medrobust.data import csv_rows, patients, splits, words
+from medrobust.data.csv_rows import Cells
 from medrobust.data.dataset import Dataset
 from medrobust.data.files import open_files
-from medrobust.data.source import Listing, Request
+from medrobust.data.source import NO_FILE, LeftOut, Listing, Request
 from medrobust.errors import InputError
 
-FILE_COLUMNS = ("file", "filename", "path", "image")
+FILE_COLUMNS = (
+    "file", "filename", "path", "filepath", "image", "imagepath", "imagefile", "imagefilename", "imagename",
+)  # fmt: skip
+"""Names of the column of image files, the first before the others, as ``words.bare`` writes them."""
+
+SPLIT_COLUMNS = ("split", "datasplit", "subset", "partition", "set", "fold", "phase")
+"""Names of the column of splits. All but the first are used only where every cell of them names a split."""
+
+
+class Image(NamedTuple):
+    """A row of the table that names an image. place: (device, inode), which two spellings of a file share."""
+
+    id: str
+    file: Path
+    place: tuple[int, int]
+    line: int
+    label: str
+    split: str
+    patient: str
+    extra: tuple[str, ...]
 
 
 def open_table(where: str, request: Request) -> Dataset:
     """The Dataset of ``csv:where``."""
     table = Path(where).expanduser()
-    if not table.is_file():
+    if not _is_file(table):
         raise InputError(f"there is no table {where}; csv: needs the path of a CSV file with columns file and label")
-    rows, columns = read_rows(table)
     name = f"{table.resolve().parent.name}/{table.name}"
-    file_column = next((c for c in FILE_COLUMNS if c in columns), None)
-    if file_column is None:
-        raise InputError(f"{name} has no column file, only {', '.join(columns)}; name the column of image paths file")
-    if request.label not in columns:
-        others = [c for c in columns if c != file_column]
-        raise InputError(
-            f"{name} has no column {request.label!r}, only {', '.join(columns)}; "
-            f"choose the label with label=, for example label={(others or ['diagnosis'])[0]!r}"
-        )
-    rows, notes = _once(name, rows, file_column, request.label)
-    files = [table.parent / row[file_column] for row in rows]
-    _check_there(name, [row[file_column] for row in rows], files)
-    used = {file_column, request.label, "split", "patient"}
+    cells = csv_rows.read(table, name)
+    file, label, split, patient, notes = _roles(name, table, cells, request)
+    used = {file, label, split, patient}
+    extra = [column for column in cells.columns if column not in used]
+    blank = [""] * len(cells.rows)
+    columns = [cells.column(c) if c is not None else blank for c in (file, label, split, patient)]
+    others = [cells.column(c) for c in extra]
+    found, left_out, missing = [], [], []
+    for row, line in enumerate(cells.lines):
+        text, word, side, who = (column[row] for column in columns)
+        located = _located(table, text)
+        if located is None:
+            if words.is_missing(text):
+                left_out.append(LeftOut(f"line {line}", NO_FILE))
+            else:
+                missing.append(text)
+            continue
+        more = tuple(column[row] for column in others)
+        if "\n" in word or "\r" in word:
+            raise InputError(f"line {line} of {name} has a label with a line break in it; is a quote open there?")
+        found.append(Image(_identity(table, located[2]), located[0], located[1], line, word, side, who, more))
+    _check_there(name, missing, len(cells.rows))
+    if 2 * len(left_out) > len(cells.rows):
+        raise InputError(f"{len(left_out)} of the {len(cells.rows)} rows of {name} name no file in column {file!r}")
+    images, once = _once(name, found)
     listing = Listing(
-        ids=[_identity(table, row[file_column]) for row in rows],
-        labels=[row[request.label] for row in rows],
-        splits=[row["split"] for row in rows] if "split" in columns and request.label != "split" else None,
-        patients=[row["patient"] for row in rows] if "patient" in columns else None,
-        extra={column: [row[column] for row in rows] for column in columns if column not in used},
-        notes=notes,
+        ids=[image.id for image in images],
+        labels=[image.label for image in images],
+        splits=[image.split for image in images] if split is not None else None,
+        patients=[image.patient for image in images] if patient is not None else None,
+        extra={column: [image.extra[place] for image in images] for place, column in enumerate(extra)},
+        notes=(*cells.notes, *notes, *once),
+        left_out=tuple(left_out),
     )
-    return open_files(name, files, listing, request)
+    return open_files(name, [image.file for image in images], listing, request)
 
 
-def read_rows(table: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows, blank cells as "", and the column names in their order."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{table} is not UTF-8 text; save the table as CSV UTF-8") from None
-    lines = text.splitlines()
-    if not lines:
-        raise InputError(f"{table} is empty; it needs a first line with column names, for example file,label")
-    separator = max(",;\t", key=lines[0].count)
-    records = [r for r in csv.reader(lines, delimiter=separator) if any(cell.strip() for cell in r)]
-    columns = [column.strip() for column in records[0]]
-    if len(records) < 2:
-        raise InputError(f"{table} has column names and no rows; it needs one row an image")
-    rows = []
-    for record in records[1:]:
-        cells = [cell.strip() for cell in record] + [""] * (len(columns) - len(record))
-        rows.append(dict(zip(columns, cells, strict=False)))
-    return rows, columns
-
-
-def _once(name: str, rows: list[dict[str, str]], file: str, label: str) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """Each file once; InputError if it comes with two labels."""
-    first: dict[str, dict[str, str]] = {}
-    for row in rows:
-        if first.setdefault(row[file], row)[label] != row[label]:
-            raise InputError(
-                f"{name} lists {row[file]} as {first[row[file]][label]!r} and as {row[label]!r}; "
-                "an image has one label here: keep one of the rows"
-            )
-    again = len(rows) - len(first)
-    notes = (f"{again} rows of the table repeat an earlier file and were passed over.",) if again else ()
-    return list(first.values()), notes
-
-
-def _check_there(name: str, shown: list[str], files: list[Path]) -> None:
-    missing = [text for text, file in zip(shown, files, strict=True) if not file.is_file()]
-    if missing:
-        some = ", ".join(repr(text) for text in missing[:3])
+def _roles(
+    name: str, table: Path, cells: Cells, request: Request
+) -> tuple[str, str, str | None, str | None, tuple[str, ...]]:
+    """The columns of files, labels, splits and patients, and notes on how they were chosen."""
+    label = _label(cells.columns, request.label)
+    files = [c for bare in FILE_COLUMNS for c in cells.columns if words.bare(c) == bare and c != label]
+    listed = ", ".join(words.shown(c) for c in cells.columns[:20]) + (" …" if len(cells.columns) > 20 else "")
+    if not files:
+        raise InputError(f"{name} has no column file, only {listed}; name the column of image paths file")
+    # of several, the one whose cells are files: a table may have a column "image" with numbers
+    file = next((c for c in files if any(_located(table, text) for text in cells.column(c)[:50])), files[0])
+    notes = []
+    if len(files) > 1:
+        notes.append(f"Of the columns {', '.join(map(words.shown, files))}, the image files are read from {file!r}.")
+    if label is None:
+        others = [c for c in cells.columns if c not in files]
         raise InputError(
-            f"{len(missing)} of the {len(files)} files of {name} are not there: {some}"
+            f"{name} has no column {words.shown(request.label)}, only {listed}; "
+            f"choose the label with label=, for example label={words.shown((others or ['diagnosis'])[0])}"
+        )
+    split, on_split = _split(name, cells, {file, label})
+    free = {c: cells.column(c) for c in cells.columns if c not in (file, label, split)}
+    patient, on_patient = patients.find_column(name, free, request.patient)
+    if patient is not None and patient != "patient":
+        notes.append(f"Patients were read from the column {words.shown(patient)}.")
+    return file, label, split, patient, (*notes, *on_split, *on_patient)
+
+
+def _label(columns: Sequence[str], wanted: str) -> str | None:
+    if wanted in columns:
+        return wanted
+    same = [column for column in columns if words.bare(column) == words.bare(wanted)]
+    return same[0] if len(same) == 1 else None
+
+
+def _split(name: str, cells: Cells, used: set[str]) -> tuple[str | None, list[str]]:
+    """The column of given splits, and a note where it goes by another name than "split"."""
+    free = [column for column in cells.columns if column not in used]
+    exact = [column for column in free if words.bare(column) == SPLIT_COLUMNS[0]]
+    named = [column for column in free if words.bare(column) in SPLIT_COLUMNS[1:]]
+    valid = [c for c in named if all(words.tidy(cell).casefold() in splits.SYNONYMS for cell in cells.column(c))]
+    found = exact or valid
+    if len(found) > 1:
+        raise InputError(
+            f"{name} has {len(found)} columns that may be the split, {', '.join(map(words.shown, found))}; "
+            "name one of them split and rename the others"
+        )
+    notes = [
+        f"The column {words.shown(c)} was not taken for the split: not every cell is train, val or test."
+        for c in named
+        if c not in valid and not exact and any(words.tidy(x).casefold() in splits.SYNONYMS for x in cells.column(c))
+    ]
+    if found and found[0] != "split":
+        notes.append(f"The split was read from the column {words.shown(found[0])}.")
+    return (found[0] if found else None), notes
+
+
+def _once(name: str, found: list[Image]) -> tuple[list[Image], list[str]]:
+    """Each file once, in the order of ids; InputError where one comes with two labels, splits or patients."""
+    first: dict[tuple[int, int], Image] = {}
+    for image in sorted(found, key=lambda i: (i.id, i.label, i.split, i.patient, i.extra, i.line)):
+        kept = first.setdefault(image.place, image)
+        if kept is image:
+            continue
+        for what in ("label", "split", "patient"):
+            one, two = (words.tidy(getattr(i, what)) for i in (kept, image))
+            if words.is_missing(one):
+                kept = Image(**(kept._asdict() | {what: two}))
+            elif one.casefold() != two.casefold() and not words.is_missing(two):
+                (first_line, one), (last_line, two) = sorted([(kept.line, one), (image.line, two)])
+                raise InputError(
+                    f"lines {first_line} and {last_line} of {name} are the same image, {words.shown(kept.id)}, with "
+                    f"the {what} {words.shown(one)} and with {words.shown(two)}; keep one of the rows"
+                )
+        first[image.place] = kept
+    again = len(found) - len(first)
+    notes = [f"{again} rows of the table repeat an image of another row and were passed over."] if again else []
+    return sorted(first.values(), key=lambda image: image.id), notes
+
+
+def _located(table: Path, text: str) -> tuple[Path, tuple[int, int], str] | None:
+    """The file that a cell names, its (device, inode), and the spelling of the cell that led to it; None if none does.
+
+    Tried in turn: as it is written, without blanks around it, with / for Windows' \\, in the other Unicode forms.
+    """
+    spellings = [text, text.strip()]
+    if "\\" in text and os.sep == "/":
+        spellings.append(text.strip().replace("\\", "/"))
+    spellings += [unicodedata.normalize(form, spellings[-1]) for form in ("NFC", "NFD")]
+    for spelling in dict.fromkeys(spellings):
+        path = table.parent / spelling
+        if spelling and _is_file(path):
+            about = path.stat()
+            return path, (about.st_dev, about.st_ino), spelling
+    return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the file system, or no name at all
+        return False
+
+
+def _check_there(name: str, missing: list[str], count: int) -> None:
+    if missing:
+        some = ", ".join(words.shown(text) for text in sorted(missing)[:3])
+        raise InputError(
+            f"{len(missing)} of the {count} files of {name} are not there: {some}"
             f"{' …' if len(missing) > 3 else ''}; paths count from the folder of the table"
         )
 
 
 def _identity(table: Path, text: str) -> str:
     """The path relative to the table where it lies below it, so that it survives a move of the folder."""
-    path = Path(text)
-    if path.is_absolute() and path.is_relative_to(table.resolve().parent):
-        path = path.relative_to(table.resolve().parent)
-    return path.as_posix()
+    home = table.resolve().parent
+    path = Path(os.path.normpath(home / text))
+    if path.is_relative_to(home) or not Path(text).is_absolute():
+        path = Path(os.path.relpath(path, home))
+    return unicodedata.normalize("NFC", path.as_posix())
