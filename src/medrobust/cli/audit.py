@@ -98,6 +98,9 @@ def summary(results: dict[str, Any]) -> None:
         f"Accuracy on {told['n_attacked']} test images under attack "
         f"(clean, all {told['n_test']}: {clean['value']:.1%}, {clean['low']:.1%} to {clean['high']:.1%})"
     )
+    if unbelieved := [c for c in results["checks"] if c["decisive"] and c["passed"] is False]:
+        names = " and ".join(f"“{name}”" for name in dict.fromkeys(c["name"] for c in unbelieved))
+        say(f"INCONCLUSIVE: failed: {names}. What attacks that follow gradients leave is no sign of strength.")
     table(
         ["attack \\ eps", *(f"{e * 255:.3g}/255" if told["norm"] == "Linf" else f"{e:.3g}" for e in near)], lines, title
     )
@@ -105,12 +108,24 @@ def summary(results: dict[str, Any]) -> None:
         say(headline(rows, told["headline"], told["norm"]))
     if told.get("universal"):
         say(one_change(rows, told["universal"], told["norm"]))
-    failed = [c for c in results["checks"] if c["passed"] is False]
-    say(f"{len(results['checks']) - len(failed)} of {len(results['checks'])} sanity checks passed")
-    for check in failed:
-        say(f"failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
+    checked(results["checks"])
     if told["left_out"]:
         say(f"{len(told['left_out'])} images could not be read and were left out: see the report")
+
+
+def checked(checks: list[dict[str, Any]]) -> None:
+    """How many checks passed of those that could have failed, and each that did not pass."""
+    asked = [c for c in checks if c["passed"] is not None]
+    failed = [c for c in asked if c["passed"] is False]
+    idle = [c for c in checks if c["passed"] is None]
+    more = f", {len(idle)} not asked" if idle else ""
+    say(f"{len(asked) - len(failed)} of {len(asked)} sanity checks passed{more}")
+    for check in failed:
+        who = "every attack that follows gradients" if check["attack"] == "gradient" else check["attack"]
+        say(f"failed: {check['name']} ({who}): {check['detail']}; {check['consequence']}")
+    for check in idle:
+        if check["attack"] == "gradient":
+            say(f"inconclusive: {check['name']}: {check['detail']}")
 
 
 def headline(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str:
@@ -118,7 +133,8 @@ def headline(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str
     found = {(r["attack"], r["metric"]): r for r in rows if abs(r["eps"] - told["eps"]) < 1e-9}
     row = found.get(("worst", "accuracy")) or found[told["attack"], "accuracy"]
     size = f"{told['eps'] * 255:.3g}/255" if norm == "Linf" else f"{told['eps']:.3g}"
-    line = f"headline: at {size}, {told['title']} and the other attacks leave {_cell(row)} accuracy "
+    doubt = "" if row["status"] == "ok" else " (inconclusive)"
+    line = f"headline{doubt}: at {size}, {told['title']} and the other attacks leave {_cell(row)} accuracy "
     line += f"({row['low']:.0%} to {row['high']:.0%}, n = {row['n']})"
     asked = [r for (name, metric), r in found.items() if metric.startswith("success_at:") and name != "noise"]
     if asked and (best := max(asked, key=lambda r: r["value"] or 0.0))["value"] is not None:

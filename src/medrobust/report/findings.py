@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from medrobust import stats
-from medrobust.report.run import CONTROLS, PROBES, WORST, Row, Run, same
+from medrobust.report.run import CONTROLS, GRADIENT, PROBES, WORST, Row, Run, same
 from medrobust.report.words import listing
 
 GREY = 1 / 255
@@ -26,8 +26,8 @@ TOLERATED_SHARE = 0.05
 """Share of images without a usable gradient above which an attack's numbers are in doubt."""
 FEW = 50
 """Fewer attacked images than this and the page warns of it first."""
-WHOLE_AUDIT = ("eps 0 equals clean", "a black-box probe is not stronger")
-"""Checks made with one attack whose failure takes the belief from all: of the audit, and of the gradients."""
+WHOLE_AUDIT = ("eps 0 equals clean",)
+"""Checks made with one attack whose failure takes the belief from the whole audit."""
 
 
 class Verdict(Enum):
@@ -55,6 +55,10 @@ class Findings:
     """attack -> why its numbers are in doubt."""
     shaken: list[str] = field(default_factory=list)
     """Failed checks that concern the whole audit, not one attack."""
+    decisive: list[str] = field(default_factory=list)
+    """Failed checks that concern every attack that follows gradients; those attacks are in doubt."""
+    unproved: list[str] = field(default_factory=list)
+    """Why it is not known whether the gradient is that of the network: the comparison could not have failed."""
 
     @cached_property
     def clean(self) -> stats.Estimate | None:
@@ -101,7 +105,7 @@ class Findings:
     @cached_property
     def believed(self) -> list[str]:
         """White-box attacks without a doubt on them."""
-        if self.shaken:
+        if self.shaken or self.decisive:
             return []
         return [a for a in self.run.attacks if a not in self.doubts and a not in PROBES]
 
@@ -202,6 +206,8 @@ class Findings:
         values = [r.value for r in self.run.curve(self.strongest) if r.value is not None]
         if self.clean.value - min(values) >= NOTICED:
             return Verdict.WEAKENED
+        if self.unproved:
+            return Verdict.INCONCLUSIVE
         return Verdict.WITHSTOOD
 
     @cached_property
@@ -277,9 +283,17 @@ class Findings:
 def find(run: Run) -> Findings:
     """Gather the doubts of a run."""
     doubts: dict[str, list[str]] = {}
-    shaken = []
+    shaken: list[str] = []
+    decisive: list[str] = []
+    unproved: list[str] = []
     for check in run.checks:
+        if check.passed is None and check.decisive and check.attack == GRADIENT:
+            unproved.append(f"the check “{check.name}” was {check.detail}")
         if check.passed is not False:
+            continue
+        if check.decisive:
+            if check.name not in decisive:
+                decisive.append(check.name)
             continue
         # a check of a control, of the black-box probe or of no attack in particular concerns them all
         mine = check.attack in (*run.attacks, run.ensemble) and check.attack is not None
@@ -293,7 +307,7 @@ def find(run: Run) -> Findings:
         reasons = _unusable(run, attack)
         if reasons:
             doubts.setdefault(attack, []).extend(reasons)
-    return Findings(run, doubts, shaken)
+    return Findings(run, doubts, shaken, decisive, unproved)
 
 
 def _unusable(run: Run, attack: str) -> list[str]:
@@ -313,13 +327,17 @@ def doubts_together(findings: Findings) -> list[str]:
     for attack, why in findings.doubts.items():
         same_reasons.setdefault(listing(why), []).append(findings.run.title(attack))
     lines = [f"{listing(names)}: {why}" for why, names in same_reasons.items()]
-    return lines + [f"all attacks: the check “{name}” failed" for name in findings.shaken]
+    lines += [f"all attacks that follow gradients: the check “{name}” failed" for name in findings.decisive]
+    lines += [f"all attacks: the check “{name}” failed" for name in findings.shaken]
+    return lines + findings.unproved
 
 
 def in_doubt(findings: Findings, attack: str) -> bool:
     """Whether numbers of that attack must be marked wherever they are shown."""
     if findings.shaken:
         return attack not in CONTROLS
+    if findings.decisive:
+        return attack not in (*CONTROLS, *PROBES)
     if attack == WORST:
         # one attack that worked is enough; a probe sees no gradient that could mislead it
         white = [a for a in findings.run.attacks if a not in PROBES] or findings.run.attacks

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from medrobust.report import headline, universal
 from medrobust.report.findings import Findings, Verdict, in_doubt
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import PROBES, WORST, Row
+from medrobust.report.run import PROBES, WORST, Check, Row
 from medrobust.report.saving import after_saving
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
 from medrobust.report.words import NBSP, bounds, count, listing, number, of_hundred, percent, plural, with_interval
 
+TESTED = "To test this check"
 MANY = 20
 """With more classes than this an audit counts no directions."""
 
@@ -78,7 +79,7 @@ def facts(f: Findings) -> list[Fact]:
         elif median is not None and median.n:
             out.append(Fact("Change that fools half", *_median_fact(f, median.value)))
     if f.run.checks:
-        passed, total = sum(c.passed is True for c in f.run.checks), len(f.run.checks)
+        passed, total = sum(c.passed is True for c in f.run.checks), sum(c.passed is not None for c in f.run.checks)
         failed = sum(c.passed is False for c in f.run.checks)
         note = "all sanity checks passed" if passed == total else f"sanity checks passed, {failed} failed"
         out.append(Fact("Checks", f"{passed} of {total}", note, failed > 0))
@@ -270,9 +271,11 @@ def how_far(f: Findings) -> Paragraph:
     checks, parts = f.run.checks, []
     failed, inconclusive = _failed(f), _inconclusive(f)
     if checks:
-        parts.append(f"{sum(c.passed is True for c in checks)} of {len(checks)} sanity checks passed.")
-        if undone := sum(c.passed is None for c in checks):
-            parts.append(f"{undone} could not be carried out.")
+        asked = [c for c in checks if c.passed is not None]
+        parts.append(f"{sum(c.passed is True for c in asked)} of {len(asked)} sanity checks passed.")
+        if len(asked) < len(checks):
+            parts.append(f"{len(checks) - len(asked)} more could not have failed here and were not asked.")
+        parts += [_tested(c) for c in checks if c.decisive and TESTED in c.detail]
     else:
         parts.append("No sanity check was recorded: take every number with care.")
     parts += failed + inconclusive
@@ -294,6 +297,11 @@ def how_far(f: Findings) -> Paragraph:
         parts.append("The images are synthetic: the numbers say nothing about patients.")
     warn = bool(failed or inconclusive or not checks or f.few or f.run.phantom)
     return Paragraph("How far to believe this", " ".join(parts), warn)
+
+
+def _tested(check: Check) -> str:
+    """How a check was tested itself, from its detail."""
+    return f"{check.detail[check.detail.index(TESTED) :]}."
 
 
 def _failed(f: Findings) -> list[str]:

@@ -24,6 +24,8 @@ PROBES = ("square", "simba-dct")
 """Attacks that see no gradient: what a white-box attack must beat to be believed."""
 
 
+GRADIENT = "gradient"
+"""Stands as the attack in a check that concerns every attack that follows gradients."""
 WORST = "worst"
 """For each image the attack that needed the smallest eps: no attack of its own, but the number to go by."""
 
@@ -203,13 +205,14 @@ class Row(_Read):
 
 
 class Check(_Read):
-    """A sanity check; passed is None where it could not be carried out."""
+    """A sanity check; passed is None where it was not asked. decisive: concerns every attack that follows gradients."""
 
     name: str
     attack: str | None = None
     passed: bool | None
     detail: str = ""
     consequence: str = ""
+    decisive: bool = False
 
 
 class Example(_Read):
@@ -302,6 +305,7 @@ class Run(_Read):
             return self.conditions.headline.title
         names = {
             WORST: "Worst case",
+            GRADIENT: "all attacks that follow gradients",
             "noise": "Random noise (±ε)",
             "noise-uniform": "Random noise (uniform)",
             "square": "Square",

@@ -68,7 +68,12 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
             " This attack sees no gradients, yet was stronger than those that do: "
             "the gradients are hidden, and the true weakness is probably greater."
         )
-    if f.doubts or f.shaken:
+    if f.decisive:
+        text += (
+            f" The gradient cannot be believed ({listing([f'the check “{name}” failed' for name in f.decisive])}), so "
+            "attacks that follow it are marked inconclusive: the true weakness is probably greater."
+        )
+    elif f.doubts or f.shaken:
         text += (
             " Some numbers are marked inconclusive; see “How far to believe this”. Images that were fooled stay fooled."
         )
@@ -108,7 +113,7 @@ def _held(f: Findings) -> tuple[str, str, str]:
 
 def _inconclusive(f: Findings) -> tuple[str, str, str]:
     reasons = doubts_together(f)
-    text = "The attacks can not be believed"
+    text = "The attacks cannot be believed"
     text += f" ({'; '.join(reasons)}). " if reasons else ": only a single-step attack was run. "
     text += "That they left the accuracy high is no sign of strength: an attack that could not work finds nothing."
     return "Inconclusive: this audit can not say how easily this classifier is fooled.", text, "warn"

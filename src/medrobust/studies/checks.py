@@ -1,31 +1,76 @@
 """How far can the numbers be believed? Checks that an attack must pass, after Carlini et al. 2019 (arXiv:1902.06705).
 
-A check that fails is shown in the report beside what it touches; nothing is hidden and nothing is repaired.
+A check that fails is shown in the report beside what it touches; nothing is hidden and nothing is repaired. A check
+that could not have failed proves nothing: it reads "not asked", with its reason, and is not counted.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+
+from medrobust.attacks.derivative import AGREE, DIRECTIONS, SIZES, Derivative
 
 TOLERATED = 0.02
 """Share of images that may prove nothing without putting the whole attack in doubt; they are counted either way."""
 
 
+GRADIENT = "gradient"
+"""Stands as the attack in a check that concerns every attack that follows gradients."""
+
+
 @dataclass(frozen=True)
 class Check:
-    """One question about one attack. passed: None where it could not be asked."""
+    """One question about one attack. passed: None where it was not asked; ``detail`` then says why."""
 
     name: str
     attack: str
     passed: bool | None
     detail: str
     consequence: str
+    decisive: bool = False
+    """Where it fails no attack that follows gradients is believed."""
 
     def plain(self) -> dict[str, object]:
         return asdict(self)
+
+
+def _unasked(check: Check, reason: str) -> Check:
+    return replace(check, passed=None, detail=f"not asked: {reason} ({check.detail})")
+
+
+def gradient_holds(found: Derivative, noticed: dict[str, bool]) -> Check:
+    """found: of the audited network. noticed: whether the same comparison doubts copies that hide their gradient."""
+    sizes = " and ".join(f"{255 * s:g}/255" for s in SIZES)
+    detail = f"cosine of predicted and true changes {found.cosine:.2f} (at least {AGREE:g} is wanted), "
+    detail += f"{found.compared} images, {2 * DIRECTIONS} random directions, changes of {sizes}"
+    if found.range_needed > 1:
+        detail += f"; by this gradient no decision could turn before pixels change {found.range_needed:.2g} times "
+        detail += "their whole range, and yet other images have other decisions"
+    check = Check(
+        "the gradient agrees with finite differences",
+        GRADIENT,
+        found.holds,
+        detail,
+        "if this fails, the gradient is not that of the network (masked), and attacks that follow it prove nothing",
+        decisive=True,
+    )
+    if found.holds is None:
+        return replace(check, detail=f"not asked: changes of {sizes} changed no output")
+    if found.holds is False:
+        return check
+    blind = [name for name, seen in noticed.items() if not seen]
+    if blind:
+        return _unasked(check, f"hidden on purpose in a copy ({', '.join(blind)}), the gradient passed as well")
+    ways = {1: "one way", 2: "two ways"}.get(len(noticed), f"{len(noticed)} ways")
+    every = {1: "it was", 2: "both were"}.get(len(noticed), "all were")
+    return replace(
+        check,
+        detail=f"{detail}. To test this check, the gradient of a copy was hidden in {ways} ({', '.join(noticed)}): "
+        f"{every} noticed",
+    )
 
 
 def zero_eps(attack: str, reached: np.ndarray, before: np.ndarray) -> Check:
@@ -44,13 +89,14 @@ def grows_with_eps(attack: str, eps: list[float], success: list[np.ndarray]) -> 
     # an attack is a search: one image in twenty may be lost by chance, a falling curve may not
     slack = max(1, success[0].size // 20) / success[0].size
     passed = all(b >= a - slack for a, b in pairwise(rates))
-    return Check(
+    check = Check(
         "success grows with eps",
         attack,
         passed,
         " → ".join(f"{r:.0%} at {e * 255:.3g}/255" for e, r in zip(eps, rates, strict=True)),
         "if this fails, the attack does not search well and the accuracy under attack is too high",
     )
+    return check if any(s.any() for s in success) else _unasked(check, "the attack fooled no image at these sizes")
 
 
 def grows_with_steps(attack: str, steps: list[int], success: list[np.ndarray]) -> Check:
@@ -59,22 +105,26 @@ def grows_with_steps(attack: str, steps: list[int], success: list[np.ndarray]) -
     n = success[0].size
     slack = max(1, n // 20) / n
     passed = all(b >= a - slack for a, b in pairwise(rates)) and rates[-1] - rates[-2] <= 0.1
-    return Check(
+    check = Check(
         "success grows with steps, then settles",
         attack,
         passed,
         " → ".join(f"{r:.0%} with {s} steps" for s, r in zip(steps, rates, strict=True)),
         "if this fails, the attack was stopped too early (or goes astray) and the accuracy under attack is too high",
     )
+    return check if any(s.any() for s in success) else _unasked(check, "the attack fooled no image at this size")
 
 
-def huge_eps(attack: str, eps: float, reached: np.ndarray) -> Check:
+def huge_eps(attack: str, eps: float, reached: np.ndarray, *, shared: str = "") -> Check:
+    """shared: title of the attack whose verdict every attack that follows gradients shares; empty: its own alone."""
     return Check(
         "a huge eps reaches 100 %",
-        attack,
+        GRADIENT if shared else attack,
         bool(reached.all()),
-        f"{reached.mean():.0%} of {reached.size} images fooled at {eps * 255:.3g}/255",
-        "if this fails, the attack can not reach what is certainly reachable: its gradients mislead it",
+        f"{reached.mean():.0%} of {reached.size} images fooled at {eps * 255:.3g}/255"
+        + (f" by {shared}; attacks that follow the same gradient share its verdict" if shared else ""),
+        "if this fails, the attack cannot reach what is certainly reachable: its gradients mislead it",
+        decisive=bool(shared),
     )
 
 
@@ -88,14 +138,15 @@ def usable_gradients(attack: str, blind: np.ndarray) -> Check:
     )
 
 
-def confirmed(attack: str, unconfirmed: int, n: int) -> Check:
-    return Check(
+def confirmed(attack: str, unconfirmed: int, claimed: int) -> Check:
+    check = Check(
         "every success is confirmed by the judge",
         attack,
         unconfirmed == 0,
-        f"{unconfirmed} of {n} claimed successes were not legal or not seen again in float32",
+        f"{unconfirmed} of {claimed} claimed successes were not legal or did not repeat in float32",
         "if this fails, the classifier does not give the same answer twice; unconfirmed successes are not counted",
     )
+    return check if claimed else _unasked(check, "the attack claimed no success")
 
 
 def noise_is_weaker(attack: str, eps: tuple[float, ...], star: np.ndarray, noise_wrong: np.ndarray) -> Check:
@@ -103,7 +154,7 @@ def noise_is_weaker(attack: str, eps: tuple[float, ...], star: np.ndarray, noise
     attacked = np.stack([star <= np.float32(e) for e in eps], 1).mean(0)
     excess = noise_wrong.mean(0) - attacked
     worst = int(excess.argmax())
-    return Check(
+    check = Check(
         "random noise of the same size is weaker",
         attack,
         bool(excess.max() <= 0.02),
@@ -111,6 +162,8 @@ def noise_is_weaker(attack: str, eps: tuple[float, ...], star: np.ndarray, noise
         f"under attack {attacked[worst]:.0%}",
         "if this fails, the attack is not better than chance",
     )
+    turned = max(noise_wrong.mean(0).max(), attacked.max()) - (star == 0).mean()
+    return check if turned > TOLERATED else _unasked(check, "neither noise nor the attack changed decisions")
 
 
 def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, star: np.ndarray) -> Check:
@@ -118,47 +171,65 @@ def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, st
     single = np.stack([(one <= np.float32(e)).mean() for e in eps])
     several = np.stack([(star <= np.float32(e)).mean() for e in eps])
     worst = int((single - several).argmax())
-    return Check(
+    check = Check(
         "many steps are not weaker than one",
         many,
         bool((single - several).max() <= 0.02),
         f"closest at {eps[worst] * 255:.3g}/255: one step fools {single[worst]:.0%}, many {several[worst]:.0%}",
         "if this fails, the many-step attack is caught by masked gradients",
     )
+    turned = max(single.max(), several.max()) - (star == 0).mean()
+    return check if turned > TOLERATED else _unasked(check, "neither attack changed decisions")
 
 
 def black_box_is_weaker(
     attack: str, eps: float, probe: np.ndarray, white: np.ndarray, queries: int, title: str
 ) -> Check:
     """probe, white: reached (n,) on the same images at the same eps."""
-    only = int((probe & ~white).sum())
-    return Check(
+    only, slack = int((probe & ~white).sum()), max(1, probe.size // 20)
+    check = Check(
         "a black-box probe is not stronger",
         attack,
-        only <= max(1, probe.size // 20),
+        only <= slack,
         f"at {eps * 255:.3g}/255: white box {white.mean():.0%}, {title} with {queries} queries {probe.mean():.0%} of "
         f"{probe.size} images; {only} fell to the black box alone",
         "if this fails, gradients are masked and the white-box numbers are too high",
+        decisive=True,
     )
+    # a probe that breaks next to nothing would break nothing of a network with masked gradients either
+    asked = probe.sum() > slack or 2 * white.sum() >= white.size
+    return check if asked else _unasked(check, "the probe is too weak at this size to expose masked gradients")
 
 
-def finds_what_others_find(attack: str, eps: float, missed: int, n: int) -> Check:
-    """missed: images that another attack broke at that eps and this one did not."""
-    return Check(
+def finds_what_others_find(attack: str, eps: float, missed: int, broken: int, n: int) -> Check:
+    """broken: images that other attacks broke at that eps. missed: those of them that this one did not."""
+    check = Check(
         "the ensemble finds what the others find",
         attack,
         missed <= max(1, n // 50),
         f"at {eps * 255:.3g}/255: {missed} of {n} images fell to other attacks alone",
         "if this fails, the ensemble was too short; the headline counts what the others broke all the same",
     )
+    return check if broken > max(1, n // 50) else _unasked(check, "the other attacks broke next to nothing")
 
 
-def square_is_not_needed(attack: str, eps: float, alone: int, n: int) -> Check:
-    """alone: images that held against every gradient and fell to the member that sees none."""
-    return Check(
+def square_is_not_needed(attack: str, eps: float, alone: int, followed: int, n: int) -> Check:
+    """alone: images that held against every gradient and fell to the member that sees none. followed: those that fell
+    to members that follow gradients.
+    """
+    slack = max(1, n // 20)
+    check = Check(
         "gradients find what queries find",
         attack,
-        alone <= max(1, n // 20),
+        alone <= slack,
         f"at {eps * 255:.3g}/255: {alone} of {n} images held against all gradients and fell to Square",
         "if this fails, gradients are masked, and the numbers of attacks that follow them are too high",
     )
+    asked = alone > slack or 2 * followed >= n
+    return check if asked else _unasked(check, "Square is too weak at this size to expose masked gradients")
+
+
+def doubt(made: list[Check]) -> str:
+    """Why no attack that follows gradients is believed; empty where no decisive check failed."""
+    failed = dict.fromkeys(c.name for c in made if c.decisive and c.passed is False)
+    return "; ".join(f"the check “{name}” failed" for name in failed)

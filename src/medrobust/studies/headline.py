@@ -102,12 +102,14 @@ class HeadlinePart:
         for k, member in enumerate(members):
             share = stats.proportion((found["by"] == k)[right], who)
             self.rows.add(NAME, self.eps, f"broken_by:{member}", share)
-        missed = int(((others <= np.float32(self.eps)) & ~found["reached"]).sum())
-        alone = int((found["by"] == members.index("square")).sum()) if members else 0
+        broken = right & (others <= np.float32(self.eps))
+        missed = int((broken & ~found["reached"]).sum())
+        alone = int((right & (found["by"] == members.index("square"))).sum()) if members else 0
+        fallen = int((right & found["reached"]).sum())
         return [
-            checks.confirmed(NAME, self.unconfirmed, n),
-            checks.finds_what_others_find(NAME, self.eps, missed, n),
-            checks.square_is_not_needed(NAME, self.eps, alone, n),
+            checks.confirmed(NAME, self.unconfirmed, fallen + self.unconfirmed),
+            checks.finds_what_others_find(NAME, self.eps, missed, int(broken.sum()), n),
+            checks.square_is_not_needed(NAME, self.eps, alone, fallen - alone, int(right.sum())),
         ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,14 @@ class Rows:
                 "high": numbers[2], "n": estimate.n, "status": status, "note": note,
             }
         )  # fmt: skip
+
+    def doubt(self, attacks: Collection[str], why: str) -> None:
+        """Every result of those attacks reads inconclusive; what they cost stays as it is."""
+        for row in self.rows:
+            metric = row["metric"]
+            if row["attack"] in attacks and metric != "inconclusive" and not metric.endswith("_per_image"):
+                row["status"] = "inconclusive"
+                row["note"] = why if why in row["note"] else "; ".join(filter(None, (why, row["note"])))
 
 
 MANY = 20
