@@ -214,7 +214,8 @@ def print_counts(runs: Runs) -> None:
                 apart = [a["difference"] > 0 for a in mine if a[test] < words.ALPHA]
                 cells.append(f"{sum(apart)} / {len(apart) - sum(apart)} of {len(mine)}")
         d = told["against"]["logistic"]
-        cells.append(f"{100 * d['difference']:+.1f} ({100 * d['low']:.1f} to {100 * d['high']:.1f})")
+        ends = "no interval" if d["low"] is None else f"{100 * d['low']:.1f} to {100 * d['high']:.1f}"
+        cells.append(f"{100 * d['difference']:+.1f} ({ends})")
         line(RUNS[name]["title"], *cells)
 
 

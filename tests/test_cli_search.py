@@ -33,7 +33,9 @@ def test_one_command_leaves_numbers_a_page_and_networks(done):
     rows = {(r["question"], r["method"], r["metric"]): r for r in found["rows"]}
     for name in ("logistic", "adam", "multi-start-adam", "random", "gwo", "gwo+adam"):
         row = rows["weights", name, "balanced_accuracy"]
-        assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+        assert 0 <= row["value"] <= 1
+        assert row["low"] is None  # two seeds hold no interval of a median
+        assert row["high"] is None
         assert row["n"] == 60
         assert found["questions"]["weights"]["methods"][name]["evaluations"] in (960, None)
     assert ("threshold", "gwo+adam", "auroc") not in rows  # no gradients there

@@ -64,9 +64,37 @@ def test_cliques_are_the_largest_runs():
 
 def test_wilcoxon_agrees_with_scipy_and_takes_equal_pairs():
     rng = np.random.default_rng(0)
-    a, b = rng.normal(size=20), rng.normal(0.5, size=20)
-    assert ranks.wilcoxon(a, b) == pytest.approx(scipy_stats.wilcoxon(a, b, method="asymptotic").pvalue)
+    for n in (1, 5, 20, 50, 51, 200):
+        a, b = rng.normal(size=n), rng.normal(0.3, size=n)
+        method = "exact" if n <= 50 else "asymptotic"
+        assert ranks.wilcoxon(a, b) == pytest.approx(scipy_stats.wilcoxon(a, b, method=method).pvalue, rel=1e-9)
     assert ranks.wilcoxon(a, a) == 1
+    assert np.isnan(ranks.wilcoxon(np.array([1.0, np.nan]), np.zeros(2)))
+    assert np.isnan(ranks.wilcoxon(np.zeros(0), np.zeros(0)))
+
+
+def test_wilcoxon_of_five_pairs_that_all_rise_is_a_sixteenth():
+    assert ranks.wilcoxon(np.arange(1, 6), np.zeros(5)) == 0.0625
+    assert ranks.wilcoxon(np.full(5, 0.1) + 0.2, np.full(5, 0.1)) == 0.0625  # ties up to rounding
+
+
+def test_wilcoxon_with_ties_and_equal_pairs_counts_all_signs():
+    """Against scipy's count of every sign, which draws them where the pairs are too many."""
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        d = rng.integers(-3, 4, rng.integers(2, 11)).astype(float)
+        if not d.any():
+            continue
+        counted = scipy_stats.PermutationMethod(n_resamples=np.inf)
+        known = scipy_stats.wilcoxon(d, zero_method="zsplit", method=counted).pvalue
+        assert ranks.wilcoxon(d, np.zeros_like(d)) == pytest.approx(known, abs=1e-12), d
+
+
+def test_equal_differences_of_two_splits_prove_nothing():
+    mean, low, high, p = ranks.corrected_t(np.array([0.1, 0.1]), 0.25)
+    assert mean == pytest.approx(0.1)
+    assert np.isnan([low, high]).all()
+    assert p > 0.3
 
 
 def test_the_corrected_test_by_hand_and_more_draws_do_not_make_patients():

@@ -55,6 +55,89 @@ def test_groups_never_narrow_an_interval():
     assert stats.proportion(balanced, [f"p{i}" for i in range(40)]) == stats.proportion(balanced)
 
 
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    known = scipy_stats.binomtest(hits, n).proportion_ci(method="wilson")
+    return known.low, known.high
+
+
+@pytest.mark.parametrize("hit", [False, True])
+@pytest.mark.parametrize(("patients", "images"), [(30, 5), (1, 10), (2, 50), (7, 1)])
+def test_patients_who_all_agree_are_worth_one_image_each(hit, patients, images):
+    """30 patients of 5 images, all fooled: 0 to 11.4 %, and not 0 to 2.5 % as of 150 independent images."""
+    found = stats.proportion([hit] * patients * images, np.repeat(np.arange(patients), images))
+    assert (found.low, found.high) == pytest.approx(wilson(patients * hit, patients), abs=1e-12)
+    assert found.n == patients * images
+
+
+def test_patients_of_unequal_sizes_who_all_agree_count_as_so_many_patients():
+    groups = [0] * 40 + [1] * 3 + [2, 3, 4]
+    assert stats.proportion([True] * 46, groups).low == pytest.approx(wilson(5, 5)[0], abs=1e-12)
+
+
+def test_one_more_hit_never_lowers_the_upper_end():
+    groups = np.repeat(np.arange(30), 5)
+    for step in (1, 5, 7):  # hits in the same patient, or in different ones
+        hits, highest = np.zeros(150, bool), 0.0
+        for k in range(20):
+            found = stats.proportion(hits, groups)
+            assert found.high >= highest - 0.003
+            highest = found.high
+            hits[(k * step) % 150 if step != 1 else k] = True
+
+
+def test_one_or_two_patients_are_few_however_many_images_they_have():
+    split = np.tile([True, False], 50)
+    one, two = stats.proportion(split, np.zeros(100)), stats.proportion(split, np.repeat([0, 1], 50))
+    assert (one.low, one.high) == pytest.approx((0.055, 0.945), abs=0.001)
+    assert two.high - two.low > 0.6
+
+
+@pytest.mark.parametrize("share", [0.03, 0.3, 0.9])
+def test_the_interval_of_few_patients_covers_as_often_as_it_says(share):
+    rng = np.random.default_rng(9)
+    groups = np.repeat(np.arange(20), 5)
+    covered = []
+    for _ in range(300):
+        hits = rng.random(100) < np.repeat(rng.beta(2 * share, 2 * (1 - share), 20), 5)
+        found = stats.proportion(hits, groups)
+        covered.append(found.low <= share <= found.high)
+    assert np.mean(covered) > 0.93
+
+
+def test_fewer_than_six_images_have_no_interval_of_their_median():
+    for n in range(1, 6):
+        found = stats.median(np.arange(float(n)))
+        assert found.value == (n - 1) / 2
+        assert found.n == n
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+    six = stats.median(np.arange(6.0))
+    assert (six.low, six.high) == (0, 5)
+
+
+def test_a_median_has_the_interval_of_its_patients():
+    values = np.random.default_rng(10).normal(size=40)
+    once = stats.median(values)
+    copied = stats.median(np.repeat(values, 5), np.repeat(np.arange(40), 5))
+    assert copied.value == once.value
+    assert copied.low == pytest.approx(once.low, abs=0.15)
+    assert copied.high == pytest.approx(once.high, abs=0.15)
+    plain = stats.median(np.repeat(values, 5))
+    assert copied.high - copied.low > 1.5 * (plain.high - plain.low)
+    same = stats.median(np.full(100, math.inf), np.repeat(np.arange(5), 20))
+    assert same.value == math.inf
+    assert math.isnan(same.low)  # five patients
+
+
+def test_a_mean_has_the_interval_of_its_patients():
+    values = np.random.default_rng(11).normal(size=12)
+    once, copied = stats.mean(values), stats.mean(np.repeat(values, 4), np.repeat(np.arange(12), 4))
+    assert copied[:3] == pytest.approx(once[:3])
+    assert math.isnan(stats.mean([1.0, 2.0, 3.0], ["a", "a", "a"]).low)
+    with pytest.raises(InputError, match="3 values but 2 groups"):
+        stats.mean([1.0, 2.0, 3.0], ["a", "a"])
+
+
 def test_the_median_takes_infinities():
     inf = math.inf
     assert stats.median([1.0, inf, inf]).value == inf
@@ -130,6 +213,28 @@ def test_a_perfect_auroc_of_few_images_is_not_certain():
     assert tied.low < 0.5 < tied.high
 
 
+@pytest.mark.parametrize("noise", [0.0, 1.5])
+def test_an_auroc_has_the_interval_of_its_patients(noise):
+    """Copies of an image add nothing, where the scores overlap (Obuchowski) and where they do not."""
+    rng = np.random.default_rng(12)
+    positive = np.arange(24) % 2 == 0
+    scores = positive + noise * rng.normal(size=24)
+    once = stats.auroc(scores, positive)
+    copied = stats.auroc(np.repeat(scores, 5), np.repeat(positive, 5), np.repeat(np.arange(24), 5))
+    assert copied[:3] == pytest.approx(once[:3], abs=0.002)
+    naive = stats.auroc(np.repeat(scores, 5), np.repeat(positive, 5))
+    assert copied.high - copied.low > 1.5 * (naive.high - naive.low)
+
+
+def test_one_image_of_a_class_is_not_known_by_the_other_class_s_spread():
+    scores = np.arange(51.0)
+    one = stats.auroc(scores, scores == 30)
+    assert one.value == pytest.approx(0.6)
+    assert one.high - one.low > 0.7
+    many_of_one_patient = stats.auroc(scores, scores >= 26, np.where(scores >= 26, 0, scores + 1))
+    assert many_of_one_patient.low < 0.7
+
+
 def test_auroc_needs_both_classes_and_numbers():
     assert math.isnan(stats.auroc([0.1, 0.2], [True, True]).value)
     with pytest.raises(InputError, match="1 of 2 scores are NaN"):
@@ -160,7 +265,10 @@ def test_a_rank_correlation_is_scipy_s_and_knows_ranks_only():
     assert found.low < found.value < found.high
     assert stats.spearman(np.exp(x), y**3) == found
     assert stats.spearman(x, -y).value == pytest.approx(-found.value)
-    assert stats.spearman([1, 2, 3, 4, math.inf], [1, 2, 3, 4, 5])[:3] == pytest.approx((1, 1, 1))
+    perfect = stats.spearman([1, 2, 3, 4, math.inf], [1, 2, 3, 4, 5])
+    assert (perfect.value, perfect.high) == pytest.approx((1, 1))
+    assert perfect.low < 0.5  # of five rows a perfect order proves little
+    assert stats.spearman(range(100), range(100)).low > 0.99
     assert stats.spearman(np.append(x, np.nan), np.append(y, 0.0)) == found
 
 

@@ -75,13 +75,34 @@ def holm(p: np.ndarray) -> np.ndarray:
     return out
 
 
+EXACT = 50
+"""Up to so many pairs Wilcoxon's p is exact; beyond, its normal approximation agrees to three digits."""
+
+
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed ranks for paired values; 1 where no pair differs."""
+    """Two-sided p of Wilcoxon's signed ranks for paired values; 1 where no pair differs, NaN of nothing or of NaN.
+
+    Up to 50 pairs from the exact distribution given the ranks, ties and equal pairs included; beyond, the normal
+    approximation. Differences equal up to rounding (1e-12 of the largest) are ties.
+    """
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    if not difference.size or not np.isfinite(difference).all():
+        return float("nan")
     if not difference.any():
         return 1.0
+    difference = np.round(difference / np.abs(difference).max(), 12)
     # pairs without a difference count half for each side: dropped, a few others could tell methods apart that agree
-    return float(scipy_stats.wilcoxon(difference, zero_method="zsplit", method="asymptotic").pvalue)
+    if difference.size > EXACT:
+        return float(scipy_stats.wilcoxon(difference, zero_method="zsplit", method="asymptotic").pvalue)
+    differs = difference != 0
+    twice = np.rint(2 * scipy_stats.rankdata(np.abs(difference)))[differs].astype(int)  # whole numbers despite ties
+    up = int(twice[difference[differs] > 0].sum())
+    share = np.zeros(twice.sum() + 1)  # of the 2^n signs, the share with each sum of positive ranks
+    share[0] = 1.0
+    for rank in twice:
+        share[rank:] += share[:-rank].copy()
+        share /= 2
+    return float(min(1.0, 2 * min(share[: up + 1].sum(), share[up:].sum())))
 
 
 def corrected_t(difference: np.ndarray, share: float) -> tuple[float, float, float, float]:
@@ -89,13 +110,16 @@ def corrected_t(difference: np.ndarray, share: float) -> tuple[float, float, flo
 
     share: test images per training image in a split, 1 / (folds - 1) for cross-validation. The variance of the mean
     is taken as (1 / J + share) times that of the splits (Nadeau & Bengio 2003; for repeated cross-validation Bouckaert
-    & Frank 2004): training sets overlap, and more repetitions do not make more patients.
+    & Frank 2004): training sets overlap, and more repetitions do not make more patients. Where all splits differ by the
+    same, there is no variance and no interval (NaN), and p is the sign test's for as many independent splits as that
+    variance allows.
     """
     d = np.asarray(difference, dtype=float)
     if d.size < 2:
         return float(d.mean()) if d.size else float("nan"), float("nan"), float("nan"), float("nan")
     mean, spread = float(d.mean()), float(np.sqrt((1 / d.size + share) * d.var(ddof=1)))
-    if spread == 0:
-        return mean, mean, mean, 1.0 if mean == 0 else 0.0
+    if spread <= 1e-12 * abs(mean):
+        independent = d.size / (1 + share * d.size)
+        return mean, float("nan"), float("nan"), 1.0 if mean == 0 else min(1.0, 2 * 0.5**independent)
     half = float(scipy_stats.t.ppf(0.975, d.size - 1)) * spread
     return mean, mean - half, mean + half, float(2 * scipy_stats.t.sf(abs(mean) / spread, d.size - 1))

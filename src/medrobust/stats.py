@@ -25,7 +25,11 @@ class Estimate(NamedTuple):
 NOTHING = Estimate(float("nan"), float("nan"), float("nan"), 0)
 
 
-def proportion(hits: Sequence[bool] | np.ndarray, groups: Sequence[object] | np.ndarray | None = None) -> Estimate:
+Groups = Sequence[object] | np.ndarray | None
+"""One entry an image, the patient it belongs to; None where every image has a patient of its own."""
+
+
+def proportion(hits: Sequence[bool] | np.ndarray, groups: Groups = None) -> Estimate:
     """Share of true entries with Wilson's score interval (Wilson 1927).
 
     groups: one entry an image (a patient). Images of one patient are not independent; the interval is then
@@ -45,56 +49,95 @@ def proportion(hits: Sequence[bool] | np.ndarray, groups: Sequence[object] | np.
     return Estimate(p, float(max(0.0, min(p, centre - spread))), float(min(1.0, max(p, centre + spread))), n)
 
 
-def design_effect(hits: np.ndarray, groups: Sequence[object] | np.ndarray | None) -> float:
-    """Variance of the mean when images come in groups, over its variance when they were independent; >= 1."""
+def design_effect(hits: np.ndarray, groups: Groups) -> float:
+    """Variance of the mean of ``hits`` in [0, 1] when images come in groups, over that of independent images.
+
+    At least 1; at most images per group, so that the effective sample size is never below the number of groups. Where
+    all images agree the data hold no variance, and the images of a group count as one. Near that point few groups say
+    how alike the images of one are: two groups of mean size are added, one of hits and one without (as Agresti & Coull
+    1998 add two of each), so that a first hit among many images does not suddenly count them all as independent.
+    """
     hits = np.asarray(hits, dtype=float)
     if groups is None or hits.size < 2:
         return 1.0
-    _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    count = int(index.max()) + 1
-    if count == hits.size or count < 2:
+    index, count = _numbered(groups, hits.size)
+    if count == hits.size:
         return 1.0
-    p = hits.mean()
-    independent = p * (1 - p) / hits.size
-    if independent == 0:
-        return 1.0
+    size = hits.size / count
+    if count == 1 or hits.min() == hits.max():
+        return size
+    n, total = hits.size + 2 * size, count + 2
+    p = (hits.sum() + size) / n
     residuals = np.bincount(index, weights=hits - p, minlength=count)
-    clustered = count / (count - 1) * float((residuals**2).sum()) / hits.size**2
-    return max(1.0, clustered / independent)
+    squares = float((residuals**2).sum()) + (size * (1 - p)) ** 2 + (size * p) ** 2
+    clustered = total / (total - 1) * squares / n**2
+    return min(size, max(1.0, clustered / (p * (1 - p) / n)))
 
 
-def median(values: Sequence[float] | np.ndarray) -> Estimate:
-    """Median with its distribution-free 95 % interval from order statistics; infinities are allowed."""
-    values = np.sort(np.asarray(values, dtype=float))
+def _numbered(groups: Sequence[object] | np.ndarray, n: int) -> tuple[np.ndarray, int]:
+    """int (n,): the number of each image's group, and how many groups there are."""
+    names = np.asarray(groups, dtype=str)
+    if names.shape != (n,):
+        raise InputError(f"{n} values but {names.size} groups; give the group of each value")
+    _, index = np.unique(names, return_inverse=True)
+    return index, int(index.max()) + 1 if n else 0
+
+
+def median(values: Sequence[float] | np.ndarray, groups: Groups = None) -> Estimate:
+    """Median with its distribution-free 95 % interval from order statistics; infinities are allowed.
+
+    groups: as for ``proportion``: the interval is that of so many fewer images as the share below the median has
+        independent ones (Woodruff 1952, JASA 47:635).
+    The order statistics of fewer than 6 images hold the median less often than 95 %: there is no interval, its ends are
+    NaN.
+    """
+    values = np.asarray(values, dtype=float)
     n = values.size
     if n == 0:
         return NOTHING
-    low, high = scipy_stats.binom.interval(0.95, n, 0.5)
-    middle = (values[(n - 1) // 2], values[n // 2])
+    ordered = np.sort(values)
+    middle = (ordered[(n - 1) // 2], ordered[n // 2])
     # the mean of inf and a number is inf, of two infs is nan: name it inf
-    value = middle[0] if middle[0] == middle[1] else float(np.mean(middle))
-    return Estimate(float(value), float(values[max(0, int(low) - 1)]), float(values[min(n - 1, int(high))]), n)
+    value = float(middle[0] if middle[0] == middle[1] else np.mean(middle))
+    # images at the median itself belong to either side
+    effective = n / max(design_effect(values < value, groups), design_effect(values <= value, groups))
+    whole = int(effective + 1e-9)
+    low, high = (int(v) for v in scipy_stats.binom.interval(0.95, whole, 0.5))
+    if low < 1:
+        return Estimate(value, float("nan"), float("nan"), n)
+    first, last = int((low - 1) * n / whole), int(np.ceil((high + 1) * n / whole - 1e-9)) - 1
+    return Estimate(value, float(ordered[first]), float(ordered[last]), n)
 
 
-def mean(values: Sequence[float] | np.ndarray) -> Estimate:
-    """Mean with its 95 % Student interval."""
+def mean(values: Sequence[float] | np.ndarray, groups: Groups = None) -> Estimate:
+    """Mean with its 95 % Student interval; no interval (NaN) of one image or one group.
+
+    groups: as for ``proportion``: the variance is that between groups, and never less than that of independent images.
+    """
     values = np.asarray(values, dtype=float)
     n = values.size
     if n == 0:
         return NOTHING
     centre = float(values.mean())
-    if n == 1:
-        return Estimate(centre, float("nan"), float("nan"), 1)
-    half = float(scipy_stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    index, count = (np.arange(n), n) if groups is None else _numbered(groups, n)
+    if count == 1:
+        return Estimate(centre, float("nan"), float("nan"), n)
+    sums = np.bincount(index, weights=values - centre)
+    between = np.sqrt(count / (count - 1) * float((sums**2).sum())) / n
+    half = float(scipy_stats.t.ppf(0.975, count - 1) * max(between, values.std(ddof=1) / np.sqrt(n)))
     return Estimate(centre, centre - half, centre + half, n)
 
 
-def auroc(scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.ndarray) -> Estimate:
+def auroc(
+    scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.ndarray, groups: Groups = None
+) -> Estimate:
     """Area under the ROC curve, ties counted half, with DeLong's interval on the logit scale.
 
-    DeLong et al. 1988 (Biometrics 44:837) by the midrank way of Sun & Xu 2014 (IEEE SPL 21:1389). At an
-    area of exactly 0 or 1 that variance is zero: the interval then holds the areas from which the one seen lies
-    within 1.96 of Hanley & McNeil's standard errors (the score interval of Newcombe 2006, Stat Med 25:559).
+    DeLong et al. 1988 (Biometrics 44:837) by the midrank way of Sun & Xu 2014 (IEEE SPL 21:1389). groups: as for
+    ``proportion``; the variance is then Obuchowski's for clustered data (1997, Biometrics 53:567), and never less than
+    DeLong's. Where that variance is zero (an area of exactly 0 or 1) or a side has one image or group, the interval
+    holds the areas from which the one seen lies within 1.96 of Hanley & McNeil's standard errors (the score interval
+    of Newcombe 2006, Stat Med 25:559) for as many images as there are groups. NaN where a class has no image.
     """
     scores, positive = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
     if scores.shape != positive.shape:
@@ -108,15 +151,24 @@ def auroc(scores: Sequence[float] | np.ndarray, positive: Sequence[bool] | np.nd
     above = (ranks[positive] - scipy_stats.rankdata(scores[positive])) / k
     below = 1 - (ranks[~positive] - scipy_stats.rankdata(scores[~positive])) / m
     area = float(above.mean())
-    variance = (above.var(ddof=1) / m if m > 1 else 0.0) + (below.var(ddof=1) / k if k > 1 else 0.0)
+    index, count = (np.arange(n), n) if groups is None else _numbered(groups, n)
+    sides = len(np.unique(index[positive])), len(np.unique(index[~positive]))
+    if min(sides) < 2:
+        return Estimate(area, *score_interval(area, *sides), n)
+    variance = above.var(ddof=1) / m + below.var(ddof=1) / k
+    if count < n:
+        up = np.bincount(index[positive], weights=above - area, minlength=count) / m
+        down = np.bincount(index[~positive], weights=below - area, minlength=count) / k
+        own = sum(s / (s - 1) * float((part**2).sum()) for s, part in zip(sides, (up, down), strict=True))
+        variance = max(variance, own + 2 * count / (count - 1) * float((up * down).sum()))
     if variance == 0:
-        return Estimate(area, *_score_interval(area, m, k), n)
+        return Estimate(area, *score_interval(area, *sides), n)
     logit, spread = np.log(area / (1 - area)), Z95 * np.sqrt(variance) / (area * (1 - area))
     low, high = (1 / (1 + np.exp(-v)) for v in (logit - spread, logit + spread))
     return Estimate(area, float(low), float(high), n)
 
 
-def _score_interval(area: float, m: int, k: int) -> tuple[float, float]:
+def score_interval(area: float, m: int, k: int) -> tuple[float, float]:
     """Ends of the areas a with |area - a| within Z95 standard errors at a, for m positive and k negative images."""
     from scipy.optimize import brentq
 
@@ -148,7 +200,8 @@ def spearman(
         Rows with a NaN are left out. NaN where fewer than 4 rows or groups are left, or one side is constant.
     Where more than one resample in 40 has no correlation, because one side does not vary in it, nothing is known: the
     interval is -1 to 1. The draws are the same in every call: 2000 of them, keyed by nothing but their number
-    (Efron & Tibshirani 1993).
+    (Efron & Tibshirani 1993). The interval is never narrower than that of Bonett & Wright (2000, Psychometrika 65:23)
+    for as many rows as there are groups; without that, a perfect order of five rows would be certain.
     """
     columns = [np.asarray(v, dtype=float) for v in (x, y, *(() if given is None else (given,)))]
     if len({c.size for c in columns}) > 1:
@@ -163,26 +216,48 @@ def spearman(
         return Estimate(float("nan"), float("nan"), float("nan"), n)
     rng = np.random.default_rng(0)
     draws = rng.integers(0, len(members), (RESAMPLES, len(members)))
-    found = [_rank_correlation(table[:, np.concatenate([members[g] for g in draw])]) for draw in draws]
+    if len({len(m) for m in members}) == 1:
+        found = _rank_correlations(table[:, np.stack(members)[draws].reshape(RESAMPLES, -1)].swapaxes(0, 1))
+    else:
+        resamples = [table[:, np.concatenate([members[g] for g in draw])] for draw in draws]
+        found = np.array([_rank_correlation(one) for one in resamples])
     if np.isnan(found).mean() > 0.025:
         return Estimate(value, -1.0, 1.0, n)
     low, high = np.nanquantile(found, (0.025, 0.975))
+    wide = _rank_interval(value, len(members), len(table) - 2)
+    low, high = min(low, wide[0]), max(high, wide[1])
     return Estimate(value, float(min(low, value)), float(max(high, value)), n)
 
 
+def _rank_interval(value: float, n: int, given: int) -> tuple[float, float]:
+    """Bonett & Wright's of n rows, ``given`` quantities taken out. A perfect order counts as one with two neighbours
+    swapped, the nearest one whose standard error is finite."""
+    if n - 3 - given < 1:
+        return -1.0, 1.0
+    nearest = 1 - 12 / (n * (n**2 - 1))
+    inside = float(np.clip(value, -nearest, nearest))
+    half = Z95 * np.sqrt((1 + inside**2 / 2) / (n - 3 - given))
+    return float(np.tanh(np.arctanh(inside) - half)), float(np.tanh(np.arctanh(inside) + half))
+
+
 def _rank_correlation(table: np.ndarray) -> float:
-    """Of rows 0 and 1 of (2 or 3, n), the ranks of row 2 taken out; NaN where one side does not vary."""
-    ranks = scipy_stats.rankdata(table, axis=1)
-    ranks -= ranks.mean(1, keepdims=True)
-    if len(ranks) == 3:
-        third = float(ranks[2] @ ranks[2])
-        if third > 0:
-            ranks = ranks[:2] - np.outer(ranks[:2] @ ranks[2], ranks[2]) / third
-    spread = np.sqrt((ranks[:2] ** 2).sum(1))
+    """Of one table (2 or 3, n)."""
+    return float(_rank_correlations(table[None])[0])
+
+
+def _rank_correlations(tables: np.ndarray) -> np.ndarray:
+    """(t,) of tables (t, 2 or 3, n): rows 0 and 1, the ranks of row 2 taken out; NaN where one side does not vary."""
+    ranks = scipy_stats.rankdata(tables, axis=2)
+    ranks -= ranks.mean(2, keepdims=True)
+    if ranks.shape[1] == 3:
+        third = (ranks[:, 2] ** 2).sum(1)
+        slopes = np.einsum("tan,tn->ta", ranks[:, :2], ranks[:, 2]) / np.where(third > 0, third, 1.0)[:, None]
+        ranks = ranks[:, :2] - slopes[:, :, None] * ranks[:, 2:]
+    spread = np.sqrt((ranks[:, :2] ** 2).sum(2))
     # what is left after taking out may be rounding alone
-    if spread.min() <= 1e-9 * max(1.0, float(table.shape[1])):
-        return float("nan")
-    return float(np.clip(ranks[0] @ ranks[1] / spread.prod(), -1.0, 1.0))
+    varies = spread.min(1) > 1e-9 * max(1.0, float(tables.shape[2]))
+    shared = (ranks[:, 0] * ranks[:, 1]).sum(1)
+    return np.where(varies, np.clip(shared / np.where(varies, spread.prod(1), 1.0), -1.0, 1.0), np.nan)
 
 
 def calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:

@@ -39,7 +39,9 @@ class Queried:
     @property
     def median(self) -> stats.Estimate:
         """Median queries of the images not reached before, with its 95 % interval; infinite where most hold."""
-        return stats.median(self.spent[self.spent > 0].double().numpy())
+        open_ = (self.spent > 0).numpy()
+        groups = None if self.groups is None else [g for g, o in zip(self.groups, open_, strict=True) if o]
+        return stats.median(self.spent.double().numpy()[open_], groups)
 
 
 def queried(

@@ -58,7 +58,9 @@ class Curve:
     @property
     def median(self) -> stats.Estimate:
         """Median eps_star of the images not reached before the attack, with its 95 % interval; may be infinite."""
-        return stats.median(self.eps_star[self.eps_star > 0].double().numpy())
+        open_ = (self.eps_star > 0).numpy()
+        groups = None if self.groups is None else [g for g, o in zip(self.groups, open_, strict=True) if o]
+        return stats.median(self.eps_star.double().numpy()[open_], groups)
 
     def _edges(self) -> list[float]:
         # eps_star is float32: compare at its precision

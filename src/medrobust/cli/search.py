@@ -136,5 +136,7 @@ def summary(results: dict[str, Any], times: dict[str, Any], question: str) -> No
 
 
 def _cell(row: dict[str, Any]) -> str:
+    if row["low"] is None:
+        return f"{100 * row['value']:.1f} (no interval)"
     value, low, high = (f"{100 * row[k]:.1f}" for k in ("value", "low", "high"))
     return f"{value} ({low}-{high})"

@@ -15,6 +15,8 @@ from medrobust.errors import InputError
 
 
 def percent(estimate: Any) -> str:
+    if estimate.low != estimate.low:  # NaN
+        return f"{estimate.value:.1%} (no interval)"
     return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
 
 
@@ -23,7 +25,7 @@ def brief(estimate: Any, digits: int = 1) -> str:
     if not estimate.n:
         return "no image"
     value, low, high = (f"{100 * e:.{digits}f}" for e in estimate[:3])
-    return f"{value} ({low}-{high})"
+    return f"{value} (no interval)" if estimate.low != estimate.low else f"{value} ({low}-{high})"
 
 
 def table(head: list[str], rows: list[list[str]], title: str) -> None:

@@ -42,7 +42,7 @@ def auroc(
 
     Scores (m,) and (n,); only pairs within a fold are compared, as each fold's detector has a scale of its own. The
     95 % interval is Obuchowski's for clustered data (1997, Biometrics 53:567), on the logit scale: a group's clean and
-    attacked images move together. Where all images agree, the interval of ``stats.auroc`` for so many images.
+    attacked images move together. Where all images agree, the score interval of ``stats.auroc`` for so many groups.
     """
     if not (np.isfinite(clean).all() and np.isfinite(attacked).all()):
         raise InputError("a detector gave scores that are not finite")
@@ -71,9 +71,9 @@ def auroc(
     sums = np.bincount(index, weights=pull)
     variance = float((sums**2).sum()) * len(sums) / max(len(sums) - 1, 1)
     if variance < 1e-18 or not 0 < value < 1:
-        k, m = sum(p[4] for p in parts), sum(p[3] for p in parts)
-        flat = stats.auroc(np.r_[np.zeros(k), np.full(m, np.sign(value - 0.5))], np.r_[np.zeros(k), np.ones(m)] > 0)
-        return Estimate(value, min(value, flat.low), max(value, flat.high), n)
+        k = len(np.unique(np.concatenate([p[0][: p[4]] for p in parts])))
+        m = len(np.unique(np.concatenate([p[0][p[4] :] for p in parts])))
+        return Estimate(value, *stats.score_interval(value, m, k), n)
     logit, spread = np.log(value / (1 - value)), Z95 * np.sqrt(variance) / (value * (1 - value))
     low, high = (float(1 / (1 + np.exp(-v))) for v in (logit - spread, logit + spread))
     return Estimate(value, low, high, n)

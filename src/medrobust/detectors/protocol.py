@@ -256,10 +256,7 @@ def _area(tested: tuple[Tested, ...], groups: np.ndarray) -> Estimate:
         return found
     k = len(np.unique(np.concatenate([t.clean_at for t in tested])))
     m = len(np.unique(np.concatenate([t.attacked_at for t in tested])))
-    if 0 < found.value < 1:
-        return found._replace(n=k + m)
-    flat = stats.auroc(np.r_[np.full(k, 0.5), np.full(m, found.value)], np.arange(k + m) >= k)
-    return Estimate(found.value, flat.low, flat.high, k + m)
+    return found._replace(n=k + m)
 
 
 def _rate(tested: tuple[Tested, ...], groups: np.ndarray, fpr: float) -> Estimate:

@@ -6,7 +6,7 @@ from typing import Any
 
 from medrobust.report.explained_run import Numbers, Run
 from medrobust.report.tables import Cell, Table
-from medrobust.report.words import NBSP, NOTHING, count, number
+from medrobust.report.words import NBSP, NO_INTERVAL, NOTHING, count, number
 
 LEVELS = (1, 2, 4, 8)
 KINDS = (
@@ -30,6 +30,8 @@ def told(row: Numbers | None, *, percent: bool = False, n: bool = False) -> str:
     text = f"{value}{NBSP}%" if percent else f"{value}"
     if low is not None and high is not None:
         text += f" ({low}–{high})" if not low.startswith("−") and not high.startswith("−") else f" ({low} to {high})"
+    else:
+        text += f" ({NO_INTERVAL})"
     return text + (f", n{NBSP}={NBSP}{count(row['n'])}" if n else "")
 
 

@@ -183,15 +183,19 @@ class Findings:
 
     def median(self, attack: str) -> stats.Estimate | None:
         """Median eps* over the images that were read correctly; inf where most were never broken."""
-        values = self.eps_star(attack)
-        if values is not None and values.size:
-            return stats.median(values)
-        row = self.run.find(attack, "eps_star_median")
+        row, values = self.run.find(attack, "eps_star_median"), self.eps_star(attack)
         if row is None:
-            return None
-        if row.value is None:
-            return stats.Estimate(np.inf, np.inf, np.inf, row.n or 0) if "above" in (row.note or "") else None
-        return stats.Estimate(row.value, _or_nan(row.low), _or_nan(row.high), row.n or 0)
+            return stats.median(values) if values is not None and values.size else None
+        value = row.value
+        if value is None:
+            if "above" not in (row.note or "") and (
+                values is None or not values.size or np.isfinite(np.median(values))
+            ):
+                return None
+            value = np.inf
+        # rows hold no infinity: an upper end that is missing beside a lower one is infinite
+        high = np.inf if row.low is not None and row.high is None else _or_nan(row.high)
+        return stats.Estimate(value, _or_nan(row.low), high, row.n or 0)
 
     @cached_property
     def verdict(self) -> Verdict:

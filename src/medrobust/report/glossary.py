@@ -21,7 +21,8 @@ GLOSSARY = {
     "Classifier": ("A program that sorts an image into one of several classes, for example normal and pneumonia."),
     "Confidence interval": (
         "The range in which the true value plausibly lies, given how few or many images were measured; "
-        "here always 95 %."
+        "here always 95 %. Images of one patient count as far as they agree: where all do, a patient counts once. "
+        "Of a median of fewer than 6 images there is no interval."
     ),
     "Control": (
         "The same measurement with random noise instead of an attack, to tell the aim of a change from its size."

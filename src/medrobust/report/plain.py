@@ -181,6 +181,8 @@ def how_small(f: Findings) -> Paragraph:
             text += f"{size_words(f, median.value)} or less"
             if math.isfinite(median.low) and median.low != median.high:
                 text += f" (95{NBSP}% interval {number(median.low * scale)}–{number(median.high * scale)})"
+            elif math.isnan(median.low):
+                text += f" ({count(median.n)}{NBSP}of them: too few for an interval)"
             text += "."
     if half is not None:
         grey = levels(f, half.eps)

@@ -32,7 +32,8 @@ def spread(axes: Axes, rows: list[dict[str, Any]], label: str) -> None:
         axes.plot(
             [100 * row["q1"], 100 * row["q3"]], [y, y], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt"
         )
-        axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.2)
+        if row["low"] is not None:  # fewer than 6 seeds have no interval
+            axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.2)
         axes.plot([100 * row["value"]], [y], color=colour, marker="o", markersize=4.5)
     axes.set_yticks(range(len(rows)), [row["title"] for row in reversed(rows)])
     axes.set_ylim(-0.7, len(rows) - 0.3)

@@ -6,7 +6,7 @@ from typing import Any
 
 from medrobust.report import search_words as words
 from medrobust.report.tables import Cell, Table
-from medrobust.report.words import NOTHING, bounds, count, number, percent
+from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, number, percent
 
 METRICS = (
     ("balanced_accuracy", "balanced accuracy"), ("auroc", "AUROC"), ("accuracy", "accuracy"),
@@ -43,9 +43,9 @@ def scores(results: dict[str, Any], question: str) -> Table:
         for metric, _ in shown:
             row = found[name, metric]
             if metric == "auroc":
-                cells.append(Cell(f"{row['value']:.3f} {bounds(row['low'], row['high'], 3, 1)}"))
+                cells.append(Cell(f"{row['value']:.3f} {_ends(row, 3, 1)}"))
             else:
-                cells.append(Cell(f"{100 * row['value']:.1f} {bounds(row['low'], row['high'])}"))
+                cells.append(Cell(f"{100 * row['value']:.1f} {_ends(row)}"))
             if metric == "balanced_accuracy":
                 cells.append(Cell(f"{100 * row['q1']:.1f}–{100 * row['q3']:.1f}"))
         rows.append(cells)
@@ -66,7 +66,7 @@ def apart(results: dict[str, Any], times: dict[str, Any], question: str) -> Tabl
         if against is None:
             cells += ["reference", "", ""]
         else:
-            ends = bounds(against["low"], against["high"])
+            ends = _ends(against)
             cells += [f"{100 * against['difference']:+.1f} {ends}", words.p_value(against["p"]),
                       words.p_value(against["p_wilcoxon"])]  # fmt: skip
         cells.append(f"{told['friedman']['ranks'][name]:.1f}" if "friedman" in told else NOTHING)
@@ -103,8 +103,12 @@ def robust_table(told: dict[str, Any]) -> Table:
 
 
 def _share(row: dict[str, Any]) -> str:
-    return f"{percent(row['value'])} {bounds(row['low'], row['high'])}"
+    return f"{percent(row['value'])} {_ends(row)}"
 
 
 def _number(row: dict[str, Any]) -> str:
-    return f"{number(row['value'])} {bounds(row['low'], row['high'], 2, 1)}"
+    return f"{number(row['value'])} {_ends(row, 2, 1)}"
+
+
+def _ends(row: dict[str, Any], digits: int = 1, scale: float = 100) -> str:
+    return bounds(row["low"], row["high"], digits, scale) or f"({NO_INTERVAL})"

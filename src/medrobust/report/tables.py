@@ -10,7 +10,7 @@ import numpy as np
 from medrobust.report.findings import Findings, in_doubt
 from medrobust.report.run import WORST, Row, same
 from medrobust.report.sizes import short_size
-from medrobust.report.words import NOTHING, bounds, count, listing, number, percent, plain, with_interval
+from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, listing, number, percent, plain, with_interval
 from medrobust.stats import Estimate
 
 MOST_CLASSES = 30
@@ -218,7 +218,7 @@ def _median_text(f: Findings, median: Estimate | None) -> str:
     if not np.isfinite(median.value):
         return "above the grid"
     high = eps_text(f, median.high) if np.isfinite(median.high) else "∞"
-    interval = "" if np.isnan(median.low) else f" ({eps_text(f, median.low)}–{high})"
+    interval = f" ({NO_INTERVAL})" if np.isnan(median.low) else f" ({eps_text(f, median.low)}–{high})"
     return eps_text(f, median.value) + interval
 
 

@@ -8,6 +8,8 @@ from medrobust.report.run import Row
 
 NBSP = "\u00a0"
 NOTHING = "–"
+NO_INTERVAL = "no interval"
+"""Beside a number of too few images for one: the order statistics of fewer than 6 hold no median's."""
 
 
 def percent(value: float | None, digits: int = 1) -> str:

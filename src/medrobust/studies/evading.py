@@ -292,9 +292,9 @@ class Evading:
         strict = max(self.ask.fprs)
         for size in self.ask.eps:
             self._add(name, size, f"reach@{strict:g}", stats.proportion(star <= size, groups))
-        self._add(name, max(self.ask.eps), f"eps_median@{strict:g}", stats.median(star))
+        self._add(name, max(self.ask.eps), f"eps_median@{strict:g}", stats.median(star, groups))
         winners = {e: int((by == i).sum()) for i, e in enumerate(self.ask.evasions)}
-        self._add(name, eps, "steps", stats.mean(steps), ", ".join(f"{e} {k}" for e, k in winners.items() if k))
+        self._add(name, eps, "steps", stats.mean(steps, groups), ", ".join(f"{e} {k}" for e, k in winners.items() if k))
 
     def _add(self, detector: str, eps: float, metric: str, e: Estimate, note: str = "") -> None:
         value, low, high = (float(v) if np.isfinite(v) else None for v in e[:3])

@@ -232,7 +232,7 @@ class Explaining:
         self._add("embedding", f"probe-{what}", found.probe, chance=found.chance)
         self._add("embedding", f"silhouette-{what}", found.silhouette)
         if found.scores is not None:
-            self._add("embedding", f"probe-auroc-{what}", stats.auroc(found.scores, labels == names[1]))
+            self._add("embedding", f"probe-auroc-{what}", stats.auroc(found.scores, labels == names[1], owners))
 
     def _gallery(self) -> dict[str, Any]:
         """Some images of every class in turn, those that the attack turned before those that held."""

@@ -97,7 +97,7 @@ class HeadlinePart:
         self.rows.add(NAME, self.eps, "accuracy", stats.proportion(~found["reached"], patients), status, note)
         self.rows.add(NAME, self.eps, "success", stats.proportion(found["reached"][right], who), status, note)
         for metric in ("gradients", "forwards"):
-            self.rows.add(NAME, self.eps, f"{metric}_per_image", stats.mean(found[metric]))
+            self.rows.add(NAME, self.eps, f"{metric}_per_image", stats.mean(found[metric], patients))
         members = self.attack.members if isinstance(self.attack, Auto) else ()
         for k, member in enumerate(members):
             share = stats.proportion((found["by"] == k)[right], who)

@@ -69,7 +69,8 @@ class Fragility:
     @property
     def median(self) -> Estimate:
         """Of eps_star, over the images that are right without an attack; may be infinite."""
-        return stats.median(self.eps_star[self.eps_star > 0])
+        right = self.eps_star > 0
+        return stats.median(self.eps_star[right], self.whose[right])
 
     def kept(self, eps: float) -> Estimate:
         """Accuracy under attack at ``eps`` relative to that without: the share of right images that hold."""

@@ -73,18 +73,18 @@ def clean_rows(
     balanced = Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), labels.size)
     rows.add("none", 0.0, "balanced_accuracy", balanced)
     if len(classes) == 2:
-        rows.add("none", 0.0, "auroc", stats.auroc(probability[:, 1], labels == 1))
+        rows.add("none", 0.0, "auroc", stats.auroc(probability[:, 1], labels == 1, patients))
     if len(classes) <= MANY:
         for k, name in enumerate(classes):
             mine = labels == k
             rows.add("none", 0.0, f"sensitivity:{name}", recalls[k])
             specificity = stats.proportion((decisions != k)[~mine], _of(patients, ~mine))
             rows.add("none", 0.0, f"specificity:{name}", specificity)
-            rows.add("none", 0.0, f"auroc:{name}", stats.auroc(probability[:, k], mine))
+            rows.add("none", 0.0, f"auroc:{name}", stats.auroc(probability[:, k], mine, patients))
     confidence = probability[np.arange(labels.size), decisions]
     ece = stats.calibration_error(confidence, right)
     rows.add("none", 0.0, "ece", Estimate(ece, math.nan, math.nan, labels.size), note="15 bins of equal size")
-    rows.add("none", 0.0, "brier", stats.mean(((probability - np.eye(len(classes))[labels]) ** 2).sum(1)))
+    rows.add("none", 0.0, "brier", stats.mean(((probability - np.eye(len(classes))[labels]) ** 2).sum(1), patients))
 
 
 def attack_rows(
@@ -122,7 +122,7 @@ def attack_rows(
                     flipped = (~held & (after == b))[mine]
                     share = stats.proportion(flipped, _of(patients, mine))
                     rows.add(attack, at, f"flip:{source}->{goal}", share, status, note)
-    middle = stats.median(star[start_right])
+    middle = stats.median(star[start_right], _of(patients, start_right))
     beyond = "" if math.isfinite(middle.value) else "above the grid"
     rows.add(attack, max(eps), "eps_star_median", middle, "inconclusive" if doubt else "ok", doubt or beyond)
     rows.add(attack, max(eps), "inconclusive", stats.proportion(blind & (star > 0), patients))

@@ -40,12 +40,16 @@ def summary(
 
 
 def spread(values: np.ndarray) -> dict[str, Any]:
-    """Median over seeds with its distribution-free interval, and the quartiles; None where it is not defined."""
+    """Median over seeds with its distribution-free interval, and the quartiles; None where it is not defined.
+
+    Of fewer than 6 seeds there is no interval.
+    """
     if np.isnan(values).any():
         return {"value": None, "low": None, "high": None, "q1": None, "q3": None, "seeds": len(values)}
     middle = stats.median(values)
     q1, q3 = np.quantile(values, [0.25, 0.75])
-    return {"value": middle.value, "low": middle.low, "high": middle.high, "q1": float(q1), "q3": float(q3),
+    low, high = (None if np.isnan(v) else v for v in (middle.low, middle.high))
+    return {"value": middle.value, "low": low, "high": high, "q1": float(q1), "q3": float(q3),
             "seeds": len(values)}  # fmt: skip
 
 
@@ -101,7 +105,12 @@ def _against(
     p = ranks.holm(np.array([f[3] for f in found.values()]))
     w = ranks.holm(np.array([ranks.wilcoxon(by_seed[n][MAIN], by_seed[reference][MAIN]) for n in others]))
     return {
-        name: {"difference": f[0], "low": f[1], "high": f[2], "p": float(a), "p_wilcoxon": float(b)}
+        name: {
+            "difference": f[0],
+            **{k: None if np.isnan(v) else v for k, v in (("low", f[1]), ("high", f[2]))},
+            "p": float(a),
+            "p_wilcoxon": float(b),
+        }
         for (name, f), a, b in zip(found.items(), p, w, strict=True)
     }
 
