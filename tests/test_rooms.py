@@ -15,7 +15,7 @@ import medrobust
 ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
-    ("errors", "formats", "progress", "seeds"),
+    ("code_digest", "errors", "formats", "progress", "seeds"),
     ("limits", "atomic"),
     ("json_files",),
     ("devices", "images", "options", "own_files", "ranks", "run_folder", "stats"),

@@ -32,6 +32,24 @@ class Lazy(Protocol):
         """Those at these positions, (m, c, h, w)."""
 
 
+def renumbered(labels: Labels, classes: Sequence[str], wanted: Sequence[str]) -> Labels:
+    """Labels numbered as ``classes``, numbered as ``wanted``: the same names. InputError for a name not in ``wanted``.
+
+    labels: int64 (n,) or a single number; for a multi-label head (n, k) of 0 and 1.
+    """
+    if tuple(classes) == tuple(wanted):
+        return labels
+    missing = [name for name in classes if name not in wanted]
+    if missing:
+        raise InputError(f"there is no class {missing[0]!r} among {', '.join(wanted)}; both need the same class names")
+    place = torch.tensor([list(wanted).index(name) for name in classes], device=labels.device)
+    if labels.ndim < 2:
+        return place[labels]
+    moved = labels.new_zeros((labels.shape[0], len(wanted)))
+    moved[:, place] = labels
+    return moved
+
+
 def chunks(images: Images | Lazy, size: int) -> Iterator[Images]:
     """``images`` in order, ``size`` at a time; of lazy ones only so many are in memory."""
     for start in range(0, len(images), size):

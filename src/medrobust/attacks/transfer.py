@@ -41,17 +41,20 @@ class Transfer(Composed):
         return {"attack": repr(self.attack), "surrogate": self.surrogate.digest()[:12]}
 
     def examples(self, images: Images, goal: Goal, ball: Ball, *, seed: int = 0, ids: Any = None) -> Images:
-        """What the surrogate alone leads to, inside the ball; the classifier under attack is not asked."""
+        """What the surrogate alone leads to, inside the ball; the classifier under attack is not asked.
+
+        goal: in the order of the surrogate's classes.
+        """
         if self.attack.minimal:
             return self.attack(self.surrogate, images, goal, ball, seed=seed, ids=ids)
         return run(self.attack, self.surrogate, images, goal, ball, seed=seed, ids=ids, full=True).images
 
     def run(self, classifier: Classifier, images: Images, goal: Goal, ball: Ball, **options: Any) -> Attacked:
         """See ``attacks.run``; of its options seed, ids, grid and advance matter here."""
-        if classifier.classes != self.surrogate.classes:
+        if set(classifier.classes) != set(self.surrogate.classes):
             raise InputError(
                 f"the surrogate tells {', '.join(self.surrogate.classes)} apart, the classifier "
-                f"{', '.join(classifier.classes)}; transfer wants the same classes in the same order"
+                f"{', '.join(classifier.classes)}; transfer needs the same class names"
             )
         images = check_images(images)
         n = len(images)
@@ -67,7 +70,8 @@ class Transfer(Composed):
                 break
             mine = None if ids is None else [ids[i] for i in left.tolist()]
             names = left.tolist() if mine is None else mine
-            shown = self.examples(images[left], goal.take(left), type(ball)(eps), seed=seed, ids=names)
+            theirs = goal.take(left).in_order_of(classifier.classes, self.surrogate.classes)
+            shown = self.examples(images[left], theirs, type(ball)(eps), seed=seed, ids=names)
             logits = classifier.logits(shown)
             finite = torch.isfinite(logits).all(1)
             hit = goal.take(left).reached(classifier.head, logits) & finite

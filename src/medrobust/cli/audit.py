@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Epochs, Head, Label, Mean, Out, Pretrained, Rate, Seed, Size, Std
-from medrobust.cli.text import at_most, eps_list, numbers, say, table, words
+from medrobust.cli.options import (
+    Classes,
+    Data,
+    Device,
+    Epochs,
+    Head,
+    Label,
+    LeaveOut,
+    Map,
+    Mean,
+    Out,
+    Pretrained,
+    Rate,
+    Seed,
+    Size,
+    Std,
+)
+from medrobust.cli.text import at_most, class_map, eps_list, numbers, say, say_classes, table, words
 
 
 def audit(
@@ -23,7 +40,9 @@ def audit(
     weights: Annotated[str | None, typer.Option(help="Weights of MODEL, audited as they are.")] = None,
     pretrained: Pretrained = None,
     train: Annotated[bool | None, typer.Option("--train/--no-train", help="Train module:function, or do not.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Names of the network's outputs, in order: a,b,c.")] = None,
+    classes: Classes = None,
+    map_: Map = None,
+    leave_out: LeaveOut = None,
     healthy: Annotated[str | None, typer.Option(help="The class that stands for no disease.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Operating point: probability of the second class.")] = None,
     attacks: Annotated[
@@ -66,6 +85,7 @@ def audit(
 
     spec = ask(
         data=data, model=model, weights=weights, pretrained=pretrained, train=train, classes=words(classes),
+        class_map=class_map(map_), leave_out=words(leave_out),
         healthy=healthy, threshold=threshold, attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label,
         size=size, channels=channels, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
         epochs=epochs, lr=lr, seed=seed, auto="" if auto == "none" else auto, universal=universal, detect=detect,
@@ -82,6 +102,8 @@ def audit(
 def summary(results: dict[str, Any]) -> None:
     """The few numbers that a person at a terminal wants first."""
     rows, told = results["rows"], results["conditions"]
+    warn_of_order(results["checks"])
+    say_classes(told["class_notes"])
     clean = next(r for r in rows if r["attack"] == "none" and r["metric"] == "accuracy")
     held = [r for r in rows if r["metric"] == "accuracy" and r["attack"] in told["attacks"]]
     levels = sorted({r["eps"] for r in held})
@@ -126,6 +148,15 @@ def checked(checks: list[dict[str, Any]]) -> None:
     for check in idle:
         if check["attack"] == "gradient":
             say(f"inconclusive: {check['name']}: {check['detail']}")
+
+
+def warn_of_order(checks: Sequence[dict[str, Any]]) -> None:
+    """The first line that a person reads where the outputs are probably swapped."""
+    from medrobust.studies.output_order import NAME
+
+    for check in checks:
+        if check["name"] == NAME and check["passed"] is False:
+            say(f"ARE THE NETWORK'S OUTPUTS SWAPPED? {check['detail']}. {check['consequence']}.")
 
 
 def headline(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Label, Rate, Seed
+from medrobust.cli.options import Data, Device, Label, LeaveOut, Map, Rate, Seed
 from medrobust.cli.perturbations import (
     Eps,
     Norm,
@@ -21,7 +21,7 @@ from medrobust.cli.perturbations import (
     method_named,
     size_told,
 )
-from medrobust.cli.text import at_most, brief, percent, say, table
+from medrobust.cli.text import at_most, brief, class_map, percent, say, say_classes, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def defend(
     judged: Annotated[int, typer.Option(help="How many test images judge every round, 0 for all.")] = 0,
     lr: Rate = None,
     label: Label = "label",
+    map_: Map = None,
+    leave_out: LeaveOut = None,
     seed: Seed = 0,
     device: Device = None,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
@@ -68,7 +70,10 @@ def defend(
     judging = at_most(judged)
     if not model.is_dir():
         raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
-    spec = ask(data=data, model=str(model), label=label, seed=seed, norm=norm)
+    spec = ask(
+        data=data, model=str(model), label=label, seed=seed, norm=norm,
+        class_map=class_map(map_), leave_out=words(leave_out),
+    )  # fmt: skip
     with Bars() as bars, RunFolder(out, "defend") as run:
         subject = assemble(spec, run, bars, device)
         goal = goal_named(target, subject.data.classes)
@@ -84,6 +89,7 @@ def defend(
             "rounds": [r.plain() for r in hardened.rounds], "verdict": hardened.verdict, "stopped": hardened.stopped,
         }  # fmt: skip
         run.write_text("defend.json", json.dumps(facts, indent=1))
+    say_classes(subject.class_notes)
     summary(hardened, f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}")
     say(f"\nmodel   {out / 'model'}\nnumbers {out / 'defend.json'}")
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Label, Seed
-from medrobust.cli.text import at_most, eps_list, say, table, words
+from medrobust.cli.options import Data, Device, Label, LeaveOut, Map, Seed
+from medrobust.cli.text import at_most, class_map, eps_list, say, say_classes, table, words
 from medrobust.errors import InputError
 
 
@@ -33,6 +33,8 @@ def evade(
     limit: Annotated[int, typer.Option(help="Correctly classified images that detectors are fitted on, 0: all.")] = 200,
     attacked: Annotated[int, typer.Option(help="How many of them are attacked past the detectors.")] = 60,
     label: Label = "label",
+    map_: Map = None,
+    leave_out: LeaveOut = None,
     seed: Seed = 0,
     device: Device = None,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
@@ -50,7 +52,8 @@ def evade(
         raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
     if attacked < 1:
         raise InputError(f"--attacked must be at least 1, got {attacked}")
-    spec = ask(data=data, model=str(model), attacks=words(attack), eps=eps_list(eps), norm=norm, label=label, seed=seed)
+    spec = ask(data=data, model=str(model), attacks=words(attack), eps=eps_list(eps), norm=norm, label=label, seed=seed,
+               class_map=class_map(map_), leave_out=words(leave_out))  # fmt: skip
     if len(spec.attacks) != 1:
         raise InputError(f"detectors are fitted on one attack, got --attack {attack}")
     wanted = EvadeAsk(
@@ -65,6 +68,7 @@ def evade(
         found = Evading(wanted, out, subject.classifier, subject.data, subject.test, bars).run()
         found["asked"] = {"data": data, "model": str(model), "limit": limit, "attacked": attacked}
         run.write_text("evade.json", json.dumps(found, indent=1))
+    say_classes(subject.class_notes)
     summary(found)
     say(f"\nnumbers {out / 'evade.json'}")
 

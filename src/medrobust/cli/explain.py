@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Label, Mean, Seed, Size, Std
-from medrobust.cli.text import at_most, eps_list, numbers, say, table, words
+from medrobust.cli.options import Classes, Data, Device, Label, LeaveOut, Map, Mean, Seed, Size, Std
+from medrobust.cli.text import at_most, class_map, eps_list, numbers, say, say_classes, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ def explain(
     mean: Mean = None,
     std: Std = None,
     label: Label = "label",
+    classes: Classes = None,
+    map_: Map = None,
+    leave_out: LeaveOut = None,
     size: Size = None,
     seed: Seed = 0,
     device: Device = None,
@@ -84,9 +87,10 @@ def explain(
         measures=words(measures) or tuple(room.MEASURES), attack=attack, ball=balls[0], layers=words(layers) or (),
         cam_layer=cam_layer, limit=at_most(limit), surfaces=landscapes, seed=seed,
     )  # fmt: skip
+    names = {"class_map": class_map(map_), "leave_out": words(leave_out)}
     spec = ask(
         data=data, model=model, weights=weights, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), label=label,
-        size=size, seed=seed,
+        size=size, seed=seed, classes=words(classes), **names,
     )  # fmt: skip
     with Bars() as bars, RunFolder(out, "explain") as run_folder:
         subject = assemble(spec, run_folder, bars, device)
@@ -95,11 +99,13 @@ def explain(
         runs = [_one(wanted, out, subject.classifier, subject.test, twin, bars)]
         for k, place in enumerate(others, start=1):
             where = theirs[k - 1] if k <= len(theirs) else data
-            runs.append(_beside(wanted, place, where, run_folder.entry(f"beside-{k}"), label, seed, device, bars))
+            into, shared = run_folder.entry(f"beside-{k}"), names if where == data else {}
+            runs.append(_beside(wanted, place, where, into, label, seed, device, bars, shared))
         asked = {"model": model, "data": data, "second": None if second is None else str(second), "attack": attack,
                  "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
         save(run_folder, _told_apart(runs), asked)
     page = explanation.write(out)
+    say_classes(subject.class_notes)
     summary(_told_apart(runs))
     if second is None:
         say("no --second model: the loss landscape is shown along a random direction alone")
@@ -121,8 +127,9 @@ def _one(
 
 
 def _beside(
-    wanted: ExplainAsk, place: Path, data: str, out: Path, label: str, seed: int, device: str | None, bars: Bars
-) -> Explained:
+    wanted: ExplainAsk, place: Path, data: str, out: Path, label: str, seed: int, device: str | None, bars: Bars,
+    names: dict[str, Any],
+) -> Explained:  # fmt: skip
     """Another classifier, with layers of its own; or what an earlier run of this command found."""
     import dataclasses
 
@@ -134,7 +141,7 @@ def _beside(
     if (place / "results.json").is_file():
         return load(place)
     with RunFolder(out, "explain") as run_folder:
-        subject = assemble(ask(data=data, model=str(place), label=label, seed=seed), run_folder, bars, device)
+        subject = assemble(ask(data=data, model=str(place), label=label, seed=seed, **names), run_folder, bars, device)
         run_folder.begin()
         own = dataclasses.replace(wanted, layers=(), cam_layer=None)
         return _one(own, out, subject.classifier, subject.test, None, bars)

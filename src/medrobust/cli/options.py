@@ -12,6 +12,14 @@ Data = Annotated[
     typer.Option(help="phantom:chest|fundus|skin[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]."),
 ]
 Label = Annotated[str, typer.Option(help="Column of a csv table that holds the label.")]
+Map = Annotated[
+    str | None,
+    typer.Option("--map", help="Class names of the data as the network calls them: neg=normal,pos=pneumonia."),
+]
+LeaveOut = Annotated[
+    str | None, typer.Option("--leave-out", help="Classes of the data whose images are not used: a,b.")
+]
+Classes = Annotated[str | None, typer.Option(help="Names of the network's outputs, in order: a,b,c.")]
 Size = Annotated[int | None, typer.Option(help="Side in pixels to which images are resized.")]
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Label, Mean, Seed, Size, Std
-from medrobust.cli.text import numbers, say, table, words
+from medrobust.cli.options import Label, LeaveOut, Map, Mean, Seed, Size, Std
+from medrobust.cli.text import class_map, numbers, say, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def search(
         int, typer.Option(help="Attack evolved and gradient-trained networks on so many test images; 0: none.")
     ] = 0,
     label: Label = "label",
+    map_: Map = None,
+    leave_out: LeaveOut = None,
     size: Size = None,
     seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
@@ -87,6 +89,7 @@ def search(
             images = assemble(
                 data, features, model=model, pretrained=pretrained, mean=numbers(mean, "--mean"),
                 std=numbers(std, "--std"), size=size, label=label, healthy=healthy, limit=limit or None, seed=seed,
+                class_map=class_map(map_), leave_out=words(leave_out) or (),
             )  # fmt: skip
             run.begin()
             searched, about = features_of(images, images.compared, Store(out), bars), images.about

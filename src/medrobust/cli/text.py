@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import sys
 import unicodedata
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from medrobust.errors import InputError
@@ -117,6 +118,26 @@ def survive_any_terminal(*streams: TextIO) -> None:
 
 def words(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(w.strip() for w in text.split(",") if w.strip())
+
+
+def class_map(text: str | None) -> dict[str, str] | None:
+    """``neg=normal,pos=pneumonia`` to {name in the data: name of the network}."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in words(text) or ()]
+    wrong = next((old for old, equals, new in pairs if not (old.strip() and equals and new.strip())), None)
+    if wrong is not None or not pairs:
+        raise InputError(f"--map needs DATA=NETWORK pairs with commas between: neg=normal,pos=pneumonia; got {text!r}")
+    named = [old.strip() for old, _, _ in pairs]
+    if len(set(named)) < len(named):
+        raise InputError(f"--map names a class of the data twice: {text!r}")
+    return {old.strip(): new.strip() for old, _, new in pairs}
+
+
+def say_classes(notes: Sequence[str]) -> None:
+    """What was assumed, mapped or is missing among the classes, a line each."""
+    for note in notes:
+        say(f"classes: {note}")
 
 
 def eps_list(text: str | None) -> tuple[float, ...] | None:

@@ -8,8 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Epochs, Head, Label, Mean, Pretrained, Rate, Seed, Size, Std
-from medrobust.cli.text import numbers, say
+from medrobust.cli.options import (
+    Data,
+    Device,
+    Epochs,
+    Head,
+    Label,
+    LeaveOut,
+    Map,
+    Mean,
+    Pretrained,
+    Rate,
+    Seed,
+    Size,
+    Std,
+)
+from medrobust.cli.text import class_map, numbers, say, words
 
 
 def train(
@@ -20,6 +34,8 @@ def train(
     ] = "resnet18",
     pretrained: Pretrained = None,
     label: Label = "label",
+    map_: Map = None,
+    leave_out: LeaveOut = None,
     size: Size = None,
     mean: Mean = None,
     std: Std = None,
@@ -39,6 +55,7 @@ def train(
     options: dict[str, Any] = {k: v for k, v in (("epochs", epochs), ("lr", lr)) if v is not None}
     with Bars() as bars, RunFolder(out, "train") as run:
         images = data_room.load(data, size=size, label=label, seed=seed)
+        images = images.renamed(class_map(map_) or {}, words(leave_out) or ())
         classifier = training.fit(
             images, model, seed=seed, pretrained=pretrained, mean=numbers(mean, "--mean"), std=numbers(std, "--std"),
             head=head, device=where, progress=bars, resume=run.entry("training"), **options,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Epochs, Label, Out, Pretrained, Rate, Seed, Size
+from medrobust.cli.options import Classes, Data, Device, Epochs, Label, LeaveOut, Map, Out, Pretrained, Rate, Seed, Size
 from medrobust.cli.perturbations import (
     Eps,
     Norm,
@@ -23,7 +23,7 @@ from medrobust.cli.perturbations import (
     method_named,
     size_told,
 )
-from medrobust.cli.text import at_most, brief, listed, percent, say, table
+from medrobust.cli.text import at_most, brief, class_map, listed, percent, say, say_classes, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ def universal(
     judged: Annotated[int, typer.Option(help="How many test images it is judged on, 0 for all.")] = 0,
     pretrained: Pretrained = None,
     label: Label = "label",
+    classes: Classes = None,
+    map_: Map = None,
+    leave_out: LeaveOut = None,
     size: Size = None,
     epochs: Epochs = None,
     lr: Rate = None,
@@ -81,8 +84,21 @@ def universal(
     if vary and source in (None, data, "noise"):
         raise InputError("--vary is for images of another kind: give --source csv:… or folder:… with it")
     source = None if source == data else source  # its training images: the others are to judge
-    spec = ask(data=data, model=model, weights=weights, pretrained=pretrained, label=label, size=size, epochs=epochs,
-               lr=lr, norm=norm, seed=seed)  # fmt: skip
+    spec = ask(
+        data=data,
+        model=model,
+        weights=weights,
+        pretrained=pretrained,
+        label=label,
+        size=size,
+        epochs=epochs,
+        lr=lr,
+        norm=norm,
+        seed=seed,
+        classes=words(classes),
+        class_map=class_map(map_),
+        leave_out=words(leave_out),
+    )
     asked = {
         "model": spec.model_dump(mode="json"), "method": method, "target": target, "zeta": zeta, "eps": eps,
         "source": source, "vary": vary, "limit": making, "judged": judging,
@@ -111,6 +127,7 @@ def universal(
         }  # fmt: skip
         run.write_text("universal.json", json.dumps(facts, indent=1))
         run.remove(UNFINISHED)
+    say_classes(subject.class_notes)
     summary(outcomes, f"{way.title} made from {told}, {size_told(ball, zeta, eps)}")
     if v.why:
         say(f"{'note' if v.moved else 'inconclusive'}: {v.why}")

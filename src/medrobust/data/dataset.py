@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medrobust import limits
-from medrobust.data import patients, splits
+from medrobust.data import class_names, patients, splits
 from medrobust.data.labels import NO_LABEL, NONE, number_classes
 from medrobust.data.source import NO_FILE, LeftOut, Listing, Request, Source
 from medrobust.data.words import shown
@@ -113,6 +113,17 @@ class Dataset:
         labels = np.array([place[label] for label in part.labels.tolist()], dtype=np.int64)
         return dataclasses.replace(part, classes=names, labels=labels)
 
+    def for_classes(self, classes: Sequence[str]) -> Dataset:
+        """The same images with labels numbered as ``classes``, those of a classifier: names decide, not positions.
+
+        A class without an image may be among them. InputError where images have a class that is not.
+        """
+        return class_names.in_order_of(self, classes)
+
+    def renamed(self, names: Mapping[str, str], leave_out: Sequence[str] = ()) -> Dataset:
+        """With other class names, {name here: new name}, and without the images of the classes ``leave_out``."""
+        return class_names.renamed(self, names, leave_out)
+
     def train_on(self, each: int, seed: int) -> Dataset:
         """All but some training images: at most ``each`` of every class stay, keyed by (seed, id)."""
         if each < 1:
@@ -134,7 +145,9 @@ class Dataset:
         if limit < 1:
             raise InputError(f"limit must be at least 1, got {limit}")
         counts = np.bincount(self.labels, minlength=len(self.classes))
-        quota = _apportion(counts, limit)
+        by_name = np.argsort(np.array(self.classes))  # ties are decided by name: numbers depend on the classifier
+        quota = np.empty_like(counts)
+        quota[by_name] = _apportion(counts[by_name], limit)
         order = sorted(range(len(self)), key=lambda i: splits.key(seed, "sample", self.ids[i]))
         chosen: list[int] = []
         for image in order:
@@ -177,14 +190,13 @@ class Dataset:
             yield self.images(index), labels, self.ids[start : start + size]
 
     def digest(self) -> str:
-        """sha256 (hex) of contents, ids, class names, splits, and the shape and fit they are read at.
+        """sha256 (hex) of contents, ids, each image's class name, splits, and the shape and fit they are read at.
 
-        Independent of the order of the images and of where they are stored.
+        Independent of the order of the images, of the order of the classes and of where they are stored.
         """
         hasher = hashlib.sha256(f"{self.channels} {self.size} {self.bits} {self.fit or ''}".encode())
-        hasher.update("\x1f".join(self.classes).encode())
         for image in sorted(range(len(self)), key=self.ids.__getitem__):
-            line = (self.ids[image], str(int(self.labels[image])), str(self.sides[image]))
+            line = (self.ids[image], self.classes[int(self.labels[image])], str(self.sides[image]))
             hasher.update("\x1f".join((*line, self.source.fingerprint(int(self.rows[image])), "\n")).encode())
         return hasher.hexdigest()
 

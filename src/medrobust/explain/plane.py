@@ -12,7 +12,7 @@ from medrobust import seeds
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.explain.gradients import loss_gradient
-from medrobust.images import Images, Labels, check_images
+from medrobust.images import Images, Labels, check_images, renumbered
 from medrobust.seeds import Id
 from medrobust.threat import Untargeted
 
@@ -72,8 +72,7 @@ def planes(
     own = loss_gradient(classifier, images, labels).sign
     out = {}
     if second is not None:
-        if len(second.classes) != len(classifier.classes):
-            raise InputError(f"the second model has {len(second.classes)} classes, the first {len(classifier.classes)}")
-        out["second"] = landscape(classifier, images, labels, own, loss_gradient(second, images, labels).sign, grid)
+        theirs = renumbered(labels, classifier.classes, second.classes)
+        out["second"] = landscape(classifier, images, labels, own, loss_gradient(second, images, theirs).sign, grid)
     out["random"] = landscape(classifier, images, labels, own, random_direction(images, seed, ids), grid)
     return out

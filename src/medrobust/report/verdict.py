@@ -12,11 +12,29 @@ from medrobust.report.words import bounds, listing, percent, plural, with_interv
 
 def verdict(f: Findings) -> tuple[str, str, str]:
     """Headline, the sentence under it, and its tone."""
+    if (asked := outputs_swapped(f)) is not None:
+        return asked
     make = {
         Verdict.NOTHING: _nothing, Verdict.CHANCE: _chance, Verdict.FOOLED: _fooled,
         Verdict.WEAKENED: _held, Verdict.WITHSTOOD: _held, Verdict.INCONCLUSIVE: _inconclusive,
     }  # fmt: skip
     return make[f.verdict](f)
+
+
+IN_ORDER = "outputs are in the order of the classes"
+"""The check that finds swapped outputs, by its name in results.json."""
+
+
+def outputs_swapped(f: Findings) -> tuple[str, str, str] | None:
+    """What comes before everything else where another order of the outputs would make the answers right."""
+    for check in f.run.checks:
+        if check.name == IN_ORDER and check.passed is False:
+            text = (
+                f"{check.detail[:1].upper()}{check.detail[1:]}. Give the order of the outputs with --classes, or map "
+            )
+            text += "the names of the data with --map, and audit again: until then no number below means what it says."
+            return "Are the outputs of this classifier swapped?", text, "bad"
+    return None
 
 
 def _nothing(_: Findings) -> tuple[str, str, str]:

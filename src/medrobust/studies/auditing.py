@@ -29,6 +29,7 @@ from medrobust.studies.explain_part import ExplainPart
 from medrobust.studies.gradients import compared, derived, gradient_check
 from medrobust.studies.headline import NAME as HEADLINE
 from medrobust.studies.headline import HeadlinePart, chosen_eps, told
+from medrobust.studies.output_order import outputs_in_order
 from medrobust.studies.rows import Rows, attack_rows, clean_rows
 from medrobust.studies.spec import AuditSpec, attack_named
 from medrobust.studies.store import Cell, Store
@@ -183,6 +184,7 @@ class _Audit:
         )
         probability, decision = cell.arrays["probability"], cell.arrays["decision"]
         clean_rows(self.rows, probability, test.labels, decision, self.classifier.classes, groups(test))
+        self.checks.append(outputs_in_order(probability, test.labels, decision, self.classifier.classes, groups(test)))
         saved = stats.proportion(cell.arrays["saved"] == test.labels, groups(test))
         self.rows.add("none", 0.0, "accuracy_saved:8", saved)
         self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": test.labels}

@@ -29,6 +29,7 @@ def conditions(spec: AuditSpec, subject: Subject, attacks: dict[str, Attack], wo
         "data": data.name,
         "data_digest": subject.data_digest,
         "data_notes": list(subject.notes),
+        "class_notes": list(subject.class_notes),
         "left_out": [{"file": x.file, "reason": x.reason} for x in data.left_out],
         "n_train": _count(subject, "train"),
         "n_val": _count(subject, "val"),

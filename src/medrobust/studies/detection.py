@@ -98,6 +98,7 @@ class Detection:
         progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.ask, self.progress = ask, progress or NoProgress()
+        data, test = data.for_classes(classifier.classes), test.for_classes(classifier.classes)
         self.twins = Twins(Store(Path(folder)), classifier, test, limit=ask.limit, seed=ask.seed)
         self.bench = Bench(self.twins, ask.layers, self.progress.advance)
         self.data, self.others = data, other_images(data, test, self.twins)

@@ -77,7 +77,8 @@ class Explaining:
     ) -> None:  # fmt: skip
         self.ask, self.folder, self.progress = ask, Path(folder), progress or NoProgress()
         self.classifier, self.second = classifier, second
-        if second is not None and second.classes != classifier.classes:
+        test = test.for_classes(classifier.classes)
+        if second is not None and set(second.classes) != set(classifier.classes):
             raise InputError(
                 f"the second model knows the classes {', '.join(second.classes[:8])}, "
                 f"the first {', '.join(classifier.classes[:8])}; give one that was trained on the same data"

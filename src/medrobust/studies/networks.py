@@ -91,6 +91,7 @@ def trained(folder: Path, data: Dataset, model: str, **options: Any) -> Classifi
 def fragility(store: Store, classifier: Classifier, data: Dataset, ask: Ask | None = None) -> Fragility:
     """Attack, slope and detector of one network on the test split of ``data``."""
     ask = ask or Ask()
+    data = data.for_classes(classifier.classes)
     test = data.split("test")
     part = test.sample(ask.limit, ask.seed)
     about = {

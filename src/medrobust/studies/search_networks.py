@@ -38,4 +38,4 @@ def kept(
 def classifier(images: Images, network: Fitted, told: dict[str, Any]) -> Classifier:
     """``network`` behind the source of its features; the provenance names the data, so that audits know the split."""
     at = {"name": images.data.name, "digest": images.data.digest(), "train": len(images.fitted)}
-    return network.as_classifier(images.source, {"search": told, "data": at})
+    return network.as_classifier(images.source, {"search": told, "data": at}, images.data.classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,17 +47,17 @@ class Images:
 def assemble(
     data: str, features: str, *, model: str | None = None, pretrained: str | None = None,
     mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None, size: int | None = None,
-    label: str = "label", healthy: str | None = None, limit: int | None = None, seed: int = 0,
+    label: str = "label", class_map: Mapping[str, str] | None = None, leave_out: Sequence[str] = (),
+    healthy: str | None = None, limit: int | None = None, seed: int = 0,
 ) -> Images:  # fmt: skip
     """Load images and what gives their features; InputError, in one line, where something does not fit."""
     saved = model is not None and Path(model).is_dir()
     if saved and features == "deep" and size is None:
         size = Classifier.load(str(model)).size
-    images = data_room.load(data, size=size, seed=seed, label=label)
+    images = data_room.load(data, size=size, seed=seed, label=label).renamed(class_map or {}, leave_out)
     source = evolved.extractor(features, images, model, pretrained=pretrained, mean=mean, std=std)
-    if saved and features == "deep" and source.classes != images.classes:
-        raise InputError(f"the model knows the classes {', '.join(source.classes)}, "
-                         f"the data has {', '.join(images.classes)}")  # fmt: skip
+    if saved and features == "deep":
+        images = images.for_classes(source.classes)
     return parted(images, source, saved and features == "deep", limit=limit, seed=seed, healthy=healthy, kind=features)
 
 

@@ -38,6 +38,10 @@ class AuditSpec(BaseModel):
     std: tuple[float, ...] | None = None
     head: Literal["softmax", "logit"] = "softmax"
     classes: tuple[str, ...] | None = None
+    class_map: dict[str, str] | None = None
+    """Class names of the data: those of the classifier. Labels are mapped by name, never by position."""
+    leave_out: tuple[str, ...] | None = None
+    """Class names of the data whose images are not used."""
     healthy: str | None = None
     threshold: float | None = None
     epochs: int | None = None

@@ -14,6 +14,7 @@ from medrobust import data as data_room
 from medrobust import devices, models, training
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
+from medrobust.data.class_names import listed
 from medrobust.errors import InputError
 from medrobust.progress import Progress
 from medrobust.run_folder import RunFolder
@@ -38,6 +39,8 @@ class Subject:
     disease_classes: tuple[int, ...]
     notes: tuple[str, ...]
     """Of the data, for the report."""
+    class_notes: tuple[str, ...] = ()
+    """What was assumed, mapped or is missing among the classes: for the terminal; ``notes`` holds them too."""
 
     def images_digest(self, part: Dataset) -> str:
         """Names exactly these images: the data's contents, and which of them."""
@@ -53,20 +56,23 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     ready = _saved_size(spec)
     if size is None and ready is not None:
         size = ready
-    data = data_room.load(
+    loaded = data_room.load(
         spec.data, size=size, channels=spec.channels, seed=spec.seed, label=spec.label, progress=_Verify(progress)
     )
-    disease = _disease(spec, data.classes)  # before a training that a wrong name would make worthless
+    data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
+    classes = data.classes if spec.classes is None else spec.classes
+    _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless
     classifier, trained = _classifier(spec, data, run, progress, device)
-    if classifier.classes != data.classes:
-        raise InputError(
-            f"the classifier knows the classes {_names(classifier.classes)}, the data has {_names(data.classes)}; "
-            "name the network's outputs in their order with --classes, as the data calls them"
-        )
-    test, notes = unseen(data, classifier, trained)
+    # a training may have seen the data before names were mapped, or after it
+    known = at_home(classifier, data) or at_home(classifier, loaded)
+    data = data.for_classes(classifier.classes)
+    disease = _disease(spec, data.classes)
+    test, notes = unseen(data, classifier, trained or known)
+    said = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
     return Subject(
         data=data,
-        notes=notes,
+        notes=(*notes, *(n for n in said if n not in notes)),
+        class_notes=said,
         test=test,
         sample=test.sample(spec.limit, spec.seed),
         classifier=classifier,
@@ -82,12 +88,34 @@ def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Datase
 
     A classifier that comes from elsewhere has seen none of a data set without a given split: all of it is a test.
     """
-    at_home = classifier.provenance.get("data", {})
-    known = isinstance(at_home, dict) and at_home.get("digest") == data.digest()
-    if trained or known or data.sides_given or data.name.startswith("phantom:"):
+    data = data.for_classes(classifier.classes)
+    if trained or at_home(classifier, data) or data.sides_given or data.name.startswith("phantom:"):
         return data.split("test"), data.notes
     note = "The classifier was not trained here and the data has no split of its own: all its images are test images."
     return data, (note, *(n for n in data.notes if "split" not in n))
+
+
+def at_home(classifier: Classifier, data: Dataset) -> bool:
+    """Whether the classifier was trained on the training split of exactly this data."""
+    training_data = classifier.provenance.get("data", {})
+    return isinstance(training_data, dict) and training_data.get("digest") == data.digest()
+
+
+def class_notes(spec: AuditSpec, data: Dataset, test: Dataset, trained: bool) -> tuple[str, ...]:
+    """An order of classes that was assumed, and classes of the classifier without a test image."""
+    notes = []
+    if not trained and spec.classes is None and not Path(spec.model).is_dir():
+        notes.append(
+            f"The network's outputs were assumed to be in this order: {listed(data.classes)}. The network does not "
+            "state it; give it with --classes."
+        )
+    missing = [name for k, name in enumerate(data.classes) if not (test.labels == k).any()]
+    if missing:
+        notes.append(
+            f"The classifier knows {listed(tuple(missing))}, of which there is no test image: nothing is known of how "
+            f"it reads {'this class' if len(missing) == 1 else 'these classes'}."
+        )
+    return tuple(notes)
 
 
 def groups(part: Dataset) -> np.ndarray | None:
@@ -131,12 +159,14 @@ def _classifier(
     where = devices.find(device)
     path = Path(spec.model)
     if path.is_dir() or path.suffix in (".safetensors", ".pth", ".pt", ".th", ".ckpt"):
-        return _saved(path, spec, where), False
+        return _stated(_saved(path, spec, where), spec), False
     train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
     if not train:
         return _as_is(spec, data, where), False
     if run is None:
         raise InputError(f"{spec.model} is not trained yet: medrobust train FOLDER --model {spec.model}")
+    if spec.classes is not None:
+        data = data.for_classes(spec.classes)
     kept = run.made("model")
     if kept is not None and (kept / "model.json").is_file():
         classifier = _to(Classifier.load(kept), where)
@@ -144,7 +174,7 @@ def _classifier(
         options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
         data.split("test")  # an empty one is said before hours of training, not after
         if spec.threshold is not None and len(data.classes) != 2:
-            raise InputError(f"--threshold needs exactly two classes, the data has {_names(data.classes)}")
+            raise InputError(f"--threshold needs exactly two classes, the data has {listed(data.classes)}")
         classifier = training.fit(
             data, spec.model, seed=spec.seed, pretrained=spec.pretrained, mean=spec.mean, std=spec.std, head=spec.head,
             device=str(where), progress=progress, resume=run.entry("training"), **options,
@@ -161,6 +191,16 @@ def _saved(path: Path, spec: AuditSpec, where: torch.device) -> Classifier:
         f"{path} holds weights but not which network they belong to; give the network and its weights: "
         f"--model ARCHITECTURE --weights {path} (audited as they are) or --pretrained {path} (trained further)"
     )
+
+
+def _stated(classifier: Classifier, spec: AuditSpec) -> Classifier:
+    """A saved classifier states its classes: other ones on the command line are a mistake."""
+    if spec.classes is not None and spec.classes != classifier.classes:
+        raise InputError(
+            f"{spec.model} states its classes as {listed(classifier.classes)}, --classes says {listed(spec.classes)}; "
+            "leave --classes out, and map the data's names with --map"
+        )
+    return classifier
 
 
 def _as_is(spec: AuditSpec, data: Dataset, where: torch.device) -> Classifier:
@@ -230,12 +270,7 @@ def _disease(spec: AuditSpec, classes: tuple[str, ...]) -> tuple[int, ...]:
     """Indices of the classes that stand for a disease; empty where names do not tell."""
     if spec.healthy is not None:
         if spec.healthy not in classes:
-            raise InputError(f"--healthy {spec.healthy!r} is not a class; the data has {_names(classes)}")
+            raise InputError(f"--healthy {spec.healthy!r} is not a class; the data has {listed(classes)}")
         return tuple(i for i, c in enumerate(classes) if c != spec.healthy)
     healthy = [i for i, c in enumerate(classes) if c.lower().replace("-", " ") in HEALTHY]
     return tuple(i for i in range(len(classes)) if i not in healthy) if len(healthy) == 1 else ()
-
-
-def _names(classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:8])
-    return shown if len(classes) <= 8 else f"{shown}, … ({len(classes)} in all)"

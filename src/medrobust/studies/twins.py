@@ -52,6 +52,7 @@ class Twins:
         self, store: Store, classifier: Classifier, part: Dataset, *, limit: int | None = 300, seed: int = 0
     ) -> None:
         self.store, self.classifier, self.seed = store, classifier, seed
+        part = part.for_classes(classifier.classes)
         self.model_digest, self.data_digest = classifier.digest(), part.digest()
         decided = store.once(self.key(part, kind="decisions"), lambda: ({}, {"decision": self._decide(part)}))
         right = np.flatnonzero(decided.arrays["decision"] == part.labels)

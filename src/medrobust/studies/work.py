@@ -53,6 +53,10 @@ class Work:
         """The images of this cell; read once in a process. InputError where they are not those of the plan."""
         return self._dataset(self.ticket["data"], self.ticket["spec"]["data"])
 
+    def data_for(self, classifier: Classifier) -> Dataset:
+        """``data`` with labels numbered as the classes of ``classifier``."""
+        return self.data.for_classes(classifier.classes)
+
     def another(self, name: str) -> Dataset:
         """The other images that this cell names so."""
         return self._dataset(self.ticket["also"][name], self.ticket["spec"]["also"][name])

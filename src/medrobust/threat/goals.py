@@ -6,7 +6,7 @@ Both losses are to be ascended. ``margin`` is positive exactly where the goal is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.heads import Head
-from medrobust.images import Labels, Logits, PerImage
+from medrobust.images import Labels, Logits, PerImage, renumbered
 
 
 class Goal(ABC):
@@ -29,6 +29,10 @@ class Goal(ABC):
     @abstractmethod
     def take(self, index: Tensor) -> Goal:
         """The goal of those rows."""
+
+    @abstractmethod
+    def in_order_of(self, classes: Sequence[str], wanted: Sequence[str]) -> Goal:
+        """The same goal for a classifier whose classes are ``wanted``; its labels were numbered as ``classes``."""
 
     @abstractmethod
     def reached(self, head: Head, logits: Logits) -> Tensor:
@@ -56,6 +60,11 @@ class Untargeted(Goal):
         if labels.ndim == 0 or labels.shape[0] != n:
             raise InputError(f"{n} images but labels of shape {tuple(labels.shape)}; give one label an image")
         return Untargeted(head.check_labels(labels, classes).to(device))
+
+    def in_order_of(self, classes: Sequence[str], wanted: Sequence[str]) -> Untargeted:
+        if self.labels is None:
+            return self
+        return Untargeted(renumbered(torch.as_tensor(self.labels), classes, wanted))
 
     def take(self, index: Tensor) -> Untargeted:
         return Untargeted(self._known[index])
@@ -90,6 +99,9 @@ class Targeted(Goal):
         if labels.shape[0] != n:
             raise InputError(f"{n} images but {labels.shape[0]} targets; give one target, or one an image")
         return Targeted(head.check_labels(labels, classes).to(device))
+
+    def in_order_of(self, classes: Sequence[str], wanted: Sequence[str]) -> Targeted:
+        return Targeted(renumbered(self.labels, classes, wanted))
 
     def take(self, index: Tensor) -> Targeted:
         return Targeted(self.labels[index])

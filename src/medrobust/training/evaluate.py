@@ -10,6 +10,7 @@ import torch
 
 from medrobust import stats
 from medrobust.classifier import Classifier
+from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.images import Images
 
@@ -37,7 +38,12 @@ class Scores(NamedTuple):
 
 @torch.no_grad()
 def evaluate(clf: Classifier, data: HasImages, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """(probabilities float32 (n, k), labels int64 (n,)); memory does not grow beyond these."""
+    """(probabilities float32 (n, k), labels int64 (n,)), both in the order of ``clf.classes``.
+
+    The labels of a Dataset are mapped by class name. Memory does not grow beyond the result.
+    """
+    if isinstance(data, Dataset):
+        data = data.for_classes(clf.classes)
     labels = np.asarray(data.labels, dtype=np.int64)
     parts = [
         clf.probabilities(data.images(np.arange(start, min(start + batch, labels.size)))).cpu().numpy()

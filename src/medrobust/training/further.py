@@ -52,10 +52,7 @@ def further(
     """
     if keep not in KEEP:
         raise InputError(f"keep must be {' or '.join(KEEP)}, got {keep!r}")
-    if classifier.classes != data.classes:
-        raise InputError(
-            f"the classifier knows the classes {', '.join(classifier.classes)}, the data has {', '.join(data.classes)}"
-        )
+    data = data.for_classes(classifier.classes)
     recipe = Recipe(
         epochs=epochs,
         lr=RATES.get((optimiser, True), 0.0) if lr is None else lr,

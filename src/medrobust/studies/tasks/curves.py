@@ -110,9 +110,10 @@ def transfer(work: Work) -> Result:
     part, ball, rows = judged_images(work, target), BALLS[args["norm"]], fresh(args["norm"], args["seed"])
     images, labels = part.tensors()
     goal, arrays = Untargeted(labels), {}
+    theirs = goal.in_order_of(target.classes, surrogate.classes)
     for e in args["eps"]:
         made = run(
-            attack_named(args["attack"]), surrogate, images, goal, ball(e), seed=args["seed"], ids=part.ids, full=True
+            attack_named(args["attack"]), surrogate, images, theirs, ball(e), seed=args["seed"], ids=part.ids, full=True
         )
         told = judge(target, images, made.images, goal, ball(e))
         arrays[f"held.{e * 255:.4g}"] = ~told.reached.numpy()

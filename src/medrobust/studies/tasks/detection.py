@@ -22,7 +22,7 @@ def features(work: Work) -> Result:
     bench, ball = Bench(twins, args["layers"]), BALLS[args["norm"]](args["eps"])
     if args["of"] == "clean":
         seen = bench.clean()
-        for part in other_images(work.data, test, twins):
+        for part in other_images(work.data_for(classifier), test, twins):
             bench.further(part)
         bench.noisy(ball)
     else:

@@ -126,7 +126,9 @@ def evolved_attacked(work: Work) -> Result:
 
 def _images(work: Work) -> search_subject.Images:
     args = work.args
-    return search_subject.parted(work.data, work.model("source"), args["seen"], limit=args["limit"], seed=args["seed"])
+    source = work.model("source")
+    data = work.data_for(source) if args["seen"] else work.data
+    return search_subject.parted(data, source, args["seen"], limit=args["limit"], seed=args["seed"])
 
 
 def _asked(work: Work) -> tuple[Table, list[Task]]:

@@ -62,7 +62,8 @@ def source_of(work: Work, home: Dataset) -> Lazy:
 
 def made(work: Work) -> Result:
     """A perturbation against ``model``. args: method, settings, norm, zeta, measured, goal, source, n, seed."""
-    classifier, args, home = work.model(), work.args, work.data
+    classifier, args = work.model(), work.args
+    home = work.data_for(classifier)
     ball, goal = ball_of(args, home), goal_of(args, classifier)
     with work.store.unfinished(work.ticket["spec"]) as checkpoint:
         v = method_of(args)(
@@ -80,7 +81,7 @@ def judged(work: Work) -> Result:
     v = Universal(torch.from_numpy(cell.arrays["delta"]), ball, goal, why=cell.facts["why"])
     rows, arrays, told = fresh(args["norm"], args["seed"]), {}, cell.facts["provenance"]
     for split in args["on"]:
-        part = side(work.data, split).sample(args["judged"], args["seed"])
+        part = side(work.data_for(classifier), split).sample(args["judged"], args["seed"])
         outcome = _judge(classifier, part, v)
         before = len(rows.rows)
         moved = v.moved or _rate(outcome).value == 1
@@ -97,7 +98,8 @@ def judged(work: Work) -> Result:
 
 def random(work: Work) -> Result:
     """Three random changes of the same size, for every goal. args: norm, zeta, measured, goals, on, judged, seed."""
-    classifier, args, home = work.model(), work.args, work.data
+    classifier, args = work.model(), work.args
+    home = work.data_for(classifier)
     ball, rows = ball_of(args, home), fresh(args["norm"], args["seed"])
     for split in args["on"]:
         part = side(home, split).sample(args["judged"], args["seed"])

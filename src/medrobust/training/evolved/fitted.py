@@ -55,8 +55,12 @@ class Fitted:
             return np.asarray(softmax(z, 1))
         return np.concatenate([expit(-z), expit(z)], 1)
 
-    def as_classifier(self, source: Classifier, provenance: Mapping[str, Any] | None = None) -> Classifier:
+    def as_classifier(
+        self, source: Classifier, provenance: Mapping[str, Any] | None = None, classes: Sequence[str] | None = None
+    ) -> Classifier:
         """In place of the last layer of ``source``, whose penultimate features it was fitted to.
+
+        classes: of the table that it was fitted to; those of ``source`` when not given.
 
         A Classifier like any other: attacked through the features, saved and loaded by its architecture's name. The
         reduction becomes part of the first layer, so answers are the same up to float32 rounding.
@@ -85,7 +89,8 @@ class Fitted:
                 module.bias.copy_(torch.from_numpy(bias))
         net.requires_grad_(True).to(old.weight)
         return Classifier(
-            net.eval(), source.classes, mean=source.mean, std=source.std, channels=source.channels, size=source.size,
+            net.eval(), classes or source.classes, mean=source.mean, std=source.std, channels=source.channels,
+            size=source.size,
             head="logit" if outputs == 1 else "softmax",
             provenance={**(provenance or {}), "architecture": mlp_head.named(body, hidden)},
         )  # fmt: skip

@@ -124,6 +124,8 @@ class Defence(ABC):
         with the same bits. InputError where the folder holds another defence.
         """
         method = method or SGA()
+        data = data.for_classes(classifier.classes)
+        test = None if test is None else test.for_classes(classifier.classes)
         asked = {
             "defence": self.title, "settings": self.settings, "seed": seed, "classifier": classifier.digest(),
             "data": data.digest(), "test": None if test is None else test.digest(),
