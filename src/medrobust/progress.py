@@ -20,6 +20,9 @@ class Progress(Protocol):
     def stop(self) -> None:
         """The work is over: done, failed or interrupted."""
 
+    def note(self, text: str) -> None:
+        """text: a sentence on what was dropped, merged or reinterpreted, for whoever waits for the result."""
+
 
 class NoProgress:
     """Says nothing; the default of every function that reports progress."""
@@ -31,4 +34,7 @@ class NoProgress:
         pass
 
     def stop(self) -> None:
+        pass
+
+    def note(self, text: str) -> None:
         pass

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Label, LeaveOut, Map, Seed
+from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
 from medrobust.cli.text import at_most, class_map, eps_list, listed, percent, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -21,6 +21,8 @@ def attack(
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all.")] = 200,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
     seed: Seed = 0,
@@ -35,7 +37,6 @@ def attack(
         raise InputError("name the folder of a saved classifier, or ask for the attacks with --list")
     from medrobust.attacks import sweep
     from medrobust.cli.audit import warn_of_order
-    from medrobust.progress import NoProgress
     from medrobust.studies import ask, attack_named
     from medrobust.studies.output_order import outputs_in_order
     from medrobust.studies.subject import assemble, groups
@@ -43,12 +44,14 @@ def attack(
 
     spec = ask(
         data=data, model=str(model), attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label, seed=seed,
+        patient=patient, fit=fit,
         class_map=class_map(map_), leave_out=words(leave_out),
     )  # fmt: skip
     spec = spec.model_copy(update={"limit": at_most(limit)})
     if not model.is_dir():
         raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
-    subject = assemble(spec, None, NoProgress(), device)
+    with Bars() as bars:
+        subject = assemble(spec, None, bars, device)
     images, labels = subject.sample.tensors()
     answers = subject.classifier.logits(images)
     probability, decision = subject.classifier.to_probabilities(answers), subject.classifier.head.decide(answers)

@@ -14,12 +14,14 @@ from medrobust.cli.options import (
     Data,
     Device,
     Epochs,
+    Fit,
     Head,
     Label,
     LeaveOut,
     Map,
     Mean,
     Out,
+    Patient,
     Pretrained,
     Rate,
     Seed,
@@ -67,6 +69,8 @@ def audit(
         bool, typer.Option("--explain/--no-explain", help="Also look for the reasons inside the network.")
     ] = True,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     size: Size = None,
     channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None,
     mean: Mean = None,
@@ -87,6 +91,7 @@ def audit(
         data=data, model=model, weights=weights, pretrained=pretrained, train=train, classes=words(classes),
         class_map=class_map(map_), leave_out=words(leave_out),
         healthy=healthy, threshold=threshold, attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label,
+        patient=patient, fit=fit,
         size=size, channels=channels, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
         epochs=epochs, lr=lr, seed=seed, auto="" if auto == "none" else auto, universal=universal, detect=detect,
         explain=explain,
@@ -132,7 +137,7 @@ def summary(results: dict[str, Any]) -> None:
         say(one_change(rows, told["universal"], told["norm"]))
     checked(results["checks"])
     if told["left_out"]:
-        say(f"{len(told['left_out'])} images could not be read and were left out: see the report")
+        say(f"{len(told['left_out'])} images were left out: see the report")
 
 
 def checked(checks: list[dict[str, Any]]) -> None:

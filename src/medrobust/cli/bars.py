@@ -17,6 +17,7 @@ class Bars:
     def __init__(self) -> None:
         self._bars: RichProgress | None = None
         self._task: Any = None
+        self._noted: set[str] = set()
 
     def __enter__(self) -> Bars:
         if sys.stderr.isatty():
@@ -56,3 +57,14 @@ class Bars:
             self._bars.update(self._task, shown="")
             self._bars.stop_task(self._task)
             self._task = None
+
+    def note(self, text: str) -> None:
+        """A line on stderr, above the bars; the same one is printed once."""
+        if text in self._noted:
+            return
+        self._noted.add(text)
+        line = f"note: {visible(text)}"
+        if self._bars is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._bars.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)

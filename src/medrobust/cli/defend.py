@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Label, LeaveOut, Map, Rate, Seed
+from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Rate, Seed
 from medrobust.cli.perturbations import (
     Eps,
     Norm,
@@ -46,6 +46,8 @@ def defend(
     judged: Annotated[int, typer.Option(help="How many test images judge every round, 0 for all.")] = 0,
     lr: Rate = None,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
     seed: Seed = 0,
@@ -71,7 +73,7 @@ def defend(
     if not model.is_dir():
         raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
     spec = ask(
-        data=data, model=str(model), label=label, seed=seed, norm=norm,
+        data=data, model=str(model), label=label, patient=patient, fit=fit, seed=seed, norm=norm,
         class_map=class_map(map_), leave_out=words(leave_out),
     )  # fmt: skip
     with Bars() as bars, RunFolder(out, "defend") as run:

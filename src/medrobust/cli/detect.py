@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Label, LeaveOut, Map, Seed
+from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
 from medrobust.cli.text import at_most, class_map, eps_list, say, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -33,6 +33,8 @@ def detect(
     severities: Annotated[str, typer.Option(help="How severely, several of 1 (slight) to 5.")] = "3",
     prevalence: Annotated[float, typer.Option(help="Share of images taken to be attacked.")] = 0.001,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
     seed: Seed = 0,
@@ -59,7 +61,7 @@ def detect(
     if not severe or not {*severe} <= {str(s) for s in SEVERITIES}:
         raise InputError(f"--severities are of {', '.join(map(str, SEVERITIES))}, got {severities!r}")
     balls = [Linf(e) for e in eps_list(eps) or ()]
-    spec = ask(data=data, model=str(model), attacks=words(attacks), label=label, seed=seed,
+    spec = ask(data=data, model=str(model), attacks=words(attacks), label=label, patient=patient, fit=fit, seed=seed,
                class_map=class_map(map_), leave_out=words(leave_out))  # fmt: skip
     asked: dict[str, Any] = {
         "detectors": words(detectors), "attacks": spec.attacks, "layers": words(layers), "limit": at_most(limit),

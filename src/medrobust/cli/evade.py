@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Device, Label, LeaveOut, Map, Seed
+from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
 from medrobust.cli.text import at_most, class_map, eps_list, say, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -33,6 +33,8 @@ def evade(
     limit: Annotated[int, typer.Option(help="Correctly classified images that detectors are fitted on, 0: all.")] = 200,
     attacked: Annotated[int, typer.Option(help="How many of them are attacked past the detectors.")] = 60,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
     seed: Seed = 0,
@@ -53,6 +55,7 @@ def evade(
     if attacked < 1:
         raise InputError(f"--attacked must be at least 1, got {attacked}")
     spec = ask(data=data, model=str(model), attacks=words(attack), eps=eps_list(eps), norm=norm, label=label, seed=seed,
+        patient=patient, fit=fit,
                class_map=class_map(map_), leave_out=words(leave_out))  # fmt: skip
     if len(spec.attacks) != 1:
         raise InputError(f"detectors are fitted on one attack, got --attack {attack}")

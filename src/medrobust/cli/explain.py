@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Classes, Data, Device, Label, LeaveOut, Map, Mean, Seed, Size, Std
+from medrobust.cli.options import Classes, Data, Device, Fit, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
 from medrobust.cli.text import at_most, class_map, eps_list, numbers, say, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -49,6 +49,8 @@ def explain(
     mean: Mean = None,
     std: Std = None,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     classes: Classes = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
@@ -87,7 +89,7 @@ def explain(
         measures=words(measures) or tuple(room.MEASURES), attack=attack, ball=balls[0], layers=words(layers) or (),
         cam_layer=cam_layer, limit=at_most(limit), surfaces=landscapes, seed=seed,
     )  # fmt: skip
-    names = {"class_map": class_map(map_), "leave_out": words(leave_out)}
+    names = {"class_map": class_map(map_), "leave_out": words(leave_out), "patient": patient, "fit": fit}
     spec = ask(
         data=data, model=model, weights=weights, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), label=label,
         size=size, seed=seed, classes=words(classes), **names,

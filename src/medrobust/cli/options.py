@@ -7,9 +7,22 @@ from typing import Annotated
 
 import typer
 
+from medrobust.formats import TITLES
+
 Data = Annotated[
     str,
-    typer.Option(help="phantom:chest|fundus|skin[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]."),
+    typer.Option(
+        help="phantom:chest|fundus|skin[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]. "
+        f"Files may be {TITLES}."
+    ),
+]
+Patient = Annotated[
+    str | None,
+    typer.Option(help="Column of a csv table that names the patients, or none; found by its usual names."),
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(help="How images that are not square become square: stretch (by default), crop or pad (black)."),
 ]
 Label = Annotated[str, typer.Option(help="Column of a csv table that holds the label.")]
 Map = Annotated[

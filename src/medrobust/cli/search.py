@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Label, LeaveOut, Map, Mean, Seed, Size, Std
+from medrobust.cli.options import Fit, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
 from medrobust.cli.text import class_map, numbers, say, table, words
 from medrobust.errors import InputError
 
@@ -52,6 +52,8 @@ def search(
         int, typer.Option(help="Attack evolved and gradient-trained networks on so many test images; 0: none.")
     ] = 0,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
     size: Size = None,
@@ -63,6 +65,7 @@ def search(
     """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better."""
     from medrobust import report
     from medrobust.run_folder import RunFolder
+    from medrobust.studies.images import announce
     from medrobust.studies.search_networks import kept
     from medrobust.studies.search_subject import assemble
     from medrobust.studies.search_subject import table as features_of
@@ -89,9 +92,11 @@ def search(
             images = assemble(
                 data, features, model=model, pretrained=pretrained, mean=numbers(mean, "--mean"),
                 std=numbers(std, "--std"), size=size, label=label, healthy=healthy, limit=limit or None, seed=seed,
+                patient=patient, fit=fit,
                 class_map=class_map(map_), leave_out=words(leave_out) or (),
             )  # fmt: skip
             run.begin()
+            announce(images.data, bars)
             searched, about = features_of(images, images.compared, Store(out), bars), images.about
         results, times = Searching(ask, out, searched, about, bars).run()
         paths: dict[str, dict[str, Path]] = {}

@@ -12,11 +12,13 @@ from medrobust.cli.options import (
     Data,
     Device,
     Epochs,
+    Fit,
     Head,
     Label,
     LeaveOut,
     Map,
     Mean,
+    Patient,
     Pretrained,
     Rate,
     Seed,
@@ -34,6 +36,8 @@ def train(
     ] = "resnet18",
     pretrained: Pretrained = None,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
     size: Size = None,
@@ -49,13 +53,15 @@ def train(
     from medrobust import data as data_room
     from medrobust import devices, training
     from medrobust.run_folder import RunFolder
+    from medrobust.studies.images import announce
 
     where = str(devices.find(device))
 
     options: dict[str, Any] = {k: v for k, v in (("epochs", epochs), ("lr", lr)) if v is not None}
     with Bars() as bars, RunFolder(out, "train") as run:
-        images = data_room.load(data, size=size, label=label, seed=seed)
+        images = data_room.load(data, size=size, label=label, patient=patient, fit=fit, seed=seed)
         images = images.renamed(class_map(map_) or {}, words(leave_out) or ())
+        announce(images, bars)
         classifier = training.fit(
             images, model, seed=seed, pretrained=pretrained, mean=numbers(mean, "--mean"), std=numbers(std, "--std"),
             head=head, device=where, progress=bars, resume=run.entry("training"), **options,

@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Classes, Data, Device, Epochs, Label, LeaveOut, Map, Out, Pretrained, Rate, Seed, Size
+from medrobust.cli.options import (
+    Classes,
+    Data,
+    Device,
+    Epochs,
+    Fit,
+    Label,
+    LeaveOut,
+    Map,
+    Out,
+    Patient,
+    Pretrained,
+    Rate,
+    Seed,
+    Size,
+)
 from medrobust.cli.perturbations import (
     Eps,
     Norm,
@@ -62,6 +77,8 @@ def universal(
     judged: Annotated[int, typer.Option(help="How many test images it is judged on, 0 for all.")] = 0,
     pretrained: Pretrained = None,
     label: Label = "label",
+    patient: Patient = None,
+    fit: Fit = None,
     classes: Classes = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
@@ -90,6 +107,8 @@ def universal(
         weights=weights,
         pretrained=pretrained,
         label=label,
+        patient=patient,
+        fit=fit,
         size=size,
         epochs=epochs,
         lr=lr,
@@ -108,7 +127,7 @@ def universal(
         subject = assemble(spec, run, bars, device)
         goal = goal_named(target, subject.data.classes)
         train = subject.data.split("train")
-        images, told = _source(source, vary, train, making, seed)
+        images, told = _source(source, vary, train, making, seed, bars)
         ball = ball_of(norm, zeta, eps, train.sample(1000, seed))
         test = _test(subject, source).sample(judging, seed)
         bars.start(f"{way.title} on {len(images)} images", way.work(len(images)))
@@ -135,9 +154,12 @@ def universal(
     say(f"numbers      {folder / 'universal.json'}")
 
 
-def _source(source: str | None, vary: bool, train: Dataset, limit: int | None, seed: int) -> tuple[Lazy, str]:
+def _source(
+    source: str | None, vary: bool, train: Dataset, limit: int | None, seed: int, bars: Bars
+) -> tuple[Lazy, str]:
     """What the perturbation is made from, and what to call it."""
     from medrobust import data as data_room
+    from medrobust.studies.images import announce
     from medrobust.universal import Noise, Varied
 
     if source is None:
@@ -148,6 +170,7 @@ def _source(source: str | None, vary: bool, train: Dataset, limit: int | None, s
         return Noise(n, (train.channels, train.size, train.size), seed), f"{n} images of noise"
     try:
         other = data_room.load(source, size=train.size, channels=train.channels, seed=seed)
+        announce(other, bars)
     except InputError as error:
         raise InputError(f"--source {source}: {error}") from error
     if vary:

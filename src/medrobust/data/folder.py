@@ -38,7 +38,8 @@ class Passed:
     def notes(self) -> list[str]:
         notes = []
         if self.endings:
-            kinds = ", ".join(f"{count} {ending}" for ending, count in self.endings.most_common(5))
+            ranked = sorted(self.endings.items(), key=lambda item: (-item[1], item[0]))
+            kinds = ", ".join(f"{count} {ending}" for ending, count in ranked[:5])
             more = " …" if len(self.endings) > 5 else ""
             notes.append(f"{self.endings.total()} files that are no images ({kinds}{more}) were passed over.")
         if self.loose:

@@ -290,9 +290,7 @@ def how_far(f: Findings) -> Paragraph:
         )
     left_out = len(f.run.conditions.left_out)
     if left_out:
-        parts.append(
-            f"{plural(left_out, 'image')} could not be read and {'was' if left_out == 1 else 'were'} left out."
-        )
+        parts.append(f"{plural(left_out, 'image')} {'was' if left_out == 1 else 'were'} left out.")
     if f.run.conditions.data_notes:
         parts.append("The data come with remarks that bear on this: see “Notes on the data”.")
     if f.run.phantom:

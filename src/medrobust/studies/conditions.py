@@ -40,6 +40,7 @@ def conditions(spec: AuditSpec, subject: Subject, attacks: dict[str, Attack], wo
         "disease_classes": list(subject.disease_classes),
         "size": data.size,
         "channels": data.channels,
+        "fit": data.fit,
         "bits": data.bits,
         "model": spec.model,
         "model_digest": subject.model_digest,

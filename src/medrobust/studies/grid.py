@@ -34,6 +34,8 @@ class Data:
     size: int | None = None
     channels: int | None = None
     label: str = "label"
+    patient: str | None = None
+    fit: str | None = None
     seed: int = 0
     get: str = ""
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Known:
             return None
         # phantoms are drawn by code, so that their files are the code
         looks = look(place or Path(medrobust.__file__).parent / "data")
-        return self._kept([data.spec, data.size, data.channels, data.label, data.seed, looks], lambda: self._read(data))
+        return self._kept([*asdict(data).values(), looks], lambda: self._read(data))
 
     def model(self, folder: Path) -> str:
         """sha256 of a saved classifier: weights and everything else that shapes its answers."""
@@ -76,7 +77,10 @@ def load(data: Data, root: Path) -> Any:
     from medrobust import data as data_room
 
     spec = data.spec.replace("{data}", str(root))
-    return data_room.load(spec, size=data.size, channels=data.channels, seed=data.seed, label=data.label)
+    return data_room.load(
+        spec, size=data.size, channels=data.channels, seed=data.seed, label=data.label, patient=data.patient,
+        fit=data.fit,
+    )  # fmt: skip
 
 
 def place_of(data: Data, root: Path) -> Path | None:

@@ -15,6 +15,7 @@ from medrobust.data import Dataset
 from medrobust.data.splits import group_names
 from medrobust.errors import InputError
 from medrobust.progress import Progress
+from medrobust.studies.images import check_fit, fit_of
 from medrobust.studies.spec import digest
 from medrobust.studies.store import Store
 from medrobust.studies.subject import HEALTHY
@@ -47,14 +48,19 @@ class Images:
 def assemble(
     data: str, features: str, *, model: str | None = None, pretrained: str | None = None,
     mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None, size: int | None = None,
-    label: str = "label", class_map: Mapping[str, str] | None = None, leave_out: Sequence[str] = (),
+    label: str = "label", patient: str | None = None, fit: str | None = None,
+    class_map: Mapping[str, str] | None = None, leave_out: Sequence[str] = (),
     healthy: str | None = None, limit: int | None = None, seed: int = 0,
 ) -> Images:  # fmt: skip
     """Load images and what gives their features; InputError, in one line, where something does not fit."""
     saved = model is not None and Path(model).is_dir()
-    if saved and features == "deep" and size is None:
-        size = Classifier.load(str(model)).size
-    images = data_room.load(data, size=size, seed=seed, label=label).renamed(class_map or {}, leave_out)
+    stated = None
+    if saved and features == "deep":
+        trained = Classifier.load(str(model))
+        size, stated = size or trained.size, fit_of(trained.provenance)
+    images = data_room.load(data, size=size, seed=seed, label=label, patient=patient, fit=fit or stated)
+    check_fit(images, stated)
+    images = images.renamed(class_map or {}, leave_out)
     source = evolved.extractor(features, images, model, pretrained=pretrained, mean=mean, std=std)
     if saved and features == "deep":
         images = images.for_classes(source.classes)

@@ -28,6 +28,8 @@ class AuditSpec(BaseModel):
 
     data: str = "phantom:chest"
     label: str = "label"
+    patient: str | None = None
+    fit: Literal["stretch", "crop", "pad"] | None = None
     size: int | None = None
     channels: int | None = None
     model: str = "resnet18"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import data as data_room
 from medrobust import devices, models, training
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -18,6 +16,7 @@ from medrobust.data.class_names import listed
 from medrobust.errors import InputError
 from medrobust.progress import Progress
 from medrobust.run_folder import RunFolder
+from medrobust.studies import images
 from medrobust.studies.spec import AuditSpec, digest
 
 HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")
@@ -52,13 +51,7 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
 
     run: None where nothing may be trained. The folder is made when a training begins.
     """
-    size = spec.size
-    ready = _saved_size(spec)
-    if size is None and ready is not None:
-        size = ready
-    loaded = data_room.load(
-        spec.data, size=size, channels=spec.channels, seed=spec.seed, label=spec.label, progress=_Verify(progress)
-    )
+    loaded = images.load(spec, progress)
     data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
     classes = data.classes if spec.classes is None else spec.classes
     _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless
@@ -69,6 +62,7 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     disease = _disease(spec, data.classes)
     test, notes = unseen(data, classifier, trained or known)
     said = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
+    images.announce(data, progress, tuple(n for n in notes if n not in said))
     return Subject(
         data=data,
         notes=(*notes, *(n for n in said if n not in notes)),
@@ -92,7 +86,8 @@ def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Datase
     if trained or at_home(classifier, data) or data.sides_given or data.name.startswith("phantom:"):
         return data.split("test"), data.notes
     note = "The classifier was not trained here and the data has no split of its own: all its images are test images."
-    return data, (note, *(n for n in data.notes if "split" not in n))
+    # a split that was drawn here is not used then
+    return data, (note, *(n for n in data.notes if "were split at random" not in n and "more than one split" not in n))
 
 
 def at_home(classifier: Classifier, data: Dataset) -> bool:
@@ -123,34 +118,6 @@ def groups(part: Dataset) -> np.ndarray | None:
     if part.patients is None:
         return None
     return np.array([p or f"image {i}" for p, i in zip(part.patients, part.ids, strict=True)])
-
-
-class _Verify:
-    """Turns the data room's (done, total) into a progress line."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.done, self.started = progress, 0, False
-
-    def __call__(self, done: int, total: int) -> None:
-        if not self.started:
-            self.progress.start("Reading images", total)
-            self.started = True
-        self.progress.advance(done - self.done)
-        self.done = done
-        if done >= total:
-            self.progress.stop()
-
-
-def _saved_size(spec: AuditSpec) -> int | None:
-    """The input size that a saved classifier states, so that the data is loaded to fit."""
-    card = Path(spec.model) / "model.json"
-    if not card.is_file():
-        return None
-    try:
-        size = json.loads(card.read_text()).get("size")
-    except (OSError, ValueError, AttributeError):
-        return None  # reading the checkpoint itself will say what is wrong
-    return size if isinstance(size, int) else None
 
 
 def _classifier(

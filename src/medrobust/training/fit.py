@@ -95,7 +95,13 @@ def fit(
         clf.logits(pixels.images([0, 1]))  # refuses probabilities now rather than after an epoch
         told = {
             "architecture": model,
-            "data": {"name": data.name, "digest": data.digest(), "train": len(train), "validation": len(validation)},
+            "data": {
+                "name": data.name,
+                "digest": data.digest(),
+                "fit": data.fit,
+                "train": len(train),
+                "validation": len(validation),
+            },
             "pretrained": _source(file),
             "mean": list(clf.mean),
             "std": list(clf.std),

@@ -44,7 +44,7 @@ def _as_it_is(work: Work, architecture: str, options: dict[str, Any]) -> Classif
     told = work.ticket["data"]
     spec = ask(
         data=told["spec"].replace("{data}", str(work.root)), size=told["size"], channels=told["channels"],
-        label=told["label"], seed=told["seed"], model=architecture, **options,
+        label=told["label"], patient=told["patient"], fit=told["fit"], seed=told["seed"], model=architecture, **options,
     )  # fmt: skip
     return assemble(spec, None, NoProgress()).classifier
 
