@@ -99,10 +99,9 @@ class Study:
             spec = ask(data=where, model="cifar_resnet20", weights=weights, limit=limit)
         else:
             folder = self.out / name / "model"
-            if not (folder / "model.json").is_file():
-                options = [o.format(self.data) for o in TRAINED[name]]
-                command = [sys.executable, "-m", "medrobust.cli", "train", str(folder), "--data", where, *options]
-                subprocess.run(command, check=True, stdout=sys.stderr)
+            options = [o.format(self.data) for o in TRAINED[name]]
+            command = [sys.executable, "-m", "medrobust.cli", "train", str(folder), "--data", where, *options]
+            subprocess.run(command, check=True, stdout=sys.stderr)
             size = None if name == "pneumonia" else 128
             spec = ask(data=where, model=str(folder), size=size, limit=limit)
         return assemble(spec, None, NoProgress(), "cpu")

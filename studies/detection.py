@@ -121,10 +121,9 @@ def network(name: str, data: Path, out: Path) -> tuple[mr.Classifier, mr.data.Da
         subject = assemble(ask(data=where, size=about["size"], **settings), None, NoProgress())
         return subject.classifier, subject.data, subject.test
     RunFolder.join(out).entry("model")
-    if not (out / "model" / "model.json").is_file():
-        options = [o.format(data) for o in about["train"]]
-        command = [sys.executable, "-m", "medrobust.cli", "train", str(out / "model"), "--data", where, *options]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+    options = [o.format(data) for o in about["train"]]
+    command = [sys.executable, "-m", "medrobust.cli", "train", str(out / "model"), "--data", where, *options]
+    subprocess.run(command, check=True, stdout=sys.stderr)
     images = mr.data.load(where, size=about["size"])
     return mr.Classifier.load(out / "model"), images, images.split("test")
 

@@ -159,10 +159,9 @@ def subject(name: str, data: Path, out: Path) -> tuple[mr.Classifier, Dataset]:
 
 def train(folder: Path, where: str, options: list[str], data: Path) -> None:
     RunFolder.join(folder).entry("model")
-    if not (folder / "model" / "model.json").is_file():
-        options = [o.format(data) for o in options]
-        command = [sys.executable, "-m", "medrobust.cli", "train", str(folder / "model"), "--data", where, *options]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+    options = [o.format(data) for o in options]
+    command = [sys.executable, "-m", "medrobust.cli", "train", str(folder / "model"), "--data", where, *options]
+    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 def second(name: str, data: Path, out: Path) -> mr.Classifier | None:

@@ -63,12 +63,11 @@ class Study:
 
     def _network(self, name: str) -> mr.Classifier:
         folder = self.out / name / "model"
-        if not (folder / "model.json").is_file():
-            options = [o.format(self.data) for o in (*SETS[NETWORKS[name][0]], *NETWORKS[name][1:])]
-            command = [sys.executable, "-m", "medrobust.cli", "train", str(folder), *options]
-            subprocess.run(command, check=True, stdout=sys.stderr)
-            with RunFolder(folder, "train") as run:
-                run.remove("training")
+        options = [o.format(self.data) for o in (*SETS[NETWORKS[name][0]], *NETWORKS[name][1:])]
+        command = [sys.executable, "-m", "medrobust.cli", "train", str(folder), *options]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        with RunFolder(folder, "train") as run:
+            run.remove("training")
         return mr.Classifier.load(folder)
 
     def _loaded(self, name: str) -> mr.data.Dataset:

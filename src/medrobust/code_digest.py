@@ -47,7 +47,7 @@ def of_function(function: Callable[..., object]) -> str:
 
 
 def of_class(cls: type) -> str:
-    """sha256 (hex) of a class as it is now, of the own classes above it, and of the user's modules that define them."""
+    """sha256 (hex) of a class as it is now, of the own classes above it, and of the modules that define them."""
     digest = hashlib.sha256()
     for one in cls.__mro__:
         if not is_own(one.__module__):
@@ -55,8 +55,7 @@ def of_class(cls: type) -> str:
         digest.update(f"class {one.__qualname__}\n".encode())
         for name, value in sorted(vars(one).items()):
             digest.update(f"{name} {_of_attribute(value)}\n".encode())
-        if one.__module__.partition(".")[0] != PACKAGE:
-            digest.update(of_module(one.__module__).encode())
+        digest.update(of_module(one.__module__).encode())
     return digest.hexdigest()
 
 

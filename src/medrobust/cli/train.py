@@ -64,10 +64,10 @@ def train(
         announce(images, bars)
         classifier = training.fit(
             images, model, seed=seed, pretrained=pretrained, mean=numbers(mean, "--mean"), std=numbers(std, "--std"),
-            head=head, device=where, progress=bars, resume=run.entry("training"), **options,
+            head=head, device=where, progress=bars, resume=run.entry("training"),
+            keep=run.entry("model.safetensors", "model.json").parent, **options,
         )  # fmt: skip
-        run.entry("model.safetensors", "model.json")
-        classifier.save(out)
+        run.remove("training")  # only a killed training is resumed
         probability, labels = training.evaluate(classifier, images.split("val"))
     scores = training.score(probability, labels)
     say(f"validation balanced accuracy {scores.balanced_accuracy:.1%}, AUROC {scores.auroc:.3f}\nmodel {out}")

@@ -27,7 +27,7 @@ def make(name: str, *, outputs: int, channels: int, size: int | None) -> nn.Modu
     ``size`` (pixels a side) that its signature takes, and must return a torch module that gives logits
     (n, classes). InputError where it can not be found, fails, or returns something else.
     """
-    with _current_folder_first():
+    with current_folder_first():
         function = _find(name)
         try:
             net = function(**_arguments(name, function, {"classes": outputs, "channels": channels, "size": size}))
@@ -91,7 +91,7 @@ def _arguments(name: str, function: Callable[..., Any], offered: dict[str, int |
 
 
 @contextmanager
-def _current_folder_first() -> Iterator[None]:
+def current_folder_first() -> Iterator[None]:
     """As ``python -m`` has it: a console script's path does not hold the current folder."""
     folder = str(Path.cwd())
     sys.path.insert(0, folder)

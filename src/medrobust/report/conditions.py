@@ -20,7 +20,7 @@ PARTS = {
     "explain": "Why it breaks",
 }  # fmt: skip
 """An audit's pieces of work in words."""
-TOLD_ELSEWHERE = ("history", "versions", "mean", "std", "eps")
+TOLD_ELSEWHERE = ("history", "record", "versions", "mean", "std", "eps")
 """Entries of a provenance or a spec that would bury the others, or that stand in another group."""
 MOST = 8
 """Longer lists are counted instead of written out."""

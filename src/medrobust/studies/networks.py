@@ -79,13 +79,14 @@ class Fragility:
 
 
 def trained(folder: Path, data: Dataset, model: str, **options: Any) -> Classifier:
-    """The classifier in ``folder``/model, trained there first where it is missing; options: of ``training.fit``."""
+    """The classifier in ``folder``/model, trained there first where it is missing; options: of ``training.fit``.
+
+    InputError where another one is there.
+    """
     with RunFolder(folder, None) as run:
-        kept = run.entry("model")
-        if not (kept / "model.json").is_file():
-            training.fit(data, model, resume=run.entry("training"), **options).save(kept)
-            run.remove("training")
-    return Classifier.load(kept)
+        made = training.fit(data, model, resume=run.entry("training"), keep=run.entry("model"), **options)
+        run.remove("training")
+    return made
 
 
 def fragility(store: Store, classifier: Classifier, data: Dataset, ask: Ask | None = None) -> Fragility:

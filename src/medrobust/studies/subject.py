@@ -134,20 +134,15 @@ def _classifier(
         raise InputError(f"{spec.model} is not trained yet: medrobust train FOLDER --model {spec.model}")
     if spec.classes is not None:
         data = data.for_classes(spec.classes)
-    kept = run.made("model")
-    if kept is not None and (kept / "model.json").is_file():
-        classifier = _to(Classifier.load(kept), where)
-    else:
-        options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
-        data.split("test")  # an empty one is said before hours of training, not after
-        if spec.threshold is not None and len(data.classes) != 2:
-            raise InputError(f"--threshold needs exactly two classes, the data has {listed(data.classes)}")
-        classifier = training.fit(
-            data, spec.model, seed=spec.seed, pretrained=spec.pretrained, mean=spec.mean, std=spec.std, head=spec.head,
-            device=str(where), progress=progress, resume=run.entry("training"), **options,
-        )  # fmt: skip
-        classifier.save(run.entry("model"))
-        run.remove("training")  # only a killed training is resumed
+    options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
+    data.split("test")  # an empty one is said before hours of training, not after
+    if spec.threshold is not None and len(data.classes) != 2:
+        raise InputError(f"--threshold needs exactly two classes, the data has {listed(data.classes)}")
+    classifier = training.fit(
+        data, spec.model, seed=spec.seed, pretrained=spec.pretrained, mean=spec.mean, std=spec.std, head=spec.head,
+        device=str(where), progress=progress, resume=run.entry("training"), keep=run.entry("model"), **options,
+    )  # fmt: skip
+    run.remove("training")  # only a killed training is resumed
     return _at(classifier, spec.threshold), True
 
 

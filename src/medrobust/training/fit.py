@@ -22,6 +22,7 @@ from medrobust.training.augment import Augment
 from medrobust.training.evaluate import Scores
 from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
+from medrobust.training.record import KEY, kept, recorded, weights_of
 from medrobust.training.trainer import Trainer, draw, own_randomness
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def fit(
     device: str | None = None,
     progress: Progress | None = None,
     resume: str | Path | None = None,
+    keep: str | Path | None = None,
 ) -> Classifier:
     """Train ``model`` on the train split of ``data``, select the epoch on its val split, return the Classifier.
 
@@ -63,7 +65,9 @@ def fit(
     epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, target: see Recipe; None means its default.
     device: "cuda" where there is one, else "cpu".
     resume: a folder for the training's state after every epoch; the same call goes on from there and ends with
-    the same weights to the bit. InputError for anything that can not be trained on, and where it diverges.
+    the same weights to the bit. keep: a folder for the trained classifier, which is read from there where everything
+    that made it is the same (see ``record``). InputError where another classifier is there, for anything that cannot
+    be trained on, and where it diverges.
     """
     file = None if pretrained is None else str(pretrained)
     recipe = Recipe(
@@ -78,10 +82,17 @@ def fit(
         head=head,
         target=target,
     )
+    train, validation = splits(data)
+    record = recorded(
+        data, (train, validation), model, recipe, seed=seed, pretrained=file,
+        mean=None if mean is None else tuple(mean), std=None if std is None else tuple(std),
+    )  # fmt: skip
+    if keep is not None and (classifier := kept(Path(keep), record)) is not None:
+        classifier.net.to(devices.find(device))
+        return classifier
     progress = progress or NoProgress()
     if size is not None and size != data.size:
         raise InputError(f"the data was loaded at {data.size} px, not {size}: load it with size={size}")
-    train, validation = splits(data)
     where = devices.find(device)
     with own_randomness(where):
         torch.manual_seed(draw(seed, "initial weights"))
@@ -102,14 +113,15 @@ def fit(
                 "train": len(train),
                 "validation": len(validation),
             },
-            "pretrained": _source(file),
+            "pretrained": weights_of(file),
             "mean": list(clf.mean),
             "std": list(clf.std),
             "seed": seed,
             "training": recipe.plain(),
+            KEY: record,
         }
         trainer = Trainer(clf, recipe, seed, pixels, Pixels(validation, progress, "validation"), progress)
-        state = trainer.run(None if resume is None else Path(resume), key(told))
+        state = trainer.run(None if resume is None else Path(resume), key(record))
     best = state.history[state.best_epoch - 1]
     clf.provenance = told | {
         "epochs_run": state.epoch,
@@ -118,6 +130,8 @@ def fit(
         "history": state.history,
         "versions": versions(),
     }
+    if keep is not None:
+        clf.save(keep)
     return clf
 
 
@@ -149,12 +163,6 @@ def _normalisation(
         known = (float(np.mean(known[0])),), (float(np.mean(known[1])),)
     own = known or (pixels.moments() if mean is None or std is None else ((), ()))
     return tuple(own[0] if mean is None else mean), tuple(own[1] if std is None else std)
-
-
-def _source(file: str | None) -> dict[str, str] | None:
-    if file is None or file == "hub":
-        return None if file is None else {"file": "hub"}
-    return {"file": Path(file).name, "sha256": models.Pretrained(file).sha256}
 
 
 def key(told: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medrobust import code_digest
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
@@ -74,7 +75,10 @@ def further(
         "training": recipe.plain(),
         "keep": keep,
         "adversary": None if adversary is None else adversary.settings,
+        "code": code_digest.of_module(__name__),
     }
+    if adversary is not None:
+        told["adversary code"] = code_digest.of_class(type(adversary))
     clf = _copy(classifier)
     with own_randomness(clf.device):
         pixels = Pixels(train, progress, "training"), Pixels(validation, progress, "validation")

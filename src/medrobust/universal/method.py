@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from medrobust import code_digest
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy
@@ -88,7 +89,14 @@ class UniversalMethod(ABC):
             task = Task(classifier, images, goal, ball, advance, watch=watch, folded=self.opens)
             stack.enter_context(task.classifier.borrowed())
             if checkpoint is not None:
-                about = [repr(self), classifier.digest(), repr(ball), task.fingerprint(), seed]
+                about = [
+                    code_digest.of_module(__name__),
+                    code_digest.described(self),
+                    classifier.digest(),
+                    repr(ball),
+                    task.fingerprint(),
+                    seed,
+                ]
                 task.checkpoint = Checkpoint(checkpoint, json.dumps(about))
             found = self.find(task, seed)
             delta = task.project(found.delta.detach().float())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from medrobust import atomic, own_files, seeds, training
+from medrobust import atomic, code_digest, own_files, seeds, training
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
@@ -131,6 +131,7 @@ class Defence(ABC):
             "data": data.digest(), "test": None if test is None else test.digest(),
             "norm": ball.name, "eps": float(ball.eps), "target": _target(goal),
             "method": {"title": method.title, "settings": method.settings},
+            "code": "-".join([code_digest.of_module(__name__), *map(code_digest.of_class, (type(self), type(method)))]),
         }  # fmt: skip
         with contextlib.ExitStack() as stack:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder)
