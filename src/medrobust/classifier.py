@@ -23,6 +23,7 @@ from medrobust import devices, models
 from medrobust.errors import InputError
 from medrobust.heads import Head, head_named
 from medrobust.images import Images, Labels, Logits, check_images
+from medrobust.layout import Layout
 
 
 class Classifier:
@@ -79,6 +80,8 @@ class Classifier:
         self._depth = 0
         self._exact: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._fast: tuple[object, Classifier] | None = None
+        self.layouts: dict[tuple[int, ...], dict[str, Layout]] = {}
+        """Image (c, h, w) -> layer -> what its output carries: filled by ``layer_probe``."""
         devices.keep_memory()
 
     # -- reading -----------------------------------------------------------------------------------------

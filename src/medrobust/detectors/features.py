@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy, Logits, check_images, chunks
+from medrobust.layer_probe import known_layouts, layout, map_layout
+from medrobust.layout import tensor_of
 
 Table: TypeAlias = Mapping[str, Tensor]
 """Layer -> float32 (n, d); "logits" is always among them."""
@@ -23,21 +25,22 @@ class Features:
     """The layers of a classifier that a detector reads.
 
     layers: names of modules (as in ``net.named_modules()``), "penultimate" for what goes into the last linear
-        layer, or "logits". A module's output (n, c, h, w) or (n, tokens, c) is averaged to (n, c); of a module
-        that runs more than once, the last run counts.
-    whole: give a module's output as it is, not averaged: too much to hold for many images, so ``stream``.
+        layer, or "logits". A module's output is averaged over the positions of the image to (n, c), whichever axes
+        those are and however it is folded (``layer_probe.probe``); of a module that runs more than once, the last run
+        counts.
+    maps: give a module's output (n, c, h, w), not averaged: too much to hold for many images, so ``stream``.
 
     features(images) is float32 (n, d) for each layer and for "logits", on the CPU; an image's row is the same to
-    the bit in any batch. Raises InputError for a name the network does not have, and for a multi-label head:
-    detectors judge one decision an image.
+    the bit in any batch. Raises InputError for a name the network does not have, for a layer that holds nothing of
+    an image (attention weights), and for a multi-label head: detectors judge one decision an image.
     """
 
-    def __init__(self, classifier: Classifier, layers: Sequence[str] = (PENULTIMATE,), *, whole: bool = False) -> None:
+    def __init__(self, classifier: Classifier, layers: Sequence[str] = (PENULTIMATE,), *, maps: bool = False) -> None:
         if isinstance(layers, str):
             raise InputError(f"layers must be several names, got the text {layers!r}; write ({layers!r},)")
         if classifier.head.name == "multilabel":
             raise InputError("detectors judge one decision an image; a multi-label head makes many: give another head")
-        self.classifier, self.read = classifier, _whole if whole else _pooled
+        self.classifier, self.maps = classifier, maps
         self.layers = tuple(dict.fromkeys(layers))
         modules = dict(classifier.net.named_modules())
         for name in self.layers:
@@ -63,12 +66,13 @@ class Features:
     def differentiable(self, images: Images) -> tuple[Logits, dict[str, Tensor]]:
         """(logits (n, k), layer -> (n, d)) with their graph, on the classifier's device; rows as in ``__call__``."""
         clf = self.classifier
+        read = self._readers(images.shape) if len(images) else {}
         logits, tables = [], []
         with clf.borrowed():
             for chunk in images.split(clf.lanes(images.shape)):
                 n = chunk.shape[0]
                 caught: dict[str, Tensor] = {}
-                with self._listening(caught):
+                with self._listening(caught, read):
                     out = clf(pad(chunk.to(clf.device), clf.fit(n, images.shape)))
                 caught[LOGITS] = out
                 self._check_caught(caught)
@@ -80,8 +84,16 @@ class Features:
             return logits[0], tables[0]
         return torch.cat(logits), {name: torch.cat([t[name] for t in tables]) for name in tables[0]}
 
+    def _readers(self, shape: Sequence[int]) -> dict[str, Callable[[Tensor], Tensor]]:
+        """How each layer's output is read for images (n, c, h, w)."""
+        modules = tuple(name for name in self.layers if name not in (PENULTIMATE, LOGITS))
+        known_layouts(self.classifier, shape, modules)  # all in one probe
+        if self.maps:
+            return {name: map_layout(self.classifier, shape, name).maps for name in modules}
+        return {name: layout(self.classifier, shape, name).pooled for name in modules}
+
     @contextlib.contextmanager
-    def _listening(self, caught: dict[str, Tensor]) -> Iterator[None]:
+    def _listening(self, caught: dict[str, Tensor], read: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
         """Hooks on the network that leave the pooled layers in ``caught``; gone afterwards, whatever happens.
 
         Only the first pass counts: a classifier that sees a network for the first time may ask it once more.
@@ -90,15 +102,19 @@ class Features:
         wanted = set(self.layers)
         passes: list[bool] = []
 
-        def keep(name: str, values: Any) -> None:
-            if not passes:
-                caught[name] = self.read(values, name)
-
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            keep(PENULTIMATE, inputs[0])
+            if not passes:
+                values = tensor_of(inputs[0], PENULTIMATE).float().clone()
+                # a linear layer reads the last axis, whatever the others are
+                caught[PENULTIMATE] = values if values.ndim == 2 else values.flatten(1, -2).mean(1)
 
         def after(name: str) -> Callable[[nn.Module, Any, Any], None]:
-            return lambda _, __, output: keep(name, output)
+            def keep(_: nn.Module, __: Any, output: Any) -> None:
+                if not passes:
+                    # a copy, because the next layer may work in place
+                    caught[name] = read[name](tensor_of(output, name).float().clone())
+
+            return keep
 
         net = self.classifier.net
         try:
@@ -143,15 +159,6 @@ def joined(*tables: Table) -> dict[str, Tensor]:
     return {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
 
 
-def _whole(values: Any, name: str) -> Tensor:
-    """What a layer gave, (n, ...); a copy, because the next layer may work in place."""
-    if isinstance(values, tuple | list) and values:
-        values = values[0]
-    if not isinstance(values, Tensor) or values.ndim < 2:
-        raise InputError(f"layer {name!r} gives no tensor (n, ...) of one row an image; name another layer")
-    return values.float().clone()
-
-
 def gathered(stream: Iterator[dict[str, Tensor]], least: int) -> Iterator[dict[str, Tensor]]:
     """Batches put together until they hold ``least`` rows: a detector's blocks are larger than a network's batch."""
     held: list[dict[str, Tensor]] = []
@@ -162,16 +169,6 @@ def gathered(stream: Iterator[dict[str, Tensor]], least: int) -> Iterator[dict[s
             held = []
     if held:
         yield joined(*held)
-
-
-def _pooled(values: Any, name: str) -> Tensor:
-    """(n, d): the same, averaged over positions."""
-    values = _whole(values, name)
-    if values.ndim == 4:
-        return values.mean((2, 3))
-    if values.ndim == 3:
-        return values.mean(1)
-    return values.flatten(1)
 
 
 def _listed(modules: Mapping[str, nn.Module], always: Sequence[str] = (PENULTIMATE, LOGITS)) -> str:

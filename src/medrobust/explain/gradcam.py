@@ -12,8 +12,9 @@ from medrobust.classifier import Classifier, pad
 from medrobust.detectors.features import Features
 from medrobust.errors import InputError
 from medrobust.explain.layers import last_spatial
-from medrobust.explain.representation import as_maps
 from medrobust.images import Images, Labels, PerImage, check_images
+from medrobust.layer_probe import map_layout
+from medrobust.layout import tensor_of
 
 
 def grad_cam(
@@ -41,13 +42,15 @@ def grad_cam(
 def _of_batch(classifier: Classifier, images: Images, classes: Labels, layer: str) -> Tensor:
     n = len(images)
     padded = pad(images.to(classifier.device), classifier.fit(n, images.shape))
-    classifier(padded[:1])  # a network seen for the first time is asked twice: before the hook listens
+    # this runs the network: one seen for the first time is asked twice, before the hook listens
+    read = map_layout(classifier, images.shape, layer).maps
     caught: list[Tensor] = []
 
     def cut(_: nn.Module, __: Any, output: Any) -> Any:
         """The layer's output becomes the start of the graph; what follows gets a copy that it may overwrite."""
-        caught.append(as_maps(output, layer).detach().requires_grad_())
-        return caught[-1].clone()
+        caught.append(tensor_of(output, layer).detach().requires_grad_())
+        given = caught[-1].clone()
+        return given if isinstance(output, Tensor) else type(output)((given, *output[1:]))
 
     hook = dict(classifier.net.named_modules())[layer].register_forward_hook(cut)
     try:
@@ -57,14 +60,14 @@ def _of_batch(classifier: Classifier, images: Images, classes: Labels, layer: st
         hook.remove()
     if not caught:
         raise InputError(f"layer {layer!r} is not run when the network classifies an image; name another")
-    maps = caught[-1]  # of a module that runs more than once, the last run
+    answer = caught[-1]  # of a module that runs more than once, the last run
     pull = F.one_hot(classes.to(logits.device), logits.shape[1]).to(logits)
     given: tuple[Tensor | None, ...] = (None,)
     if logits.requires_grad:
-        given = torch.autograd.grad(logits[:n], maps, pull, allow_unused=True)
-    gradient = torch.zeros_like(maps) if given[0] is None else given[0]
+        given = torch.autograd.grad(logits[:n], answer, pull, allow_unused=True)
+    gradient = read(torch.zeros_like(answer) if given[0] is None else given[0])
     weight = gradient.mean((2, 3), keepdim=True)
-    cam = (weight * maps.detach()).sum(1, keepdim=True)[:n].relu().float()
+    cam = (weight * read(answer.detach())).sum(1, keepdim=True)[:n].relu().float()
     return F.interpolate(cam, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from medrobust.classifier import Classifier
 from medrobust.detectors.features import Features
-from medrobust.errors import InputError
 from medrobust.images import Images, PerImage, check_images
 
 
@@ -54,31 +53,21 @@ def simplicity(classifier: Classifier, images: Images, layers: Sequence[str]) ->
     The rank is that of the channels x positions matrix; the relative one is over the largest it could have.
     InputError for a layer that the network does not have (with those it has) or that has no positions.
     """
-    features = Features(classifier, layers, whole=True)
+    features = Features(classifier, layers, maps=True)
     parts: dict[str, list[dict[str, PerImage]]] = {name: [] for name in features.layers}
     for table in features.stream(check_images(images)):
         for name in parts:
-            parts[name].append(_of_layer(table[name], name))
+            parts[name].append(_of_layer(table[name]))
     return {name: {key: torch.cat([p[key] for p in some]) for key in some[0]} for name, some in parts.items()}
 
 
 def layer_maps(classifier: Classifier, images: Images, layer: str) -> Tensor:
     """float32 (n, h, w): channel means of one layer."""
-    stream = Features(classifier, (layer,), whole=True).stream(check_images(images))
-    return torch.cat([channel_means(as_maps(table[layer], layer)) for table in stream])
+    stream = Features(classifier, (layer,), maps=True).stream(check_images(images))
+    return torch.cat([channel_means(table[layer]) for table in stream])
 
 
-def as_maps(values: Tensor, name: str) -> Tensor:
-    """What a layer gave as (n, c, h, w); InputError where it has no positions."""
-    if values.ndim != 4 or values.shape[2] * values.shape[3] < 2:
-        raise InputError(
-            f"layer {name!r} gives {tuple(values.shape[1:])} an image, no map (c, h, w); name an earlier layer"
-        )
-    return values
-
-
-def _of_layer(values: Tensor, name: str) -> dict[str, PerImage]:
-    values = as_maps(values, name)
+def _of_layer(values: Tensor) -> dict[str, PerImage]:
     maps, rows = channel_means(values), values.flatten(2)
     # one image at a time, so that the kernels, and with them the last bits, do not depend on how many there are
     rank = torch.cat([effective_rank(row[None]) for row in rows])
