@@ -43,7 +43,10 @@ def test_one_command_leaves_numbers_a_page_and_networks(done):
     page = (done / "report.html").read_text()
     assert 'src="http' not in page
     assert 'href="http' not in page
-    assert "does not hold here" in page or "holds here" in page
+    # 60 images, two seeds, 960 evaluations: far too little for an answer
+    assert "cannot say" in page
+    assert "patients not known" in page
+    assert "Patients were dealt into folds" not in page
     assert len((done / "results.csv").read_text().splitlines()) == len(found["rows"]) + 1
 
 
@@ -99,7 +102,7 @@ def test_evolved_and_gradient_trained_networks_are_attacked_alike(tmp_path):
 
     images = search_subject.assemble("phantom:chest@32:n=200", "deep", model=_small(tmp_path), limit=80)
     ask = Robustness(methods=("pso",), seeds=2, images=12, budget=240)
-    found = attacked(ask, images, Store(tmp_path), Bars())
+    found = attacked(ask, images, Store(tmp_path / "run"), Bars())
     rows = {r["network"]: r for r in found["rows"]}
     assert list(rows) == ["pso", "twin of pso", "adam", "logistic"]
     assert rows["logistic"]["seeds"] == 1

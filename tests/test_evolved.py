@@ -22,7 +22,7 @@ def table(n=120, d=12, classes=2, informative=True, seed=0, patients=None) -> Ta
     labels = np.arange(n) % classes
     features = rng.normal(size=(n, d)) + (1.2 * labels[:, None] * (np.arange(d) < 3) if informative else 0)
     groups = np.array([f"group {i if patients is None else i % patients}" for i in range(n)])
-    return Table("made", features, labels, groups, tuple(f"c{i}" for i in range(classes)), 0)
+    return Table("made", features, labels, groups, tuple(f"c{i}" for i in range(classes)), (0,))
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_scores_by_hand_and_by_scikit_learn():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     p = rng.dirichlet(np.ones(3), 60)
-    found = evolved.scored(p, labels, healthy=1)
+    found = evolved.scored(p, labels, healthy=(1,))
     assert found["auroc"] == pytest.approx(roc_auc_score(labels, p, multi_class="ovr", average="macro"))
     decided = p.argmax(1)
     assert found["sensitivity"] == pytest.approx(np.mean(decided[labels != 1] != 1))

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 from scipy import stats as scipy_stats
 
-from medrobust.report.why import number_signed
+from medrobust.report.why_words import signed
 from medrobust.studies import ask, audit
 from medrobust.studies.explain_part import GRID, NAMES, SURFACES
 from tests import report_runs
@@ -110,7 +110,7 @@ def test_lost_cells_are_made_again_to_the_bit(whole, told):
 
 def test_the_report_says_it_and_an_older_run_that_it_was_not_measured(whole, told, tmp_path):
     said, by = section(whole), rows(told)
-    assert f"leads by {number_signed(by['margin']['value'])} (" in said
+    assert f"leads by {signed(by['margin']['value'])} (" in said
     assert "The brightest point of Grad-CAM" in said
     assert "gradient after" in said
     assert " nan" not in said.lower()
@@ -133,7 +133,7 @@ def test_without_it_there_are_no_rows(tmp_path):
 
 
 def test_small_numbers_are_written_as_people_write_them():
-    assert number_signed(0.0000123) == "1.2·10⁻⁵"
-    assert number_signed(-0.5) == "−0.5"
-    assert number_signed(0.0) == "0"
-    assert number_signed(0.00999) == "0.00999"
+    assert signed(0.0000123) == "1.2·10⁻⁵"
+    assert signed(-0.5) == "−0.5"
+    assert signed(0.0) == "0"
+    assert signed(0.00999) == "0.00999"

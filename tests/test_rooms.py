@@ -19,7 +19,7 @@ FLOORS = (
     ("limits", "atomic"),
     ("json_files",),
     ("devices", "images", "layout", "options", "own_files", "ranks", "run_folder", "stats"),
-    ("heads",),
+    ("heads", "guessing"),
     ("threat", "data", "models", "search"),
     ("classifier",),
     ("layer_probe",),

@@ -105,6 +105,19 @@ def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
     return float(min(1.0, 2 * min(share[: up + 1].sum(), share[up:].sum())))
 
 
+def detectable(low: float, high: float, splits: int, comparisons: int = 1, power: float = 0.8) -> float:
+    """Smallest true difference that ``corrected_t`` at 5 % would call one with that power, from its 95 % interval.
+
+    splits: differences behind the interval. comparisons: tests that share the 5 %: the first step of Holm's correction
+    divides it by their number. NaN where there is no interval. Cohen 1988, chapter 2, with Student's t for both terms.
+    """
+    if splits < 2 or not (np.isfinite(low) and np.isfinite(high)):
+        return float("nan")
+    t = scipy_stats.t(splits - 1)
+    spread = (high - low) / 2 / float(t.ppf(0.975))
+    return float(t.ppf(1 - 0.025 / comparisons) + t.ppf(power)) * spread
+
+
 def corrected_t(difference: np.ndarray, share: float) -> tuple[float, float, float, float]:
     """(mean, low, high, p) of differences between two methods over J repeated splits of the same images.
 

@@ -9,7 +9,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
-from medrobust.cli.text import at_most, class_map, eps_list, listed, percent, say_classes, table, words
+from medrobust.cli.text import at_most, class_map, eps_list, guessed, listed, percent, say_classes, table, words
 from medrobust.errors import InputError
 
 
@@ -35,6 +35,7 @@ def attack(
         return
     if model is None:
         raise InputError("name the folder of a saved classifier, or ask for the attacks with --list")
+    from medrobust import guessing, stats
     from medrobust.attacks import sweep
     from medrobust.cli.audit import warn_of_order
     from medrobust.studies import ask, attack_named
@@ -53,11 +54,11 @@ def attack(
     with Bars() as bars:
         subject = assemble(spec, None, bars, device)
     images, labels = subject.sample.tensors()
+    whose = groups(subject.sample)
     answers = subject.classifier.logits(images)
     probability, decision = subject.classifier.to_probabilities(answers), subject.classifier.head.decide(answers)
-    order = outputs_in_order(
-        probability.numpy(), labels.numpy(), decision.numpy(), subject.classifier.classes, groups(subject.sample)
-    )
+    right = (decision == labels).numpy()
+    order = outputs_in_order(probability.numpy(), labels.numpy(), decision.numpy(), subject.classifier.classes, whose)
     warn_of_order([order.plain()])
     say_classes(subject.class_notes)
     curves = {}
@@ -66,11 +67,14 @@ def attack(
             bars.start(name, len(images))
             curves[name] = sweep(
                 attack_named(name), subject.classifier, images, Untargeted(labels), spec.ball, spec.eps, seed=seed,
-                ids=subject.sample.ids, groups=listed(groups(subject.sample)), advance=bars.advance,
+                ids=subject.sample.ids, groups=listed(whose), advance=bars.advance,
             )  # fmt: skip
             bars.stop()
-    rows = [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
+    clean = stats.proportion(right, whose)
+    rows = [["0 (no attack)", *(percent(clean) for _ in curves)]]
+    rows += [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
     table(["eps", *curves], rows, f"Accuracy under attack, n = {len(images)}, 95 % interval")
+    guessed(guessing.of(right, subject.sample.labels, whose).text)
 
 
 def listing() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
+from medrobust.cli.command_line import command_line
 from medrobust.cli.options import (
     Classes,
     Data,
@@ -16,6 +17,7 @@ from medrobust.cli.options import (
     Epochs,
     Fit,
     Head,
+    Healthy,
     Label,
     LeaveOut,
     Map,
@@ -28,7 +30,7 @@ from medrobust.cli.options import (
     Size,
     Std,
 )
-from medrobust.cli.text import at_most, class_map, eps_list, numbers, say, say_classes, table, words
+from medrobust.cli.text import at_most, class_map, eps_list, guessed, numbers, say, say_classes, table, words
 
 
 def audit(
@@ -45,7 +47,7 @@ def audit(
     classes: Classes = None,
     map_: Map = None,
     leave_out: LeaveOut = None,
-    healthy: Annotated[str | None, typer.Option(help="The class that stands for no disease.")] = None,
+    healthy: Healthy = None,
     threshold: Annotated[float | None, typer.Option(help="Operating point: probability of the second class.")] = None,
     attacks: Annotated[
         str, typer.Option(help="Names, with options after colons: fgsm,bim,pgd:steps=40:restarts=3,cw.")
@@ -98,7 +100,7 @@ def audit(
     ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars:
-        results = run_audit(spec, folder, progress=bars, device=device)
+        results = run_audit(spec, folder, progress=bars, device=device, command=command_line())
         page = report.write(folder)
     summary(results)
     say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")
@@ -125,6 +127,7 @@ def summary(results: dict[str, Any]) -> None:
         f"Accuracy on {told['n_attacked']} test images under attack "
         f"(clean, all {told['n_test']}: {clean['value']:.1%}, {clean['low']:.1%} to {clean['high']:.1%})"
     )
+    guessed(guesses(rows))
     if unbelieved := [c for c in results["checks"] if c["decisive"] and c["passed"] is False]:
         names = " and ".join(f"“{name}”" for name in dict.fromkeys(c["name"] for c in unbelieved))
         say(f"INCONCLUSIVE: failed: {names}. What attacks that follow gradients leave is no sign of strength.")
@@ -142,15 +145,14 @@ def summary(results: dict[str, Any]) -> None:
 
 def checked(checks: list[dict[str, Any]]) -> None:
     """How many checks passed of those that could have failed, and each that did not pass."""
-    asked = [c for c in checks if c["passed"] is not None]
-    failed = [c for c in asked if c["passed"] is False]
-    idle = [c for c in checks if c["passed"] is None]
-    more = f", {len(idle)} not asked" if idle else ""
-    say(f"{len(asked) - len(failed)} of {len(asked)} sanity checks passed{more}")
-    for check in failed:
+    from medrobust.report.check_lines import counted
+    from medrobust.report.run import Check
+
+    say(counted([Check.model_validate(c) for c in checks]).text)
+    for check in [c for c in checks if c["passed"] is False]:
         who = "every attack that follows gradients" if check["attack"] == "gradient" else check["attack"]
         say(f"failed: {check['name']} ({who}): {check['detail']}; {check['consequence']}")
-    for check in idle:
+    for check in [c for c in checks if c["passed"] is None]:
         if check["attack"] == "gradient":
             say(f"inconclusive: {check['name']}: {check['detail']}")
 
@@ -164,6 +166,18 @@ def warn_of_order(checks: Sequence[dict[str, Any]]) -> None:
             say(f"ARE THE NETWORK'S OUTPUTS SWAPPED? {check['detail']}. {check['consequence']}.")
 
 
+def guesses(rows: list[dict[str, Any]]) -> str:
+    """Why the classifier is not better than guessing; empty where it is."""
+    from medrobust.guessing import Guessing
+    from medrobust.stats import Estimate
+
+    found = {r["metric"]: r for r in rows if r["attack"] == "none"}
+    row = found["balanced_accuracy"]
+    if row["value"] is None:
+        return ""
+    return Guessing(Estimate(*(row[k] for k in ("value", "low", "high", "n"))), found["guessing"]["value"]).text
+
+
 def headline(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str:
     """What is left at one size under everything that was tried, and what it took without gradients, in a line."""
     found = {(r["attack"], r["metric"]): r for r in rows if abs(r["eps"] - told["eps"]) < 1e-9}
@@ -172,6 +186,8 @@ def headline(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str
     doubt = "" if row["status"] == "ok" else " (inconclusive)"
     line = f"headline{doubt}: at {size}, {told['title']} and the other attacks leave {_cell(row)} accuracy "
     line += f"({row['low']:.0%} to {row['high']:.0%}, n = {row['n']})"
+    if (noise := found.get(("noise", "accuracy"))) is not None:
+        line += f", random noise of that size {_cell(noise)}"
     asked = [r for (name, metric), r in found.items() if metric.startswith("success_at:") and name != "noise"]
     if asked and (best := max(asked, key=lambda r: r["value"] or 0.0))["value"] is not None:
         line += f"; without gradients, {best['metric'].partition(':')[2]} queries an image turn {_cell(best)} "
@@ -190,7 +206,9 @@ def one_change(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> s
     for (name, metric), r in found.items():
         kind, _, goal = metric.partition(":")
         if name == "universal" and kind == "targeted_success":
-            line += f"; to {goal} {_cell(r)} ({_cell(found[name, f'targeted_base:{goal}'])} before)"
+            random = [x["value"] or 0.0 for (n, m), x in found.items() if n != "universal" and m == metric]
+            line += f"; to {goal} {_cell(r)} ({_cell(found[name, f'targeted_base:{goal}'])} before"
+            line += f", {max(random):.0%} under random changes)" if random else ")"
     return line
 
 

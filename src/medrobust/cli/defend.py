@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
+from medrobust.cli.command_line import command_line
 from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Rate, Seed
 from medrobust.cli.perturbations import (
     Eps,
@@ -21,7 +22,7 @@ from medrobust.cli.perturbations import (
     method_named,
     size_told,
 )
-from medrobust.cli.text import at_most, brief, class_map, percent, say, say_classes, table, words
+from medrobust.cli.text import at_most, brief, class_map, guessed, percent, say, say_classes, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ def defend(
     ),
 ) -> None:
     """Train a saved classifier against universal perturbations; killed, the same command goes on."""
+    from medrobust import guessing, training
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
-    from medrobust.studies.subject import assemble
+    from medrobust.studies.run_info import with_run
+    from medrobust.studies.subject import assemble, groups
     from medrobust.universal.defence import DEFENCES
 
     check_size(norm, zeta, eps)
@@ -80,19 +83,25 @@ def defend(
         subject = assemble(spec, run, bars, device)
         goal = goal_named(target, subject.data.classes)
         ball = ball_of(norm, zeta, eps, subject.data.split("train").sample(1000, seed))
+        test = subject.data.split("test").sample(judging, seed)
+        probability, truth = training.evaluate(subject.classifier, test)
+        guesses = guessing.of(probability.argmax(1) == truth, truth, groups(test)).text
         hardened = defence(
-            subject.classifier, subject.data, goal, ball, method=way,
-            test=subject.data.split("test").sample(judging, seed), seed=seed, folder=run.entry("rounds"), progress=bars,
+            subject.classifier, subject.data, goal, ball, method=way, test=test, seed=seed,
+            folder=run.entry("rounds"), progress=bars,
         )  # fmt: skip
         hardened.classifier.save(run.entry("model"))
         facts = {
             "format": 1, "data": data, "model": str(model), "defence": method, "settings": defence.settings,
             "attack": attack, "target": target, "size": size_told(ball, zeta, eps), "seed": seed,
             "rounds": [r.plain() for r in hardened.rounds], "verdict": hardened.verdict, "stopped": hardened.stopped,
+            "guesses": guesses,
         }  # fmt: skip
+        facts = with_run(out, "defend.json", facts, command_line(), str(subject.classifier.device))
         run.write_text("defend.json", json.dumps(facts, indent=1))
     say_classes(subject.class_notes)
     summary(hardened, f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}")
+    guessed(guesses)
     say(f"\nmodel   {out / 'model'}\nnumbers {out / 'defend.json'}")
 
 

@@ -9,9 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
+from medrobust.cli.command_line import command_line
 from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
-from medrobust.cli.text import at_most, class_map, eps_list, say, say_classes, table, words
+from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
 from medrobust.errors import InputError
+
+OPEN = 0.5
+"""Width of the interval of a predictive value from which its middle says nothing."""
 
 
 def detect(
@@ -48,6 +52,7 @@ def detect(
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.detection import FPRS, PROTOCOLS, Ask, Detection
+    from medrobust.studies.run_info import with_run
     from medrobust.studies.subject import assemble
     from medrobust.threat import Linf
 
@@ -84,10 +89,12 @@ def detect(
         picture = study.picture(run_folder.entry("tsne.png"))
         guards = study.guards(run_folder.entry("guards"), fpr)
         found["asked"] = {**asked, "data": data, "model": str(model), "eps": [float(b.eps) for b in balls], "fpr": fpr}
+        found = with_run(out, "detect.json", found, command_line(), str(subject.classifier.device))
         run_folder.write_text("detect.json", json.dumps(found, indent=1))
     say_classes(subject.class_notes)
     for run in found["runs"]:
         summary(run, fpr, prevalence)
+    guessed(found["runs"][0]["facts"]["guesses"])
     say(f"\nnumbers {out / 'detect.json'}\npicture {picture}")
     say("\n".join(f"guard   {path}" for path in guards.values()))
 
@@ -159,5 +166,9 @@ def _shown(row: dict[str, Any]) -> str:
         return "too few" if row["note"] else ""
     kind = row["metric"].partition("@")[0]
     number = {"auroc": "{:.3f}", "alarms_per_1000": "{:.0f}"}.get(kind, "{:.1%}")
+    if row["low"] is None or row["high"] is None:
+        return number.format(row["value"])
     value, low, high = (number.format(row[k]) for k in ("value", "low", "high"))
+    if kind == "predictive_value" and row["high"] - row["low"] > OPEN:
+        return f"cannot say ({low} to {high})"  # one more or less false alarm would turn it round
     return f"{value} ({low} to {high})"

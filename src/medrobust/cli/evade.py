@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
+from medrobust.cli.command_line import command_line
 from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
-from medrobust.cli.text import at_most, class_map, eps_list, say, say_classes, table, words
+from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
 from medrobust.errors import InputError
 
 
@@ -47,6 +48,7 @@ def evade(
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.evading import EvadeAsk, Evading
+    from medrobust.studies.run_info import with_run
     from medrobust.studies.subject import assemble
     from medrobust.threat import BALLS
 
@@ -70,6 +72,7 @@ def evade(
         run.begin()
         found = Evading(wanted, out, subject.classifier, subject.data, subject.test, bars).run()
         found["asked"] = {"data": data, "model": str(model), "limit": limit, "attacked": attacked}
+        found = with_run(out, "evade.json", found, command_line(), str(subject.classifier.device))
         run.write_text("evade.json", json.dumps(found, indent=1))
     say_classes(subject.class_notes)
     summary(found)
@@ -113,6 +116,7 @@ def summary(run: dict[str, Any]) -> None:
         "Images that fool the classifier and raise no alarm at 5 % false alarms, by largest eps allowed; no detector: "
         "the same search where nothing raises an alarm",
     )
+    guessed(facts["guesses"])
     for row in rows:
         if row["value"] is None and row["note"] and row["metric"] == "fooled":
             say(f"{row['detector']}: inconclusive: {row['note']}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
+from medrobust.cli.command_line import command_line
 from medrobust.cli.options import Classes, Data, Device, Fit, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
-from medrobust.cli.text import at_most, class_map, eps_list, numbers, say, say_classes, table, words
+from medrobust.cli.text import at_most, class_map, eps_list, guessed, numbers, say, say_classes, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def explain(
             runs.append(_beside(wanted, place, where, into, label, seed, device, bars, shared))
         asked = {"model": model, "data": data, "second": None if second is None else str(second), "attack": attack,
                  "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
-        save(run_folder, _told_apart(runs), asked)
+        save(run_folder, _told_apart(runs), asked, command_line())
     page = explanation.write(out)
     say_classes(subject.class_notes)
     summary(_told_apart(runs))
@@ -194,6 +195,8 @@ def summary(runs: list[Explained]) -> None:
         for m in SHOWN if m in told
     ]  # fmt: skip
     table(head, lines, "Images without an attack")
+    for run in runs:
+        guessed(run.found["facts"].get("guesses", ""))
     facts = runs[0].found["facts"]
     head[1:] = [f"{run.name}, turned {run.found['facts']['reached']}" for run in runs]
     shift = [["Grad-CAM's centre moves, share of the diagonal", *(cell(r, "cam", "cam-shift", "change") for r in runs)]]

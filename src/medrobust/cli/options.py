@@ -42,4 +42,8 @@ Std = Annotated[str | None, typer.Option(help="Input standard deviation of the w
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 Head = Annotated[str, typer.Option(help="softmax (an output a class) or logit (one output, two classes).")]
+Healthy = Annotated[
+    str | None,
+    typer.Option(help="Classes that stand for no disease, commas between: normal,benign; by their names if not given."),
+]
 Out = Annotated[Path | None, typer.Option(help="Run folder; the same command on it goes on where it was.")]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Fit, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
+from medrobust.cli.command_line import command_line
+from medrobust.cli.options import Fit, Healthy, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
 from medrobust.cli.text import class_map, numbers, say, table, words
 from medrobust.errors import InputError
 
@@ -47,7 +48,7 @@ def search(
     seeds: Annotated[int, typer.Option(help="How often folds and searches are drawn anew.")] = 20,
     folds: Annotated[int, typer.Option(help="Of the outer cross-validation.")] = 3,
     limit: Annotated[int, typer.Option(help="How many images are compared on, 0 for all.")] = 400,
-    healthy: Annotated[str | None, typer.Option(help="The class that stands for no disease.")] = None,
+    healthy: Healthy = None,
     attack: Annotated[
         int, typer.Option(help="Attack evolved and gradient-trained networks on so many test images; 0: none.")
     ] = 0,
@@ -66,6 +67,7 @@ def search(
     from medrobust import report
     from medrobust.run_folder import RunFolder
     from medrobust.studies.images import announce
+    from medrobust.studies.run_info import with_run
     from medrobust.studies.search_networks import kept
     from medrobust.studies.search_subject import assemble
     from medrobust.studies.search_subject import table as features_of
@@ -107,6 +109,7 @@ def search(
                 paths[question] = kept(images, question, names, budgeted, folder, Store(out), bars)
         if images is not None and attack:
             results["robustness"] = attacked(Robustness(images=attack, budget=budget), images, Store(out), bars)
+        results = with_run(out, "results.json", results, command_line())
         run.write_text("results.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False))
         run.write_text("times.json", json.dumps(times, indent=1, sort_keys=True))
     page = report.write_search(out)

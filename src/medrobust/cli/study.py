@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
+from medrobust.cli.command_line import command_line
 from medrobust.cli.text import say, table, words
 from medrobust.errors import InputError
 
@@ -73,7 +74,7 @@ def run(
             ran = runner.run(laid, pool, bars)
         finally:
             pool.close()
-        told = write(laid, opening, size)
+        told = write(laid, opening, size, command_line())
         if ran.done:
             logged(place.out, begun, ran.done, size_of_pool)
     _finish(place.out, told, ran, time.time() - begun)

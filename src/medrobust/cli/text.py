@@ -116,6 +116,12 @@ def survive_any_terminal(*streams: TextIO) -> None:
             reconfigure(errors="medrobust.spelled_out")
 
 
+def guessed(why: str) -> None:
+    """Say that nothing follows for a classifier that is no better than guessing; why: empty where it is better."""
+    if why:
+        say(f"inconclusive: the classifier is {why}; what it does under an attack has no meaning")
+
+
 def words(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(w.strip() for w in text.split(",") if w.strip())
 

@@ -25,7 +25,7 @@ from medrobust.cli.options import (
     Size,
     Std,
 )
-from medrobust.cli.text import class_map, numbers, say, words
+from medrobust.cli.text import class_map, guessed, numbers, say, words
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
 ) -> None:
     """Train or fine-tune a classifier; killed, the same command goes on."""
     from medrobust import data as data_room
-    from medrobust import devices, training
+    from medrobust import devices, guessing, training
     from medrobust.run_folder import RunFolder
     from medrobust.studies.images import announce
 
@@ -70,4 +70,5 @@ def train(
         run.remove("training")  # only a killed training is resumed
         probability, labels = training.evaluate(classifier, images.split("val"))
     scores = training.score(probability, labels)
+    guessed(guessing.of(probability.argmax(1) == labels, labels).text)
     say(f"validation balanced accuracy {scores.balanced_accuracy:.1%}, AUROC {scores.auroc:.3f}\nmodel {out}")

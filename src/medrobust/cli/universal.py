@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medrobust.cli.bars import Bars
+from medrobust.cli.command_line import command_line
 from medrobust.cli.options import (
     Classes,
     Data,
@@ -38,7 +39,7 @@ from medrobust.cli.perturbations import (
     method_named,
     size_told,
 )
-from medrobust.cli.text import at_most, brief, class_map, listed, percent, say, say_classes, table, words
+from medrobust.cli.text import at_most, brief, class_map, guessed, listed, percent, say, say_classes, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def universal(
     """One perturbation that fools a classifier on every image: made on training images, judged on test images."""
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
+    from medrobust.studies.run_info import with_run
     from medrobust.studies.store import key
     from medrobust.studies.subject import assemble
 
@@ -137,17 +139,20 @@ def universal(
         )  # fmt: skip
         bars.stop()
         outcomes = _judged(subject.classifier, test, v, seed, bars)
+        guesses = guesses_of(outcomes[MINE])
         v.save(run.entry("v.safetensors"))
         gain = v.picture(run.entry("v.png"))
         facts = {
             "format": 1, "asked": asked, "source": told, "size": size_told(ball, zeta, eps), "magnified": gain,
             "provenance": v.provenance, "history": v.history, "why": v.why,
-            "outcomes": {name: numbers(o) for name, o in outcomes.items()},
+            "outcomes": {name: numbers(o) for name, o in outcomes.items()}, "guesses": guesses,
         }  # fmt: skip
+        facts = with_run(folder, "universal.json", facts, command_line(), str(subject.classifier.device))
         run.write_text("universal.json", json.dumps(facts, indent=1))
         run.remove(UNFINISHED)
     say_classes(subject.class_notes)
     summary(outcomes, f"{way.title} made from {told}, {size_told(ball, zeta, eps)}")
+    guessed(guesses)
     if v.why:
         say(f"{'note' if v.moved else 'inconclusive'}: {v.why}")
     say(f"\nperturbation {folder / 'v.safetensors'}\npicture      {folder / 'v.png'} (magnified {gain:.3g} x)")
@@ -230,6 +235,13 @@ def summary(outcomes: dict[str, UniversalOutcome], title: str) -> None:
     assert mine.accuracy_before is not None
     assert mine.accuracy_after is not None
     say(f"accuracy {percent(mine.accuracy_before)} before, {percent(mine.accuracy_after)} after")
+
+
+def guesses_of(o: UniversalOutcome) -> str:
+    """Why the classifier is not believed on the images it was judged on; empty where it is better than guessing."""
+    from medrobust import guessing
+
+    return "" if o.labels is None or o.multilabel else guessing.of(o.clean == o.labels, o.labels, o.groups).text
 
 
 def numbers(o: UniversalOutcome) -> dict[str, Any]:

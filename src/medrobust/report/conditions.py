@@ -7,6 +7,7 @@ from typing import Any
 from medrobust.report import tables, words
 from medrobust.report.findings import Findings
 from medrobust.report.run import Conditions
+from medrobust.report.run_line import items as run_items
 from medrobust.report.words import NOTHING, count, number, plural
 
 Items = list[tuple[str, str]]
@@ -32,6 +33,7 @@ def groups(f: Findings) -> list[tuple[str, Items]]:
     machine = [*sorted(c.versions.items()), ("Hardware", c.hardware)]
     asked = f.run.spec.get("asked", f.run.spec)
     made = [
+        ("This run", run_items(f.run.run)),
         ("Data", _data(f)), ("Model", _model(c)), ("Where the model comes from", _flat(c.provenance)),
         ("Attacks", _threat(f)), ("What was asked (spec.json)", _flat(asked) if isinstance(asked, dict) else []),
         ("Software and machine", machine),
@@ -51,9 +53,18 @@ def _data(f: Findings) -> Items:
     size = f"{c.size} × {c.size} pixels, {plural(c.channels or 1, 'channel')}, {c.bits} bits a channel"
     return [
         ("Data", c.data), ("SHA-256 of the data", c.data_digest), ("Classes", named),
-        ("Regarded as disease", ", ".join(f.disease) or "no class"),
+        ("Regarded as disease", ", ".join(f.disease) or "no class"), ("Regarded as healthy", _healthy(f)),
         ("Images", images[:1].upper() + images[1:]), ("Image size", size if c.size else ""),
     ]  # fmt: skip
+
+
+def _healthy(f: Findings) -> str:
+    """Which classes, and who says so."""
+    if not f.directed:
+        return "not known; name such classes with --healthy"
+    asked = f.run.spec.get("asked")
+    told = isinstance(asked, dict) and asked.get("healthy")
+    return ", ".join(f.normal) + (" (as --healthy says)" if told else " (by their names; --healthy says otherwise)")
 
 
 def _model(c: Conditions) -> Items:

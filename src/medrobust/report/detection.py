@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from medrobust.report import detection_words as words
+from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
 from medrobust.report.run import DetectInfo, Row
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table, share
-from medrobust.report.words import NBSP, count, listing, of_hundred, plain, plural, with_interval
+from medrobust.report.words import count, listing, plain, plural
 
 NAME = "detect"
 
@@ -40,11 +42,12 @@ def sentences(f: Findings, told: DetectInfo, lead: str) -> list[str]:
     made += (
         f"{plural(told.n_clean, 'correctly classified image')} and of their {count(told.n_attacked)} attacked twins "
     )
-    made += f"({told.attack}, {short_size(f, told.eps)}); each image was judged by a detector that had seen neither it "
-    made += f"nor its patient. The alarm was set on {plural(told.n_apart, 'other clean image')}. "
+    made += f"({told.attack}, {short_size(f, told.eps)}); each image was judged by a detector that had "
+    made += "seen neither it nor its patient. " if f.run.conditions.patients_known else "not seen it. "
+    made += f"The alarm was set on {plural(told.n_apart, 'other clean image')}. "
     made += f"The sentences below are about the {_title(told, lead)} detector, which was chosen before anything was "
     made += "measured; the tables show all of them."
-    return [made, *(s for s in (_seen(f, lead), _alarms(f, lead), _evaded(f, told, lead)) if s)]
+    return [made, *(s for s in (_seen(f, lead), _evaded(f, told, lead)) if s)]
 
 
 def known(row: Row | None) -> bool:
@@ -60,43 +63,21 @@ def _title(told: DetectInfo, name: str) -> str:
     return next((d.title for d in told.detectors if d.name == name), name)
 
 
-def _n(row: Row) -> str:
-    return f"n{NBSP}={NBSP}{count(row.n)}"
-
-
-def _of_hundred(row: Row) -> str:
-    assert row.value is not None
-    return f"{of_hundred(row.value)} of 100 images ({with_interval(row)}, {_n(row)})"
-
-
 def _seen(f: Findings, name: str) -> str:
-    seen, area = _row(f, "detect_tpr5", name), _row(f, "detect_auroc", name)
-    if seen is None or not seen.ok or seen.value is None:
+    seen = Share.of(_row(f, "detect_tpr5", name))
+    if seen is None or not seen.ok:
         return ""
-    text = f"It raises an alarm on {of_hundred(seen.value)} of 100 attacked images ({with_interval(seen)}, {_n(seen)}) "
-    return text + f"if nobody works against it (AUROC {plain(area)})."
-
-
-def _alarms(f: Findings, name: str) -> str:
-    row = _row(f, "detect_false_alarm", name)
-    if row is None or not row.ok or row.value is None:
-        return ""
-    text = "Its threshold allows 5 false alarms in 100 clean images; on clean images that did not set it there were "
-    text += f"{of_hundred(row.value)} ({with_interval(row)}, {_n(row)})."
-    if row.low is not None and row.low > 0.05:
-        text += " That is more than promised: the images that set the threshold differ from these."
-    return text
+    area = _row(f, "detect_auroc", name)
+    told = words.Seen(seen, Share.of(_row(f, "detect_false_alarm", name)))
+    return words.seen(told) + (f" AUROC {plain(area)}." if known(area) else "")
 
 
 def _evaded(f: Findings, told: DetectInfo, name: str) -> str:
-    row, before = _row(f, "evade_success5", name), _row(f, "plain_success5", name)
-    if row is None or row.value is None or before is None or before.value is None:
+    before, after = Share.of(_row(f, "plain_success5", name)), Share.of(_row(f, "evade_success5", name))
+    seen, alarms = (Share.of(_row(f, f"detect_{m}", name)) for m in ("tpr5", "false_alarm"))
+    if before is None or after is None or seen is None:
         return ""
-    text = f"The plain attack fools the model without an alarm on {_of_hundred(before)}; an attacker who knows the "
-    text += f"detector ({told.evasion.title}, changes of the same size) does so on {_of_hundred(row)}. "
-    if not row.ok or (row.low or 0.0) < 0.5:
-        return text + "The attempt was short; that it fails on an image does not show that a longer one would."
-    return text + "So this detector is no protection against someone who knows it."
+    return words.evaded(words.Evaded(words.Seen(seen, alarms), before, after), told.evasion.title)
 
 
 def tables(f: Findings, told: DetectInfo) -> list[Table]:

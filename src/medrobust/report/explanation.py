@@ -11,6 +11,7 @@ from typing import Any
 from medrobust.errors import InputError
 from medrobust.report import explanation_figures as figures
 from medrobust.report import explanation_tables as tables
+from medrobust.report import run_line
 from medrobust.report.explained_run import Run
 from medrobust.report.page import rendered
 from medrobust.report.words import count, grey_levels, listing, plural
@@ -20,13 +21,13 @@ from medrobust.report.writing import write_files
 def write(folder: Path) -> Path:
     """Write explain.html into a run folder; returns its path. The same input gives the same bytes. InputError: the
     folder's results.json or figures.safetensors is missing or broken, or the page can not be written."""
-    runs, comparison = read(folder)
-    write_files(folder, {"explain.html": html(runs, comparison)})
+    runs, comparison, made_by = read(folder)
+    write_files(folder, {"explain.html": html(runs, comparison, made_by)})
     return folder / "explain.html"
 
 
-def read(folder: Path) -> tuple[list[Run], list[dict[str, Any]]]:
-    """The classifiers of a run, and how the first differs from the others."""
+def read(folder: Path) -> tuple[list[Run], list[dict[str, Any]], str]:
+    """The classifiers of a run, how the first differs from the others, and which run it was."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -44,17 +45,18 @@ def read(folder: Path) -> tuple[list[Run], list[dict[str, Any]]]:
         comparison = list(told["comparison"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise InputError(f"{folder} holds no finished run of medrobust explain ({error}); run it again") from None
-    return runs, comparison
+    return runs, comparison, run_line.line(told)
 
 
-def html(runs: list[Run], comparison: list[dict[str, Any]]) -> str:
-    """The whole page."""
+def html(runs: list[Run], comparison: list[dict[str, Any]], made_by: str = "") -> str:
+    """The whole page. made_by: which run it was."""
+    doubts = [f"{run.name} is {run.facts['guesses']}" for run in runs if run.facts.get("guesses")]
     drawn = {f"gallery-{k}": svg for k, svg in enumerate(figures.galleries(runs))}
     drawn |= {"measures": figures.measures(runs), "layers": figures.layers(runs), "profile": figures.profile(runs)}
     drawn |= {"contours": figures.contours(runs), "surface": figures.surface(runs), "single": figures.single(runs)}
     return rendered(
         "explanation.html",
-        runs=runs, first=runs[0], figures=drawn, doubts=[], sentences=sentences(runs, comparison),
+        runs=runs, first=runs[0], figures=drawn, doubts=doubts, made_by=made_by, sentences=sentences(runs, comparison),
         measures=tables.measures(runs, comparison), saliency=tables.saliency(runs), cam=tables.cam(runs),
         lesion=tables.lesion(runs), layers=tables.layers(runs), landscape=tables.landscape(runs),
         embedding=tables.embedding(runs), facts=[(run.name, conditions(run)) for run in runs], sources=sources(runs),

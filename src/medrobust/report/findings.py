@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from medrobust import stats
+from medrobust.report.comparison import Share
+from medrobust.report.noise_words import BesideNoise
 from medrobust.report.run import CONTROLS, GRADIENT, PROBES, WORST, Row, Run, same
 from medrobust.report.words import listing
 
@@ -170,6 +172,15 @@ class Findings:
             return None
         return self.run.find(self.strongest, "accuracy", self.reference)
 
+    def beside_noise(self, row: Row | None) -> BesideNoise | None:
+        """An accuracy under attack beside that under random noise of the same size; None where it is not known."""
+        attack = Share.of(row)
+        if row is None or attack is None or self.clean is None:
+            return None
+        found = [Share.of(self.run.find(a, "accuracy", row.eps)) for a in self.run.controls]
+        noise = min((s for s in found if s is not None), key=lambda s: s.value, default=None)
+        return BesideNoise(self.clean.value, attack, noise)
+
     @cached_property
     def largest(self) -> Row | None:
         """The strongest attack's row at its largest eps."""
@@ -216,11 +227,17 @@ class Findings:
 
     @cached_property
     def guessing(self) -> bool:
-        """Whether balanced accuracy can not be told from that of guessing, 1 / number of classes."""
+        """Whether balanced accuracy is not shown to be above that of guessing."""
         row = self.run.find("none", "balanced_accuracy")
         if row is None or row.value is None or len(self.run.conditions.classes) < 2:
             return False
-        return (row.value if row.low is None else row.low) <= 1 / len(self.run.conditions.classes)
+        return (row.value if row.low is None else row.low) <= self.guess
+
+    @cached_property
+    def guess(self) -> float:
+        """Balanced accuracy of an answer that never changes: 1 / number of classes that have test images."""
+        row = self.run.find("none", "guessing")
+        return 1 / len(self.run.conditions.classes) if row is None or row.value is None else row.value
 
     @cached_property
     def few(self) -> bool:

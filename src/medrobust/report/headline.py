@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from medrobust.report.comparison import Share, said
 from medrobust.report.findings import Findings, Verdict
+from medrobust.report.noise_words import beside
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import WORST, Row
 from medrobust.report.sizes import short_size, size_words
-from medrobust.report.words import NBSP, count, listing, number, of_hundred, plural, with_interval
+from medrobust.report.words import NBSP, count, listing, number, plural, with_interval
 
 MEMBERS = {
     "apgd": "APGD on the cross-entropy", "apgd-margin": "APGD on the margin", "fmn": "FMN", "square": "Square",
@@ -41,8 +43,13 @@ def paragraph(f: Findings) -> Paragraph | None:
     title = "The headline number"
     if f.verdict is Verdict.INCONCLUSIVE:
         return Paragraph(title, "Inconclusive: the attacks can not be believed, and so no number sums them up.", True)
-    text = f"After changes of at most {size_words(f, told.eps)}, {of_hundred(at.value)} of 100 images are still read "
-    text += f"correctly ({with_interval(at)}, n{NBSP}={NBSP}{count(at.n)}). It counts every attack that was tried at "
+    left = Share.of(at)
+    if left is None:
+        return None
+    text = f"After changes of at most {size_words(f, told.eps)}, {said(left)} are still read correctly"
+    beside_it = f.beside_noise(at)
+    text += f"; {beside(beside_it)}" if beside_it is not None else ""
+    text += ". It counts every attack that was tried at "
     text += f"that size, above all {told.title}, an ensemble with nothing to tune that gives each image to "
     two = len(f.run.conditions.classes) == 2  # then both losses make the same steps, and the second is left out
     names = [name for member, name in MEMBERS.items() if not (two and member == "apgd-margin")]

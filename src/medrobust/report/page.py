@@ -10,6 +10,7 @@ import numpy as np
 
 from medrobust.report import (
     charts,
+    check_lines,
     conditions,
     detection,
     pictures,
@@ -23,6 +24,7 @@ from medrobust.report import (
 from medrobust.report.findings import Findings, Verdict, doubts_together, in_doubt
 from medrobust.report.glossary import GLOSSARY
 from medrobust.report.run import PROBES, Example, Row
+from medrobust.report.saving import after_saving
 from medrobust.report.sizes import short_size, size_words
 from medrobust.report.words import count, percent, plural, with_interval
 
@@ -66,7 +68,9 @@ def html(f: Findings) -> str:
         "page.html",
         f=f, run=f.run, c=f.run.conditions, page=plain.first_page(f), tables=tables, glossary=GLOSSARY,
         doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=shown,
-        limits=limits(f), lead=lead(f, shown), contents=CONTENTS, facts=conditions.groups(f), checks=tables.checks(f),
+        after_saving=after_saving,
+        limits=limits(f), lead=lead(f, shown), contents=CONTENTS, facts=conditions.groups(f),
+        checks=check_lines.lines(f.run.checks, f.run.title), counted=check_lines.counted(f.run.checks),
         universal=universal.section(f), detection=detection.section(f), why=why.section(f),
         without=without_gradients.section(f),
     )  # fmt: skip

@@ -10,14 +10,16 @@ import math
 import re
 from dataclasses import dataclass
 
-from medrobust.report import headline, universal
+from medrobust.report import headline, noise_words, universal
+from medrobust.report.check_lines import counted
+from medrobust.report.comparison import Relation, Share, numbers, out_of, relation, said
 from medrobust.report.findings import Findings, Verdict, in_doubt
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import PROBES, WORST, Check, Row
 from medrobust.report.saving import after_saving
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
-from medrobust.report.words import NBSP, bounds, count, listing, number, of_hundred, percent, plural, with_interval
+from medrobust.report.words import NBSP, count, listing, number, percent, plural, with_interval
 
 TESTED = "To test this check"
 MANY = 20
@@ -48,12 +50,13 @@ def first_page(f: Findings) -> FirstPage:
     if f.few and f.verdict not in (Verdict.NOTHING, Verdict.CHANCE):
         text += " " + few_images(f)
     paragraphs = [what_was_tested(f), before(f)]
-    if (summed := headline.paragraph(f)) is not None:
-        paragraphs.append(summed)
-    if f.strongest is not None:
-        paragraphs += [how_small(f), *directions(f), against_noise(f), after_saving(f)]
-    if (one := universal.paragraph(f)) is not None:
-        paragraphs.append(one)
+    if f.verdict is not Verdict.CHANCE:  # what guesses can be neither fooled nor withstand anything
+        if (summed := headline.paragraph(f)) is not None:
+            paragraphs.append(summed)
+        if f.strongest is not None:
+            paragraphs += [how_small(f), *directions(f), against_noise(f), after_saving(f, first_page=True)]
+        if (one := universal.paragraph(f)) is not None:
+            paragraphs.append(one)
     paragraphs.append(how_far(f))
     return FirstPage(title, text, tone, facts(f), paragraphs)
 
@@ -67,7 +70,7 @@ def facts(f: Findings) -> list[Fact]:
         out.append(Fact("Accuracy before", percent(f.clean.value), f"{plural(f.clean.n, 'image')}, unattacked"))
     row = headline.row(f) or f.at_reference
     if f.strongest is not None and row is not None and row.value is not None:
-        doubtful = f.verdict is Verdict.INCONCLUSIVE or not row.ok
+        doubtful = f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE) or not row.ok
         summed = f.run.conditions.headline is not None
         note = headline.note(f, row) if summed else f"{f.run.said(f.strongest)}, {short_size(f, row.eps)}"
         out.append(
@@ -76,13 +79,15 @@ def facts(f: Findings) -> list[Fact]:
         median = f.median(f.strongest)
         if f.verdict is Verdict.INCONCLUSIVE:
             out.append(Fact("Change that fools half", "inconclusive", "the attacks can not be believed", True))
+        elif f.verdict is Verdict.CHANCE:
+            out.append(Fact("Change that fools half", "inconclusive", "no better than guessing", True))
         elif median is not None and median.n:
             out.append(Fact("Change that fools half", *_median_fact(f, median.value)))
     if f.run.checks:
-        passed, total = sum(c.passed is True for c in f.run.checks), sum(c.passed is not None for c in f.run.checks)
-        failed = sum(c.passed is False for c in f.run.checks)
-        note = "all sanity checks passed" if passed == total else f"sanity checks passed, {failed} failed"
-        out.append(Fact("Checks", f"{passed} of {total}", note, failed > 0))
+        counts = counted(f.run.checks)
+        note = "all sanity checks passed" if counts.passed == counts.asked else "sanity checks passed"
+        note += f", {counts.failed} failed" if counts.failed else ""
+        out.append(Fact("Checks", f"{counts.passed} of {counts.asked}", note, counts.failed > 0))
     return out
 
 
@@ -105,6 +110,8 @@ def what_was_tested(f: Findings) -> Paragraph:
         f"The classifier {c.model or 'under test'}{origin}, which sorts {'synthetic ' if f.run.phantom else ''}images"
     )
     text += f" of {c.data or 'the given data'} into {what}."
+    if f.directed:
+        text += f" Healthy is {names_of(f, f.normal)} (see --healthy)."
     if f.attacked is not None and f.strongest is not None:
         whole = f" of the {count(c.n_test)}" if c.n_test and c.n_test > f.attacked else ""
         text += f" {count(f.attacked)}{whole} test {'image was' if f.attacked == 1 else 'images were'} altered by "
@@ -156,13 +163,16 @@ def before(f: Findings) -> Paragraph:
     row = f.run.find("none", "accuracy")
     if row is None or row.value is None:
         return Paragraph("Before any attack", "The accuracy on untouched images was not measured.", True)
-    text = f"Of 100 untouched test images it reads {of_hundred(row.value)} correctly ({with_interval(row)}, "
-    text += f"n{NBSP}={NBSP}{count(row.n)})."
+    whole = Share.of(row)
+    if whole is None:
+        return Paragraph("Before any attack", "No test image was read.", True)
+    text = f"Untouched, it reads {said(whole, 'test images')} correctly."
     if f.directed and len(f.disease) == 1:
-        sensitivity = f.run.find("none", f"sensitivity:{f.disease[0]}")
-        if sensitivity is not None and sensitivity.value is not None:
-            text += f" Of 100 images labelled {f.disease[0]} it recognises {of_hundred(sensitivity.value)}"
-            text += f" (sensitivity {with_interval(sensitivity)})."
+        sensitivity = Share.of(f.run.find("none", f"sensitivity:{f.disease[0]}"))
+        specificity = Share.of(f.run.find("none", f"specificity:{f.disease[0]}"))
+        if sensitivity is not None:
+            text += f" It recognises {said(sensitivity)} labelled {f.disease[0]} (sensitivity)"
+            text += f" and {said(specificity)} of the others as such (specificity)." if specificity is not None else "."
     return Paragraph("Before any attack", text, f.guessing)
 
 
@@ -195,19 +205,22 @@ def how_small(f: Findings) -> Paragraph:
     return Paragraph(title, text.strip(), in_doubt(f, f.strongest))
 
 
-def frequency(f: Findings, row: Row | None, of: str, verb: str) -> str:
-    """ "Of 100 images labelled pneumonia that it had read correctly, 98 are read as normal after the attack (…)."""
-    kind = "synthetic images" if f.run.phantom else "images"
+def frequency(f: Findings, row: Row | None, noise: Row | None, of: str, verb: str) -> str:
+    """What the attack turns of the images labelled so that were read correctly, beside what noise of its size turns."""
     if row is None:
         return "Not measured in this run."
-    if row.value is None or not row.n:
+    turned, control = Share.of(row), Share.of(noise)
+    if turned is None:
         return f"No image labelled {of} was read correctly before the attack, so none could be turned."
-    said = of_hundred(row.value)
-    be = "is" if said in ("none", "1", "fewer than 1") else "are"
-    text = f"Of 100 {kind} labelled {of} that it had read correctly, {said} {be} {verb} after the attack "
-    text += f"({f.run.said(row.attack)}, {short_size(f, row.eps)}: {count(round(row.value * row.n))} of {count(row.n)}"
-    interval = bounds(row.low, row.high, 0)
-    return text + (f"; 95{NBSP}% interval {interval[1:-1]}{NBSP}%)." if interval else ").")
+    part, whole = out_of(turned)
+    kind = "synthetic image" if f.run.phantom else "image"
+    text = f"Of {whole} {kind}{'' if whole == '1' else 's'} labelled {of} that it had read correctly, {part} "
+    text += f"{'is' if part in ('none', '1', 'fewer than 1') else 'are'} {verb} after the attack "
+    text += f"({f.run.said(row.attack)}, {short_size(f, row.eps)}; {numbers(turned)})"
+    if control is None:
+        return text + "; what random noise of that size does was not measured."
+    text += f"; after random noise of that size {out_of(control)[0]} ({numbers(control)})"
+    return text + ("." if relation(turned, control) is Relation.ABOVE else ", which is not shown to be less.")
 
 
 def _lower(sentence: str) -> str:
@@ -226,57 +239,51 @@ def directions(f: Findings) -> list[Paragraph]:
     warn = f.verdict is Verdict.INCONCLUSIVE
     caution = "Inconclusive. " if warn else ""
     if f.directed:
-        missed = f.turned(f.disease, f.normal, f.strongest, eps)
-        alarm = f.turned(f.normal, f.disease, f.strongest, eps)
         disease, normal = (listing([f.run.labelled(c) for c in side], "or") for side in (f.disease, f.normal))
+        missed, alarm = ((f.disease, f.normal, disease, normal), (f.normal, f.disease, normal, disease))
         return [
-            Paragraph("Missed disease", caution + frequency(f, missed, disease, f"read as {normal}"), warn),
-            Paragraph("False alarm", caution + frequency(f, alarm, normal, f"read as {disease}"), warn),
+            Paragraph(title, caution + _turned(f, *side), warn)
+            for title, side in (("Missed disease", missed), ("False alarm", alarm))
         ]
-    text = caution + "No class is marked as disease, so missed disease and false alarms are not told apart. "
+    text = caution + "No class is known to stand for health, so missed disease and false alarms are not told apart "
+    text += "(name such classes with --healthy). "
     flips = [x for x in f.flips(f.strongest, eps) if x.row.value]
     if flips:
-        source, target = f.run.labelled(flips[0].source), f.run.labelled(flips[0].target)
-        text += "The most frequent error: " + _lower(frequency(f, flips[0].row, source, f"read as {target}"))
+        pair = (flips[0].source, flips[0].target)
+        source, target = (f.run.labelled(name) for name in pair)
+        text += "The most frequent error: " + _lower(_turned(f, [pair[0]], [pair[1]], source, target))
     else:
         text += f"At {short_size(f, eps)} no image changed its class ({f.run.said(f.strongest)})."
     return [Paragraph("Which errors it makes", text, warn)]
 
 
+def _turned(f: Findings, sources: list[str], targets: list[str], of: str, into: str) -> str:
+    """Images labelled ``sources`` that are read as ``targets`` at the reference, under the attack and under noise."""
+    assert f.strongest is not None
+    assert f.reference is not None
+    row = f.turned(sources, targets, f.strongest, f.reference)
+    noise = [f.turned(sources, targets, a, f.reference) for a in f.run.controls]
+    known = [r for r in noise if r is not None and r.value is not None]
+    return frequency(f, row, max(known, key=lambda r: r.value or 0.0, default=None), of, f"read as {into}")
+
+
 def against_noise(f: Findings) -> Paragraph:
-    title = "Compared with random noise"
-    attack = f.at_reference
-    controls = [f.run.find(a, "accuracy", f.reference) for a in f.run.controls]
-    rows = [r for r in controls if r is not None and r.value is not None]
-    if not rows or attack is None or attack.value is None or f.clean is None:
+    title, told = "Compared with random noise", f.beside_noise(f.at_reference)
+    if told is None or told.noise is None or f.reference is None:
         return Paragraph(title, "No control with random noise of the same size was measured.", True)
-    row = min(rows, key=lambda r: r.value or 0.0)
-    assert row.value is not None
-    left = "all" if row.value >= 1 else of_hundred(row.value)
-    text = f"Random noise of the same size ({short_size(f, row.eps)}) leaves {left} of 100 images correct "
-    text += f"({with_interval(row)}); before it was {percent(f.clean.value)}. "
     if f.verdict is Verdict.INCONCLUSIVE:
-        return Paragraph(title, text + "Inconclusive: there is no believable attack to compare it with.", True)
-    lost, attacked = f.clean.value - row.value, f.clean.value - attack.value
-    if attacked < 0.02 and lost < 0.05:
-        return Paragraph(title, text + "At this size neither noise nor the attack does harm.")
-    if lost < 0.05 and attacked >= 0.10:
-        return Paragraph(title, text + "So it is not the size of the change that does the harm, but its aim.")
-    if lost >= attacked / 2:
-        text += "Noise alone does much of the harm: this classifier is unsteady even without an attacker."
-        return Paragraph(title, text, True)
-    return Paragraph(title, text + "Most of the harm comes from the aim of the change, some of it from its size.")
+        return Paragraph(title, "Inconclusive: there is no believable attack to compare it with.", True)
+    return Paragraph(title, *noise_words.against_noise(told, short_size(f, f.reference)))
 
 
 def how_far(f: Findings) -> Paragraph:
     """How many checks passed; what is inconclusive is said here, whatever the verdict."""
     checks, parts = f.run.checks, []
     failed, inconclusive = _failed(f), _inconclusive(f)
+    if f.verdict is Verdict.CHANCE:
+        parts.append("A classifier that does no better than guessing has no strength or weakness to measure.")
     if checks:
-        asked = [c for c in checks if c.passed is not None]
-        parts.append(f"{sum(c.passed is True for c in asked)} of {len(asked)} sanity checks passed.")
-        if len(asked) < len(checks):
-            parts.append(f"{len(checks) - len(asked)} more could not have failed here and were not asked.")
+        parts.append(f"{counted(checks).text}.")
         parts += [_tested(c) for c in checks if c.decisive and TESTED in c.detail]
     else:
         parts.append("No sanity check was recorded: take every number with care.")

@@ -141,6 +141,17 @@ class HeadlineInfo(_Read):
     eps: float
 
 
+class RunInfo(_Read):
+    """Which run made the numbers. id and times: of the run folder; command: as it was typed."""
+
+    id: str = ""
+    begun: str = ""
+    finished: str = ""
+    command: str = ""
+    machine: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
 class Conditions(_Read):
     """What was tested, and how. eps are fractions of the pixel range; n_… count images."""
 
@@ -154,6 +165,8 @@ class Conditions(_Read):
     n_val: int | None = None
     n_test: int | None = None
     n_attacked: int | None = None
+    n_patients_attacked: int | None = None
+    """None where it is not known whose images they are."""
     disease_classes: list[int] = []
     size: int | None = None
     channels: int | None = None
@@ -177,6 +190,10 @@ class Conditions(_Read):
     explain: ExplainInfo | None = None
     versions: dict[str, str] = {}
     hardware: str = ""
+
+    @property
+    def patients_known(self) -> bool:
+        return self.n_patients_attacked is not None
 
     @field_validator("disease_classes", "data_notes", "left_out", "eps", "mean", "std", mode="before")
     @classmethod
@@ -238,6 +255,7 @@ class Run(_Read):
     checks: list[Check] = []
     examples: list[Example] = []
     seconds: dict[str, float] = {}
+    run: RunInfo = RunInfo()
     table: list[dict[str, Any]] = Field(default=[], description="the rows as they stand in the file")
     arrays: dict[str, np.ndarray] = {}
     spec: dict[str, Any] = {}
@@ -355,7 +373,7 @@ def read(run_dir: Path) -> Run:
         return Run.model_validate(
             {
                 **{k: raw[k] for k in ("conditions", "rows") if k in raw},
-                **{k: raw[k] for k in ("checks", "examples", "seconds") if raw.get(k)},
+                **{k: raw[k] for k in ("checks", "examples", "seconds", "run") if raw.get(k)},
                 "table": raw.get("rows", []),
                 "spec": _json(spec_path) if spec_path.is_file() else {},
                 "arrays": _arrays(run_dir / "figures.safetensors"),

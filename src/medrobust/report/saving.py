@@ -6,7 +6,7 @@ from itertools import groupby
 
 from medrobust.report.findings import GREY, Findings, Verdict
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import Row
+from medrobust.report.run import Row, same
 from medrobust.report.sizes import short_size
 from medrobust.report.words import grey_levels, listing, number, percent, plural
 
@@ -18,10 +18,15 @@ Pair = tuple[Row, Row]
 """Accuracy as computed and after saving at 8 bits, on the same images at the same eps."""
 
 
-def after_saving(f: Findings) -> Paragraph:
-    """What was seen at each size that was saved, and what rounding does with certainty."""
+def after_saving(f: Findings, *, first_page: bool = False) -> Paragraph:
+    """What was seen at each size that was saved, and what rounding does with certainty.
+
+    first_page: at the reference alone, where it was saved there: the first page speaks of one size.
+    """
     attack = f.saved_attack
     pairs = _pairs(f, attack) if attack else []
+    if first_page and f.reference is not None:
+        pairs = [pair for pair in pairs if same(pair[0].eps, f.reference)] or pairs
     if attack is None or not pairs or f.clean is None:
         text = "Whether the attack survives saving the image was not measured in this run."
         return Paragraph(TITLE, " ".join([text, *_certain(f)]))
@@ -34,7 +39,8 @@ def after_saving(f: Findings) -> Paragraph:
     said = [_sentence(f, outcome, list(part)) for outcome, part in by_outcome]
     intro = f"{f.run.title(attack)} at full strength on {plural(n, 'image')}, "
     intro += "then rounded to 8 bits as in an ordinary PNG file."
-    return Paragraph(TITLE, " ".join([intro, *said, *_halving(f, attack), *_certain(f)]))
+    more = [] if first_page else [*_halving(f, attack)]
+    return Paragraph(TITLE, " ".join([intro, *said, *more, *_certain(f)]))
 
 
 def _pairs(f: Findings, attack: str) -> list[Pair]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.errors import InputError
+from medrobust.report import run_line
 from medrobust.report import search_charts as charts
 from medrobust.report import search_words as words
 from medrobust.report.search_tables import apart, robust_table, scores
@@ -59,6 +60,7 @@ def html(results: dict[str, Any], times: dict[str, Any]) -> str:
     sections = [section(results, times, q) for q in words.TITLES if q in results["questions"]]
     attacked = results.get("robustness")
     return "<!DOCTYPE html>\n" + template.render(
+        made_by=run_line.line(results),
         css=(room / "page.css").read_text(encoding="utf-8"), facts=results["facts"], sections=sections,
         titles=words.TITLES, robust=words.robustness(attacked) if attacked else [], attacked=attacked,
         robust_table=robust_table(attacked) if attacked else None, synthetic=_synthetic(results),

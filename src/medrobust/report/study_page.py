@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medrobust.report import study_charts, study_export
+from medrobust.report import run_line, study_charts, study_export
 from medrobust.report.study_tables import compared, sheets
 from medrobust.report.writing import write_files
 
@@ -45,4 +45,18 @@ def html(results: Mapping[str, Any], runs: list[dict[str, Any]]) -> str:
         for part in results["parts"]
     ]
     css = (room / "page.css").read_text(encoding="utf-8")
-    return "<!DOCTYPE html>\n" + template.render(css=css, r=results, parts=parts, runs=runs, caution=CAUTION).lstrip()
+    page = template.render(
+        css=css, r=results, parts=parts, runs=runs, caution=CAUTION, made_by=run_line.line(results),
+        guessing=guessing(results),
+    )  # fmt: skip
+    return "<!DOCTYPE html>\n" + page.lstrip()
+
+
+def guessing(results: Mapping[str, Any]) -> list[str]:
+    """The classifiers that are no better than guessing, each with its numbers."""
+    found = {
+        f"{row.get('model')} on {row.get('data')}: {note}": None
+        for row in results["rows"]
+        if "no better than guessing" in (note := str(row.get("note") or ""))
+    }
+    return list(found)

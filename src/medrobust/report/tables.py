@@ -10,7 +10,7 @@ import numpy as np
 from medrobust.report.findings import Findings, in_doubt
 from medrobust.report.run import WORST, Row, same
 from medrobust.report.sizes import short_size
-from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, listing, number, percent, plain, with_interval
+from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, number, percent, plain, with_interval
 from medrobust.stats import Estimate
 
 MOST_CLASSES = 30
@@ -226,7 +226,7 @@ def flips(f: Findings) -> Table | None:
     """Every direction at the reference eps, an attack a column."""
     if f.reference is None or f.strongest is None or not f.run.has("flip:"):
         return None
-    attacks = [a for a in f.run.measured if f.flips(a, f.reference)]
+    attacks = [a for a in f.run.measured + f.run.controls if f.flips(a, f.reference)]
     if not attacks:
         return None
     lead = f.strongest if f.strongest in attacks else attacks[0]
@@ -239,36 +239,11 @@ def flips(f: Findings) -> Table | None:
     caption = f"Flips at {short_size(f, f.reference)}: of the images of the first class that were read correctly "
     caption += f"({n}), the share read as the second. "
     caption += "The decision threshold is the one used without attack."
+    if any(a in f.run.controls for a in attacks):
+        caption += " Noise columns are controls, no attacks."
     if len(pairs) > MOST_FLIPS:
         caption += f" The {MOST_FLIPS} most frequent of {len(pairs)}; results.csv holds all."
     return Table(caption, [Cell("From → to"), *(attack_head(f, a) for a in attacks)], body, "tab:flips")
-
-
-@dataclass(frozen=True)
-class CheckLine:
-    """Checks of one name and one outcome, their attacks together."""
-
-    name: str
-    passed: bool | None
-    attacks: str
-    details: list[str]
-    consequence: str
-
-
-def checks(f: Findings) -> list[CheckLine]:
-    """The failed first, then by name; attacks that were asked the same and answered the same stand in one line."""
-    found: dict[tuple[str, bool | None, str], list[tuple[str, str]]] = {}
-    for c in f.run.checks:
-        who = f.run.title(c.attack) if c.attack and c.attack != "none" else "all"
-        found.setdefault((c.name, c.passed, c.consequence), []).append((who, c.detail))
-    lines = []
-    for (name, passed, consequence), seen in found.items():
-        same_detail: dict[str, list[str]] = {}
-        for who, detail in seen:
-            same_detail.setdefault(detail, []).append(who)
-        details = [f"{listing(who)}: {d}" if len(same_detail) > 1 else d for d, who in same_detail.items()]
-        lines.append(CheckLine(name, passed, listing([who for who, _ in seen]), details, consequence))
-    return sorted(lines, key=lambda line: line.passed is not False)
 
 
 def saving(f: Findings) -> Table | None:

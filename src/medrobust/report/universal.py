@@ -8,12 +8,14 @@ from functools import partial
 import numpy as np
 
 from medrobust.report import pictures
-from medrobust.report.findings import NOTICED, Findings
+from medrobust.report import universal_words as words
+from medrobust.report.comparison import Share
+from medrobust.report.findings import Findings
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import Row, UniversalInfo
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.tables import MOST_CONFUSED, Cell, Confusion, Table, share
-from medrobust.report.words import NBSP, NOTHING, count, listing, of_hundred, percent, plural, with_interval
+from medrobust.report.words import NOTHING, count, listing, percent, plural
 
 NAME, RANDOM = "universal", "universal-random"
 PILED = 0.9
@@ -89,78 +91,61 @@ def sentences(f: Findings, told: UniversalInfo) -> list[str]:
     made += f"and then tried on {plural(told.n_judged, 'test image')} that had no part in it. "
     made += f"Its size: {size_words(f, told.eps)} ({percent(told.zeta, 0)} of the norm of an average image), "
     made += f"{visibility(levels(f, told.eps))}."
-    return [made, *(s for s in (_fooled(f, told), _cap(f), _towards(f, told), _saved(f)) if s)]
+    return [made, *(s for s in (_fooling(f, told), _cap(f), _towards(f, told), _saved(f, told)) if s)]
 
 
-def _fooled(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
-    row, control = _row(f, "fooling_rate"), _control(f, told, "fooling_rate")
-    assert row is not None
-    if row.value is None:
+def _fooling(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
+    row = _row(f, "fooling_rate")
+    rate = Share.of(row)
+    if row is None or rate is None:
         return ""
     if not row.ok:
         return f"Inconclusive: {row.note}. That is no sign of strength."
-    text = f"With it, of 100 images {of_hundred(row.value)} get another answer ({with_interval(row)}, "
-    text += f"n{NBSP}={NBSP}{count(row.n)})"
-    if control is None or control.value is None:
-        return text + "; no random change was measured beside it."
-    text += f"; with a random change of the same size {of_hundred(control.value)} do ({with_interval(control)}). "
-    if row.low is not None and control.high is not None and row.low > control.high:
-        text += "So it is the aim of the change that does the harm"
-        text += ", much less its size." if control.value < row.value / 4 else ", and partly its size."
-    else:
-        text += "It is not clearly better than chance here; a better method may find one that is."
-    before, after = _row(f, "accuracy_before"), _row(f, "accuracy_after")
-    if not brief and before is not None and after is not None and before.value is not None and after.value is not None:
-        text += f" Of 100 images the model reads {of_hundred(before.value)} correctly without it and "
-        text += f"{of_hundred(after.value)} with it ({with_interval(after)})."
-    return text
+    before, after = (None if brief else Share.of(_row(f, f"accuracy_{when}")) for when in ("before", "after"))
+    return words.fooling(words.Fooling(rate, Share.of(_control(f, told, "fooling_rate")), before, after))
 
 
 def _cap(f: Findings) -> str:
     """On few classes sending all images into one class is the simplest way, and has an upper end."""
-    row, cap, pile = _row(f, "fooling_rate"), _row(f, "fooling_cap"), confusion(f)
-    if row is None or not row.ok or row.value is None or pile is None:
+    row, most, matrix = _row(f, "fooling_rate"), Share.of(_row(f, "fooling_cap")), confusion(f)
+    if row is None or not row.ok or matrix is None:
         return ""
-    into = pile.counts.sum(0)
-    top = int(into.argmax())
-    text = ""
-    if into[top] >= PILED * into.sum():
-        name = f.run.labelled(pile.classes[top])
-        text = f"Nearly all images end in one class: {percent(float(into[top] / into.sum()))} are read as {name}. "
-    if len(pile.classes) == 2 and cap is not None and cap.value is not None:
-        text += f"With two classes, sending all images into one of them changes at most {with_interval(cap)} "
-        text += "of the answers; only turning both ways gets beyond that."
-    return text.strip()
+    into, of, total = matrix.counts.sum(0), matrix.counts.sum(1), max(int(matrix.counts.sum()), 1)
+    top, parts = int(into.argmax()), []
+    if into[top] >= PILED * total:
+        called = f.run.labelled(matrix.classes[top])
+        parts.append(words.pile(float(into[top]) / total, float(of[top]) / total, called))
+    if len(matrix.classes) == 2 and most is not None:
+        parts.append(words.cap(most))
+    return " ".join(parts)
 
 
 def _towards(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
     """The target that would hide a disease, or the one that works best, and how many of the targets work."""
-    names = _targets(f, told)
-    new = {n: r for n in names if (r := _row(f, f"targeted_success_new:{n}")) is not None and r.value is not None}
-    known = {n: r for n, r in new.items() if r.ok}
+    known: dict[str, words.Towards] = {}
+    for name in _targets(f, told):
+        row = _row(f, f"targeted_success_new:{name}")
+        success = Share.of(row)
+        if success is not None and success.ok:
+            control = Share.of(_control(f, told, f"targeted_success_new:{name}"))
+            hides = f.directed and f.normal == [name]
+            known[name] = words.Towards(f.run.labelled(name), success, control, hides)
     if not known:
         return ""
-    hides = [n for n in known if f.directed and n in f.normal]
-    name = max(hides or known, key=lambda n: known[n].value or 0.0)
-    row, called = known[name], f.run.labelled(name)
-    assert row.value is not None
-    text = f"A change made towards {called} turns {of_hundred(row.value)} of 100 images that were not read so "
-    text += f"into {called} ({with_interval(row)}, n{NBSP}={NBSP}{count(row.n)})"
-    text += ": disease that is missed." if name in hides and len(f.normal) == 1 else "."
-    if len(known) > 1 and not brief:
-        low, high = (percent(end(r.value or 0.0 for r in known.values())) for end in (min, max))
-        text += f" Over the {count(len(known))} classes it is " + (f"{low} to {high}." if low != high else f"{low}.")
-    return text
+    healthy = [n for n in known if f.directed and n in f.normal]
+    first = max(healthy or known, key=lambda n: known[n].success.value)
+    text = words.towards(known[first])
+    return text if brief or len(known) == 1 else f"{text} {words.reached(list(known.values()))}"
 
 
-def _saved(f: Findings) -> str:
+def _saved(f: Findings, told: UniversalInfo) -> str:
     row = _row(f, "fooling_rate")
     kept = next((r for r in f.run.rows if r.attack == NAME and r.metric.startswith("fooling_rate_saved:")), None)
-    if row is None or kept is None or not row.ok or kept.value is None or not row.value or row.value < NOTICED:
+    rate, saved = Share.of(row), Share.of(kept)
+    if kept is None or rate is None or saved is None or not rate.ok:
         return ""
-    bits = kept.metric.rpartition(":")[2]
-    text = f"Saved at {bits} bits, the changed images still get another answer in {with_interval(kept)}"
-    return text + (": saving is no cure." if kept.value > row.value / 2 else ": saving undoes much of it.")
+    control = Share.of(_control(f, told, "fooling_rate"))
+    return words.after_saving(rate, saved, control, kept.metric.rpartition(":")[2])
 
 
 def paragraph(f: Findings) -> Paragraph | None:
@@ -168,7 +153,7 @@ def paragraph(f: Findings) -> Paragraph | None:
     told = f.run.conditions.universal
     if told is None or _row(f, "fooling_rate") is None:
         return None
-    text = " ".join(s for s in (_fooled(f, told, brief=True), _towards(f, told, brief=True)) if s)
+    text = " ".join(s for s in (_fooling(f, told, brief=True), _towards(f, told, brief=True)) if s)
     text = f"One single change ({short_size(f, told.eps)}), computed once, was added to every image. {text}"
     return Paragraph("One change for all images", text.strip(), bool(_doubt(f)))
 
@@ -182,19 +167,21 @@ def table(f: Findings, told: UniversalInfo) -> Table:
     bits = told.bits
     body = [
         [
-            Cell("Another answer (fooling rate)"), share(row("fooling_rate")), Cell(NOTHING), Cell(NOTHING),
-            share(row(f"fooling_rate_saved:{bits}")), share(control("fooling_rate")),
+            Cell("Another answer (fooling rate)"), share(row("fooling_rate")), share(control("fooling_rate")),
+            share(row(f"fooling_rate_saved:{bits}")), Cell(NOTHING), Cell(NOTHING), Cell(NOTHING),
         ]
     ]  # fmt: skip
     for name in _targets(f, told):
         body.append(
             [
-                Cell(f"Read as {f.run.labelled(name)}"), share(row(f"targeted_success:{name}")),
-                share(row(f"targeted_base:{name}")), share(row(f"targeted_success_new:{name}")),
-                share(row(f"targeted_success_saved:{bits}:{name}")), share(control(f"targeted_success:{name}")),
+                Cell(f"Read as {f.run.labelled(name)}"),
+                share(row(f"targeted_success:{name}")), share(control(f"targeted_success:{name}")),
+                share(row(f"targeted_success_saved:{bits}:{name}")), share(row(f"targeted_base:{name}")),
+                share(row(f"targeted_success_new:{name}")), share(control(f"targeted_success_new:{name}")),
             ]
         )  # fmt: skip
-    head = ["Goal", "Reached", "So before", "Reached of the others", f"Saved at {bits} bit", "Random change"]
+    head = ["Goal", "Reached", "Random change", f"Saved at {bits} bit"]
+    head += ["So before", "Reached of the others", "Random change, of the others"]
     caption = f"One change for every image ({told.title}, {short_size(f, told.eps)}), "
     caption += f"on {plural(told.n_judged, 'test image')}, with 95 % intervals. Each goal has a change of its own. "
     caption += f"Random change: of {count(len(told.controls))} kinds of the same size, the one that comes nearest."

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 
 from medrobust.report.findings import Findings, Verdict, doubts_together
+from medrobust.report.noise_words import beside
 from medrobust.report.run import PROBES, WORST, same
-from medrobust.report.sizes import change, levels, size_words, visibility
-from medrobust.report.words import bounds, listing, percent, plural, with_interval
+from medrobust.report.sizes import change, levels, short_size, size_words, visibility
+from medrobust.report.words import NBSP, bounds, count, listing, percent, plain, plural, with_interval
+
+LARGE = 0.25
+"""Points of accuracy: where the interval reaches further below the clean accuracy than this, nothing is withstood."""
 
 
 def verdict(f: Findings) -> tuple[str, str, str]:
@@ -47,15 +51,15 @@ def _nothing(_: Findings) -> tuple[str, str, str]:
 
 def _chance(f: Findings) -> tuple[str, str, str]:
     row = f.run.find("none", "balanced_accuracy")
-    classes = len(f.run.conditions.classes)
-    guess = percent(1 / classes, 0 if classes <= 100 else 1)
-    text = f"Its balanced accuracy is {with_interval(row)}; guessing gives {guess}. "
-    text += (
-        "A classifier that does not work can not be said to be fooled: the attack numbers below have little meaning."
-    )
+    guess = percent(f.guess, 0 if f.guess >= 0.01 else 1)
+    text = f"Its balanced accuracy is {with_interval(row)}, n{NBSP}={NBSP}{count(row.n if row else None)}; "
+    text += f"guessing gives {guess}. "
+    text += "A classifier that does not work cannot be said to be fooled: the attack numbers below have little meaning."
     area = f.run.find("none", "auroc")
-    if area is not None and area.value is not None and area.value >= 0.7:
-        text += f" Its scores do separate the classes (AUROC {area.value:.2f}), so its decision threshold may be off."
+    if area is not None and area.low is not None and area.low >= 0.6:
+        text += f" Its scores do separate the classes (AUROC {plain(area)}), so its decision threshold may be off."
+    if row is not None and row.high is not None and row.high > (1 + f.guess) / 2:
+        return "This classifier is not shown to do better than guessing: there are too few images.", text, "warn"
     return "This classifier does no better than guessing.", text, "warn"
 
 
@@ -75,11 +79,14 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
         title = "This classifier is fooled by moderate changes."
     else:
         title = "This classifier is fooled, but only by large changes."
-    text = (
-        f"{change(f, half.eps)} – {visibility(grey)} – brings its accuracy from {percent(f.clean.value)} "
-        f"down to {percent(half.value)} ({f.name(f.strongest)}, {plural(half.n or f.attacked or 0, 'image')})."
-    )
-    if same(half.eps, f.run.curve(f.strongest)[0].eps):
+    at = f.at_reference or half
+    told = f.beside_noise(at)
+    text = f"{change(f, at.eps)} – {visibility(levels(f, at.eps))} – brings its accuracy from {percent(f.clean.value)} "
+    text += f"down to {with_interval(at)} ({f.name(f.strongest)}, {plural(at.n or f.attacked or 0, 'image')})"
+    text += f"; {beside(told)}." if told is not None else "."
+    if half.eps > at.eps and not same(half.eps, at.eps):
+        text += f" It has halved at {short_size(f, half.eps)}."
+    elif same(at.eps, f.run.curve(f.strongest)[0].eps):
         text += " No smaller change was tried."
     if f.strongest in PROBES:
         text += (
@@ -104,7 +111,10 @@ def _held(f: Findings) -> tuple[str, str, str]:
     rows = [r for r in f.run.curve(f.strongest) if r.value is not None]
     lowest = min(rows, key=lambda r: r.value or 0.0)
     biggest = rows[-1].eps
-    if f.verdict is Verdict.WEAKENED:
+    open_ = f.verdict is Verdict.WITHSTOOD and (lowest.low is None or f.clean.value - lowest.low > LARGE)
+    if open_:
+        title = "Too few images were attacked to say what the attacks do to this classifier."
+    elif f.verdict is Verdict.WEAKENED:
         title = "The attacks weaken this classifier, but do not halve its accuracy."
     else:
         title = "No attack tried here had a marked effect on this classifier."
@@ -112,8 +122,9 @@ def _held(f: Findings) -> tuple[str, str, str]:
     who = f"the {f.name(WORST)}" if worst else f"the strongest of the believable attacks ({f.run.title(f.strongest)})"
     text = (
         f"With changes of up to {size_words(f, biggest)}, {who} leaves "
-        f"{percent(lowest.value)} {bounds(lowest.low, lowest.high)} accuracy; "
-        f"without attack it is {percent(f.clean.value)}. "
+        f"{percent(lowest.value)} {bounds(lowest.low, lowest.high)} accuracy, n{NBSP}={NBSP}{count(lowest.n)}; "
+        f"without attack it is {percent(f.clean.value)}"
+        f"{f'; {beside(told)}' if (told := f.beside_noise(lowest)) is not None else ''}. "
         "This is no proof: another attack, or a larger change, may succeed."
     )
     if levels(f, biggest) < 1:
@@ -126,7 +137,7 @@ def _held(f: Findings) -> tuple[str, str, str]:
             if worst
             else " and not part of this statement."
         )
-    return title, text, "calm" if f.verdict is Verdict.WITHSTOOD else "warn"
+    return title, text, "calm" if f.verdict is Verdict.WITHSTOOD and not open_ else "warn"
 
 
 def _inconclusive(f: Findings) -> tuple[str, str, str]:
@@ -139,7 +150,7 @@ def _inconclusive(f: Findings) -> tuple[str, str, str]:
 
 def few_images(f: Findings) -> str:
     text = f"Only {plural(f.attacked or 0, 'image was', 'images were')} attacked, so every number here is rough"
-    row = (f.half(f.strongest) if f.strongest else None) or f.at_reference
+    row = f.at_reference
     if row is not None and row.low is not None and row.high is not None:
         text += f": the accuracy under this attack may lie anywhere between {percent(row.low, 0)} "
         text += f"and {percent(row.high, 0)}"

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrobust.report import pictures
+from medrobust.report import why_words as words
 from medrobust.report.charts import MUTED, canvas, svg
+from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
-from medrobust.report.run import ExplainInfo, Row
+from medrobust.report.run import ExplainInfo
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table
-from medrobust.report.words import NBSP, count, grey_levels, number, percent, plural, with_interval
+from medrobust.report.words import NOTHING, count, grey_levels, plural
 
 NAME = "explain"
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 DECADES = 2
 """Of the gradient's size that the colours of a saliency map span."""
 
@@ -53,7 +54,7 @@ def section(f: Findings) -> Section | None:
     if told is None or not any(r.attack == NAME for r in f.run.rows):
         return None
     notes = dict.fromkeys(r.note for r in f.run.rows if r.attack == NAME and not r.ok and r.note and not r.n)
-    said = [s for s in (_steep(f), _enough(f), _wide(f), _moved(f, told), _lesion(f)) if s]
+    said = _sentences(f, told)
     shots = _shots(f, told)
     size = short_size(f, told.eps)
     caption = (
@@ -76,95 +77,29 @@ def section(f: Findings) -> Section | None:
     )  # fmt: skip
 
 
-def _row(f: Findings, metric: str) -> Row | None:
-    row = f.run.find(NAME, f"explain_{metric}")
-    return row if row is not None and row.ok else None
+def _share(f: Findings, metric: str) -> Share | None:
+    told = Share.of(f.run.find(NAME, f"explain_{metric}"))
+    return told if told is not None and told.ok else None
 
 
-def _number(row: Row, scale: float = 1.0) -> str:
-    """ "0.41 (0.32 to 0.5)"."""
-    parts = [number_signed(scale * v) for v in (row.value, row.low, row.high) if v is not None]
-    return parts[0] if len(parts) < 3 else f"{parts[0]} ({parts[1]} to {parts[2]})"
-
-
-def number_signed(value: float) -> str:
-    """Three significant digits, very small ones as a power of ten."""
-    if value < 0:
-        return "−" + number_signed(-value)
-    if 0 < value < 0.001:
-        power = math.floor(math.log10(value))
-        return f"{value / 10**power:.1f}·10{str(power).translate(RAISED)}"
-    return number(value)
-
-
-def _n(row: Row) -> str:
-    return f"n{NBSP}={NBSP}{count(row.n)}"
-
-
-# -- sentences -------------------------------------------------------------------------------------------
-
-
-def _steep(f: Findings) -> str:
-    along, random = _row(f, "rise-gradient"), _row(f, "rise-random")
-    if along is None or random is None:
-        return ""
-    text = f"One grey level on every pixel, in the worst direction, raises the model's loss by {_number(along)} nats "
-    text += f"(median, {_n(along)}); one grey level at random by {_number(random)}. "
-    if along.low is not None and random.high is not None and along.low > max(0.0, random.high):
-        return text + "The model is steep in a few directions and flat in nearly all others: noise does not find them."
-    return text + "So the worst direction is not clearly steeper than any other at this size."
-
-
-def _enough(f: Findings) -> str:
-    lead, slope, enough = _row(f, "margin"), _row(f, "margin-slope"), _row(f, "linear-eps")
-    if lead is None or slope is None or enough is None or f.run.conditions.norm != "Linf":
-        return ""
-    text = f"The right answer leads by {_number(lead)} logits, and each grey level can take away {_number(slope)} of "
-    text += f"that: by this estimate {_number(enough)} grey levels are enough. "
-    held = _row(f, "foretells")
-    if held is None or held.value is None or held.low is None:
-        return text
-    text += (
-        f"Over single images the estimate and the measured ε* have a rank correlation of {_number(held)} ({_n(held)}). "
-    )
-    if held.low > 0.5:
-        return text + "So most of what decides how easily an image breaks can be read off before any attack."
-    return text + "So the estimate alone does not tell which images break first."
-
-
-def _wide(f: Findings) -> str:
-    half = _row(f, "saliency-half")
-    if half is None:
-        return ""
-    text = f"Half of what moves the loss lies on {with_interval(half)} of the pixels (median, {_n(half)}; a flat map "
-    return text + f"has 50{NBSP}%, a few decisive pixels have nearly none)."
-
-
-def _moved(f: Findings, told: ExplainInfo) -> str:
-    shift, noise = _row(f, "cam-shift.attacked"), _row(f, "cam-shift.noise")
-    if shift is None:
-        return ""
-    text = (
-        f"Where the attack ({short_size(f, told.eps)}) turns the answer, the centre of what speaks for it (Grad-CAM) "
-    )
-    text += f"moves by {with_interval(shift)} of the image's diagonal (median, {_n(shift)})"
-    return text + (f"; noise of the same size moves it by {with_interval(noise)}." if noise is not None else ".")
-
-
-def _lesion(f: Findings) -> str:
-    before, after = _row(f, "lesion-points-cam.clean"), _row(f, "lesion-points-cam.attacked")
-    area, pixels = _row(f, "lesion-area.clean"), _row(f, "lesion-auroc-gradient.clean")
-    if before is None or area is None:
-        return ""
-    text = "These images were drawn with a known lesion. The brightest point of Grad-CAM lies in it on "
-    text += f"{with_interval(before)} of the images ({_n(before)}; by chance {percent(area.value)})"
-    text += f", after the attack on {with_interval(after)} ({_n(after)}). " if after is not None else ". "
-    if before.low is not None and area.value is not None:
-        found = before.low > area.value
-        text += "So it looks at the lesion. " if found else "That is not clearly more than chance. "
-    if pixels is not None:
-        text += f"The gradient tells its pixels from others with an AUROC of {_number(pixels)} (0.5 is chance)."
-    return text.strip()
+def _sentences(f: Findings, told: ExplainInfo) -> list[str]:
+    """Those whose numbers were measured."""
+    out = []
+    along, random = _share(f, "rise-gradient"), _share(f, "rise-random")
+    if along is not None and random is not None:
+        out.append(words.steep(along, random))
+    lead, slope, enough = (_share(f, name) for name in ("margin", "margin-slope", "linear-eps"))
+    if lead is not None and slope is not None and enough is not None and f.run.conditions.norm == "Linf":
+        out.append(words.enough(words.Estimate(lead, slope, enough, _share(f, "foretells"))))
+    if (half := _share(f, "saliency-half")) is not None:
+        out.append(words.wide(half))
+    if (shift := _share(f, "cam-shift.attacked")) is not None:
+        out.append(words.moved(shift, _share(f, "cam-shift.noise"), short_size(f, told.eps)))
+    before, area = _share(f, "lesion-points-cam.clean"), _share(f, "lesion-area.clean")
+    if before is not None and area is not None:
+        after, pixels = _share(f, "lesion-points-cam.attacked"), _share(f, "lesion-auroc-gradient.clean")
+        out.append(words.lesion(words.Lesion(before, area, after, pixels)))
+    return out
 
 
 # -- table -----------------------------------------------------------------------------------------------
@@ -191,11 +126,12 @@ def table(f: Findings, told: ExplainInfo) -> Table:
     for name, (title, unit) in titles.items():
         row = f.run.find(NAME, f"explain_{name}")
         if row is not None and row.n:
-            body.append([Cell(title), Cell(_number(row) if row.ok else "–"), Cell(unit), Cell(count(row.n))])
+            known = _share(f, name)
+            body.append([Cell(title), Cell(words.ranged(known) if known else NOTHING), Cell(unit), Cell(count(row.n))])
     caption = (
         "What the explanations say, before any attack unless told otherwise: medians (shares for yes and no) with "
     )
-    caption += "95 % intervals, one image a patient."
+    caption += "95 % intervals" + (", one image a patient." if f.run.conditions.patients_known else ".")
     return Table(caption, [Cell(t) for t in ("Measure", "Value", "Unit", "n")], body, "tab:explain")
 
 
@@ -244,9 +180,9 @@ def landscape(f: Findings, told: ExplainInfo) -> str:
     logs = np.log10(np.maximum(np.median(planes, 0), 1e-6))
     low, high = float(logs.min()), float(logs.max())
     levels = np.linspace(low, max(high, low + 1e-3), 13)
-    alt = f"Median loss of {len(planes)} images: {number_signed(10 ** float(logs[0, 0]))} nats at the image, "
-    alt += f"{number_signed(10 ** float(logs[-1, 0]))} at {grey_levels(float(grid[-1]))} along the gradient's sign, "
-    alt += f"{number_signed(10 ** float(logs[0, -1]))} along random signs."
+    alt = f"Median loss of {len(planes)} images: {words.signed(10 ** float(logs[0, 0]))} nats at the image, "
+    alt += f"{words.signed(10 ** float(logs[-1, 0]))} at {grey_levels(float(grid[-1]))} along the gradient's sign, "
+    alt += f"{words.signed(10 ** float(logs[0, -1]))} along random signs."
     with canvas(5.6, 3.9) as (figure, axes):
         axes.grid(False)
         filled = axes.contourf(grid, grid, logs.T, levels=levels, cmap="cividis")
@@ -257,7 +193,7 @@ def landscape(f: Findings, told: ExplainInfo) -> str:
         axes.set_ylabel("along random signs (/255)")
         axes.set_aspect("equal")
         bar = figure.colorbar(filled, ax=axes)
-        bar.set_ticks(levels[::3].tolist(), labels=[number_signed(10**v) for v in levels[::3].tolist()])
+        bar.set_ticks(levels[::3].tolist(), labels=[words.signed(10**v) for v in levels[::3].tolist()])
         bar.set_label("median loss (nats), logarithmic")
         bar.outline.set_edgecolor(MUTED)
         return svg(figure, "landscape", alt)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from medrobust.report import black_box_words as words
+from medrobust.report.comparison import Share, said
 from medrobust.report.findings import Findings
 from medrobust.report.run import Row
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table, share
-from medrobust.report.words import NBSP, NOTHING, count, listing, of_hundred, with_interval
+from medrobust.report.words import NOTHING, count, listing
 
 METRIC = "success_at:"
 
@@ -53,42 +55,15 @@ def _sentences(f: Findings, found: dict[str, list[Row]], probes: list[str]) -> l
     eps, asked = best.eps, queries(best)
     if best.value is None:
         return ["No image was read correctly before, so that none could be turned."]
-    n = f"n{NBSP}={NBSP}{count(best.n)}"
+    turned = Share.of(best)
+    if turned is None:
+        return []
     text = f"Asked {count(asked)} times about an image, and told only its scores, {f.run.title(best.attack)} turns "
-    text += f"{of_hundred(best.value)} of 100 correctly read images with changes of at most {short_size(f, eps)} "
-    text += f"({with_interval(best)}, {n})."
-    white = next((r for r in f.run.rows if r.metric == "success_probed"), None)
-    if white is not None and white.value is not None:
-        text += f" Whoever holds the model itself turns {of_hundred(white.value)} of 100 of the same images "
-        text += f"({f.run.title(white.attack)}, {with_interval(white)})."
-    out = [text, _meaning(best, white)]
-    chance = next((found[a][-1] for a in found if a in f.run.controls), None)
-    if chance is not None and chance.value is not None:
-        out.append(
-            f"Random changes of the same size, {count(queries(chance))} of them an image, turn "
-            f"{of_hundred(chance.value)} of 100 ({with_interval(chance)})."
-        )
-    return out
-
-
-def _meaning(best: Row, white: Row | None) -> str:
-    """What it means for a model behind an interface."""
-    assert best.value is not None
-    if not best.ok:
-        return "No answer differed from that to the untouched image: this proves nothing, either way."
-    gap = white is not None and white.value is not None and white.value - best.value >= 0.10
-    if best.value < 0.05:
-        text = "A model of which nothing but its scores can be had is much harder to fool at this size with so few "
-        text += "questions. "
-    elif gap:
-        text = "Keeping the model secret makes the attack dearer, not impossible. "
-    else:
-        text = "Keeping the model secret is no protection: its scores are enough. "
-    return text + (
-        "More questions find more, and a model that leaves the house with its product is no secret. Not tested: a copy "
-        "trained to imitate the answers, an interface that gives the decision without scores, or one that counts how "
-        "often nearly the same image is asked about."
-    )
+    text += f"{said(turned, 'correctly read images')} with changes of at most {short_size(f, eps)}."
+    white = Share.of(next((r for r in f.run.rows if r.metric == "success_probed"), None))
+    random = Share.of(next((found[a][-1] for a in found if a in f.run.controls), None))
+    told = words.FromOutside(turned, white, random)
+    return [f"{text} {words.compared(told)}", words.meaning(told)]
 
 
 def _table(f: Findings, found: dict[str, list[Row]]) -> Table:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import json_files, stats
+from medrobust import guessing, json_files, stats
 from medrobust.attacks import Attack, Composed
 from medrobust.data import Dataset
 from medrobust.errors import InputError
@@ -30,7 +30,8 @@ from medrobust.studies.gradients import compared, derived, gradient_check
 from medrobust.studies.headline import NAME as HEADLINE
 from medrobust.studies.headline import HeadlinePart, chosen_eps, told
 from medrobust.studies.output_order import outputs_in_order
-from medrobust.studies.rows import Rows, attack_rows, clean_rows
+from medrobust.studies.rows import Rows, attack_rows, clean_rows, noise_rows
+from medrobust.studies.run_info import with_run
 from medrobust.studies.spec import AuditSpec, attack_named
 from medrobust.studies.store import Cell, Store
 from medrobust.studies.subject import Subject, assemble, groups
@@ -58,11 +59,12 @@ SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
 
 
 def audit(
-    spec: AuditSpec, folder: Path, *, progress: Progress | None = None, device: str | None = None
+    spec: AuditSpec, folder: Path, *, progress: Progress | None = None, device: str | None = None, command: str = ""
 ) -> dict[str, Any]:
     """Do what ``spec`` asks in ``folder`` and return what results.json holds. Killed, the same call goes on.
 
-    device: "cpu" or "cuda"; the GPU where there is one. InputError for bad input and unwritable folders.
+    device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. InputError for bad
+    input and unwritable folders.
     """
     progress = progress or NoProgress()
     asked = spec.model_dump(mode="json")
@@ -71,7 +73,7 @@ def audit(
         _check_same(run, asked)
         subject = assemble(spec, run, progress, device)
         run.begin()
-        return _Audit(spec, run, Store(run.path), subject, progress).run()
+        return _Audit(spec, run, Store(run.path), subject, progress, command).run()
 
 
 def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
@@ -92,7 +94,10 @@ def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
 
 
 class _Audit:
-    def __init__(self, spec: AuditSpec, run: RunFolder, store: Store, subject: Subject, progress: Progress) -> None:
+    def __init__(
+        self, spec: AuditSpec, run: RunFolder, store: Store, subject: Subject, progress: Progress, command: str
+    ) -> None:
+        self.command = command
         self.spec, self.run_folder, self.store, self.subject, self.progress = spec, run, store, subject, progress
         self.folder = run.path
         self.classifier, self.ball = subject.classifier, spec.ball
@@ -185,6 +190,7 @@ class _Audit:
         probability, decision = cell.arrays["probability"], cell.arrays["decision"]
         clean_rows(self.rows, probability, test.labels, decision, self.classifier.classes, groups(test))
         self.checks.append(outputs_in_order(probability, test.labels, decision, self.classifier.classes, groups(test)))
+        self.guessing = guessing.of(decision == test.labels, test.labels, groups(test))
         saved = stats.proportion(cell.arrays["saved"] == test.labels, groups(test))
         self.rows.add("none", 0.0, "accuracy_saved:8", saved)
         self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": test.labels}
@@ -238,8 +244,8 @@ class _Audit:
             total=len(self.subject.sample) * len(eps),
         )
         wrong = cell.arrays["decision"] != self.labels[:, None]
-        for i, e in enumerate(eps):
-            self.rows.add("noise", e, "accuracy", stats.proportion(~wrong[:, i], self.patients))
+        right = self.arrays["clean_prediction"] == self.labels
+        noise_rows(self.rows, eps, cell.arrays["decision"], self.labels, right, self.classifier.classes, self.patients)
         for name, star in self.star.items():
             self.checks.append(checks.noise_is_weaker(name, eps, star, wrong))
 
@@ -395,10 +401,12 @@ class _Audit:
         return name, self.attacks.get(name) or attack_named(name), self.ball(eps)
 
     def _settle(self) -> None:
-        """A failed decisive check takes the belief from every number that rests on the gradient."""
+        """Numbers that rest on a gradient that fails its check, and all of a classifier that guesses, are in doubt."""
         if why := checks.doubt(self.checks):
             follow = {name for name, attack in self.attacks.items() if attack.uses_gradient}
             self.rows.doubt({*follow, *ON_GRADIENTS}, why)
+        if why := self.guessing.text:
+            self.rows.doubt({r["attack"] for r in self.rows.rows} - {"none"}, why)
 
     def _write(self) -> dict[str, Any]:
         from safetensors.numpy import save
@@ -415,6 +423,7 @@ class _Audit:
         }
         arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
         self.run_folder.write_bytes("figures.safetensors", save(arrays))
+        results = with_run(self.folder, "results.json", results, self.command, str(self.classifier.device))
         # last: whoever sees results.json may rely on everything else being there
         self.run_folder.write_text("results.json", json.dumps(results, indent=1, allow_nan=False))
         self.store.sweep_leftovers()

@@ -11,6 +11,7 @@ from typing import Any
 from medrobust import atomic
 from medrobust.studies.grid import KINDS, Chart, Model, Part, everything, matches
 from medrobust.studies.plan import GIVEN, TRAIN, Plan
+from medrobust.studies.run_info import with_run
 from medrobust.studies.versions import versions
 
 FIRST = ("study", "part", "data", "model", "attack", "norm", "eps", "seed")
@@ -38,9 +39,9 @@ def results(plan: Plan, opening: str, size: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(plan: Plan, opening: str, size: str) -> dict[str, Any]:
-    """results.json in the run folder, a row a line."""
-    told = results(plan, opening, size)
+def write(plan: Plan, opening: str, size: str, command: str = "") -> dict[str, Any]:
+    """results.json in the run folder, a row a line. command: as it was typed."""
+    told = with_run(plan.place.out, "results.json", results(plan, opening, size), command)
     rows = ",\n ".join(json.dumps(r, allow_nan=False) for r in told["rows"])
     head = json.dumps({k: v for k, v in told.items() if k != "rows"}, indent=1, allow_nan=False)
     text = head.rstrip().removesuffix("}").rstrip() + ',\n "rows": [\n ' + rows + "\n]}\n"

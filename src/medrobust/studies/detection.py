@@ -268,6 +268,7 @@ class Detection:
     def _facts(self) -> dict[str, Any]:
         return {
             "data": self.data.name, "classes": list(self.twins.classifier.classes), "accuracy": self.twins.accuracy,
+            "guesses": self.twins.guessing.text,
             "n_clean": len(self.clean), "n_patients": len(set(self.clean.groups.tolist())),
             "n_reference": len(self.reference), "pooled": self.reference.pooled,
             "n_held_out": len(self.held_out),

@@ -313,5 +313,5 @@ class Evading:
             "pooled": self.reference.pooled,
             "n_attacked": min(self.ask.attacked, len(self.clean)), "eps": float(self.ask.ball.eps),
             "norm": self.ask.ball.name, "layers": list(self.ask.layers), "evasions": list(self.ask.evasions),
-            "seed": self.ask.seed, "model": self.twins.model_digest,
+            "seed": self.ask.seed, "model": self.twins.model_digest, "guesses": self.twins.guessing.text,
         }  # fmt: skip

@@ -21,6 +21,7 @@ import numpy as np
 from medrobust import stats
 from medrobust.errors import InputError
 from medrobust.run_folder import RunFolder
+from medrobust.studies.run_info import with_run
 
 KIND = "explain"
 
@@ -37,8 +38,8 @@ class Explained:
     """t-SNE, where there is one."""
 
 
-def save(run_folder: RunFolder, runs: Sequence[Explained], asked: dict[str, Any]) -> None:
-    """Write results.json, figures.safetensors, the pictures and both tables."""
+def save(run_folder: RunFolder, runs: Sequence[Explained], asked: dict[str, Any], command: str = "") -> None:
+    """Write results.json, figures.safetensors, the pictures and both tables. command: as it was typed."""
     from safetensors.numpy import save as pack
 
     compared = [row for k, other in enumerate(runs[1:], start=1) for row in compare(runs[0], other, k)]
@@ -53,6 +54,7 @@ def save(run_folder: RunFolder, runs: Sequence[Explained], asked: dict[str, Any]
     run_folder.write_bytes("figures.safetensors", pack(arrays))
     run_folder.write_text("results.csv", _rows_csv(runs))
     run_folder.write_text("images.csv", _images_csv(runs))
+    told = with_run(run_folder.path, "results.json", told, command)
     run_folder.write_text("results.json", json.dumps(told, indent=1, allow_nan=False))
 
 

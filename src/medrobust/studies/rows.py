@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import stats
+from medrobust import guessing, stats
 from medrobust.stats import Estimate
 from medrobust.studies.checks import TOLERATED
 
@@ -61,17 +61,12 @@ def clean_rows(
 ) -> None:
     """Clean performance on the whole test split: probability (n, k), labels and decisions (n,)."""
     right = decisions == labels
-    whole = stats.proportion(right, patients)
-    rows.add("none", 0.0, "accuracy", whole)
+    rows.add("none", 0.0, "accuracy", stats.proportion(right, patients))
     recalls = [stats.proportion(right[labels == k], _of(patients, labels == k)) for k in range(len(classes))]
-    present = [e for e in recalls if e.n]
-    # the classes are independent samples: the variance of the mean of recalls is the sum of theirs over k^2
-    half = np.sqrt(sum(((e.high - e.low) / 2) ** 2 for e in present)) / max(len(present), 1)
-    # with one or two images a class, classes tell nothing of their own spread: never narrower than the plain accuracy
-    half = max(half, (whole.high - whole.low) / 2)
-    mean = float(np.mean([e.value for e in present]))
-    balanced = Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), labels.size)
-    rows.add("none", 0.0, "balanced_accuracy", balanced)
+    chance = guessing.of(right, labels, patients)
+    rows.add("none", 0.0, "balanced_accuracy", chance.balanced)
+    level = Estimate(chance.level, math.nan, math.nan, labels.size)
+    rows.add("none", 0.0, "guessing", level, note="an answer that never changes")
     if len(classes) == 2:
         rows.add("none", 0.0, "auroc", stats.auroc(probability[:, 1], labels == 1, patients))
     if len(classes) <= MANY:
@@ -126,6 +121,31 @@ def attack_rows(
     beyond = "" if math.isfinite(middle.value) else "above the grid"
     rows.add(attack, max(eps), "eps_star_median", middle, "inconclusive" if doubt else "ok", doubt or beyond)
     rows.add(attack, max(eps), "inconclusive", stats.proportion(blind & (star > 0), patients))
+
+
+def noise_rows(
+    rows: Rows,
+    eps: tuple[float, ...],
+    decisions: np.ndarray,
+    labels: np.ndarray,
+    right: np.ndarray,
+    classes: tuple[str, ...],
+    patients: np.ndarray | None,
+) -> None:
+    """Accuracy and directions under random noise: the control of every share that an attack turns.
+
+    decisions: (n, len(eps)). right: bool (n,), read correctly without noise.
+    """
+    for i, at in enumerate(eps):
+        rows.add("noise", at, "accuracy", stats.proportion(decisions[:, i] == labels, patients))
+        if len(classes) > MANY:
+            continue
+        for a, source in enumerate(classes):
+            chosen = right & (labels == a)
+            for b, goal in enumerate(classes):
+                if a != b:
+                    share = stats.proportion((decisions[:, i] == b)[chosen], _of(patients, chosen))
+                    rows.add("noise", at, f"flip:{source}->{goal}", share)
 
 
 def _of(groups: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medrobust import ranks, stats
+from medrobust import guessing, ranks, stats
 from medrobust.studies.store import Cell
 from medrobust.training import evolved
 from medrobust.training.evolved import METRICS, QUESTIONS, Table, Task, scored
@@ -28,15 +28,24 @@ def summary(
         for name, scores in by_seed.items()
         for metric, values in scores.items()
     ]
+    reference = QUESTIONS[question].reference
     told = {
-        "reference": QUESTIONS[question].reference,
+        "reference": reference,
+        "reference_guesses": _guesses(cells[reference], table),
         "methods": {n: {**evolved.about(question, n), **_method(c, len(tasks))} for n, c in cells.items()},
-        "against": _against(cells, table, tasks, by_seed, ask, QUESTIONS[question].reference),
+        "against": _against(cells, table, tasks, by_seed, ask, reference),
         "blocks": {name: scores[MAIN].tolist() for name, scores in by_seed.items()},
     }
     if len(cells) > 2:
         told["friedman"] = friedman(np.stack([s[MAIN] for s in by_seed.values()], 1), list(by_seed))
     return rows, told
+
+
+def _guesses(cell: Cell, table: Table) -> str:
+    """Why the reference says nothing: with most seeds it is no better than guessing. Empty where it is better."""
+    found = [guessing.of(p.argmax(1) == table.labels, table.labels, table.groups) for p in cell.arrays["probability"]]
+    found.sort(key=lambda g: g.balanced.value)
+    return found[len(found) // 2].text if sum(g.no_better for g in found) * 2 >= len(found) else ""
 
 
 def spread(values: np.ndarray) -> dict[str, Any]:
@@ -110,9 +119,14 @@ def _against(
             **{k: None if np.isnan(v) else v for k, v in (("low", f[1]), ("high", f[2]))},
             "p": float(a),
             "p_wilcoxon": float(b),
+            "detectable": _number(ranks.detectable(f[1], f[2], len(tasks), len(others))),
         }
         for (name, f), a, b in zip(found.items(), p, w, strict=True)
     }
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _folds(cell: Cell, table: Table, tasks: list[Task]) -> np.ndarray:

@@ -18,7 +18,7 @@ from medrobust.progress import Progress
 from medrobust.studies.images import check_fit, fit_of
 from medrobust.studies.spec import digest
 from medrobust.studies.store import Store
-from medrobust.studies.subject import HEALTHY
+from medrobust.studies.subject import healthy_classes
 from medrobust.training import evolved
 from medrobust.training.evolved import Table
 
@@ -41,7 +41,7 @@ class Images:
     fitted: Dataset
     validation: Dataset
     test: Dataset
-    healthy: int | None
+    healthy: tuple[int, ...]
     about: dict[str, Any]
 
 
@@ -86,11 +86,11 @@ def parted(
         told = "What gives the features has seen no label of these images. The test images were left for audits."
     about = {
         "data": images.name, "features_kind": kind, "source": source.provenance.get("architecture"),
-        "size": images.size, "left": told, "limit": limit, "notes": list(images.notes),
+        "size": images.size, "patients": _patients(compared), "left": told, "limit": limit, "notes": list(images.notes),
     }  # fmt: skip
     return Images(
         images, source, compared.sample(limit, seed), train.sample(limit, seed), validation.sample(limit, seed), test,
-        _healthy(healthy, images.classes), about,
+        healthy_classes(healthy, images.classes), about,
     )  # fmt: skip
 
 
@@ -114,16 +114,12 @@ def table(images: Images, part: Dataset, store: Store, progress: Progress) -> Ta
     )  # fmt: skip
 
 
+def _patients(part: Dataset) -> int | None:
+    """How many patients the images are known to come from; None where it is known of none."""
+    known = set() if part.patients is None else {str(p) for p in part.patients if p}
+    return len(known) or None
+
+
 def groups(part: Dataset) -> list[str]:
     """Whose images they are, for intervals."""
     return group_names(part.ids, part.patients)
-
-
-def _healthy(named: str | None, classes: tuple[str, ...]) -> int | None:
-    """Position of the class that stands for no disease: as named, or the only one whose name says so."""
-    if named is not None:
-        if named not in classes:
-            raise InputError(f"--healthy {named!r} is not a class; the data has {', '.join(classes)}")
-        return classes.index(named)
-    found = [i for i, c in enumerate(classes) if c.lower().replace("-", " ") in HEALTHY]
-    return found[0] if len(found) == 1 else None

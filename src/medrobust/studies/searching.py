@@ -147,7 +147,8 @@ class Searching:
         table, ask = self.table, self.ask
         return {
             **self.about, "name": table.name, "n": len(table), "groups": len(np.unique(table.groups)),
-            "features": table.features.shape[1], "classes": list(table.classes), "healthy": table.healthy,
+            "patients": self.about.get("patients"),
+            "features": table.features.shape[1], "classes": list(table.classes), "healthy": list(table.healthy),
             "counts": np.bincount(table.labels, minlength=len(table.classes)).tolist(), "seeds": ask.seeds,
             "folds": ask.folds, "budget": {q: ask.evaluations(q) for q in ask.questions},
         }  # fmt: skip

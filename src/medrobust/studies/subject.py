@@ -230,9 +230,28 @@ def model_digest(classifier: Classifier) -> str:
 
 def _disease(spec: AuditSpec, classes: tuple[str, ...]) -> tuple[int, ...]:
     """Indices of the classes that stand for a disease; empty where names do not tell."""
-    if spec.healthy is not None:
-        if spec.healthy not in classes:
-            raise InputError(f"--healthy {spec.healthy!r} is not a class; the data has {listed(classes)}")
-        return tuple(i for i, c in enumerate(classes) if c != spec.healthy)
-    healthy = [i for i, c in enumerate(classes) if c.lower().replace("-", " ") in HEALTHY]
-    return tuple(i for i in range(len(classes)) if i not in healthy) if len(healthy) == 1 else ()
+    healthy = healthy_classes(spec.healthy, classes)
+    return tuple(i for i in range(len(classes)) if i not in healthy) if healthy else ()
+
+
+def healthy_classes(named: str | None, classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the classes that stand for no disease; empty where neither the user nor a name says so.
+
+    named: class names with commas between, as in "normal,benign"; None: every class with a name of HEALTHY, unless all
+    have one. InputError where one is no class, or none is left for a disease.
+    """
+    if named is None:
+        found = tuple(i for i, c in enumerate(classes) if c.strip().lower().replace("-", " ") in HEALTHY)
+        return found if len(found) < len(classes) else ()
+    names = [named] if named in classes else [n.strip() for n in named.split(",") if n.strip()]
+    for name in names:
+        if name not in classes:
+            raise InputError(f"--healthy {name!r} is not a class; the data has {listed(classes)}")
+    if not names or len(set(names)) == len(classes):
+        raise InputError(f"--healthy must name some of the classes and leave others: {listed(classes)}")
+    return tuple(i for i, c in enumerate(classes) if c in names)
+
+
+def _names(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:8])
+    return shown if len(classes) <= 8 else f"{shown}, … ({len(classes)} in all)"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from medrobust import seeds
+from medrobust import guessing, seeds
 from medrobust.attacks import Attack, run
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset, splits
@@ -55,7 +55,9 @@ class Twins:
         part = part.for_classes(classifier.classes)
         self.model_digest, self.data_digest = classifier.digest(), part.digest()
         decided = store.once(self.key(part, kind="decisions"), lambda: ({}, {"decision": self._decide(part)}))
-        right = np.flatnonzero(decided.arrays["decision"] == part.labels)
+        hits = decided.arrays["decision"] == part.labels
+        self.guessing = guessing.of(hits, part.labels, groups(part))
+        right = np.flatnonzero(hits)
         self.accuracy = float(len(right) / max(len(part), 1))
         order = sorted(right.tolist(), key=lambda i: splits.key(seed, "twins", part.ids[i]))
         if len(order) < 20:

@@ -208,6 +208,11 @@ class UniversalPart:
             for k in targets:
                 there = stats.proportion(after == k, self.owners)
                 self.rows.add(name, self.eps, f"targeted_success:{self.classes[k]}", there)
+                # the control of what a targeted change turns: the same images, those that were not read so before
+                others = self.clean != k
+                whose = None if self.owners is None else self.owners[others]
+                turned = stats.proportion((after == k)[others], whose)
+                self.rows.add(name, self.eps, f"targeted_success_new:{self.classes[k]}", turned)
         return kinds
 
     # -- what it means -----------------------------------------------------------------------------------

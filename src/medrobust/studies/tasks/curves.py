@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import stats
+from medrobust import guessing, stats
 from medrobust.attacks import run
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -88,6 +88,9 @@ def _rows(work: Work, classifier: Classifier, attack: str, arrays: dict[str, np.
         rows, attack, tuple(args["eps"]), arrays["eps_star"], part.labels, arrays["after"], arrays["blind"],
         classifier.classes, groups(part),
     )  # fmt: skip
+    chance = guessing.of(arrays["eps_star"] > 0, part.labels, groups(part))
+    if chance.no_better:
+        rows.doubt({attack}, chance.text)
     # a study is about rates; which errors one model makes is an audit's part
     rows.rows = [r for r in rows.rows if not r["metric"].startswith("flip:")]
     return rows

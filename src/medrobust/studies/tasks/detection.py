@@ -40,11 +40,12 @@ def detector(work: Work) -> Result:
         protocols=tuple(args["protocols"]), layers=tuple(args["layers"]), limit=args["limit"], seed=args["seed"],
     )  # fmt: skip
     told = Detection(asked, work.run, classifier, work.data, test).run()
-    return {"rows": [_row(r) for r in told["rows"]], "facts": told["facts"]}, {}
+    guesses = told["facts"]["guesses"]
+    return {"rows": [_row(r, guesses) for r in told["rows"]], "facts": told["facts"]}, {}
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """As every row of a study: the attack is the one it is tested on."""
-    status = "ok" if row["value"] is not None else "inconclusive"
-    told = {k: v for k, v in row.items() if k != "tested_on"}
+def _row(row: dict[str, Any], guesses: str) -> dict[str, Any]:
+    """As every row of a study: the attack is the one it is tested on. guesses: why the classifier is not believed."""
+    status = "ok" if row["value"] is not None and not guesses else "inconclusive"
+    told = {k: v for k, v in row.items() if k != "tested_on"} | {"note": row["note"] or guesses}
     return {**told, "attack": row["tested_on"], "same": row["tested_on"] == row["fitted_on"], "status": status}

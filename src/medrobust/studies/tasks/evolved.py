@@ -29,7 +29,7 @@ def features_table(work: Work) -> Result:
         table = room.breast_cancer()
     facts: dict[str, Any] = {
         "rows": [], "name": table.name, "groups": table.groups.tolist(), "classes": list(table.classes),
-        "healthy": table.healthy,
+        "healthy": list(table.healthy),
     }  # fmt: skip
     return facts, {"features": table.features, "labels": table.labels}
 
@@ -136,7 +136,7 @@ def _asked(work: Work) -> tuple[Table, list[Task]]:
     told = cell.facts
     table = Table(
         told["name"], cell.arrays["features"], cell.arrays["labels"], np.asarray(told["groups"]),
-        tuple(told["classes"]), told["healthy"],
+        tuple(told["classes"]), tuple(told["healthy"]),
     )  # fmt: skip
     return table, room.tasks(table, range(work.args["seeds"]), work.args["folds"])
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medrobust import guessing
 from medrobust import universal as room
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -85,9 +86,12 @@ def judged(work: Work) -> Result:
         outcome = _judge(classifier, part, v)
         before = len(rows.rows)
         moved = v.moved or _rate(outcome).value == 1
-        status = "ok" if moved and outcome.legal else "inconclusive"
+        guesses = (
+            "" if outcome.multilabel else guessing.of(outcome.clean == part.labels, part.labels, groups(part)).text
+        )
+        status = "ok" if moved and outcome.legal and not guesses else "inconclusive"
         for metric, estimate in _metrics(outcome):
-            rows.add(args["method"], cell.facts["eps"], metric, estimate, status, "" if moved else v.why)
+            rows.add(args["method"], cell.facts["eps"], metric, estimate, status, guesses or ("" if moved else v.why))
         for row in rows.rows[before:]:
             row["split"] = split
         arrays[f"after.{split}"] = outcome.after

@@ -11,11 +11,12 @@ TITLES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "sen
           "specificity": "specificity", "auroc": "AUROC"}  # fmt: skip
 
 
-def scored(probability: np.ndarray, labels: np.ndarray, healthy: int | None) -> dict[str, float]:
+def scored(probability: np.ndarray, labels: np.ndarray, healthy: tuple[int, ...]) -> dict[str, float]:
     """Every metric of probabilities (n, k), all from images that were not trained on.
 
-    Sensitivity: share of diseased images not called ``healthy``; specificity: share of healthy ones called so; NaN
-    where no class is healthy. AUROC: one class against the rest, mean over classes (with two classes: the usual one).
+    healthy: classes that stand for no disease. Sensitivity: share of diseased images decided as a disease; specificity:
+    share of healthy ones decided as healthy; NaN where no class is healthy. AUROC: one class against the rest, mean
+    over classes (with two classes: the usual one).
     """
     decided, k = probability.argmax(1), probability.shape[1]
     out = {
@@ -25,7 +26,8 @@ def scored(probability: np.ndarray, labels: np.ndarray, healthy: int | None) -> 
         "specificity": float("nan"),
         "auroc": float(np.mean([stats.auroc(probability[:, c], labels == c).value for c in range(k)[k == 2 :]])),
     }
-    if healthy is not None:
-        out["sensitivity"] = float((decided[labels != healthy] != healthy).mean())
-        out["specificity"] = float((decided[labels == healthy] == healthy).mean())
+    if healthy:
+        well, called_well = np.isin(labels, healthy), np.isin(decided, healthy)
+        out["sensitivity"] = float((~called_well[~well]).mean())
+        out["specificity"] = float(called_well[well].mean())
     return out

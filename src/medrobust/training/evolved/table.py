@@ -21,7 +21,7 @@ class Table:
     """n rows (d features) of k classes.
 
     features: float64 (n, d), finite. labels: int64 (n,). groups: str (n,), rows of one group (a patient, or images
-    with the same features) stay on one side of every fold. healthy: the class that stands for no disease, or None.
+    with the same features) stay on one side of every fold. healthy: the classes that stand for no disease.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Table:
     labels: np.ndarray
     groups: np.ndarray
     classes: tuple[str, ...]
-    healthy: int | None = None
+    healthy: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -56,7 +56,7 @@ class Table:
 def of_images(
     classifier: Classifier,
     part: Dataset,
-    healthy: int | None = None,
+    healthy: tuple[int, ...] = (),
     advance: Callable[[int], None] | None = None,
 ) -> Table:
     """The penultimate features of ``classifier`` for the images of ``part``: what goes into its last linear layer.
@@ -82,4 +82,4 @@ def breast_cancer() -> Table:
     found = load_breast_cancer()
     labels = 1 - found.target.astype(np.int64)  # scikit-learn has malignant first
     groups = with_copies(named(len(labels), None), torch.from_numpy(found.data))
-    return Table("breast cancer", found.data.astype(np.float64), labels, groups, ("benign", "malignant"), 0)
+    return Table("breast cancer", found.data.astype(np.float64), labels, groups, ("benign", "malignant"), (0,))

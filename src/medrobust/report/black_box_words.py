@@ -1,0 +1,55 @@
+"""What is said of an attacker who sees only a model's answers: each sentence a function of its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrobust.report.comparison import Relation, Share, relation, said
+
+HARD = 0.10
+"""Share of images turned below which, by its interval, a model is said to be harder to fool from outside."""
+NOT_TRIED = (
+    "More questions find more, and a model that leaves the house with its product is no secret. Not tested: a copy "
+    "trained to imitate the answers, an interface that gives the decision without scores, or one that counts how "
+    "often nearly the same image is asked about."
+)
+
+
+@dataclass(frozen=True)
+class FromOutside:
+    """Shares of correctly read images turned: by queries, by one who holds the model (on the same images), and by
+    random changes of the same size."""
+
+    queries: Share
+    white: Share | None
+    random: Share | None
+
+
+def compared(told: FromOutside) -> str:
+    """The controls of the share that queries turn."""
+    parts = []
+    if told.random is not None:
+        parts.append(f"Random changes of the same size turn {said(told.random)}.")
+    else:
+        parts.append("Random changes of the same size were not measured beside it.")
+    if told.white is not None:
+        parts.append(f"Whoever holds the model itself turns {said(told.white, 'of the same images')}.")
+    return " ".join(parts)
+
+
+def meaning(told: FromOutside) -> str:
+    """What it means for a model behind an interface."""
+    if not told.queries.ok:
+        return "No answer differed from that to the untouched image: this proves nothing, either way."
+    if relation(told.queries, told.random) is not Relation.ABOVE:
+        text = "That is not shown to be more than random changes do: queries are not shown to work at this size. "
+    elif told.queries.surely_below(HARD):
+        text = "A model of which nothing but its scores can be had is much harder to fool at this size with so few "
+        text += "questions. "
+    elif told.white is not None and relation(told.queries, told.white) is Relation.BELOW:
+        text = "Keeping the model secret makes the attack dearer, not impossible. "
+    elif told.queries.surely_above(0.5):
+        text = "Keeping the model secret is no protection: its scores are enough. "
+    else:
+        text = "Its scores are enough to turn some of the images. "
+    return text + NOT_TRIED

@@ -1,0 +1,61 @@
+"""What is said of an attack beside random noise of the same size: each sentence a function of the three accuracies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrobust.report.comparison import Relation, Share, numbers, relation, said
+from medrobust.report.words import bounds, percent
+
+SMALL = 0.05
+"""Points of accuracy that noise may cost without being said to do harm."""
+
+
+@dataclass(frozen=True)
+class BesideNoise:
+    """Accuracy before, under the attack, and under random noise of the same size: of two kinds the one that leaves
+    least. None where no noise was measured."""
+
+    before: float
+    attack: Share
+    noise: Share | None
+
+    @property
+    def relation(self) -> Relation:
+        """BELOW: the attack leaves less than noise does."""
+        return relation(self.attack, self.noise)
+
+    @property
+    def noise_harms(self) -> bool:
+        return self.noise is not None and self.noise.surely_below(self.before)
+
+
+def beside(told: BesideNoise) -> str:
+    """The control in half a sentence, after what the attack leaves."""
+    if told.noise is None:
+        return "no random noise of that size was measured beside it"
+    text = f"random noise of that size leaves {percent(told.noise.value)} {bounds(told.noise.low, told.noise.high)}"
+    if told.relation is Relation.ABOVE:
+        return text.rstrip() + " and does more harm than the attack"
+    return text.rstrip() + ("" if told.relation is Relation.BELOW else ", which is not shown to be more")
+
+
+def against_noise(told: BesideNoise, size: str) -> tuple[str, bool]:
+    """A paragraph, and whether it is a warning. A noise must have been measured."""
+    assert told.noise is not None
+    text = f"Random noise of the same size ({size}) leaves {said(told.noise)} correct; before it was "
+    text += f"{percent(told.before)}, under the attack {numbers(told.attack)}. "
+    lost, attacked = told.before - told.noise.value, told.before - told.attack.value
+    if told.relation is Relation.ABOVE:
+        return text + "Noise does more harm than the attack, which was not found well.", True
+    if told.relation is not Relation.BELOW:
+        if told.noise_harms:
+            return text + "Noise alone does harm, and the attack is not shown to do more.", True
+        if not told.attack.surely_below(told.before):
+            return text + "At this size neither noise nor the attack is shown to do harm.", False
+        return text + "The attack is not shown to do more harm than noise of its size.", True
+    if lost < SMALL:
+        return text + "So it is not the size of the change that does the harm, but its aim.", False
+    if lost >= attacked / 2:
+        return text + "Noise alone does much of the harm: this classifier is unsteady even without an attacker.", True
+    return text + "Most of the harm comes from the aim of the change, some of it from its size.", False

@@ -1,0 +1,38 @@
+"""Which run made a page: its id, when, by which command, on which machine. Every page has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medrobust.report.run import RunInfo
+
+
+def items(info: RunInfo) -> list[tuple[str, str]]:
+    """As terms and values; what is not known is left out."""
+    told = [("Run", info.id), ("Begun", moment(info.begun)), ("Finished", moment(info.finished)),
+            ("Command", info.command)]  # fmt: skip
+    machine = [(k.replace("_", " ").capitalize(), str(v)) for k, v in info.machine.items() if v not in ("", None)]
+    return [(t, v) for t, v in [*told, *machine] if v]
+
+
+def line(results: Mapping[str, Any]) -> str:
+    """In a line, from the key "run" of results; empty where they have none, or one that is not readable."""
+    raw = results.get("run")
+    if not isinstance(raw, Mapping):
+        return ""
+    known = {k: str(raw.get(k) or "") for k in ("id", "begun", "finished", "command")}
+    machine = raw.get("machine")
+    text = f"Run {known['id']}, begun {moment(known['begun'])}, finished {moment(known['finished'])}."
+    text += f" Command: {known['command']}." if known["command"] else ""
+    if isinstance(machine, Mapping):
+        text += (
+            f" Machine: {machine.get('processor')}, {machine.get('cores')} cores, {machine.get('threads')} threads, "
+        )
+        text += f"GPU {machine.get('gpu')}, {machine.get('system')}."
+    return text
+
+
+def moment(text: str) -> str:
+    """ "2026-11-29 16:26:43 UTC" from ISO 8601."""
+    return text.replace("T", " ").replace("Z", " UTC")

@@ -1,0 +1,97 @@
+"""What is said of one change for every image: each sentence a function of its numbers, each rate beside its control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrobust.report.comparison import Relation, Share, frequency, numbers, relation, said
+from medrobust.report.words import percent, plural
+
+MUCH = 0.25
+"""Share of the effect that random changes must stay below for the harm to be called that of the aim alone."""
+
+
+@dataclass(frozen=True)
+class Fooling:
+    """Share of the images that get another answer, beside that under random changes of the same size.
+
+    before, after: accuracy without and with the change.
+    """
+
+    rate: Share
+    control: Share | None
+    before: Share | None = None
+    after: Share | None = None
+
+
+def fooling(told: Fooling) -> str:
+    rate, control, found = told.rate, told.control, relation(told.rate, told.control)
+    text = f"With it, {said(rate)} get another answer"
+    if control is None:
+        return text + "; no random change was measured beside it, so nothing follows about its aim."
+    text += f"; with a random change of the same size, {said(control)} do. "
+    if found is Relation.ABOVE:
+        text += "So it is the aim of the change that does the harm"
+        text += ", much less its size." if control.value < rate.value * MUCH else ", and partly its size."
+    elif found is Relation.BELOW:
+        text += "Random changes do more: this one was not found well."
+    else:
+        text += "That is no more than random changes do; a better method may find one that does more."
+    if told.before is not None and told.after is not None:
+        text += f" Of all images the model reads {frequency(told.before, '')} correctly without it and "
+        text += f"{frequency(told.after, '')} with it ({numbers(told.after)})."
+    return text
+
+
+@dataclass(frozen=True)
+class Towards:
+    """Of the images that were not read as ``called`` before, the share that is with the change made for it.
+
+    control: of the same images, under random changes of the same size. hides: disease would be read as healthy.
+    """
+
+    called: str
+    success: Share
+    control: Share | None
+    hides: bool = False
+
+
+def towards(told: Towards) -> str:
+    text = f"A change made towards {told.called} turns {said(told.success)} that were not read so into {told.called}"
+    if told.control is None:
+        return text + "; no random change was measured beside it, so nothing follows about its aim."
+    text += f"; a random change of the same size turns {said(told.control, '')}"
+    found = relation(told.success, told.control)
+    if found is Relation.ABOVE:
+        return text + (": disease that is missed." if told.hides else ".")
+    if found is Relation.BELOW:
+        return text + ". Random changes do more: this one was not found well."
+    return text + ". That is no more than random changes do."
+
+
+def reached(every: list[Towards]) -> str:
+    """How many of the classes are reached by more images than random changes reach."""
+    above = sum(relation(t.success, t.control) is Relation.ABOVE for t in every)
+    text = f"Of {plural(len(every), 'class', 'classes')}, {above or 'none'} {'is' if above == 1 else 'are'} reached "
+    return text + "by more images than under random changes."
+
+
+def after_saving(rate: Share, saved: Share, control: Share | None, bits: str) -> str:
+    """What rounding leaves of it; nothing where there was no effect to keep."""
+    if relation(rate, control) is not Relation.ABOVE:
+        return ""
+    text = f"Saved at {bits} bits, {said(saved, 'changed images')} still get another answer"
+    if relation(saved, rate) is Relation.BELOW:
+        return text + f": saving undoes {'part' if saved.value > rate.value / 2 else 'most'} of it."
+    return text + (": saving is no cure." if relation(saved, control) is Relation.ABOVE else ".")
+
+
+def pile(share: float, before: float, called: str) -> str:
+    return f"Nearly all images end in one class: {percent(share)} are read as {called}, {percent(before)} before."
+
+
+def cap(most: Share) -> str:
+    return (
+        f"With two classes, sending all images into one of them changes at most {said(most)}; only turning both ways "
+        "gets beyond that."
+    )
