@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import medrobust as mr
 from medrobust import code_digest, training
 from medrobust.progress import NoProgress
+from medrobust.studies.detection import Ask, Detection
+from medrobust.training import evolved
 
 from .test_class_names import FAST, run, table
 
@@ -118,3 +121,45 @@ def test_a_command_that_trains_does_not_overwrite_another_network(trained, tmp_p
     assert run(*asked, "--epochs", "3") == 2
     assert (tmp_path / "model" / "model.json").read_bytes() == before
     assert "epochs (it was 1, now 3)" in capsys.readouterr().err
+
+
+def turned(data: mr.data.Dataset, seed: int = 0) -> mr.data.Dataset:
+    return data.select(np.random.default_rng(seed).permutation(len(data)))
+
+
+def test_nothing_that_is_made_of_a_data_set_depends_on_the_order_of_its_rows(trained, tmp_path):
+    """Training, universal perturbations, detectors, folds: the same bits from shuffled rows."""
+    data = mr.data.load(f"csv:{trained / 'data' / 'labels.csv'}")
+    shuffled = turned(data)
+    assert shuffled.ids != data.ids
+    assert shuffled.digest() == data.digest()
+    options = {"model": MODEL, "epochs": 2, "device": "cpu", "augment": True}
+    first, second = (training.fit(d, **options) for d in (data, shuffled))
+    for name, value in first.net.state_dict().items():
+        assert torch.equal(value, second.net.state_dict()[name])
+    ball, way = mr.Linf(8 / 255), mr.universal.SGA(passes=2)
+    made = [way(first, d.split("train").sample(20, 0), mr.Untargeted(), ball, seed=0).delta for d in (data, shuffled)]
+    assert torch.equal(*made)
+    tables = [evolved.of_images(first, d.sample(None, 0)) for d in (data, shuffled)]
+    assert tables[0].digest() == tables[1].digest()
+    clf = mr.Classifier.load(trained / "model")
+    asked = Ask(detectors=("kd",), attacks=("bim:steps=2",), ball=mr.Linf(32 / 255), limit=None, corruptions=())
+    found = []
+    for k, d in enumerate((data, shuffled)):
+        detection = Detection(asked, tmp_path / str(k), clf, d, d.by_id() if k == 0 else d)
+        found.append((detection.twins.part.ids, detection.others[0].ids, detection.others[1].ids))
+    assert found[0] == found[1]
+
+
+def test_a_shuffled_table_is_the_same_data_set(trained, tmp_path):
+    shutil.copytree(trained / "data", tmp_path / "data")
+    table_file = tmp_path / "data" / "labels.csv"
+    before = mr.data.load(f"csv:{table_file}")
+    head, *rows = table_file.read_text().splitlines()
+    table_file.write_text("\n".join([head, *np.random.default_rng(0).permutation(rows)]) + "\n")
+    after = mr.data.load(f"csv:{table_file}")
+    assert after.ids == before.ids
+    assert (after.labels == before.labels).all()
+    assert after.digest() == before.digest()
+    assert before.split("train").ids == turned(after).split("train").ids
+    assert before.sample(9, 0).ids == turned(after).sample(9, 0).ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class Dataset:
         )
 
     def split(self, name: str) -> Dataset:
-        """The "train", "val" or "test" part. InputError where it is empty."""
+        """The "train", "val" or "test" part, in the order of the ids. InputError where it is empty."""
         if name not in splits.SPLITS:
             raise InputError(f"unknown split {name!r}; choose one of {', '.join(splits.SPLITS)}")
         index = np.flatnonzero(self.sides == name)
@@ -98,7 +99,12 @@ class Dataset:
                 f"empty split: {self.name} has no {name} images, only {', '.join(there) or 'nothing'}; "
                 f"mark some as {name} in its split column or folder, or give it no split at all to have one drawn"
             )
-        return self.select(index)
+        return self.select(index).by_id()
+
+    def by_id(self) -> Dataset:
+        """The images in the order of their ids ("2" before "10"): what is made of them depends on no other order."""
+        order = sorted(range(len(self)), key=lambda i: natural(self.ids[i]))
+        return self if order == list(range(len(self))) else self.select(order)
 
     def of_classes(self, names: Sequence[str]) -> Dataset:
         """The images of these classes, numbered in the order of ``names``; InputError for one that is not there."""
@@ -136,12 +142,12 @@ class Dataset:
         return self.select(np.flatnonzero(kept))
 
     def sample(self, limit: int | None, seed: int) -> Dataset:
-        """At most ``limit`` images, classes in their proportions, in their order; all of them for None.
+        """At most ``limit`` images, classes in their proportions, in the order of the ids; all of them for None.
 
         Which images: keyed by (seed, id), so that it does not depend on the order of the rows.
         """
         if limit is None or limit >= len(self):
-            return self
+            return self.by_id()
         if limit < 1:
             raise InputError(f"limit must be at least 1, got {limit}")
         counts = np.bincount(self.labels, minlength=len(self.classes))
@@ -154,7 +160,7 @@ class Dataset:
             if quota[self.labels[image]] > 0:
                 quota[self.labels[image]] -= 1
                 chosen.append(image)
-        return self.select(sorted(chosen))
+        return self.select(chosen).by_id()
 
     def images(self, indices: Sequence[int] | np.ndarray | Tensor) -> Images:
         """float32 (m, c, h, w) in [0, 1], exactly on the grid of ``bits``; decoded now."""
@@ -176,8 +182,8 @@ class Dataset:
         return torch.stack(masks) if masks else torch.empty((0, 1, self.size, self.size))
 
     def tensors(self, limit: int | None = None, seed: int = 0) -> tuple[Images, Labels]:
-        """All images (or a sample of ``limit``) and their labels, in memory."""
-        part = self.sample(limit, seed)
+        """All images in their order (or a sample of ``limit``) and their labels, in memory."""
+        part = self if limit is None else self.sample(limit, seed)
         return part.images(range(len(part))), torch.from_numpy(part.labels.copy())
 
     def batches(self, size: int) -> Iterator[tuple[Images, Labels, tuple[str, ...]]]:
@@ -203,6 +209,12 @@ class Dataset:
     def _positions(self, indices: Any) -> np.ndarray:
         """Positions in this data set; IndexError beyond its end."""
         return np.arange(len(self))[np.asarray(indices, dtype=np.int64)]
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """A key to sort by: digits count as numbers, "train-2" comes before "train-10"; the text itself decides a tie."""
+    parts = [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+    return [*parts, (False, 0, name)]
 
 
 def assemble(

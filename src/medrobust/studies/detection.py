@@ -288,6 +288,6 @@ def other_images(data: Dataset, test: Dataset, twins: Twins) -> tuple[Dataset, D
     whose = whose_images(test)
     first = [seeds.generator(twins.seed, "other images", str(whose[i])).random() < 0.5 for i in free]
     return (
-        test.select([i for i, f in zip(free, first, strict=True) if f]),
-        test.select([i for i, f in zip(free, first, strict=True) if not f]),
+        test.select([i for i, f in zip(free, first, strict=True) if f]).by_id(),
+        test.select([i for i, f in zip(free, first, strict=True) if not f]).by_id(),
     )
