@@ -24,6 +24,7 @@ from medrobust import Classifier
 from medrobust.attacks.derivative import Derivative, derivative, hidden
 from medrobust.cli import main
 from medrobust.cli.audit import checked
+from medrobust.models import build
 from medrobust.report.findings import find
 from medrobust.report.run import read
 from medrobust.report.verdict import verdict
@@ -200,6 +201,7 @@ NEVER = np.full(24, np.inf, np.float32)
         checks.noise_is_weaker("pgd", EPS, NEVER, np.zeros((24, 2), bool)),
         checks.single_step_is_weaker("pgd", EPS, NEVER, NEVER),
         checks.black_box_is_weaker("pgd", 0.01, nothing(), fallen(3), 80, "Square"),
+        checks.black_box_is_weaker("pgd", 0.01, nothing(0), nothing(0), 80, "Square"),
         checks.finds_what_others_find("auto", 0.01, 0, 0, 24),
         checks.square_is_not_needed("auto", 0.01, 0, 2, 24),
     ],
@@ -363,3 +365,53 @@ def test_a_network_as_found_is_checked_in_one_call(images):
             return images, torch.zeros(12, dtype=torch.long)
 
     assert gradient_checked(bumpy(), Part(), 0).passed
+
+
+# -- the other commands --------------------------------------------------------------------------------------
+
+
+def fails(classifier: Classifier, few: object, seed: int) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+    return {"found": {"cosine": 0.01, "range_needed": 9.0, "compared": 6}, "noticed": {}}, {}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """A saved network."""
+    torch.manual_seed(0)
+    net = build("small_cnn", classes=2, channels=1, size=32)
+    provenance = {"architecture": "small_cnn"}
+    whole = Classifier(net, ("normal", "pneumonia"), channels=1, size=32, provenance=provenance)
+    return whole.save(tmp_path_factory.mktemp("kept") / "model")
+
+
+COMMANDS = {
+    "attack": ("attack", "{model}", "--attacks", "fgsm,square:queries=5", "--eps", "1/255", "--limit", "4"),
+    "universal": ("universal", "--model", "{model}", "--limit", "8", "--judged", "8", "--out", "{out}"),
+    "defend": ("defend", "{model}", "--rounds", "1", "--epochs", "1", "--perturbations", "1", "--limit", "8",
+               "--judged", "8", "--out", "{out}"),
+    "evade": ("evade", "--model", "{model}", "--detector", "softmax", "--evasions", "selective", "--eps", "1/255",
+              "--limit", "20", "--attacked", "4", "--attack", "fgsm", "--out", "{out}"),
+    "detect": ("detect", "--model", "{model}", "--detectors", "softmax", "--attacks", "fgsm", "--corrupted", "0",
+               "--limit", "20", "--out", "{out}"),
+    "explain": ("explain", "--model", "{model}", "--attack", "fgsm", "--limit", "8", "--landscapes", "1",
+                "--measures", "slope-l1", "--out", "{out}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_with_white_box_numbers_says_so(command, kept, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("medrobust.studies.gradients.derived", fails)
+    n = 800 if command in ("evade", "detect") else 200
+    words = [w.format(model=kept, out=tmp_path / "out") for w in COMMANDS[command]]
+    monkeypatch.setattr(sys, "argv", ["medrobust", *words, "--data", f"phantom:chest@32:n={n}", "--device", "cpu"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    out = capsys.readouterr().out
+    assert out.startswith("INCONCLUSIVE: failed: “the gradient agrees with finite differences”")
+    if command == "attack":
+        assert "fgsm (inconclusive)" in out
+        assert "square:queries=5 (inconclusive)" not in out
+        return
+    file = "results.json" if command == "explain" else f"{command}.json"
+    assert '"status": "inconclusive"' in (tmp_path / "out" / file).read_text("utf-8")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medrobust.cli.bars import Bars
+from medrobust.cli.gradient import MARK, gradient_warning
 from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, listed, percent, say_classes, table, words
 from medrobust.errors import InputError
@@ -39,6 +40,7 @@ def attack(
     from medrobust.attacks import sweep
     from medrobust.cli.audit import warn_of_order
     from medrobust.studies import ask, attack_named
+    from medrobust.studies.gradients import checked
     from medrobust.studies.output_order import outputs_in_order
     from medrobust.studies.subject import assemble, groups
     from medrobust.threat import Untargeted
@@ -61,15 +63,21 @@ def attack(
     order = outputs_in_order(probability.numpy(), labels.numpy(), decision.numpy(), subject.classifier.classes, whose)
     warn_of_order([order.plain()])
     say_classes(subject.class_notes)
-    curves = {}
+    curves, check = {}, None
     with Bars() as bars:
         for name in spec.attacks:
+            made, mark = attack_named(name), ""
+            if made.uses_gradient:
+                check = check or checked(subject.classifier, subject.sample, seed)
+                mark = MARK if check.passed is False else ""
             bars.start(name, len(images))
-            curves[name] = sweep(
-                attack_named(name), subject.classifier, images, Untargeted(labels), spec.ball, spec.eps, seed=seed,
+            curves[name + mark] = sweep(
+                made, subject.classifier, images, Untargeted(labels), spec.ball, spec.eps, seed=seed,
                 ids=subject.sample.ids, groups=listed(whose), advance=bars.advance,
             )  # fmt: skip
             bars.stop()
+    if check is not None:
+        gradient_warning(check)
     clean = stats.proportion(right, whose)
     rows = [["0 (no attack)", *(percent(clean) for _ in curves)]]
     rows += [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]

@@ -110,6 +110,9 @@ def summary(results: dict[str, Any]) -> None:
     """The few numbers that a person at a terminal wants first."""
     rows, told = results["rows"], results["conditions"]
     warn_of_order(results["checks"])
+    if unbelieved := [c for c in results["checks"] if c["decisive"] and c["passed"] is False]:
+        names = " and ".join(f"“{name}”" for name in dict.fromkeys(c["name"] for c in unbelieved))
+        say(f"INCONCLUSIVE: failed: {names}. What attacks that follow gradients leave is no sign of strength.")
     say_classes(told["class_notes"])
     clean = next(r for r in rows if r["attack"] == "none" and r["metric"] == "accuracy")
     held = [r for r in rows if r["metric"] == "accuracy" and r["attack"] in told["attacks"]]
@@ -128,9 +131,6 @@ def summary(results: dict[str, Any]) -> None:
         f"(clean, all {told['n_test']}: {clean['value']:.1%}, {clean['low']:.1%} to {clean['high']:.1%})"
     )
     guessed(guesses(rows))
-    if unbelieved := [c for c in results["checks"] if c["decisive"] and c["passed"] is False]:
-        names = " and ".join(f"“{name}”" for name in dict.fromkeys(c["name"] for c in unbelieved))
-        say(f"INCONCLUSIVE: failed: {names}. What attacks that follow gradients leave is no sign of strength.")
     table(
         ["attack \\ eps", *(f"{e * 255:.3g}/255" if told["norm"] == "Linf" else f"{e:.3g}" for e in near)], lines, title
     )

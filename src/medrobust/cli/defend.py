@@ -10,6 +10,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
+from medrobust.cli.gradient import gradient_warning
 from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Rate, Seed
 from medrobust.cli.perturbations import (
     Eps,
@@ -61,6 +62,7 @@ def defend(
     from medrobust import guessing, training
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
+    from medrobust.studies.gradients import checked
     from medrobust.studies.run_info import with_run
     from medrobust.studies.subject import assemble, groups
     from medrobust.universal.defence import DEFENCES
@@ -91,21 +93,28 @@ def defend(
             folder=run.entry("rounds"), progress=bars,
         )  # fmt: skip
         hardened.classifier.save(run.entry("model"))
+        # training changes weights, not how the gradient is hidden; the last network is the one to be believed
+        check = checked(hardened.classifier, subject.data.split("test"), seed) if way.opens else None
         facts = {
             "format": 1, "data": data, "model": str(model), "defence": method, "settings": defence.settings,
             "attack": attack, "target": target, "size": size_told(ball, zeta, eps), "seed": seed,
             "rounds": [r.plain() for r in hardened.rounds], "verdict": hardened.verdict, "stopped": hardened.stopped,
             "guesses": guesses,
+            "status": "inconclusive" if check is not None and check.passed is False else "ok",
+            "checks": [] if check is None else [check.plain()],
         }  # fmt: skip
         facts = with_run(out, "defend.json", facts, command_line(), str(subject.classifier.device))
         run.write_text("defend.json", json.dumps(facts, indent=1))
+    if check is not None:
+        gradient_warning(check)
     say_classes(subject.class_notes)
-    summary(hardened, f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}")
+    title = f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}"
+    summary(hardened, title, doubtful=check is not None and check.passed is False)
     guessed(guesses)
     say(f"\nmodel   {out / 'model'}\nnumbers {out / 'defend.json'}")
 
 
-def summary(hardened: Hardened, title: str) -> None:
+def summary(hardened: Hardened, title: str, *, doubtful: bool = False) -> None:
     """A row a round, then whether a fresh perturbation works again."""
     targeted = hardened.rounds[0].fresh.success is not None
     what = "Rs" if targeted else "Rf"
@@ -130,7 +139,7 @@ def summary(hardened: Hardened, title: str) -> None:
             say(f"round {r.number}: {r.fresh.zero} of {r.fresh.pool} perturbations stayed zero: {r.fresh.why}")
     if hardened.stopped:
         say(f"stopped: {hardened.stopped}")
-    say(hardened.verdict)
+    say(f"inconclusive: {hardened.verdict}" if doubtful else hardened.verdict)
 
 
 def _rate(pool: Attacked | None) -> str:

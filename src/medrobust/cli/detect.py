@@ -10,6 +10,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
+from medrobust.cli.gradient import gradient_warning
 from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
 from medrobust.errors import InputError
@@ -50,8 +51,9 @@ def detect(
     """Fit detectors of attacks and test them: areas, rates, false alarms, a picture, and guards to use."""
     from medrobust.data.corruptions import SEVERITIES, suited
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import ask
+    from medrobust.studies import ask, attack_named
     from medrobust.studies.detection import FPRS, PROTOCOLS, Ask, Detection
+    from medrobust.studies.gradients import checked, mark
     from medrobust.studies.run_info import with_run
     from medrobust.studies.subject import assemble
     from medrobust.threat import Linf
@@ -86,11 +88,20 @@ def detect(
             study = Detection(wanted, out, subject.classifier, subject.data, subject.test, bars)
             found["runs"].append(study.run())
         assert study is not None
+        follow = any(attack_named(name).uses_gradient for name in spec.attacks)
+        check = checked(subject.classifier, subject.test, seed) if follow else None
+        found["checks"] = []
+        if check is not None:
+            found["checks"].append(check.plain())
+            for part in found["runs"]:
+                mark(part["rows"], check)
         picture = study.picture(run_folder.entry("tsne.png"))
         guards = study.guards(run_folder.entry("guards"), fpr)
         found["asked"] = {**asked, "data": data, "model": str(model), "eps": [float(b.eps) for b in balls], "fpr": fpr}
         found = with_run(out, "detect.json", found, command_line(), str(subject.classifier.device))
         run_folder.write_text("detect.json", json.dumps(found, indent=1))
+    for told in found["checks"]:
+        gradient_warning(told)
     say_classes(subject.class_notes)
     for run in found["runs"]:
         summary(run, fpr, prevalence)

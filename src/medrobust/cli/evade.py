@@ -10,6 +10,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
+from medrobust.cli.gradient import gradient_warning
 from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
 from medrobust.errors import InputError
@@ -48,6 +49,7 @@ def evade(
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.evading import EvadeAsk, Evading
+    from medrobust.studies.gradients import checked, mark
     from medrobust.studies.run_info import with_run
     from medrobust.studies.subject import assemble
     from medrobust.threat import BALLS
@@ -71,9 +73,13 @@ def evade(
         subject = assemble(spec, run, bars, device)
         run.begin()
         found = Evading(wanted, out, subject.classifier, subject.data, subject.test, bars).run()
+        check = checked(subject.classifier, subject.test, seed)
+        mark(found["rows"], check)
+        found["checks"].append(check.plain())
         found["asked"] = {"data": data, "model": str(model), "limit": limit, "attacked": attacked}
         found = with_run(out, "evade.json", found, command_line(), str(subject.classifier.device))
         run.write_text("evade.json", json.dumps(found, indent=1))
+    gradient_warning(check)
     say_classes(subject.class_notes)
     summary(found)
     say(f"\nnumbers {out / 'evade.json'}")
@@ -121,7 +127,7 @@ def summary(run: dict[str, Any]) -> None:
         if row["value"] is None and row["note"] and row["metric"] == "fooled":
             say(f"{row['detector']}: inconclusive: {row['note']}")
     for check in run["checks"]:
-        if check["passed"] is False:
+        if check["passed"] is False and not check["decisive"]:
             say(f"check failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
 
 

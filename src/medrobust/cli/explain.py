@@ -10,6 +10,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
+from medrobust.cli.gradient import gradient_warning
 from medrobust.cli.options import Classes, Data, Device, Fit, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, numbers, say, say_classes, table, words
 from medrobust.errors import InputError
@@ -108,6 +109,9 @@ def explain(
                  "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
         save(run_folder, _told_apart(runs), asked, command_line())
     page = explanation.write(out)
+    for run in runs:
+        for told in run.found.get("checks", []):
+            gradient_warning(told)
     say_classes(subject.class_notes)
     summary(_told_apart(runs))
     if second is None:
@@ -120,10 +124,16 @@ def _one(
 ) -> Explained:
     from medrobust.studies.explained import Explained
     from medrobust.studies.explaining import Explaining
+    from medrobust.studies.gradients import checked, mark
 
     study = Explaining(wanted, out, classifier, test, second, bars)
     found = study.run()
     facts = found["facts"]
+    check = checked(classifier, test, wanted.seed)
+    mark(found["rows"], check)
+    found["checks"] = [check.plain()]
+    if check.passed is False:
+        facts["doubt"] = f"the check “{check.name}” failed: {check.detail}"
     name = f"{_short(facts['data'])}, {facts['architecture'] or 'network'}"
     picture = out / "tsne.png"
     return Explained(name, found, study.arrays, picture if picture.is_file() else None)

@@ -12,6 +12,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
+from medrobust.cli.gradient import MARK, gradient_warning
 from medrobust.cli.options import (
     Classes,
     Data,
@@ -93,6 +94,7 @@ def universal(
     """One perturbation that fools a classifier on every image: made on training images, judged on test images."""
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
+    from medrobust.studies.gradients import checked
     from medrobust.studies.run_info import with_run
     from medrobust.studies.store import key
     from medrobust.studies.subject import assemble
@@ -140,18 +142,24 @@ def universal(
         bars.stop()
         outcomes = _judged(subject.classifier, test, v, seed, bars)
         guesses = guesses_of(outcomes[MINE])
+        check = checked(subject.classifier, test, seed) if way.opens else None
+        doubtful = check is not None and check.passed is False
         v.save(run.entry("v.safetensors"))
         gain = v.picture(run.entry("v.png"))
         facts = {
             "format": 1, "asked": asked, "source": told, "size": size_told(ball, zeta, eps), "magnified": gain,
             "provenance": v.provenance, "history": v.history, "why": v.why,
+            "status": "inconclusive" if doubtful or not v.moved else "ok",
+            "checks": [] if check is None else [check.plain()],
             "outcomes": {name: numbers(o) for name, o in outcomes.items()}, "guesses": guesses,
         }  # fmt: skip
         facts = with_run(folder, "universal.json", facts, command_line(), str(subject.classifier.device))
         run.write_text("universal.json", json.dumps(facts, indent=1))
         run.remove(UNFINISHED)
+    if check is not None:
+        gradient_warning(check)
     say_classes(subject.class_notes)
-    summary(outcomes, f"{way.title} made from {told}, {size_told(ball, zeta, eps)}")
+    summary(outcomes, f"{way.title} made from {told}, {size_told(ball, zeta, eps)}", doubtful=doubtful)
     guessed(guesses)
     if v.why:
         say(f"{'note' if v.moved else 'inconclusive'}: {v.why}")
@@ -208,9 +216,10 @@ def _judged(classifier: Classifier, test: Dataset, v: Universal, seed: int, bars
     return outcomes
 
 
-def summary(outcomes: dict[str, UniversalOutcome], title: str) -> None:
+def summary(outcomes: dict[str, UniversalOutcome], title: str, *, doubtful: bool = False) -> None:
     """The perturbation beside the random ones, then what happens to each class."""
     mine = outcomes[MINE]
+    outcomes = {name + MARK * (doubtful and o is mine): o for name, o in outcomes.items()}
     wanted = None if mine.target is None else mine.classes[mine.target]
     say(title)
     head = ["perturbation", "Rf: decision changed", f"Rf saved at {mine.bits} bit"]

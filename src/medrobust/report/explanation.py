@@ -61,6 +61,7 @@ def html(runs: list[Run], comparison: list[dict[str, Any]], made_by: str = "") -
         lesion=tables.lesion(runs), layers=tables.layers(runs), landscape=tables.landscape(runs),
         embedding=tables.embedding(runs), facts=[(run.name, conditions(run)) for run in runs], sources=sources(runs),
         notes=[(run.name, run.facts["notes"]) for run in runs if run.facts["notes"]],
+        doubtful=[(run.name, run.facts["doubt"]) for run in runs if run.facts.get("doubt")],
         phantom=any(run.facts["data"].startswith("phantom:") for run in runs), size=size(runs[0]),
     )  # fmt: skip
 

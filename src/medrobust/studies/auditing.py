@@ -266,8 +266,9 @@ class _Audit:
         middle = self._typical_eps()
         reached = self._fixed("eps 0", attack, few, self.ball(0.0))
         self.checks.append(checks.zero_eps(name, reached, self._before))
+        right = ~self._before  # an image that was wrong before is no success
         levels = [middle / 2, middle, middle * 2]
-        found = [self._fixed("growth with eps", attack, few, self.ball(e)) for e in levels]
+        found = [right & self._fixed("growth with eps", attack, few, self.ball(e)) for e in levels]
         self.checks.append(checks.grows_with_eps(name, levels, found))
         huge = 0.5 if self.spec.norm == "linf" else 0.25 * float(few.channels * few.size**2) ** 0.5
         # one step, or a search for the smallest change, may miss at a huge eps by its own fault
@@ -279,7 +280,7 @@ class _Audit:
         whole = isinstance(attack, Composed) or type(attack).__name__ == "APGD"  # their steps are no free choice
         if not attack.minimal and attack.steps > 1 and not whole:
             counts = [max(1, attack.steps // 4), attack.steps, attack.steps * 4]
-            found = [self._fixed(f"{k} steps", _with_steps(attack, k), few, self.ball(middle)) for k in counts]
+            found = [right & self._fixed(f"{k} steps", _with_steps(attack, k), few, self.ball(middle)) for k in counts]
             self.checks.append(checks.grows_with_steps(name, counts, found))
         if "fgsm" in self.star:
             for many in self.attacks:

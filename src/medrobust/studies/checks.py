@@ -185,19 +185,19 @@ def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, st
 def black_box_is_weaker(
     attack: str, eps: float, probe: np.ndarray, white: np.ndarray, queries: int, title: str
 ) -> Check:
-    """probe, white: reached (n,) on the same images at the same eps."""
+    """probe, white: success (n,) on the same images, right before, at the same eps."""
     only, slack = int((probe & ~white).sum()), max(1, probe.size // 20)
     check = Check(
         "a black-box probe is not stronger",
         attack,
         only <= slack,
-        f"at {eps * 255:.3g}/255: white box {white.mean():.0%}, {title} with {queries} queries {probe.mean():.0%} of "
-        f"{probe.size} images; {only} fell to the black box alone",
+        f"at {eps * 255:.3g}/255: of {probe.size} images {white.sum()} fell to the white box, {probe.sum()} to {title} "
+        f"with {queries} queries; {only} fell to the black box alone",
         "if this fails, gradients are masked and the white-box numbers are too high",
         decisive=True,
     )
     # a probe that breaks next to nothing would break nothing of a network with masked gradients either
-    asked = probe.sum() > slack or 2 * white.sum() >= white.size
+    asked = probe.sum() > slack or 2 * white.sum() >= max(1, white.size)
     return check if asked else _unasked(check, "the probe is too weak at this size to expose masked gradients")
 
 
@@ -225,7 +225,7 @@ def square_is_not_needed(attack: str, eps: float, alone: int, followed: int, n: 
         f"at {eps * 255:.3g}/255: {alone} of {n} images held against all gradients and fell to Square",
         "if this fails, gradients are masked, and the numbers of attacks that follow them are too high",
     )
-    asked = alone > slack or 2 * followed >= n
+    asked = alone > slack or 2 * followed >= max(1, n)
     return check if asked else _unasked(check, "Square is too weak at this size to expose masked gradients")
 
 

@@ -48,6 +48,12 @@ def gradient_check(cell: Cell) -> checks.Check:
     return checks.gradient_holds(Derivative(cosine, needed, int(found["compared"])), cell.facts["noticed"])
 
 
+def mark(rows: list[dict[str, Any]], check: checks.Check) -> None:
+    """Gives every row a status, for commands whose rows all rest on attacks that follow gradients."""
+    for row in rows:
+        row["status"] = "inconclusive" if check.passed is False else "ok"
+
+
 def checked(classifier: Classifier, part: Dataset, seed: int) -> checks.Check:
     """The check in one go, on some images of ``part``."""
     few = part.sample(compared(part), seed)
