@@ -325,7 +325,8 @@ def find(run: Run) -> Findings:
     for attack in [*run.attacks, run.ensemble]:
         if attack is None:
             continue
-        reasons = _unusable(run, attack)
+        # what a decisive check takes from all is said once
+        reasons = [why for why in _unusable(run, attack) if not any(name in why for name in decisive)]
         if reasons:
             doubts.setdefault(attack, []).extend(reasons)
     return Findings(run, doubts, shaken, decisive, unproved)
@@ -347,8 +348,8 @@ def doubts_together(findings: Findings) -> list[str]:
     same_reasons: dict[str, list[str]] = {}
     for attack, why in findings.doubts.items():
         same_reasons.setdefault(listing(why), []).append(findings.run.title(attack))
-    lines = [f"{listing(names)}: {why}" for why, names in same_reasons.items()]
-    lines += [f"all attacks that follow gradients: the check “{name}” failed" for name in findings.decisive]
+    lines = [f"all attacks that follow gradients: the check “{name}” failed" for name in findings.decisive]
+    lines += [f"{listing(names)}: {why}" for why, names in same_reasons.items()]
     lines += [f"all attacks: the check “{name}” failed" for name in findings.shaken]
     return lines + findings.unproved
 
