@@ -63,7 +63,7 @@ def smoke() -> Study:
 
 def small() -> Study:
     imagenet = sets.natural()
-    small = Data("pneumonia", sets.PNEUMONIA.spec, size=128, get=sets.PNEUMONIA.get)
+    small = Data("pneumonia 128 px", sets.PNEUMONIA.spec, size=128, get=sets.PNEUMONIA.get)
     homes = (sets.CHEST, sets.SKIN, sets.FUNDUS, small)
     tables = [search_asks.features(), *(search_asks.features(imagenet, home) for home in homes)]
     common = {"budget": 1200, "seeds": 20, "folds": 2}

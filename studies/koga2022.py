@@ -67,7 +67,7 @@ def whole(
         "queries", "Against image queries", cells,
         about="Rf or Rs on held-out images of a change that was found by asking the classifier alone.",
         show=[
-            Chart("Rf or Rs against queries", shown, "budget", ("attack", "goal"), ("data",), "Rf or Rs"),
+            Chart("Rf or Rs against queries", shown, "budget", ("attack", "goal"), ("data", "model"), "Rf or Rs"),
             Table("Rf or Rs on test images", shown, ("data", "model", "goal", "budget"), "attack"),
         ],
         published=[

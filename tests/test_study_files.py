@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ from medrobust.cli import app
 from medrobust.explain import MEASURES
 from medrobust.search import OPTIMISERS
 from medrobust.studies import attack_named, file, searching
+from medrobust.studies.columns import can_match, columns
 from medrobust.studies.grid import SIZES, Model, everything
 from medrobust.studies.plan import Place, plan
 from medrobust.studies.tasks import SEARCHES, TASKS, function
@@ -28,7 +30,7 @@ NAMES = ("ma2020", "hirano2021", "minagi2022", "hirano2020", "koga2022", "jindal
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
     """A cell that no worker could begin is found now, not after a night on a cluster."""
-    study, opening = file.load(ROOT / f"{name}.py", size)
+    study, opening, _, _ = file.load(ROOT / f"{name}.py", size)
     assert opening.split("\n")[2].strip().startswith(f"medrobust study run studies/{name}.py")
     fits = set(inspect.signature(training.fit).parameters)
     for _, node in everything(study.parts):
@@ -68,7 +70,11 @@ def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
     assert told["cells"]["done"] == told["cells"]["all"] > 0
     assert not told["failed"]
     assert all(r["n"] is not None for r in told["rows"])
+    study = file.load(ROOT / f"{name}.py", "smoke").study
+    kinds = {p.name: [kind for node in p.cells for kind in columns(node)] for p in study.parts}
     for r in told["rows"]:
+        # what tables are held against before the run is what the cells give
+        assert any(can_match(kind, {k: v for k, v in r.items() if v is not None}) for kind in kinds[r["part"]]), r
         if r["low"] is not None:
             assert r["low"] <= r["value"] <= r["high"]
     before = (tmp_path / "results.json").read_bytes()
@@ -77,6 +83,8 @@ def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
     assert run("show", tmp_path).exit_code == 0
     assert run("report", tmp_path).exit_code == 0
     page = (tmp_path / "report.html").read_text()
+    assert all(r["settings"] for r in told["rows"] if r["attack"] in ("pgd", "fgsm", "worst", "sga", "simba"))
+    assert all(r["settings"] in html.unescape(page) for r in told["rows"])
     assert all(part["title"] in page for part in told["parts"])
     assert "http" not in page.split("<body>")[0]
     assert len((tmp_path / "results.csv").read_text().splitlines()) == len(told["rows"]) + 1
@@ -97,8 +105,18 @@ def test_the_example_of_the_docs_runs_as_it_is_written(tmp_path):
     assert run("run", tmp_path / "mine.py", "--size", "smoke", "--out", tmp_path / "out").exit_code == 0
     told = json.loads((tmp_path / "out/results.json").read_text())
     assert not told["failed"]
-    seen = {(r["model"], r["attack"], round(r["eps"] * 255)) for r in told["rows"] if r["metric"] == "accuracy"}
-    assert seen == {(m, a, e) for m in ("seed 0", "seed 1") for a in ("fgsm", "pgd") for e in (1, 8)}
+    rows = {
+        (r["model_seed"], r["attack"], round(r["eps"] * 255)): r for r in told["rows"] if r["metric"] == "accuracy"
+    }  # fmt: skip
+    assert set(rows) == {(s, "none", 0) for s in (0, 1)} | {(s, a, e) for s in (0, 1) for a in ("fgsm", "pgd")
+                                                           for e in (1, 8)}  # fmt: skip
+    assert all(rows[s, "none", 0]["low"] > 0.5 for s in (0, 1))  # two classes: better than guessing
+    # the numbers that it opens with, within their intervals on any machine
+    for seed, clean, left in ((0, 72.5, 40.0), (1, 70.0, 55.0)):
+        assert f"{clean} " in example
+        assert f"{left} " in example
+        for key, value in (((seed, "none", 0), clean), ((seed, "pgd", 1), left), ((seed, "pgd", 8), 0.0)):
+            assert rows[key]["low"] <= value / 100 <= rows[key]["high"]
     assert "Accuracy" in run("show", tmp_path / "out").output
 
 
@@ -116,8 +134,8 @@ def test_a_file_that_is_no_study_is_one_line(tmp_path):
 
     assert "has no function study(size)" in said("x = 1")
     # each of another length: bytecode is kept by size and time in seconds
-    assert "mine.py:1 can not be used: NameError" in said("x = yy")
-    assert "mine.py:2 can not be used: SyntaxError" in said("x = 1\ndef")
+    assert "mine.py:1 cannot be used: NameError" in said("x = yy")
+    assert "mine.py:2 cannot be used: SyntaxError" in said("x = 1\ndef")
     assert "must return a Study, got int" in said("def study(size): return 1")
     with pytest.raises(InputError, match="--size must be smoke, small or paper, got 'huge'"):
         file.load(tmp_path / "mine.py", "huge")

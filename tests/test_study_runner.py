@@ -32,7 +32,7 @@ def cell(task: str, value: float, *on: Node, **args) -> Node:
 
 def a_study(*cells: Node, **more) -> Study:
     view = Table("Numbers", {"metric": "number"}, ("model",), "metric")
-    return Study("A study", "nowhere", [Part("numbers", "Numbers", list(cells), [view], **more)])
+    return Study("A study", "nowhere", [Part("numbers", "Numbers", list(cells), **{"show": [view], **more})])
 
 
 def go(study: Study, folder: Path, pool=None) -> dict:
@@ -106,7 +106,7 @@ def test_what_can_not_be_planned_is_one_line(tmp_path):
 def test_a_dry_plan_writes_nothing(tmp_path):
     model = Model("m", Data("phantom", "phantom:chest@32:n=36"), "small_cnn", {"epochs": 1})
     plan(
-        a_study(Node("clean", {"limit": 8, "seed": 0}, model.data, {}, {"model": model})),
+        a_study(Node("clean", {"limit": 8, "seed": 0}, model.data, {}, {"model": model}), show=()),
         Place(tmp_path / "o"),
         dry=True,
     )
@@ -154,9 +154,11 @@ def test_a_cell_is_tried_three_times_then_the_study_goes_on(tmp_path):
 
 def test_what_is_of_no_use_to_repeat_is_not_repeated(tmp_path):
     told = go(a_study(Node("clean", {"limit": 1, "seed": 0}, Data("p", "phantom:chest@32:n=36"), needs={
-        "model": Model("m", Data("p", "phantom:chest@32:n=36"), "no_such_net", {"epochs": 1})})), tmp_path)  # fmt: skip
+        "model": Model("m", Data("p", "phantom:chest@32:n=36"), "small_cnn:width=0", {"epochs": 1})}), show=()),
+        tmp_path)  # fmt: skip
     assert [f["task"] for f in told["failed"]] == ["train", "clean"]
-    assert "no_such_net" in told["failed"][0]["error"]
+    assert "width must be 1 or more" in told["failed"][0]["error"]
+    assert [f["cause"] for f in told["failed"]] == [None, "numbers train p m 0"]
 
 
 def test_a_worker_that_dies_loses_its_cell_only(tmp_path):

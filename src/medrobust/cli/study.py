@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,55 +37,101 @@ def run(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes of this machine; 0 computes in this one.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads of a worker; the cores shared out.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="tcp://… of a dask scheduler whose workers compute.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="A dask scheduler whose workers compute: tcp://127.0.0.1:PORT or tls://HOST:PORT."),
+    ] = None,
     slurm: Annotated[
         str | None,
-        typer.Option(help="Workers as SLURM jobs: partition=gpu,gpus=1,cpus=4,memory=16GB,time=04:00:00,jobs=8."),
+        typer.Option(
+            help="Workers as SLURM jobs: partition=gpu,gpus=1,cpus=4,memory=16GB,time=04:00:00,jobs=8,"
+            "interface=ib0. Encrypted with TLS, except with interface=lo."
+        ),
+    ] = None,
+    tls: Annotated[
+        Path | None,
+        typer.Option(help="Folder of ca.pem, cert.pem and key.pem, for a scheduler at tls://… or for --slurm."),
     ] = None,
     mlflow: Annotated[bool, typer.Option("--mlflow", help="Log the numbers to MLflow at the end.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Try cells again that failed in earlier runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, what is there and the time.")] = False,
 ) -> None:
-    """Run a study, or go on with it: every finished cell is kept."""
+    """Run a study, or go on with it: every finished cell is kept.
+
+    A study file is a program, and so are modules beside it: run only what you would run as a script. Exit code: 0 every
+    cell is done, 1 cells failed, 2 wrong input.
+    """
     from medrobust.run_folder import RunFolder
     from medrobust.studies import file as files
-    from medrobust.studies import runner
+    from medrobust.studies import runner, runs
     from medrobust.studies.collect import folder_for, write
     from medrobust.studies.plan import Place, plan
+    from medrobust.studies.validation import check
 
-    asked, opening = files.load(file, size)
     if sum((bool(workers), scheduler is not None, slurm is not None)) > 1:
         raise InputError("give one of --workers, --scheduler and --slurm")
-    place = Place(out or folder_for(file, size), data, models)
+    if tls is not None and scheduler is None and slurm is None:
+        raise InputError("--tls is for --scheduler or --slurm")
+    loaded = files.load(file, size)
+    place = Place(out or folder_for(file, size), data, models, loaded.folder)
+    for line in runs.changes(place.out, loaded.files):
+        say(line)
+    check(loaded.study)  # before there is a run folder
     run_folder = RunFolder(place.out, "study")
     if dry_run:
         with Bars() as bars:
-            laid = plan(asked, place, dry=True, progress=bars)
-        _dry(laid, max(workers, 1), slurm)
+            laid = plan(loaded.study, place, dry=True, progress=bars)
+        _dry(laid, max(workers, 1), slurm, tls)
         return
     with Bars() as bars, run_folder:
         run_folder.begin()
         if again:
             runner.forget_failures(place.out)
-        laid = plan(asked, place, progress=bars)
+        laid = plan(loaded.study, place, progress=bars)
         begun = time.time()
-        pool = _pool(place.out, workers, threads, scheduler, slurm)
-        size_of_pool = pool.size
+        pool = _pool(place.out, workers, threads, scheduler, slurm, tls)
         try:
+            if laid.left or runs.changes(place.out, loaded.files):
+                runs.begin(place.out, loaded.files, data, pool.size)
             ran = runner.run(laid, pool, bars)
         finally:
             pool.close()
-        told = write(laid, opening, size, command_line())
+        results = write(laid, loaded.opening, size, loaded.files, command_line())
         if ran.done:
-            logged(place.out, begun, ran.done, size_of_pool)
-    _finish(place.out, told, ran, time.time() - begun)
+            runs.end(place.out, time.time() - begun, ran.done)
+    cells = results["cells"]
+    say(
+        f"{ran.done} cells in {_time(time.time() - begun)}, {cells['done']} of {cells['all']} there; "
+        f"numbers {place.out / 'results.json'}"
+    )
+    complete = _say_missing(results, place.out)
     if mlflow:
         from medrobust.report import study_export
 
-        say(f"MLflow run {study_export.mlflow(told, place.out)}")
+        say(f"MLflow run {study_export.mlflow(results, place.out)}")
+    if not complete:
+        raise typer.Exit(1)
 
 
-def _pool(out: Path, workers: int, threads: int | None, scheduler: str | None, slurm: str | None) -> Any:
+def _say_missing(results: dict[str, Any], folder: Path) -> bool:
+    """Print which cells and tables are missing and why; whether none is."""
+    from medrobust.report.study_tables import incomplete
+    from medrobust.studies.failures import missing_lines
+
+    lines = missing_lines(results)
+    for line in lines:
+        say(line)
+    if results["cells"]["failed"]:
+        say(f"tracebacks are in {folder / 'failed'}; --again tries failed cells again")
+    tables = incomplete(results)
+    for line in tables:
+        say(line)
+    return not lines and not tables
+
+
+def _pool(
+    out: Path, workers: int, threads: int | None, scheduler: str | None, slurm: str | None, tls: Path | None
+) -> Any:
     from medrobust.studies.pools import Here, Workers
 
     if scheduler is None and slurm is None:
@@ -92,14 +139,14 @@ def _pool(out: Path, workers: int, threads: int | None, scheduler: str | None, s
     from medrobust.studies import cluster
 
     if scheduler is not None:
-        return cluster.Cluster(scheduler, out)
+        return cluster.Cluster(scheduler, out, tls=tls)
     options = cluster.slurm_options(slurm or "")
-    jobs = cluster.slurm(options, out / "log")
-    jobs.scale(jobs=options["jobs"])
-    return cluster.Cluster(jobs.scheduler_address, out, jobs)
+    jobs = cluster.slurm(options, out / "log", tls)
+    jobs.cluster.scale(jobs=options["jobs"])
+    return cluster.Cluster(jobs, out)
 
 
-def _dry(laid: Plan, workers: int, slurm: str | None) -> None:
+def _dry(laid: Plan, workers: int, slurm: str | None, tls: Path | None) -> None:
     from medrobust.studies.plan import missing
 
     lines = []
@@ -124,24 +171,12 @@ def _dry(laid: Plan, workers: int, slurm: str | None) -> None:
     if slurm is not None:
         from medrobust.studies import cluster
 
-        jobs = cluster.slurm(cluster.slurm_options(slurm), laid.place.out / "log")
-        try:
-            say(f"\nEach worker would be this job:\n\n{jobs.job_script()}")
-        finally:
-            jobs.close()
-
-
-def _finish(out: Path, told: dict[str, Any], ran: Any, seconds: float) -> None:
-    cells = told["cells"]
-    say(
-        f"{ran.done} cells in {_time(seconds)}, {cells['done']} of {cells['all']} there; numbers {out / 'results.json'}"
-    )
-    if cells["failed"]:
-        first = told["failed"][0]
-        say(
-            f"{cells['failed']} cells failed, first {first['part']} {first['task']}: {first['error']}; all of them in "
-            f"{out / 'failed'}, --again tries them again"
-        )
+        with tempfile.TemporaryDirectory() as keys:  # a dry run leaves nothing in the run folder
+            jobs = cluster.slurm(cluster.slurm_options(slurm), laid.place.out / "log", tls, Path(keys))
+            try:
+                say(f"\nEach worker would be this job:\n\n{jobs.script}")
+            finally:
+                jobs.close()
 
 
 def _time(seconds: float) -> str:
@@ -156,8 +191,9 @@ def _time(seconds: float) -> str:
 def show(folder: Folder) -> None:
     """Print the tables of a study."""
     from medrobust.report import study_tables
+    from medrobust.studies import runs
 
-    told = results_of(folder)
+    told = runs.results_of(folder)
     for part in told["parts"]:
         for sheet in study_tables.sheets(told, part["name"]):
             head = [*sheet.labels, *sheet.columns]
@@ -173,16 +209,19 @@ def show(folder: Folder) -> None:
             for reason in dict.fromkeys(p["reason"] for p, _ in found if p["reason"]):
                 say(f"  why they may differ: {reason}")
     cells = told["cells"]
-    say(f"{cells['done']} of {cells['all']} cells there, {cells['failed']} failed, {cells['left']} left")
+    say(f"{cells['done']} of {cells['all']} cells are done")
+    _say_missing(told, folder)
 
 
 @study.command()
 def report(folder: Folder) -> None:
     """Write report.html, results.csv and tables.tex of a study."""
     from medrobust.report import study_page
+    from medrobust.studies import runs
 
-    told = results_of(folder)
-    say(str(study_page.write(folder, told, _runs(folder))))
+    told = runs.results_of(folder)
+    say(str(study_page.write(folder, told, runs.recorded(folder))))
+    _say_missing(told, folder)
 
 
 @study.command()
@@ -196,8 +235,9 @@ def export(
     """Write the rows of a study for other tools."""
     from medrobust.report import study_export
     from medrobust.report.writing import write_export
+    from medrobust.studies import runs
 
-    told = results_of(folder)
+    told = runs.results_of(folder)
     if not (csv or latex or parquet or mlflow):
         raise InputError("give --csv FILE, --latex FILE, --parquet FILE or --mlflow")
     if csv:
@@ -212,6 +252,7 @@ def export(
         say(f"MLflow run {study_export.mlflow(told, folder)}")
     for path in (p for p in (csv, latex, parquet) if p):
         say(str(path))
+    _say_missing(told, folder)
 
 
 @study.command()
@@ -222,10 +263,13 @@ def diff(
 ) -> None:
     """Which numbers changed beyond their intervals from A to B."""
     from medrobust.report.study_tables import figure, named
+    from medrobust.studies import runs
     from medrobust.studies.diff import diff as compare
     from medrobust.studies.diff import told
+    from medrobust.studies.failures import missing_line
 
-    found = compare(results_of(a)["rows"], results_of(b)["rows"], words(ignore) or ())
+    before, after = runs.results_of(a), runs.results_of(b)
+    found = compare(before["rows"], after["rows"], words(ignore) or ())
     lines = [
         [named("metric", metric), ", ".join(f"{named('', k)} {named(k, v)}" for k, v in about.items()),
          str(figure(c.before)), str(figure(c.after))]
@@ -245,43 +289,11 @@ def diff(
         say(f"{len(found.only_a)} numbers are in A only, {len(found.only_b)} in B only")
     if not found.changes:
         say("no number is in both: the studies differ in data, models or size; --ignore names columns that may differ")
-
-
-def logged(out: Path, begun: float, done: int, at_once: int) -> None:
-    """Add what a run took to run.json; not part of the results, which do not depend on it."""
-    import json
-    import os
-    import platform
-
-    from medrobust import atomic
-
-    told = {
-        "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(begun)), "seconds": round(time.time() - begun),
-        "done": done, "at_once": at_once, "machine": f"{os.cpu_count()} cores ({platform.machine()})",
-    }  # fmt: skip
-    atomic.write_text(out / "run.json", json.dumps([*_runs(out), told], indent=1))
-
-
-def _runs(folder: Path) -> list[dict[str, Any]]:
-    import json
-
-    try:
-        return list(json.loads((folder / "run.json").read_text()))
-    except (OSError, ValueError):
-        return []
-
-
-def results_of(folder: Path) -> dict[str, Any]:
-    """results.json of a study's run folder."""
-    import json
-
-    path = folder / "results.json"
-    try:
-        told = json.loads(path.read_text())
-        if told["kind"] != "study":
-            raise KeyError("kind")
-    except OSError:
-        raise InputError(f"{path} is not there; a study writes it at its end: medrobust study run FILE") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is no result of a study") from None
-    return dict(told)
+    if found.without_value:
+        say(f"{found.without_value} numbers are undefined in A or in B, and are not compared")
+    for name, merged in (("A", found.merged_a), ("B", found.merged_b)):
+        if merged:
+            say(f"{merged} rows of {name} say what another row of {name} says, and are not compared")
+    for name, results in (("A", before), ("B", after)):
+        if line := missing_line(results):
+            say(f"{name}: {line}; medrobust study show names them")

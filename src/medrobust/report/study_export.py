@@ -11,7 +11,8 @@ from typing import Any
 from medrobust.errors import InputError
 from medrobust.report import sheet
 from medrobust.report.latex import escape
-from medrobust.report.study_tables import Figure, Sheet, sheets
+from medrobust.report.study_tables import Figure, Sheet, incomplete, sheets
+from medrobust.studies.failures import missing_lines
 
 REAL = ("eps", "zeta", "value", "low", "high")
 """Columns of one type in every study, so that files of several can be read as one table."""
@@ -31,7 +32,8 @@ def csv(results: Mapping[str, Any]) -> str:
 def latex(results: Mapping[str, Any]) -> str:
     """Every table of the study as a booktabs table."""
     made = [_table(s) for part in results["parts"] for s in sheets(results, part["name"])]
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(made)
+    missing = "".join(f"% {escape(line)}\n" for line in [*missing_lines(results), *incomplete(results)])
+    return "% needs \\usepackage{booktabs}\n" + missing + "\n".join(made)
 
 
 def parquet(results: Mapping[str, Any]) -> bytes:
@@ -65,7 +67,8 @@ def mlflow(results: Mapping[str, Any], folder: Path) -> str:
     room.set_experiment(str(study["title"]))
     with room.start_run() as run:
         models = {_allowed(f"{m['name']} digest"): m["digest"] for m in results["models"]}
-        room.log_params({"source": study["source"], "size": study["size"], **models})
+        cells = {f"cells {k}": results["cells"][k] for k in ("all", "done", "failed")}
+        room.log_params({"source": study["source"], "size": study["size"], **cells, **models})
         for start in range(0, len(metrics), BATCH):
             room.MlflowClient().log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
         room.log_artifact(str(folder / "results.json"))
@@ -101,7 +104,8 @@ def _column(values: list[Any], real: bool = False) -> list[Any]:
 def _table(s: Sheet) -> str:
     head = " & ".join(map(escape, (*s.labels, *s.columns)))
     lines = [" & ".join([*map(escape, labels), *map(_cell, figures)]) + r" \\" for labels, figures in s.lines]
-    caption = escape(f"{s.title}, 95 % interval" + (f", {s.counts}" if s.counts else ""))
+    attacks = f". Attacks: {'; '.join(s.attacks)}" if s.attacks else ""
+    caption = escape(f"{s.title}, 95 % interval" + (f", {s.counts}" if s.counts else "") + attacks)
     return "\n".join(
         [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}",
          rf"\begin{{tabular}}{{{'l' * len(s.labels)}{'r' * len(s.columns)}}}", r"\toprule", head + r" \\", r"\midrule",

@@ -7,9 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medrobust.report import run_line, study_charts, study_export
+from medrobust.report import run_line, study_charts, study_export, study_tables
 from medrobust.report.study_tables import compared, sheets
 from medrobust.report.writing import write_files
+from medrobust.studies.failures import missing_lines
 
 CAUTION = (
     "Published figures come from other images, networks and splits; the column says which difference is known, and a "
@@ -44,12 +45,21 @@ def html(results: Mapping[str, Any], runs: list[dict[str, Any]]) -> str:
         }
         for part in results["parts"]
     ]
+    missing = [*missing_lines(results), *study_tables.incomplete(results)]
+    attacks = dict.fromkeys(study_tables.attack_words(r) for r in results["rows"] if r.get("settings"))
     css = (room / "page.css").read_text(encoding="utf-8")
     page = template.render(
         css=css, r=results, parts=parts, runs=runs, caution=CAUTION, made_by=run_line.line(results),
-        guessing=guessing(results),
+        guessing=guessing(results), missing=missing, attacks=list(attacks), options=_options,
+        braces=any("{data}" in d["spec"] for d in results["data"]),
     )  # fmt: skip
     return "<!DOCTYPE html>\n" + page.lstrip()
+
+
+def _options(model: Mapping[str, Any]) -> str:
+    """How a model was trained, as the study file says it; options that it leaves out have their defaults."""
+    given = {**model["options"], **({"weights": model["weights"]} if model["weights"] else {})}
+    return ", ".join(f"{k} {v}" for k, v in given.items())
 
 
 def guessing(results: Mapping[str, Any]) -> list[str]:

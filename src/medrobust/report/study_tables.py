@@ -19,6 +19,7 @@ SAID = ("pairs", "difference", "ratio")
 COUNTS = ("gradients", "queries", "gradients_per_image", "gradients_lost", "evaluations")
 TITLES = {
     "data": "data", "model": "model", "eps": "ε (/255)", "zeta": "ζ", "made_on": "made on", "fitted_on": "fitted on",
+    "model_seed": "seed of the model", "data_seed": "seed of the split", "settings": "attack settings",
     "source": "made from", "goal": "goal", "attack": "attack", "detector": "detector", "seed": "seed", "norm": "norm",
     "split": "images", "round": "round", "metric": "figure", "by": "measured by",
 }  # fmt: skip
@@ -62,6 +63,10 @@ class Sheet:
     columns: tuple[str, ...]
     lines: tuple[tuple[tuple[str, ...], tuple[Figure, ...]], ...]
     note: str = ""
+    attacks: tuple[str, ...] = ()
+    """Of the attacks behind the figures: name, norm and all settings."""
+    merged: int = 0
+    """Rows that are not shown, because another row falls in the same place."""
 
     @property
     def counts(self) -> str:
@@ -78,15 +83,18 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any]) -> Sheet:
     lines, across = tuple(view["lines"]), str(view["across"])
     columns = list(dict.fromkeys(_key(r, (across,)) for r in chosen))
     found: dict[tuple[Any, ...], dict[tuple[Any, ...], Figure]] = {}
+    merged = 0
     for r in chosen:
-        found.setdefault(_key(r, lines), {})[_key(r, (across,))] = figure(r)
+        line = found.setdefault(_key(r, lines), {})
+        merged += _key(r, (across,)) in line
+        line[_key(r, (across,))] = figure(r)
     return Sheet(
         view["title"], tuple(TITLES.get(k, k) for k in lines), tuple(named(across, c[0]) for c in columns),
         tuple(
             (tuple(named(k, v) for k, v in zip(lines, name, strict=True)), tuple(got.get(c, NOTHING) for c in columns))
             for name, got in found.items()
         ),
-        view.get("note", ""),
+        view.get("note", ""), tuple(dict.fromkeys(attack_words(r) for r in chosen if r.get("settings"))), merged,
     )  # fmt: skip
 
 
@@ -96,6 +104,26 @@ def sheets(results: Mapping[str, Any], part: str) -> list[Sheet]:
     views = next(p["show"] for p in results["parts"] if p["name"] == part)
     made = [sheet(mine, view) for view in views if view["kind"] == "table"]
     return [s for s in made if s.lines]
+
+
+def incomplete(results: Mapping[str, Any]) -> list[str]:
+    """A line for each table or chart that got no row, and for each table in which rows fall in one place."""
+    lines = []
+    for part in results["parts"]:
+        mine = [r for r in results["rows"] if r["part"] == part["name"]]
+        for view in part["show"]:
+            name = f"{view['kind']} {view['title']!r} of part {part['name']!r}"
+            if not any(matches(r, view["where"]) for r in mine):
+                lines.append(f"{name} has no row")
+            elif view["kind"] == "table" and (merged := sheet(mine, view).merged):
+                lines.append(f"{name} does not show {merged} rows, because other rows fall in the same places")
+    return lines
+
+
+def attack_words(row: Row) -> str:
+    """The attack of a row with its norm and settings, as a caption names it."""
+    norm = f" {named('norm', row['norm'])}" if row.get("norm") else ""
+    return f"{row['attack']}{norm} ({row['settings']})"
 
 
 def figure(row: Row) -> Figure:

@@ -1,12 +1,14 @@
 """Cells on a dask.distributed cluster: a scheduler that runs somewhere, or one whose workers are SLURM jobs.
 
 Everyone must see the run folder and the data under the same paths, as on a shared disk. Needs the extra ``cluster``.
+What a dask port trusts, and why only TLS leaves this machine: ``medrobust.studies.encryption``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import queue
+import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +16,13 @@ from typing import Any
 
 from medrobust.atomic import disk_errors
 from medrobust.errors import InputError
+from medrobust.studies import encryption
 from medrobust.studies.pools import Event, Ticket, attempt
 
 MISSING = "needs dask.distributed and dask-jobqueue: pip install 'medrobust[cluster]'"
 SLURM = {"partition": "queue", "time": "walltime", "memory": "memory", "cpus": "cores", "account": "account"}
 """What --slurm calls it, and what dask-jobqueue does."""
-ALLOWED = (*SLURM, "gpus", "jobs")
+ALLOWED = (*SLURM, "gpus", "jobs", "interface")
 PATIENCE = 30.0
 """Seconds to wait for a scheduler to answer, and for a first worker before saying that there is none."""
 
@@ -27,19 +30,28 @@ PATIENCE = 30.0
 class Cluster:
     """A pool of the workers of one scheduler. A worker that dies loses its cell only: dask hands it to another.
 
-    address: ``tcp://…``. Each worker process computes one cell at a time, so that it has its GPU for itself.
+    address: ``tcp://127.0.0.1:PORT``, ``tls://HOST:PORT`` with the certificates in the folder ``tls``, or jobs that are
+    closed with the pool. Each worker process computes one cell at a time, so that it has its GPU for itself. InputError
+    where the connection would leave this machine unencrypted.
     """
 
-    def __init__(self, address: str, run: Path, cluster: Any = None) -> None:
+    def __init__(self, address: str | Jobs, run: Path, tls: Path | None = None) -> None:
         distributed = _dask()
-        self.address, self.cluster = address, cluster
+        self.jobs = address if isinstance(address, Jobs) else None
+        self.address = address.address if isinstance(address, Jobs) else address
+        security = None if self.jobs is not None else encryption.for_address(self.address, tls)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.futures: dict[str, Any] = {}
         try:
-            self.client = distributed.Client(cluster or address, timeout=PATIENCE, set_as_default=False)
+            self.client = distributed.Client(
+                self.address if self.jobs is None else self.jobs.cluster,
+                timeout=PATIENCE,
+                set_as_default=False,
+                security=security,
+            )
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
-                f"no scheduler answers at {address} ({type(error).__name__}); start: dask scheduler"
+                f"no scheduler answers at {self.address} ({type(error).__name__}); start: dask scheduler"
             ) from None
         try:
             self._check(run)
@@ -87,8 +99,8 @@ class Cluster:
             self.client.cancel(list(self.futures.values()), force=True)
         with contextlib.suppress(Exception):
             self.client.close(timeout=2)
-        if self.cluster is not None:
-            self.cluster.close()
+        if self.jobs is not None:
+            self.jobs.close()
 
     def _lost(self) -> str:
         return f"the scheduler at {self.address} is gone; what is finished is kept, the same command goes on from there"
@@ -105,10 +117,10 @@ class Cluster:
     def _check(self, run: Path) -> None:
         """Every worker must see the run folder: told before hours of work, not after."""
         with contextlib.suppress(Exception):
-            self.client.wait_for_workers(1, timeout=PATIENCE if self.cluster is None else 3600)
+            self.client.wait_for_workers(1, timeout=PATIENCE if self.jobs is None else 3600)
         if not self.client.scheduler_info(n_workers=-1)["workers"]:
             raise InputError(f"the scheduler at {self.address} has no worker; start some: dask worker {self.address} "
-                             "--nthreads 1")  # fmt: skip
+                             f"--nthreads 1 {' '.join(encryption.NO_DASHBOARD)}")  # fmt: skip
         token = run.resolve() / f".seen-{uuid.uuid4().hex}"
         with disk_errors(run):
             token.parent.mkdir(parents=True, exist_ok=True)
@@ -148,16 +160,53 @@ def slurm_options(text: str) -> dict[str, Any]:
     return told
 
 
-def slurm(options: Mapping[str, Any], log: Path) -> Any:
-    """A cluster whose workers are jobs of these options: one process of one cell each, with its GPUs for itself."""
+class Jobs:
+    """A scheduler in this process whose workers are jobs. certificates: a folder to remove at the end, or None."""
+
+    def __init__(self, cluster: Any, certificates: Path | None) -> None:
+        self.cluster, self.certificates = cluster, certificates
+
+    @property
+    def address(self) -> str:
+        """Of the scheduler: ``tls://HOST:PORT``, or ``tcp://127.0.0.1:PORT`` on the loopback interface."""
+        return str(self.cluster.scheduler_address)
+
+    @property
+    def script(self) -> str:
+        """What each job runs."""
+        return str(self.cluster.job_script())
+
+    def close(self) -> None:
+        """End the jobs and the scheduler, and remove the certificates that were made for them."""
+        try:
+            self.cluster.close()
+        finally:
+            if self.certificates is not None:
+                shutil.rmtree(self.certificates, ignore_errors=True)
+
+
+def slurm(options: Mapping[str, Any], log: Path, tls: Path | None = None, keys: Path | None = None) -> Jobs:
+    """A scheduler whose workers are jobs of these options: one process of one cell each, with its GPUs for itself.
+
+    interface: the network interface that scheduler and workers listen on ("lo": this machine only); by default all,
+    with TLS. tls: a folder of certificates, see ``encryption.FILES``; by default temporary ones below ``keys``, a folder
+    that the jobs see, or else below ``log``. No dashboard.
+    """
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
         raise InputError(f"--slurm {MISSING}") from None
+    interface = options.get("interface")
+    certificates, temporary = encryption.certificates_for_jobs(interface, tls, keys or log)
+    security = None if certificates is None else encryption.from_files(certificates)
     extra = [f"--gpus={options['gpus']}"] if options["gpus"] else []
     threads = [f"export {name}={options['cpus']}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
     given = {theirs: options[ours] for ours, theirs in SLURM.items() if ours in options}
-    return SLURMCluster(
-        **given, processes=1, job_extra_directives=extra, job_script_prologue=threads, log_directory=str(log),
-        worker_extra_args=["--nthreads", "1"], job_cpu=options["cpus"], scheduler_options={"dashboard_address": None},
-    )  # fmt: skip
+    scheduler = {"dashboard": False, "dashboard_address": f"{encryption.LOOPBACK}:0"}
+    with encryption.no_web_pages():
+        cluster = SLURMCluster(
+            **given, processes=1, job_extra_directives=extra, job_script_prologue=threads, log_directory=str(log),
+            worker_extra_args=["--nthreads", "1", *encryption.NO_DASHBOARD], job_cpu=options["cpus"],
+            interface=interface, security=security, scheduler_options=scheduler,
+        )  # fmt: skip
+    return Jobs(cluster, certificates if temporary else None)

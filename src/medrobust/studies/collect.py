@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from medrobust import atomic
+from medrobust.studies.columns import FIRST, LAST, SEEDS
 from medrobust.studies.grid import KINDS, Chart, Model, Part, everything, matches
 from medrobust.studies.plan import GIVEN, TRAIN, Plan
 from medrobust.studies.run_info import with_run
 from medrobust.studies.versions import versions
 
-FIRST = ("study", "part", "data", "model", "attack", "norm", "eps", "seed")
-LAST = ("metric", "value", "low", "high", "n", "status", "note")
 
+def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that tables and reports are made of. opening: the text that the study file begins with.
 
-def results(plan: Plan, opening: str, size: str) -> dict[str, Any]:
-    """Everything that tables and reports are made of. opening: the text that the study file begins with."""
+    files: sha256 by name of the study file and of the modules beside it that it imports.
+    """
     study = plan.study
     rows = _rows(plan)
     return {
@@ -27,6 +28,7 @@ def results(plan: Plan, opening: str, size: str) -> dict[str, Any]:
         "kind": "study",
         "study": {
             "title": study.title, "source": study.source, "about": study.about, "size": size, "opening": opening,
+            "files": dict(files),
         },
         "parts": [_part(plan, part) for part in study.parts],
         "published": [p for part in study.parts for p in _published(part, rows)],
@@ -39,9 +41,11 @@ def results(plan: Plan, opening: str, size: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(plan: Plan, opening: str, size: str, command: str = "") -> dict[str, Any]:
-    """results.json in the run folder, a row a line. command: as it was typed."""
-    told = with_run(plan.place.out, "results.json", results(plan, opening, size), command)
+def write(
+    plan: Plan, opening: str, size: str, files: Mapping[str, str] | None = None, command: str = ""
+) -> dict[str, Any]:
+    """results.json in the run folder, a row a line; returns what it holds. See ``results``. command: as it was typed."""
+    told = with_run(plan.place.out, "results.json", results(plan, opening, size, files or {}), command)
     rows = ",\n ".join(json.dumps(r, allow_nan=False) for r in told["rows"])
     head = json.dumps({k: v for k, v in told.items() if k != "rows"}, indent=1, allow_nan=False)
     text = head.rstrip().removesuffix("}").rstrip() + ',\n "rows": [\n ' + rows + "\n]}\n"
@@ -53,12 +57,14 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
     """Of the finished cells that each part lists; what the plan knows of a cell goes into its rows."""
     found = []
     for part, cells in plan.listed.items():
-        for name, labels in dict(cells).items():
-            for row in plan.done.get(name, {}).get("rows", ()):
-                told = {**row, **{k: v for k, v in labels.items() if k not in row or k in FIRST}}
-                told |= {"study": plan.study.title, "part": part}
-                keys = [*FIRST, *(k for k in told if k not in FIRST and k not in LAST), *LAST]
-                found.append({k: told.get(k) for k in keys})
+        for cell in {c.key: c for c in cells}.values():
+            for row in plan.done.get(cell.key, {}).get("rows", ()):
+                told = {**row, **{k: v for k, v in cell.labels.items() if k not in row or k in FIRST}}
+                told |= {"study": plan.study.title, "part": part, **cell.seeds}
+                attack = str(row.get("attack"))
+                told["settings"] = cell.settings.get(f"{attack} {row['metric']}", cell.settings.get(attack, ""))
+                keys = [*FIRST, *SEEDS, "settings", *(k for k in told if k not in FIRST and k not in LAST), *LAST]
+                found.append({k: told.get(k) for k in dict.fromkeys(keys)})
     return found
 
 
@@ -105,7 +111,8 @@ def _models(plan: Plan) -> list[dict[str, Any]]:
             name, spec = str(cell.labels["model"]), cell.ticket["spec"]
             digest = spec["digest"] if cell.task == GIVEN else plan.done.get(cell.key, {}).get("digest")
             told = {"name": name, "data": cell.labels["data"], "architecture": nodes[name].architecture}
-            found.append({**told, "given": cell.task == GIVEN, "seed": cell.labels["seed"], "digest": digest})
+            told |= {"options": dict(nodes[name].options), "weights": nodes[name].weights}
+            found.append({**told, "given": cell.task == GIVEN, "seed": cell.labels["model_seed"], "digest": digest})
     return found
 
 

@@ -45,11 +45,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Diff:
-    """changes: rows with a number in both; only_a, only_b: rows that the other has not."""
+    """changes: rows with a number in both; only_a, only_b: rows that the other has not.
+
+    without_value: rows in both of which a side has no number. merged_a, merged_b: rows that share all their
+    columns with another row of the same run, of which only the last is compared.
+    """
 
     changes: list[Change]
     only_a: list[Row]
     only_b: list[Row]
+    without_value: int = 0
+    merged_a: int = 0
+    merged_b: int = 0
 
     @property
     def beyond(self) -> list[Change]:
@@ -74,13 +81,16 @@ def diff(a: Iterable[Row], b: Iterable[Row], ignore: Iterable[str] = ()) -> Diff
     The interval of a difference is made of those of its two sides (MOVER: Zou & Donner 2008, Stat Med 27:1693), which
     takes the runs for independent: with the same images in both it is too wide, never too narrow.
     """
+    a, b = list(a), list(b)
     left, right = ({_name(r, set(ignore)): r for r in rows} for rows in (a, b))
-    changes = [
-        Change(left[k], right[k], gap(left[k], right[k]))
-        for k in left
-        if k in right and left[k]["value"] is not None and right[k]["value"] is not None
-    ]
-    return Diff(changes, [left[k] for k in left if k not in right], [right[k] for k in right if k not in left])
+    both = [k for k in left if k in right]
+    valued = [k for k in both if left[k]["value"] is not None and right[k]["value"] is not None]
+    without = sum((left[k]["value"] is None) != (right[k]["value"] is None) for k in both)
+    return Diff(
+        [Change(left[k], right[k], gap(left[k], right[k])) for k in valued],
+        [left[k] for k in left if k not in right], [right[k] for k in right if k not in left],
+        without, len(a) - len(left), len(b) - len(right),
+    )  # fmt: skip
 
 
 def gap(a: Row, b: Row) -> tuple[float, float, float]:

@@ -66,6 +66,8 @@ class Node:
     args: plain JSON; all that the result depends on beside data and needs. data: the images, or None. also: others.
     needs: other cells and models by the name under which the task asks for them.
     labels: columns of the rows it makes (data, model, attack, seed, …); not part of its name.
+    rows: of a task of one's own, the kinds of rows that it gives, by column the value, a list of values, or None for
+    any: ``({"metric": ["mean", "spread"]},)``. Tables are held against them before anything runs.
     seconds: a first guess of its duration on one core, for --dry-run.
     """
 
@@ -76,6 +78,7 @@ class Node:
     needs: Mapping[str, Node | Model] = field(default_factory=dict)
     labels: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
+    rows: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,17 @@ from typing import Any
 from medrobust import atomic, json_files
 from medrobust.atomic import disk_errors
 from medrobust.errors import InputError
+from medrobust.json_files import read_object
 from medrobust.progress import NoProgress, Progress
 from medrobust.run_folder import CELLS, RunFolder
+from medrobust.studies import own_code
+from medrobust.studies.columns import seed_columns
 from medrobust.studies.grid import Data, Model, Node, Study, everything
 from medrobust.studies.known import FILE, Known, file_in, found
 from medrobust.studies.store import ARRAYS, UNFINISHED, Cell, Store, key, read_facts
-from medrobust.studies.tasks import task_named
+from medrobust.studies.task_options import attack_settings
+from medrobust.studies.tasks import is_own, task_named
+from medrobust.studies.validation import check
 
 TRAIN, GIVEN = "train", "given"
 FAILED = "failed"
@@ -35,11 +40,15 @@ FILES = ("pretrained", "weights")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a study works: its run folder, the folder of --data, and of --models where there is one."""
+    """Where a study works: its run folder, the folder of --data, and of --models where there is one.
+
+    code: the folder of the study file, where cells of one's own are searched first.
+    """
 
     out: Path
     data: Path = Path("data")
     models: Path | None = None
+    code: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,16 @@ class Planned:
         return str(self.ticket["task"])
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A cell as a part lists it. labels, seeds: columns of its rows. settings: see ``attack_settings``."""
+
+    key: str
+    labels: Mapping[str, Any]
+    seeds: Mapping[str, int | None]
+    settings: Mapping[str, str]
+
+
 @dataclass
 class Plan:
     """All cells of a study in an order in which they could be done; ``done`` holds what is known of finished ones."""
@@ -67,8 +86,8 @@ class Plan:
     cells: dict[str, Planned]
     done: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: dict[str, dict[str, Any]] = field(default_factory=dict)
-    listed: dict[str, list[tuple[str, Mapping[str, Any]]]] = field(default_factory=dict)
-    """By part, the names of the cells it lists and the labels it gives them: a cell may be in several parts."""
+    listed: dict[str, list[Listed]] = field(default_factory=dict)
+    """By part, the cells it lists and the labels it gives them: a cell may be in several parts."""
     absent: tuple[Data, ...] = ()
     """Data that is not there: its cells have no final name yet."""
 
@@ -113,6 +132,7 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
 
     InputError where data or a model's file is not there (unless dry), or the study asks for what does not exist.
     """
+    check(study)
     if not dry:
         RunFolder.join(place.out).entry(*ENTRIES)
     layout = _Layout(place, dry, progress or NoProgress())
@@ -120,7 +140,7 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
         layout.add(part, node)
     if layout.absent and not dry:
         raise InputError(missing(layout.absent, place.data))
-    listed = {part.name: [(layout.names[id(n)], n.labels) for n in part.cells] for part in study.parts}
+    listed = {part.name: [layout.listed(n) for n in part.cells] for part in study.parts}
     made = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
     read(made)
     return made
@@ -142,6 +162,8 @@ class _Layout:
         self.place, self.dry, self.cells = place, dry, {}  # type: ignore[var-annotated]
         self.known = Known(place.out, place.data, progress, keep=not dry)
         self.names: dict[int, str] = {}
+        self.seeds: dict[int, int | None] = {}
+        """By ``id`` of a model the seed it was trained with; None where it was trained elsewhere and does not say."""
         self.digests: dict[Data, str] = {}
         self.absent: list[Data] = []
 
@@ -156,15 +178,25 @@ class _Layout:
                 "data": self._digest(node.data), "also": {k: self._digest(d) for k, d in node.also.items()},
                 "needs": needs,
             }  # fmt: skip
+            if is_own(node.task):
+                spec["code"] = own_code.digest(self.place.code, node.task)
+            elif settings := attack_settings(node):
+                spec["attacks"] = settings  # a default that changes makes another cell
             ticket = {
                 "task": node.task, "args": dict(node.args), "data": _plain(node.data), "needs": needs, "models": models,
                 "also": {k: _plain(d) for k, d in node.also.items()},
             }  # fmt: skip
             self._planned(part, node, spec, ticket, tuple(needs.values()), node.labels, node.seconds)
 
+    def listed(self, node: Node) -> Listed:
+        """That cell as a part lists it, once it has a name."""
+        return Listed(self.names[id(node)], node.labels, seed_columns(node, self.seeds), attack_settings(node))
+
     def _model(self, part: str, model: Model) -> None:
-        labels = {"data": model.data.name, "model": model.name, "seed": model.seed}
         folder = found(self.place.models, model)
+        # weights that were made elsewhere have the seed that their file states, not the one of this study
+        self.seeds[id(model)] = model.seed if folder is None and not model.weights else _trained_seed(folder)
+        labels = {"data": model.data.name, "model": model.name, "model_seed": self.seeds[id(model)]}
         if folder is not None:
             digest = self.known.model(folder)
             spec: dict[str, Any] = {"task": GIVEN, "digest": digest}
@@ -179,6 +211,8 @@ class _Layout:
             "task": TRAIN, "version": task_named(TRAIN).version, "args": args | {"options": hashed},
             "data": self._digest(model.data), "needs": {},
         }  # fmt: skip
+        if ":" in model.architecture and "=" not in model.architecture:  # one's own, module:function
+            spec["code"] = own_code.digest(self.place.code, model.architecture)
         ticket: dict[str, Any] = {"task": TRAIN, "args": args, "data": _plain(model.data), "needs": {}, "models": []}
         self._planned(part, model, spec, ticket, (), labels, model.seconds)
 
@@ -189,7 +223,10 @@ class _Layout:
         name = key(spec)
         self.names[id(node)] = name
         if name not in self.cells:
-            ticket |= {"key": name, "spec": spec, "run": str(self.place.out), "root": str(self.place.data)}
+            folder = None if self.place.code is None else str(self.place.code)
+            ticket |= {
+                "key": name, "spec": spec, "run": str(self.place.out), "root": str(self.place.data), "folder": folder,
+            }  # fmt: skip
             self.cells[name] = Planned(name, part, ticket, needs, labels, guess)
         return name
 
@@ -214,6 +251,15 @@ class _Layout:
 
 def _plain(data: Data | None) -> dict[str, Any] | None:
     return None if data is None else {k: v for k, v in asdict(data).items() if k != "get"}
+
+
+def _trained_seed(folder: Path | None) -> int | None:
+    """The seed that a saved classifier says it was trained with."""
+    if folder is None:
+        return None
+    provenance = read_object(folder / "model.json").get("provenance")
+    seed = provenance.get("seed") if isinstance(provenance, dict) else None
+    return seed if isinstance(seed, int) else None
 
 
 def adopt(out: Path, name: str, spec: Mapping[str, Any], folder: Path) -> None:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from medrobust import atomic
 from medrobust.atomic import DiskError
@@ -54,7 +55,7 @@ class _Run:
         for name in list(self.waits):
             lost = [k for k in self.plan.cells[name].needs if k in self.plan.failed]
             if lost and name in self.open:
-                self._give_up(name, self._because(lost[0]))
+                self._give_up(name, self._because(lost[0]), cause=lost[0])
             elif not self.waits[name]:
                 self._push(name)
         self.progress.start("Cells", len(self.open))
@@ -117,10 +118,11 @@ class _Run:
             self.waits[need] = set()
             self._push(need)
 
-    def _give_up(self, name: str, text: str, trace: str = "") -> None:
-        """Write down what failed, and everything that stands on it."""
+    def _give_up(self, name: str, text: str, trace: str = "", cause: str | None = None) -> None:
+        """Write down what failed, and everything that stands on it. cause: the failed cell that this one needs."""
         cell = self.plan.cells[name]
-        told = {"part": cell.part, "task": cell.task, "labels": dict(cell.labels), "error": text, "trace": trace}
+        told: dict[str, Any] = {"part": cell.part, "task": cell.task, "labels": dict(cell.labels), "error": text}
+        told |= {"cause": None if cause is None else words(self.plan.cells[cause]), "trace": trace}
         atomic.write_text(self.plan.place.out / FAILED / f"{name}.json", json.dumps(told, indent=1))
         self.plan.failed[name] = told
         self.open.discard(name)
@@ -128,7 +130,7 @@ class _Run:
         self.progress.advance()
         for above in self.above.get(name, ()):
             if above in self.open:
-                self._give_up(above, self._because(name))
+                self._give_up(above, self._because(name), cause=name)
 
     def _because(self, name: str) -> str:
         return f"not begun: it needs {words(self.plan.cells[name])}, which failed"

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.errors import InputError
+from medrobust.studies import own_code
 from medrobust.studies.grid import Data
 from medrobust.studies.known import load
 from medrobust.studies.store import Cell, Store
-from medrobust.studies.tasks import function
+from medrobust.studies.tasks import function, is_own
 
 if TYPE_CHECKING:
     from medrobust.classifier import Classifier
@@ -87,9 +88,18 @@ class Work:
 
 def perform(ticket: Mapping[str, Any]) -> float:
     """Compute the cell of this ticket, if it is not there, and keep it. Returns the seconds it took."""
-    with _ONE_AT_A_TIME:
+    folder = None if ticket["folder"] is None else Path(ticket["folder"])
+    with _ONE_AT_A_TIME, own_code.importable(folder):
         work = Work(ticket)
-        return work.store.once(ticket["spec"], lambda: function(ticket["task"])(work)).seconds
+
+        def compute() -> Result:
+            task = function(ticket["task"], folder)
+            if is_own(ticket["task"]) and own_code.digest(folder, ticket["task"]) != ticket["spec"]["code"]:
+                raise InputError(f"the code of {ticket['task']} has changed since the study was planned; run it again")
+            result: Result = task(work)
+            return result
+
+        return work.store.once(ticket["spec"], compute).seconds
 
 
 @functools.lru_cache(maxsize=8)

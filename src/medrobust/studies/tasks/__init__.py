@@ -5,11 +5,12 @@ A task is named, not handed over: every worker finds the same function under the
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from medrobust.errors import InputError
+from medrobust.studies import own_code
 
 
 class Task(NamedTuple):
@@ -58,11 +59,11 @@ def task_named(name: str) -> Task:
     raise InputError(f"task {name!r} is not known; choose from {', '.join(TASKS)}, or write module:function")
 
 
-def function(name: str) -> Callable[..., Any]:
-    """What computes it."""
-    module, _, attribute = task_named(name).where.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-        return found
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"task {name!r} can not be imported: {error}; workers need the module on PYTHONPATH") from None
+def is_own(name: str) -> bool:
+    """Whether the name is one's own ``module:function``, not one of TASKS."""
+    return name not in TASKS and ":" in name
+
+
+def function(name: str, folder: Path | None = None) -> Callable[..., Any]:
+    """What computes it. folder: that of the study file, where a function of one's own is searched first."""
+    return own_code.callable_named(task_named(name).where, folder if is_own(name) else None)

@@ -13,10 +13,12 @@ from medrobust import universal as room
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.splits import deal
+from medrobust.errors import InputError
 from medrobust.images import Lazy
 from medrobust.progress import NoProgress
 from medrobust.stats import Estimate
 from medrobust.studies.subject import groups
+from medrobust.studies.task_options import nearest
 from medrobust.studies.tasks.curves import fresh
 from medrobust.studies.work import Result, Work
 from medrobust.threat import BALLS, Ball, Goal, Targeted, Untargeted
@@ -48,7 +50,13 @@ def ball_of(args: dict[str, Any], home: Dataset) -> Ball:
 def goal_of(args: dict[str, Any], classifier: Classifier) -> Goal:
     """``args[goal]``: a class of the classifier, or ``nontargeted``."""
     name = args["goal"]
-    return Untargeted() if name == NONTARGETED else Targeted(classifier.classes.index(name))
+    return Untargeted() if name == NONTARGETED else Targeted(_class(name, classifier))
+
+
+def _class(name: str, classifier: Classifier) -> int:
+    if name not in classifier.classes:
+        raise InputError(f"no class {name!r}{nearest(name, (*classifier.classes, NONTARGETED))}")
+    return classifier.classes.index(name)
 
 
 def source_of(work: Work, home: Dataset) -> Lazy:
@@ -111,7 +119,7 @@ def random(work: Work) -> Result:
             kind = str(v.provenance["method"])
             untargeted = _judge(classifier, part, v)
             for goal in args["goals"]:
-                target = None if goal == NONTARGETED else classifier.classes.index(goal)
+                target = None if goal == NONTARGETED else _class(goal, classifier)
                 outcome = UniversalOutcome(
                     untargeted.clean, untargeted.after, untargeted.after_saving, classifier.classes, target, True,
                     untargeted.bits, untargeted.labels, untargeted.groups,

@@ -1,0 +1,144 @@
+"""A study is held against itself before anything runs: every mistyped name is one line, and nothing is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medrobust import InputError
+from medrobust.studies import asks, search_asks
+from medrobust.studies.grid import Chart, Data, Model, Node, Part, Published, Study, Table, grid
+from medrobust.studies.plan import Place, plan
+from medrobust.studies.task_options import attack_settings
+from medrobust.studies.validation import check
+
+PHANTOM = Data("phantom", "phantom:chest@32:n=36")
+MODEL = Model("tiny", PHANTOM, "small_cnn", {"epochs": 1})
+CURVES = grid(asks.curve, model=MODEL, attack=["fgsm", "pgd"], eps=(1 / 255, 8 / 255), limit=4)
+GOOD = Table("Accuracy", {"metric": "accuracy"}, ("model", "eps"), "attack")
+
+
+def study(*cells: Node, show=(), **more) -> Study:
+    return Study("S", "here", [Part("p", "P", list(cells) or CURVES, show, **more)])
+
+
+def error(made: Study) -> str:
+    with pytest.raises(InputError) as caught:
+        check(made)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_a_table_that_fits_its_cells_is_accepted():
+    check(study(show=[GOOD, Chart("Curve", {"metric": "accuracy"}, "eps", ("attack",), ("model",))]))
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (Table("T", {"metric": "acuracy"}, ("model", "eps"), "attack"), "no cell gives metric acuracy; the nearest"),
+        (Table("T", {"metrik": "accuracy"}, ("model", "eps"), "attack"), "no column 'metrik'; the nearest is metric"),
+        (Table("T", {"metric": "accuracy"}, ("modle", "eps"), "attack"), "no column 'modle'; the nearest"),
+        (Table("T", {"metric": "accuracy"}, ("model", "eps"), "atack"), "no column 'atack'; the nearest are attack"),
+        (Table("T", {"metric": "accuracy", "attack": "pdg"}, ("eps",), "model"), "attack pdg; the nearest is pgd"),
+        (Table("T", {"metric": "accuracy", "model": "tyni"}, ("eps",), "attack"), "model tyni; the nearest is tiny"),
+        (Table("T", {"metric": "accuracy"}, ("model",), "attack"), "rows that differ in eps (0.00392"),
+        (Table("T", {"attack": "pgd"}, ("model", "eps"), "attack"), "rows that differ in metric (accuracy, success)"),
+        (Table("T", {"metric": "accuracy"}, ("model",), "eps"), "they differ in attack, which its lines do not name"),
+        (Chart("T", {"metric": "accuracy"}, "eps", ("model",)), "they differ in attack, which its lines do not name"),
+        (Chart("T", {"metric": "accuracy"}, "epsilon", ("attack",)), "no column 'epsilon'; the nearest is eps"),
+    ],
+)
+def test_a_mistyped_table_is_one_line_before_anything_runs(table, expected, tmp_path):
+    assert expected in error(study(show=[table]))
+    assert "part 'p'" in error(study(show=[table]))
+    for dry in (True, False):
+        with pytest.raises(InputError):
+            plan(study(show=[table]), Place(tmp_path / "out"), dry=dry)
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_figures_are_held_against_columns_and_metrics():
+    def published(**where) -> Study:
+        return study(published=[Published("x", "1", "s", "text", "there", where)])
+
+    check(published(metric="accuracy", model="a model of another size of the study"))
+    assert "published 'x': its rows have no column 'modle'" in error(published(modle="tiny"))
+    assert "no cell gives metric acuracy" in error(published(metric="acuracy"))
+
+
+def test_cells_whose_rows_are_alike_do_not_share_a_place():
+    curves = [asks.curve(MODEL, "pgd", (1 / 255,), limit=n) for n in (4, 8)]
+    assert "they differ in argument limit" in error(study(*curves, show=[GOOD]))
+
+
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        (asks.curve(MODEL, "pgdd"), "attack 'pgdd' is not known; choose from"),
+        (asks.curve(MODEL, "pgd:stepps=3"), "takes steps, step, restarts"),
+        (asks.curve(MODEL, "pgd", (-1.0,)), "eps"),
+        (asks.curve(MODEL, "pgd", norm="l_inf"), "no norm 'l_inf'; the nearest"),
+        (Node("clean", {"limit": 4, "sead": 0}), "clean takes no 'sead'; the nearest is seed"),
+        (Node("clean", {"limit": 4}), "clean needs 'seed'"),
+        (Node("cleen"), "task 'cleen' is not known"),
+        (asks.explained(MODEL, measures=("slope-l3",)), "no measure 'slope-l3'; the nearest are slope-l"),
+        (asks.detectors(MODEL, ("dk",), ("pgd",))[0], "no detector 'dk'"),
+        (asks.judged(asks.universal(MODEL, settings={"pases": 1})), "takes no 'pases'; the nearest is passes"),
+        (asks.judged(asks.universal(MODEL, method="sgaa")), "no method 'sgaa'; the nearest are sga"),
+        (asks.retraining(MODEL, {"runds": 1}), "retraining takes no 'runds'; the nearest is rounds"),
+        (search_asks.minimised("dee", "sphere", False, 2, 30, 2), "no optimiser 'dee'; the nearest"),
+        (search_asks.compared(search_asks.features(), ("gwoo",), budget=300, seeds=2), "gwoo"),
+        (asks.clean(Model("m", PHANTOM, "small_cnn", {"epoch": 1})), "takes no option 'epoch'; the nearest is epochs"),
+        (asks.clean(Model("m", PHANTOM, "resnet19")), "no architecture 'resnet19'; the nearest are resnet"),
+        (asks.clean(Model("m", PHANTOM, "small_cnn", weights="{date}/x.pt")), "{date} in '{date}/x.pt'"),
+        (asks.clean(Model("m", Data("d", "csv:{root}/x.csv"), "small_cnn")), "{root} in 'csv:{root}/x.csv'"),
+    ],
+)
+def test_what_no_task_takes_is_one_line_before_anything_runs(node, expected):
+    assert expected in error(study(node))
+
+
+def test_two_objects_of_one_name_are_refused():
+    other = Data("phantom", "phantom:chest@32:n=54")
+    assert "two different data objects have the name 'phantom'" in error(
+        study(asks.clean(MODEL), asks.clean(Model("other", other, "small_cnn")))
+    )
+    twin = Model("tiny", PHANTOM, "small_cnn", {"epochs": 2})
+    assert "two different model objects have the name 'tiny'" in error(study(asks.clean(MODEL), asks.clean(twin)))
+    check(study(asks.clean(MODEL), asks.clean(Model("tiny", PHANTOM, "small_cnn", {"epochs": 1}), limit=3)))
+    part = Part("p", "P", CURVES)
+    assert "two of the study's parts have the name 'p'" in error(Study("S", "here", [part, part]))
+
+
+def test_a_task_of_one_s_own_may_declare_its_rows():
+    node = Node("tests.study_tasks:number", {"value": 1}, labels={"model": "m"}, rows=({"metric": ["number"]},))
+    check(study(node, show=[Table("T", {"metric": "number"}, ("model",), "metric")]))
+    assert "metric nubmer; the nearest is number" in error(
+        study(node, show=[Table("T", {"metric": "nubmer"}, ("model",), "metric")])
+    )
+
+
+def test_settings_of_attacks_hold_their_defaults():
+    def of(name: str, norm: str = "linf") -> str:
+        return attack_settings(asks.curve(MODEL, name, norm=norm))[name]
+
+    assert of("pgd") == "steps=20, step=0.1 eps, restarts=1, loss=cross_entropy"
+    assert of("pgd:steps=40:restarts=3", "l2").startswith("steps=40, step=0.0625 eps, restarts=3")
+    assert of("bim:steps=10").startswith("steps=10, step=0.1 eps")
+    assert of("apgd") != of("apgd-margin")  # they differ in their loss alone
+    assert "kappa=100" in of("cw")
+    assert attack_settings(asks.worst(CURVES))["worst"].startswith("fgsm: steps=1, step=1 eps, restarts=1")
+
+
+def test_a_changed_default_is_another_cell(tmp_path, monkeypatch):
+    from medrobust.attacks import ATTACKS, PGD
+
+    def names() -> set[str]:
+        return set(plan(study(), Place(Path(tmp_path)), dry=True).cells)
+
+    before = names()
+    monkeypatch.setitem(ATTACKS, "pgd", lambda: PGD(steps=21))
+    assert names() != before
