@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from names import one_of
 
 import medrobust as mr
 from medrobust import stats
@@ -282,8 +283,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=list(SETS))
+    parser.add_argument("parts", nargs="*", type=one_of(PARTS), default=list(PARTS))
+    parser.add_argument("--sets", nargs="*", type=one_of(SETS), default=list(SETS))
     given = parser.parse_args()
     for name in set(SETS) - set(given.sets):
         del SETS[name]

@@ -25,6 +25,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from names import one_of
+
 import medrobust as mr
 from medrobust import atomic
 from medrobust.data.corruptions import SEVERITIES, suited
@@ -64,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", default=list(SETS))
+    parser.add_argument("names", nargs="*", type=one_of(SETS), default=list(SETS))
     parser.add_argument("--images", type=int, default=IMAGES, help="attacked, a set")
     parser.add_argument("--corrupted", type=int, default=CORRUPTED, help="of them, corrupted; 0: none")
     parser.add_argument("--attacks", default=",".join(ATTACKS))

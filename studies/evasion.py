@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from detection import SETS, network
+from names import one_of
 
 import medrobust as mr
 from medrobust import atomic
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", default=list(EPS))
+    parser.add_argument("names", nargs="*", type=one_of(EPS), default=list(EPS))
     parser.add_argument("--tables", action="store_true", help="only print the tables of what is finished")
     asked = parser.parse_args()
     runs = {}

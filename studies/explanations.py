@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from names import one_of
 
 import medrobust as mr
 from medrobust import atomic, explain, stats
@@ -120,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", default=list(SETS))
+    parser.add_argument("names", nargs="*", type=one_of(SETS), default=list(SETS))
     parser.add_argument("--tables", action="store_true", help="only print those of what is finished")
     parser.add_argument("--figures", type=Path, help="folder for saliency.png and landscape.png")
     asked = parser.parse_args()

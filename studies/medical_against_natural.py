@@ -19,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from names import one_of
+
 MOBILENET = "mobilenetv2_100"
 WEIGHTS = "weights/mobilenetv2_100_imagenet.safetensors"
 AUDITS = {
@@ -46,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", default=list(AUDITS))
+    parser.add_argument("names", nargs="*", type=one_of(AUDITS), default=list(AUDITS))
     asked = parser.parse_args()
     runs = {}
     for name in asked.names:

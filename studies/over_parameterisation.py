@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from names import one_of
 
 import medrobust as mr
 from medrobust import stats
@@ -184,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("parts", nargs="*", default=list(ASKS))
+    parser.add_argument("parts", nargs="*", type=one_of(ASKS), default=list(ASKS))
     parser.add_argument("--tables", action="store_true", help="leave out networks that are not trained yet")
     parser.add_argument("--figure", type=Path, help="where the figure of part size goes (.png)")
     asked = parser.parse_args()

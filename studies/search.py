@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from names import one_of
 
 from medrobust import atomic, ranks, stats
 from medrobust.attacks import DeepFool
@@ -77,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", default=MAIN)
+    parser.add_argument("names", nargs="*", type=one_of(RUNS), default=MAIN)
     parser.add_argument("--models", type=Path, help="folder with pneumonia/model, as the other studies leave it")
     parser.add_argument("--ask", choices=[*ASKS, "robust"], default="weights")
     parser.add_argument("--tables", action="store_true", help="only print the tables of what is finished")

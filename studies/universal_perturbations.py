@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from names import one_of
 from universal_pieces import CRAFT, JUDGED, Study
 
 import medrobust as mr
@@ -299,7 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("parts", nargs="*", default=list(PARTS))
+    parser.add_argument("parts", nargs="*", type=one_of(PARTS), default=list(PARTS))
     asked = parser.parse_args()
     study = Study(asked.data, asked.out)
     for part in asked.parts:

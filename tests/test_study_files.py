@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import html
 import inspect
 import json
@@ -141,3 +142,18 @@ def test_a_file_that_is_no_study_is_one_line(tmp_path):
         file.load(tmp_path / "mine.py", "huge")
     with pytest.raises(InputError, match="is not a file"):
         file.load(tmp_path / "none.py", "smoke")
+
+
+def test_names_on_the_command_line_of_the_other_scripts_are_checked(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from names import one_of
+
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("names", nargs="*", type=one_of(["chest", "skin"]), default=["chest", "skin"])
+    assert parser.parse_args([]).names == ["chest", "skin"]
+    assert parser.parse_args(["skin"]).names == ["skin"]
+    with pytest.raises(argparse.ArgumentError, match="no 'chset'; the nearest is chest"):
+        parser.parse_args(["chset"])
+    for script in ROOT.glob("*.py"):
+        for line in script.read_text().splitlines():
+            assert "choices=" not in line or 'nargs="*"' not in line

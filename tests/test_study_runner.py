@@ -37,7 +37,8 @@ def a_study(*cells: Node, **more) -> Study:
 
 def go(study: Study, folder: Path, pool=None) -> dict:
     laid = plan(study, Place(folder))
-    pool = pool or Here()
+    # begun after the plan, as the command does: what it writes belongs to the run
+    pool = pool() if callable(pool) else pool or Here()
     try:
         runner.run(laid, pool)
     finally:
@@ -132,7 +133,7 @@ def test_finished_cells_are_not_computed_again(tmp_path):
 
 def test_here_and_in_workers_the_bytes_are_the_same(tmp_path):
     go(diamond(), tmp_path / "here")
-    go(diamond(), tmp_path / "there", Workers(2, tmp_path / "log"))
+    go(diamond(), tmp_path / "there", lambda: Workers(2, tmp_path / "log"))
     assert numbers(tmp_path / "here/results.json") == numbers(tmp_path / "there/results.json")
 
 
@@ -163,14 +164,18 @@ def test_what_is_of_no_use_to_repeat_is_not_repeated(tmp_path):
 
 def test_a_worker_that_dies_loses_its_cell_only(tmp_path):
     study = a_study(cell("deadly", 1, kills=1), cell("deadly", 2, kills=9), cell("number", 3))
-    told = go(study, tmp_path, Workers(2, tmp_path / "log"))
+    told = go(study, tmp_path, lambda: Workers(2, tmp_path / "log"))
     assert values(told) == {"m1": 1, "m3": 3}
     assert told["failed"][0]["error"].startswith("the worker died (signal 9); see ")
 
 
 def test_workers_have_their_share_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    go(a_study(*(cell("told", v, sleep=0.3) for v in range(4))), tmp_path, Workers(2, tmp_path / "log", threads=1))
+    go(
+        a_study(*(cell("told", v, sleep=0.3) for v in range(4))),
+        tmp_path,
+        lambda: Workers(2, tmp_path / "log", threads=1),
+    )
     seen = [json.loads(p.read_text()) for p in tmp_path.glob("seen-*.json")]
     assert {s["gpu"] for s in seen} == {"3", "5"}
     assert len({s["pid"] for s in seen}) == 2

@@ -189,8 +189,8 @@ def slurm(options: Mapping[str, Any], log: Path, tls: Path | None = None, keys: 
     """A scheduler whose workers are jobs of these options: one process of one cell each, with its GPUs for itself.
 
     interface: the network interface that scheduler and workers listen on ("lo": this machine only); by default all,
-    with TLS. tls: a folder of certificates, see ``encryption.FILES``; by default temporary ones below ``keys``, a folder
-    that the jobs see, or else below ``log``. No dashboard.
+    with TLS. tls: a folder of certificates, see ``encryption.FILES``; by default temporary ones below ``keys`` (by
+    default ``log``), which the jobs must see. No dashboard.
     """
     try:
         from dask_jobqueue import SLURMCluster

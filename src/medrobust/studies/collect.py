@@ -44,7 +44,7 @@ def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> di
 def write(
     plan: Plan, opening: str, size: str, files: Mapping[str, str] | None = None, command: str = ""
 ) -> dict[str, Any]:
-    """results.json in the run folder, a row a line; returns what it holds. See ``results``. command: as it was typed."""
+    """results.json in the run folder, a row a line; returns what it holds. command: as it was typed."""
     told = with_run(plan.place.out, "results.json", results(plan, opening, size, files or {}), command)
     rows = ",\n ".join(json.dumps(r, allow_nan=False) for r in told["rows"])
     head = json.dumps({k: v for k, v in told.items() if k != "rows"}, indent=1, allow_nan=False)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medrobust.errors import InputError
 from medrobust import atomic
+from medrobust.errors import InputError
 
 FILE = "run.json"
 SHOWN_DIGITS = 12
