@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from medrobust import code_digest
 from medrobust.errors import InputError
 
 _imported: dict[str, tuple[Path, str]] = {}
@@ -83,7 +84,8 @@ def sources(path: Path, root: Path | None = None) -> dict[str, bytes]:
 
 
 def digest(folder: Path | None, name: str) -> str | None:
-    """sha256 of the source of ``module:function``: its file and all files beside it that this imports.
+    """sha256 of the source of ``module:function``: its file, all files beside it that this imports, and the code of the
+    modules of medrobust that these import.
 
     folder: that of the study file. None for a module that has no Python source, or is not there.
     """
@@ -98,9 +100,13 @@ def digest(folder: Path | None, name: str) -> str | None:
             return None
         paths = [Path(spec.origin)]
         root = paths[0].resolve().parents[module.count(".") + (spec.submodule_search_locations is not None)]
-    made = hashlib.sha256()
+    assert root is not None
+    made, ours = hashlib.sha256(), set[str]()
     for file, content in sources(paths[-1], root).items():
         made.update(f"{file}\x1f{len(content)}\x1f".encode() + content)
+        ours |= {m for m in _imports(content, root.resolve() / file, root.resolve()) if m.startswith("medrobust.")}
+    for module in sorted(ours):
+        made.update(code_digest.of_module(module).encode())
     return made.hexdigest()
 
 
