@@ -115,8 +115,8 @@ def run(
 
 def _say_missing(results: dict[str, Any], folder: Path) -> bool:
     """Print which cells and tables are missing and why; whether none is."""
+    from medrobust.report.study_missing import missing_lines
     from medrobust.report.study_tables import incomplete
-    from medrobust.studies.failures import missing_lines
 
     lines = missing_lines(results)
     for line in lines:
@@ -262,11 +262,11 @@ def diff(
     ignore: Annotated[str, typer.Option(help="Columns in which the two may differ: model,seed.")] = "",
 ) -> None:
     """Which numbers changed beyond their intervals from A to B."""
+    from medrobust.report.study_missing import missing_line
     from medrobust.report.study_tables import figure, named
     from medrobust.studies import runs
     from medrobust.studies.diff import diff as compare
     from medrobust.studies.diff import told
-    from medrobust.studies.failures import missing_line
 
     before, after = runs.results_of(a), runs.results_of(b)
     found = compare(before["rows"], after["rows"], words(ignore) or ())

@@ -11,8 +11,8 @@ from typing import Any
 from medrobust.errors import InputError
 from medrobust.report import sheet
 from medrobust.report.latex import escape
+from medrobust.report.study_missing import missing_lines
 from medrobust.report.study_tables import Figure, Sheet, incomplete, sheets
-from medrobust.studies.failures import missing_lines
 
 REAL = ("eps", "zeta", "value", "low", "high")
 """Columns of one type in every study, so that files of several can be read as one table."""

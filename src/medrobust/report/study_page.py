@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.report import run_line, study_charts, study_export, study_tables
+from medrobust.report.study_missing import missing_lines
 from medrobust.report.study_tables import compared, sheets
 from medrobust.report.writing import write_files
-from medrobust.studies.failures import missing_lines
 
 CAUTION = (
     "Published figures come from other images, networks and splits; the column says which difference is known, and a "

@@ -22,6 +22,7 @@ LAST = ("metric", "value", "low", "high", "n", "status", "note")
 CLEAN = (
     "accuracy",
     "balanced_accuracy",
+    "guessing",
     "auroc",
     "ece",
     "brier",
