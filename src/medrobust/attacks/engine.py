@@ -64,9 +64,27 @@ def run(
     searched = classifier.fast(shape, bfloat16=bfloat16) if fast and shape[0] else classifier
     options = (grid, seed, ids, full, search, near, after, advance)
     done = Loop(attack, searched, images, goal, ball, *options).finish()
-    if searched is classifier:
+    if searched is not classifier:
+        done = _verified(done, bfloat16, attack, classifier, images, goal, ball, *options[:-1])
+    if not attack.minimal:
         return done
-    return _verified(done, bfloat16, attack, classifier, images, goal, ball, *options[:-1])
+    sizes = [float(ball.eps)] if grid is None else list(grid)
+    return _within(done, classifier, images, goal, type(ball)(sizes[-1]), len(sizes))
+
+
+def _within(done: Attacked, classifier: Classifier, images: Images, goal: Goal, ball: Ball, levels: int) -> Attacked:
+    """``done`` of an attack that looks for the smallest perturbation: one larger than the ball is cut back to it, and
+    is a success only where the network is still fooled."""
+    outside = (~ball.legal(images, done.images)).nonzero()[:, 0].cpu()
+    if not outside.numel():
+        return done
+    goal = goal.prepare(classifier.head, len(classifier.classes), images.shape[0], images.device).take(outside)
+    cut = ball.move(images[outside], done.images[outside])
+    logits = classifier.logits(cut)
+    reached = (goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)).to(done.reached.device)
+    part = done.take(outside)
+    level = torch.where(reached, levels - 1, levels).to(part.level)
+    return done.put(outside, replace(part, images=cut.to(part.images), reached=reached, level=level))
 
 
 def _verified(

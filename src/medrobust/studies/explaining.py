@@ -214,7 +214,11 @@ class Explaining:
         self._apart("attacked", features, is_attacked.astype(int), owners)
         self._apart("classes", features[~is_attacked], labels[~is_attacked], owners[~is_attacked])
         self._apart("groups", features, 2 * labels + is_attacked, owners)
-        points = embedding.embed(features, self.ask.seed)
+        try:
+            points = embedding.embed(features, self.ask.seed)
+        except InputError as error:  # the numbers above stand, a picture of so few points does not
+            self.notes.append(f"No picture of the embedding: {error}.")
+            return
         self.arrays |= {"embedding.points": points, "embedding.label": labels, "embedding.attacked": is_attacked}
         many = len(self.classifier.classes) > len(embedding.COLOURS)
         embedding.draw(
