@@ -18,7 +18,7 @@ FLOORS = (
     ("code_digest", "errors", "formats", "progress", "seeds"),
     ("limits", "atomic"),
     ("json_files",),
-    ("devices", "images", "layout", "options", "own_files", "ranks", "run_folder", "stats"),
+    ("devices", "images", "layout", "options", "own_files", "private_names", "ranks", "run_folder", "stats"),
     ("heads", "guessing"),
     ("threat", "data", "models", "search"),
     ("classifier",),

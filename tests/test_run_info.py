@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,12 @@ def test_the_command_line_tells_no_folders(typed: str, kept: str) -> None:
 
 
 def test_the_command_line_can_be_given_again() -> None:
-    assert command_line(["audit", "--data", "csv:/a/b c.csv"]) == "medrobust audit --data 'csv:b c.csv'"
+    shown = command_line(["audit", "--data", "csv:/a/b c.csv", "--keep-names"])
+    assert shown == "medrobust audit --data 'csv:b c.csv' --keep-names"
+
+
+def test_the_command_line_names_no_file_unless_that_is_asked_for() -> None:
+    assert re.fullmatch("medrobust audit --data csv:[0-9a-f]{12}", command_line(["audit", "--data", "csv:/a/b c.csv"]))
 
 
 def test_a_page_says_it(tmp_path: Path) -> None:

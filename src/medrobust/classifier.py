@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medrobust import devices, models
+from medrobust import devices, models, private_names
 from medrobust.errors import InputError
 from medrobust.heads import Head, head_named
 from medrobust.images import Images, Labels, Logits, check_images
@@ -229,8 +229,12 @@ class Classifier:
 
     # -- keeping -----------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> Path:
-        """Write model.safetensors and model.json; the network must carry the name of its architecture."""
+    def save(self, folder: str | Path, keep_names: bool = False) -> Path:
+        """Write model.safetensors and model.json; the network must carry the name of its architecture.
+
+        keep_names: the provenance names files as they are, instead of by codes (``medrobust.private_names``).
+        InputError where files are there that are not a model of medrobust.
+        """
         from medrobust.models import checkpoint
 
         info = {
@@ -242,7 +246,7 @@ class Classifier:
             "mean": list(self.mean),
             "std": list(self.std),
             "threshold": self.threshold,
-            "provenance": self.provenance,
+            "provenance": self.provenance if keep_names else private_names.provenance(self.provenance),
         }
         checkpoint.write(Path(folder), self.net, info)
         return Path(folder)

@@ -64,6 +64,8 @@ class RunFolder:
         self.path, self.kind, self.opening = Path(path), kind, dict(opening or {})
         self._lock: int | None = None
         self._begun = False
+        self._made: list[Path] = []
+        """Folders that this object made: the run folder and those above it, the lowest first."""
         self._before = self._examine()
 
     def __enter__(self) -> Self:
@@ -75,6 +77,8 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._made and isinstance(error, InputError):
+            self._leave_nothing_empty()
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._lock, 0)
@@ -162,13 +166,30 @@ class RunFolder:
             if atomic.is_partial(path.name) and (path.is_file() or path.is_symlink()):
                 path.unlink(missing_ok=True)
 
+    def _leave_nothing_empty(self) -> None:
+        """Remove the folder that this object made, where the input was wrong before anything was computed."""
+        formal = {self.path / name for name in (MARK, LOCK, *self.opening)}
+        there = list(self.path.rglob("*"))
+        if any(not p.is_dir() and p not in formal for p in there):
+            return
+        with contextlib.suppress(OSError):
+            for place in formal:
+                place.unlink(missing_ok=True)
+            for place in sorted(there, reverse=True):  # what is in a folder comes before it
+                if place not in formal:
+                    place.rmdir()
+            for place in self._made:
+                place.rmdir()
+
     # -- the mark and the lock ---------------------------------------------------------------------------
 
     def _begin(self, lock: bool) -> None:
         if self._begun:
             return
+        missing = [p for p in (self.path, *self.path.parents) if not os.path.lexists(p)]
         with atomic.disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+        self._made = missing if lock else []
         if lock and self._lock is None:
             self._take_lock()
         found = self._examine()

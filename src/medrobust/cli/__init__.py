@@ -21,6 +21,7 @@ from medrobust.cli.detect import detect
 from medrobust.cli.doctor import doctor
 from medrobust.cli.evade import evade
 from medrobust.cli.explain import explain
+from medrobust.cli.names import names
 from medrobust.cli.report import report
 from medrobust.cli.search import search
 from medrobust.cli.study import study
@@ -53,7 +54,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
-COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, search, report, doctor)
+COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, search, report, names, doctor)
 """Every command is a function in a module of its own; this is where it is added."""
 
 for command in COMMANDS:

@@ -18,6 +18,7 @@ from medrobust.cli.options import (
     Fit,
     Head,
     Healthy,
+    KeepNames,
     Label,
     LeaveOut,
     Map,
@@ -82,6 +83,7 @@ def audit(
     lr: Rate = None,
     seed: Seed = 0,
     device: Device = None,
+    keep_names: KeepNames = False,
     out: Out = None,
 ) -> None:
     """Attack a classifier, judge, check, and leave a report that a doctor, an engineer and a reviewer can read."""
@@ -100,7 +102,7 @@ def audit(
     ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars:
-        results = run_audit(spec, folder, progress=bars, device=device, command=command_line())
+        results = run_audit(spec, folder, progress=bars, device=device, keep_names=keep_names, command=command_line())
         page = report.write(folder)
     summary(results)
     say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")

@@ -1,4 +1,4 @@
-"""The command as it was typed, for results and reports, without the folders that say where files lie."""
+"""The command as it was typed, for results and reports: codes for files and folders, or their names without paths."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from medrobust import private_names
+
 ADDRESS = re.compile(r"^(?P<before>(?:--[\w-]+=)?(?:[A-Za-z]\w*:)?)(?P<path>[^,]*[/\\].*)$")
 
 
 def command_line(arguments: Sequence[str] | None = None) -> str:
-    """ "medrobust audit --data csv:labels.csv"; arguments: those of this process if not given."""
+    """ "medrobust audit --data csv:0f1e2d3c4b5a"; with --keep-names, csv:labels.csv.
+
+    arguments: those of this process if not given.
+    """
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    return shlex.join(["medrobust", *(without_folders(word) for word in typed)])
+    shown = without_folders if "--keep-names" in typed else private_names.place
+    return shlex.join(["medrobust", *(shown(word) for word in typed)])
 
 
 def without_folders(word: str) -> str:

@@ -11,7 +11,7 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Rate, Seed
+from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Rate, Seed
 from medrobust.cli.perturbations import (
     Eps,
     Norm,
@@ -54,12 +54,13 @@ def defend(
     leave_out: LeaveOut = None,
     seed: Seed = 0,
     device: Device = None,
+    keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
         "runs/defend"
     ),
 ) -> None:
     """Train a saved classifier against universal perturbations; killed, the same command goes on."""
-    from medrobust import guessing, training
+    from medrobust import guessing, private_names, training
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.gradients import checked
@@ -92,7 +93,7 @@ def defend(
             subject.classifier, subject.data, goal, ball, method=way, test=test, seed=seed,
             folder=run.entry("rounds"), progress=bars,
         )  # fmt: skip
-        hardened.classifier.save(run.entry("model"))
+        hardened.classifier.save(run.entry("model"), keep_names)
         # training changes weights, not how the gradient is hidden; the last network is the one to be believed
         check = checked(hardened.classifier, subject.data.split("test"), seed) if way.opens else None
         facts = {
@@ -103,8 +104,9 @@ def defend(
             "status": "inconclusive" if check is not None and check.passed is False else "ok",
             "checks": [] if check is None else [check.plain()],
         }  # fmt: skip
-        facts = with_run(out, "defend.json", facts, command_line(), str(subject.classifier.device))
-        run.write_text("defend.json", json.dumps(facts, indent=1))
+        written = facts if keep_names else private_names.found(facts)
+        written = with_run(out, "defend.json", written, command_line(), str(subject.classifier.device))
+        run.write_text("defend.json", json.dumps(written, indent=1))
     if check is not None:
         gradient_warning(check)
     say_classes(subject.class_notes)

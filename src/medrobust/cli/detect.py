@@ -11,7 +11,7 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
+from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -44,11 +44,13 @@ def detect(
     leave_out: LeaveOut = None,
     seed: Seed = 0,
     device: Device = None,
+    keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
         "runs/detect"
     ),
 ) -> None:
     """Fit detectors of attacks and test them: areas, rates, false alarms, a picture, and guards to use."""
+    from medrobust import private_names
     from medrobust.data.corruptions import SEVERITIES, suited
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask, attack_named
@@ -98,8 +100,9 @@ def detect(
         picture = study.picture(run_folder.entry("tsne.png"))
         guards = study.guards(run_folder.entry("guards"), fpr)
         found["asked"] = {**asked, "data": data, "model": str(model), "eps": [float(b.eps) for b in balls], "fpr": fpr}
-        found = with_run(out, "detect.json", found, command_line(), str(subject.classifier.device))
-        run_folder.write_text("detect.json", json.dumps(found, indent=1))
+        written = found if keep_names else private_names.found(found)
+        written = with_run(out, "detect.json", written, command_line(), str(subject.classifier.device))
+        run_folder.write_text("detect.json", json.dumps(written, indent=1))
     for told in found["checks"]:
         gradient_warning(told)
     say_classes(subject.class_notes)

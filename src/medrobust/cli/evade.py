@@ -11,7 +11,7 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
+from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -41,11 +41,13 @@ def evade(
     leave_out: LeaveOut = None,
     seed: Seed = 0,
     device: Device = None,
+    keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
         "runs/evade"
     ),
 ) -> None:
     """Fit detectors, then attack past them: how many images fool the classifier and raise no alarm."""
+    from medrobust import private_names
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.evading import EvadeAsk, Evading
@@ -77,8 +79,9 @@ def evade(
         mark(found["rows"], check)
         found["checks"].append(check.plain())
         found["asked"] = {"data": data, "model": str(model), "limit": limit, "attacked": attacked}
-        found = with_run(out, "evade.json", found, command_line(), str(subject.classifier.device))
-        run.write_text("evade.json", json.dumps(found, indent=1))
+        written = found if keep_names else private_names.found(found)
+        written = with_run(out, "evade.json", written, command_line(), str(subject.classifier.device))
+        run.write_text("evade.json", json.dumps(written, indent=1))
     gradient_warning(check)
     say_classes(subject.class_notes)
     summary(found)

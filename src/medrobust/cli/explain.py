@@ -11,7 +11,21 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Classes, Data, Device, Fit, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
+from medrobust.cli.options import (
+    Classes,
+    Data,
+    Device,
+    Fit,
+    KeepNames,
+    Label,
+    LeaveOut,
+    Map,
+    Mean,
+    Patient,
+    Seed,
+    Size,
+    Std,
+)
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, numbers, say, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -59,17 +73,20 @@ def explain(
     size: Size = None,
     seed: Seed = 0,
     device: Device = None,
+    keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
         "runs/explain"
     ),
 ) -> None:
     """Saliency, Grad-CAM, layers, loss landscape and embedding, before and after an attack, with numbers and a page."""
     from medrobust import explain as room
+    from medrobust import private_names
     from medrobust.report import explanation
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.explained import save
     from medrobust.studies.explaining import ExplainAsk
+    from medrobust.studies.naming import Naming
     from medrobust.studies.subject import assemble
     from medrobust.threat import Linf
 
@@ -107,7 +124,11 @@ def explain(
             runs.append(_beside(wanted, place, where, into, label, seed, device, bars, shared))
         asked = {"model": model, "data": data, "second": None if second is None else str(second), "attack": attack,
                  "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
-        save(run_folder, _told_apart(runs), asked, command_line())
+        if keep_names:
+            decoded = Naming(subject.data, keep=True).decoded
+            save(run_folder, _told_apart([_decoded(run, decoded) for run in runs]), asked, command_line())
+        else:
+            save(run_folder, _told_apart([_hidden(run) for run in runs]), private_names.asked(asked), command_line())
     page = explanation.write(out)
     for run in runs:
         for told in run.found.get("checks", []):
@@ -134,9 +155,8 @@ def _one(
     found["checks"] = [check.plain()]
     if check.passed is False:
         facts["doubt"] = f"the check “{check.name}” failed: {check.detail}"
-    name = f"{_short(facts['data'])}, {facts['architecture'] or 'network'}"
     picture = out / "tsne.png"
-    return Explained(name, found, study.arrays, picture if picture.is_file() else None)
+    return Explained(_name(facts), found, study.arrays, picture if picture.is_file() else None)
 
 
 def _beside(
@@ -180,6 +200,31 @@ def _told_apart(runs: list[Explained]) -> list[Explained]:
         run if names.count(run.name) == 1 else dataclasses.replace(run, name=f"{run.name} ({i})")
         for i, run in enumerate(runs, start=1)
     ]
+
+
+def _name(facts: dict[str, Any]) -> str:
+    return f"{_short(facts['data'])}, {facts['architecture'] or 'network'}"
+
+
+def _hidden(run: Explained) -> Explained:
+    """Without the name of the data; its images have codes already."""
+    import dataclasses
+
+    from medrobust import private_names
+
+    found = private_names.found(run.found)
+    return dataclasses.replace(run, name=_name(found["facts"]), found=found)
+
+
+def _decoded(run: Explained, names: dict[str, str]) -> Explained:
+    """With the names of its images; those of other data keep their codes."""
+    import dataclasses
+
+    found = {**run.found, "ids": [names.get(i, i) for i in run.found["ids"]]}
+    gallery = dict(run.found["gallery"])
+    if "ids" in gallery:
+        gallery["ids"] = [names.get(i, i) for i in gallery["ids"]]
+    return dataclasses.replace(run, found=found | {"gallery": gallery})
 
 
 def _short(data: str) -> str:

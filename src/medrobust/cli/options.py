@@ -46,4 +46,10 @@ Healthy = Annotated[
     str | None,
     typer.Option(help="Classes that stand for no disease, commas between: normal,benign; by their names if not given."),
 ]
+KeepNames = Annotated[
+    bool,
+    typer.Option(
+        "--keep-names", help="Write names of images, patients and files as they are, not codes (medrobust names)."
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Run folder; the same command on it goes on where it was.")]

@@ -10,7 +10,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.options import Fit, Healthy, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
+from medrobust.cli.options import Fit, Healthy, KeepNames, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
 from medrobust.cli.text import class_map, numbers, say, table, words
 from medrobust.errors import InputError
 
@@ -59,12 +59,13 @@ def search(
     leave_out: LeaveOut = None,
     size: Size = None,
     seed: Seed = 0,
+    keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
         "runs/search"
     ),
 ) -> None:
     """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better."""
-    from medrobust import report
+    from medrobust import private_names, report
     from medrobust.run_folder import RunFolder
     from medrobust.studies.images import announce
     from medrobust.studies.run_info import with_run
@@ -109,6 +110,9 @@ def search(
                 paths[question] = kept(images, question, names, budgeted, folder, Store(out), bars)
         if images is not None and attack:
             results["robustness"] = attacked(Robustness(images=attack, budget=budget), images, Store(out), bars)
+        if not keep_names:
+            for name in ("data", "name"):
+                results["facts"][name] = private_names.data_name(results["facts"][name])
         results = with_run(out, "results.json", results, command_line())
         run.write_text("results.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False))
         run.write_text("times.json", json.dumps(times, indent=1, sort_keys=True))

@@ -14,6 +14,7 @@ from medrobust.cli.options import (
     Epochs,
     Fit,
     Head,
+    KeepNames,
     Label,
     LeaveOut,
     Map,
@@ -48,13 +49,16 @@ def train(
     lr: Rate = None,
     seed: Seed = 0,
     device: Device = None,
+    keep_names: KeepNames = False,
 ) -> None:
     """Train or fine-tune a classifier; killed, the same command goes on."""
     from medrobust import data as data_room
     from medrobust import devices, guessing, training
     from medrobust.run_folder import RunFolder
+    from medrobust.studies import preflight
     from medrobust.studies.images import announce
 
+    preflight.check(model, pretrained=pretrained, epochs=epochs, lr=lr, head=head, device=device)
     where = str(devices.find(device))
 
     options: dict[str, Any] = {k: v for k, v in (("epochs", epochs), ("lr", lr)) if v is not None}
@@ -68,6 +72,8 @@ def train(
             keep=run.entry("model.safetensors", "model.json").parent, **options,
         )  # fmt: skip
         run.remove("training")  # only a killed training is resumed
+        if keep_names:
+            classifier.save(out, keep_names=True)
         probability, labels = training.evaluate(classifier, images.split("val"))
     scores = training.score(probability, labels)
     guessed(guessing.of(probability.argmax(1) == labels, labels).text)

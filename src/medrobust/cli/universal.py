@@ -19,6 +19,7 @@ from medrobust.cli.options import (
     Device,
     Epochs,
     Fit,
+    KeepNames,
     Label,
     LeaveOut,
     Map,
@@ -89,9 +90,11 @@ def universal(
     lr: Rate = None,
     seed: Seed = 0,
     device: Device = None,
+    keep_names: KeepNames = False,
     out: Out = None,
 ) -> None:
     """One perturbation that fools a classifier on every image: made on training images, judged on test images."""
+    from medrobust import private_names
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.gradients import checked
@@ -144,6 +147,9 @@ def universal(
         guesses = guesses_of(outcomes[MINE])
         check = checked(subject.classifier, test, seed) if way.opens else None
         doubtful = check is not None and check.passed is False
+        private = {subject.data.name, str(getattr(images, "name", subject.data.name)).removeprefix("varied ")}
+        if not keep_names:
+            v = dataclasses.replace(v, provenance=private_names.found(v.provenance, *private))
         v.save(run.entry("v.safetensors"))
         gain = v.picture(run.entry("v.png"))
         facts = {
@@ -153,8 +159,9 @@ def universal(
             "checks": [] if check is None else [check.plain()],
             "outcomes": {name: numbers(o) for name, o in outcomes.items()}, "guesses": guesses,
         }  # fmt: skip
-        facts = with_run(folder, "universal.json", facts, command_line(), str(subject.classifier.device))
-        run.write_text("universal.json", json.dumps(facts, indent=1))
+        written = facts if keep_names else private_names.found(facts, *private)
+        written = with_run(folder, "universal.json", written, command_line(), str(subject.classifier.device))
+        run.write_text("universal.json", json.dumps(written, indent=1))
         run.remove(UNFINISHED)
     if check is not None:
         gradient_warning(check)

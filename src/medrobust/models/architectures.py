@@ -81,12 +81,35 @@ def _make(name: str, outputs: int, channels: int, size: int | None, hub: bool) -
         if not (hub and timm_network.configuration(name).get("num_classes") == outputs):
             pretrained.draw_classifier(net, pretrained.classifier_keys(net, timm_network.classifier(name)))
         return net
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> InputError:
     near = timm_network.nearest(name, [*OWN, *ALIASES])
-    raise InputError(
+    return InputError(
         f"no model {name!r}: "
         + (f"the nearest are {', '.join(near)}. " if near else "")
         + "Any timm architecture, small_cnn, or your own as module:function"
     )
+
+
+def check_name(name: str, weights: str | None = None) -> None:
+    """InputError where ``build`` would refuse the name, its options or the file of weights, without building anything.
+
+    A network of one's own is not imported.
+    """
+    name, _ = mlp_head.parted(name)
+    name = ALIASES.get(name, name)
+    if weights == "hub" and (own_network.is_own(name) or is_ours(name)):
+        raise InputError(f"the hub has no weights for {name}: give a file, pretrained=FILE.safetensors")
+    if weights is not None and weights != "hub":
+        pretrained.Pretrained(weights)
+    if is_ours(name):
+        _our_options(name)
+    elif not own_network.is_own(name):
+        if not timm_network.is_timm(name):
+            raise _unknown(name)
+        timm_network.configuration(name)  # knows the tag after the name
 
 
 def is_ours(name: str) -> bool:
@@ -94,11 +117,17 @@ def is_ours(name: str) -> bool:
     return name.partition(":")[0] in OWN
 
 
-def _ours(name: str, outputs: int, channels: int) -> nn.Module:
+def _our_options(name: str) -> tuple[str, dict[str, int]]:
+    """("small_cnn", {"width": 32}) of "small_cnn:width=32"."""
     base, values = options.parse(name, OWN, "model", hidden=("outputs", "channels"))
     for option, value in values.items():
         if value < 1:
             raise InputError(f"model {base!r}: {option} must be 1 or more, got {value}")
+    return base, values
+
+
+def _ours(name: str, outputs: int, channels: int) -> nn.Module:
+    base, values = _our_options(name)
     return OWN[base](outputs=outputs, channels=channels, **values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from medrobust.errors import InputError
+from medrobust.models import hub as hub_room
 
 
 def is_timm(name: str) -> bool:
@@ -55,8 +57,9 @@ def make(name: str, *, outputs: int, channels: int, size: int | None, hub: bool)
     fixed = configuration(name).get("fixed_input_size")
     if size is not None and fixed:
         arguments["img_size"] = size
+    offline = hub_room.only_the_cache() if hub and not hub_room.answers() else contextlib.nullcontext()
     try:
-        with _known_warnings():
+        with _known_warnings(), offline:
             return timm.create_model(name, **arguments)
     except OSError as error:  # huggingface_hub's and urllib's network errors are OSErrors
         if not hub:

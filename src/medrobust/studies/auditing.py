@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import guessing, json_files, stats
+from medrobust import guessing, json_files, private_names, stats
 from medrobust.attacks import Attack, Composed
 from medrobust.data import Dataset
 from medrobust.errors import InputError
@@ -29,6 +29,7 @@ from medrobust.studies.explain_part import ExplainPart
 from medrobust.studies.gradients import compared, derived, gradient_check
 from medrobust.studies.headline import NAME as HEADLINE
 from medrobust.studies.headline import HeadlinePart, chosen_eps, told
+from medrobust.studies.naming import Naming
 from medrobust.studies.output_order import outputs_in_order
 from medrobust.studies.rows import Rows, attack_rows, clean_rows, noise_rows
 from medrobust.studies.run_info import with_run
@@ -59,21 +60,24 @@ SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
 
 
 def audit(
-    spec: AuditSpec, folder: Path, *, progress: Progress | None = None, device: str | None = None, command: str = ""
-) -> dict[str, Any]:
+    spec: AuditSpec, folder: Path, *, progress: Progress | None = None, device: str | None = None, command: str = "",
+    keep_names: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Do what ``spec`` asks in ``folder`` and return what results.json holds. Killed, the same call goes on.
 
-    device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. InputError for bad
-    input and unwritable folders.
+    device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. keep_names: write
+    names of images, patients and files as they are, instead of codes (see ``medrobust.private_names``). InputError for
+    bad input and unwritable folders.
     """
     progress = progress or NoProgress()
     asked = spec.model_dump(mode="json")
-    opening = json.dumps({"format": 1, "asked": asked, "versions": versions()}, indent=1)
+    written = asked if keep_names else private_names.asked(asked)
+    opening = json.dumps({"format": 1, "asked": written, "versions": versions()}, indent=1)
     with RunFolder(folder, "audit", {SPEC: opening.encode()}) as run:
         _check_same(run, asked)
         subject = assemble(spec, run, progress, device)
         run.begin()
-        return _Audit(spec, run, Store(run.path), subject, progress, command).run()
+        return _Audit(spec, run, Store(run.path), subject, progress, command, keep_names).run()
 
 
 def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
@@ -84,8 +88,13 @@ def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
     before = json_files.read_object(path).get("asked")
     if not isinstance(before, dict):
         raise InputError(f"{path} does not say what was asked; choose another --out")
-    # an option that an older version did not have is not a change
-    changed = [k for k in asked if before.get(k, asked[k]) != asked[k]]
+    hidden = private_names.asked(asked)
+    # an option that an older version did not have is not a change; codes of a salt that is lost say nothing
+    changed = [
+        k for k in asked
+        if before.get(k, asked[k]) not in (asked[k], hidden[k])
+        and (private_names.lasting() or k not in private_names.PATH_FIELDS)
+    ]  # fmt: skip
     if changed:
         k = changed[0]
         raise InputError(
@@ -95,9 +104,10 @@ def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
 
 class _Audit:
     def __init__(
-        self, spec: AuditSpec, run: RunFolder, store: Store, subject: Subject, progress: Progress, command: str
-    ) -> None:
-        self.command = command
+        self, spec: AuditSpec, run: RunFolder, store: Store, subject: Subject, progress: Progress, command: str,
+        keep_names: bool,
+    ) -> None:  # fmt: skip
+        self.command, self.keep_names = command, keep_names
         self.spec, self.run_folder, self.store, self.subject, self.progress = spec, run, store, subject, progress
         self.folder = run.path
         self.classifier, self.ball = subject.classifier, spec.ball
@@ -422,6 +432,7 @@ class _Audit:
             "examples": self.examples,
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
         }
+        results = Naming(self.subject.data, self.keep_names).results(results)
         arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
         self.run_folder.write_bytes("figures.safetensors", save(arrays))
         results = with_run(self.folder, "results.json", results, self.command, str(self.classifier.device))

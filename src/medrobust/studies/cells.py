@@ -14,6 +14,7 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.images import BIT_DEPTHS, save_at
 from medrobust.judging import judge
+from medrobust.studies.naming import image_code, patient_code
 from medrobust.threat import Ball, Untargeted
 
 Result = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -67,7 +68,7 @@ def swept(
         "unconfirmed": int((~confirmed & torch.isfinite(curve.eps_star)).sum()),
         "shown": [
             {
-                "id": part.ids[i],
+                "id": image_code(part, i),
                 "label": int(labels[i]),
                 "before": int(outcome.before[i]),
                 "after": int(outcome.after[i]),
@@ -75,7 +76,7 @@ def swept(
                 "confidence_after": float(outcome.confidence_after[i]),
                 "eps": float(star[i]) if torch.isfinite(star[i]) else max(eps),
                 "size": float(outcome.size[i]),
-                "patient": None if part.patients is None else str(part.patients[i]),
+                "patient": patient_code(part, i),
             }
             for i in shown
         ],

@@ -13,6 +13,7 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.images import Images
 from medrobust.studies.cells import Result
+from medrobust.studies.naming import image_code
 from medrobust.studies.twins import Shard
 
 KINDS = ("effective-rank", "relative-rank", "spectral-entropy", "spatial-entropy")
@@ -103,8 +104,8 @@ def gallery(classifier: Classifier, part: Dataset, twins: Shard, cam_layer: str,
     if masks is not None:
         shown["mask"] = masks[:, 0]
     facts = {
-        "ids": list(part.ids), "label": part.labels.tolist(), "after": twins.decision.tolist(),
-        "reached": twins.reached.tolist(),
+        "ids": [image_code(part, i) for i in range(len(part))], "label": part.labels.tolist(),
+        "after": twins.decision.tolist(), "reached": twins.reached.tolist(),
     }  # fmt: skip
     return facts, {name: values.float().numpy() for name, values in shown.items()}
 

@@ -22,6 +22,7 @@ from medrobust.explain import MEASURES
 from medrobust.progress import Progress
 from medrobust.stats import Estimate
 from medrobust.studies.cells import Result
+from medrobust.studies.naming import image_code
 from medrobust.studies.rows import Rows
 from medrobust.studies.store import Cell, Store
 from medrobust.studies.subject import Subject
@@ -181,7 +182,7 @@ class ExplainPart:
         if masks is not None:
             arrays["mask"] = masks[:, 0]
         examples = [
-            {"id": self.part.ids[i], "label": int(self.part.labels[i]), "after": int(self.twins.decision[i])}
+            {"id": image_code(self.part, i), "label": int(self.part.labels[i]), "after": int(self.twins.decision[i])}
             for i in chosen
         ]
         return {"examples": examples, "arrays": {f"explain.{k}": v.float().numpy() for k, v in arrays.items()}}

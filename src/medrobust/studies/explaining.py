@@ -23,6 +23,7 @@ from medrobust.progress import NoProgress, Progress
 from medrobust.stats import Estimate
 from medrobust.studies import explain_cells as cells
 from medrobust.studies.bench import Bench
+from medrobust.studies.naming import image_code
 from medrobust.studies.spec import attack_named
 from medrobust.studies.store import Store
 from medrobust.studies.subject import groups
@@ -113,7 +114,9 @@ class Explaining:
         self._embedding()
         gallery = self._gallery()
         self.arrays |= {f"image.{name}": values for name, values in self.image.items()}
-        return {"facts": self._facts(), "rows": self.rows, "gallery": gallery, "ids": list(self.twins.part.ids)}
+        part = self.twins.part
+        ids = [image_code(part, i) for i in range(len(part))]
+        return {"facts": self._facts(), "rows": self.rows, "gallery": gallery, "ids": ids}
 
     # -- one number an image -----------------------------------------------------------------------------
 

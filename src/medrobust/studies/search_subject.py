@@ -53,6 +53,7 @@ def assemble(
     healthy: str | None = None, limit: int | None = None, seed: int = 0,
 ) -> Images:  # fmt: skip
     """Load images and what gives their features; InputError, in one line, where something does not fit."""
+    evolved.check_features(features, model, pretrained)
     saved = model is not None and Path(model).is_dir()
     stated = None
     if saved and features == "deep":
@@ -105,13 +106,10 @@ def table(images: Images, part: Dataset, store: Store, progress: Progress) -> Ta
         progress.start("Reading features", len(part))
         found = evolved.of_images(images.source, part, images.healthy, progress.advance)
         progress.stop()
-        return {"groups": found.groups.tolist()}, {"features": found.features}
+        return {}, {"features": found.features}  # no names of patients in a cell
 
     cell = store.once(spec, read)
-    return Table(
-        images.data.name, cell.arrays["features"], part.labels, np.asarray(cell.facts["groups"]), part.classes,
-        images.healthy,
-    )  # fmt: skip
+    return evolved.of_features(cell.arrays["features"], part, images.healthy)
 
 
 def _patients(part: Dataset) -> int | None:

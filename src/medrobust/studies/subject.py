@@ -16,7 +16,7 @@ from medrobust.data.class_names import listed
 from medrobust.errors import InputError
 from medrobust.progress import Progress
 from medrobust.run_folder import RunFolder
-from medrobust.studies import images
+from medrobust.studies import images, preflight
 from medrobust.studies.spec import AuditSpec, digest
 
 HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")
@@ -51,6 +51,10 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
 
     run: None where nothing may be trained. The folder is made when a training begins.
     """
+    preflight.check(
+        spec.model, weights=spec.weights, pretrained=spec.pretrained, epochs=spec.epochs, lr=spec.lr, head=spec.head,
+        device=device,
+    )  # fmt: skip
     loaded = images.load(spec, progress)
     data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
     classes = data.classes if spec.classes is None else spec.classes

@@ -20,6 +20,7 @@ from medrobust.data import Dataset
 from medrobust.data.splits import deal
 from medrobust.images import Lazy
 from medrobust.progress import NoProgress, Progress
+from medrobust.studies.naming import image_code
 from medrobust.studies.rows import MANY, Rows
 from medrobust.studies.store import Cell
 from medrobust.studies.subject import Subject, groups
@@ -142,7 +143,7 @@ class UniversalPart:
         told = self._told(cells, kinds)
         told["examples"] = [
             {
-                "target": k, "id": self.apart.judged.ids[i], "label": int(self.apart.judged.labels[i]),
+                "target": k, "id": image_code(self.apart.judged, i), "label": int(self.apart.judged.labels[i]),
                 "before": int(self.clean[i]), "after": int(outcomes[k].after[i]),
             }
             for k, i in shown

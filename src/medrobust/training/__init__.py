@@ -5,9 +5,9 @@ from __future__ import annotations
 from medrobust.training.adversary import Adversary
 from medrobust.training.augment import Augment
 from medrobust.training.evaluate import Scores, evaluate, score
-from medrobust.training.fit import fit
+from medrobust.training.fit import check, fit
 from medrobust.training.further import further
 from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
 
-__all__ = ["Adversary", "Augment", "Pixels", "Recipe", "Scores", "evaluate", "fit", "further", "score"]
+__all__ = ["Adversary", "Augment", "Pixels", "Recipe", "Scores", "check", "evaluate", "fit", "further", "score"]

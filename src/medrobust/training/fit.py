@@ -135,6 +135,14 @@ def fit(
     return clf
 
 
+def check(*, epochs: int | None = None, lr: float | None = None, head: str = "softmax") -> None:
+    """InputError where ``fit`` would refuse these."""
+    Recipe(
+        epochs=1 if epochs is None else epochs, lr=1.0 if lr is None else lr, batch=2, optimiser="adamw",
+        weight_decay=0.0, augment=None, patience=None, freeze=0.0, head=head,
+    )  # fmt: skip
+
+
 def splits(data: Dataset) -> tuple[Dataset, Dataset]:
     """The train and val parts; InputError where one of them holds a single class."""
     train, validation = data.split("train"), data.split("val")

@@ -6,7 +6,7 @@ optimiser from nature that sets its weights, its features, its hyper-parameters 
 
 from __future__ import annotations
 
-from medrobust.training.evolved.extractor import KINDS, extractor
+from medrobust.training.evolved.extractor import KINDS, check_features, extractor
 from medrobust.training.evolved.fitted import Fitted
 from medrobust.training.evolved.folds import Task, parted, tasks
 from medrobust.training.evolved.methods import QUESTIONS, Found, about, method, needs_gradient, optimiser, revision
@@ -14,10 +14,10 @@ from medrobust.training.evolved.mlp import Shape
 from medrobust.training.evolved.problem import Problem
 from medrobust.training.evolved.reduction import Reduction
 from medrobust.training.evolved.scores import METRICS, scored
-from medrobust.training.evolved.table import Table, breast_cancer, of_images
+from medrobust.training.evolved.table import Table, breast_cancer, of_features, of_images
 
 __all__ = [
     "KINDS", "METRICS", "QUESTIONS", "Fitted", "Found", "Problem", "Reduction", "Shape", "Table", "Task", "about",
-    "breast_cancer", "extractor", "method", "needs_gradient", "of_images", "optimiser", "parted",
-    "revision", "scored", "tasks",
+    "breast_cancer", "check_features", "extractor", "method", "needs_gradient", "of_features", "of_images", "optimiser",
+    "parted", "revision", "scored", "tasks",
 ]  # fmt: skip

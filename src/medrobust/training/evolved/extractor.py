@@ -15,6 +15,24 @@ from medrobust.errors import InputError
 KINDS = ("deep", *models.HANDMADE)
 
 
+def check_features(kind: str, model: str | Path | None = None, pretrained: str | None = None) -> None:
+    """InputError where ``extractor`` would refuse these whatever the images are; nothing is built."""
+    if kind not in KINDS:
+        raise InputError(f"features {kind!r} are not known; choose from {', '.join(KINDS)}")
+    if kind != "deep":
+        return
+    if model is None:
+        raise InputError("deep features need a network: give a folder saved by medrobust as --model, or an "
+                         "architecture and its weights as --model and --pretrained")  # fmt: skip
+    if Path(model).is_dir():
+        return
+    models.check_name(str(model), pretrained)
+    if pretrained is None:
+        raise InputError(
+            f"{model} is no folder saved by medrobust; as an architecture it needs weights: --pretrained FILE"
+        )
+
+
 def extractor(
     kind: str,
     data: Dataset,
@@ -30,22 +48,16 @@ def extractor(
     medrobust, or an architecture whose ``pretrained`` weights (a file) have not seen the data's labels. mean, std: of
     those weights, where neither their file nor timm states them.
     """
-    if kind not in KINDS:
-        raise InputError(f"features {kind!r} are not known; choose from {', '.join(KINDS)}")
+    check_features(kind, model, pretrained)
     if kind != "deep":
         net = models.build(kind, classes=len(data.classes), channels=data.channels, size=data.size)
         return Classifier(
             net.eval(), data.classes, channels=data.channels, size=data.size, provenance={"architecture": kind}
         )
-    if model is None:
-        raise InputError("deep features need a network: give a folder saved by medrobust as --model, or an "
-                         "architecture and its weights as --model and --pretrained")  # fmt: skip
+    assert model is not None
     if Path(model).is_dir():
         return Classifier.load(model)
-    if pretrained is None:
-        raise InputError(
-            f"{model} is no folder saved by medrobust; as an architecture it needs weights: --pretrained FILE"
-        )
+    assert pretrained is not None
     stated = models.normalisation(str(model), pretrained)
     mean, std = mean or (stated and stated[0]), std or (stated and stated[1])
     if mean is None or std is None:

@@ -69,10 +69,14 @@ def of_images(
         rows.append(chunk[PENULTIMATE])
         if advance is not None:
             advance(len(rows[-1]))
-    features = torch.cat(rows)
+    return of_features(torch.cat(rows).double().numpy(), part, healthy)
+
+
+def of_features(features: np.ndarray, part: Dataset, healthy: tuple[int, ...] = ()) -> Table:
+    """The table of features (n, d) that were computed before, with the labels and patients of ``part``."""
     patients = None if part.patients is None else part.patients.tolist()
-    groups = with_copies(named(len(part), patients), features)
-    return Table(part.name, features.double().numpy(), part.labels, groups, part.classes, healthy)
+    groups = with_copies(named(len(part), patients), torch.from_numpy(features))
+    return Table(part.name, features, part.labels, groups, part.classes, healthy)
 
 
 def breast_cancer() -> Table:

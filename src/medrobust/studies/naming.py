@@ -1,0 +1,73 @@
+"""How images and patients of a data set are called in what is written: by codes, or by name where that is asked for.
+
+Cells always hold codes, so that what is computed does not depend on the choice; results are decoded where names are
+kept. Images that a program drew (phantoms) have no private names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from medrobust import private_names
+from medrobust.data import Dataset
+
+
+def public(data: Dataset) -> bool:
+    """Whether the names of these images are no secret."""
+    return data.name.startswith("phantom:")
+
+
+def image_code(part: Dataset, i: int) -> str:
+    """What a cell calls image i."""
+    return part.ids[i] if public(part) else private_names.code(part.ids[i])
+
+
+def patient_code(part: Dataset, i: int) -> str | None:
+    """What a cell calls the patient of image i; "" where the patient is not known, None where none is."""
+    if part.patients is None:
+        return None
+    patient = str(part.patients[i])
+    return patient if public(part) or not patient else private_names.code(patient, "patient")
+
+
+class Naming:
+    """Names of one data set in results. keep: as they are."""
+
+    def __init__(self, data: Dataset, keep: bool) -> None:
+        self.data, self.keep = data, keep or public(data)
+        self.decoded: dict[str, str] = {}
+        if keep and not public(data):
+            self.decoded = {private_names.code(name): name for name in data.ids}
+            patients = () if data.patients is None else {str(p) for p in data.patients}
+            self.decoded |= {private_names.code(p, "patient"): p for p in patients}
+
+    def results(self, results: dict[str, Any]) -> dict[str, Any]:
+        """results.json of an audit with codes for names, or with names for codes."""
+        about = dict(results["conditions"])
+        if not self.keep:
+            names = [*self.data.ids, *(x.file for x in self.data.left_out)]
+            about["data_notes"] = [private_names.text(note, names) for note in about["data_notes"]]
+            about["left_out"] = [
+                {"file": private_names.code(x["file"]), "reason": private_names.text(x["reason"], [x["file"]])}
+                for x in about["left_out"]
+            ]
+            about["data"] = private_names.data_name(about["data"])
+            about["model"] = private_names.place(about["model"])
+            about["provenance"] = private_names.provenance(about["provenance"])
+            about["asked"] = private_names.asked(about["asked"])
+        for part in ("universal", "explain"):
+            if about.get(part) and about[part].get("examples"):
+                about[part] = {**about[part], "examples": self._examples(about[part]["examples"])}
+        if not self.keep and about.get("universal"):
+            made_from = str(about["universal"].get("made_from", ""))
+            hidden = made_from.replace(self.data.name, about["data"])
+            about["universal"] = {**about["universal"], "made_from": hidden}
+        rows = [r | {"data": about["data"], "model": about["model"]} for r in results["rows"]]
+        return {**results, "conditions": about, "rows": rows, "examples": self._examples(results["examples"])}
+
+    def _examples(self, examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {k: self.decoded.get(v, v) if k in ("id", "patient") and v is not None else v for k, v in e.items()}
+            for e in examples
+        ]
