@@ -183,3 +183,15 @@ def test_a_broken_run_is_one_line(tmp_path):
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(InputError, match="holds no finished run"):
         explanation.write(tmp_path)
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_few_images_give_a_page_without_what_needs_more(models, tmp_path, limit):
+    """t-SNE needs 8 points, the interval of a median 6 images: left out in one line, the rest is written."""
+    command = ("explain", "--model", models[0], *PHANTOM, "--measures", "slope-l1", "--limit", limit,
+               "--landscapes", "1", "--attack", "pgd:steps=2", "--eps", "8/255", "--out", tmp_path)  # fmt: skip
+    assert run(*command) == 0
+    page = (tmp_path / "explain.html").read_text()
+    assert "no interval" in page
+    assert "No picture of the embedding: t-SNE needs at least 8 images" in page
+    assert not (tmp_path / "tsne-0.png").exists()

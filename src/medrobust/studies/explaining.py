@@ -92,7 +92,7 @@ class Explaining:
         explain.simplicity(classifier, test.images([0]), (*self.layers, self.cam_layer))
         self.patients = test.patients is not None
         self.twins = Twins(
-            Store(self.folder), classifier, one_a_patient(test, ask.seed), limit=ask.limit, seed=ask.seed
+            Store(self.folder), classifier, one_a_patient(test, ask.seed), limit=ask.limit, seed=ask.seed, least=1
         )
         self.attack = attack_named(ask.attack)
         self.image: dict[str, np.ndarray] = {}

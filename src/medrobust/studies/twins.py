@@ -45,12 +45,13 @@ class Shard:
 class Twins:
     """The first ``limit`` images of ``part`` that the classifier gets right, in an order keyed by the seed.
 
-    A larger limit keeps the shards of a smaller one. InputError where fewer than 20 are right.
+    A larger limit keeps the shards of a smaller one. InputError where fewer than ``least`` are right.
     """
 
     def __init__(
-        self, store: Store, classifier: Classifier, part: Dataset, *, limit: int | None = 300, seed: int = 0
-    ) -> None:
+        self, store: Store, classifier: Classifier, part: Dataset, *, limit: int | None = 300, seed: int = 0,
+        least: int = 20,
+    ) -> None:  # fmt: skip
         self.store, self.classifier, self.seed = store, classifier, seed
         part = part.for_classes(classifier.classes)
         self.model_digest, self.data_digest = classifier.digest(), part.digest()
@@ -60,10 +61,10 @@ class Twins:
         right = np.flatnonzero(hits)
         self.accuracy = float(len(right) / max(len(part), 1))
         order = sorted(right.tolist(), key=lambda i: splits.key(seed, "twins", part.ids[i]))
-        if len(order) < 20:
+        if len(order) < least:
             raise InputError(
-                f"only {len(order)} of {len(part)} test images are classified right; detectors are fitted and tested "
-                "on those, at least 20 are needed: give more images or a better classifier"
+                f"only {len(order)} of {len(part)} test images are classified right, and only those are used; at least "
+                f"{least} {'is' if least == 1 else 'are'} needed: give more images or a better classifier"
             )
         self.part = part.select(order[:limit])
 
