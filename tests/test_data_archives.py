@@ -17,6 +17,7 @@ from PIL import Image
 from medrobust import data
 from medrobust.data import Dataset
 from medrobust.errors import InputError
+from medrobust.studies.known import look
 from tests.data_files import class_folders, picture
 
 
@@ -96,6 +97,19 @@ def test_file_names_that_are_no_text_are_ids_that_can_be_written(tmp_path: Path)
     "".join(found.ids).encode()
     assert len(found.digest()) == 64
     assert found.tensors()[0].shape[0] == 8
+
+
+def test_a_change_behind_a_link_or_under_a_name_that_is_no_text_is_seen_by_studies(tmp_path: Path) -> None:
+    store, root = class_folders(tmp_path / "store", n=2), tmp_path / "study"
+    root.mkdir()
+    (root / "all").symlink_to(store, target_is_directory=True)
+    (store / "loop").symlink_to(store, target_is_directory=True)
+    before = look(root)
+    odd = os.fsencode(store / "ill") + b"/\xff.png"
+    shutil.copy(store / "ill" / "0.png", odd)
+    with_odd = look(root)
+    os.utime(odd, (1, 1))
+    assert len({before, with_odd, look(root)}) == 3
 
 
 # -- npz -----------------------------------------------------------------------------------------------------

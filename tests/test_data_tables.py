@@ -367,3 +367,24 @@ def test_of_several_columns_of_files_the_one_with_files_is_read(tmp_path: Path) 
 def test_labels_for_less_than_half_of_the_images_are_not_enough(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"11 of the 20 images .* have no label .blank, NA, nan or null."):
         data.load(f"csv:{cohort(tmp_path, 20, dx=['NA'] * 11 + ['a', 'b', 'c'] * 3)}", label="dx")
+
+
+def test_patients_are_part_of_the_digest(tmp_path: Path) -> None:
+    header, lines = "file,label,split,patient", rows(["train", "val", "test"] * 4, PEOPLE)
+    assert table(tmp_path, header, lines).digest() != table(tmp_path, header, lines, patient="none").digest()
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "pattern"),
+    [
+        ("file,label", [f"{i:03d}.png,ill" for i in range(N)], "at least two classes"),
+        ("file,label", [f"{i:03d}.png,{'7' * 5000}" for i in range(N)], "more than the limit"),
+        ("file,label,split", rows(["fold1"] * N), "split column has 'fold1'"),
+    ],
+)
+def test_wrong_labels_and_splits_are_refused_before_images_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, lines: list[str], pattern: str
+) -> None:
+    monkeypatch.setattr("medrobust.data.files.decode", lambda *_: pytest.fail("an image was decoded"))
+    with pytest.raises(InputError, match=pattern):
+        table(tmp_path, header, lines)

@@ -196,13 +196,14 @@ class Dataset:
             yield self.images(index), labels, self.ids[start : start + size]
 
     def digest(self) -> str:
-        """sha256 (hex) of contents, ids, each image's class name, splits, and the shape and fit they are read at.
+        """sha256 (hex) of contents, ids, each image's class name, split and patient, and the shape and fit they have.
 
         Independent of the order of the images, of the order of the classes and of where they are stored.
         """
         hasher = hashlib.sha256(f"{self.channels} {self.size} {self.bits} {self.fit or ''}".encode())
         for image in sorted(range(len(self)), key=self.ids.__getitem__):
-            line = (self.ids[image], self.classes[int(self.labels[image])], str(self.sides[image]))
+            patient = "" if self.patients is None else str(self.patients[image])
+            line = (self.ids[image], self.classes[int(self.labels[image])], str(self.sides[image]), patient)
             hasher.update("\x1f".join((*line, self.source.fingerprint(int(self.rows[image])), "\n")).encode())
         return hasher.hexdigest()
 
@@ -244,6 +245,13 @@ def assemble(
     left_out = tuple(sorted((*listing.left_out, *left_out, *unlabelled)))
     notes = (*_on_left_out(left_out, len(rows)), *listing.notes, *on_labels, *on_patients, *on_sides)
     return Dataset(name, source, rows, classes, labels, ids, sides, people, extra, left_out, notes, given is not None)
+
+
+def check(name: str, listing: Listing) -> None:
+    """InputError for labels or splits that cannot be used, as ``assemble`` raises it: before any image is decoded."""
+    number_classes(name, listing.labels, listing.classes)
+    if listing.splits is not None:
+        splits.normalise(listing.splits)
 
 
 def _patients(listing: Listing, rows: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from medrobust import limits
-from medrobust.data.dataset import Dataset, assemble
+from medrobust.data.dataset import Dataset, assemble, check
 from medrobust.data.decode import CHANGES, decode, upright_size
 from medrobust.data.source import LeftOut, Listing, Request, Source
 from medrobust.errors import InputError
@@ -86,6 +86,7 @@ class FileSource(Source):
 def open_files(name: str, files: Sequence[Path], listing: Listing, request: Request) -> Dataset:
     """The Dataset of image files; unreadable ones are left out, InputError if that is more than half of them."""
     fit = request.fit or "stretch"
+    check(name, listing)
     if request.size is None:
         _one_size(name, files, fit)
     source = FileSource(files, request.size, request.channels == 1, fit)

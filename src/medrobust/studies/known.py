@@ -59,9 +59,12 @@ class Known:
     def _read(self, data: Data) -> str:
         self.progress.start(f"Reading {data.name}, once", 1)
         try:
-            return load(data, self.root).digest()
+            images = load(data, self.root)
         finally:
             self.progress.stop()
+        for note in images.notes:
+            self.progress.note(f"{data.name}: {note}")
+        return str(images.digest())
 
     def _kept(self, about: list[Any], read: Any) -> str:
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
@@ -95,7 +98,7 @@ def look(place: Path) -> str:
     """Names, sizes and times of a file, of all files under a folder, or of those beside a table."""
     digest = hashlib.sha256()
     for name, size, time in sorted(_stats(place)):
-        digest.update(f"{name}\x1f{size}\x1f{time}\n".encode())
+        digest.update(os.fsencode(f"{name}\x1f{size}\x1f{time}\n"))  # a name may hold bytes that are not UTF-8
     return digest.hexdigest()
 
 
@@ -106,7 +109,13 @@ def _stats(place: Path) -> Iterator[tuple[str, int, int]]:
         if place.suffix.lower() not in (".csv", ".tsv"):
             return
         place = place.parent
-    for folder, _, files in os.walk(place):
+    walked: set[tuple[int, int]] = set()
+    for folder, below, files in os.walk(place, followlinks=True):  # as folder: reads them
+        about = os.stat(folder)
+        if (about.st_dev, about.st_ino) in walked:
+            below.clear()
+            continue
+        walked.add((about.st_dev, about.st_ino))
         for name in files:
             try:
                 told = os.stat(os.path.join(folder, name))
