@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from medrobust import data, formats
-from medrobust.data.decode import CHANGES, decode, upright_size
+from medrobust.data.decode import CHANGES, decode, luminance, upright_size
 from medrobust.data.fit import FITS, square
 from medrobust.errors import InputError
 from tests.data_files import class_folders, picture, write_table
@@ -221,6 +221,18 @@ def test_the_limit_moves_with_its_variable_and_pillow_s_own_stays_for_others(mon
     assert Image.MAX_IMAGE_PIXELS == 10
     monkeypatch.undo()
     assert own == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_large_image_is_made_grey_in_strips() -> None:
+    large = np.random.default_rng(0).integers(0, 256, (3000, 1500, 3), np.uint8)
+    expected = np.rint(large[-50:] @ np.array([0.299, 0.587, 0.114]))
+    tracemalloc.start()
+    try:
+        grey = luminance(large)
+        assert tracemalloc.get_traced_memory()[1] < 5 * large.nbytes
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(grey[-50:], expected)
 
 
 def test_a_large_file_is_left_out_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

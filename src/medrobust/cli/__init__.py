@@ -88,6 +88,8 @@ def counting_damaged_cells() -> Iterator[None]:
 def main() -> NoReturn:
     """Run the command line and exit with the code that says what happened."""
     survive_any_terminal(sys.stdout, sys.stderr)
+    # Pillow's words on odd metadata: a file whose pixels cannot be read is counted and named without them
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     with counting_damaged_cells():
         _main()
 

@@ -68,7 +68,7 @@ def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = 
         if _orientation(image) > 1:
             changes.add("turned")
         image.load()  # the whole file: a truncated one raises here
-        pixels = _pixels(ImageOps.exif_transpose(image), changes, signed)
+        pixels = _pixels(_upright(image), changes, signed)
         if white and image.mode in GREY_16:  # Pillow inverts up to 8 bits only
             pixels = top - pixels
     if low is not None and pixels.ndim == 3:
@@ -148,7 +148,17 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
 
 def luminance(pixels: np.ndarray) -> np.ndarray:
     """(h, w) from (h, w, 3): ITU-R 601 luma, rounded to the grid."""
-    return np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(pixels.dtype)
+    out = np.empty(pixels.shape[:2], pixels.dtype)
+    rows = max(1, 2**20 // pixels.shape[1])  # in strips: in float64 a large image takes eight times its room
+    for top in range(0, len(pixels), rows):
+        strip = pixels[top : top + rows] @ np.array([0.299, 0.587, 0.114])
+        out[top : top + rows] = np.rint(strip).astype(pixels.dtype)
+    return out
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its orientation says; itself, not a copy, where it is upright."""
+    return ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -185,10 +195,10 @@ def _pixels(image: Image.Image, changes: set[str], signed: bool = False) -> np.n
     if _transparent(image):
         changes.add("transparent")
     if image.mode in ("1", "L", "LA", "La"):
-        return np.asarray(image.convert("L"))
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
     if image.mode in ("P", "PA", "RGBa"):
         image = image.convert("RGBA")  # a palette may carry alpha; drop it in the next step
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _transparent(image: Image.Image) -> bool:
@@ -203,8 +213,9 @@ def _transparent(image: Image.Image) -> bool:
 
 
 def _is_grey(pixels: np.ndarray) -> bool:
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    return bool((red == green).all() and (green == blue).all())
+    rows = max(1, 2**20 // pixels.shape[1])  # in strips: most colour images show it in the first
+    strips = (pixels[top : top + rows] for top in range(0, len(pixels), rows))
+    return all((s[..., 0] == s[..., 1]).all() and (s[..., 1] == s[..., 2]).all() for s in strips)
 
 
 def _tiff(image: Image.Image) -> tuple[bool, int, bool]:
@@ -261,4 +272,4 @@ def _low_bytes(data: bytes) -> np.ndarray | None:
             args = (args[0][:-1] + swap[args[0][-1]], *args[1:])
             tiles.append(tile._replace(args=args if isinstance(tile.args, tuple) else args[0]))
         image.tile = tiles  # type: ignore[attr-defined]
-        return _pixels(ImageOps.exif_transpose(image), set())
+        return _pixels(_upright(image), set())
