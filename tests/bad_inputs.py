@@ -59,12 +59,12 @@ def audit(*more: str) -> tuple[str, ...]:
     return ("audit", *more, *QUICK, *OUT)
 
 
-def lines_of(folder: Path, n: int = 12) -> list[str]:
+def lines_of(folder: Path, n: int = 24) -> list[str]:
     return cohort(folder / "t", n=n).read_text().splitlines()
 
 
 def table(name: str, said: str, change: Callable[[list[str]], list[str] | bytes]) -> None:
-    """A table of 12 good images, changed."""
+    """A table of 24 good images, changed."""
 
     def make(folder: Path) -> tuple[str, ...]:
         content = change(lines_of(folder))
