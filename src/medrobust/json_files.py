@@ -1,4 +1,7 @@
-"""Reading JSON that may come from anywhere: too large, nested too deep, not an object, not JSON."""
+"""Reading JSON that may come from anywhere: too large, nested too deep, not an object, not JSON.
+
+InputError is a ValueError, so that a caller who expects damaged files may catch both as one.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,37 @@ from medrobust import limits
 from medrobust.errors import InputError
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. InputError, in one line, where there is none."""
+def read(path: Path, finite: bool = False) -> Any:
+    """The JSON value in a file. InputError, in one line, where there is none. finite: see ``parse``."""
     try:
         limits.check(limits.JSON_BYTES, path.stat().st_size, str(path))
         text = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    return parse_object(text, str(path))
+    return parse(text, str(path), finite)
 
 
-def parse_object(text: bytes | str, what: str) -> dict[str, Any]:
-    """The JSON object that ``text`` holds; ``what`` names it in the error."""
+def read_object(path: Path, finite: bool = False) -> dict[str, Any]:
+    """As ``read``; InputError where the value is no object."""
+    return _object(read(path, finite), str(path))
+
+
+def parse(text: bytes | str, what: str, finite: bool = False) -> Any:
+    """Any JSON value; ``what`` names it in the error. finite: NaN and Infinity, which are no JSON, become None."""
     try:
-        value = json.loads(text)
+        return json.loads(text, parse_constant=(lambda _: None) if finite else None)
     except RecursionError:
         raise InputError(f"{what} is JSON nested too deep to be read") from None
     except ValueError as error:
         raise InputError(f"{what} is no readable JSON: {' '.join(str(error).split())[:200]}") from error
+
+
+def parse_object(text: bytes | str, what: str) -> dict[str, Any]:
+    """As ``parse``; InputError where the value is no object."""
+    return _object(parse(text, what), what)
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{what} must hold a JSON object, it holds {type(value).__name__}")
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,6 +54,6 @@ def _metadata(path: Path) -> Mapping[str, Any]:
         length = int.from_bytes(opened.read(8), "little")
         if not 2 <= length <= HEADER_BYTES:
             raise ValueError("no safetensors file")
-        header = json.loads(opened.read(length))
-    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+        header = json_files.parse_object(opened.read(length), str(path))
+    metadata = header.get("__metadata__")
     return metadata if isinstance(metadata, dict) else {}

@@ -325,6 +325,6 @@ def _check_writable(place: Path) -> None:
 def _holder(text: bytes) -> str:
     """Who holds a lock, in words; the file may be read while it is written."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        told = json.loads(text)
+        told = json_files.parse_object(text, "the lock")
         return f"process {int(told['pid'])} on {told['host']}, since {told['since']}"
     return "another process"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from medrobust import atomic, own_files
+from medrobust import atomic, json_files, own_files
 from medrobust.classifier import Classifier
 from medrobust.detectors.detector import Detector
 from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, gathered, predicted_class
@@ -91,11 +91,8 @@ class Guard:
         folder = Path(folder)
         if not (folder / CARD).is_file():
             raise InputError(f"no guard in {folder}: {CARD} is missing; was its writing interrupted?")
-        try:
-            card = json.loads((folder / CARD).read_text("utf-8"))
-        except (ValueError, OSError) as error:
-            raise InputError(f"{folder / CARD} is no readable JSON: {error}") from error
-        if not isinstance(card, dict) or card.get("format") != FORMAT or "threshold" not in card:
+        card = json_files.read_object(folder / CARD)
+        if card.get("format") != FORMAT or "threshold" not in card:
             raise InputError(f"{folder / CARD} describes no guard; give the folder that Guard.save wrote")
         classifier = Classifier.load(folder / "model")
         if classifier.digest() != card.get("classifier"):

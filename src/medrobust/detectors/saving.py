@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrobust import atomic, own_files
+from medrobust import atomic, json_files, own_files
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,12 +77,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     for name in (CARD, ARRAYS):
         if not (folder / name).is_file():
             raise InputError(f"no detector in {folder}: {name} is missing; was its writing interrupted?")
-    try:
-        card = json.loads((folder / CARD).read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{folder / CARD} is no readable JSON: {error}") from error
+    card = json_files.read_object(folder / CARD)
     needed = ("kind", "settings", "layers", "rule", "fitted", "sha256")
-    if not isinstance(card, dict) or card.get("format") != FORMAT or any(key not in card for key in needed):
+    if card.get("format") != FORMAT or any(key not in card for key in needed):
         raise InputError(f"{folder / CARD} describes no detector; give the folder that Detector.save wrote")
     content = (folder / ARRAYS).read_bytes()
     if hashlib.sha256(content).hexdigest() != card["sha256"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import sys
 import warnings
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medrobust import json_files
 from medrobust.errors import InputError
 
 State = dict[str, Tensor]
@@ -200,7 +200,7 @@ def _tensors(raw: Any, file: Path) -> State:
 
 def _numbers(text: str, what: str, file: Path) -> tuple[float, ...]:
     try:
-        numbers = tuple(float(v) for v in json.loads(f"[{text.strip().strip('[]()')}]"))
+        numbers = tuple(float(v) for v in json_files.parse(f"[{text.strip().strip('[]()')}]", what))
     except ValueError as error:
         raise InputError(f"the metadata of {file} has {what}={text!r}, not numbers such as 0.5,0.5,0.5") from error
     if len(numbers) not in (1, 3):

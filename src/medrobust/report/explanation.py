@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medrobust import json_files
 from medrobust.errors import InputError
 from medrobust.report import explanation_figures as figures
 from medrobust.report import explanation_tables as tables
@@ -32,7 +32,7 @@ def read(folder: Path) -> tuple[list[Run], list[dict[str, Any]], str]:
     from safetensors.numpy import load_file
 
     try:
-        told = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        told = json_files.read_object(folder / "results.json")
         arrays = load_file(folder / "figures.safetensors")
         runs = [
             Run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from medrobust import json_files
 from medrobust.errors import InputError
 
 FORMAT = 1
@@ -386,14 +386,11 @@ def read(run_dir: Path) -> Run:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """The object in a file of a run. NaN and Infinity are no JSON: a number that is not finite is an undefined one."""
     try:
-        # NaN and Infinity are no JSON; a number that is not finite is an undefined one here
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} can not be read ({error}); run the audit again to write it anew") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object; run the audit again to write it anew")
-    return value
+        return json_files.read_object(path, finite=True)
+    except InputError as error:
+        raise InputError(f"{error}; run the audit again to write it anew") from None
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from medrobust import json_files
 from medrobust.errors import InputError
 from medrobust.report import run_line
 from medrobust.report import search_charts as charts
@@ -41,7 +41,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     out = []
     for name in ("results.json", "times.json"):
         try:
-            out.append(json.loads((folder / name).read_text("utf-8")))
+            out.append(json_files.read_object(folder / name))
         except FileNotFoundError:
             raise InputError(f"{folder} holds no {name}: it is no run of medrobust search, or it was stopped") from None
         except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import stats
+from medrobust import json_files, stats
 from medrobust.errors import InputError
 from medrobust.run_folder import RunFolder
 from medrobust.studies.run_info import with_run
@@ -64,7 +64,7 @@ def load(folder: Path) -> Explained:
     from safetensors.numpy import load_file
 
     try:
-        told = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        told = json_files.read_object(folder / "results.json")
         if told.get("kind") != KIND:
             raise InputError(f"{folder} is the run of another command; give one that medrobust explain made")
         arrays = load_file(folder / "figures.safetensors")

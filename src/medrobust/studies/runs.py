@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medrobust import atomic
+from medrobust import atomic, json_files
 from medrobust.errors import InputError
 
 FILE = "run.json"
@@ -21,8 +21,8 @@ SHOWN_DIGITS = 12
 def recorded(folder: Path) -> list[dict[str, Any]]:
     """The runs that run.json lists, oldest first; empty where it is missing or unreadable."""
     try:
-        runs = json.loads((folder / FILE).read_text())
-    except (OSError, ValueError, RecursionError):
+        runs = json_files.read(folder / FILE)
+    except InputError:
         return []
     return [run for run in runs if isinstance(run, dict) and "begun" in run] if isinstance(runs, list) else []
 

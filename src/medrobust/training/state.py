@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medrobust import atomic, own_files
+from medrobust import atomic, json_files, own_files
 from medrobust.errors import InputError
 from medrobust.models.pretrained import difference
 
@@ -73,12 +73,15 @@ class State:
                         "or give another folder"
                     )
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-            header: dict[str, Any] = json.loads(metadata["state"])
+            header: dict[str, Any] = json_files.parse_object(metadata["state"], str(file))
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{file} is damaged ({error}): delete it to start the training anew") from error
-        state = cls(best=_part(tensors, "best/"), adversary=_part(tensors, "adversary/"), **header)
+        try:
+            state = cls(best=_part(tensors, "best/"), adversary=_part(tensors, "adversary/"), **header)
+        except TypeError as error:
+            raise InputError(f"{file} is damaged ({error}): delete it to start the training anew") from error
         wanted = net.state_dict()
         for part in (state.best, *([] if state.done else [_part(tensors, "net/")])):
             wrong = difference(part, wanted)

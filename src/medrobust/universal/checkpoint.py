@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from medrobust import atomic, own_files
+from medrobust import atomic, json_files, own_files
 
 KIND = "unfinished universal perturbation"
 """What the metadata of the file says that it holds."""
@@ -65,15 +64,15 @@ class Checkpoint:
                 header = opened.metadata() or {}
                 if header.get("about") != self.about:
                     return {}
-                told: dict[str, Any] = json.loads(header["stands"])
+                stands = json_files.parse_object(header["stands"], str(self.path))
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError, ValueError, KeyError):
+            return {
+                part: Stand(
+                    {name.removeprefix(f"{part}/"): v for name, v in tensors.items() if name.startswith(f"{part}/")},
+                    kept["history"],
+                    kept["counted"],
+                )
+                for part, kept in stands.items()
+            }
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return {}
-        return {
-            part: Stand(
-                {name.removeprefix(f"{part}/"): v for name, v in tensors.items() if name.startswith(f"{part}/")},
-                kept["history"],
-                kept["counted"],
-            )
-            for part, kept in told.items()
-        }

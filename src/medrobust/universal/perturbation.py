@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medrobust import atomic, own_files
+from medrobust import atomic, json_files, own_files
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images, save_at
 from medrobust.threat import BALLS, Ball, Goal, Linf, Targeted, Untargeted
@@ -141,7 +141,7 @@ class Universal:
             raise InputError(f"no perturbation at {path}: give the safetensors file that Universal.save wrote")
         try:
             with safe_open(path, "pt") as opened:
-                told = json.loads((opened.metadata() or {}).get("universal", "null"))
+                told = json_files.parse((opened.metadata() or {}).get("universal", "null"), str(path))
                 if not isinstance(told, dict) or told.get("format") != FORMAT or "delta" not in opened.keys():  # noqa: SIM118 - safe_open is no dict
                     raise InputError(f"{path} holds no universal perturbation; give the file that Universal.save wrote")
                 delta = opened.get_tensor("delta")
@@ -149,9 +149,12 @@ class Universal:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path} is no readable safetensors file: {error}") from error
-        ball = BALLS[told["ball"]["norm"]](told["ball"]["eps"])
-        goal = Untargeted() if told["target"] is None else Targeted(told["target"])
-        return cls(delta, ball, goal, told["provenance"], told["history"], told["why"])
+        try:
+            ball = BALLS[told["ball"]["norm"]](told["ball"]["eps"])
+            goal = Untargeted() if told["target"] is None else Targeted(told["target"])
+            return cls(delta, ball, goal, told["provenance"], told["history"], told["why"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} describes no universal perturbation ({error}); it was changed or cut") from error
 
     def picture(self, path: str | Path) -> float:
         """Write a PNG: mid-grey where nothing changes, the largest change black or white. Returns the magnification."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from medrobust import atomic, code_digest, own_files, seeds, training
+from medrobust import atomic, code_digest, json_files, own_files, seeds, training
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
@@ -245,7 +245,7 @@ class _Log:
         self.file, self.asked, self.rounds = folder / FILE, asked, list[dict[str, Any]]()
         if self.file.is_file():
             try:
-                told = json.loads(self.file.read_text("utf-8"))
+                told = json_files.read_object(self.file)
                 before, self.rounds = told["asked"], told["rounds"]
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{self.file} is damaged ({error}); give another folder") from error
