@@ -14,12 +14,11 @@ from typer.testing import CliRunner
 from medrobust import InputError, training
 from medrobust.cli import app
 from medrobust.explain import MEASURES
-from medrobust.search import OPTIMISERS
 from medrobust.studies import attack_named, file, searching
 from medrobust.studies.columns import can_match, columns
 from medrobust.studies.grid import SIZES, Model, everything
 from medrobust.studies.plan import Place, plan
-from medrobust.studies.tasks import SEARCHES, TASKS, function
+from medrobust.studies.tasks import function
 from medrobust.training.evolved import QUESTIONS
 from medrobust.universal import UNIVERSAL, Retraining
 
@@ -90,12 +89,6 @@ def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
     assert "http" not in page.split("<body>")[0]
     assert len((tmp_path / "results.csv").read_text().splitlines()) == len(told["rows"]) + 1
     assert (tmp_path / "tables.tex").read_text().count(r"\begin{table}") == page.count('<figure class="table">')
-
-
-def test_searches_are_cells_of_another_name_when_an_optimiser_has_changed():
-    revisions = sum(o.revision - 1 for o in OPTIMISERS.values())
-    assert 1 + revisions <= SEARCHES
-    assert all(TASKS[name].version >= SEARCHES for name in ("minimised", "evolved", "evolved_attacked"))
 
 
 def test_the_example_of_the_docs_runs_as_it_is_written(tmp_path):

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +81,7 @@ class Classifier:
         self._fast: tuple[object, Classifier] | None = None
         self.layouts: dict[tuple[int, ...], dict[str, Layout]] = {}
         """Image (c, h, w) -> layer -> what its output carries: filled by ``layer_probe``."""
+        self._digest: tuple[object, str] | None = None
         devices.keep_memory()
 
     # -- reading -----------------------------------------------------------------------------------------
@@ -261,17 +261,21 @@ class Classifier:
         return cls(net, info["classes"], **{k: info[k] for k in keys if info.get(k) is not None})
 
     def digest(self) -> str:
-        """sha256 over weights and everything else that shapes an answer; the same wherever the model lies."""
+        """sha256 of what this classifier computes: weights, buffers, settings, answers and gradients on fixed images,
+        and the code of the network's classes where it is the user's own. The same wherever the model lies.
+        """
         settings = {
             "classes": self.classes, "mean": self.mean, "std": self.std, "head": self.head.name,
             "channels": self.channels, "size": self.size, "threshold": self.threshold,
             "architecture": self.provenance.get("architecture"),
         }  # fmt: skip
-        told = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        for name, value in sorted(self.net.state_dict().items()):
-            told.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-            told.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())
-        return told.hexdigest()
+        stated = json.dumps(settings, sort_keys=True)
+        state = (stated, models.state(self.net))
+        if self._digest is None or self._digest[0] != state:
+            with self.borrowed():
+                computed = models.behaviour(self.net, self._prepare, self.channels, self.size)
+            self._digest = (state, hashlib.sha256(f"{stated}\n{computed}".encode()).hexdigest())
+        return self._digest[1]
 
     # -- checks ------------------------------------------------------------------------------------------
 

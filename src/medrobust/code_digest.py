@@ -30,6 +30,12 @@ _IMPORT_NAME, _IMPORT_FROM, _EXTENDED = (
 
 def of_module(name: str) -> str:
     """sha256 (hex) of a module and of all own modules that it imports; that of nothing where there is no source."""
+    return _of_part(name) if name.partition(".")[0] == PACKAGE else _of_files(_closure(name))
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_part(name: str) -> str:
+    """Of a module of medrobust: read once, for the code of a running process stays as it was loaded."""
     return _of_files(_closure(name))
 
 
@@ -41,8 +47,7 @@ def of_function(function: Callable[..., object]) -> str:
     """
     parts: set[str] = set()
     for one in _functions(function, 4):
-        files = _closure(one.__module__)
-        parts.add(_of_files(files) if files else of_code(one))
+        parts.add(of_module(one.__module__) if _file(one.__module__) is not None else of_code(one))
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
@@ -59,9 +64,16 @@ def of_class(cls: type) -> str:
     return digest.hexdigest()
 
 
+def of_object(value: object) -> str:
+    """sha256 (hex) of an object's class, and of the classes of what it holds, as an ensemble holds its members."""
+    held = [item for v in vars(value).values() for item in (v if isinstance(v, (list, tuple)) else [v])]
+    kinds = [type(value), *(type(item) for item in held)]
+    return hashlib.sha256("\n".join(of_class(kind) for kind in kinds).encode()).hexdigest()
+
+
 def described(value: object) -> str:
-    """An object for a key: its repr, which holds its settings, and the digest of its class."""
-    return f"{value!r} [code {of_class(type(value))[:16]}]"
+    """An object for a key: its repr, which must hold its settings, and the digest of its code."""
+    return f"{value!r} [code {of_object(value)[:16]}]"
 
 
 def of_code(function: FunctionType) -> str:

@@ -30,7 +30,6 @@ class FA(Optimiser):
 
     title = "Firefly"
     source = "Yang 2009, arXiv:1003.1466"
-    revision = 2
 
     def __init__(
         self,

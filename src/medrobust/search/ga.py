@@ -23,7 +23,6 @@ class GA(Optimiser):
 
     title = "Genetic algorithm"
     source = "Deb & Agrawal 1995, Complex Systems 9:115"
-    revision = 2
 
     def __init__(
         self,

@@ -47,8 +47,6 @@ class Optimiser(ABC):
     """Points in one generation."""
     smallest = 2
     """The smallest population with which the method is defined."""
-    revision = 1
-    """Raised when the method finds other points than before: part of the key of what is kept."""
 
     @abstractmethod
     def search(self, run: Run) -> Search:

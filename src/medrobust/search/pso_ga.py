@@ -16,7 +16,6 @@ class PSOGA(Optimiser):
     title = "PSO-GA"
     source = "Juang 2004, doi:10.1109/TSMCB.2003.818557"
     smallest = 4
-    revision = GA.revision
 
     def __init__(self, population: int = 32) -> None:
         self.population = population

@@ -15,7 +15,6 @@ class Then(Optimiser):
             raise InputError(f"share must lie between 0 and 1, got {share:g}")
         self.first, self.second, self.share = first, second or Adam(), share
         self.population, self.smallest = first.population, first.smallest
-        self.revision = max(first.revision, self.second.revision)
         self.title = f"{self.first.title}, then {self.second.title}"
         self.source = f"{self.first.source}; {self.second.source}"
 

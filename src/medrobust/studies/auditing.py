@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import guessing, json_files, private_names, stats
+from medrobust import code_digest, guessing, json_files, private_names, stats
 from medrobust.attacks import Attack, Composed
 from medrobust.data import Dataset
 from medrobust.errors import InputError
@@ -43,8 +43,6 @@ from medrobust.threat import Ball
 
 SPEC = "spec.json"
 
-VERSION = 2
-"""Part of every cell's key: raised when a cell's computation changes."""
 
 CHECKED = 24
 """Images for the sanity checks, which attack from nothing again and again."""
@@ -160,7 +158,7 @@ class _Audit:
 
     def _cell(self, part: Dataset, about: dict[str, Any], compute: Any) -> Cell:
         spec = {
-            "version": VERSION, "model": self.subject.model_digest, "images": self.subject.images_digest(part),
+            "model": self.subject.model_digest, "images": self.subject.images_digest(part),
             "norm": self.spec.norm, "seed": self.spec.seed, **about,
         }  # fmt: skip
         cell = self.store.once(spec, compute)
@@ -224,7 +222,8 @@ class _Audit:
             return cells.swept(attack, self.classifier, shard, self.ball, spec.eps, mine, spec.seed, advance)
 
         about = {
-            "kind": "sweep", "attack": repr(attack), "eps": spec.eps, "after": [repr(self.attacks[b]) for b in before],
+            "kind": "sweep", "attack": code_digest.described(attack), "eps": spec.eps,
+            "after": [code_digest.described(self.attacks[b]) for b in before],
             "search": "line" if attack.steps == 1 else "follow, again below",
         }  # fmt: skip
         cell = self._sharded(sample, f"{attack.title} over {len(spec.eps)} epsilons", about, compute)
@@ -263,7 +262,7 @@ class _Audit:
         cell = self._sharded(
             part,
             f"Sanity of {attack.title}: {name}",
-            {"kind": "fixed", "attack": repr(attack), "eps": float(ball.eps)},
+            {"kind": "fixed", "attack": code_digest.described(attack), "eps": float(ball.eps)},
             lambda shard, a: cells.fixed(attack, self.classifier, shard, ball, self.spec.seed, a),
         )
         self._before = cell.arrays["before"]
@@ -362,7 +361,7 @@ class _Audit:
             cell = self._sharded(
                 few,
                 f"Saving attacked images ({e * 255:.3g}/255)",
-                {"kind": "saving", "attack": repr(attack), "eps": e},
+                {"kind": "saving", "attack": code_digest.described(attack), "eps": e},
                 lambda shard, a, e=e: cells.saving(attack, self.classifier, shard, self.ball(e), self.spec.seed, a),
             )
             self.rows.add(name, e, "accuracy_full", stats.proportion(~cell.arrays["reached"], groups(few)))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medrobust import code_digest
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.detectors import Features
@@ -38,7 +39,12 @@ class Bench:
 
     def attacked(self, name: str, attack: Attack, ball: Ball, *, failed: bool = False) -> Seen:
         """The twins that ``attack`` succeeded to make; failed: and those that it did not."""
-        about = {"of": "attacked", "attack": name, "settings": attack.settings, "ball": [ball.name, float(ball.eps)]}
+        about = {
+            "of": "attacked",
+            "attack": name,
+            "settings": code_digest.described(attack),
+            "ball": [ball.name, float(ball.eps)],
+        }
         return self._gather(
             about, lambda part: self.twins.attacked(part, name, attack, ball), (True, False) if failed else (True,)
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from medrobust import explain, stats
+from medrobust import code_digest, explain, stats
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.detectors import clustered
@@ -18,9 +18,6 @@ from medrobust.studies import cells
 from medrobust.studies.networks import GRID
 from medrobust.studies.twins import Twins
 from medrobust.threat import Ball
-
-VERSION = 1
-"""Part of every cell's key: raised when a cell's computation changes."""
 
 CONFIRMED, NOT_CONFIRMED, CANNOT_SAY = "confirmed", "not confirmed", "cannot say"
 
@@ -72,7 +69,7 @@ def eps_star(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float
         _, arrays = cells.swept(attack, twins.classifier, part, ball, grid, None, twins.seed, lambda _: None)
         return {}, {"eps_star": arrays["eps_star"].astype(np.float64)}
 
-    about = {"attack": repr(attack), "norm": ball.name, "eps": grid}
+    about = {"attack": code_digest.described(attack), "norm": ball.name, "eps": grid}
     return _each(twins, "claims eps star", about, compute, "eps_star")
 
 
@@ -98,7 +95,7 @@ def _each(
 ) -> np.ndarray:
     done = []
     for part in twins.shards():
-        spec = twins.key(part, kind=kind, claims_version=VERSION, **about)
+        spec = twins.key(part, kind=kind, **about)
         done.append(twins.store.once(spec, lambda part=part: compute(part)).arrays[name])  # type: ignore[misc]
     return np.concatenate(done)
 

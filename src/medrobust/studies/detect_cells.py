@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import stats
+from medrobust import code_digest, stats
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.detectors import DETECTORS
@@ -146,7 +146,8 @@ class DetectPart:
 
     def _about(self, name: str) -> dict[str, Any]:
         return {
-            "detector": repr(DETECTORS[name]()), "layer": LAYER, "attack": repr(self.attack),
+            "detector": code_digest.described(DETECTORS[name]()), "layer": LAYER,
+            "attack": code_digest.described(self.attack),
             "eps": float(self.ball.eps), "fpr": FPR, "others": self.others, "further": FURTHER,
         }  # fmt: skip
 
@@ -181,7 +182,13 @@ class DetectPart:
 
     def _evade(self, name: str) -> None:
         """Attack some images past the detectors that saw none of them, beside the attack that knows of none."""
-        about = {"kind": "evade", "evasion": repr(self.evasion), "most": EVADED, "beside": "plain", **self._about(name)}
+        about = {
+            "kind": "evade",
+            "evasion": code_digest.described(self.evasion),
+            "most": EVADED,
+            "beside": "plain",
+            **self._about(name),
+        }
         try:
             facts = self.cell(self.twins.part, about, lambda: self._evaded(name)).facts
         except InputError as error:

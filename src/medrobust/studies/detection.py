@@ -29,8 +29,6 @@ from medrobust.studies.twins import Twins
 from medrobust.threat import Ball, Linf
 
 PROTOCOLS = ("clean", "paper")
-VERSION = 4
-"""Part of the key of rows: raised when a detector or its evaluation changes."""
 
 LEAST = 10
 """Twins without which no detector is fitted."""
@@ -212,7 +210,7 @@ class Detection:
                 self.rows = before
 
         spec = self.twins.key(
-            self.twins.part, kind=f"detector {kind}", rows_version=VERSION, detector=name, ask=self.ask.written(),
+            self.twins.part, kind=f"detector {kind}", detector=name, ask=self.ask.written(),
             settings=DETECTORS[name]().settings, data=self.data.digest(),
         )  # fmt: skip
         self.rows += self.twins.store.once(spec, compute).facts["rows"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import stats
+from medrobust import code_digest, stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.detectors import DETECTORS, Detector, MaxSoftmax
@@ -31,9 +31,6 @@ from medrobust.studies.spec import attack_named
 from medrobust.studies.store import Store
 from medrobust.studies.twins import Twins
 from medrobust.threat import Ball, Linf, Untargeted
-
-VERSION = 2
-"""Part of every cell's key: raised when a cell's computation changes."""
 
 CALM = 0.5
 """At its own eps an evasion goes on until an image looks cleaner than half of the clean ones, not just past 5 %."""
@@ -127,7 +124,7 @@ class Evading:
         """How many images fall at each eps where no detector looks: the same search, no threshold in its way."""
         part, names = self.twins.part.select(range(min(self.ask.attacked, len(self.twins)))), self._quick()
         spec = self.twins.key(
-            part, kind="no detector", evasion_version=VERSION, evasions=[repr(EVASIONS[e]()) for e in names],
+            part, kind="no detector", evasions=[code_digest.described(EVASIONS[e]()) for e in names],
             norm=self.ask.ball.name, eps=list(self.ask.eps), limit=self.ask.limit,
         )  # fmt: skip
 
@@ -221,10 +218,11 @@ class Evading:
         threshold = case.thresholds[CALM if main else max(self.ask.fprs)]
         ids = [case.part.ids[i] for i in left]
         spec = self.twins.key(
-            case.part.select(left), kind="evasion", evasion_version=VERSION, detector=name,
-            settings=repr(case.detector), layers=list(self.ask.layers), fitted_on=self.ask.fitted_on, fold=case.fold,
-            fitted_at=[self.ask.ball.name, float(self.ask.ball.eps)], limit=self.ask.limit, eps=eps,
-            evasions=[repr(EVASIONS[e]()) for e in names], threshold=threshold,
+            case.part.select(left), kind="evasion", detector=name,
+            settings=code_digest.described(case.detector), layers=list(self.ask.layers),
+            fitted_on=self.ask.fitted_on, fold=case.fold, limit=self.ask.limit, eps=eps,
+            fitted_at=[self.ask.ball.name, float(self.ask.ball.eps)],
+            evasions=[code_digest.described(EVASIONS[e]()) for e in names], threshold=threshold,
         )  # fmt: skip
 
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -255,8 +253,9 @@ class Evading:
             made = EVASIONS[evasion]()
             made.steps = count
             spec = self.twins.key(
-                case.part.select(range(len(images))), kind="evasion pressed", evasion_version=VERSION, detector=name,
-                settings=repr(case.detector), evasion=repr(made), eps=at, threshold=threshold, fold=case.fold,
+                case.part.select(range(len(images))), kind="evasion pressed", detector=name,
+                settings=code_digest.described(case.detector),
+                evasion=code_digest.described(made), eps=at, threshold=threshold, fold=case.fold,
                 layers=list(self.ask.layers), fitted_on=self.ask.fitted_on, limit=self.ask.limit,
             )  # fmt: skip
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import explain, stats
+from medrobust import code_digest, explain, stats
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.errors import InputError
@@ -33,8 +33,6 @@ CellOf = Callable[[Dataset, dict[str, Any], Callable[[], Result]], Cell]
 
 NAME = "explain"
 """What these rows stand under: they belong to no attack's curve."""
-VERSION = 1
-"""Part of every cell's key: raised when a cell's computation changes."""
 
 NAMES = ("saliency-half", "slope-l1", "margin", "margin-slope", "linear-eps", "curvature", "rise-gradient",
          "rise-random")  # fmt: skip
@@ -143,7 +141,9 @@ class ExplainPart:
             self.progress.advance(len(self.part))
             return {}, {k: v.double().numpy() for k, v in out.items()}
 
-        about = self._about("maps", attack=repr(self.attack), eps=float(self.ball.eps), layer=self.layer)
+        about = self._about(
+            "maps", attack=code_digest.described(self.attack), eps=float(self.ball.eps), layer=self.layer
+        )
         found = self.cell(self.part, about, compute).arrays
         for name, values in found.items():
             held = name.endswith(".attacked") & ~self.twins.reached
@@ -202,7 +202,7 @@ class ExplainPart:
     # -- rows --------------------------------------------------------------------------------------------
 
     def _about(self, what: str, **about: Any) -> dict[str, Any]:
-        return {"kind": NAME, "what": what, "explain_version": VERSION, **about}
+        return {"kind": NAME, "what": what, **about}
 
     def _median(self, values: np.ndarray) -> Estimate:
         """Over one image a patient, those of which something can be said."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import explain, stats
+from medrobust import code_digest, explain, stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset, splits
 from medrobust.detectors import embedding
@@ -30,9 +30,6 @@ from medrobust.studies.subject import groups
 from medrobust.studies.twins import Shard, Twins
 from medrobust.studies.versions import versions
 from medrobust.threat import Ball, Linf
-
-VERSION = 2
-"""Part of every cell's key: raised when a cell's computation changes."""
 
 SHOWN = 6
 """Images in the gallery."""
@@ -135,7 +132,7 @@ class Explaining:
 
     def _cell(self, part: Dataset, kind: str, compute: Callable[[], cells.Result], **about: Any) -> Any:
         spec = self.twins.key(
-            part, kind=f"explain {kind}", explain_version=VERSION, attack=repr(self.attack),
+            part, kind=f"explain {kind}", attack=code_digest.described(self.attack),
             ball=[self.ask.ball.name, float(self.ask.ball.eps)], **about,
         )  # fmt: skip
         return self.twins.store.once(spec, compute)

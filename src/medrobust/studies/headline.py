@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import stats
+from medrobust import code_digest, stats
 from medrobust.attacks import Attack, Auto, run
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -76,7 +76,7 @@ class HeadlinePart:
         sharded: Callable[..., Cell], rows: Rows,
     ) -> None:  # fmt: skip
         self.attack, self.eps, self.rows, self.sample = attack, eps, rows, sample
-        about = {"kind": "headline", "attack": repr(attack), "eps": eps}
+        about = {"kind": "headline", "attack": code_digest.described(attack), "eps": eps}
         cell = sharded(
             sample, f"The headline number ({attack.title})", about,
             lambda shard, advance: examined(attack, classifier, shard, ball(eps), seed, advance),

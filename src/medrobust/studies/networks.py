@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import explain, stats, training
+from medrobust import code_digest, explain, stats, training
 from medrobust.attacks import PGD, Attack
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -30,8 +30,6 @@ from medrobust.studies.subject import groups
 from medrobust.studies.twins import Twins
 from medrobust.threat import Ball, Linf
 
-VERSION = 1
-"""Part of every cell's key: raised when a cell's computation changes."""
 GRID = tuple(0.02 / 255 * 1.15**k for k in range(55))
 """0.02 to 38 grey levels, each 15 % above the one before: networks whose eps* differ a hundredfold share it."""
 MEASURES = ("slope-l1", "margin", "margin-slope", "linear-eps")
@@ -96,12 +94,18 @@ def fragility(store: Store, classifier: Classifier, data: Dataset, ask: Ask | No
     test = data.split("test")
     part = test.sample(ask.limit, ask.seed)
     about = {
-        "version": VERSION, "model": classifier.digest(), "images": digest([data.digest(), *part.ids]),
+        "model": classifier.digest(), "images": digest([data.digest(), *part.ids]),
         "seed": ask.seed,
     }  # fmt: skip
     clean = store.once({**about, "kind": "network clean"}, lambda: cells.clean(classifier, test, _unwatched))
     swept = store.once(
-        {**about, "kind": "network sweep", "attack": repr(ask.attack), "eps": ask.eps, "norm": ask.ball.name},
+        {
+            **about,
+            "kind": "network sweep",
+            "attack": code_digest.described(ask.attack),
+            "eps": ask.eps,
+            "norm": ask.ball.name,
+        },
         lambda: cells.swept(ask.attack, classifier, part, type(ask.ball), ask.eps, None, ask.seed, _unwatched),
     )
     measured = store.once(

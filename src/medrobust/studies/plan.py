@@ -22,7 +22,7 @@ from medrobust.studies import own_code
 from medrobust.studies.columns import seed_columns
 from medrobust.studies.grid import Data, Model, Node, Study, everything
 from medrobust.studies.known import FILE, Known, file_in, found
-from medrobust.studies.store import ARRAYS, UNFINISHED, Cell, Store, key, read_facts
+from medrobust.studies.store import ARRAYS, CODE, UNFINISHED, Cell, Store, key, read_facts
 from medrobust.studies.task_options import attack_settings
 from medrobust.studies.tasks import is_own, task_named
 from medrobust.studies.validation import check
@@ -174,12 +174,12 @@ class _Layout:
             needs = {name: self.names[id(n)] for name, n in node.needs.items()}
             models = [name for name, n in node.needs.items() if isinstance(n, Model)]
             spec = {
-                "task": node.task, "version": task_named(node.task).version, "args": dict(node.args),
+                "task": node.task, CODE: task_named(node.task).code(), "args": dict(node.args),
                 "data": self._digest(node.data), "also": {k: self._digest(d) for k, d in node.also.items()},
                 "needs": needs,
             }  # fmt: skip
             if is_own(node.task):
-                spec["code"] = own_code.digest(self.place.code, node.task)
+                spec[CODE] = own_code.digest(self.place.code, node.task)
             elif settings := attack_settings(node):
                 spec["attacks"] = settings  # a default that changes makes another cell
             ticket = {
@@ -208,11 +208,11 @@ class _Layout:
         hashed: dict[str, Any] = {k: self._bytes(v) if k in FILES and v != "hub" else v for k, v in options.items()}
         args: dict[str, Any] = {"architecture": model.architecture, "seed": model.seed, "options": options}
         spec = {
-            "task": TRAIN, "version": task_named(TRAIN).version, "args": args | {"options": hashed},
+            "task": TRAIN, CODE: task_named(TRAIN).code(), "args": args | {"options": hashed},
             "data": self._digest(model.data), "needs": {},
         }  # fmt: skip
         if ":" in model.architecture and "=" not in model.architecture:  # one's own, module:function
-            spec["code"] = own_code.digest(self.place.code, model.architecture)
+            spec["network"] = own_code.digest(self.place.code, model.architecture)
         ticket: dict[str, Any] = {"task": TRAIN, "args": args, "data": _plain(model.data), "needs": {}, "models": []}
         self._planned(part, model, spec, ticket, (), labels, model.seconds)
 

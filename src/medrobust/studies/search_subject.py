@@ -22,9 +22,6 @@ from medrobust.studies.subject import healthy_classes
 from medrobust.training import evolved
 from medrobust.training.evolved import Table
 
-VERSION = 1
-"""Part of the key of features: raised when reading them changes."""
-
 
 @dataclass(frozen=True)
 class Images:
@@ -98,7 +95,7 @@ def parted(
 def table(images: Images, part: Dataset, store: Store, progress: Progress) -> Table:
     """The features of those images, read once and kept."""
     spec = {
-        "kind": "search features", "version": VERSION, "model": images.source.digest(),
+        "kind": "search features", "model": images.source.digest(),
         "images": digest([images.data.digest(), *part.ids]),
     }  # fmt: skip
 

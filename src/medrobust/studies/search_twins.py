@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import attacks, search, stats
+from medrobust import attacks, code_digest, search, stats
 from medrobust.attacks import Attack
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -29,7 +29,6 @@ from medrobust.threat import Linf, Untargeted
 from medrobust.training import evolved
 from medrobust.training.evolved import Fitted, Problem, Table, Task
 
-VERSION = 1
 GRID = tuple(0.02 * 1.2**i / 255 for i in range(38))
 """0.02 to 17 grey levels in steps of a fifth."""
 SHOWN = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -71,14 +70,20 @@ def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) 
     for (name, seed), network in networks.items():
         clf = classifier(images, network, {"method": name, "seed": seed})
         spec = {
-            "kind": "search robustness", "version": VERSION, "model": clf.digest(), "grid": GRID,
-            "attack": repr(ask.attack), "images": search_subject.digest([images.data.digest(), *part.ids]),
+            "kind": "search robustness", "model": clf.digest(), "grid": GRID,
+            "attack": code_digest.described(ask.attack),
+            "images": search_subject.digest([images.data.digest(), *part.ids]),
         }  # fmt: skip
-        cell = store.get(spec)
-        if cell is None:
-            cell = store.once(spec, lambda clf=clf: _swept(ask.attack, clf, part, progress))  # type: ignore[misc]
-        else:
-            progress.advance(len(part))
+        computed = [0]
+
+        def compute(
+            clf: Classifier = clf, computed: list[int] = computed
+        ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            computed[0] = len(part)
+            return _swept(ask.attack, clf, part, progress)
+
+        cell = store.once(spec, compute)
+        progress.advance(len(part) - computed[0])
         found[name, seed] = cell.arrays
     progress.stop()
     accuracy = {key: _accuracy(_decided(network, matching), matching) for key, network in networks.items()}

@@ -22,9 +22,6 @@ from medrobust.studies.store import Cell, Store
 from medrobust.training import evolved
 from medrobust.training.evolved import QUESTIONS, Found, Problem, Table, Task
 
-VERSION = 1
-"""Part of every cell's key: raised when a method or the protocol changes."""
-
 COMMON = ("random", "ga", "pso", "de", "cma-es", "gwo", "woa", "gwo+adam")
 """Compared unless others are named."""
 
@@ -123,12 +120,10 @@ class Searching:
 
     def _cell(self, question: str, name: str) -> Cell:
         spec = {
-            "kind": "search", "version": VERSION, "table": self.digest, "question": question, "method": name,
+            "kind": "search", "table": self.digest, "question": question, "method": name,
             "budget": self.ask.evaluations(question), "seeds": self.ask.seeds, "folds": self.ask.folds,
+            "optimiser": evolved.code(question, name),
         }  # fmt: skip
-        revision = evolved.revision(question, name)
-        if revision > 1:
-            spec["revision"] = revision
         return self.store.once(spec, lambda: self._found(question, name))
 
     def _found(self, question: str, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

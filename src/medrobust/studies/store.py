@@ -18,13 +18,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from medrobust import atomic, json_files
+from medrobust import atomic, code_digest, json_files
 from medrobust.errors import CellWarning
 from medrobust.run_folder import CELLS, RunFolder
 
@@ -107,8 +108,14 @@ class Store:
     def once(
         self, spec: Mapping[str, Any], compute: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]
     ) -> Cell:
-        """The cell of that spec: read if it is there, else computed and written."""
-        found = self.get(spec)
+        """The cell of that spec: read if it is there, else computed and written.
+
+        The code that computes it is part of its key, unless ``spec`` names it already: see ``with_code``.
+        """
+        spec = with_code(spec, compute)
+        found, tally = self.get(spec), _TALLY.get(None)
+        if tally is not None:
+            tally.count(key(spec), found is not None)
         if found is not None:
             return found
         begin = time.perf_counter()
@@ -135,6 +142,45 @@ class Store:
             if atomic.is_partial(path.name) and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
         self.run.sweep_leftovers()
+
+
+CODE = "code"
+"""The entry of a spec that names the code which computes the cell."""
+
+
+def with_code(spec: Mapping[str, Any], compute: Callable[..., Any]) -> Mapping[str, Any]:
+    """``spec`` with the digest of the code that computes it; as it is where it names that already."""
+    return spec if CODE in spec else {**spec, CODE: code_digest.of_function(compute)}
+
+
+class Tally:
+    """How many pieces of work were read from a run folder, and how many were computed."""
+
+    def __init__(self) -> None:
+        self.reused: set[str] = set()
+        self.computed: set[str] = set()
+
+    def count(self, name: str, found: bool) -> None:
+        """One cell by its key; one that was computed here and read later stays computed."""
+        if name not in self.computed:
+            (self.reused if found else self.computed).add(name)
+
+    def words(self) -> str:
+        total = len(self.reused) + len(self.computed)
+        return f"{len(self.reused)} of {total} pieces of work reused"
+
+
+_TALLY: ContextVar[Tally] = ContextVar("tally")
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Tally]:
+    """Counts the cells that are asked for inside the block, in whichever run folder."""
+    token = _TALLY.set(tally := Tally())
+    try:
+        yield tally
+    finally:
+        _TALLY.reset(token)
 
 
 def key(spec: Mapping[str, Any]) -> str:

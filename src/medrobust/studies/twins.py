@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from medrobust import guessing, seeds
+from medrobust import code_digest, guessing, seeds
 from medrobust.attacks import Attack, run
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset, splits
@@ -24,9 +24,6 @@ from medrobust.studies.spec import digest
 from medrobust.studies.store import Store
 from medrobust.studies.subject import groups
 from medrobust.threat import Ball, Untargeted
-
-VERSION = 1
-"""Part of every cell's key: raised when a cell's computation changes."""
 
 SHARD = 50
 """Images a cell: what a kill can cost, and what memory must hold."""
@@ -90,7 +87,13 @@ class Twins:
 
     def attacked(self, part: Dataset, name: str, attack: Attack, ball: Ball) -> Shard:
         """Twins under ``attack`` at full strength, kept; ``name`` is how the attack was asked for."""
-        spec = self.key(part, kind="attacked", attack=name, settings=attack.settings, ball=[ball.name, float(ball.eps)])
+        spec = self.key(
+            part,
+            kind="attacked",
+            attack=name,
+            settings=code_digest.described(attack),
+            ball=[ball.name, float(ball.eps)],
+        )
 
         def compute() -> tuple[dict[str, object], dict[str, np.ndarray]]:
             images, labels = part.tensors()
@@ -129,7 +132,7 @@ class Twins:
     def key(self, part: Dataset, **about: object) -> dict[str, object]:
         """What a cell on these images depends on."""
         images = digest([self.data_digest, *part.ids])
-        return {"version": VERSION, "model": self.model_digest, "images": images, "seed": self.seed, **about}
+        return {"model": self.model_digest, "images": images, "seed": self.seed, **about}
 
     def _seen(self, images: Images, labels: torch.Tensor) -> Shard:
         decision = self.classifier.predict(images)

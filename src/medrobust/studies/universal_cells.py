@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import stats
+from medrobust import code_digest, stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.splits import deal
@@ -171,8 +171,8 @@ class UniversalPart:
         method, apart = self.method, self.apart
         goal: Goal = Untargeted() if target is None else Targeted(target)
         about = {
-            "kind": "universal", "method": repr(method), "target": target, "eps": self.eps, "bits": BITS,
-            "made_from": self.subject.images_digest(apart.craft),
+            "kind": "universal", "method": code_digest.described(method), "target": target, "eps": self.eps,
+            "bits": BITS, "made_from": self.subject.images_digest(apart.craft),
         }  # fmt: skip
         title = "One change for every image" + ("" if target is None else f", to {self.classes[target]}")
         self.progress.start(title, method.work(len(apart.craft)) + len(apart.judged))

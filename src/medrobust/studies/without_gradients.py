@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import seeds, stats
+from medrobust import code_digest, seeds, stats
 from medrobust.attacks import Attack, SimBA, Square, queried
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -74,7 +74,7 @@ def without_gradients(
     for name, attack in attacks().items():
         cell = sharded(
             few, f"Without gradients: {attack.title}, {QUERIES} queries",
-            {"kind": "probe", "attack": repr(attack), "eps": eps},
+            {"kind": "probe", "attack": code_digest.described(attack), "eps": eps},
             lambda shard, a, attack=attack: probed(attack, classifier, shard, ball, seed, a),
         )  # fmt: skip
         spent, blind = cell.arrays["spent"], cell.arrays["blind"]

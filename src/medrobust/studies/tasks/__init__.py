@@ -9,21 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medrobust import code_digest
 from medrobust.errors import InputError
 from medrobust.studies import own_code
 
 
 class Task(NamedTuple):
-    """where: ``module:function``. version: part of every key, raised when what the function computes changes."""
+    """where: ``module:function``."""
 
     where: str
-    version: int = 1
+
+    def code(self) -> str:
+        """Digest of the code that computes it, part of every key."""
+        return code_digest.of_module(self.where.partition(":")[0])
 
 
 _HERE = "medrobust.studies.tasks"
-
-SEARCHES = 4
-"""Version of tasks that search: one more for every revision of an optimiser (three are in their second)."""
 
 TASKS = {
     "train": Task(f"{_HERE}.models:train"),
@@ -38,14 +39,14 @@ TASKS = {
     "universal": Task(f"{_HERE}.universal:made"),
     "judged": Task(f"{_HERE}.universal:judged"),
     "random": Task(f"{_HERE}.universal:random"),
-    "minimised": Task(f"{_HERE}.search:minimised", SEARCHES),
+    "minimised": Task(f"{_HERE}.search:minimised"),
     "explained": Task(f"{_HERE}.explanations:explained"),
     "claimed": Task(f"{_HERE}.explanations:claimed"),
     "features_table": Task(f"{_HERE}.evolved:features_table"),
-    "evolved": Task(f"{_HERE}.evolved:evolved", SEARCHES),
+    "evolved": Task(f"{_HERE}.evolved:evolved"),
     "compared": Task(f"{_HERE}.evolved:compared"),
     "ranked": Task(f"{_HERE}.evolved:ranked"),
-    "evolved_attacked": Task(f"{_HERE}.evolved:evolved_attacked", SEARCHES + 2),
+    "evolved_attacked": Task(f"{_HERE}.evolved:evolved_attacked"),
     "defence": Task(f"{_HERE}.universal:defence"),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from medrobust.training.evolved.extractor import KINDS, check_features, extractor
 from medrobust.training.evolved.fitted import Fitted
 from medrobust.training.evolved.folds import Task, parted, tasks
-from medrobust.training.evolved.methods import QUESTIONS, Found, about, method, needs_gradient, optimiser, revision
+from medrobust.training.evolved.methods import QUESTIONS, Found, about, code, method, needs_gradient, optimiser
 from medrobust.training.evolved.mlp import Shape
 from medrobust.training.evolved.problem import Problem
 from medrobust.training.evolved.reduction import Reduction
@@ -18,6 +18,6 @@ from medrobust.training.evolved.table import Table, breast_cancer, of_features, 
 
 __all__ = [
     "KINDS", "METRICS", "QUESTIONS", "Fitted", "Found", "Problem", "Reduction", "Shape", "Table", "Task", "about",
-    "breast_cancer", "check_features", "extractor", "method", "needs_gradient", "of_features", "of_images", "optimiser",
-    "parted", "revision", "scored", "tasks",
+    "breast_cancer", "check_features", "code", "extractor", "method", "needs_gradient", "of_features", "of_images",
+    "optimiser", "parted", "scored", "tasks",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medrobust import options, search
+from medrobust import code_digest, options, search
 from medrobust.errors import InputError
 from medrobust.search import Optimiser
 from medrobust.training.evolved import hyper, linear
@@ -231,9 +231,9 @@ def optimiser(name: str, budget: int) -> Optimiser:
     return search.Then(made, search.Adam()) if plus else made
 
 
-def revision(question: str, name: str) -> int:
-    """Of the optimiser of that name; 1 for baselines."""
-    return 1 if name in QUESTIONS[question].baselines else optimiser(name, 10**9).revision
+def code(question: str, name: str) -> str:
+    """Digest of the code of the optimiser of that name; "" for baselines."""
+    return "" if name in QUESTIONS[question].baselines else code_digest.of_object(optimiser(name, 10**9))
 
 
 def needs_gradient(name: str) -> bool:
