@@ -90,6 +90,7 @@ def audit(
     from medrobust import report
     from medrobust.studies import ask
     from medrobust.studies import audit as run_audit
+    from medrobust.studies.store import counting
 
     spec = ask(
         data=data, model=model, weights=weights, pretrained=pretrained, train=train, classes=words(classes),
@@ -101,10 +102,11 @@ def audit(
         explain=explain,
     ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
     folder = out or Path("runs") / spec.slug()
-    with Bars() as bars:
+    with Bars() as bars, counting() as tally:
         results = run_audit(spec, folder, progress=bars, device=device, keep_names=keep_names, command=command_line())
         page = report.write(folder)
     summary(results)
+    say(tally.words())
     say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")
 
 

@@ -57,6 +57,7 @@ def detect(
     from medrobust.studies.detection import FPRS, PROTOCOLS, Ask, Detection
     from medrobust.studies.gradients import checked, mark
     from medrobust.studies.run_info import with_run
+    from medrobust.studies.store import counting
     from medrobust.studies.subject import assemble
     from medrobust.threat import Linf
 
@@ -79,7 +80,7 @@ def detect(
     }  # fmt: skip
     Ask(**asked)  # what is wrong with it is said before anything is loaded
     found: dict[str, Any] = {"format": 1, "runs": []}
-    with Bars() as bars, RunFolder(out, "detect") as run_folder:
+    with Bars() as bars, counting() as tally, RunFolder(out, "detect") as run_folder:
         subject = assemble(spec, run_folder, bars, device)
         names = suited(modality, subject.data.channels) if corrupted else ()
         pairs = tuple((name, int(s)) for name in names for s in dict.fromkeys(severe))
@@ -109,6 +110,7 @@ def detect(
     for run in found["runs"]:
         summary(run, fpr, prevalence)
     guessed(found["runs"][0]["facts"]["guesses"])
+    say(tally.words())
     say(f"\nnumbers {out / 'detect.json'}\npicture {picture}")
     say("\n".join(f"guard   {path}" for path in guards.values()))
 

@@ -53,6 +53,7 @@ def evade(
     from medrobust.studies.evading import EvadeAsk, Evading
     from medrobust.studies.gradients import checked, mark
     from medrobust.studies.run_info import with_run
+    from medrobust.studies.store import counting
     from medrobust.studies.subject import assemble
     from medrobust.threat import BALLS
 
@@ -71,7 +72,7 @@ def evade(
         attacked=attacked, seed=seed,
     )  # fmt: skip
     assert spec.norm in BALLS
-    with Bars() as bars, RunFolder(out, "evade") as run:
+    with Bars() as bars, counting() as tally, RunFolder(out, "evade") as run:
         subject = assemble(spec, run, bars, device)
         run.begin()
         found = Evading(wanted, out, subject.classifier, subject.data, subject.test, bars).run()
@@ -85,6 +86,7 @@ def evade(
     gradient_warning(check)
     say_classes(subject.class_notes)
     summary(found)
+    say(tally.words())
     say(f"\nnumbers {out / 'evade.json'}")
 
 

@@ -87,6 +87,7 @@ def explain(
     from medrobust.studies.explained import save
     from medrobust.studies.explaining import ExplainAsk
     from medrobust.studies.naming import Naming
+    from medrobust.studies.store import counting
     from medrobust.studies.subject import assemble
     from medrobust.threat import Linf
 
@@ -113,7 +114,7 @@ def explain(
         data=data, model=model, weights=weights, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), label=label,
         size=size, seed=seed, classes=words(classes), **names,
     )  # fmt: skip
-    with Bars() as bars, RunFolder(out, "explain") as run_folder:
+    with Bars() as bars, counting() as tally, RunFolder(out, "explain") as run_folder:
         subject = assemble(spec, run_folder, bars, device)
         run_folder.begin()
         twin = None if second is None else _classifier(second, device)
@@ -137,6 +138,7 @@ def explain(
     summary(_told_apart(runs))
     if second is None:
         say("no --second model: the loss landscape is shown along a random direction alone")
+    say(tally.words())
     say(f"\npage    {page}\nnumbers {out / 'results.csv'}, one line an image in {out / 'images.csv'}")
 
 

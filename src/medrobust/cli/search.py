@@ -74,7 +74,7 @@ def search(
     from medrobust.studies.search_subject import table as features_of
     from medrobust.studies.search_twins import Robustness, attacked
     from medrobust.studies.searching import Ask, Searching
-    from medrobust.studies.store import Store
+    from medrobust.studies.store import Store, counting
     from medrobust.training.evolved import QUESTIONS, breast_cancer
 
     for name, value, least in (("--budget", budget, 1), ("--limit", limit, 0), ("--attack", attack, 0)):
@@ -87,7 +87,7 @@ def search(
     if data == TABLE and attack:
         raise InputError(f"{TABLE} is a table without images: there is nothing to attack")
     images: Images | None = None
-    with Bars() as bars, RunFolder(out, "search") as run:
+    with Bars() as bars, counting() as tally, RunFolder(out, "search") as run:
         if data == TABLE:
             run.begin()
             searched, about = breast_cancer(), {"data": TABLE, "features_kind": "as measured", "left": "", "notes": []}
@@ -119,6 +119,7 @@ def search(
     page = report.write_search(out)
     for question in ask.questions:
         summary(results, times, question)
+    say(tally.words())
     say(f"\nreport  {page}\nnumbers {out / 'results.csv'}")
     for question, found in paths.items():
         say(f"networks {out / 'models' / question}/ ({', '.join(found)})")
