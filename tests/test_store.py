@@ -24,7 +24,7 @@ def edit(file, old, new):
     file.write_text(text.replace(old, new))
 
 
-SPEC = {"kind": "sweep", "eps": (0.1, 0.2), "seed": 0}
+SPEC = {"kind": "sweep", "eps": (0.1, 0.2), "seed": 0, "code": "of the tests"}
 
 
 class Work:

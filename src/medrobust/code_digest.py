@@ -46,6 +46,8 @@ def of_function(function: Callable[..., object]) -> str:
     counts.
     """
     parts: set[str] = set()
+    if not isinstance(function, (FunctionType, MethodType, functools.partial)):
+        parts.add(of_class(type(function)))
     for one in _functions(function, 4):
         parts.add(of_module(one.__module__) if _file(one.__module__) is not None else of_code(one))
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
