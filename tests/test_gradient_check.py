@@ -233,7 +233,9 @@ def test_only_what_was_asked_is_counted(capsys):
     asked = checks.confirmed("pgd", 0, 5)
     idle = checks.confirmed("bim", 0, 0)
     checked([asked.plain(), idle.plain()])
-    assert capsys.readouterr().out.strip() == "1 of 1 sanity checks passed, 1 not asked"
+    shown = capsys.readouterr().out
+    assert shown.startswith("1 of 1 sanity checks passed")
+    assert "not asked" in shown
 
 
 def test_a_huge_eps_speaks_for_all_that_follow_the_gradient():
@@ -339,7 +341,8 @@ def test_the_doubt_is_the_first_that_a_person_reads(masked):
 def test_an_honest_network_that_no_attack_turns_is_not_doubted(honest):
     rows = json.loads((honest / "results.json").read_text("utf-8"))["rows"]
     assert {r["status"] for r in rows if r["attack"] in ("fgsm", "pgd:steps=3", "auto", "worst")} == {"ok"}
-    assert lead(honest).startswith("No attack tried here had a marked effect")
+    assert not find(read(honest)).decisive
+    assert "nconclusive" not in lead(honest)
     shown = (honest.parent / "open.txt").read_text("utf-8")
     assert "inconclusive" not in shown.lower()
     assert "not asked" in shown
