@@ -161,7 +161,7 @@ def _once(name: str, found: list[Image]) -> tuple[list[Image], list[str]]:
         first[image.place] = kept
     again = len(found) - len(first)
     notes = [f"{again} rows of the table repeat an image of another row and were passed over."] if again else []
-    return sorted(first.values(), key=lambda image: image.id), notes
+    return sorted(first.values(), key=lambda image: words.natural(image.id)), notes
 
 
 def _located(table: Path, text: str) -> tuple[Path, tuple[int, int], str] | None:
