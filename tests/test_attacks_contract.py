@@ -187,6 +187,7 @@ class Cut(nn.Module):
         return self.inner(x.detach())
 
 
+@pytest.mark.filterwarnings("ignore:No gradient reaches the image")
 @pytest.mark.parametrize("wrapper", [Flat, Cut])
 @pytest.mark.parametrize("attack", [FGSM(), BIM(), PGD(), CWLinf()], ids=repr)
 def test_a_zero_gradient_is_inconclusive_not_robust(attack, wrapper, images):
@@ -197,6 +198,7 @@ def test_a_zero_gradient_is_inconclusive_not_robust(attack, wrapper, images):
     assert curve.inconclusive.any()
 
 
+@pytest.mark.filterwarnings("ignore:The network's outputs are NaN or infinite")
 def test_logits_that_are_not_finite_are_inconclusive_and_never_a_success(images):
     class Broken(nn.Module):
         def forward(self, x):

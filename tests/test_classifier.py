@@ -104,14 +104,27 @@ def test_probabilities_are_refused(net, head, gradients):
 @pytest.mark.parametrize(
     ("net", "head"),
     [
-        (ends(nn.Hardtanh(0.1, 0.8)), "softmax"), (ends(nn.Hardtanh(0.2, 0.7), 1), "logit"),
         (ends(nn.LogSoftmax(1)), "softmax"), (nn.Sequential(ends(nn.Sigmoid()), nn.Linear(2, 2)), "softmax"),
     ],
-    ids=["small-logits", "small-logit", "log-softmax", "sigmoid-inside"],
+    ids=["log-softmax", "sigmoid-inside"],
 )  # fmt: skip
-def test_logits_that_only_look_like_probabilities_are_taken(net, head):
+def test_logits_of_any_origin_are_taken(net, head):
     logits = mr.Classifier(net, ("a", "b"), head=head, channels=1).logits(grey(5))
     assert logits.shape == (5, 2)
+
+
+@pytest.mark.parametrize(("outputs", "head"), [(2, "softmax"), (1, "logit"), (2, "multilabel")])
+def test_outputs_within_0_and_1_are_probabilities_until_the_user_says_otherwise(outputs, head):
+    net, images = ends(nn.Hardtanh(0.2, 0.7), outputs), grey(5)
+    with torch.no_grad():
+        net[1].weight.mul_(0.1)
+        net[1].bias.fill_(0.45)
+    with pytest.raises(mr.InputError, match=r"--outputs logits \(in Python outputs=\"logits\"\)"):
+        mr.Classifier(net, ("a", "b"), head=head, channels=1).logits(images)
+    said = mr.Classifier(net, ("a", "b"), head=head, channels=1, outputs="logits")
+    torch.testing.assert_close(said.head.probabilities(said.logits(images)), said.probabilities(images))
+    with pytest.raises(mr.InputError, match="outputs must be"):
+        mr.Classifier(net, ("a", "b"), head=head, channels=1, outputs="probabilities")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -21,6 +21,7 @@ FLOORS = (
     ("devices", "images", "layout", "options", "own_files", "private_names", "ranks", "run_folder", "stats"),
     ("heads", "guessing"),
     ("threat", "data", "models", "search"),
+    ("inspection",),
     ("classifier",),
     ("layer_probe",),
     ("attacks", "detectors", "judging"),

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,17 +24,24 @@ from medrobust import devices, models, private_names
 from medrobust.errors import InputError
 from medrobust.heads import Head, head_named
 from medrobust.images import Images, Labels, Logits, check_images
+from medrobust.inspection import EXAMINED, Inspection, inspect, other_channels
 from medrobust.layout import Layout
+from medrobust.models.finite import buffer_names, not_finite
+from medrobust.models.form import Form, Formed
 
 
 class Classifier:
     """A torch network as a classifier of pixels in [0, 1].
 
-    net: any module that maps (n, channels, h, w) to raw outputs, not probabilities.
+    net: any module that maps (n, channels, h, w) to raw outputs, not probabilities; alone, or as an entry of a tuple,
+        a dict or a data class. In half, bfloat16 or double precision, images are converted to its type. The network
+        inside a ``torch.compile`` is taken.
     classes: names, in the order of the outputs.
     mean, std: per channel (or one for all), on the [0, 1] scale.
     head: "softmax" (an output a class), "logit" (one output, two classes), "multilabel" (an output a finding).
-    channels: what the network takes; found from its first convolution when not given. One-channel images are
+    outputs: "logits" where all outputs lie in [0, 1] and are logits all the same: otherwise such outputs are taken to
+        be probabilities and refused.
+    channels: what the network takes; that of the first convolution that runs when not given. One-channel images are
         repeated for a network of three, and the gradient is summed back.
     size: side of the square input in pixels, when the network takes only one.
     threshold: operating point on the second class's probability (two classes only; 0.5 when not given).
@@ -40,7 +49,8 @@ class Classifier:
     lanes: rows a full pass is padded to. A fixed shape makes a row's result the same to the bit in any batch;
         chosen from the image size when not given.
 
-    Raises InputError for NaN weights, for outputs that are probabilities already or do not fit the classes.
+    Raises InputError for NaN weights. On the first images that it is given (or earlier, by ``examine``) the network is
+    inspected: InputError for one that cannot be used, a warning for what limits every number.
     """
 
     def __init__(
@@ -51,6 +61,7 @@ class Classifier:
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         head: str = "softmax",
+        outputs: str | None = None,
         channels: int | None = None,
         size: int | None = None,
         threshold: float | None = None,
@@ -59,13 +70,17 @@ class Classifier:
     ) -> None:
         if not isinstance(net, nn.Module):
             raise InputError(f"net must be a torch.nn.Module, got {type(net).__name__}")
-        self.net = net
+        self.net = net = getattr(net, "_orig_mod", net)  # hooks and weights are those of the network before compiling
         self.classes = tuple(str(c) for c in classes)
         if len(self.classes) < 2 and head != "multilabel":
             raise InputError(f"a classifier needs at least two classes, got {list(self.classes)}")
         self.head: Head = head_named(head)
         self.head.outputs(len(self.classes))
+        if outputs not in (None, "logits"):
+            raise InputError(f'outputs must be "logits" or left out, got {outputs!r}')
+        self.outputs = outputs
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
+        self.channels_given = channels is not None
         self.channels = channels or _first_channels(net) or (len(self.mean) if len(self.mean) > 1 else None)
         self._check_normalisation()
         self.size = size
@@ -75,7 +90,8 @@ class Classifier:
         self._lanes = lanes
         self.provenance = dict(provenance or {})
         self._check_weights()
-        self._checked_outputs = False
+        self.inspection: Inspection | None = None
+        """What was found out about the network; None before it has been given images."""
         self._depth = 0
         self._exact: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._fast: tuple[object, Classifier] | None = None
@@ -91,18 +107,18 @@ class Classifier:
 
         Rows are computed as they come: use ``logits`` for results that do not depend on the batch.
         """
+        self.ready(images)
+        if self.inspection is not None and not self.inspection.differentiable:
+            images = images.detach()  # what torch gives for operators without a derivative is no gradient
         with self.borrowed():
-            raw = self.net(self._prepare(images))
-            if not self._checked_outputs:
-                self._check_outputs(raw, images)
-            raw = raw.reshape(raw.shape[0], -1).float()
-            logits = self.head.canonical(raw)
+            logits = self.head.canonical(self.form.run(self.net, self.prepare(images, self.channels)))
             return logits if self.threshold is None else logits - self._offset(logits)
 
     @torch.no_grad()
     def logits(self, images: Images) -> Logits:
         """Logits (n, k) of any number of images, in padded batches of one shape, on the images' device."""
         images = check_images(images)
+        self.ready(images)
         parts = []
         for chunk in images.split(self.lanes(images.shape)):
             padded = pad(chunk.to(self.device), self.fit(chunk.shape[0], images.shape))
@@ -121,6 +137,27 @@ class Classifier:
         """Probabilities (n, k) of logits this classifier gave."""
         return self.head.probabilities(logits if self.threshold is None else logits + self._offset(logits))
 
+    def examine(self, images: Images) -> Inspection:
+        """Find out what the network does with a few of ``images`` (n, c, h, w); see ``inspection.inspect``.
+
+        Decides how the network is called from here on. InputError for a network that cannot be used.
+        """
+        with self.borrowed():
+            found = inspect(self, images[:EXAMINED].to(self.device))
+        self.inspection, self.channels = found, found.channels
+        return found
+
+    def ready(self, images: Images) -> None:
+        """``examine``, if no images were seen yet; a warning for every doubt about the network."""
+        if self.inspection is None and images.shape[0]:
+            for doubt in self.examine(images).doubts:
+                warnings.warn(doubt, stacklevel=3)
+
+    @property
+    def form(self) -> Form:
+        """How the network is called."""
+        return Form() if self.inspection is None else self.inspection.form
+
     @property
     def device(self) -> torch.device:
         first = next(self.net.parameters(), next(self.net.buffers(), None))
@@ -133,6 +170,8 @@ class Classifier:
 
     def lanes(self, shape: Sequence[int]) -> int:
         """Rows of a padded batch for images (n, c, h, w): large enough to be fast, small enough to fill."""
+        if self.form.single:
+            return 1
         if self._lanes is not None:
             return self._lanes
         budget, low, high = (2**17, 8, 64) if self.device.type == "cpu" else (2**22, 32, 512)
@@ -185,7 +224,8 @@ class Classifier:
             finally:
                 self._depth -= 1
             return
-        modes = [(m, m.training) for m in self.net.modules()]
+        # a frozen TorchScript program has no modes
+        modes = [(m, m.training) for m in self.net.modules() if hasattr(m, "training")]
         wanted = [(p, p.requires_grad) for p in self.net.parameters()]
         self._depth = 1
         try:
@@ -216,16 +256,20 @@ class Classifier:
 
     def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
         channels = self.channels or shape[1]
+        plain = self.net if self.form == Form() else Formed(self.net, self.form)
         with self.borrowed():
-            net = models.folded(self.net, (channels, *shape[2:]))
+            net = models.folded(plain, (channels, *shape[2:]))
             if bfloat16:
-                net = _Bfloat16(copy.deepcopy(self.net) if net is None else net)
+                net = _Bfloat16(copy.deepcopy(plain) if net is None else net)
         if net is None:
             return self
-        return Classifier(
-            net, self.classes, mean=self.mean, std=self.std, head=self.head.name, channels=self.channels,
-            size=self.size, threshold=self.threshold, lanes=self._lanes,
+        made = Classifier(
+            net, self.classes, mean=self.mean, std=self.std, head=self.head.name, outputs=self.outputs,
+            channels=self.channels, size=self.size, threshold=self.threshold, lanes=self.lanes(shape),
         )  # fmt: skip
+        if self.inspection is not None:  # the copy takes and returns what ``plain`` does, and needs no second look
+            made.inspection = dataclasses.replace(self.inspection, form=Form())
+        return made
 
     # -- keeping -----------------------------------------------------------------------------------------
 
@@ -243,6 +287,7 @@ class Classifier:
             "channels": self.channels,
             "size": self.size,
             "head": self.head.name,
+            "outputs": self.outputs,
             "mean": list(self.mean),
             "std": list(self.std),
             "threshold": self.threshold,
@@ -252,12 +297,18 @@ class Classifier:
         return Path(folder)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Classifier:
-        """The classifier that ``save`` wrote; InputError where files are missing or do not belong together."""
+    def load(cls, folder: str | Path, *, trust_code: bool | str = False) -> Classifier:
+        """The classifier that ``save`` wrote; InputError where files are missing or do not belong together.
+
+        trust_code: whether code that the folder names as its network (``module:function``) may be imported and run:
+        True, or the name that is trusted. Everything else in a folder is data.
+        """
         from medrobust.models import checkpoint
 
-        net, info = checkpoint.read(Path(folder))
-        keys = ("mean", "std", "head", "channels", "size", "threshold", "provenance")
+        net, info = checkpoint.read(Path(folder), trust_code=trust_code)
+        if not models.is_own(info["architecture"]):
+            info["outputs"] = "logits"  # of an architecture that is known to end in a linear layer
+        keys = ("mean", "std", "head", "outputs", "channels", "size", "threshold", "provenance")
         return cls(net, info["classes"], **{k: info[k] for k in keys if info.get(k) is not None})
 
     def digest(self) -> str:
@@ -273,26 +324,26 @@ class Classifier:
         state = (stated, models.state(self.net))
         if self._digest is None or self._digest[0] != state:
             with self.borrowed():
-                computed = models.behaviour(self.net, self._prepare, self.channels, self.size)
+                computed = models.behaviour(
+                    self.net, lambda images: self.prepare(images, self.channels), self.channels, self.size
+                )
             self._digest = (state, hashlib.sha256(f"{stated}\n{computed}".encode()).hexdigest())
         return self._digest[1]
 
     # -- checks ------------------------------------------------------------------------------------------
 
-    def _prepare(self, images: Images) -> Tensor:
+    def prepare(self, images: Images, channels: int | None) -> Tensor:
+        """Images (n, c, h, w) normalised and with so many channels, as the network takes them."""
         have = images.shape[1]
         if self.size is not None and (images.shape[-1] != self.size or images.shape[-2] != self.size):
             raise InputError(
                 f"this network takes {self.size} x {self.size} pixels, got {images.shape[-2]} x {images.shape[-1]}; "
                 f"load the data with size={self.size}"
             )
-        if self.channels is not None and have != self.channels:
+        if channels is not None and have != channels:
             if have != 1:
-                raise InputError(
-                    f"this network takes {self.channels} channel(s), the images have {have}; "
-                    "load the data with channels=1 or use a network for colour"
-                )
-            images = images.expand(-1, self.channels, -1, -1)
+                raise other_channels(channels, have)
+            images = images.expand(-1, channels, -1, -1)
         shape = (1, -1, 1, 1)
         mean = torch.tensor(self.mean, device=images.device).view(shape)
         std = torch.tensor(self.std, device=images.device).view(shape)
@@ -316,39 +367,10 @@ class Classifier:
             )
 
     def _check_weights(self) -> None:
-        for name, tensor in (*self.net.named_parameters(), *self.net.named_buffers()):
-            if tensor.is_floating_point() and not tensor.is_meta and not bool(torch.isfinite(tensor).all()):
-                raise InputError(f"the network's weights hold NaN or infinity in {name!r}; was its training cut short?")
-
-    def _check_outputs(self, raw: Tensor, images: Images) -> None:
-        n = images.shape[0]
-        if not isinstance(raw, Tensor):
-            raise InputError(f"the network must return one tensor of logits, got {type(raw).__name__}")
-        width, wanted = raw[:1].numel(), self.head.outputs(len(self.classes))
-        if raw.shape[0] != n or width != wanted:
-            raise InputError(
-                f"the network gives {width} output(s) an image, a {self.head.name} head of {len(self.classes)} classes "
-                f"needs {wanted}; name every class in classes=, or choose another head="
-            )
-        values = raw.detach().reshape(n, -1).float()
-        if n and bool(((values >= 0) & (values <= 1)).all()):
-            shares = (
-                self.head.name != "multilabel" and values.shape[1] > 1 and bool((values.sum(1) - 1).abs().max() < 1e-3)
-            )
-            if shares or self._squashes(images[:1]):
-                self._refuse_probabilities()
-        self._checked_outputs = True
-
-    def _squashes(self, image: Images) -> bool:
-        """Does the network end in a softmax or sigmoid? A lone sigmoid can not be told from a logit by its value."""
-        with torch.enable_grad():
-            return _ends_in_squashing(self.net(self._prepare(image.detach().clone().requires_grad_())))
-
-    def _refuse_probabilities(self) -> None:
-        raise InputError(
-            "the network's outputs are probabilities already (softmax or sigmoid); attacks need logits: "
-            "give the network without its last softmax or sigmoid"
-        )
+        held = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
+        name = not_finite(held, buffer_names(self.net))
+        if name is not None:
+            raise InputError(f"the network's weights hold NaN or infinity in {name!r}; was its training cut short?")
 
 
 class _Bfloat16(nn.Module):
@@ -386,30 +408,3 @@ def _check_threshold(threshold: float | None, head: Head, classes: int) -> float
     if not 0 < threshold < 1:
         raise InputError(f"threshold must lie between 0 and 1, got {threshold}")
     return None if threshold == 0.5 else float(threshold)
-
-
-def _ends_in_squashing(raw: Tensor) -> bool:
-    """Was the last thing the network did a softmax or sigmoid? Read off the graph, through reshaping steps."""
-    reshaping = (
-        "View",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Select",
-        "Slice",
-        "ToCopy",
-        "Clone",
-        "Cat",
-        "Alias",
-    )
-    node = raw.grad_fn
-    for _ in range(6):
-        if node is None:
-            return False
-        name = node.name()
-        if name.startswith(("SigmoidBackward", "SoftmaxBackward")):
-            return True
-        if not name.startswith(reshaping):
-            return False
-        node = node.next_functions[0][0] if node.next_functions else None
-    return False

@@ -54,6 +54,7 @@ def run(
     if bfloat16 and grid is not None and len(grid) > 1:
         raise InputError("bfloat16=True wants one eps, not a grid: a level that fails would have to be tried again")
     shape = check_images(images).shape
+    classifier.ready(images)
     if isinstance(attack, Composed):
         return attack.run(
             classifier, images, goal, ball, grid=grid, seed=seed, ids=ids, full=full, search=search, near=near,

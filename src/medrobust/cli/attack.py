@@ -9,7 +9,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.gradient import MARK, gradient_warning
-from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed
+from medrobust.cli.options import Data, Device, Fit, Label, LeaveOut, Map, Patient, Seed, TrustCode
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, listed, percent, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -27,6 +27,7 @@ def attack(
     map_: Map = None,
     leave_out: LeaveOut = None,
     seed: Seed = 0,
+    trust_code: TrustCode = False,
     device: Device = None,
     list_: Annotated[bool, typer.Option("--list", help="Name all attacks, their options and sources.")] = False,
 ) -> None:
@@ -48,7 +49,7 @@ def attack(
     spec = ask(
         data=data, model=str(model), attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label, seed=seed,
         patient=patient, fit=fit,
-        class_map=class_map(map_), leave_out=words(leave_out),
+        class_map=class_map(map_), leave_out=words(leave_out), trust_code=trust_code,
     )  # fmt: skip
     spec = spec.model_copy(update={"limit": at_most(limit)})
     if not model.is_dir():

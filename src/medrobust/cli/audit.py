@@ -30,6 +30,7 @@ from medrobust.cli.options import (
     Seed,
     Size,
     Std,
+    TrustCode,
 )
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, numbers, say, say_classes, table, words
 
@@ -79,9 +80,13 @@ def audit(
     mean: Mean = None,
     std: Std = None,
     head: Head = "softmax",
+    outputs: Annotated[
+        str | None, typer.Option(help="logits: the outputs are logits although all of them lie in [0, 1].")
+    ] = None,
     epochs: Epochs = None,
     lr: Rate = None,
     seed: Seed = 0,
+    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
     out: Out = None,
@@ -98,6 +103,7 @@ def audit(
         healthy=healthy, threshold=threshold, attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label,
         patient=patient, fit=fit,
         size=size, channels=channels, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
+        outputs=outputs, trust_code=trust_code,
         epochs=epochs, lr=lr, seed=seed, auto="" if auto == "none" else auto, universal=universal, detect=detect,
         explain=explain,
     ).model_copy(update={"limit": at_most(limit)})  # fmt: skip

@@ -11,7 +11,7 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Rate, Seed
+from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Rate, Seed, TrustCode
 from medrobust.cli.perturbations import (
     Eps,
     Norm,
@@ -53,6 +53,7 @@ def defend(
     map_: Map = None,
     leave_out: LeaveOut = None,
     seed: Seed = 0,
+    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
@@ -80,7 +81,7 @@ def defend(
         raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
     spec = ask(
         data=data, model=str(model), label=label, patient=patient, fit=fit, seed=seed, norm=norm,
-        class_map=class_map(map_), leave_out=words(leave_out),
+        class_map=class_map(map_), leave_out=words(leave_out), trust_code=trust_code,
     )  # fmt: skip
     with Bars() as bars, RunFolder(out, "defend") as run:
         subject = assemble(spec, run, bars, device)

@@ -11,7 +11,7 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed
+from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed, TrustCode
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -43,6 +43,7 @@ def detect(
     map_: Map = None,
     leave_out: LeaveOut = None,
     seed: Seed = 0,
+    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
@@ -72,7 +73,7 @@ def detect(
         raise InputError(f"--severities are of {', '.join(map(str, SEVERITIES))}, got {severities!r}")
     balls = [Linf(e) for e in eps_list(eps) or ()]
     spec = ask(data=data, model=str(model), attacks=words(attacks), label=label, patient=patient, fit=fit, seed=seed,
-               class_map=class_map(map_), leave_out=words(leave_out))  # fmt: skip
+               class_map=class_map(map_), leave_out=words(leave_out), trust_code=trust_code)  # fmt: skip
     asked: dict[str, Any] = {
         "detectors": words(detectors), "attacks": spec.attacks, "layers": words(layers), "limit": at_most(limit),
         "protocols": PROTOCOLS if protocol == "both" else (protocol,), "corrupted": corrupted,

@@ -11,7 +11,7 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed
+from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed, TrustCode
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
 from medrobust.errors import InputError
 
@@ -40,6 +40,7 @@ def evade(
     map_: Map = None,
     leave_out: LeaveOut = None,
     seed: Seed = 0,
+    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
@@ -63,7 +64,7 @@ def evade(
         raise InputError(f"--attacked must be at least 1, got {attacked}")
     spec = ask(data=data, model=str(model), attacks=words(attack), eps=eps_list(eps), norm=norm, label=label, seed=seed,
         patient=patient, fit=fit,
-               class_map=class_map(map_), leave_out=words(leave_out))  # fmt: skip
+               class_map=class_map(map_), leave_out=words(leave_out), trust_code=trust_code)  # fmt: skip
     if len(spec.attacks) != 1:
         raise InputError(f"detectors are fitted on one attack, got --attack {attack}")
     wanted = EvadeAsk(

@@ -25,6 +25,7 @@ from medrobust.cli.options import (
     Seed,
     Size,
     Std,
+    TrustCode,
 )
 from medrobust.cli.text import at_most, class_map, eps_list, guessed, numbers, say, say_classes, table, words
 from medrobust.errors import InputError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from medrobust.classifier import Classifier
     from medrobust.studies.explained import Explained
     from medrobust.studies.explaining import ExplainAsk
+    from medrobust.studies.subject import Subject
 
 SHOWN = ("slope-l1", "curvature", "saliency-half", "saliency-gini", "effective-rank", "linear-eps")
 """Measures of the short table; the page and results.csv hold all."""
@@ -72,6 +74,7 @@ def explain(
     leave_out: LeaveOut = None,
     size: Size = None,
     seed: Seed = 0,
+    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
     out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
@@ -112,16 +115,17 @@ def explain(
     names = {"class_map": class_map(map_), "leave_out": words(leave_out), "patient": patient, "fit": fit}
     spec = ask(
         data=data, model=model, weights=weights, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), label=label,
-        size=size, seed=seed, classes=words(classes), **names,
+        size=size, seed=seed, classes=words(classes), trust_code=trust_code, **names,
     )  # fmt: skip
     with Bars() as bars, counting() as tally, RunFolder(out, "explain") as run_folder:
         subject = assemble(spec, run_folder, bars, device)
         run_folder.begin()
-        twin = None if second is None else _classifier(second, device)
+        twin = None if second is None else _classifier(second, device, trust_code, subject, bars)
         runs = [_one(wanted, out, subject.classifier, subject.test, twin, bars)]
         for k, place in enumerate(others, start=1):
             where = theirs[k - 1] if k <= len(theirs) else data
-            into, shared = run_folder.entry(f"beside-{k}"), names if where == data else {}
+            into = run_folder.entry(f"beside-{k}")
+            shared = {**(names if where == data else {}), "trust_code": trust_code}
             runs.append(_beside(wanted, place, where, into, label, seed, device, bars, shared))
         asked = {"model": model, "data": data, "second": None if second is None else str(second), "attack": attack,
                  "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
@@ -176,20 +180,27 @@ def _beside(
     if (place / "results.json").is_file():
         return load(place)
     with RunFolder(out, "explain") as run_folder:
-        subject = assemble(ask(data=data, model=str(place), label=label, seed=seed, **names), run_folder, bars, device)
+        subject = assemble(
+            ask(data=data, model=str(place), label=label, seed=seed, **names),
+            run_folder,
+            bars,
+            device,
+        )
         run_folder.begin()
         own = dataclasses.replace(wanted, layers=(), cam_layer=None)
         return _one(own, out, subject.classifier, subject.test, None, bars)
 
 
-def _classifier(place: Path, device: str | None) -> Classifier:
+def _classifier(place: Path, device: str | None, trust_code: bool, subject: Subject, bars: Bars) -> Classifier:
     from medrobust import devices
     from medrobust.classifier import Classifier
+    from medrobust.studies.admission import admit
 
     if not place.is_dir():
         raise InputError(f"--second {place} is not a folder; give one that medrobust train or audit saved")
-    loaded = Classifier.load(place)
+    loaded = Classifier.load(place, trust_code=trust_code)
     loaded.net.to(devices.find(device))
+    admit(loaded, subject.test, bars)
     return loaded
 
 

@@ -35,6 +35,9 @@ LeaveOut = Annotated[
 Classes = Annotated[str | None, typer.Option(help="Names of the network's outputs, in order: a,b,c.")]
 Size = Annotated[int | None, typer.Option(help="Side in pixels to which images are resized.")]
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="Import and run code that a saved model names as its network.")
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
 Pretrained = Annotated[str | None, typer.Option(help="Weights to train further from: a file, or hub.")]
 Mean = Annotated[str | None, typer.Option(help="Input mean of the weights, [0, 1] scale, e.g. 0.5,0.5,0.5.")]

@@ -10,7 +10,20 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.options import Fit, Healthy, KeepNames, Label, LeaveOut, Map, Mean, Patient, Seed, Size, Std
+from medrobust.cli.options import (
+    Fit,
+    Healthy,
+    KeepNames,
+    Label,
+    LeaveOut,
+    Map,
+    Mean,
+    Patient,
+    Seed,
+    Size,
+    Std,
+    TrustCode,
+)
 from medrobust.cli.text import class_map, numbers, say, table, words
 from medrobust.errors import InputError
 
@@ -52,6 +65,7 @@ def search(
     attack: Annotated[
         int, typer.Option(help="Attack evolved and gradient-trained networks on so many test images; 0: none.")
     ] = 0,
+    trust_code: TrustCode = False,
     label: Label = "label",
     patient: Patient = None,
     fit: Fit = None,
@@ -97,6 +111,7 @@ def search(
                 std=numbers(std, "--std"), size=size, label=label, healthy=healthy, limit=limit or None, seed=seed,
                 patient=patient, fit=fit,
                 class_map=class_map(map_), leave_out=words(leave_out) or (),
+                trust_code=trust_code, progress=bars,
             )  # fmt: skip
             run.begin()
             announce(images.data, bars)

@@ -11,6 +11,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
+from medrobust.cli.options import TrustCode
 from medrobust.cli.text import say, table, words
 from medrobust.errors import InputError
 
@@ -53,6 +54,7 @@ def run(
         typer.Option(help="Folder of ca.pem, cert.pem and key.pem, for a scheduler at tls://… or for --slurm."),
     ] = None,
     mlflow: Annotated[bool, typer.Option("--mlflow", help="Log the numbers to MLflow at the end.")] = False,
+    trust_code: TrustCode = False,
     again: Annotated[bool, typer.Option("--again", help="Try cells again that failed in earlier runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, what is there and the time.")] = False,
 ) -> None:
@@ -73,7 +75,7 @@ def run(
     if tls is not None and scheduler is None and slurm is None:
         raise InputError("--tls is for --scheduler or --slurm")
     loaded = files.load(file, size)
-    place = Place(out or folder_for(file, size), data, models, loaded.folder)
+    place = Place(out or folder_for(file, size), data, models, loaded.folder, trust_code)
     for line in runs.changes(place.out, loaded.files):
         say(line)
     check(loaded.study)  # before there is a run folder
@@ -208,6 +210,8 @@ def show(folder: Folder) -> None:
             table(["figure", "published", "source", "measured here"], lines, part["title"])
             for reason in dict.fromkeys(p["reason"] for p, _ in found if p["reason"]):
                 say(f"  why they may differ: {reason}")
+    for doubt in told.get("doubts", ()):
+        say(f"in doubt, {doubt['model']}: {doubt['text']}")
     cells = told["cells"]
     say(f"{cells['done']} of {cells['all']} cells are done")
     _say_missing(told, folder)

@@ -29,6 +29,7 @@ from medrobust.cli.options import (
     Rate,
     Seed,
     Size,
+    TrustCode,
 )
 from medrobust.cli.perturbations import (
     Eps,
@@ -89,6 +90,7 @@ def universal(
     epochs: Epochs = None,
     lr: Rate = None,
     seed: Seed = 0,
+    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
     out: Out = None,
@@ -110,6 +112,7 @@ def universal(
     source = None if source == data else source  # its training images: the others are to judge
     spec = ask(
         data=data,
+        trust_code=trust_code,
         model=model,
         weights=weights,
         pretrained=pretrained,

@@ -86,15 +86,18 @@ class Guard:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Guard:
-        """The guard that ``save`` wrote; InputError where files are missing or do not belong together."""
+    def load(cls, folder: str | Path, *, trust_code: bool | str = False) -> Guard:
+        """The guard that ``save`` wrote; InputError where files are missing or do not belong together.
+
+        trust_code: as in ``Classifier.load``.
+        """
         folder = Path(folder)
         if not (folder / CARD).is_file():
             raise InputError(f"no guard in {folder}: {CARD} is missing; was its writing interrupted?")
         card = json_files.read_object(folder / CARD)
         if card.get("format") != FORMAT or "threshold" not in card:
             raise InputError(f"{folder / CARD} describes no guard; give the folder that Guard.save wrote")
-        classifier = Classifier.load(folder / "model")
+        classifier = Classifier.load(folder / "model", trust_code=trust_code)
         if classifier.digest() != card.get("classifier"):
             raise InputError(f"{folder / 'model'} is not the classifier that this guard was made with; restore both")
         return cls(classifier, Detector.load(folder / "detector"), card["threshold"])

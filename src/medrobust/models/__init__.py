@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medrobust.models.architectures import ALIASES, OWN, build, check_name
 from medrobust.models.behaviour import behaviour, state
-from medrobust.models.checkpoint import read, write
+from medrobust.models.checkpoint import check_trusted, read, read_card, write
 from medrobust.models.folding import folded
 from medrobust.models.handmade import HANDMADE
 from medrobust.models.memory_layout import channels_last
@@ -12,6 +12,6 @@ from medrobust.models.own_network import is_own
 from medrobust.models.pretrained import Pretrained, normalisation
 
 __all__ = [
-    "ALIASES", "HANDMADE", "OWN", "Pretrained", "behaviour", "build", "channels_last", "check_name", "folded", "is_own",
-    "normalisation", "read", "state", "write",
+    "ALIASES", "HANDMADE", "OWN", "Pretrained", "behaviour", "build", "channels_last", "check_name", "check_trusted",
+    "folded", "is_own", "normalisation", "read", "read_card", "state", "write",
 ]  # fmt: skip

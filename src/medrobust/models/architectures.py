@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from medrobust import options
-from medrobust.errors import InputError
+from medrobust import limits, options
+from medrobust.errors import InputError, one_line
 from medrobust.models import mlp_head, own_network, pretrained, timm_network
+from medrobust.models import size as sizes
 from medrobust.models.cifar_resnet import CifarResNet
 from medrobust.models.handmade import HANDMADE, Handmade
 from medrobust.models.small_cnn import SmallCNN
@@ -34,6 +35,8 @@ OWN: dict[str, Callable[..., nn.Module]] = {
     **{kind: partial(Handmade, kind) for kind in HANDMADE},
 }
 
+SMALLEST = 8
+"""Pixels a side of the smallest images that are classified."""
 HEADS = ("softmax", "logit", "multilabel")
 
 
@@ -45,6 +48,8 @@ def build(
     size: int | None = None,
     pretrained: str | None = None,
     head: str = "softmax",
+    run: bool = True,
+    notes: list[str] | None = None,
 ) -> nn.Module:
     """A network that takes (n, channels, size, size) and returns logits (n, classes), or (n, 1) for head="logit".
 
@@ -53,6 +58,8 @@ def build(
         hidden units.
     size: pixels a side; None leaves it to the architecture and skips the check that it is taken.
     pretrained: None, "hub" (timm downloads), or a file (.safetensors, or .pth/.th that loads with weights_only).
+    run: try that two images of that size give (2, outputs); a network that is run on real images next needs no trial.
+    notes: takes a sentence for whatever is renamed in or dropped from the weights.
     Fresh layers are drawn from torch's global generator. InputError for whatever does not fit.
     """
     _check(classes, channels, size, head)
@@ -61,10 +68,12 @@ def build(
     outputs = 1 if head == "logit" else classes
     net = _make(name, outputs, channels, size, hub=pretrained == "hub")
     if pretrained is not None and pretrained != "hub":
-        _load(net, name, pretrained)
+        loaded = _load(net, name, pretrained)
+        if notes is not None:
+            notes += loaded.notes
     if hidden is not None:
         mlp_head.put(net, hidden)
-    if size is not None:
+    if size is not None and run:
         _check_forward(net, name, outputs, channels, size)
     return net
 
@@ -75,9 +84,14 @@ def _make(name: str, outputs: int, channels: int, size: int | None, hub: bool) -
             raise InputError(f"the hub has no weights for {name}: give a file, pretrained=FILE.safetensors")
         if is_ours(name):
             return _ours(name, outputs, channels)
-        return own_network.make(name, outputs=outputs, channels=channels, size=size)
+        with sizes.counted(name) as count:
+            net = own_network.make(name, outputs=outputs, channels=channels, size=size)
+        count.check()
+        return net
     if timm_network.is_timm(name):
-        net = timm_network.make(name, outputs=outputs, channels=channels, size=size, hub=hub)
+        make = partial(timm_network.make, name, outputs=outputs, channels=channels, size=size)
+        sizes.check(name, partial(make, hub=False))
+        net = make(hub=hub)
         if not (hub and timm_network.configuration(name).get("num_classes") == outputs):
             pretrained.draw_classifier(net, pretrained.classifier_keys(net, timm_network.classifier(name)))
         return net
@@ -123,17 +137,28 @@ def _our_options(name: str) -> tuple[str, dict[str, int]]:
     for option, value in values.items():
         if value < 1:
             raise InputError(f"model {base!r}: {option} must be 1 or more, got {value}")
+        if option == "depth":  # layers, each of which is a module
+            limits.check(limits.MODULES, value, f"model {name[:100]!r}")
+
     return base, values
 
 
 def _ours(name: str, outputs: int, channels: int) -> nn.Module:
     base, values = _our_options(name)
-    return OWN[base](outputs=outputs, channels=channels, **values)
+
+    def make() -> nn.Module:
+        return OWN[base](outputs=outputs, channels=channels, **values)
+
+    sizes.check(name, make)
+    try:
+        return make()
+    except (RuntimeError, OverflowError, TypeError) as error:  # a number beyond what torch can count to
+        raise InputError(f"model {name[:100]!r} cannot be made: {one_line(error)}") from error
 
 
-def _load(net: nn.Module, name: str, file: str) -> None:
+def _load(net: nn.Module, name: str, file: str) -> pretrained.Loaded:
     known = () if is_ours(name) or own_network.is_own(name) else timm_network.classifier(name)
-    pretrained.Pretrained(file).into(net, name, known)
+    return pretrained.Pretrained(file).into(net, name, known)
 
 
 def _check(classes: int, channels: int, size: int | None, head: str) -> None:
@@ -143,9 +168,10 @@ def _check(classes: int, channels: int, size: int | None, head: str) -> None:
     if classes < least or (head == "logit" and classes != 2):
         needed = "exactly 2" if head == "logit" else f"{least} or more"
         raise InputError(f"head {head!r} needs {needed} classes, got {classes}")
+    limits.check(limits.CLASSES, classes, "the network")
     if channels not in (1, 3):
         raise InputError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
-    if size is not None and size < 8:
+    if size is not None and size < SMALLEST:
         raise InputError(f"images of {size} px are too small to classify; load the data with size=28 or more")
 
 
@@ -154,7 +180,7 @@ def _check_forward(net: nn.Module, name: str, outputs: int, channels: int, size:
     result = _try(net, channels, size)
     if isinstance(result, Exception):
         least = None if own_network.is_own(name) else _smallest(net, channels, size)
-        reason = (str(result).strip().splitlines() or [type(result).__name__])[0]
+        reason = one_line(result)
         mend = f"the smallest it takes is {least}, load the data with size={least}" if least else reason
         raise InputError(f"{name} does not take {channels} x {size} x {size} images: {mend}") from result
     if result != (2, outputs):

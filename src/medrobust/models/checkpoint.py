@@ -7,20 +7,21 @@ where it stands, the checkpoint is whole.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticSerializationError
 from torch import Tensor, nn
 
-from medrobust import atomic, own_files
+from medrobust import atomic, json_files, limits, own_files
 from medrobust.errors import InputError
-from medrobust.models.architectures import build
+from medrobust.models import mlp_head
+from medrobust.models.architectures import SMALLEST, build
 from medrobust.models.memory_layout import channels_last, is_channels_last
+from medrobust.models.own_network import check_trust
 from medrobust.models.pretrained import check_finite, difference, file_sha256
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -39,6 +40,7 @@ class Card(BaseModel):
     channels: Literal[1, 3]
     size: int | None = None
     head: Literal["softmax", "logit", "multilabel"] = "softmax"
+    outputs: Literal["logits"] | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     threshold: float | None = None
@@ -46,6 +48,23 @@ class Card(BaseModel):
     """How the weights lie in memory: other kernels run, and the last bits of a logit differ."""
     provenance: dict[str, Any] = {}
     sha256: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _names(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        limits.check(limits.CLASSES, len(classes), CARD)
+        if len(set(classes)) != len(classes) or not all(c.strip() for c in classes):
+            raise ValueError("every class needs a name of its own")
+        return classes
+
+    @field_validator("size")
+    @classmethod
+    def _side(cls, size: int | None) -> int | None:
+        if size is not None:
+            if size < SMALLEST:
+                raise ValueError(f"a side of {size} pixels")
+            limits.check(limits.IMAGE_PIXELS, size * size, f"{CARD}: an input of {size} x {size} pixels")
+        return size
 
 
 def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> None:
@@ -62,7 +81,7 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
             "make it by name, as module:function, or save its state_dict yourself"
         )
     state = _plain(net.state_dict())
-    check_finite(state, "this network")
+    check_finite(state, "this network", net)
     directory = Path(directory)
     card = _card({**info, "channels_last": is_channels_last(net)}, "what is known of this network")
     try:
@@ -79,21 +98,18 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
     atomic.write_text(directory / CARD, card.model_dump_json(indent=1) + "\n")
 
 
-def read(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+def read(directory: str | Path, *, trust_code: bool | str = False) -> tuple[nn.Module, dict[str, Any]]:
     """The network on the CPU in eval mode, and what ``write`` was told of it.
 
-    An architecture ``module:function`` is imported: open such a checkpoint only with code you trust. InputError
-    where files are missing, were changed, do not fit each other, or hold weights that are not finite.
+    trust_code: whether an architecture ``module:function`` may be imported and called: True, or that very name.
+    InputError where files are missing, were changed, do not fit each other, hold weights that are not finite or ask
+    for a network beyond the limits, and for code that is not trusted.
     """
     directory = Path(directory)
     for name in (CARD, WEIGHTS):
         if not (directory / name).is_file():
             raise InputError(f"no checkpoint in {directory}: {name} is missing; was its writing interrupted?")
-    try:
-        raw = json.loads((directory / CARD).read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{directory / CARD} is no readable JSON: {error}") from error
-    card = _card(raw, str(directory / CARD))
+    card = check_trusted(directory, trust_code)
     weights = directory / WEIGHTS
     if file_sha256(weights) != card.sha256:
         raise InputError(f"{weights} is not the file that {CARD} describes (sha256 differs): restore both together")
@@ -104,11 +120,12 @@ def read(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         state = load_file(weights)
     except SafetensorError as error:
         raise InputError(f"{weights} is no readable safetensors file: {error}") from error
-    check_finite(state, str(weights))
     with torch.random.fork_rng(devices=[]):  # the fresh weights are overwritten; leave the caller's generator alone
         net = build(
-            card.architecture, classes=len(card.classes), channels=card.channels, size=card.size, head=card.head
-        )
+            card.architecture, classes=len(card.classes), channels=card.channels, size=card.size, head=card.head,
+            run=False,
+        )  # fmt: skip
+    check_finite(state, str(weights), net)
     wrong = difference(state, net.state_dict())
     if wrong:
         raise InputError(f"{directory} is a checkpoint of another architecture than {card.architecture}: {wrong}")
@@ -116,6 +133,18 @@ def read(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         channels_last(net)
     net.load_state_dict(state)
     return net.eval(), card.model_dump()
+
+
+def check_trusted(directory: Path, trust_code: bool | str) -> Card:
+    """What model.json holds; InputError where it names code that is not trusted."""
+    card = read_card(directory)
+    check_trust(mlp_head.parted(card.architecture)[0], trust_code, str(directory / CARD))
+    return card
+
+
+def read_card(directory: Path) -> Card:
+    """What model.json holds; InputError where it cannot be used."""
+    return _card(json_files.read_object(directory / CARD), str(directory / CARD))
 
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

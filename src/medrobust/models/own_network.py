@@ -12,7 +12,14 @@ from typing import Any
 
 from torch import nn
 
-from medrobust.errors import InputError
+from medrobust.errors import InputError, one_line
+
+SYNONYMS = {
+    "classes": ("num_classes", "n_classes", "nb_classes", "outputs", "num_outputs"),
+    "channels": ("in_channels", "in_chans", "num_channels", "n_channels"),
+    "size": ("img_size", "image_size", "input_size"),
+}
+"""Names under which networks commonly take the number of outputs, the channels, and the pixels a side."""
 
 
 def is_own(name: str) -> bool:
@@ -20,21 +27,44 @@ def is_own(name: str) -> bool:
     return ":" in name and "=" not in name
 
 
+def check_trust(name: str, trust_code: bool | str, where: str) -> None:
+    """InputError where ``name`` is that of code which nobody said may run.
+
+    trust_code: True for any code, or the name that the user gave. where: what names the code.
+    """
+    if is_own(name) and trust_code is not True and trust_code != name:
+        raise InputError(
+            f"{where} names the code {name}, which would be imported and run: if you trust it, give --trust-code "
+            "(in Python trust_code=True)"
+        )
+
+
 def make(name: str, *, outputs: int, channels: int, size: int | None) -> nn.Module:
     """Import ``module:function`` from the current folder or Python's path and call it.
 
     It is called with those of the keyword arguments ``classes`` (the number of outputs), ``channels`` and
-    ``size`` (pixels a side) that its signature takes, and must return a torch module that gives logits
-    (n, classes). InputError where it can not be found, fails, or returns something else.
+    ``size`` (pixels a side) that its signature takes, under these names or one of SYNONYMS, and must return a torch
+    module that gives logits (n, classes). It may also be such a module itself. InputError where it cannot be found,
+    fails, or returns something else.
     """
+    offered = {"classes": outputs, "channels": channels, "size": size}
     with current_folder_first():
         function = _find(name)
-        try:
-            net = function(**_arguments(name, function, {"classes": outputs, "channels": channels, "size": size}))
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"{name} failed: {type(error).__name__}: {_first_line(error)}") from error
+        if isinstance(function, nn.Module):  # the network itself, made where the module was imported
+            return function
+        attempts = _arguments(name, function, offered)
+        for i, arguments in enumerate(attempts, start=1):
+            try:
+                net = function(**arguments)
+                break
+            except InputError:
+                raise
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt | GeneratorExit):
+                    raise
+                unknown = isinstance(error, TypeError) and "unexpected keyword argument" in str(error)
+                if not (unknown and i < len(attempts)):
+                    raise InputError(f"{name} failed: {one_line(error)}") from error
     if not isinstance(net, nn.Module):
         raise InputError(f"{name} must return a torch.nn.Module, it returned {type(net).__name__}")
     return net
@@ -48,9 +78,6 @@ def _find(name: str) -> Callable[..., Any]:
             f"{name!r} must read module:function, as in mynet:make for the function make in mynet.py "
             "of the current folder"
         )
-    if parts[0] in sys.stdlib_module_names:
-        # a checkpoint from elsewhere could otherwise name os:abort and have it called
-        raise InputError(f"{name!r} names Python's own module {parts[0]}; name the module that defines your network")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -59,35 +86,43 @@ def _find(name: str) -> Callable[..., Any]:
                 f"no module {module_name!r} for the model {name!r}: run from the folder that holds "
                 f"{parts[0]}.py, or put that folder on PYTHONPATH"
             ) from error
-        raise InputError(f"{module_name} could not be imported: {_first_line(error)}") from error
-    except Exception as error:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise InputError(f"{module_name} could not be imported: {reason}") from error
+        raise InputError(f"{module_name} could not be imported: {one_line(error)}") from error
+    except BaseException as error:  # a module that leaves the interpreter too
+        if isinstance(error, KeyboardInterrupt | GeneratorExit):
+            raise
+        raise InputError(f"{module_name} could not be imported: {one_line(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise InputError(f"{module_name} ({module.__file__}) has no function {function_name!r}")
+        raise InputError(f"{module_name} ({getattr(module, '__file__', 'built in')}) has no function {function_name!r}")
     return function
 
 
-def _arguments(name: str, function: Callable[..., Any], offered: dict[str, int | None]) -> dict[str, int]:
-    """Those of the offered arguments that the function takes; InputError where it needs any other."""
+def _arguments(name: str, function: Callable[..., Any], offered: dict[str, int | None]) -> list[dict[str, int]]:
+    """The arguments to call the function with: what it takes of those offered, under the names in use.
+
+    Several for a function of ``**kwargs``, to be tried in turn. InputError where it needs any other.
+    """
     known = {key: value for key, value in offered.items() if value is not None}
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} has no readable signature; wrap it in a function of your own") from error
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        taken = dict(known)
-    else:
-        taken = {p.name: known[p.name] for p in parameters if p.name in known and p.kind is not p.POSITIONAL_ONLY}
+    taken: dict[str, int] = {}
     for p in parameters:
-        needed = p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        if needed and p.name not in taken:
+        if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL, p.POSITIONAL_ONLY):
+            continue
+        means = next((key for key, names in SYNONYMS.items() if p.name == key or p.name in names), None)
+        if means in known:
+            taken[p.name] = known.pop(means)
+        elif p.default is p.empty:
             raise InputError(
                 f"{name} needs the argument {p.name!r}, but is called with classes=, channels= and size= only: "
                 "give it a default"
             )
-    return taken
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return [taken]
+    renamed = {"num_classes": known["classes"]} if "classes" in known else {}
+    return [taken | known, taken | renamed, taken]
 
 
 @contextmanager
@@ -100,7 +135,3 @@ def current_folder_first() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

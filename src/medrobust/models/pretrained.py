@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import pickle
 import sys
 import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medrobust import json_files
 from medrobust.errors import InputError
+from medrobust.models import state_dicts
+from medrobust.models.finite import buffer_names, not_finite
+from medrobust.models.state_dicts import State
 
-State = dict[str, Tensor]
+_SCALAR = np.float64(0).__reduce__()[0]
+HARMLESS: list[Any] = [
+    argparse.Namespace, np.dtype, type(np.dtype("f4")), type(np.dtype("f8")), type(np.dtype("i8")),
+    (_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar"),
+]  # fmt: skip
+"""Classes beside tensors that checkpoints of timm and others hold: settings and numbers, which run nothing."""
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts commonly keep the weights."""
-PREFIXES = ("module.", "model.")
-"""What DataParallel and Lightning put before every name."""
+
+class Loaded(NamedTuple):
+    """fresh: names of the weights that stay freshly drawn. notes: a sentence for whatever was renamed or dropped."""
+
+    fresh: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 class Pretrained:
@@ -35,12 +48,14 @@ class Pretrained:
             raise InputError(f"no weights file {self.file}: give an existing .safetensors or .pth file, or 'hub'")
 
     @cached_property
+    def raw(self) -> Any:
+        """What the file holds; InputError where it is unreadable or would run code."""
+        return self._read_safetensors() if self.file.suffix == ".safetensors" else self._read_torch()
+
+    @cached_property
     def state(self) -> State:
-        """The tensors by name, unwrapped and without prefixes; InputError where unreadable or not finite."""
-        raw = self._read_safetensors() if self.file.suffix == ".safetensors" else self._read_torch()
-        state = _tensors(raw, self.file)
-        check_finite(state, str(self.file))
-        return state
+        """The tensors by name, as the file names them, out of the dictionary that holds them."""
+        return state_dicts.unwrapped(self.raw, str(self.file))[0]
 
     @cached_property
     def sha256(self) -> str:
@@ -63,15 +78,17 @@ class Pretrained:
             return None
         return _numbers(metadata["mean"], "mean", self.file), _numbers(metadata["std"], "std", self.file)
 
-    def into(self, net: nn.Module, name: str, classifier: Sequence[str] = ()) -> tuple[str, ...]:
-        """Load the weights into ``net`` and return the names of the layers that stay freshly drawn.
+    def into(self, net: nn.Module, name: str, classifier: Sequence[str] = ()) -> Loaded:
+        """Load the weights into ``net``; what stays freshly drawn, and what was renamed or dropped.
 
+        Names are taken as the file has them, else without what training wraps around a network; see ``state_dicts``.
         Only the classifier layer may: where it has another number of classes or is missing. Weights for colour
         are summed for grey, weights for grey shared out among three channels. classifier: the classifier layers'
         names; () takes the last linear layer. InputError "checkpoint of another architecture" for anything else.
         """
         wanted: State = dict(net.state_dict())
-        state = _adapt_channels(_without_counters(self.state, wanted), wanted)
+        named, notes = state_dicts.fitted(self.raw, wanted, str(self.file))
+        state = _adapt_channels(_without_counters(named, wanted), wanted)
         heads = tuple(classifier) or _last_linear(net)
         state, fresh = _leave_out(state, wanted, heads)
         if difference(state, wanted, fresh):
@@ -81,9 +98,10 @@ class Pretrained:
         wrong = difference(state, wanted, fresh)
         if wrong:
             raise InputError(f"{self.file} is a checkpoint of another architecture than {name}: {wrong}")
+        check_finite(state, str(self.file), net)
         net.load_state_dict({**wanted, **state})
         draw_classifier(net, fresh)
-        return fresh
+        return Loaded(fresh, notes)
 
     def _read_safetensors(self) -> Any:
         from safetensors import SafetensorError
@@ -95,8 +113,13 @@ class Pretrained:
             raise InputError(f"{self.file} is no readable safetensors file: {error}") from error
 
     def _read_torch(self) -> Any:
+        if _is_torchscript(self.file):
+            raise InputError(
+                f"{self.file} is a TorchScript program, code and weights in one, not a file of weights: load it in a "
+                "function of your own (torch.jit.load) and give --model module:function"
+            )
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
                 warnings.simplefilter("ignore")  # on foreign files torch warns before it raises what is told below
                 return torch.load(self.file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
@@ -106,6 +129,15 @@ class Pretrained:
             ) from error
         except Exception as error:  # a broken archive raises whatever its reader happened upon
             raise InputError(f"{self.file} is no readable torch file ({type(error).__name__}); is it whole?") from error
+
+
+def _is_torchscript(file: Path) -> bool:
+    """An archive with a folder of code."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def normalisation(name: str, pretrained: str | None) -> Normalisation | None:
@@ -152,11 +184,11 @@ def classifier_keys(net: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
     return tuple(key for layer in layers for key in (f"{layer}.weight", f"{layer}.bias") if key in there)
 
 
-def check_finite(state: State, where: str) -> None:
-    """InputError where a weight is NaN or infinite."""
-    for key, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise InputError(f"the weights in {where} are not finite (NaN or infinity in {key}): train it again")
+def check_finite(state: State, where: str, net: nn.Module) -> None:
+    """InputError where a weight for ``net`` is NaN or infinite."""
+    name = not_finite(state, buffer_names(net))
+    if name is not None:
+        raise InputError(f"the weights in {where} are not finite (NaN or infinity in {name}): train it again")
 
 
 def difference(state: State, wanted: State, but: Sequence[str] = ()) -> str:
@@ -183,19 +215,6 @@ def file_sha256(file: Path) -> str:
 
 def _first(keys: list[str]) -> str:
     return ", ".join(keys[:2]) + (", …" if len(keys) > 2 else "")
-
-
-def _tensors(raw: Any, file: Path) -> State:
-    for wrapper in WRAPPERS:
-        if isinstance(raw, dict) and isinstance(raw.get(wrapper), dict):
-            raw = raw[wrapper]
-            break
-    if not isinstance(raw, dict) or not raw or not all(isinstance(value, Tensor) for value in raw.values()):
-        raise InputError(f"{file} holds no state dict (names to tensors): save net.state_dict()")
-    state = {str(key): value for key, value in raw.items()}
-    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
 
 
 def _numbers(text: str, what: str, file: Path) -> tuple[float, ...]:

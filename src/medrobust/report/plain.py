@@ -287,7 +287,7 @@ def how_far(f: Findings) -> Paragraph:
         parts += [_tested(c) for c in checks if c.decisive and TESTED in c.detail]
     else:
         parts.append("No sanity check was recorded: take every number with care.")
-    parts += failed + inconclusive
+    parts += [*f.run.conditions.model_doubts, *failed, *inconclusive]
     if f.few:
         parts.append(few_images(f))
     elif f.attacked:
@@ -302,7 +302,7 @@ def how_far(f: Findings) -> Paragraph:
         parts.append("The data come with remarks that bear on this: see “Notes on the data”.")
     if f.run.phantom:
         parts.append("The images are synthetic: the numbers say nothing about patients.")
-    warn = bool(failed or inconclusive or not checks or f.few or f.run.phantom)
+    warn = bool(f.run.conditions.model_doubts or failed or inconclusive or not checks or f.few or f.run.phantom)
     return Paragraph("How far to believe this", " ".join(parts), warn)
 
 

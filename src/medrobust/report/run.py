@@ -160,6 +160,9 @@ class Conditions(_Read):
     data: str = ""
     data_digest: str = ""
     data_notes: list[str] = []
+    model_doubts: list[str] = []
+    """What limits every number of the network, a sentence each."""
+    model_notes: list[str] = []
     left_out: list[LeftOut] = []
     n_train: int | None = None
     n_val: int | None = None

@@ -34,6 +34,7 @@ def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> di
         "published": [p for part in study.parts for p in _published(part, rows)],
         "data": _data(plan),
         "models": _models(plan),
+        "doubts": _doubts(plan),
         "failed": [{k: v for k, v in plan.failed[n].items() if k != "trace"} for n in plan.cells if n in plan.failed],
         "cells": {"all": len(plan.cells), "done": len(plan.done), "failed": len(plan.failed), "left": len(plan.left)},
         "versions": versions(),
@@ -113,6 +114,17 @@ def _models(plan: Plan) -> list[dict[str, Any]]:
             told = {"name": name, "data": cell.labels["data"], "architecture": nodes[name].architecture}
             told |= {"options": dict(nodes[name].options), "weights": nodes[name].weights}
             found.append({**told, "given": cell.task == GIVEN, "seed": cell.labels["model_seed"], "digest": digest})
+    return found
+
+
+def _doubts(plan: Plan) -> list[dict[str, Any]]:
+    """What limits every number of a network, once for each network."""
+    found: list[dict[str, Any]] = []
+    for cell in plan.cells.values():
+        for name, sentences in plan.done.get(cell.key, {}).get("doubts", {}).items():
+            needed = plan.cells.get(cell.ticket["needs"].get(name, ""))
+            model = name if needed is None else str(needed.labels.get("model", name))
+            found += [d for text in sentences if (d := {"model": model, "text": text}) not in found]
     return found
 
 

@@ -30,6 +30,8 @@ def conditions(spec: AuditSpec, subject: Subject, attacks: dict[str, Attack], wo
         "data_digest": subject.data_digest,
         "data_notes": list(subject.notes),
         "class_notes": list(subject.class_notes),
+        "model_doubts": list(subject.inspection.doubts),
+        "model_notes": list(subject.inspection.notes),
         "left_out": [{"file": x.file, "reason": x.reason} for x in data.left_out],
         "n_train": _count(subject, "train"),
         "n_val": _count(subject, "val"),

@@ -42,14 +42,17 @@ class Known:
         looks = look(place or Path(medrobust.__file__).parent / "data")
         return self._kept([*asdict(data).values(), looks], lambda: self._read(data))
 
-    def model(self, folder: Path) -> str:
+    def model(self, folder: Path, trust_code: bool | str) -> str:
         """sha256 of a saved classifier: weights and everything else that shapes its answers."""
+
+        from medrobust import models
 
         def read() -> str:
             from medrobust.classifier import Classifier
 
-            return Classifier.load(folder).digest()
+            return Classifier.load(folder, trust_code=trust_code).digest()
 
+        models.check_trusted(folder, trust_code)
         return self._kept(["model", look(folder)], read)
 
     def file_of(self, path: Path) -> str:

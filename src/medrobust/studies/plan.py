@@ -49,6 +49,8 @@ class Place:
     data: Path = Path("data")
     models: Path | None = None
     code: Path | None = None
+    trust_code: bool = False
+    """Whether code that classifiers below ``models`` name may run."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class _Layout:
             self._model(part, node)
         else:
             needs = {name: self.names[id(n)] for name, n in node.needs.items()}
-            models = [name for name, n in node.needs.items() if isinstance(n, Model)]
+            models = {name: self._trusted(n) for name, n in node.needs.items() if isinstance(n, Model)}
             spec = {
                 "task": node.task, CODE: task_named(node.task).code(), "args": dict(node.args),
                 "data": self._digest(node.data), "also": {k: self._digest(d) for k, d in node.also.items()},
@@ -192,13 +194,17 @@ class _Layout:
         """That cell as a part lists it, once it has a name."""
         return Listed(self.names[id(node)], node.labels, seed_columns(node, self.seeds), attack_settings(node))
 
+    def _trusted(self, model: Model) -> bool | str:
+        """Code that may run to build this model: any, or what the study file names."""
+        return self.place.trust_code or model.architecture
+
     def _model(self, part: str, model: Model) -> None:
         folder = found(self.place.models, model)
         # weights that were made elsewhere have the seed that their file states, not the one of this study
         self.seeds[id(model)] = model.seed if folder is None and not model.weights else _trained_seed(folder)
         labels = {"data": model.data.name, "model": model.name, "model_seed": self.seeds[id(model)]}
         if folder is not None:
-            digest = self.known.model(folder)
+            digest = self.known.model(folder, self._trusted(model))
             spec: dict[str, Any] = {"task": GIVEN, "digest": digest}
             name = self._planned(part, model, spec, {"task": GIVEN, "data": None}, (), labels, 0.0)
             if not self.dry:
@@ -213,7 +219,7 @@ class _Layout:
         }  # fmt: skip
         if ":" in model.architecture and "=" not in model.architecture:  # one's own, module:function
             spec["network"] = own_code.digest(self.place.code, model.architecture)
-        ticket: dict[str, Any] = {"task": TRAIN, "args": args, "data": _plain(model.data), "needs": {}, "models": []}
+        ticket: dict[str, Any] = {"task": TRAIN, "args": args, "data": _plain(model.data), "needs": {}, "models": {}}
         self._planned(part, model, spec, ticket, (), labels, model.seconds)
 
     def _planned(
@@ -303,4 +309,9 @@ def _facts(folder: Path) -> dict[str, Any] | None:
     facts = read_facts(folder)
     if facts is None or not (folder / ARRAYS).is_file():
         return None
-    return {"rows": facts.get("rows", []), "digest": facts.get("digest"), "seconds": facts["seconds"]}
+    return {
+        "rows": facts.get("rows", []),
+        "doubts": facts.get("doubts", {}),
+        "digest": facts.get("digest"),
+        "seconds": facts["seconds"],
+    }

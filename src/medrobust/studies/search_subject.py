@@ -14,7 +14,8 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.splits import group_names
 from medrobust.errors import InputError
-from medrobust.progress import Progress
+from medrobust.progress import NoProgress, Progress
+from medrobust.studies.admission import admit
 from medrobust.studies.images import check_fit, fit_of
 from medrobust.studies.spec import digest
 from medrobust.studies.store import Store
@@ -48,21 +49,27 @@ def assemble(
     label: str = "label", patient: str | None = None, fit: str | None = None,
     class_map: Mapping[str, str] | None = None, leave_out: Sequence[str] = (),
     healthy: str | None = None, limit: int | None = None, seed: int = 0,
+    trust_code: bool = False, progress: Progress | None = None,
 ) -> Images:  # fmt: skip
     """Load images and what gives their features; InputError, in one line, where something does not fit."""
     evolved.check_features(features, model, pretrained)
     saved = model is not None and Path(model).is_dir()
     stated = None
     if saved and features == "deep":
-        trained = Classifier.load(str(model))
+        trained = Classifier.load(str(model), trust_code=trust_code)
         size, stated = size or trained.size, fit_of(trained.provenance)
     images = data_room.load(data, size=size, seed=seed, label=label, patient=patient, fit=fit or stated)
     check_fit(images, stated)
     images = images.renamed(class_map or {}, leave_out)
-    source = evolved.extractor(features, images, model, pretrained=pretrained, mean=mean, std=std)
+    source = evolved.extractor(
+        features, images, model, pretrained=pretrained, mean=mean, std=std, trust_code=trust_code
+    )
     if saved and features == "deep":
         images = images.for_classes(source.classes)
-    return parted(images, source, saved and features == "deep", limit=limit, seed=seed, healthy=healthy, kind=features)
+    inspection = admit(source, images, progress or NoProgress(), seed)
+    made = parted(images, source, saved and features == "deep", limit=limit, seed=seed, healthy=healthy, kind=features)
+    made.about["notes"] += inspection.sentences
+    return made
 
 
 def parted(

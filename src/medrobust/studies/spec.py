@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medrobust import options
 from medrobust.attacks import ATTACKS, Attack
@@ -39,6 +39,7 @@ class AuditSpec(BaseModel):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     head: Literal["softmax", "logit"] = "softmax"
+    outputs: Literal["logits"] | None = None
     classes: tuple[str, ...] | None = None
     class_map: dict[str, str] | None = None
     """Class names of the data: those of the classifier. Labels are mapped by name, never by position."""
@@ -58,6 +59,8 @@ class AuditSpec(BaseModel):
     universal: bool = True
     detect: bool = True
     explain: bool = True
+    trust_code: bool = Field(default=False, exclude=True)
+    """Whether code that a saved model names may run; no number depends on it."""
 
     def key(self) -> str:
         """A short name for this ask."""

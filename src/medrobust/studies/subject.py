@@ -14,9 +14,11 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.class_names import listed
 from medrobust.errors import InputError
+from medrobust.inspection import Inspection
 from medrobust.progress import Progress
 from medrobust.run_folder import RunFolder
 from medrobust.studies import images, preflight
+from medrobust.studies.admission import admit
 from medrobust.studies.spec import AuditSpec, digest
 
 HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")
@@ -38,6 +40,8 @@ class Subject:
     disease_classes: tuple[int, ...]
     notes: tuple[str, ...]
     """Of the data, for the report."""
+    inspection: Inspection
+    """What was found out about the network before anything else."""
     class_notes: tuple[str, ...] = ()
     """What was assumed, mapped or is missing among the classes: for the terminal; ``notes`` holds them too."""
 
@@ -65,10 +69,12 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     data = data.for_classes(classifier.classes)
     disease = _disease(spec, data.classes)
     test, notes = unseen(data, classifier, trained or known)
+    inspection = admit(classifier, test, progress, spec.seed)
     said = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
     images.announce(data, progress, tuple(n for n in notes if n not in said))
     return Subject(
         data=data,
+        inspection=inspection,
         notes=(*notes, *(n for n in said if n not in notes)),
         class_notes=said,
         test=test,
@@ -133,7 +139,7 @@ def _classifier(
         return _stated(_saved(path, spec, where), spec), False
     train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
     if not train:
-        return _as_is(spec, data, where), False
+        return _as_is(spec, data, where, progress), False
     if run is None:
         raise InputError(f"{spec.model} is not trained yet: medrobust train FOLDER --model {spec.model}")
     if spec.classes is not None:
@@ -152,7 +158,7 @@ def _classifier(
 
 def _saved(path: Path, spec: AuditSpec, where: torch.device) -> Classifier:
     if path.is_dir():
-        return _at(_to(Classifier.load(path), where), spec.threshold)
+        return _at(_to(Classifier.load(path, trust_code=spec.trust_code), where), spec.threshold)
     raise InputError(
         f"{path} holds weights but not which network they belong to; give the network and its weights: "
         f"--model ARCHITECTURE --weights {path} (audited as they are) or --pretrained {path} (trained further)"
@@ -169,23 +175,26 @@ def _stated(classifier: Classifier, spec: AuditSpec) -> Classifier:
     return classifier
 
 
-def _as_is(spec: AuditSpec, data: Dataset, where: torch.device) -> Classifier:
+def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progress) -> Classifier:
     """A network with its own or given weights, audited without training."""
     classes = spec.classes or data.classes
     own = models.is_own(spec.model)
     if not own and not spec.weights:
         raise InputError(f"{spec.model} without weights is untrained: give --weights FILE, or let it be trained")
     channels = _channels(spec, data)
-    net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=spec.head)
+    net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=spec.head, run=not own)
     mean, std = spec.mean, spec.std
+    notes: tuple[str, ...] = ()
     if spec.weights:
         weights = models.Pretrained(spec.weights)
-        left_out = weights.into(net, spec.model)
+        left_out, notes = weights.into(net, spec.model)
         if left_out:
             raise InputError(
                 f"{spec.weights} has another number of classes than the {len(classes)} of the data ({left_out[0]} does "
                 "not fit); to train it on this data, give it as --pretrained"
             )
+        for note in notes:
+            progress.note(note)
         stated = models.normalisation(spec.model, spec.weights)
         if stated is not None:
             mean, std = mean or stated[0], std or stated[1]
@@ -197,8 +206,9 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device) -> Classifier:
             )
         mean, std = mean or (0.0,), std or (1.0,)
     return Classifier(
-        net.to(where), classes, mean=mean, std=std, head=spec.head, size=data.size, threshold=spec.threshold,
-        provenance={"architecture": spec.model, "weights": spec.weights},
+        net.to(where), classes, mean=mean, std=std, head=spec.head, outputs=spec.outputs or (None if own else "logits"),
+        size=data.size, threshold=spec.threshold,
+        provenance={"architecture": spec.model, "weights": spec.weights, "notes": list(notes)},
     )  # fmt: skip
 
 
@@ -218,7 +228,8 @@ def _at(classifier: Classifier, threshold: float | None) -> Classifier:
         return classifier
     return Classifier(
         classifier.net, classifier.classes, mean=classifier.mean, std=classifier.std, head=classifier.head.name,
-        channels=classifier.channels, size=classifier.size, threshold=threshold, provenance=classifier.provenance,
+        outputs=classifier.outputs, channels=classifier.channels, size=classifier.size, threshold=threshold,
+        provenance=classifier.provenance,
     )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust.errors import InputError
+from medrobust.progress import NoProgress
 from medrobust.studies import own_code
+from medrobust.studies.admission import admit
 from medrobust.studies.grid import Data
 from medrobust.studies.known import load
 from medrobust.studies.store import Cell, Store
@@ -48,6 +50,8 @@ class Work:
         self.args: dict[str, Any] = dict(ticket["args"])
         self.run, self.root = Path(ticket["run"]), Path(ticket["root"])
         self.store = Store(self.run)
+        self.doubts: dict[str, list[str]] = {}
+        """What limits every number of a network that was used, by the name under which the cell needs it."""
 
     @property
     def data(self) -> Dataset:
@@ -70,7 +74,12 @@ class Work:
 
     def model(self, name: str = "model") -> Classifier:
         """The classifier that this cell needs under that name, where this process computes."""
-        return _classifier(str(self.run / "models" / self.ticket["needs"][name]))
+        found = _classifier(str(self.run / "models" / self.ticket["needs"][name]), self.ticket["models"][name])
+        if found.inspection is None and self.ticket["data"] is not None:
+            admit(found, self.data, NoProgress())
+        if found.inspection is not None and found.inspection.doubts:
+            self.doubts[name] = list(found.inspection.doubts)
+        return found
 
     def inputs(self, prefix: str) -> list[Cell]:
         """The needed cells whose names begin with ``prefix``, in the order of their numbers."""
@@ -96,8 +105,8 @@ def perform(ticket: Mapping[str, Any]) -> float:
             task = function(ticket["task"], folder)
             if is_own(ticket["task"]) and own_code.digest(folder, ticket["task"]) != ticket["spec"]["code"]:
                 raise InputError(f"the code of {ticket['task']} has changed since the study was planned; run it again")
-            result: Result = task(work)
-            return result
+            facts, arrays = task(work)
+            return (facts | {"doubts": work.doubts} if work.doubts else facts), arrays
 
         return work.store.once(ticket["spec"], compute).seconds
 
@@ -109,12 +118,12 @@ def _loaded(told: tuple[tuple[str, Any], ...], root: str) -> Dataset:
 
 
 @functools.lru_cache(maxsize=4)
-def _classifier(folder: str) -> Classifier:
+def _classifier(folder: str, trust_code: bool | str) -> Classifier:
     from medrobust import devices
     from medrobust.classifier import Classifier
 
     try:
-        classifier = Classifier.load(folder)
+        classifier = Classifier.load(folder, trust_code=trust_code)
     except InputError:
         raise GoneError(Path(folder).name) from None
     classifier.net.to(devices.find())

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medrobust import devices, models
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
+from medrobust.models.form import Form
 from medrobust.progress import NoProgress, Progress
 from medrobust.training.augment import Augment
 from medrobust.training.evaluate import Scores
@@ -96,14 +98,18 @@ def fit(
     where = devices.find(device)
     with own_randomness(where):
         torch.manual_seed(draw(seed, "initial weights"))
+        notes: list[str] = []
         net = models.build(
-            model, classes=len(data.classes), channels=data.channels, size=data.size, pretrained=file, head=head
-        )
+            model, classes=len(data.classes), channels=data.channels, size=data.size, pretrained=file, head=head,
+            notes=notes,
+        )  # fmt: skip
+        for note in notes:
+            progress.note(note)
         net = models.channels_last(net.to(where))
         pixels = Pixels(train, progress, "training")
         mean, std = _normalisation(model, file, mean, std, pixels, data.channels)
         clf = Classifier(net, data.classes, mean=mean, std=std, head=head, channels=data.channels, size=data.size)
-        clf.logits(pixels.images([0, 1]))  # refuses probabilities now rather than after an epoch
+        _check(clf, pixels.images([0, 1]))
         told = {
             "architecture": model,
             "data": {
@@ -141,6 +147,18 @@ def check(*, epochs: int | None = None, lr: float | None = None, head: str = "so
         epochs=1 if epochs is None else epochs, lr=1.0 if lr is None else lr, batch=2, optimiser="adamw",
         weight_decay=0.0, augment=None, patience=None, freeze=0.0, head=head,
     )  # fmt: skip
+
+
+def _check(clf: Classifier, images: Tensor) -> None:
+    """InputError now rather than after an epoch: for a network that cannot be used, or that takes or returns what is
+    not trained. Two images are too few to take the outputs of fresh weights for probabilities by chance."""
+    found = clf.examine(images)
+    if found.form != Form():
+        raise InputError(f"this network can be audited as it is, but not trained here: {found.notes[0]}")
+    if not found.independent:
+        raise InputError(f"this network can be audited as it is, but not trained here: {found.doubts[0]}")
+    clf.inspection = None  # of weights that are going to change
+    clf.outputs = "logits"  # which the loss takes them to be from here on
 
 
 def splits(data: Dataset) -> tuple[Dataset, Dataset]:

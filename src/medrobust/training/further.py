@@ -99,6 +99,6 @@ def further(
 def _copy(classifier: Classifier) -> Classifier:
     return Classifier(
         copy.deepcopy(classifier.net), classifier.classes, mean=classifier.mean, std=classifier.std,
-        head=classifier.head.name, channels=classifier.channels, size=classifier.size,
+        head=classifier.head.name, outputs=classifier.outputs, channels=classifier.channels, size=classifier.size,
         threshold=classifier.threshold, lanes=classifier._lanes,
     )  # fmt: skip

@@ -95,7 +95,7 @@ def kept(folder: Path, record: Mapping[str, Any]) -> Classifier | None:
     """
     if not (folder / "model.json").is_file():
         return None
-    classifier = Classifier.load(folder)
+    classifier = Classifier.load(folder, trust_code=str(record.get("architecture")))
     before = classifier.provenance.get(KEY)
     if not isinstance(before, dict):
         raise InputError(f"{folder} holds a classifier that does not say how it was trained; choose another --out")

@@ -41,6 +41,7 @@ def extractor(
     pretrained: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    trust_code: bool = False,
 ) -> Classifier:
     """A classifier whose penultimate features are meant; its own decisions are not used.
 
@@ -52,11 +53,16 @@ def extractor(
     if kind != "deep":
         net = models.build(kind, classes=len(data.classes), channels=data.channels, size=data.size)
         return Classifier(
-            net.eval(), data.classes, channels=data.channels, size=data.size, provenance={"architecture": kind}
+            net.eval(),
+            data.classes,
+            outputs="logits",
+            channels=data.channels,
+            size=data.size,
+            provenance={"architecture": kind},
         )
     assert model is not None
     if Path(model).is_dir():
-        return Classifier.load(model)
+        return Classifier.load(model, trust_code=trust_code)
     assert pretrained is not None
     stated = models.normalisation(str(model), pretrained)
     mean, std = mean or (stated and stated[0]), std or (stated and stated[1])
@@ -65,6 +71,6 @@ def extractor(
     with torch.random.fork_rng(devices=[]):  # the fresh last layer is not used
         net = models.build(str(model), classes=len(data.classes), channels=3, size=data.size, pretrained=pretrained)
     return Classifier(
-        net.eval(), data.classes, mean=mean, std=std, channels=3, size=data.size,
+        net.eval(), data.classes, mean=mean, std=std, outputs="logits", channels=3, size=data.size,
         provenance={"architecture": str(model), "pretrained": Path(pretrained).name},
     )  # fmt: skip

@@ -91,6 +91,6 @@ class Fitted:
         return Classifier(
             net.eval(), classes or source.classes, mean=source.mean, std=source.std, channels=source.channels,
             size=source.size,
-            head="logit" if outputs == 1 else "softmax",
+            head="logit" if outputs == 1 else "softmax", outputs="logits",
             provenance={**(provenance or {}), "architecture": mlp_head.named(body, hidden)},
         )  # fmt: skip
