@@ -112,7 +112,9 @@ class Undefined(nn.Module):
         return torch.stack([z, -z], 1)
 
 
-@pytest.mark.parametrize("goal", [mr.Untargeted(torch.tensor([0, 1])), mr.Targeted(0), mr.Targeted(1)], ids=repr)
+@pytest.mark.parametrize(
+    "goal", [mr.Untargeted(torch.tensor([0, 1])), mr.Targeted(0), mr.Targeted(1)], ids=["untargeted", "to-0", "to-1"]
+)
 def test_logits_that_are_no_number_are_never_a_success(goal):
     clf = mr.Classifier(Undefined(), ("a", "b"), channels=1)
     outcome = mr.judge(clf, flat(90, 90), flat(120, 120), goal, mr.Linf(0.2))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from medrobust import atomic, json_files, limits
+from medrobust import atomic, json_files, limits, own_files
 from medrobust.errors import InputError
 
 
@@ -49,3 +50,15 @@ def test_what_the_disk_refuses_leaves_the_old_file(tmp_path):
         atomic.write_text(folder, "new")
     assert (folder / "y").read_text() == "kept"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_header_of_several_facts_gives_the_same_bytes_each_time():
+    from safetensors.numpy import save
+
+    facts = {"about": "x", "history": [1.5, None], "stands": {"a": {"counted": 3}}}
+    written = {save({"delta": np.zeros(3)}, own_files.metadata("thing", **facts)) for _ in range(20)}
+    assert len(written) == 1
+    assert own_files.stated(own_files.metadata("thing", **facts), "thing", "x") == facts
+    assert own_files.stated(own_files.metadata("thing"), "other thing", "x") is None
+    assert own_files.stated({"format": "pt"}, "thing", "x") is None
+    assert own_files.stated(None, "thing", "x") is None

@@ -53,7 +53,7 @@ def same(a: Universal, b: Universal) -> bool:
     return torch.equal(a.delta, b.delta) and a.history == b.history and a.why == b.why and told[0] == told[1]
 
 
-@pytest.mark.parametrize("goal", GOALS, ids=repr)
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: type(goal).__name__)
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_stopped_anywhere_and_given_again_it_is_the_same(method, goal, tmp_path):
     clf, x, ball, file = bumpy(), pictures(), mr.L2(0.4), tmp_path / "v.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,15 +12,33 @@ from medrobust import json_files
 from medrobust.errors import InputError
 
 FIELD = "medrobust"
-"""Field of a safetensors file's metadata that says what kind of file of ours it is."""
+"""The one field of a safetensors file's metadata: a JSON object whose ``kind`` says what file of ours it is."""
 HEADER_BYTES = 2**26
 """A longer header is none of ours."""
 NEAR = 2**16
 
 
+def metadata(kind: str, **facts: Any) -> dict[str, str]:
+    """Metadata of a safetensors file of ours.
+
+    One field, however many facts: safetensors writes several fields in a random order, and the same content must give
+    the same bytes. TypeError where a fact is not plain JSON.
+    """
+    return {FIELD: json.dumps({"kind": kind, **facts})}
+
+
+def stated(metadata: Mapping[str, Any] | None, kind: str, what: str) -> dict[str, Any] | None:
+    """The facts that ``metadata`` of ``kind`` holds; None where it is of another kind or of another program."""
+    text = (metadata or {}).get(FIELD)
+    if not isinstance(text, str):
+        return None
+    facts = json_files.parse_object(text, what)
+    return facts if facts.pop("kind", None) == kind else None
+
+
 def check_safetensors(path: Path, kind: str) -> None:
     """InputError where a file at ``path`` is not a safetensors file of ours of that kind. Links may be replaced."""
-    _check(path, lambda: _metadata(path).get(FIELD) == kind, f"{kind} of medrobust")
+    _check(path, lambda: stated(_metadata(path), kind, str(path)) is not None, f"{kind} of medrobust")
 
 
 def check_json(path: Path, wanted: Callable[[Mapping[str, Any]], bool], kind: str) -> None:

@@ -30,7 +30,7 @@ def save(detector: Detector, folder: Path) -> Path:
     arrays = {BANK + name: values for name, values in detector.arrays_.items()}
     arrays |= {RULE + name: values for name, values in detector.rule_.arrays.items()}
     tensors = {name: values.cpu().contiguous().clone() for name, values in sorted(arrays.items())}
-    content = as_bytes(tensors, {own_files.FIELD: KIND})
+    content = as_bytes(tensors, own_files.metadata(KIND))
     card = {
         "format": FORMAT,
         "kind": type(detector).__name__,

@@ -92,7 +92,7 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
     own_files.check_json(directory / CARD, lambda found: {"format", "architecture", "sha256"} <= found.keys(), KIND)
     with atomic.disk_errors(directory):
         (directory / CARD).unlink(missing_ok=True)  # so that a kill from here on reads as incomplete
-    content = save(state, {own_files.FIELD: KIND})
+    content = save(state, own_files.metadata(KIND))
     atomic.write_bytes(directory / WEIGHTS, content)
     card = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
     atomic.write_text(directory / CARD, card.model_dump_json(indent=1) + "\n")

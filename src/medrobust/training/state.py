@@ -6,7 +6,6 @@ history as JSON. No random state is kept, because none is needed: every draw is 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medrobust import atomic, json_files, own_files
+from medrobust import atomic, own_files
 from medrobust.errors import InputError
 from medrobust.models.pretrained import difference
 
@@ -53,7 +52,7 @@ class State:
             }
         header = {"epoch": self.epoch, "best_epoch": self.best_epoch, "history": self.history, "done": self.done}
         own_files.check_safetensors(folder / FILE, KIND)
-        metadata = {own_files.FIELD: KIND, "key": key, "state": json.dumps(header)}
+        metadata = own_files.metadata(KIND, key=key, state=header)
         atomic.write_bytes(folder / FILE, save(tensors, metadata))
 
     @classmethod
@@ -66,14 +65,14 @@ class State:
             return cls()
         try:
             with safe_open(str(file), "pt") as opened:
-                metadata = opened.metadata() or {}
+                metadata = own_files.stated(opened.metadata(), KIND, str(file)) or {}
                 if metadata.get("key") != key:
                     raise InputError(
                         f"{file} holds a training with other data or settings: delete it to start anew, "
                         "or give another folder"
                     )
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-            header: dict[str, Any] = json_files.parse_object(metadata["state"], str(file))
+            header: dict[str, Any] = metadata["state"]
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             if isinstance(error, InputError):
                 raise

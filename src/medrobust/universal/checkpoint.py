@@ -6,13 +6,12 @@ what was counted so far. No random state is kept, because none is needed: every 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
-from medrobust import atomic, json_files, own_files
+from medrobust import atomic, own_files
 
 KIND = "unfinished universal perturbation"
 """What the metadata of the file says that it holds."""
@@ -53,7 +52,7 @@ class Checkpoint:
         }
         told = {name: {"history": kept.history, "counted": kept.counted} for name, kept in self.stands.items()}
         own_files.check_safetensors(self.path, KIND)
-        metadata = {own_files.FIELD: KIND, "about": self.about, "stands": json.dumps(told)}
+        metadata = own_files.metadata(KIND, about=self.about, stands=told)
         atomic.write_bytes(self.path, save(tensors, metadata))
 
     def _read(self) -> dict[str, Stand]:
@@ -61,10 +60,10 @@ class Checkpoint:
 
         try:
             with safe_open(str(self.path), "pt") as opened:
-                header = opened.metadata() or {}
+                header = own_files.stated(opened.metadata(), KIND, str(self.path)) or {}
                 if header.get("about") != self.about:
                     return {}
-                stands = json_files.parse_object(header["stands"], str(self.path))
+                stands = header["stands"]
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
             return {
                 part: Stand(
@@ -74,5 +73,5 @@ class Checkpoint:
                 )
                 for part, kept in stands.items()
             }
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

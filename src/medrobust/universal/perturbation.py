@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medrobust import atomic, json_files, own_files
+from medrobust import atomic, own_files
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images, save_at
 from medrobust.threat import BALLS, Ball, Goal, Linf, Targeted, Untargeted
@@ -124,7 +123,7 @@ class Universal:
         }
         path = Path(path)
         try:
-            content = save({"delta": self.delta}, {own_files.FIELD: KIND, "universal": json.dumps(told)})
+            content = save({"delta": self.delta}, own_files.metadata(KIND, **told))
         except TypeError as error:
             raise InputError(f"the provenance of a perturbation must be plain JSON: {error}") from error
         own_files.check_safetensors(path, KIND)
@@ -141,8 +140,8 @@ class Universal:
             raise InputError(f"no perturbation at {path}: give the safetensors file that Universal.save wrote")
         try:
             with safe_open(path, "pt") as opened:
-                told = json_files.parse((opened.metadata() or {}).get("universal", "null"), str(path))
-                if not isinstance(told, dict) or told.get("format") != FORMAT or "delta" not in opened.keys():  # noqa: SIM118 - safe_open is no dict
+                told = own_files.stated(opened.metadata(), KIND, str(path))
+                if told is None or told.get("format") != FORMAT or "delta" not in opened.keys():  # noqa: SIM118 - safe_open is no dict
                     raise InputError(f"{path} holds no universal perturbation; give the file that Universal.save wrote")
                 delta = opened.get_tensor("delta")
         except (SafetensorError, ValueError) as error:
