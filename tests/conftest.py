@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from medrobust.studies import audit
 
 torch.set_num_threads(1)
+# no test writes into the home folder, and codes are the same in every process
+os.environ.setdefault("MEDROBUST_SALT", "salt of the tests")
 
 
 @pytest.fixture(scope="module")

@@ -74,8 +74,10 @@ def place(text: str) -> str:
 
 
 def data_name(name: str) -> str:
-    """The name of a data set: as it is for phantoms and MedMNIST, a code for the name of a file or folder."""
-    public = name.startswith("phantom:") or re.fullmatch(r"[a-z0-9]*mnist[a-z0-9]*(@\d+)?", name)
+    """The name of a data set: as it is for phantoms, MedMNIST and breast-cancer, else a code for the file or folder."""
+    public = (
+        name.startswith("phantom:") or name == "breast-cancer" or re.fullmatch(r"[a-z0-9]*mnist[a-z0-9]*(@\d+)?", name)
+    )
     return name if public or not name or _CODE.fullmatch(name) else f"data {code(name, 'place')}"
 
 
@@ -125,8 +127,11 @@ def provenance(values: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, Mapping) and isinstance(data.get("name"), str):
         out["data"] = {**out["data"], "name": data_name(data["name"])}
     for name in ("weights", "pretrained"):
-        if isinstance(values.get(name), str):
-            out[name] = place(values[name])
+        value = values.get(name)
+        if isinstance(value, str):
+            out[name] = place(value)
+        elif isinstance(value, Mapping) and isinstance(value.get("file"), str):
+            out[name] = {**out[name], "file": place(value["file"])}
     return out
 
 

@@ -95,7 +95,8 @@ class Guard:
         if not (folder / CARD).is_file():
             raise InputError(f"no guard in {folder}: {CARD} is missing; was its writing interrupted?")
         card = json_files.read_object(folder / CARD)
-        if card.get("format") != FORMAT or "threshold" not in card:
+        threshold = card.get("threshold")
+        if card.get("format") != FORMAT or isinstance(threshold, bool) or not isinstance(threshold, int | float):
             raise InputError(f"{folder / CARD} describes no guard; give the folder that Guard.save wrote")
         classifier = Classifier.load(folder / "model", trust_code=trust_code)
         if classifier.digest() != card.get("classifier"):

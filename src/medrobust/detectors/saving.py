@@ -67,7 +67,10 @@ def load(folder: Path, classifier: Classifier | None) -> Detector:
     detector.layers_ = tuple(card["layers"])
     detector.told_ = dict(card["fitted"])
     detector.arrays_ = {k.removeprefix(BANK): v for k, v in arrays.items() if k.startswith(BANK)}
-    rule = next(r for r in (detector.make_rule(s) for s in (True, False)) if r.name == card["rule"])
+    rules = [r for r in (detector.make_rule(s) for s in (True, False)) if r.name == card["rule"]]
+    if not rules:
+        raise InputError(f"{folder / CARD} names a rule {card['rule']!r} that is not known here")
+    rule = rules[0]
     rule.arrays = {k.removeprefix(RULE): v for k, v in arrays.items() if k.startswith(RULE)}
     detector.rule_ = rule
     return detector if classifier is None else detector.attach(classifier)
@@ -78,9 +81,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
         if not (folder / name).is_file():
             raise InputError(f"no detector in {folder}: {name} is missing; was its writing interrupted?")
     card = json_files.read_object(folder / CARD)
-    needed = ("kind", "settings", "layers", "rule", "fitted", "sha256")
-    if card.get("format") != FORMAT or any(key not in card for key in needed):
+    needed = {"kind": str, "settings": dict, "layers": list, "rule": str, "fitted": dict, "sha256": str}
+    if card.get("format") != FORMAT or not all(isinstance(card.get(name), kind) for name, kind in needed.items()):
         raise InputError(f"{folder / CARD} describes no detector; give the folder that Detector.save wrote")
+    if not all(isinstance(layer, str) for layer in card["layers"]):
+        raise InputError(f"{folder / CARD} names layers that are no text; give the folder that Detector.save wrote")
     content = (folder / ARRAYS).read_bytes()
     if hashlib.sha256(content).hexdigest() != card["sha256"]:
         raise InputError(f"{folder / ARRAYS} is not the file that {CARD} describes (sha256 differs): restore both")

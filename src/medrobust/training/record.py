@@ -54,7 +54,7 @@ def recorded(
             code.append(code_digest.of_module(model.partition(":")[0]))
     record = {
         "architecture": model,
-        "pretrained": weights_of(pretrained),
+        "pretrained": _content(weights_of(pretrained)),
         "classes": data.classes,
         "data": [part.digest() for part in parts],
         "image": [data.channels, data.size, data.bits],
@@ -75,6 +75,11 @@ def weights_of(file: str | None) -> dict[str, str] | None:
 
         return {"file": "hub", "timm": version("timm")}
     return {"file": Path(file).name, "sha256": models.Pretrained(file).sha256}
+
+
+def _content(weights: dict[str, str] | None) -> dict[str, str] | None:
+    """Without the name of a file: the same weights may lie elsewhere."""
+    return {k: v for k, v in weights.items() if k != "file"} if weights and "sha256" in weights else weights
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -72,15 +72,12 @@ class State:
                         "or give another folder"
                     )
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-            header: dict[str, Any] = metadata["state"]
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
+            header = _header(metadata["state"])
+        except InputError:
+            raise
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is damaged ({error}): delete it to start the training anew") from error
-        try:
-            state = cls(best=_part(tensors, "best/"), adversary=_part(tensors, "adversary/"), **header)
-        except TypeError as error:
-            raise InputError(f"{file} is damaged ({error}): delete it to start the training anew") from error
+        state = cls(best=_part(tensors, "best/"), adversary=_part(tensors, "adversary/"), **header)
         wanted = net.state_dict()
         for part in (state.best, *([] if state.done else [_part(tensors, "net/")])):
             wrong = difference(part, wanted)
@@ -88,8 +85,21 @@ class State:
                 raise InputError(f"{file} was written by another network: {wrong}; delete it to start anew")
         if not state.done:
             net.load_state_dict(_part(tensors, "net/"))
-            _restore(optimiser, _part(tensors, "optimiser/"))
+            try:
+                _restore(optimiser, _part(tensors, "optimiser/"))
+            except (ValueError, IndexError, RuntimeError) as error:
+                raise InputError(f"{file} is damaged ({error}): delete it to start the training anew") from error
         return state
+
+
+def _header(stated: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a State that are no tensors. KeyError, TypeError or ValueError where one is missing or wrong."""
+    epoch, best, history, done = (stated[k] for k in ("epoch", "best_epoch", "history", "done"))
+    if type(epoch) is not int or type(best) is not int or not isinstance(history, list) or type(done) is not bool:
+        raise TypeError("a field of its header has the wrong type")
+    if not 0 < best <= epoch == len(history) or not all(isinstance(h, dict) for h in history):
+        raise ValueError("its epochs and its history disagree")
+    return {"epoch": epoch, "best_epoch": best, "history": history, "done": done}
 
 
 def snapshot(net: nn.Module) -> dict[str, Tensor]:

@@ -63,15 +63,15 @@ class Checkpoint:
                 header = own_files.stated(opened.metadata(), KIND, str(self.path)) or {}
                 if header.get("about") != self.about:
                     return {}
-                stands = header["stands"]
+                kept = header["stands"]
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-            return {
-                part: Stand(
-                    {name.removeprefix(f"{part}/"): v for name, v in tensors.items() if name.startswith(f"{part}/")},
-                    kept["history"],
-                    kept["counted"],
-                )
-                for part, kept in stands.items()
-            }
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (SafetensorError, OSError, ValueError, KeyError):
             return {}
+        stands = {}
+        for part, facts in kept.items() if isinstance(kept, dict) else ():
+            own = {name.removeprefix(f"{part}/"): v for name, v in tensors.items() if name.startswith(f"{part}/")}
+            history, counted = (facts.get(k) if isinstance(facts, dict) else None for k in ("history", "counted"))
+            if not isinstance(history, list) or not isinstance(counted, dict) or not own:
+                return {}
+            stands[part] = Stand(own, history, counted)
+        return stands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,19 +142,15 @@ class Universal:
         try:
             with safe_open(path, "pt") as opened:
                 told = own_files.stated(opened.metadata(), KIND, str(path))
-                if told is None or told.get("format") != FORMAT or "delta" not in opened.keys():  # noqa: SIM118 - safe_open is no dict
+                if told is None or "delta" not in opened.keys():  # noqa: SIM118 - safe_open is no dict
                     raise InputError(f"{path} holds no universal perturbation; give the file that Universal.save wrote")
                 delta = opened.get_tensor("delta")
-        except (SafetensorError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
+        except SafetensorError as error:
             raise InputError(f"{path} is no readable safetensors file: {error}") from error
-        try:
-            ball = BALLS[told["ball"]["norm"]](told["ball"]["eps"])
-            goal = Untargeted() if told["target"] is None else Targeted(told["target"])
-            return cls(delta, ball, goal, told["provenance"], told["history"], told["why"])
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path} describes no universal perturbation ({error}); it was changed or cut") from error
+        told = _checked(told, path)
+        ball = BALLS[told["ball"]["norm"]](told["ball"]["eps"])
+        goal = Untargeted() if told["target"] is None else Targeted(told["target"])
+        return cls(delta, ball, goal, told["provenance"], told["history"], told["why"])
 
     def picture(self, path: str | Path) -> float:
         """Write a PNG: mid-grey where nothing changes, the largest change black or white. Returns the magnification."""
@@ -172,3 +169,25 @@ class Universal:
         wanted = "nontargeted" if self.target is None else f"target {self.target}"
         shape = "x".join(map(str, self.delta.shape))
         return f"Universal({shape}, {wanted}, {self.ball!r}, {self.provenance.get('method', 'unknown method')})"
+
+
+def _checked(header: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The header of a perturbation's file, with every field of its type; InputError where one is missing or wrong."""
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path} holds no universal perturbation of this version; make it again")
+    ball = header.get("ball")
+    right = {
+        "ball": isinstance(ball, dict) and ball.get("norm") in tuple(BALLS) and _is_number(ball.get("eps")),
+        "target": header.get("target", "") is None or type(header["target"]) is int,
+        "provenance": isinstance(header.get("provenance"), dict),
+        "history": isinstance(header.get("history"), list) and all(isinstance(h, dict) for h in header["history"]),
+        "why": isinstance(header.get("why"), str),
+    }
+    wrong = [name for name, is_right in right.items() if not is_right]
+    if wrong:
+        raise InputError(f"the header of {path} has no valid {wrong[0]}; make the perturbation again")
+    return header
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

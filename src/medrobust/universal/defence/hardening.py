@@ -244,11 +244,11 @@ class _Log:
     def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
         self.file, self.asked, self.rounds = folder / FILE, asked, list[dict[str, Any]]()
         if self.file.is_file():
-            try:
-                told = json_files.read_object(self.file)
-                before, self.rounds = told["asked"], told["rounds"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{self.file} is damaged ({error}); give another folder") from error
+            told = json_files.read_object(self.file)
+            before, rounds = told.get("asked"), told.get("rounds")
+            if not isinstance(before, dict) or not isinstance(rounds, list):
+                raise InputError(f"{self.file} is damaged (no asked and rounds in it); give another folder")
+            self.rounds = rounds
             if before != json.loads(json.dumps(asked)):
                 changed = ", ".join(k for k in asked if before.get(k) != json.loads(json.dumps(asked[k])))
                 raise InputError(f"{self.file} holds a defence with another {changed}; give another folder")
