@@ -56,6 +56,7 @@ def test_the_report_again_gives_the_same_bytes(done):
     assert (done / "report.html").read_bytes() == before
 
 
+@pytest.mark.filterwarnings("ignore:No gradient reaches the image")
 def test_a_kept_network_knows_its_data_and_can_be_attacked(done, tmp_path):
     network = Classifier.load(done / "models" / "weights" / "gwo")
     images = data.load(PHANTOM[1])

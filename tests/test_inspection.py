@@ -132,6 +132,14 @@ def test_grey_images_into_a_network_for_colour_that_hides_its_convolution():
         torch.testing.assert_close(classifier.logits(IMAGES), net(IMAGES.expand(-1, 3, -1, -1)))
 
 
+def test_lazy_layers_are_asked_to_be_run_first():
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    with pytest.raises(mr.InputError, match="lazy layers without weights"):
+        mr.Classifier(net, CLASSES)
+    net(IMAGES)
+    assert mr.Classifier(net, CLASSES).logits(IMAGES).shape == (8, 3)
+
+
 def test_inspecting_draws_nothing_from_the_caller_s_generator_and_leaves_the_network_as_it_was():
     net = DOUBTFUL["random"][0]().train()
     state, weights = torch.get_rng_state(), [p.clone() for p in net.state_dict().values()]

@@ -389,7 +389,7 @@ def test_a_write_that_is_cut_short_leaves_no_checkpoint_that_reads(tmp_path, mon
     def full(file, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     assert "No space left" in error(written, tmp_path)
     assert "model.json is missing" in error(checkpoint.read, tmp_path)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from medrobust import devices, models, private_names
 from medrobust.errors import InputError
@@ -367,6 +368,8 @@ class Classifier:
             )
 
     def _check_weights(self) -> None:
+        if any(is_lazy(p) for p in self.net.parameters()):
+            raise InputError("the network has lazy layers without weights: call it on images once beforehand")
         held = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
         name = not_finite(held, buffer_names(self.net))
         if name is not None:

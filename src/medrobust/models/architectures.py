@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from medrobust import limits, options
 from medrobust.errors import InputError, one_line
@@ -73,7 +74,8 @@ def build(
             notes += loaded.notes
     if hidden is not None:
         mlp_head.put(net, hidden)
-    if size is not None and run:
+    lazy = any(is_lazy(p) for p in net.parameters())
+    if size is not None and (run or lazy):  # layers of torch.nn.Lazy… get their weights when they first run
         _check_forward(net, name, outputs, channels, size)
     return net
 

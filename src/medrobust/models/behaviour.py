@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import math
 from collections.abc import Callable, Iterator
 
@@ -112,7 +113,7 @@ def _own_classes(net: nn.Module) -> Iterator[type]:
 
 def _settings(net: nn.Module) -> Iterator[object]:
     for module in net.modules():
-        yield type(module).forward
+        yield inspect.getattr_static(type(module), "forward", None)  # TorchScript computes the attribute itself
         for name, value in vars(module).items():
             if name != "training" and (callable(value) or isinstance(value, (bool, int, float, str, tuple))):
                 yield name, id(value) if callable(value) else repr(value)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn.modules import module as registration
+from torch.nn.parameter import is_lazy
 
 from medrobust import limits
 from medrobust.errors import InputError
@@ -47,7 +48,9 @@ class Count:
             )
 
     def check(self) -> None:
-        limits.check(limits.PARAMETERS, sum(p.numel() for p in self.parameters.values()), self.what)
+        limits.check(
+            limits.PARAMETERS, sum(0 if is_lazy(p) else p.numel() for p in self.parameters.values()), self.what
+        )
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import numpy as np
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress
 from medrobust.studies import own_code
-from medrobust.studies.admission import admit
 from medrobust.studies.grid import Data
 from medrobust.studies.known import load
 from medrobust.studies.store import Cell, Store
@@ -76,6 +75,8 @@ class Work:
         """The classifier that this cell needs under that name, where this process computes."""
         found = _classifier(str(self.run / "models" / self.ticket["needs"][name]), self.ticket["models"][name])
         if found.inspection is None and self.ticket["data"] is not None:
+            from medrobust.studies.admission import admit
+
             admit(found, self.data, NoProgress())
         if found.inspection is not None and found.inspection.doubts:
             self.doubts[name] = list(found.inspection.doubts)
