@@ -8,6 +8,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust import attacks
+from medrobust.attacks.derivative import hidden
 from medrobust.threat import Linf, Untargeted
 
 from .vendor_nets import CLASSES, DOUBTFUL, SIDE, UNUSABLE, USABLE, Around, Small, frozen, reference, scripted
@@ -43,6 +44,8 @@ def test_it_can_be_attacked_and_its_fast_copy_agrees(name):
     outcome = mr.judge(classifier, IMAGES[:4], done.images, Untargeted(labels[:4]), Linf(0.1))
     assert len(done.images) == 4
     assert torch.equal(done.reached, outcome.reached)
+    for other in hidden(classifier).values():
+        assert torch.isfinite(other.logits(IMAGES)).all()
     fast = classifier.fast(IMAGES.shape)
     torch.testing.assert_close(fast.logits(IMAGES), classifier.logits(IMAGES), rtol=1e-3, atol=1e-3)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import hashlib
 import json
 import math
@@ -160,6 +159,11 @@ class Classifier:
         return Form() if self.inspection is None else self.inspection.form
 
     @property
+    def plain_net(self) -> nn.Module:
+        """The network as one that takes float32 images in batches and returns one float32 tensor."""
+        return self.net if self.form == Form() else Formed(self.net, self.form)
+
+    @property
     def device(self) -> torch.device:
         first = next(self.net.parameters(), next(self.net.buffers(), None))
         return torch.device("cpu") if first is None else first.device
@@ -257,7 +261,7 @@ class Classifier:
 
     def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
         channels = self.channels or shape[1]
-        plain = self.net if self.form == Form() else Formed(self.net, self.form)
+        plain = self.plain_net
         with self.borrowed():
             net = models.folded(plain, (channels, *shape[2:]))
             if bfloat16:
@@ -269,7 +273,7 @@ class Classifier:
             channels=self.channels, size=self.size, threshold=self.threshold, lanes=self.lanes(shape),
         )  # fmt: skip
         if self.inspection is not None:  # the copy takes and returns what ``plain`` does, and needs no second look
-            made.inspection = dataclasses.replace(self.inspection, form=Form())
+            made.inspection = self.inspection.of_plain()
         return made
 
     # -- keeping -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ the logits, one image at a time); what limits every number is a doubt; what cann
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
 from collections.abc import Iterator
@@ -67,6 +68,10 @@ class Inspection:
     notes: tuple[str, ...]
     doubts: tuple[str, ...]
 
+    def of_plain(self) -> Inspection:
+        """The same of the network wrapped into one that is called with float32 images and returns a tensor."""
+        return dataclasses.replace(self, form=Form())
+
     @property
     def sentences(self) -> tuple[str, ...]:
         """All findings, doubts first."""
@@ -105,7 +110,8 @@ def inspect(classifier: Inspected, images: Images) -> Inspection:
                 form = form._replace(single=True)
                 doubts.append(
                     "The network's answer to an image depends on the other images in its batch (BatchNorm without "
-                    "running statistics, or the batch taken for another axis). Every image is computed alone."
+                    "running statistics, activations quantised by the batch, or the batch taken for another axis). "
+                    "Every image is computed alone."
                 )
         if given >= ENOUGH and bool((raw == raw[:1]).all()):
             doubts.append(

@@ -169,5 +169,7 @@ def hidden(classifier: Classifier) -> dict[str, Classifier]:
     copies = {}
     for name, wrap in (("detached", _Detached), ("negated", _Negated)):
         other = copies[name] = copy.copy(classifier)
-        other.net, other._exact, other._fast = wrap(classifier.net), {}, None
+        other.net, other._exact, other._fast = wrap(classifier.plain_net), {}, None
+        if other.inspection is not None:
+            other.inspection = other.inspection.of_plain()
     return copies
