@@ -26,6 +26,8 @@ def parse(
         option, equals, value = pair.partition("=")
         if not equals or option not in takes:
             raise InputError(f"{kind} {name!r} takes {', '.join(takes) or 'no options'}, got {pair!r}")
+        if option in values:
+            raise InputError(f"{kind} {name!r}: {option} is given twice")
         values[option] = _value(f"{kind} {name!r}: {option}", value, takes[option].default)
     return name, values
 

@@ -52,9 +52,16 @@ def say(text: str) -> None:
     print(visible(text, keep="\n"), flush=True)
 
 
+LONGEST = 900
+"""Characters of an error that are printed."""
+
+
 def complain(text: str) -> None:
-    """Print an error: one line on stderr."""
-    print(f"medrobust: {visible(' '.join(text.split()))}", file=sys.stderr, flush=True)
+    """Print an error: one line on stderr; the middle of one that quotes very long input is left out."""
+    line = visible(" ".join(text.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 200]} … {line[-190:]}"
+    print(f"medrobust: {line}", file=sys.stderr, flush=True)
 
 
 def visible(text: str, keep: str = "") -> str:

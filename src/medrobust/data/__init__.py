@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medrobust import limits
 from medrobust.data.dataset import Dataset
 from medrobust.data.fit import FITS
 from medrobust.data.folder import open_folder
@@ -53,6 +54,8 @@ def load(
         raise InputError(f"unknown data {spec!r}; write KIND:WHERE with KIND one of {_kinds()}{_guess(spec)}")
     if size is not None and size < 8:
         raise InputError(f"size must be at least 8 pixels, got {size}")
+    if size is not None:
+        limits.check(limits.IMAGE_PIXELS, size * size, f"an image of size {size}")
     if channels not in (None, 1, 3):
         raise InputError(f"channels must be 1 or 3, got {channels}; leave it out to take what the images have")
     if fit not in (None, *FITS):

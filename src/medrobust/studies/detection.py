@@ -17,7 +17,7 @@ from medrobust import seeds
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.corruptions import CORRUPTIONS
-from medrobust.detectors import DETECTORS, Detector, Guard, clustered, embedding
+from medrobust.detectors import DETECTORS, Detector, Features, Guard, clustered, embedding
 from medrobust.detectors.crossfit import FPRS, Crossfit, Rates, Seen, by_layer
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
@@ -97,6 +97,7 @@ class Detection:
     ) -> None:  # fmt: skip
         self.ask, self.progress = ask, progress or NoProgress()
         data, test = data.for_classes(classifier.classes), test.for_classes(classifier.classes)
+        Features(classifier, ask.layers)  # a wrong name is found before anything is computed
         self.twins = Twins(Store(Path(folder)), classifier, test, limit=ask.limit, seed=ask.seed)
         self.bench = Bench(self.twins, ask.layers, self.progress.advance)
         self.data, self.others = data, other_images(data, test, self.twins)

@@ -17,7 +17,7 @@ import torch
 from medrobust import code_digest, stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
-from medrobust.detectors import DETECTORS, Detector, MaxSoftmax
+from medrobust.detectors import DETECTORS, Detector, Features, MaxSoftmax
 from medrobust.detectors.crossfit import FPRS, Crossfit
 from medrobust.errors import InputError
 from medrobust.evasion import EVASIONS, EvasionOutcome, judge, run, smallest, strongest, together
@@ -96,6 +96,7 @@ class Evading:
     ) -> None:  # fmt: skip
         self.ask, self.progress, self.classifier = ask, progress or NoProgress(), classifier
         data, test = data.for_classes(classifier.classes), test.for_classes(classifier.classes)
+        Features(classifier, ask.layers)  # a wrong name is found before anything is computed
         self.twins = Twins(Store(Path(folder)), classifier, test, limit=ask.limit, seed=ask.seed)
         self.bench = Bench(self.twins, ask.layers, self.progress.advance)
         self.data, self.others = data, other_images(data, test, self.twins)

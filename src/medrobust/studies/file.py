@@ -47,7 +47,7 @@ def load(path: Path, size: str) -> StudyFile:
             study = module.study(size)
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             line = getattr(error, "lineno", None) or _line(error, path)
             where = f"{path}:{line}" if line else str(path)
             raise InputError(f"{where} cannot be used: {type(error).__name__}: {error}") from error
@@ -59,7 +59,7 @@ def load(path: Path, size: str) -> StudyFile:
     return StudyFile(study, (module.__doc__ or "").strip(), folder, files)
 
 
-def _line(error: Exception, path: Path) -> int | None:
+def _line(error: BaseException, path: Path) -> int | None:
     """The last line of the file that the error came through."""
     found, trace = None, error.__traceback__
     while trace is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -125,8 +126,8 @@ def parse_eps(text: str) -> tuple[float, ...]:
             value = float(number) / (float(below) if slash else 1.0)
         except (ValueError, ZeroDivisionError):
             raise InputError(f"eps {part!r} is no number; write fractions of the pixel range: 0.5/255,1/255") from None
-        if value < 0 or value != value:
-            raise InputError(f"eps must not be negative, got {part.strip()}")
+        if not 0 <= value < math.inf:
+            raise InputError(f"eps must be a number from 0 up, not negative or infinite, got {part.strip()}")
         out.append(value)
     return tuple(out)
 
