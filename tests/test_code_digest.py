@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import subprocess
@@ -82,6 +83,18 @@ def test_a_method_that_was_replaced_and_a_subclass_are_other_code(monkeypatch):
     assert code_digest.described(Mine()) != before[0]
     monkeypatch.setattr(attacks.PGD, "step", lambda self, rows, *_: rows)
     assert code_digest.described(pgd) != before[0]
+
+
+def test_a_class_that_was_copied_from_or_documented_is_the_same_code(monkeypatch):
+    class Mine(attacks.PGD):
+        """Some words."""
+
+    before = code_digest.described(Mine())
+    copy.copy(Mine())
+    assert "__slotnames__" in vars(Mine)  # where the copy module keeps what it found
+    assert code_digest.described(Mine()) == before
+    monkeypatch.setattr(Mine, "__doc__", "Other words.")
+    assert code_digest.described(Mine()) == before
 
 
 def test_work_is_read_while_its_code_is_the_same(tmp_path):

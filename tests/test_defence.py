@@ -117,7 +117,9 @@ def test_grey_images_train_a_network_for_colour(data):
 
 
 def test_classes_of_other_data_are_refused(clf):
-    with pytest.raises(InputError, match="the data has"):
+    with pytest.raises(
+        InputError, match="30 images of class 'diabetic retinopathy', which the classifier does not know"
+    ):
         training.further(clf, mr.data.load("phantom:fundus@32:n=60"), epochs=1)
 
 

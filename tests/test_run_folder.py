@@ -42,7 +42,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def saved(tmp_path_factory) -> Path:
     """A saved classifier."""
     net = mr.models.build("small_cnn:width=4", classes=2, channels=1, size=16)
-    clf = mr.Classifier(net, ("ill", "well"), size=16, provenance={"architecture": "small_cnn:width=4"})
+    clf = mr.Classifier(
+        net, ("ill", "well"), size=16, outputs="logits", provenance={"architecture": "small_cnn:width=4"}
+    )
     return clf.save(tmp_path_factory.mktemp("saved") / "model")
 
 

@@ -27,6 +27,9 @@ _IMPORT_NAME, _IMPORT_FROM, _EXTENDED = (
     dis.opmap[name] for name in ("IMPORT_NAME", "IMPORT_FROM", "EXTENDED_ARG")
 )  # fmt: skip
 
+_NO_CODE = frozenset({"__doc__", "__firstlineno__", "__slotnames__"})
+"""Entries of a class that say nothing of what it computes; the copy module adds the last to a class that it copies."""
+
 
 def of_module(name: str) -> str:
     """sha256 (hex) of a module and of all own modules that it imports; that of nothing where there is no source."""
@@ -61,6 +64,8 @@ def of_class(cls: type) -> str:
             continue
         digest.update(f"class {one.__qualname__}\n".encode())
         for name, value in sorted(vars(one).items()):
+            if name in _NO_CODE:
+                continue
             digest.update(f"{name} {_of_attribute(value)}\n".encode())
         digest.update(of_module(one.__module__).encode())
     return digest.hexdigest()
