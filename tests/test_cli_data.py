@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from medrobust import private_names
 from medrobust.cli import COMMANDS, app
 from medrobust.cli.bars import Bars
 from medrobust.errors import InputError
-from tests.data_files import write_table
+from tests.data_files import cohort, write_table
 
 WITH_DATA = [c.__name__ for c in COMMANDS if "data" in c.__annotations__]
 
@@ -41,11 +42,19 @@ def study(tmp_path: Path) -> str:
 
 
 def test_every_command_that_takes_data_takes_the_patients_and_the_fit() -> None:
-    assert len(WITH_DATA) == 9
+    assert len(WITH_DATA) == 10
     for name in WITH_DATA:
         text = run(name, "--help")
         assert "--patient" in text, name
         assert "--fit" in text, name
+
+
+def test_names_finds_a_patient_of_any_column(tmp_path: Path) -> None:
+    whose = [f"Schmidt-{i // 2}" for i in range(12)]
+    table, code = cohort(tmp_path, n=12, reader=whose), private_names.code("Schmidt-3", "patient")
+    assert "Schmidt-3" in run("names", code, "--data", f"csv:{table}", "--patient", "reader")
+    with pytest.raises(InputError, match=f"{code} is the code of no image or patient"):
+        run("names", code, "--data", f"csv:{table}")
 
 
 def test_what_is_dropped_or_changed_is_printed_and_the_fit_goes_with_the_model(study: str, tmp_path: Path) -> None:

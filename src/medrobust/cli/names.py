@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.options import Data, Label
+from medrobust.cli.options import Data, Fit, Label, Patient
 from medrobust.cli.text import say, table
 from medrobust.errors import InputError
 
@@ -17,13 +17,15 @@ def names(
     data: Data = "phantom:chest",
     label: Label = "label",
     size: Annotated[int | None, typer.Option(help="Side in pixels, where images differ in size.")] = None,
+    patient: Patient = None,
+    fit: Fit = None,
 ) -> None:
     """Find the image or patient of a code in a report again; only with the salt of whoever wrote the report."""
     from medrobust import data as data_room
     from medrobust import private_names
 
     with Bars():
-        images = data_room.load(data, size=size, label=label)
+        images = data_room.load(data, size=size, label=label, patient=patient, fit=fit)
     patients = [] if images.patients is None else sorted({str(p) for p in images.patients} - {""})
     rows = [["image", private_names.code(name), name] for name in images.ids]
     rows += [["image, left out", private_names.code(x.file), x.file] for x in images.left_out]
