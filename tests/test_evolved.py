@@ -305,6 +305,7 @@ def test_an_evolved_network_is_a_classifier_that_attacks_reach(phantom, tmp_path
         network.as_classifier(Classifier.load(tmp_path / "weights-pso"))
 
 
+@pytest.mark.filterwarnings("ignore:No gradient reaches the image")
 @pytest.mark.parametrize("kind", models.HANDMADE)
 def test_hand_made_features_see_what_they_are_made_for(kind, phantom):
     source = evolved.extractor(kind, phantom)

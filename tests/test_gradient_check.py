@@ -134,6 +134,7 @@ def test_an_honest_gradient_holds(name, images):
     assert not found.range_needed > 0.5
 
 
+@pytest.mark.filterwarnings("ignore:No gradient reaches the image")
 @pytest.mark.parametrize("name", MASKED)
 def test_a_masked_gradient_does_not(name, images):
     assert derivative(around(MASKED[name]), images).holds is False
@@ -155,6 +156,7 @@ def test_hidden_copies_answer_alike_and_are_noticed(images):
     assert derivative(whole, images).holds  # the network itself is untouched
 
 
+@pytest.mark.filterwarnings("ignore:The network gave the same outputs for all 8 images")
 def test_where_no_output_changes_nothing_is_compared(images):
     found = derivative(around(lambda net: Changed(net, lambda n, x: n(0 * x))), images)
     assert found.holds is None

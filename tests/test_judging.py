@@ -112,6 +112,7 @@ class Undefined(nn.Module):
         return torch.stack([z, -z], 1)
 
 
+@pytest.mark.filterwarnings("ignore:The network's outputs are NaN or infinite")
 @pytest.mark.parametrize(
     "goal", [mr.Untargeted(torch.tensor([0, 1])), mr.Targeted(0), mr.Targeted(1)], ids=["untargeted", "to-0", "to-1"]
 )

@@ -133,6 +133,7 @@ def test_u_simba_is_its_pseudo_code(goal, norm):
     assert v.provenance["queries"] == used
 
 
+@pytest.mark.filterwarnings("ignore:The network gave the same outputs for all 8 images")
 def test_a_probability_that_never_moves_leaves_the_perturbation_at_zero_and_says_so():
     class Constant(nn.Module):
         def forward(self, x):

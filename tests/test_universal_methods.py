@@ -158,6 +158,7 @@ class Deaf(nn.Module):
         return torch.stack([0.5 - mean, mean - 0.5], 1)
 
 
+@pytest.mark.filterwarnings("ignore:No gradient reaches the image")
 @pytest.mark.parametrize("method", [*FAST, Sequential()], ids=repr)
 def test_a_zero_gradient_is_never_called_robust(method):
     clf = mr.Classifier(Deaf(), ["dark", "light"], channels=1)

@@ -115,7 +115,7 @@ class MultiLabel(Head):
         return (logits > 0).long()
 
     def probabilities(self, logits: Logits) -> Tensor:
-        return logits.sigmoid()
+        return F.logsigmoid(logits).exp()  # the last bit of torch's sigmoid depends on how many numbers there are
 
     def gap(self, logits: Logits, labels: Labels) -> PerImage:
         # a target given as one class index asks for that finding alone
@@ -152,8 +152,11 @@ def head_named(name: str) -> Head:
 
 
 def _log_softplus(x: Tensor) -> Tensor:
-    """log(log(1 + e^x)), which is x to double precision below -40; both branches keep a finite gradient."""
-    return torch.where(x < -40, x, F.softplus(x.clamp_min(-40)).log())
+    """log(log(1 + e^x)), which is x to double precision below -40; both branches keep a finite gradient.
+
+    logsigmoid, because the last bit of torch's softplus depends on how many numbers there are.
+    """
+    return torch.where(x < -40, x, (-F.logsigmoid(-x.clamp_min(-40))).log())
 
 
 def _of(logits: Logits, labels: Labels) -> PerImage:

@@ -66,6 +66,7 @@ class Features:
     def differentiable(self, images: Images) -> tuple[Logits, dict[str, Tensor]]:
         """(logits (n, k), layer -> (n, d)) with their graph, on the classifier's device; rows as in ``__call__``."""
         clf = self.classifier
+        clf.ready(images)  # before anything listens: a network is examined on other images, in several passes
         read = self._readers(images.shape) if len(images) else {}
         logits, tables = [], []
         with clf.borrowed():
@@ -94,25 +95,19 @@ class Features:
 
     @contextlib.contextmanager
     def _listening(self, caught: dict[str, Tensor], read: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-        """Hooks on the network that leave the pooled layers in ``caught``; gone afterwards, whatever happens.
-
-        Only the first pass counts: a classifier that sees a network for the first time may ask it once more.
-        """
+        """Hooks on the network that leave the pooled layers in ``caught``; gone afterwards, whatever happens."""
         handles = []
         wanted = set(self.layers)
-        passes: list[bool] = []
 
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if not passes:
-                values = tensor_of(inputs[0], PENULTIMATE).float().clone()
-                # a linear layer reads the last axis, whatever the others are
-                caught[PENULTIMATE] = values if values.ndim == 2 else values.flatten(1, -2).mean(1)
+            values = tensor_of(inputs[0], PENULTIMATE).float().clone()
+            # a linear layer reads the last axis, whatever the others are
+            caught[PENULTIMATE] = values if values.ndim == 2 else values.flatten(1, -2).mean(1)
 
         def after(name: str) -> Callable[[nn.Module, Any, Any], None]:
             def keep(_: nn.Module, __: Any, output: Any) -> None:
-                if not passes:
-                    # a copy, because the next layer may work in place
-                    caught[name] = read[name](tensor_of(output, name).float().clone())
+                # a copy, because the next layer may work in place
+                caught[name] = read[name](tensor_of(output, name).float().clone())
 
             return keep
 
@@ -123,7 +118,6 @@ class Features:
                     handles.append(module.register_forward_pre_hook(before))
                 if name in wanted:
                     handles.append(module.register_forward_hook(after(name)))
-            handles.append(net.register_forward_hook(lambda *_: passes.append(True)))
             yield
         finally:
             for handle in handles:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.search.moves import fittest, take, tournament
+from medrobust.search.moves import fittest, root, take, tournament
 from medrobust.search.optimiser import Optimiser, Run, Search
 
 
@@ -63,7 +63,7 @@ def simulated_binary(run: Run, mother: Tensor, father: Tensor, share: float, eta
     """
     pairs, dims = mother.shape[1:]
     u = run.draws.uniform(pairs, dims)
-    beta = torch.where(u < 0.5, 2 * u, 1 / (2 * (1 - u))) ** (1 / (eta + 1))
+    beta = root(torch.where(u < 0.5, 2 * u, 1 / (2 * (1 - u))), eta + 1)
     mixes = (run.draws.uniform(pairs, dims) < 0.5) & (run.draws.uniform(pairs, 1) < share)
     beta = torch.where(run.draws.uniform(pairs, dims) < 0.5, beta, -beta)
     half = torch.where(mixes, beta, 1.0) * (mother - father) / 2
@@ -75,7 +75,6 @@ def polynomial(run: Run, x: Tensor, share: float, eta: float) -> Tensor:
     """Move a ``share`` of the components by up to the box's width, mostly little."""
     points, dims = x.shape[1:]
     u = run.draws.uniform(points, dims)
-    power = 1 / (eta + 1)
-    delta = torch.where(u < 0.5, (2 * u) ** power - 1, 1 - (2 - 2 * u) ** power)
+    delta = torch.where(u < 0.5, root(2 * u, eta + 1) - 1, 1 - root(2 - 2 * u, eta + 1))
     mutates = run.draws.uniform(points, dims) < share
     return torch.where(mutates, x + delta * run.width, x)

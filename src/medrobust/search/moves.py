@@ -90,4 +90,9 @@ def levy(draws: Draws, *shape: int, index: float = 1.5) -> Tensor:
     top = math.gamma(1 + index) * math.sin(math.pi * index / 2)
     sigma = (top / (math.gamma((1 + index) / 2) * index * 2 ** ((index - 1) / 2))) ** (1 / index)
     u, v = draws.normal(*shape), draws.normal(*shape)
-    return sigma * u / v.abs().clamp(min=torch.finfo(v.dtype).tiny) ** (1 / index)
+    return sigma * u / root(v.abs().clamp(min=torch.finfo(v.dtype).tiny), index)
+
+
+def root(x: Tensor, degree: float) -> Tensor:
+    """``x ** (1 / degree)`` of x >= 0. The last bit of torch's power depends on where in memory a number is."""
+    return (x.log() / degree).exp()

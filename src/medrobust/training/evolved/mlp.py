@@ -67,7 +67,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, share: Tensor) -> Tensor:
     s, p, k, n = logits.shape
     if k == 1:
         signed = logits[:, :, 0] * (1 - 2 * labels[:, None])  # log(1 + exp(-z)) for class 1, of +z for class 0
-        each = F.softplus(signed)
+        each = -F.logsigmoid(-signed)
     else:
         wanted = labels[:, None, None].expand(s, p, 1, n)
         each = logits.logsumexp(2) - logits.gather(2, wanted)[:, :, 0]
