@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
+def measured(told: dict[str, Any]) -> dict[str, Any]:
+    """The same of results that were read, also without the seconds that they took."""
+    return {key: value for key, value in told.items() if key not in ("run", "seconds")}
+
+
 def numbers(path: Path) -> dict[str, Any]:
     """What a results file holds apart from its record of the run."""
     told = json.loads(path.read_text("utf-8"))

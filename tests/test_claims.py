@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats
 
 from medrobust import Linf, data, stats
 from medrobust.attacks import PGD
+from medrobust.classifier import Classifier
 from medrobust.stats import Estimate
 from medrobust.studies.claims import (
     CANNOT_SAY,
@@ -69,16 +70,21 @@ def images() -> data.Dataset:
     return data.load("phantom:chest@32:n=300").train_on(60, 0)
 
 
+def network(place: Path, images: data.Dataset) -> Classifier:
+    """The one network of these tests: what is reused must have been trained by the same recipe."""
+    return trained(place, images, "small_cnn:width=8", epochs=4, seed=0, device="cpu", augment=False)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, images) -> Path:
     place = tmp_path_factory.mktemp("network")
-    trained(place, images, "small_cnn:width=8", epochs=4, seed=0, device="cpu", augment=False)
+    network(place, images)
     return place
 
 
 def test_a_network_is_trained_once(folder, images):
     before = (folder / "model" / "model.safetensors").stat().st_mtime_ns
-    again = trained(folder, images, "small_cnn:width=8", epochs=4, seed=0, device="cpu", augment=False)
+    again = network(folder, images)
     assert (folder / "model" / "model.safetensors").stat().st_mtime_ns == before
     assert again.provenance["architecture"] == "small_cnn:width=8"
     assert not (folder / "training").exists()
@@ -86,7 +92,7 @@ def test_a_network_is_trained_once(folder, images):
 
 def test_fragility_of_a_network_is_kept_and_hangs_together(folder, images):
     ask = Ask(attack=PGD(steps=5), eps=(2 / 255, 8 / 255, 32 / 255), limit=40, ball=Linf(32 / 255))
-    classifier = trained(folder, images, "small_cnn:width=8")
+    classifier = network(folder, images)
     found = fragility(Store(folder), classifier, images, ask)
     cells = len(list((folder / "cells").iterdir()))
     again = fragility(Store(folder), classifier, images, ask)
@@ -106,13 +112,13 @@ def test_fragility_of_a_network_is_kept_and_hangs_together(folder, images):
 
 def test_too_few_images_for_a_detector_are_no_error(folder, images):
     ask = Ask(attack=PGD(steps=2), eps=(8 / 255,), limit=25, ball=Linf(0.001 / 255))
-    found = fragility(Store(folder), trained(folder, images, "small_cnn:width=8"), images, ask)
+    found = fragility(Store(folder), network(folder, images), images, ask)
     assert np.isnan(found.auroc.value)
     assert "needed" in found.why
 
 
 def test_eps_star_and_the_estimate_from_the_gradient_agree(folder, images):
-    classifier = trained(folder, images, "small_cnn:width=8")
+    classifier = network(folder, images)
     twins = Twins(Store(folder), classifier, images.split("test"), limit=30)
     star = eps_star(twins, PGD(steps=10), Linf, [k / 2 / 255 for k in range(1, 65)])
     assert (star > 0).all()

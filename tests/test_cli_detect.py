@@ -33,7 +33,7 @@ def test_one_command_leaves_numbers_a_picture_and_guards(model, tmp_path, capsys
     said = " ".join(shown.split())
     assert "if 0.1 % of all studies are attacked" in said
     assert "false alarms in 1,000 studies" in said
-    found = json.loads((tmp_path / "detect.json").read_text())
+    found = numbers(tmp_path / "detect.json")
     (one,) = found["runs"]
     rows = {(r["detector"], r["fitted_on"], r["tested_on"], r["protocol"], r["metric"]): r for r in one["rows"]}
     for protocol in ("clean", "paper"):
@@ -52,7 +52,7 @@ def test_one_command_leaves_numbers_a_picture_and_guards(model, tmp_path, capsys
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
     assert run(*command) == 0
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")} == before
-    assert json.loads((tmp_path / "detect.json").read_text()) == found
+    assert numbers(tmp_path / "detect.json") == found
 
 
 @pytest.mark.parametrize(

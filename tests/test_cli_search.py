@@ -114,7 +114,7 @@ def test_evolved_and_gradient_trained_networks_are_attacked_alike(tmp_path):
     ratio = rows["pso"]["ratio"]
     assert ratio["low"] <= ratio["value"] <= ratio["high"]
     assert "ratio" not in rows["adam"]
-    assert attacked(ask, images, Store(tmp_path), Bars()) == found
+    assert attacked(ask, images, Store(tmp_path / "run"), Bars()) == found
 
 
 def test_a_twin_reads_as_many_images_correctly():

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from medrobust import code_digest
 from medrobust.detectors import DETECTORS
 from medrobust.studies import ask, audit
 from medrobust.studies.detect_cells import LEAD, NAMES, _Timed
 from tests import report_runs
+from tests.results_files import measured
 
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "explain": False}
 
@@ -34,9 +36,9 @@ def section(folder: Path) -> str:
 def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
     by, about = rows(told), told["conditions"]["detect"]
     assert about["lead"] == LEAD in NAMES
-    measured = {f"detect_{m}:{n}" for m in ("auroc", "tpr5", "false_alarm") for n in NAMES}
+    seen = {f"detect_{m}:{n}" for m in ("auroc", "tpr5", "false_alarm") for n in NAMES}
     beside = {f"{k}_{m}:{n}" for k in ("plain", "evade") for m in ("fooled", "seen5", "success5") for n in NAMES}
-    assert set(by) == measured | beside
+    assert set(by) == seen | beside
     for name in NAMES:
         assert by[f"detect_tpr5:{name}"]["n"] == about["n_attacked"]
         assert by[f"detect_false_alarm:{name}"]["n"] == about["n_clean"]
@@ -55,7 +57,7 @@ def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
     cells = {c["spec"]["detector"]: c["at"] for c in found if c["spec"]["kind"] == "evade"}
     assert len(cells) == len(NAMES)
     for name in NAMES:
-        past = load_file(cells[repr(DETECTORS[name]())] / "arrays.safetensors")["evaded"]
+        past = load_file(cells[code_digest.described(DETECTORS[name]())] / "arrays.safetensors")["evaded"]
         assert by[f"evade_success5:{name}"]["value"] == pytest.approx(past.mean())
 
 
@@ -67,7 +69,8 @@ def test_lost_cells_are_made_again_to_the_bit(whole, told):
                 shutil.rmtree(path.parent)
         audit(spec(), whole, device="cpu")
         again = json.loads((whole / "results.json").read_text())
-        assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in told.items() if k != "seconds"}
+        assert measured(again) == measured(told)
+        assert again["run"] == told["run"] | {"finished": again["run"]["finished"]}
 
 
 def test_the_report_says_it_and_an_older_run_that_it_was_not_measured(whole, told, tmp_path):

@@ -206,7 +206,7 @@ def toy():
     clf = bumpy(classes=2)
     decided = clf.predict(images.images(range(300))).numpy()
     labels = np.where(np.arange(300) % 10 == 0, 1 - decided, decided)
-    return clf, dataclasses.replace(images, labels=labels)
+    return clf, dataclasses.replace(images, labels=labels, classes=clf.classes)
 
 
 def test_twins_are_right_before_legal_after_and_made_once(toy, tmp_path):

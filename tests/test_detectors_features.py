@@ -51,14 +51,13 @@ def test_rows_are_the_same_to_the_bit_in_any_batch(narrow):
             assert torch.equal(values, whole[name][part]), name
 
 
-def test_a_network_seen_for_the_first_time_is_read_once():
-    """Logits between 0 and 1 make a classifier look twice, at one image: that pass is none of ours."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
-    with torch.no_grad():
-        net[1].weight.zero_()
-        net[1].bias.fill_(0.4)
+def test_a_network_seen_for_the_first_time_is_inspected_apart():
+    """What a classifier runs to inspect a network is no row of the features."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
     images = grey(5)
-    table = Features(mr.Classifier(net, ("a", "b"), channels=1), ("penultimate", "0"))(images)
+    table = Features(mr.Classifier(net, ("a", "b"), outputs="logits", channels=1), ("penultimate", "0"))(images)
     assert torch.equal(table["penultimate"], images.flatten(1))
     assert torch.equal(table["0"], images.flatten(1))
 

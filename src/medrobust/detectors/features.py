@@ -111,9 +111,8 @@ class Features:
 
             return keep
 
-        net = self.classifier.net
         try:
-            for name, module in net.named_modules():
+            for name, module in self.classifier.net.named_modules():
                 if PENULTIMATE in wanted and isinstance(module, nn.Linear):
                     handles.append(module.register_forward_pre_hook(before))
                 if name in wanted:
