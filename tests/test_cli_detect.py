@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from medrobust import Classifier, data
 from medrobust.detectors import Guard
 
+from .results_files import numbers
 from .test_cli import run
 
 PHANTOM = ("--data", "phantom:chest@32:n=700")

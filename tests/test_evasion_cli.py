@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
+from .results_files import numbers
 from .test_cli import run
 
 PHANTOM = ("--data", "phantom:chest@32:n=600")
