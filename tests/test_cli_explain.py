@@ -168,9 +168,8 @@ def test_a_second_model_of_other_classes_is_refused(models, tmp_path, capsys):
     first = Classifier.load(models[0])
     other = Classifier(first.net, ("cat", "dog"), mean=first.mean, std=first.std, size=32, provenance=first.provenance)
     other.save(tmp_path / "other")
-    assert (
-        run("explain", "--model", models[0], *PHANTOM, *QUICK, "--second", tmp_path / "other", "--out", tmp_path / "out") == 2
-    )
+    second = ("--second", tmp_path / "other", "--out", tmp_path / "out")
+    assert run("explain", "--model", models[0], *PHANTOM, *QUICK, *second) == 2
     assert "the second model knows the classes cat, dog" in capsys.readouterr().err
 
 
