@@ -25,6 +25,7 @@ import atheris
 
 with atheris.instrument_imports(include=["medrobust", "numpy.lib", "csv", "zipfile", "PIL.TiffImagePlugin"]):
     import numpy as np
+    import timm  # noqa: F401  # its first import takes seconds, which would count against one input
     import torch
     from PIL import Image
 

@@ -171,7 +171,8 @@ def test_the_check_says_that_it_was_tested_itself():
     assert check.passed
     assert check.decisive
     assert check.detail.endswith(
-        "To test this check, the gradient of a copy was hidden in two ways (detached, negated): both were noticed"
+        "To test the comparison of gradients, the gradient of a copy was hidden in two ways (detached, negated): "
+        "both were noticed"
     )
 
 
@@ -349,7 +350,7 @@ def test_an_honest_network_that_no_attack_turns_is_not_doubted(honest):
     assert "inconclusive" not in shown.lower()
     assert "not asked" in shown
     page = (honest / "report.html").read_text("utf-8")
-    assert "To test this check, the gradient of a copy was hidden in two ways" in page
+    assert "To test the comparison of gradients, the gradient of a copy was hidden in two ways" in page
 
 
 def test_what_was_asked_is_in_the_results(masked):

@@ -21,7 +21,7 @@ from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
 from medrobust.report.words import NBSP, count, listing, number, percent, plural, with_interval
 
-TESTED = "To test this check"
+TESTED = "To test the comparison of gradients"
 MANY = 20
 """With more classes than this an audit counts no directions."""
 

@@ -68,8 +68,8 @@ def gradient_holds(found: Derivative, noticed: dict[str, bool]) -> Check:
     every = {1: "it was", 2: "both were"}.get(len(noticed), "all were")
     return replace(
         check,
-        detail=f"{detail}. To test this check, the gradient of a copy was hidden in {ways} ({', '.join(noticed)}): "
-        f"{every} noticed",
+        detail=f"{detail}. To test the comparison of gradients, the gradient of a copy was hidden in {ways} "
+        f"({', '.join(noticed)}): {every} noticed",
     )
 
 
