@@ -21,8 +21,8 @@ from tests.results_files import measured
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "detect": False}
 
 
-def spec(n: int = 400, limit: int = 60, **changes: Any):
-    asked = {"data": f"phantom:chest@32:n={n}", "epochs": 4, "eps": (4 / 255, 8 / 255, 16 / 255)}
+def spec(n: int = 600, limit: int = 60, **changes: Any):
+    asked = {"data": f"phantom:chest@32:n={n}", "epochs": 8, "eps": (4 / 255, 8 / 255, 16 / 255)}
     return ask(**QUICK | asked | changes).model_copy(update={"limit": limit})
 
 
@@ -117,6 +117,17 @@ def test_the_report_says_it_and_an_older_run_that_it_was_not_measured(whole, tol
     assert "gradient after" in said
     assert " nan" not in said.lower()
     assert "Not measured in this run." in section(report_runs.make(tmp_path / "old", "audit"))
+
+
+def test_where_no_number_counts_the_reason_stands_in_its_place(whole, told, tmp_path):
+    """As for a network that guesses: dashes alone would not say why."""
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    doubt = {"status": "inconclusive", "note": "it guesses"}
+    doubtful = [r | doubt if r["attack"] == "explain" else r for r in told["rows"]]
+    (copy / "results.json").write_text(json.dumps(told | {"rows": doubtful}))
+    said = section(copy)
+    assert "Inconclusive: it guesses." in said
+    assert "leads by" not in said
 
 
 def test_a_tiny_set_finishes_and_is_inconclusive(tmp_path):

@@ -53,7 +53,7 @@ def section(f: Findings) -> Section | None:
     told = f.run.conditions.explain
     if told is None or not any(r.attack == NAME for r in f.run.rows):
         return None
-    notes = dict.fromkeys(r.note for r in f.run.rows if r.attack == NAME and not r.ok and r.note and not r.n)
+    notes = dict.fromkeys(r.note for r in f.run.rows if r.attack == NAME and not r.ok and r.note)
     said = _sentences(f, told)
     shots = _shots(f, told)
     size = short_size(f, told.eps)
