@@ -18,9 +18,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import medrobust as mr
-from medrobust import Classifier, stats
+from medrobust import Classifier, private_names, stats
 from medrobust.cli import main
 from medrobust.cli.audit import summary
+from medrobust.report import findings, headline
+from medrobust.report.run import read
 from medrobust.run_folder import LOCK, MARK
 from medrobust.studies import cells
 
@@ -116,7 +118,7 @@ def test_a_run_folder_holds_what_is_promised(whole):
     assert {p.name for p in (whole / "model").iterdir()} == {"model.safetensors", "model.json"}
     assert not list((whole / "cells").glob(".*"))
     told = results(whole)
-    assert set(told) == {"format", "conditions", "rows", "checks", "examples", "seconds"}
+    assert set(told) == {"format", "conditions", "rows", "checks", "examples", "seconds", "run"}
     about = told["conditions"]
     assert about["trained_here"] is True
     assert about["n_attacked"] == 12
@@ -186,9 +188,15 @@ def test_the_headline_says_what_made_it_and_what_it_cost(whole, capsys):
     assert mine["gradients_per_image"]["value"] <= 60
     page = (whole / "report.html").read_text()
     assert "The headline number" in page
-    assert "an ensemble with nothing to tune" in page
+    assert "an ensemble of attacks with nothing to tune" in page  # the glossary, whatever is concluded
+    assert "no strength or weakness to measure" in page  # so that the first page does not lead with it
+    paragraph = headline.paragraph(findings.find(read(whole)))
+    assert paragraph is not None
+    assert "an ensemble with nothing to tune" in paragraph.text
     summary(told)
-    assert "headline: at 8/255, Auto and the other attacks leave" in " ".join(capsys.readouterr().out.split())
+    assert "headline (inconclusive): at 8/255, Auto and the other attacks leave" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_what_an_attacker_without_gradients_reaches_is_told_by_queries(whole):
@@ -330,10 +338,12 @@ def test_the_numbers_do_not_depend_on_the_size_of_a_shard(own, home, monkeypatch
 
 def test_one_cut_image_is_left_out_counted_and_named(own):
     about = results(own)["conditions"]
-    assert [x["file"] for x in about["left_out"]] == ["007.png"]
+    assert [x["file"] for x in about["left_out"]] == [private_names.code("007.png")]
     assert "truncated" in about["left_out"][0]["reason"]
     assert about["n_test"] == 40
-    assert "007.png" in (own / "report.html").read_text("utf-8")
+    page = (own / "report.html").read_text("utf-8")
+    assert private_names.code("007.png") in page
+    assert "007.png" not in page
 
 
 def test_an_own_network_of_one_logit_is_audited_as_it_is(own):
@@ -443,9 +453,9 @@ class Server:
         return int(self.process.stdout.readline())
 
     def said(self) -> list[str]:
-        """What the last one wrote to stderr, without progress."""
+        """What the last one wrote to stderr, without progress and notes on the data."""
         lines = (self.folder / "err.txt").read_text().splitlines()
-        return [line for line in lines if line and not re.fullmatch(r".+ \(\d+\)", line)]
+        return [line for line in lines if line and not re.fullmatch(r"note: .+|.+ \(\d+\)", line)]
 
 
 @pytest.fixture(scope="module")

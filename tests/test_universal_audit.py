@@ -56,7 +56,9 @@ def rows(told: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def subject(folder: Path, asked: Any) -> Subject:
-    return assemble(asked, RunFolder(folder, None), NoProgress(), "cpu")
+    """What is audited in a run folder, or would be."""
+    with RunFolder(folder, None) as run:
+        return assemble(asked, run, NoProgress(), "cpu")
 
 
 @pytest.fixture
@@ -151,7 +153,7 @@ def test_it_is_stronger_than_chance_on_a_linear_network(home):
 
 def test_where_all_images_are_test_images_half_of_them_are_judged_and_no_patient_is_on_both_sides(home):
     asked = ask(data=f"csv:{cohort(home / 'scans', n=60, patients=20)}", model="networks_of_one_change:linear")
-    whole = subject(home, asked)
+    whole = subject(home / "run", asked)
     assert len(whole.test) == len(whole.data) == 60
     apart = sides(whole, 0)
     assert apart is not None
@@ -185,6 +187,7 @@ def test_lost_cells_are_made_again_to_the_bit_and_finished_ones_are_not(whole):
         audit(spec(), whole, device="cpu")
         first, second = (json.loads(t) for t in (before[0], (whole / "results.json").read_bytes()))
         assert first.pop("seconds").keys() == second.pop("seconds").keys()
+        assert first.pop("run")["id"] == second.pop("run")["id"]  # with the time at which it finished
         assert second == first
         assert (whole / "figures.safetensors").read_bytes() == before[1]
         now = {p: p.stat().st_mtime_ns for p in (whole / "cells").rglob("*")}
@@ -256,9 +259,9 @@ def test_intervals_know_that_a_patient_has_several_images(home):
     asked = ask(data=f"csv:{cohort(home / 'scans', n=60, patients=12)}", model="networks_of_one_change:linear",
                 attacks=("fgsm",), eps=(1 / 255,))  # fmt: skip
     told = audit(asked, home / "run", device="cpu")
-    apart = sides(subject(home, asked), 0)
+    apart = sides(subject(home / "run", asked), 0)
     assert apart is not None
-    whole = subject(home, asked)
+    whole = subject(home / "run", asked)
     right = whole.classifier.predict(apart.judged.tensors()[0]).numpy() == apart.judged.labels
     row = rows(told)["universal", "accuracy_before"]
     expected = stats.proportion(right, apart.judged.patients)
