@@ -39,7 +39,7 @@ def goal_named(target: str | None, classes: tuple[str, ...]) -> Goal:
         return Untargeted()
     if target in classes:
         return Targeted(classes.index(target))
-    if target.isdecimal() and int(target) < len(classes):
+    if target.isdecimal() and len(target) < 10 and int(target) < len(classes):
         return Targeted(int(target))
     raise InputError(f"--target {target!r} is not a class; the data has {', '.join(classes)}")
 

@@ -85,7 +85,7 @@ class PhantomSource(Source):
 
 def open_phantom(where: str, request: Request) -> Dataset:
     """The Dataset of ``phantom:where``."""
-    match = re.fullmatch(r"(?P<name>[a-z]+)(@(?P<size>\d+))?(:n=(?P<n>\d+))?", where)
+    match = re.fullmatch(r"(?P<name>[a-z]+)(@(?P<size>\d{1,9}))?(:n=(?P<n>\d{1,9}))?", where)
     if match is None or match["name"] not in MODALITIES:
         raise InputError(
             f"unknown phantom {where!r}; choose {', '.join(MODALITIES)}, as in chest, chest@224, chest@64:n=600"

@@ -154,7 +154,8 @@ def slurm_options(text: str) -> dict[str, Any]:
             raise InputError(f"--slurm takes {', '.join(f'{n}=…' for n in ALLOWED)}, got {pair!r}")
         told[name] = value
     for name in ("cpus", "gpus", "jobs"):
-        if not str(told[name]).isdecimal() or (name != "gpus" and int(told[name]) < 1):
+        number = str(told[name])
+        if not number.isdecimal() or len(number) > 9 or (name != "gpus" and int(told[name]) < 1):
             raise InputError(f"--slurm {name} must be a whole number, got {told[name]!r}")
         told[name] = int(told[name])
     return told
