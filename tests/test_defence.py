@@ -370,7 +370,7 @@ def test_a_folder_of_another_defence_is_refused(whole, clf, data, tmp_path):
     with pytest.raises(InputError, match="another target"):
         Retraining(**QUICK)(clf, data, mr.Targeted(1), BALL, method=METHOD, folder=folder)
     (tmp_path / FILE).write_text("{")
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="no readable JSON"):
         Retraining(**QUICK)(clf, data, mr.Untargeted(), BALL, method=METHOD, folder=tmp_path)
 
 

@@ -92,7 +92,8 @@ def test_only_the_command_line_prints_or_exits():
                 called = ast.unparse(node.func)
                 if called in ("print", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write", "sys.stderr.write"):
                     loud.append(f"{file.relative_to(ROOT)}:{node.lineno} {called}")
-            if isinstance(node, ast.Name) and node.id == "SystemExit":
+            # code of the user's that exits may be caught, but nothing here may exit
+            if isinstance(node, ast.Raise) and node.exc is not None and "SystemExit" in ast.unparse(node.exc):
                 loud.append(f"{file.relative_to(ROOT)}:{node.lineno} SystemExit")
     assert not loud
 

@@ -147,7 +147,7 @@ def test_jobs_on_other_machines_get_certificates(tmp_path):
         with open(tmp_path / "worker.txt", "wb") as said:
             worker = subprocess.Popen([*options, "--no-nanny", "--local-directory", str(tmp_path)], stdout=said,
                                       stderr=said, env=os.environ | QUIET)  # fmt: skip
-        assert values(go(diamond(), tmp_path, Cluster(jobs, tmp_path)))["m1000"] == 1112
+        assert values(go(diamond(), tmp_path / "run", Cluster(jobs, tmp_path / "run")))["m1000"] == 1112
     finally:
         if worker is not None:
             worker.kill()
