@@ -99,7 +99,7 @@ class TwoArguments(nn.Module):
 
 class Lines(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        raise ValueError("the driver of our scanner\nis not installed:\n  see /opt/vendor/README")
+        raise ValueError("the driver of our scanner\nis not installed:\n  see the README of the vendor")
 
 
 class Named(NamedTuple):
