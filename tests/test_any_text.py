@@ -100,6 +100,7 @@ def test_a_list_of_numbers_is_read_or_refused(text):
     )
 )
 @example("phantom:chest@8:n=4:n=5")
+@example("csv:\n")
 def test_a_data_spec_is_loaded_or_refused(text):
     where = text.partition(":")[2]
     # a drawn text must not name files of this machine, nor draw thousands of phantoms

@@ -9,8 +9,8 @@ import pytest
 
 from medrobust import cli
 from medrobust.cli.bars import Bars
-from medrobust.cli.text import complain, say, survive_any_terminal, table, visible
-from medrobust.errors import InputError
+from medrobust.cli.text import complain, say, survive_any_terminal, table
+from medrobust.errors import InputError, visible
 
 HOSTILE = [
     "[/nope]",

@@ -20,7 +20,7 @@ from medrobust.studies.collect import write
 from medrobust.studies.grid import Data, Model, Node, Part, Published, Study, Table, grid, matches
 from medrobust.studies.plan import Place, plan
 from medrobust.studies.pools import Here, Workers
-from tests.results_files import numbers
+from tests.results_files import measured, numbers
 
 MINE = "tests.study_tasks"
 
@@ -280,7 +280,8 @@ def test_two_mains_may_share_a_folder(tmp_path):
         t.start()
     for t in threads:
         t.join(30)
-    assert found[0] == found[1]
+    # both write the results; only the second in which they ended may differ
+    assert measured(found[0]) == measured(found[1])
     assert len(found[0]["rows"]) == 10
 
 

@@ -1,13 +1,21 @@
-"""The one error that means: what you gave us can not be used, and this is how to mend it."""
+"""The one error that means: what you gave us cannot be used, and this is how to fix it."""
 
 from __future__ import annotations
+
+import unicodedata
 
 MOST_CHARACTERS = 240
 """Of the text of a foreign error that a line quotes."""
 
 
 class InputError(ValueError):
-    """The user's input was wrong. One line: what, where, and the mend. The CLI prints it and exits with 2."""
+    """The user's input was wrong. One line: what, where, and the fix. The CLI prints it and exits with 2.
+
+    Messages quote file names, cells of tables and options, so what a terminal would obey in them is escaped here.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__(visible(str(message)))
 
 
 class CellWarning(UserWarning):
@@ -26,3 +34,20 @@ def one_line(error: BaseException) -> str:
     if not text:
         return name
     return text if interpreter or text.startswith(name) else f"{name}: {text}"
+
+
+def visible(text: str, keep: str = "") -> str:
+    """``text`` with every character that a terminal would obey written as its escape, except those in ``keep``.
+
+    Control characters, characters that change the direction of writing, line separators, and the halves of file names
+    that are not UTF-8.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or not _is_obeyed(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def _is_obeyed(character: str) -> bool:
+    kind = unicodedata.category(character)
+    # of the format characters only those that reorder text: others join letters in several scripts
+    return kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and unicodedata.bidirectional(character) != "BN")

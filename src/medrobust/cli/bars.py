@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from medrobust.cli.text import visible
+from medrobust.errors import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

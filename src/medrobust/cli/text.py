@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import codecs
 import sys
-import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from medrobust.errors import InputError
+from medrobust.errors import InputError, visible
 
 
 def percent(estimate: Any) -> str:
@@ -62,23 +61,6 @@ def complain(text: str) -> None:
     if len(line) > LONGEST:
         line = f"{line[: LONGEST - 200]} … {line[-190:]}"
     print(f"medrobust: {line}", file=sys.stderr, flush=True)
-
-
-def visible(text: str, keep: str = "") -> str:
-    """``text`` with every character that a terminal would obey written as its escape, except those in ``keep``.
-
-    Control characters, characters that change the direction of writing, line separators, and the halves of file names
-    that are not UTF-8.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c in keep or not _is_obeyed(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def _is_obeyed(character: str) -> bool:
-    kind = unicodedata.category(character)
-    # of the format characters only those that reorder text: others join letters in several scripts
-    return kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and unicodedata.bidirectional(character) != "BN")
 
 
 ASCII = {
