@@ -34,8 +34,9 @@ class Guessing(NamedTuple):
             return "no better than guessing as far as is known: no image was tested"
         if self.level >= 1:
             return "no better than guessing as far as is known: all test images are of one class"
-        line = f"no better than guessing: balanced accuracy {b.value:.1%} ({b.low:.1%} to {b.high:.1%}, n = {b.n}), "
-        return line + f"guessing gives {self.level:.{0 if self.level >= 0.01 else 1}%}"
+        known = " as far as is known" if b.value > self.level else ""
+        line = f"no better than guessing{known}: balanced accuracy {b.value:.1%} ({b.low:.1%} to {b.high:.1%}, "
+        return line + f"n = {b.n}), guessing gives {self.level:.{0 if self.level >= 0.01 else 1}%}"
 
 
 def of(right: np.ndarray, labels: np.ndarray, groups: Sequence[object] | np.ndarray | None = None) -> Guessing:
@@ -56,9 +57,15 @@ def balanced_accuracy(
         stats.proportion(right[labels == k], None if whose is None else whose[labels == k]) for k in np.unique(labels)
     ]
     whole = stats.proportion(right, whose)
-    # the classes are independent samples: the variance of the mean of recalls is the sum of theirs over k^2
-    half = float(np.sqrt(sum(((e.high - e.low) / 2) ** 2 for e in recalls))) / len(recalls)
-    # with one or two images a class, classes tell nothing of their own spread: never narrower than the plain accuracy
-    half = max(half, (whole.high - whole.low) / 2)
-    mean = float(np.mean([e.value for e in recalls]))
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half), labels.size)
+    # the classes are independent samples: Zou & Donner's interval of a sum (2008, Stat Med 27:1693), each side by
+    # itself; and with one or two images a class, classes tell nothing of their own spread: never narrower than that
+    # of the plain accuracy
+    value = float(np.mean([e.value for e in recalls]))
+    below = max(_sum([e.value - e.low for e in recalls]) / len(recalls), whole.value - whole.low)
+    above = max(_sum([e.high - e.value for e in recalls]) / len(recalls), whole.high - whole.value)
+    return Estimate(value, max(0.0, value - below), min(1.0, value + above), labels.size)
+
+
+def _sum(sides: Sequence[float]) -> float:
+    """Length of a side of the interval of a sum of independent shares, from those of theirs."""
+    return float(np.sqrt(np.square(sides).sum()))

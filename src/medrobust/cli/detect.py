@@ -12,11 +12,12 @@ from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
 from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed, TrustCode
-from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
+from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, say_left_out, table, words
 from medrobust.errors import InputError
 
 OPEN = 0.5
 """Width of the interval of a predictive value from which its middle says nothing."""
+TOO_FEW = "too few"
 
 
 def detect(
@@ -101,6 +102,9 @@ def detect(
                 mark(part["rows"], check)
         picture = study.picture(run_folder.entry("tsne.png"))
         guards = study.guards(run_folder.entry("guards"), fpr)
+        for name, made in (("tsne.png", picture), ("guards", guards)):
+            if not made:
+                run_folder.remove(name)
         found["asked"] = {**asked, "data": data, "model": str(model), "eps": [float(b.eps) for b in balls], "fpr": fpr}
         written = found if keep_names else private_names.found(found)
         written = with_run(out, "detect.json", written, command_line(), str(subject.classifier.device))
@@ -111,13 +115,19 @@ def detect(
     for run in found["runs"]:
         summary(run, fpr, prevalence)
     guessed(found["runs"][0]["facts"]["guesses"])
+    say_left_out([part for run in found["runs"] for part in run["left_out"]])
     say(tally.words())
-    say(f"\nnumbers {out / 'detect.json'}\npicture {picture}")
-    say("\n".join(f"guard   {path}" for path in guards.values()))
+    say(f"\nnumbers {out / 'detect.json'}")
+    if picture is not None:
+        say(f"picture {picture}")
+    for path in guards.values():
+        say(f"guard   {path}")
 
 
 def summary(run: dict[str, Any], fpr: float, prevalence: float) -> None:
     """What is seen, what it costs in false alarms; from one attack to another, layer by layer. With 95 % intervals."""
+    from medrobust.studies.detection import NO_ATTACK
+
     facts, rows = run["facts"], run["rows"]
     names = list(dict.fromkeys(r["detector"] for r in rows))
 
@@ -125,18 +135,26 @@ def summary(run: dict[str, Any], fpr: float, prevalence: float) -> None:
         return next((_shown(r) for r in rows if r["layer"] == layer and all(r[k] == v for k, v in wanted.items())), "")
 
     lines = []
-    for name, attack in dict.fromkeys((r["detector"], r["fitted_on"]) for r in rows):
-        same = {"detector": name, "fitted_on": attack, "tested_on": attack}
+    fits = dict.fromkeys((r["detector"], r["fitted_on"], r["tested_on"]) for r in rows)
+    for name, fitted_on, attack in fits:
+        if attack not in facts["n_attacked"] or fitted_on not in (attack, NO_ATTACK):
+            continue
+        same = {"detector": name, "fitted_on": fitted_on, "tested_on": attack}
         area, leaky = (cell(**same, metric="auroc", protocol=p) for p in ("clean", "paper"))
         seen = cell(**same, metric=f"seen@{fpr:g}", protocol="clean")
-        lines.append([name, attack, str(facts["n_attacked"][attack]), area, seen, leaky])
+        if fitted_on == NO_ATTACK:
+            name = f"{name}, fitted without attacks"
+        if {area, seen, leaky} - {"", TOO_FEW}:
+            lines.append([name, attack, str(facts["n_attacked"][attack]), area, seen, leaky])
     title = f"Attacks of {facts['eps'] * 255:.3g}/255 told from {facts['n_clean']} clean images, 95 % interval"
     if facts["pooled"]:
         title += "; too few reference images a class: all classes serve as one"
     head = ["detector", "attack", "n", "AUROC", f"seen at {fpr:.0%} false alarms", "AUROC as published (leaks)"]
-    table(head, lines, title)
+    if lines:
+        table(head, lines, title)
     attacks, layers = list(facts["n_attacked"]), facts["layers"]
-    if len(attacks) > 1 and any(r["protocol"] == "clean" for r in rows):
+    fitted = any(r["protocol"] == "clean" and r["value"] is not None and r["fitted_on"] in attacks for r in rows)
+    if len(attacks) > 1 and fitted:
         lines = [
             [n, a, *(cell(detector=n, fitted_on=a, tested_on=b, metric="auroc", protocol="clean") for b in attacks)]
             for n in names
@@ -180,11 +198,11 @@ def _false_alarms(
 
 def _shown(row: dict[str, Any]) -> str:
     if row["value"] is None:
-        return "too few" if row["note"] else ""
+        return TOO_FEW if row["note"] else ""
     kind = row["metric"].partition("@")[0]
     number = {"auroc": "{:.3f}", "alarms_per_1000": "{:.0f}"}.get(kind, "{:.1%}")
     if row["low"] is None or row["high"] is None:
-        return number.format(row["value"])
+        return f"{number.format(row['value'])} (no interval)"
     value, low, high = (number.format(row[k]) for k in ("value", "low", "high"))
     if kind == "predictive_value" and row["high"] - row["low"] > OPEN:
         return f"cannot say ({low} to {high})"  # one more or less false alarm would turn it round

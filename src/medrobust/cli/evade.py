@@ -12,7 +12,7 @@ from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.gradient import gradient_warning
 from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed, TrustCode
-from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, table, words
+from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, say_left_out, table, words
 from medrobust.errors import InputError
 
 
@@ -119,19 +119,20 @@ def summary(run: dict[str, Any]) -> None:
         f"Attacks of {facts['eps'] * 255:.3g}/255 on {facts['n_attacked']} images, before and after they knew the "
         "detector; seen: of those that fool the classifier, at 5 % false alarms; 95 % interval"
     )
-    judged = [name for name in names if name != BARE and cell(name, "fooled")]
-    table(head, [[name, *(cell(name, m) for m in metrics)] for name in judged], title)
+    judged = [n for n in names if n != BARE and any(r["detector"] == n and r["value"] is not None for r in rows)]
+    if judged:
+        table(head, [[name, *(cell(name, m) for m in metrics)] for name in judged], title)
     grid = sorted({r["eps"] for r in rows})
-    table(
-        ["detector", *(f"{e * 255:.3g}/255" for e in grid)],
-        [["no detector" if n == BARE else n, *(cell(n, "reach@0.05", e) for e in grid)] for n in names],
-        "Images that fool the classifier and raise no alarm at 5 % false alarms, by largest eps allowed; no detector: "
-        "the same search where nothing raises an alarm",
-    )
+    reached = [["no detector" if n == BARE else n, *(cell(n, "reach@0.05", e) for e in grid)] for n in names]
+    reached = [line for line in reached if any(line[1:])]
+    if reached:
+        title = (
+            "Images that fool the classifier and raise no alarm at 5 % false alarms, by largest eps allowed; no "
+            "detector: the same search where nothing raises an alarm"
+        )
+        table(["detector", *(f"{e * 255:.3g}/255" for e in grid)], reached, title)
     guessed(facts["guesses"])
-    for row in rows:
-        if row["value"] is None and row["note"] and row["metric"] == "fooled":
-            say(f"{row['detector']}: inconclusive: {row['note']}")
+    say_left_out(run["left_out"])
     for check in run["checks"]:
         if check["passed"] is False and not check["decisive"]:
             say(f"check failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
@@ -141,5 +142,9 @@ def _shown(row: dict[str, Any]) -> str:
     if row["value"] is None:
         return "–"
     number = "{:.0f}" if row["metric"] == "steps" else "{:.2f}" if "auroc" in row["metric"] else "{:.0%}"
-    value, low, high = (number.format(row[k]) if row[k] is not None else "–" for k in ("value", "low", "high"))
-    return value if row["metric"] == "steps" else f"{value} ({low} to {high})"
+    value = number.format(row["value"])
+    if row["metric"] == "steps":
+        return value
+    if row["low"] is None or row["high"] is None:
+        return f"{value} (no interval)"
+    return f"{value} ({number.format(row['low'])} to {number.format(row['high'])})"

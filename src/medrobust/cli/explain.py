@@ -254,8 +254,9 @@ def summary(runs: list[Explained]) -> None:
         if not found or found[0]["value"] is None:
             return "–"
         row = found[0]
-        low, high = ("–" if row[k] is None else f"{row[k]:.3g}" for k in ("low", "high"))
-        return f"{row['value']:.3g} ({low} to {high})"
+        if row["low"] is None or row["high"] is None:
+            return f"{row['value']:.3g} (no interval)"
+        return f"{row['value']:.3g} ({row['low']:.3g} to {row['high']:.3g})"
 
     head = ["median of the images, 95 % interval", *(f"{run.name}, n = {run.found['facts']['n']}" for run in runs)]
     lines = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from medrobust.errors import InputError, visible
@@ -133,6 +133,15 @@ def say_classes(notes: Sequence[str]) -> None:
     """What was assumed, mapped or is missing among the classes, a line each."""
     for note in notes:
         say(f"classes: {note}")
+
+
+def say_left_out(parts: Sequence[Mapping[str, str]]) -> None:
+    """What could not be fitted or judged, and why: a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for part in parts:
+        by_reason.setdefault(part["why"], []).append(part["part"])
+    for why, names in by_reason.items():
+        say(f"left out: {'; '.join(dict.fromkeys(names))}: {why}")
 
 
 def eps_list(text: str | None) -> tuple[float, ...] | None:

@@ -20,7 +20,8 @@ def folds(groups: Sequence[object] | np.ndarray, k: int = 5, seed: int = 0) -> n
     names, index, counts = np.unique(np.asarray(groups, dtype=str), return_inverse=True, return_counts=True)
     if k < 2 or len(names) < k:
         raise InputError(
-            f"{k} folds need at least 2 and as many patients or images, got {len(names)}; give more images"
+            f"{k} folds need at least {max(k, 2)} patients, or images of different patients, got {len(names)}; "
+            "give more images"
         )
     order = sorted(range(len(names)), key=lambda g: seeds.generator(seed, "folds", str(names[g])).random())
     filled, fold = np.zeros(k, dtype=np.int64), np.zeros(len(names), dtype=np.int64)

@@ -80,15 +80,15 @@ class Crossfit:
     """One recipe of a detector, fitted k times on clean images and one attack's twins.
 
     recipe: a detector, fitted or not; its settings are taken. clean: right before the attack. attacked: the twins that
-    succeeded. held_out: further clean images, of other patients, for thresholds only. reference: clean images that the
-    detector may compare with (``Detector.fit``), best of the classifier's training. InputError where folds can not be
-    filled.
+    succeeded. held_out: further clean images, of other patients, for thresholds only; None: no threshold is set, and
+    there are no rates of alarms. reference: clean images that the detector may compare with (``Detector.fit``), best of
+    the classifier's training. InputError where folds can not be filled.
 
     fprs: false-positive rates that thresholds are set for.
     """
 
     def __init__(
-        self, recipe: Detector, clean: Seen, attacked: Seen, held_out: Seen, *, reference: Seen | None = None,
+        self, recipe: Detector, clean: Seen, attacked: Seen, held_out: Seen | None, *, reference: Seen | None = None,
         k: int = 5, seed: int = 0, fprs: Sequence[float] = FPRS,
     ) -> None:  # fmt: skip
         if len(attacked) < 2 * k:
@@ -96,23 +96,49 @@ class Crossfit:
                 f"only {len(attacked)} attacked images succeeded, {2 * k} are needed to fit and test a detector; "
                 "give a larger eps or more images"
             )
-        self.fprs = tuple(fprs)
-        self.clean, self.fold = clean, clustered.folds(with_copies(clean.groups, *clean.features.values()), k, seed)
-        self.detectors: list[Detector] = []
-        self.thresholds: list[dict[float, float]] = []
-        for fold in range(k):
-            mine = self.fold != fold
+        fold = clustered.folds(with_copies(clean.groups, *clean.features.values()), k, seed)
+        detectors = []
+        for number in range(k):
+            mine = fold != number
             near, far = clean.take(mine), attacked.take(mine[attacked.twin])
-            detector = recipe.blank().fit_features(
-                near.features, far.features, reference=None if reference is None else reference.features,
-                labels=None if reference is None else reference.classes, groups=near.groups.tolist(),
-                adversarial_groups=far.groups.tolist(), seed=seed,
+            detectors.append(
+                recipe.blank().fit_features(
+                    near.features, far.features, reference=None if reference is None else reference.features,
+                    labels=None if reference is None else reference.classes, groups=near.groups.tolist(),
+                    adversarial_groups=far.groups.tolist(), seed=seed,
+                )
             )  # fmt: skip
+        self._set(detectors, clean, fold, held_out, fprs)
+
+    @classmethod
+    def without_attacks(
+        cls, recipe: Detector, clean: Seen, held_out: Seen | None, reference: Seen, *, seed: int = 0,
+        fprs: Sequence[float] = FPRS,
+    ) -> Crossfit:  # fmt: skip
+        """One detector fitted on the reference images alone, for any number of ``clean`` images: it sees none of them.
+
+        InputError where the recipe learns from attacked images, or there are too few reference images.
+        """
+        detector = recipe.blank().fit_features(
+            reference.features, labels=reference.classes, groups=reference.groups.tolist(), seed=seed
+        )
+        made = cls.__new__(cls)
+        made._set([detector], clean, np.zeros(len(clean), np.int64), held_out, fprs)
+        return made
+
+    def _set(
+        self, detectors: list[Detector], clean: Seen, fold: np.ndarray, held_out: Seen | None, fprs: Sequence[float]
+    ) -> None:
+        self.fprs, self.clean, self.fold, self.detectors = tuple(fprs), clean, fold, detectors
+        self.thresholds: list[dict[float, float]] = []
+        """Of each fold; empty without held-out images."""
+        for detector in detectors:
+            if held_out is None:
+                break
             scores = detector.score_features(held_out.features, held_out.predicted)
-            self.detectors.append(detector)
             self.thresholds.append({fpr: float(detector.threshold_at(scores, fpr)) for fpr in self.fprs})
         self.clean_scores = self.scores(clean)
-        of_fold = [self.clean_scores[self.fold == fold] for fold in range(k)]
+        of_fold = [self.clean_scores[fold == number] for number in range(len(detectors))]
         self.own = {fpr: np.array([Detector.threshold_at(s, fpr) for s in of_fold]) for fpr in self.fprs}
 
     def scores(self, seen: Seen) -> np.ndarray:
@@ -126,7 +152,7 @@ class Crossfit:
         return out
 
     def alarms(self, seen: Seen, fpr: float, scores: np.ndarray | None = None) -> np.ndarray:
-        """bool (n,): above its fold's threshold."""
+        """bool (n,): above its fold's threshold. Only where there were held-out images."""
         scores = self.scores(seen) if scores is None else scores
         edge = np.array([t[fpr] for t in self.thresholds])
         return np.asarray(scores > edge[self.fold[seen.twin]])
@@ -144,15 +170,35 @@ class Crossfit:
             )
             for of in (every, mine)
         )
-        alarms = {f: stats.proportion(self.alarms(seen, f, scores), seen.groups) for f in self.fprs}
+        alarms = {f: self._alarm_rate(seen, f, scores) for f in self.fprs}
         own = {f: stats.proportion(scores > self.own[f][self.fold[seen.twin]], seen.groups) for f in self.fprs}
         return Rates(area, paired, alarms, own)
 
     def false_alarms(self) -> dict[float, Estimate]:
         """What the thresholds give on clean images that set none of them: does the promised rate hold?"""
-        return {
-            f: stats.proportion(self.alarms(self.clean, f, self.clean_scores), self.clean.groups) for f in self.fprs
-        }
+        return {f: self._alarm_rate(self.clean, f, self.clean_scores) for f in self.fprs}
+
+    def _alarm_rate(self, seen: Seen, fpr: float, scores: np.ndarray) -> Estimate:
+        if not self.thresholds:
+            return stats.NOTHING
+        return stats.proportion(self.alarms(seen, fpr, scores), seen.groups)
+
+
+def fit_what_can_be(
+    recipe: Detector, clean: Seen, attacked: Seen, held_out: Seen | None, *, reference: Seen | None, seed: int,
+    fprs: Sequence[float],
+) -> tuple[Crossfit, str]:  # fmt: skip
+    """Cross-fitted; where that can not be, without attacks if the recipe needs none. And why it is so, else empty.
+
+    InputError where neither can be.
+    """
+    try:
+        return Crossfit(recipe, clean, attacked, held_out, reference=reference, seed=seed, fprs=fprs), ""
+    except InputError as error:
+        if recipe.needs_attacks or reference is None:
+            raise
+        made = Crossfit.without_attacks(recipe, clean, held_out, reference, seed=seed, fprs=fprs)
+        return made, f"{error}; fitted without attacks instead"
 
 
 def transfer(
@@ -168,7 +214,7 @@ def transfer(
 
 
 def by_layer(
-    recipe: Detector, layers: Sequence[str], clean: Seen, attacked: Seen, held_out: Seen, *,
+    recipe: Detector, layers: Sequence[str], clean: Seen, attacked: Seen, held_out: Seen | None, *,
     reference: Seen | None = None, k: int = 5, seed: int = 0,
 ) -> dict[str, Rates]:  # fmt: skip
     """Layer to the rates of the recipe reading that layer alone; empty for a detector that reads no layer."""

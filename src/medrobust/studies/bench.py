@@ -75,8 +75,8 @@ class Bench:
         right = np.flatnonzero(decision == part.labels)
         if len(right) < least:
             raise InputError(
-                f"only {len(right)} further clean images are classified right and of other patients, {least} are "
-                "needed: attack fewer images, or give more"
+                f"{f'only {len(right)}' if len(right) else 'no'} further clean images are classified right and of "
+                f"other patients, {least} are needed: attack fewer images, or give more"
             )
         return self._seen(pieces, decision, right, whose_images(part), np.full(len(part), -1))
 

@@ -17,11 +17,12 @@ from medrobust import seeds
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.corruptions import CORRUPTIONS
-from medrobust.detectors import DETECTORS, Detector, Features, Guard, clustered, embedding
-from medrobust.detectors.crossfit import FPRS, Crossfit, Rates, Seen, by_layer
+from medrobust.detectors import DETECTORS, Features, Guard, clustered, embedding
+from medrobust.detectors.crossfit import FPRS, Crossfit, Rates, Seen, by_layer, fit_what_can_be
+from medrobust.detectors.detector import LEAST as FITTED
 from medrobust.errors import InputError
 from medrobust.progress import NoProgress, Progress
-from medrobust.stats import Estimate, proportion
+from medrobust.stats import Estimate
 from medrobust.studies.bench import FURTHER, Bench, whose_images
 from medrobust.studies.spec import attack_named
 from medrobust.studies.store import Store
@@ -31,7 +32,12 @@ from medrobust.threat import Ball, Linf
 PROTOCOLS = ("clean", "paper")
 
 LEAST = 10
-"""Twins without which no detector is fitted."""
+"""Twins without which no detector is fitted on an attack."""
+THRESHOLD = 20
+"""Other clean images without which no threshold is set: it would allow no false alarm in 20, and hold for fewer still.
+"""
+NO_ATTACK = "no attack"
+"""What a detector was fitted on where the attacked images were too few and it needs none."""
 PREVALENCE = 0.001
 """One attacked study in 1,000: a guess, for the predictive value; nobody knows the true share."""
 
@@ -88,7 +94,8 @@ class Detection:
     """One classifier and its test images under one Ask.
 
     Detectors compare with images of ``data``'s training split and take thresholds from its validation split; where
-    ``test`` is all there is, both come from the test images that are not attacked.
+    ``test`` is all there is, both come from the test images that are not attacked. What lacks images is left out, and
+    ``run`` says so. InputError where no image is classified right.
     """
 
     def __init__(
@@ -98,10 +105,11 @@ class Detection:
         self.ask, self.progress = ask, progress or NoProgress()
         data, test = data.for_classes(classifier.classes), test.for_classes(classifier.classes)
         Features(classifier, ask.layers)  # a wrong name is found before anything is computed
-        self.twins = Twins(Store(Path(folder)), classifier, test, limit=ask.limit, seed=ask.seed)
+        self.twins = Twins(Store(Path(folder)), classifier, test, limit=ask.limit, seed=ask.seed, least=1)
         self.bench = Bench(self.twins, ask.layers, self.progress.advance)
         self.data, self.others = data, other_images(data, test, self.twins)
         self.rows: list[dict[str, Any]] = []
+        self.left_out: list[dict[str, str]] = []
 
     def run(self) -> dict[str, Any]:
         """All rows, and the facts they stand on. Writes nothing but cells."""
@@ -112,7 +120,14 @@ class Detection:
             self._kept(name, "layers", self._layers)
             self.progress.advance()
         self.progress.stop()
-        return {"facts": self._facts(), "rows": self.rows}
+        for row in self.rows:
+            if row["value"] is None and row["note"] and row["metric"] == "auroc":
+                how = ", as published" if row["protocol"] == "paper" else ""
+                self._leave_out(f"{row['detector']}, fitted on {row['fitted_on']}{how}", row["note"])
+        return {"facts": self._facts(), "rows": self.rows, "left_out": self.left_out}
+
+    def _leave_out(self, part: str, why: str) -> None:
+        self.left_out.append({"part": part, "why": why})
 
     # -- pieces of work ----------------------------------------------------------------------------------
 
@@ -122,7 +137,7 @@ class Detection:
         others = sum(min(FURTHER, len(part)) for part in self.others)
         self.progress.start("Attacking, reading features", n * (2 + len(ask.attacks)) + others)
         self.clean = self.bench.clean()
-        self.reference, self.held_out = (self.bench.further(part) for part in self.others)
+        self.reference, self.held_out = other_features(self.bench, self.others, self._leave_out)
         self.noise = self.bench.noisy(ask.ball)
         self.tried = {a: self.bench.attacked(a, attack_named(a), ask.ball, failed=True) for a in ask.attacks}
         self.attacked = {a: seen.take(self._wrong(seen)) for a, seen in self.tried.items()}
@@ -139,48 +154,53 @@ class Detection:
         """A detector fitted on each attack, tested on all, on noise and on corruptions."""
         ask = self.ask
         for fitted_on, twins in self.attacked.items():
-            try:
-                if "paper" in ask.protocols:
+            if "paper" in ask.protocols:
+                try:
                     self._as_published(name, fitted_on)
-                if "clean" not in ask.protocols:
-                    continue
-                fit = self._fit(DETECTORS[name](), twins)
-            except InputError as error:
-                nothing = Estimate(np.nan, np.nan, np.nan, len(twins))
-                self._add(name, fitted_on, fitted_on, "auroc", nothing, note=str(error))
+                except InputError as error:
+                    self._add(name, fitted_on, fitted_on, "auroc", _none_of(twins), protocol="paper", note=str(error))
+            if "clean" not in ask.protocols:
                 continue
-            for tested_on, others in self.attacked.items():
-                self._rates(name, fitted_on, tested_on, fit.against(others))
+            try:
+                fit, why = fit_what_can_be(
+                    DETECTORS[name](), self.clean, twins, self.held_out, reference=self.reference, seed=ask.seed,
+                    fprs=ask.fprs,
+                )  # fmt: skip
+            except InputError as error:
+                self._add(name, fitted_on, fitted_on, "auroc", _none_of(twins), note=str(error))
+                continue
+            known = NO_ATTACK if why else fitted_on
+            if why:
+                self._add(name, fitted_on, fitted_on, "auroc", _none_of(twins), note=why)
+            if known != NO_ATTACK or fitted_on == ask.guarded:  # without attacks it is the same one for all of them
+                for tested_on, others in self.attacked.items():
+                    self._rates(name, known, tested_on, fit.against(others))
             if fitted_on == ask.guarded:
-                self._false_alarms(name, fit)
+                self._false_alarms(name, fit, known)
 
-    def _false_alarms(self, name: str, fit: Crossfit) -> None:
-        """Of clean, noisy and corrupted images that are classified right."""
-        guarded = self.ask.guarded
-        kept = fit.false_alarms()
-        for fpr, share in kept.items():
-            self._add(name, guarded, "clean", f"alarms@{fpr:g}", share)
-            self._add(name, guarded, "clean", f"alarms_per_1000@{fpr:g}", clustered.per_thousand(share))
-            hit = proportion(fit.alarms(self.attacked[guarded], fpr), self.attacked[guarded].groups)
-            worth = clustered.predictive_value(hit, share, self.ask.prevalence)
+    def _false_alarms(self, name: str, fit: Crossfit, known: str) -> None:
+        """Of clean, noisy and corrupted images that are classified right. known: what it was fitted on."""
+        hits = fit.against(self.attacked[self.ask.guarded]).at
+        for fpr, share in fit.false_alarms().items():
+            if self.held_out is None:
+                break
+            self._add(name, known, "clean", f"alarms@{fpr:g}", share)
+            self._add(name, known, "clean", f"alarms_per_1000@{fpr:g}", clustered.per_thousand(share))
+            worth = clustered.predictive_value(hits[fpr], share, self.ask.prevalence)
             self._add(
-                name, guarded, "clean", f"predictive_value@{fpr:g}", worth, note=f"{self.ask.prevalence:g} attacked"
+                name, known, "clean", f"predictive_value@{fpr:g}", worth, note=f"{self.ask.prevalence:g} attacked"
             )
-        self._rates(name, guarded, "noise", fit.against(self.noise))
+        self._rates(name, known, "noise", fit.against(self.noise))
         for (corruption, severity), seen in self.corrupted.items():
-            self._rates(name, guarded, f"{corruption}:{severity}", fit.against(seen))
-
-    def _fit(self, recipe: Detector, twins: Seen) -> Crossfit:
-        return Crossfit(
-            recipe, self.clean, twins, self.held_out, reference=self.reference, seed=self.ask.seed, fprs=self.ask.fprs
-        )
+            self._rates(name, known, f"{corruption}:{severity}", fit.against(seen))
 
     def _as_published(self, name: str, attack: str) -> None:
         """The paper's protocol, with its leaks."""
         result = detectors_room.evaluate(
             DETECTORS[name](), self.clean.features, self.tried[attack].features, protocol="paper",
-            groups=self.clean.groups.tolist(), reference=self.reference.features,
-            reference_labels=self.reference.classes, seed=self.ask.seed,
+            groups=self.clean.groups.tolist(), seed=self.ask.seed,
+            reference=None if self.reference is None else self.reference.features,
+            reference_labels=None if self.reference is None else self.reference.classes,
         )  # fmt: skip
         self._add(name, attack, attack, "auroc", result.auroc, protocol="paper")
         self._add(name, attack, attack, "seen@0.01", result.tpr_at_1, protocol="paper")
@@ -192,10 +212,13 @@ class Detection:
         twins = self.attacked[guarded]
         if len(self.ask.layers) < 2 or "clean" not in self.ask.protocols or len(twins) < LEAST:
             return
-        found = by_layer(
-            DETECTORS[name](), self.ask.layers, self.clean, twins, self.held_out, reference=self.reference,
-            seed=self.ask.seed,
-        )  # fmt: skip
+        try:
+            found = by_layer(
+                DETECTORS[name](), self.ask.layers, self.clean, twins, self.held_out, reference=self.reference,
+                seed=self.ask.seed,
+            )  # fmt: skip
+        except InputError:  # the same is said of the detector as a whole
+            return
         for layer, rates in found.items():
             self._rates(name, guarded, guarded, rates, layer=layer)
 
@@ -216,10 +239,17 @@ class Detection:
         )  # fmt: skip
         self.rows += self.twins.store.once(spec, compute).facts["rows"]
 
-    def picture(self, path: Path) -> Path:
-        """t-SNE of the clean images and the guarded attack's twins, in the layer that detectors read."""
+    def picture(self, path: Path) -> Path | None:
+        """t-SNE of the clean images and the guarded attack's twins, in the layer that detectors read.
+
+        None where images are too few; ``left_out`` then says so.
+        """
         layer, twins = self.ask.layers[-1], self.attacked[self.ask.guarded]
-        points = embedding.embed(np.concatenate([self.clean.features[layer], twins.features[layer]]), self.ask.seed)
+        try:
+            points = embedding.embed(np.concatenate([self.clean.features[layer], twins.features[layer]]), self.ask.seed)
+        except InputError as error:
+            self._leave_out("picture", str(error))
+            return None
         truth = self.clean.predicted.numpy()  # these are classified right
         labels = np.concatenate([truth, truth[twins.twin]])
         attacked = np.arange(len(labels)) >= len(truth)
@@ -227,20 +257,32 @@ class Detection:
         return embedding.draw(path, points, labels, attacked, self.twins.classifier.classes, title)
 
     def guards(self, folder: Path, fpr: float) -> dict[str, Path]:
-        """Each detector fitted on all images and the guarded attack's twins, its threshold set, saved."""
-        twins, saved = self.attacked[self.ask.guarded], {}
+        """Each detector fitted on all images and the guarded attack's twins, its threshold set, saved.
+
+        Those that cannot be fitted are missing; ``left_out`` then says so.
+        """
+        saved: dict[str, Path] = {}
         for name in self.ask.detectors:
-            if len(twins) < LEAST:
-                break
-            detector = DETECTORS[name]().fit(
-                self.bench.features, self.clean.features, twins.features, reference=self.reference.features,
-                labels=self.reference.classes,
-                groups=self.clean.groups.tolist(), adversarial_groups=twins.groups.tolist(), seed=self.ask.seed,
-            )  # fmt: skip
-            scores = detector.score_features(self.held_out.features, self.held_out.predicted)
-            guard = Guard(self.twins.classifier, detector, detector.threshold_at(scores, fpr))
-            saved[name] = guard.save(folder / name)
+            try:
+                saved[name] = self._guard(name, fpr).save(folder / name)
+            except InputError as error:
+                self._leave_out(f"guard {name}", str(error))
         return saved
+
+    def _guard(self, name: str, fpr: float) -> Guard:
+        twins = self.attacked[self.ask.guarded]
+        if self.held_out is None:
+            raise InputError("there are no images for its threshold")
+        if len(twins) < LEAST:
+            raise InputError(f"only {len(twins)} attacked images succeeded, {LEAST} are needed to fit one")
+        detector = DETECTORS[name]().fit(
+            self.bench.features, self.clean.features, twins.features,
+            reference=None if self.reference is None else self.reference.features,
+            labels=None if self.reference is None else self.reference.classes,
+            groups=self.clean.groups.tolist(), adversarial_groups=twins.groups.tolist(), seed=self.ask.seed,
+        )  # fmt: skip
+        scores = detector.score_features(self.held_out.features, self.held_out.predicted)
+        return Guard(self.twins.classifier, detector, detector.threshold_at(scores, fpr))
 
     # -- rows --------------------------------------------------------------------------------------------
 
@@ -269,12 +311,35 @@ class Detection:
             "data": self.data.name, "classes": list(self.twins.classifier.classes), "accuracy": self.twins.accuracy,
             "guesses": self.twins.guessing.text,
             "n_clean": len(self.clean), "n_patients": len(set(self.clean.groups.tolist())),
-            "n_reference": len(self.reference), "pooled": self.reference.pooled,
-            "n_held_out": len(self.held_out),
+            "n_reference": 0 if self.reference is None else len(self.reference),
+            "pooled": self.reference is not None and self.reference.pooled,
+            "n_held_out": 0 if self.held_out is None else len(self.held_out),
             "n_attacked": {a: len(t) for a, t in self.attacked.items()}, "n_noise": len(self.noise),
             "eps": float(self.ask.ball.eps), "norm": self.ask.ball.name, "layers": list(self.ask.layers),
             "seed": self.ask.seed, "model": self.twins.model_digest,
         }  # fmt: skip
+
+
+def _none_of(twins: Seen) -> Estimate:
+    return Estimate(np.nan, np.nan, np.nan, len(twins))
+
+
+def other_features(
+    bench: Bench, others: tuple[Dataset, Dataset], leave_out: Callable[[str, str], None]
+) -> tuple[Seen | None, Seen | None]:
+    """Features of images for reference and for thresholds; None, and said by leave_out(part, why), where too few."""
+
+    def those(part: Dataset, least: int, what: str) -> Seen | None:
+        try:
+            return bench.further(part, least=least)
+        except InputError as error:
+            leave_out(what, str(error))
+            return None
+
+    return (
+        those(others[0], FITTED, "images to compare with (half of the clean test images serve instead)"),
+        those(others[1], THRESHOLD, "thresholds, and with them alarms"),
+    )
 
 
 def other_images(data: Dataset, test: Dataset, twins: Twins) -> tuple[Dataset, Dataset]:

@@ -6,7 +6,7 @@ detector of its fold. Every (detector, fold, eps) is a cell in DIR/cells, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from medrobust import code_digest, stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.detectors import DETECTORS, Detector, Features, MaxSoftmax
-from medrobust.detectors.crossfit import FPRS, Crossfit
+from medrobust.detectors.crossfit import FPRS, Crossfit, fit_what_can_be
+from medrobust.detectors.detector import LEAST as FITTED
 from medrobust.errors import InputError
 from medrobust.evasion import EVASIONS, EvasionOutcome, judge, run, smallest, strongest, together
 from medrobust.images import Images
@@ -26,7 +27,7 @@ from medrobust.progress import NoProgress, Progress
 from medrobust.stats import Estimate
 from medrobust.studies import checks
 from medrobust.studies.bench import Bench
-from medrobust.studies.detection import other_images
+from medrobust.studies.detection import other_features, other_images
 from medrobust.studies.spec import attack_named
 from medrobust.studies.store import Store
 from medrobust.studies.twins import Twins
@@ -97,33 +98,59 @@ class Evading:
         self.ask, self.progress, self.classifier = ask, progress or NoProgress(), classifier
         data, test = data.for_classes(classifier.classes), test.for_classes(classifier.classes)
         Features(classifier, ask.layers)  # a wrong name is found before anything is computed
-        self.twins = Twins(Store(Path(folder)), classifier, test, limit=ask.limit, seed=ask.seed)
+        self.twins = Twins(Store(Path(folder)), classifier, test, limit=ask.limit, seed=ask.seed, least=1)
         self.bench = Bench(self.twins, ask.layers, self.progress.advance)
         self.data, self.others = data, other_images(data, test, self.twins)
         self.attack = attack_named(ask.fitted_on)
         self.rows: list[dict[str, Any]] = []
         self.checks: list[dict[str, object]] = []
+        self.left_out: list[dict[str, str]] = []
+        self.evasions = ask.evasions
 
     def run(self) -> dict[str, Any]:
-        """All rows, checks and the facts they stand on. Writes nothing but cells."""
+        """All rows, checks, what was left out for lack of images, and the facts they stand on. Writes only cells."""
         ask = self.ask
         self.progress.start("Attacking, reading features", 2 * len(self.twins))
         self.clean = self.bench.clean()
         self.attacked = self.bench.attacked(ask.fitted_on, self.attack, ask.ball)
         self.progress.stop()
         self.progress.start("Reading further clean images", sum(len(p) for p in self.others))
-        self.reference, self.held_out = (self.bench.further(part) for part in self.others)
+        self.reference, self.held_out = other_features(self.bench, self.others, self._leave_out)
         self.progress.stop()
+        self._drop_evasions()
         self.progress.start("Evading detectors", len(ask.detectors) * len(ask.eps) * min(ask.attacked, len(self.clean)))
         self._bare()
         for name in ask.detectors:
             self._one(name)
         self.progress.stop()
-        return {"facts": self._facts(), "rows": self.rows, "checks": self.checks}
+        return {"facts": self._facts(), "rows": self.rows, "checks": self.checks, "left_out": self.left_out}
+
+    def _leave_out(self, part: str, why: str) -> None:
+        self.left_out.append({"part": part, "why": why})
+
+    def _drop_evasions(self) -> None:
+        """Without reference images those that learn from them are left out."""
+        if self.reference is not None:
+            return
+        for name in self.evasions:
+            if EVASIONS[name]().needs_reference:
+                self._leave_out(f"evasion {name}", "it learns from other clean images, of which there are too few")
+        self.evasions = tuple(e for e in self.evasions if not EVASIONS[e]().needs_reference)
+
+    @property
+    def _bank(self) -> Mapping[str, torch.Tensor] | None:
+        return None if self.reference is None else self.reference.features
 
     def _bare(self) -> None:
         """How many images fall at each eps where no detector looks: the same search, no threshold in its way."""
         part, names = self.twins.part.select(range(min(self.ask.attacked, len(self.twins)))), self._quick()
+        fitted_on = next((s for s in (self.clean, self.reference) if s is not None and len(s) >= FITTED), None)
+        if fitted_on is None or not names:
+            why = (
+                f"{len(self.clean)} images are classified right, {FITTED} are needed" if names else "no evasion is left"
+            )
+            self._leave_out("the same search without a detector", why)
+            return
         spec = self.twins.key(
             part, kind="no detector", evasions=[code_digest.described(EVASIONS[e]()) for e in names],
             norm=self.ask.ball.name, eps=list(self.ask.eps), limit=self.ask.limit,
@@ -132,9 +159,9 @@ class Evading:
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             images, labels = part.tensors()
             needed = smallest(
-                self.classifier, MaxSoftmax().fit_features(self.clean.features), images, Untargeted(labels),
+                self.classifier, MaxSoftmax().fit_features(fitted_on.features), images, Untargeted(labels),
                 [self._ball(e) for e in self.ask.eps], np.inf, evasions={e: EVASIONS[e] for e in names},
-                seed=self.ask.seed, ids=part.ids, reference=self.reference.features,
+                seed=self.ask.seed, ids=part.ids, reference=self._bank,
             )  # fmt: skip
             return {}, {"star": needed.eps}
 
@@ -144,19 +171,24 @@ class Evading:
             self._add(BARE, size, f"reach@{max(self.ask.fprs):g}", share)
 
     def _quick(self) -> tuple[str, ...]:
-        return tuple(e for e in self.ask.evasions if e in QUICK) or self.ask.evasions
+        return tuple(e for e in self.evasions if e in QUICK) or self.evasions
 
     # -- one detector ------------------------------------------------------------------------------------
 
     def _one(self, name: str) -> None:
         try:
-            fit = Crossfit(
+            if self.held_out is None or not self.evasions:
+                raise InputError("no threshold is known" if self.evasions else "no evasion is left to try")
+            fit, why = fit_what_can_be(
                 DETECTORS[name](), self.clean, self.attacked, self.held_out, reference=self.reference,
                 seed=self.ask.seed, fprs=(*self.ask.fprs, CALM),
             )  # fmt: skip
         except InputError as error:
+            self._leave_out(f"detector {name}", str(error))
             self._add(name, float(self.ask.ball.eps), "fooled", stats.NOTHING, str(error))
             return
+        if why:
+            self._leave_out(f"{name}, fitted on {self.ask.fitted_on}", why)
         for fpr, share in fit.against(self.attacked).at.items():
             self._add(name, float(self.ask.ball.eps), f"all_plain_detected@{fpr:g}", share)
         outcomes, stars, steps, by = [], [], [], []
@@ -215,7 +247,7 @@ class Evading:
         """The strongest evasion of the images ``left`` at ``eps``, kept; the claim is graded again by ``judge``."""
         if not len(left):
             return None
-        names = self.ask.evasions if main else self._quick()
+        names = self.evasions if main else self._quick()
         threshold = case.thresholds[CALM if main else max(self.ask.fprs)]
         ids = [case.part.ids[i] for i in left]
         spec = self.twins.key(
@@ -230,7 +262,7 @@ class Evading:
             found = strongest(
                 self.classifier, case.detector, images[left], Untargeted(labels[left]), self._ball(eps), threshold,
                 evasions={e: EVASIONS[e] for e in names}, seed=self.ask.seed, ids=ids,
-                reference=self.reference.features,
+                reference=self._bank,
             )  # fmt: skip
             arrays = {k: getattr(found, k).numpy() for k in ("images", "fooled", "score", "steps", "by", "blind")}
             return {}, arrays
@@ -247,7 +279,7 @@ class Evading:
         images, labels = case.part.select(range(min(PRESSED, len(case.part)))).tensors()
         goal, ids = Untargeted(labels), case.part.ids[: len(images)]
         threshold, eps = case.thresholds[max(self.ask.fprs)], float(self.ask.ball.eps)
-        evasion = self.ask.evasions[0]
+        evasion = self.evasions[0]
         steps = vars(EVASIONS[evasion]())["steps"]
 
         def past(at: float, count: int) -> np.ndarray:
@@ -263,7 +295,7 @@ class Evading:
             def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                 found = run(
                     made, self.classifier, case.detector, images, goal, self._ball(at), threshold, seed=self.ask.seed,
-                    ids=ids, reference=self.reference.features,
+                    ids=ids, reference=self._bank,
                 )  # fmt: skip
                 return {}, {"past": (found.fooled & (found.score <= threshold)).numpy()}
 
@@ -294,7 +326,7 @@ class Evading:
         for size in self.ask.eps:
             self._add(name, size, f"reach@{strict:g}", stats.proportion(star <= size, groups))
         self._add(name, max(self.ask.eps), f"eps_median@{strict:g}", stats.median(star, groups))
-        winners = {e: int((by == i).sum()) for i, e in enumerate(self.ask.evasions)}
+        winners = {e: int((by == i).sum()) for i, e in enumerate(self.evasions)}
         self._add(name, eps, "steps", stats.mean(steps, groups), ", ".join(f"{e} {k}" for e, k in winners.items() if k))
 
     def _add(self, detector: str, eps: float, metric: str, e: Estimate, note: str = "") -> None:
@@ -309,9 +341,10 @@ class Evading:
     def _facts(self) -> dict[str, Any]:
         return {
             "data": self.data.name, "classes": list(self.classifier.classes), "n_clean": len(self.clean),
-            "n_fitted_on": len(self.attacked), "n_reference": len(self.reference), "n_held_out": len(self.held_out),
-            "pooled": self.reference.pooled,
+            "n_fitted_on": len(self.attacked), "n_reference": 0 if self.reference is None else len(self.reference),
+            "n_held_out": 0 if self.held_out is None else len(self.held_out),
+            "pooled": self.reference is not None and self.reference.pooled,
             "n_attacked": min(self.ask.attacked, len(self.clean)), "eps": float(self.ask.ball.eps),
-            "norm": self.ask.ball.name, "layers": list(self.ask.layers), "evasions": list(self.ask.evasions),
+            "norm": self.ask.ball.name, "layers": list(self.ask.layers), "evasions": list(self.evasions),
             "seed": self.ask.seed, "model": self.twins.model_digest, "guesses": self.twins.guessing.text,
         }  # fmt: skip

@@ -230,7 +230,8 @@ class Explaining:
         names, place = np.unique(labels, return_inverse=True)
         smallest = min(len(set(owners[place == i].tolist())) for i in range(len(names)))
         if len(names) < 2 or smallest < FEW:
-            why = f"a group has {smallest} images" if len(names) > 1 else "there is one group only"
+            few = f"a group has {smallest} image{'' if smallest == 1 else 's'}"
+            why = few if len(names) > 1 else "there is one group only"
             self._add("embedding", f"probe-{what}", stats.NOTHING, note=f"too few: {why}")
             return
         found = explain.separability(features, labels, owners, self.ask.seed)

@@ -52,7 +52,17 @@ class Twins:
         self.store, self.classifier, self.seed = store, classifier, seed
         part = part.for_classes(classifier.classes)
         self.model_digest, self.data_digest = classifier.digest(), part.digest()
-        decided = store.once(self.key(part, kind="decisions"), lambda: ({}, {"decision": self._decide(part)}))
+
+        def decide() -> tuple[dict[str, object], dict[str, np.ndarray]]:
+            decision = self._decide(part)
+            if not (decision == part.labels).any():  # said before anything is written
+                raise InputError(
+                    f"none of {len(part)} test images is classified right, and only those are used; "
+                    "are its classes those of the data?"
+                )
+            return {}, {"decision": decision}
+
+        decided = store.once(self.key(part, kind="decisions"), decide)
         hits = decided.arrays["decision"] == part.labels
         self.guessing = guessing.of(hits, part.labels, groups(part))
         right = np.flatnonzero(hits)
@@ -61,7 +71,7 @@ class Twins:
         if len(order) < least:
             raise InputError(
                 f"only {len(order)} of {len(part)} test images are classified right, and only those are used; at least "
-                f"{least} {'is' if least == 1 else 'are'} needed: give more images or a better classifier"
+                f"{least} are needed: give more images or a better classifier"
             )
         self.part = part.select(order[:limit])
 
