@@ -171,15 +171,24 @@ def encoded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def png_of_size(width: int, height: int) -> bytes:
+def png_of_size(width: int, height: int, held: int | None = None) -> bytes:
     """A PNG whose header claims a size that its few bytes of data do not have."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    rows = zlib.compress(bytes(min(width * height + height, 4096)))
+    rows = zlib.compress(bytes(min(width * height + height, 4096) if held is None else held * (width + 1)))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def half_a_tiff(side: int = 16) -> bytes:
+    """An uncompressed TIFF that states twice the rows that its one strip holds; with a large side, in a few bytes."""
+    rows = max(1, 256 // side)
+    tags = {256: side, 257: 2 * side, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: rows, 279: side * rows}
+    pixels = bytes([200]) * (side * rows)
+    head = b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + struct.pack("<H", len(tags))
+    return head + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()) + bytes(4)
 
 
 READ = "can ?not be read|cannot be used|left out|unreadable"
@@ -192,6 +201,9 @@ images("svg-named-png", READ, lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/
 images("truncated-png", READ, lambda: encoded(picture(0), "PNG")[:60])
 images("truncated-jpeg", READ, lambda: encoded(picture(0, 64), "JPEG")[:200], "jpg")
 images("truncated-tiff", READ, lambda: encoded(picture(0), "TIFF")[:100], "tif")
+images("tiff-of-half-its-rows", READ, half_a_tiff, "tif")
+images("png-of-half-its-rows", READ, lambda: png_of_size(90, 90, 40))
+images("bomb-tiff", "pixels|" + READ, lambda: half_a_tiff(8000), "tif")
 images("bomb-png", "pixels|" + READ, lambda: png_of_size(13_300, 13_300))
 images("bomb-png-thin", "pixels|" + READ, lambda: png_of_size(2_000_000_000, 1))
 images("bomb-png-huge", "pixels|" + READ, lambda: png_of_size(2_147_483_647, 2_147_483_647))

@@ -296,3 +296,21 @@ def test_the_fit_is_noted_and_part_of_the_digest_where_images_are_not_square(tmp
     same = oblong(tmp_path / "b", 16, 16)
     assert {data.load(same, fit=fit).fit for fit in FITS} == {None}
     assert len({data.load(same, fit=fit).digest() for fit in FITS}) == 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "RGB", "RGBA"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "TIFF tiff_lzw", "TIFF tiff_adobe_deflate", "TIFF packbits"])
+def test_an_image_that_is_black_to_its_last_row_is_complete(kind, mode):
+    kind, _, compression = kind.partition(" ")
+    stream = io.BytesIO()
+    Image.new(mode, (37, 21)).save(stream, kind, **({"compression": compression} if compression else {}))
+    assert not decode(stream.getvalue()).pixels.any()
+
+
+def test_tiles_and_planes_are_counted_as_tiff_counts_them():
+    for options in ({"tile": (16, 16)}, {"rowsperstrip": 7}, {"tile": (32, 16)}):
+        wide = np.random.default_rng(0).integers(0, 256, (37, 50), np.uint8)
+        assert (decode(tiff(wide, **options)).pixels == wide).all()
+        colour = np.stack([wide, wide // 2, wide // 3])
+        file = tiff(colour, photometric="rgb", planarconfig="separate", **options)
+        assert (decode(file).pixels == colour.transpose(1, 2, 0)).all()

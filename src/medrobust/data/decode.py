@@ -12,6 +12,7 @@ import io
 import re
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,8 +39,14 @@ CHANGES = {
 }
 """What decoding may do to the stored numbers, and the sentence on it, after "n images"."""
 
-PHOTOMETRIC, BITS, SAMPLE_FORMAT = 262, 258, 339
+PHOTOMETRIC, BITS, SAMPLE_FORMAT, SAMPLES, PLANAR = 262, 258, 339, 277, 284
+IMAGE_WIDTH, IMAGE_LENGTH, ROWS_PER_STRIP, STRIP_OFFSETS = 256, 257, 278, 273
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 322, 323, 324
 """TIFF tags."""
+
+
+SMALL = 2**20
+"""Pixels up to which a file may be as short as it likes."""
 
 
 class Decoded(NamedTuple):
@@ -67,7 +74,9 @@ def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = 
             changes.add("signed")
         if _orientation(image) > 1:
             changes.add("turned")
+        _check_strips(image)
         image.load()  # the whole file: a truncated one raises here
+        _check_rows(image, data)
         pixels = _pixels(_upright(image), changes, signed)
         if white and image.mode in GREY_16:  # Pillow inverts up to 8 bits only
             pixels = top - pixels
@@ -95,12 +104,19 @@ def upright_size(file: Path) -> tuple[int, int]:
         return (height, width) if lying else (width, height)
 
 
+def _length(data: bytes | Path) -> int:
+    return len(data) if isinstance(data, bytes) else data.stat().st_size
+
+
 @contextlib.contextmanager
 def opened(data: bytes | Path) -> Iterator[Image.Image]:
     """The image of those bytes, in one of FORMATS; its pixel count is checked, no pixel is decoded yet."""
     source = io.BytesIO(data) if isinstance(data, bytes) else data
     with _own_limit(), Image.open(source, formats=tuple(FORMATS)) as image:
-        limits.check(limits.IMAGE_PIXELS, image.width * image.height, "it")
+        pixels = image.width * image.height
+        limits.check(limits.IMAGE_PIXELS, pixels, "it")
+        if pixels > SMALL:
+            limits.check(limits.PIXELS_PER_BYTE, pixels // max(1, _length(data)), "it")
         yield image
 
 
@@ -227,6 +243,43 @@ def _tiff(image: Image.Image) -> tuple[bool, int, bool]:
     signed = 2 in tuple(tags.get(SAMPLE_FORMAT, (1,)))
     grey = image.mode in ("1", "L", *GREY_16)
     return grey and tags.get(PHOTOMETRIC, 0) == 0, 2 ** min(int(bits[0]), 16) - 1, signed
+
+
+def _check_strips(image: Image.Image) -> None:
+    """ValueError where the strips or tiles of a TIFF cover less than the image; Pillow leaves the rest black."""
+    if image.format != "TIFF":
+        return
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    width, height = tags[IMAGE_WIDTH], tags[IMAGE_LENGTH]
+    if TILE_WIDTH in tags:
+        needed = -(-width // max(1, tags[TILE_WIDTH])) * -(-height // max(1, tags.get(TILE_LENGTH, 1)))
+        held = len(tags.get(TILE_OFFSETS, ()))
+    else:
+        needed = -(-height // max(1, tags.get(ROWS_PER_STRIP, height)))
+        held = len(tags.get(STRIP_OFFSETS, ()))
+    if tags.get(PLANAR, 1) == 2:
+        needed *= tags.get(SAMPLES, 1)
+    if held < needed:
+        raise ValueError(f"its pixels are incomplete: {held} of {needed} strips or tiles")
+
+
+def _check_rows(image: Image.Image, data: bytes) -> None:
+    """ValueError where the data of a PNG end before its last row; Pillow leaves the rest 0.
+
+    Only a PNG whose last row is 0 throughout is looked at: that takes unpacking it again.
+    """
+    if image.format != "PNG" or data[28] or image.crop((0, image.height - 1, image.width, image.height)).getbbox():
+        return
+    bits = data[24] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[data[25]]  # IHDR: bit depth, colour type; 28: interlaced
+    needed = image.height * (1 + -(-image.width * bits // 8))
+    unpack, held, place = zlib.decompressobj(), 0, 8
+    while place + 8 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        if data[place + 4 : place + 8] == b"IDAT":
+            held += len(unpack.decompress(data[place + 8 : place + 8 + length]))
+        place += 12 + length
+    if held + len(unpack.flush()) < needed:
+        raise ValueError(f"its pixels are incomplete: {held:,} of {needed:,} bytes")
 
 
 def _jpeg_2000(data: bytes) -> tuple[int, bool]:
