@@ -11,7 +11,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.options import TrustCode
+from medrobust.cli.options import KeepNames, TrustCode
 from medrobust.cli.text import say, table, words
 from medrobust.errors import InputError
 
@@ -55,6 +55,7 @@ def run(
     ] = None,
     mlflow: Annotated[bool, typer.Option("--mlflow", help="Log the numbers to MLflow at the end.")] = False,
     trust_code: TrustCode = False,
+    keep_names: KeepNames = False,
     again: Annotated[bool, typer.Option("--again", help="Try cells again that failed in earlier runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, what is there and the time.")] = False,
 ) -> None:
@@ -75,7 +76,7 @@ def run(
     if tls is not None and scheduler is None and slurm is None:
         raise InputError("--tls is for --scheduler or --slurm")
     loaded = files.load(file, size)
-    place = Place(out or folder_for(file, size), data, models, loaded.folder, trust_code)
+    place = Place(out or folder_for(file, size), data, models, loaded.folder, trust_code, keep_names)
     for line in runs.changes(place.out, loaded.files):
         say(line)
     check(loaded.study)  # before there is a run folder
@@ -94,7 +95,7 @@ def run(
         pool = _pool(place.out, workers, threads, scheduler, slurm, tls)
         try:
             if laid.left or runs.changes(place.out, loaded.files):
-                runs.begin(place.out, loaded.files, data, pool.size)
+                runs.begin(place.out, loaded.files, _written(data, keep_names), pool.size)
             ran = runner.run(laid, pool, bars)
         finally:
             pool.close()
@@ -113,6 +114,13 @@ def run(
         say(f"MLflow run {study_export.mlflow(results, place.out)}")
     if not complete:
         raise typer.Exit(1)
+
+
+def _written(data: Path, keep_names: bool) -> str:
+    """The folder of --data as run.json has it."""
+    from medrobust import private_names
+
+    return str(data) if keep_names else private_names.place(str(data.expanduser().absolute()))
 
 
 def _say_missing(results: dict[str, Any], folder: Path) -> bool:

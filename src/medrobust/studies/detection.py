@@ -253,7 +253,7 @@ class Detection:
         truth = self.clean.predicted.numpy()  # these are classified right
         labels = np.concatenate([truth, truth[twins.twin]])
         attacked = np.arange(len(labels)) >= len(truth)
-        title = f"{self.data.name}: {layer} features, {self.ask.guarded}, {self.ask.ball}"
+        title = f"{layer} features, {self.ask.guarded}, {self.ask.ball}"
         return embedding.draw(path, points, labels, attacked, self.twins.classifier.classes, title)
 
     def guards(self, folder: Path, fpr: float) -> dict[str, Path]:

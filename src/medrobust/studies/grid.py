@@ -137,6 +137,14 @@ class Part:
     published: Sequence[Published] = ()
     about: str = ""
 
+    def __post_init__(self) -> None:
+        for cell in self.cells:
+            if not isinstance(cell, Node):
+                raise InputError(
+                    f"the cells of part {self.name!r} hold a {type(cell).__name__} where a Node belongs; "
+                    "a function that gives several cells is taken apart with *"
+                )
+
 
 @dataclass(frozen=True)
 class Study:
@@ -148,12 +156,16 @@ class Study:
     about: str = ""
 
 
-def grid(make: Callable[..., Node], **axes: Any) -> list[Node]:
-    """``make`` for every combination: a list is an axis, everything else is the same for all cells."""
+def grid(make: Callable[..., Node | Sequence[Node]], **axes: Any) -> list[Node]:
+    """``make`` for every combination: a list is an axis, everything else is the same for all cells.
+
+    Where ``make`` gives several cells, as ``asks.detectors`` does, all of them are in the list.
+    """
     names = [k for k, v in axes.items() if isinstance(v, list)]
     rest = {k: v for k, v in axes.items() if not isinstance(v, list)}
     combinations = itertools.product(*(axes[k] for k in names))
-    return [make(**rest, **dict(zip(names, values, strict=True))) for values in combinations]
+    made = [make(**rest, **dict(zip(names, values, strict=True))) for values in combinations]
+    return [cell for cells in made for cell in ([cells] if isinstance(cells, Node) else cells)]
 
 
 def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:

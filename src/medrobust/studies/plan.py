@@ -51,6 +51,8 @@ class Place:
     code: Path | None = None
     trust_code: bool = False
     """Whether code that classifiers below ``models`` name may run."""
+    keep_names: bool = False
+    """Whether errors that are written down keep names of images and paths."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,7 @@ class _Layout:
             folder = None if self.place.code is None else str(self.place.code)
             ticket |= {
                 "key": name, "spec": spec, "run": str(self.place.out), "root": str(self.place.data), "folder": folder,
+                "keep_names": self.place.keep_names,
             }  # fmt: skip
             self.cells[name] = Planned(name, part, ticket, needs, labels, guess)
         return name

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from medrobust import private_names
 from medrobust.atomic import DiskError, disk_errors
 from medrobust.errors import InputError
-from medrobust.studies.work import GoneError, perform
+from medrobust.studies.work import GoneError, image_names, perform
 
 Ticket = Mapping[str, Any]
 
@@ -68,11 +69,23 @@ def attempt(ticket: Ticket) -> Event:
     except InputError as error:
         if isinstance(error, DiskError) or (isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL):
             return Event(key, "disk", str(error))
-        return Event(key, "input", str(error))
+        return Event(key, "input", _written(ticket, str(error)))
     except Exception as error:
         said = traceback.format_exception_only(error)[-1].strip()
-        return Event(key, "failed", said, traceback.format_exc())
+        return Event(key, "failed", _written(ticket, said), _written(ticket, traceback.format_exc()))
     return Event(key, "done")
+
+
+def _written(ticket: Ticket, text: str) -> str:
+    """What an error says, as it is kept: with codes for paths and names of images, unless names are kept.
+
+    Paths of code are shortened to what Python imports them by, so that a traceback stays readable.
+    """
+    if ticket.get("keep_names"):
+        return text
+    for folder in sorted({*filter(os.path.isabs, sys.path), *filter(None, [ticket.get("folder")])}, key=len)[::-1]:
+        text = text.replace(f'File "{folder.rstrip(os.sep)}{os.sep}', 'File "')
+    return private_names.text(text, image_names(ticket))
 
 
 class Here:

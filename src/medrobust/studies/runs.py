@@ -27,10 +27,11 @@ def recorded(folder: Path) -> list[dict[str, Any]]:
     return [run for run in runs if isinstance(run, dict) and "begun" in run] if isinstance(runs, list) else []
 
 
-def begin(folder: Path, files: Mapping[str, str], data: Path, at_once: int) -> None:
+def begin(folder: Path, files: Mapping[str, str], data: str, at_once: int) -> None:
     """Add a run before its first cell, so that a killed run keeps the digest of its study file.
 
-    files: sha256 by name of the study file and of the modules beside it that it imports. data: the folder of --data.
+    files: sha256 by name of the study file and of the modules beside it that it imports. data: the folder of
+    --data as it is to be written.
     """
     run = {
         "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime()),
@@ -39,7 +40,7 @@ def begin(folder: Path, files: Mapping[str, str], data: Path, at_once: int) -> N
         "at_once": at_once,
         "machine": f"{os.cpu_count()} cores ({platform.machine()})",
         "files": dict(files),
-        "data": str(data),
+        "data": data,
     }
     _write(folder, [*recorded(folder), run])
 

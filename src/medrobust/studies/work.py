@@ -5,6 +5,7 @@ The same function runs in this process, in a worker process and on a cluster. A 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from medrobust.progress import NoProgress
 from medrobust.studies import own_code
 from medrobust.studies.grid import Data
 from medrobust.studies.known import load
+from medrobust.studies.naming import public
 from medrobust.studies.store import Cell, Store
 from medrobust.studies.tasks import function, is_own
 
@@ -110,6 +112,18 @@ def perform(ticket: Mapping[str, Any]) -> float:
             return (facts | {"doubts": work.doubts} if work.doubts else facts), arrays
 
         return work.store.once(ticket["spec"], compute).seconds
+
+
+def image_names(ticket: Mapping[str, Any]) -> list[str]:
+    """Names of the images and patients that a message of this cell may hold; none where they cannot be read."""
+    names: set[str] = set()
+    for told in (ticket.get("data"), *ticket.get("also", {}).values()):
+        with contextlib.suppress(InputError):
+            data = None if told is None else _loaded(tuple(sorted(told.items())), str(ticket["root"]))
+            if data is not None and not public(data):
+                names |= set(data.ids)
+                names |= set() if data.patients is None else {str(p) for p in data.patients}
+    return list(names)
 
 
 @functools.lru_cache(maxsize=8)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust import explain, stats
+from medrobust import explain, private_names, stats
 from medrobust.attacks import PGD
 from medrobust.studies.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
 from medrobust.studies.explaining import ExplainAsk, Explaining
@@ -48,7 +48,7 @@ def explained(work: Work) -> Result:
     _landscape_rows(rows, made.arrays)
     _told_rows(rows, told["rows"], args)
     kept = {"landscape.random": made.arrays["landscape.random"]}
-    return {"rows": rows.rows, "facts": told["facts"]}, numbers | kept
+    return {"rows": rows.rows, "facts": private_names.found(told["facts"])}, numbers | kept
 
 
 def _image_rows(rows: Rows, numbers: dict[str, np.ndarray], args: dict[str, Any]) -> None:
