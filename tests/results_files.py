@@ -16,5 +16,5 @@ def numbers(path: Path) -> dict[str, Any]:
     """What a results file holds apart from its record of the run."""
     told = json.loads(path.read_text("utf-8"))
     record = told.pop("run")
-    assert set(record) == {"id", "begun", "finished", "command", "machine", "versions"}
+    assert set(record) == {"id", "begun", "finished", "digest", "command", "machine", "versions"}
     return told

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from medrobust import private_names, report
+from medrobust.cli import app
 from medrobust.studies import AuditSpec, ask, audit
 
 from .data_files import cohort
@@ -79,3 +81,35 @@ def test_names_are_kept_where_that_is_asked_for_and_nothing_is_computed_again(fi
     assert kept["rows"][0]["value"] == hidden["rows"][0]["value"]
     again = audit(spec(table), finished, device="cpu")
     assert again["examples"] == hidden["examples"]
+
+
+STUDY = '''"""A cell that fails with all that is private in its message."""
+from medrobust.studies import asks
+from medrobust.studies.grid import Data, Model, Node, Part, Study
+
+def broken(work):
+    raise RuntimeError(f"no luck with {work.data.ids[1]} of {work.data.patients[1]} in TABLE")
+
+def study(size):
+    images = Data("images", "csv:{data}/labels.csv", size=16)
+    clean = asks.clean(Model("small", images, "small_cnn:width=4", {"epochs": 1}))
+    return Study("Private", "here", [Part("p", "P", [clean, Node("private:broken", {}, images)])])
+'''
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_study_writes_names_only_where_that_is_asked_for(keep, table, tmp_path, monkeypatch):
+    monkeypatch.setenv(private_names.VARIABLE, "a salt of the tests")
+    (tmp_path / "private.py").write_text(STUDY.replace("TABLE", str(table)))
+    asked = ["study", "run", tmp_path / "private.py", "--data", table.parent, "--out", tmp_path / "run"]
+    assert CliRunner().invoke(app, [*map(str, asked), *(["--keep-names"] if keep else [])]).exit_code == 1
+    written = {
+        word for word in ("Schmidt", "oncology", "labels.csv", ".png", "hospital") if holding(tmp_path / "run", word)
+    }
+    if keep:
+        assert {"Schmidt", "oncology", ".png"} <= written
+        return
+    assert written <= {"labels.csv"}  # the study file is quoted, and names its table
+    (failed,) = (json.loads(p.read_text()) for p in (tmp_path / "run/failed").iterdir())
+    assert private_control("001.png") in failed["error"]
+    assert 'File "private.py", line 6, in broken' in failed["trace"]

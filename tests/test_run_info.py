@@ -7,8 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from medrobust import json_files
+from medrobust.cli import app
 from medrobust.cli.command_line import command_line, without_folders
+from medrobust.errors import InputError
 from medrobust.report import run_line
 from medrobust.report.run import RunInfo
 from medrobust.run_folder import RunFolder
@@ -84,3 +88,46 @@ def test_a_page_says_it(tmp_path: Path) -> None:
     assert items["Command"] == "medrobust search"
     assert items["Finished"].endswith(" UTC")
     assert run_line.line({}) == run_line.line({"run": 3}) == ""
+
+
+def edited(value: object) -> object:
+    """The first number in it is another one."""
+    if isinstance(value, dict):
+        for k in value:
+            if edited(value[k]) is not value[k]:
+                return value | {k: edited(value[k])}
+    if isinstance(value, list):
+        for i, x in enumerate(value):
+            if edited(x) is not x:
+                return [*value[:i], edited(x), *value[i + 1 :]]
+    return value + 1 if type(value) in (int, float) else value
+
+
+def test_results_that_were_edited_are_refused_until_the_run_writes_them_anew(tmp_path: Path) -> None:
+    rows = {"rows": [{"eps": 1 / 3, "value": 0.25, "note": "ü"}], "n": (1, 2), "undefined": None}
+    with RunFolder(tmp_path / "run", "audit") as run:
+        run.begin()
+        told = run_info.with_run(run.path, "results.json", rows, "medrobust audit")
+        run.write_text("results.json", json.dumps(told, indent=3))
+        file = run.path / "results.json"
+        assert json_files.read_results(file) == told
+        run.write_text("results.json", json.dumps(dict(reversed(told.items()))))
+        assert json_files.read_results(file) == told  # the order of keys and the layout say nothing
+        run.write_text("results.json", json.dumps(edited(told)))
+        with pytest.raises(InputError, match=r"results\.json is not what the run wrote, it was edited or damaged"):
+            json_files.read_results(file)
+        anew = run_info.with_run(run.path, "results.json", rows, "medrobust audit")
+    assert {k: v for k, v in anew.items() if k != "run"} == {k: v for k, v in told.items() if k != "run"}
+
+
+@pytest.mark.parametrize("command", [["report"], ["study", "report"], ["study", "show"]])
+def test_commands_refuse_edited_results(command, tmp_path) -> None:
+    with RunFolder(tmp_path / "run", command[0]) as run:
+        run.begin()
+        told = run_info.with_run(
+            run.path, "results.json", {"format": 1, "kind": command[0], "rows": [{"value": 1}]}, ""
+        )
+        run.write_text("results.json", json.dumps(edited(told)))
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "run")])
+    assert isinstance(result.exception, InputError)
+    assert "edited or damaged" in str(result.exception)

@@ -5,12 +5,17 @@ InputError is a ValueError, so that a caller who expects damaged files may catch
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medrobust import limits
 from medrobust.errors import InputError
+
+RUN = "run"
+"""The key of a results file that holds the record of the run that wrote it."""
 
 
 def read(path: Path, finite: bool = False) -> Any:
@@ -26,6 +31,22 @@ def read(path: Path, finite: bool = False) -> Any:
 def read_object(path: Path, finite: bool = False) -> dict[str, Any]:
     """As ``read``; InputError where the value is no object."""
     return _object(read(path, finite), str(path))
+
+
+def digest(results: Mapping[str, Any]) -> str:
+    """sha256 of results without the record of their run, whatever the order of keys and the layout of the file."""
+    told = {k: v for k, v in results.items() if k != RUN}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """As ``read_object``; InputError too where the record of its run holds the digest of other results."""
+    results = read_object(path)
+    record = results.get(RUN)
+    kept = record.get("digest") if isinstance(record, dict) else None
+    if kept is not None and kept != digest(results):
+        raise InputError(f"{path} is not what the run wrote, it was edited or damaged; give the run's command again")
+    return results
 
 
 def parse(text: bytes | str, what: str, finite: bool = False) -> Any:

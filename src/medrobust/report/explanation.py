@@ -32,7 +32,7 @@ def read(folder: Path) -> tuple[list[Run], list[dict[str, Any]], str]:
     from safetensors.numpy import load_file
 
     try:
-        told = json_files.read_object(folder / "results.json")
+        told = json_files.read_results(folder / "results.json")
         arrays = load_file(folder / "figures.safetensors")
         runs = [
             Run(

@@ -64,7 +64,7 @@ def load(folder: Path) -> Explained:
     from safetensors.numpy import load_file
 
     try:
-        told = json_files.read_object(folder / "results.json")
+        told = json_files.read_results(folder / "results.json")
         if told.get("kind") != KIND:
             raise InputError(f"{folder} is the run of another command; give one that medrobust explain made")
         arrays = load_file(folder / "figures.safetensors")

@@ -16,10 +16,9 @@ from typing import Any
 
 from medrobust import json_files
 from medrobust.errors import InputError
+from medrobust.json_files import RUN
 from medrobust.run_folder import read_mark
 from medrobust.studies.versions import versions
-
-RUN = "run"
 
 
 def with_run(folder: Path, name: str, results: Mapping[str, Any], command: str, device: str = "") -> dict[str, Any]:
@@ -28,15 +27,16 @@ def with_run(folder: Path, name: str, results: Mapping[str, Any], command: str, 
     Where that file holds the same results already, its RUN is kept: a command that is given again and computes nothing
     changes nothing. command: as it was typed, without private paths. device: what the network ran on, if any.
     """
-    told = {k: v for k, v in results.items() if k != RUN}
+    told = json.loads(json.dumps({k: v for k, v in results.items() if k != RUN}))
+    digest = json_files.digest(told)
     earlier = _earlier(folder / name)
-    if earlier is not None and {k: v for k, v in earlier.items() if k != RUN} == json.loads(json.dumps(told)):
+    if earlier is not None and earlier[RUN].get("digest") == digest == json_files.digest(earlier):
         return told | {RUN: earlier[RUN]}
     mark = read_mark(folder)
     return told | {
         RUN: {
             "id": mark.id, "begun": mark.created, "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": command, "machine": machine(device), "versions": versions(),
+            "digest": digest, "command": command, "machine": machine(device), "versions": versions(),
         }
     }  # fmt: skip
 

@@ -69,12 +69,10 @@ def changes(folder: Path, files: Mapping[str, str]) -> list[str]:
 
 def results_of(folder: Path) -> dict[str, Any]:
     """results.json of a study's run folder. InputError, in one line, where it is missing or no result of a study."""
-    from medrobust.json_files import read_object
-
     path = folder / "results.json"
     if not path.is_file():
         raise InputError(f"{path} is not there; a study writes it at its end: medrobust study run FILE")
-    results = read_object(path)
+    results = json_files.read_results(path)
     needed = ("study", "parts", "published", "data", "models", "failed", "cells", "versions", "rows")
     lacking = [name for name in needed if name not in results]
     if results.get("kind") != "study" or lacking:
