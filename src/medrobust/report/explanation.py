@@ -11,6 +11,7 @@ from medrobust import json_files
 from medrobust.errors import InputError
 from medrobust.report import explanation_figures as figures
 from medrobust.report import explanation_tables as tables
+from medrobust.report import explanation_words as words
 from medrobust.report import run_line
 from medrobust.report.explained_run import Run
 from medrobust.report.page import rendered
@@ -62,7 +63,10 @@ def html(runs: list[Run], comparison: list[dict[str, Any]], made_by: str = "") -
         embedding=tables.embedding(runs), facts=[(run.name, conditions(run)) for run in runs], sources=sources(runs),
         notes=[(run.name, run.facts["notes"]) for run in runs if run.facts["notes"]],
         doubtful=[(run.name, run.facts["doubt"]) for run in runs if run.facts.get("doubt")],
-        phantom=any(run.facts["data"].startswith("phantom:") for run in runs), size=size(runs[0]),
+        galleries=[_gallery(run) for run in runs], medians=words.medians([run.facts["n"] for run in runs]),
+        surfaces=words.medians([run.facts["surfaces"] for run in runs]),
+        embedded=[words.embedded(run.name, run.facts["n"], run.facts["reached"], size(run)) for run in runs],
+        phantom=any(run.facts["data"].startswith("phantom:") for run in runs),
     )  # fmt: skip
 
 
@@ -85,79 +89,59 @@ class Claim:
 def sentences(runs: list[Run], comparison: list[dict[str, Any]]) -> list[Claim]:
     """What was seen of the first classifier, and beside the others; every number has its interval and its n."""
     run = runs[0]
-    out = [Claim("How steep is the loss?", _steep(run) + _beside(runs, comparison, "slope-l1", "steeper"))]
-    out.append(Claim("How widely does it look?", _wide(run) + _beside(runs, comparison, "saliency-half", "wider")))
-    out.append(
-        Claim("How simple is what it sees?", _simple(run) + _beside(runs, comparison, "relative-rank", "richer"))
-    )
-    out.append(Claim("What does an attack move?", _moved(run)))
-    return [c for c in out if c.text]
+
+    def others(metric: str, word: str) -> str:
+        return words.beside(_beside(runs, comparison, metric), word)
+
+    asked = [
+        ("How steep is the loss?", _steep(run), others("slope-l1", "steeper")),
+        ("How widely does it look?", _wide(run), others("saliency-half", "wider")),
+        ("How simple is what it sees?", _simple(run), others("relative-rank", "richer")),
+        ("What does an attack move?", words.moved(_moved(run)), _lesion(run)),
+    ]
+    return [Claim(title, f"{text} {more}".strip()) for title, text, more in asked if text]
 
 
 def _steep(run: Run) -> str:
-    row, clean = run.measure("slope-l1"), run.at("loss", 0)
-    rise, noise = run.at("loss-gradient", 1), run.at("loss-random", 1)
-    if row is None or row["value"] is None:
-        return ""
-    text = f"Moving every pixel of an image by one grey level the worst way raises the loss by {tables.told(row)} nats "
-    text += f"to first order (median of {plural(row['n'], 'image')})."
-    if rise and noise and clean:
-        text += f" At one grey level along that direction the loss has gone from {tables.told(clean)} to "
-        text += f"{tables.told(rise)} nats, along a random direction to {tables.told(noise)} "
-        text += f"(n\u00a0=\u00a0{count(rise['n'])})."
-    return text
+    slope, clean = words.number(run.measure("slope-l1")), words.number(run.at("loss", 0))
+    rise, random = words.number(run.at("loss-gradient", 1)), words.number(run.at("loss-random", 1))
+    walk = words.Walk(clean, rise, random) if clean and rise and random else None
+    return "" if slope is None else words.steep(slope, walk)
 
 
 def _wide(run: Run) -> str:
-    row = run.measure("saliency-half")
-    if row is None or row["value"] is None:
-        return ""
-    text = f"Half of the input gradient lies on {tables.told(row, percent=True)} of the pixels (median of "
-    return text + f"{plural(row['n'], 'image')}; 50\u00a0% would be a flat map)."
+    half = words.number(run.measure("saliency-half"))
+    return "" if half is None else words.wide(half)
 
 
 def _simple(run: Run) -> str:
-    row, share = run.measure("effective-rank"), run.measure("relative-rank")
-    if row is None or share is None or row["value"] is None:
-        return ""
-    text = f"Halfway ({run.facts['middle']}) an image has an effective rank of {tables.told(row)}, "
-    return text + f"{tables.told(share, percent=True)} of the largest possible (n\u00a0=\u00a0{count(row['n'])})."
+    rank, share = words.number(run.measure("effective-rank")), words.number(run.measure("relative-rank"))
+    return words.simple(run.facts["middle"], rank, share) if rank and share else ""
 
 
-def _moved(run: Run) -> str:
-    turned = f"{run.facts['attack_title']} of {size(run)} turned {count(run.facts['reached'])} of "
-    turned += f"{plural(run.facts['n'], 'image')}. "
-    row, asked = run.find("cam", "cam-shift", "change"), run.find("cam", "cam-shift-asked", "change")
-    if row is None or row["value"] is None:
-        return turned
-    text = f"The centre of Grad-CAM, asked about the decision, moves by {tables.told(row, percent=True)} of the "
-    text += f"diagonal (n\u00a0=\u00a0{count(row['n'])})"
-    if asked is not None and asked["value"] is not None:
-        text += f"; asking the untouched image about the new class moves it by {tables.told(asked, percent=True)}"
-    return turned + text + "." + _left(run)
+def _moved(run: Run) -> words.Moved:
+    f = run.facts
+    shift, asked = (words.number(run.find("cam", name, "change")) for name in ("cam-shift", "cam-shift-asked"))
+    return words.Moved(f"{f['attack_title']} of {size(run)}", f["reached"], f["n"], shift, asked)
 
 
-def _left(run: Run) -> str:
+def _lesion(run: Run) -> str:
     """How much of Grad-CAM leaves the lesion, where it is known."""
-    area, change = run.find("lesion", "lesion-area"), run.find("lesion", "lesion-share-cam", "change")
-    before = run.find("lesion", "lesion-share-cam")
-    if area is None or change is None or before is None or change["value"] is None or before["value"] is None:
-        return ""
-    text = f" Of its mass {tables.told(before, percent=True)} lay in the lesion (n\u00a0=\u00a0{count(before['n'])}), "
-    text += f"which takes {tables.told(area, percent=True)} of the image; under the attack that changed by "
-    return text + f"{tables.told(change, percent=True)} (n\u00a0=\u00a0{count(change['n'])})."
+    before, area = words.number(run.find("lesion", "lesion-share-cam")), words.number(run.find("lesion", "lesion-area"))
+    change = words.number(run.find("lesion", "lesion-share-cam", "change"))
+    return words.in_lesion(words.InLesion(before, area, change)) if before and area else ""
 
 
-def _beside(runs: list[Run], comparison: list[dict[str, Any]], metric: str, word: str) -> str:
-    parts = []
-    for k, other in enumerate(runs[1:], start=1):
-        row = tables.compared(comparison, k, metric)
-        if row is not None and row["low"] is not None:
-            verdict = "no clear difference" if row["low"] <= 0.5 <= row["high"] else word
-            if row["high"] < 0.5:
-                verdict = f"not {word}, on the contrary"
-            parts.append(f"beside {other.name}: {verdict} (larger in {tables.told(row, percent=True)} of pairs)")
-    return f" {listing(parts).capitalize()}." if parts else ""
+def _beside(runs: list[Run], comparison: list[dict[str, Any]], metric: str) -> list[words.Beside]:
+    rows = [(run, tables.compared(comparison, k, metric)) for k, run in enumerate(runs[1:], start=1)]
+    found = [(run.name, words.number(row), row["n_other"]) for run, row in rows if row is not None]
+    return [words.Beside(name, larger, n) for name, larger, n in found if larger is not None]
+
+
+def _gallery(run: Run) -> str:
+    """What is said below its pictures."""
+    shown, lesion = run.gallery["label"], "gallery.mask" in run.arrays
+    return words.gallery(words.Gallery(run.name, size(run), len(shown), run.facts["n"], len(set(shown)), lesion))
 
 
 # -- conditions ----------------------------------------------------------------------------------------------
