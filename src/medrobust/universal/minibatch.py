@@ -82,17 +82,19 @@ class MinibatchMethod(UniversalMethod):
 
     def find(self, task: Task, seed: int) -> Found:
         found = self.climb(task, seed)
+        # a pass counts what each image met when its turn came; of the end, what counts is what all of them meet
+        rate = task.rate(found.delta)
+        ended = Found(found.delta, [*found.history[:-1], found.history[-1] | {"rate": rate}])
         pile = task.pile() if isinstance(task.goal, Untargeted) else None
         if pile is None or not self.balance:
-            return found
+            return ended
         target, share = pile
-        rate = task.rate(found.delta)
         if rate >= share:
-            return found
+            return ended
         with task.toward(target):
             piled = self.climb(task, seed, "pile")
         other = task.rate(piled.delta)
         if other < rate - PREFERENCE or not piled.delta.any():
-            return found
+            return ended
         entry = {"pass": len(found.history) + len(piled.history), "rate": other, "toward": float(target)}
         return Found(piled.delta, [*found.history, entry])

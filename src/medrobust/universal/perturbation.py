@@ -31,7 +31,7 @@ class Universal:
     ball: what ``delta`` had to stay in. goal: ``Untargeted()`` or ``Targeted(k)``.
     provenance: method, settings, images, classifier, seed, gradients, queries; plain JSON.
     history: numbers of the making, one entry a pass (or so many queries): at least ``rate``, the share of the
-        images it was made from that reached the goal.
+        images it was made from that reached the goal; the last one under this perturbation, as ``judge`` measures it.
     why: empty, or why the perturbation is not what was hoped for (it stayed zero, the gradient was zero).
     """
 

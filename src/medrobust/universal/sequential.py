@@ -37,8 +37,8 @@ class Sequential(UniversalMethod):
         self.step, self.passes, self.tolerance, self.keep, self.clip = step, passes, tolerance, keep, clip
 
     def work(self, n: int) -> int:
-        # at most a gradient, a try and a rate for each image and pass, were no look thrown away; and no change at all
-        return n * (3 * self.passes + 2)
+        # at most a gradient, a try and a rate for each image and pass, were no look thrown away; no change, and the end
+        return n * (3 * self.passes + 3)
 
     def find(self, task: Task, seed: int) -> Found:
         delta = best = task.zero()
@@ -55,7 +55,10 @@ class Sequential(UniversalMethod):
                 best = delta
             history.append({"pass": number + 1, "rate": rate, "updates": updates})
             task.keep("passes", {"delta": delta, "best": best}, history)
-        return Found(best if self.keep == "best" else delta, history, self._why(delta, history))
+        chosen, why = best if self.keep == "best" else delta, self._why(delta, history)
+        if chosen is not delta or not self.clip:  # what was last measured was another one, or shown in another way
+            history = [*history, {"pass": history[-1]["pass"], "rate": task.rate(chosen), "updates": 0}]
+        return Found(chosen, history, why)
 
     def _pass(self, task: Task, delta: Tensor, order: np.ndarray) -> tuple[Tensor, int]:
         """Each image once, in order; the perturbation and the number of updates."""
