@@ -32,11 +32,26 @@ PREFIX = 16
 """Most tokens before the first position (class token, registers)."""
 
 
+def readable(classifier: Classifier) -> dict[str, nn.Module]:
+    """The modules whose output can be read, by name, the network itself by "": none of a TorchScript program."""
+    named = classifier.net.named_modules()
+    return {name: module for name, module in named if not isinstance(module, torch.jit.ScriptModule)}
+
+
+def hint(classifier: Classifier) -> str:
+    """Why the network may lack a layer, as the end of a sentence; empty where all its modules can be read."""
+    if not any(isinstance(module, torch.jit.ScriptModule) for module in classifier.net.modules()):
+        return ""
+    return ". A TorchScript program's layers cannot be read: give the network as a plain torch module"
+
+
 def layout(classifier: Classifier, shape: Sequence[int], name: str) -> Layout:
     """Of one layer, for images (n, c, h, w). InputError where it holds nothing of an image or is not run."""
     known = known_layouts(classifier, shape, (name,))
     if name not in known:
-        raise InputError(f"layer {name!r} is not run when the network classifies an image; name another")
+        raise InputError(
+            f"layer {name!r} is not run when the network classifies an image; name another{hint(classifier)}"
+        )
     if known[name].fault:
         raise InputError(f"layer {name!r} {known[name].fault}; name another layer")
     return known[name]
@@ -117,23 +132,35 @@ Note = Callable[[str, nn.Module, object, Tensor], None]
 
 
 def _listen(classifier: Classifier, images: Tensor, names: set[str], note: Note) -> None:
-    """note(name, module, first input, output) after each of the modules has run."""
+    """note(name, module, first input, output) after each of the modules has run. Of a network that is given one image
+    at a time the outputs are put together along their first axis, without inputs."""
+    alone: list[list[tuple[str, nn.Module, Tensor]]] = []
+    single = classifier.form.single
 
     def after(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(module: nn.Module, given: Any, output: Any) -> None:
             if isinstance(output, tuple | list) and output:
                 output = output[0]
-            if isinstance(output, Tensor) and output.ndim >= 2:
+            if not (isinstance(output, Tensor) and output.ndim >= 2):
+                return
+            if single:
+                alone[-1].append((name, module, output.clone()))
+            else:
                 note(name, module, given[0] if given else None, output)
 
         return keep
 
-    hooks = [m.register_forward_hook(after(n)) for n, m in classifier.net.named_modules() if n in names]
+    hooks = [m.register_forward_hook(after(n)) for n, m in readable(classifier).items() if n in names]
     try:
-        classifier(images.to(classifier.device))
+        for part in images.split(1) if single else (images,):
+            alone.append([])
+            classifier(part.to(classifier.device))
     finally:
         for hook in hooks:
             hook.remove()
+    for runs in zip(*alone, strict=False):
+        name, module, _ = runs[0]
+        note(name, module, None, torch.cat([output for _, _, output in runs]))
 
 
 def _works_on(module: nn.Module) -> int | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy, Logits, check_images, chunks
-from medrobust.layer_probe import known_layouts, layout, map_layout
+from medrobust.layer_probe import hint, known_layouts, layout, map_layout, readable
 from medrobust.layout import tensor_of
 
 Table: TypeAlias = Mapping[str, Tensor]
@@ -42,10 +42,10 @@ class Features:
             raise InputError("detectors judge one decision an image; a multi-label head makes many: give another head")
         self.classifier, self.maps = classifier, maps
         self.layers = tuple(dict.fromkeys(layers))
-        modules = dict(classifier.net.named_modules())
+        modules = readable(classifier)
         for name in self.layers:
             if name not in (PENULTIMATE, LOGITS) and (not name or name not in modules):
-                raise InputError(f"the network has no layer {name!r}; it has {_listed(modules)}")
+                raise InputError(f"the network has no layer {name!r}; it has {_listed(modules)}{hint(classifier)}")
 
     def __call__(self, images: Images | Lazy) -> dict[str, Tensor]:
         """All rows at once: (n, d) numbers an image and layer are small; ``stream`` where even they are too many."""
@@ -112,7 +112,7 @@ class Features:
             return keep
 
         try:
-            for name, module in self.classifier.net.named_modules():
+            for name, module in readable(self.classifier).items():
                 if PENULTIMATE in wanted and isinstance(module, nn.Linear):
                     handles.append(module.register_forward_pre_hook(before))
                 if name in wanted:
@@ -125,10 +125,10 @@ class Features:
     def _check_caught(self, caught: Mapping[str, Tensor]) -> None:
         missing = [name for name in self.layers if name not in caught]
         if missing == [PENULTIMATE]:
-            modules = dict(self.classifier.net.named_modules())
+            modules = readable(self.classifier)
             raise InputError(
                 f"'penultimate' is what goes into the last nn.Linear, and this network runs none; "
-                f"name a layer instead: {_listed(modules, (LOGITS,))}"
+                f"name a layer instead: {_listed(modules, (LOGITS,))}{hint(self.classifier)}"
             )
         if missing:
             raise InputError(f"layer {missing[0]!r} is not run when the network classifies an image; name another")

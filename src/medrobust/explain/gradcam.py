@@ -13,7 +13,7 @@ from medrobust.detectors.features import Features
 from medrobust.errors import InputError
 from medrobust.explain.layers import last_spatial
 from medrobust.images import Images, Labels, PerImage, check_images
-from medrobust.layer_probe import map_layout
+from medrobust.layer_probe import map_layout, readable
 from medrobust.layout import tensor_of
 
 
@@ -52,7 +52,7 @@ def _of_batch(classifier: Classifier, images: Images, classes: Labels, layer: st
         given = caught[-1].clone()
         return given if isinstance(output, Tensor) else type(output)((given, *output[1:]))
 
-    hook = dict(classifier.net.named_modules())[layer].register_forward_hook(cut)
+    hook = readable(classifier)[layer].register_forward_hook(cut)
     try:
         with torch.enable_grad():
             logits = classifier(padded)

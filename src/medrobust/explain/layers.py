@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
-from medrobust.layer_probe import known_layouts
+from medrobust.layer_probe import hint, known_layouts, readable
 from medrobust.layout import Layout, tensor_of
 
 COARSE = 4
@@ -38,7 +38,7 @@ def spatial_layers(classifier: Classifier, shape: Sequence[int]) -> list[Layer]:
     Which axes are positions is found by ``layer_probe.probe``. A layer whose positions have no way to the decision (the
     last tokens behind a class token) is left out. InputError where there is none (a network without convolutions).
     """
-    modules = {name: module for name, module in classifier.net.named_modules() if name}
+    modules = {name: module for name, module in readable(classifier).items() if name}
     layouts = known_layouts(classifier, shape, tuple(modules))
     reach, sizes = _reach(classifier, shape, layouts)
     seen = []
@@ -50,7 +50,9 @@ def spatial_layers(classifier: Classifier, shape: Sequence[int]) -> list[Layer]:
         block = sum(isinstance(m, nn.Conv2d) for m in inside) > 1 or len(inside) > 2
         seen.append(Layer(name, sizes[name], *grid, block, len(layouts[name].positions) == 1))
     if not seen:
-        raise InputError("this network has no layer that gives a map (c, h, w): it has no place to look at")
+        raise InputError(
+            f"this network has no layer that gives a map (c, h, w): it has no place to look at{hint(classifier)}"
+        )
     return seen
 
 
@@ -71,7 +73,7 @@ def _reach(
         return keep
 
     named = [name for name, found in layouts.items() if found.grid is not None]
-    modules = dict(classifier.net.named_modules())
+    modules = readable(classifier)
     hooks = [modules[name].register_forward_hook(after(name)) for name in named]
     try:
         with torch.enable_grad():
