@@ -35,6 +35,11 @@ TYPE_ERROR = re.compile(r"dtype|scalar type|should be the same|Half|BFloat16|Dou
 STRETCHED = (-8.0, 8.0, -100.0, 100.0)
 """Factors by which normalised images are stretched: logits then leave [0, 1], probabilities never do."""
 
+COMPANY = (
+    "The network's answer to an image depends on the other images in its batch (BatchNorm without running statistics, "
+    "activations quantised by the batch, or the batch taken for another axis). Every image is computed alone."
+)
+
 
 class Inspected(Protocol):
     """What of a Classifier is needed to look at its network."""
@@ -108,11 +113,7 @@ def inspect(classifier: Inspected, images: Images) -> Inspection:
             independent = _independent(classifier.net, inputs, raw, form)
             if not independent:
                 form = form._replace(single=True)
-                doubts.append(
-                    "The network's answer to an image depends on the other images in its batch (BatchNorm without "
-                    "running statistics, activations quantised by the batch, or the batch taken for another axis). "
-                    "Every image is computed alone."
-                )
+                doubts.append(COMPANY)
         if given >= ENOUGH and bool((raw == raw[:1]).all()):
             doubts.append(
                 f"The network gave the same outputs for all {given} images tried: are its weights loaded and its "

@@ -18,6 +18,7 @@ from torch import Tensor
 from medrobust import devices, models
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
+from medrobust.inspection import COMPANY, Inspection
 from medrobust.models.form import Form
 from medrobust.progress import NoProgress, Progress
 from medrobust.training.augment import Augment
@@ -53,6 +54,7 @@ def fit(
     patience: int | None = 5,
     freeze: float = 0.0,
     head: str = "softmax",
+    outputs: str | None = None,
     target: float | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -64,6 +66,7 @@ def fit(
     model, pretrained: as models.build takes them. mean, std: what the pretrained weights expect; by default what
     their file or timm states, and for fresh weights the training images' own.
     size: must be the size that ``data`` was loaded with, if given.
+    outputs: "logits" where the network's outputs are logits although all of them lie in [0, 1].
     epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, target: see Recipe; None means its default.
     device: "cuda" where there is one, else "cpu".
     resume: a folder for the training's state after every epoch; the same call goes on from there and ends with
@@ -108,7 +111,9 @@ def fit(
         net = models.channels_last(net.to(where))
         pixels = Pixels(train, progress, "training")
         mean, std = _normalisation(model, file, mean, std, pixels, data.channels)
-        clf = Classifier(net, data.classes, mean=mean, std=std, head=head, channels=data.channels, size=data.size)
+        clf = Classifier(
+            net, data.classes, mean=mean, std=std, head=head, outputs=outputs, channels=data.channels, size=data.size
+        )
         _check(clf, pixels.images([0, 1]))
         told = {
             "architecture": model,
@@ -152,13 +157,16 @@ def check(*, epochs: int | None = None, lr: float | None = None, head: str = "so
 def _check(clf: Classifier, images: Tensor) -> None:
     """InputError now rather than after an epoch: for a network that cannot be used, or that takes or returns what is
     not trained. Two images are too few to take the outputs of fresh weights for probabilities by chance."""
-    found = clf.examine(images)
-    if found.form != Form():
-        raise InputError(f"this network can be audited as it is, but not trained here: {found.notes[0]}")
-    if not found.independent:
-        raise InputError(f"this network can be audited as it is, but not trained here: {found.doubts[0]}")
+    refuse_untrainable(clf.examine(images))
     clf.inspection = None  # of weights that are going to change
     clf.outputs = "logits"  # which the loss takes them to be from here on
+
+
+def refuse_untrainable(found: Inspection) -> None:
+    """InputError for a network that is called in another way than training calls it."""
+    if found.form != Form() or not found.independent:
+        why = found.notes[0] if found.independent else COMPANY
+        raise InputError(f"this network can be audited as it is, but not trained here: {why}")
 
 
 def splits(data: Dataset) -> tuple[Dataset, Dataset]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from medrobust import code_digest
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
+from medrobust.inspection import EXAMINED
 from medrobust.progress import NoProgress, Progress
 from medrobust.training.adversary import Adversary
 from medrobust.training.augment import Augment
 from medrobust.training.evaluate import Scores
-from medrobust.training.fit import DECAY, RATES, key, splits, versions
+from medrobust.training.fit import DECAY, RATES, key, refuse_untrainable, splits, versions
 from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
 from medrobust.training.trainer import Trainer, own_randomness
@@ -65,6 +66,7 @@ def further(
         freeze=freeze,
         head=classifier.head.name,
     )
+    check_trainable(classifier, data)
     progress = progress or NoProgress()
     train, validation = splits(data)
     at = {"name": data.name, "digest": data.digest(), "train": len(train), "validation": len(validation)}
@@ -94,6 +96,12 @@ def further(
     before = classifier.provenance.get("further", [])
     clf.provenance = classifier.provenance | {"data": at, "further": [*before, told]}
     return clf
+
+
+def check_trainable(classifier: Classifier, data: Dataset) -> None:
+    """InputError now rather than after the first perturbations: for a classifier or data that cannot be trained on."""
+    train, _ = splits(data)
+    refuse_untrainable(classifier.inspection or classifier.examine(train.images(range(min(EXAMINED, len(train))))))
 
 
 def _copy(classifier: Classifier) -> Classifier:

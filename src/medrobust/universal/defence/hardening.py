@@ -125,6 +125,7 @@ class Defence(ABC):
         """
         method = method or SGA()
         data = data.for_classes(classifier.classes)
+        training.check_trainable(classifier, data)
         test = None if test is None else test.for_classes(classifier.classes)
         asked = {
             "defence": self.title, "settings": self.settings, "seed": seed, "classifier": classifier.digest(),
