@@ -16,7 +16,7 @@ from medrobust.cli.bars import Bars
 from medrobust.errors import InputError
 from tests.data_files import cohort, write_table
 
-WITH_DATA = [c.__name__ for c in COMMANDS if "data" in c.__annotations__]
+WITH_DATA = [c.__name__ for c in COMMANDS if "images" in c.__annotations__]
 
 
 def run(*arguments: str) -> str:

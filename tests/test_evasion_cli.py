@@ -36,7 +36,7 @@ def test_one_command_leaves_the_numbers_before_and_after(model, tmp_path, capsys
         assert rows[name, "success@0.01", 8]["value"] >= success["value"]
         assert rows[name, "reach@0.05", 4]["value"] <= rows[name, "reach@0.05", 8]["value"] >= success["value"]
         assert success["low"] <= success["value"] <= success["high"]
-    assert len(found["checks"]) == 5  # four of the searches, and that of the gradient
+    assert len(found["checks"]) == 6  # four of the searches, that of the order of outputs, that of the gradient
     # where no detector looks, the same search fools no fewer images: it may stop at the first that does
     bare = {eps: rows["none", "reach@0.05", eps]["value"] for eps in (4, 8)}
     assert bare[4] <= bare[8]

@@ -22,6 +22,7 @@ from medrobust.cli.doctor import doctor
 from medrobust.cli.evade import evade
 from medrobust.cli.explain import explain
 from medrobust.cli.names import names
+from medrobust.cli.options import expanded
 from medrobust.cli.report import report
 from medrobust.cli.search import search
 from medrobust.cli.study import study
@@ -58,7 +59,7 @@ COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, sea
 """Every command is a function in a module of its own; this is where it is added."""
 
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(expanded(command))
 app.add_typer(study, name="study")
 
 

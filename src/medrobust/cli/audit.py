@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,47 +9,29 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
+from medrobust.cli.doubts import say_classes, warn_of_order
 from medrobust.cli.options import (
-    Classes,
-    Data,
+    MODEL,
     Device,
-    Epochs,
-    Fit,
-    Head,
     Healthy,
+    ImageOptions,
     KeepNames,
-    Label,
-    LeaveOut,
-    Map,
-    Mean,
+    NetworkOptions,
     Out,
-    Patient,
-    Pretrained,
-    Rate,
     Seed,
-    Size,
-    Std,
-    TrustCode,
+    TrainingOptions,
 )
-from medrobust.cli.text import at_most, class_map, eps_list, guessed, numbers, say, say_classes, table, words
+from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
 
 
 def audit(
-    data: Data = "phantom:chest",
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A timm architecture (trained here), a folder saved by medrobust, or your module:function, as it is."
-        ),
-    ] = "resnet18",
-    weights: Annotated[str | None, typer.Option(help="Weights of MODEL, audited as they are.")] = None,
-    pretrained: Pretrained = None,
+    *,
+    images: ImageOptions,
+    model: Annotated[str, typer.Option(help=f"{MODEL}; a timm architecture without weights is trained.")] = "resnet18",
+    network: NetworkOptions,
+    training: TrainingOptions,
     train: Annotated[bool | None, typer.Option("--train/--no-train", help="Train module:function, or do not.")] = None,
-    classes: Classes = None,
-    map_: Map = None,
-    leave_out: LeaveOut = None,
     healthy: Healthy = None,
-    threshold: Annotated[float | None, typer.Option(help="Operating point: probability of the second class.")] = None,
     attacks: Annotated[
         str, typer.Option(help="Names, with options after colons: fgsm,bim,pgd:steps=40:restarts=3,cw.")
     ] = "fgsm,bim,pgd,cw",
@@ -72,21 +53,7 @@ def audit(
     explain: Annotated[
         bool, typer.Option("--explain/--no-explain", help="Also look for the reasons inside the network.")
     ] = True,
-    label: Label = "label",
-    patient: Patient = None,
-    fit: Fit = None,
-    size: Size = None,
-    channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None,
-    mean: Mean = None,
-    std: Std = None,
-    head: Head = "softmax",
-    outputs: Annotated[
-        str | None, typer.Option(help="logits: the outputs are logits although all of them lie in [0, 1].")
-    ] = None,
-    epochs: Epochs = None,
-    lr: Rate = None,
     seed: Seed = 0,
-    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
     out: Out = None,
@@ -98,14 +65,9 @@ def audit(
     from medrobust.studies.store import counting
 
     spec = ask(
-        data=data, model=model, weights=weights, pretrained=pretrained, train=train, classes=words(classes),
-        class_map=class_map(map_), leave_out=words(leave_out),
-        healthy=healthy, threshold=threshold, attacks=words(attacks), eps=eps_list(eps), norm=norm, label=label,
-        patient=patient, fit=fit,
-        size=size, channels=channels, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
-        outputs=outputs, trust_code=trust_code,
-        epochs=epochs, lr=lr, seed=seed, auto="" if auto == "none" else auto, universal=universal, detect=detect,
-        explain=explain,
+        model=model, **images.asked, **network.asked, **training.asked, train=train, healthy=healthy,
+        attacks=words(attacks), eps=eps_list(eps), norm=norm, seed=seed, auto="" if auto == "none" else auto,
+        universal=universal, detect=detect, explain=explain,
     ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars, counting() as tally:
@@ -165,15 +127,6 @@ def checked(checks: list[dict[str, Any]]) -> None:
     for check in [c for c in checks if c["passed"] is None]:
         if check["attack"] == "gradient":
             say(f"inconclusive: {check['name']}: {check['detail']}")
-
-
-def warn_of_order(checks: Sequence[dict[str, Any]]) -> None:
-    """The first line that a person reads where the outputs are probably swapped."""
-    from medrobust.studies.output_order import NAME
-
-    for check in checks:
-        if check["name"] == NAME and check["passed"] is False:
-            say(f"ARE THE NETWORK'S OUTPUTS SWAPPED? {check['detail']}. {check['consequence']}.")
 
 
 def guesses(rows: list[dict[str, Any]]) -> str:

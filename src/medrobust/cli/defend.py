@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +9,8 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Rate, Seed, TrustCode
+from medrobust.cli.doubts import warn
+from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, Rate, RunOut, Seed
 from medrobust.cli.perturbations import (
     Eps,
     Norm,
@@ -23,7 +22,7 @@ from medrobust.cli.perturbations import (
     method_named,
     size_told,
 )
-from medrobust.cli.text import at_most, brief, class_map, guessed, percent, say, say_classes, table, words
+from medrobust.cli.text import at_most, brief, guessed, percent, say, table
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,8 +30,10 @@ if TYPE_CHECKING:
 
 
 def defend(
-    model: Annotated[Path, typer.Argument(help="Folder saved by medrobust.")],
-    data: Data = "phantom:chest",
+    model: Annotated[str, typer.Argument(help=f"{MODEL}.")],
+    *,
+    images: ImageOptions,
+    network: NetworkOptions,
     method: Annotated[str, typer.Option(help="retrain or universal-training.")] = "retrain",
     rounds: Annotated[int, typer.Option(help="How often to train and attack afresh.")] = 5,
     epochs: Annotated[int, typer.Option(help="Passes over the training images a round.")] = 5,
@@ -47,25 +48,17 @@ def defend(
     limit: Annotated[int, typer.Option(help="Training images a perturbation is made from, 0 for all.")] = 300,
     judged: Annotated[int, typer.Option(help="How many test images judge every round, 0 for all.")] = 0,
     lr: Rate = None,
-    label: Label = "label",
-    patient: Patient = None,
-    fit: Fit = None,
-    map_: Map = None,
-    leave_out: LeaveOut = None,
     seed: Seed = 0,
-    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
-    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
-        "runs/defend"
-    ),
+    out: RunOut = Path("runs/defend"),
 ) -> None:
-    """Train a saved classifier against universal perturbations; killed, the same command goes on."""
-    from medrobust import guessing, private_names, training
+    """Train a classifier further, against universal perturbations; killed, the same command goes on."""
+    from medrobust import guessing, training
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.gradients import checked
-    from medrobust.studies.run_info import with_run
+    from medrobust.studies.run_info import write
     from medrobust.studies.subject import assemble, groups
     from medrobust.universal.defence import DEFENCES
 
@@ -77,12 +70,7 @@ def defend(
         options["perturbations"] = perturbations
     defence, way = DEFENCES[method](**options), method_named(attack)
     judging = at_most(judged)
-    if not model.is_dir():
-        raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
-    spec = ask(
-        data=data, model=str(model), label=label, patient=patient, fit=fit, seed=seed, norm=norm,
-        class_map=class_map(map_), leave_out=words(leave_out), trust_code=trust_code,
-    )  # fmt: skip
+    spec = ask(model=model, **images.asked, **network.asked, train=False, seed=seed, norm=norm)
     with Bars() as bars, RunFolder(out, "defend") as run:
         subject = assemble(spec, run, bars, device)
         goal = goal_named(target, subject.data.classes)
@@ -98,19 +86,16 @@ def defend(
         # training changes weights, not how the gradient is hidden; the last network is the one to be believed
         check = checked(hardened.classifier, subject.data.split("test"), seed) if way.opens else None
         facts = {
-            "format": 1, "data": data, "model": str(model), "defence": method, "settings": defence.settings,
+            "format": 1, "data": spec.data, "model": model, "asked": spec.subject,
+            "defence": method, "settings": defence.settings,
             "attack": attack, "target": target, "size": size_told(ball, zeta, eps), "seed": seed,
             "rounds": [r.plain() for r in hardened.rounds], "verdict": hardened.verdict, "stopped": hardened.stopped,
             "guesses": guesses,
             "status": "inconclusive" if check is not None and check.passed is False else "ok",
-            "checks": [] if check is None else [check.plain()],
+            "checks": subject.checks(check), **subject.findings,
         }  # fmt: skip
-        written = facts if keep_names else private_names.found(facts)
-        written = with_run(out, "defend.json", written, command_line(), str(subject.classifier.device))
-        run.write_text("defend.json", json.dumps(written, indent=1))
-    if check is not None:
-        gradient_warning(check)
-    say_classes(subject.class_notes)
+        write(run, "defend.json", facts, command_line(), str(subject.classifier.device), keep_names=keep_names)
+    warn(facts["checks"], subject.class_notes)
     title = f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}"
     summary(hardened, title, doubtful=check is not None and check.passed is False)
     guessed(guesses)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +9,9 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed, TrustCode
-from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, say_left_out, table, words
+from medrobust.cli.doubts import warn
+from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
+from medrobust.cli.text import at_most, eps_list, guessed, say, say_left_out, table, words
 from medrobust.errors import InputError
 
 OPEN = 0.5
@@ -21,8 +20,10 @@ TOO_FEW = "too few"
 
 
 def detect(
-    model: Annotated[Path, typer.Option(help="Folder saved by medrobust.")],
-    data: Data = "phantom:chest",
+    *,
+    model: Annotated[str, typer.Option(help=f"{MODEL}.")],
+    images: ImageOptions,
+    network: NetworkOptions,
     detectors: Annotated[str, typer.Option(help="Names: kd,lid,dfeat,qfeat,mahalanobis,softmax.")] = "kd,lid,dfeat",
     attacks: Annotated[str, typer.Option(help="Names, with options after colons; guards are fitted on pgd.")] = "pgd",
     eps: Annotated[str, typer.Option(help="Fraction of the pixel range, or several: 1/255,4/255.")] = "1/255",
@@ -38,33 +39,22 @@ def detect(
     corrupted: Annotated[int, typer.Option(help="How many images are corrupted, for false alarms; 0: none.")] = 60,
     severities: Annotated[str, typer.Option(help="How severely, several of 1 (slight) to 5.")] = "3",
     prevalence: Annotated[float, typer.Option(help="Share of images taken to be attacked.")] = 0.001,
-    label: Label = "label",
-    patient: Patient = None,
-    fit: Fit = None,
-    map_: Map = None,
-    leave_out: LeaveOut = None,
     seed: Seed = 0,
-    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
-    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
-        "runs/detect"
-    ),
+    out: RunOut = Path("runs/detect"),
 ) -> None:
     """Fit detectors of attacks and test them: areas, rates, false alarms, a picture, and guards to use."""
-    from medrobust import private_names
     from medrobust.data.corruptions import SEVERITIES, suited
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask, attack_named
     from medrobust.studies.detection import FPRS, PROTOCOLS, Ask, Detection
     from medrobust.studies.gradients import checked, mark
-    from medrobust.studies.run_info import with_run
+    from medrobust.studies.run_info import write
     from medrobust.studies.store import counting
     from medrobust.studies.subject import assemble
     from medrobust.threat import Linf
 
-    if not model.is_dir():
-        raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
     if not 0 < fpr < 1:
         raise InputError(f"--fpr is a share between 0 and 1, got {fpr:g}")
     if corrupted < 0:
@@ -73,8 +63,7 @@ def detect(
     if not severe or not {*severe} <= {str(s) for s in SEVERITIES}:
         raise InputError(f"--severities are of {', '.join(map(str, SEVERITIES))}, got {severities!r}")
     balls = [Linf(e) for e in eps_list(eps) or ()]
-    spec = ask(data=data, model=str(model), attacks=words(attacks), label=label, patient=patient, fit=fit, seed=seed,
-               class_map=class_map(map_), leave_out=words(leave_out), trust_code=trust_code)  # fmt: skip
+    spec = ask(model=model, **images.asked, **network.asked, train=False, attacks=words(attacks), seed=seed)
     asked: dict[str, Any] = {
         "detectors": words(detectors), "attacks": spec.attacks, "layers": words(layers), "limit": at_most(limit),
         "protocols": PROTOCOLS if protocol == "both" else (protocol,), "corrupted": corrupted,
@@ -95,9 +84,8 @@ def detect(
         assert study is not None
         follow = any(attack_named(name).uses_gradient for name in spec.attacks)
         check = checked(subject.classifier, subject.test, seed) if follow else None
-        found["checks"] = []
+        found |= {**subject.findings, "checks": subject.checks(check)}
         if check is not None:
-            found["checks"].append(check.plain())
             for part in found["runs"]:
                 mark(part["rows"], check)
         picture = study.picture(run_folder.entry("tsne.png"))
@@ -105,13 +93,10 @@ def detect(
         for name, made in (("tsne.png", picture), ("guards", guards)):
             if not made:
                 run_folder.remove(name)
-        found["asked"] = {**asked, "data": data, "model": str(model), "eps": [float(b.eps) for b in balls], "fpr": fpr}
-        written = found if keep_names else private_names.found(found)
-        written = with_run(out, "detect.json", written, command_line(), str(subject.classifier.device))
-        run_folder.write_text("detect.json", json.dumps(written, indent=1))
-    for told in found["checks"]:
-        gradient_warning(told)
-    say_classes(subject.class_notes)
+        found["asked"] = {**asked, **spec.subject, "eps": [float(b.eps) for b in balls], "fpr": fpr}
+        device_used = str(subject.classifier.device)
+        write(run_folder, "detect.json", found, command_line(), device_used, keep_names=keep_names)
+    warn(found["checks"], subject.class_notes)
     for run in found["runs"]:
         summary(run, fpr, prevalence)
     guessed(found["runs"][0]["facts"]["guesses"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,15 +9,17 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import Data, Device, Fit, KeepNames, Label, LeaveOut, Map, Patient, Seed, TrustCode
-from medrobust.cli.text import at_most, class_map, eps_list, guessed, say, say_classes, say_left_out, table, words
+from medrobust.cli.doubts import warn
+from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
+from medrobust.cli.text import at_most, eps_list, guessed, say, say_left_out, table, words
 from medrobust.errors import InputError
 
 
 def evade(
-    model: Annotated[Path, typer.Option(help="Folder saved by medrobust.")],
-    data: Data = "phantom:chest",
+    *,
+    model: Annotated[str, typer.Option(help=f"{MODEL}.")],
+    images: ImageOptions,
+    network: NetworkOptions,
     detector: Annotated[
         str, typer.Option(help="Names: kd,lid,dfeat,qfeat,mahalanobis,softmax.")
     ] = "kd,lid,dfeat,mahalanobis",
@@ -34,37 +35,27 @@ def evade(
     layers: Annotated[str, typer.Option(help="Modules of the network that are read, and penultimate.")] = "penultimate",
     limit: Annotated[int, typer.Option(help="Correctly classified images that detectors are fitted on, 0: all.")] = 200,
     attacked: Annotated[int, typer.Option(help="How many of them are attacked past the detectors.")] = 60,
-    label: Label = "label",
-    patient: Patient = None,
-    fit: Fit = None,
-    map_: Map = None,
-    leave_out: LeaveOut = None,
     seed: Seed = 0,
-    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
-    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
-        "runs/evade"
-    ),
+    out: RunOut = Path("runs/evade"),
 ) -> None:
     """Fit detectors, then attack past them: how many images fool the classifier and raise no alarm."""
-    from medrobust import private_names
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.evading import EvadeAsk, Evading
     from medrobust.studies.gradients import checked, mark
-    from medrobust.studies.run_info import with_run
+    from medrobust.studies.run_info import write
     from medrobust.studies.store import counting
     from medrobust.studies.subject import assemble
     from medrobust.threat import BALLS
 
-    if not model.is_dir():
-        raise InputError(f"{model} is not a folder; give one that medrobust train or audit saved")
     if attacked < 1:
         raise InputError(f"--attacked must be at least 1, got {attacked}")
-    spec = ask(data=data, model=str(model), attacks=words(attack), eps=eps_list(eps), norm=norm, label=label, seed=seed,
-        patient=patient, fit=fit,
-               class_map=class_map(map_), leave_out=words(leave_out), trust_code=trust_code)  # fmt: skip
+    spec = ask(
+        model=model, **images.asked, **network.asked, train=False, attacks=words(attack), eps=eps_list(eps), norm=norm,
+        seed=seed,
+    )  # fmt: skip
     if len(spec.attacks) != 1:
         raise InputError(f"detectors are fitted on one attack, got --attack {attack}")
     wanted = EvadeAsk(
@@ -79,13 +70,10 @@ def evade(
         found = Evading(wanted, out, subject.classifier, subject.data, subject.test, bars).run()
         check = checked(subject.classifier, subject.test, seed)
         mark(found["rows"], check)
-        found["checks"].append(check.plain())
-        found["asked"] = {"data": data, "model": str(model), "limit": limit, "attacked": attacked}
-        written = found if keep_names else private_names.found(found)
-        written = with_run(out, "evade.json", written, command_line(), str(subject.classifier.device))
-        run.write_text("evade.json", json.dumps(written, indent=1))
-    gradient_warning(check)
-    say_classes(subject.class_notes)
+        found |= {**subject.findings, "checks": [*found["checks"], *subject.checks(check)]}
+        found["asked"] = {**spec.subject, "limit": limit, "attacked": attacked}
+        write(run, "evade.json", found, command_line(), str(subject.classifier.device), keep_names=keep_names)
+    warn(found["checks"], subject.class_notes)
     summary(found)
     say(tally.words())
     say(f"\nnumbers {out / 'evade.json'}")
@@ -134,7 +122,7 @@ def summary(run: dict[str, Any]) -> None:
     guessed(facts["guesses"])
     say_left_out(run["left_out"])
     for check in run["checks"]:
-        if check["passed"] is False and not check["decisive"]:
+        if check["passed"] is False and not check["decisive"] and check["attack"] != "none":
             say(f"check failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
 
 

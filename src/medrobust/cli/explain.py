@@ -10,24 +10,9 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.gradient import gradient_warning
-from medrobust.cli.options import (
-    Classes,
-    Data,
-    Device,
-    Fit,
-    KeepNames,
-    Label,
-    LeaveOut,
-    Map,
-    Mean,
-    Patient,
-    Seed,
-    Size,
-    Std,
-    TrustCode,
-)
-from medrobust.cli.text import at_most, class_map, eps_list, guessed, numbers, say, say_classes, table, words
+from medrobust.cli.doubts import say_classes, warn
+from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
+from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,8 +26,10 @@ SHOWN = ("slope-l1", "curvature", "saliency-half", "saliency-gini", "effective-r
 
 
 def explain(
-    model: Annotated[str, typer.Option(help="A folder saved by medrobust, or an architecture with --weights.")],
-    data: Data = "phantom:chest",
+    *,
+    model: Annotated[str, typer.Option(help=f"{MODEL}.")],
+    images: ImageOptions,
+    network: NetworkOptions,
     second: Annotated[
         Path | None,
         typer.Option(help="An independently trained classifier of the same data, for the published plane."),
@@ -63,23 +50,10 @@ def explain(
     eps: Annotated[str, typer.Option(help="Size of the attack, a fraction of the pixel range.")] = "1/255",
     limit: Annotated[int, typer.Option(help="How many correctly classified test images, 0 for all.")] = 60,
     landscapes: Annotated[int, typer.Option(help="Of how many of them the loss landscape is computed.")] = 16,
-    weights: Annotated[str | None, typer.Option(help="Weights of MODEL, used as they are.")] = None,
-    mean: Mean = None,
-    std: Std = None,
-    label: Label = "label",
-    patient: Patient = None,
-    fit: Fit = None,
-    classes: Classes = None,
-    map_: Map = None,
-    leave_out: LeaveOut = None,
-    size: Size = None,
     seed: Seed = 0,
-    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
-    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
-        "runs/explain"
-    ),
+    out: RunOut = Path("runs/explain"),
 ) -> None:
     """Saliency, Grad-CAM, layers, loss landscape and embedding, before and after an attack, with numbers and a page."""
     from medrobust import explain as room
@@ -106,28 +80,23 @@ def explain(
     balls = [Linf(e) for e in eps_list(eps) or ()]
     if len(balls) != 1:
         raise InputError(f"--eps takes one size, got {eps}")
-    if not weights and not Path(model).is_dir():
-        raise InputError(f"{model} is not a folder; give one that medrobust train saved, or --weights of {model}")
     wanted = ExplainAsk(
         measures=words(measures) or tuple(room.MEASURES), attack=attack, ball=balls[0], layers=words(layers) or (),
         cam_layer=cam_layer, limit=at_most(limit), surfaces=landscapes, seed=seed,
     )  # fmt: skip
-    names = {"class_map": class_map(map_), "leave_out": words(leave_out), "patient": patient, "fit": fit}
-    spec = ask(
-        data=data, model=model, weights=weights, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), label=label,
-        size=size, seed=seed, classes=words(classes), trust_code=trust_code, **names,
-    )  # fmt: skip
+    spec = ask(model=model, **images.asked, **network.asked, train=False, seed=seed)
     with Bars() as bars, counting() as tally, RunFolder(out, "explain") as run_folder:
         subject = assemble(spec, run_folder, bars, device)
         run_folder.begin()
-        twin = None if second is None else _classifier(second, device, trust_code, subject, bars)
-        runs = [_one(wanted, out, subject.classifier, subject.test, twin, bars)]
+        twin = None if second is None else _classifier(second, device, network.trust_code, subject, bars)
+        runs = [_one(wanted, out, subject, twin, bars)]
         for k, place in enumerate(others, start=1):
-            where = theirs[k - 1] if k <= len(theirs) else data
-            into = run_folder.entry(f"beside-{k}")
-            shared = {**(names if where == data else {}), "trust_code": trust_code}
-            runs.append(_beside(wanted, place, where, into, label, seed, device, bars, shared))
-        asked = {"model": model, "data": data, "second": None if second is None else str(second), "attack": attack,
+            where = theirs[k - 1] if k <= len(theirs) else images.data
+            # names of classes and patients, and how images become square, are those of one data set
+            shared = images.asked if where == images.data else {"data": where, "label": images.label}
+            shared |= {"size": None, "trust_code": network.trust_code, "seed": seed}
+            runs.append(_beside(wanted, place, run_folder.entry(f"beside-{k}"), device, bars, shared))
+        asked = {**spec.subject, "second": None if second is None else str(second), "attack": attack,
                  "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
         if keep_names:
             decoded = Naming(subject.data, keep=True).decoded
@@ -136,8 +105,7 @@ def explain(
             save(run_folder, _told_apart([_hidden(run) for run in runs]), private_names.asked(asked), command_line())
     page = explanation.write(out)
     for run in runs:
-        for told in run.found.get("checks", []):
-            gradient_warning(told)
+        warn(run.found.get("checks", []))
     say_classes(subject.class_notes)
     summary(_told_apart(runs))
     if second is None:
@@ -146,19 +114,18 @@ def explain(
     say(f"\npage    {page}\nnumbers {out / 'results.csv'}, one line an image in {out / 'images.csv'}")
 
 
-def _one(
-    wanted: ExplainAsk, out: Path, classifier: Classifier, test: Any, second: Classifier | None, bars: Bars
-) -> Explained:
+def _one(wanted: ExplainAsk, out: Path, subject: Subject, second: Classifier | None, bars: Bars) -> Explained:
     from medrobust.studies.explained import Explained
     from medrobust.studies.explaining import Explaining
     from medrobust.studies.gradients import checked, mark
 
-    study = Explaining(wanted, out, classifier, test, second, bars)
+    study = Explaining(wanted, out, subject.classifier, subject.test, second, bars)
     found = study.run()
     facts = found["facts"]
-    check = checked(classifier, test, wanted.seed)
+    check = checked(subject.classifier, subject.test, wanted.seed)
     mark(found["rows"], check)
-    found["checks"] = [check.plain()]
+    found |= {**subject.findings, "checks": subject.checks(check)}
+    facts["notes"] += subject.admitted.sentences
     if check.passed is False:
         facts["doubt"] = f"the check “{check.name}” failed: {check.detail}"
     picture = out / "tsne.png"
@@ -166,9 +133,8 @@ def _one(
 
 
 def _beside(
-    wanted: ExplainAsk, place: Path, data: str, out: Path, label: str, seed: int, device: str | None, bars: Bars,
-    names: dict[str, Any],
-) -> Explained:  # fmt: skip
+    wanted: ExplainAsk, place: Path, out: Path, device: str | None, bars: Bars, asked: dict[str, Any]
+) -> Explained:
     """Another classifier, with layers of its own; or what an earlier run of this command found."""
     import dataclasses
 
@@ -180,15 +146,10 @@ def _beside(
     if (place / "results.json").is_file():
         return load(place)
     with RunFolder(out, "explain") as run_folder:
-        subject = assemble(
-            ask(data=data, model=str(place), label=label, seed=seed, **names),
-            run_folder,
-            bars,
-            device,
-        )
+        subject = assemble(ask(model=str(place), **asked), run_folder, bars, device)
         run_folder.begin()
         own = dataclasses.replace(wanted, layers=(), cam_layer=None)
-        return _one(own, out, subject.classifier, subject.test, None, bars)
+        return _one(own, out, subject, None, bars)
 
 
 def _classifier(place: Path, device: str | None, trust_code: bool, subject: Subject, bars: Bars) -> Classifier:

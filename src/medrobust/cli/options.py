@@ -1,50 +1,37 @@
-"""Options that several commands share: each is declared, and explained, once."""
+"""Options that several commands share: each is declared, and explained, once.
+
+A command takes a group of them as one keyword of its class (``images: ImageOptions``); ``expanded`` turns the keyword
+into the options of that class.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from medrobust.cli.text import class_map, numbers, words
 from medrobust.formats import TITLES
 
-Data = Annotated[
-    str,
-    typer.Option(
-        help="phantom:chest|fundus|skin[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]. "
-        f"Files may be {TITLES}."
-    ),
-]
-Patient = Annotated[
-    str | None,
-    typer.Option(help="Column of a csv table that names the patients, or none; found by its usual names."),
-]
-Fit = Annotated[
-    str | None,
-    typer.Option(help="How images that are not square become square: stretch (by default), crop or pad (black)."),
-]
-Label = Annotated[str, typer.Option(help="Column of a csv table that holds the label.")]
-Map = Annotated[
-    str | None,
-    typer.Option("--map", help="Class names of the data as the network calls them: neg=normal,pos=pneumonia."),
-]
-LeaveOut = Annotated[
-    str | None, typer.Option("--leave-out", help="Classes of the data whose images are not used: a,b.")
-]
-Classes = Annotated[str | None, typer.Option(help="Names of the network's outputs, in order: a,b,c.")]
-Size = Annotated[int | None, typer.Option(help="Side in pixels to which images are resized.")]
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
 TrustCode = Annotated[
     bool, typer.Option("--trust-code", help="Import and run code that a saved model names as its network.")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
-Pretrained = Annotated[str | None, typer.Option(help="Weights to train further from: a file, or hub.")]
+Classes = Annotated[str | None, typer.Option(help="Names of the network's outputs, in order: a,b,c.")]
 Mean = Annotated[str | None, typer.Option(help="Input mean of the weights, [0, 1] scale, e.g. 0.5,0.5,0.5.")]
 Std = Annotated[str | None, typer.Option(help="Input standard deviation of the weights.")]
+Head = Annotated[str, typer.Option(help="softmax (an output a class) or logit (one output, two classes).")]
+Outputs = Annotated[str | None, typer.Option(help="logits: the outputs are logits although all of them lie in [0, 1].")]
+Pretrained = Annotated[str | None, typer.Option(help="Weights to train further from: a file, or hub.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
-Head = Annotated[str, typer.Option(help="softmax (an output a class) or logit (one output, two classes).")]
 Healthy = Annotated[
     str | None,
     typer.Option(help="Classes that stand for no disease, commas between: normal,benign; by their names if not given."),
@@ -56,3 +43,121 @@ KeepNames = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Run folder; the same command on it goes on where it was.")]
+RunOut = Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")]
+
+MODEL = "A folder saved by medrobust, an architecture with --weights, or your module:function"
+"""What every command takes as its network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """Which images, and how they and their labels are read."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="phantom:chest|fundus|skin[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]. "
+            f"Files may be {TITLES}."
+        ),
+    ] = "phantom:chest"
+    label: Annotated[str, typer.Option(help="Column of a csv table that holds the label.")] = "label"
+    patient: Annotated[
+        str | None,
+        typer.Option(help="Column of a csv table that names the patients, or none; found by its usual names."),
+    ] = None
+    fit: Annotated[
+        str | None,
+        typer.Option(help="How images that are not square become square: stretch (by default), crop or pad (black)."),
+    ] = None
+    size: Annotated[int | None, typer.Option(help="Side in pixels to which images are resized.")] = None
+    channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None
+    map_: Annotated[
+        str | None,
+        typer.Option("--map", help="Class names of the data as the network calls them: neg=normal,pos=pneumonia."),
+    ] = None
+    leave_out: Annotated[
+        str | None, typer.Option("--leave-out", help="Classes of the data whose images are not used: a,b.")
+    ] = None
+
+    @property
+    def read(self) -> dict[str, Any]:
+        """How ``data.load`` reads them, without labels changed."""
+        names = ("label", "patient", "fit", "size", "channels")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def renaming(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """As ``Dataset.renamed`` takes it."""
+        return class_map(self.map_) or {}, words(self.leave_out) or ()
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """As ``studies.ask`` takes them."""
+        named = {"class_map": class_map(self.map_), "leave_out": words(self.leave_out)}
+        return {"data": self.data, **self.read, **named}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """How a network is loaded, called, and what its outputs mean."""
+
+    weights: Annotated[str | None, typer.Option(help="Weights of MODEL, used as they are.")] = None
+    classes: Classes = None
+    threshold: Annotated[float | None, typer.Option(help="Operating point: probability of the second class.")] = None
+    mean: Mean = None
+    std: Std = None
+    head: Head = "softmax"
+    outputs: Outputs = None
+    trust_code: TrustCode = False
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """As ``studies.ask`` takes them."""
+        read = {"classes": words(self.classes), "mean": numbers(self.mean, "--mean"), "std": numbers(self.std, "--std")}
+        return dataclasses.asdict(self) | read
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How a network is trained where it has no weights."""
+
+    pretrained: Pretrained = None
+    epochs: Epochs = None
+    lr: Rate = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """As ``studies.ask`` takes them."""
+        return dataclasses.asdict(self)
+
+
+GROUPS = (ImageOptions, NetworkOptions, TrainingOptions)
+
+
+def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same command with an option for every field of every group that it takes."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if hint in GROUPS}
+    if not groups:
+        return command
+    parameters: list[inspect.Parameter] = []
+    for given in inspect.signature(command).parameters.values():
+        if given.name not in groups:
+            parameters.append(given.replace(annotation=hints[given.name], kind=given.KEYWORD_ONLY))
+            continue
+        kinds = get_type_hints(groups[given.name], include_extras=True)
+        parameters += [
+            given.replace(name=f.name, default=f.default, annotation=kinds[f.name])
+            for f in dataclasses.fields(groups[given.name])
+        ]
+
+    def call(**values: Any) -> Any:
+        for name, group in groups.items():
+            values[name] = group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)})
+        return command(**values)
+
+    functools.update_wrapper(call, command)
+    del call.__wrapped__  # type: ignore[attr-defined]  # its signature is not the one to read
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
+    return call

@@ -10,21 +10,9 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.options import (
-    Fit,
-    Healthy,
-    KeepNames,
-    Label,
-    LeaveOut,
-    Map,
-    Mean,
-    Patient,
-    Seed,
-    Size,
-    Std,
-    TrustCode,
-)
-from medrobust.cli.text import class_map, numbers, say, table, words
+from medrobust.cli.doubts import warn
+from medrobust.cli.options import Healthy, ImageOptions, KeepNames, Mean, Outputs, RunOut, Seed, Std, TrustCode
+from medrobust.cli.text import numbers, say, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,9 +22,8 @@ TABLE = "breast-cancer"
 
 
 def search(
-    data: Annotated[
-        str, typer.Option(help="Images, as everywhere; or breast-cancer, scikit-learn's table of 30 features.")
-    ] = "phantom:chest",
+    *,
+    images: ImageOptions,
     features: Annotated[
         str, typer.Option(help="deep (of --model), wavelet, texture, hu, or handmade (these three).")
     ] = "wavelet",
@@ -46,6 +33,7 @@ def search(
     pretrained: Annotated[str | None, typer.Option(help="Weights of that architecture: a file.")] = None,
     mean: Mean = None,
     std: Std = None,
+    outputs: Outputs = None,
     what: Annotated[str, typer.Option(help="Names: weights,masks,hyper,threshold; or all.")] = "weights",
     methods: Annotated[
         str,
@@ -66,19 +54,14 @@ def search(
         int, typer.Option(help="Attack evolved and gradient-trained networks on so many test images; 0: none.")
     ] = 0,
     trust_code: TrustCode = False,
-    label: Label = "label",
-    patient: Patient = None,
-    fit: Fit = None,
-    map_: Map = None,
-    leave_out: LeaveOut = None,
-    size: Size = None,
     seed: Seed = 0,
     keep_names: KeepNames = False,
-    out: Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")] = Path(
-        "runs/search"
-    ),
+    out: RunOut = Path("runs/search"),
 ) -> None:
-    """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better."""
+    """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better.
+
+    With --data breast-cancer on scikit-learn's table of 30 features, without images.
+    """
     from medrobust import private_names, report
     from medrobust.run_folder import RunFolder
     from medrobust.studies.images import announce
@@ -98,33 +81,33 @@ def search(
         questions=tuple(QUESTIONS) if what == "all" else words(what) or (), methods=words(methods) or (),
         budget=budget, seeds=seeds, folds=folds,
     )  # fmt: skip
+    data = images.data
     if data == TABLE and attack:
         raise InputError(f"{TABLE} is a table without images: there is nothing to attack")
-    images: Images | None = None
+    subject: Images | None = None
     with Bars() as bars, counting() as tally, RunFolder(out, "search") as run:
         if data == TABLE:
             run.begin()
             searched, about = breast_cancer(), {"data": TABLE, "features_kind": "as measured", "left": "", "notes": []}
         else:
-            images = assemble(
-                data, features, model=model, pretrained=pretrained, mean=numbers(mean, "--mean"),
-                std=numbers(std, "--std"), size=size, label=label, healthy=healthy, limit=limit or None, seed=seed,
-                patient=patient, fit=fit,
-                class_map=class_map(map_), leave_out=words(leave_out) or (),
-                trust_code=trust_code, progress=bars,
+            subject = assemble(
+                features=features, model=model, pretrained=pretrained, mean=numbers(mean, "--mean"),
+                std=numbers(std, "--std"), outputs=outputs, healthy=healthy, limit=limit or None, seed=seed,
+                trust_code=trust_code, progress=bars, **images.asked,
             )  # fmt: skip
             run.begin()
-            announce(images.data, bars)
-            searched, about = features_of(images, images.compared, Store(out), bars), images.about
+            announce(subject.data, bars)
+            searched, about = features_of(subject, subject.compared, Store(out), bars), subject.about
         results, times = Searching(ask, out, searched, about, bars).run()
+        results |= {} if subject is None else subject.findings
         paths: dict[str, dict[str, Path]] = {}
-        if images is not None:
+        if subject is not None:
             for question in ask.questions:
                 names = ask.names(question)
                 folder, budgeted = run.entry("models"), ask.evaluations(question)
-                paths[question] = kept(images, question, names, budgeted, folder, Store(out), bars)
-        if images is not None and attack:
-            results["robustness"] = attacked(Robustness(images=attack, budget=budget), images, Store(out), bars)
+                paths[question] = kept(subject, question, names, budgeted, folder, Store(out), bars)
+        if subject is not None and attack:
+            results["robustness"] = attacked(Robustness(images=attack, budget=budget), subject, Store(out), bars)
         if not keep_names:
             for name in ("data", "name"):
                 results["facts"][name] = private_names.data_name(results["facts"][name])
@@ -132,6 +115,7 @@ def search(
         run.write_text("results.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False))
         run.write_text("times.json", json.dumps(times, indent=1, sort_keys=True))
     page = report.write_search(out)
+    warn(results.get("checks", ()))
     for question in ask.questions:
         summary(results, times, question)
     say(tally.words())

@@ -107,6 +107,7 @@ def run(
         f"{ran.done} cells in {_time(time.time() - begun)}, {cells['done']} of {cells['all']} there; "
         f"numbers {place.out / 'results.json'}"
     )
+    _say_doubts(results)
     complete = _say_missing(results, place.out)
     if mlflow:
         from medrobust.report import study_export
@@ -121,6 +122,12 @@ def _written(data: Path, keep_names: bool) -> str:
     from medrobust import private_names
 
     return str(data) if keep_names else private_names.place(str(data.expanduser().absolute()))
+
+
+def _say_doubts(results: dict[str, Any]) -> None:
+    """Print what limits the numbers of each network."""
+    for doubt in results.get("doubts", ()):
+        say(f"in doubt, {doubt['model']}: {doubt['text']}")
 
 
 def _say_missing(results: dict[str, Any], folder: Path) -> bool:
@@ -218,8 +225,7 @@ def show(folder: Folder) -> None:
             table(["figure", "published", "source", "measured here"], lines, part["title"])
             for reason in dict.fromkeys(p["reason"] for p, _ in found if p["reason"]):
                 say(f"  why they may differ: {reason}")
-    for doubt in told.get("doubts", ()):
-        say(f"in doubt, {doubt['model']}: {doubt['text']}")
+    _say_doubts(told)
     cells = told["cells"]
     say(f"{cells['done']} of {cells['all']} cells are done")
     _say_missing(told, folder)

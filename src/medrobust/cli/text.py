@@ -129,12 +129,6 @@ def class_map(text: str | None) -> dict[str, str] | None:
     return {old.strip(): new.strip() for old, _, new in pairs}
 
 
-def say_classes(notes: Sequence[str]) -> None:
-    """What was assumed, mapped or is missing among the classes, a line each."""
-    for note in notes:
-        say(f"classes: {note}")
-
-
 def say_left_out(parts: Sequence[Mapping[str, str]]) -> None:
     """What could not be fitted or judged, and why: a line for each reason."""
     by_reason: dict[str, list[str]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,25 +11,8 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.gradient import MARK, gradient_warning
-from medrobust.cli.options import (
-    Classes,
-    Data,
-    Device,
-    Epochs,
-    Fit,
-    KeepNames,
-    Label,
-    LeaveOut,
-    Map,
-    Out,
-    Patient,
-    Pretrained,
-    Rate,
-    Seed,
-    Size,
-    TrustCode,
-)
+from medrobust.cli.doubts import MARK, warn
+from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, Out, Seed, TrainingOptions
 from medrobust.cli.perturbations import (
     Eps,
     Norm,
@@ -42,7 +24,7 @@ from medrobust.cli.perturbations import (
     method_named,
     size_told,
 )
-from medrobust.cli.text import at_most, brief, class_map, guessed, listed, percent, say, say_classes, table, words
+from medrobust.cli.text import at_most, brief, guessed, listed, percent, say, table
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,11 +42,11 @@ SHOWN = 12
 
 
 def universal(
-    data: Data = "phantom:chest",
-    model: Annotated[
-        str, typer.Option(help="A folder saved by medrobust, a timm architecture (trained here), or module:function.")
-    ] = "resnet18",
-    weights: Annotated[str | None, typer.Option(help="Weights of MODEL, used as they are.")] = None,
+    *,
+    images: ImageOptions,
+    model: Annotated[str, typer.Option(help=f"{MODEL}; a timm architecture without weights is trained.")] = "resnet18",
+    network: NetworkOptions,
+    training: TrainingOptions,
     method: Annotated[str, typer.Option(help="Name, with options after colons: sga, sgd:passes=10.")] = "sga",
     target: Target = None,
     norm: Norm = "l2",
@@ -79,18 +61,7 @@ def universal(
     ] = False,
     limit: Annotated[int, typer.Option(help="How many images it is made from, 0 for all.")] = 300,
     judged: Annotated[int, typer.Option(help="How many test images it is judged on, 0 for all.")] = 0,
-    pretrained: Pretrained = None,
-    label: Label = "label",
-    patient: Patient = None,
-    fit: Fit = None,
-    classes: Classes = None,
-    map_: Map = None,
-    leave_out: LeaveOut = None,
-    size: Size = None,
-    epochs: Epochs = None,
-    lr: Rate = None,
     seed: Seed = 0,
-    trust_code: TrustCode = False,
     device: Device = None,
     keep_names: KeepNames = False,
     out: Out = None,
@@ -100,34 +71,17 @@ def universal(
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
     from medrobust.studies.gradients import checked
-    from medrobust.studies.run_info import with_run
+    from medrobust.studies.run_info import write
     from medrobust.studies.store import key
     from medrobust.studies.subject import assemble
 
     check_size(norm, zeta, eps)
     way = method_named(method)
     making, judging = at_most(limit), at_most(judged)
-    if vary and source in (None, data, "noise"):
+    if vary and source in (None, images.data, "noise"):
         raise InputError("--vary is for images of another kind: give --source csv:… or folder:… with it")
-    source = None if source == data else source  # its training images: the others are to judge
-    spec = ask(
-        data=data,
-        trust_code=trust_code,
-        model=model,
-        weights=weights,
-        pretrained=pretrained,
-        label=label,
-        patient=patient,
-        fit=fit,
-        size=size,
-        epochs=epochs,
-        lr=lr,
-        norm=norm,
-        seed=seed,
-        classes=words(classes),
-        class_map=class_map(map_),
-        leave_out=words(leave_out),
-    )
+    source = None if source == images.data else source  # its training images: the others are to judge
+    spec = ask(model=model, **images.asked, **network.asked, **training.asked, norm=norm, seed=seed)
     asked = {
         "model": spec.model_dump(mode="json"), "method": method, "target": target, "zeta": zeta, "eps": eps,
         "source": source, "vary": vary, "limit": making, "judged": judging,
@@ -137,12 +91,12 @@ def universal(
         subject = assemble(spec, run, bars, device)
         goal = goal_named(target, subject.data.classes)
         train = subject.data.split("train")
-        images, told = _source(source, vary, train, making, seed, bars)
+        pixels, told = _source(source, vary, train, making, seed, bars)
         ball = ball_of(norm, zeta, eps, train.sample(1000, seed))
         test = _test(subject, source).sample(judging, seed)
-        bars.start(f"{way.title} on {len(images)} images", way.work(len(images)))
+        bars.start(f"{way.title} on {len(pixels)} images", way.work(len(pixels)))
         v = way(
-            subject.classifier, images, goal, ball, seed=seed, advance=bars.advance,
+            subject.classifier, pixels, goal, ball, seed=seed, advance=bars.advance,
             watch=lambda rate: bars.advance(0, reached=f"{rate:.0%}"), checkpoint=run.entry(UNFINISHED),
         )  # fmt: skip
         bars.stop()
@@ -150,7 +104,7 @@ def universal(
         guesses = guesses_of(outcomes[MINE])
         check = checked(subject.classifier, test, seed) if way.opens else None
         doubtful = check is not None and check.passed is False
-        private = {subject.data.name, str(getattr(images, "name", subject.data.name)).removeprefix("varied ")}
+        private = {subject.data.name, str(getattr(pixels, "name", subject.data.name)).removeprefix("varied ")}
         if not keep_names:
             v = dataclasses.replace(v, provenance=private_names.found(v.provenance, *private))
         v.save(run.entry("v.safetensors"))
@@ -159,16 +113,15 @@ def universal(
             "format": 1, "asked": asked, "source": told, "size": size_told(ball, zeta, eps), "magnified": gain,
             "provenance": v.provenance, "history": v.history, "why": v.why,
             "status": "inconclusive" if doubtful or not v.moved else "ok",
-            "checks": [] if check is None else [check.plain()],
+            "checks": subject.checks(check), **subject.findings,
             "outcomes": {name: numbers(o) for name, o in outcomes.items()}, "guesses": guesses,
         }  # fmt: skip
-        written = facts if keep_names else private_names.found(facts, *private)
-        written = with_run(folder, "universal.json", written, command_line(), str(subject.classifier.device))
-        run.write_text("universal.json", json.dumps(written, indent=1))
+        write(
+            run, "universal.json", facts, command_line(), str(subject.classifier.device), keep_names=keep_names,
+            private=private,
+        )  # fmt: skip
         run.remove(UNFINISHED)
-    if check is not None:
-        gradient_warning(check)
-    say_classes(subject.class_notes)
+    warn(facts["checks"], subject.class_notes)
     summary(outcomes, f"{way.title} made from {told}, {size_told(ball, zeta, eps)}", doubtful=doubtful)
     guessed(guesses)
     if v.why:

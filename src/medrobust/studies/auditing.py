@@ -30,7 +30,6 @@ from medrobust.studies.gradients import compared, derived, gradient_check
 from medrobust.studies.headline import NAME as HEADLINE
 from medrobust.studies.headline import HeadlinePart, chosen_eps, told
 from medrobust.studies.naming import Naming
-from medrobust.studies.output_order import outputs_in_order
 from medrobust.studies.rows import Rows, attack_rows, clean_rows, noise_rows
 from medrobust.studies.run_info import with_run
 from medrobust.studies.spec import AuditSpec, attack_named
@@ -197,7 +196,7 @@ class _Audit:
         )
         probability, decision = cell.arrays["probability"], cell.arrays["decision"]
         clean_rows(self.rows, probability, test.labels, decision, self.classifier.classes, groups(test))
-        self.checks.append(outputs_in_order(probability, test.labels, decision, self.classifier.classes, groups(test)))
+        self.checks.append(self.subject.admitted.order)
         self.guessing = guessing.of(decision == test.labels, test.labels, groups(test))
         saved = stats.proportion(cell.arrays["saved"] == test.labels, groups(test))
         self.rows.add("none", 0.0, "accuracy_saved:8", saved)

@@ -17,6 +17,8 @@ from medrobust.studies.checks import Check
 
 NAME = "outputs are in the order of the classes"
 """Of the check; the report finds it by this name."""
+QUESTION = "ARE THE NETWORK'S OUTPUTS SWAPPED?"
+ADVICE = "no number here means what it says: give their order with --classes, or the data's names with --map"
 GAIN = 0.2
 """Of balanced accuracy: what another order must gain at least."""
 CLASSES = 20
@@ -33,7 +35,7 @@ def outputs_in_order(
     """probability (n, k), labels and decisions (n,) on clean images; passed is None where it cannot be asked."""
     k = len(classes)
     if k > CLASSES or not labels.size or probability.ndim != 2:
-        return _check(None, f"not asked of {k} classes and {labels.size} images")
+        return not_asked(f"{k} classes and {labels.size} images")
     if k == 2 and 0 < int((labels == 1).sum()) < labels.size:
         area = stats.auroc(probability[:, 1], labels == 1)
         if area.high < 0.5:
@@ -61,14 +63,23 @@ def outputs_in_order(
     return _check(not swapped, detail)
 
 
+def not_asked(why: str) -> Check:
+    """The check where it cannot be made."""
+    return _check(None, f"not asked: {why}")
+
+
+def question(check: Check) -> str:
+    """What a person must answer before any number is read; empty where nothing speaks for swapped outputs."""
+    return "" if check.passed is not False else f"{QUESTION} {check.detail}. If they are, {ADVICE}."
+
+
 def _check(passed: bool | None, detail: str) -> Check:
     return Check(
         NAME,
         "none",
         passed,
         detail,
-        "if this fails, the outputs are probably swapped and no number here means what it says: give their order with "
-        "--classes, or the data's names with --map",
+        f"if this fails, the outputs are probably swapped and {ADVICE}",
     )
 
 

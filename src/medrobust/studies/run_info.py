@@ -10,14 +10,14 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medrobust import json_files
+from medrobust import json_files, private_names
 from medrobust.errors import InputError
 from medrobust.json_files import RUN
-from medrobust.run_folder import read_mark
+from medrobust.run_folder import RunFolder, read_mark
 from medrobust.studies.versions import versions
 
 
@@ -39,6 +39,16 @@ def with_run(folder: Path, name: str, results: Mapping[str, Any], command: str, 
             "digest": digest, "command": command, "machine": machine(device), "versions": versions(),
         }
     }  # fmt: skip
+
+
+def write(
+    run: RunFolder, name: str, results: Mapping[str, Any], command: str, device: str = "", *, keep_names: bool = False,
+    private: Iterable[str] = (),
+) -> None:  # fmt: skip
+    """Write ``results`` with RUN as the JSON file ``name``. private: names of data that become codes, beside those in
+    ``results``, unless ``keep_names``."""
+    written = results if keep_names else private_names.found(results, *private)
+    run.write_text(name, json.dumps(with_run(run.path, name, written, command, device), indent=1))
 
 
 def machine(device: str = "") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,17 @@ class Images:
     test: Dataset
     healthy: tuple[int, ...]
     about: dict[str, Any]
+    findings: dict[str, Any] = field(default_factory=dict)
+    """What was found out about ``source``, and a check of its outputs where it is a classifier, for results files."""
 
 
 def assemble(
     data: str, features: str, *, model: str | None = None, pretrained: str | None = None,
-    mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None, size: int | None = None,
-    label: str = "label", patient: str | None = None, fit: str | None = None,
-    class_map: Mapping[str, str] | None = None, leave_out: Sequence[str] = (),
-    healthy: str | None = None, limit: int | None = None, seed: int = 0,
-    trust_code: bool = False, progress: Progress | None = None,
+    mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None, outputs: str | None = None,
+    size: int | None = None, channels: int | None = None, label: str = "label", patient: str | None = None,
+    fit: str | None = None, class_map: Mapping[str, str] | None = None, leave_out: Sequence[str] | None = None,
+    healthy: str | None = None, limit: int | None = None, seed: int = 0, trust_code: bool = False,
+    progress: Progress | None = None,
 ) -> Images:  # fmt: skip
     """Load images and what gives their features; InputError, in one line, where something does not fit."""
     evolved.check_features(features, model, pretrained)
@@ -58,18 +60,22 @@ def assemble(
     if saved and features == "deep":
         trained = Classifier.load(str(model), trust_code=trust_code)
         size, stated = size or trained.size, fit_of(trained.provenance)
-    images = data_room.load(data, size=size, seed=seed, label=label, patient=patient, fit=fit or stated)
-    check_fit(images, stated)
-    images = images.renamed(class_map or {}, leave_out)
-    source = evolved.extractor(
-        features, images, model, pretrained=pretrained, mean=mean, std=std, trust_code=trust_code
+    images = data_room.load(
+        data, size=size, channels=channels, seed=seed, label=label, patient=patient, fit=fit or stated
     )
-    if saved and features == "deep":
+    check_fit(images, stated)
+    images = images.renamed(class_map or {}, leave_out or ())
+    source = evolved.extractor(
+        features, images, model, pretrained=pretrained, mean=mean, std=std, outputs=outputs, trust_code=trust_code
+    )
+    classifies = saved and features == "deep"  # of other networks the features alone are used
+    if classifies:
         images = images.for_classes(source.classes)
-    inspection = admit(source, images, progress or NoProgress(), seed)
-    made = parted(images, source, saved and features == "deep", limit=limit, seed=seed, healthy=healthy, kind=features)
-    made.about["notes"] += inspection.sentences
-    return made
+    admitted = admit(source, images, progress or NoProgress(), seed, classifies=classifies)
+    made = parted(images, source, classifies, limit=limit, seed=seed, healthy=healthy, kind=features)
+    made.about["notes"] += admitted.sentences
+    findings = admitted.findings | {"checks": [admitted.order.plain()] if classifies else []}
+    return replace(made, findings=findings)
 
 
 def parted(

@@ -22,6 +22,13 @@ GRID = (*(g / 10 / 255 for g in range(1, 11)), *(g / 255 for g in range(2, 11)))
 CLASSIC = ("fgsm", "bim", "pgd", "cw")
 
 
+SUBJECT = (
+    "data", "label", "patient", "fit", "size", "channels", "class_map", "leave_out", "model", "weights", "classes",
+    "mean", "std", "head", "outputs", "threshold",
+)  # fmt: skip
+"""Fields of an ask that say which images and which network, and how they are read."""
+
+
 class AuditSpec(BaseModel):
     """Everything that an audit's numbers depend on, apart from the bytes of data and weights."""
 
@@ -66,6 +73,13 @@ class AuditSpec(BaseModel):
     def key(self) -> str:
         """A short name for this ask."""
         return key(self.model_dump(mode="json"))[:8]
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """What was said of images and network: data and model, and of the rest of SUBJECT what is not the default."""
+        fields = type(self).model_fields
+        told = {name: getattr(self, name) for name in SUBJECT}
+        return {k: v for k, v in told.items() if k in ("data", "model") or v != fields[k].default}
 
     @property
     def ball(self) -> type[Ball]:

@@ -14,11 +14,11 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.class_names import listed
 from medrobust.errors import InputError
-from medrobust.inspection import Inspection
 from medrobust.progress import Progress
 from medrobust.run_folder import RunFolder
 from medrobust.studies import images, preflight
-from medrobust.studies.admission import admit
+from medrobust.studies.admission import Admitted, admit
+from medrobust.studies.checks import Check
 from medrobust.studies.spec import AuditSpec, digest
 
 HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")
@@ -40,10 +40,19 @@ class Subject:
     disease_classes: tuple[int, ...]
     notes: tuple[str, ...]
     """Of the data, for the report."""
-    inspection: Inspection
+    admitted: Admitted
     """What was found out about the network before anything else."""
     class_notes: tuple[str, ...] = ()
     """What was assumed, mapped or is missing among the classes: for the terminal; ``notes`` holds them too."""
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """What limits or changes the reading of every number, for results files: the same keys in all of them."""
+        return {"class_notes": list(self.class_notes), **self.admitted.findings}
+
+    def checks(self, *more: Check | None) -> list[dict[str, object]]:
+        """As results files hold them: whether the outputs are in order, then those of ``more`` that were made."""
+        return [c.plain() for c in (self.admitted.order, *more) if c is not None]
 
     def images_digest(self, part: Dataset) -> str:
         """Names exactly these images: the data's contents, and which of them."""
@@ -57,7 +66,7 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     """
     preflight.check(
         spec.model, weights=spec.weights, pretrained=spec.pretrained, epochs=spec.epochs, lr=spec.lr, head=spec.head,
-        device=device,
+        device=device, train=spec.train,
     )  # fmt: skip
     loaded = images.load(spec, progress)
     data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
@@ -69,12 +78,12 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     data = data.for_classes(classifier.classes)
     disease = _disease(spec, data.classes)
     test, notes = unseen(data, classifier, trained or known)
-    inspection = admit(classifier, test, progress, spec.seed)
+    admitted = admit(classifier, test, progress, spec.seed)
     said = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
     images.announce(data, progress, tuple(n for n in notes if n not in said))
     return Subject(
         data=data,
-        inspection=inspection,
+        admitted=admitted,
         notes=(*notes, *(n for n in said if n not in notes)),
         class_notes=said,
         test=test,
@@ -134,9 +143,8 @@ def _classifier(
     spec: AuditSpec, data: Dataset, run: RunFolder | None, progress: Progress, device: str | None
 ) -> tuple[Classifier, bool]:
     where = devices.find(device)
-    path = Path(spec.model)
-    if path.is_dir() or path.suffix in (".safetensors", ".pth", ".pt", ".th", ".ckpt"):
-        return _stated(_saved(path, spec, where), spec), False
+    if Path(spec.model).is_dir():
+        return _saved(spec, where), False
     train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
     if not train:
         return _as_is(spec, data, where, progress), False
@@ -150,37 +158,35 @@ def _classifier(
         raise InputError(f"--threshold needs exactly two classes, the data has {listed(data.classes)}")
     classifier = training.fit(
         data, spec.model, seed=spec.seed, pretrained=spec.pretrained, mean=spec.mean, std=spec.std, head=spec.head,
-        device=str(where), progress=progress, resume=run.entry("training"), keep=run.entry("model"), **options,
+        outputs=spec.outputs, device=str(where), progress=progress, resume=run.entry("training"),
+        keep=run.entry("model"), **options,
     )  # fmt: skip
     run.remove("training")  # only a killed training is resumed
-    return _at(classifier, spec.threshold), True
+    return _told(classifier, spec), True
 
 
-def _saved(path: Path, spec: AuditSpec, where: torch.device) -> Classifier:
-    if path.is_dir():
-        return _at(_to(Classifier.load(path, trust_code=spec.trust_code), where), spec.threshold)
-    raise InputError(
-        f"{path} holds weights but not which network they belong to; give the network and its weights: "
-        f"--model ARCHITECTURE --weights {path} (audited as they are) or --pretrained {path} (trained further)"
-    )
-
-
-def _stated(classifier: Classifier, spec: AuditSpec) -> Classifier:
-    """A saved classifier states its classes: other ones on the command line are a mistake."""
+def _saved(spec: AuditSpec, where: torch.device) -> Classifier:
+    """A saved classifier states its classes, head and normalisation: other ones on the command line are a mistake."""
+    classifier = Classifier.load(spec.model, trust_code=spec.trust_code)
+    classifier.net.to(where)
     if spec.classes is not None and spec.classes != classifier.classes:
         raise InputError(
             f"{spec.model} states its classes as {listed(classifier.classes)}, --classes says {listed(spec.classes)}; "
             "leave --classes out, and map the data's names with --map"
         )
-    return classifier
+    head = None if spec.head == "softmax" else spec.head
+    for name, given, stated in (
+        ("head", head, classifier.head.name), ("mean", spec.mean, classifier.mean), ("std", spec.std, classifier.std),
+    ):  # fmt: skip
+        if given is not None and given != stated:
+            raise InputError(f"{spec.model} states its {name} as {stated}, --{name} says {given}; leave --{name} out")
+    return _told(classifier, spec)
 
 
 def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progress) -> Classifier:
     """A network with its own or given weights, audited without training."""
     classes = spec.classes or data.classes
     own = models.is_own(spec.model)
-    if not own and not spec.weights:
-        raise InputError(f"{spec.model} without weights is untrained: give --weights FILE, or let it be trained")
     channels = _channels(spec, data)
     net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=spec.head, run=not own)
     mean, std = spec.mean, spec.std
@@ -223,19 +229,16 @@ def _channels(spec: AuditSpec, data: Dataset) -> int:
     return data.channels
 
 
-def _at(classifier: Classifier, threshold: float | None) -> Classifier:
-    if threshold is None:
+def _told(classifier: Classifier, spec: AuditSpec) -> Classifier:
+    """The classifier with the operating point and the kind of outputs that were asked for."""
+    outputs, threshold = spec.outputs or classifier.outputs, spec.threshold or classifier.threshold
+    if (outputs, threshold) == (classifier.outputs, classifier.threshold):
         return classifier
     return Classifier(
         classifier.net, classifier.classes, mean=classifier.mean, std=classifier.std, head=classifier.head.name,
-        outputs=classifier.outputs, channels=classifier.channels, size=classifier.size, threshold=threshold,
+        outputs=outputs, channels=classifier.channels, size=classifier.size, threshold=threshold,
         provenance=classifier.provenance,
     )  # fmt: skip
-
-
-def _to(classifier: Classifier, where: torch.device) -> Classifier:
-    classifier.net.to(where)
-    return classifier
 
 
 def model_digest(classifier: Classifier) -> str:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -73,15 +74,14 @@ class Work:
             raise InputError(f"{data.name} is not what it was when the study was planned; give the same command again")
         return data
 
-    def model(self, name: str = "model") -> Classifier:
-        """The classifier that this cell needs under that name, where this process computes."""
-        found = _classifier(str(self.run / "models" / self.ticket["needs"][name]), self.ticket["models"][name])
-        if found.inspection is None and self.ticket["data"] is not None:
-            from medrobust.studies.admission import admit
+    def model(self, name: str = "model", classifies: bool = True) -> Classifier:
+        """The classifier that this cell needs under that name, where this process computes.
 
-            admit(found, self.data, NoProgress())
-        if found.inspection is not None and found.inspection.doubts:
-            self.doubts[name] = list(found.inspection.doubts)
+        classifies: whether its decisions are used, not its features alone.
+        """
+        found = _classifier(str(self.run / "models" / self.ticket["needs"][name]), self.ticket["models"][name])
+        if self.ticket["data"] is not None and (doubts := _doubts(found, self.data, classifies)):
+            self.doubts[name] = doubts
         return found
 
     def inputs(self, prefix: str) -> list[Cell]:
@@ -130,6 +130,20 @@ def image_names(ticket: Mapping[str, Any]) -> list[str]:
 def _loaded(told: tuple[tuple[str, Any], ...], root: str) -> Dataset:
     data: Dataset = load(Data(**dict(told)), Path(root))
     return data
+
+
+_DOUBTS: WeakKeyDictionary[Classifier, dict[tuple[str, bool], list[str]]] = WeakKeyDictionary()
+
+
+def _doubts(classifier: Classifier, data: Dataset, classifies: bool) -> list[str]:
+    """What limits every number of a classifier on these images; found out once in a process."""
+    from medrobust.studies.admission import admit
+
+    known = _DOUBTS.setdefault(classifier, {})
+    about = data.digest(), classifies
+    if about not in known:
+        known[about] = admit(classifier, data, NoProgress(), classifies=classifies).doubts
+    return known[about]
 
 
 @functools.lru_cache(maxsize=4)

@@ -126,7 +126,7 @@ def evolved_attacked(work: Work) -> Result:
 
 def _images(work: Work) -> search_subject.Images:
     args = work.args
-    source = work.model("source")
+    source = work.model("source", classifies=bool(args["seen"]))
     data = work.data_for(source) if args["seen"] else work.data
     return search_subject.parted(data, source, args["seen"], limit=args["limit"], seed=args["seed"])
 

@@ -41,13 +41,14 @@ def extractor(
     pretrained: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    outputs: str | None = None,
     trust_code: bool = False,
 ) -> Classifier:
     """A classifier whose penultimate features are meant; its own decisions are not used.
 
     kind: "deep", or a name of models.HANDMADE, which needs nothing else. model: for deep features, a folder saved by
     medrobust, or an architecture whose ``pretrained`` weights (a file) have not seen the data's labels. mean, std: of
-    those weights, where neither their file nor timm states them.
+    those weights, where neither their file nor timm states them. outputs: as Classifier takes it, of a saved one.
     """
     check_features(kind, model, pretrained)
     if kind != "deep":
@@ -62,7 +63,9 @@ def extractor(
         )
     assert model is not None
     if Path(model).is_dir():
-        return Classifier.load(model, trust_code=trust_code)
+        saved = Classifier.load(model, trust_code=trust_code)
+        saved.outputs = outputs or saved.outputs
+        return saved
     assert pretrained is not None
     stated = models.normalisation(str(model), pretrained)
     mean, std = mean or (stated and stated[0]), std or (stated and stated[1])

@@ -1,0 +1,50 @@
+"""What commands say before any number: outputs that may be swapped, gradients that mislead, classes assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from medrobust.cli.text import say
+
+MARK = " (inconclusive)"
+
+
+def warn(checks: Iterable[Mapping[str, Any]], class_notes: Iterable[str] = ()) -> None:
+    """The question about swapped outputs first; nothing where all is well."""
+    checks = list(checks)
+    warn_of_order(checks)
+    for told in checks:
+        warn_of_gradient(told)
+    say_classes(class_notes)
+
+
+def warn_of_order(checks: Iterable[Mapping[str, Any]]) -> None:
+    """The first line that a person reads where the outputs are probably swapped."""
+    from medrobust.studies.checks import Check
+    from medrobust.studies.output_order import NAME, question
+
+    for told in checks:
+        if told["name"] == NAME and (asked := question(Check(**told))):
+            say(asked)
+
+
+def warn_of_gradient(told: Mapping[str, Any]) -> None:
+    """One line where the gradient is not known to be that of the network; nothing where it is."""
+    from medrobust.studies.checks import GRADIENT
+
+    if told["attack"] != GRADIENT:
+        return
+    if told["passed"] is False:
+        say(
+            f"INCONCLUSIVE: failed: “{told['name']}”. What attacks that follow gradients leave is no sign of strength "
+            f"({told['detail']})"
+        )
+    elif told["passed"] is None:
+        say(f"inconclusive: {told['name']}: {told['detail']}")
+
+
+def say_classes(notes: Iterable[str]) -> None:
+    """What was assumed, mapped or is missing among the classes, a line each."""
+    for note in notes:
+        say(f"classes: {note}")
