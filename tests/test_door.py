@@ -79,7 +79,7 @@ JUDGING: dict[str, tuple[Line, str]] = {
     "evade": (by_name("evade", *EPS, "--detector", "softmax", "--evasions", "matching", "--attacked", "4",
                       "--limit", "30"),
               "evade.json"),
-    "explain": (by_name("explain", *EPS, "--measures", "slope-l1", "--limit", "12", "--landscapes", "1", "--attack",
+    "explain": (by_name("explain", *EPS, "--measures", "margin", "--limit", "12", "--landscapes", "1", "--attack",
                         "pgd:steps=3"), "results.json"),
     "universal": (by_name("universal", "--method", "sgd:passes=1"), "universal.json"),
     "defend": (lambda f, net: ("defend", f"tests.door_nets:{net}", *common(f), "--rounds", "1", "--epochs", "1",

@@ -11,6 +11,8 @@ import medrobust as mr
 from medrobust import explain, layer_probe
 from medrobust.detectors import Features
 
+from .vendor_nets import CLASSES, Around, one_by_one, reference
+
 SIDE = 32
 SWIN = {"img_size": SIDE, "patch_size": 2, "embed_dim": 8, "depths": (2, 1), "num_heads": (2, 2), "window_size": 4}
 VIT = {"img_size": SIDE, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -191,3 +193,16 @@ def test_a_map_is_the_same_whatever_its_axes(height, width):
         torch.testing.assert_close(explain.layer_maps(clf, images, name), explain.layer_maps(clf, images, "see"))
     with pytest.raises(mr.InputError, match="holds nothing of one image"):
         Features(clf, ("mean",))(images)
+
+
+def test_a_network_that_takes_one_image_at_a_time_has_the_layers_of_any_other():
+    images = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(3))
+    plain = mr.Classifier(reference(), CLASSES)
+    alone = mr.Classifier(Around(before=one_by_one).eval(), CLASSES)
+    mine = Features(plain, ("conv", "norm", "penultimate"))(images)
+    theirs = Features(alone, ("inner.conv", "inner.norm", "penultimate"))(images)
+    assert alone.form.single
+    for a, b in zip(mine.values(), theirs.values(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert explain.last_spatial(alone, images.shape) == "inner." + explain.last_spatial(plain, images.shape)
+    torch.testing.assert_close(explain.grad_cam(plain, images), explain.grad_cam(alone, images))

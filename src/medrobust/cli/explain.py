@@ -88,13 +88,13 @@ def explain(
     with Bars() as bars, counting() as tally, RunFolder(out, "explain") as run_folder:
         subject = assemble(spec, run_folder, bars, device)
         run_folder.begin()
-        twin = None if second is None else _classifier(second, device, network.trust_code, subject, bars)
+        twin = None if second is None else _classifier(second, device, network, subject, bars)
         runs = [_one(wanted, out, subject, twin, bars)]
         for k, place in enumerate(others, start=1):
             where = theirs[k - 1] if k <= len(theirs) else images.data
             # names of classes and patients, and how images become square, are those of one data set
             shared = images.asked if where == images.data else {"data": where, "label": images.label}
-            shared |= {"size": None, "trust_code": network.trust_code, "seed": seed}
+            shared |= {"size": None, "outputs": network.outputs, "trust_code": network.trust_code, "seed": seed}
             runs.append(_beside(wanted, place, run_folder.entry(f"beside-{k}"), device, bars, shared))
         asked = {**spec.subject, "second": None if second is None else str(second), "attack": attack,
                  "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
@@ -152,14 +152,15 @@ def _beside(
         return _one(own, out, subject, None, bars)
 
 
-def _classifier(place: Path, device: str | None, trust_code: bool, subject: Subject, bars: Bars) -> Classifier:
+def _classifier(place: Path, device: str | None, network: NetworkOptions, subject: Subject, bars: Bars) -> Classifier:
     from medrobust import devices
     from medrobust.classifier import Classifier
     from medrobust.studies.admission import admit
 
     if not place.is_dir():
         raise InputError(f"--second {place} is not a folder; give one that medrobust train or audit saved")
-    loaded = Classifier.load(place, trust_code=trust_code)
+    loaded = Classifier.load(place, trust_code=network.trust_code)
+    loaded.outputs = network.outputs or loaded.outputs
     loaded.net.to(devices.find(device))
     admit(loaded, subject.test, bars)
     return loaded

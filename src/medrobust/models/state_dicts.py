@@ -40,7 +40,10 @@ def unwrapped(raw: Any, file: str) -> tuple[State, str]:
             note = f"{file}: the weights under {key!r} are used"
             if key in AVERAGED:
                 return _named(inner), f"{note}, a running average: there are no others."
-            return _named(inner), f"{note}, the running average under {others[0]!r} is not." if others else ""
+            if not others:
+                return _named(inner), ""
+            other = f"the running average under {others[0]!r} is not: to use that one, save it to a file alone"
+            return _named(inner), f"{note}, {other}."
         if any(isinstance(inner.get(k), Mapping) for k in (*PLAIN, *AVERAGED)):
             return unwrapped(inner, file)
     raise _nothing(file)

@@ -180,8 +180,11 @@ def _tick(value: float) -> str:
 
 
 def measures(runs: list[Run]) -> str:
-    """A dot an image, and the median with its interval; a panel a measure, a line a classifier."""
+    """A dot an image, and the median with its interval; a panel a measure, a line a classifier. Empty where none of
+    DRAWN was measured."""
     drawn = [d for d in DRAWN if any(run.values(d[0]).size for run in runs)]
+    if not drawn:
+        return ""
     columns = 2
     lines = -(-len(drawn) // columns)
     with _sheet(7.4, lines * (0.75 + 0.34 * len(runs))) as figure:
