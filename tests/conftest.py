@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,20 @@ import torch
 
 from medrobust.studies import audit
 
+from .processes import Server
+
 torch.set_num_threads(1)
 # no test writes into the home folder, and codes are the same in every process
 os.environ.setdefault("MEDROBUST_SALT", "salt of the tests")
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory) -> Iterator[Server]:
+    """Starts processes in milliseconds: forks of one that has imported everything."""
+    pytest.importorskip("resource")
+    server = Server(tmp_path_factory.mktemp("processes"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")

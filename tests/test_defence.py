@@ -5,10 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -374,32 +370,18 @@ def test_a_folder_of_another_defence_is_refused(whole, clf, data, tmp_path):
         Retraining(**QUICK)(clf, data, mr.Untargeted(), BALL, method=METHOD, folder=tmp_path)
 
 
-KILLED = """
-import sys, torch
-torch.set_num_threads(1)
-import medrobust as mr
-from medrobust.universal import SGDUAP
-from medrobust.universal.defence import Retraining
-data = mr.data.load("phantom:chest@32:n=120")
-clf = mr.Classifier.load(sys.argv[1])
-Retraining(rounds=2, epochs=1, perturbations=2, limit=24)(
-    clf, data, mr.Untargeted(), mr.L2(1.5), method=SGDUAP(passes=2), folder=sys.argv[2])
-"""
+def retrain(model: str, place: str) -> None:
+    data = mr.data.load("phantom:chest@32:n=120")
+    made = Retraining(rounds=2, epochs=1, perturbations=2, limit=24)
+    made(mr.Classifier.load(model), data, mr.Untargeted(), mr.L2(1.5), method=SGDUAP(passes=2), folder=place)
 
 
-def test_a_defence_killed_by_sigkill_ends_as_an_uninterrupted_one(whole, clf, data, tmp_path):
+def test_a_defence_killed_by_sigkill_ends_as_an_uninterrupted_one(whole, clf, data, tmp_path, processes):
     unbroken, folder = whole["retrain"]
     clf.save(tmp_path / "model")
     place = tmp_path / "killed"
-    child = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "model", place])
-    try:
-        deadline = time.monotonic() + 120
-        while not (place / "round-01" / TRAINING).exists() and time.monotonic() < deadline:
-            assert child.poll() is None
-            time.sleep(0.005)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    child = processes.start("tests.test_defence:retrain", str(tmp_path / "model"), str(place))
+    assert child.kill_when((place / "round-01" / TRAINING).exists) == -9
     assert (place / "round-01" / TRAINING).exists()
     resumed = Retraining(**QUICK)(clf, data, mr.Untargeted(), BALL, method=METHOD, folder=place)
     assert same(resumed.classifier, unbroken.classifier)

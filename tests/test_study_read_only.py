@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.processes import Process, Server, obey
 from tests.results_files import numbers
 
-PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
 FILE = """
 from medrobust.studies.grid import Node, Part, Study, Table
 
@@ -26,38 +22,36 @@ def study(size):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
+def place(tmp_path: Path, processes: Server) -> Iterator[Path]:
     """A folder with study.py; everything in it may be removed again at the end."""
     (tmp_path / "study.py").write_text(FILE)
     (tmp_path / "closed").mkdir(0o555)
-    tried = "open('closed/file', 'w')"
-    held = subprocess.run([sys.executable, "-c", tried], cwd=tmp_path, capture_output=True, preexec_fn=obey)
-    if held.returncode == 0:
-        pytest.skip("permissions hold nobody here, and the superuser's rights can not be given up")
+    if processes.start("tests.test_study_read_only:write", str(tmp_path / "closed")).wait() == 0:
+        pytest.skip("permissions hold nobody here, and the superuser's rights cannot be given up")
     yield tmp_path
     mode(tmp_path, 0o755, 0o644)
 
 
-def obey() -> None:
-    """Give up, before a process begins, the superuser's right to write where permissions say no (prctl(2))."""
-    if os.geteuid() == 0:
-        library = ctypes.CDLL(None)
-        for right in CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH:
-            library.prctl(PR_CAPBSET_DROP, right, 0, 0, 0)
+def write(folder: str) -> None:
+    obey()
+    (Path(folder) / "file").write_text("")
 
 
-def start(*args: str | Path) -> subprocess.Popen[str]:
+@pytest.fixture
+def start(processes: Server) -> Callable[..., Process]:
     """medrobust study ARGS, by somebody whom permissions hold."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "medrobust.cli", "study", *map(str, args)], text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, preexec_fn=obey,
-    )  # fmt: skip
+    return lambda *args: processes.medrobust("study", *args, obey=True)
 
 
-def ran(*args: str | Path) -> tuple[int, str, list[str]]:
+@pytest.fixture
+def ran(start: Callable[..., Process]) -> Callable[..., tuple[int, str, list[str]]]:
     """(exit code, what it printed, the lines of its errors but for its progress)."""
-    out, err = (process := start(*args)).communicate(timeout=120)
-    return process.returncode, out, [line for line in err.splitlines() if not line.startswith("Cells (")]
+
+    def run(*args: str | Path) -> tuple[int, str, list[str]]:
+        process = start(*args)
+        return process.wait(), process.out.read_text(), process.lines()
+
+    return run
 
 
 def mode(folder: Path, folders: int, files: int) -> None:
@@ -69,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_read_only_folder_is_one_line_and_loses_nothing(place):
+def test_a_read_only_folder_is_one_line_and_loses_nothing(place, ran):
     whole, run = place / "whole", place / "run"
     assert ran("run", place / "study.py", "--out", whole)[0] == 0
     # half of a study, then a folder that takes nothing more
@@ -95,7 +89,7 @@ def test_a_read_only_folder_is_one_line_and_loses_nothing(place):
     assert numbers(run / "results.json") == numbers(whole / "results.json")
 
 
-def test_a_finished_study_in_a_read_only_folder_is_still_read(place):
+def test_a_finished_study_in_a_read_only_folder_is_still_read(place, ran):
     run = place / "run"
     assert ran("run", place / "study.py", "--out", run)[0] == 0
     mode(run, 0o555, 0o444)
@@ -109,16 +103,15 @@ def test_a_finished_study_in_a_read_only_folder_is_still_read(place):
     assert contents(run) == before
 
 
-def test_a_folder_that_turns_read_only_in_between_keeps_what_is_finished(place):
+def test_a_folder_that_turns_read_only_in_between_keeps_what_is_finished(place, start, ran):
     run = place / "run"
     process = start("run", place / "study.py", "--out", run, "--workers", "2")
     end = time.monotonic() + 60
     while not list(run.glob("cells/[0-9a-f]*")) and time.monotonic() < end:
         time.sleep(0.01)
     (run / "cells").chmod(0o555)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2
-    lines = [line for line in err.splitlines() if not line.startswith("Cells (")]
+    assert process.wait() == 2
+    lines = process.lines()
     assert len(lines) == 1
     assert "Permission denied" in lines[0]
     assert not (run / "failed").exists()

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from medrobust.studies.collect import write
 from medrobust.studies.grid import Data, Model, Node, Part, Published, Study, Table, grid, matches
 from medrobust.studies.plan import Place, plan
 from medrobust.studies.pools import Here, Workers
+from tests.processes import Process
 from tests.results_files import measured, numbers
 
 MINE = "tests.study_tasks"
@@ -246,29 +246,23 @@ def study(size):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_killed_and_started_again_it_ends_in_the_same_bytes(tmp_path, workers):
-    import subprocess
-    import sys
+def test_killed_and_started_again_it_ends_in_the_same_bytes(tmp_path, workers, processes):
+    (tmp_path / "killed.py").write_text(SCRIPT)
 
-    file = tmp_path / "killed.py"
-    file.write_text(SCRIPT)
+    def start(out: str) -> Process:
+        return processes.medrobust(
+            "study", "run", tmp_path / "killed.py", "--workers", str(workers), "--out", tmp_path / out
+        )
 
-    def start(out: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "medrobust.cli", "study", "run", str(file), "--workers", str(workers)]
-        return subprocess.Popen([*command, "--out", str(tmp_path / out)], stderr=subprocess.DEVNULL,
-                                stdout=subprocess.DEVNULL)  # fmt: skip
+    def cells_there() -> int:
+        return len(list((tmp_path / "killed").glob("cells/[0-9a-f]*")))
 
     whole = start("whole")
-    killed = start("killed")
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "killed").glob("cells/[0-9a-f]*")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait(10) == -signal.SIGKILL
-    assert 0 < len(list((tmp_path / "killed").glob("cells/[0-9a-f]*"))) < 8
+    assert start("killed").kill_when(cells_there) == -signal.SIGKILL
+    assert 0 < cells_there() < 8
     assert not (tmp_path / "killed/results.json").exists()
-    assert start("killed").wait(60) == 0
-    assert whole.wait(60) == 0
+    assert start("killed").wait() == 0
+    assert whole.wait() == 0
     assert numbers(tmp_path / "killed/results.json") == numbers(tmp_path / "whole/results.json")
 
 

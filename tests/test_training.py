@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -208,32 +205,23 @@ def test_an_aborted_training_ends_as_an_uninterrupted_one(tmp_path, optimiser):
     assert same(whole, again)
 
 
-KILLED = """
-import sys, time, torch
-sys.path.insert(0, sys.argv[2])
-torch.set_num_threads(int(sys.argv[3]))
-from medrobust.progress import NoProgress
-from test_training import train
 class Slow(NoProgress):
-    def advance(self, n=1, **shown):
+    def advance(self, n: int = 1, **shown: object) -> None:
         time.sleep(0.02)
-train(epochs=12, patience=None, resume=sys.argv[1], progress=Slow())
-"""
 
 
-def test_a_training_killed_by_sigkill_ends_as_an_uninterrupted_one(tmp_path):
-    folder, here = tmp_path / "killed", Path(__file__).parent
-    child = subprocess.Popen([sys.executable, "-c", KILLED, folder, here, str(torch.get_num_threads())])
-    try:
-        deadline = time.monotonic() + 120
-        while not (folder / FILE).exists() and time.monotonic() < deadline:
-            assert child.poll() is None
-            time.sleep(0.01)
-        time.sleep(0.3)  # into one of the next epochs of some 0.2 s each
+def train_slowly(folder: str) -> None:
+    train(epochs=12, patience=None, resume=Path(folder), progress=Slow())
+
+
+def test_a_training_killed_by_sigkill_ends_as_an_uninterrupted_one(tmp_path, processes):
+    folder = tmp_path / "killed"
+    child = processes.start("tests.test_training:train_slowly", str(folder))
+    while not (folder / FILE).exists():
         assert child.poll() is None
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        time.sleep(0.01)
+    time.sleep(0.3)  # into one of the next epochs of some 0.2 s each
+    assert child.kill() == -9
     resumed = train(epochs=12, patience=None, resume=folder, progress=Abort(11 * 8))  # part of it was done already
     assert same(resumed, train(epochs=12, patience=None))
 

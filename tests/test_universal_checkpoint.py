@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import medrobust as mr
 from medrobust.universal import DFUAP, SGA, SGDUAP, Sequential, TileSearch, Universal, USimBA
 
 from .nets import bumpy
+from .processes import Process
 
 METHODS = [
     SGDUAP(passes=3), SGA(passes=3), DFUAP(passes=3), SGA(passes=3, repeats=2), Sequential(step=0.02, passes=3),
@@ -115,43 +114,34 @@ def test_a_disk_that_takes_nothing_gets_one_line(tmp_path):
         SGA(passes=1)(bumpy(), pictures(), mr.Untargeted(), mr.L2(0.4), checkpoint=tmp_path / "no" / "v.safetensors")
 
 
-KILLED = """
-import os, signal, sys
-import medrobust as mr
-from medrobust.universal import SGA
-from tests.nets import bumpy
-from tests.test_universal_checkpoint import Rationed, pictures
-from pathlib import Path
-folder, die = Path(sys.argv[1]), sys.argv[2] == "die"
-seen = 0
-def watch(rate):
-    global seen
-    seen += 1
-    if die and seen == 12:
-        os.kill(os.getpid(), signal.SIGKILL)
-v = SGA(passes=3)(bumpy(), pictures(), mr.Untargeted(), mr.L2(0.4), checkpoint=folder / "half", watch=watch)
-v.save(folder / "v.safetensors")
-print(seen)
-"""
+def make(folder: str, die: bool) -> None:
+    """Prints how often the rate was looked at. die: in the middle."""
+    seen = 0
+
+    def watch(rate: float) -> None:
+        nonlocal seen
+        seen += 1
+        if die and seen == 12:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    half = Path(folder) / "half"
+    made = SGA(passes=3)(bumpy(), pictures(), mr.Untargeted(), mr.L2(0.4), checkpoint=half, watch=watch)
+    made.save(f"{folder}/v.safetensors")
+    print(seen)  # noqa: T201
 
 
-def test_sigkill_after_a_pass_then_the_same_bytes(tmp_path):
-    root = Path(__file__).parent.parent
-    paths = os.pathsep.join([str(root), str(Path(mr.__file__).parent.parent)])
-    env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-
-    def go(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
+def test_sigkill_after_a_pass_then_the_same_bytes(tmp_path, processes):
+    def go(name: str, die: bool) -> Process:
+        folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        return subprocess.run(
-            [sys.executable, "-c", KILLED, folder, how], env=env, capture_output=True, text=True, check=False
-        )
+        process = processes.start("tests.test_universal_checkpoint:make", str(folder), die)
+        assert process.wait() == (-signal.SIGKILL if die else 0), process.err.read_text()
+        return process
 
-    whole = go(tmp_path / "whole", "live")
-    assert whole.returncode == 0, whole.stderr
-    assert go(tmp_path / "killed", "die").returncode == -signal.SIGKILL
+    whole = go("whole", False)
+    go("killed", True)
     assert (tmp_path / "killed" / "half").exists()
-    resumed = go(tmp_path / "killed", "live")
-    assert resumed.returncode == 0, resumed.stderr
-    assert int(resumed.stdout) < int(whole.stdout)
+    resumed = go("killed", False)
+    assert int(resumed.out.read_text()) < int(whole.out.read_text())
     a, b = ((tmp_path / name / "v.safetensors").read_bytes() for name in ("whole", "killed"))
     assert a == b

@@ -7,10 +7,12 @@ kept. Images that a program drew (phantoms) have no private names.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medrobust import private_names
-from medrobust.data import Dataset
+
+if TYPE_CHECKING:
+    from medrobust.data import Dataset
 
 
 def public(data: Dataset) -> bool:
