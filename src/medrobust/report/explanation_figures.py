@@ -39,7 +39,9 @@ def _sheet(width: float, height: float) -> Iterator[Figure]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE | {"font.size": 9}), warnings.catch_warnings():  # type: ignore[arg-type]
+    # image.composite_image: each image keeps its own pixels in the SVG
+    style = STYLE | {"font.size": 9, "image.composite_image": False}
+    with matplotlib.rc_context(style), warnings.catch_warnings():  # type: ignore[arg-type]
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield Figure(figsize=(width, height), layout="constrained")
 
@@ -85,20 +87,23 @@ def _gallery(run: Run, lengths: np.ndarray, top: float, spread: float, k: int) -
         (f"mean of layer\n{run.facts['middle']}", middle, inside, "activation"),
     ]  # fmt: skip
     width, height = 1.35 + 1.12 * n + 0.75, 1.17 * len(rows) + 0.45
+    left, top_edge, step, side = 1.3, 0.4, 1.12, 1.06
     with _sheet(width, height) as figure:
-        figure.set_layout_engine("none")  # panels of one size: solving for it would take most of the time
-        axes = figure.subplots(
-            len(rows), n + 1, squeeze=False,
-            gridspec_kw={"width_ratios": [1.0] * n + [0.08], "left": 1.3 / width, "right": 1 - 0.65 / width,
-                         "top": 1 - 0.4 / height, "bottom": 0.02, "wspace": 0.06, "hspace": 0.09},
-        )  # fmt: skip
+        figure.set_layout_engine("none")
+        # all panels in one axes, measured in inches from the top left: axes for each would take most of the time
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+        axes.axis("off")
         for r, (title, maps, limits, unit) in enumerate(rows):
+            y = top_edge + step * r
             for i in range(n):
-                _panel(axes[r, i], run, i, maps[i], limits, overlay="Grad-CAM" in title)
-            axes[r, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8.5)
-            _bar(figure, limits or (0, 1), unit, MAPS if limits else "gray", into=axes[r, n])
+                _panel(axes, (left + step * i, y, side), run, i, maps[i], limits, overlay="Grad-CAM" in title)
+            axes.text(left - 0.06, y + side / 2, title, ha="right", va="center", fontsize=8.5)
+            bar = ((left + step * n) / width, 1 - (y + side) / height, 0.09 / width, side / height)
+            _bar(figure, limits or (0, 1), unit, MAPS if limits else "gray", into=figure.add_axes(bar))
         for i in range(n):
-            axes[0, i].set_title(_caption(run, i), fontsize=7.5)
+            axes.text(
+                left + step * i + side / 2, top_edge - 0.05, _caption(run, i), ha="center", va="bottom", fontsize=7.5
+            )
         alt = f"{n} images of {run.name} with input gradient, SmoothGrad, integrated gradients, Grad-CAM before and "
         return svg(figure, f"gallery{k}", alt + "after the attack, and the mean of a middle layer.")
 
@@ -114,31 +119,38 @@ def _cut(name: str) -> str:
 
 
 def _panel(
-    axes: Axes, run: Run, i: int, values: np.ndarray, limits: tuple[float, float] | None, *, overlay: bool
-) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes: Axes, place: tuple[float, float, float], run: Run, i: int, values: np.ndarray,
+    limits: tuple[float, float] | None, *, overlay: bool,
+) -> None:  # fmt: skip
+    """Draw one image. place: its left, top and side in the coordinates of ``axes``, in which y grows downwards."""
+    x, y, side = place
+
+    def show(pixels: np.ndarray, colours: str, low: float, high: float, alpha: float = 1.0) -> None:
+        axes.imshow(
+            pixels, cmap=colours, vmin=low, vmax=high, alpha=alpha, interpolation="none", aspect="auto",
+            extent=(x, x + side, y + side, y),
+        )  # fmt: skip
+        axes.set(xlim=axes_x, ylim=axes_y)
+
+    axes_x, axes_y = axes.get_xlim(), axes.get_ylim()
     image = run.arrays["gallery.clean"][i]
     if limits is None:
-        axes.imshow(_picture(values), cmap="gray", vmin=0, vmax=1, interpolation="none")
-        if "gallery.mask" in run.arrays and run.arrays["gallery.mask"][i].max() >= 0.5:
-            axes.contour(run.arrays["gallery.mask"][i], [0.5], colors="#e69f00", linewidths=0.8)
+        show(_picture(values), "gray", 0, 1)
+        if "gallery.mask" in run.arrays and (mask := run.arrays["gallery.mask"][i]).max() >= 0.5:
+            rows, columns = ((np.arange(k) + 0.5) / k for k in mask.shape)
+            axes.contour(x + side * columns, y + side * rows, mask, [0.5], colors="#e69f00", linewidths=0.8)
         return
     if not overlay:
-        axes.imshow(values, cmap=MAPS, vmin=limits[0], vmax=limits[1], interpolation="none")
+        show(values, MAPS, *limits)
         return
     top = float(values.max())
-    axes.imshow(
-        _picture(image).mean(-1) if image.shape[0] > 1 else image[0], cmap="gray", vmin=0, vmax=1, interpolation="none"
-    )
-    axes.imshow(values / top if top > 0 else values, cmap=MAPS, vmin=0, vmax=1, alpha=0.6, interpolation="none")
+    show(_picture(image).mean(-1) if image.shape[0] > 1 else image[0], "gray", 0, 1)
+    show(values / top if top > 0 else values, MAPS, 0, 1, alpha=0.6)
     if top > 0:
-        rows, columns = np.indices(values.shape)
+        rows, columns = ((k + 0.5) / n for k, n in zip(np.indices(values.shape), values.shape, strict=True))
         axes.plot(
-            (columns * values).sum() / values.sum(), (rows * values).sum() / values.sum(), marker="+", markersize=9,
-            markeredgewidth=1.8, color="#d55e00",
+            x + side * (columns * values).sum() / values.sum(), y + side * (rows * values).sum() / values.sum(),
+            marker="+", markersize=9, markeredgewidth=1.8, color="#d55e00",
         )  # fmt: skip
 
 
