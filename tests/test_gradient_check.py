@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from medrobust import Classifier
-from medrobust.attacks.derivative import Derivative, derivative, hidden
+from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
 from medrobust.cli import main
 from medrobust.cli.audit import checked
 from medrobust.models import build
@@ -145,7 +145,7 @@ def test_of_a_linear_network_every_change_is_predicted():
     for head in ("softmax", "logit"):
         found = derivative(linear(head=head), images)
         assert found.cosine == pytest.approx(1, abs=1e-4)
-        assert found.compared == 8
+        assert found.compared == found.seen == 8
 
 
 def test_hidden_copies_answer_alike_and_are_noticed(images):
@@ -163,11 +163,61 @@ def test_where_no_output_changes_nothing_is_compared(images):
     assert math.isnan(found.cosine)
 
 
+@pytest.mark.filterwarnings("ignore:No gradient reaches the image")
+def test_an_answer_that_moves_in_steps_gives_attacks_nothing(images):
+    """Of two grey levels: no small change moves it, while different images have different answers."""
+    images = 0.1 + 0.8 * (images > 0.5).float()
+    for straight in (False, True):
+        other = Changed(bumpy().net, lambda n, x, s=straight: n((x > 0.5).float() + s * (x - x.detach())))
+        found = derivative(Classifier(other.eval(), ("a", "b", "c"), channels=1), images)
+        assert (found.flat, found.holds, found.compared) == (True, False, 0)
+        check = checks.gradient_holds(found, {})
+        assert check.passed is False
+        assert checks.doubt([check])
+        assert "changed the outputs of 0 of 12 images; different images have different outputs" in check.detail
+
+
+def test_it_ends_where_further_images_would_change_nothing(images):
+    asked = []
+
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = bumpy().net
+
+        def forward(self, x: Tensor) -> Tensor:
+            asked.append(len(x))
+            return self.net(x)
+
+    whole = Classifier(Counted().eval(), ("a", "b", "c"), channels=1, lanes=8)
+    whole.ready(images)
+    asked.clear()
+    ends = Ends(whole, images, 0, list(range(12)))
+    found = derivative(whole, images, ends=ends)
+    assert found.holds
+    assert found.seen < 12
+    before = sum(asked)
+    assert derivative(whole, images, ends=ends) == found
+    assert sum(asked) - before <= 32  # the answers along the directions are kept
+
+
+def test_few_images_that_agree_by_chance_are_not_sure():
+    sure = Derivative(0.97, 0.01, 4, 4)
+    assert sure.clear
+    assert sure._replace(cosine=0.0).clear
+    assert sure._replace(cosine=0.97, range_needed=64.0).clear
+    for doubtful in (
+        sure._replace(compared=1, seen=1), sure._replace(cosine=0.7), sure._replace(cosine=0.55),
+        sure._replace(range_needed=math.nan), sure._replace(range_needed=0.5), sure._replace(seen=10),
+    ):  # fmt: skip
+        assert not doubtful.clear
+
+
 # -- the check -----------------------------------------------------------------------------------------------
 
 
 def test_the_check_says_that_it_was_tested_itself():
-    check = checks.gradient_holds(Derivative(0.97, 0.01, 24), {"detached": True, "negated": True})
+    check = checks.gradient_holds(Derivative(0.97, 0.01, 24, 24), {"detached": True, "negated": True})
     assert check.passed
     assert check.decisive
     assert check.detail.endswith(
@@ -177,7 +227,7 @@ def test_the_check_says_that_it_was_tested_itself():
 
 
 def test_a_check_that_does_not_notice_a_hidden_gradient_was_not_asked():
-    check = checks.gradient_holds(Derivative(0.97, 0.01, 24), {"detached": True, "negated": False})
+    check = checks.gradient_holds(Derivative(0.97, 0.01, 24, 24), {"detached": True, "negated": False})
     assert check.passed is None
     assert check.detail.startswith("not asked: ")
     assert "negated" in check.detail
@@ -207,6 +257,7 @@ NEVER = np.full(24, np.inf, np.float32)
         checks.black_box_is_weaker("pgd", 0.01, nothing(0), nothing(0), 80, "Square"),
         checks.finds_what_others_find("auto", 0.01, 0, 0, 24),
         checks.square_is_not_needed("auto", 0.01, 0, 2, 24),
+        checks.huge_eps("pgd", 0.5, fallen(5, 6), shared="PGD"),
     ],
     ids=lambda check: check.name,
 )
@@ -223,7 +274,11 @@ def test_a_check_that_could_not_have_failed_was_not_asked(check):
         (checks.black_box_is_weaker("pgd", 0.01, nothing(), fallen(20), 80, "Square"), True),
         (checks.square_is_not_needed("auto", 0.01, 8, 2, 24), False),
         (checks.square_is_not_needed("auto", 0.01, 0, 20, 24), True),
-        (checks.huge_eps("pgd", 0.5, fallen(23)), False),
+        (checks.huge_eps("pgd", 0.5, fallen(24)), True),
+        (checks.huge_eps("pgd", 0.5, fallen(23)), True),
+        (checks.huge_eps("pgd", 0.5, fallen(22)), False),
+        (checks.huge_eps("pgd", 0.5, fallen(4, 6)), False),
+        (checks.huge_eps("pgd", 0.5, nothing(1)), False),
         (checks.confirmed("pgd", 0, 5), True),
     ],
 )
@@ -377,7 +432,8 @@ def test_a_network_as_found_is_checked_in_one_call(images):
 
 
 def fails(classifier: Classifier, few: object, seed: int) -> tuple[dict[str, object], dict[str, np.ndarray]]:
-    return {"found": {"cosine": 0.01, "range_needed": 9.0, "compared": 6}, "noticed": {}}, {}
+    found = {"cosine": 0.01, "range_needed": 9.0, "compared": 6, "seen": 6, "flat": False}
+    return {"found": found, "noticed": {}}, {}
 
 
 @pytest.fixture(scope="module")

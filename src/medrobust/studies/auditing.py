@@ -283,7 +283,7 @@ class _Audit:
         shared = attack.title if attack.uses_gradient and attack.steps > 1 and not attack.minimal else ""
         broken = checks.huge_eps(name, huge, self._fixed("a huge eps", attack, few, self.ball(huge)), shared=shared)
         self.checks.append(broken)
-        if not broken.passed:
+        if broken.passed is False:
             self.doubts[name] = "a huge eps does not reach 100 %"
         whole = isinstance(attack, Composed) or type(attack).__name__ == "APGD"  # their steps are no free choice
         if not attack.minimal and attack.steps > 1 and not whole:

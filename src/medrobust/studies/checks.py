@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from medrobust import stats
 from medrobust.attacks.derivative import AGREE, DIRECTIONS, SIZES, Derivative
 
 TOLERATED = 0.02
@@ -58,7 +59,16 @@ def gradient_holds(found: Derivative, noticed: dict[str, bool]) -> Check:
         decisive=True,
     )
     if found.holds is None:
-        return replace(check, detail=f"not asked: changes of {sizes} changed no output")
+        return replace(
+            check, detail=f"not asked: the outputs are the same for all {found.seen} images and their changes"
+        )
+    if found.flat:
+        return replace(
+            check,
+            detail=f"changes of {sizes} along {2 * DIRECTIONS} random directions changed the outputs of "
+            f"{found.compared} of {found.seen} images; different images have different outputs, so that the answer "
+            "moves in steps, of which a gradient says nothing",
+        )
     if found.holds is False:
         return check
     blind = [name for name, seen in noticed.items() if not seen]
@@ -116,16 +126,26 @@ def grows_with_steps(attack: str, steps: list[int], success: list[np.ndarray]) -
 
 
 def huge_eps(attack: str, eps: float, reached: np.ndarray, *, shared: str = "") -> Check:
-    """shared: title of the attack whose verdict every attack that follows gradients shares; empty: its own alone."""
-    return Check(
+    """shared: title of the attack whose verdict every attack that follows gradients shares; empty: its own alone.
+
+    An attack that follows the network's own gradient may still miss an image (a search may get stuck), so that one miss
+    proves nothing: what fails is a rate whose 95 % interval lies below 98 %. 23 of 24 pass (79.8 to 99.3 %), 22 do not
+    (74.2 to 97.7 %). Below ten images one miss alone is already below it: then the check is not asked.
+    """
+    rate = stats.proportion(reached)
+    missed = int((~reached).sum())
+    check = Check(
         "a huge eps reaches 100 %",
         GRADIENT if shared else attack,
-        bool(reached.all()),
+        rate.high >= 1 - TOLERATED,
         f"{reached.mean():.0%} of {reached.size} images fooled at {eps * 255:.3g}/255"
         + (f" by {shared}; attacks that follow the same gradient share its verdict" if shared else ""),
         "if this fails, the attack cannot reach what is certainly reachable: its gradients mislead it",
         decisive=bool(shared),
     )
+    if missed == 1 and reached.size > 1 and not check.passed:
+        return _unasked(check, f"one miss among {reached.size} images may be chance")
+    return check
 
 
 def usable_gradients(attack: str, blind: np.ndarray) -> Check:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.attacks.derivative import Derivative, derivative, hidden
+from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.studies import checks
@@ -24,18 +24,19 @@ Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 def compared(part: Dataset) -> int:
-    """How many images of that size are compared."""
+    """How many images of that size are compared at most."""
     return max(FEWEST, min(MOST, PIXELS // part.size**2))
 
 
 def derived(classifier: Classifier, few: Dataset, seed: int) -> Result:
     """The comparison on the network and on copies that hide their gradient; null where nothing could be compared."""
     images, _ = few.tensors()
-    found = derivative(classifier, images, seed=seed, ids=few.ids)
+    ends = Ends(classifier, images, seed, list(few.ids))
+    found = derivative(classifier, images, seed=seed, ids=few.ids, ends=ends)
     noticed = {}
     if found.holds:
         for name, other in hidden(classifier).items():
-            there = derivative(other, images[:TESTED], seed=seed, ids=few.ids[:TESTED])
+            there = derivative(other, images[:TESTED], seed=seed, ids=few.ids[:TESTED], ends=ends)
             noticed[name] = there.holds is False
     numbers = {k: v if math.isfinite(v) else None for k, v in found._asdict().items()}
     return {"found": numbers, "noticed": noticed}, {}
@@ -45,7 +46,8 @@ def gradient_check(cell: Cell) -> checks.Check:
     """What ``derived`` found, as a check."""
     found = cell.facts["found"]
     cosine, needed = (math.nan if found[k] is None else float(found[k]) for k in ("cosine", "range_needed"))
-    return checks.gradient_holds(Derivative(cosine, needed, int(found["compared"])), cell.facts["noticed"])
+    told = Derivative(cosine, needed, int(found["compared"]), int(found["seen"]), bool(found["flat"]))
+    return checks.gradient_holds(told, cell.facts["noticed"])
 
 
 def mark(rows: list[dict[str, Any]], check: checks.Check) -> None:
