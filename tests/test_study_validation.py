@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from medrobust import InputError
+from medrobust.cli import app
 from medrobust.studies import asks, search_asks
 from medrobust.studies.grid import Chart, Data, Model, Node, Part, Published, Study, Table, grid
 from medrobust.studies.plan import Place, plan
@@ -142,3 +144,27 @@ def test_a_changed_default_is_another_cell(tmp_path, monkeypatch):
     before = names()
     monkeypatch.setitem(ATTACKS, "pgd", lambda: PGD(steps=21))
     assert names() != before
+
+
+def test_tables_that_cannot_be_checked_before_the_run_are_named(tmp_path):
+    text = """
+from medrobust.studies.grid import Node, Part, Study, Table
+
+def study(size):
+    own = [Node("tests.study_tasks:number", {"value": v}, labels={"model": f"m{v}"}, rows=ROWS) for v in (1, 2)]
+    return Study("S", "here", [
+        Part("own", "Own", own, [Table("Numbers", {"metric": "number"}, ("model",), "metric")]), Part("bare", "B", own),
+    ])
+"""
+    said = []
+    for rows in ("()", '({"metric": "number"},)'):
+        (tmp_path / "own_study.py").write_text(text.replace("ROWS", rows))
+        asked = ["study", "run", str(tmp_path / "own_study.py"), "--out", str(tmp_path / "out"), "--dry-run"]
+        done = CliRunner().invoke(app, asked, catch_exceptions=False)
+        assert done.exit_code == 0
+        said.append([line for line in done.output.splitlines() if "cannot be checked" in line])
+    assert said == [
+        ["part 'own': the columns of table 'Numbers' cannot be checked before the run: tests.study_tasks:number "
+         "declares no rows (Node(…, rows=…))"],
+        [],
+    ]  # fmt: skip

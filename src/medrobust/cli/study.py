@@ -69,7 +69,7 @@ def run(
     from medrobust.studies import runner, runs
     from medrobust.studies.collect import folder_for, write
     from medrobust.studies.plan import Place, plan
-    from medrobust.studies.validation import check
+    from medrobust.studies.validation import check, undeclared
 
     if sum((bool(workers), scheduler is not None, slurm is not None)) > 1:
         raise InputError("give one of --workers, --scheduler and --slurm")
@@ -80,6 +80,8 @@ def run(
     for line in runs.changes(place.out, loaded.files):
         say(line)
     check(loaded.study)  # before there is a run folder
+    for line in undeclared(loaded.study):
+        say(line)
     run_folder = RunFolder(place.out, "study")
     if dry_run:
         with Bars() as bars:
@@ -108,6 +110,7 @@ def run(
         f"numbers {place.out / 'results.json'}"
     )
     _say_doubts(results)
+    _say_masked(results)
     complete = _say_missing(results, place.out)
     if mlflow:
         from medrobust.report import study_export
@@ -128,6 +131,14 @@ def _say_doubts(results: dict[str, Any]) -> None:
     """Print what limits the numbers of each network."""
     for doubt in results.get("doubts", ()):
         say(f"in doubt, {doubt['model']}: {doubt['text']}")
+
+
+def _say_masked(results: dict[str, Any]) -> None:
+    """A line for each network whose gradient failed its check."""
+    from medrobust.report.study_page import masked
+
+    for line in masked(results):
+        say(f"INCONCLUSIVE: {line}. What attacks that follow gradients leave is no sign of strength")
 
 
 def _say_missing(results: dict[str, Any], folder: Path) -> bool:
@@ -226,6 +237,7 @@ def show(folder: Folder) -> None:
             for reason in dict.fromkeys(p["reason"] for p, _ in found if p["reason"]):
                 say(f"  why they may differ: {reason}")
     _say_doubts(told)
+    _say_masked(told)
     cells = told["cells"]
     say(f"{cells['done']} of {cells['all']} cells are done")
     _say_missing(told, folder)

@@ -50,7 +50,7 @@ def html(results: Mapping[str, Any], runs: list[dict[str, Any]]) -> str:
     css = (room / "page.css").read_text(encoding="utf-8")
     page = template.render(
         css=css, r=results, parts=parts, runs=runs, caution=CAUTION, made_by=run_line.line(results),
-        guessing=guessing(results), missing=missing, attacks=list(attacks), options=_options,
+        guessing=guessing(results), masked=masked(results), checks=results.get("checks", ()), missing=missing, attacks=list(attacks), options=_options,
         braces=any("{data}" in d["spec"] for d in results["data"]),
     )  # fmt: skip
     return "<!DOCTYPE html>\n" + page.lstrip()
@@ -60,6 +60,15 @@ def _options(model: Mapping[str, Any]) -> str:
     """How a model was trained, as the study file says it; options that it leaves out have their defaults."""
     given = {**model["options"], **({"weights": model["weights"]} if model["weights"] else {})}
     return ", ".join(f"{k} {v}" for k, v in given.items())
+
+
+def masked(results: Mapping[str, Any]) -> list[str]:
+    """The classifiers whose gradient failed its check, each with the numbers; of runs before there was one none."""
+    return [
+        f"{c['model']} on {c['data']}: failed: “{c['name']}” ({c['detail']})"
+        for c in results.get("checks", ())
+        if c["passed"] is False
+    ]
 
 
 def guessing(results: Mapping[str, Any]) -> list[str]:

@@ -35,6 +35,7 @@ def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> di
         "data": _data(plan),
         "models": _models(plan),
         "doubts": _doubts(plan),
+        "checks": _checks(plan),
         "failed": [{k: v for k, v in plan.failed[n].items() if k != "trace"} for n in plan.cells if n in plan.failed],
         "cells": {"all": len(plan.cells), "done": len(plan.done), "failed": len(plan.failed), "left": len(plan.left)},
         "versions": versions(),
@@ -125,6 +126,18 @@ def _doubts(plan: Plan) -> list[dict[str, Any]]:
             needed = plan.cells.get(cell.ticket["needs"].get(name, ""))
             model = name if needed is None else str(needed.labels.get("model", name))
             found += [d for text in sentences if (d := {"model": model, "text": text}) not in found]
+    return found
+
+
+def _checks(plan: Plan) -> list[dict[str, Any]]:
+    """The check of every attacked network's gradient, once for each network and its images."""
+    found: list[dict[str, Any]] = []
+    for cell in plan.cells.values():
+        for name, check in plan.done.get(cell.key, {}).get("checks", {}).items():
+            needed = plan.cells.get(cell.ticket["needs"].get(name, ""))
+            told = {"model": name if needed is None else str(needed.labels.get("model", name))}
+            told |= {"data": (cell.ticket["data"] or {}).get("name", ""), **check}
+            found += [told] if told not in found else []
     return found
 
 

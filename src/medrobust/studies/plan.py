@@ -315,6 +315,7 @@ def _facts(folder: Path) -> dict[str, Any] | None:
     return {
         "rows": facts.get("rows", []),
         "doubts": facts.get("doubts", {}),
+        "checks": facts.get("checks", {}),
         "digest": facts.get("digest"),
         "seconds": facts["seconds"],
     }

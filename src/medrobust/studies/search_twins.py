@@ -8,6 +8,7 @@ of the attacks is known to that choice. The two are then compared image by image
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.progress import Progress
 from medrobust.studies import search_subject
+from medrobust.studies.checks import doubt
+from medrobust.studies.gradients import compared, derived, gradient_check
 from medrobust.studies.search_networks import classifier
 from medrobust.studies.search_subject import Images
 from medrobust.studies.store import Store
@@ -66,7 +69,7 @@ def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) 
     matching = search_subject.table(images, whole, store, progress)
     networks = _networks(ask, fitted, matching, np.isin(whole.ids, part.ids))
     progress.start("Attacking", len(networks) * len(part))
-    found = {}
+    found, doubts = {}, {}
     for (name, seed), network in networks.items():
         clf = classifier(images, network, {"method": name, "seed": seed})
         spec = {
@@ -85,9 +88,16 @@ def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) 
         cell = store.once(spec, compute)
         progress.advance(len(part) - computed[0])
         found[name, seed] = cell.arrays
+        about = {"kind": "gradient check", "model": spec["model"], "images": spec["images"]}
+        few = part.sample(compared(part), 0)
+        doubts[name, seed] = doubt([gradient_check(store.once(about, functools.partial(derived, clf, few, 0)))])
     progress.stop()
     accuracy = {key: _accuracy(_decided(network, matching), matching) for key, network in networks.items()}
-    return _compared(ask, found, accuracy, len(matching), part)
+    told = _compared(ask, found, accuracy, len(matching), part)
+    for row in told["rows"]:  # a network's ratio rests on its twin's gradient as well
+        names = (row["network"], f"twin of {row['network']}")
+        row["doubt"] = next((why for (name, _), why in doubts.items() if name in names and why), "")
+    return told
 
 
 def _networks(ask: Robustness, fitted: Table, matching: Table, shown: np.ndarray) -> Networks:

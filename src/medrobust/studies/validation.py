@@ -46,8 +46,20 @@ def check(study: Study) -> None:
 
 
 def undeclared(study: Study) -> list[str]:
-    """Tasks of one's own that do not declare their rows: tables of their parts are checked after the run only."""
-    return list(dict.fromkeys(n.task for part in study.parts for n in part.cells if columns(n) is None))
+    """A line for each part with tables whose columns cannot be checked before the run, because cells of one's own do
+    not declare their rows.
+    """
+    lines = []
+    for part in study.parts:
+        tasks = dict.fromkeys(n.task for n in part.cells if columns(n) is None)
+        named = [f"{'table' if isinstance(v, Table) else 'chart'} {v.title!r}" for v in part.show]
+        named += [f"published {p.what!r}" for p in part.published]
+        if tasks and named:
+            lines.append(
+                f"part {part.name!r}: the columns of {', '.join(named)} cannot be checked before the run: "
+                f"{', '.join(tasks)} {'declares' if len(tasks) == 1 else 'declare'} no rows (Node(…, rows=…))"
+            )
+    return lines
 
 
 # -- names and paths -----------------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ class Work:
         self.store = Store(self.run)
         self.doubts: dict[str, list[str]] = {}
         """What limits every number of a network that was used, by the name under which the cell needs it."""
+        self.checks: dict[str, dict[str, object]] = {}
+        """Checks of the gradient of networks that were attacked, likewise."""
 
     @property
     def data(self) -> Dataset:
@@ -109,7 +111,8 @@ def perform(ticket: Mapping[str, Any]) -> float:
             if is_own(ticket["task"]) and own_code.digest(folder, ticket["task"]) != ticket["spec"]["code"]:
                 raise InputError(f"the code of {ticket['task']} has changed since the study was planned; run it again")
             facts, arrays = task(work)
-            return (facts | {"doubts": work.doubts} if work.doubts else facts), arrays
+            found = {"doubts": work.doubts, "checks": work.checks}
+            return facts | {name: told for name, told in found.items() if told}, arrays
 
         return work.store.once(ticket["spec"], compute).seconds
 

@@ -15,6 +15,7 @@ from medrobust.studies import cells
 from medrobust.studies.rows import Rows, attack_rows, clean_rows
 from medrobust.studies.spec import attack_named
 from medrobust.studies.subject import groups, unseen
+from medrobust.studies.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.studies.work import Result, Work
 from medrobust.threat import BALLS, Untargeted
 
@@ -62,9 +63,11 @@ def curve(work: Work) -> Result:
     classifier, args = work.model(), work.args
     done = work.inputs("shard")
     arrays = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
-    rows = _rows(work, classifier, args["attack"], arrays)
+    doubt = gradient_doubt(work) if attack_named(args["attack"]).uses_gradient else ""
+    rows = _rows(work, classifier, args["attack"], arrays, doubt)
     rows.add(args["attack"], max(args["eps"]), "gradients_per_image", stats.mean(arrays["gradients"]))
-    return {"rows": rows.rows, "unconfirmed": sum(c.facts["unconfirmed"] for c in done)}, arrays
+    facts = {"rows": rows.rows, "unconfirmed": sum(c.facts["unconfirmed"] for c in done), DOUBT: doubt}
+    return facts, arrays
 
 
 def worst(work: Work) -> Result:
@@ -78,16 +81,18 @@ def worst(work: Work) -> Result:
         # an image proves something if any attack had a gradient to follow and failed
         "blind": np.logical_and.reduce([c.arrays["blind"] for c in done]),
     }
-    return {"rows": _rows(work, work.model(), "worst", arrays).rows}, arrays
+    doubt = next((c.facts[DOUBT] for c in done if c.facts[DOUBT]), "")
+    return {"rows": _rows(work, work.model(), "worst", arrays, doubt).rows}, arrays
 
 
-def _rows(work: Work, classifier: Classifier, attack: str, arrays: dict[str, np.ndarray]) -> Rows:
+def _rows(work: Work, classifier: Classifier, attack: str, arrays: dict[str, np.ndarray], doubt: str) -> Rows:
     part, args = judged_images(work, classifier), work.args
     rows = fresh(args["norm"], args["seed"])
     attack_rows(
         rows, attack, tuple(args["eps"]), arrays["eps_star"], part.labels, arrays["after"], arrays["blind"],
         classifier.classes, groups(part),
     )  # fmt: skip
+    doubt_all(rows, doubt)
     chance = guessing.of(arrays["eps_star"] > 0, part.labels, groups(part))
     if chance.no_better:
         rows.doubt({attack}, chance.text)
@@ -121,6 +126,8 @@ def transfer(work: Work) -> Result:
         told = judge(target, images, made.images, goal, ball(e))
         arrays[f"held.{e * 255:.4g}"] = ~told.reached.numpy()
         rows.add(args["attack"], e, "accuracy", stats.proportion(~told.reached.numpy(), groups(part)))
+    if attack_named(args["attack"]).uses_gradient:
+        doubt_all(rows, gradient_doubt(work, "surrogate"))
     return {"rows": rows.rows}, arrays
 
 

@@ -8,6 +8,7 @@ from medrobust.studies.bench import Bench
 from medrobust.studies.detection import Ask, Detection, other_images
 from medrobust.studies.spec import attack_named
 from medrobust.studies.subject import unseen
+from medrobust.studies.tasks.gradient import gradient_doubt
 from medrobust.studies.twins import Twins
 from medrobust.studies.work import Result, Work
 from medrobust.threat import BALLS
@@ -41,11 +42,13 @@ def detector(work: Work) -> Result:
     )  # fmt: skip
     told = Detection(asked, work.run, classifier, work.data, test).run()
     guesses = told["facts"]["guesses"]
-    return {"rows": [_row(r, guesses) for r in told["rows"]], "facts": told["facts"]}, {}
+    follow = any(attack_named(name).uses_gradient for name in asked.attacks)
+    why = "; ".join(filter(None, (gradient_doubt(work) if follow else "", guesses)))
+    return {"rows": [_row(r, why) for r in told["rows"]], "facts": told["facts"]}, {}
 
 
-def _row(row: dict[str, Any], guesses: str) -> dict[str, Any]:
-    """As every row of a study: the attack is the one it is tested on. guesses: why the classifier is not believed."""
-    status = "ok" if row["value"] is not None and not guesses else "inconclusive"
-    told = {k: v for k, v in row.items() if k != "tested_on"} | {"note": row["note"] or guesses}
+def _row(row: dict[str, Any], why: str) -> dict[str, Any]:
+    """As every row of a study: the attack is the one it is tested on. why: its attacks or classifier are in doubt."""
+    status = "ok" if row["value"] is not None and not why else "inconclusive"
+    told = {k: v for k, v in row.items() if k != "tested_on"} | {"note": row["note"] or why}
     return {**told, "attack": row["tested_on"], "same": row["tested_on"] == row["fitted_on"], "status": status}

@@ -13,6 +13,7 @@ from medrobust.studies.explaining import ExplainAsk, Explaining
 from medrobust.studies.rows import Rows
 from medrobust.studies.subject import unseen
 from medrobust.studies.tasks.curves import fresh
+from medrobust.studies.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.studies.work import Result, Work
 from medrobust.threat import BALLS
 
@@ -48,7 +49,9 @@ def explained(work: Work) -> Result:
     _landscape_rows(rows, made.arrays)
     _told_rows(rows, told["rows"], args)
     kept = {"landscape.random": made.arrays["landscape.random"]}
-    return {"rows": rows.rows, "facts": private_names.found(told["facts"])}, numbers | kept
+    doubt = gradient_doubt(work)
+    doubt_all(rows, doubt)
+    return {"rows": rows.rows, "facts": private_names.found(told["facts"]), DOUBT: doubt}, numbers | kept
 
 
 def _image_rows(rows: Rows, numbers: dict[str, np.ndarray], args: dict[str, Any]) -> None:
@@ -98,8 +101,10 @@ def claimed(work: Work) -> Result:
     needs: natural, set0, set1, …: cells of ``explained``. The verdict stands in each row's note; a row of the set "all
     of them" has a verdict and no number.
     """
-    natural = work.input("natural").arrays
-    sides = dict(zip(work.args["sets"], (c.arrays for c in work.inputs("set")), strict=True))
+    against, cells = work.input("natural"), dict(zip(work.args["sets"], work.inputs("set"), strict=True))
+    natural, sides = against.arrays, {name: cell.arrays for name, cell in cells.items()}
+    doubts = {name: cell.facts[DOUBT] or against.facts[DOUBT] for name, cell in cells.items()}
+    doubts["all of them"] = next((why for why in doubts.values() if why), "")
     rows = fresh("", work.args["seed"])
     for claim in CLAIMS:
         if not all(claim.name in a for a in (natural, *sides.values())):
@@ -113,6 +118,8 @@ def claimed(work: Work) -> Result:
         _claim_row(rows, claim, "all of them", nothing, verdict(found, claim.more))
     for row in rows.rows:
         row["against"] = work.args["natural"]
+        if why := doubts[row["data"]]:  # the note is the verdict
+            row |= {"status": "inconclusive", "note": f"{row['note']}; {why}"}
     return {"rows": rows.rows}, {}
 
 

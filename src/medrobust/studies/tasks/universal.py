@@ -20,6 +20,7 @@ from medrobust.stats import Estimate
 from medrobust.studies.subject import groups
 from medrobust.studies.task_options import nearest
 from medrobust.studies.tasks.curves import fresh
+from medrobust.studies.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.studies.work import Result, Work
 from medrobust.threat import BALLS, Ball, Goal, Targeted, Untargeted
 from medrobust.training import Pixels
@@ -78,7 +79,10 @@ def made(work: Work) -> Result:
         v = method_of(args)(
             classifier, source_of(work, home), goal, ball, seed=args["seed"], checkpoint=checkpoint
         )  # fmt: skip
-    facts = {"eps": float(ball.eps), "why": v.why, "history": v.history, "provenance": v.provenance, "rows": []}
+    doubt = gradient_doubt(work) if method_of(args).opens else ""
+    facts = {
+        "eps": float(ball.eps), "why": v.why, "history": v.history, "provenance": v.provenance, "rows": [], DOUBT: doubt,
+    }  # fmt: skip
     return facts, {"delta": v.delta.numpy()}
 
 
@@ -103,6 +107,7 @@ def judged(work: Work) -> Result:
         for row in rows.rows[before:]:
             row["split"] = split
         arrays[f"after.{split}"] = outcome.after
+    doubt_all(rows, cell.facts[DOUBT])
     spent = Estimate(float(told["gradients"] or told["queries"]), np.nan, np.nan, told["images"]["n"])
     rows.add(args["method"], cell.facts["eps"], "gradients" if told["gradients"] else "queries", spent)
     return {"rows": rows.rows}, arrays
@@ -149,6 +154,8 @@ def defence(work: Work) -> Result:
                 status = "inconclusive" if pool.inconclusive and name != "random" else "ok"
                 rows.add(name, float(ball.eps), "success", pool.rate, status, pool.why)
                 rows.rows[-1] |= {"round": told.number}
+    if method_of(args, "method_settings").opens:
+        doubt_all(rows, gradient_doubt(work), but=("none", "random"))
     return {"rows": rows.rows, "verdict": found.verdict}, {}
 
 
