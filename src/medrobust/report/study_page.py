@@ -50,7 +50,8 @@ def html(results: Mapping[str, Any], runs: list[dict[str, Any]]) -> str:
     css = (room / "page.css").read_text(encoding="utf-8")
     page = template.render(
         css=css, r=results, parts=parts, runs=runs, caution=CAUTION, made_by=run_line.line(results),
-        guessing=guessing(results), masked=masked(results), checks=results.get("checks", ()), missing=missing, attacks=list(attacks), options=_options,
+        guessing=guessing(results), masked=masked(results), checks=results.get("checks", ()), missing=missing,
+        attacks=list(attacks), options=_options,
         braces=any("{data}" in d["spec"] for d in results["data"]),
     )  # fmt: skip
     return "<!DOCTYPE html>\n" + page.lstrip()

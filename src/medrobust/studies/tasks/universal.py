@@ -80,9 +80,8 @@ def made(work: Work) -> Result:
             classifier, source_of(work, home), goal, ball, seed=args["seed"], checkpoint=checkpoint
         )  # fmt: skip
     doubt = gradient_doubt(work) if method_of(args).opens else ""
-    facts = {
-        "eps": float(ball.eps), "why": v.why, "history": v.history, "provenance": v.provenance, "rows": [], DOUBT: doubt,
-    }  # fmt: skip
+    facts = {"eps": float(ball.eps), "why": v.why, "history": v.history, "provenance": v.provenance, "rows": []}
+    facts[DOUBT] = doubt
     return facts, {"delta": v.delta.numpy()}
 
 
