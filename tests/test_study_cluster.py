@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from medrobust import InputError
+from medrobust.cli import app
 from medrobust.studies import encryption
 from medrobust.studies.cluster import Cluster, slurm, slurm_options
 from tests.results_files import numbers
@@ -70,6 +72,90 @@ def test_a_cluster_gives_the_same_bytes_and_survives_a_worker(tmp_path):
         begun[0].kill()
         with pytest.raises(InputError, match=r"the scheduler at tcp://.* is gone; what is finished is kept"):
             go(study, tmp_path / "lost", pool)
+
+
+# -- cells and networks of one's own, beside the study file --------------------------------------------------------
+
+BESIDE = """
+import torch
+
+def row(metric, value):
+    return {"attack": "none", "norm": "", "eps": 0.0, "metric": metric, "value": value, "low": None, "high": None, "n": 1,
+            "status": "ok", "note": ""}
+
+def number(work):
+    return {"rows": [row("own", work.args["value"] + 1)]}, {}
+
+def fails(work):
+    raise ValueError("not today")
+
+def network(classes, size):
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(16, classes))
+"""
+STUDY = """
+from medrobust.studies import asks
+from medrobust.studies.grid import Data, Model, Node, Part, Study, Table
+
+def here(work):
+    import own_beside
+    return own_beside.number(work)
+
+def study(size):
+    rows = ({"metric": "own"},)
+    names = ["own_study_on_dask:here", "own_beside:number", *(["own_beside:fails"] if size == "small" else [])]
+    cells = [Node(n, {"value": i}, labels={"model": n}, rows=rows) for i, n in enumerate(names)]
+    if size == "smoke":
+        net = Model("net", Data("chest", "phantom:chest@32:n=36"), "own_beside:network", {"epochs": 1})
+        cells.append(asks.clean(net, limit=4))
+    shown = [Table("Own", {"metric": "own"}, ("model",), "metric")]
+    return Study("Own", "here", [Part("own", "Own", cells, shown)])
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> Iterator[str]:
+    """Of a scheduler with one worker, which started before any study file was there."""
+    with scheduler(tmp_path_factory.mktemp("dask")) as (found, _):
+        yield found
+
+
+@pytest.fixture
+def beside(tmp_path) -> Path:
+    (tmp_path / "own_beside.py").write_text(BESIDE)
+    (tmp_path / "own_study_on_dask.py").write_text(STUDY)
+    return tmp_path
+
+
+def run_on(address: str, folder: Path, size: str) -> tuple[int, str, dict]:
+    """Exit code, output and results of ``study run`` with the workers at that address."""
+    asked = ["study", "run", str(folder / "own_study_on_dask.py"), "--size", size, "--out", str(folder / size),
+             "--scheduler", address]  # fmt: skip
+    done = CliRunner().invoke(app, asked, catch_exceptions=False)
+    return done.exit_code, done.output, json.loads((folder / size / "results.json").read_text())
+
+
+def test_workers_find_cells_and_networks_beside_the_study_file_and_see_their_edits(address, beside):
+    def own(told: dict) -> list[float]:
+        return [r["value"] for r in told["rows"] if r["metric"] == "own"]
+
+    code, said, told = run_on(address, beside, "smoke")
+    assert (code, own(told)) == (0, [1, 2]), said
+    assert any(r["metric"] == "accuracy" and r["model"] == "net" for r in told["rows"])
+    assert "\n0 cells in" in "\n" + run_on(address, beside, "smoke")[1]
+    # of the same length: the worker, which has imported the module, computes with what is on disk now
+    (beside / "own_beside.py").write_text(BESIDE.replace('["value"] + 1', '["value"] + 5'))
+    code, said, told = run_on(address, beside, "smoke")
+    assert (code, own(told)) == (0, [5, 6]), said
+
+
+def test_failed_cells_on_a_cluster_end_with_exit_code_1(address, beside):
+    code, said, told = run_on(address, beside, "small")
+    assert code == 1
+    assert told["cells"] == {"all": 3, "done": 2, "failed": 1, "left": 0}
+    assert "1 x ValueError: not today" in said
+    code, said, _ = run_on(address, beside, "small")  # nothing is tried again, and nothing is forgotten
+    assert code == 1
+    assert "\n0 cells in" in "\n" + said
 
 
 def test_nobody_there_is_one_line(tmp_path, monkeypatch):

@@ -28,15 +28,16 @@ _imported: dict[str, tuple[Path, str]] = {}
 def importable(folder: Path | None) -> Iterator[None]:
     """Modules in ``folder`` can be imported by their names, before all others, as with a script. None: no change.
 
-    What was imported from such a folder before and has changed on disk is imported anew. No bytecode is written there:
-    Python would take it for current after an edit within the same second.
+    What was imported before from another such folder, or has changed on disk, is imported anew. No bytecode is written
+    there: Python would take it for current after an edit within the same second.
     """
     if folder is None:
         yield
         return
-    if any(_sha256(file) != digest for file, digest in _imported.values()):
-        forget()
     folder = folder.resolve()
+    # a worker may compute for one study after another, whose modules have the same names
+    if any(not file.is_relative_to(folder) or _sha256(file) != digest for file, digest in _imported.values()):
+        forget()
     before, written = set(sys.modules), sys.dont_write_bytecode
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
