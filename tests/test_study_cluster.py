@@ -80,8 +80,8 @@ BESIDE = """
 import torch
 
 def row(metric, value):
-    return {"attack": "none", "norm": "", "eps": 0.0, "metric": metric, "value": value, "low": None, "high": None, "n": 1,
-            "status": "ok", "note": ""}
+    return {"attack": "none", "norm": "", "eps": 0.0, "metric": metric, "value": value, "low": None, "high": None,
+            "n": 1, "status": "ok", "note": ""}
 
 def number(work):
     return {"rows": [row("own", work.args["value"] + 1)]}, {}

@@ -94,7 +94,7 @@ def robust_table(told: dict[str, Any]) -> Table:
         middle, ratio = row["median"], row.get("ratio")
         cells.append(_number(middle) if middle["value"] is not None else NOTHING)
         cells.append(f"{_number(ratio)}; {words.by_seed(ratio)}" if ratio and ratio["low"] else "")
-        cells.append(str(row["inconclusive"]))
+        cells.append("all" if row.get("doubt") else str(row["inconclusive"]))
         rows.append([Cell(c) for c in cells])
     head = ["network", "matched", "no attack", "apart from its twin", *(f"{level}/255" for level in levels)]
     head += ["median ε* (/255)", "ε* over its twin's", "inconclusive"]

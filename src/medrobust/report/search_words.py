@@ -172,6 +172,9 @@ def robustness(told: dict[str, Any]) -> list[str]:
         ratio = row.get("ratio")
         if not ratio:
             continue
+        if ratio.get("doubt"):
+            out.append(f"{row['network']}: inconclusive; {ratio['doubt']}.")
+            continue
         if ratio["low"] is None:
             out.append(f"{row['network']}: inconclusive; too few attacks on it and its twin say anything.")
             continue

@@ -94,10 +94,16 @@ def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) 
     progress.stop()
     accuracy = {key: _accuracy(_decided(network, matching), matching) for key, network in networks.items()}
     told = _compared(ask, found, accuracy, len(matching), part)
-    for row in told["rows"]:  # a network's ratio rests on its twin's gradient as well
-        names = (row["network"], f"twin of {row['network']}")
-        row["doubt"] = next((why for (name, _), why in doubts.items() if name in names and why), "")
+    for row in told["rows"]:
+        row["doubt"] = _why(doubts, row["network"])
+        if "ratio" in row:
+            row["ratio"]["doubt"] = row["doubt"] or _why(doubts, f"twin of {row['network']}")
     return told
+
+
+def _why(doubts: Mapping[tuple[str, int], str], name: str) -> str:
+    """Why the attacks on any of the networks of that name are not believed; empty where nothing says so."""
+    return next((why for (network, _), why in doubts.items() if network == name and why), "")
 
 
 def _networks(ask: Robustness, fitted: Table, matching: Table, shown: np.ndarray) -> Networks:

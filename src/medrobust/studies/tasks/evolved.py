@@ -119,8 +119,10 @@ def evolved_attacked(work: Work) -> Result:
             each = ", ".join("–" if v is None else f"{v:.2f}" for v in row["ratio"]["seeds"])
             rows.rows[-1]["note"] = f"by network {each}"  # the interval is that of images, for these networks
         for made in rows.rows:
-            if row["doubt"] and (made["attack"], made["model"]) == ("pgd", row["network"]):
-                made |= {"status": "inconclusive", "note": "; ".join(filter(None, (row["doubt"], made["note"])))}
+            if (made["attack"], made["model"]) == ("pgd", row["network"]):
+                why = row["ratio"]["doubt"] if made["metric"] == "ratio" else row["doubt"]
+                if why:
+                    made |= {"status": "inconclusive", "note": "; ".join(filter(None, (why, made["note"])))}
         blind = Estimate(float(row["inconclusive"]), math.nan, math.nan, row["n"])
         rows.add("pgd", 0.0, "gradients_lost", blind)
         rows.rows[-1] |= {"model": row["network"], "networks": row["seeds"]}
