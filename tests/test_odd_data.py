@@ -189,3 +189,147 @@ def test_all_of_three_images_is_no_proof_and_an_interval_of_the_classes_is_never
     one = guessing.of(right, np.arange(24) % 2, ["p"] * 24)
     assert one.no_better
     assert one.balanced.low < 0.2
+
+
+# -- every other command ---------------------------------------------------------------------------------
+
+KINDS = sorted(odd_data.KINDS)
+ATTACK = ("--attacks", "pgd:steps=2", "--eps", "1/255,4/255")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attack_says_that_a_network_at_chance_has_nothing_to_lose(home, capsys, kind):
+    data = ("--data", f"csv:{home / kind / 'labels.csv'}")
+    assert run("attack", home / "net", *data, *ATTACK, *CPU) == 0
+    shown = capsys.readouterr().out
+    check(home / "no such folder", shown)
+    assert ("no better than guessing" in shown) == guesses(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_audit_marks_every_number_of_a_network_that_may_be_guessing(home, tmp_path, capsys, kind):
+    out = tmp_path / "run"
+    parts = ("--no-universal", "--no-detect", "--no-explain", "--auto", "none")
+    assert run(*command(home, "audit", kind, "--model", home / "net", *ATTACK, *parts, "--out", out)) == 0
+    shown = capsys.readouterr().out
+    check(out, shown)
+    assert ("no better than guessing" in shown) == guesses(kind)
+    told = json.loads((out / "results.json").read_text())
+    under = [r for r in told["rows"] if r["metric"] == "accuracy" and r["eps"]]
+    assert under
+    if guesses(kind):
+        assert {r["status"] for r in under} == {"inconclusive"}
+        page = " ".join((out / "report.html").read_text().split())
+        assert "not shown to do better than guessing" in page or "no better than guessing" in page
+        for line in shown.splitlines():
+            assert not ("leave" in line and "inconclusive" not in line.lower()), line
+
+
+@pytest.mark.parametrize("kind", ["three images", "one class", "at chance"])
+def test_explain_says_so_on_its_page(home, tmp_path, capsys, kind):
+    out = tmp_path / "run"
+    few = ("--measures", "slope-l1,saliency-half", "--landscapes", "1", "--limit", "3", "--attack", "fgsm")
+    assert run(*command(home, "explain", kind, "--model", home / "net", *few, "--out", out)) == 0
+    shown = capsys.readouterr().out
+    check(out, shown)
+    assert "no better than guessing" in shown
+    assert "(no interval)" in shown
+    page = (out / "explain.html").read_text()
+    assert "no better than guessing" in page
+    assert "there is none of fewer than 6 images" in page
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_universal_and_defend_say_so(home, tmp_path, capsys, kind):
+    size = ("--norm", "linf", "--eps", "8/255")
+    out = tmp_path / "v"
+    asked = ("--model", home / "net", "--method", "sgd:passes=1", *size, "--out", out)
+    assert run(*command(home, "universal", kind, *asked)) == 0
+    shown = capsys.readouterr().out
+    check(out, shown)
+    told = json.loads((out / "universal.json").read_text())
+    assert ("no better than guessing" in shown) == bool(told["guesses"]) == guesses(kind)
+
+    out = tmp_path / "d"
+    asked = ("--rounds", "1", "--epochs", "1", "--perturbations", "1", "--attack", "sgd:passes=1", *size, "--out", out)
+    data = ("--data", f"csv:{home / kind / 'labels.csv'}")
+    assert run("defend", home / "net", *data, *asked, *CPU) == 0
+    shown = capsys.readouterr().out
+    check(out, shown)
+    told = json.loads((out / "defend.json").read_text())
+    assert ("no better than guessing" in shown) == bool(told["guesses"]) == guesses(kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_train_says_what_its_validation_images_can_show(tmp_path, capsys, kind):
+    labels = {"one class": [1] * 8, "three images": [0, 1, 1]}.get(kind, [0, 1] * 4)
+    made = odd_data.table(tmp_path / "t", labels, patients=["p"] * len(labels) if kind == "one patient" else None)
+    lines = made.read_text().replace(",val", ",other").replace(",test", ",val").replace(",other", ",test")
+    made.write_text(lines)  # the odd images are those that it is validated on
+    data = ("--data", f"csv:{made}")
+    code = run("train", tmp_path / "out", *data, "--model", odd_data.ARCHITECTURE, "--epochs", "1", *CPU)
+    if kind == "one class":
+        assert code == 2
+        assert "hold pneumonia only" in one_line(capsys.readouterr().err)
+        assert not (tmp_path / "out").exists()
+        return
+    assert code == 0
+    shown = capsys.readouterr().out
+    check(tmp_path / "out", shown)
+    assert "no better than guessing" in shown
+    assert f"n = {len(labels)}" in shown
+
+
+@pytest.mark.parametrize("kind", ["one patient", "one class", "six images", "at chance"])
+def test_search_says_what_it_cannot_tell(tmp_path, capsys, kind):
+    labels = [1] * 24 if kind == "one class" else [0, 1] * (3 if kind == "six images" else 12)
+    said = odd_data.random_labels(24) if kind == "at chance" else None
+    patients = ["p"] * 24 if kind == "one patient" else None
+    made = odd_data.table(tmp_path / "t", labels, said=said, patients=patients, rest=0)
+    made.write_text(
+        "\n".join(line.replace(",test", "") for line in made.read_text().splitlines()).replace(",split", "")
+    )
+    asked = ("--features", "hu", "--budget", "200", "--seeds", "2", "--methods", "adam,pso", "--out", tmp_path / "run")
+    code = run("search", "--data", f"csv:{made}", *asked)
+    said_of_it = capsys.readouterr()
+    if code:
+        assert code == 2
+        one_line(said_of_it.err)
+        assert not (tmp_path / "run").exists()
+        return
+    check(tmp_path / "run", said_of_it.out)
+    assert "cannot say" in said_of_it.out
+
+
+STUDY = '''"""Odd."""
+
+from medrobust.studies import asks
+from medrobust.studies.grid import Data, Model, Part, Study, Table, grid
+
+
+def study(size):
+    data = Data("odd", "csv:{table}")
+    model = Model("net", data, "{architecture}", {{"epochs": 1}})
+    shown = [Table("Accuracy", {{"metric": "accuracy", "attack": "fgsm"}}, ("model", "eps"), "attack")]
+    return Study("Odd", "", [Part("a", "A", grid(asks.curve, model=model, attack="fgsm", eps=(1 / 255,)), shown)])
+'''
+
+
+@pytest.mark.parametrize("kind", ["one patient", "one class", "none right", "three images", "at chance"])
+def test_a_study_of_one_cell_marks_its_numbers(home, tmp_path, capsys, kind):
+    file = tmp_path / "odd.py"
+    file.write_text(STUDY.format(table=home / kind / "labels.csv", architecture=odd_data.ARCHITECTURE))
+    out = tmp_path / "run"
+    assert run("study", "run", file, "--size", "smoke", "--out", out) == 0
+    check(out, capsys.readouterr().out)
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    under = [r for r in rows if r["metric"] == "accuracy" and r["attack"] == "fgsm"]
+    assert {r["status"] for r in under} == {"inconclusive"}
+    assert all("no better than guessing" in r["note"] for r in under)
+    assert run("study", "report", out) == 0
+    assert "no better than guessing" in (out / "report.html").read_text()
+    capsys.readouterr()
+    assert run("study", "show", out) == 0
+    shown = capsys.readouterr().out
+    check(out, shown)
+    assert "inconclusive" in shown

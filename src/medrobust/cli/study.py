@@ -129,6 +129,10 @@ def _written(data: Path, keep_names: bool) -> str:
 
 def _say_doubts(results: dict[str, Any]) -> None:
     """Print what limits the numbers of each network."""
+    from medrobust.report.study_page import guessing
+
+    for why in guessing(results):
+        say(f"inconclusive: {why}")
     for doubt in results.get("doubts", ()):
         say(f"in doubt, {doubt['model']}: {doubt['text']}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from medrobust.cli.options import (
     Std,
     TrainingOptions,
 )
-from medrobust.cli.text import guessed, numbers, say, words
+from medrobust.cli.text import guessed, numbers, percent, say, words
 
 
 def train(
@@ -47,6 +48,7 @@ def train(
     from medrobust.run_folder import RunFolder
     from medrobust.studies import preflight
     from medrobust.studies.images import announce
+    from medrobust.studies.subject import groups
 
     options: dict[str, Any] = {k: v for k, v in training.asked.items() if v is not None}
     preflight.check(model, **options, head=head, device=device)
@@ -63,7 +65,12 @@ def train(
         run.remove("training")  # only a killed training is resumed
         if keep_names:
             classifier.save(out, keep_names=True)
-        probability, labels = training_room.evaluate(classifier, data.split("val"))
+        part = data.split("val").for_classes(classifier.classes)
+        probability, labels = training_room.evaluate(classifier, part)
     scores = training_room.score(probability, labels)
-    guessed(guessing.of(probability.argmax(1) == labels, labels).text)
-    say(f"validation balanced accuracy {scores.balanced_accuracy:.1%}, AUROC {scores.auroc:.3f}\nmodel {out}")
+    found = guessing.of(probability.argmax(1) == labels, labels, groups(part))
+    guessed(found.text)
+    line = f"validation balanced accuracy {percent(found.balanced)}, n = {found.balanced.n}"
+    if math.isfinite(scores.auroc):
+        line += f", AUROC {scores.auroc:.3f}"
+    say(f"{line}\nmodel {out}")
