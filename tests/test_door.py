@@ -113,6 +113,9 @@ def test_swapped_outputs_are_asked_about_and_all_doubts_are_kept(command, tmp_pa
         assert [c["passed"] for c in told["checks"] if c["name"] == NAME] == [False]
         assert told["model_doubts"] == [COMPANY] * (net == "of_the_batch")
         assert told["model_notes"] == []
+    if command == "explain":
+        page = (tmp_path / "out/explain.html").read_text()
+        assert page.count('<p class="banner"><strong>In doubt, ') == len(told["facts"]["doubts"]) == 2
 
 
 @pytest.mark.parametrize("command", ["detect", "evade", "explain"])

@@ -125,7 +125,8 @@ def _one(wanted: ExplainAsk, out: Path, subject: Subject, second: Classifier | N
     check = checked(subject.classifier, subject.test, wanted.seed)
     mark(found["rows"], check)
     found |= {**subject.findings, "checks": subject.checks(check)}
-    facts["notes"] += subject.admitted.sentences
+    facts["doubts"] = subject.admitted.doubts
+    facts["notes"] += subject.admitted.inspection.notes
     if check.passed is False:
         facts["doubt"] = f"the check “{check.name}” failed: {check.detail}"
     picture = out / "tsne.png"
