@@ -16,7 +16,7 @@ from medrobust.report.why_words import signed
 from medrobust.studies import ask, audit
 from medrobust.studies.explain_part import GRID, NAMES, SURFACES
 from tests import report_runs
-from tests.results_files import measured
+from tests.results_files import edit, measured
 
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "detect": False}
 
@@ -124,7 +124,7 @@ def test_where_no_number_counts_the_reason_stands_in_its_place(whole, told, tmp_
     copy = shutil.copytree(whole, tmp_path / "copy")
     doubt = {"status": "inconclusive", "note": "it guesses"}
     doubtful = [r | doubt if r["attack"] == "explain" else r for r in told["rows"]]
-    (copy / "results.json").write_text(json.dumps(told | {"rows": doubtful}))
+    edit(copy, told | {"rows": doubtful})
     said = section(copy)
     assert "Inconclusive: it guesses." in said
     assert "leads by" not in said

@@ -4,6 +4,7 @@ built."""
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -152,12 +153,13 @@ def test_code_that_a_saved_model_names_runs_only_where_the_user_trusts_it(saved,
 
 def test_every_command_that_loads_a_model_folder_takes_trust_code():
     from medrobust import cli
+    from medrobust.cli.options import expanded
     from medrobust.cli.study import run
 
     loading = [c for c in cli.COMMANDS if c.__name__ in
                ("audit", "attack", "detect", "evade", "explain", "universal", "defend", "search")]  # fmt: skip
     assert len(loading) == 8
-    assert all("trust_code" in c.__annotations__ for c in [*loading, run])
+    assert all("trust_code" in inspect.signature(expanded(c)).parameters for c in [*loading, run])
 
 
 # -- sizes ---------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from medrobust.cli import app
 from medrobust.report.study_export import metric_names
 
+from .results_files import edit
 from .test_study_runner import a_study, cell, go
 
 
@@ -25,7 +26,7 @@ def run(tmp_path_factory) -> Path:
     first |= {"layer": "", "same": True, "label": "a long one, with / and ζ" * 20}
     second |= {"at": 3, "value": None, "label": "b"}
     told["rows"] += [first | {"n": 11}]  # the same number twice: neither may be lost
-    (folder / "results.json").write_text(json.dumps(told))
+    edit(folder, told)
     return folder
 
 

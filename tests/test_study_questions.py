@@ -16,6 +16,7 @@ from medrobust.studies.known import load
 from medrobust.studies.searching import Ask, Searching
 from medrobust.studies.subject import unseen
 from medrobust.studies.tasks.explanations import claimed
+from medrobust.studies.tasks.gradient import DOUBT
 from medrobust.studies.twins import Twins
 from medrobust.training import evolved
 
@@ -24,10 +25,10 @@ from .test_study_runner import go
 
 def claims(natural: dict, *sets: dict) -> dict:
     """(set, by) -> row."""
-    cells = [SimpleNamespace(arrays=a) for a in sets]
+    cells = [SimpleNamespace(arrays=a, facts={DOUBT: None}) for a in sets]
     work = SimpleNamespace(
         args={"sets": [f"s{i}" for i in range(len(sets))], "natural": "n", "seed": 0},
-        input=lambda _: SimpleNamespace(arrays=natural), inputs=lambda _: cells,
+        input=lambda _: SimpleNamespace(arrays=natural, facts={DOUBT: None}), inputs=lambda _: cells,
     )  # fmt: skip
     return {(r["data"], r["by"]): r for r in claimed(work)[0]["rows"]}
 

@@ -156,16 +156,16 @@ class Study:
     about: str = ""
 
 
-def grid(make: Callable[..., Node | Sequence[Node]], **axes: Any) -> list[Node]:
+def grid(make: Callable[..., Node | list[Node]], **axes: Any) -> list[Node]:
     """``make`` for every combination: a list is an axis, everything else is the same for all cells.
 
-    Where ``make`` gives several cells, as ``asks.detectors`` does, all of them are in the list.
+    Where ``make`` gives a list of cells, as ``asks.detectors`` does, all of them are in the list.
     """
     names = [k for k, v in axes.items() if isinstance(v, list)]
     rest = {k: v for k, v in axes.items() if not isinstance(v, list)}
     combinations = itertools.product(*(axes[k] for k in names))
     made = [make(**rest, **dict(zip(names, values, strict=True))) for values in combinations]
-    return [cell for cells in made for cell in ([cells] if isinstance(cells, Node) else cells)]
+    return [cell for cells in made for cell in (cells if isinstance(cells, list) else [cells])]
 
 
 def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
