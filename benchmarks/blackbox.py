@@ -174,7 +174,7 @@ def line(
     net.asked.rows, begin = 0, time.perf_counter()
     try:
         attacked = run(net, x, y)
-    except Exception as error:  # a peer that can not do it is a result
+    except Exception as error:  # a peer that cannot do it is a result
         SECONDS.append(time.perf_counter() - begin)
         return f"| {attack} | {library} | – | – | fails: {type(error).__name__}: {error} | – |"
     SECONDS.append(time.perf_counter() - begin)

@@ -23,7 +23,7 @@ SOURCES = {"fgsm": "Goodfellow et al. 2015, arXiv:1412.6572", "pgd": "Madry et a
 CHECKS = {
     "eps 0 equals clean": "if this fails, attacked and clean images are not treated alike",
     "success grows with eps": "if this fails, the attack does not search well and the accuracy is too high",
-    "a huge eps reaches 100 %": "if this fails, the attack can not reach what is certainly reachable",
+    "a huge eps reaches 100 %": "if this fails, the attack cannot reach what is certainly reachable",
     "gradients are not zero": "if this fails, the attack was blind",
 }
 

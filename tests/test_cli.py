@@ -220,8 +220,8 @@ BAD = {
     "head": (on_phantom("--head", "sigmoid"), "head.*softmax"),
     "limit": (on_phantom("--limit", "-1"), "--limit must not be negative, got -1; 0 attacks every"),
     "limit-word": (on_phantom("--limit", "few"), "--limit"),
-    "device": (on_phantom("--device", "gpu"), "device 'gpu' can not be used here; give cpu"),
-    "device-of-no-numbers": (on_phantom("--device", "meta"), "device 'meta' can not be used"),
+    "device": (on_phantom("--device", "gpu"), "device 'gpu' cannot be used here; give cpu"),
+    "device-of-no-numbers": (on_phantom("--device", "meta"), "device 'meta' cannot be used"),
     "weights-and-pretrained": (on_phantom("--weights", "a.pth", "--pretrained", "b.pth"), "give one of the two"),
     "train-weights": (on_phantom("--weights", "a.pth", "--train"), "pretrained"),
     # training
@@ -281,7 +281,7 @@ OTHERS: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], str]] = {
     "train-unknown-model": (lambda t: ("train", t / "m", *PHANTOM, "--model", "small_cn"), "small_cn"),
     "train-device": (
         lambda t: ("train", t / "m", *PHANTOM, "--model", "small_cnn", "--device", "tpu0"),
-        "device 'tpu0' can not",
+        "device 'tpu0' cannot",
     ),
     "attack-no-folder": (lambda t: ("attack", "none", *PHANTOM), "none is not a folder"),
     "attack-empty-folder": (lambda t: ("attack", "void", *PHANTOM), "no checkpoint in void"),

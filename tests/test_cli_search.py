@@ -163,7 +163,7 @@ def _small(folder) -> str:
     ("options", "says"),
     [
         (("--methods", "magic"), "method 'magic' is not known"),
-        (("--what", "everything"), "'everything' can not be searched"),
+        (("--what", "everything"), "'everything' cannot be searched"),
         (("--features", "sift"), "features 'sift' are not known"),
         (("--features", "deep"), "deep features need a network"),
         (("--features", "deep", "--model", "resnet18"), "needs weights"),

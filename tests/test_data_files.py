@@ -54,7 +54,7 @@ def test_sixteen_bit_colour_keeps_sixteen_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_sixteen_bit_colour_tiff_keeps_sixteen_bits(tmp_path: Path, order: str, compression: str | None) -> None:
-    tifffile = pytest.importorskip("tifffile")  # PIL can not write one
+    tifffile = pytest.importorskip("tifffile")  # PIL cannot write one
     pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), np.uint16)
     file = tmp_path / "x.tif"
     tifffile.imwrite(file, pixels, photometric="rgb", byteorder=order, compression=compression)
@@ -62,7 +62,7 @@ def test_sixteen_bit_colour_tiff_keeps_sixteen_bits(tmp_path: Path, order: str, 
 
 
 def png_16(pixels: np.ndarray) -> bytes:
-    """The bytes of an RGB PNG at 16 bits; PIL can not write one."""
+    """The bytes of an RGB PNG at 16 bits; PIL cannot write one."""
     import struct
     import zlib
 

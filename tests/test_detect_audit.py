@@ -93,7 +93,7 @@ def test_a_tiny_set_finishes_and_is_inconclusive(tmp_path):
     assert all("needed" in r["note"] for r in by.values())
     said = section(tmp_path / "run")
     assert "Inconclusive:" in said
-    assert "no sign that it can, or can not" in said
+    assert "no sign that it can, or cannot" in said
 
 
 def test_without_it_there_are_no_rows(tmp_path):

@@ -73,7 +73,9 @@ def test_names_are_kept_where_that_is_asked_for_and_nothing_is_computed_again(fi
     monkeypatch.setenv(private_names.VARIABLE, "a salt of the tests")
     hidden = json.loads((finished / "results.json").read_text())
     cells = {p: p.stat().st_mtime_ns for p in (finished / "cells").rglob("*")}
+    assert "oncology" not in (finished / "model/model.json").read_text()
     kept = audit(spec(table), finished, device="cpu", keep_names=True)
+    assert '"oncology/labels.csv"' in (finished / "model/model.json").read_text()
     assert {p: p.stat().st_mtime_ns for p in (finished / "cells").rglob("*")} == cells
     assert kept["conditions"]["data"] == "oncology/labels.csv"
     assert kept["conditions"]["left_out"][0]["file"] == "003.png"

@@ -146,7 +146,7 @@ KEY = {
     "fragile": "This classifier is easily fooled.",
     "robust": "No attack tried here had a marked effect on this classifier.",
     "weakened": "The attacks weaken this classifier, but do not halve its accuracy.",
-    "inconclusive": "Inconclusive: this audit can not say how easily this classifier is fooled.",
+    "inconclusive": "Inconclusive: this audit cannot say how easily this classifier is fooled.",
     "one-in-doubt": "This classifier is easily fooled.",
     "multi-class": "This classifier is easily fooled.",
     "unknown-disease": "No class is known to stand for health",
@@ -606,7 +606,7 @@ def test_broken_results(tmp_path: Path, text: str, said: str) -> None:
 def test_broken_figures(tmp_path: Path) -> None:
     folder = report_runs.make(tmp_path, "few")
     (folder / "figures.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(InputError, match=r"figures\.safetensors can not be read"):
+    with pytest.raises(InputError, match=r"figures\.safetensors cannot be read"):
         report.write(folder)
 
 

@@ -11,7 +11,7 @@ from medrobust.errors import InputError
 
 
 def find(name: str | None = None) -> torch.device:
-    """The device ``name`` ("cpu", "cuda:1"), or the GPU where there is one. InputError where torch can not use it."""
+    """The device ``name`` ("cpu", "cuda:1"), or the GPU where there is one. InputError where torch cannot use it."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -21,7 +21,7 @@ def find(name: str | None = None) -> torch.device:
         usable = False
     if not usable:
         here = f"cpu or cuda:0 to cuda:{torch.cuda.device_count() - 1}" if torch.cuda.is_available() else "cpu"
-        raise InputError(f"device {name!r} can not be used here; give {here}, or leave it out")
+        raise InputError(f"device {name!r} cannot be used here; give {here}, or leave it out")
     return device
 
 

@@ -111,7 +111,7 @@ class Attack(ABC):
         return look(classifier, images, rows.goal, self.loss, gradient=self.uses_gradient)
 
     def over(self, seen: Seen) -> Tensor | None:  # noqa: ARG002 (most attacks never know)
-        """bool: rows whose result can not change any more; None where every row makes all its steps."""
+        """bool: rows whose result cannot change any more; None where every row makes all its steps."""
         return None
 
     def spent(self, rows: Rows, state: State) -> Tensor | None:  # noqa: ARG002 (most attacks count steps)
@@ -229,7 +229,7 @@ def grade(
     blind = ~((top > 0) & followable & finite)
     if not followable.all():
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
-    # A black pixel can not get darker: without this, half of an L2 step, and of a linear estimate of the distance,
+    # A black pixel cannot get darker: without this, half of an L2 step, and of a linear estimate of the distance,
     # would be spent on the black border of a medical image and cut off again.
     outward = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
     gradient = gradient.masked_fill(outward, 0.0)

@@ -228,7 +228,7 @@ class Loop:
         return (None if due.all() else active.keep(~due)), active.keep(due)
 
     def _over(self, active: Slots, seen: Seen) -> Tensor | None:
-        """Rows that end with this look: their budget is spent, or their result can not change any more."""
+        """Rows that end with this look: their budget is spent, or their result cannot change any more."""
         spent = self.attack.spent(active.rows, active.state)
         over = self.attack.over(seen) if self.keeps_best else None
         return spent if over is None else over if spent is None else over | spent

@@ -35,7 +35,7 @@ def load(
     fit: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The data set that ``spec`` names; InputError, in one line, where it can not be used.
+    """The data set that ``spec`` names; InputError, in one line, where it cannot be used.
 
     spec: ``phantom:chest|fundus|skin[@SIZE][:n=N]``, ``csv:FILE``, ``folder:DIR``,
         ``medmnist:FILE.npz`` or ``medmnist:NAME[@28|64|128|224]``.

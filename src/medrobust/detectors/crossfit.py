@@ -82,7 +82,7 @@ class Crossfit:
     recipe: a detector, fitted or not; its settings are taken. clean: right before the attack. attacked: the twins that
     succeeded. held_out: further clean images, of other patients, for thresholds only; None: no threshold is set, and
     there are no rates of alarms. reference: clean images that the detector may compare with (``Detector.fit``), best of
-    the classifier's training. InputError where folds can not be filled.
+    the classifier's training. InputError where folds cannot be filled.
 
     fprs: false-positive rates that thresholds are set for.
     """
@@ -188,7 +188,7 @@ def fit_what_can_be(
     recipe: Detector, clean: Seen, attacked: Seen, held_out: Seen | None, *, reference: Seen | None, seed: int,
     fprs: Sequence[float],
 ) -> tuple[Crossfit, str]:  # fmt: skip
-    """Cross-fitted; where that can not be, without attacks if the recipe needs none. And why it is so, else empty.
+    """Cross-fitted; where that cannot be, without attacks if the recipe needs none. And why it is so, else empty.
 
     InputError where neither can be.
     """

@@ -74,7 +74,7 @@ class Guard:
         return Guarded(label, confidence, suspicion, ~(suspicion <= self.threshold))
 
     def save(self, folder: str | Path) -> Path:
-        """Write guard.json, detector/ and model/; a network without the name of its architecture can not be saved."""
+        """Write guard.json, detector/ and model/; a network without the name of its architecture cannot be saved."""
         folder = Path(folder)
         own_files.check_json(folder / CARD, lambda found: found.get("format") == FORMAT, "guard")
         with atomic.disk_errors(folder):

@@ -77,7 +77,7 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
 
     if not info.get("architecture"):
         raise InputError(
-            "a network given as a live torch module can not be saved, nothing says how to build it again: "
+            "a network given as a live torch module cannot be saved, nothing says how to build it again: "
             "make it by name, as module:function, or save its state_dict yourself"
         )
     state = _plain(net.state_dict())

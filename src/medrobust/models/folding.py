@@ -32,7 +32,7 @@ def folded(net: nn.Module, shape: Sequence[int]) -> nn.Module | None:
     """
     try:
         twin = copy.deepcopy(net)
-    except Exception:  # whatever a user's module raises: a network that can not be copied is used as it is
+    except Exception:  # whatever a user's module raises: a network that cannot be copied is used as it is
         return None
     pairs, single = _follow(twin, shape)
     if not pairs and not single:

@@ -71,7 +71,7 @@ def make(name: str, *, outputs: int, channels: int, size: int | None, hub: bool)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"timm can not make {name} with {outputs} outputs, {channels} channels"
+            f"timm cannot make {name} with {outputs} outputs, {channels} channels"
             f"{'' if size is None else f' at {size} px'}{' from the hub' if hub else ''}: {reason}"
         ) from error
 

@@ -12,7 +12,7 @@ def write(run_dir: Path) -> Path:
     """Write report.html, results.csv and tables.tex into a run folder; returns the path of report.html.
 
     Reads results.json and, where they are there, figures.safetensors and spec.json. The same input gives the
-    same bytes. InputError: the folder or its results.json is missing or broken, or can not be written to.
+    same bytes. InputError: the folder or its results.json is missing or broken, or cannot be written to.
     """
     from medrobust.report import findings, latex, page, run, sheet
     from medrobust.report.writing import write_files

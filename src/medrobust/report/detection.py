@@ -37,7 +37,7 @@ def section(f: Findings) -> Section | None:
 def sentences(f: Findings, told: DetectInfo, lead: str) -> list[str]:
     """For a reader who wants to know what it means; every number has its interval and its n."""
     if not any(known(_row(f, "detect_tpr5", d.name)) for d in told.detectors):
-        return ["Whether this attack can be seen could not be measured here. That is no sign that it can, or can not."]
+        return ["Whether this attack can be seen could not be measured here. That is no sign that it can, or cannot."]
     made = f"{plural(len(told.detectors), 'detector')} read the network's last features of "
     made += (
         f"{plural(told.n_clean, 'correctly classified image')} and of their {count(told.n_attacked)} attacked twins "

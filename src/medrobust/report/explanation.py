@@ -21,7 +21,7 @@ from medrobust.report.writing import write_files
 
 def write(folder: Path) -> Path:
     """Write explain.html into a run folder; returns its path. The same input gives the same bytes. InputError: the
-    folder's results.json or figures.safetensors is missing or broken, or the page can not be written."""
+    folder's results.json or figures.safetensors is missing or broken, or the page cannot be written."""
     runs, comparison, made_by = read(folder)
     write_files(folder, {"explain.html": html(runs, comparison, made_by)})
     return folder / "explain.html"

@@ -1,7 +1,7 @@
 """What the rows say, decided once: the strongest attack, which numbers are in doubt, and the verdict.
 
 The rules are lopsided on purpose. One success proves that a model can be fooled; no failure proves that it
-can not. So a failed check or a vanished gradient never weakens the verdict "fooled", and always takes away
+cannot. So a failed check or a vanished gradient never weakens the verdict "fooled", and always takes away
 the verdict "withstood".
 """
 
@@ -38,7 +38,7 @@ class Verdict(Enum):
     FOOLED = "accuracy halves on the grid"
     WEAKENED = "accuracy falls, but does not halve"
     WITHSTOOD = "no marked effect on the grid"
-    INCONCLUSIVE = "the attacks can not be believed"
+    INCONCLUSIVE = "the attacks cannot be believed"
 
 
 @dataclass(frozen=True)

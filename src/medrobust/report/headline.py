@@ -42,7 +42,7 @@ def paragraph(f: Findings) -> Paragraph | None:
         return None
     title = "The headline number"
     if f.verdict is Verdict.INCONCLUSIVE:
-        return Paragraph(title, "Inconclusive: the attacks can not be believed, and so no number sums them up.", True)
+        return Paragraph(title, "Inconclusive: the attacks cannot be believed, and so no number sums them up.", True)
     left = Share.of(at)
     if left is None:
         return None

@@ -78,7 +78,7 @@ def facts(f: Findings) -> list[Fact]:
         )
         median = f.median(f.strongest)
         if f.verdict is Verdict.INCONCLUSIVE:
-            out.append(Fact("Change that fools half", "inconclusive", "the attacks can not be believed", True))
+            out.append(Fact("Change that fools half", "inconclusive", "the attacks cannot be believed", True))
         elif f.verdict is Verdict.CHANCE:
             out.append(Fact("Change that fools half", "inconclusive", "no better than guessing", True))
         elif median is not None and median.n:
@@ -180,7 +180,7 @@ def how_small(f: Findings) -> Paragraph:
     assert f.strongest is not None
     title = "How small a change is enough"
     if f.verdict is Verdict.INCONCLUSIVE:
-        return Paragraph(title, "Inconclusive: the attacks that would measure it can not be believed.", True)
+        return Paragraph(title, "Inconclusive: the attacks that would measure it cannot be believed.", True)
     half, median, text = f.half(f.strongest), f.median(f.strongest), ""
     if median is not None and median.n:
         if math.isinf(median.value):

@@ -410,4 +410,4 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} can not be read ({error}); run the audit again to write it anew") from None
+        raise InputError(f"{path} cannot be read ({error}); run the audit again to write it anew") from None

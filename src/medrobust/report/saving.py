@@ -31,7 +31,7 @@ def after_saving(f: Findings, *, first_page: bool = False) -> Paragraph:
         text = "Whether the attack survives saving the image was not measured in this run."
         return Paragraph(TITLE, " ".join([text, *_certain(f)]))
     if f.verdict is Verdict.INCONCLUSIVE:
-        return Paragraph(TITLE, "Inconclusive: the attacks that would be saved can not be believed.", True)
+        return Paragraph(TITLE, "Inconclusive: the attacks that would be saved cannot be believed.", True)
     n = max(full.n or 0 for full, _ in pairs)
     # what is right after saving was right before the attack: on these few images it may be more than on all
     before = max(f.clean.value, *(saved.value or 0.0 for _, saved in pairs))

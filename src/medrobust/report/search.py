@@ -45,7 +45,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         except FileNotFoundError:
             raise InputError(f"{folder} holds no {name}: it is no run of medrobust search, or it was stopped") from None
         except (OSError, ValueError) as error:
-            raise InputError(f"{folder / name} can not be read: {error}") from None
+            raise InputError(f"{folder / name} cannot be read: {error}") from None
     return out[0], out[1]
 
 

@@ -145,7 +145,7 @@ def _inconclusive(f: Findings) -> tuple[str, str, str]:
     text = "The attacks cannot be believed"
     text += f" ({'; '.join(reasons)}). " if reasons else ": only a single-step attack was run. "
     text += "That they left the accuracy high is no sign of strength: an attack that could not work finds nothing."
-    return "Inconclusive: this audit can not say how easily this classifier is fooled.", text, "warn"
+    return "Inconclusive: this audit cannot say how easily this classifier is fooled.", text, "warn"
 
 
 def few_images(f: Findings) -> str:

@@ -74,6 +74,8 @@ def audit(
         _check_same(run, asked)
         subject = assemble(spec, run, progress, device)
         run.begin()
+        if keep_names and subject.trained_here:
+            subject.classifier.save(run.entry("model"), keep_names=True)
         return _Audit(spec, run, Store(run.path), subject, progress, command, keep_names).run()
 
 

@@ -123,7 +123,7 @@ def more_often(first: np.ndarray, second: np.ndarray, first_whose: np.ndarray, s
 def verdict(found: Sequence[Estimate], more: bool, level: float = 0.5) -> str:
     """Of the claim that every number of ``found`` lies above ``level`` (more), or that every one lies below it.
 
-    Confirmed where all intervals do, not confirmed where one lies on the other side altogether, else it can not be
+    Confirmed where all intervals do, not confirmed where one lies on the other side altogether, else it cannot be
     said.
     """
     if not found or any(np.isnan(e.value) for e in found):

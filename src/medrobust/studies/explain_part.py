@@ -61,7 +61,7 @@ class ExplainPart:
         self.classifier = subject.classifier
 
     def run(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What results.json tells of it, and what figures are drawn from; adds the rows. What can not be explained
+        """What results.json tells of it, and what figures are drawn from; adds the rows. What cannot be explained
         (too few right images, a network without places) is no error: a row says so."""
         told = self._told()
         try:

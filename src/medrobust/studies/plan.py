@@ -289,7 +289,7 @@ def adopt(out: Path, name: str, spec: Mapping[str, Any], folder: Path) -> None:
 
 
 def read(plan: Plan) -> None:
-    """Fill in what is done and what has failed, from the run folder. What can not be read is not done."""
+    """Fill in what is done and what has failed, from the run folder. What cannot be read is not done."""
     out, failures = plan.place.out / "cells", plan.place.out / FAILED
     there, failed = _names(out), _names(failures)
     for name, cell in plan.cells.items():

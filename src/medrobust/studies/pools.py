@@ -32,7 +32,7 @@ class Event:
     """What became of a cell.
 
     kind: "done"; "failed", with the error; "input", the same where trying again is of no use; "gone", a cell that it
-    needs can not be read; "disk", the run folder takes no more; "died", its worker went away. text: the error's last
+    needs cannot be read; "disk", the run folder takes no more; "died", its worker went away. text: the error's last
     line, the key that is gone. trace: the traceback.
     """
 

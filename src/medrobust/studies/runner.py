@@ -1,4 +1,4 @@
-"""Works through a plan: what is ready goes to a pool, what failed is tried again, what can not be is written down."""
+"""Works through a plan: what is ready goes to a pool, what failed is tried again, what cannot be is written down."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class _Run:
                     self._push(above)
 
     def _again(self, need: str, name: str) -> None:
-        """Something that ``name`` stands on can not be read: it is made again first."""
+        """Something that ``name`` stands on cannot be read: it is made again first."""
         self.told.repeated += 1
         if need not in self.plan.cells:
             self._push(name)

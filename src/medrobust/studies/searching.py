@@ -44,7 +44,7 @@ class Ask:
     def __post_init__(self) -> None:
         for name in self.questions:
             if name not in QUESTIONS:
-                raise InputError(f"{name!r} can not be searched; choose from {', '.join(QUESTIONS)}")
+                raise InputError(f"{name!r} cannot be searched; choose from {', '.join(QUESTIONS)}")
         if not self.questions or not self.methods:
             raise InputError("name at least one method, and one thing to search")
         if self.seeds < 2:

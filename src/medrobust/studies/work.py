@@ -34,10 +34,10 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 class GoneError(Exception):
-    """A cell that this one stands on can not be read (any more); ``key`` says which."""
+    """A cell that this one stands on cannot be read (any more); ``key`` says which."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"cell {key} can not be read")
+        super().__init__(f"cell {key} cannot be read")
         self.key = key
 
 

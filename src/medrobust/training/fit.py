@@ -93,6 +93,9 @@ def fit(
         mean=None if mean is None else tuple(mean), std=None if std is None else tuple(std),
     )  # fmt: skip
     if keep is not None and (classifier := kept(Path(keep), record)) is not None:
+        # names of files, which its folder may hold as codes, are those of today
+        named = {**classifier.provenance.get("data", {}), "name": data.name}
+        classifier.provenance |= {"data": named, "pretrained": weights_of(file)}
         classifier.net.to(devices.find(device))
         return classifier
     progress = progress or NoProgress()

@@ -13,7 +13,7 @@ def controls(classifier: Classifier, images: Images | Lazy, ball: Ball, seed: in
     """Three random perturbations of size eps, in the shape of these images.
 
     Linf: uniform in the ball (Hirano et al. 2021), +-eps sign noise, which is stronger, and sign noise in blocks of
-    4 x 4 pixels, which networks that shrink their input can not average out. L2: a random direction on the sphere
+    4 x 4 pixels, which networks that shrink their input cannot average out. L2: a random direction on the sphere
     (Hirano et al. 2021), sign noise and sign noise in blocks, both scaled to eps.
     """
     _, c, h, w = next(iter(chunks(images, 1))).shape

@@ -63,7 +63,7 @@ class Hardened:
         elif after.low > before.high:
             told = "Fresh perturbations do more than before"
         else:
-            told = "Fresh perturbations work again; that they do less than before can not be told"
+            told = "Fresh perturbations work again; that they do less than before cannot be told"
         kept, now = _told(first.accuracy), _told(last.accuracy)
         fell = last.accuracy.high < first.accuracy.low
         return (
