@@ -43,7 +43,7 @@ def train(
 ) -> None:
     """Train or fine-tune a classifier; killed, the same command goes on."""
     from medrobust import data as data_room
-    from medrobust import devices, guessing
+    from medrobust import devices, guessing, stats
     from medrobust import training as training_room
     from medrobust.run_folder import RunFolder
     from medrobust.studies import preflight
@@ -71,6 +71,9 @@ def train(
     found = guessing.of(probability.argmax(1) == labels, labels, groups(part))
     guessed(found.text)
     line = f"validation balanced accuracy {percent(found.balanced)}, n = {found.balanced.n}"
-    if math.isfinite(scores.auroc):
-        line += f", AUROC {scores.auroc:.3f}"
+    if probability.shape[1] == 2 and math.isfinite(scores.auroc):
+        area = stats.auroc(probability[:, 1], labels == 1, groups(part))
+        line += f", AUROC {area.value:.3f} ({area.low:.3f} to {area.high:.3f})"
+    elif math.isfinite(scores.auroc):
+        line += f", AUROC {scores.auroc:.3f} (mean over the classes, each against the others; no interval)"
     say(f"{line}\nmodel {out}")

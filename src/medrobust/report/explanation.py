@@ -155,7 +155,7 @@ def conditions(run: Run) -> list[tuple[str, str]]:
     return [
         ("Data", f"{f['data']}, {f['size']} × {f['size']} px, {f['channels']} channel(s): {classes}"),
         ("Network", f"{f['architecture'] or 'own'}, {count(f['parameters'])} parameters, {f['model'][:12]}"),
-        ("Images", f"{images}; the model reads {100 * f['accuracy']:.1f}\u00a0% of the test images correctly"),
+        ("Images", f"{images}; the model reads {100 * f['accuracy']:.1f}\u00a0% of {count(f['n_test'])} correctly"),
         ("Attack", f"{f['attack']}, {size(run)} ({f['norm']}), full strength; turned {f['reached']} of {f['n']}"),
         ("Layers", f"middle: {f['middle']}; Grad-CAM: {f['cam_layer']}; simplicity: {listing(f['layers'])}"),
         ("Landscape", _landscape_facts(run)),

@@ -282,7 +282,8 @@ class Explaining:
         return {
             "data": part.name, "classes": list(clf.classes), "size": part.size, "channels": part.channels,
             "architecture": clf.provenance.get("architecture"), "parameters": clf.parameters,
-            "model": self.twins.model_digest, "accuracy": self.twins.accuracy, "n": len(part),
+            "model": self.twins.model_digest, "accuracy": self.twins.accuracy, "n_test": self.twins.n_test,
+            "n": len(part),
             "guesses": self.twins.guessing.text,
             "one_a_patient": self.patients, "attack": self.ask.attack, "attack_title": self.attack.title,
             "eps": float(self.ask.ball.eps), "norm": self.ask.ball.name, "reached": self._reached(),

@@ -66,6 +66,7 @@ class Twins:
         hits = decided.arrays["decision"] == part.labels
         self.guessing = guessing.of(hits, part.labels, groups(part))
         right = np.flatnonzero(hits)
+        self.n_test = len(part)
         self.accuracy = float(len(right) / max(len(part), 1))
         order = sorted(right.tolist(), key=lambda i: splits.key(seed, "twins", part.ids[i]))
         if len(order) < least:
