@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image
 
 from medrobust import Classifier
 from medrobust.cli import COMMANDS
-from medrobust.cli.options import GROUPS
+from medrobust.cli.options import AS_JSON, GROUPS, expanded
 from medrobust.inspection import COMPANY
 
 from . import door_nets
@@ -200,3 +201,20 @@ def test_what_a_saved_classifier_states_is_not_contradicted_in_silence(options, 
     model = saved("in_order", tmp_path / "model")
     assert run("attack", model, *common(tmp_path)[:4], "--trust-code", *EPS, *options) == 2
     assert says in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_every_command_that_writes_a_results_file_can_print_it():
+    with_json = {c.__name__ for c in COMMANDS if AS_JSON in inspect.signature(expanded(c)).parameters}
+    assert with_json == {command for command, (_, results) in JUDGING.items() if results}
+
+
+@pytest.mark.parametrize("command", ["audit", "universal", "evade"])
+def test_json_is_the_results_file_and_nothing_else(command, tmp_path, capsys):
+    line, results = JUDGING[command]
+    table(tmp_path, 0.4 if command in MORE else 0.3, command)
+    assert run(*line(tmp_path, "of_the_batch"), "--json") == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert told == json.loads((tmp_path / "out" / results).read_text())
+    assert QUESTION in said.err
+    assert findings(tmp_path, results)["model_doubts"] == [COMPANY]

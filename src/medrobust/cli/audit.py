@@ -57,7 +57,7 @@ def audit(
     device: Device = None,
     keep_names: KeepNames = False,
     out: Out = None,
-) -> None:
+) -> Path:
     """Attack a classifier, judge, check, and leave a report that a doctor, an engineer and a reviewer can read."""
     from medrobust import report
     from medrobust.studies import ask
@@ -76,6 +76,7 @@ def audit(
     summary(results)
     say(tally.words())
     say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")
+    return folder / "results.json"
 
 
 def summary(results: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ def defend(
     device: Device = None,
     keep_names: KeepNames = False,
     out: RunOut = Path("runs/defend"),
-) -> None:
+) -> Path:
     """Train a classifier further, against universal perturbations; killed, the same command goes on."""
     from medrobust import guessing, training
     from medrobust.run_folder import RunFolder
@@ -100,6 +100,7 @@ def defend(
     summary(hardened, title, doubtful=check is not None and check.passed is False)
     guessed(guesses)
     say(f"\nmodel   {out / 'model'}\nnumbers {out / 'defend.json'}")
+    return out / "defend.json"
 
 
 def summary(hardened: Hardened, title: str, *, doubtful: bool = False) -> None:

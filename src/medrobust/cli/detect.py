@@ -43,7 +43,7 @@ def detect(
     device: Device = None,
     keep_names: KeepNames = False,
     out: RunOut = Path("runs/detect"),
-) -> None:
+) -> Path:
     """Fit detectors of attacks and test them: areas, rates, false alarms, a picture, and guards to use."""
     from medrobust.data.corruptions import SEVERITIES, suited
     from medrobust.run_folder import RunFolder
@@ -107,6 +107,7 @@ def detect(
         say(f"picture {picture}")
     for path in guards.values():
         say(f"guard   {path}")
+    return out / "detect.json"
 
 
 def summary(run: dict[str, Any], fpr: float, prevalence: float) -> None:

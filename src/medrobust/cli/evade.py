@@ -39,7 +39,7 @@ def evade(
     device: Device = None,
     keep_names: KeepNames = False,
     out: RunOut = Path("runs/evade"),
-) -> None:
+) -> Path:
     """Fit detectors, then attack past them: how many images fool the classifier and raise no alarm."""
     from medrobust.run_folder import RunFolder
     from medrobust.studies import ask
@@ -77,6 +77,7 @@ def evade(
     summary(found)
     say(tally.words())
     say(f"\nnumbers {out / 'evade.json'}")
+    return out / "evade.json"
 
 
 def _fitted_at(grid: tuple[float, ...], at: str | None) -> float:

@@ -54,7 +54,7 @@ def explain(
     device: Device = None,
     keep_names: KeepNames = False,
     out: RunOut = Path("runs/explain"),
-) -> None:
+) -> Path:
     """Saliency, Grad-CAM, layers, loss landscape and embedding, before and after an attack, with numbers and a page."""
     from medrobust import explain as room
     from medrobust import private_names
@@ -112,6 +112,7 @@ def explain(
         say("no --second model: the loss landscape is shown along a random direction alone")
     say(tally.words())
     say(f"\npage    {page}\nnumbers {out / 'results.csv'}, one line an image in {out / 'images.csv'}")
+    return out / "results.json"
 
 
 def _one(wanted: ExplainAsk, out: Path, subject: Subject, second: Classifier | None, bars: Bars) -> Explained:

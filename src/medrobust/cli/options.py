@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from medrobust.cli.text import class_map, numbers, words
+from medrobust.cli.text import class_map, numbers, silenced, words
 from medrobust.formats import TITLES
 
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
@@ -131,14 +131,21 @@ class TrainingOptions:
         return dataclasses.asdict(self)
 
 
+Json = Annotated[bool, typer.Option("--json", help="Print the results file instead of tables: JSON on stdout alone.")]
+AS_JSON = "as_json"
+
 GROUPS = (ImageOptions, NetworkOptions, TrainingOptions)
 
 
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The same command with an option for every field of every group that it takes."""
+    """The same command with an option for every field of every group that it takes.
+
+    One that returns the path of the JSON that it wrote gets --json.
+    """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if hint in GROUPS}
-    if not groups:
+    writes = hints.get("return") is Path
+    if not groups and not writes:
         return command
     parameters: list[inspect.Parameter] = []
     for given in inspect.signature(command).parameters.values():
@@ -151,10 +158,17 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
             for f in dataclasses.fields(groups[given.name])
         ]
 
-    def call(**values: Any) -> Any:
+    if writes:
+        parameters.append(inspect.Parameter(AS_JSON, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
+
+    def call(**values: Any) -> None:
+        as_json = values.pop(AS_JSON, False)
         for name, group in groups.items():
             values[name] = group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)})
-        return command(**values)
+        with silenced(as_json):
+            written = command(**values)
+        if as_json:
+            print(written.read_text(encoding="utf-8").rstrip(), flush=True)
 
     functools.update_wrapper(call, command)
     del call.__wrapped__  # type: ignore[attr-defined]  # its signature is not the one to read

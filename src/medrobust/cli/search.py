@@ -57,7 +57,7 @@ def search(
     seed: Seed = 0,
     keep_names: KeepNames = False,
     out: RunOut = Path("runs/search"),
-) -> None:
+) -> Path:
     """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better.
 
     With --data breast-cancer on scikit-learn's table of 30 features, without images.
@@ -127,6 +127,7 @@ def search(
         kinds = results["questions"][first]["methods"]
         shown = next((n for n in paths[first] if kinds[n]["kind"] == "search"), next(iter(paths[first])))
         say(f"audit one of them: medrobust audit --data {data} --model {paths[first][shown]}")
+    return out / "results.json"
 
 
 def summary(results: dict[str, Any], times: dict[str, Any], question: str) -> None:

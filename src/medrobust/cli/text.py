@@ -7,8 +7,9 @@ obeys control characters. Nothing is ever read as markup.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from medrobust.errors import InputError, visible
@@ -40,14 +41,32 @@ def table(head: list[str], rows: list[list[str]], title: str) -> None:
         made.add_column(Text(visible(name)), overflow="fold")
     for row in rows:
         made.add_row(*(Text(visible(cell)) for cell in row))
-    console = Console()
+    console = Console(quiet=Screen.silent)
     if not console.is_terminal:
         needed = Measurement.get(console, console.options.update(width=1000), made).maximum
         console = Console(width=max(console.width, needed))
     console.print(made)
 
 
+class Screen:
+    """Whether tables and lines are left out, for a command whose results are printed as JSON."""
+
+    silent = False
+
+
+@contextlib.contextmanager
+def silenced(silent: bool) -> Iterator[None]:
+    """``table`` and ``say`` print nothing within; errors and progress go to stderr as ever."""
+    before, Screen.silent = Screen.silent, silent or Screen.silent
+    try:
+        yield
+    finally:
+        Screen.silent = before
+
+
 def say(text: str) -> None:
+    if Screen.silent:
+        return
     print(visible(text, keep="\n"), flush=True)
 
 

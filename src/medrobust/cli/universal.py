@@ -65,7 +65,7 @@ def universal(
     device: Device = None,
     keep_names: KeepNames = False,
     out: Out = None,
-) -> None:
+) -> Path:
     """One perturbation that fools a classifier on every image: made on training images, judged on test images."""
     from medrobust import private_names
     from medrobust.run_folder import RunFolder
@@ -128,6 +128,7 @@ def universal(
         say(f"{'note' if v.moved else 'inconclusive'}: {v.why}")
     say(f"\nperturbation {folder / 'v.safetensors'}\npicture      {folder / 'v.png'} (magnified {gain:.3g} x)")
     say(f"numbers      {folder / 'universal.json'}")
+    return folder / "universal.json"
 
 
 def _source(
