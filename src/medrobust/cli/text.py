@@ -29,25 +29,6 @@ def brief(estimate: Any, digits: int = 1) -> str:
     return f"{value} (no interval)" if estimate.low != estimate.low else f"{value} ({low}-{high})"
 
 
-def table(head: list[str], rows: list[list[str]], title: str) -> None:
-    """No word is cut: two names that begin alike would read the same. In a file or a pipe no line is broken either."""
-    from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(title=Text(visible(title)), title_justify="left")
-    for name in head:
-        made.add_column(Text(visible(name)), overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(visible(cell)) for cell in row))
-    console = Console(quiet=Screen.silent)
-    if not console.is_terminal:
-        needed = Measurement.get(console, console.options.update(width=1000), made).maximum
-        console = Console(width=max(console.width, needed))
-    console.print(made)
-
-
 class Screen:
     """Whether tables and lines are left out, for a command whose results are printed as JSON."""
 
@@ -62,6 +43,27 @@ def silenced(silent: bool) -> Iterator[None]:
         yield
     finally:
         Screen.silent = before
+
+
+def table(head: list[str], rows: list[list[str]], title: str) -> None:
+    """No word is cut: two names that begin alike would read the same. In a file or a pipe no line is broken either."""
+    if Screen.silent:
+        return
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=Text(visible(title)), title_justify="left")
+    for name in head:
+        made.add_column(Text(visible(name)), overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(visible(cell)) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        needed = Measurement.get(console, console.options.update(width=1000), made).maximum
+        console = Console(width=max(console.width, needed))
+    console.print(made)
 
 
 def say(text: str) -> None:
