@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import subprocess
@@ -305,6 +306,16 @@ def test_an_image_that_is_black_to_its_last_row_is_complete(kind, mode):
     stream = io.BytesIO()
     Image.new(mode, (37, 21)).save(stream, kind, **({"compression": compression} if compression else {}))
     assert not decode(stream.getvalue()).pixels.any()
+
+
+def test_a_png_whose_data_turn_to_rubbish_is_a_value_error():
+    # found by fuzz/readers.py
+    text = (
+        "iVBORw0KGgoAAAANSUhEUgAAAAcAAAAJCAIAAABxOqH0PwAADElEQVR4nGNgGA4AAQAAAAAAAIBgGA4AAADGAAHAAMfmAAAAAElFTkSBgYGBgYGBga"
+        "7H5gAAAABJRU5EgYGBgYGBgYGuQmCC"
+    )
+    with pytest.raises(ValueError, match="cannot be unpacked"):
+        decode(base64.b64decode(text))
 
 
 def test_tiles_and_planes_are_counted_as_tiff_counts_them():

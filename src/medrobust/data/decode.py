@@ -276,7 +276,10 @@ def _check_rows(image: Image.Image, data: bytes) -> None:
     while place + 8 <= len(data):
         length = int.from_bytes(data[place : place + 4], "big")
         if data[place + 4 : place + 8] == b"IDAT":
-            held += len(unpack.decompress(data[place + 8 : place + 8 + length]))
+            try:
+                held += len(unpack.decompress(data[place + 8 : place + 8 + length]))
+            except zlib.error as error:  # Pillow stops reading where it has its rows, which may be before this
+                raise ValueError(f"its pixels cannot be unpacked: {error}") from error
         place += 12 + length
     if held + len(unpack.flush()) < needed:
         raise ValueError(f"its pixels are incomplete: {held:,} of {needed:,} bytes")
