@@ -9,6 +9,7 @@ input to crash-SHA. docs/fuzzing.md has what an hour of it found.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import itertools
@@ -143,13 +144,13 @@ def changed(value: Any, source: atheris.FuzzedDataProvider) -> None:
         if action == 0:
             del value[place]
         elif action == 1 and isinstance(value, list):
-            value.append(value[place])
+            value.append(copy.deepcopy(value[place]))
         elif action == 2:
             value[place] = source.ConsumeUnicodeNoSurrogates(12)
         elif action == 3:
             value[place] = source.ConsumeFloat()
         else:
-            value[place] = source.PickValueInList(list(VALUES))
+            value[place] = copy.deepcopy(source.PickValueInList(list(VALUES)))
         return
 
 
