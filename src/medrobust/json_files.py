@@ -34,17 +34,20 @@ def read_object(path: Path, finite: bool = False) -> dict[str, Any]:
 
 
 def digest(results: Mapping[str, Any]) -> str:
-    """sha256 of results, whatever the order of keys and the layout of the file.
+    """sha256 of the content of results, whatever the order of keys and the layout of the file.
 
     Without the record of their run and the seconds that it took, so that equal numbers have equal digests.
     """
-    told = {k: v for k, v in results.items() if k not in (RUN, "seconds")}
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    content = {k: v for k, v in results.items() if k not in (RUN, "seconds")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def read_results(path: Path) -> dict[str, Any]:
+def read_results(path: Path, finite: bool = False) -> dict[str, Any]:
     """As ``read_object``; InputError too where the record of its run holds the digest of other results."""
-    results = read_object(path)
+    try:
+        results = read_object(path, finite)
+    except InputError as error:
+        raise InputError(f"{error}; give the run's command again, it writes it anew") from None
     record = results.get(RUN)
     kept = record.get("digest") if isinstance(record, dict) else None
     if kept is not None and kept != digest(results):

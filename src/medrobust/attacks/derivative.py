@@ -131,15 +131,15 @@ def derivative(
     names: list[Id] = list(range(len(images))) if ids is None else list(ids)
     ends = ends or Ends(classifier, images, seed, names)
     lanes = classifier.lanes(images.shape)
-    few = max(2, lanes // 4)
-    block = few * max(1, lanes // few)  # gradients of a full batch cost as much as those of a few images
+    step = max(2, lanes // 4)
+    block = step * max(1, lanes // step)  # gradients of a full batch cost as much as those of a few images
     parts: list[_Part] = []
     answers: list[_Tangent] = []
     found = Derivative(math.nan, math.nan, 0, 0)
     for begin in range(0, len(images), block):
         answers.append(tangent := _Tangent.of(classifier, images[begin : begin + block]))
-        for first in range(0, len(tangent.gap), few):
-            parts.append(_compared(tangent.take(slice(first, first + few)), ends, begin + first))
+        for first in range(0, len(tangent.gap), step):
+            parts.append(_compared(tangent.take(slice(first, first + step)), ends, begin + first))
             found = _summary(parts, answers)
             if found.clear:
                 return found

@@ -14,8 +14,8 @@ def warn(checks: Iterable[Mapping[str, Any]], class_notes: Iterable[str] = ()) -
     """The question about swapped outputs first; nothing where all is well."""
     checks = list(checks)
     warn_of_order(checks)
-    for told in checks:
-        warn_of_gradient(told)
+    for check in checks:
+        warn_of_gradient(check)
     say_classes(class_notes)
 
 
@@ -24,24 +24,24 @@ def warn_of_order(checks: Iterable[Mapping[str, Any]]) -> None:
     from medrobust.studies.checks import Check
     from medrobust.studies.output_order import NAME, question
 
-    for told in checks:
-        if told["name"] == NAME and (asked := question(Check(**told))):
-            say(asked)
+    for check in checks:
+        if check["name"] == NAME and (sentence := question(Check(**check))):
+            say(sentence)
 
 
-def warn_of_gradient(told: Mapping[str, Any]) -> None:
+def warn_of_gradient(check: Mapping[str, Any]) -> None:
     """One line where the gradient is not known to be that of the network; nothing where it is."""
     from medrobust.studies.checks import GRADIENT
 
-    if told["attack"] != GRADIENT:
+    if check["attack"] != GRADIENT:
         return
-    if told["passed"] is False:
+    if check["passed"] is False:
         say(
-            f"INCONCLUSIVE: failed: “{told['name']}”. What attacks that follow gradients leave is no sign of strength "
-            f"({told['detail']})"
+            f"INCONCLUSIVE: failed: “{check['name']}”. What attacks that follow gradients leave is no sign of strength "
+            f"({check['detail']})"
         )
-    elif told["passed"] is None:
-        say(f"inconclusive: {told['name']}: {told['detail']}")
+    elif check["passed"] is None:
+        say(f"inconclusive: {check['name']}: {check['detail']}")
 
 
 def say_classes(notes: Iterable[str]) -> None:

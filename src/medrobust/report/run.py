@@ -366,7 +366,7 @@ def read(run_dir: Path) -> Run:
         raise InputError(
             f"{run_dir} holds no results.json; the run is unfinished: give the audit's command again, it goes on"
         )
-    raw = _results(path)
+    raw = json_files.read_results(path, finite=True)
     if raw.get("format") != FORMAT:
         raise InputError(
             f"{path} has format {raw.get('format')!r}, this version reads {FORMAT}; write it again with this version"
@@ -386,11 +386,6 @@ def read(run_dir: Path) -> Run:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path}: {where}: {first['msg'].lower()}; run the audit again to write it anew") from None
-
-
-def _results(path: Path) -> dict[str, Any]:
-    json_files.read_results(path)
-    return _json(path)
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -38,15 +38,10 @@ class Section:
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(results, times) of a run folder; InputError where they are missing or broken."""
-    out = []
     for name in ("results.json", "times.json"):
-        try:
-            out.append(json_files.read_object(folder / name))
-        except FileNotFoundError:
-            raise InputError(f"{folder} holds no {name}: it is no run of medrobust search, or it was stopped") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder / name} cannot be read: {error}") from None
-    return out[0], out[1]
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} holds no {name}: it is no run of medrobust search, or it was stopped")
+    return json_files.read_results(folder / "results.json"), json_files.read_object(folder / "times.json")
 
 
 def html(results: dict[str, Any], times: dict[str, Any]) -> str:
