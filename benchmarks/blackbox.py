@@ -22,9 +22,9 @@ import medrobust as mr
 from counting import Count, Counted, images_for
 from medrobust import stats
 from medrobust.attacks import Auto, OnePixel, SimBA, Square
+from medrobust.experiments import ask
+from medrobust.experiments.system import assemble
 from medrobust.progress import NoProgress
-from medrobust.studies import ask
-from medrobust.studies.subject import assemble
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 POPULATION = 20
@@ -135,22 +135,23 @@ def main() -> None:
     inside, anything = mr.Linf(eps), mr.Linf(1.0)
     contests = {
         "Square": {
-            "medrobust": (ours(Square(q), inside, clf), inside), "torchattacks": (square_torchattacks(eps, q), inside),
+            "medrobust": (ours(Square(q), inside, clf), inside),
+            "torchattacks": (square_torchattacks(eps, q), inside),
             "ART": (square_art(eps, q), inside),
         },
-        "SimBA, pixels": {
-            "medrobust": (ours(SimBA(q), inside, clf), inside), "ART": (simba_art(eps, q), inside),
-        },
+        "SimBA, pixels": {"medrobust": (ours(SimBA(q), inside, clf), inside), "ART": (simba_art(eps, q), inside)},
         "one pixel": {
             "medrobust": (ours(OnePixel(q, population=POPULATION), anything, clf), anything),
             "torchattacks": (one_pixel_torchattacks(q), anything),
         },
-    }  # fmt: skip
+    }
     if asked.auto:
-        contests = {"auto": {
-            "medrobust": (ours(Auto(), inside, clf), inside),
-            "torchattacks (AutoAttack)": (auto_torchattacks(eps, len(clf.classes)), inside),
-        }}  # fmt: skip
+        contests = {
+            "auto": {
+                "medrobust": (ours(Auto(), inside, clf), inside),
+                "torchattacks (AutoAttack)": (auto_torchattacks(eps, len(clf.classes)), inside),
+            }
+        }
     print(f"{name}, n = {len(x)}, {tuple(x.shape[1:])}, {asked.eps:g}/255, {torch.get_num_threads()} threads\n")
     print("| attack | library | seconds | rows an image | fooled, 95 % interval | ratio to medrobust |")
     print("|---|---|---|---|---|---|")
@@ -165,9 +166,15 @@ SECONDS: list[float] = []
 
 
 def line(
-    attack: str, library: str, run: Attack, ball: mr.threat.Ball, clf: mr.Classifier, x: Tensor, y: Tensor,
+    attack: str,
+    library: str,
+    run: Attack,
+    ball: mr.threat.Ball,
+    clf: mr.Classifier,
+    x: Tensor,
+    y: Tensor,
     base: float | None,
-) -> str:  # fmt: skip
+) -> str:
     """One library at one attack: a row of the table."""
     net = Asked(clf)
     net(x[:8])

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 FILE = '''"""Chaos."""
-from medrobust.studies.grid import Node, Part, Study
+from medrobust.grid import Node, Part, Study
 TASK = "tests.study_tasks:number"
 
 def study(size):
@@ -140,8 +140,10 @@ def main() -> None:
             found = out / "results.json"
             same = found.exists() and found.read_bytes() == calm
             wrong += not same
-            print(f"{i + 1:2} {whom:9} hit with {there:2} of 16 cells there: {'same bytes' if same else 'DIFFERENT'}",
-                  flush=True)  # fmt: skip
+            print(
+                f"{i + 1:2} {whom:9} hit with {there:2} of 16 cells there: {'same bytes' if same else 'DIFFERENT'}",
+                flush=True,
+            )
     print(f"{asked.runs - wrong} of {asked.runs} ended in the same results.json")
     sys.exit(wrong > 0)
 

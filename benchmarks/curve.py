@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import medrobust as mr
 from counting import Counted, images_for
 from medrobust import stats
-from medrobust.studies.spec import GRID
+from medrobust.experiments.config import GRID
 
 STEPS, STEP = 20, 0.1
 
@@ -87,9 +87,11 @@ def main() -> None:
     print("| library | seconds | gradient rows an image | accuracy at 0.3, 0.5, 1, 2/255 | ratio to medrobust |")
     print("|---|---|---|---|---|")
     libraries = {
-        "medrobust": ours, "torchattacks": each_eps(torchattacks_pgd), "foolbox": each_eps(foolbox_pgd),
+        "medrobust": ours,
+        "torchattacks": each_eps(torchattacks_pgd),
+        "foolbox": each_eps(foolbox_pgd),
         "ART": each_eps(art_pgd),
-    }  # fmt: skip
+    }
     base = None
     for name in ["medrobust", *asked.peers]:
         run = libraries[name]

@@ -117,9 +117,12 @@ def dimensionality(bank: Table, images: Table, rounds: int) -> None:
     published = LID(layers=(PENULTIMATE,), batch=BATCH)
     for name, reference, mine in (
         ("LID, a fixed bank of 100", lambda: sorted_by_numpy(lambda _: batch, 0), lambda: fixed.numbers(images)),
-        ("LID as published, in minibatches of 100", lambda: sorted_by_numpy(lambda i: x[i : i + BATCH], 1),
-         lambda: published.represent_published(images, rows(images, slice(0, len(x))))[0]),
-    ):  # fmt: skip
+        (
+            "LID as published, in minibatches of 100",
+            lambda: sorted_by_numpy(lambda i: x[i : i + BATCH], 1),
+            lambda: published.represent_published(images, rows(images, slice(0, len(x))))[0],
+        ),
+    ):
         spent, found = in_turn({"numpy": reference, "medrobust": lambda mine=mine: mine()[:, 0].numpy()}, rounds)
         # represent_published answers for both sides, clean and attacked
         sides = 2 if "published" in name else 1

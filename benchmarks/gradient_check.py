@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from medrobust import Classifier
 from medrobust.attacks.derivative import derivative
 from medrobust.data import Dataset
+from medrobust.experiments import ask
+from medrobust.experiments.gradient_check import compared
+from medrobust.experiments.system import assemble
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
-from medrobust.studies import ask
-from medrobust.studies.gradients import compared
-from medrobust.studies.subject import assemble
 
 Change = Callable[[nn.Module, Tensor], Tensor]
 
@@ -179,9 +179,14 @@ def row(name: str, kind: str, classifier: Classifier, part: Dataset) -> None:
 def loaded(options: dict[str, str]) -> tuple[Classifier, Dataset]:
     mean, std = ((float(options[k]),) * 3 if k in options else None for k in ("mean", "std"))
     spec = ask(
-        data=options["data"], model=options["model"], weights=options.get("weights"), mean=mean, std=std,
-        label=options.get("label", "label"), size=int(options["size"]) if "size" in options else None,
-    )  # fmt: skip
+        data=options["data"],
+        model=options["model"],
+        weights=options.get("weights"),
+        mean=mean,
+        std=std,
+        label=options.get("label", "label"),
+        size=int(options["size"]) if "size" in options else None,
+    )
     with tempfile.TemporaryDirectory() as place, RunFolder(Path(place) / "run", "audit") as run:
         subject = assemble(spec, run, NoProgress(), "cpu")
     return subject.classifier, subject.test.sample(compared(subject.test), 0)

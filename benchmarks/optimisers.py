@@ -51,9 +51,20 @@ def de(function: Function, n: int, budget: int) -> tuple[np.ndarray, np.ndarray]
     theirs = []
     for seed in range(n):
         result = differential_evolution(
-            one(function), [(-5, 5)] * DIMS, strategy="rand1bin", popsize=3, maxiter=budget // 30 - 1, mutation=0.5,
-            recombination=0.9, polish=False, init="random", tol=0, atol=0, seed=seed, updating="deferred",
-        )  # fmt: skip
+            one(function),
+            [(-5, 5)] * DIMS,
+            strategy="rand1bin",
+            popsize=3,
+            maxiter=budget // 30 - 1,
+            mutation=0.5,
+            recombination=0.9,
+            polish=False,
+            init="random",
+            tol=0,
+            atol=0,
+            seed=seed,
+            updating="deferred",
+        )
         assert result.nfev == budget
         theirs.append(result.fun)
     return ours, np.array(theirs)

@@ -12,12 +12,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from medrobust.studies import runner
-from medrobust.studies.collect import write
-from medrobust.studies.grid import Node, Part, Study
-from medrobust.studies.plan import Place, Plan, plan
-from medrobust.studies.pools import Here, Workers
-from medrobust.studies.store import Cell, Store
+from medrobust.grid import Node, Part, Study
+from medrobust.runner import execute
+from medrobust.runner.collect import write
+from medrobust.runner.executors import Here, Workers
+from medrobust.runner.plan import Place, Plan, plan
+from medrobust.store import Cell, Store
 
 BUSY = "benchmarks.scheduling:busy"
 
@@ -30,8 +30,17 @@ def busy(work):
     for _ in range(work.args["rounds"]):
         a = a @ a
         a /= a.max()
-    row = {"attack": "none", "eps": 0.0, "metric": "share", "value": 0.5, "low": 0.4, "high": 0.6, "n": 100,
-           "status": "ok", "note": ""}  # fmt: skip
+    row = {
+        "attack": "none",
+        "eps": 0.0,
+        "metric": "share",
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "n": 100,
+        "status": "ok",
+        "note": "",
+    }
     return {"rows": [row]}, {"a": a[:2, :2].copy()}
 
 
@@ -45,9 +54,9 @@ def timed(asked: Study, folder: Path, workers: int) -> float:
     pool = Workers(workers, folder / "log", threads=1) if workers else Here(1)
     try:
         if workers:  # not the start of the processes, which a long study pays once
-            runner.run(plan(study(workers, 1), Place(folder / "warm")), pool)
+            execute.run(plan(study(workers, 1), Place(folder / "warm")), pool)
         begun = time.perf_counter()
-        runner.run(laid, pool)
+        execute.run(laid, pool)
         return time.perf_counter() - begun
     finally:
         pool.close()
@@ -62,8 +71,17 @@ def finished(asked: Study, folder: Path) -> Plan:
     laid, store = plan(asked, Place(folder)), Store(folder)
     os.fsync = lambda _: None  # making them is not what is measured
     for cell in laid.cells.values():
-        row = {"attack": "none", "eps": 0.0, "metric": "share", "value": 0.5, "low": 0.4, "high": 0.6, "n": 100,
-               "status": "ok", "note": ""}  # fmt: skip
+        row = {
+            "attack": "none",
+            "eps": 0.0,
+            "metric": "share",
+            "value": 0.5,
+            "low": 0.4,
+            "high": 0.6,
+            "n": 100,
+            "status": "ok",
+            "note": "",
+        }
         store.put(cell.ticket["spec"], Cell({"rows": [row]}, {"a": np.zeros(4)}, 1.0))
     return laid
 
@@ -87,7 +105,7 @@ def main() -> None:
         begun = time.perf_counter()
         laid = plan(big, Place(out / "many"))
         planned = time.perf_counter() - begun
-        runner.run(laid, Here())
+        execute.run(laid, Here())
         told = write(laid, "", "small")
         seconds = time.perf_counter() - begun
         assert told["cells"]["done"] == asked.many

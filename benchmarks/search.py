@@ -82,8 +82,11 @@ def theirs(python: str, data: Path, name: str, evaluations: int, seed: int) -> t
     environment.pop("PYTHONPATH", None)
     done = subprocess.run(
         [python, str(script), str(data), name, str(evaluations), str(seed)],
-        capture_output=True, text=True, check=True, env=environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
     said = json.loads(done.stdout.splitlines()[-1])
     return said["seconds"] / said["calls"], said["calls"], said["best"]
 

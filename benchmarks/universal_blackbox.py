@@ -30,9 +30,7 @@ from medrobust.universal import Task, TileSearch, Universal, USimBA
 Curve = list[tuple[int, stats.Estimate]]
 
 
-def simba(
-    method: USimBA, task: Task, judged: Callable[[Tensor], stats.Estimate], seed: int, enough: float
-) -> Curve:  # fmt: skip
+def simba(method: USimBA, task: Task, judged: Callable[[Tensor], stats.Estimate], seed: int, enough: float) -> Curve:
     """Held-out share against queries, looked at wherever they have grown by a twentieth, until it is ``enough``."""
     curve: Curve = []
     mark, start = 1000.0, time.process_time()

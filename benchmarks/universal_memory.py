@@ -58,8 +58,14 @@ def make(model: str, name: str, n: int, noise: bool) -> None:
     begin = time.perf_counter()
     v = method(clf, images, mr.Untargeted(), ball)
     spent, top = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = (method.title, f"{n:,}", f"{v.provenance['gradients']:,}", f"{spent:.0f}", f"{top:.0f}",
-            f"{v.history[-1]['rate']:.1%}")  # fmt: skip
+    told = (
+        method.title,
+        f"{n:,}",
+        f"{v.provenance['gradients']:,}",
+        f"{spent:.0f}",
+        f"{top:.0f}",
+        f"{v.history[-1]['rate']:.1%}",
+    )
     print(f"| {' | '.join(told)} |", flush=True)
 
 

@@ -123,9 +123,31 @@ def read_run(content: bytes) -> None:
 
 
 VALUES: tuple[Any, ...] = (
-    None, True, 0, -1, 3, 2**70, 0.5, -0.5, 1e308, float("nan"), float("inf"), "", "x", "[/nope]", "<script>",
-    "\x1b[2J", "none", [], {}, [[]], [None], ["a", "a"], {"a": 1}, "9" * 5000,
-)  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    3,
+    2**70,
+    0.5,
+    -0.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "[/nope]",
+    "<script>",
+    "\x1b[2J",
+    "none",
+    [],
+    {},
+    [[]],
+    [None],
+    ["a", "a"],
+    {"a": 1},
+    "9" * 5000,
+)
 
 
 def changed(value: Any, source: atheris.FuzzedDataProvider) -> None:
@@ -203,8 +225,12 @@ def seeds(target: str, folder: Path) -> None:
 
 
 READERS: dict[str, Callable[[bytes], None]] = {
-    "csv": read_table, "npz": read_npz, "image": read_image, "checkpoint": read_checkpoint, "run": read_run,
-}  # fmt: skip
+    "csv": read_table,
+    "npz": read_npz,
+    "image": read_image,
+    "checkpoint": read_checkpoint,
+    "run": read_run,
+}
 
 
 def main() -> None:

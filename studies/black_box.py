@@ -46,11 +46,11 @@ from medrobust.attacks import (
     Transfer,
     run,
 )
+from medrobust.experiments import ask
+from medrobust.experiments.system import Subject, assemble, groups
 from medrobust.progress import NoProgress
 from medrobust.stats import Estimate
-from medrobust.studies import ask
-from medrobust.studies.store import Store
-from medrobust.studies.subject import Subject, assemble, groups
+from medrobust.store import Store
 from medrobust.threat import L2, Ball, Linf
 
 VERSION = 1
@@ -69,11 +69,23 @@ SETS = {
 }
 TRAINED = {
     "pneumonia": ("--epochs", "5"),
-    "chest": ("--size", "128", "--model", "mobilenetv2_100", "--pretrained",
-              "{}/weights/mobilenetv2_100_imagenet.safetensors", "--mean", "0.5", "--std", "0.5", "--epochs", "4"),
+    "chest": (
+        "--size",
+        "128",
+        "--model",
+        "mobilenetv2_100",
+        "--pretrained",
+        "{}/weights/mobilenetv2_100_imagenet.safetensors",
+        "--mean",
+        "0.5",
+        "--std",
+        "0.5",
+        "--epochs",
+        "4",
+    ),
     "chest_scratch": ("--size", "128", "--model", "mobilenetv2_100", "--epochs", "10"),
     "chest_small": ("--size", "128", "--model", "small_cnn", "--epochs", "10"),
-}  # fmt: skip
+}
 SIZES: dict[str, tuple[Ball, ...]] = {
     "pneumonia": (Linf(4 / 255), Linf(8 / 255), L2(0.5)),
     "chest": (Linf(1 / 255), Linf(2 / 255), L2(0.5)),
@@ -113,9 +125,13 @@ class Study:
         images, labels = subject.sample.tensors()
         goal = mr.Untargeted(labels)
         about = {
-            "version": REVISED.get(type(attack), VERSION), "kind": "attacked", "classifier": subject.model_digest,
-            "attack": repr(attack), "ball": repr(ball), "images": [subject.data_digest, *subject.sample.ids],
-        }  # fmt: skip
+            "version": REVISED.get(type(attack), VERSION),
+            "kind": "attacked",
+            "classifier": subject.model_digest,
+            "attack": repr(attack),
+            "ball": repr(ball),
+            "images": [subject.data_digest, *subject.sample.ids],
+        }
 
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             print(f"{name} {ball} {attack.title} {surrogate}", file=sys.stderr, flush=True)
@@ -123,10 +139,14 @@ class Study:
             outcome = mr.judge(subject.classifier, images, done.images, goal, ball)
             by = torch.full_like(done.level, -1) if done.by is None else done.by
             return {}, {
-                "reached": outcome.reached.numpy(), "clean": outcome.reached_before.numpy(),
-                "queries": done.queries.numpy(), "gradients": done.gradients.numpy(),
-                "forwards": done.forwards.numpy(), "blind": done.blind.numpy(), "by": by.numpy(),
-            }  # fmt: skip
+                "reached": outcome.reached.numpy(),
+                "clean": outcome.reached_before.numpy(),
+                "queries": done.queries.numpy(),
+                "gradients": done.gradients.numpy(),
+                "forwards": done.forwards.numpy(),
+                "blind": done.blind.numpy(),
+                "by": by.numpy(),
+            }
 
         return self.store.once(about, compute).arrays
 
@@ -135,9 +155,13 @@ class Study:
         subject = self.subject(name, n)
         images, labels = subject.sample.tensors()
         about = {
-            "version": VERSION, "kind": "noise", "classifier": subject.model_digest, "ball": repr(ball),
-            "tries": tries, "images": [subject.data_digest, *subject.sample.ids],
-        }  # fmt: skip
+            "version": VERSION,
+            "kind": "noise",
+            "classifier": subject.model_digest,
+            "ball": repr(ball),
+            "tries": tries,
+            "images": [subject.data_digest, *subject.sample.ids],
+        }
 
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             print(f"{name} {ball} noise", file=sys.stderr, flush=True)
@@ -244,13 +268,28 @@ def auto(study: Study) -> None:
                 worst = np.logical_or.reduce(classic)
                 by = [f"{m} {int((found['by'] == k).sum())}" for k, m in enumerate(Auto.members)]
                 yield [
-                    title, size_of(ball), str(n), share(~found["reached"], owners), share(~worst, owners),
-                    str(int((worst & ~found["reached"]).sum())), ", ".join(by),
-                    f"{found['gradients'].mean():.0f}", f"{found['forwards'].mean():.0f}",
-                ]  # fmt: skip
+                    title,
+                    size_of(ball),
+                    str(n),
+                    share(~found["reached"], owners),
+                    share(~worst, owners),
+                    str(int((worst & ~found["reached"]).sum())),
+                    ", ".join(by),
+                    f"{found['gradients'].mean():.0f}",
+                    f"{found['forwards'].mean():.0f}",
+                ]
 
-    head = ("set", "size", "n", "accuracy under auto", "worst of FGSM, BIM, PGD, CW", "broken by those alone",
-            "broken by", "gradients an image", "forward passes")  # fmt: skip
+    head = (
+        "set",
+        "size",
+        "n",
+        "accuracy under auto",
+        "worst of FGSM, BIM, PGD, CW",
+        "broken by those alone",
+        "broken by",
+        "gradients an image",
+        "forward passes",
+    )
     table("**Auto**", head, lines())
 
 
@@ -267,9 +306,12 @@ def transfer(study: Study) -> None:
                 mine, owners = ~found["clean"], groups(study.subject("chest", N).sample)
                 who = None if owners is None else owners[mine]
                 yield [
-                    surrogate, size_of(ball), share(found["reached"][mine], who), share(own["reached"][mine], who),
+                    surrogate,
+                    size_of(ball),
+                    share(found["reached"][mine], who),
+                    share(own["reached"][mine], who),
                     share(chance["reached"][mine], who),
-                ]  # fmt: skip
+                ]
 
     head = ("surrogate", "size", "fooled by transfer", "by PGD on the classifier itself", "by random noise")
     right = int((~study.noise("chest", N, Linf(1 / 255), 1)["clean"]).sum())

@@ -31,33 +31,88 @@ import medrobust as mr
 from medrobust import atomic
 from medrobust.data.corruptions import SEVERITIES, suited
 from medrobust.detectors import DETECTORS
+from medrobust.experiments import ask
+from medrobust.experiments.detection import Ask, Detection
+from medrobust.experiments.system import assemble
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
-from medrobust.studies import ask
-from medrobust.studies.detection import Ask, Detection
-from medrobust.studies.subject import assemble
 
-MOBILENET = ["--size", "128", "--model", "mobilenetv2_100", "--pretrained",
-             "{}/weights/mobilenetv2_100_imagenet.safetensors", "--mean", "0.5", "--std", "0.5"]  # fmt: skip
+MOBILENET = [
+    "--size",
+    "128",
+    "--model",
+    "mobilenetv2_100",
+    "--pretrained",
+    "{}/weights/mobilenetv2_100_imagenet.safetensors",
+    "--mean",
+    "0.5",
+    "--std",
+    "0.5",
+]
 BLOCKS = ("blocks.1", "blocks.3", "blocks.5", "blocks.6", "penultimate")
 STAGES = ("layer1", "layer2", "layer3", "penultimate")
 SETS: dict[str, dict[str, Any]] = {
-    "chest": {"title": "chest X-ray, MobileNetV2, 128 px", "data": "csv:{}/chest_xray/labels.csv", "size": 128,
-              "train": [*MOBILENET, "--epochs", "4"], "layers": BLOCKS, "modality": "xray", "eps": (1,)},
-    "skin": {"title": "skin, MobileNetV2, 128 px", "data": "csv:{}/skin/labels.csv", "size": 128,
-             "train": [*MOBILENET, "--epochs", "5"], "layers": BLOCKS, "modality": "dermoscopy", "eps": (1,)},
-    "fundus": {"title": "fundus, MobileNetV2, 128 px", "data": "csv:{}/fundus/labels.csv", "size": 128,
-               "train": [*MOBILENET, "--epochs", "5"], "layers": BLOCKS, "modality": "fundus", "eps": (1,)},
-    "pneumonia": {"title": "PneumoniaMNIST, ResNet-18, 28 px", "data": "medmnist:{}/pneumoniamnist.npz", "size": None,
-                  "train": ["--epochs", "5"], "layers": STAGES, "modality": "xray", "eps": (1, 4)},
-    "cifar": {"title": "CIFAR-10 (natural), ResNet-20, 32 px", "data": "medmnist:{}/cifar10_test3000.npz", "size": None,
-              "as it is": {"model": "cifar_resnet20", "weights": "{}/weights/cifar10_resnet20-12fca82f.th"},
-              "layers": STAGES, "modality": "natural", "eps": (1, 8)},
-    "natural": {"title": "ImageNet (natural), MobileNetV2, 128 px", "data": "csv:{}/natural/labels.csv", "size": 128,
-                "as it is": {"model": "mobilenetv2_100", "weights": MOBILENET[5], "mean": (0.5,) * 3, "std": (0.5,) * 3,
-                             "label": "index"},
-                "layers": BLOCKS, "modality": "natural", "eps": (1,)},
-}  # fmt: skip
+    "chest": {
+        "title": "chest X-ray, MobileNetV2, 128 px",
+        "data": "csv:{}/chest_xray/labels.csv",
+        "size": 128,
+        "train": [*MOBILENET, "--epochs", "4"],
+        "layers": BLOCKS,
+        "modality": "xray",
+        "eps": (1,),
+    },
+    "skin": {
+        "title": "skin, MobileNetV2, 128 px",
+        "data": "csv:{}/skin/labels.csv",
+        "size": 128,
+        "train": [*MOBILENET, "--epochs", "5"],
+        "layers": BLOCKS,
+        "modality": "dermoscopy",
+        "eps": (1,),
+    },
+    "fundus": {
+        "title": "fundus, MobileNetV2, 128 px",
+        "data": "csv:{}/fundus/labels.csv",
+        "size": 128,
+        "train": [*MOBILENET, "--epochs", "5"],
+        "layers": BLOCKS,
+        "modality": "fundus",
+        "eps": (1,),
+    },
+    "pneumonia": {
+        "title": "PneumoniaMNIST, ResNet-18, 28 px",
+        "data": "medmnist:{}/pneumoniamnist.npz",
+        "size": None,
+        "train": ["--epochs", "5"],
+        "layers": STAGES,
+        "modality": "xray",
+        "eps": (1, 4),
+    },
+    "cifar": {
+        "title": "CIFAR-10 (natural), ResNet-20, 32 px",
+        "data": "medmnist:{}/cifar10_test3000.npz",
+        "size": None,
+        "as it is": {"model": "cifar_resnet20", "weights": "{}/weights/cifar10_resnet20-12fca82f.th"},
+        "layers": STAGES,
+        "modality": "natural",
+        "eps": (1, 8),
+    },
+    "natural": {
+        "title": "ImageNet (natural), MobileNetV2, 128 px",
+        "data": "csv:{}/natural/labels.csv",
+        "size": 128,
+        "as it is": {
+            "model": "mobilenetv2_100",
+            "weights": MOBILENET[5],
+            "mean": (0.5,) * 3,
+            "std": (0.5,) * 3,
+            "label": "index",
+        },
+        "layers": BLOCKS,
+        "modality": "natural",
+        "eps": (1,),
+    },
+}
 ATTACKS = ("fgsm", "bim", "pgd", "cw")
 IMAGES, CORRUPTED = 300, 60
 
@@ -105,10 +160,14 @@ def study(name: str, eps: int, file: Path, asked: argparse.Namespace) -> None:
     classifier, images, test = network(name, asked.data, out)
     corruptions = [(c, s) for c in suited(about["modality"], images.channels) for s in SEVERITIES]
     wanted = Ask(
-        detectors=tuple(DETECTORS), attacks=tuple(asked.attacks.split(",")), ball=mr.Linf(eps / 255),
-        layers=about["layers"], limit=asked.images, corruptions=tuple(corruptions) if asked.corrupted else (),
+        detectors=tuple(DETECTORS),
+        attacks=tuple(asked.attacks.split(",")),
+        ball=mr.Linf(eps / 255),
+        layers=about["layers"],
+        limit=asked.images,
+        corruptions=tuple(corruptions) if asked.corrupted else (),
         corrupted=asked.corrupted,
-    )  # fmt: skip
+    )
     done = Detection(wanted, out, classifier, images, test)
     atomic.write_bytes(file, json.dumps({**done.run(), "title": about["title"]}, indent=1).encode())
     done.picture(file.with_suffix(".png"))
@@ -168,8 +227,15 @@ def head(*cells: str) -> None:
 
 def print_sets(runs: Runs) -> None:
     print("\nImages: all are classified right before the attack; n of an attack: twins that it succeeded to make\n")
-    head("set and eps", "clean accuracy", "clean images", "patients", *(a.upper() for a in ATTACKS), "reference",
-         "thresholds")  # fmt: skip
+    head(
+        "set and eps",
+        "clean accuracy",
+        "clean images",
+        "patients",
+        *(a.upper() for a in ATTACKS),
+        "reference",
+        "thresholds",
+    )
     for run in runs.values():
         told = run["facts"]
         counts = [told["n_clean"], told["n_patients"], *(told["n_attacked"].get(a, "–") for a in ATTACKS)]

@@ -26,12 +26,11 @@ from names import one_of
 import medrobust as mr
 from medrobust import atomic
 from medrobust.evasion import EVASIONS
+from medrobust.experiments.evasion import BARE, EvadeAsk, Evading
 from medrobust.progress import NoProgress
-from medrobust.studies.evading import BARE, EvadeAsk, Evading
 
 SMALL = (0.5, 1)
-EPS = {"chest": SMALL, "skin": SMALL, "fundus": SMALL, "pneumonia": (4, 8, 16), "cifar": (1, 4, 8),
-       "natural": SMALL}  # fmt: skip
+EPS = {"chest": SMALL, "skin": SMALL, "fundus": SMALL, "pneumonia": (4, 8, 16), "cifar": (1, 4, 8), "natural": SMALL}
 AT = {"pneumonia": 8, "cifar": 8}
 """In /255, what detectors are shown and evaded at; 1 where nothing is said."""
 DETECTORS = ("kd", "mahalanobis", "lid", "dfeat", "qfeat-scale", "softmax", "qfeat")
@@ -66,10 +65,15 @@ def study(name: str, data: Path, out: Path, file: Path) -> None:
     print(name, file=sys.stderr, flush=True)
     classifier, images, test = network(name, data, out)
     wanted = EvadeAsk(
-        detectors=DETECTORS, ball=mr.Linf(AT.get(name, 1) / 255), eps=tuple(e / 255 for e in EPS[name]),
-        layers=SETS[name]["layers"], limit=FITTED_ON.get(images.size, 200), attacked=ATTACKED.get(images.size, 40),
-        evasions=QUICK if images.size == 128 else tuple(EVASIONS), pressed=images.size != 128,
-    )  # fmt: skip
+        detectors=DETECTORS,
+        ball=mr.Linf(AT.get(name, 1) / 255),
+        eps=tuple(e / 255 for e in EPS[name]),
+        layers=SETS[name]["layers"],
+        limit=FITTED_ON.get(images.size, 200),
+        attacked=ATTACKED.get(images.size, 40),
+        evasions=QUICK if images.size == 128 else tuple(EVASIONS),
+        pressed=images.size != 128,
+    )
     done = Evading(wanted, out, classifier, images, test, Told())
     atomic.write_bytes(file, json.dumps({**done.run(), "title": SETS[name]["title"]}, indent=1).encode())
 
@@ -107,12 +111,31 @@ def print_main(runs: Runs) -> None:
     print(
         "\nThe same images before and after the attacker knew the detector; seen: of those that fool, 95 % interval\n"
     )
-    head = ("set and eps", "n", "detector", "PGD fools", "PGD seen at 5 %", "AUROC", "evasion fools", "seen at 5 %",
-            "seen at 1 %", "AUROC", "steps")  # fmt: skip
+    head = (
+        "set and eps",
+        "n",
+        "detector",
+        "PGD fools",
+        "PGD seen at 5 %",
+        "AUROC",
+        "evasion fools",
+        "seen at 5 %",
+        "seen at 1 %",
+        "AUROC",
+        "steps",
+    )
     print("| " + " | ".join(head) + " |")
     print("|---" * len(head) + "|")
-    metrics = ("plain_fooled", "plain_detected@0.05", "plain_auroc", "fooled", "detected@0.05", "detected@0.01",
-               "auroc", "steps")  # fmt: skip
+    metrics = (
+        "plain_fooled",
+        "plain_detected@0.05",
+        "plain_auroc",
+        "fooled",
+        "detected@0.05",
+        "detected@0.01",
+        "auroc",
+        "steps",
+    )
     for run in runs.values():
         facts = run["facts"]
         for detector in detectors(run)[1:]:

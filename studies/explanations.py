@@ -33,36 +33,81 @@ import medrobust as mr
 from medrobust import atomic, explain, stats
 from medrobust.attacks import PGD
 from medrobust.data import Dataset
+from medrobust.experiments import ask
+from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
+from medrobust.experiments.explanation import ExplainAsk, Explaining
+from medrobust.experiments.system import assemble
 from medrobust.explain import MEASURES
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
 from medrobust.stats import Estimate
-from medrobust.studies import ask
-from medrobust.studies.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
-from medrobust.studies.explaining import ExplainAsk, Explaining
-from medrobust.studies.subject import assemble
 
-MOBILENET = ["--size", "128", "--model", "mobilenetv2_100", "--pretrained",
-             "{}/weights/mobilenetv2_100_imagenet.safetensors", "--mean", "0.5", "--std", "0.5"]  # fmt: skip
+MOBILENET = [
+    "--size",
+    "128",
+    "--model",
+    "mobilenetv2_100",
+    "--pretrained",
+    "{}/weights/mobilenetv2_100_imagenet.safetensors",
+    "--mean",
+    "0.5",
+    "--std",
+    "0.5",
+]
 CIFAR = "{}/weights/cifar10_resnet%s.th"
 SETS: dict[str, dict[str, Any]] = {
-    "chest": {"title": "chest X-ray, 128 px", "data": "csv:{}/chest_xray/labels.csv", "size": 128,
-              "train": [*MOBILENET, "--epochs", "4"], "against": "natural", "second": "chest_scratch"},
-    "skin": {"title": "skin, 128 px", "data": "csv:{}/skin/labels.csv", "size": 128,
-             "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
-    "fundus": {"title": "fundus, 128 px", "data": "csv:{}/fundus/labels.csv", "size": 128,
-               "train": [*MOBILENET, "--epochs", "5"], "against": "natural"},
-    "natural": {"title": "ImageNet (natural), 128 px", "data": "csv:{}/natural/labels.csv", "size": 128,
-                "label": "index", "model": "mobilenetv2_100", "mean": (0.5,) * 3, "std": (0.5,) * 3,
-                "weights": "{}/weights/mobilenetv2_100_imagenet.safetensors"},
-    "pneumonia": {"title": "PneumoniaMNIST, 28 px", "data": "medmnist:{}/pneumoniamnist.npz",
-                  "train": ["--epochs", "5"], "against": "cifar"},
-    "cifar": {"title": "CIFAR-10 (natural), 32 px", "data": "medmnist:{}/cifar10_test3000.npz",
-              "model": "cifar_resnet20", "weights": CIFAR % "20-12fca82f",
-              "second": ("cifar_resnet56", CIFAR % "56-4bfd9763")},
-    "phantom": {"title": "phantom chest X-ray, 64 px (masks)", "data": "phantom:chest@64", "size": 64,
-                "train": ["--epochs", "6"]},
-}  # fmt: skip
+    "chest": {
+        "title": "chest X-ray, 128 px",
+        "data": "csv:{}/chest_xray/labels.csv",
+        "size": 128,
+        "train": [*MOBILENET, "--epochs", "4"],
+        "against": "natural",
+        "second": "chest_scratch",
+    },
+    "skin": {
+        "title": "skin, 128 px",
+        "data": "csv:{}/skin/labels.csv",
+        "size": 128,
+        "train": [*MOBILENET, "--epochs", "5"],
+        "against": "natural",
+    },
+    "fundus": {
+        "title": "fundus, 128 px",
+        "data": "csv:{}/fundus/labels.csv",
+        "size": 128,
+        "train": [*MOBILENET, "--epochs", "5"],
+        "against": "natural",
+    },
+    "natural": {
+        "title": "ImageNet (natural), 128 px",
+        "data": "csv:{}/natural/labels.csv",
+        "size": 128,
+        "label": "index",
+        "model": "mobilenetv2_100",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "weights": "{}/weights/mobilenetv2_100_imagenet.safetensors",
+    },
+    "pneumonia": {
+        "title": "PneumoniaMNIST, 28 px",
+        "data": "medmnist:{}/pneumoniamnist.npz",
+        "train": ["--epochs", "5"],
+        "against": "cifar",
+    },
+    "cifar": {
+        "title": "CIFAR-10 (natural), 32 px",
+        "data": "medmnist:{}/cifar10_test3000.npz",
+        "model": "cifar_resnet20",
+        "weights": CIFAR % "20-12fca82f",
+        "second": ("cifar_resnet56", CIFAR % "56-4bfd9763"),
+    },
+    "phantom": {
+        "title": "phantom chest X-ray, 64 px (masks)",
+        "data": "phantom:chest@64",
+        "size": 64,
+        "train": ["--epochs", "6"],
+    },
+}
 SCRATCH = {"chest_scratch": ("chest", 10)}
 IMAGES, SURFACES, SEED = 100, 8, 0
 STEPS = 10
@@ -254,8 +299,14 @@ def print_sets(told: Tolds) -> None:
     print("\nImages that are classified right, one a patient; the attack is PGD with 20 steps at 1/255\n")
     head("set", "network", "clean accuracy", "images", "attacked with success", "median eps* (/255)")
     for t in told.values():
-        line(t.name, t.facts["architecture"], f"{t.facts['accuracy']:.1%}", str(t.facts["n"]), str(t.facts["reached"]),
-             number(stats.median(t.star * 255)))  # fmt: skip
+        line(
+            t.name,
+            t.facts["architecture"],
+            f"{t.facts['accuracy']:.1%}",
+            str(t.facts["n"]),
+            str(t.facts["reached"]),
+            number(stats.median(t.star * 255)),
+        )
 
 
 def print_statistics(told: Tolds) -> None:
@@ -289,13 +340,25 @@ def print_attack(told: Tolds) -> None:
         "\nUnder the attack: how far the centre of Grad-CAM moves (share of the diagonal, median), and whether attacked"
     )
     print("images lie apart from clean ones in the last features (linear probe, 0.5 is chance; silhouette)\n")
-    head("set", "attacked", "noise of the same size", "an attacked one moves further than a noisy one",
-         "probe: clean or attacked", "silhouette")  # fmt: skip
+    head(
+        "set",
+        "attacked",
+        "noise of the same size",
+        "an attacked one moves further than a noisy one",
+        "probe: clean or attacked",
+        "silhouette",
+    )
     for t in told.values():
         shift = t.image["cam-shift.change"]
         further = more_often(shift, t.noise, t.whose, t.whose)
-        line(t.name, middle(shift), middle(t.noise), number(further), number(t.row("probe-attacked")),
-             number(t.row("silhouette-attacked")))  # fmt: skip
+        line(
+            t.name,
+            middle(shift),
+            middle(t.noise),
+            number(further),
+            number(t.row("probe-attacked")),
+            number(t.row("silhouette-attacked")),
+        )
 
 
 MAPS = {"gradient": "input gradient", "integrated": "integrated gradients", "smooth": "SmoothGrad", "cam": "Grad-CAM"}

@@ -18,8 +18,8 @@ from typing import Any
 
 import sets
 
-from medrobust.studies import asks
-from medrobust.studies.grid import Data, Model, Part, Published, Study, Table
+from medrobust.experiments import catalogue
+from medrobust.grid import Data, Model, Part, Published, Study, Table
 
 TITLE, SOURCE = "Hirano & Takemoto 2020", "Algorithms 13(11):268 (2020)"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -37,45 +37,76 @@ def smoke() -> Study:
 
 def small() -> Study:
     nets = [
-        sets.cifar_resnet(20, "cifar10_resnet20-12fca82f.th"), sets.cifar_resnet(56, "cifar10_resnet56-4bfd9763.th"),
-    ]  # fmt: skip
+        sets.cifar_resnet(20, "cifar10_resnet20-12fca82f.th"),
+        sets.cifar_resnet(56, "cifar10_resnet56-4bfd9763.th"),
+    ]
     return whole(nets, tuple(str(i) for i in range(10)), 1000, 100, METHODS, 0.048)
 
 
 def paper() -> Study:
     full = Data(
-        "cifar10", "folder:{data}/cifar10", size=32,
+        "cifar10",
+        "folder:{data}/cifar10",
+        size=32,
         get="CIFAR-10 (cs.toronto.edu/~kriz/cifar.html, free): cifar10/train/CLASS/*.png and cifar10/test/CLASS/*.png.",
-    )  # fmt: skip
+    )
     nets = [
-        Model(f"{a}-{seed}", full, a, {"epochs": 200, "optimiser": "sgd", "lr": 0.1, "batch": 128}, seed=seed,
-              seconds=3600)
-        for a in ("cifar_resnet20", "cifar_resnet56") for seed in range(3)
-    ]  # fmt: skip
+        Model(
+            f"{a}-{seed}",
+            full,
+            a,
+            {"epochs": 200, "optimiser": "sgd", "lr": 0.1, "batch": 128},
+            seed=seed,
+            seconds=3600,
+        )
+        for a in ("cifar_resnet20", "cifar_resnet56")
+        for seed in range(3)
+    ]
     return whole(nets, CLASSES, None, 100, METHODS, 0.048)
 
 
 def whole(
-    models: Sequence[Model], targets: Sequence[str], images: int | None, n: int, methods: dict[str, dict[str, Any]],
+    models: Sequence[Model],
+    targets: Sequence[str],
+    images: int | None,
+    n: int,
+    methods: dict[str, dict[str, Any]],
     zeta: float,
-) -> Study:  # fmt: skip
+) -> Study:
     size = {"norm": "l2", "zeta": zeta, "measured": n}
     cells = [
-        asks.judged(asks.universal(m, t, method=name, settings=how, n=n, seconds=10.0, **size), None, ("test", "train"),
-                    images)
-        for m in models for t in targets for name, how in methods.items()
-    ]  # fmt: skip
-    cells += [asks.random(m, tuple(targets), images=images, **size) for m in models]
+        catalogue.judged(
+            catalogue.universal(m, t, method=name, settings=how, n=n, seconds=10.0, **size),
+            None,
+            ("test", "train"),
+            images,
+        )
+        for m in models
+        for t in targets
+        for name, how in methods.items()
+    ]
+    cells += [catalogue.random(m, tuple(targets), images=images, **size) for m in models]
     lines = ("data", "model", "zeta", "goal")
     near = {"metric": "success", "split": "test", "goal": "1", "attack": "sim"}
     part = Part(
-        "targeted", "To a chosen class", cells,
+        "targeted",
+        "To a chosen class",
+        cells,
         about="Rs: share of the images that are read as the target under one change for all of them.",
-        show=[Table("Rs on test images", {"metric": "success", "split": "test"}, lines, "attack"),
-              Table("Rs on training images", {"metric": "success", "split": "train"}, lines, "attack")],
-        published=[
-            Published("To class 1, p = 2, 4.8 %", "Rs 79.0 % (random 9.7 %)", TITLE, "code",
-                      "VGG-20 of 0.27 M parameters, 100 training images", near, "another network, and lossy images"),
+        show=[
+            Table("Rs on test images", {"metric": "success", "split": "test"}, lines, "attack"),
+            Table("Rs on training images", {"metric": "success", "split": "train"}, lines, "attack"),
         ],
-    )  # fmt: skip
+        published=[
+            Published(
+                "To class 1, p = 2, 4.8 %",
+                "Rs 79.0 % (random 9.7 %)",
+                TITLE,
+                "code",
+                "VGG-20 of 0.27 M parameters, 100 training images",
+                near,
+                "another network, and lossy images",
+            )
+        ],
+    )
     return Study(TITLE, SOURCE, [part])

@@ -24,11 +24,11 @@ from typing import Any
 
 import sets
 
-from medrobust.studies import asks
-from medrobust.studies.grid import Chart, Data, Model, Node, Part, Published, Study, Table
+from medrobust.experiments import catalogue
+from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, Table
 
 TITLE, SOURCE = "Hirano et al. 2021", "BMC Medical Imaging 21:9 (2021)"
-NONE = asks.NONTARGETED
+NONE = catalogue.NONTARGETED
 SEVEN = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 FUNDUS = ("cataract", "diabetic_retinopathy", "glaucoma", "normal")
 CHEST, SKIN = ("normal", "pneumonia"), ("benign", "malignant")
@@ -44,38 +44,43 @@ def smoke() -> Study:
     tiny, other = sets.tiny("tiny"), sets.tiny("tiny-skin", sets.PHANTOM_SKIN)
     fast = {"passes": 1}
     cases = [(tiny, ("normal",)), (other, ())]
-    retrained = asks.retraining(
-        tiny, {"rounds": 1, "epochs": 1, "perturbations": 1, "limit": 16}, method_settings=fast, zeta=0.1, measured=16,
-    )  # fmt: skip
+    retrained = catalogue.retraining(
+        tiny, {"rounds": 1, "epochs": 1, "perturbations": 1, "limit": 16}, method_settings=fast, zeta=0.1, measured=16
+    )
     common = {"n": 16, "measured": 16, "settings": fast}
     return Study(
-        TITLE, SOURCE,
+        TITLE,
+        SOURCE,
         [
             perturbed(cases, (0.1,), ("l2", "linf"), 24, **common),
             sizes([(tiny, NONE)], (0.05, 0.2), 24, **common),
             defended([retrained]),
         ],
-    )  # fmt: skip
+    )
 
 
 def small() -> Study:
     desk = sets.desk()
     cases = [
-        (desk["chest"], CHEST), (desk["chest_small"], CHEST), (desk["skin"], SKIN), (desk["fundus"], FUNDUS),
+        (desk["chest"], CHEST),
+        (desk["chest_small"], CHEST),
+        (desk["skin"], SKIN),
+        (desk["fundus"], FUNDUS),
         (desk["skin7"], ("mel", "nv")),
-    ]  # fmt: skip
-    retrained = asks.retraining(
-        desk["pneumonia"], {"rounds": 2, "epochs": 3, "perturbations": 4, "limit": 200}, zeta=0.04, seconds=240,
-    )  # fmt: skip
+    ]
+    retrained = catalogue.retraining(
+        desk["pneumonia"], {"rounds": 2, "epochs": 3, "perturbations": 4, "limit": 200}, zeta=0.04, seconds=240
+    )
     common = {"n": 200, "measured": 200, "settings": {"passes": 3}, "seconds": 20.0}
     return Study(
-        TITLE, SOURCE,
+        TITLE,
+        SOURCE,
         [
             perturbed(cases, (0.04,), ("l2", "linf"), 200, **common),
             sizes([(desk["chest"], NONE), (desk["chest"], "normal")], (0.01, 0.02, 0.08), 200, **common),
             defended([retrained]),
         ],
-    )  # fmt: skip
+    )
 
 
 def paper() -> Study:
@@ -86,26 +91,32 @@ def paper() -> Study:
     common: dict[str, Any] = {"n": 7840, "measured": 7840, "settings": {"passes": 15}, "method": "sim"}
     levels = (0.01, 0.02, 0.03, 0.06, 0.08)
     retrained = [
-        asks.retraining(m, {"rounds": 5, "epochs": 5, "perturbations": 10, "limit": None}, goal, seconds=8 * 3600)
-        for m in models if m.name.startswith("inception_v3") for goal in (NONE, goals[m.data.name][0])
-    ]  # fmt: skip
+        catalogue.retraining(m, {"rounds": 5, "epochs": 5, "perturbations": 10, "limit": None}, goal, seconds=8 * 3600)
+        for m in models
+        if m.name.startswith("inception_v3")
+        for goal in (NONE, goals[m.data.name][0])
+    ]
     return Study(
-        TITLE, SOURCE,
+        TITLE,
+        SOURCE,
         [
             perturbed(cases, (0.02, 0.04), ("l2", "linf"), None, **common),
             sizes([(m, g) for m, _ in cases for g in (NONE, goals[m.data.name][-1])], levels, None, **common),
             defended(retrained),
         ],
-    )  # fmt: skip
+    )
 
 
 # -- the study, at any size ------------------------------------------------------------------------------------
 
 
 def perturbed(
-    cases: Sequence[tuple[Model, Sequence[str]]], zetas: Sequence[float], norms: Sequence[str], images: int | None,
+    cases: Sequence[tuple[Model, Sequence[str]]],
+    zetas: Sequence[float],
+    norms: Sequence[str],
+    images: int | None,
     **common: Any,
-) -> Part:  # fmt: skip
+) -> Part:
     """Every model, nontargeted and to each target, judged on training and on test images, beside random changes."""
     cells: list[Node] = []
     on = ("test", "train")
@@ -113,64 +124,105 @@ def perturbed(
         for norm in norms:
             for zeta in zetas:
                 goals = (NONE, *targets)
-                cells += [asks.judged(asks.universal(model, g, norm, zeta, **common), None, on, images) for g in goals]
-                cells.append(asks.random(model, goals, norm, zeta, ("test",), images, measured=common["measured"]))
+                cells += [
+                    catalogue.judged(catalogue.universal(model, g, norm, zeta, **common), None, on, images)
+                    for g in goals
+                ]
+                cells.append(catalogue.random(model, goals, norm, zeta, ("test",), images, measured=common["measured"]))
     lines = ("data", "model", "norm", "zeta", "goal")
     return Part(
-        "perturbations", "One change for every image", cells,
+        "perturbations",
+        "One change for every image",
+        cells,
         about="Rf: share of the images whose decision changes. Rs: share that is read as the target. The change is "
         "made from training images and judged on others; random changes have the same size.",
         show=[
             Table("Rf or Rs on test images", {"metric": "success", "split": "test"}, lines, "attack"),
             Table("Rf or Rs on training images", {"metric": "success", "split": "train"}, lines, "attack"),
-            Table("What stands behind it, test images",
-                  {"metric": ["base", "success_new", "success_saved", "cap", "accuracy_before", "accuracy"],
-                   "split": "test"}, lines, "metric",
-                  "there before: share read as the target without the change. of the others: Rs among the rest. cap: "
-                  "the largest Rf of a change that sends all images to one class."),
+            Table(
+                "What stands behind it, test images",
+                {
+                    "metric": ["base", "success_new", "success_saved", "cap", "accuracy_before", "accuracy"],
+                    "split": "test",
+                },
+                lines,
+                "metric",
+                "there before: share read as the target without the change. of the others: Rs among the rest. cap: "
+                "the largest Rf of a change that sends all images to one class.",
+            ),
         ],
         published=_published(),
-    )  # fmt: skip
+    )
 
 
 def sizes(cases: Sequence[tuple[Model, str]], zetas: Sequence[float], images: int | None, **common: Any) -> Part:
     cells = [
-        asks.judged(asks.universal(model, goal, "l2", zeta, **common), None, ("test",), images)
+        catalogue.judged(catalogue.universal(model, goal, "l2", zeta, **common), None, ("test",), images)
         for model, goal in cases
         for zeta in zetas
     ]
     return Part(
-        "sizes", "Against the size of the change", cells,
+        "sizes",
+        "Against the size of the change",
+        cells,
         show=[
-            Chart("Rf or Rs against ζ, p = 2", {"metric": "success", "split": "test"}, "zeta", ("model", "goal"), (),
-                  "Rf or Rs"),
-            Table("Rf or Rs, p = 2, test images", {"metric": "success", "split": "test"}, ("data", "model", "goal"),
-                  "zeta"),
+            Chart(
+                "Rf or Rs against ζ, p = 2",
+                {"metric": "success", "split": "test"},
+                "zeta",
+                ("model", "goal"),
+                (),
+                "Rf or Rs",
+            ),
+            Table(
+                "Rf or Rs, p = 2, test images",
+                {"metric": "success", "split": "test"},
+                ("data", "model", "goal"),
+                "zeta",
+            ),
         ],
         published=[
-            Published("Chest, to PNEUMONIA, p = 2, 2 %", "Rs 93.7 % (test)", TITLE, "code", "Inception V3, 299 px",
-                      {"data": "chest", "goal": "normal", "zeta": 0.02, "metric": "success", "split": "test"},
-                      f"the target here is normal, the direction that hides a disease; {MATCHED}"),
+            Published(
+                "Chest, to PNEUMONIA, p = 2, 2 %",
+                "Rs 93.7 % (test)",
+                TITLE,
+                "code",
+                "Inception V3, 299 px",
+                {"data": "chest", "goal": "normal", "zeta": 0.02, "metric": "success", "split": "test"},
+                f"the target here is normal, the direction that hides a disease; {MATCHED}",
+            )
         ],
-    )  # fmt: skip
+    )
 
 
 def defended(cells: Sequence[Node]) -> Part:
     return Part(
-        "retraining", "Does retraining help?", cells,
+        "retraining",
+        "Does retraining help?",
+        cells,
         about="Perturbations are made against the classifier, added to half of the training images, and new ones made "
         "against what was trained. Fresh ones tell, not those that it was trained on.",
         show=[
-            Table("Rf or Rs of perturbations, by round", {"metric": "success"}, ("data", "model", "goal", "round"),
-                  "attack"),
+            Table(
+                "Rf or Rs of perturbations, by round",
+                {"metric": "success"},
+                ("data", "model", "goal", "round"),
+                "attack",
+            ),
             Table("Accuracy on untouched images", {"metric": "accuracy"}, ("data", "model", "goal"), "round"),
         ],
         published=[
-            Published("Adversarial retraining", "helps in very few cases", TITLE, "text", SOURCE_SETTING,
-                      {"metric": "success", "attack": "fresh"},
-                      "PneumoniaMNIST at 28 px with a ResNet-18 and fewer, shorter rounds"),
+            Published(
+                "Adversarial retraining",
+                "helps in very few cases",
+                TITLE,
+                "text",
+                SOURCE_SETTING,
+                {"metric": "success", "attack": "fresh"},
+                "PneumoniaMNIST at 28 px with a ResNet-18 and fewer, shorter rounds",
+            )
         ],
-    )  # fmt: skip
+    )
 
 
 def _published() -> list[Published]:
@@ -178,38 +230,50 @@ def _published() -> list[Published]:
         return {"data": data, "goal": goal, "metric": "success", "split": "test", "attack": "sga", "norm": "l2"}
 
     untargeted = [
-        Published(f"Nontargeted, 4 %, {d}", "Rf above 80 %", TITLE, "text", SOURCE_SETTING, near(d, NONE),
-                  f"{more}{MATCHED}")
+        Published(
+            f"Nontargeted, 4 %, {d}", "Rf above 80 %", TITLE, "text", SOURCE_SETTING, near(d, NONE), f"{more}{MATCHED}"
+        )
         for d, more in (("chest", "two classes: sending all to one gives no more than the cap; "), ("skin7", ""))
-    ]  # fmt: skip
+    ]
     targeted = [
-        Published(f"To {goal}, {d}", "Rs above 80 % (at 2 %)", TITLE, "text", SOURCE_SETTING, near(d, goal),
-                  f"at 4 % here; {MATCHED}")
+        Published(
+            f"To {goal}, {d}",
+            "Rs above 80 % (at 2 %)",
+            TITLE,
+            "text",
+            SOURCE_SETTING,
+            near(d, goal),
+            f"at 4 % here; {MATCHED}",
+        )
         for d, goal in (("chest", "pneumonia"), ("skin7", "mel"), ("skin7", "nv"))
-    ]  # fmt: skip
+    ]
     return [*untargeted, *targeted]
 
 
 # -- paper size: what the authors used -------------------------------------------------------------------------
 
-ARCHITECTURES = (
-    "inception_v3", "vgg16", "vgg19", "resnet50", "inception_resnet_v2", "densenet121", "densenet169",
-)  # fmt: skip
+ARCHITECTURES = ("inception_v3", "vgg16", "vgg19", "resnet50", "inception_resnet_v2", "densenet121", "densenet169")
 _LAYOUT = "a folder with the images and labels.csv (columns file, label, split, patient)"
 ISIC = Data(
-    "isic2018", "csv:{data}/isic2018/labels.csv", size=299,
+    "isic2018",
+    "csv:{data}/isic2018/labels.csv",
+    size=299,
     get=f"ISIC 2018 task 3 (challenge.isic-archive.com/data, free), 7000 train and 3015 test, isic2018/: {_LAYOUT}.",
-)  # fmt: skip
+)
 OCT = Data(
-    "oct", "csv:{data}/oct/labels.csv", size=299,
+    "oct",
+    "csv:{data}/oct/labels.csv",
+    size=299,
     get="Retinal OCT of Kermany et al. 2018 (Mendeley Data 10.17632/rscbjbr9sj, free), 7840 train and 3360 test, oct/: "
     f"{_LAYOUT}. The paper's split shares patients between train and test for 81 % of the test images.",
-)  # fmt: skip
+)
 KERMANY = Data(
-    "chest", "csv:{data}/chest_xray/labels.csv", size=299,
+    "chest",
+    "csv:{data}/chest_xray/labels.csv",
+    size=299,
     get="Chest X-rays of Kermany et al. 2018 (Mendeley Data 10.17632/rscbjbr9sj, free), 1800 train and 540 test, "
     f"balanced, chest_xray/: {_LAYOUT}.",
-)  # fmt: skip
+)
 
 
 def _network(architecture: str, data: Data) -> Model:

@@ -28,14 +28,36 @@ from typing import Any
 
 import sets
 
-from medrobust.studies import search_asks
-from medrobust.studies.grid import Data, Model, Node, Part, Published, Study, Table, grid
+from medrobust.experiments import catalogue
+from medrobust.grid import Data, Model, Node, Part, Published, Study, Table, grid
 
 TITLE, SOURCE = "After Jindal & Kumar 2022", "a review; its own tables are not at hand"
 ALL = (
-    "random", "ga", "pso", "de", "shade", "cma-es", "sep-cma-es", "gwo", "woa", "abc", "aco-r", "cs", "fa", "ba", "sa",
-    "hs", "gsa", "bbo", "tlbo", "mfo", "pso-ga", "gwo-pso", "pso-abc", "bbo-pso",
-)  # fmt: skip
+    "random",
+    "ga",
+    "pso",
+    "de",
+    "shade",
+    "cma-es",
+    "sep-cma-es",
+    "gwo",
+    "woa",
+    "abc",
+    "aco-r",
+    "cs",
+    "fa",
+    "ba",
+    "sa",
+    "hs",
+    "gsa",
+    "bbo",
+    "tlbo",
+    "mfo",
+    "pso-ga",
+    "gwo-pso",
+    "pso-abc",
+    "bbo-pso",
+)
 FOLLOWED = ("ga+adam", "pso+adam", "de+adam", "gwo+adam", "woa+adam")
 SOME = ("random", "ga", "pso", "de", "gwo")
 """Searches of what is not the weights."""
@@ -49,50 +71,53 @@ def study(size: str) -> Study:
 
 def smoke() -> Study:
     tiny = sets.tiny("tiny")
-    tables = [search_asks.features(), search_asks.features(tiny, limit=60)]
+    tables = [catalogue.features_table(), catalogue.features_table(tiny, limit=60)]
     common = {"budget": 300, "seeds": 3, "folds": 2}
     return Study(
-        TITLE, SOURCE,
+        TITLE,
+        SOURCE,
         [
             functions(("random", "de", "gwo"), 4, 300, 5),
             trained(tables, ("random", "gwo", "gwo+adam"), ("threshold",), tables[:1], ("random",), **common),
             attacked([(tiny, ("gwo",))], seeds=1, images=12, budget=300, limit=60),
         ],
-    )  # fmt: skip
+    )
 
 
 def small() -> Study:
     imagenet = sets.natural()
     small = Data("pneumonia 128 px", sets.PNEUMONIA.spec, size=128, get=sets.PNEUMONIA.get)
     homes = (sets.CHEST, sets.SKIN, sets.FUNDUS, small)
-    tables = [search_asks.features(), *(search_asks.features(imagenet, home) for home in homes)]
+    tables = [catalogue.features_table(), *(catalogue.features_table(imagenet, home) for home in homes)]
     common = {"budget": 1200, "seeds": 20, "folds": 2}
     return Study(
-        TITLE, SOURCE,
+        TITLE,
+        SOURCE,
         [
             functions(ALL, 10, 5000, 20),
             trained(tables, (*ALL, *FOLLOWED), ("masks", "threshold"), tables[:1], SOME, **common),
             attacked([(sets.desk()["pneumonia"], ("pso", "gwo"))], seeds=2, images=30, budget=1200),
         ],
-    )  # fmt: skip
+    )
 
 
 def paper() -> Study:
     """Every optimiser with room to converge, on whole sets, and everything that the review says is searched."""
     imagenet = sets.natural()
     homes = (sets.CHEST, sets.SKIN, sets.FUNDUS)
-    tables = [search_asks.features(), *(search_asks.features(imagenet, home, limit=None) for home in homes)]
+    tables = [catalogue.features_table(), *(catalogue.features_table(imagenet, home, limit=None) for home in homes)]
     common = {"budget": 6000, "seeds": 30, "folds": 3}
     desk = sets.desk()
     cases = [(desk[name], ("pso", "de", "gwo", "cma-es")) for name in ("chest", "skin", "fundus", "pneumonia")]
     return Study(
-        TITLE, SOURCE,
+        TITLE,
+        SOURCE,
         [
             functions(ALL, 30, 50_000, 30),
             trained(tables, (*ALL, *FOLLOWED), ("masks", "threshold", "hyper"), tables, SOME, **common),
             attacked(cases, seeds=5, images=200, budget=6000, limit=None),
         ],
-    )  # fmt: skip
+    )
 
 
 # -- the study, at any size ------------------------------------------------------------------------------------
@@ -100,31 +125,52 @@ def paper() -> Study:
 
 def functions(optimisers: Sequence[str], dims: int, budget: int, seeds: int) -> Part:
     names = ("sphere", "rastrigin")
-    cells = grid(search_asks.minimised, optimiser=list(optimisers), function=list(names), shifted=[False, True],
-                 dims=dims, budget=budget, seeds=seeds)  # fmt: skip
+    cells = grid(
+        catalogue.minimised,
+        optimiser=list(optimisers),
+        function=list(names),
+        shifted=[False, True],
+        dims=dims,
+        budget=budget,
+        seeds=seeds,
+    )
     return Part(
-        "search", "Optimisers at equal evaluations", cells,
+        "search",
+        "Optimisers at equal evaluations",
+        cells,
         about=f"Median over {seeds} seeds of the best value after {budget:,} evaluations, {dims} dimensions; 0 is the "
         "optimum.",
         show=[Table(f"Best value, {f}", {"metric": "objective", "data": f}, ("model",), "optimum") for f in names],
         published=[
-            Published("Grey wolf on the sphere, optimum at 0 / shifted", "7e-5 / 0.79", PILOT, "recalled",
-                      "other dimensions and budget", {"model": "gwo", "data": "sphere"},
-                      "another implementation, number of dimensions and budget"),
+            Published(
+                "Grey wolf on the sphere, optimum at 0 / shifted",
+                "7e-5 / 0.79",
+                PILOT,
+                "recalled",
+                "other dimensions and budget",
+                {"model": "gwo", "data": "sphere"},
+                "another implementation, number of dimensions and budget",
+            )
         ],
-    )  # fmt: skip
+    )
 
 
 def trained(
-    tables: Sequence[Node], methods: Sequence[str], others: Sequence[str], other_tables: Sequence[Node],
-    other_methods: Sequence[str], **common: Any,
-) -> Part:  # fmt: skip
+    tables: Sequence[Node],
+    methods: Sequence[str],
+    others: Sequence[str],
+    other_tables: Sequence[Node],
+    other_methods: Sequence[str],
+    **common: Any,
+) -> Part:
     """Weights by every method on every table; masks, thresholds and hyper-parameters by some."""
-    weights = [search_asks.compared(table, methods, "weights", **common) for table in tables]
-    more = [search_asks.compared(t, other_methods, question, **common) for question in others for t in other_tables]
+    weights = [catalogue.compared(table, methods, "weights", **common) for table in tables]
+    more = [catalogue.compared(t, other_methods, question, **common) for question in others for t in other_tables]
     mine = {"question": "weights"}
     return Part(
-        "networks", "Networks trained by search", [*weights, search_asks.ranked(weights), *more],
+        "networks",
+        "Networks trained by search",
+        [*weights, catalogue.ranked(weights), *more],
         about=f"A network with one hidden layer of 8 tanh units on features of images; {common['budget']:,} "
         f"evaluations for every method, {common['seeds']} seeds, {common['folds']} folds, whole patients on one side. "
         "Medians over seeds and their intervals, each of n images; the interval of a difference is corrected for "
@@ -133,47 +179,80 @@ def trained(
             Table("Balanced accuracy, weights", mine | {"metric": "balanced_accuracy"}, ("model",), "data"),
             Table("Balanced accuracy less Adam's", mine | {"metric": "difference"}, ("model",), "data"),
             Table("Mean rank over the sets", mine | {"metric": "rank"}, ("model",), "data", "1 is the best."),
-            Table("All figures of some methods",
-                  mine | {"metric": METRICS, "model": ["logistic", "adam", "gwo", "pso", "random"]},
-                  ("data", "model"), "metric"),
-            *(Table(f"Balanced accuracy, {q}", {"question": q, "metric": "balanced_accuracy"}, ("model",), "data")
-              for q in others),
+            Table(
+                "All figures of some methods",
+                mine | {"metric": METRICS, "model": ["logistic", "adam", "gwo", "pso", "random"]},
+                ("data", "model"),
+                "metric",
+            ),
+            *(
+                Table(f"Balanced accuracy, {q}", {"question": q, "metric": "balanced_accuracy"}, ("model",), "data")
+                for q in others
+            ),
         ],
         published=_networks_published(),
-    )  # fmt: skip
+    )
 
 
 def attacked(cases: Sequence[tuple[Model, Sequence[str]]], **common: Any) -> Part:
-    cells = [search_asks.evolved_under_attack(source, methods, **common) for source, methods in cases]
+    cells = [catalogue.evolved_under_attack(source, methods, **common) for source, methods in cases]
     return Part(
-        "attacked", "Are evolved networks more or less robust?", cells,
+        "attacked",
+        "Are evolved networks more or less robust?",
+        cells,
         about="Networks on the features of a classifier, attacked through it. The twin of an evolved network is a "
         "point on Adam's way that reads the test images, and those that are attacked, as well as it does.",
         show=[
             Table("Accuracy under PGD, at some ε", {"metric": "accuracy"}, ("data", "model"), "eps"),
-            Table("Balanced accuracy on test images, which twins are matched by", {"metric": "matched"},
-                  ("data", "model"), "attack"),
+            Table(
+                "Balanced accuracy on test images, which twins are matched by",
+                {"metric": "matched"},
+                ("data", "model"),
+                "attack",
+            ),
             Table("Median of the smallest ε that fools", {"metric": "eps_star_median"}, ("data", "model"), "attack"),
-            Table("ε that fools an evolved network over its twin's", {"metric": "ratio"}, ("data", "model"), "attack",
-                  "Geometric mean over images that both read rightly; 1: no difference. The interval is that of "
-                  "images; another search finds another network: see how far they differ."),
+            Table(
+                "ε that fools an evolved network over its twin's",
+                {"metric": "ratio"},
+                ("data", "model"),
+                "attack",
+                "Geometric mean over images that both read rightly; 1: no difference. The interval is that of "
+                "images; another search finds another network: see how far they differ.",
+            ),
         ],
-    )  # fmt: skip
+    )
 
 
 def _networks_published() -> list[Published]:
     setting = "398 images, 257 weights, 12 splits, 6,000 evaluations"
-    pilot = {"gwo": "96.2 %", "de": "95.4 %", "pso": "94.6 %", "random": "91.0 %", "adam": "97.0 %",
-             "logistic": "97.5 %"}  # fmt: skip
+    pilot = {
+        "gwo": "96.2 %",
+        "de": "95.4 %",
+        "pso": "94.6 %",
+        "random": "91.0 %",
+        "adam": "97.0 %",
+        "logistic": "97.5 %",
+    }
     return [
-        Published("Nature-inspired search against gradient descent", "significantly optimises", TITLE, "text",
-                  "many sets and networks, reviewed",
-                  {"metric": "difference", "question": "weights", "data": "chest", "model": ["ga", "pso", "de", "gwo"]},
-                  "equal evaluations, equal starts, patients kept apart: what the review's sources do not say"),
+        Published(
+            "Nature-inspired search against gradient descent",
+            "significantly optimises",
+            TITLE,
+            "text",
+            "many sets and networks, reviewed",
+            {"metric": "difference", "question": "weights", "data": "chest", "model": ["ga", "pso", "de", "gwo"]},
+            "equal evaluations, equal starts, patients kept apart: what the review's sources do not say",
+        ),
         *(
-            Published(f"Accuracy, breast cancer, {name}", text, PILOT, "recalled", setting,
-                      {"metric": "accuracy", "question": "weights", "data": search_asks.BREAST_CANCER, "model": name},
-                      "a fifth of the evaluations, half of the images to learn from")
+            Published(
+                f"Accuracy, breast cancer, {name}",
+                text,
+                PILOT,
+                "recalled",
+                setting,
+                {"metric": "accuracy", "question": "weights", "data": catalogue.BREAST_CANCER, "model": name},
+                "a fifth of the evaluations, half of the images to learn from",
+            )
             for name, text in pilot.items()
         ),
-    ]  # fmt: skip
+    ]

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 import hirano2021
 import sets
 
-from medrobust.studies import asks
-from medrobust.studies.grid import Chart, Model, Part, Published, Study, Table
+from medrobust.experiments import catalogue
+from medrobust.grid import Chart, Model, Part, Published, Study, Table
 
 TITLE, SOURCE = "Koga & Takemoto 2022", "Algorithms 15(5):144 (2022)"
-NONE = asks.NONTARGETED
+NONE = catalogue.NONTARGETED
 SETTING = "skin, Inception V3, 299 px, 100 images, p = 2, 4 %"
 
 
@@ -42,38 +42,61 @@ def small() -> Study:
 
 def paper() -> Study:
     models = [
-        hirano2021._network(a, d) for d in (hirano2021.ISIC, hirano2021.OCT, hirano2021.KERMANY)
+        hirano2021._network(a, d)
+        for d in (hirano2021.ISIC, hirano2021.OCT, hirano2021.KERMANY)
         for a in ("inception_v3", "vgg16", "resnet50")
-    ]  # fmt: skip
+    ]
     return whole(models, {"simba": {}}, (100_000, 1_000_000), 100, None, 0.04, ())
 
 
 def whole(
-    models: Sequence[Model], methods: dict[str, dict[str, float]], budgets: Sequence[int], n: int, images: int | None,
-    zeta: float, targets: Sequence[str],
-) -> Study:  # fmt: skip
+    models: Sequence[Model],
+    methods: dict[str, dict[str, float]],
+    budgets: Sequence[int],
+    n: int,
+    images: int | None,
+    zeta: float,
+    targets: Sequence[str],
+) -> Study:
     cells = []
     for model in models:
         for goal in (NONE, *targets):
             for method, how in methods.items():
                 for budget in budgets:
-                    v = asks.universal(model, goal, "l2", zeta, method, {**how, "queries": budget}, n=n, measured=n,
-                                       seconds=budget / 100)  # fmt: skip
-                    made = asks.judged(v, None, ("test",), images)
+                    v = catalogue.universal(
+                        model,
+                        goal,
+                        "l2",
+                        zeta,
+                        method,
+                        {**how, "queries": budget},
+                        n=n,
+                        measured=n,
+                        seconds=budget / 100,
+                    )
+                    made = catalogue.judged(v, None, ("test",), images)
                     cells.append(type(made)(**{**vars(made), "labels": {**made.labels, "budget": budget}}))
-        cells.append(asks.random(model, (NONE, *targets), "l2", zeta, images=images, measured=n))
+        cells.append(catalogue.random(model, (NONE, *targets), "l2", zeta, images=images, measured=n))
     shown = {"metric": "success", "split": "test"}
     part = Part(
-        "queries", "Against image queries", cells,
+        "queries",
+        "Against image queries",
+        cells,
         about="Rf or Rs on held-out images of a change that was found by asking the classifier alone.",
         show=[
             Chart("Rf or Rs against queries", shown, "budget", ("attack", "goal"), ("data", "model"), "Rf or Rs"),
             Table("Rf or Rs on test images", shown, ("data", "model", "goal", "budget"), "attack"),
         ],
         published=[
-            Published("Nontargeted, a million queries", "Rf 47 % (random 12 %)", TITLE, "code", SETTING,
-                      shown | {"goal": NONE, "budget": budgets[-1], "attack": "simba"},
-                      "other sets and networks, 128 px, fewer queries"),
+            Published(
+                "Nontargeted, a million queries",
+                "Rf 47 % (random 12 %)",
+                TITLE,
+                "code",
+                SETTING,
+                shown | {"goal": NONE, "budget": budgets[-1], "attack": "simba"},
+                "other sets and networks, 128 px, fewer queries",
+            )
         ],
-    )  # fmt: skip
+    )
     return Study(TITLE, SOURCE, [part])

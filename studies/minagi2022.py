@@ -21,11 +21,11 @@ from typing import Any
 
 import sets
 
-from medrobust.studies import asks
-from medrobust.studies.grid import Data, Model, Node, Part, Published, Study, Table
+from medrobust.experiments import catalogue
+from medrobust.grid import Data, Model, Node, Part, Published, Study, Table
 
 TITLE, SOURCE = "Minagi et al. 2022", "J. Imaging 8(2):38 (2022)"
-NONE = asks.NONTARGETED
+NONE = catalogue.NONTARGETED
 SETTING = "skin (ISIC 2018), Inception V3, 299 px, nontargeted, p = 2, 4 %"
 LOG = "the published log"
 
@@ -48,10 +48,12 @@ def small() -> Study:
     cases = [
         (desk[name], goals, ("training", GREY if grey else sets.NATURAL, drawn, "noise"))
         for name, grey, drawn in (
-            ("chest", True, DRAWN_CHEST), ("chest_scratch", True, DRAWN_CHEST), ("fundus", False, DRAWN_FUNDUS),
+            ("chest", True, DRAWN_CHEST),
+            ("chest_scratch", True, DRAWN_CHEST),
+            ("fundus", False, DRAWN_FUNDUS),
             ("fundus_scratch", False, DRAWN_FUNDUS),
         )
-    ]  # fmt: skip
+    ]
     return whole(cases, [[desk["chest"], desk["chest_scratch"], desk["chest_small"]]], 200, **common)
 
 
@@ -80,41 +82,66 @@ def made_from(cases: Sequence[Case], images: int | None, **common: Any) -> Part:
     for model, goals, sources in cases:
         for goal in goals:
             for source in sources:
-                v = asks.universal(model, goal, source=source, **common)
-                cells.append(asks.judged(v, None, ("test",), images))
-        cells.append(asks.random(model, goals, "l2", common["zeta"], ("test",), images, measured=common["measured"]))
+                v = catalogue.universal(model, goal, source=source, **common)
+                cells.append(catalogue.judged(v, None, ("test",), images))
+        cells.append(
+            catalogue.random(model, goals, "l2", common["zeta"], ("test",), images, measured=common["measured"])
+        )
     shown = {"split": "test"}
-    before = Table("Read as the target without any change", shown | {"metric": "base"}, ("data", "model", "goal"),
-                   "source", "The same images, whatever the change was made from.")  # fmt: skip
+    before = Table(
+        "Read as the target without any change",
+        shown | {"metric": "base"},
+        ("data", "model", "goal"),
+        "source",
+        "The same images, whatever the change was made from.",
+    )
     targeted = any(goal != NONE for _, goals, _ in cases for goal in goals)
     return Part(
-        "sources", "Made from other images", cells,
+        "sources",
+        "Made from other images",
+        cells,
         about="Rf (nontargeted) or Rs (to a class) on medical test images, of a change that was made from images of "
         "another kind with the medical classifier's gradients. Random changes have the same size; of their three "
         "kinds each is a line of its own below.",
         show=[
-            Table("Rf or Rs by where the images come from", shown | {"metric": "success", "attack": ["sga", "sim"]},
-                  ("data", "model", "goal"), "source"),
-            Table("Random changes of the same size", shown | {"metric": "success", "source": "random"},
-                  ("data", "model", "goal"), "attack"),
+            Table(
+                "Rf or Rs by where the images come from",
+                shown | {"metric": "success", "attack": ["sga", "sim"]},
+                ("data", "model", "goal"),
+                "source",
+            ),
+            Table(
+                "Random changes of the same size",
+                shown | {"metric": "success", "source": "random"},
+                ("data", "model", "goal"),
+                "attack",
+            ),
             *([before] if targeted else []),
         ],
         published=_published(),
-    )  # fmt: skip
+    )
 
 
 def between(across: Sequence[Sequence[Model]], images: int | None, **common: Any) -> Part:
     cells = [
-        asks.judged(asks.universal(made_on, **common), model, ("test",), images)
+        catalogue.judged(catalogue.universal(made_on, **common), model, ("test",), images)
         for models in across
         for made_on in models
         for model in models
     ]
     return Part(
-        "architectures", "From one network to another", cells,
-        show=[Table("Rf, nontargeted, made from training images", {"metric": "success", "split": "test"},
-                    ("data", "made_on"), "model")],
-    )  # fmt: skip
+        "architectures",
+        "From one network to another",
+        cells,
+        show=[
+            Table(
+                "Rf, nontargeted, made from training images",
+                {"metric": "success", "split": "test"},
+                ("data", "made_on"),
+                "model",
+            )
+        ],
+    )
 
 
 def _published() -> list[Published]:
@@ -123,17 +150,38 @@ def _published() -> list[Published]:
 
     other = "another set and network, 128 px; SGA (batched) from 400 images instead of the sequential method"
     log = [
-        Published(f"From {n:,} ImageNet images", f"Rf {rate} % (random {chance} %)", LOG, "code", SETTING,
-                  near("fundus", "natural"), other)
+        Published(
+            f"From {n:,} ImageNet images",
+            f"Rf {rate} % (random {chance} %)",
+            LOG,
+            "code",
+            SETTING,
+            near("fundus", "natural"),
+            other,
+        )
         for n, rate, chance in ((1_000, "6.0", "3.2"), (10_000, "17.8", "11.2"), (100_000, "83.6", "14.7"))
-    ]  # fmt: skip
+    ]
     return [
         *log,
-        Published("From scratch instead of from ImageNet weights", "lowers it, does not remove it", TITLE, "text",
-                  "skin, OCT, chest X-ray", near("fundus_scratch", "natural"), other),
-        Published("From scratch instead of from ImageNet weights", "lowers it, does not remove it", TITLE, "text",
-                  "skin, OCT, chest X-ray", near("chest_scratch", "natural grey"), other),
-    ]  # fmt: skip
+        Published(
+            "From scratch instead of from ImageNet weights",
+            "lowers it, does not remove it",
+            TITLE,
+            "text",
+            "skin, OCT, chest X-ray",
+            near("fundus_scratch", "natural"),
+            other,
+        ),
+        Published(
+            "From scratch instead of from ImageNet weights",
+            "lowers it, does not remove it",
+            TITLE,
+            "text",
+            "skin, OCT, chest X-ray",
+            near("chest_scratch", "natural grey"),
+            other,
+        ),
+    ]
 
 
 GREY = Data("natural grey", sets.NATURAL.spec, size=128, channels=1, label="index", get=sets.NATURAL.get)
@@ -145,25 +193,35 @@ DRAWN_FUNDUS = Data("phantom fundus", "phantom:fundus@128")
 ARCHITECTURES = ("inception_v3", "vgg16", "resnet50")
 _LAYOUT = "a folder with the images and labels.csv (columns file, label, split, patient)"
 ISIC = Data(
-    "isic2018", "csv:{data}/isic2018/labels.csv", size=299,
+    "isic2018",
+    "csv:{data}/isic2018/labels.csv",
+    size=299,
     get=f"ISIC 2018 task 3 (challenge.isic-archive.com/data, free), isic2018/: {_LAYOUT}.",
-)  # fmt: skip
+)
 OCT = Data(
-    "oct", "csv:{data}/oct/labels.csv", size=299,
+    "oct",
+    "csv:{data}/oct/labels.csv",
+    size=299,
     get=f"Retinal OCT of Kermany et al. 2018 (Mendeley Data 10.17632/rscbjbr9sj, free), oct/: {_LAYOUT}.",
-)  # fmt: skip
+)
 KERMANY = Data(
-    "chest", "csv:{data}/chest_xray/labels.csv", size=299,
+    "chest",
+    "csv:{data}/chest_xray/labels.csv",
+    size=299,
     get=f"Chest X-rays of Kermany et al. 2018 (the same address as OCT, free), chest_xray/: {_LAYOUT}.",
-)  # fmt: skip
+)
 IMAGENET = Data(
-    "imagenet", "folder:{data}/imagenet/train", size=299,
+    "imagenet",
+    "folder:{data}/imagenet/train",
+    size=299,
     get="ImageNet ILSVRC 2012 training images (image-net.org, REGISTRATION needed), imagenet/train/CLASS/*.JPEG.",
-)  # fmt: skip
+)
 OPEN_IMAGES = Data(
-    "open images", "csv:{data}/open_images/labels.csv", size=299,
+    "open images",
+    "csv:{data}/open_images/labels.csv",
+    size=299,
     get=f"Open Images V6 test images (storage.googleapis.com/openimages, free), open_images/: {_LAYOUT}.",
-)  # fmt: skip
+)
 
 
 def _network(architecture: str, data: Data, tuned: bool) -> Model:

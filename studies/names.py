@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from medrobust.studies.task_options import nearest
+from medrobust.experiments.task_options import nearest
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:

@@ -29,10 +29,10 @@ import medrobust as mr
 from medrobust import stats
 from medrobust.attacks import PGD
 from medrobust.data import Dataset
+from medrobust.experiments.claims import more_often
+from medrobust.experiments.fragility import MEASURES, Ask, Fragility, fragility, trained
 from medrobust.stats import Estimate
-from medrobust.studies.claims import more_often
-from medrobust.studies.networks import MEASURES, Ask, Fragility, fragility, trained
-from medrobust.studies.store import Store
+from medrobust.store import Store
 from medrobust.training.recipe import MATCHED
 
 SIZES = {
@@ -102,9 +102,15 @@ def matched(seed: int) -> Iterator[Network]:
     for data in ("chest64", "fundus64") if seed < 3 else ():
         for variant, options in ((SCRATCH, {}), (MATCHED_TUNED, {"lr": 5e-5})):
             yield Network(
-                "matched", data, "mobilenetv2_100", seed, variant, 10**6, (),
+                "matched",
+                data,
+                "mobilenetv2_100",
+                seed,
+                variant,
+                10**6,
+                (),
                 {"epochs": 10, "patience": None, **options},
-            )  # fmt: skip
+            )
 
 
 def classes(seed: int) -> Iterator[Network]:
@@ -305,8 +311,16 @@ def print_start(made: list[Made]) -> None:
 
 def print_matched(made: list[Made]) -> None:
     print("\nMobileNetV2, 64 px, from scratch and fine-tuned until it is as accurate on validation images\n")
-    head("set", "seed", "network", "validation accuracy", "test accuracy", "median eps* (/255)", *MEASURES,
-         "larger eps* in so many pairs")  # fmt: skip
+    head(
+        "set",
+        "seed",
+        "network",
+        "validation accuracy",
+        "test accuracy",
+        "median eps* (/255)",
+        *MEASURES,
+        "larger eps* in so many pairs",
+    )
     shares: dict[str, list[float]] = {}
     for (data, seed), pair in grouped(made, lambda m: (m.network.data, m.network.seed)).items():
         by = {m.network.variant: m for m in pair}
@@ -331,12 +345,21 @@ def print_matched(made: list[Made]) -> None:
 def print_classes(made: list[Made]) -> None:
     for data, those in grouped(made, lambda m: m.network.data).items():
         print(f"\n{data}, MobileNetV2 fine-tuned: means over networks with Student's 95 % interval\n")
-        head("classes", "networks", "training images a class", "clean accuracy", "median eps* (/255)",
-             "lead over slope (/255)", *(f"accuracy kept at {e:g}/255" for e in KEPT))  # fmt: skip
+        head(
+            "classes",
+            "networks",
+            "training images a class",
+            "clean accuracy",
+            "median eps* (/255)",
+            "lead over slope (/255)",
+            *(f"accuracy kept at {e:g}/255" for e in KEPT),
+        )
         for k, same in grouped(those, lambda m: len(m.network.classes)).items():
             each = "70, of the two rare ones all there are" if k == 7 else str(same[0].network.each)
-            cells = [number(over(same, v), ".3f") for v in (lambda m: m.told.accuracy.value, lambda m: m.star,
-                     QUANTITIES["lead over slope (/255)"])]  # fmt: skip
+            cells = [
+                number(over(same, v), ".3f")
+                for v in (lambda m: m.told.accuracy.value, lambda m: m.star, QUANTITIES["lead over slope (/255)"])
+            ]
             kept = [number(over(same, lambda m, e=e: m.told.kept(e / 255).value), ".3f") for e in KEPT]
             line(str(k), str(len(same)), each, *cells, *kept)
         even = [m for m in those if len(m.network.classes) < 7]
@@ -376,9 +399,16 @@ def draw_size(made: list[Made], path: Path) -> None:
                     if some:
                         x, y = [m.told.parameters for m in some], [m.star for m in some]
                         axes.scatter(
-                            x, y, s=20, marker=marker, edgecolors=colour, facecolors=fill, linewidths=1, alpha=0.75,
+                            x,
+                            y,
+                            s=20,
+                            marker=marker,
+                            edgecolors=colour,
+                            facecolors=fill,
+                            linewidths=1,
+                            alpha=0.75,
                             label=f"{word} (n = {len(some)})",
-                        )  # fmt: skip
+                        )
             axes.set(xscale="log", title=title, xlabel="weights", ylabel="median eps* of PGD (/255)", ylim=(0, None))
             axes.legend(frameon=False, fontsize=8)
         figure.savefig(path, metadata={"Software": None})

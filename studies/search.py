@@ -30,19 +30,25 @@ from names import one_of
 
 from medrobust import atomic, ranks, stats
 from medrobust.attacks import DeepFool
+from medrobust.experiments import accuracy_matched, search_rows, search_system
+from medrobust.experiments.search import Ask, Searching
 from medrobust.progress import NoProgress
 from medrobust.report import search as report_search
 from medrobust.report import search_charts as charts
 from medrobust.report import search_words as words
 from medrobust.report.search_tables import robust_table
-from medrobust.studies import search_rows, search_subject, search_twins
-from medrobust.studies.searching import Ask, Searching
-from medrobust.studies.store import Store
+from medrobust.store import Store
 from medrobust.training import evolved
 from medrobust.training.evolved import scores
 
-IMAGENET = {"features": "deep", "model": "mobilenetv2_100", "size": 128, "mean": (0.5,) * 3, "std": (0.5,) * 3,
-            "pretrained": "{data}/weights/mobilenetv2_100_imagenet.safetensors"}  # fmt: skip
+IMAGENET = {
+    "features": "deep",
+    "model": "mobilenetv2_100",
+    "size": 128,
+    "mean": (0.5,) * 3,
+    "std": (0.5,) * 3,
+    "pretrained": "{data}/weights/mobilenetv2_100_imagenet.safetensors",
+}
 SETS = {
     "chest": ("chest X-ray", "csv:{data}/chest_xray/labels.csv"),
     "skin": ("skin", "csv:{data}/skin/labels.csv"),
@@ -51,16 +57,30 @@ SETS = {
 }
 RUNS: dict[str, dict[str, Any]] = {
     "breast-cancer": {"title": "breast cancer (30 measured)"},
-    **{name: {"title": f"{title}, ImageNet features", "data": data, **IMAGENET}
-       for name, (title, data) in SETS.items()},
+    **{
+        name: {"title": f"{title}, ImageNet features", "data": data, **IMAGENET} for name, (title, data) in SETS.items()
+    },
     # attacks cost a quarter of what they cost at 128 px
-    **{f"{name}-64": {"title": f"{title}, ImageNet features, 64 px", "data": data, **IMAGENET, "size": 64}
-       for name, (title, data) in SETS.items()},
-    **{f"{n}-handmade": {"title": f"{title}, hand-made features", "data": data, "features": "handmade",
-                         "size": None if n == "pneumonia" else 128} for n, (title, data) in SETS.items()},
-    "pneumonia-own": {"title": "PneumoniaMNIST, features of a ResNet-18 trained on it",
-                      "data": SETS["pneumonia"][1], "features": "deep", "model": "{models}/pneumonia/model"},
-}  # fmt: skip
+    **{
+        f"{name}-64": {"title": f"{title}, ImageNet features, 64 px", "data": data, **IMAGENET, "size": 64}
+        for name, (title, data) in SETS.items()
+    },
+    **{
+        f"{n}-handmade": {
+            "title": f"{title}, hand-made features",
+            "data": data,
+            "features": "handmade",
+            "size": None if n == "pneumonia" else 128,
+        }
+        for n, (title, data) in SETS.items()
+    },
+    "pneumonia-own": {
+        "title": "PneumoniaMNIST, features of a ResNet-18 trained on it",
+        "data": SETS["pneumonia"][1],
+        "features": "deep",
+        "model": "{models}/pneumonia/model",
+    },
+}
 LIMIT, SEEDS, FOLDS, BUDGET = 300, 20, 2, 1200
 SOME = ("random", "ga", "pso", "gwo")
 """Searches of what is not the weights."""
@@ -71,7 +91,7 @@ ASKS = {
 MAIN = ["breast-cancer", *SETS]
 """What is compared unless others are named: features that have not seen a label."""
 Places = dict[str, Path | None]
-ATTACKED = search_twins.Robustness(methods=("pso", "ga", "gwo"), seeds=3, images=100, attack=DeepFool())
+ATTACKED = accuracy_matched.Robustness(methods=("pso", "ga", "gwo"), seeds=3, images=100, attack=DeepFool())
 
 
 def main() -> None:
@@ -113,21 +133,21 @@ def study(name: str, ask: str, places: Places, out: Path) -> None:
         table, about = evolved.breast_cancer(), {"data": name, "features_kind": "as measured", "left": "", "notes": []}
     else:
         images = subject(name, places)
-        table, about = search_subject.table(images, images.compared, store, NoProgress()), images.about
+        table, about = search_system.table(images, images.compared, store, NoProgress()), images.about
     results, times = Searching(ASKS[ask], out, table, about, Said()).run()
     atomic.write_bytes(out / f"{ask}.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False).encode())
     atomic.write_bytes(out / f"{ask}-times.json", json.dumps(times, indent=1, sort_keys=True).encode())
 
 
-def subject(name: str, places: Places) -> search_subject.Images:
+def subject(name: str, places: Places) -> search_system.Images:
     told = {k: v for k, v in RUNS[name].items() if k not in ("title", "data", "features")}
     told = {k: v.format(**places) if isinstance(v, str) else v for k, v in told.items()}
-    return search_subject.assemble(RUNS[name]["data"].format(**places), RUNS[name]["features"], limit=LIMIT, **told)
+    return search_system.assemble(RUNS[name]["data"].format(**places), RUNS[name]["features"], limit=LIMIT, **told)
 
 
 def attack(name: str, _: str, places: Places, out: Path) -> None:
     """Evolved networks, their twins, Adam and logistic regression, attacked: OUT/NAME/robust.json."""
-    found = search_twins.attacked(ATTACKED, subject(name, places), Store(out), NoProgress())
+    found = accuracy_matched.attacked(ATTACKED, subject(name, places), Store(out), NoProgress())
     atomic.write_bytes(out / "robust.json", json.dumps(found, indent=1, sort_keys=True, allow_nan=False).encode())
 
 
@@ -188,8 +208,14 @@ def print_sets(runs: Runs) -> None:
     for name, run in runs.items():
         f = run["facts"]
         classes = ", ".join(f"{c} {n}" for c, n in zip(f["classes"], f["counts"], strict=True))
-        line(RUNS[name]["title"], str(f["n"]), str(f["groups"]), classes, str(f["features"]),
-             f"{f['n'] * (f['folds'] - 1) / f['folds']:.0f}")  # fmt: skip
+        line(
+            RUNS[name]["title"],
+            str(f["n"]),
+            str(f["groups"]),
+            classes,
+            str(f["features"]),
+            f"{f['n'] * (f['folds'] - 1) / f['folds']:.0f}",
+        )
 
 
 def print_verdicts(runs: Runs, question: str) -> None:
@@ -204,8 +230,11 @@ def print_counts(runs: Runs) -> None:
     print("\nSearches better / worse than Adam, p < 0.05 after Holm over all methods\n")
     kinds = {"search": "nature-inspired", "both": "followed by Adam"}
     tests = {"p": "corrected", "p_wilcoxon": "signed ranks over seeds"}
-    head("set", *(f"{kind}, {test}" for kind in kinds.values() for test in tests.values()),
-         "logistic regression less Adam, points")  # fmt: skip
+    head(
+        "set",
+        *(f"{kind}, {test}" for kind in kinds.values() for test in tests.values()),
+        "logistic regression less Adam, points",
+    )
     for name, run in runs.items():
         told = run["questions"]["weights"]
         cells = []
@@ -282,8 +311,10 @@ def print_times(runs: Runs, times: Runs) -> None:
 def draw_convergence(runs: Runs, times: Runs, out: Path) -> None:
     """Against evaluations and against time, on each set."""
     for name, run in runs.items():
-        for kind, svg_label in (("evaluations", "evaluations (a gradient counts as three)"),
-                                ("seconds", "seconds of one processor a network")):  # fmt: skip
+        for kind, svg_label in (
+            ("evaluations", "evaluations (a gradient counts as three)"),
+            ("seconds", "seconds of one processor a network"),
+        ):
             curves = report_search.curves(run, times[name], "weights", "at" if kind == "evaluations" else "clock")
             draw = partial(charts.convergence, curves=curves, label=svg_label)
             atomic.write_bytes(out / f"search-{kind}-{name}.png", charts.as_png(draw, 6.4, 4.2))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medrobust.studies.grid import Data, Model
+from medrobust.grid import Data, Model
 
 # -- smoke: drawn by the package, nothing to download ----------------------------------------------------------
 
@@ -24,36 +24,49 @@ def tiny(name: str, data: Data = PHANTOM, seed: int = 0, epochs: int = 3) -> Mod
 
 _TABLE = "a folder with the images and labels.csv (columns file, label[, split, patient])"
 CHEST = Data(
-    "chest", "csv:{data}/chest_xray/labels.csv", size=128,
+    "chest",
+    "csv:{data}/chest_xray/labels.csv",
+    size=128,
     get=f"Chest X-rays of Kermany et al. 2018 (Mendeley Data 10.17632/rscbjbr9sj, CC BY 4.0), chest_xray/: {_TABLE}.",
-)  # fmt: skip
+)
 SKIN = Data(
-    "skin", "csv:{data}/skin/labels.csv", size=128,
+    "skin",
+    "csv:{data}/skin/labels.csv",
+    size=128,
     get=f"HAM10000, one image a lesion (Harvard Dataverse 10.7910/DVN/DBW86T, CC BY-NC 4.0), skin/: {_TABLE}; column "
     "label malignant or benign, column diagnosis one of seven.",
-)  # fmt: skip
+)
 SKIN7 = Data("skin7", "csv:{data}/skin/labels.csv", size=128, label="diagnosis", get=SKIN.get)
 FUNDUS = Data(
-    "fundus", "csv:{data}/fundus/labels.csv", size=128,
+    "fundus",
+    "csv:{data}/fundus/labels.csv",
+    size=128,
     get=f"Fundus photographs of four classes (normal, diabetic_retinopathy, cataract, glaucoma), fundus/: {_TABLE}.",
-)  # fmt: skip
+)
 PNEUMONIA = Data(
-    "pneumonia", "medmnist:{data}/pneumoniamnist.npz",
+    "pneumonia",
+    "medmnist:{data}/pneumoniamnist.npz",
     get="PneumoniaMNIST (zenodo.org/records/10519652, CC BY 4.0): pneumoniamnist.npz.",
-)  # fmt: skip
+)
 NATURAL = Data(
-    "natural", "csv:{data}/natural/labels.csv", size=128, label="index",
+    "natural",
+    "csv:{data}/natural/labels.csv",
+    size=128,
+    label="index",
     get=f"One ImageNet image a class (github.com/EliSchwartz/imagenet-sample-images), natural/: {_TABLE}; column index "
     "the class.",
-)  # fmt: skip
+)
 CIFAR = Data(
-    "cifar10", "medmnist:{data}/cifar10_test3000.npz",
+    "cifar10",
+    "medmnist:{data}/cifar10_test3000.npz",
     get="3000 CIFAR-10 test images in MedMNIST layout: cifar10_test3000.npz.",
-)  # fmt: skip
+)
 
 MOBILENET: dict[str, Any] = {
-    "pretrained": "{data}/weights/mobilenetv2_100_imagenet.safetensors", "mean": [0.5], "std": [0.5],
-}  # fmt: skip
+    "pretrained": "{data}/weights/mobilenetv2_100_imagenet.safetensors",
+    "mean": [0.5],
+    "std": [0.5],
+}
 """MobileNetV2 with ImageNet weights whose input was normalised with mean and std 0.5."""
 
 
@@ -66,12 +79,15 @@ def mobilenet(name: str, data: Data, epochs: int, *, scratch: bool = False, seed
 def desk() -> dict[str, Model]:
     """The classifiers of the small studies, by name: --models FOLDER gives trained ones (FOLDER/NAME/model)."""
     found = [
-        mobilenet("chest", CHEST, 4), mobilenet("skin", SKIN, 5), mobilenet("fundus", FUNDUS, 5),
-        mobilenet("skin7", SKIN7, 8), mobilenet("chest_scratch", CHEST, 10, scratch=True),
+        mobilenet("chest", CHEST, 4),
+        mobilenet("skin", SKIN, 5),
+        mobilenet("fundus", FUNDUS, 5),
+        mobilenet("skin7", SKIN7, 8),
+        mobilenet("chest_scratch", CHEST, 10, scratch=True),
         mobilenet("fundus_scratch", FUNDUS, 12, scratch=True),
         Model("chest_small", CHEST, "small_cnn", {"epochs": 10}, seconds=120),
         Model("pneumonia", PNEUMONIA, "resnet18", {"epochs": 5}, seconds=150),
-    ]  # fmt: skip
+    ]
     return {m.name: m for m in found}
 
 

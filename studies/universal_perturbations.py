@@ -28,8 +28,8 @@ from universal_pieces import CRAFT, JUDGED, Study
 
 import medrobust as mr
 from medrobust import stats
+from medrobust.experiments.config import digest
 from medrobust.stats import Estimate
-from medrobust.studies.spec import digest
 from medrobust.universal import SGA, UNIVERSAL, UniversalOutcome
 
 NAMES = {"l2": "p = 2", "linf": "p = inf"}
@@ -89,13 +89,28 @@ def main_table(study: Study, norm: str, zeta: float) -> None:
                 v = study.made(name, target, norm, zeta)
                 o = study.judged(name, v)
                 yield [
-                    name, goal, share(success(o)), share(o.targeted_base), share(o.targeted_success_new),
-                    share(saved(o)), by_chance(controls, target), share(o.cap) if target is None else "–",
+                    name,
+                    goal,
+                    share(success(o)),
+                    share(o.targeted_base),
+                    share(o.targeted_success_new),
+                    share(saved(o)),
+                    by_chance(controls, target),
+                    share(o.cap) if target is None else "–",
                     str(v.provenance["gradients"]),
-                ]  # fmt: skip
+                ]
 
-    head = ("set", "goal", "Rf or Rs", "there before", "of the others", "saved at 8 bits", "best of 3 random",
-            "cap of one class", "gradients")  # fmt: skip
+    head = (
+        "set",
+        "goal",
+        "Rf or Rs",
+        "there before",
+        "of the others",
+        "saved at 8 bits",
+        "best of 3 random",
+        "cap of one class",
+        "gradients",
+    )
     sizes = ", ".join(f"{name} {size_of(study, name, norm, zeta)}" for name in ("chest", "skin", "fundus", "skin7"))
     table(f"**{NAMES[norm]}, zeta = {zeta:.0%}** ({sizes} grey levels), n = {JUDGED} held-out images", head, lines())
 
@@ -124,11 +139,27 @@ def again(study: Study) -> None:
                 o = study.tried(other, None, norm)
                 chance = by_chance(study.random(other, norm, 0.04), None)
                 fresh = stats.proportion(o.fooled[new])
-                yield [name, NAMES[norm], share(o.fooling_rate), f"{share(fresh)}, n = {fresh.n}", share(saved(o)),
-                       chance, share(o.cap), share(o.accuracy_before)]  # fmt: skip
+                yield [
+                    name,
+                    NAMES[norm],
+                    share(o.fooling_rate),
+                    f"{share(fresh)}, n = {fresh.n}",
+                    share(saved(o)),
+                    chance,
+                    share(o.cap),
+                    share(o.accuracy_before),
+                ]
 
-    head = ("set", "norm", "Rf", "of images not judged on before", "saved at 8 bits", "best of 3 random",
-            "cap of one class", "accuracy on clean images")  # fmt: skip
+    head = (
+        "set",
+        "norm",
+        "Rf",
+        "of images not judged on before",
+        "saved at 8 bits",
+        "best of 3 random",
+        "cap of one class",
+        "accuracy on clean images",
+    )
     table(f"**On another split** (nontargeted, zeta = 4 %), n = {JUDGED} held-out images", head, lines())
 
 
@@ -139,8 +170,11 @@ def zeta(study: Study) -> None:
         return [name, goal, *(share(success(study.tried(name, target, "l2", z))) for z in levels)]
 
     cases = [(name, *goal) for name in ("chest", "fundus") for goal in goals(study.network(name).classes, "normal")]
-    table("**Rf and Rs against zeta** (p = 2)", ["set", "goal", *(f"{z:.0%}" for z in levels)],
-          (line(*case) for case in cases))  # fmt: skip
+    table(
+        "**Rf and Rs against zeta** (p = 2)",
+        ["set", "goal", *(f"{z:.0%}" for z in levels)],
+        (line(*case) for case in cases),
+    )
 
 
 def number(study: Study) -> None:
@@ -152,8 +186,11 @@ def number(study: Study) -> None:
         return [name, goal, *(share(success(o)) for o in seen)]
 
     cases = [(name, *goal) for name in ("chest", "fundus") for goal in goals(study.network(name).classes, "normal")]
-    table("**Rf and Rs against the number of images** (p = 2, zeta = 4 %)",
-          ["set", "goal", *(f"{n} images" for n in counts)], (line(*case) for case in cases))  # fmt: skip
+    table(
+        "**Rf and Rs against the number of images** (p = 2, zeta = 4 %)",
+        ["set", "goal", *(f"{n} images" for n in counts)],
+        (line(*case) for case in cases),
+    )
 
 
 def sources(study: Study) -> None:
@@ -185,13 +222,23 @@ def natural(study: Study) -> None:
         f"{CRAFT} natural": {"kind": "natural"},
         f"{NATURAL} natural, varied, one pass": {"kind": "varied", "n": NATURAL, "method": SGA(passes=1)},
         f"{NATURAL} natural, sequential": {
-            "kind": "natural", "n": NATURAL, "method": mr.universal.Sequential(step=STEP, passes=1)
+            "kind": "natural",
+            "n": NATURAL,
+            "method": mr.universal.Sequential(step=STEP, passes=1),
         },
-    }  # fmt: skip
+    }
 
     def lines() -> Iterable[list[str]]:
-        wanted = (("fundus", None), ("chest", None), ("skin", None), ("skin7", None), ("fundus", "normal"),
-                  ("chest", "normal"), ("skin", "benign"), ("skin7", "nv"))  # fmt: skip
+        wanted = (
+            ("fundus", None),
+            ("chest", None),
+            ("skin", None),
+            ("skin7", None),
+            ("fundus", "normal"),
+            ("chest", "normal"),
+            ("skin", "benign"),
+            ("skin7", "nv"),
+        )
         for name, target in wanted:
             index = None if target is None else study.network(name).classes.index(target)
             found = [share(success(study.tried(name, index, **way))) for way in ways.values()]
@@ -228,9 +275,15 @@ def sequential(study: Study) -> None:
                 v = study.made(name, target, method=method)
                 told, eps = v.provenance, float(v.ball.eps)
                 yield [
-                    name, goal, method.title, share(success(study.judged(name, v))), f"{v.size / eps:.0%}",
-                    str(told["gradients"]), f"{told['seconds']:.0f}", v.why or "–",
-                ]  # fmt: skip
+                    name,
+                    goal,
+                    method.title,
+                    share(success(study.judged(name, v))),
+                    f"{v.size / eps:.0%}",
+                    str(told["gradients"]),
+                    f"{told['seconds']:.0f}",
+                    v.why or "–",
+                ]
 
     head = ("set", "goal", "method", "Rf or Rs", "norm of v / eps", "gradients", "seconds", "remark")
     table("**The published sequential method beside SGA** (p = 2, zeta = 4 %)", head, lines())
@@ -252,9 +305,13 @@ def black_box(study: Study) -> None:
                 v = study.made(name, None, method=method, n=100)
                 seen = [[h["rate"] for h in v.history if h["queries"] <= budget] for budget in BUDGETS]
                 yield [
-                    name, method.title, *(f"{rates[-1]:.0%}" if rates else "–" for rates in seen),
-                    share(study.judged(name, v).fooling_rate), chance, str(v.provenance["queries"]),
-                ]  # fmt: skip
+                    name,
+                    method.title,
+                    *(f"{rates[-1]:.0%}" if rates else "–" for rates in seen),
+                    share(study.judged(name, v).fooling_rate),
+                    chance,
+                    str(v.provenance["queries"]),
+                ]
 
     head = ["set", "method", *(f"{b:,} queries" for b in BUDGETS), "held out", "best of 3 random", "queries in all"]
     table(
@@ -276,24 +333,42 @@ def defence(study: Study) -> None:
         found = way(classifier, data, mr.Untargeted(), ball, method=SGA(), folder=place)
         lines = [
             [
-                str(r.number), share(r.accuracy), share(r.fresh.fooling), share(r.fresh.strongest),
-                "–" if r.old is None else share(r.old.fooling), "–" if r.first is None else share(r.first.fooling),
+                str(r.number),
+                share(r.accuracy),
+                share(r.fresh.fooling),
+                share(r.fresh.strongest),
+                "–" if r.old is None else share(r.old.fooling),
+                "–" if r.first is None else share(r.first.fooling),
                 share(r.control.fooling),
             ]
             for r in found.rounds
-        ]  # fmt: skip
-        head = ("round", "accuracy, untouched", "Rf of fresh ones", "strongest of them", "of the round before",
-                "of the start", "random")  # fmt: skip
+        ]
+        head = (
+            "round",
+            "accuracy, untouched",
+            "Rf of fresh ones",
+            "strongest of them",
+            "of the round before",
+            "of the start",
+            "random",
+        )
         table(f"**{way.title}** (PneumoniaMNIST, p = 2, zeta = 4 %, {way!r})", head, lines)
         print(f"\n{found.verdict}")
 
 
 PARTS: dict[str, Callable[[Study], None]] = {
-    "main-4": main_4, "main-2": partial(main_table, norm="l2", zeta=0.02), "again": again, "zeta": zeta,
+    "main-4": main_4,
+    "main-2": partial(main_table, norm="l2", zeta=0.02),
+    "again": again,
+    "zeta": zeta,
     "number": number,
-    "natural": natural, "sources": sources, "transfer": transfer,
-    "sequential": sequential, "black-box": black_box, "defence": defence,
-}  # fmt: skip
+    "natural": natural,
+    "sources": sources,
+    "transfer": transfer,
+    "sequential": sequential,
+    "black-box": black_box,
+    "defence": defence,
+}
 
 
 def main() -> None:

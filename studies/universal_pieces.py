@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 import medrobust as mr
+from medrobust.experiments.config import digest
+from medrobust.experiments.system import groups
 from medrobust.images import Lazy
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
-from medrobust.studies.spec import digest
-from medrobust.studies.store import Store
-from medrobust.studies.subject import groups
+from medrobust.store import Store
 from medrobust.threat import BALLS, Ball, Goal
 from medrobust.training import Pixels
 from medrobust.universal import SGA, Universal, UniversalMethod, UniversalOutcome, Varied
@@ -118,18 +118,33 @@ class Study:
     # -- pieces of work -----------------------------------------------------------------------------------
 
     def made(
-        self, network: str, target: int | None, norm: str = "l2", zeta: float = 0.04, *,
-        method: UniversalMethod | None = None, kind: str = "training", n: int = CRAFT, seed: int = 0,
-    ) -> Universal:  # fmt: skip
+        self,
+        network: str,
+        target: int | None,
+        norm: str = "l2",
+        zeta: float = 0.04,
+        *,
+        method: UniversalMethod | None = None,
+        kind: str = "training",
+        n: int = CRAFT,
+        seed: int = 0,
+    ) -> Universal:
         """A perturbation against this classifier."""
         method = method or SGA(passes=3)
         classifier, name = self.network(network), NETWORKS[network][0]
         ball, source = self.eps(name, norm, zeta), self.source(kind, name, n)
         goal: Goal = mr.Untargeted() if target is None else mr.Targeted(target)
         about = {
-            "version": VERSION, "kind": "made", "classifier": classifier.digest(), "source": self.named(source),
-            "method": repr(method), "target": target, "norm": norm, "eps": float(ball.eps), "seed": seed,
-        }  # fmt: skip
+            "version": VERSION,
+            "kind": "made",
+            "classifier": classifier.digest(),
+            "source": self.named(source),
+            "method": repr(method),
+            "target": target,
+            "norm": norm,
+            "eps": float(ball.eps),
+            "seed": seed,
+        }
 
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             print(f"making {network} {target} {norm} {zeta} {kind} {n} {method.title}", file=sys.stderr, flush=True)
@@ -145,9 +160,12 @@ class Study:
         """What it does to held-out test images, with this classifier."""
         classifier, held = self.network(network), self.held(NETWORKS[network][0])
         about = {
-            "version": VERSION, "kind": "judged", "classifier": classifier.digest(), "images": self.named(held),
+            "version": VERSION,
+            "kind": "judged",
+            "classifier": classifier.digest(),
+            "images": self.named(held),
             "delta": digest([v.delta.numpy().tobytes().hex()]),
-        }  # fmt: skip
+        }
 
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             o = mr.universal.judge(classifier, self.pixels(held), v, bits=8)
@@ -156,9 +174,16 @@ class Study:
         cell = self.store.once(about, compute)
         clean, after, saved = (cell.arrays[k] for k in ("clean", "after", "saved"))
         return UniversalOutcome(
-            clean, after, saved, classifier.classes, v.target, cell.facts["legal"], 8,
-            labels=held.labels, groups=None if (who := groups(held)) is None else tuple(who),
-        )  # fmt: skip
+            clean,
+            after,
+            saved,
+            classifier.classes,
+            v.target,
+            cell.facts["legal"],
+            8,
+            labels=held.labels,
+            groups=None if (who := groups(held)) is None else tuple(who),
+        )
 
     def tried(self, network: str, *rest: Any, **options: Any) -> UniversalOutcome:
         return self.judged(network, self.made(network, *rest, **options))

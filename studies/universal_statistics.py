@@ -148,8 +148,11 @@ def main() -> None:
         classes = study.network(name).classes
         n = min(300, len(study.loaded(name).split("val")))
         head = ["made from", "on", "gradients", "Rf", *classes, "of its own"]
-        table(f"**Natural images and the network's statistics** ({name}), n = {n} validation images", head,
-              lines(study, name))  # fmt: skip
+        table(
+            f"**Natural images and the network's statistics** ({name}), n = {n} validation images",
+            head,
+            lines(study, name),
+        )
 
 
 if __name__ == "__main__":

@@ -655,10 +655,15 @@ def _(folder: Path) -> tuple[str, ...]:
 
 
 for name, content in (
-    ("empty", ""), ("list", "[]"), ("half", '{"format": 1, "rows": ['), ("deep", '{"a":' * 100_000), ("number", "3"),
-    ("rows-missing", '{"format": 1}'), ("rows-a-word", '{"format": 1, "rows": "x", "checks": [], "conditions": {}}'),
+    ("empty", ""),
+    ("list", "[]"),
+    ("half", '{"format": 1, "rows": ['),
+    ("deep", '{"a":' * 100_000),
+    ("number", "3"),
+    ("rows-missing", '{"format": 1}'),
+    ("rows-a-word", '{"format": 1, "rows": "x", "checks": [], "conditions": {}}'),
     ("nothing-known", '{"format": 1, "rows": [], "checks": [], "conditions": {}, "examples": [], "seconds": {}}'),
-):  # fmt: skip
+):
 
     def _results(folder: Path, content: str = content) -> tuple[str, ...]:
         (folder / "run").mkdir()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from medrobust.studies import audit
+from medrobust.experiments import audit
 
 from .processes import Server
 

@@ -45,9 +45,14 @@ def network() -> Classifier:
 
 
 def table(
-    folder: Path, labels: list[int], *, patients: list[str] | None = None, wrong: bool = False, rest: int = 60,
+    folder: Path,
+    labels: list[int],
+    *,
+    patients: list[str] | None = None,
+    wrong: bool = False,
+    rest: int = 60,
     said: list[int] | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """A table whose test images have these labels, and patients; beside it ``rest`` images for training and validation.
 
     wrong: every test image has the label of the other class. said: the labels in the table, where not the true ones.

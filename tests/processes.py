@@ -99,9 +99,12 @@ class Server:
         self.folder, self.begun = folder, 0
         paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
 
     def ask(self, **asked: Any) -> str:
         assert self.process.stdin is not None

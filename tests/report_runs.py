@@ -51,11 +51,22 @@ class Maker:
         numbers = [None if not np.isfinite(v) else float(v) for v in estimate[:3]]
         self.rows.append(
             {
-                "study": "audit", "data": self.name, "model": "resnet18", "attack": attack, "norm": "Linf", "eps": eps,
-                "seed": 0, "metric": metric, "value": numbers[0], "low": numbers[1], "high": numbers[2],
-                "n": estimate.n, "status": status, "note": note,
+                "study": "audit",
+                "data": self.name,
+                "model": "resnet18",
+                "attack": attack,
+                "norm": "Linf",
+                "eps": eps,
+                "seed": 0,
+                "metric": metric,
+                "value": numbers[0],
+                "low": numbers[1],
+                "high": numbers[2],
+                "n": estimate.n,
+                "status": status,
+                "note": note,
             }
-        )  # fmt: skip
+        )
 
     def clean_rows(self) -> None:
         right = self.labels == self.predicted
@@ -141,13 +152,19 @@ class Maker:
         }
         return [
             {
-                "id": f"image-{i:05d}.png", "label": int(self.labels[i]), "before": int(self.labels[i]),
-                "after": int((self.labels[i] + 1) % len(self.classes)), "confidence_before": 0.97,
-                "confidence_after": 0.91, "eps": self.median / 255, "size": self.median / 255, "attack": "pgd",
+                "id": f"image-{i:05d}.png",
+                "label": int(self.labels[i]),
+                "before": int(self.labels[i]),
+                "after": int((self.labels[i] + 1) % len(self.classes)),
+                "confidence_before": 0.97,
+                "confidence_after": 0.91,
+                "eps": self.median / 255,
+                "size": self.median / 255,
+                "attack": "pgd",
                 "patient": None,
             }
             for i in chosen
-        ]  # fmt: skip
+        ]
 
     def write(self, folder: Path, *, checks: list[dict[str, Any]], attacks: list[str], **conditions: Any) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,22 +172,44 @@ class Maker:
         results = {
             "format": 1,
             "conditions": {
-                "study": "audit", "data": self.name, "data_digest": "9f2c" * 16, "data_notes": [], "left_out": [],
-                "n_train": 1200, "n_val": 200, "n_test": self.n, "n_attacked": self.n, "classes": self.classes,
-                "disease_classes": [1], "threshold": 0.5, "size": size, "channels": 1, "bits": 8, "model": "resnet18",
-                "model_digest": "51ab" * 16, "trained_here": True, "provenance": {"epochs": 12, "optimiser": "adam"},
-                "parameters": 11170242, "head": "softmax", "seed": 0, "norm": "Linf", "eps": GRID,
+                "study": "audit",
+                "data": self.name,
+                "data_digest": "9f2c" * 16,
+                "data_notes": [],
+                "left_out": [],
+                "n_train": 1200,
+                "n_val": 200,
+                "n_test": self.n,
+                "n_attacked": self.n,
+                "classes": self.classes,
+                "disease_classes": [1],
+                "threshold": 0.5,
+                "size": size,
+                "channels": 1,
+                "bits": 8,
+                "model": "resnet18",
+                "model_digest": "51ab" * 16,
+                "trained_here": True,
+                "provenance": {"epochs": 12, "optimiser": "adam"},
+                "parameters": 11170242,
+                "head": "softmax",
+                "seed": 0,
+                "norm": "Linf",
+                "eps": GRID,
                 "attacks": {
                     a: {"title": TITLES[a], "settings": "20 steps of eps/10", "source": SOURCES.get(a, "")}
                     for a in attacks
                 },
-                "versions": {"medrobust": "0.1.0", "torch": "2.6.0", "python": "3.11.9"}, "hardware": "2 CPU cores",
+                "versions": {"medrobust": "0.1.0", "torch": "2.6.0", "python": "3.11.9"},
+                "hardware": "2 CPU cores",
                 **conditions,
             },
-            "rows": self.rows, "checks": checks, "headline": {},
+            "rows": self.rows,
+            "checks": checks,
+            "headline": {},
             "examples": self.examples(size) if attacks else [],
             "seconds": {"total": 183.2, "training": 92.0, "attacks": 71.5},
-        }  # fmt: skip
+        }
         with RunFolder(folder, "audit") as run:
             run.write_text("results.json", json.dumps(results))
             run.write_text("spec.json", json.dumps({"data": self.name, "seed": 0}))
@@ -181,13 +220,16 @@ class Maker:
 def checks(attacks: list[str], failed: tuple[tuple[str, str], ...] = ()) -> list[dict[str, Any]]:
     return [
         {
-            "name": name, "attack": attack, "passed": (name, attack) not in failed,
-            "detail": "0.31 → 0.02" if "grows" in name else "as expected", "consequence": consequence,
+            "name": name,
+            "attack": attack,
+            "passed": (name, attack) not in failed,
+            "detail": "0.31 → 0.02" if "grows" in name else "as expected",
+            "consequence": consequence,
         }
         for name, consequence in CHECKS.items()
         for attack in attacks
         if attack not in ("square",)
-    ]  # fmt: skip
+    ]
 
 
 def make(folder: Path, scenario: str) -> Path:
@@ -224,10 +266,13 @@ def thousand(folder: Path) -> Path:
 
 
 PROVENANCE: dict[str, Any] = {
-    "architecture": "mobilenetv2_100", "pretrained": {"file": "weights.safetensors", "sha256": "77aa" * 16},
-    "data": {"name": "folder:natural", "train": 1200, "validation": 200}, "training": {"lr": 0.001, "flip": True},
-    "history": [{"epoch": i, "train_loss": 0.123456789} for i in range(30)], "versions": {"torch": "2.6.0"},
-}  # fmt: skip
+    "architecture": "mobilenetv2_100",
+    "pretrained": {"file": "weights.safetensors", "sha256": "77aa" * 16},
+    "data": {"name": "folder:natural", "train": 1200, "validation": 200},
+    "training": {"lr": 0.001, "flip": True},
+    "history": [{"epoch": i, "train_loss": 0.123456789} for i in range(30)],
+    "versions": {"torch": "2.6.0"},
+}
 
 
 def _audited(m: Maker, folder: Path, **conditions: Any) -> Path:
@@ -345,11 +390,21 @@ def hostile(folder: Path) -> Path:
 
 
 SCENARIOS = {
-    "fragile": fragile, "robust": robust, "weakened": weakened, "inconclusive": inconclusive,
-    "one-in-doubt": one_in_doubt, "audit": audit, "ten": ten, "thousand": thousand,
-    "multi-class": multiclass, "unknown-disease": unknown_disease, "chance": chance, "few": few, "minimal": minimal,
+    "fragile": fragile,
+    "robust": robust,
+    "weakened": weakened,
+    "inconclusive": inconclusive,
+    "one-in-doubt": one_in_doubt,
+    "audit": audit,
+    "ten": ten,
+    "thousand": thousand,
+    "multi-class": multiclass,
+    "unknown-disease": unknown_disease,
+    "chance": chance,
+    "few": few,
+    "minimal": minimal,
     "hostile": hostile,
-}  # fmt: skip
+}
 
 
 def section(folder: Path, anchor: str) -> str:

@@ -12,9 +12,17 @@ import numpy as np
 
 def row(metric: str, value: float, n: int = 10) -> dict:
     return {
-        "attack": "none", "norm": "", "eps": 0.0, "metric": metric, "value": value, "low": value - 0.1,
-        "high": value + 0.1, "n": n, "status": "ok", "note": "",
-    }  # fmt: skip
+        "attack": "none",
+        "norm": "",
+        "eps": 0.0,
+        "metric": metric,
+        "value": value,
+        "low": value - 0.1,
+        "high": value + 0.1,
+        "n": n,
+        "status": "ok",
+        "note": "",
+    }
 
 
 def number(work):

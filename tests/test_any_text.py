@@ -12,9 +12,9 @@ from medrobust import data, options
 from medrobust.attacks import ATTACKS
 from medrobust.cli.text import numbers, words
 from medrobust.errors import InputError
+from medrobust.experiments import attack_named, parse_eps
+from medrobust.experiments.config import AuditSpec, ask
 from medrobust.models import is_own
-from medrobust.studies import attack_named, parse_eps
-from medrobust.studies.spec import AuditSpec, ask
 from medrobust.universal import UNIVERSAL
 
 TEXT = st.text(max_size=30)

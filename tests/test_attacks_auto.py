@@ -82,8 +82,15 @@ def test_each_member_works_only_on_what_the_members_before_left(images):
     assert torch.equal(done.images[first.reached], first.images[first.reached])
     assert torch.equal(done.gradients[first.reached], first.gradients[first.reached])
     left = ~first.reached
-    second = run(APGD(15, loss=margin), clf, images[left], mr.Untargeted(clf.predict(images)[left]), ball, seed=2,
-                 ids=left.nonzero()[:, 0].tolist())  # fmt: skip
+    second = run(
+        APGD(15, loss=margin),
+        clf,
+        images[left],
+        mr.Untargeted(clf.predict(images)[left]),
+        ball,
+        seed=2,
+        ids=left.nonzero()[:, 0].tolist(),
+    )
     assert torch.equal(done.by[left] == 1, second.reached)
     held = ~done.reached
     assert (done.queries[held] >= 60 + 15 * 3).all()
@@ -95,10 +102,12 @@ def test_auto_is_never_weaker_than_its_members_and_says_which_one_it_was(images)
     goal = mr.Untargeted(clf.predict(images))
     for norm, eps in ((mr.Linf, 0.01), (mr.L2, 0.15)):
         done = run(SHORT, clf, images, goal, norm(eps))
-        alone = torch.stack([
-            mr.judge(clf, images, a(clf, images, goal, norm(eps)), goal, norm(eps)).reached
-            for a in SHORT.attacks.values()
-        ])  # fmt: skip
+        alone = torch.stack(
+            [
+                mr.judge(clf, images, a(clf, images, goal, norm(eps)), goal, norm(eps)).reached
+                for a in SHORT.attacks.values()
+            ]
+        )
         assert torch.equal(done.reached, alone.any(0))
         judged = mr.judge(clf, images, done.images, goal, norm(eps))
         assert torch.equal(judged.reached, done.reached)

@@ -18,9 +18,15 @@ from .nets import bumpy, grey, linear
 from .test_attacks_linear import closed_form
 
 ASKING = [
-    Square(23), SimBA(23), SimBA(23, frequencies=4), OnePixel(23, population=8), GenAttack(23, side=4),
-    CosinePSO(23, side=4, population=7), CosineCMAES(23, side=4), CosineCMAES(23, side=4, separable=False),
-]  # fmt: skip
+    Square(23),
+    SimBA(23),
+    SimBA(23, frequencies=4),
+    OnePixel(23, population=8),
+    GenAttack(23, side=4),
+    CosinePSO(23, side=4, population=7),
+    CosineCMAES(23, side=4),
+    CosineCMAES(23, side=4, separable=False),
+]
 
 
 class Deaf(nn.Module):
@@ -71,8 +77,14 @@ def test_an_image_is_counted_as_broken_by_the_query_that_broke_it(attack):
 
     def again(budget, i):
         settings = {k.removesuffix("_size"): v for k, v in attack.settings.items() if v is not None}
-        return run(type(attack)(**(settings | {"queries": budget})), clf, images[[i]], mr.Untargeted(
-            clf.predict(images)[[i]]), ball, ids=[i])  # fmt: skip
+        return run(
+            type(attack)(**(settings | {"queries": budget})),
+            clf,
+            images[[i]],
+            mr.Untargeted(clf.predict(images)[[i]]),
+            ball,
+            ids=[i],
+        )
 
     done = run(attack, clf, images, goal, ball)
     late = [i for i in done.reached.nonzero()[:, 0].tolist() if done.queries[i] > 8]
@@ -226,11 +238,13 @@ def test_rows_leave_and_come_without_touching_the_others_search():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Square(0), "queries must be at least 1"), (lambda: SimBA(step=0.0), "step must be positive"),
-        (lambda: SimBA(frequencies=-1), "side of a block"), (lambda: OnePixel(pixels=0), "pixels must be at least 1"),
+        (lambda: Square(0), "queries must be at least 1"),
+        (lambda: SimBA(step=0.0), "step must be positive"),
+        (lambda: SimBA(frequencies=-1), "side of a block"),
+        (lambda: OnePixel(pixels=0), "pixels must be at least 1"),
         (lambda: GenAttack(side=0), "side must be at least 1"),
     ],
-)  # fmt: skip
+)
 def test_wrong_settings_are_refused_in_one_line(make, text):
     with pytest.raises(mr.InputError, match=text):
         make()

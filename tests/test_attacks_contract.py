@@ -12,25 +12,8 @@ from medrobust.attacks.slots import Slots
 
 from .nets import bumpy, grey, linear
 
-SHORT = {
-    "apgd": 12,
-    "apgd-margin": 12,
-    "fmn": 20,
-    "deepfool": 10,
-    "bim": 8,
-    "pgd": 8,
-    "cw": 8,
-    "mifgsm": 8,
-}
-ASKING = {
-    "square": 30,
-    "simba": 60,
-    "simba-dct": 30,
-    "one-pixel": 50,
-    "genattack": 25,
-    "pso": 45,
-    "cma-es": 40,
-}
+SHORT = {"apgd": 12, "apgd-margin": 12, "fmn": 20, "deepfool": 10, "bim": 8, "pgd": 8, "cw": 8, "mifgsm": 8}
+ASKING = {"square": 30, "simba": 60, "simba-dct": 30, "one-pixel": 50, "genattack": 25, "pso": 45, "cma-es": 40}
 """Queries of the attacks that see no gradient."""
 
 
@@ -367,8 +350,10 @@ def test_narrow_batches_are_used_only_where_they_give_the_same_bits(images):
     for c in (clf, uneven):
         c.try_narrow(images.shape)
     assert uneven.fit(3, images.shape) == uneven.lanes(images.shape)
-    one, other = (PGD(steps=6)(uneven, x, mr.Untargeted(y), mr.Linf(0.03), ids=i) for x, y, i in [
-        (images, clf.predict(images), range(11)), (images[4:6], clf.predict(images[4:6]), [4, 5])])  # fmt: skip
+    one, other = (
+        PGD(steps=6)(uneven, x, mr.Untargeted(y), mr.Linf(0.03), ids=i)
+        for x, y, i in [(images, clf.predict(images), range(11)), (images[4:6], clf.predict(images[4:6]), [4, 5])]
+    )
     assert torch.equal(one[4:6], other)
     assert torch.equal(uneven.logits(images)[7:9], uneven.logits(images[7:9]))
 

@@ -20,18 +20,31 @@ import medrobust as mr
 from medrobust import Classifier, private_names, stats
 from medrobust.cli import main
 from medrobust.cli.audit import summary
+from medrobust.experiments import robustness_cells
 from medrobust.report import findings, headline
 from medrobust.report.run import read
 from medrobust.run_folder import LOCK, MARK
-from medrobust.studies import cells
 
 from .data_files import cohort
 from .processes import Process
 
 PHANTOM = (
-    "audit", "--data", "phantom:chest@32:n=120", "--model", "small_cnn", "--epochs", "2",
-    "--attacks", "fgsm,bim:steps=4", "--eps", "0,1/255,8/255,32/255", "--limit", "12", "--device", "cpu",
-)  # fmt: skip
+    "audit",
+    "--data",
+    "phantom:chest@32:n=120",
+    "--model",
+    "small_cnn",
+    "--epochs",
+    "2",
+    "--attacks",
+    "fgsm,bim:steps=4",
+    "--eps",
+    "0,1/255,8/255,32/255",
+    "--limit",
+    "12",
+    "--device",
+    "cpu",
+)
 ATTACKS = ("fgsm", "bim:steps=4", "worst")
 
 NETWORK = """
@@ -112,9 +125,17 @@ def own(home) -> Path:
 
 def test_a_run_folder_holds_what_is_promised(whole):
     assert {p.name for p in whole.iterdir()} == {
-        "spec.json", "model", "cells", "results.json", "results.csv", "figures.safetensors",
-        "report.html", "tables.tex", MARK, LOCK,
-    }  # fmt: skip
+        "spec.json",
+        "model",
+        "cells",
+        "results.json",
+        "results.csv",
+        "figures.safetensors",
+        "report.html",
+        "tables.tex",
+        MARK,
+        LOCK,
+    }
     assert {p.name for p in (whole / "model").iterdir()} == {"model.safetensors", "model.json"}
     assert not list((whole / "cells").glob(".*"))
     told = results(whole)
@@ -239,13 +260,20 @@ def test_the_clean_rows_follow_from_the_probabilities(whole):
 def test_the_sanity_checks_were_asked_and_answer_in_words(whole):
     checks = results(whole)["checks"]
     assert {c["name"] for c in checks} == {
-        "eps 0 equals clean", "success grows with eps", "success grows with steps, then settles",
-        "a huge eps reaches 100 %", "random noise of the same size is weaker", "many steps are not weaker than one",
-        "gradients are not zero", "a black-box probe is not stronger", "every success is confirmed by the judge",
-        "the ensemble finds what the others find", "gradients find what queries find",
+        "eps 0 equals clean",
+        "success grows with eps",
+        "success grows with steps, then settles",
+        "a huge eps reaches 100 %",
+        "random noise of the same size is weaker",
+        "many steps are not weaker than one",
+        "gradients are not zero",
+        "a black-box probe is not stronger",
+        "every success is confirmed by the judge",
+        "the ensemble finds what the others find",
+        "gradients find what queries find",
         "the gradient agrees with finite differences",
         "outputs are in the order of the classes",
-    }  # fmt: skip
+    }
     for c in checks:
         assert (c["passed"] is None) == c["detail"].startswith("not asked: ")
         assert c["detail"]
@@ -324,7 +352,7 @@ def test_a_saved_network_gives_the_numbers_it_gave_when_it_was_trained(whole, tm
 
 
 def test_the_numbers_do_not_depend_on_the_size_of_a_shard(own, home, monkeypatch):
-    monkeypatch.setattr(cells, "SHARD", 5)
+    monkeypatch.setattr(robustness_cells, "SHARD", 5)
     words = ("--head", "logit", "--attacks", "bim:steps=3", "--eps", "1/255,16/255")
     assert run(*OWN, *words, "--out", home / "shards") == 0
     first, second = results(own), results(home / "shards")
@@ -397,9 +425,13 @@ def test_a_threshold_moves_the_decisions_and_not_the_area(home, own):
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(whole, processes, tmp_path):
     command, run_ = (*PHANTOM, "--out", "killed"), tmp_path / "killed"
     moments = [
-        ("training/training.safetensors", 1), ("model/model.safetensors", 1), ("cells/.*", 1), ("cells/[!.]*", 4),
-        ("cells/[!.]*", 9), ("report.html", 1),
-    ]  # fmt: skip
+        ("training/training.safetensors", 1),
+        ("model/model.safetensors", 1),
+        ("cells/.*", 1),
+        ("cells/[!.]*", 4),
+        ("cells/[!.]*", 9),
+        ("report.html", 1),
+    ]
 
     def killed(when: str, count: int) -> int:
         begun = processes.medrobust(*command, folder=tmp_path)
@@ -459,7 +491,7 @@ def test_the_trained_network_of_a_run_can_be_loaded(whole):
 
 def test_balanced_accuracy_is_never_surer_than_the_accuracy_itself():
     """With one image a class the mean of recalls is the accuracy; its interval must not be narrower."""
-    from medrobust.studies.rows import Rows, clean_rows
+    from medrobust.experiments.rows import Rows, clean_rows
 
     n = 40
     rows = Rows("audit", "d", "m", "Linf", 0)

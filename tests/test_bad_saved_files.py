@@ -12,20 +12,28 @@ from safetensors.torch import save_file
 import medrobust as mr
 from medrobust import InputError
 from medrobust.detectors.guard import CARD, Guard
+from medrobust.experiments import ask, audit
 from medrobust.run_folder import RunFolder
-from medrobust.studies import ask, audit
 from medrobust.training.state import FILE, State
 from medrobust.universal import Universal
 from medrobust.universal.checkpoint import Checkpoint
 
 DEEP = "[" * 100_000
 V = {
-    "format": "medrobust universal perturbation 1", "ball": {"norm": "linf", "eps": 0.1}, "target": None,
-    "provenance": {}, "history": [], "why": "",
-}  # fmt: skip
+    "format": "medrobust universal perturbation 1",
+    "ball": {"norm": "linf", "eps": 0.1},
+    "target": None,
+    "provenance": {},
+    "history": [],
+    "why": "",
+}
 
 PERTURBATIONS = {
-    "no-json": "{", "a-list": "[]", "null": "null", "deep": DEEP, "other-format": json.dumps({**V, "format": "x"}),
+    "no-json": "{",
+    "a-list": "[]",
+    "null": "null",
+    "deep": DEEP,
+    "other-format": json.dumps({**V, "format": "x"}),
     **{f"no-{k}": json.dumps({n: v for n, v in V.items() if n != k}) for k in V},
     **{f"wrong-{k}": json.dumps({**V, k: 7.5}) for k in V},
     "norm": json.dumps({**V, "ball": {"norm": "l7", "eps": 0.1}}),
@@ -34,7 +42,7 @@ PERTURBATIONS = {
     "eps-nan": json.dumps({**V, "ball": {"norm": "linf", "eps": float("nan")}}),
     "eps-negative": json.dumps({**V, "ball": {"norm": "linf", "eps": -1}}),
     "history": json.dumps({**V, "history": [1, 2]}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -47,10 +55,14 @@ def test_a_perturbation(tmp_path, name):
 
 
 STANDS = {
-    "no-json": "{", "a-list": "[]", "deep": DEEP, "no-fields": json.dumps({"": {}}),
-    "wrong-part": json.dumps({"a": 3}), "wrong-history": json.dumps({"a": {"history": {}, "counted": {}}}),
+    "no-json": "{",
+    "a-list": "[]",
+    "deep": DEEP,
+    "no-fields": json.dumps({"": {}}),
+    "wrong-part": json.dumps({"a": 3}),
+    "wrong-history": json.dumps({"a": {"history": {}, "counted": {}}}),
     "no-tensors": json.dumps({"b": {"history": [], "counted": {}}}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STANDS)
@@ -62,11 +74,15 @@ def test_an_unfinished_perturbation_is_begun_anew(tmp_path, name):
 
 STATE = {"epoch": 1, "best_epoch": 1, "history": [{"loss": 1.0}], "done": False}
 STATES = {
-    "no-json": "{", "a-list": "[]", "deep": DEEP, "more-epochs": json.dumps({**STATE, "epoch": 9}),
-    "best-beyond": json.dumps({**STATE, "best_epoch": 4}), "history": json.dumps({**STATE, "history": [3]}),
+    "no-json": "{",
+    "a-list": "[]",
+    "deep": DEEP,
+    "more-epochs": json.dumps({**STATE, "epoch": 9}),
+    "best-beyond": json.dumps({**STATE, "best_epoch": 4}),
+    "history": json.dumps({**STATE, "history": [3]}),
     **{f"no-{k}": json.dumps({n: v for n, v in STATE.items() if n != k}) for k in STATE},
     **{f"wrong-{k}": json.dumps({**STATE, k: "x"}) for k in STATE},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -79,9 +95,18 @@ def test_an_unfinished_training(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", DEEP, "{}", '{"format": "medrobust guard 1"}',
-                                  '{"format": "medrobust guard 1", "threshold": "high"}',
-                                  '{"format": "medrobust guard 1", "threshold": null}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        DEEP,
+        "{}",
+        '{"format": "medrobust guard 1"}',
+        '{"format": "medrobust guard 1", "threshold": "high"}',
+        '{"format": "medrobust guard 1", "threshold": null}',
+    ],
+)
 def test_a_guard(tmp_path, text):
     (tmp_path / CARD).write_text(text)
     with pytest.raises(InputError) as caught:
@@ -89,13 +114,23 @@ def test_a_guard(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-D = {"format": "medrobust detector 2", "kind": "KD", "settings": {}, "layers": [], "rule": "x", "fitted": {},
-     "sha256": "0"}  # fmt: skip
+D = {
+    "format": "medrobust detector 2",
+    "kind": "KD",
+    "settings": {},
+    "layers": [],
+    "rule": "x",
+    "fitted": {},
+    "sha256": "0",
+}
 DETECTORS = {
-    "no-json": "{", "deep": DEEP, **{f"no-{k}": json.dumps({n: v for n, v in D.items() if n != k}) for k in D},
-    **{f"wrong-{k}": json.dumps({**D, k: 3}) for k in D}, "layers": json.dumps({**D, "layers": [1]}),
+    "no-json": "{",
+    "deep": DEEP,
+    **{f"no-{k}": json.dumps({n: v for n, v in D.items() if n != k}) for k in D},
+    **{f"wrong-{k}": json.dumps({**D, k: 3}) for k in D},
+    "layers": json.dumps({**D, "layers": [1]}),
     "kind-list": json.dumps({**D, "kind": ["KD"]}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -11,8 +11,8 @@ from scipy import stats as scipy_stats
 from medrobust import Linf, data, stats
 from medrobust.attacks import PGD
 from medrobust.classifier import Classifier
-from medrobust.stats import Estimate
-from medrobust.studies.claims import (
+from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.claims import (
     CANNOT_SAY,
     CONFIRMED,
     NOT_CONFIRMED,
@@ -22,9 +22,9 @@ from medrobust.studies.claims import (
     noise_shift,
     verdict,
 )
-from medrobust.studies.networks import MEASURES, Ask, fragility, trained
-from medrobust.studies.store import Store
-from medrobust.studies.twins import Twins
+from medrobust.experiments.fragility import MEASURES, Ask, fragility, trained
+from medrobust.stats import Estimate
+from medrobust.store import Store
 
 
 def estimate(low: float, high: float) -> Estimate:

@@ -15,8 +15,8 @@ import medrobust as mr
 from medrobust import training
 from medrobust.attacks import Transfer
 from medrobust.cli import main
+from medrobust.experiments.output_order import outputs_in_order
 from medrobust.images import renumbered
-from medrobust.studies.output_order import outputs_in_order
 
 NETWORK = """
 import torch
@@ -30,8 +30,19 @@ class Brightness(torch.nn.Module):
 def bright_first():
     return Brightness()
 """
-FAST = ("--attacks", "fgsm", "--eps", "0.5/255,1/255", "--auto", "none", "--no-universal", "--no-detect",
-        "--no-explain", "--device", "cpu")  # fmt: skip
+FAST = (
+    "--attacks",
+    "fgsm",
+    "--eps",
+    "0.5/255,1/255",
+    "--auto",
+    "none",
+    "--no-universal",
+    "--no-detect",
+    "--no-explain",
+    "--device",
+    "cpu",
+)
 
 
 class Brightness(torch.nn.Module):

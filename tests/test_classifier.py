@@ -87,11 +87,15 @@ class Reshaped(nn.Module):
 @pytest.mark.parametrize(
     ("net", "head"),
     [
-        (ends(nn.Softmax(1)), "softmax"), (ends(nn.Sigmoid(), 1), "logit"), (ends(nn.Sigmoid()), "softmax"),
-        (ends(nn.Sigmoid()), "multilabel"), (ByHand(), "softmax"), (Reshaped(ends(nn.Sigmoid(), 1)), "logit"),
+        (ends(nn.Softmax(1)), "softmax"),
+        (ends(nn.Sigmoid(), 1), "logit"),
+        (ends(nn.Sigmoid()), "softmax"),
+        (ends(nn.Sigmoid()), "multilabel"),
+        (ByHand(), "softmax"),
+        (Reshaped(ends(nn.Sigmoid(), 1)), "logit"),
     ],
     ids=["softmax", "one-sigmoid", "two-sigmoids", "multi-label", "p-and-1-p", "sigmoid-reshaped"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("gradients", [True, False])
 def test_probabilities_are_refused(net, head, gradients):
     clf = mr.Classifier(net, ("a", "b"), head=head, channels=1)
@@ -103,11 +107,9 @@ def test_probabilities_are_refused(net, head, gradients):
 
 @pytest.mark.parametrize(
     ("net", "head"),
-    [
-        (ends(nn.LogSoftmax(1)), "softmax"), (nn.Sequential(ends(nn.Sigmoid()), nn.Linear(2, 2)), "softmax"),
-    ],
+    [(ends(nn.LogSoftmax(1)), "softmax"), (nn.Sequential(ends(nn.Sigmoid()), nn.Linear(2, 2)), "softmax")],
     ids=["log-softmax", "sigmoid-inside"],
-)  # fmt: skip
+)
 def test_logits_of_any_origin_are_taken(net, head):
     logits = mr.Classifier(net, ("a", "b"), head=head, channels=1).logits(grey(5))
     assert logits.shape == (5, 2)
@@ -163,7 +165,7 @@ def test_weights_that_are_not_finite_are_named(value):
         (lambda: mr.Classifier(linear(3).net, "abc", threshold=0.2), "exactly two classes"),
         (lambda: mr.Classifier(nn.Sequential(nn.Flatten(), Pair()), "ab").logits(grey(2)), "one tensor of logits"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused_in_one_line_with_the_mend(make, said):
     with pytest.raises(mr.InputError, match=said) as caught:
         make()
@@ -243,9 +245,14 @@ def test_a_saved_classifier_comes_back_the_same(tmp_path):
     torch.manual_seed(0)
     net = models.build("small_cnn", classes=2, channels=1, size=16)
     clf = mr.Classifier(
-        net, ("normal", "ill"), mean=(0.4,), std=(0.2,), size=16, threshold=0.3,
+        net,
+        ("normal", "ill"),
+        mean=(0.4,),
+        std=(0.2,),
+        size=16,
+        threshold=0.3,
         provenance={"architecture": "small_cnn", "seed": 5},
-    )  # fmt: skip
+    )
     clf.save(tmp_path / "model")
     back = mr.Classifier.load(tmp_path / "model")
     images = torch.rand(7, 1, 16, 16)

@@ -87,7 +87,7 @@ def fill(folder: Path) -> None:
         "headless": ["picture,finding", *lines[1:]],
         "bare": [lines[0]],
         "empty": [],
-    }  # fmt: skip
+    }
     for name, text in write.items():
         (table.parent / f"{name}.csv").write_text("\n".join(text) + "\n" * bool(text))
     (table.parent / "latin.csv").write_bytes("file,label\n000.png,Lungenentzündung\n".encode("latin-1"))
@@ -232,7 +232,7 @@ BAD = {
     "a-file": (on_phantom("--out", "file"), "cannot write to file"),
     # the command line
     "unknown-option": (("--epsilon", "1"), "--epsilon"),
-}  # fmt: skip
+}
 
 
 def one_line(error: str) -> str:
@@ -335,8 +335,22 @@ def test_a_model_is_trained_and_attacked_from_the_command_line(home, tmp_path, c
     told = capsys.readouterr().out
     assert re.search(r"validation balanced accuracy \d+\.\d %, AUROC|validation balanced accuracy \d+\.\d%", told)
     before = sorted(p.name for p in (tmp_path / "m").iterdir())
-    assert run("attack", tmp_path / "m", *PHANTOM, "--attacks", "bim:steps=3", "--eps", "1/255,32/255",
-               "--limit", "8", "--device", "cpu") == 0  # fmt: skip
+    assert (
+        run(
+            "attack",
+            tmp_path / "m",
+            *PHANTOM,
+            "--attacks",
+            "bim:steps=3",
+            "--eps",
+            "1/255,32/255",
+            "--limit",
+            "8",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "n = 8" in shown
     assert "32/255" in shown

@@ -11,8 +11,18 @@ from .results_files import numbers
 from .test_cli import run
 
 PHANTOM = ("--data", "phantom:chest@32:n=700")
-QUICK = ("--detectors", "kd,softmax", "--attacks", "fgsm,pgd:steps=5", "--eps", "8/255", "--limit", "60",
-         "--corrupted", "10")  # fmt: skip
+QUICK = (
+    "--detectors",
+    "kd,softmax",
+    "--attacks",
+    "fgsm,pgd:steps=5",
+    "--eps",
+    "8/255",
+    "--limit",
+    "60",
+    "--corrupted",
+    "10",
+)
 
 
 @pytest.fixture(scope="module")

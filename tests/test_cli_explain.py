@@ -12,13 +12,23 @@ import pytest
 from safetensors.numpy import load_file
 
 from medrobust import Classifier, data
-from medrobust.studies.explaining import one_a_patient
+from medrobust.experiments.explanation import one_a_patient
 
 from .test_cli import run
 
 PHANTOM = ("--data", "phantom:chest@32:n=216")
-QUICK = ("--measures", "slope-l1,saliency-half,margin,curvature,relative-rank", "--limit", "20", "--landscapes", "2",
-         "--attack", "pgd:steps=4", "--eps", "8/255")  # fmt: skip
+QUICK = (
+    "--measures",
+    "slope-l1,saliency-half,margin,curvature,relative-rank",
+    "--limit",
+    "20",
+    "--landscapes",
+    "2",
+    "--attack",
+    "pgd:steps=4",
+    "--eps",
+    "8/255",
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +45,19 @@ def models(tmp_path_factory):
 def done(models, tmp_path_factory):
     """A run with a second model, and another classifier beside it."""
     out = tmp_path_factory.mktemp("explained")
-    command = ("explain", "--model", models[0], *PHANTOM, *QUICK, "--second", models[1], "--beside", models[1],
-               "--out", out)  # fmt: skip
+    command = (
+        "explain",
+        "--model",
+        models[0],
+        *PHANTOM,
+        *QUICK,
+        "--second",
+        models[1],
+        "--beside",
+        models[1],
+        "--out",
+        out,
+    )
     assert run(*command) == 0
     return command, out
 
@@ -187,8 +208,24 @@ def test_a_broken_run_is_one_line(tmp_path):
 @pytest.mark.parametrize("limit", [1, 3])
 def test_few_images_give_a_page_without_what_needs_more(models, tmp_path, limit):
     """t-SNE needs 8 points, the interval of a median 6 images: left out in one line, the rest is written."""
-    command = ("explain", "--model", models[0], *PHANTOM, "--measures", "slope-l1", "--limit", limit,
-               "--landscapes", "1", "--attack", "pgd:steps=2", "--eps", "8/255", "--out", tmp_path)  # fmt: skip
+    command = (
+        "explain",
+        "--model",
+        models[0],
+        *PHANTOM,
+        "--measures",
+        "slope-l1",
+        "--limit",
+        limit,
+        "--landscapes",
+        "1",
+        "--attack",
+        "pgd:steps=2",
+        "--eps",
+        "8/255",
+        "--out",
+        tmp_path,
+    )
     assert run(*command) == 0
     page = (tmp_path / "explain.html").read_text()
     assert "no interval" in page

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from medrobust import Classifier, data
-from medrobust.studies import search_subject, search_twins, searching
-from medrobust.studies.search_twins import Robustness, attacked
-from medrobust.studies.searching import Ask, Searching
-from medrobust.studies.store import Store
+from medrobust.experiments import accuracy_matched, search, search_system
+from medrobust.experiments.accuracy_matched import Robustness, attacked
+from medrobust.experiments.search import Ask, Searching
+from medrobust.store import Store
 from medrobust.training import evolved
 
 from .test_cli import run
@@ -64,9 +64,22 @@ def test_a_kept_network_knows_its_data_and_can_be_attacked(done, tmp_path):
     assert network.provenance["search"]["method"] == "gwo"
     test, _ = images.split("test").tensors()
     assert network.logits(test).isfinite().all()
-    command = ("audit", *PHANTOM, "--model", done / "models" / "weights" / "gwo", "--attacks", "square:steps=20",
-               "--eps", "8/255,32/255",
-               "--no-universal", "--no-detect", "--limit", "10", "--out", tmp_path)  # fmt: skip
+    command = (
+        "audit",
+        *PHANTOM,
+        "--model",
+        done / "models" / "weights" / "gwo",
+        "--attacks",
+        "square:steps=20",
+        "--eps",
+        "8/255,32/255",
+        "--no-universal",
+        "--no-detect",
+        "--limit",
+        "10",
+        "--out",
+        tmp_path,
+    )
     assert run(*command) == 0
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert any(r["attack"].startswith("square") and r["metric"] == "accuracy" for r in rows)
@@ -86,10 +99,10 @@ def test_a_killed_comparison_goes_on_and_gives_the_same_numbers(tmp_path, monkey
 
         return find
 
-    monkeypatch.setattr(searching.evolved, "method", dying)
+    monkeypatch.setattr(search.evolved, "method", dying)
     with pytest.raises(KeyboardInterrupt):
         Searching(ask, tmp_path / "killed", made).run()
-    monkeypatch.setattr(searching.evolved, "method", lambda q, n: (calls.append(n), real(q, n))[1])
+    monkeypatch.setattr(search.evolved, "method", lambda q, n: (calls.append(n), real(q, n))[1])
     calls.clear()
     again, _ = Searching(ask, tmp_path / "killed", made).run()
     computed = len(list((tmp_path / "killed" / "cells").iterdir()))
@@ -101,7 +114,7 @@ def test_a_killed_comparison_goes_on_and_gives_the_same_numbers(tmp_path, monkey
 def test_evolved_and_gradient_trained_networks_are_attacked_alike(tmp_path):
     from medrobust.cli.bars import Bars
 
-    images = search_subject.assemble("phantom:chest@32:n=200", "deep", model=_small(tmp_path), limit=80)
+    images = search_system.assemble("phantom:chest@32:n=200", "deep", model=_small(tmp_path), limit=80)
     ask = Robustness(methods=("pso",), seeds=2, images=12, budget=240)
     found = attacked(ask, images, Store(tmp_path / "run"), Bars())
     rows = {r["network"]: r for r in found["rows"]}
@@ -121,9 +134,9 @@ def test_a_twin_reads_as_many_images_correctly():
     made = table(n=400)
     shown = np.arange(len(made)) % 4 == 0
     ask = Robustness(methods=("pso",), seeds=3, budget=600)
-    networks = search_twins._networks(ask, made, made, shown)
-    decided = {key: search_twins._decided(n, made) for key, n in networks.items()}
-    accuracy = {key: search_twins._accuracy(d, made) for key, d in decided.items()}
+    networks = accuracy_matched._networks(ask, made, made, shown)
+    decided = {key: accuracy_matched._decided(n, made) for key, n in networks.items()}
+    accuracy = {key: accuracy_matched._accuracy(d, made) for key, d in decided.items()}
     right = {key: (d == made.labels)[shown].mean() for key, d in decided.items()}
     for seed in range(ask.seeds):
         assert abs(accuracy["twin of pso", seed] - accuracy["pso", seed]) < 0.015
@@ -136,13 +149,13 @@ def test_twins_that_break_alike_have_a_ratio_of_one_and_twice_the_change_is_two(
 
     owners = ["a", "b", "c", "c"]
     mine = stars("pso", 0.02, 0.02, 0.01, 0.03)
-    told = search_twins._ratio(mine | stars("twin of pso", 0.0, 0.01, 0.005, 0.015), "pso", 2, owners)
+    told = accuracy_matched._ratio(mine | stars("twin of pso", 0.0, 0.01, 0.005, 0.015), "pso", 2, owners)
     assert told["n"] == 3  # both read three of the four
     assert [told["value"], told["low"], told["high"], *told["seeds"]] == pytest.approx([2.0] * 5)
     same = stars("twin of pso", 0.02, 0.02, 0.01, 0.03)
-    assert search_twins._ratio(mine | same, "pso", 2, owners)["value"] == pytest.approx(1)
+    assert accuracy_matched._ratio(mine | same, "pso", 2, owners)["value"] == pytest.approx(1)
     hidden = stars("twin of pso", 0.01, 0.01, 0.005, np.inf, blind=(False, False, False, True))
-    told = search_twins._ratio(mine | hidden, "pso", 2, owners)
+    told = accuracy_matched._ratio(mine | hidden, "pso", 2, owners)
     assert (told["n"], told["left_out"]) == (3, 2)
     assert told["value"] == pytest.approx(2)
 

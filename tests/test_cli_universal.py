@@ -54,8 +54,23 @@ def common(model, out, *more: str) -> tuple:
 
 def test_a_perturbation_is_made_judged_and_kept(model, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run("universal", *common(model, out), "--model", model, "--zeta", "0.1", "--limit", "30",
-               "--target", "pneumonia", "--method", "sgd:passes=3") == 0  # fmt: skip
+    assert (
+        run(
+            "universal",
+            *common(model, out),
+            "--model",
+            model,
+            "--zeta",
+            "0.1",
+            "--limit",
+            "30",
+            "--target",
+            "pneumonia",
+            "--method",
+            "sgd:passes=3",
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
     assert not (out / "unfinished.safetensors").exists()
     v, told = Universal.load(out / "v.safetensors"), json.loads((out / "universal.json").read_text())
@@ -86,8 +101,25 @@ def test_a_perturbation_is_made_judged_and_kept(model, tmp_path, capsys):
 def test_it_can_be_made_from_other_images(model, tmp_path, source, capsys):
     out = tmp_path / "out"
     extra = () if source is None else ("--source", source)
-    assert run("universal", *common(model, out, *extra), "--model", model, "--eps", "16/255", "--norm", "linf",
-               "--limit", "16", "--judged", "8", "--method", "sga:passes=1:balance=false") == 0  # fmt: skip
+    assert (
+        run(
+            "universal",
+            *common(model, out, *extra),
+            "--model",
+            model,
+            "--eps",
+            "16/255",
+            "--norm",
+            "linf",
+            "--limit",
+            "16",
+            "--judged",
+            "8",
+            "--method",
+            "sga:passes=1:balance=false",
+        )
+        == 0
+    )
     v, told = Universal.load(out / "v.safetensors"), json.loads((out / "universal.json").read_text())
     assert float(v.delta.abs().max()) <= 16 / 255 + 1e-6
     assert v.ball == mr.Linf(16 / 255)
@@ -101,8 +133,19 @@ def test_it_can_be_made_from_other_images(model, tmp_path, source, capsys):
 
 def test_the_same_command_gives_the_same_bytes(model, tmp_path):
     for name in ("a", "b"):
-        assert run("universal", *common(model, tmp_path / name), "--model", model, "--limit", "20",
-                   "--method", "sgd:passes=1") == 0  # fmt: skip
+        assert (
+            run(
+                "universal",
+                *common(model, tmp_path / name),
+                "--model",
+                model,
+                "--limit",
+                "20",
+                "--method",
+                "sgd:passes=1",
+            )
+            == 0
+        )
     for file in ("v.safetensors", "v.png"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert numbers(tmp_path / "a" / "universal.json") == numbers(tmp_path / "b" / "universal.json")
@@ -110,8 +153,23 @@ def test_the_same_command_gives_the_same_bytes(model, tmp_path):
 
 def test_four_classes_and_a_network_trained_on_the_way(seven, tmp_path, capsys):
     out = tmp_path / "out"
-    command = ("universal", "--data", f"csv:{seven / 'labels.csv'}", "--model", "small_cnn", "--epochs", "2",
-               "--limit", "16", "--method", "sgd:passes=1", "--device", "cpu", "--out", out)  # fmt: skip
+    command = (
+        "universal",
+        "--data",
+        f"csv:{seven / 'labels.csv'}",
+        "--model",
+        "small_cnn",
+        "--epochs",
+        "2",
+        "--limit",
+        "16",
+        "--method",
+        "sgd:passes=1",
+        "--device",
+        "cpu",
+        "--out",
+        out,
+    )
     assert run(*command) == 0
     told = json.loads((out / "universal.json").read_text())
     assert np.asarray(told["outcomes"]["this perturbation"]["confusion"]).shape == (4, 4)
@@ -122,8 +180,19 @@ def test_four_classes_and_a_network_trained_on_the_way(seven, tmp_path, capsys):
 
 
 def test_a_perturbation_that_stayed_zero_says_why(model, tmp_path, capsys):
-    assert run("universal", *common(model, tmp_path), "--model", model, "--limit", "12",
-               "--method", "sim:passes=1:step=1e-9") == 0  # fmt: skip
+    assert (
+        run(
+            "universal",
+            *common(model, tmp_path),
+            "--model",
+            model,
+            "--limit",
+            "12",
+            "--method",
+            "sim:passes=1:step=1e-9",
+        )
+        == 0
+    )
     told = json.loads((tmp_path / "universal.json").read_text())
     shown = " ".join(capsys.readouterr().out.split())
     assert told["why"]
@@ -133,8 +202,25 @@ def test_a_perturbation_that_stayed_zero_says_why(model, tmp_path, capsys):
 @pytest.mark.parametrize("method", ["retrain", "universal-training"])
 def test_a_classifier_is_hardened_and_saved(model, tmp_path, method, capsys):
     out = tmp_path / "out"
-    command = ("defend", model, *common(model, out), "--method", method, "--rounds", "1", "--epochs", "1",
-               "--perturbations", "2", "--limit", "16", "--attack", "sgd:passes=1", "--zeta", "0.1")  # fmt: skip
+    command = (
+        "defend",
+        model,
+        *common(model, out),
+        "--method",
+        method,
+        "--rounds",
+        "1",
+        "--epochs",
+        "1",
+        "--perturbations",
+        "2",
+        "--limit",
+        "16",
+        "--attack",
+        "sgd:passes=1",
+        "--zeta",
+        "0.1",
+    )
     assert run(*command) == 0
     shown = " ".join(capsys.readouterr().out.split())
     told = json.loads((out / "defend.json").read_text(), parse_constant=pytest.fail)

@@ -16,7 +16,7 @@ from torch import nn
 import medrobust as mr
 from medrobust import Classifier, attacks, code_digest
 from medrobust.models.behaviour import answers
-from medrobust.studies.store import Store, counting
+from medrobust.store import Store, counting
 
 from .nets import bumpy
 from .test_class_names import FAST, NETWORK, clean, own, run, table  # noqa: F401 - own is a fixture
@@ -57,14 +57,15 @@ def test_installed_packages_and_python_are_nobodys_own_code():
 def test_every_process_finds_the_same_digest():
     program = (
         "from medrobust import code_digest as c; from medrobust.seeds import generator as g; "
-        "print(c.of_module('medrobust.studies.cells'), c.of_function(g))"
+        "print(c.of_module('medrobust.experiments.robustness_cells'), c.of_function(g))"
     )
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"  # another order of sets and dictionaries
     found = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
     ).stdout
     assert found == (
-        f"{code_digest.of_module('medrobust.studies.cells')} {code_digest.of_function(mr.seeds.generator)}\n".encode()
+        f"{code_digest.of_module('medrobust.experiments.robustness_cells')} "
+        f"{code_digest.of_function(mr.seeds.generator)}\n".encode()
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from medrobust.cli.detect import _shown
 from medrobust.cli.text import guessed
 from medrobust.errors import InputError
-from medrobust.studies.subject import healthy_classes
+from medrobust.experiments.system import healthy_classes
 
 SKIN = ("benign", "malignant", "normal")
 

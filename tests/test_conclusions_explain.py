@@ -152,9 +152,20 @@ def a_run(name: str, rng: np.random.Generator) -> Run:
         value, low, high = (None if np.isnan(v) else float(v) for v in e[:3])
         if kind != "missing":
             rows.append(
-                {"section": section, "metric": metric, "when": when, "layer": "", "at": at, "chance": None,
-                 "value": value, "low": low, "high": high, "n": e.n, "note": ""}
-            )  # fmt: skip
+                {
+                    "section": section,
+                    "metric": metric,
+                    "when": when,
+                    "layer": "",
+                    "at": at,
+                    "chance": None,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                    "n": e.n,
+                    "note": "",
+                }
+            )
 
     for metric in ("slope-l1", "effective-rank"):
         add("measure", metric, n)
@@ -173,17 +184,26 @@ def a_run(name: str, rng: np.random.Generator) -> Run:
         m: {"title": m, "unit": "", "source": ""}
         for m in ("slope-l1", "saliency-half", "effective-rank", "relative-rank")
     }
-    facts = {"n": n, "reached": reached, "eps": 1 / 255, "attack_title": "PGD", "middle": "l", "measures": measures,
-             "layers": []}  # fmt: skip
+    facts = {
+        "n": n,
+        "reached": reached,
+        "eps": 1 / 255,
+        "attack_title": "PGD",
+        "middle": "l",
+        "measures": measures,
+        "layers": [],
+    }
     return Run(name, facts, rows, {}, {}, "")
 
 
 def shown_in(found: list[Run], comparison: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     """Every number with its interval that a table of the page holds."""
     made = [
-        explanation_tables.measures(found, comparison), explanation_tables.cam(found),
-        explanation_tables.lesion(found), explanation_tables.landscape(found),
-    ]  # fmt: skip
+        explanation_tables.measures(found, comparison),
+        explanation_tables.cam(found),
+        explanation_tables.lesion(found),
+        explanation_tables.landscape(found),
+    ]
     cells = [cell.text for table in made if table is not None for row in table.rows for cell in row]
     held = {number for text in cells for number in claimed(text)}
     # the table of measures has shares, the sentences the same in %
@@ -199,9 +219,17 @@ def test_a_page_says_what_its_tables_hold(seed: int, larger: Share) -> None:
     rng = np.random.default_rng(seed)
     found = [a_run(name, rng) for name in ("Net A", "Net B")]
     comparison = [
-        {"other": 1, "metric": "slope-l1", "when": "clean", "n_other": 9, "n": larger.n, "value": larger.value,
-         "low": larger.low, "high": larger.high}
-    ]  # fmt: skip
+        {
+            "other": 1,
+            "metric": "slope-l1",
+            "when": "clean",
+            "n_other": 9,
+            "n": larger.n,
+            "value": larger.value,
+            "low": larger.low,
+            "high": larger.high,
+        }
+    ]
     text = " ".join(claim.text for claim in explanation.sentences(found, comparison))
     held = shown_in(found, comparison)
     # the change of what lies in the lesion has no column: it stands in results.csv

@@ -46,8 +46,22 @@ def test_a_row_depends_on_its_seed_and_id_only(name):
     assert torch.equal(whole[2:3], corrupt(images[2:3], name, 3, seed=1, ids=["c"]))
 
 
-RANDOM = ("motion", "position", "noise", "shot", "colour", "dead_lines", "bias_field", "vignette", "glare", "hair",
-          "bubbles", "marker", "occlusion", "collimation")  # fmt: skip
+RANDOM = (
+    "motion",
+    "position",
+    "noise",
+    "shot",
+    "colour",
+    "dead_lines",
+    "bias_field",
+    "vignette",
+    "glare",
+    "hair",
+    "bubbles",
+    "marker",
+    "occlusion",
+    "collimation",
+)
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -58,8 +72,23 @@ def test_seeds_and_ids_draw_differently(name):
     assert not torch.equal(a, corrupt(same, name, 4, seed=1, ids=["x", "y"])[0])
 
 
-@pytest.mark.parametrize("name", ["noise", "shot", "exposure", "gamma", "contrast", "hair", "bubbles", "occlusion",
-                                  "collimation", "glare", "vignette", "dead_lines"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "noise",
+        "shot",
+        "exposure",
+        "gamma",
+        "contrast",
+        "hair",
+        "bubbles",
+        "occlusion",
+        "collimation",
+        "glare",
+        "vignette",
+        "dead_lines",
+    ],
+)
 def test_a_higher_severity_is_more_of_the_same_at_every_pixel(name):
     images = photos(64, 4)
     before = torch.zeros_like(images)

@@ -17,7 +17,7 @@ from PIL import Image
 from medrobust import data
 from medrobust.data import Dataset
 from medrobust.errors import InputError
-from medrobust.studies.known import look
+from medrobust.runner.digest_cache import look
 from tests.data_files import class_folders, picture
 
 
@@ -181,7 +181,8 @@ BAD: dict[str, tuple[Callable[[Path], str], str]] = {
     "labels that are words": (lambda f: archive(f, test_labels=LABELS.astype(str)), "whole numbers from 0 are needed"),
     "no labels": (lambda f: archive(f, test_labels=LABELS * np.nan), "two classes, found 0"),
     "most labels missing": (
-        lambda f: archive(f, test_labels=np.array([0, 1, *[np.nan] * 4])), "4 of the 6 images .* have no label"
+        lambda f: archive(f, test_labels=np.array([0, 1, *[np.nan] * 4])),
+        "4 of the 6 images .* have no label",
     ),
     "objects": (lambda f: archive(f, test_labels=LABELS.astype(object)), "Python objects, which are not read"),
     "an impossible shape": (lambda f: lying(f, "(10**9, 12, 12)"), "cannot be read as .npz"),
@@ -200,7 +201,7 @@ BAD: dict[str, tuple[Callable[[Path], str], str]] = {
         r"it has '\\x1b\[2J', '../../x', '/etc/passwd', 'aaa",
     ),
     "multi-label": (lambda f: archive(f, test_labels=np.zeros((6, 14), int)), "several labels an image"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -58,11 +58,15 @@ POSITIVE = (DEEP // 2).astype(np.int16)
 MEANT: dict[str, tuple[bytes, np.ndarray, set[str]]] = {
     "white is 0, 16 bit": (tiff(65535 - DEEP, photometric="miniswhite"), DEEP, {"inverted"}),
     "white is 0, 16 bit, compressed": (
-        tiff(65535 - DEEP, photometric="miniswhite", compression="zlib", predictor=True), DEEP, {"inverted"}
+        tiff(65535 - DEEP, photometric="miniswhite", compression="zlib", predictor=True),
+        DEEP,
+        {"inverted"},
     ),
     "white is 0, 8 bit": (tiff(255 - GREY, photometric="miniswhite"), GREY, {"inverted"}),
     "white is 0, 8 bit, compressed": (
-        tiff(255 - GREY, photometric="miniswhite", compression="zlib"), GREY, {"inverted"}
+        tiff(255 - GREY, photometric="miniswhite", compression="zlib"),
+        GREY,
+        {"inverted"},
     ),
     "white is 0, 8 bit, big-endian": (tiff(255 - GREY, photometric="miniswhite", byteorder=">"), GREY, {"inverted"}),
     "white is 0, 1 bit": (tiff(BILEVEL == 0, photometric="miniswhite"), BILEVEL, {"inverted", "bilevel"}),
@@ -75,7 +79,8 @@ MEANT: dict[str, tuple[bytes, np.ndarray, set[str]]] = {
     "32 bit, small": (tiff(DEEP.astype(np.uint32)), DEEP, set()),
     "several pages": (tiff(np.stack([GREY, 255 - GREY]), photometric="minisblack"), GREY, {"frames"}),
     "moving GIF": (
-        saved(Image.fromarray(GREY), "GIF", save_all=True, append_images=[Image.fromarray(255 - GREY)]), GREY,
+        saved(Image.fromarray(GREY), "GIF", save_all=True, append_images=[Image.fromarray(255 - GREY)]),
+        GREY,
         {"frames"},
     ),
     "CMYK": (saved(CMYK, "TIFF"), np.asarray(CMYK.convert("RGB")), {"cmyk"}),
@@ -95,9 +100,10 @@ MEANT: dict[str, tuple[bytes, np.ndarray, set[str]]] = {
     "PPM, 16 bit": (b"P6 16 16 65535\n" + (COLOUR.astype(">u2") * 257).tobytes(), COLOUR, {"reduced"}),
     "16-bit colour TIFF with alpha": (
         tiff(np.dstack([DEEP, DEEP // 2, DEEP // 3, DEEP * 0 + 65535]), photometric="rgb", extrasamples=["unassalpha"]),
-        np.dstack([DEEP, DEEP // 2, DEEP // 3]), set(),
+        np.dstack([DEEP, DEEP // 2, DEEP // 3]),
+        set(),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", MEANT)

@@ -103,7 +103,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "a quote closed rows later": (quote_in_two('003.png,"well', '007.png,well"'), "line 5 .*quote"),
     "a quote around rows": (quote_in_two('"003.png,well', '007.png",well'), "line 5 .*quote"),
     "a quote in a remark": (
-        "file,label,remark\n000.png,ill,\"a\n001.png,well,b\n002.png,ill,c\"\n003.png,well,d\n", "line 2 .*quote"
+        'file,label,remark\n000.png,ill,"a\n001.png,well,b\n002.png,ill,c"\n003.png,well,d\n',
+        "line 2 .*quote",
     ),
     "text after a quote": (swapped(5, '"003.png"x,well'), "line 5 .*quote"),
     "a row too long": (swapped(5, "003.png,well,again"), "line 5 .*has 3 cells.*2 columns"),
@@ -128,7 +129,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "control characters in a name": (swapped(5, "\x1b[2J003.png,well"), r"not there: '\\x1b\[2J003.png'"),
     "no labels": (LINES.replace("well", "NA").replace("002.png,ill", "002.png,"), "7 of the 12 images .* no label"),
     "one class": (LINES.replace("well", " ILL"), "at least two classes, found only 'ILL'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -287,9 +288,27 @@ PEOPLE = [f"p{i % 5}" for i in range(N)]
 
 @pytest.mark.parametrize(
     "column",
-    ["patient", "Patient ID", "PatientID", "patient-id", "PATIENT_ID", "pat_id", "patientId", "subject", "Subject ID",
-     "subject.id", "case", "case_id", "CaseID", "person_id", "participant", "MRN", "pid", "patient no"],
-)  # fmt: skip
+    [
+        "patient",
+        "Patient ID",
+        "PatientID",
+        "patient-id",
+        "PATIENT_ID",
+        "pat_id",
+        "patientId",
+        "subject",
+        "Subject ID",
+        "subject.id",
+        "case",
+        "case_id",
+        "CaseID",
+        "person_id",
+        "participant",
+        "MRN",
+        "pid",
+        "patient no",
+    ],
+)
 def test_patients_are_found_under_their_usual_names(tmp_path: Path, column: str) -> None:
     found = table(tmp_path, f"file,label,{column}", rows(PEOPLE))
     assert found.patients is not None

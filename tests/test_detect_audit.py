@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 
 from medrobust import code_digest
 from medrobust.detectors import DETECTORS
-from medrobust.studies import ask, audit
-from medrobust.studies.detect_cells import LEAD, NAMES, _Timed
+from medrobust.experiments import ask, audit
+from medrobust.experiments.audit_detection import LEAD, NAMES, _Timed
 from tests import report_runs
 from tests.results_files import measured
 

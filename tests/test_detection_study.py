@@ -10,10 +10,11 @@ import medrobust as mr
 from medrobust import InputError, stats
 from medrobust.detectors import KernelDensity, Mahalanobis, MaxSoftmax, clustered, embedding
 from medrobust.detectors.crossfit import Crossfit, Seen, by_layer, transfer
-from medrobust.studies import Store, attack_named
-from medrobust.studies.bench import Bench
-from medrobust.studies.detection import other_images
-from medrobust.studies.twins import Twins
+from medrobust.experiments import attack_named
+from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.detection import other_images
+from medrobust.experiments.features_cache import Bench
+from medrobust.store import Store
 
 from .nets import bumpy
 
@@ -153,10 +154,15 @@ def test_a_crossfitted_detector_meets_the_known_area_and_keeps_its_promise():
     none = far.against(seen(0, 120, 5)).auroc  # fresh images that were not attacked
     assert none.low < 0.5 < none.high
     kept = [
-        Crossfit(Mahalanobis(("penultimate",)), seen(0, 120, s), seen(5, 120, s + 1), seen(0, 400, s + 2, twin=False),
-                 reference=OTHER).false_alarms()[0.05]
+        Crossfit(
+            Mahalanobis(("penultimate",)),
+            seen(0, 120, s),
+            seen(5, 120, s + 1),
+            seen(0, 400, s + 2, twin=False),
+            reference=OTHER,
+        ).false_alarms()[0.05]
         for s in range(100, 160, 3)
-    ]  # fmt: skip
+    ]
     assert kept[0].n == 120
     # 20 x 120 images: the mean's standard error is about 0.005
     assert np.mean([k.value for k in kept]) == pytest.approx(0.05, abs=0.02)

@@ -286,9 +286,13 @@ def test_maximum_softmax_orders_images_by_confidence_even_where_it_rounds_to_one
 
 def test_hyper_parameters_out_of_range_are_refused():
     for make in (
-        lambda: KernelDensity(0), lambda: KernelDensity("auto"), lambda: KernelDensity(layers=("a", "b")),
-        lambda: LID(k=2), lambda: LID(k=100), lambda: mr.detectors.DeepFeatures(trees=0),
+        lambda: KernelDensity(0),
+        lambda: KernelDensity("auto"),
+        lambda: KernelDensity(layers=("a", "b")),
+        lambda: LID(k=2),
+        lambda: LID(k=100),
+        lambda: mr.detectors.DeepFeatures(trees=0),
         lambda: mr.detectors.QuantisedFeatures(gamma=-1),
-    ):  # fmt: skip
+    ):
         with pytest.raises(mr.InputError):
             make()

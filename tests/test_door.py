@@ -26,12 +26,12 @@ MORE = ("detect", "evade")
 """Commands that need more images."""
 NAME = "outputs are in the order of the classes"
 STUDY = """
-from medrobust.studies import asks
-from medrobust.studies.grid import Data, Model, Part, Study
+from medrobust.experiments import catalogue
+from medrobust.grid import Data, Model, Part, Study
 
 def study(size):
     model = Model("bright", Data("csv", "csv:{data}/labels.csv", size=16), "tests.door_nets:NET")
-    return Study("Door", "here", [Part("door", "Door", [asks.clean(model)])])
+    return Study("Door", "here", [Part("door", "Door", [catalogue.clean(model)])])
 """
 
 
@@ -72,23 +72,76 @@ def by_name(command: str, *options: str) -> Line:
 
 
 JUDGING: dict[str, tuple[Line, str]] = {
-    "audit": (by_name("audit", *EPS, "--attacks", "fgsm", "--auto", "none", "--no-universal", "--no-detect",
-                      "--no-explain", "--limit", "12"), "results.json"),
+    "audit": (
+        by_name(
+            "audit",
+            *EPS,
+            "--attacks",
+            "fgsm",
+            "--auto",
+            "none",
+            "--no-universal",
+            "--no-detect",
+            "--no-explain",
+            "--limit",
+            "12",
+        ),
+        "results.json",
+    ),
     "attack": (lambda f, net: ("attack", f"tests.door_nets:{net}", *common(f)[:4], *EPS), ""),
-    "detect": (by_name("detect", *EPS, "--detectors", "softmax", "--corrupted", "0", "--limit", "30",
-                       "--protocol", "clean"), "detect.json"),
-    "evade": (by_name("evade", *EPS, "--detector", "softmax", "--evasions", "matching", "--attacked", "4",
-                      "--limit", "30"),
-              "evade.json"),
-    "explain": (by_name("explain", *EPS, "--measures", "margin", "--limit", "12", "--landscapes", "1", "--attack",
-                        "pgd:steps=3"), "results.json"),
+    "detect": (
+        by_name("detect", *EPS, "--detectors", "softmax", "--corrupted", "0", "--limit", "30", "--protocol", "clean"),
+        "detect.json",
+    ),
+    "evade": (
+        by_name("evade", *EPS, "--detector", "softmax", "--evasions", "matching", "--attacked", "4", "--limit", "30"),
+        "evade.json",
+    ),
+    "explain": (
+        by_name(
+            "explain", *EPS, "--measures", "margin", "--limit", "12", "--landscapes", "1", "--attack", "pgd:steps=3"
+        ),
+        "results.json",
+    ),
     "universal": (by_name("universal", "--method", "sgd:passes=1"), "universal.json"),
-    "defend": (lambda f, net: ("defend", f"tests.door_nets:{net}", *common(f), "--rounds", "1", "--epochs", "1",
-                               "--perturbations", "1", "--attack", "sgd:passes=1"), "defend.json"),
-    "search": (lambda f, net: (
-        "search", "--features", "deep", "--model", saved(net, f / "model"), "--trust-code", *common(f)[:2],
-        *common(f)[4:], "--methods", "random", "--budget", "30", "--seeds", "2", "--folds", "2"), "results.json"),
-}  # fmt: skip
+    "defend": (
+        lambda f, net: (
+            "defend",
+            f"tests.door_nets:{net}",
+            *common(f),
+            "--rounds",
+            "1",
+            "--epochs",
+            "1",
+            "--perturbations",
+            "1",
+            "--attack",
+            "sgd:passes=1",
+        ),
+        "defend.json",
+    ),
+    "search": (
+        lambda f, net: (
+            "search",
+            "--features",
+            "deep",
+            "--model",
+            saved(net, f / "model"),
+            "--trust-code",
+            *common(f)[:2],
+            *common(f)[4:],
+            "--methods",
+            "random",
+            "--budget",
+            "30",
+            "--seeds",
+            "2",
+            "--folds",
+            "2",
+        ),
+        "results.json",
+    ),
+}
 
 
 def findings(folder: Path, name: str) -> dict[str, object]:
@@ -138,8 +191,18 @@ def test_a_study_says_it_of_the_network_and_keeps_it(net, tmp_path, capsys):
     table(tmp_path, 1)
     saved(net, tmp_path / "models" / "bright")
     (tmp_path / "door.py").write_text(STUDY.replace("NET", net))
-    command = ("study", "run", tmp_path / "door.py", "--data", tmp_path, "--models", tmp_path / "models", "--out",
-               tmp_path / "out", "--trust-code")  # fmt: skip
+    command = (
+        "study",
+        "run",
+        tmp_path / "door.py",
+        "--data",
+        tmp_path,
+        "--models",
+        tmp_path / "models",
+        "--out",
+        tmp_path / "out",
+        "--trust-code",
+    )
     assert run(*command) == 0
     text = QUESTION if net == "swapped" else COMPANY
     assert f"in doubt, bright: {text}" in capsys.readouterr().out

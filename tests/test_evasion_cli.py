@@ -8,8 +8,22 @@ from .results_files import numbers
 from .test_cli import run
 
 PHANTOM = ("--data", "phantom:chest@32:n=600")
-QUICK = ("--detector", "kd,softmax", "--eps", "4/255,8/255", "--at", "8/255", "--attack", "pgd:steps=5",
-         "--limit", "60", "--attacked", "15", "--evasions", "selective,matching")  # fmt: skip
+QUICK = (
+    "--detector",
+    "kd,softmax",
+    "--eps",
+    "4/255,8/255",
+    "--at",
+    "8/255",
+    "--attack",
+    "pgd:steps=5",
+    "--limit",
+    "60",
+    "--attacked",
+    "15",
+    "--evasions",
+    "selective,matching",
+)
 
 
 @pytest.fixture(scope="module")

@@ -52,9 +52,16 @@ def test_results_are_legal_and_the_same_to_the_bit_alone_and_in_any_batch_and_or
     def evade(index, ball=BALL):
         chosen = torch.tensor(index)
         return evasion(
-            clf, detector, images[chosen], mr.Untargeted(labels[chosen]), ball, threshold, seed=3,
-            ids=[ids[i] for i in index], reference=reference,
-        )  # fmt: skip
+            clf,
+            detector,
+            images[chosen],
+            mr.Untargeted(labels[chosen]),
+            ball,
+            threshold,
+            seed=3,
+            ids=[ids[i] for i in index],
+            reference=reference,
+        )
 
     whole = evade(range(12))
     assert whole.shape == images.shape

@@ -85,9 +85,15 @@ def test_what_an_evasion_claims_is_confirmed(kind, name, wanted, world, tmp_path
     made.steps = 4
     threshold = world.thresholds[name][0.05]
     found = run(
-        made, world.classifier, world.detectors[name], world.images, world.goal(wanted), BALL, threshold,
+        made,
+        world.classifier,
+        world.detectors[name],
+        world.images,
+        world.goal(wanted),
+        BALL,
+        threshold,
         reference=world.reference,
-    )  # fmt: skip
+    )
     confirmed(world, name, wanted, found.images, found.fooled, found.score, tmp_path)
 
 

@@ -113,8 +113,12 @@ def test_the_scan_of_several_classes_is_no_worse_than_not_moving():
 
 def test_a_switched_off_unit_is_a_smaller_network(two):
     problem = QUESTIONS["hyper"].problem(two, evolved.tasks(two, (0,), 2))
-    chosen = {"decay": torch.tensor([1e-3] * 2), "rate": torch.tensor([0.05] * 2), "hidden": torch.tensor([3] * 2),
-              "inputs": torch.tensor([4] * 2)}  # fmt: skip
+    chosen = {
+        "decay": torch.tensor([1e-3] * 2),
+        "rate": torch.tensor([0.05] * 2),
+        "hidden": torch.tensor([3] * 2),
+        "inputs": torch.tensor([4] * 2),
+    }
     network = problem.judged(chosen)[0]
     assert [w.shape for w, _ in network.layers] == [(3, 4), (1, 3)]
     features = two.features[problem.tasks[0].test]

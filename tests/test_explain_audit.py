@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import load_file
 from scipy import stats as scipy_stats
 
+from medrobust.experiments import ask, audit
+from medrobust.experiments.audit_explanation import GRID, NAMES, SURFACES
 from medrobust.report.why_words import signed
-from medrobust.studies import ask, audit
-from medrobust.studies.explain_part import GRID, NAMES, SURFACES
 from tests import report_runs
 from tests.results_files import edit, measured
 
@@ -79,8 +79,8 @@ def told_ids(told: dict[str, Any], folder: Path) -> tuple[str, ...]:
     """The images that were looked at: those read correctly, in the order of ``Twins``."""
     import medrobust as mr
     from medrobust import data
-    from medrobust.studies.store import Store
-    from medrobust.studies.twins import SHARD, Twins
+    from medrobust.experiments.adversarial_pairs import SHARD, Twins
+    from medrobust.store import Store
 
     part = data.load(spec().data).split("test").sample(60, 0)
     return Twins(Store(folder), mr.Classifier.load(folder / "model"), part, limit=SHARD, seed=0).part.ids

@@ -68,8 +68,10 @@ def test_a_network_that_is_sure_to_1e_80_still_has_a_saliency_and_a_slope():
     torch.testing.assert_close(found.norm(1), found.loss * 20.0 * 18.0, rtol=1e-5, atol=0)
     torch.testing.assert_close(
         explain.gini(explain.gradient_map(clf, images, torch.tensor([1, 1]))[0]),
-        explain.gini(torch.linspace(0, 1, 36).view(1, 6, 6)).expand(2), rtol=1e-5, atol=0,
-    )  # fmt: skip
+        explain.gini(torch.linspace(0, 1, 36).view(1, 6, 6)).expand(2),
+        rtol=1e-5,
+        atol=0,
+    )
     smooth = explain.smooth_map(clf, images, torch.tensor([1, 1]))
     assert bool((smooth[:, -1, -1] > 0).all())
 

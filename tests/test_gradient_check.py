@@ -24,12 +24,12 @@ from medrobust import Classifier
 from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
 from medrobust.cli import main
 from medrobust.cli.audit import checked
+from medrobust.experiments import checks
+from medrobust.experiments.gradient_check import checked as gradient_checked
 from medrobust.models import build
 from medrobust.report.findings import find
 from medrobust.report.run import read
 from medrobust.report.verdict import verdict
-from medrobust.studies import checks
-from medrobust.studies.gradients import checked as gradient_checked
 
 from .nets import bumpy, linear
 
@@ -207,9 +207,13 @@ def test_few_images_that_agree_by_chance_are_not_sure():
     assert sure._replace(cosine=0.0).clear
     assert sure._replace(cosine=0.97, range_needed=64.0).clear
     for doubtful in (
-        sure._replace(compared=1, seen=1), sure._replace(cosine=0.7), sure._replace(cosine=0.55),
-        sure._replace(range_needed=math.nan), sure._replace(range_needed=0.5), sure._replace(seen=10),
-    ):  # fmt: skip
+        sure._replace(compared=1, seen=1),
+        sure._replace(cosine=0.7),
+        sure._replace(cosine=0.55),
+        sure._replace(range_needed=math.nan),
+        sure._replace(range_needed=0.5),
+        sure._replace(seen=10),
+    ):
         assert not doubtful.clear
 
 
@@ -344,10 +348,27 @@ def home(tmp_path_factory) -> Path:
 def audited(home: Path, network: str, *options: str) -> Path:
     """The run folder; out.txt in it holds what the terminal showed."""
     words = (
-        "audit", "--data", "csv:labels.csv", "--model", f"means_of_the_tests:{network}", "--head", "logit",
-        "--attacks", "fgsm,bim:steps=3,pgd:steps=3", "--eps", "0.5/255,1/255", "--limit", "10", "--no-explain",
-        "--no-detect", "--device", "cpu", "--out", network, *options,
-    )  # fmt: skip
+        "audit",
+        "--data",
+        "csv:labels.csv",
+        "--model",
+        f"means_of_the_tests:{network}",
+        "--head",
+        "logit",
+        "--attacks",
+        "fgsm,bim:steps=3,pgd:steps=3",
+        "--eps",
+        "0.5/255,1/255",
+        "--limit",
+        "10",
+        "--no-explain",
+        "--no-detect",
+        "--device",
+        "cpu",
+        "--out",
+        network,
+        *options,
+    )
     shown = io.StringIO()
     with contextlib.chdir(home), pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(shown):
         patched.setattr(sys, "argv", ["medrobust", *words])
@@ -449,20 +470,77 @@ def kept(tmp_path_factory) -> Path:
 COMMANDS = {
     "attack": ("attack", "{model}", "--attacks", "fgsm,square:queries=5", "--eps", "1/255", "--limit", "4"),
     "universal": ("universal", "--model", "{model}", "--limit", "8", "--judged", "8", "--out", "{out}"),
-    "defend": ("defend", "{model}", "--rounds", "1", "--epochs", "1", "--perturbations", "1", "--limit", "8",
-               "--judged", "8", "--out", "{out}"),
-    "evade": ("evade", "--model", "{model}", "--detector", "softmax", "--evasions", "selective", "--eps", "1/255",
-              "--limit", "20", "--attacked", "4", "--attack", "fgsm", "--out", "{out}"),
-    "detect": ("detect", "--model", "{model}", "--detectors", "softmax", "--attacks", "fgsm", "--corrupted", "0",
-               "--limit", "20", "--out", "{out}"),
-    "explain": ("explain", "--model", "{model}", "--attack", "fgsm", "--limit", "8", "--landscapes", "1",
-                "--measures", "slope-l1", "--out", "{out}"),
-}  # fmt: skip
+    "defend": (
+        "defend",
+        "{model}",
+        "--rounds",
+        "1",
+        "--epochs",
+        "1",
+        "--perturbations",
+        "1",
+        "--limit",
+        "8",
+        "--judged",
+        "8",
+        "--out",
+        "{out}",
+    ),
+    "evade": (
+        "evade",
+        "--model",
+        "{model}",
+        "--detector",
+        "softmax",
+        "--evasions",
+        "selective",
+        "--eps",
+        "1/255",
+        "--limit",
+        "20",
+        "--attacked",
+        "4",
+        "--attack",
+        "fgsm",
+        "--out",
+        "{out}",
+    ),
+    "detect": (
+        "detect",
+        "--model",
+        "{model}",
+        "--detectors",
+        "softmax",
+        "--attacks",
+        "fgsm",
+        "--corrupted",
+        "0",
+        "--limit",
+        "20",
+        "--out",
+        "{out}",
+    ),
+    "explain": (
+        "explain",
+        "--model",
+        "{model}",
+        "--attack",
+        "fgsm",
+        "--limit",
+        "8",
+        "--landscapes",
+        "1",
+        "--measures",
+        "slope-l1",
+        "--out",
+        "{out}",
+    ),
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_with_white_box_numbers_says_so(command, kept, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("medrobust.studies.gradients.derived", fails)
+    monkeypatch.setattr("medrobust.experiments.gradient_check.derived", fails)
     n = 800 if command in ("evade", "detect") else 200
     words = [w.format(model=kept, out=tmp_path / "out") for w in COMMANDS[command]]
     monkeypatch.setattr(sys, "argv", ["medrobust", *words, "--data", f"phantom:chest@32:n={n}", "--device", "cpu"])

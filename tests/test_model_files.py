@@ -40,20 +40,30 @@ def error(call, *args, **kwargs) -> str:
 # -- names of weights --------------------------------------------------------------------------------------
 
 OTHERS = {
-    "Lightning with a loss": lambda s: {"epoch": 3, "state_dict": {
-        **{f"model.{k}": v for k, v in s.items()},
-        "criterion.weight": torch.ones(2), "train_loss.pos_weight": torch.ones(1)}},
+    "Lightning with a loss": lambda s: {
+        "epoch": 3,
+        "state_dict": {
+            **{f"model.{k}": v for k, v in s.items()},
+            "criterion.weight": torch.ones(2),
+            "train_loss.pos_weight": torch.ones(1),
+        },
+    },
     "compiled inside DataParallel": lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()},
     "DataParallel inside compiled": lambda s: {f"_orig_mod.module.{k}": v for k, v in s.items()},
     "wrappers of one's own": lambda s: {"model_state": {f"net.backbone.{k}": v for k, v in s.items()}},
     "DataParallel around a part": lambda s: {k.replace("features.", "features.module."): v for k, v in s.items()},
     "counters of a profiler": lambda s: {**s, "features.0.total_ops": torch.zeros(1), "total_params": torch.zeros(1)},
     "nothing but an average": lambda s: {
-        "ema": {**{f"module.{k}": v for k, v in s.items()}, "n_averaged": torch.tensor(4)}},
+        "ema": {**{f"module.{k}": v for k, v in s.items()}, "n_averaged": torch.tensor(4)}
+    },
     "timm": lambda s: {
-        "arch": "resnet18", "args": argparse.Namespace(lr=0.1, model="resnet18"), "metric": np.float64(81.3),
-        "state_dict": s, "state_dict_ema": {k: v + 1 if v.is_floating_point() else v for k, v in s.items()}},
-}  # fmt: skip
+        "arch": "resnet18",
+        "args": argparse.Namespace(lr=0.1, model="resnet18"),
+        "metric": np.float64(81.3),
+        "state_dict": s,
+        "state_dict_ema": {k: v + 1 if v.is_floating_point() else v for k, v in s.items()},
+    },
+}
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -156,8 +166,11 @@ def test_every_command_that_loads_a_model_folder_takes_trust_code():
     from medrobust.cli.options import expanded
     from medrobust.cli.study import run
 
-    loading = [c for c in cli.COMMANDS if c.__name__ in
-               ("audit", "attack", "detect", "evade", "explain", "universal", "defend", "search")]  # fmt: skip
+    loading = [
+        c
+        for c in cli.COMMANDS
+        if c.__name__ in ("audit", "attack", "detect", "evade", "explain", "universal", "defend", "search")
+    ]
     assert len(loading) == 8
     assert all("trust_code" in inspect.signature(expanded(c)).parameters for c in [*loading, run])
 
@@ -245,7 +258,7 @@ def test_what_is_impossible_in_a_saved_model_is_one_line(saved, changed, said):
         ("\xff", "JSON"),
     ],
     ids=["deep", "cut", "list", "bytes"],
-)  # fmt: skip
+)
 def test_a_card_that_is_no_card_is_one_line(saved, text, said):
     (saved / "model.json").write_bytes(text.encode("latin-1"))
     assert said in error(mr.Classifier.load, saved)

@@ -329,8 +329,13 @@ def test_a_checkpoint_is_two_files_and_keeps_what_it_was_told(tmp_path):
     _, info = checkpoint.read(tmp_path)
     kept = {key: info[key] for key in ("mean", "std", "threshold", "provenance", "size", "head")}
     assert kept == {
-        "mean": (0.4,), "std": (0.2,), "threshold": 0.3, "provenance": {"seed": 5}, "size": 28, "head": "softmax",
-    }  # fmt: skip
+        "mean": (0.4,),
+        "std": (0.2,),
+        "threshold": 0.3,
+        "provenance": {"seed": 5},
+        "size": 28,
+        "head": "softmax",
+    }
 
 
 def test_tied_weights_are_kept(tmp_path, monkeypatch):

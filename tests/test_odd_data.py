@@ -127,8 +127,18 @@ def test_without_other_images_no_threshold_is_set_and_the_area_is_still_told(hom
 
 # -- evade -----------------------------------------------------------------------------------------------
 
-EVADE = ("--detector", "kd,lid", "--eps", "4/255", "--attack", "pgd:steps=2", "--attacked", "3",
-         "--evasions", "selective")  # fmt: skip
+EVADE = (
+    "--detector",
+    "kd,lid",
+    "--eps",
+    "4/255",
+    "--attack",
+    "pgd:steps=2",
+    "--attacked",
+    "3",
+    "--evasions",
+    "selective",
+)
 
 
 @pytest.mark.parametrize("kind", RIGHT)
@@ -303,15 +313,15 @@ def test_search_says_what_it_cannot_tell(tmp_path, capsys, kind):
 
 STUDY = '''"""Odd."""
 
-from medrobust.studies import asks
-from medrobust.studies.grid import Data, Model, Part, Study, Table, grid
+from medrobust.experiments import catalogue
+from medrobust.grid import Data, Model, Part, Study, Table, grid
 
 
 def study(size):
     data = Data("odd", "csv:{table}")
     model = Model("net", data, "{architecture}", {{"epochs": 1}})
     shown = [Table("Accuracy", {{"metric": "accuracy", "attack": "fgsm"}}, ("model", "eps"), "attack")]
-    return Study("Odd", "", [Part("a", "A", grid(asks.curve, model=model, attack="fgsm", eps=(1 / 255,)), shown)])
+    return Study("Odd", "", [Part("a", "A", grid(catalogue.curve, model=model, attack="fgsm", eps=(1 / 255,)), shown)])
 '''
 
 

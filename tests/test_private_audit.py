@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from medrobust import private_names, report
 from medrobust.cli import app
-from medrobust.studies import AuditSpec, ask, audit
+from medrobust.experiments import AuditSpec, ask, audit
 
 from .data_files import cohort
 
@@ -37,9 +37,15 @@ def finished(table, tmp_path_factory) -> Path:
 
 def spec(table: Path) -> AuditSpec:
     asked = ask(
-        data=f"csv:{table}", model="small_cnn:width=4", size=16, epochs=1, attacks=("fgsm",), eps=(8 / 255, 64 / 255),
-        auto="", detect=False,
-    )  # fmt: skip
+        data=f"csv:{table}",
+        model="small_cnn:width=4",
+        size=16,
+        epochs=1,
+        attacks=("fgsm",),
+        eps=(8 / 255, 64 / 255),
+        auto="",
+        detect=False,
+    )
     return asked.model_copy(update={"limit": 12})
 
 
@@ -86,15 +92,15 @@ def test_names_are_kept_where_that_is_asked_for_and_nothing_is_computed_again(fi
 
 
 STUDY = '''"""A cell that fails with all that is private in its message."""
-from medrobust.studies import asks
-from medrobust.studies.grid import Data, Model, Node, Part, Study
+from medrobust.experiments import catalogue
+from medrobust.grid import Data, Model, Node, Part, Study
 
 def broken(work):
     raise RuntimeError(f"no luck with {work.data.ids[1]} of {work.data.patients[1]} in TABLE")
 
 def study(size):
     images = Data("images", "csv:{data}/labels.csv", size=16)
-    clean = asks.clean(Model("small", images, "small_cnn:width=4", {"epochs": 1}))
+    clean = catalogue.clean(Model("small", images, "small_cnn:width=4", {"epochs": 1}))
     return Study("Private", "here", [Part("p", "P", [clean, Node("private:broken", {}, images)])])
 '''
 

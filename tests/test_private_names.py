@@ -56,14 +56,25 @@ def test_without_a_place_for_the_salt_codes_hold_for_one_process(tmp_path, monke
 
 
 PLACES = {
-    "csv:/home/anna/study/labels.csv": "csv:H", "csv:labels.csv": "csv:H", "folder:scans": "folder:H",
-    "medmnist:/data/x.npz": "medmnist:H", "medmnist:pneumoniamnist@64": "medmnist:pneumoniamnist@64",
-    "phantom:chest@64:n=10": "phantom:chest@64:n=10", "/home/anna/net.pth": "H.pth", "runs/a/model": "H",
-    "resnet18": "resnet18", "hub": "hub", "vendor.py:make": "H:make", "torchvision.models:resnet18":
-    "torchvision.models:resnet18", "0.5/255,1/255": "0.5/255,1/255", "--out": "--out", "--data=csv:a.csv":
-    "--data=csv:H", "pgd:steps=40": "pgd:steps=40", "small_cnn:width=8": "small_cnn:width=8",
+    "csv:/home/anna/study/labels.csv": "csv:H",
+    "csv:labels.csv": "csv:H",
+    "folder:scans": "folder:H",
+    "medmnist:/data/x.npz": "medmnist:H",
+    "medmnist:pneumoniamnist@64": "medmnist:pneumoniamnist@64",
+    "phantom:chest@64:n=10": "phantom:chest@64:n=10",
+    "/home/anna/net.pth": "H.pth",
+    "runs/a/model": "H",
+    "resnet18": "resnet18",
+    "hub": "hub",
+    "vendor.py:make": "H:make",
+    "torchvision.models:resnet18": "torchvision.models:resnet18",
+    "0.5/255,1/255": "0.5/255,1/255",
+    "--out": "--out",
+    "--data=csv:a.csv": "--data=csv:H",
+    "pgd:steps=40": "pgd:steps=40",
+    "small_cnn:width=8": "small_cnn:width=8",
     "C:\\scans\\a.csv": "H.csv",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("word", PLACES)
@@ -84,9 +95,14 @@ def test_a_sentence_without_names_and_paths(salt):
 
 def test_provenance_keeps_what_builds_the_network(salt):
     told = private_names.provenance(
-        {"architecture": "vendor.py:make", "data": {"name": "anna/labels.csv", "digest": "ab"},
-         "pretrained": "/home/anna/w.pth", "seed": 3, "history": [{"note": "read from /home/anna/w.pth"}]}
-    )  # fmt: skip
+        {
+            "architecture": "vendor.py:make",
+            "data": {"name": "anna/labels.csv", "digest": "ab"},
+            "pretrained": "/home/anna/w.pth",
+            "seed": 3,
+            "history": [{"note": "read from /home/anna/w.pth"}],
+        }
+    )
     assert told["architecture"] == "vendor.py:make"
     assert told["data"]["digest"] == "ab"
     assert told["seed"] == 3

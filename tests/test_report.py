@@ -237,10 +237,15 @@ def test_directions_are_pooled_over_the_disease_classes(pages: dict[str, Path]) 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (0.0, "none"), (0.004, "fewer than 1"), (0.005, "1"), (0.975, "98"),
-        (0.9949, "99"), (0.996, "more than 99"), (1.0, "all 100"),
+        (0.0, "none"),
+        (0.004, "fewer than 1"),
+        (0.005, "1"),
+        (0.975, "98"),
+        (0.9949, "99"),
+        (0.996, "more than 99"),
+        (1.0, "all 100"),
     ],
-)  # fmt: skip
+)
 def test_of_hundred(value: float, said: str) -> None:
     assert words.of_hundred(value) == said
 

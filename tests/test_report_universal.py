@@ -22,9 +22,14 @@ N = 100
 
 
 def with_universal(
-    folder: Path, scenario: str = "audit", *, matrices: np.ndarray | None = None, noise: int = 4, why: str = "",
+    folder: Path,
+    scenario: str = "audit",
+    *,
+    matrices: np.ndarray | None = None,
+    noise: int = 4,
+    why: str = "",
     targets: bool = True,
-) -> Path:  # fmt: skip
+) -> Path:
     """A made-up run with one change for every image. matrices: (1 + classes, k, k), of 100 images each."""
     report_runs.make(folder, scenario)
     told = json.loads((folder / "results.json").read_text())
@@ -38,11 +43,22 @@ def with_universal(
         numbers = [None if not np.isfinite(v) else float(v) for v in e[:3]]
         told["rows"].append(
             {
-                "study": "audit", "data": "d", "model": "m", "attack": attack, "norm": "Linf", "eps": eps, "seed": 0,
-                "metric": metric, "value": numbers[0], "low": numbers[1], "high": numbers[2], "n": e.n,
-                "status": status if attack == "universal" else "ok", "note": note if attack == "universal" else "",
+                "study": "audit",
+                "data": "d",
+                "model": "m",
+                "attack": attack,
+                "norm": "Linf",
+                "eps": eps,
+                "seed": 0,
+                "metric": metric,
+                "value": numbers[0],
+                "low": numbers[1],
+                "high": numbers[2],
+                "n": e.n,
+                "status": status if attack == "universal" else "ok",
+                "note": note if attack == "universal" else "",
             }
-        )  # fmt: skip
+        )
 
     fooled = N - int(np.trace(matrices[0]))
     for metric in ("fooling_rate", "fooling_rate_saved:8"):
@@ -64,12 +80,19 @@ def with_universal(
     add("universal-random-uniform", "fooling_rate", max(0, noise - 1))
     goals = [None, *range(k)] if targets else [None]
     told["conditions"]["universal"] = {
-        "title": "SGA", "source": "Liu et al. 2023, arXiv:2308.06015", "settings": {"passes": 3, "balance": True},
-        "zeta": 0.04, "eps": eps, "made_from": "training images", "n_made": 200, "n_judged": N, "bits": 8,
+        "title": "SGA",
+        "source": "Liu et al. 2023, arXiv:2308.06015",
+        "settings": {"passes": 3, "balance": True},
+        "zeta": 0.04,
+        "eps": eps,
+        "made_from": "training images",
+        "n_made": 200,
+        "n_judged": N,
+        "bits": 8,
         "controls": ["signs", "uniform"],
         "goals": [{"target": t, "moved": not why, "why": why, "legal": True, "gradients": 600} for t in goals],
         "examples": [{"target": t, "id": f"x{t}.png", "label": 1, "before": 1, "after": 0} for t in goals[:2]],
-    }  # fmt: skip
+    }
     (folder / "results.json").write_text(json.dumps(told))
     arrays, rng = load_file(folder / "figures.safetensors"), np.random.default_rng(0)
     clean = rng.random((len(goals[:2]), 1, 16, 16), np.float32)

@@ -12,8 +12,8 @@ from PIL import Image
 
 import medrobust as mr
 from medrobust import code_digest, training
+from medrobust.experiments.detection import Ask, Detection
 from medrobust.progress import NoProgress
-from medrobust.studies.detection import Ask, Detection
 from medrobust.training import evolved
 
 from .test_class_names import FAST, run, table

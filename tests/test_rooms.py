@@ -15,11 +15,22 @@ import medrobust
 ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
-    ("code_digest", "errors", "formats", "progress", "seeds"),
-    ("limits", "atomic"),
+    ("code_digest", "errors", "formats", "progress", "seeds", "versions"),
+    ("grid", "limits", "atomic"),
     ("json_files",),
-    ("devices", "images", "layout", "options", "own_files", "private_names", "ranks", "run_folder", "stats"),
-    ("heads", "guessing"),
+    (
+        "devices",
+        "images",
+        "layout",
+        "options",
+        "own_files",
+        "own_code",
+        "private_names",
+        "ranks",
+        "run_folder",
+        "stats",
+    ),
+    ("heads", "guessing", "naming", "run_info", "store"),
     ("threat", "data", "models", "search"),
     ("inspection",),
     ("classifier",),
@@ -28,7 +39,8 @@ FLOORS = (
     ("explain",),
     ("training",),
     ("universal", "evasion"),
-    ("studies",),
+    ("experiments",),
+    ("runner",),
     ("report",),
     ("cli",),
 )
@@ -39,8 +51,9 @@ NEVER = {
     "data": {"models", "threat", "classifier"},
     "search": {"data", "models", "threat", "classifier"},
     "explain": {"data", "models"},
-    "report": {"torch", "models", "attacks", "classifier", "data", "studies"},
-    "studies": {"report"},
+    "report": {"torch", "models", "attacks", "classifier", "data", "experiments", "runner"},
+    "experiments": {"report"},
+    "runner": {"report"},
 }
 """What floors alone would allow, or what must stay said should a room move."""
 
@@ -101,9 +114,13 @@ def test_only_the_command_line_prints_or_exits():
 def python(code: str, folder: Path) -> str:
     """What a fresh interpreter prints, started in an empty folder that is its home too."""
     done = subprocess.run(
-        [sys.executable, "-B", "-c", code], capture_output=True, text=True, cwd=folder, check=False,
+        [sys.executable, "-B", "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
         env={"HOME": str(folder), "PATH": "", "PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

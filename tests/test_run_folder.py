@@ -18,7 +18,7 @@ import medrobust as mr
 from medrobust import InputError
 from medrobust.cli import main
 from medrobust.run_folder import LOCK, MARK, InUseError, RunFolder
-from medrobust.studies import Store
+from medrobust.store import Store
 from medrobust.universal import Universal
 
 from .data_files import cohort

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from medrobust import json_files
+from medrobust import json_files, run_info
 from medrobust.cli import app
 from medrobust.cli.command_line import command_line, without_folders
 from medrobust.errors import InputError
 from medrobust.report import run_line, search
 from medrobust.report.run import RunInfo
 from medrobust.run_folder import RunFolder
-from medrobust.studies import run_info
 
 
 def test_a_result_says_which_run_when_by_what_and_where(tmp_path: Path) -> None:

@@ -286,12 +286,22 @@ def test_de_agrees_with_scipy():
     ours = search.minimise(search.DE(P), rastrigin, box, range(8), budget).best_f
     theirs = [
         differential_evolution(
-            lambda x: float(rastrigin(torch.from_numpy(x))), [(-5, 5)] * 4, strategy="rand1bin", popsize=P // 4,
-            maxiter=budget // P - 1, mutation=0.5, recombination=0.9, polish=False, init="random", tol=0, atol=0,
-            seed=seed, updating="deferred",
+            lambda x: float(rastrigin(torch.from_numpy(x))),
+            [(-5, 5)] * 4,
+            strategy="rand1bin",
+            popsize=P // 4,
+            maxiter=budget // P - 1,
+            mutation=0.5,
+            recombination=0.9,
+            polish=False,
+            init="random",
+            tol=0,
+            atol=0,
+            seed=seed,
+            updating="deferred",
         ).fun
         for seed in range(8)
-    ]  # fmt: skip
+    ]
     assert ranks_overlap(ours, theirs)
 
 

@@ -154,9 +154,9 @@ def test_a_population_too_small_is_refused_and_the_smallest_works(make):
 
 @every
 def test_mixed_kinds_are_decoded(make):
-    space = search.Space({
-        "rate": search.Real(1e-4, 1.0, log=True), "hidden": search.Integer(2, 9), "mask": search.Binary(5),
-    })  # fmt: skip
+    space = search.Space(
+        {"rate": search.Real(1e-4, 1.0, log=True), "hidden": search.Integer(2, 9), "mask": search.Binary(5)}
+    )
 
     def function(v):
         assert v["hidden"].dtype == torch.int64

@@ -74,9 +74,10 @@ def test_cauchy_above_zero_is_the_cauchy_that_is_drawn_again_until_it_is_positiv
 def test_cma_es_has_the_constants_of_pycma():
     cma = pytest.importorskip("cma")
     for lam, n in ((10, 10), (8, 4), (33, 50)):
-        ours, theirs = cmaes.Constants(lam, n, diagonal=False), cma.CMAEvolutionStrategy(
-            [0.0] * n, 1.0, {"popsize": lam, "verbose": -9}
-        ).sp  # fmt: skip
+        ours, theirs = (
+            cmaes.Constants(lam, n, diagonal=False),
+            cma.CMAEvolutionStrategy([0.0] * n, 1.0, {"popsize": lam, "verbose": -9}).sp,
+        )
         assert ours.mu_eff == pytest.approx(theirs.weights.mueff, rel=1e-6)
         assert ours.weights[: ours.mu].tolist() == pytest.approx(theirs.weights.positive_weights.tolist(), rel=1e-6)
         assert ours.c_1 == pytest.approx(theirs.c1, rel=0.05)

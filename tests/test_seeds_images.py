@@ -25,8 +25,19 @@ def test_a_row_s_randomness_is_its_own(draw):
 
 
 def test_every_part_of_the_key_counts():
-    keys = [(0, "a", 1), (1, "a", 1), (-1, "a", 1), (0, "b", 1), (0, "a", 2), (0, "a", "1"), (0, "a"), (0, "a", 1, 1),
-            (0, "a", "1", 1), (0, "a", 11), (2**40, "a", 1)]  # fmt: skip
+    keys = [
+        (0, "a", 1),
+        (1, "a", 1),
+        (-1, "a", 1),
+        (0, "b", 1),
+        (0, "a", 2),
+        (0, "a", "1"),
+        (0, "a"),
+        (0, "a", 1, 1),
+        (0, "a", "1", 1),
+        (0, "a", 11),
+        (2**40, "a", 1),
+    ]
     drawn = {k: seeds.generator(*k).random(4).tobytes() for k in keys}
     assert len(set(drawn.values())) == len(keys)
     assert all(seeds.generator(*k).random(4).tobytes() == v for k, v in drawn.items())

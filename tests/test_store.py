@@ -14,8 +14,7 @@ from safetensors.numpy import save_file
 from medrobust import InputError, atomic
 from medrobust.errors import CellWarning
 from medrobust.run_folder import LOCK, MARK
-from medrobust.studies import Cell, Store
-from medrobust.studies.store import key
+from medrobust.store import Cell, Store, key
 
 
 def edit(file, old, new):
@@ -161,9 +160,12 @@ def test_a_folder_that_takes_no_file_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "said"),
-    [(errno.ENOSPC, "No space left on device; free some space and give the same command again"),
-     (errno.EDQUOT, "free some space"), (errno.EIO, "choose another --out")],
-)  # fmt: skip
+    [
+        (errno.ENOSPC, "No space left on device; free some space and give the same command again"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EIO, "choose another --out"),
+    ],
+)
 def test_a_disk_that_fills_up_keeps_what_is_finished(tmp_path, monkeypatch, code, said):
     store, work = Store(tmp_path), Work()
     store.once(SPEC, work)

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from medrobust import InputError
 from medrobust.cli import app
-from medrobust.studies import encryption
-from medrobust.studies.cluster import Cluster, slurm, slurm_options
+from medrobust.runner import encryption
+from medrobust.runner.cluster import Cluster, slurm, slurm_options
 from tests.results_files import numbers
 
 from .test_study_runner import a_study, cell, diamond, go, values
@@ -37,19 +37,36 @@ def scheduler(folder: Path, workers: int = 1) -> Iterator[tuple[str, list[subpro
 
     def start(*command: str) -> None:
         with open(folder / "dask.txt", "ab") as said:
-            begun.append(subprocess.Popen([sys.executable, "-m", *command], stdout=said, stderr=said,
-                                          env=os.environ | QUIET))  # fmt: skip
+            begun.append(
+                subprocess.Popen([sys.executable, "-m", *command], stdout=said, stderr=said, env=os.environ | QUIET)
+            )
 
     try:
-        start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-              "--scheduler-file", str(told))  # fmt: skip
+        start(
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(told),
+        )
         end = time.monotonic() + 60
         while not told.exists() and time.monotonic() < end:
             time.sleep(0.05)
         address = json.loads(told.read_text())["address"]
         for _ in range(workers):
-            start("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny",
-                  "--local-directory", str(folder))  # fmt: skip
+            start(
+                "distributed.cli.dask_worker",
+                address,
+                "--nthreads",
+                "1",
+                "--no-dashboard",
+                "--no-nanny",
+                "--local-directory",
+                str(folder),
+            )
         yield address, begun
     finally:
         for process in reversed(begun):
@@ -93,8 +110,8 @@ def network(classes, size):
     return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(16, classes))
 """
 STUDY = """
-from medrobust.studies import asks
-from medrobust.studies.grid import Data, Model, Node, Part, Study, Table
+from medrobust.experiments import catalogue
+from medrobust.grid import Data, Model, Node, Part, Study, Table
 
 def here(work):
     import own_beside
@@ -106,7 +123,7 @@ def study(size):
     cells = [Node(n, {"value": i}, labels={"model": n}, rows=rows) for i, n in enumerate(names)]
     if size == "smoke":
         net = Model("net", Data("chest", "phantom:chest@32:n=36"), "own_beside:network", {"epochs": 1})
-        cells.append(asks.clean(net, limit=4))
+        cells.append(catalogue.clean(net, limit=4))
     shown = [Table("Own", {"metric": "own"}, ("model",), "metric")]
     return Study("Own", "here", [Part("own", "Own", cells, shown)])
 """
@@ -128,8 +145,17 @@ def beside(tmp_path) -> Path:
 
 def run_on(address: str, folder: Path, size: str) -> tuple[int, str, dict]:
     """Exit code, output and results of ``study run`` with the workers at that address."""
-    asked = ["study", "run", str(folder / "own_study_on_dask.py"), "--size", size, "--out", str(folder / size),
-             "--scheduler", address]  # fmt: skip
+    asked = [
+        "study",
+        "run",
+        str(folder / "own_study_on_dask.py"),
+        "--size",
+        size,
+        "--out",
+        str(folder / size),
+        "--scheduler",
+        address,
+    ]
     done = CliRunner().invoke(app, asked, catch_exceptions=False)
     return done.exit_code, done.output, json.loads((folder / size / "results.json").read_text())
 
@@ -159,7 +185,7 @@ def test_failed_cells_on_a_cluster_end_with_exit_code_1(address, beside):
 
 
 def test_nobody_there_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("medrobust.studies.cluster.PATIENCE", 1.0)
+    monkeypatch.setattr("medrobust.runner.cluster.PATIENCE", 1.0)
     with pytest.raises(InputError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9 "):
         Cluster("tcp://127.0.0.1:9", tmp_path)
 
@@ -185,8 +211,12 @@ def test_on_one_machine_ports_are_on_the_loopback_address_and_no_page_is_served(
                 urllib.request.urlopen(f"http://{http.address}:{http.port}/{page}", timeout=10)
         command = shlex.split(jobs.script.splitlines()[-1])
         with open(tmp_path / "worker.txt", "wb") as said:
-            worker = subprocess.Popen([*command, "--no-nanny", "--local-directory", str(tmp_path)], stdout=said,
-                                      stderr=said, env=os.environ | QUIET)  # fmt: skip
+            worker = subprocess.Popen(
+                [*command, "--no-nanny", "--local-directory", str(tmp_path)],
+                stdout=said,
+                stderr=said,
+                env=os.environ | QUIET,
+            )
         end = time.monotonic() + 60
         while not jobs.cluster.scheduler_info["workers"] and time.monotonic() < end:
             time.sleep(0.05)
@@ -231,8 +261,12 @@ def test_jobs_on_other_machines_get_certificates(tmp_path):
         with pytest.raises((OSError, TimeoutError)):  # without a certificate
             distributed.Client(jobs.address.replace("tls://", "tcp://"), timeout=2, set_as_default=False)
         with open(tmp_path / "worker.txt", "wb") as said:
-            worker = subprocess.Popen([*options, "--no-nanny", "--local-directory", str(tmp_path)], stdout=said,
-                                      stderr=said, env=os.environ | QUIET)  # fmt: skip
+            worker = subprocess.Popen(
+                [*options, "--no-nanny", "--local-directory", str(tmp_path)],
+                stdout=said,
+                stderr=said,
+                env=os.environ | QUIET,
+            )
         assert values(go(diamond(), tmp_path / "run", Cluster(jobs, tmp_path / "run")))["m1000"] == 1112
     finally:
         if worker is not None:
@@ -250,8 +284,13 @@ def test_slurm_jobs_have_one_worker_and_its_gpus(tmp_path):
         script = jobs.script
     finally:
         jobs.close()
-    for line in ("#SBATCH -p gpu", "#SBATCH --gpus=1", "#SBATCH --cpus-per-task=4", "#SBATCH -t 02:00:00",
-                 "export OMP_NUM_THREADS=4"):  # fmt: skip
+    for line in (
+        "#SBATCH -p gpu",
+        "#SBATCH --gpus=1",
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH -t 02:00:00",
+        "export OMP_NUM_THREADS=4",
+    ):
         assert line in script
     assert script.count("--nthreads 1") == 1
     assert "--no-dashboard --dashboard-address 127.0.0.1:0" in script

@@ -48,8 +48,12 @@ def test_parquet_holds_every_row_with_its_types(run, tmp_path):
     assert found.to_pylist() == [{k: r.get(k) for k in columns} for r in rows_of(run)]
     kinds = {f.name: str(f.type) for f in found.schema}
     assert (kinds["value"], kinds["n"], kinds["at"], kinds["same"], kinds["label"]) == (
-        "double", "int64", "int64", "bool", "string",
-    )  # fmt: skip
+        "double",
+        "int64",
+        "int64",
+        "bool",
+        "string",
+    )
 
 
 def test_csv_and_latex_hold_every_row(run, tmp_path):

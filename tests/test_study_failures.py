@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from medrobust.cli import app
-from medrobust.studies import runs
+from medrobust.runner import run_log
 
 STUDY = '''"""Two of four cells fail."""
-from medrobust.studies.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, Table
 
 def study(size):
     def cell(task, value, **more):
@@ -54,8 +54,12 @@ def test_failed_cells_are_named_with_their_reason_and_end_in_exit_code_1(broken,
         assert any("table 'Merged' of part 'numbers' does not show 1 rows" in line for line in lines)
     if workers:
         return
-    for command in (("show", broken / "out"), ("report", broken / "out"), ("export", broken / "out", "--latex",
-                    broken / "t.tex"), ("diff", broken / "out", broken / "out")):  # fmt: skip
+    for command in (
+        ("show", broken / "out"),
+        ("report", broken / "out"),
+        ("export", broken / "out", "--latex", broken / "t.tex"),
+        ("diff", broken / "out", broken / "out"),
+    ):
         output = run(*command).output
         assert "2 of 4 cells are missing: 2 failed" in output
     page = (broken / "out/report.html").read_text()
@@ -74,13 +78,14 @@ def test_a_complete_study_ends_in_exit_code_0_and_a_changed_file_is_said(tmp_pat
     assert done.exit_code == 0
     assert "missing" not in done.output
     digest = json.loads((out / "results.json").read_text())["study"]["files"]["whole.py"]
-    assert runs.recorded(out)[0]["files"] == {"whole.py": digest}
+    assert run_log.recorded(out)[0]["files"] == {"whole.py": digest}
     assert "has changed" not in run("run", file, "--out", out).output
-    assert len(runs.recorded(out)) == 1
+    assert len(run_log.recorded(out)) == 1
     file.write_text(text + "# another text\n")
     again = run("run", file, "--out", out)
     assert (
-        f"whole.py has changed since the run of {runs.recorded(out)[0]['begun']}: sha256 {digest[:12]}" in again.output
+        f"whole.py has changed since the run of {run_log.recorded(out)[0]['begun']}: sha256 {digest[:12]}"
+        in again.output
     )
     assert "0 cells in" in again.output  # no cell depends on that text
     assert "has changed" not in run("run", file, "--out", out).output
@@ -93,5 +98,5 @@ def test_a_run_folder_that_is_no_study_is_one_line(tmp_path):
     for text in ("[" * 100_000, "[]", '{"kind": "study"}', "no json"):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(ValueError, match=r"results\.json") as caught:
-            runs.results_of(tmp_path)
+            run_log.results_of(tmp_path)
         assert "\n" not in str(caught.value)

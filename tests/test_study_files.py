@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 from medrobust import InputError, training
 from medrobust.cli import app
+from medrobust.experiments import attack_named, search
+from medrobust.experiments.columns import can_match, columns
+from medrobust.experiments.tasks import function
 from medrobust.explain import MEASURES
-from medrobust.studies import attack_named, file, searching
-from medrobust.studies.columns import can_match, columns
-from medrobust.studies.grid import SIZES, Model, everything
-from medrobust.studies.plan import Place, plan
-from medrobust.studies.tasks import function
+from medrobust.grid import SIZES, Model, everything
+from medrobust.runner import study_file
+from medrobust.runner.plan import Place, plan
 from medrobust.training.evolved import QUESTIONS
 from medrobust.universal import UNIVERSAL, Retraining
 
@@ -30,7 +31,7 @@ NAMES = ("ma2020", "hirano2021", "minagi2022", "hirano2020", "koga2022", "jindal
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
     """A cell that no worker could begin is found now, not after a night on a cluster."""
-    study, opening, _, _ = file.load(ROOT / f"{name}.py", size)
+    study, opening, _, _ = study_file.load(ROOT / f"{name}.py", size)
     assert opening.split("\n")[2].strip().startswith(f"medrobust study run studies/{name}.py")
     fits = set(inspect.signature(training.fit).parameters)
     for _, node in everything(study.parts):
@@ -50,7 +51,7 @@ def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
         if node.task == "compared":  # what a search has to beat is always there
             about = QUESTIONS[node.args["question"]]
             assert {*about.baselines, about.reference} <= set(node.args["methods"])
-            searching.Ask((node.args["question"],), tuple(node.args["methods"]), node.args["budget"])
+            search.Ask((node.args["question"],), tuple(node.args["methods"]), node.args["budget"])
     laid = plan(study, Place(tmp_path / "out", tmp_path), dry=True)
     assert laid.left
     assert all(d.get for d in laid.absent)
@@ -70,7 +71,7 @@ def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
     assert told["cells"]["done"] == told["cells"]["all"] > 0
     assert not told["failed"]
     assert all(r["n"] is not None for r in told["rows"])
-    study = file.load(ROOT / f"{name}.py", "smoke").study
+    study = study_file.load(ROOT / f"{name}.py", "smoke").study
     kinds = {p.name: [kind for node in p.cells for kind in columns(node)] for p in study.parts}
     for r in told["rows"]:
         # what tables are held against before the run is what the cells give
@@ -99,11 +100,10 @@ def test_the_example_of_the_docs_runs_as_it_is_written(tmp_path):
     assert run("run", tmp_path / "mine.py", "--size", "smoke", "--out", tmp_path / "out").exit_code == 0
     told = json.loads((tmp_path / "out/results.json").read_text())
     assert not told["failed"]
-    rows = {
-        (r["model_seed"], r["attack"], round(r["eps"] * 255)): r for r in told["rows"] if r["metric"] == "accuracy"
-    }  # fmt: skip
-    assert set(rows) == {(s, "none", 0) for s in (0, 1)} | {(s, a, e) for s in (0, 1) for a in ("fgsm", "pgd")
-                                                           for e in (1, 8)}  # fmt: skip
+    rows = {(r["model_seed"], r["attack"], round(r["eps"] * 255)): r for r in told["rows"] if r["metric"] == "accuracy"}
+    assert set(rows) == {(s, "none", 0) for s in (0, 1)} | {
+        (s, a, e) for s in (0, 1) for a in ("fgsm", "pgd") for e in (1, 8)
+    }
     assert all(rows[s, "none", 0]["low"] > 0.5 for s in (0, 1))  # two classes: better than guessing
     # the numbers that it opens with, within their intervals on any machine
     for seed, clean, left in ((0, 72.5, 40.0), (1, 70.0, 55.0)):
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_study_is_one_line(tmp_path):
     def said(text: str, name: str = "mine.py") -> str:
         (tmp_path / name).write_text(text)
         with pytest.raises(InputError) as caught:
-            file.load(tmp_path / name, "smoke")
+            study_file.load(tmp_path / name, "smoke")
         return str(caught.value)
 
     assert "has no function study(size)" in said("x = 1")
@@ -132,9 +132,9 @@ def test_a_file_that_is_no_study_is_one_line(tmp_path):
     assert "mine.py:2 cannot be used: SyntaxError" in said("x = 1\ndef")
     assert "must return a Study, got int" in said("def study(size): return 1")
     with pytest.raises(InputError, match="--size must be smoke, small or paper, got 'huge'"):
-        file.load(tmp_path / "mine.py", "huge")
+        study_file.load(tmp_path / "mine.py", "huge")
     with pytest.raises(InputError, match="is not a file"):
-        file.load(tmp_path / "none.py", "smoke")
+        study_file.load(tmp_path / "none.py", "smoke")
 
 
 def test_names_on_the_command_line_of_the_other_scripts_are_checked(monkeypatch):

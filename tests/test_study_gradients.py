@@ -34,8 +34,8 @@ def masked(classes, size):
     return Net(True)
 """
 STUDY = """
-from medrobust.studies import asks
-from medrobust.studies.grid import Data, Model, Part, Study
+from medrobust.experiments import catalogue
+from medrobust.grid import Data, Model, Part, Study
 
 def study(size):
     data = Data("chest", "phantom:chest@32:n=72")
@@ -43,11 +43,11 @@ def study(size):
     asked = {"eps": (1 / 255,), "limit": 4}
     cells = []
     for model in (masked, honest):
-        pgd, square = (asks.curve(model, a, **asked) for a in ("pgd:steps=2", "square:queries=5"))
-        made = asks.universal(model, settings={"passes": 1}, n=8, measured=8)
-        cells += [asks.clean(model, limit=4), pgd, square, asks.worst([pgd, square]), asks.noise(model, **asked),
-                  asks.judged(made, images=4)]
-    cells += [asks.transfer(honest, masked, "fgsm", **asked), asks.transfer(masked, honest, "fgsm", **asked)]
+        pgd, square = (catalogue.curve(model, a, **asked) for a in ("pgd:steps=2", "square:queries=5"))
+        made = catalogue.universal(model, settings={"passes": 1}, n=8, measured=8)
+        cells += [catalogue.clean(model, limit=4), pgd, square, catalogue.worst([pgd, square])]
+        cells += [catalogue.noise(model, **asked), catalogue.judged(made, images=4)]
+    cells += [catalogue.transfer(honest, masked, "fgsm", **asked), catalogue.transfer(masked, honest, "fgsm", **asked)]
     return Study("Gradients", "here", [Part("own", "Own", cells)])
 """
 
@@ -95,8 +95,9 @@ def test_a_transferred_attack_rests_on_the_gradient_of_its_surrogate(ran):
 def test_the_check_is_made_once_for_a_classifier_and_told_everywhere(ran):
     out, told, shown = ran
     assert [(c["model"], c["data"], c["passed"]) for c in told["checks"]] == [
-        ("masked", "chest", False), ("open", "chest", True),
-    ]  # fmt: skip
+        ("masked", "chest", False),
+        ("open", "chest", True),
+    ]
     made = [json.loads(p.read_text())["spec"] for p in (out / "cells").glob("*/rows.json")]
     assert sum(spec.get("kind") == "gradient check" for spec in made) == 2
     assert f"INCONCLUSIVE: masked on chest: failed: “{CHECK}”" in shown.replace("\n", " ")

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from medrobust import InputError
+from medrobust import InputError, own_code
 from medrobust.cli import app
-from medrobust.studies import own_code
-from medrobust.studies.grid import Node, Part, Study
-from medrobust.studies.plan import Place, plan
-from medrobust.studies.work import perform
+from medrobust.grid import Node, Part, Study
+from medrobust.runner.perform import perform
+from medrobust.runner.plan import Place, plan
 
 STUDY = """
-from medrobust.studies.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, Table
 import own_shared
 
 def beside(work):
@@ -49,10 +48,14 @@ def elsewhere(work):
 @pytest.fixture
 def folder(tmp_path) -> Path:
     for name, text in {
-        "own_study.py": STUDY, "own_shared.py": SHARED, "own_late.py": SHARED, "own_cells.py": CELLS,
-        "own_package/__init__.py": "", "own_package/inner.py": "from .other import deep\n",
+        "own_study.py": STUDY,
+        "own_shared.py": SHARED,
+        "own_late.py": SHARED,
+        "own_cells.py": CELLS,
+        "own_package/__init__.py": "",
+        "own_package/inner.py": "from .other import deep\n",
         "own_package/other.py": "import own_shared\ndef deep(work): return own_shared.result(work.args['value'])\n",
-    }.items():  # fmt: skip
+    }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     return tmp_path

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from medrobust import explain, stats
-from medrobust.studies import asks, search_asks
-from medrobust.studies.claims import CANNOT_SAY, CLAIMS, CONFIRMED, EPS_STAR, NOT_CONFIRMED
-from medrobust.studies.grid import Data, Model, Part, Study
-from medrobust.studies.known import load
-from medrobust.studies.searching import Ask, Searching
-from medrobust.studies.subject import unseen
-from medrobust.studies.tasks.explanations import claimed
-from medrobust.studies.tasks.gradient import DOUBT
-from medrobust.studies.twins import Twins
+from medrobust.experiments import catalogue
+from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.claims import CANNOT_SAY, CLAIMS, CONFIRMED, EPS_STAR, NOT_CONFIRMED
+from medrobust.experiments.declared import load
+from medrobust.experiments.search import Ask, Searching
+from medrobust.experiments.system import unseen
+from medrobust.experiments.tasks.explanations import claimed
+from medrobust.experiments.tasks.gradient import DOUBT
+from medrobust.grid import Data, Model, Part, Study
 from medrobust.training import evolved
 
 from .test_study_runner import go
@@ -28,8 +28,9 @@ def claims(natural: dict, *sets: dict) -> dict:
     cells = [SimpleNamespace(arrays=a, facts={DOUBT: None}) for a in sets]
     work = SimpleNamespace(
         args={"sets": [f"s{i}" for i in range(len(sets))], "natural": "n", "seed": 0},
-        input=lambda _: SimpleNamespace(arrays=natural, facts={DOUBT: None}), inputs=lambda _: cells,
-    )  # fmt: skip
+        input=lambda _: SimpleNamespace(arrays=natural, facts={DOUBT: None}),
+        inputs=lambda _: cells,
+    )
     return {(r["data"], r["by"]): r for r in claimed(work)[0]["rows"]}
 
 
@@ -61,10 +62,10 @@ def tiny() -> Model:
 
 def test_a_cell_of_explanations_says_what_the_rooms_say(tiny, tmp_path):
     from medrobust.classifier import Classifier
-    from medrobust.studies.store import Store
+    from medrobust.store import Store
 
-    node = asks.explained(tiny, limit=20, surfaces=6, measures=("slope-l1",), steps=2, eps=32 / 255)
-    told = go(Study("S", "here", [Part("inside", "Inside", [node, asks.claimed([node], node)])]), tmp_path)
+    node = catalogue.explained(tiny, limit=20, surfaces=6, measures=("slope-l1",), steps=2, eps=32 / 255)
+    told = go(Study("S", "here", [Part("inside", "Inside", [node, catalogue.claimed([node], node)])]), tmp_path)
     assert not told["failed"]
     rows = {(r["metric"], r["attack"], r["eps"], r.get("direction")): r for r in told["rows"]}
     (folder,) = (tmp_path / "models").iterdir()
@@ -88,8 +89,8 @@ def test_a_cell_of_explanations_says_what_the_rooms_say(tiny, tmp_path):
 def test_networks_by_search_are_those_of_the_search_room(tmp_path):
     """One method a cell or all in one run: the same networks, folds and differences."""
     common = {"budget": 200, "seeds": 2, "folds": 2}
-    node = search_asks.compared(search_asks.features(), ("random", "de"), **common)
-    told = go(Study("S", "here", [Part("networks", "Networks", [node, search_asks.ranked([node, node])])]), tmp_path)
+    node = catalogue.compared(catalogue.features_table(), ("random", "de"), **common)
+    told = go(Study("S", "here", [Part("networks", "Networks", [node, catalogue.ranked([node, node])])]), tmp_path)
     asked = Ask(methods=("random", "de"), **common)
     results, _ = Searching(asked, tmp_path / "other", evolved.breast_cancer()).run()
     mine = {(r["model"], r["metric"]): (r["value"], r["low"], r["high"]) for r in told["rows"]}
@@ -104,6 +105,6 @@ def test_networks_by_search_are_those_of_the_search_room(tmp_path):
 
 def test_what_gives_the_features_is_never_compared_on_images_that_it_was_trained_on(tiny):
     other = Data("other", "phantom:skin@32:n=240")
-    assert search_asks.features(tiny).args["seen"]
-    assert not search_asks.features(tiny, other).args["seen"]
-    assert search_asks.evolved_under_attack(tiny, ("de",)).args["seen"]
+    assert catalogue.features_table(tiny).args["seen"]
+    assert not catalogue.features_table(tiny, other).args["seen"]
+    assert catalogue.evolved_under_attack(tiny, ("de",)).args["seen"]

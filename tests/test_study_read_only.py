@@ -12,7 +12,7 @@ from tests.processes import Process, Server, obey
 from tests.results_files import numbers
 
 FILE = """
-from medrobust.studies.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, Table
 
 def study(size):
     cells = [Node("tests.study_tasks:number", {"value": v, "sleep": 0.1}, labels={"model": f"m{v}"}) for v in range(8)]

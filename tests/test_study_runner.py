@@ -14,11 +14,11 @@ import pytest
 from medrobust import InputError
 from medrobust.atomic import DiskError
 from medrobust.errors import CellWarning
-from medrobust.studies import runner
-from medrobust.studies.collect import write
-from medrobust.studies.grid import Data, Model, Node, Part, Published, Study, Table, grid, matches
-from medrobust.studies.plan import Place, plan
-from medrobust.studies.pools import Here, Workers
+from medrobust.grid import Data, Model, Node, Part, Published, Study, Table, grid, matches
+from medrobust.runner import execute
+from medrobust.runner.collect import write
+from medrobust.runner.executors import Here, Workers
+from medrobust.runner.plan import Place, plan
 from tests.processes import Process
 from tests.results_files import measured, numbers
 
@@ -40,7 +40,7 @@ def go(study: Study, folder: Path, pool=None) -> dict:
     # begun after the plan, as the command does: what it writes belongs to the run
     pool = pool() if callable(pool) else pool or Here()
     try:
-        runner.run(laid, pool)
+        execute.run(laid, pool)
     finally:
         pool.close()
     return write(laid, "", "smoke")
@@ -143,20 +143,30 @@ def test_a_cell_is_tried_three_times_then_the_study_goes_on(tmp_path):
     told = go(study, tmp_path)
     assert values(told) == {"m1": 1, "m4": 5}
     assert [f["error"] for f in told["failed"]] == [
-        "RuntimeError: no luck with 2", "not begun: it needs numbers tests.study_tasks:flaky d m2, which failed",
-    ]  # fmt: skip
+        "RuntimeError: no luck with 2",
+        "not begun: it needs numbers tests.study_tasks:flaky d m2, which failed",
+    ]
     assert sorted(p.stat().st_size for p in tmp_path.glob("begun-*")) == [3, 3]
     assert go(study, tmp_path)["failed"] == told["failed"]  # not tried again unless asked for
     assert sorted(p.stat().st_size for p in tmp_path.glob("begun-*")) == [3, 3]
-    assert runner.forget_failures(tmp_path) == 2
+    assert execute.forget_failures(tmp_path) == 2
     (tmp_path / f"begun-{plan(study, Place(tmp_path)).left[0].key}").write_bytes(b"." * 9)
     assert values(go(study, tmp_path)) == {"m1": 1, "m2": 2, "m3": 5, "m4": 5}
 
 
 def test_what_is_of_no_use_to_repeat_is_not_repeated(tmp_path):
-    told = go(a_study(Node("clean", {"limit": 1, "seed": 0}, Data("p", "phantom:chest@32:n=36"), needs={
-        "model": Model("m", Data("p", "phantom:chest@32:n=36"), "small_cnn:width=0", {"epochs": 1})}), show=()),
-        tmp_path)  # fmt: skip
+    told = go(
+        a_study(
+            Node(
+                "clean",
+                {"limit": 1, "seed": 0},
+                Data("p", "phantom:chest@32:n=36"),
+                needs={"model": Model("m", Data("p", "phantom:chest@32:n=36"), "small_cnn:width=0", {"epochs": 1})},
+            ),
+            show=(),
+        ),
+        tmp_path,
+    )
     assert [f["task"] for f in told["failed"]] == ["train", "clean"]
     assert "width must be 1 or more" in told["failed"][0]["error"]
     assert [f["cause"] for f in told["failed"]] == [None, "numbers train p m 0"]
@@ -201,7 +211,7 @@ def test_a_cell_that_vanished_is_made_again_for_those_that_need_it(tmp_path):
     laid = plan(study, Place(tmp_path))
     (gone / "arrays.safetensors").write_bytes(b"damaged, and found out only when it is read")
     with pytest.warns(CellWarning, match="sha256"):
-        runner.run(laid, Here())
+        execute.run(laid, Here())
     assert values(write(laid, "", "smoke")) == {"m1": 1, "m10": 11}
 
 
@@ -236,8 +246,8 @@ def test_a_folder_that_takes_no_file_is_one_line(tmp_path):
 # -- killing the main process ----------------------------------------------------------------------------------
 
 SCRIPT = """
-from medrobust.studies import asks
-from medrobust.studies.grid import Node, Part, Study, Table
+from medrobust.experiments import catalogue
+from medrobust.grid import Node, Part, Study, Table
 
 def study(size):
     cells = [Node("tests.study_tasks:number", {"value": v, "sleep": 0.15}, labels={"model": f"m{v}"}) for v in range(8)]
@@ -283,7 +293,8 @@ def test_planning_does_not_wait_for_the_heavy_parts(tmp_path):
     import subprocess
     import sys
 
-    code = "import sys\nfrom medrobust.studies import plan, runner, collect, file, asks, search_asks, pools\n"
+    code = "import sys\nfrom medrobust.runner import plan, execute, collect, study_file, executors\n"
+    code += "from medrobust.experiments import catalogue\n"
     code += "print(*(m for m in ('torch', 'timm', 'distributed', 'scipy') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
@@ -303,11 +314,23 @@ def test_a_cell_of_two_parts_has_rows_in_both_and_is_computed_once(tmp_path):
 
 
 def test_what_changed_beyond_its_interval_is_told_from_what_did_not():
-    from medrobust.studies.diff import diff
+    from medrobust.runner.diff import diff
 
     def rows(*values):
-        return [{"model": f"m{i}", "eps": 1 / 255, "metric": "accuracy", "value": v, "low": v - 0.1, "high": v + 0.1,
-                 "n": 90, "status": "ok", "note": ""} for i, v in enumerate(values)]  # fmt: skip
+        return [
+            {
+                "model": f"m{i}",
+                "eps": 1 / 255,
+                "metric": "accuracy",
+                "value": v,
+                "low": v - 0.1,
+                "high": v + 0.1,
+                "n": 90,
+                "status": "ok",
+                "note": "",
+            }
+            for i, v in enumerate(values)
+        ]
 
     found = diff(rows(0.5, 0.5, 0.5), rows(0.5, 0.63, 0.66, 0.9))
     # independent intervals of +-0.1 make one of +-0.141 for the difference
@@ -321,7 +344,7 @@ def test_what_changed_beyond_its_interval_is_told_from_what_did_not():
 
 
 def test_a_number_without_an_interval_is_not_said_to_have_changed_beyond_it():
-    from medrobust.studies.diff import diff, told
+    from medrobust.runner.diff import diff, told
 
     row = {"model": "m", "seed": 0, "metric": "ece", "value": 0.1, "low": None, "high": None, "n": 9, "status": "ok"}
     found = diff([row, row | {"model": "k", "low": 0.0, "high": 0.2}], [row | {"value": 0.2}, row | {"model": "k"}])

@@ -9,15 +9,15 @@ from typer.testing import CliRunner
 
 from medrobust import InputError
 from medrobust.cli import app
-from medrobust.studies import asks, search_asks
-from medrobust.studies.grid import Chart, Data, Model, Node, Part, Published, Study, Table, grid
-from medrobust.studies.plan import Place, plan
-from medrobust.studies.task_options import attack_settings
-from medrobust.studies.validation import check
+from medrobust.experiments import catalogue
+from medrobust.experiments.task_options import attack_settings
+from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, Table, grid
+from medrobust.runner.plan import Place, plan
+from medrobust.runner.validation import check
 
 PHANTOM = Data("phantom", "phantom:chest@32:n=36")
 MODEL = Model("tiny", PHANTOM, "small_cnn", {"epochs": 1})
-CURVES = grid(asks.curve, model=MODEL, attack=["fgsm", "pgd"], eps=(1 / 255, 8 / 255), limit=4)
+CURVES = grid(catalogue.curve, model=MODEL, attack=["fgsm", "pgd"], eps=(1 / 255, 8 / 255), limit=4)
 GOOD = Table("Accuracy", {"metric": "accuracy"}, ("model", "eps"), "attack")
 
 
@@ -72,31 +72,37 @@ def test_published_figures_are_held_against_columns_and_metrics():
 
 
 def test_cells_whose_rows_are_alike_do_not_share_a_place():
-    curves = [asks.curve(MODEL, "pgd", (1 / 255,), limit=n) for n in (4, 8)]
+    curves = [catalogue.curve(MODEL, "pgd", (1 / 255,), limit=n) for n in (4, 8)]
     assert "they differ in argument limit" in error(study(*curves, show=[GOOD]))
 
 
 @pytest.mark.parametrize(
     ("node", "expected"),
     [
-        (asks.curve(MODEL, "pgdd"), "attack 'pgdd' is not known; choose from"),
-        (asks.curve(MODEL, "pgd:stepps=3"), "takes steps, step, restarts"),
-        (asks.curve(MODEL, "pgd", (-1.0,)), "eps"),
-        (asks.curve(MODEL, "pgd", norm="l_inf"), "no norm 'l_inf'; the nearest"),
+        (catalogue.curve(MODEL, "pgdd"), "attack 'pgdd' is not known; choose from"),
+        (catalogue.curve(MODEL, "pgd:stepps=3"), "takes steps, step, restarts"),
+        (catalogue.curve(MODEL, "pgd", (-1.0,)), "eps"),
+        (catalogue.curve(MODEL, "pgd", norm="l_inf"), "no norm 'l_inf'; the nearest"),
         (Node("clean", {"limit": 4, "sead": 0}), "clean takes no 'sead'; the nearest is seed"),
         (Node("clean", {"limit": 4}), "clean needs 'seed'"),
         (Node("cleen"), "task 'cleen' is not known"),
-        (asks.explained(MODEL, measures=("slope-l3",)), "no measure 'slope-l3'; the nearest are slope-l"),
-        (asks.detectors(MODEL, ("dk",), ("pgd",))[0], "no detector 'dk'"),
-        (asks.judged(asks.universal(MODEL, settings={"pases": 1})), "takes no 'pases'; the nearest is passes"),
-        (asks.judged(asks.universal(MODEL, method="sgaa")), "no method 'sgaa'; the nearest are sga"),
-        (asks.retraining(MODEL, {"runds": 1}), "retraining takes no 'runds'; the nearest is rounds"),
-        (search_asks.minimised("dee", "sphere", False, 2, 30, 2), "no optimiser 'dee'; the nearest"),
-        (search_asks.compared(search_asks.features(), ("gwoo",), budget=300, seeds=2), "gwoo"),
-        (asks.clean(Model("m", PHANTOM, "small_cnn", {"epoch": 1})), "takes no option 'epoch'; the nearest is epochs"),
-        (asks.clean(Model("m", PHANTOM, "resnet19")), "no architecture 'resnet19'; the nearest are resnet"),
-        (asks.clean(Model("m", PHANTOM, "small_cnn", weights="{date}/x.pt")), "{date} in '{date}/x.pt'"),
-        (asks.clean(Model("m", Data("d", "csv:{root}/x.csv"), "small_cnn")), "{root} in 'csv:{root}/x.csv'"),
+        (catalogue.explained(MODEL, measures=("slope-l3",)), "no measure 'slope-l3'; the nearest are slope-l"),
+        (catalogue.detectors(MODEL, ("dk",), ("pgd",))[0], "no detector 'dk'"),
+        (
+            catalogue.judged(catalogue.universal(MODEL, settings={"pases": 1})),
+            "takes no 'pases'; the nearest is passes",
+        ),
+        (catalogue.judged(catalogue.universal(MODEL, method="sgaa")), "no method 'sgaa'; the nearest are sga"),
+        (catalogue.retraining(MODEL, {"runds": 1}), "retraining takes no 'runds'; the nearest is rounds"),
+        (catalogue.minimised("dee", "sphere", False, 2, 30, 2), "no optimiser 'dee'; the nearest"),
+        (catalogue.compared(catalogue.features_table(), ("gwoo",), budget=300, seeds=2), "gwoo"),
+        (
+            catalogue.clean(Model("m", PHANTOM, "small_cnn", {"epoch": 1})),
+            "takes no option 'epoch'; the nearest is epochs",
+        ),
+        (catalogue.clean(Model("m", PHANTOM, "resnet19")), "no architecture 'resnet19'; the nearest are resnet"),
+        (catalogue.clean(Model("m", PHANTOM, "small_cnn", weights="{date}/x.pt")), "{date} in '{date}/x.pt'"),
+        (catalogue.clean(Model("m", Data("d", "csv:{root}/x.csv"), "small_cnn")), "{root} in 'csv:{root}/x.csv'"),
     ],
 )
 def test_what_no_task_takes_is_one_line_before_anything_runs(node, expected):
@@ -106,11 +112,13 @@ def test_what_no_task_takes_is_one_line_before_anything_runs(node, expected):
 def test_two_objects_of_one_name_are_refused():
     other = Data("phantom", "phantom:chest@32:n=54")
     assert "two different data objects have the name 'phantom'" in error(
-        study(asks.clean(MODEL), asks.clean(Model("other", other, "small_cnn")))
+        study(catalogue.clean(MODEL), catalogue.clean(Model("other", other, "small_cnn")))
     )
     twin = Model("tiny", PHANTOM, "small_cnn", {"epochs": 2})
-    assert "two different model objects have the name 'tiny'" in error(study(asks.clean(MODEL), asks.clean(twin)))
-    check(study(asks.clean(MODEL), asks.clean(Model("tiny", PHANTOM, "small_cnn", {"epochs": 1}), limit=3)))
+    assert "two different model objects have the name 'tiny'" in error(
+        study(catalogue.clean(MODEL), catalogue.clean(twin))
+    )
+    check(study(catalogue.clean(MODEL), catalogue.clean(Model("tiny", PHANTOM, "small_cnn", {"epochs": 1}), limit=3)))
     part = Part("p", "P", CURVES)
     assert "two of the study's parts have the name 'p'" in error(Study("S", "here", [part, part]))
 
@@ -125,14 +133,14 @@ def test_a_task_of_one_s_own_may_declare_its_rows():
 
 def test_settings_of_attacks_hold_their_defaults():
     def of(name: str, norm: str = "linf") -> str:
-        return attack_settings(asks.curve(MODEL, name, norm=norm))[name]
+        return attack_settings(catalogue.curve(MODEL, name, norm=norm))[name]
 
     assert of("pgd") == "steps=20, step=0.1 eps, restarts=1, loss=cross_entropy"
     assert of("pgd:steps=40:restarts=3", "l2").startswith("steps=40, step=0.0625 eps, restarts=3")
     assert of("bim:steps=10").startswith("steps=10, step=0.1 eps")
     assert of("apgd") != of("apgd-margin")  # they differ in their loss alone
     assert "kappa=100" in of("cw")
-    assert attack_settings(asks.worst(CURVES))["worst"].startswith("fgsm: steps=1, step=1 eps, restarts=1")
+    assert attack_settings(catalogue.worst(CURVES))["worst"].startswith("fgsm: steps=1, step=1 eps, restarts=1")
 
 
 def test_a_changed_default_is_another_cell(tmp_path, monkeypatch):
@@ -148,7 +156,7 @@ def test_a_changed_default_is_another_cell(tmp_path, monkeypatch):
 
 def test_tables_that_cannot_be_checked_before_the_run_are_named(tmp_path):
     text = """
-from medrobust.studies.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, Table
 
 def study(size):
     own = [Node("tests.study_tasks:number", {"value": v}, labels={"model": f"m{v}"}, rows=ROWS) for v in (1, 2)]
@@ -164,7 +172,9 @@ def study(size):
         assert done.exit_code == 0
         said.append([line for line in done.output.splitlines() if "cannot be checked" in line])
     assert said == [
-        ["part 'own': the columns of table 'Numbers' cannot be checked before the run: tests.study_tasks:number "
-         "declares no rows (Node(…, rows=…))"],
+        [
+            "part 'own': the columns of table 'Numbers' cannot be checked before the run: tests.study_tasks:number "
+            "declares no rows (Node(…, rows=…))"
+        ],
         [],
-    ]  # fmt: skip
+    ]

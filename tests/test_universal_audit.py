@@ -14,11 +14,11 @@ from safetensors.numpy import load_file
 
 from medrobust import Classifier, report, stats
 from medrobust import data as data_room
+from medrobust.experiments import ask, audit
+from medrobust.experiments.audit_universal import sides
+from medrobust.experiments.system import Subject, assemble
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
-from medrobust.studies import ask, audit
-from medrobust.studies.subject import Subject, assemble
-from medrobust.studies.universal_cells import sides
 
 from .data_files import cohort
 
@@ -138,8 +138,12 @@ def test_the_pictures_are_images_of_the_run_with_the_change_on_them(whole, told)
 
 def test_it_is_stronger_than_chance_on_a_linear_network(home):
     """The same direction moves every image of a linear network; random changes average out."""
-    asked = ask(data=f"csv:{cohort(home / 'scans', n=60, patients=20)}", model="networks_of_one_change:linear",
-                attacks=("fgsm",), eps=(1 / 255,))  # fmt: skip
+    asked = ask(
+        data=f"csv:{cohort(home / 'scans', n=60, patients=20)}",
+        model="networks_of_one_change:linear",
+        attacks=("fgsm",),
+        eps=(1 / 255,),
+    )
     told = audit(asked, home / "run", device="cpu")
     by = rows(told)
     for name in ("ill", "well"):
@@ -225,8 +229,12 @@ def test_a_folder_of_an_older_version_goes_on(whole, tmp_path):
 
 
 def test_no_gradient_reads_inconclusive_not_robust(home):
-    asked = ask(data=f"csv:{cohort(home / 'scans', n=40, patients=40)}", model="networks_of_one_change:flat",
-                attacks=("fgsm",), eps=(1 / 255,))  # fmt: skip
+    asked = ask(
+        data=f"csv:{cohort(home / 'scans', n=40, patients=40)}",
+        model="networks_of_one_change:flat",
+        attacks=("fgsm",),
+        eps=(1 / 255,),
+    )
     told = audit(asked, home / "run", device="cpu")
     mine = [r for r in told["rows"] if r["attack"] == "universal"]
     assert {r["status"] for r in mine} == {"inconclusive"}
@@ -256,8 +264,12 @@ def test_many_classes_are_not_targeted_one_by_one(home):
 
 
 def test_intervals_know_that_a_patient_has_several_images(home):
-    asked = ask(data=f"csv:{cohort(home / 'scans', n=60, patients=12)}", model="networks_of_one_change:linear",
-                attacks=("fgsm",), eps=(1 / 255,))  # fmt: skip
+    asked = ask(
+        data=f"csv:{cohort(home / 'scans', n=60, patients=12)}",
+        model="networks_of_one_change:linear",
+        attacks=("fgsm",),
+        eps=(1 / 255,),
+    )
     told = audit(asked, home / "run", device="cpu")
     apart = sides(subject(home / "run", asked), 0)
     assert apart is not None

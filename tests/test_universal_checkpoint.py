@@ -16,9 +16,14 @@ from .nets import bumpy
 from .processes import Process
 
 METHODS = [
-    SGDUAP(passes=3), SGA(passes=3), DFUAP(passes=3), SGA(passes=3, repeats=2), Sequential(step=0.02, passes=3),
-    TileSearch(1500, pairs=16, patience=1), USimBA(2600, frequencies=4),
-]  # fmt: skip
+    SGDUAP(passes=3),
+    SGA(passes=3),
+    DFUAP(passes=3),
+    SGA(passes=3, repeats=2),
+    Sequential(step=0.02, passes=3),
+    TileSearch(1500, pairs=16, patience=1),
+    USimBA(2600, frequencies=4),
+]
 GOALS = [mr.Untargeted(), mr.Targeted(1)]
 
 
@@ -84,13 +89,25 @@ def test_a_pass_that_is_kept_is_not_made_again(method, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"goal": mr.Targeted(0)}, {"ball": mr.L2(0.3)}, {"images": pictures(36)}, {"clf": bumpy(seed=4)},
-     {"method": SGA(passes=2)}],
+    [
+        {"seed": 1},
+        {"goal": mr.Targeted(0)},
+        {"ball": mr.L2(0.3)},
+        {"images": pictures(36)},
+        {"clf": bumpy(seed=4)},
+        {"method": SGA(passes=2)},
+    ],
     ids=lambda change: next(iter(change)),
-)  # fmt: skip
+)
 def test_what_another_making_left_is_not_used(change, tmp_path):
-    told = {"method": SGA(passes=1), "clf": bumpy(), "images": pictures(), "goal": mr.Untargeted(), "ball": mr.L2(0.4),
-            "seed": 0}  # fmt: skip
+    told = {
+        "method": SGA(passes=1),
+        "clf": bumpy(),
+        "images": pictures(),
+        "goal": mr.Untargeted(),
+        "ball": mr.L2(0.4),
+        "seed": 0,
+    }
     file = tmp_path / "v.safetensors"
 
     def made(checkpoint, method, clf, images, goal, ball, seed):

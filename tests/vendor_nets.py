@@ -200,7 +200,9 @@ USABLE: dict[str, tuple[Callable[[], nn.Module], float, tuple[str, ...]]] = {
     "dict": (lambda: Around(lambda raw: {"x": raw[:, :1], "out": raw}), EXACT, ("dict of 'x', 'out'; 'out' is taken",)),
     "named tuple": (lambda: Around(lambda raw: Named(raw, -raw)), EXACT, ("Named", "'logits' is taken")),
     "model output": (
-        lambda: Around(lambda raw: ModelOutput(loss=raw.sum(), logits=raw)), EXACT, ("ModelOutput", "'logits'"),
+        lambda: Around(lambda raw: ModelOutput(loss=raw.sum(), logits=raw)),
+        EXACT,
+        ("ModelOutput", "'logits'"),
     ),
     "data class": (lambda: Around(lambda raw: Answer(raw, raw[:, 0])), EXACT, ("Answer", "'scores' is taken")),
     "mask of -inf": (Masked, EXACT, ()),
@@ -208,7 +210,7 @@ USABLE: dict[str, tuple[Callable[[], nn.Module], float, tuple[str, ...]]] = {
     "one image at a time": (lambda: Around(before=one_by_one), EXACT, ("one image at a time",)),
     "squeezed": (lambda: Around(lambda raw: raw.squeeze()), EXACT, ()),
     "detached": (lambda: Around(before=torch.detach), EXACT, ("No gradient reaches the image",)),
-}  # fmt: skip
+}
 
 DOUBTFUL: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "random": (random_dropout, "The network is random"),
@@ -238,7 +240,7 @@ UNUSABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "sigmoid, calibrated": (lambda: Around(lambda raw: 0.1 + 0.8 * (0.3 * raw).sigmoid()), "probabilities"),
     "softmax in half": (lambda: Around(lambda raw: raw.softmax(1)).half(), "probabilities"),
     "frozen softmax": (lambda: frozen(nn.Sequential(Small(), nn.Softmax(1))), "probabilities"),
-}  # fmt: skip
+}
 
 
 def reference() -> nn.Module:

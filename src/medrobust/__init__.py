@@ -18,9 +18,19 @@ _NAMES = {
     "judge": "judging",
 }
 _ROOMS = (
-    "attacks", "data", "detectors", "evasion", "explain", "models", "report", "search", "studies", "threat",
-    "training", "universal",
-)  # fmt: skip
+    "attacks",
+    "data",
+    "detectors",
+    "evasion",
+    "explain",
+    "models",
+    "report",
+    "search",
+    "experiments",
+    "threat",
+    "training",
+    "universal",
+)
 
 if TYPE_CHECKING:
     from medrobust import (
@@ -28,11 +38,11 @@ if TYPE_CHECKING:
         data,
         detectors,
         evasion,
+        experiments,
         explain,
         models,
         report,
         search,
-        studies,
         threat,
         training,
         universal,
@@ -54,16 +64,16 @@ __all__ = [
     "data",
     "detectors",
     "evasion",
+    "experiments",
     "explain",
     "judge",
     "models",
     "report",
     "search",
-    "studies",
     "threat",
     "training",
     "universal",
-]  # fmt: skip
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -269,9 +269,17 @@ class Classifier:
         if net is None:
             return self
         made = Classifier(
-            net, self.classes, mean=self.mean, std=self.std, head=self.head.name, outputs=self.outputs,
-            channels=self.channels, size=self.size, threshold=self.threshold, lanes=self.lanes(shape),
-        )  # fmt: skip
+            net,
+            self.classes,
+            mean=self.mean,
+            std=self.std,
+            head=self.head.name,
+            outputs=self.outputs,
+            channels=self.channels,
+            size=self.size,
+            threshold=self.threshold,
+            lanes=self.lanes(shape),
+        )
         if self.inspection is not None:  # the copy takes and returns what ``plain`` does, and needs no second look
             made.inspection = self.inspection.of_plain()
         return made
@@ -321,10 +329,15 @@ class Classifier:
         and the code of the network's classes where it is the user's own. The same wherever the model lies.
         """
         settings = {
-            "classes": self.classes, "mean": self.mean, "std": self.std, "head": self.head.name,
-            "channels": self.channels, "size": self.size, "threshold": self.threshold,
+            "classes": self.classes,
+            "mean": self.mean,
+            "std": self.std,
+            "head": self.head.name,
+            "channels": self.channels,
+            "size": self.size,
+            "threshold": self.threshold,
             "architecture": self.provenance.get("architecture"),
-        }  # fmt: skip
+        }
         stated = json.dumps(settings, sort_keys=True)
         state = (stated, models.state(self.net))
         if self._digest is None or self._digest[0] != state:

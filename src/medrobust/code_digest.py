@@ -23,9 +23,7 @@ from typing import NamedTuple
 PACKAGE = "medrobust"
 ROOT = Path(__file__).resolve().parent
 
-_IMPORT_NAME, _IMPORT_FROM, _EXTENDED = (
-    dis.opmap[name] for name in ("IMPORT_NAME", "IMPORT_FROM", "EXTENDED_ARG")
-)  # fmt: skip
+_IMPORT_NAME, _IMPORT_FROM, _EXTENDED = (dis.opmap[name] for name in ("IMPORT_NAME", "IMPORT_FROM", "EXTENDED_ARG"))
 
 _NO_CODE = frozenset({"__doc__", "__firstlineno__", "__slotnames__"})
 """Entries of a class that say nothing of what it computes; the copy module adds the last to a class that it copies."""

@@ -160,9 +160,25 @@ def _names_a_place(word: str) -> bool:
 
 
 SUFFIXES = (
-    ".csv", ".tsv", ".npz", ".py", ".pth", ".pt", ".th", ".bin", ".ckpt", ".safetensors", ".json", ".png", ".jpg",
-    ".jpeg", ".tif", ".tiff", ".bmp", ".html",
-)  # fmt: skip
+    ".csv",
+    ".tsv",
+    ".npz",
+    ".py",
+    ".pth",
+    ".pt",
+    ".th",
+    ".bin",
+    ".ckpt",
+    ".safetensors",
+    ".json",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".html",
+)
 
 
 def _salt() -> tuple[bytes, bool]:

@@ -142,19 +142,30 @@ class _Task:
         if near is None and len(self.levels) > 1:  # from the largest: the way back costs forward passes only
             near = torch.full((len(self.images),), len(self.levels) - 1)
         return run(
-            attack, self.classifier, self.images[index], self.goal.take(index), self.ball,
-            ids=[self.ids[i] for i in index.tolist()], near=None if near is None else near[index],
-            after=None if after is None else replace(after, by=None), **given,
-        )  # fmt: skip
+            attack,
+            self.classifier,
+            self.images[index],
+            self.goal.take(index),
+            self.ball,
+            ids=[self.ids[i] for i in index.tolist()],
+            near=None if near is None else near[index],
+            after=None if after is None else replace(after, by=None),
+            **given,
+        )
 
     def smallest(self, attack: Attack, index: Tensor) -> Attacked:
         """A member that looks for the smallest perturbation: what it finds counts from its own size upwards."""
         given = {k: v for k, v in self.options.items() if k in ("seed", "fast")}
         origin = self.images[index]
         found = run(
-            attack, self.classifier, origin, self.goal.take(index), type(self.ball)(math.inf),
-            ids=[self.ids[i] for i in index.tolist()], **given,
-        )  # fmt: skip
+            attack,
+            self.classifier,
+            origin,
+            self.goal.take(index),
+            type(self.ball)(math.inf),
+            ids=[self.ids[i] for i in index.tolist()],
+            **given,
+        )
         size = self.ball.size(found.images - origin).cpu()
         level = torch.searchsorted(torch.tensor(self.levels), size - TOLERANCE)
         inside = found.reached & (level < len(self.levels))

@@ -57,9 +57,21 @@ def run(
     classifier.ready(images)
     if isinstance(attack, Composed):
         return attack.run(
-            classifier, images, goal, ball, grid=grid, seed=seed, ids=ids, full=full, search=search, near=near,
-            after=after, fast=fast, bfloat16=bfloat16, advance=advance,
-        )  # fmt: skip
+            classifier,
+            images,
+            goal,
+            ball,
+            grid=grid,
+            seed=seed,
+            ids=ids,
+            full=full,
+            search=search,
+            near=near,
+            after=after,
+            fast=fast,
+            bfloat16=bfloat16,
+            advance=advance,
+        )
     if fast is None:
         fast = bfloat16 or attack.steps * (1 if grid is None else len(grid)) >= WORTH
     searched = classifier.fast(shape, bfloat16=bfloat16) if fast and shape[0] else classifier
@@ -118,10 +130,20 @@ def _verified(
     if not again.numel():
         return replace(done, forwards=forwards)
     few = Loop(
-        attack, classifier, images[again], goal.take(again), ball, grid, seed,
-        again.tolist() if ids is None else [ids[i] for i in again.tolist()], full, search,
-        None if near is None else near[again], None if after is None else after.take(again), None,
-    ).finish()  # fmt: skip
+        attack,
+        classifier,
+        images[again],
+        goal.take(again),
+        ball,
+        grid,
+        seed,
+        again.tolist() if ids is None else [ids[i] for i in again.tolist()],
+        full,
+        search,
+        None if near is None else near[again],
+        None if after is None else after.take(again),
+        None,
+    ).finish()
     # what the copy cost is spent; the queries are those of the attack on the classifier itself
     spent = {"gradients": done.gradients[again] + few.gradients, "forwards": forwards[again] + few.forwards}
     return replace(done, forwards=forwards).put(again, replace(few, **spent))

@@ -143,8 +143,12 @@ class FMN(Attack):
         if not (step >= final_step > 0 and 1 > rate >= final_rate > 0):
             raise InputError("FMN needs step >= final_step > 0 and 1 > rate >= final_rate > 0")
         self.steps, self.first_step, self.final_step, self.rate, self.final_rate = (
-            steps, step, final_step, rate, final_rate,
-        )  # fmt: skip
+            steps,
+            step,
+            final_step,
+            rate,
+            final_rate,
+        )
 
     def start(self, rows: Rows) -> tuple[Images, State]:
         n, device = len(rows.ids), rows.origin.device

@@ -41,11 +41,7 @@ class Square(BlackBox):
         n, c, h, w = rows.origin.shape
         device = rows.origin.device
         plan = seeds.uniform(rows.seed, "square/plan", rows.keys(), (self.steps, PLAN + c)).to(device)
-        state = {
-            "plan": plan,
-            "best": rows.origin.clone(),
-            "loss": torch.full((n,), -torch.inf, device=device),
-        }
+        state = {"plan": plan, "best": rows.origin.clone(), "loss": torch.full((n,), -torch.inf, device=device)}
         if isinstance(rows.ball, Linf):
             # vertical stripes of +-eps, the paper's start
             stripes = seeds.signs(rows.seed, "square/stripes", rows.keys(), (c, 1, w)).to(device)

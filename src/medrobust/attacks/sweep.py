@@ -99,9 +99,18 @@ def sweep(
             # from the largest eps a few large steps overshoot, and the way back costs forward passes only
             start = torch.full((images.shape[0],), len(grid) - 1)
         done = run(
-            attack, classifier, images, goal, ball(grid[-1]), grid=grid, seed=seed, ids=ids, search=search, near=start,
+            attack,
+            classifier,
+            images,
+            goal,
+            ball(grid[-1]),
+            grid=grid,
+            seed=seed,
+            ids=ids,
+            search=search,
+            near=start,
             advance=advance,
-        )  # fmt: skip
+        )
     if attack.minimal:
         for e in eps:
             ball(e)  # the same check of the grid as for every other attack
@@ -111,9 +120,16 @@ def sweep(
         star = torch.where(done.reached, star, math.inf)
     star = torch.where(done.clean, 0.0, star)
     return Curve(
-        attack.title, tuple(float(e) for e in eps), star.float(), done.images, done.gradients,
-        done.forwards, done.blind, None if groups is None else tuple(groups), done.by,
-    )  # fmt: skip
+        attack.title,
+        tuple(float(e) for e in eps),
+        star.float(),
+        done.images,
+        done.gradients,
+        done.forwards,
+        done.blind,
+        None if groups is None else tuple(groups),
+        done.by,
+    )
 
 
 def _start(near: Tensor | None, grid: Sequence[float]) -> Tensor | None:

@@ -77,9 +77,14 @@ class Transfer(Composed):
             hit = goal.take(left).reached(classifier.head, logits) & finite
             found = done.take(left)
             found = replace(
-                found, images=shown, reached=hit, level=torch.where(hit, k, found.level), forwards=found.forwards + 1,
-                queries=found.queries + 1, blind=found.blind | ~finite,
-            )  # fmt: skip
+                found,
+                images=shown,
+                reached=hit,
+                level=torch.where(hit, k, found.level),
+                forwards=found.forwards + 1,
+                queries=found.queries + 1,
+                blind=found.blind | ~finite,
+            )
             done = done.put(left, found)
         if options.get("advance") is not None:
             options["advance"](n)
@@ -91,6 +96,4 @@ class Transfer(Composed):
         finite = torch.isfinite(logits).all(1)
         clean = goal.reached(classifier.head, logits) & finite
         zero = torch.zeros(len(images), dtype=torch.long)
-        return Attacked(
-            images.clone(), clean, torch.where(clean, 0, levels), zero, zero + 1, zero, clean, ~finite
-        )  # fmt: skip
+        return Attacked(images.clone(), clean, torch.where(clean, 0, levels), zero, zero + 1, zero, clean, ~finite)

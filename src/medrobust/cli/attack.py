@@ -34,15 +34,21 @@ def attack(
         raise InputError("name a classifier, such as the folder of a saved one, or ask for the attacks with --list")
     from medrobust import guessing, stats
     from medrobust.attacks import sweep
-    from medrobust.studies import ask, attack_named
-    from medrobust.studies.gradients import checked
-    from medrobust.studies.subject import assemble, groups
+    from medrobust.experiments import ask, attack_named
+    from medrobust.experiments.gradient_check import checked
+    from medrobust.experiments.system import assemble, groups
     from medrobust.threat import Untargeted
 
     spec = ask(
-        model=model, **images.asked, **network.asked, train=False, attacks=words(attacks), eps=eps_list(eps),
-        norm=norm, seed=seed,
-    ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
+        model=model,
+        **images.asked,
+        **network.asked,
+        train=False,
+        attacks=words(attacks),
+        eps=eps_list(eps),
+        norm=norm,
+        seed=seed,
+    ).model_copy(update={"limit": at_most(limit)})
     with Bars() as bars:
         subject = assemble(spec, None, bars, device)
     pixels, labels = subject.sample.tensors()
@@ -58,9 +64,17 @@ def attack(
                 mark = MARK if check.passed is False else ""
             bars.start(name, len(pixels))
             curves[name + mark] = sweep(
-                made, subject.classifier, pixels, Untargeted(labels), spec.ball, spec.eps, seed=seed,
-                ids=subject.sample.ids, groups=listed(whose), advance=bars.advance,
-            )  # fmt: skip
+                made,
+                subject.classifier,
+                pixels,
+                Untargeted(labels),
+                spec.ball,
+                spec.eps,
+                seed=seed,
+                ids=subject.sample.ids,
+                groups=listed(whose),
+                advance=bars.advance,
+            )
             bars.stop()
     if check is not None:
         warn_of_gradient(check.plain())

@@ -60,15 +60,26 @@ def audit(
 ) -> Path:
     """Attack a classifier, judge, check, and leave a report that a doctor, an engineer and a reviewer can read."""
     from medrobust import report
-    from medrobust.studies import ask
-    from medrobust.studies import audit as run_audit
-    from medrobust.studies.store import counting
+    from medrobust.experiments import ask
+    from medrobust.experiments import audit as run_audit
+    from medrobust.store import counting
 
     spec = ask(
-        model=model, **images.asked, **network.asked, **training.asked, train=train, healthy=healthy,
-        attacks=words(attacks), eps=eps_list(eps), norm=norm, seed=seed, auto="" if auto == "none" else auto,
-        universal=universal, detect=detect, explain=explain,
-    ).model_copy(update={"limit": at_most(limit)})  # fmt: skip
+        model=model,
+        **images.asked,
+        **network.asked,
+        **training.asked,
+        train=train,
+        healthy=healthy,
+        attacks=words(attacks),
+        eps=eps_list(eps),
+        norm=norm,
+        seed=seed,
+        auto="" if auto == "none" else auto,
+        universal=universal,
+        detect=detect,
+        explain=explain,
+    ).model_copy(update={"limit": at_most(limit)})
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars, counting() as tally:
         results = run_audit(spec, folder, progress=bars, device=device, keep_names=keep_names, command=command_line())

@@ -28,9 +28,11 @@ class Bars:
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
                 BarColumn(bar_width=12),
-                MofNCompleteColumn(), TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-                TextColumn("{task.fields[shown]}", markup=False), console=Console(stderr=True),
-            )  # fmt: skip
+                MofNCompleteColumn(),
+                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                TextColumn("{task.fields[shown]}", markup=False),
+                console=Console(stderr=True),
+            )
             self._bars.start()
         return self
 

@@ -55,11 +55,11 @@ def defend(
 ) -> Path:
     """Train a classifier further, against universal perturbations; killed, the same command goes on."""
     from medrobust import guessing, training
+    from medrobust.experiments import ask
+    from medrobust.experiments.gradient_check import checked
+    from medrobust.experiments.system import assemble, groups
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import ask
-    from medrobust.studies.gradients import checked
-    from medrobust.studies.run_info import write
-    from medrobust.studies.subject import assemble, groups
+    from medrobust.run_info import write
     from medrobust.universal.defence import DEFENCES
 
     check_size(norm, zeta, eps)
@@ -79,21 +79,38 @@ def defend(
         probability, truth = training.evaluate(subject.classifier, test)
         guesses = guessing.of(probability.argmax(1) == truth, truth, groups(test)).text
         hardened = defence(
-            subject.classifier, subject.data, goal, ball, method=way, test=test, seed=seed,
-            folder=run.entry("rounds"), progress=bars,
-        )  # fmt: skip
+            subject.classifier,
+            subject.data,
+            goal,
+            ball,
+            method=way,
+            test=test,
+            seed=seed,
+            folder=run.entry("rounds"),
+            progress=bars,
+        )
         hardened.classifier.save(run.entry("model"), keep_names)
         # training changes weights, not how the gradient is hidden; the last network is the one to be believed
         check = checked(hardened.classifier, subject.data.split("test"), seed) if way.opens else None
         facts = {
-            "format": 1, "data": spec.data, "model": model, "asked": spec.subject,
-            "defence": method, "settings": defence.settings,
-            "attack": attack, "target": target, "size": size_told(ball, zeta, eps), "seed": seed,
-            "rounds": [r.plain() for r in hardened.rounds], "verdict": hardened.verdict, "stopped": hardened.stopped,
+            "format": 1,
+            "data": spec.data,
+            "model": model,
+            "asked": spec.subject,
+            "defence": method,
+            "settings": defence.settings,
+            "attack": attack,
+            "target": target,
+            "size": size_told(ball, zeta, eps),
+            "seed": seed,
+            "rounds": [r.plain() for r in hardened.rounds],
+            "verdict": hardened.verdict,
+            "stopped": hardened.stopped,
             "guesses": guesses,
             "status": "inconclusive" if check is not None and check.passed is False else "ok",
-            "checks": subject.checks(check), **subject.findings,
-        }  # fmt: skip
+            "checks": subject.checks(check),
+            **subject.findings,
+        }
         write(run, "defend.json", facts, command_line(), str(subject.classifier.device), keep_names=keep_names)
     warn(facts["checks"], subject.class_notes)
     title = f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}"

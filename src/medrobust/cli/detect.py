@@ -46,13 +46,13 @@ def detect(
 ) -> Path:
     """Fit detectors of attacks and test them: areas, rates, false alarms, a picture, and guards to use."""
     from medrobust.data.corruptions import SEVERITIES, suited
+    from medrobust.experiments import ask, attack_named
+    from medrobust.experiments.detection import FPRS, PROTOCOLS, Ask, Detection
+    from medrobust.experiments.gradient_check import checked, mark
+    from medrobust.experiments.system import assemble
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import ask, attack_named
-    from medrobust.studies.detection import FPRS, PROTOCOLS, Ask, Detection
-    from medrobust.studies.gradients import checked, mark
-    from medrobust.studies.run_info import write
-    from medrobust.studies.store import counting
-    from medrobust.studies.subject import assemble
+    from medrobust.run_info import write
+    from medrobust.store import counting
     from medrobust.threat import Linf
 
     if not 0 < fpr < 1:
@@ -65,10 +65,16 @@ def detect(
     balls = [Linf(e) for e in eps_list(eps) or ()]
     spec = ask(model=model, **images.asked, **network.asked, train=False, attacks=words(attacks), seed=seed)
     asked: dict[str, Any] = {
-        "detectors": words(detectors), "attacks": spec.attacks, "layers": words(layers), "limit": at_most(limit),
-        "protocols": PROTOCOLS if protocol == "both" else (protocol,), "corrupted": corrupted,
-        "fprs": tuple(sorted({*FPRS, fpr})), "prevalence": prevalence, "seed": seed,
-    }  # fmt: skip
+        "detectors": words(detectors),
+        "attacks": spec.attacks,
+        "layers": words(layers),
+        "limit": at_most(limit),
+        "protocols": PROTOCOLS if protocol == "both" else (protocol,),
+        "corrupted": corrupted,
+        "fprs": tuple(sorted({*FPRS, fpr})),
+        "prevalence": prevalence,
+        "seed": seed,
+    }
     Ask(**asked)  # what is wrong with it is said before anything is loaded
     found: dict[str, Any] = {"format": 1, "runs": []}
     with Bars() as bars, counting() as tally, RunFolder(out, "detect") as run_folder:
@@ -112,7 +118,7 @@ def detect(
 
 def summary(run: dict[str, Any], fpr: float, prevalence: float) -> None:
     """What is seen, what it costs in false alarms; from one attack to another, layer by layer. With 95 % intervals."""
-    from medrobust.studies.detection import NO_ATTACK
+    from medrobust.experiments.detection import NO_ATTACK
 
     facts, rows = run["facts"], run["rows"]
     names = list(dict.fromkeys(r["detector"] for r in rows))

@@ -12,7 +12,7 @@ def doctor() -> None:
 
     import torch
 
-    from medrobust.studies.versions import versions
+    from medrobust.versions import versions
 
     rows = [[name, version] for name, version in versions().items()]
     rows.append(["device", torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU only"])

@@ -41,28 +41,40 @@ def evade(
     out: RunOut = Path("runs/evade"),
 ) -> Path:
     """Fit detectors, then attack past them: how many images fool the classifier and raise no alarm."""
+    from medrobust.experiments import ask
+    from medrobust.experiments.evasion import EvadeAsk, Evading
+    from medrobust.experiments.gradient_check import checked, mark
+    from medrobust.experiments.system import assemble
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import ask
-    from medrobust.studies.evading import EvadeAsk, Evading
-    from medrobust.studies.gradients import checked, mark
-    from medrobust.studies.run_info import write
-    from medrobust.studies.store import counting
-    from medrobust.studies.subject import assemble
+    from medrobust.run_info import write
+    from medrobust.store import counting
     from medrobust.threat import BALLS
 
     if attacked < 1:
         raise InputError(f"--attacked must be at least 1, got {attacked}")
     spec = ask(
-        model=model, **images.asked, **network.asked, train=False, attacks=words(attack), eps=eps_list(eps), norm=norm,
+        model=model,
+        **images.asked,
+        **network.asked,
+        train=False,
+        attacks=words(attack),
+        eps=eps_list(eps),
+        norm=norm,
         seed=seed,
-    )  # fmt: skip
+    )
     if len(spec.attacks) != 1:
         raise InputError(f"detectors are fitted on one attack, got --attack {attack}")
     wanted = EvadeAsk(
-        detectors=words(detector) or (), evasions=words(evasions) or (), fitted_on=spec.attacks[0],
-        ball=spec.ball(_fitted_at(spec.eps, at)), eps=spec.eps, layers=words(layers) or (), limit=at_most(limit),
-        attacked=attacked, seed=seed,
-    )  # fmt: skip
+        detectors=words(detector) or (),
+        evasions=words(evasions) or (),
+        fitted_on=spec.attacks[0],
+        ball=spec.ball(_fitted_at(spec.eps, at)),
+        eps=spec.eps,
+        layers=words(layers) or (),
+        limit=at_most(limit),
+        attacked=attacked,
+        seed=seed,
+    )
     assert spec.norm in BALLS
     with Bars() as bars, counting() as tally, RunFolder(out, "evade") as run:
         subject = assemble(spec, run, bars, device)
@@ -92,7 +104,7 @@ def _fitted_at(grid: tuple[float, ...], at: str | None) -> float:
 
 def summary(run: dict[str, Any]) -> None:
     """Before and after, each share with its interval; then what eps it takes; then checks that failed."""
-    from medrobust.studies.evading import BARE
+    from medrobust.experiments.evasion import BARE
 
     facts, rows = run["facts"], run["rows"]
     names = list(dict.fromkeys(r["detector"] for r in rows))
@@ -102,8 +114,16 @@ def summary(run: dict[str, Any]) -> None:
         return _shown(found[0]) if found else ""
 
     head = ["detector", "plain attack fools", "seen", "AUROC", "evasion fools", "seen", "at 1 %", "AUROC", "steps"]
-    metrics = ("plain_fooled", "plain_detected@0.05", "plain_auroc", "fooled", "detected@0.05", "detected@0.01",
-               "auroc", "steps")  # fmt: skip
+    metrics = (
+        "plain_fooled",
+        "plain_detected@0.05",
+        "plain_auroc",
+        "fooled",
+        "detected@0.05",
+        "detected@0.01",
+        "auroc",
+        "steps",
+    )
     title = (
         f"Attacks of {facts['eps'] * 255:.3g}/255 on {facts['n_attacked']} images, before and after they knew the "
         "detector; seen: of those that fool the classifier, at 5 % false alarms; 95 % interval"

@@ -17,9 +17,9 @@ from medrobust.errors import InputError
 
 if TYPE_CHECKING:
     from medrobust.classifier import Classifier
-    from medrobust.studies.explained import Explained
-    from medrobust.studies.explaining import ExplainAsk
-    from medrobust.studies.subject import Subject
+    from medrobust.experiments.explanation import ExplainAsk
+    from medrobust.experiments.explanation_files import Explained
+    from medrobust.experiments.system import Subject
 
 SHOWN = ("slope-l1", "curvature", "saliency-half", "saliency-gini", "effective-rank", "linear-eps")
 """Measures of the short table; the page and results.csv hold all."""
@@ -31,8 +31,7 @@ def explain(
     images: ImageOptions,
     network: NetworkOptions,
     second: Annotated[
-        Path | None,
-        typer.Option(help="An independently trained classifier of the same data, for the published plane."),
+        Path | None, typer.Option(help="An independently trained classifier of the same data, for the published plane.")
     ] = None,
     beside: Annotated[
         list[Path] | None,
@@ -58,14 +57,14 @@ def explain(
     """Saliency, Grad-CAM, layers, loss landscape and embedding, before and after an attack, with numbers and a page."""
     from medrobust import explain as room
     from medrobust import private_names
+    from medrobust.experiments import ask
+    from medrobust.experiments.explanation import ExplainAsk
+    from medrobust.experiments.explanation_files import save
+    from medrobust.experiments.system import assemble
+    from medrobust.naming import Naming
     from medrobust.report import explanation
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import ask
-    from medrobust.studies.explained import save
-    from medrobust.studies.explaining import ExplainAsk
-    from medrobust.studies.naming import Naming
-    from medrobust.studies.store import counting
-    from medrobust.studies.subject import assemble
+    from medrobust.store import counting
     from medrobust.threat import Linf
 
     others = list(beside or ())
@@ -81,9 +80,15 @@ def explain(
     if len(balls) != 1:
         raise InputError(f"--eps takes one size, got {eps}")
     wanted = ExplainAsk(
-        measures=words(measures) or tuple(room.MEASURES), attack=attack, ball=balls[0], layers=words(layers) or (),
-        cam_layer=cam_layer, limit=at_most(limit), surfaces=landscapes, seed=seed,
-    )  # fmt: skip
+        measures=words(measures) or tuple(room.MEASURES),
+        attack=attack,
+        ball=balls[0],
+        layers=words(layers) or (),
+        cam_layer=cam_layer,
+        limit=at_most(limit),
+        surfaces=landscapes,
+        seed=seed,
+    )
     spec = ask(model=model, **images.asked, **network.asked, train=False, seed=seed)
     with Bars() as bars, counting() as tally, RunFolder(out, "explain") as run_folder:
         subject = assemble(spec, run_folder, bars, device)
@@ -96,8 +101,14 @@ def explain(
             shared = images.asked if where == images.data else {"data": where, "label": images.label}
             shared |= {"size": None, "outputs": network.outputs, "trust_code": network.trust_code, "seed": seed}
             runs.append(_beside(wanted, place, run_folder.entry(f"beside-{k}"), device, bars, shared))
-        asked = {**spec.subject, "second": None if second is None else str(second), "attack": attack,
-                 "eps": float(balls[0].eps), "limit": limit, "beside": [str(b) for b in others]}  # fmt: skip
+        asked = {
+            **spec.subject,
+            "second": None if second is None else str(second),
+            "attack": attack,
+            "eps": float(balls[0].eps),
+            "limit": limit,
+            "beside": [str(b) for b in others],
+        }
         if keep_names:
             decoded = Naming(subject.data, keep=True).decoded
             save(run_folder, _told_apart([_decoded(run, decoded) for run in runs]), asked, command_line())
@@ -116,9 +127,9 @@ def explain(
 
 
 def _one(wanted: ExplainAsk, out: Path, subject: Subject, second: Classifier | None, bars: Bars) -> Explained:
-    from medrobust.studies.explained import Explained
-    from medrobust.studies.explaining import Explaining
-    from medrobust.studies.gradients import checked, mark
+    from medrobust.experiments.explanation import Explaining
+    from medrobust.experiments.explanation_files import Explained
+    from medrobust.experiments.gradient_check import checked, mark
 
     study = Explaining(wanted, out, subject.classifier, subject.test, second, bars)
     found = study.run()
@@ -140,10 +151,10 @@ def _beside(
     """Another classifier, with layers of its own; or what an earlier run of this command found."""
     import dataclasses
 
+    from medrobust.experiments import ask
+    from medrobust.experiments.explanation_files import load
+    from medrobust.experiments.system import assemble
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import ask
-    from medrobust.studies.explained import load
-    from medrobust.studies.subject import assemble
 
     if (place / "results.json").is_file():
         return load(place)
@@ -157,7 +168,7 @@ def _beside(
 def _classifier(place: Path, device: str | None, network: NetworkOptions, subject: Subject, bars: Bars) -> Classifier:
     from medrobust import devices
     from medrobust.classifier import Classifier
-    from medrobust.studies.admission import admit
+    from medrobust.experiments.admission import admit
 
     if not place.is_dir():
         raise InputError(f"--second {place} is not a folder; give one that medrobust train or audit saved")
@@ -225,8 +236,9 @@ def summary(runs: list[Explained]) -> None:
     head = ["median of the images, 95 % interval", *(f"{run.name}, n = {run.found['facts']['n']}" for run in runs)]
     lines = [
         [f"{told[m]['title']}, {told[m]['unit']}", *(cell(run, "measure", m, "clean") for run in runs)]
-        for m in SHOWN if m in told
-    ]  # fmt: skip
+        for m in SHOWN
+        if m in told
+    ]
     table(head, lines, "Images without an attack")
     for run in runs:
         guessed(run.found["facts"].get("guesses", ""))

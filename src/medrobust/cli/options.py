@@ -92,7 +92,7 @@ class ImageOptions:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """As ``studies.ask`` takes them."""
+        """As ``experiments.ask`` takes them."""
         named = {"class_map": class_map(self.map_), "leave_out": words(self.leave_out)}
         return {"data": self.data, **self.read, **named}
 
@@ -112,7 +112,7 @@ class NetworkOptions:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """As ``studies.ask`` takes them."""
+        """As ``experiments.ask`` takes them."""
         read = {"classes": words(self.classes), "mean": numbers(self.mean, "--mean"), "std": numbers(self.std, "--std")}
         return dataclasses.asdict(self) | read
 
@@ -127,7 +127,7 @@ class TrainingOptions:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """As ``studies.ask`` takes them."""
+        """As ``experiments.ask`` takes them."""
         return dataclasses.asdict(self)
 
 

@@ -16,7 +16,7 @@ from medrobust.cli.text import numbers, say, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
-    from medrobust.studies.search_subject import Images
+    from medrobust.experiments.search_system import Images
 
 TABLE = "breast-cancer"
 
@@ -63,24 +63,27 @@ def search(
     With --data breast-cancer on scikit-learn's table of 30 features, without images.
     """
     from medrobust import private_names, report
+    from medrobust.experiments.accuracy_matched import Robustness, attacked
+    from medrobust.experiments.images import announce
+    from medrobust.experiments.search import Ask, Searching
+    from medrobust.experiments.search_networks import kept
+    from medrobust.experiments.search_system import assemble
+    from medrobust.experiments.search_system import table as features_of
     from medrobust.run_folder import RunFolder
-    from medrobust.studies.images import announce
-    from medrobust.studies.run_info import with_run
-    from medrobust.studies.search_networks import kept
-    from medrobust.studies.search_subject import assemble
-    from medrobust.studies.search_subject import table as features_of
-    from medrobust.studies.search_twins import Robustness, attacked
-    from medrobust.studies.searching import Ask, Searching
-    from medrobust.studies.store import Store, counting
+    from medrobust.run_info import with_run
+    from medrobust.store import Store, counting
     from medrobust.training.evolved import QUESTIONS, breast_cancer
 
     for name, value, least in (("--budget", budget, 1), ("--limit", limit, 0), ("--attack", attack, 0)):
         if value < least:
             raise InputError(f"{name} must be {least} or more, got {value}")
     ask = Ask(
-        questions=tuple(QUESTIONS) if what == "all" else words(what) or (), methods=words(methods) or (),
-        budget=budget, seeds=seeds, folds=folds,
-    )  # fmt: skip
+        questions=tuple(QUESTIONS) if what == "all" else words(what) or (),
+        methods=words(methods) or (),
+        budget=budget,
+        seeds=seeds,
+        folds=folds,
+    )
     data = images.data
     if data == TABLE and attack:
         raise InputError(f"{TABLE} is a table without images: there is nothing to attack")
@@ -91,10 +94,19 @@ def search(
             searched, about = breast_cancer(), {"data": TABLE, "features_kind": "as measured", "left": "", "notes": []}
         else:
             subject = assemble(
-                features=features, model=model, pretrained=pretrained, mean=numbers(mean, "--mean"),
-                std=numbers(std, "--std"), outputs=outputs, healthy=healthy, limit=limit or None, seed=seed,
-                trust_code=trust_code, progress=bars, **images.asked,
-            )  # fmt: skip
+                features=features,
+                model=model,
+                pretrained=pretrained,
+                mean=numbers(mean, "--mean"),
+                std=numbers(std, "--std"),
+                outputs=outputs,
+                healthy=healthy,
+                limit=limit or None,
+                seed=seed,
+                trust_code=trust_code,
+                progress=bars,
+                **images.asked,
+            )
             run.begin()
             announce(subject.data, bars)
             searched, about = features_of(subject, subject.compared, Store(out), bars), subject.about
@@ -142,10 +154,16 @@ def summary(results: dict[str, Any], times: dict[str, Any], question: str) -> No
         against = told["against"].get(name)
         apart = "reference" if against is None else f"{100 * against['difference']:+.1f} (p {against['p']:.2g})"
         spent = told["methods"][name]["evaluations"]
-        lines.append([name, _cell(rows[name, "balanced_accuracy"]), apart,
-                      "" if spent is None else str(spent), f"{times[question][name]['seconds']:.2f}"])  # fmt: skip
-    head = ["method", "balanced accuracy, % (95 %)", f"less {told['reference']}, points", "evaluations",
-            "s a network"]  # fmt: skip
+        lines.append(
+            [
+                name,
+                _cell(rows[name, "balanced_accuracy"]),
+                apart,
+                "" if spent is None else str(spent),
+                f"{times[question][name]['seconds']:.2f}",
+            ]
+        )
+    head = ["method", "balanced accuracy, % (95 %)", f"less {told['reference']}, points", "evaluations", "s a network"]
     facts = results["facts"]
     table(head, lines, f"{TITLES[question]}: median of {facts['seeds']} seeds, {facts['n']} images of {facts['name']}")
     say(verdict(results, question))

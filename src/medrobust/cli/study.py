@@ -16,7 +16,7 @@ from medrobust.cli.text import say, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
-    from medrobust.studies.plan import Plan
+    from medrobust.runner.plan import Plan
 
 study = typer.Typer(
     help="Grids of experiments that resume: one file an experiment.", no_args_is_help=True, rich_markup_mode=None
@@ -65,11 +65,11 @@ def run(
     cell is done, 1 cells failed, 2 wrong input.
     """
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import file as files
-    from medrobust.studies import runner, runs
-    from medrobust.studies.collect import folder_for, write
-    from medrobust.studies.plan import Place, plan
-    from medrobust.studies.validation import check, undeclared
+    from medrobust.runner import execute, run_log
+    from medrobust.runner import study_file as files
+    from medrobust.runner.collect import folder_for, write
+    from medrobust.runner.plan import Place, plan
+    from medrobust.runner.validation import check, undeclared
 
     if sum((bool(workers), scheduler is not None, slurm is not None)) > 1:
         raise InputError("give one of --workers, --scheduler and --slurm")
@@ -77,7 +77,7 @@ def run(
         raise InputError("--tls is for --scheduler or --slurm")
     loaded = files.load(file, size)
     place = Place(out or folder_for(file, size), data, models, loaded.folder, trust_code, keep_names)
-    for line in runs.changes(place.out, loaded.files):
+    for line in run_log.changes(place.out, loaded.files):
         say(line)
     check(loaded.study)  # before there is a run folder
     for line in undeclared(loaded.study):
@@ -91,19 +91,19 @@ def run(
     with Bars() as bars, run_folder:
         run_folder.begin()
         if again:
-            runner.forget_failures(place.out)
+            execute.forget_failures(place.out)
         laid = plan(loaded.study, place, progress=bars)
         begun = time.time()
         pool = _pool(place.out, workers, threads, scheduler, slurm, tls)
         try:
-            if laid.left or runs.changes(place.out, loaded.files):
-                runs.begin(place.out, loaded.files, _written(data, keep_names), pool.size)
-            ran = runner.run(laid, pool, bars)
+            if laid.left or run_log.changes(place.out, loaded.files):
+                run_log.begin(place.out, loaded.files, _written(data, keep_names), pool.size)
+            ran = execute.run(laid, pool, bars)
         finally:
             pool.close()
         results = write(laid, loaded.opening, size, loaded.files, command_line())
         if ran.done:
-            runs.end(place.out, time.time() - begun, ran.done)
+            run_log.end(place.out, time.time() - begun, ran.done)
     cells = results["cells"]
     say(
         f"{ran.done} cells in {_time(time.time() - begun)}, {cells['done']} of {cells['all']} there; "
@@ -164,11 +164,11 @@ def _say_missing(results: dict[str, Any], folder: Path) -> bool:
 def _pool(
     out: Path, workers: int, threads: int | None, scheduler: str | None, slurm: str | None, tls: Path | None
 ) -> Any:
-    from medrobust.studies.pools import Here, Workers
+    from medrobust.runner.executors import Here, Workers
 
     if scheduler is None and slurm is None:
         return Workers(workers, out / "log", threads) if workers else Here(threads)
-    from medrobust.studies import cluster
+    from medrobust.runner import cluster
 
     if scheduler is not None:
         return cluster.Cluster(scheduler, out, tls=tls)
@@ -179,7 +179,7 @@ def _pool(
 
 
 def _dry(laid: Plan, workers: int, slurm: str | None, tls: Path | None) -> None:
-    from medrobust.studies.plan import missing
+    from medrobust.runner.plan import missing
 
     lines = []
     for part in laid.study.parts:
@@ -201,7 +201,7 @@ def _dry(laid: Plan, workers: int, slurm: str | None, tls: Path | None) -> None:
         for d in laid.absent[1:]:
             say(f"{d.name}: {d.get}")
     if slurm is not None:
-        from medrobust.studies import cluster
+        from medrobust.runner import cluster
 
         with tempfile.TemporaryDirectory() as keys:  # a dry run leaves nothing in the run folder
             jobs = cluster.slurm(cluster.slurm_options(slurm), laid.place.out / "log", tls, Path(keys))
@@ -223,9 +223,9 @@ def _time(seconds: float) -> str:
 def show(folder: Folder) -> None:
     """Print the tables of a study."""
     from medrobust.report import study_tables
-    from medrobust.studies import runs
+    from medrobust.runner import run_log
 
-    told = runs.results_of(folder)
+    told = run_log.results_of(folder)
     for part in told["parts"]:
         for sheet in study_tables.sheets(told, part["name"]):
             head = [*sheet.labels, *sheet.columns]
@@ -251,10 +251,10 @@ def show(folder: Folder) -> None:
 def report(folder: Folder) -> None:
     """Write report.html, results.csv and tables.tex of a study."""
     from medrobust.report import study_page
-    from medrobust.studies import runs
+    from medrobust.runner import run_log
 
-    told = runs.results_of(folder)
-    say(str(study_page.write(folder, told, runs.recorded(folder))))
+    told = run_log.results_of(folder)
+    say(str(study_page.write(folder, told, run_log.recorded(folder))))
     _say_missing(told, folder)
 
 
@@ -269,9 +269,9 @@ def export(
     """Write the rows of a study for other tools."""
     from medrobust.report import study_export
     from medrobust.report.writing import write_export
-    from medrobust.studies import runs
+    from medrobust.runner import run_log
 
-    told = runs.results_of(folder)
+    told = run_log.results_of(folder)
     if not (csv or latex or parquet or mlflow):
         raise InputError("give --csv FILE, --latex FILE, --parquet FILE or --mlflow")
     if csv:
@@ -298,20 +298,27 @@ def diff(
     """Which numbers changed beyond their intervals from A to B."""
     from medrobust.report.study_missing import missing_line
     from medrobust.report.study_tables import figure, named
-    from medrobust.studies import runs
-    from medrobust.studies.diff import diff as compare
-    from medrobust.studies.diff import told
+    from medrobust.runner import run_log
+    from medrobust.runner.diff import diff as compare
+    from medrobust.runner.diff import told
 
-    before, after = runs.results_of(a), runs.results_of(b)
+    before, after = run_log.results_of(a), run_log.results_of(b)
     found = compare(before["rows"], after["rows"], words(ignore) or ())
     lines = [
-        [named("metric", metric), ", ".join(f"{named('', k)} {named(k, v)}" for k, v in about.items()),
-         str(figure(c.before)), str(figure(c.after))]
+        [
+            named("metric", metric),
+            ", ".join(f"{named('', k)} {named(k, v)}" for k, v in about.items()),
+            str(figure(c.before)),
+            str(figure(c.after)),
+        ]
         for c, (metric, about) in zip(found.beyond, told(c.after for c in found.beyond), strict=True)
-    ]  # fmt: skip
+    ]
     if lines:
-        table(["figure", "of", f"A: {a}", f"B: {b}"], lines,
-              "Changed beyond their 95 % intervals, or in what is believed; the surest first")  # fmt: skip
+        table(
+            ["figure", "of", f"A: {a}", f"B: {b}"],
+            lines,
+            "Changed beyond their 95 % intervals, or in what is believed; the surest first",
+        )
     say(
         f"{len(lines)} of {len(found.changes)} numbers changed; about {found.held * 0.05:.0f} of the {found.held} with "
         "intervals would by chance if nothing had"

@@ -162,7 +162,7 @@ def say_left_out(parts: Sequence[Mapping[str, str]]) -> None:
 def eps_list(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
-    from medrobust.studies import parse_eps
+    from medrobust.experiments import parse_eps
 
     return parse_eps(text)
 

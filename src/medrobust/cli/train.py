@@ -45,10 +45,10 @@ def train(
     from medrobust import data as data_room
     from medrobust import devices, guessing, stats
     from medrobust import training as training_room
+    from medrobust.experiments import preflight
+    from medrobust.experiments.images import announce
+    from medrobust.experiments.system import groups
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import preflight
-    from medrobust.studies.images import announce
-    from medrobust.studies.subject import groups
 
     options: dict[str, Any] = {k: v for k, v in training.asked.items() if v is not None}
     preflight.check(model, **options, head=head, device=device)
@@ -58,10 +58,19 @@ def train(
         data = data if classes is None else data.for_classes(words(classes) or ())
         announce(data, bars)
         classifier = training_room.fit(
-            data, model, seed=seed, mean=numbers(mean, "--mean"), std=numbers(std, "--std"), head=head,
-            outputs=outputs, device=where, progress=bars, resume=run.entry("training"),
-            keep=run.entry("model.safetensors", "model.json").parent, **options,
-        )  # fmt: skip
+            data,
+            model,
+            seed=seed,
+            mean=numbers(mean, "--mean"),
+            std=numbers(std, "--std"),
+            head=head,
+            outputs=outputs,
+            device=where,
+            progress=bars,
+            resume=run.entry("training"),
+            keep=run.entry("model.safetensors", "model.json").parent,
+            **options,
+        )
         run.remove("training")  # only a killed training is resumed
         if keep_names:
             classifier.save(out, keep_names=True)

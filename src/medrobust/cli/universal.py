@@ -30,8 +30,8 @@ from medrobust.errors import InputError
 if TYPE_CHECKING:
     from medrobust.classifier import Classifier
     from medrobust.data import Dataset
+    from medrobust.experiments.system import Subject
     from medrobust.images import Lazy
-    from medrobust.studies.subject import Subject
     from medrobust.universal import Universal, UniversalOutcome
 
 UNFINISHED = "unfinished.safetensors"
@@ -68,12 +68,12 @@ def universal(
 ) -> Path:
     """One perturbation that fools a classifier on every image: made on training images, judged on test images."""
     from medrobust import private_names
+    from medrobust.experiments import ask
+    from medrobust.experiments.gradient_check import checked
+    from medrobust.experiments.system import assemble
     from medrobust.run_folder import RunFolder
-    from medrobust.studies import ask
-    from medrobust.studies.gradients import checked
-    from medrobust.studies.run_info import write
-    from medrobust.studies.store import key
-    from medrobust.studies.subject import assemble
+    from medrobust.run_info import write
+    from medrobust.store import key
 
     check_size(norm, zeta, eps)
     way = method_named(method)
@@ -83,9 +83,16 @@ def universal(
     source = None if source == images.data else source  # its training images: the others are to judge
     spec = ask(model=model, **images.asked, **network.asked, **training.asked, norm=norm, seed=seed)
     asked = {
-        "model": spec.model_dump(mode="json"), "method": method, "target": target, "zeta": zeta, "eps": eps,
-        "source": source, "vary": vary, "limit": making, "judged": judging,
-    }  # fmt: skip
+        "model": spec.model_dump(mode="json"),
+        "method": method,
+        "target": target,
+        "zeta": zeta,
+        "eps": eps,
+        "source": source,
+        "vary": vary,
+        "limit": making,
+        "judged": judging,
+    }
     folder = out or Path("runs") / "-".join(["universal", *spec.slug().split("-")[1:-1], key(asked)[:8]])
     with Bars() as bars, RunFolder(folder, "universal") as run:
         subject = assemble(spec, run, bars, device)
@@ -96,9 +103,15 @@ def universal(
         test = _test(subject, source).sample(judging, seed)
         bars.start(f"{way.title} on {len(pixels)} images", way.work(len(pixels)))
         v = way(
-            subject.classifier, pixels, goal, ball, seed=seed, advance=bars.advance,
-            watch=lambda rate: bars.advance(0, reached=f"{rate:.0%}"), checkpoint=run.entry(UNFINISHED),
-        )  # fmt: skip
+            subject.classifier,
+            pixels,
+            goal,
+            ball,
+            seed=seed,
+            advance=bars.advance,
+            watch=lambda rate: bars.advance(0, reached=f"{rate:.0%}"),
+            checkpoint=run.entry(UNFINISHED),
+        )
         bars.stop()
         outcomes = _judged(subject.classifier, test, v, seed, bars)
         guesses = guesses_of(outcomes[MINE])
@@ -110,16 +123,29 @@ def universal(
         v.save(run.entry("v.safetensors"))
         gain = v.picture(run.entry("v.png"))
         facts = {
-            "format": 1, "asked": asked, "source": told, "size": size_told(ball, zeta, eps), "magnified": gain,
-            "provenance": v.provenance, "history": v.history, "why": v.why,
+            "format": 1,
+            "asked": asked,
+            "source": told,
+            "size": size_told(ball, zeta, eps),
+            "magnified": gain,
+            "provenance": v.provenance,
+            "history": v.history,
+            "why": v.why,
             "status": "inconclusive" if doubtful or not v.moved else "ok",
-            "checks": subject.checks(check), **subject.findings,
-            "outcomes": {name: numbers(o) for name, o in outcomes.items()}, "guesses": guesses,
-        }  # fmt: skip
+            "checks": subject.checks(check),
+            **subject.findings,
+            "outcomes": {name: numbers(o) for name, o in outcomes.items()},
+            "guesses": guesses,
+        }
         write(
-            run, "universal.json", facts, command_line(), str(subject.classifier.device), keep_names=keep_names,
+            run,
+            "universal.json",
+            facts,
+            command_line(),
+            str(subject.classifier.device),
+            keep_names=keep_names,
             private=private,
-        )  # fmt: skip
+        )
         run.remove(UNFINISHED)
     warn(facts["checks"], subject.class_notes)
     summary(outcomes, f"{way.title} made from {told}, {size_told(ball, zeta, eps)}", doubtful=doubtful)
@@ -136,7 +162,7 @@ def _source(
 ) -> tuple[Lazy, str]:
     """What the perturbation is made from, and what to call it."""
     from medrobust import data as data_room
-    from medrobust.studies.images import announce
+    from medrobust.experiments.images import announce
     from medrobust.universal import Noise, Varied
 
     if source is None:
@@ -164,7 +190,7 @@ def _test(subject: Subject, source: str | None) -> Dataset:
 
 def _judged(classifier: Classifier, test: Dataset, v: Universal, seed: int, bars: Bars) -> dict[str, UniversalOutcome]:
     """The perturbation and the random ones of its size, by name."""
-    from medrobust.studies.subject import groups
+    from medrobust.experiments.system import groups
     from medrobust.universal import controls, judge
 
     trials = {MINE: v} | {u.provenance["method"]: u for u in controls(classifier, test, v.ball, seed)}
@@ -190,8 +216,10 @@ def summary(outcomes: dict[str, UniversalOutcome], title: str, *, doubtful: bool
     rows = [[name, brief(o.fooling_rate), brief(o.fooling_rate_saved)] for name, o in outcomes.items()]
     if wanted is not None:
         head = ["perturbation", f"Rs: decided {wanted}", "Rs of others", f"Rs saved at {mine.bits} bit", "Rf"]
-        rows = [[name, *map(brief, (o.targeted_success, o.targeted_success_new, o.targeted_success_saved,
-                                    o.fooling_rate))] for name, o in outcomes.items()]  # fmt: skip
+        rows = [
+            [name, *map(brief, (o.targeted_success, o.targeted_success_new, o.targeted_success_saved, o.fooling_rate))]
+            for name, o in outcomes.items()
+        ]
     table(head, rows, f"On {mine.n} test images, in % with the 95 % interval")
     if mine.targeted_base is not None:
         say(f"decided {wanted} without a perturbation (base rate of Rs): {percent(mine.targeted_base)}")
@@ -220,20 +248,34 @@ def guesses_of(o: UniversalOutcome) -> str:
 def numbers(o: UniversalOutcome) -> dict[str, Any]:
     """Everything that was judged, as JSON; null where there was nothing to count."""
     single = (
-        "fooling_rate", "fooling_rate_saved", "cap", "targeted_success", "targeted_success_saved", "targeted_base",
-        "targeted_success_new", "accuracy_before", "accuracy_after", "accuracy_saved",
-    )  # fmt: skip
+        "fooling_rate",
+        "fooling_rate_saved",
+        "cap",
+        "targeted_success",
+        "targeted_success_saved",
+        "targeted_base",
+        "targeted_success_new",
+        "accuracy_before",
+        "accuracy_after",
+        "accuracy_saved",
+    )
     by_class = ("fooling_rate_per_class", "targeted_success_per_class", "recall_before", "recall_after")
     told: dict[str, Any] = {name: estimate(getattr(o, name)) for name in single}
     told |= {name: {c: estimate(e) for c, e in getattr(o, name).items()} for name in by_class}
     pairs = {"sensitivity": o.sensitivity, "specificity": o.specificity}
-    told |= {k: None if pair is None else {"before": estimate(pair[0]), "after": estimate(pair[1])}
-             for k, pair in pairs.items()}  # fmt: skip
+    told |= {
+        k: None if pair is None else {"before": estimate(pair[0]), "after": estimate(pair[1])}
+        for k, pair in pairs.items()
+    }
     told["dominant"] = [{"class": c, "before": estimate(a), "after": estimate(b)} for c, a, b in o.dominant]
     return told | {
-        "classes": list(o.classes), "confusion": o.confusion.tolist(), "target": o.target, "legal": o.legal,
-        "bits": o.bits, "n": o.n,
-    }  # fmt: skip
+        "classes": list(o.classes),
+        "confusion": o.confusion.tolist(),
+        "target": o.target,
+        "legal": o.legal,
+        "bits": o.bits,
+        "n": o.n,
+    }
 
 
 def estimate(e: Any) -> dict[str, Any] | None:

@@ -16,12 +16,7 @@ from medrobust.errors import InputError
 
 __all__ = ["SOURCES", "Dataset", "LeftOut", "load"]
 
-SOURCES = {
-    "phantom": open_phantom,
-    "csv": open_table,
-    "folder": open_folder,
-    "medmnist": open_medmnist,
-}
+SOURCES = {"phantom": open_phantom, "csv": open_table, "folder": open_folder, "medmnist": open_medmnist}
 
 
 def load(

@@ -13,10 +13,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
         "neutrophil",
         "platelet",
     ),
-    "breastmnist": (
-        "malignant",
-        "normal, benign",
-    ),
+    "breastmnist": ("malignant", "normal, benign"),
     "dermamnist": (
         "actinic keratoses and intraepithelial carcinoma",
         "basal cell carcinoma",
@@ -26,12 +23,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
         "melanocytic nevi",
         "vascular lesions",
     ),
-    "octmnist": (
-        "choroidal neovascularization",
-        "diabetic macular edema",
-        "drusen",
-        "normal",
-    ),
+    "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
     "organamnist": (
         "bladder",
         "femur-left",
@@ -82,17 +74,8 @@ CLASSES: dict[str, tuple[str, ...]] = {
         "cancer-associated stroma",
         "colorectal adenocarcinoma epithelium",
     ),
-    "pneumoniamnist": (
-        "normal",
-        "pneumonia",
-    ),
-    "retinamnist": (
-        "grade 0",
-        "grade 1",
-        "grade 2",
-        "grade 3",
-        "grade 4",
-    ),
+    "pneumoniamnist": ("normal", "pneumonia"),
+    "retinamnist": ("grade 0", "grade 1", "grade 2", "grade 3", "grade 4"),
     "tissuemnist": (
         "Collecting Duct, Connecting Tubule",
         "Distal Convoluted Tubule",

@@ -17,7 +17,7 @@ CERTAIN = frozenset(
     f"{who}{what}"
     for who in ("patient", "pat", "subject", "subj", "participant", "mrn")
     for what in ("", "id", "ids", "no", "nr", "num", "number", "code", "key", "index", "identifier")
-) - {"pat"} | {"pid"}  # fmt: skip
+) - {"pat"} | {"pid"}
 """Column names, as ``words.bare`` writes them, that mean patients."""
 
 LIKELY = frozenset(

@@ -19,9 +19,7 @@ from medrobust.data.files import open_files
 from medrobust.data.source import NO_FILE, LeftOut, Listing, Request
 from medrobust.errors import InputError
 
-FILE_COLUMNS = (
-    "file", "filename", "path", "filepath", "image", "imagepath", "imagefile", "imagefilename", "imagename",
-)  # fmt: skip
+FILE_COLUMNS = ("file", "filename", "path", "filepath", "image", "imagepath", "imagefile", "imagefilename", "imagename")
 """Names of the column of image files, the first before the others, as ``words.bare`` writes them."""
 
 SPLIT_COLUMNS = ("split", "datasplit", "subset", "partition", "set", "fold", "phase")

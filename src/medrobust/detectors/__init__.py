@@ -46,6 +46,17 @@ KINDS: dict[str, type[Detector]] = {
 }
 
 __all__ = [
-    "DETECTORS", "LID", "DeepFeatures", "Detector", "Evaluation", "Features", "Guard", "Guarded", "KernelDensity",
-    "Mahalanobis", "MaxSoftmax", "QuantisedFeatures", "evaluate",
-]  # fmt: skip
+    "DETECTORS",
+    "LID",
+    "DeepFeatures",
+    "Detector",
+    "Evaluation",
+    "Features",
+    "Guard",
+    "Guarded",
+    "KernelDensity",
+    "Mahalanobis",
+    "MaxSoftmax",
+    "QuantisedFeatures",
+    "evaluate",
+]

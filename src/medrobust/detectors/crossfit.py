@@ -88,9 +88,17 @@ class Crossfit:
     """
 
     def __init__(
-        self, recipe: Detector, clean: Seen, attacked: Seen, held_out: Seen | None, *, reference: Seen | None = None,
-        k: int = 5, seed: int = 0, fprs: Sequence[float] = FPRS,
-    ) -> None:  # fmt: skip
+        self,
+        recipe: Detector,
+        clean: Seen,
+        attacked: Seen,
+        held_out: Seen | None,
+        *,
+        reference: Seen | None = None,
+        k: int = 5,
+        seed: int = 0,
+        fprs: Sequence[float] = FPRS,
+    ) -> None:
         if len(attacked) < 2 * k:
             raise InputError(
                 f"only {len(attacked)} attacked images succeeded, {2 * k} are needed to fit and test a detector; "
@@ -103,18 +111,28 @@ class Crossfit:
             near, far = clean.take(mine), attacked.take(mine[attacked.twin])
             detectors.append(
                 recipe.blank().fit_features(
-                    near.features, far.features, reference=None if reference is None else reference.features,
-                    labels=None if reference is None else reference.classes, groups=near.groups.tolist(),
-                    adversarial_groups=far.groups.tolist(), seed=seed,
+                    near.features,
+                    far.features,
+                    reference=None if reference is None else reference.features,
+                    labels=None if reference is None else reference.classes,
+                    groups=near.groups.tolist(),
+                    adversarial_groups=far.groups.tolist(),
+                    seed=seed,
                 )
-            )  # fmt: skip
+            )
         self._set(detectors, clean, fold, held_out, fprs)
 
     @classmethod
     def without_attacks(
-        cls, recipe: Detector, clean: Seen, held_out: Seen | None, reference: Seen, *, seed: int = 0,
+        cls,
+        recipe: Detector,
+        clean: Seen,
+        held_out: Seen | None,
+        reference: Seen,
+        *,
+        seed: int = 0,
         fprs: Sequence[float] = FPRS,
-    ) -> Crossfit:  # fmt: skip
+    ) -> Crossfit:
         """One detector fitted on the reference images alone, for any number of ``clean`` images: it sees none of them.
 
         InputError where the recipe learns from attacked images, or there are too few reference images.
@@ -185,9 +203,15 @@ class Crossfit:
 
 
 def fit_what_can_be(
-    recipe: Detector, clean: Seen, attacked: Seen, held_out: Seen | None, *, reference: Seen | None, seed: int,
+    recipe: Detector,
+    clean: Seen,
+    attacked: Seen,
+    held_out: Seen | None,
+    *,
+    reference: Seen | None,
+    seed: int,
     fprs: Sequence[float],
-) -> tuple[Crossfit, str]:  # fmt: skip
+) -> tuple[Crossfit, str]:
     """Cross-fitted; where that cannot be, without attacks if the recipe needs none. And why it is so, else empty.
 
     InputError where neither can be.
@@ -202,9 +226,15 @@ def fit_what_can_be(
 
 
 def transfer(
-    recipe: Detector, clean: Seen, attacked: Mapping[str, Seen], held_out: Seen, *, reference: Seen | None = None,
-    k: int = 5, seed: int = 0,
-) -> dict[tuple[str, str], Rates]:  # fmt: skip
+    recipe: Detector,
+    clean: Seen,
+    attacked: Mapping[str, Seen],
+    held_out: Seen,
+    *,
+    reference: Seen | None = None,
+    k: int = 5,
+    seed: int = 0,
+) -> dict[tuple[str, str], Rates]:
     """(fitted on, tested on) to rates, for every pair of attacks."""
     table = {}
     for name, twins in attacked.items():
@@ -214,9 +244,16 @@ def transfer(
 
 
 def by_layer(
-    recipe: Detector, layers: Sequence[str], clean: Seen, attacked: Seen, held_out: Seen | None, *,
-    reference: Seen | None = None, k: int = 5, seed: int = 0,
-) -> dict[str, Rates]:  # fmt: skip
+    recipe: Detector,
+    layers: Sequence[str],
+    clean: Seen,
+    attacked: Seen,
+    held_out: Seen | None,
+    *,
+    reference: Seen | None = None,
+    k: int = 5,
+    seed: int = 0,
+) -> dict[str, Rates]:
     """Layer to the rates of the recipe reading that layer alone; empty for a detector that reads no layer."""
     if "layers" not in recipe.settings:
         return {}

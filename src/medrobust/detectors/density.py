@@ -48,9 +48,12 @@ class KernelDensity(Detector):
         centre = points.mean(0)
         centred = points[order] - centre
         self.arrays_ = {
-            "bank": centred, "lengths": (centred**2).sum(1), "centre": centre, "classes": classes,
+            "bank": centred,
+            "lengths": (centred**2).sum(1),
+            "centre": centre,
+            "classes": classes,
             "bandwidth": torch.tensor([width], dtype=torch.float64),
-        }  # fmt: skip
+        }
         self.told_ = {"bandwidth": float(width)}
 
     def log_density(self, table: Table, classes: Tensor) -> Tensor:

@@ -14,16 +14,7 @@ import torch
 from torch import Tensor
 
 from medrobust.classifier import Classifier
-from medrobust.detectors.features import (
-    LOGITS,
-    PENULTIMATE,
-    Features,
-    Table,
-    gathered,
-    joined,
-    predicted_class,
-    rows,
-)
+from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, Table, gathered, joined, predicted_class, rows
 from medrobust.detectors.rule import Rule
 from medrobust.detectors.splitting import halves
 from medrobust.errors import InputError
@@ -134,8 +125,11 @@ class Detector(ABC):
             table(clean),
             None if adversarial is None else table(adversarial),
             reference=None if reference is None else table(reference),
-            labels=labels, groups=groups, adversarial_groups=adversarial_groups, seed=seed,
-        )  # fmt: skip
+            labels=labels,
+            groups=groups,
+            adversarial_groups=adversarial_groups,
+            seed=seed,
+        )
         if features is not None:
             self.told_["classifier"] = features.classifier.digest()
         return self

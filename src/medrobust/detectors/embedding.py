@@ -76,9 +76,15 @@ def draw(
                     label = f"{name}, {word} (n = {int(mine.sum())})" if few else name
                     shown = few or not is_attacked  # a name for each of many classes is enough
                     axes.scatter(
-                        x, y, s=16, marker=marker, color=colour, alpha=0.75, linewidths=1.0,
+                        x,
+                        y,
+                        s=16,
+                        marker=marker,
+                        color=colour,
+                        alpha=0.75,
+                        linewidths=1.0,
                         label=label if shown else None,
-                    )  # fmt: skip
+                    )
         axes.set(xticks=[], yticks=[], title=title, xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
         heading = (
             None if few else f"clean: dots (n = {int((~attacked).sum())}), attacked: crosses ({int(attacked.sum())})"

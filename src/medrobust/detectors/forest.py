@@ -63,8 +63,11 @@ def arrays_of(model: object) -> dict[str, Tensor]:
         return torch.from_numpy(np.concatenate(parts).astype(np.int64))
 
     return {
-        "left": whole(left), "right": whole(right), "feature": whole(feature),
+        "left": whole(left),
+        "right": whole(right),
+        "feature": whole(feature),
         "threshold": torch.from_numpy(np.concatenate(threshold).astype(np.float64)),
         "vote": torch.from_numpy(np.concatenate(vote).astype(np.float64)),
-        "root": torch.tensor(root), "depth": torch.tensor(depth),
-    }  # fmt: skip
+        "root": torch.tensor(root),
+        "depth": torch.tensor(depth),
+    }

@@ -113,9 +113,13 @@ def evaluate(
         return features(images)
 
     cases = _Cases(
-        table(clean), table(adversarial), None if tested_on is None else table(tested_on), labels, groups,
+        table(clean),
+        table(adversarial),
+        None if tested_on is None else table(tested_on),
+        labels,
+        groups,
         fooled_only=protocol == "clean",
-    )  # fmt: skip
+    )
     bank = None if reference is None else table(reference)
     run = _clean if protocol == "clean" else _paper
     tested = tuple(run(detector, cases, bank, reference_labels, share, seed, r) for r in range(repeats))
@@ -126,9 +130,15 @@ class _Cases:
     """The images that take part, classified right; fooled_only: learn from and test twins that changed the decision."""
 
     def __init__(
-        self, clean: Table, attacked: Table, other: Table | None, labels: Tensor | None,
-        groups: Sequence[object] | None, *, fooled_only: bool,
-    ) -> None:  # fmt: skip
+        self,
+        clean: Table,
+        attacked: Table,
+        other: Table | None,
+        labels: Tensor | None,
+        groups: Sequence[object] | None,
+        *,
+        fooled_only: bool,
+    ) -> None:
         count = len(clean[LOGITS])
         for twins in (attacked, *(() if other is None else (other,))):
             if len(twins[LOGITS]) != count:
@@ -157,17 +167,26 @@ class _Cases:
 
 
 def _clean(
-    recipe: Detector, cases: _Cases, bank: Table | None, bank_labels: Tensor | None, share: float, seed: int,
+    recipe: Detector,
+    cases: _Cases,
+    bank: Table | None,
+    bank_labels: Tensor | None,
+    share: float,
+    seed: int,
     repeat: int,
-) -> Tested:  # fmt: skip
+) -> Tested:
     test = torch.from_numpy(aside(cases.groups, 1 - share, seed, f"detector test {repeat}"))
     near, far = ~test, ~test & cases.fit_on
     names = cases.groups
     detector = recipe.blank().fit_features(
-        rows(cases.clean, near), rows(cases.attacked, far), reference=bank,
+        rows(cases.clean, near),
+        rows(cases.attacked, far),
+        reference=bank,
         labels=bank_labels if bank is not None else cases.labels[near],
-        groups=names[near.numpy()].tolist(), adversarial_groups=names[far.numpy()].tolist(), seed=seed + repeat,
-    )  # fmt: skip
+        groups=names[near.numpy()].tolist(),
+        adversarial_groups=names[far.numpy()].tolist(),
+        seed=seed + repeat,
+    )
     hit = test & cases.test_on
     if not bool(hit.any()):
         raise InputError("no attacked image fell to the test side; give more images or another seed")
@@ -180,9 +199,14 @@ def _clean(
 
 
 def _paper(
-    recipe: Detector, cases: _Cases, bank: Table | None, bank_labels: Tensor | None, share: float, seed: int,
+    recipe: Detector,
+    cases: _Cases,
+    bank: Table | None,
+    bank_labels: Tensor | None,
+    share: float,
+    seed: int,
     repeat: int,
-) -> Tested:  # fmt: skip
+) -> Tested:
     detector = recipe.blank()
     index, bank, bank_labels = _rows_and_bank(detector, cases, bank, bank_labels, seed + repeat)
     clean, attacked, other = (rows(t, index) for t in (cases.clean, cases.attacked, cases.other))
@@ -228,14 +252,25 @@ def _rows_and_bank(
 
 def _summary(protocol: str, cases: _Cases, tested: tuple[Tested, ...]) -> Evaluation:
     groups = cases.groups
-    areas = tuple(stats.auroc(np.r_[t.clean, t.attacked], np.arange(len(t.clean) + len(t.attacked)) >= len(t.clean))[0]
-                  for t in tested)  # fmt: skip
+    areas = tuple(
+        stats.auroc(np.r_[t.clean, t.attacked], np.arange(len(t.clean) + len(t.attacked)) >= len(t.clean))[0]
+        for t in tested
+    )
     one, five = (_rate(tested, groups, fpr) for fpr in (0.01, 0.05))
     twins = tuple(_twins_only(t) for t in tested)
     return Evaluation(
-        protocol, _area(tested, groups), _area(twins, groups), one, five, _accuracy(tested, groups),
-        len(cases.given), int(cases.test_on.sum()), cases.left_out, areas, tested,
-    )  # fmt: skip
+        protocol,
+        _area(tested, groups),
+        _area(twins, groups),
+        one,
+        five,
+        _accuracy(tested, groups),
+        len(cases.given),
+        int(cases.test_on.sum()),
+        cases.left_out,
+        areas,
+        tested,
+    )
 
 
 def _twins_only(tested: Tested) -> Tested:
@@ -248,10 +283,13 @@ def _area(tested: tuple[Tested, ...], groups: np.ndarray) -> Estimate:
     fold = [np.full(len(t.clean), r) for r, t in enumerate(tested)]
     fold_attacked = [np.full(len(t.attacked), r) for r, t in enumerate(tested)]
     found = clustered.auroc(
-        np.concatenate([t.clean for t in tested]), np.concatenate([t.attacked for t in tested]),
-        np.concatenate(fold), np.concatenate(fold_attacked),
-        np.concatenate([groups[t.clean_at] for t in tested]), np.concatenate([groups[t.attacked_at] for t in tested]),
-    )  # fmt: skip
+        np.concatenate([t.clean for t in tested]),
+        np.concatenate([t.attacked for t in tested]),
+        np.concatenate(fold),
+        np.concatenate(fold_attacked),
+        np.concatenate([groups[t.clean_at] for t in tested]),
+        np.concatenate([groups[t.attacked_at] for t in tested]),
+    )
     if not found.n:
         return found
     k = len(np.unique(np.concatenate([t.clean_at for t in tested])))

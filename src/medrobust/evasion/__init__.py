@@ -26,7 +26,23 @@ EVASIONS: dict[str, Callable[[], Evasion]] = {
 }
 
 __all__ = [
-    "EVASIONS", "HFC", "Evaded", "Evasion", "EvasionOutcome", "FeatureMatching", "HighConfidence", "KDPenalisedCW",
-    "Needed", "OrthogonalPGD", "SelectivePGD", "Shown", "Strongest", "judge", "run", "smallest", "strongest",
-    "surrogate", "together",
-]  # fmt: skip
+    "EVASIONS",
+    "HFC",
+    "Evaded",
+    "Evasion",
+    "EvasionOutcome",
+    "FeatureMatching",
+    "HighConfidence",
+    "KDPenalisedCW",
+    "Needed",
+    "OrthogonalPGD",
+    "SelectivePGD",
+    "Shown",
+    "Strongest",
+    "judge",
+    "run",
+    "smallest",
+    "strongest",
+    "surrogate",
+    "together",
+]

@@ -101,9 +101,18 @@ class Evasion(ABC):
         from medrobust.evasion.loop import run
 
         return run(
-            self, classifier, detector, images, goal, ball, threshold,
-            seed=seed, ids=ids, reference=reference, full=full,
-        ).images  # fmt: skip
+            self,
+            classifier,
+            detector,
+            images,
+            goal,
+            ball,
+            threshold,
+            seed=seed,
+            ids=ids,
+            reference=reference,
+            full=full,
+        ).images
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"

@@ -106,8 +106,10 @@ class EvasionOutcome:
         if not hit.any() or not clean.any():
             return NOTHING
         # a score that is no number raises an alarm: it counts as the highest
-        clean_score, score = (np.nan_to_num(s, nan=1e300, posinf=1e300, neginf=-1e300)
-                              for s in (self.clean_score[clean], shown.score[hit]))  # fmt: skip
+        clean_score, score = (
+            np.nan_to_num(s, nan=1e300, posinf=1e300, neginf=-1e300)
+            for s in (self.clean_score[clean], shown.score[hit])
+        )
         return clustered.auroc(
             clean_score, score, self.fold[clean], self.fold[hit], self.groups[clean], self.groups[hit]
         )

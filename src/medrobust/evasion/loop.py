@@ -94,9 +94,12 @@ def run(
 
 
 def _teach(
-    evasion: Evasion, classifier: Classifier, detector: Detector,
-    reference: Images | Lazy | Mapping[str, Tensor] | None, threshold: float,
-) -> None:  # fmt: skip
+    evasion: Evasion,
+    classifier: Classifier,
+    detector: Detector,
+    reference: Images | Lazy | Mapping[str, Tensor] | None,
+    threshold: float,
+) -> None:
     table: Table = {}
     if reference is not None and evasion.needs_reference:
         table = reference if isinstance(reference, Mapping) else Features(classifier, detector.layers_)(reference)
@@ -117,9 +120,19 @@ def _seen(found: Evaded, classifier: Classifier, detector: Detector, goal: Goal)
 
 class _Run:
     def __init__(
-        self, evasion: Evasion, classifier: Classifier, detector: Detector, images: Images, goal: Goal, ball: Ball,
-        threshold: float, ids: Sequence[Id], seed: int, full: bool, advance: Callable[[int], None] | None,
-    ) -> None:  # fmt: skip
+        self,
+        evasion: Evasion,
+        classifier: Classifier,
+        detector: Detector,
+        images: Images,
+        goal: Goal,
+        ball: Ball,
+        threshold: float,
+        ids: Sequence[Id],
+        seed: int,
+        full: bool,
+        advance: Callable[[int], None] | None,
+    ) -> None:
         self.evasion, self.eye, self.ball = evasion, Eye(classifier, detector), ball
         self.origin, self.goal, self.ids, self.seed = images, goal, list(ids), seed
         self.threshold = -torch.inf if full else threshold

@@ -28,8 +28,9 @@ class FeatureMatching(Evasion):
         calm = detector.score_features(reference) <= threshold
         self._guides = {name: value.double() for name, value in reference.items()}
         self._classes, self._calm = classes, calm
-        self._spread = {name: v.std(0, correction=0).clamp_min(1e-3 * float(v.std()) + 1e-12)
-                        for name, v in self._guides.items()}  # fmt: skip
+        self._spread = {
+            name: v.std(0, correction=0).clamp_min(1e-3 * float(v.std()) + 1e-12) for name, v in self._guides.items()
+        }
 
     def begin(self, sight: Sight, rows: Rows) -> State:
         assert rows.goal.labels is not None

@@ -49,8 +49,11 @@ class Sight:
         if not loss.requires_grad:
             return torch.zeros_like(self.images)
         found = torch.autograd.grad(loss.sum(), list(self.table.values()), retain_graph=True, allow_unused=True)
-        pulls = {name: pull.nan_to_num(0.0, 0.0, 0.0) for name, pull in zip(self.table, found, strict=True)
-                 if pull is not None}  # fmt: skip
+        pulls = {
+            name: pull.nan_to_num(0.0, 0.0, 0.0)
+            for name, pull in zip(self.table, found, strict=True)
+            if pull is not None
+        }
         top = torch.stack([p.abs().amax(1) for p in pulls.values()]).amax(0)[:, None]
         pulls = {name: torch.where(top > 0, p / top, p) for name, p in pulls.items()}
         slope = self.back(pulls).nan_to_num(0.0, 0.0, 0.0)

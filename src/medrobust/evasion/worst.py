@@ -87,9 +87,18 @@ def strongest(
         if not len(left):
             break
         found = run(
-            evasion, classifier, detector, images[left], goal.take(left.to(images.device)), ball, threshold,
-            seed=seed, ids=[names[i] for i in left.tolist()], reference=reference, advance=advance,
-        )  # fmt: skip
+            evasion,
+            classifier,
+            detector,
+            images[left],
+            goal.take(left.to(images.device)),
+            ball,
+            threshold,
+            seed=seed,
+            ids=[names[i] for i in left.tolist()],
+            reference=reference,
+            advance=advance,
+        )
         better = found.fooled & (~fooled[left] | (found.score < score[left]))
         mine = left[better]
         result[mine], score[mine], fooled[mine], by[mine] = found.images[better], found.score[better], True, k
@@ -131,9 +140,17 @@ def smallest(
         if not len(left):
             break
         found = strongest(
-            classifier, detector, images[left], goal.take(left.to(images.device)), ball, threshold, evasions=evasions,
-            seed=seed, ids=[names[i] for i in left.tolist()], reference=reference,
-        )  # fmt: skip
+            classifier,
+            detector,
+            images[left],
+            goal.take(left.to(images.device)),
+            ball,
+            threshold,
+            evasions=evasions,
+            seed=seed,
+            ids=[names[i] for i in left.tolist()],
+            reference=reference,
+        )
         past = found.fooled & (found.score <= threshold)
         needed[left[past].numpy()], result[left[past]] = eps, found.images[past]
         left = left[~past]

@@ -88,9 +88,10 @@ def _reach(
     pull = torch.linspace(1, 2, logits.numel(), device=logits.device).view_as(logits)
     slopes = torch.autograd.grad(logits, tuple(wanted.values()), pull, allow_unused=True)
     live = {
-        name for name, slope in zip(wanted, slopes, strict=True)
+        name
+        for name, slope in zip(wanted, slopes, strict=True)
         if slope is not None and bool(layouts[name].maps(slope).any())
-    }  # fmt: skip
+    }
     return live or set(answers), sizes
 
 

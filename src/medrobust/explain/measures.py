@@ -62,9 +62,12 @@ class Measure:
 def _gradient(b: Batch) -> Numbers:
     maps = over_channels(b.gradient.direction)
     found = {
-        "slope-l1": b.gradient.norm(1) / 255, "slope-l2": b.gradient.norm(2), "loss": b.gradient.loss,
-        "saliency-gini": gini(maps), "saliency-half": half_share(maps),
-    }  # fmt: skip
+        "slope-l1": b.gradient.norm(1) / 255,
+        "slope-l2": b.gradient.norm(2),
+        "loss": b.gradient.loss,
+        "saliency-gini": gini(maps),
+        "saliency-half": half_share(maps),
+    }
     return {name: values.masked_fill(b.gradient.blind, torch.nan) for name, values in found.items()}
 
 
@@ -86,10 +89,7 @@ def _rise(b: Batch) -> Numbers:
         return goal.cross_entropy(b.classifier.head, b.classifier.logits(images).double()).exp()
 
     clean = loss(b.images)
-    along = {
-        "rise-gradient": b.gradient.sign,
-        "rise-random": random_direction(b.images, b.seed, b.ids),
-    }
+    along = {"rise-gradient": b.gradient.sign, "rise-random": random_direction(b.images, b.seed, b.ids)}
     return {name: loss((b.images + d / 255).clamp(0, 1)) - clean for name, d in along.items()}
 
 

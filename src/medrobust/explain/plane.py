@@ -26,12 +26,7 @@ def random_direction(images: Images, seed: int = 0, ids: Sequence[Id] | None = N
 
 
 def landscape(
-    classifier: Classifier,
-    images: Images,
-    labels: Labels,
-    first: Images,
-    second: Images,
-    grid: Sequence[float] = GRID,
+    classifier: Classifier, images: Images, labels: Labels, first: Images, second: Images, grid: Sequence[float] = GRID
 ) -> Tensor:
     """Cross-entropy in nats, float64 (n, len(grid), len(grid)), at images + a * first + b * second, cut to [0, 1].
 

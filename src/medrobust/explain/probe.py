@@ -69,6 +69,8 @@ def separability(
     by_owner = [near[owners == o].mean() for o in np.unique(owners)]
     mean = stats.mean(by_owner)
     return Separability(
-        stats.proportion(right, owners), float(counts.max() / counts.sum()),
-        Estimate(mean.value, mean.low, mean.high, len(rows)), scores if len(names) == 2 else None,
-    )  # fmt: skip
+        stats.proportion(right, owners),
+        float(counts.max() / counts.sum()),
+        Estimate(mean.value, mean.low, mean.high, len(rows)),
+        scores if len(names) == 2 else None,
+    )

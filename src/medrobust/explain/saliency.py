@@ -80,9 +80,12 @@ def integrated_gradients(
             full_label = label.new_zeros(lanes, *label.shape[1:])
             full_label[: len(chunk)] = label
             given = method.attribute(
-                pad(chunk.to(here), lanes), baseline, additional_forward_args=(full_label,), n_steps=steps,
+                pad(chunk.to(here), lanes),
+                baseline,
+                additional_forward_args=(full_label,),
+                n_steps=steps,
                 internal_batch_size=lanes,
-            )  # fmt: skip
+            )
             parts.append(given[: len(chunk)].float().cpu())
     return torch.cat(parts)
 

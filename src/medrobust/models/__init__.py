@@ -12,6 +12,20 @@ from medrobust.models.own_network import is_own
 from medrobust.models.pretrained import Pretrained, normalisation
 
 __all__ = [
-    "ALIASES", "HANDMADE", "OWN", "Pretrained", "behaviour", "build", "channels_last", "check_name", "check_trusted",
-    "folded", "is_own", "normalisation", "read", "read_card", "state", "write",
-]  # fmt: skip
+    "ALIASES",
+    "HANDMADE",
+    "OWN",
+    "Pretrained",
+    "behaviour",
+    "build",
+    "channels_last",
+    "check_name",
+    "check_trusted",
+    "folded",
+    "is_own",
+    "normalisation",
+    "read",
+    "read_card",
+    "state",
+    "write",
+]

@@ -122,9 +122,13 @@ def read(directory: str | Path, *, trust_code: bool | str = False) -> tuple[nn.M
         raise InputError(f"{weights} is no readable safetensors file: {error}") from error
     with torch.random.fork_rng(devices=[]):  # the fresh weights are overwritten; leave the caller's generator alone
         net = build(
-            card.architecture, classes=len(card.classes), channels=card.channels, size=card.size, head=card.head,
+            card.architecture,
+            classes=len(card.classes),
+            channels=card.channels,
+            size=card.size,
+            head=card.head,
             run=False,
-        )  # fmt: skip
+        )
     check_finite(state, str(weights), net)
     wrong = difference(state, net.state_dict())
     if wrong:

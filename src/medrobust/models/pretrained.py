@@ -25,9 +25,14 @@ from medrobust.models.state_dicts import State
 
 _SCALAR = np.float64(0).__reduce__()[0]
 HARMLESS: list[Any] = [
-    argparse.Namespace, np.dtype, type(np.dtype("f4")), type(np.dtype("f8")), type(np.dtype("i8")),
-    (_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar"),
-]  # fmt: skip
+    argparse.Namespace,
+    np.dtype,
+    type(np.dtype("f4")),
+    type(np.dtype("f8")),
+    type(np.dtype("i8")),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+]
 """Classes beside tensors that checkpoints of timm and others hold: settings and numbers, which run nothing."""
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 

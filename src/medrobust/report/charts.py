@@ -33,13 +33,33 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
 STYLE: dict[str, object] = {
-    "svg.fonttype": "none", "svg.hashsalt": "medrobust", "font.family": "DejaVu Sans", "font.size": 10,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "axes.labelcolor": INK,
-    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-    "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6, "axes.linewidth": 0.7, "legend.frameon": False,
-    "lines.linewidth": 1.7, "lines.markersize": 4.6, "figure.facecolor": "none", "axes.facecolor": "none",
-    "axes.axisbelow": True, "text.parse_math": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
-}  # fmt: skip
+    "svg.fonttype": "none",
+    "svg.hashsalt": "medrobust",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 4.6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "text.parse_math": False,
+    "xtick.minor.visible": False,
+    "ytick.minor.visible": False,
+}
 
 
 @contextmanager
@@ -111,9 +131,15 @@ def _eps_axis(f: Findings, axes: Axes, grid: list[float]) -> Callable[[float], f
     if linf and low < 0.5 < high:
         axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
-            "½ grey level", (0.5, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 2),
-            textcoords="offset points", fontsize=9, color=MUTED, va="bottom",
-        )  # fmt: skip
+            "½ grey level",
+            (0.5, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 2),
+            textcoords="offset points",
+            fontsize=9,
+            color=MUTED,
+            va="bottom",
+        )
     return lambda eps: eps * unit
 
 
@@ -139,9 +165,16 @@ def _line(
     hollow = [i for i, r in enumerate(rows) if not r.ok and r.value is not None]
     if hollow:
         axes.plot(
-            [x[i] for i in hollow], y[hollow], linestyle="none", marker=str(style["marker"]), clip_on=False,
-            color=str(style["color"]), markerfacecolor=PAPER, markersize=6.5, zorder=5,
-        )  # fmt: skip
+            [x[i] for i in hollow],
+            y[hollow],
+            linestyle="none",
+            marker=str(style["marker"]),
+            clip_on=False,
+            color=str(style["color"]),
+            markerfacecolor=PAPER,
+            markersize=6.5,
+            zorder=5,
+        )
 
 
 WORST_LOOK: dict[str, object] = {"color": PALETTE[0], "marker": "", "linestyle": "-", "linewidth": 6, "alpha": 0.4}

@@ -13,13 +13,20 @@ from medrobust.report.words import NOTHING, count, number, plural
 Items = list[tuple[str, str]]
 
 PARTS = {
-    "clean": "Untouched images", "sweep": "Attacks over the grid", "noise": "Control with noise",
-    "fixed": "Sanity checks", "probe": "Attacks without gradients", "headline": "The headline number",
+    "clean": "Untouched images",
+    "sweep": "Attacks over the grid",
+    "noise": "Control with noise",
+    "fixed": "Sanity checks",
+    "probe": "Attacks without gradients",
+    "headline": "The headline number",
     "saving": "Saving attacked images",
-    "universal": "One change for every image", "universal random": "Random changes beside it",
-    "detect": "Detectors", "detect twins": "Images for detectors", "evade": "Evading a detector",
+    "universal": "One change for every image",
+    "universal random": "Random changes beside it",
+    "detect": "Detectors",
+    "detect twins": "Images for detectors",
+    "evade": "Evading a detector",
     "explain": "Why it breaks",
-}  # fmt: skip
+}
 """An audit's pieces of work in words."""
 TOLD_ELSEWHERE = ("history", "record", "versions", "mean", "std", "eps")
 """Entries of a provenance or a spec that would bury the others, or that stand in another group."""
@@ -34,11 +41,14 @@ def groups(f: Findings) -> list[tuple[str, Items]]:
     asked = f.run.spec.get("asked", f.run.spec)
     made = [
         ("This run", run_items(f.run.run)),
-        ("Data", _data(f)), ("Model", _model(c)), ("Where the model comes from", _flat(c.provenance)),
-        ("Attacks", _threat(f)), ("What was asked (spec.json)", _flat(asked) if isinstance(asked, dict) else []),
+        ("Data", _data(f)),
+        ("Model", _model(c)),
+        ("Where the model comes from", _flat(c.provenance)),
+        ("Attacks", _threat(f)),
+        ("What was asked (spec.json)", _flat(asked) if isinstance(asked, dict) else []),
         ("Software and machine", machine),
         ("Time taken", [(PARTS.get(part, part), words.duration(s)) for part, s in f.run.seconds.items()]),
-    ]  # fmt: skip
+    ]
     return [(title, [(t, v) for t, v in items if v and v not in ("None", NOTHING)]) for title, items in made]
 
 
@@ -52,10 +62,14 @@ def _data(f: Findings) -> Items:
     images = ", ".join(f"{name} {count(n)}" for name, n in split if n)
     size = f"{c.size} × {c.size} pixels, {plural(c.channels or 1, 'channel')}, {c.bits} bits a channel"
     return [
-        ("Data", c.data), ("SHA-256 of the data", c.data_digest), ("Classes", named),
-        ("Regarded as disease", ", ".join(f.disease) or "no class"), ("Regarded as healthy", _healthy(f)),
-        ("Images", images[:1].upper() + images[1:]), ("Image size", size if c.size else ""),
-    ]  # fmt: skip
+        ("Data", c.data),
+        ("SHA-256 of the data", c.data_digest),
+        ("Classes", named),
+        ("Regarded as disease", ", ".join(f.disease) or "no class"),
+        ("Regarded as healthy", _healthy(f)),
+        ("Images", images[:1].upper() + images[1:]),
+        ("Image size", size if c.size else ""),
+    ]
 
 
 def _healthy(f: Findings) -> str:
@@ -69,9 +83,12 @@ def _healthy(f: Findings) -> str:
 
 def _model(c: Conditions) -> Items:
     items = [
-        ("Model", c.model), ("SHA-256 of the weights", c.model_digest), ("Head", c.head),
-        ("Decision", _decision(c)), ("Parameters", count(c.parameters)),
-    ]  # fmt: skip
+        ("Model", c.model),
+        ("SHA-256 of the weights", c.model_digest),
+        ("Head", c.head),
+        ("Decision", _decision(c)),
+        ("Parameters", count(c.parameters)),
+    ]
     if c.mean and c.std:
         items.append(("Normalisation", f"mean {_short(c.mean)}, standard deviation {_short(c.std)} (pixels in [0, 1])"))
     if c.trained_here is not None:

@@ -88,11 +88,13 @@ def tables(f: Findings, told: DetectInfo) -> list[Table]:
 
     seen = [
         [
-            Cell(d.title), area(_row(f, "detect_auroc", d.name)), share(_row(f, "detect_tpr5", d.name)),
+            Cell(d.title),
+            area(_row(f, "detect_auroc", d.name)),
+            share(_row(f, "detect_tpr5", d.name)),
             share(_row(f, "detect_false_alarm", d.name)),
         ]
         for d in told.detectors
-    ]  # fmt: skip
+    ]
     head = ["Detector", "AUROC", "Seen at 5 % false alarms", "False alarms measured"]
     caption = f"Detectors of {told.attack} ({short_size(f, told.eps)}), with 95 % intervals."
     found = [Table(caption, [Cell(t) for t in head], seen, "tab:detect")]

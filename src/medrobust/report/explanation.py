@@ -37,12 +37,15 @@ def read(folder: Path) -> tuple[list[Run], list[dict[str, Any]], str]:
         arrays = load_file(folder / "figures.safetensors")
         runs = [
             Run(
-                r["name"], r["facts"], r["rows"], r["gallery"],
+                r["name"],
+                r["facts"],
+                r["rows"],
+                r["gallery"],
                 {k.partition(".")[2]: v for k, v in arrays.items() if k.startswith(f"{i}.")},
                 _picture(folder / f"tsne-{i}.png"),
             )
             for i, r in enumerate(told["runs"])
-        ]  # fmt: skip
+        ]
         comparison = list(told["comparison"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise InputError(f"{folder} holds no finished run of medrobust explain ({error}); run it again") from None
@@ -57,17 +60,29 @@ def html(runs: list[Run], comparison: list[dict[str, Any]], made_by: str = "") -
     drawn |= {"contours": figures.contours(runs), "surface": figures.surface(runs), "single": figures.single(runs)}
     return rendered(
         "explanation.html",
-        runs=runs, first=runs[0], figures=drawn, doubts=doubts, made_by=made_by, sentences=sentences(runs, comparison),
-        measures=tables.measures(runs, comparison), saliency=tables.saliency(runs), cam=tables.cam(runs),
-        lesion=tables.lesion(runs), layers=tables.layers(runs), landscape=tables.landscape(runs),
-        embedding=tables.embedding(runs), facts=[(run.name, conditions(run)) for run in runs], sources=sources(runs),
+        runs=runs,
+        first=runs[0],
+        figures=drawn,
+        doubts=doubts,
+        made_by=made_by,
+        sentences=sentences(runs, comparison),
+        measures=tables.measures(runs, comparison),
+        saliency=tables.saliency(runs),
+        cam=tables.cam(runs),
+        lesion=tables.lesion(runs),
+        layers=tables.layers(runs),
+        landscape=tables.landscape(runs),
+        embedding=tables.embedding(runs),
+        facts=[(run.name, conditions(run)) for run in runs],
+        sources=sources(runs),
         notes=[(run.name, run.facts["notes"]) for run in runs if run.facts["notes"]],
         doubtful=[(run.name, run.facts["doubt"]) for run in runs if run.facts.get("doubt")],
-        galleries=[_gallery(run) for run in runs], medians=words.medians([run.facts["n"] for run in runs]),
+        galleries=[_gallery(run) for run in runs],
+        medians=words.medians([run.facts["n"] for run in runs]),
         surfaces=words.medians([run.facts["surfaces"] for run in runs]),
         embedded=[words.embedded(run.name, run.facts["n"], run.facts["reached"], size(run)) for run in runs],
         phantom=any(run.facts["data"].startswith("phantom:") for run in runs),
-    )  # fmt: skip
+    )
 
 
 def size(run: Run) -> str:

@@ -30,7 +30,7 @@ DRAWN = (
     ("curvature", "Largest Hessian eigenvalue", "nats / L2²", 1, True),
     ("relative-rank", "Rank of the middle layer", "% of the largest", 100, False),
     ("linear-eps", "Lead over its slope", "/255", 1, True),
-)  # fmt: skip
+)
 """Measures whose distribution is drawn: name, title, unit, factor, logarithmic."""
 
 
@@ -85,7 +85,7 @@ def _gallery(run: Run, lengths: np.ndarray, top: float, spread: float, k: int) -
         ("Grad-CAM\nbefore", shown["gallery.cam"], (0, 1), "of its largest"),
         ("Grad-CAM\nafter the attack", shown["gallery.cam-attacked"], (0, 1), "of its largest"),
         (f"mean of layer\n{run.facts['middle']}", middle, inside, "activation"),
-    ]  # fmt: skip
+    ]
     width, height = 1.35 + 1.12 * n + 0.75, 1.17 * len(rows) + 0.45
     left, top_edge, step, side = 1.3, 0.4, 1.12, 1.06
     with _sheet(width, height) as figure:
@@ -119,17 +119,29 @@ def _cut(name: str) -> str:
 
 
 def _panel(
-    axes: Axes, place: tuple[float, float, float], run: Run, i: int, values: np.ndarray,
-    limits: tuple[float, float] | None, *, overlay: bool,
-) -> None:  # fmt: skip
+    axes: Axes,
+    place: tuple[float, float, float],
+    run: Run,
+    i: int,
+    values: np.ndarray,
+    limits: tuple[float, float] | None,
+    *,
+    overlay: bool,
+) -> None:
     """Draw one image. place: its left, top and side in the coordinates of ``axes``, in which y grows downwards."""
     x, y, side = place
 
     def show(pixels: np.ndarray, colours: str, low: float, high: float, alpha: float = 1.0) -> None:
         axes.imshow(
-            pixels, cmap=colours, vmin=low, vmax=high, alpha=alpha, interpolation="none", aspect="auto",
+            pixels,
+            cmap=colours,
+            vmin=low,
+            vmax=high,
+            alpha=alpha,
+            interpolation="none",
+            aspect="auto",
             extent=(x, x + side, y + side, y),
-        )  # fmt: skip
+        )
         axes.set(xlim=axes_x, ylim=axes_y)
 
     axes_x, axes_y = axes.get_xlim(), axes.get_ylim()
@@ -149,9 +161,13 @@ def _panel(
     if top > 0:
         rows, columns = ((k + 0.5) / n for k, n in zip(np.indices(values.shape), values.shape, strict=True))
         axes.plot(
-            x + side * (columns * values).sum() / values.sum(), y + side * (rows * values).sum() / values.sum(),
-            marker="+", markersize=9, markeredgewidth=1.8, color="#d55e00",
-        )  # fmt: skip
+            x + side * (columns * values).sum() / values.sum(),
+            y + side * (rows * values).sum() / values.sum(),
+            marker="+",
+            markersize=9,
+            markeredgewidth=1.8,
+            color="#d55e00",
+        )
 
 
 def _picture(image: np.ndarray) -> np.ndarray:
@@ -277,9 +293,14 @@ def _depth(axes: Axes, run: Run, kind: str, k: int) -> None:
             axes.fill_between(place, low, high, color=str(style["color"]), alpha=0.15, linewidth=0)
         label = f"{run.name}{', attacked' if when == 'attacked' else ''}"
         axes.plot(
-            place, y, color=str(style["color"]), linestyle=dash, marker=str(style["marker"]), markerfacecolor=fill,
+            place,
+            y,
+            color=str(style["color"]),
+            linestyle=dash,
+            marker=str(style["marker"]),
+            markerfacecolor=fill,
             label=label,
-        )  # fmt: skip
+        )
 
 
 # -- landscape -----------------------------------------------------------------------------------------------
@@ -325,8 +346,10 @@ def planes(runs: list[Run]) -> list[tuple[Run, str, np.ndarray]]:
     names = (("second", "sign gradient of a second model"), ("random", "random signs"))
     return [
         (run, title, run.arrays[f"landscape.{name}"].astype(np.float64))
-        for run in runs for name, title in names if f"landscape.{name}" in run.arrays
-    ]  # fmt: skip
+        for run in runs
+        for name, title in names
+        if f"landscape.{name}" in run.arrays
+    ]
 
 
 def _top(all_planes: list[tuple[Run, str, np.ndarray]], *, single: bool) -> float:

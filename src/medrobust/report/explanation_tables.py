@@ -10,9 +10,11 @@ from medrobust.report.words import NBSP, NO_INTERVAL, NOTHING, count, number
 
 LEVELS = (1, 2, 4, 8)
 KINDS = (
-    ("effective-rank", "Effective rank"), ("relative-rank", "Of the largest possible"),
-    ("spectral-entropy", "Spectral entropy"), ("spatial-entropy", "Spatial entropy"),
-)  # fmt: skip
+    ("effective-rank", "Effective rank"),
+    ("relative-rank", "Of the largest possible"),
+    ("spectral-entropy", "Spectral entropy"),
+    ("spatial-entropy", "Spatial entropy"),
+)
 MAPS = (
     ("gradient", "Input gradient"),
     ("integrated", "Integrated gradients"),
@@ -187,11 +189,13 @@ def embedding(runs: list[Run]) -> Table | None:
             chance = f"{100 * probe['chance']:.0f}{NBSP}%"
             body.append(
                 [
-                    Cell(f"{run.name}: {title}"), Cell(told(probe, percent=True, n=True)), Cell(chance),
+                    Cell(f"{run.name}: {title}"),
+                    Cell(told(probe, percent=True, n=True)),
+                    Cell(chance),
                     Cell(told(run.find("embedding", f"probe-auroc-{kind}"))),
                     Cell(told(run.find("embedding", f"silhouette-{kind}"))),
                 ]
-            )  # fmt: skip
+            )
     if not body:
         return None
     head = _head("Groups", "Linear probe: right", "Most frequent group", "AUROC", "Silhouette (−1 to 1)")

@@ -296,9 +296,15 @@ class Findings:
         pooled = stats.proportion(np.arange(n) < hits)
         status = "ok" if all(f.row.ok for f in known) else "inconclusive"
         return Row(
-            attack=attack, eps=eps, metric="flip", value=pooled.value, low=pooled.low, high=pooled.high, n=n,
+            attack=attack,
+            eps=eps,
+            metric="flip",
+            value=pooled.value,
+            low=pooled.low,
+            high=pooled.high,
+            n=n,
             status=status,
-        )  # fmt: skip
+        )
 
 
 def find(run: Run) -> Findings:

@@ -10,9 +10,7 @@ from medrobust.report.run import WORST, Row
 from medrobust.report.sizes import short_size, size_words
 from medrobust.report.words import NBSP, count, listing, number, plural, with_interval
 
-MEMBERS = {
-    "apgd": "APGD on the cross-entropy", "apgd-margin": "APGD on the margin", "fmn": "FMN", "square": "Square",
-}  # fmt: skip
+MEMBERS = {"apgd": "APGD on the cross-entropy", "apgd-margin": "APGD on the margin", "fmn": "FMN", "square": "Square"}
 
 
 def row(f: Findings) -> Row | None:

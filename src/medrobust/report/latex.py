@@ -7,12 +7,36 @@ from medrobust.report.findings import Findings
 from medrobust.report.tables import Table
 
 _ESCAPES = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "\u00a0": "~", "\u202f": r"\,", "–": "--", "→": r"$\rightarrow$", "ε": r"$\varepsilon$", "±": r"$\pm$",
-    "∞": r"$\infty$", "“": "``", "”": "''", "½": r"$\frac12$", "…": r"\dots{}", "\n": " ", "\r": " ",
-    "[": "{[}", "]": "{]}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "\u00a0": "~",
+    "\u202f": r"\,",
+    "–": "--",
+    "→": r"$\rightarrow$",
+    "ε": r"$\varepsilon$",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "“": "``",
+    "”": "''",
+    "½": r"$\frac12$",
+    "…": r"\dots{}",
+    "\n": " ",
+    "\r": " ",
+    "[": "{[}",
+    "]": "{]}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+}
 
 
 def escape(text: str) -> str:
@@ -63,11 +87,18 @@ def _doubtful(table: Table) -> bool:
 def _table(table: Table) -> str:
     caption = escape(table.caption) + (r" $^\dagger$Inconclusive." if _doubtful(table) else "")
     lines = [
-        r"\begin{table}[htbp]", r"\centering\footnotesize", rf"\caption{{{caption}}}\label{{{table.label}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}", r"\toprule",
-        _row(table.head), r"\midrule", *(_row(row) for row in table.rows),
-        r"\bottomrule", r"\end{tabular}", r"\end{table}",
-    ]  # fmt: skip
+        r"\begin{table}[htbp]",
+        r"\centering\footnotesize",
+        rf"\caption{{{caption}}}\label{{{table.label}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+        r"\toprule",
+        _row(table.head),
+        r"\midrule",
+        *(_row(row) for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -33,13 +33,22 @@ MOST_LINES = 6
 
 
 CONTENTS = (
-    ("summary", "Summary"), ("clean", "Performance without attack"), ("accuracy", "Accuracy under attack"),
-    ("smallest", "How small a change is enough"), ("flips", "Which errors the attack makes"),
-    ("universal", "One change for every image"), ("without", "Without gradients"),
-    ("detection", "Can the attack be seen, and evaded?"), ("why", "Why it breaks"),
-    ("saving", "What is left after saving the image"), ("examples", "Examples"), ("checks", "Sanity checks"),
-    ("conditions", "Exact conditions"), ("limits", "What this audit does not show"), ("words", "Words used here"),
-)  # fmt: skip
+    ("summary", "Summary"),
+    ("clean", "Performance without attack"),
+    ("accuracy", "Accuracy under attack"),
+    ("smallest", "How small a change is enough"),
+    ("flips", "Which errors the attack makes"),
+    ("universal", "One change for every image"),
+    ("without", "Without gradients"),
+    ("detection", "Can the attack be seen, and evaded?"),
+    ("why", "Why it breaks"),
+    ("saving", "What is left after saving the image"),
+    ("examples", "Examples"),
+    ("checks", "Sanity checks"),
+    ("conditions", "Exact conditions"),
+    ("limits", "What this audit does not show"),
+    ("words", "Words used here"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,14 +75,28 @@ def html(f: Findings) -> str:
     shown = examples(f)
     return rendered(
         "page.html",
-        f=f, run=f.run, c=f.run.conditions, page=plain.first_page(f), tables=tables, glossary=GLOSSARY,
-        doubts=doubts_together(f), figures=figures(f), confusion=tables.confusion(f), examples=shown,
+        f=f,
+        run=f.run,
+        c=f.run.conditions,
+        page=plain.first_page(f),
+        tables=tables,
+        glossary=GLOSSARY,
+        doubts=doubts_together(f),
+        figures=figures(f),
+        confusion=tables.confusion(f),
+        examples=shown,
         after_saving=after_saving,
-        limits=limits(f), lead=lead(f, shown), contents=CONTENTS, facts=conditions.groups(f),
-        checks=check_lines.lines(f.run.checks, f.run.title), counted=check_lines.counted(f.run.checks),
-        universal=universal.section(f), detection=detection.section(f), why=why.section(f),
+        limits=limits(f),
+        lead=lead(f, shown),
+        contents=CONTENTS,
+        facts=conditions.groups(f),
+        checks=check_lines.lines(f.run.checks, f.run.title),
+        counted=check_lines.counted(f.run.checks),
+        universal=universal.section(f),
+        detection=detection.section(f),
+        why=why.section(f),
         without=without_gradients.section(f),
-    )  # fmt: skip
+    )
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -169,9 +192,7 @@ def examples(f: Findings) -> list[Picture]:
     if clean is None or attacked is None or clean.shape != attacked.shape or clean.ndim != 4:
         return []
     factor = pictures.magnification(attacked - clean)
-    return [
-        _picture(f, e, clean[i], attacked[i], factor) for i, e in enumerate(f.run.examples[: clean.shape[0]])
-    ]  # fmt: skip
+    return [_picture(f, e, clean[i], attacked[i], factor) for i, e in enumerate(f.run.examples[: clean.shape[0]])]
 
 
 def lead(f: Findings, shown: list[Picture]) -> Picture | None:
@@ -190,13 +211,19 @@ def _named(f: Findings, index: int) -> str:
 def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, factor: float) -> Picture:
     return Picture(
         name=e.id + (f" (patient {e.patient})" if e.patient else ""),
-        clean=pictures.data_uri(clean), attacked=pictures.data_uri(attacked),
-        change=pictures.data_uri(pictures.magnified(attacked - clean, factor)), factor=f"{factor:g}",
-        true=_named(f, e.label), before=_named(f, e.before), after=_named(f, e.after),
-        confidence_before=percent(e.confidence_before, 0), confidence_after=percent(e.confidence_after, 0),
+        clean=pictures.data_uri(clean),
+        attacked=pictures.data_uri(attacked),
+        change=pictures.data_uri(pictures.magnified(attacked - clean, factor)),
+        factor=f"{factor:g}",
+        true=_named(f, e.label),
+        before=_named(f, e.before),
+        after=_named(f, e.after),
+        confidence_before=percent(e.confidence_before, 0),
+        confidence_after=percent(e.confidence_after, 0),
         attack=f.run.title(e.attack) if e.attack else "attack",
-        eps=short_size(f, e.eps) if e.eps is not None else "", width=int(clean.shape[-1]),
-    )  # fmt: skip
+        eps=short_size(f, e.eps) if e.eps is not None else "",
+        width=int(clean.shape[-1]),
+    )
 
 
 def limits(f: Findings) -> list[str]:

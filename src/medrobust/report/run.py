@@ -15,9 +15,21 @@ from medrobust.errors import InputError
 
 FORMAT = 1
 COLUMNS = (
-    "study", "data", "model", "attack", "norm", "eps", "seed",
-    "metric", "value", "low", "high", "n", "status", "note",
-)  # fmt: skip
+    "study",
+    "data",
+    "model",
+    "attack",
+    "norm",
+    "eps",
+    "seed",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+    "status",
+    "note",
+)
 CONTROLS = ("noise", "noise-uniform")
 """Random changes of the same size: what an attack must beat to be called one."""
 PROBES = ("square", "simba-dct")

@@ -10,8 +10,12 @@ from medrobust.report.run import RunInfo
 
 def items(info: RunInfo) -> list[tuple[str, str]]:
     """As terms and values; what is not known is left out."""
-    told = [("Run", info.id), ("Begun", moment(info.begun)), ("Finished", moment(info.finished)),
-            ("Command", info.command)]  # fmt: skip
+    told = [
+        ("Run", info.id),
+        ("Begun", moment(info.begun)),
+        ("Finished", moment(info.finished)),
+        ("Command", info.command),
+    ]
     machine = [(k.replace("_", " ").capitalize(), str(v)) for k, v in info.machine.items() if v not in ("", None)]
     return [(t, v) for t, v in [*told, *machine] if v]
 

@@ -54,12 +54,20 @@ def html(results: dict[str, Any], times: dict[str, Any]) -> str:
     template = environment.from_string((room / "search.html").read_text(encoding="utf-8"))
     sections = [section(results, times, q) for q in words.TITLES if q in results["questions"]]
     attacked = results.get("robustness")
-    return "<!DOCTYPE html>\n" + template.render(
-        made_by=run_line.line(results),
-        css=(room / "page.css").read_text(encoding="utf-8"), facts=results["facts"], sections=sections,
-        titles=words.TITLES, robust=words.robustness(attacked) if attacked else [], attacked=attacked,
-        robust_table=robust_table(attacked) if attacked else None, synthetic=_synthetic(results),
-    ).lstrip()  # fmt: skip
+    return (
+        "<!DOCTYPE html>\n"
+        + template.render(
+            made_by=run_line.line(results),
+            css=(room / "page.css").read_text(encoding="utf-8"),
+            facts=results["facts"],
+            sections=sections,
+            titles=words.TITLES,
+            robust=words.robustness(attacked) if attacked else [],
+            attacked=attacked,
+            robust_table=robust_table(attacked) if attacked else None,
+            synthetic=_synthetic(results),
+        ).lstrip()
+    )
 
 
 def csv_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
@@ -69,25 +77,41 @@ def csv_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
 def section(results: dict[str, Any], times: dict[str, Any], question: str) -> Section:
     tone, headline = words.short(results, question)
     return Section(
-        question, words.TITLES[question], words.FREE[question], tone, headline, words.verdict(results, question),
-        [scores(results, question), apart(results, times, question)], figures(results, times, question),
-    )  # fmt: skip
+        question,
+        words.TITLES[question],
+        words.FREE[question],
+        tone,
+        headline,
+        words.verdict(results, question),
+        [scores(results, question), apart(results, times, question)],
+        figures(results, times, question),
+    )
 
 
 def figures(results: dict[str, Any], times: dict[str, Any], question: str) -> list[tuple[str, str]]:
     told = results["questions"][question]
     methods = told["methods"]
-    rows = [{**r, **methods[r["method"]]} | {"value": r["value"]} for r in results["rows"]
-            if r["question"] == question and r["metric"] == "balanced_accuracy"]  # fmt: skip
+    rows = [
+        {**r, **methods[r["method"]]} | {"value": r["value"]}
+        for r in results["rows"]
+        if r["question"] == question and r["metric"] == "balanced_accuracy"
+    ]
     rows.sort(key=lambda r: (-r["value"], r["method"]))
     alt = "Balanced accuracy of each method, best first: " + "; ".join(
         f"{r['title']} {percent(r['value'])}" for r in rows
     )
-    out = [(
-        charts.as_svg(partial(charts.spread, rows=rows, label="balanced accuracy (%)"), 6.8, 1.1 + 0.21 * len(rows),
-                      f"spread-{question}", alt + "."),
-        "Median over seeds (dot), its 95 % interval (thin) and the quartiles (broad).",
-    )]  # fmt: skip
+    out = [
+        (
+            charts.as_svg(
+                partial(charts.spread, rows=rows, label="balanced accuracy (%)"),
+                6.8,
+                1.1 + 0.21 * len(rows),
+                f"spread-{question}",
+                alt + ".",
+            ),
+            "Median over seeds (dot), its 95 % interval (thin) and the quartiles (broad).",
+        )
+    ]
     if "friedman" in told:
         found = told["friedman"]
         ranks = {methods[n]["title"]: r for n, r in found["ranks"].items()}
@@ -96,12 +120,14 @@ def figures(results: dict[str, Any], times: dict[str, Any], question: str) -> li
         alt = "Critical-difference diagram, mean ranks: " + ", ".join(
             f"{n} {r:.1f}" for n, r in sorted(ranks.items(), key=lambda i: i[1])
         )
-        out.append((
-            charts.as_svg(draw, *charts.cd_size(len(ranks)), f"cd-{question}", alt + "."),
-            f"Mean rank over {found['blocks']} seeds, 1 is best; methods under one bar are not told apart (Nemenyi, "
-            f"α = 0.05). Friedman's test: p {words.p_value(found['p_f'])}. Seeds are draws of the same images: "
-            "read it as an order, and let several data sets decide.",
-        ))  # fmt: skip
+        out.append(
+            (
+                charts.as_svg(draw, *charts.cd_size(len(ranks)), f"cd-{question}", alt + "."),
+                f"Mean rank over {found['blocks']} seeds, 1 is best; methods under one bar are not told apart "
+                f"(Nemenyi, α = 0.05). Friedman's test: p {words.p_value(found['p_f'])}. Seeds are draws of the same "
+                "images: read it as an order, and let several data sets decide.",
+            )
+        )
     out += _curves(results, times, question)
     return out
 
@@ -131,10 +157,12 @@ def _curves(results: dict[str, Any], times: dict[str, Any], question: str) -> li
         named = (
             f"the best {charts.SHOWN} searches and all that are more or less than a search are named, the rest is pale"
         )
-        out.append((
-            charts.as_svg(draw, 6.8, 4.4, f"{axis}-{question}", alt),
-            f"{caption}: median over all seeds and folds; {named}.",
-        ))  # fmt: skip
+        out.append(
+            (
+                charts.as_svg(draw, 6.8, 4.4, f"{axis}-{question}", alt),
+                f"{caption}: median over all seeds and folds; {named}.",
+            )
+        )
     return out
 
 

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {"baseline": PALETTE[1], "random": MUTED, "search": PALETTE[0], "both": PALETTE[2]}
-KINDS = {"baseline": "baseline", "random": "random search", "search": "nature-inspired search",
-         "both": "search, then gradient descent"}  # fmt: skip
+KINDS = {
+    "baseline": "baseline",
+    "random": "random search",
+    "search": "nature-inspired search",
+    "both": "search, then gradient descent",
+}
 SHOWN = 5
 """Searches that get a colour of their own in the curves; the others are pale."""
 
@@ -62,14 +66,27 @@ def critical_difference(axes: Axes, ranks: dict[str, float], kinds: dict[str, st
     axes.plot([1, 1 + shown], [1.5, 1.5], color=INK, linewidth=1.4, marker="|", markersize=6)
     axes.text(1 + shown + 0.012 * k, 1.5, f"critical difference {difference:.2f}", va="center", fontsize=9, color=INK)
     for i, (first, last) in enumerate(bars):
-        axes.plot([first - 0.03, last + 0.03], [-0.35 - 0.42 * i] * 2, color=INK, linewidth=3, alpha=0.75,
-                  solid_capstyle="round")  # fmt: skip
+        axes.plot(
+            [first - 0.03, last + 0.03],
+            [-0.35 - 0.42 * i] * 2,
+            color=INK,
+            linewidth=3,
+            alpha=0.75,
+            solid_capstyle="round",
+        )
     for names_, edge, align in ((left, 1 - 0.03 * k, "right"), (right, k + 0.03 * k, "left")):
         for i, name in enumerate(names_):
             y, colour = -top - 0.75 * i - 0.2, COLOURS[kinds[name]]
             axes.plot([ranks[name], ranks[name], edge], [0, y, y], color=colour, linewidth=0.8)
-            axes.text(edge + (-0.01 if align == "right" else 0.01) * k, y, f"{name} {ranks[name]:.1f}", ha=align,
-                      va="center", fontsize=9, color=INK)  # fmt: skip
+            axes.text(
+                edge + (-0.01 if align == "right" else 0.01) * k,
+                y,
+                f"{name} {ranks[name]:.1f}",
+                ha=align,
+                va="center",
+                fontsize=9,
+                color=INK,
+            )
 
 
 def convergence(axes: Axes, curves: list[dict[str, Any]], label: str) -> None:

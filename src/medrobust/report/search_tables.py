@@ -9,9 +9,12 @@ from medrobust.report.tables import Cell, Table
 from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, number, percent
 
 METRICS = (
-    ("balanced_accuracy", "balanced accuracy"), ("auroc", "AUROC"), ("accuracy", "accuracy"),
-    ("sensitivity", "sensitivity"), ("specificity", "specificity"),
-)  # fmt: skip
+    ("balanced_accuracy", "balanced accuracy"),
+    ("auroc", "AUROC"),
+    ("accuracy", "accuracy"),
+    ("sensitivity", "sensitivity"),
+    ("specificity", "specificity"),
+)
 SCORES = """Median over {seeds} seeds with its 95 % interval, in % (AUROC apart). Every seed deals the {n} images into \
 {folds} folds anew, and each image is judged by the network of the fold that it was held out of. The interval is that \
 of draws, not of patients."""
@@ -67,8 +70,11 @@ def apart(results: dict[str, Any], times: dict[str, Any], question: str) -> Tabl
             cells += ["reference", "", ""]
         else:
             ends = _ends(against)
-            cells += [f"{100 * against['difference']:+.1f} {ends}", words.p_value(against["p"]),
-                      words.p_value(against["p_wilcoxon"])]  # fmt: skip
+            cells += [
+                f"{100 * against['difference']:+.1f} {ends}",
+                words.p_value(against["p"]),
+                words.p_value(against["p_wilcoxon"]),
+            ]
         cells.append(f"{told['friedman']['ranks'][name]:.1f}" if "friedman" in told else NOTHING)
         cells.append(f"{about['worth']['value']:.3f}" if "worth" in about else NOTHING)
         if kept:

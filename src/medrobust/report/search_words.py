@@ -9,9 +9,11 @@ from typing import Any
 from medrobust.report.words import NBSP, listing, percent, plural
 
 TITLES = {
-    "weights": "Weights of the network", "masks": "Which features to keep",
-    "hyper": "Hyper-parameters and hidden size", "threshold": "Decision threshold",
-}  # fmt: skip
+    "weights": "Weights of the network",
+    "masks": "Which features to keep",
+    "hyper": "Hyper-parameters and hidden size",
+    "threshold": "Decision threshold",
+}
 FREE = {
     "weights": "all weights of a network with one hidden layer of 8 tanh units",
     "masks": "a yes or no for each feature; what is kept goes into a logistic regression",
@@ -19,9 +21,11 @@ FREE = {
     "threshold": "how far each class's logit is moved before the largest decides",
 }
 OBJECTS = {
-    "weights": "such networks", "masks": "the choice of features", "hyper": "hyper-parameters",
+    "weights": "such networks",
+    "masks": "the choice of features",
+    "hyper": "hyper-parameters",
     "threshold": "the threshold",
-}  # fmt: skip
+}
 ALPHA = 0.05
 LEAST_SEEDS = 6
 """Fewer, and no outcome of the signed ranks has p < ALPHA."""
@@ -80,9 +84,12 @@ def compared(results: dict[str, Any], question: str, p: str = "p") -> Compared:
     least = [against[n].get("detectable") for n in same]
     known = [d for d in least if d is not None]
     return Compared(
-        better, [n for n in apart if n not in better], same,
-        max(known) if known and len(known) == len(least) else None, told.get("reference_guesses", ""),
-    )  # fmt: skip
+        better,
+        [n for n in apart if n not in better],
+        same,
+        max(known) if known and len(known) == len(least) else None,
+        told.get("reference_guesses", ""),
+    )
 
 
 def short(results: dict[str, Any], question: str) -> tuple[str, str]:

@@ -107,10 +107,21 @@ def _table(s: Sheet) -> str:
     attacks = f". Attacks: {'; '.join(s.attacks)}" if s.attacks else ""
     caption = escape(f"{s.title}, 95 % interval" + (f", {s.counts}" if s.counts else "") + attacks)
     return "\n".join(
-        [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}",
-         rf"\begin{{tabular}}{{{'l' * len(s.labels)}{'r' * len(s.columns)}}}", r"\toprule", head + r" \\", r"\midrule",
-         *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    )  # fmt: skip
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{{'l' * len(s.labels)}{'r' * len(s.columns)}}}",
+            r"\toprule",
+            head + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
 def _cell(figure: Figure) -> str:

@@ -49,11 +49,20 @@ def html(results: Mapping[str, Any], runs: list[dict[str, Any]]) -> str:
     attacks = dict.fromkeys(study_tables.attack_words(r) for r in results["rows"] if r.get("settings"))
     css = (room / "page.css").read_text(encoding="utf-8")
     page = template.render(
-        css=css, r=results, parts=parts, runs=runs, caution=CAUTION, made_by=run_line.line(results),
-        guessing=guessing(results), masked=masked(results), checks=results.get("checks", ()), missing=missing,
-        attacks=list(attacks), options=_options,
+        css=css,
+        r=results,
+        parts=parts,
+        runs=runs,
+        caution=CAUTION,
+        made_by=run_line.line(results),
+        guessing=guessing(results),
+        masked=masked(results),
+        checks=results.get("checks", ()),
+        missing=missing,
+        attacks=list(attacks),
+        options=_options,
         braces=any("{data}" in d["spec"] for d in results["data"]),
-    )  # fmt: skip
+    )
     return "<!DOCTYPE html>\n" + page.lstrip()
 
 

@@ -18,18 +18,40 @@ SAID = ("pairs", "difference", "ratio")
 """Metrics whose note (a verdict, a p) is shown beside the number."""
 COUNTS = ("gradients", "queries", "gradients_per_image", "gradients_lost", "evaluations")
 TITLES = {
-    "data": "data", "model": "model", "eps": "ε (/255)", "zeta": "ζ", "made_on": "made on", "fitted_on": "fitted on",
-    "model_seed": "seed of the model", "data_seed": "seed of the split", "settings": "attack settings",
-    "source": "made from", "goal": "goal", "attack": "attack", "detector": "detector", "seed": "seed", "norm": "norm",
-    "split": "images", "round": "round", "metric": "figure", "by": "measured by",
-}  # fmt: skip
+    "data": "data",
+    "model": "model",
+    "eps": "ε (/255)",
+    "zeta": "ζ",
+    "made_on": "made on",
+    "fitted_on": "fitted on",
+    "model_seed": "seed of the model",
+    "data_seed": "seed of the split",
+    "settings": "attack settings",
+    "source": "made from",
+    "goal": "goal",
+    "attack": "attack",
+    "detector": "detector",
+    "seed": "seed",
+    "norm": "norm",
+    "split": "images",
+    "round": "round",
+    "metric": "figure",
+    "by": "measured by",
+}
 METRICS = {
-    "balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "base": "there before", "success_new": "of the others",
-    "success_saved": "after saving", "accuracy_before": "accuracy before", "rise": "rise of the loss (nats)",
-    "eps_star_median": "median of the smallest ε that fools", "cam_shift": "shift of Grad-CAM",
-    "rank_share": "rank over the largest possible", "further": "pairs that move further",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "base": "there before",
+    "success_new": "of the others",
+    "success_saved": "after saving",
+    "accuracy_before": "accuracy before",
+    "rise": "rise of the loss (nats)",
+    "eps_star_median": "median of the smallest ε that fools",
+    "cam_shift": "shift of Grad-CAM",
+    "rank_share": "rank over the largest possible",
+    "further": "pairs that move further",
     "pairs": "pairs with the larger number",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -89,13 +111,17 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any]) -> Sheet:
         merged += _key(r, (across,)) in line
         line[_key(r, (across,))] = figure(r)
     return Sheet(
-        view["title"], tuple(TITLES.get(k, k) for k in lines), tuple(named(across, c[0]) for c in columns),
+        view["title"],
+        tuple(TITLES.get(k, k) for k in lines),
+        tuple(named(across, c[0]) for c in columns),
         tuple(
             (tuple(named(k, v) for k, v in zip(lines, name, strict=True)), tuple(got.get(c, NOTHING) for c in columns))
             for name, got in found.items()
         ),
-        view.get("note", ""), tuple(dict.fromkeys(attack_words(r) for r in chosen if r.get("settings"))), merged,
-    )  # fmt: skip
+        view.get("note", ""),
+        tuple(dict.fromkeys(attack_words(r) for r in chosen if r.get("settings"))),
+        merged,
+    )
 
 
 def sheets(results: Mapping[str, Any], part: str) -> list[Sheet]:

@@ -76,19 +76,28 @@ def n_text(rows: Iterable[Row | None]) -> str:
 def overall(f: Findings) -> Table | None:
     """Accuracy, balanced accuracy, AUROC, calibration error and Brier score on untouched images."""
     names = (
-        ("accuracy", "Accuracy", with_interval), ("balanced_accuracy", "Balanced accuracy", with_interval),
-        ("auroc", "AUROC", plain), ("ece", "ECE (calibration error)", plain), ("brier", "Brier score", plain),
-    )  # fmt: skip
+        ("accuracy", "Accuracy", with_interval),
+        ("balanced_accuracy", "Balanced accuracy", with_interval),
+        ("auroc", "AUROC", plain),
+        ("ece", "ECE (calibration error)", plain),
+        ("brier", "Brier score", plain),
+    )
     found = [(title, show, row) for metric, title, show in names if (row := f.run.find("none", metric)) is not None]
     rows = [
         [Cell(title), Cell(show(row), not row.ok and row.value is not None), Cell(count(row.n))]
         for title, show, row in found
     ]
-    return Table(
-        f"Performance on untouched test images of {f.run.conditions.data} ({f.run.conditions.model}), "
-        "with 95 % intervals.",
-        _cells("Measure", "Value (95 % interval)", "n"), rows, "tab:clean",
-    ) if rows else None  # fmt: skip
+    return (
+        Table(
+            f"Performance on untouched test images of {f.run.conditions.data} ({f.run.conditions.model}), "
+            "with 95 % intervals.",
+            _cells("Measure", "Value (95 % interval)", "n"),
+            rows,
+            "tab:clean",
+        )
+        if rows
+        else None
+    )
 
 
 def per_class(f: Findings) -> Table | None:
@@ -197,18 +206,24 @@ def smallest(f: Findings) -> Table | None:
         unusable = f.run.find(attack, "inconclusive")
         rows.append(
             [
-                attack_head(f, attack), Cell(_median_text(f, median)),
-                Cell(eps_text(f, half.eps) if half else "not reached"), Cell(broken),
+                attack_head(f, attack),
+                Cell(_median_text(f, median)),
+                Cell(eps_text(f, half.eps) if half else "not reached"),
+                Cell(broken),
                 Cell(number(cost.value) if cost is not None and cost.value is not None else NOTHING),
                 Cell(percent(unusable.value) if unusable is not None else NOTHING),
             ]
-        )  # fmt: skip
+        )
     name = unit(f)
     caption = f"Smallest change that fools: median over the images read correctly before the attack, in {name}."
     head = _cells(
-        "Attack", f"Median ε*, {name[2:].strip('()')}", "Accuracy halves at", "Fooled at all",
-        "Gradients an image", "No usable gradient",
-    )  # fmt: skip
+        "Attack",
+        f"Median ε*, {name[2:].strip('()')}",
+        "Accuracy halves at",
+        "Fooled at all",
+        "Gradients an image",
+        "No usable gradient",
+    )
     return Table(caption, head, rows, "tab:epsstar") if rows else None
 
 

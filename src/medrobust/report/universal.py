@@ -167,19 +167,27 @@ def table(f: Findings, told: UniversalInfo) -> Table:
     bits = told.bits
     body = [
         [
-            Cell("Another answer (fooling rate)"), share(row("fooling_rate")), share(control("fooling_rate")),
-            share(row(f"fooling_rate_saved:{bits}")), Cell(NOTHING), Cell(NOTHING), Cell(NOTHING),
+            Cell("Another answer (fooling rate)"),
+            share(row("fooling_rate")),
+            share(control("fooling_rate")),
+            share(row(f"fooling_rate_saved:{bits}")),
+            Cell(NOTHING),
+            Cell(NOTHING),
+            Cell(NOTHING),
         ]
-    ]  # fmt: skip
+    ]
     for name in _targets(f, told):
         body.append(
             [
                 Cell(f"Read as {f.run.labelled(name)}"),
-                share(row(f"targeted_success:{name}")), share(control(f"targeted_success:{name}")),
-                share(row(f"targeted_success_saved:{bits}:{name}")), share(row(f"targeted_base:{name}")),
-                share(row(f"targeted_success_new:{name}")), share(control(f"targeted_success_new:{name}")),
+                share(row(f"targeted_success:{name}")),
+                share(control(f"targeted_success:{name}")),
+                share(row(f"targeted_success_saved:{bits}:{name}")),
+                share(row(f"targeted_base:{name}")),
+                share(row(f"targeted_success_new:{name}")),
+                share(control(f"targeted_success_new:{name}")),
             ]
-        )  # fmt: skip
+        )
     head = ["Goal", "Reached", "Random change", f"Saved at {bits} bit"]
     head += ["So before", "Reached of the others", "Random change, of the others"]
     caption = f"One change for every image ({told.title}, {short_size(f, told.eps)}), "
@@ -214,10 +222,16 @@ def shots(f: Findings, told: UniversalInfo) -> list[Shot]:
         factor = pictures.magnification(delta[i])
         out.append(
             Shot(
-                goal="any other answer" if e.target is None else named(e.target), name=e.id,
-                clean=pictures.data_uri(clean[i]), attacked=pictures.data_uri(attacked[i]),
-                change=pictures.data_uri(pictures.magnified(delta[i], factor)), factor=f"{factor:g}",
-                true=named(e.label), before=named(e.before), after=named(e.after), width=int(clean.shape[-1]),
+                goal="any other answer" if e.target is None else named(e.target),
+                name=e.id,
+                clean=pictures.data_uri(clean[i]),
+                attacked=pictures.data_uri(attacked[i]),
+                change=pictures.data_uri(pictures.magnified(delta[i], factor)),
+                factor=f"{factor:g}",
+                true=named(e.label),
+                before=named(e.before),
+                after=named(e.after),
+                width=int(clean.shape[-1]),
             )
-        )  # fmt: skip
+        )
     return out

@@ -19,9 +19,13 @@ def verdict(f: Findings) -> tuple[str, str, str]:
     if (asked := outputs_swapped(f)) is not None:
         return asked
     make = {
-        Verdict.NOTHING: _nothing, Verdict.CHANCE: _chance, Verdict.FOOLED: _fooled,
-        Verdict.WEAKENED: _held, Verdict.WITHSTOOD: _held, Verdict.INCONCLUSIVE: _inconclusive,
-    }  # fmt: skip
+        Verdict.NOTHING: _nothing,
+        Verdict.CHANCE: _chance,
+        Verdict.FOOLED: _fooled,
+        Verdict.WEAKENED: _held,
+        Verdict.WITHSTOOD: _held,
+        Verdict.INCONCLUSIVE: _inconclusive,
+    }
     return make[f.verdict](f)
 
 

@@ -72,9 +72,14 @@ def section(f: Findings) -> Section | None:
     )
     surface += "a probability of one half."
     return Section(
-        said, table(f, told), shots, caption if shots else "", landscape(f, told), surface,
+        said,
+        table(f, told),
+        shots,
+        caption if shots else "",
+        landscape(f, told),
+        surface,
         ", ".join(notes) if not said else "",
-    )  # fmt: skip
+    )
 
 
 def _share(f: Findings, metric: str) -> Share | None:

@@ -83,10 +83,15 @@ def moved(shift: Share, noise: Share | None, size: str) -> str:
     if noise is None:
         return text + "; what noise of the same size does was not measured."
     text += f"; noise of the same size moves it by {percent(noise.value)} {bounds(noise.low, noise.high)}".rstrip()
-    return text + {
-        Relation.ABOVE: ".", Relation.BELOW: ", which is further.",
-        Relation.APART_UNKNOWN: ": not shown to be less.", Relation.NO_CONTROL: ".",
-    }[relation(shift, noise)]  # fmt: skip
+    return (
+        text
+        + {
+            Relation.ABOVE: ".",
+            Relation.BELOW: ", which is further.",
+            Relation.APART_UNKNOWN: ": not shown to be less.",
+            Relation.NO_CONTROL: ".",
+        }[relation(shift, noise)]
+    )
 
 
 @dataclass(frozen=True)

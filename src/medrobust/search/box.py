@@ -22,11 +22,7 @@ class Box:
     """
 
     def __init__(
-        self,
-        low: Tensor | float,
-        high: Tensor | float,
-        dims: int | None = None,
-        dtype: torch.dtype | None = None,
+        self, low: Tensor | float, high: Tensor | float, dims: int | None = None, dtype: torch.dtype | None = None
     ) -> None:
         given = [bound.dtype for bound in (low, high) if isinstance(bound, Tensor) and bound.is_floating_point()]
         dtype = dtype or (given[0] if given else torch.float32)

@@ -93,6 +93,11 @@ def _step(run: Run, function: Callable[[Any], Tensor]) -> Tensor:
 def _result(run: Run, values: list[Tensor], asked: list[int], seconds: list[float]) -> Result:
     told = torch.cat(values, 1) if values else torch.empty(run.rows, 0, dtype=torch.float64)
     return Result(
-        run.best_x, run.best_f, run.space.decode(run.best_x), told.cummin(1).values if values else told,
-        run.evaluations, asked, seconds,
-    )  # fmt: skip
+        run.best_x,
+        run.best_f,
+        run.space.decode(run.best_x),
+        told.cummin(1).values if values else told,
+        run.evaluations,
+        asked,
+        seconds,
+    )

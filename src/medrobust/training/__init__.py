@@ -11,6 +11,15 @@ from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
 
 __all__ = [
-    "Adversary", "Augment", "Pixels", "Recipe", "Scores", "check", "check_trainable", "evaluate", "fit", "further",
+    "Adversary",
+    "Augment",
+    "Pixels",
+    "Recipe",
+    "Scores",
+    "check",
+    "check_trainable",
+    "evaluate",
+    "fit",
+    "further",
     "score",
-]  # fmt: skip
+]

@@ -89,9 +89,15 @@ def fit(
     )
     train, validation = splits(data)
     record = recorded(
-        data, (train, validation), model, recipe, seed=seed, pretrained=file,
-        mean=None if mean is None else tuple(mean), std=None if std is None else tuple(std),
-    )  # fmt: skip
+        data,
+        (train, validation),
+        model,
+        recipe,
+        seed=seed,
+        pretrained=file,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
+    )
     if keep is not None and (classifier := kept(Path(keep), record)) is not None:
         # names of files, which its folder may hold as codes, are those of today
         named = {**classifier.provenance.get("data", {}), "name": data.name}
@@ -106,9 +112,14 @@ def fit(
         torch.manual_seed(draw(seed, "initial weights"))
         notes: list[str] = []
         net = models.build(
-            model, classes=len(data.classes), channels=data.channels, size=data.size, pretrained=file, head=head,
+            model,
+            classes=len(data.classes),
+            channels=data.channels,
+            size=data.size,
+            pretrained=file,
+            head=head,
             notes=notes,
-        )  # fmt: skip
+        )
         for note in notes:
             progress.note(note)
         net = models.channels_last(net.to(where))
@@ -152,9 +163,16 @@ def fit(
 def check(*, epochs: int | None = None, lr: float | None = None, head: str = "softmax") -> None:
     """InputError where ``fit`` would refuse these."""
     Recipe(
-        epochs=1 if epochs is None else epochs, lr=1.0 if lr is None else lr, batch=2, optimiser="adamw",
-        weight_decay=0.0, augment=None, patience=None, freeze=0.0, head=head,
-    )  # fmt: skip
+        epochs=1 if epochs is None else epochs,
+        lr=1.0 if lr is None else lr,
+        batch=2,
+        optimiser="adamw",
+        weight_decay=0.0,
+        augment=None,
+        patience=None,
+        freeze=0.0,
+        head=head,
+    )
 
 
 def _check(clf: Classifier, images: Tensor) -> None:

@@ -106,7 +106,14 @@ def check_trainable(classifier: Classifier, data: Dataset) -> None:
 
 def _copy(classifier: Classifier) -> Classifier:
     return Classifier(
-        copy.deepcopy(classifier.net), classifier.classes, mean=classifier.mean, std=classifier.std,
-        head=classifier.head.name, outputs=classifier.outputs, channels=classifier.channels, size=classifier.size,
-        threshold=classifier.threshold, lanes=classifier._lanes,
-    )  # fmt: skip
+        copy.deepcopy(classifier.net),
+        classifier.classes,
+        mean=classifier.mean,
+        std=classifier.std,
+        head=classifier.head.name,
+        outputs=classifier.outputs,
+        channels=classifier.channels,
+        size=classifier.size,
+        threshold=classifier.threshold,
+        lanes=classifier._lanes,
+    )

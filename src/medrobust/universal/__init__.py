@@ -31,7 +31,24 @@ UNIVERSAL: dict[str, Callable[[], UniversalMethod]] = {
 }
 
 __all__ = [
-    "DEFENCES", "DFUAP", "SGA", "SGDUAP", "UNIVERSAL", "Found", "Noise", "Retraining", "Sequential", "Task",
-    "TileSearch", "USimBA", "Universal", "UniversalMethod", "UniversalOutcome", "UniversalTraining", "Varied",
-    "controls", "fooling_rate", "judge",
-]  # fmt: skip
+    "DEFENCES",
+    "DFUAP",
+    "SGA",
+    "SGDUAP",
+    "UNIVERSAL",
+    "Found",
+    "Noise",
+    "Retraining",
+    "Sequential",
+    "Task",
+    "TileSearch",
+    "USimBA",
+    "Universal",
+    "UniversalMethod",
+    "UniversalOutcome",
+    "UniversalTraining",
+    "Varied",
+    "controls",
+    "fooling_rate",
+    "judge",
+]

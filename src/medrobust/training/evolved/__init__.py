@@ -17,7 +17,27 @@ from medrobust.training.evolved.scores import METRICS, scored
 from medrobust.training.evolved.table import Table, breast_cancer, of_features, of_images
 
 __all__ = [
-    "KINDS", "METRICS", "QUESTIONS", "Fitted", "Found", "Problem", "Reduction", "Shape", "Table", "Task", "about",
-    "breast_cancer", "check_features", "code", "extractor", "method", "needs_gradient", "of_features", "of_images",
-    "optimiser", "parted", "scored", "tasks",
-]  # fmt: skip
+    "KINDS",
+    "METRICS",
+    "QUESTIONS",
+    "Fitted",
+    "Found",
+    "Problem",
+    "Reduction",
+    "Shape",
+    "Table",
+    "Task",
+    "about",
+    "breast_cancer",
+    "check_features",
+    "code",
+    "extractor",
+    "method",
+    "needs_gradient",
+    "of_features",
+    "of_images",
+    "optimiser",
+    "parted",
+    "scored",
+    "tasks",
+]

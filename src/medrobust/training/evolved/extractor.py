@@ -22,8 +22,10 @@ def check_features(kind: str, model: str | Path | None = None, pretrained: str |
     if kind != "deep":
         return
     if model is None:
-        raise InputError("deep features need a network: give a folder saved by medrobust as --model, or an "
-                         "architecture and its weights as --model and --pretrained")  # fmt: skip
+        raise InputError(
+            "deep features need a network: give a folder saved by medrobust as --model, or an "
+            "architecture and its weights as --model and --pretrained"
+        )
     if Path(model).is_dir():
         return
     models.check_name(str(model), pretrained)
@@ -74,6 +76,12 @@ def extractor(
     with torch.random.fork_rng(devices=[]):  # the fresh last layer is not used
         net = models.build(str(model), classes=len(data.classes), channels=3, size=data.size, pretrained=pretrained)
     return Classifier(
-        net.eval(), data.classes, mean=mean, std=std, outputs="logits", channels=3, size=data.size,
+        net.eval(),
+        data.classes,
+        mean=mean,
+        std=std,
+        outputs="logits",
+        channels=3,
+        size=data.size,
         provenance={"architecture": str(model), "pretrained": Path(pretrained).name},
-    )  # fmt: skip
+    )

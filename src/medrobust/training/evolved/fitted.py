@@ -89,8 +89,13 @@ class Fitted:
                 module.bias.copy_(torch.from_numpy(bias))
         net.requires_grad_(True).to(old.weight)
         return Classifier(
-            net.eval(), classes or source.classes, mean=source.mean, std=source.std, channels=source.channels,
+            net.eval(),
+            classes or source.classes,
+            mean=source.mean,
+            std=source.std,
+            channels=source.channels,
             size=source.size,
-            head="logit" if outputs == 1 else "softmax", outputs="logits",
+            head="logit" if outputs == 1 else "softmax",
+            outputs="logits",
             provenance={**(provenance or {}), "architecture": mlp_head.named(body, hidden)},
-        )  # fmt: skip
+        )

@@ -62,8 +62,12 @@ class Hyper(Problem):
         """(S, P) of named values (S, P)."""
         s, p = decoded["decay"].shape
         step = max(1, BLOCK // (FOLDS * p * LARGEST * self.x.shape[1]))
-        return torch.cat([self._block(slice(a, a + step), {k: v[a : a + step] for k, v in decoded.items()})
-                          for a in range(0, s, step)])  # fmt: skip
+        return torch.cat(
+            [
+                self._block(slice(a, a + step), {k: v[a : a + step] for k, v in decoded.items()})
+                for a in range(0, s, step)
+            ]
+        )
 
     def _block(self, tasks: slice, chosen: Mapping[str, Tensor]) -> Tensor:
         """(S, P) of some tasks."""

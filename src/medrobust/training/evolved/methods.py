@@ -68,9 +68,16 @@ def searched(optimiser: Optimiser) -> Method:
         # the clock on the wall also ran while others had the processor: its shape is kept, its length is not
         clock = np.interp(at, result.asked, result.seconds) / max(result.seconds[-1], 1e-9) * seconds
         return Found(
-            problem.settle(result.best_x), result.best_x, result.best_f.numpy(), result.evaluations, seconds, at,
-            result.history[:, at - 1].numpy(), clock, problem.facts(result.best_x),
-        )  # fmt: skip
+            problem.settle(result.best_x),
+            result.best_x,
+            result.best_f.numpy(),
+            result.evaluations,
+            seconds,
+            at,
+            result.history[:, at - 1].numpy(),
+            clock,
+            problem.facts(result.best_x),
+        )
 
     return find
 
@@ -145,9 +152,16 @@ def tpe(problem: Hyper, budget: int) -> Found:
     chosen = {name: torch.tensor(values) for name, values in told.items()}
     curve = np.minimum.accumulate(np.asarray(worth).T, 1)
     return Found(
-        problem.judged(chosen), None, curve[:, -1], budget, clock[-1], np.arange(1, budget + 1), curve,
-        np.asarray(clock), told,
-    )  # fmt: skip
+        problem.judged(chosen),
+        None,
+        curve[:, -1],
+        budget,
+        clock[-1],
+        np.arange(1, budget + 1),
+        curve,
+        np.asarray(clock),
+        told,
+    )
 
 
 def unmoved(problem: Thresholds, budget: int) -> Found:  # noqa: ARG001 - nothing is searched
@@ -180,8 +194,10 @@ class Question:
 
 
 WEIGHTS: dict[str, Method] = {
-    "logistic": logistic, "adam": searched(search.Adam()), "multi-start-adam": searched(search.Adam(population=STARTS)),
-}  # fmt: skip
+    "logistic": logistic,
+    "adam": searched(search.Adam()),
+    "multi-start-adam": searched(search.Adam(population=STARTS)),
+}
 QUESTIONS = {
     "weights": Question("weights of the network", Weights, 1.0, WEIGHTS, "adam"),
     "masks": Question("which features to keep", Masks, 1 / 10, {"all": all_features, "l1": sparse}, "all"),
@@ -193,10 +209,16 @@ QUESTIONS = {
 
 
 TITLES = {
-    "logistic": "logistic regression", "adam": "Adam", "multi-start-adam": f"Adam, {STARTS} starts",
-    "all": "all features", "l1": "L1 penalty", "defaults": "usual values", "tpe": "TPE (optuna)",
-    "unmoved": "largest probability", "scan": "every threshold",
-}  # fmt: skip
+    "logistic": "logistic regression",
+    "adam": "Adam",
+    "multi-start-adam": f"Adam, {STARTS} starts",
+    "all": "all features",
+    "l1": "L1 penalty",
+    "defaults": "usual values",
+    "tpe": "TPE (optuna)",
+    "unmoved": "largest probability",
+    "scan": "every threshold",
+}
 
 
 def method(question: str, name: str) -> Method:

@@ -7,8 +7,13 @@ import numpy as np
 from medrobust import stats
 
 METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc")
-TITLES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity",
-          "specificity": "specificity", "auroc": "AUROC"}  # fmt: skip
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "auroc": "AUROC",
+}
 
 
 def scored(probability: np.ndarray, labels: np.ndarray, healthy: tuple[int, ...]) -> dict[str, float]:

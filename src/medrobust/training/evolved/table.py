@@ -54,10 +54,7 @@ class Table:
 
 
 def of_images(
-    classifier: Classifier,
-    part: Dataset,
-    healthy: tuple[int, ...] = (),
-    advance: Callable[[int], None] | None = None,
+    classifier: Classifier, part: Dataset, healthy: tuple[int, ...] = (), advance: Callable[[int], None] | None = None
 ) -> Table:
     """The penultimate features of ``classifier`` for the images of ``part``: what goes into its last linear layer.
 

@@ -128,12 +128,18 @@ class Defence(ABC):
         training.check_trainable(classifier, data)
         test = None if test is None else test.for_classes(classifier.classes)
         asked = {
-            "defence": self.title, "settings": self.settings, "seed": seed, "classifier": classifier.digest(),
-            "data": data.digest(), "test": None if test is None else test.digest(),
-            "norm": ball.name, "eps": float(ball.eps), "target": _target(goal),
+            "defence": self.title,
+            "settings": self.settings,
+            "seed": seed,
+            "classifier": classifier.digest(),
+            "data": data.digest(),
+            "test": None if test is None else test.digest(),
+            "norm": ball.name,
+            "eps": float(ball.eps),
+            "target": _target(goal),
             "method": {"title": method.title, "settings": method.settings},
             "code": "-".join([code_digest.of_module(__name__), *map(code_digest.of_class, (type(self), type(method)))]),
-        }  # fmt: skip
+        }
         with contextlib.ExitStack() as stack:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder)
             log = _Log(place, asked)
@@ -152,9 +158,16 @@ class Defence(ABC):
             drawn = int(seeds.generator(work.seed, "defence", number).integers(2**31))
             adversary = self.adversary(pools, work.goal, work.ball, drawn, adversary)
             classifier = training.further(
-                classifier, data, seed=drawn, epochs=self.epochs, lr=self.lr, adversary=adversary, keep="last",
-                progress=work.progress, resume=work.at(number),
-            )  # fmt: skip
+                classifier,
+                data,
+                seed=drawn,
+                epochs=self.epochs,
+                lr=self.lr,
+                adversary=adversary,
+                keep="last",
+                progress=work.progress,
+                resume=work.at(number),
+            )
             pools.append(work.pool(classifier, number))
             rounds.append(log.once(number, partial(work.judge, classifier, pools)))
         return Hardened(classifier, rounds, pools[-1], stopped)
@@ -204,9 +217,15 @@ class _Work:
                     images = Pixels(self.train.sample(defence.limit, drawn), NoProgress(), "training")
                     unfinished = file.with_name(f".unfinished-{file.name}")
                     v = self.method(
-                        classifier, images, self.goal, self.ball, seed=drawn, advance=self.progress.advance,
-                        watch=self._told, checkpoint=unfinished,
-                    )  # fmt: skip
+                        classifier,
+                        images,
+                        self.goal,
+                        self.ball,
+                        seed=drawn,
+                        advance=self.progress.advance,
+                        watch=self._told,
+                        checkpoint=unfinished,
+                    )
                     v.save(file)
                     unfinished.unlink(missing_ok=True)
                 vs.append(Universal.load(file))

@@ -72,10 +72,16 @@ class Climber:
     def settings(self) -> dict[str, Any]:
         target = int(self.goal.labels) if isinstance(self.goal, Targeted) else None
         return {
-            "adversary": "climber", "share": self.share, "step": self.step, "beta": self.loss.beta, "seed": self.seed,
-            "norm": self.ball.name, "eps": float(self.ball.eps), "target": target,
+            "adversary": "climber",
+            "share": self.share,
+            "step": self.step,
+            "beta": self.loss.beta,
+            "seed": self.seed,
+            "norm": self.ball.name,
+            "eps": float(self.ball.eps),
+            "target": target,
             "start": digest(self.start),
-        }  # fmt: skip
+        }
 
     def begin(self, epoch: int, n: int) -> None:
         order = seeds.generator(self.seed, "universal training", epoch).permutation(n)

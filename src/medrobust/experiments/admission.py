@@ -1,0 +1,72 @@
+"""The first look at a classifier, on some of the images that it is going to be judged on.
+
+Every command and every cell of a study that judges a classifier against labels lets it in here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.data.splits import group_names
+from medrobust.errors import InputError
+from medrobust.experiments import robustness_cells
+from medrobust.experiments.checks import Check
+from medrobust.experiments.output_order import not_asked, outputs_in_order, question
+from medrobust.inspection import EXAMINED, Inspection
+from medrobust.progress import Progress
+
+ASKED = 256
+"""Labelled images from which the order of the outputs is judged."""
+
+
+class Admitted(NamedTuple):
+    """inspection: what the network does with images. order: whether its outputs are in the order of the classes."""
+
+    inspection: Inspection
+    order: Check
+
+    @property
+    def doubts(self) -> list[str]:
+        """What limits every number, a sentence each."""
+        return [*filter(None, [question(self.order)]), *self.inspection.doubts]
+
+    @property
+    def sentences(self) -> list[str]:
+        """All findings, doubts first."""
+        return [*self.doubts, *self.inspection.notes]
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """For results files: the same keys in those of every command."""
+        return {"model_doubts": list(self.inspection.doubts), "model_notes": list(self.inspection.notes)}
+
+
+def admit(
+    classifier: Classifier, part: Dataset, progress: Progress, seed: int = 0, *, classifies: bool = True
+) -> Admitted:
+    """What the network does with images of ``part``, every sentence of it told to ``progress``.
+
+    classifies: whether its decisions are used, not its features alone. InputError, in one line, for a network that
+    cannot be used.
+    """
+    found = classifier.examine(part.tensors(EXAMINED, seed)[0])
+    order = _order(classifier, part, seed) if classifies else not_asked("its decisions are not used")
+    admitted = Admitted(found, order)
+    for sentence in admitted.sentences:
+        progress.note(sentence)
+    return admitted
+
+
+def _order(classifier: Classifier, part: Dataset, seed: int) -> Check:
+    """Of the outputs, from labelled images."""
+    try:
+        asked = part.for_classes(classifier.classes).sample(ASKED, seed)
+    except InputError as error:  # whoever needs these classes raises it
+        return not_asked(str(error))
+    _, arrays = robustness_cells.clean(classifier, asked, lambda _: None)
+    whose = None if asked.patients is None else np.array(group_names(asked.ids, asked.patients))
+    return outputs_in_order(arrays["probability"], asked.labels, arrays["decision"], classifier.classes, whose)

@@ -1,0 +1,292 @@
+"""Can the attack be seen, and evaded? Detectors as part of an audit, and attacks that know them.
+
+Every detector is one cell, and its evasion one more; twins and their features are cells of the bench. No number picks
+the detector that is evaded: all of them are, and the one that the report speaks of is named here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medrobust import code_digest, stats
+from medrobust.attacks import Attack
+from medrobust.data import Dataset
+from medrobust.detectors import DETECTORS
+from medrobust.detectors.crossfit import Crossfit
+from medrobust.errors import InputError
+from medrobust.evasion import SelectivePGD, judge, run, together
+from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.checks import TOLERATED
+from medrobust.experiments.config import digest
+from medrobust.experiments.detection import other_images
+from medrobust.experiments.features_cache import Bench
+from medrobust.experiments.rows import Rows
+from medrobust.experiments.system import Subject
+from medrobust.progress import Progress
+from medrobust.stats import Estimate
+from medrobust.store import Cell, Store, key
+from medrobust.threat import Ball, Untargeted
+
+Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+CellOf = Callable[[Dataset, dict[str, Any], Callable[[], Result]], Cell]
+
+NAME = "detect"
+"""What these rows stand under: they belong to no attack's curve."""
+NAMES = ("mahalanobis", "kd", "dfeat")
+LEAD = "mahalanobis"
+"""The one that the report's sentences are about, named before any number of the audit is known."""
+LAYER = "penultimate"
+FPR = 0.05
+MOST = 60
+"""Images that are attacked once more, at full strength."""
+FURTHER, LEAST_FURTHER = 200, 20
+"""Other clean images, at most; and below which a threshold of 5 % allows no false alarm at all."""
+EVADED = 24
+"""Images that are attacked past each detector."""
+WIDEST = 4096
+"""Features with which a covariance is still estimated and inverted in seconds."""
+MEASURED = ("auroc", "tpr5", "false_alarm")
+BESIDE = ("fooled", "seen5", "success5")
+"""Of the plain attack and of the evasion, on the same images: fooled; of these, seen; fooled and not seen."""
+
+
+class _Timed(Store):
+    """The same cells; adds up what the outermost of them took, computed now or before, each once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.seconds, self.depth = 0.0, 0
+        self.counted: set[str] = set()
+
+    def once(self, spec: Mapping[str, Any], compute: Callable[[], Result]) -> Cell:
+        self.depth += 1
+        try:
+            cell = super().once(spec, compute)
+        finally:
+            self.depth -= 1
+        name = key(spec)
+        if not self.depth and name not in self.counted:
+            self.seconds += cell.seconds
+        self.counted.add(name)
+        return cell
+
+
+class DetectPart:
+    """The part of an audit that asks whether its attack can be seen, and whether that can be evaded.
+
+    attack: at full strength in ``ball``. cell(images, about, compute) gives a finished piece of work.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        name: str,
+        attack: Attack,
+        ball: Ball,
+        seed: int,
+        folder: Path,
+        cell: CellOf,
+        progress: Progress,
+        rows: Rows,
+    ) -> None:
+        self.subject, self.name, self.attack, self.ball, self.seed = subject, name, attack, ball, seed
+        self.cell, self.progress, self.rows, self.store = cell, progress, rows, _Timed(folder)
+        self.evasion = SelectivePGD(steps=20)
+        self.fits: dict[str, Crossfit] = {}
+
+    def run(self) -> dict[str, Any]:
+        """What results.json tells of it; adds the rows. Too few images are no error: the rows say so."""
+        told = self._told()
+        try:
+            self._look()
+        except InputError as error:
+            for name in NAMES:
+                self._nothing(name, MEASURED, str(error))
+            return told
+        finally:
+            self.progress.stop()
+        told |= {"n_clean": len(self.clean), "n_attacked": len(self.attacked), "n_apart": len(self.held_out)}
+        self.progress.start("Detectors, and evading them", len(NAMES) * (1 + min(EVADED, len(self.clean))))
+        try:
+            for name in NAMES:
+                if self._detector(name):
+                    self._evade(name)
+        finally:
+            self.progress.stop()
+        return told
+
+    @property
+    def seconds(self) -> float:
+        """What twins and features took."""
+        return self.store.seconds
+
+    def _told(self) -> dict[str, Any]:
+        made = {name: DETECTORS[name]() for name in NAMES}
+        return {
+            "attack": self.attack.title,
+            "eps": float(self.ball.eps),
+            "layer": LAYER,
+            "fpr": FPR,
+            "lead": LEAD,
+            "detectors": [{"name": n, "title": d.title, "source": d.source} for n, d in made.items()],
+            "evasion": {"title": self.evasion.title, "source": self.evasion.source, "settings": self.evasion.settings},
+            "n_clean": 0,
+            "n_attacked": 0,
+            "n_apart": 0,
+        }
+
+    # -- pieces of work ----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Features of clean images, of their attacked twins, and of others for comparison and thresholds."""
+        subject = self.subject
+        self.progress.start("Attacked twins and their features", 2 * MOST + 2 * FURTHER)
+        self.twins = Twins(self.store, subject.classifier, subject.sample, limit=MOST, seed=self.seed)
+        self.bench = Bench(self.twins, (LAYER,), self.progress.advance)
+        others = other_images(subject.data, subject.test, self.twins)
+        self.reference, self.held_out = (self.bench.further(part, FURTHER, LEAST_FURTHER) for part in others)
+        self.others = digest([part.digest() if len(part) else "" for part in others])
+        self.clean = self.bench.clean()
+        self.attacked = self.bench.attacked(self.name, self.attack, self.ball)
+        width = self.clean.features[LAYER].shape[1]
+        if width > WIDEST:
+            raise InputError(f"the {LAYER} layer has {width} features; an audit reads at most {WIDEST}")
+
+    def _about(self, name: str) -> dict[str, Any]:
+        return {
+            "detector": code_digest.described(DETECTORS[name]()),
+            "layer": LAYER,
+            "attack": code_digest.described(self.attack),
+            "eps": float(self.ball.eps),
+            "fpr": FPR,
+            "others": self.others,
+            "further": FURTHER,
+        }
+
+    def _fit(self, name: str) -> Crossfit:
+        """Fitted k times; each image is judged by a detector that saw neither it nor its patient."""
+        if name not in self.fits:
+            self.fits[name] = Crossfit(
+                DETECTORS[name](),
+                self.clean,
+                self.attacked,
+                self.held_out,
+                reference=self.reference,
+                seed=self.seed,
+                fprs=(FPR,),
+            )
+        return self.fits[name]
+
+    def _detector(self, name: str) -> bool:
+        """Its rows; False where there is no detector to evade."""
+
+        def compute() -> Result:
+            fit = self._fit(name)
+            rates = fit.against(self.attacked)
+            found = (rates.auroc, rates.at[FPR], fit.false_alarms()[FPR])
+            return {metric: _plain(e) for metric, e in zip(MEASURED, found, strict=True)}, {}
+
+        try:
+            facts = self.cell(self.twins.part, {"kind": "detect", **self._about(name)}, compute).facts
+        except InputError as error:
+            self._nothing(name, MEASURED, str(error))
+            return False
+        finally:
+            self.progress.advance()
+        for metric in MEASURED:
+            self._add(f"{metric}:{name}", _estimate(facts[metric]))
+        return True
+
+    def _evade(self, name: str) -> None:
+        """Attack some images past the detectors that saw none of them, beside the attack that knows of none."""
+        about = {
+            "kind": "evade",
+            "evasion": code_digest.described(self.evasion),
+            "most": EVADED,
+            "beside": "plain",
+            **self._about(name),
+        }
+        try:
+            facts = self.cell(self.twins.part, about, lambda: self._evaded(name)).facts
+        except InputError as error:
+            for kind in ("plain", "evade"):
+                self._nothing(name, BESIDE, str(error), kind)
+            return
+        lost, n = facts["blind"], facts["evade"]["success5"][3]
+        doubtful = lost >= max(1, TOLERATED * n)
+        note = f"{lost} of {n} images had no usable gradient" if lost else ""
+        for metric in BESIDE:
+            self._add(f"{metric}:{name}", _estimate(facts["plain"][metric]), kind="plain")
+            status = "inconclusive" if doubtful else "ok"
+            self._add(f"{metric}:{name}", _estimate(facts["evade"][metric]), status, note, "evade")
+
+    def _evaded(self, name: str) -> Result:
+        fit, classifier = self._fit(name), self.subject.classifier
+        # whole folds first: a batch costs the same with one image in it
+        chosen = np.argsort(fit.fold, kind="stable")[:EVADED]
+        outcomes, blind = [], 0
+        for fold in np.unique(fit.fold[chosen]):
+            rows = chosen[fit.fold[chosen] == fold]
+            part, detector, threshold = self.twins.part.select(rows), fit.detectors[fold], fit.thresholds[fold][FPR]
+            images, labels = part.tensors()
+            goal = Untargeted(labels)
+            done = run(
+                self.evasion,
+                classifier,
+                detector,
+                images,
+                goal,
+                self.ball,
+                threshold,
+                seed=self.seed,
+                ids=part.ids,
+                advance=self.progress.advance,
+            )
+            outcome = judge(
+                classifier,
+                detector,
+                images,
+                done.images,
+                goal,
+                self.ball,
+                {FPR: threshold},
+                plain=self.twins.pixels(rows, self.name, self.attack, self.ball),
+                groups=self.twins.groups[rows],
+            )
+            outcomes.append(outcome)
+            blind += int((torch.from_numpy(~outcome.evaded(FPR)) & done.blind).sum())
+        told = together(outcomes)
+        plain = (told.plain_fooled, told.plain_detected(FPR), told.plain_success(FPR))
+        evaded = (told.fooled, told.detected(FPR), told.success(FPR))
+        facts = {
+            "plain": {m: _plain(e) for m, e in zip(BESIDE, plain, strict=True)},
+            "evade": {m: _plain(e) for m, e in zip(BESIDE, evaded, strict=True)},
+            "blind": blind,
+        }
+        return facts, {"image": chosen, "evaded": told.evaded(FPR)}
+
+    # -- rows --------------------------------------------------------------------------------------------
+
+    def _add(self, metric: str, e: Estimate, status: str = "ok", note: str = "", kind: str = "detect") -> None:
+        if not math.isfinite(e.value):
+            status, note = "inconclusive", note or ("no image was fooled" if "seen5" in metric else "too few images")
+        self.rows.add(NAME, float(self.ball.eps), f"{kind}_{metric}", e, status, note)
+
+    def _nothing(self, name: str, metrics: tuple[str, ...], why: str, kind: str = "detect") -> None:
+        for metric in metrics:
+            self._add(f"{metric}:{name}", stats.NOTHING, "inconclusive", why, kind)
+
+
+def _plain(e: Estimate) -> list[float | int | None]:
+    return [*(float(v) if math.isfinite(v) else None for v in e[:3]), int(e.n)]
+
+
+def _estimate(plain: list[Any]) -> Estimate:
+    value, low, high = (math.nan if v is None else float(v) for v in plain[:3])
+    return Estimate(value, low, high, int(plain[3]))

@@ -1,0 +1,244 @@
+"""Why does it break? A few cheap explanations of some images, as part of an audit.
+
+Cells: the measures, the maps before and after the attack, the loss landscape. Attacked twins are those of the part that
+looks for detectors, where it ran.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medrobust import code_digest, explain, stats
+from medrobust.attacks import Attack
+from medrobust.data import Dataset
+from medrobust.errors import InputError
+from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
+from medrobust.experiments.robustness_cells import Result
+from medrobust.experiments.rows import Rows
+from medrobust.experiments.system import Subject
+from medrobust.explain import MEASURES
+from medrobust.naming import image_code
+from medrobust.progress import Progress
+from medrobust.stats import Estimate
+from medrobust.store import Cell, Store
+from medrobust.threat import Ball
+
+CellOf = Callable[[Dataset, dict[str, Any], Callable[[], Result]], Cell]
+
+NAME = "explain"
+"""What these rows stand under: they belong to no attack's curve."""
+
+NAMES = (
+    "saliency-half",
+    "slope-l1",
+    "margin",
+    "margin-slope",
+    "linear-eps",
+    "curvature",
+    "rise-gradient",
+    "rise-random",
+)
+"""Of explain.MEASURES: those that cost a few gradients an image."""
+SURFACES, GRID = 8, explain.GRID[::2]
+"""Images with a landscape, and its points along each direction: 0 to 8/255 in whole grey levels."""
+SHOWN = 3
+LESION = {"points": explain.pointing_game, "auroc": explain.lesion_auroc}
+FEW = 6
+"""Images below which the order statistics hold no 95 % interval of a median."""
+
+
+class ExplainPart:
+    """The part of an audit that looks inside.
+
+    star: eps* of the attacked images by their id, under the attack that needed least. attack: ``name``, at full
+    strength in ``ball``. cell(images, about, compute) gives a finished piece of work.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        name: str,
+        attack: Attack,
+        ball: Ball,
+        seed: int,
+        folder: Path,
+        cell: CellOf,
+        progress: Progress,
+        rows: Rows,
+        star: dict[str, float],
+    ) -> None:
+        self.subject, self.name, self.attack, self.ball, self.seed = subject, name, attack, ball, seed
+        self.folder, self.cell, self.progress, self.rows, self.star = folder, cell, progress, rows, star
+        self.classifier = subject.classifier
+
+    def run(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What results.json tells of it, and what figures are drawn from; adds the rows. What cannot be explained
+        (too few right images, a network without places) is no error: a row says so."""
+        told = self._told()
+        try:
+            self._look()
+        except InputError as error:
+            self._add("slope-l1", stats.NOTHING, str(error))
+            return told, {}
+        self.progress.start("Why it breaks", 2 * len(self.part) + SURFACES)
+        try:
+            self._measures()
+            moved = self._maps()
+            surface = self._landscape()
+        finally:
+            self.progress.stop()
+        told |= {
+            "layer": self.layer,
+            "n": int(self.first.sum()),
+            "n_turned": int((self.first & self.twins.reached).sum()),
+            "n_surfaces": len(surface),
+            "examples": moved["examples"],
+        }
+        return told, moved["arrays"] | {"explain.landscape": surface.astype(np.float32)}
+
+    def _told(self) -> dict[str, Any]:
+        return {
+            "attack": self.attack.title,
+            "eps": float(self.ball.eps),
+            "layer": "",
+            "n": 0,
+            "n_turned": 0,
+            "n_surfaces": 0,
+            "grid": list(GRID),
+            "examples": [],
+            "measures": [{"name": n, "title": MEASURES[n].title, "unit": MEASURES[n].unit} for n in NAMES],
+        }
+
+    def _look(self) -> None:
+        """The images, their attacked twins, and the first image of each patient: the others are no new witnesses."""
+        subject = self.subject
+        twins = Twins(Store(self.folder), self.classifier, subject.sample, limit=SHARD, seed=self.seed)
+        self.part = twins.part
+        self.layer = explain.last_spatial(self.classifier, (1, self.part.channels, self.part.size, self.part.size))
+        self.twins: Shard = twins.attacked(self.part, self.name, self.attack, self.ball)
+        self.noisy: Shard = twins.noisy(self.part, self.ball)
+        _, first = np.unique(twins.groups, return_index=True)
+        self.first = np.isin(np.arange(len(self.part)), first)
+
+    # -- pieces of work ----------------------------------------------------------------------------------
+
+    def _measures(self) -> None:
+        part = self.part
+
+        def compute() -> Result:
+            labels = torch.from_numpy(part.labels)
+            found = explain.measure(
+                self.classifier, part, labels, NAMES, ids=part.ids, seed=self.seed, advance=self.progress.advance
+            )
+            return {}, {name: values.numpy() for name, values in found.items()}
+
+        found = self.cell(part, self._about("measures", names=NAMES), compute).arrays
+        for name in NAMES:
+            self._add(name, self._median(found[name]))
+        star = np.array([self.star.get(i, math.nan) for i in part.ids])
+        told = self.first & ~np.isnan(star)
+        if told.sum() >= FEW:
+            self._add("foretells", stats.spearman(found["linear-eps"][told], star[told]))
+
+    def _maps(self) -> dict[str, Any]:
+        """What the attack, and noise of its size, do to saliency and Grad-CAM."""
+
+        def compute() -> Result:
+            images, labels = self.part.tensors()
+            masks = self.part.masks(range(len(self.part)))
+            cams, maps = {}, {}
+            out: dict[str, torch.Tensor] = {}
+            for when, some in self._seen(images).items():
+                cams[when] = explain.grad_cam(self.classifier, some.images, _decided(some), layer=self.layer)
+                maps[when], _ = explain.gradient_map(self.classifier, some.images, labels)
+                if masks is not None and when != "noise":
+                    for kind, shown in (("gradient", maps[when]), ("cam", cams[when])):
+                        out |= {f"lesion-{k}-{kind}.{when}": told(shown, masks) for k, told in LESION.items()}
+            for when in ("attacked", "noise"):
+                out[f"cam-shift.{when}"] = explain.shift(cams["clean"], cams[when]) / explain.diagonal(cams["clean"])
+            if masks is not None:
+                out["lesion-area.clean"] = explain.lesion_area(masks).masked_fill(~masks.flatten(1).any(1), math.nan)
+            self.progress.advance(len(self.part))
+            return {}, {k: v.double().numpy() for k, v in out.items()}
+
+        about = self._about(
+            "maps", attack=code_digest.described(self.attack), eps=float(self.ball.eps), layer=self.layer
+        )
+        found = self.cell(self.part, about, compute).arrays
+        for name, values in found.items():
+            held = name.endswith(".attacked") & ~self.twins.reached
+            e = self._median(np.where(held, math.nan, values))
+            if name.startswith("lesion-points"):
+                known = self.first & ~np.isnan(values) & ~held
+                e = stats.proportion(values[known] > 0.5)
+            self._add(name, e)
+        return self._examples()
+
+    def _seen(self, images: torch.Tensor) -> dict[str, Shard]:
+        clean = Shard(images, self.part.labels, np.zeros(len(images), bool))
+        return {"clean": clean, "attacked": self.twins, "noise": self.noisy}
+
+    def _examples(self) -> dict[str, Any]:
+        """A few images that the attack turned, of every class in turn, and their maps; made again, it takes no time."""
+        turn: dict[int, int] = {}
+        ranked = []
+        for i in np.flatnonzero(self.twins.reached & self.first).tolist():
+            label = int(self.part.labels[i])
+            turn[label] = turn.get(label, 0) + 1
+            ranked.append((turn[label], label, i))
+        chosen = [i for *_, i in sorted(ranked)[:SHOWN]]
+        if not chosen:
+            return {"examples": [], "arrays": {}}
+        images, labels = self.part.select(chosen).tensors()
+        arrays: dict[str, torch.Tensor] = {}
+        pairs = {"clean": (images, labels), "attacked": (self.twins.images[chosen], _decided(self.twins)[chosen])}
+        for when, (some, decided) in pairs.items():
+            maps, log_scale = explain.gradient_map(self.classifier, some, labels)
+            # log10 of nats per grey level of one pixel: float32 would lose what a sure network leaves
+            level = (maps.double().log() + log_scale.view(-1, 1, 1) - math.log(255)) / math.log(10)
+            cam = explain.grad_cam(self.classifier, some, decided, layer=self.layer)
+            arrays |= {f"{when}.image": some, f"{when}.gradient": level, f"{when}.cam": cam}
+        masks = self.part.masks(chosen)
+        if masks is not None:
+            arrays["mask"] = masks[:, 0]
+        examples = [
+            {"id": image_code(self.part, i), "label": int(self.part.labels[i]), "after": int(self.twins.decision[i])}
+            for i in chosen
+        ]
+        return {"examples": examples, "arrays": {f"explain.{k}": v.float().numpy() for k, v in arrays.items()}}
+
+    def _landscape(self) -> np.ndarray:
+        """Loss over the plane of the gradient's sign and a random direction, (n, a, b)."""
+        few = self.part.select(np.flatnonzero(self.first)[:SURFACES])
+
+        def compute() -> Result:
+            images, labels = few.tensors()
+            found = explain.planes(self.classifier, images, labels, grid=GRID, seed=self.seed, ids=few.ids)
+            self.progress.advance(SURFACES)
+            return {}, {"random": found["random"].numpy()}
+
+        return self.cell(few, self._about("landscape", grid=GRID), compute).arrays["random"]
+
+    # -- rows --------------------------------------------------------------------------------------------
+
+    def _about(self, what: str, **about: Any) -> dict[str, Any]:
+        return {"kind": NAME, "what": what, **about}
+
+    def _median(self, values: np.ndarray) -> Estimate:
+        """Over one image a patient, those of which something can be said."""
+        return stats.median(values[self.first & ~np.isnan(values)])
+
+    def _add(self, metric: str, e: Estimate, note: str = "") -> None:
+        told = math.isfinite(e.value) and e.n >= FEW
+        note = note or ("" if told else f"{e.n} images are too few")
+        self.rows.add(NAME, float(self.ball.eps), f"explain_{metric}", e, "ok" if told else "inconclusive", note)
+
+
+def _decided(some: Shard) -> torch.Tensor:
+    return torch.from_numpy(some.decision)

@@ -1,0 +1,137 @@
+"""From numbers an image to what may be claimed: how easily each image breaks, which measure foretells it, and whether
+one kind of images has larger numbers than another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from medrobust import code_digest, explain, stats
+from medrobust.attacks import Attack
+from medrobust.data import Dataset
+from medrobust.detectors import clustered
+from medrobust.experiments import robustness_cells
+from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.fragility import GRID
+from medrobust.stats import Estimate
+from medrobust.threat import Ball
+
+CONFIRMED, NOT_CONFIRMED, CANNOT_SAY = "confirmed", "not confirmed", "cannot say"
+
+EPS_STAR = "eps star"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What Ma et al. 2020 say of medical images beside natural ones, and the number an image that tells.
+
+    name: EPS_STAR, a name of ``explain.MEASURES``, or what ``Explaining`` calls it. more: the number is said to be the
+    larger one on medical images.
+    """
+
+    text: str
+    by: str
+    name: str
+    more: bool
+
+    @property
+    def words(self) -> str:
+        return "more" if self.more else "less"
+
+
+CLAIMS = (
+    Claim("Medical images fall to smaller changes", "eps*", EPS_STAR, False),
+    Claim("Their gradient spreads over more pixels", "pixels holding half the gradient", "saliency-half", True),
+    Claim("Their gradient spreads over more pixels", "integrated gradients", "integrated-half", True),
+    Claim("Their gradient spreads over more pixels", "SmoothGrad", "smooth-half", True),
+    Claim("Their gradients are larger", "slope of the loss (L1)", "slope-l1", True),
+    Claim("Their gradients are larger", "slope of the lead (L1)", "margin-slope", True),
+    Claim("The middle layer sees less in them", "rank over the largest possible", "relative-rank", False),
+    Claim("The middle layer sees less in them", "spectral entropy of the channel mean", "spectral-entropy", False),
+    Claim("The middle layer sees less in them", "spatial entropy of the channel mean", "spatial-entropy", False),
+    Claim("The loss rises more steeply around them", "rise at 1/255 along the gradient", "rise-gradient", True),
+    Claim("The loss rises more steeply around them", "rise at 1/255 along random signs", "rise-random", True),
+    Claim("The loss rises more steeply around them", "largest Hessian eigenvalue", "curvature", True),
+    Claim("An attack moves their Grad-CAM further", "shift under the attack", "cam-shift.change", True),
+)
+"""Said of pictures in the paper; each is held to numbers here."""
+
+
+def eps_star(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float] = GRID) -> np.ndarray:
+    """float64 (n,): for each of these images the smallest of ``eps`` at which the attack succeeds, infinite where it
+    does not. One cell a shard."""
+    grid = tuple(eps)
+
+    def compute(part: Dataset) -> robustness_cells.Result:
+        _, arrays = robustness_cells.swept(attack, twins.classifier, part, ball, grid, None, twins.seed, lambda _: None)
+        return {}, {"eps_star": arrays["eps_star"].astype(np.float64)}
+
+    about = {"attack": code_digest.described(attack), "norm": ball.name, "eps": grid}
+    return _each(twins, "claims eps star", about, compute, "eps_star")
+
+
+def noise_shift(twins: Twins, ball: Ball, layer: str) -> np.ndarray:
+    """float64 (n,): how far noise of the ball's full size moves the centre of Grad-CAM, as a share of the diagonal.
+
+    The control for what an attack of that size does. NaN where a map is empty.
+    """
+
+    def compute(part: Dataset) -> robustness_cells.Result:
+        images, _ = part.tensors()
+        noisy = twins.noisy(part, ball)
+        before = explain.grad_cam(twins.classifier, images, layer=layer)
+        after = explain.grad_cam(twins.classifier, noisy.images, torch.from_numpy(noisy.decision), layer=layer)
+        return {}, {"shift": (explain.shift(before, after) / explain.diagonal(before)).numpy()}
+
+    about = {"ball": [ball.name, float(ball.eps)], "layer": layer}
+    return _each(twins, "claims noise shift", about, compute, "shift")
+
+
+def _each(
+    twins: Twins,
+    kind: str,
+    about: Mapping[str, object],
+    compute: Callable[[Dataset], robustness_cells.Result],
+    name: str,
+) -> np.ndarray:
+    done = []
+    for part in twins.shards():
+        spec = twins.key(part, kind=kind, **about)
+        done.append(twins.store.once(spec, lambda part=part: compute(part)).arrays[name])  # type: ignore[misc]
+    return np.concatenate(done)
+
+
+def foretells(numbers: Mapping[str, np.ndarray], star: np.ndarray, whose: np.ndarray) -> dict[str, Estimate]:
+    """Each measure's rank correlation with eps*, whole patients drawn for the interval."""
+    return {name: stats.spearman(values, star, whose) for name, values in numbers.items()}
+
+
+def more_often(first: np.ndarray, second: np.ndarray, first_whose: np.ndarray, second_whose: np.ndarray) -> Estimate:
+    """How often an image of the first set has the larger number, against one of the second; 0.5: no difference.
+
+    The area under the ROC curve (Mann & Whitney 1947), its interval clustered by patient (Obuchowski 1997). NaN are
+    left out, infinities compare like numbers. n: images of both sets.
+    """
+    sides = []
+    for values, whose in ((first, first_whose), (second, second_whose)):
+        known = ~np.isnan(values)
+        top = np.finfo(float).max
+        sides.append((np.clip(values[known], -top, top), np.asarray(whose)[known].astype(str)))
+    (x, x_whose), (y, y_whose) = sides
+    return clustered.auroc(y, x, np.zeros(len(y), int), np.zeros(len(x), int), y_whose, x_whose)
+
+
+def verdict(found: Sequence[Estimate], more: bool, level: float = 0.5) -> str:
+    """Of the claim that every number of ``found`` lies above ``level`` (more), or that every one lies below it.
+
+    Confirmed where all intervals do, not confirmed where one lies on the other side altogether, else it cannot be
+    said.
+    """
+    if not found or any(np.isnan(e.value) for e in found):
+        return CANNOT_SAY
+    if any(e.high < level if more else e.low > level for e in found):
+        return NOT_CONFIRMED
+    return CONFIRMED if all(e.low > level if more else e.high < level for e in found) else CANNOT_SAY

@@ -1,0 +1,173 @@
+"""What was asked of an audit, checked before anything is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medrobust import options
+from medrobust.attacks import ATTACKS, Attack
+from medrobust.errors import InputError
+from medrobust.store import key
+from medrobust.threat import BALLS, Ball
+
+GRID = (*(g / 10 / 255 for g in range(1, 11)), *(g / 255 for g in range(2, 11)))
+"""0.1 to 1.0 and 1 to 10 grey levels: the grid of Ma et al. 2020 for FGSM and the iterated attacks together."""
+
+CLASSIC = ("fgsm", "bim", "pgd", "cw")
+
+
+SUBJECT = (
+    "data",
+    "label",
+    "patient",
+    "fit",
+    "size",
+    "channels",
+    "class_map",
+    "leave_out",
+    "model",
+    "weights",
+    "classes",
+    "mean",
+    "std",
+    "head",
+    "outputs",
+    "threshold",
+)
+"""Fields of an ask that say which images and which network, and how they are read."""
+
+
+class AuditSpec(BaseModel):
+    """Everything that an audit's numbers depend on, apart from the bytes of data and weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = "phantom:chest"
+    label: str = "label"
+    patient: str | None = None
+    fit: Literal["stretch", "crop", "pad"] | None = None
+    size: int | None = None
+    channels: int | None = None
+    model: str = "resnet18"
+    train: bool | None = None
+    weights: str | None = None
+    pretrained: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    head: Literal["softmax", "logit"] = "softmax"
+    outputs: Literal["logits"] | None = None
+    classes: tuple[str, ...] | None = None
+    class_map: dict[str, str] | None = None
+    """Class names of the data: those of the classifier. Labels are mapped by name, never by position."""
+    leave_out: tuple[str, ...] | None = None
+    """Class names of the data whose images are not used."""
+    healthy: str | None = None
+    threshold: float | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    attacks: tuple[str, ...] = CLASSIC
+    norm: Literal["linf", "l2"] = "linf"
+    eps: tuple[float, ...] = GRID
+    limit: int | None = 80
+    seed: int = 0
+    bits: Literal[8, 12, 16] = 8
+    auto: str = "auto:steps=15:queries=50"
+    universal: bool = True
+    detect: bool = True
+    explain: bool = True
+    trust_code: bool = Field(default=False, exclude=True)
+    """Whether code that a saved model names may run; no number depends on it."""
+
+    def key(self) -> str:
+        """A short name for this ask."""
+        return key(self.model_dump(mode="json"))[:8]
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """What was said of images and network: data and model, and of the rest of SUBJECT what is not the default."""
+        fields = type(self).model_fields
+        told = {name: getattr(self, name) for name in SUBJECT}
+        return {k: v for k, v in told.items() if k in ("data", "model") or v != fields[k].default}
+
+    @property
+    def ball(self) -> type[Ball]:
+        return BALLS[self.norm]
+
+    def slug(self) -> str:
+        """A folder name that a person recognises and that two different asks do not share."""
+        words = [re.sub(r"[^A-Za-z0-9]+", "-", _stem(w)).strip("-") for w in (self.data, self.model)]
+        return "-".join(["audit", *[w for w in words if w], self.key()])
+
+
+def ask(**values: Any) -> AuditSpec:
+    """An AuditSpec of those values; InputError, in one line, where one is wrong."""
+    try:
+        spec = AuditSpec(**{k: v for k, v in values.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{where}: {first['msg'].lower()}, got {first['input']!r}") from None
+    if not spec.attacks:
+        raise InputError(f"name at least one attack: {', '.join(ATTACKS)}")
+    for name in spec.attacks:
+        attack_named(name)
+    if spec.auto and spec.auto.split(":")[0] != "auto":
+        raise InputError(f"the headline number is that of auto (options after colons) or of none, got {spec.auto!r}")
+    if spec.auto:
+        attack_named(spec.auto)
+    if not spec.eps or sorted(set(spec.eps)) != list(spec.eps):
+        raise InputError(f"eps must be ascending without repeats, got {', '.join(f'{e:g}' for e in spec.eps)}")
+    for e in spec.eps:
+        spec.ball(e)
+    if spec.limit is not None and spec.limit < 1:
+        raise InputError(f"limit must be at least 1, got {spec.limit}; leave it out for all test images")
+    if spec.threshold is not None and not 0 < spec.threshold < 1:
+        raise InputError(f"threshold must lie between 0 and 1, got {spec.threshold}")
+    for name, given in (("mean", spec.mean), ("std", spec.std)):
+        if given is not None and len(given) not in (1, 3):
+            raise InputError(f"{name} has {len(given)} values; give one, or three for colour")
+    if spec.weights and spec.pretrained:
+        raise InputError("weights= are used as they are, pretrained= are trained further: give one of the two")
+    if spec.train and spec.weights:
+        raise InputError("weights= are used as they are; to train further from a file, give it as pretrained=")
+    return spec
+
+
+def attack_named(text: str) -> Attack:
+    """``name`` or ``name:key=value:…`` to an attack, as the command line and saved specs write it."""
+    name, values = options.parse(text, ATTACKS, "attack", hidden=("loss",))
+    return ATTACKS[name](**values)
+
+
+def parse_eps(text: str) -> tuple[float, ...]:
+    """``0.5/255,1/255`` or ``0.002,0.004`` to fractions of the pixel range."""
+    out = []
+    for part in text.split(","):
+        number, slash, below = part.strip().partition("/")
+        try:
+            value = float(number) / (float(below) if slash else 1.0)
+        except (ValueError, ZeroDivisionError):
+            raise InputError(f"eps {part!r} is no number; write fractions of the pixel range: 0.5/255,1/255") from None
+        if not 0 <= value < math.inf:
+            raise InputError(f"eps must be a number from 0 up, not negative or infinite, got {part.strip()}")
+        out.append(value)
+    return tuple(out)
+
+
+def _stem(text: str) -> str:
+    """The part of a data or model spec that a person would call it by."""
+    if "/" not in text:
+        return text
+    parts = [p for p in re.split(r"[/\\]", text.partition(":")[2] or text) if p]
+    return "-".join(parts[-2:]).rsplit(".", 1)[0]
+
+
+def digest(parts: Sequence[str]) -> str:
+    """sha256 over texts, with their borders."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()

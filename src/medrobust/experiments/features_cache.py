@@ -1,0 +1,129 @@
+"""Features of clean images and of their twins, a shard at a time, kept in a store: what detectors read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from medrobust import code_digest
+from medrobust.attacks import Attack
+from medrobust.data import Dataset
+from medrobust.detectors import Features
+from medrobust.detectors.crossfit import Seen
+from medrobust.errors import InputError
+from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
+from medrobust.experiments.system import groups
+from medrobust.threat import Ball
+
+FURTHER = 400
+"""Further clean images: for thresholds, several above that of a false-positive rate of 1 %."""
+
+
+class Bench:
+    """Features of these layers (and the logits) of these images and of any of their twins.
+
+    Memory holds the images of one shard and the features of all. advance: called with the number of images seen.
+    """
+
+    def __init__(self, twins: Twins, layers: Sequence[str], advance: Callable[[int], None] | None = None) -> None:
+        self.twins, self.layers = twins, tuple(layers)
+        self.features = Features(twins.classifier, self.layers)
+        self.advance = advance or (lambda _: None)
+
+    def clean(self) -> Seen:
+        """The images themselves."""
+        return self._gather({"of": "clean"}, self.twins.clean)
+
+    def attacked(self, name: str, attack: Attack, ball: Ball, *, failed: bool = False) -> Seen:
+        """The twins that ``attack`` succeeded to make; failed: and those that it did not."""
+        about = {
+            "of": "attacked",
+            "attack": name,
+            "settings": code_digest.described(attack),
+            "ball": [ball.name, float(ball.eps)],
+        }
+        return self._gather(
+            about, lambda part: self.twins.attacked(part, name, attack, ball), (True, False) if failed else (True,)
+        )
+
+    def noisy(self, ball: Ball) -> Seen:
+        """The twins with noise of the ball's full size that are still classified right."""
+        about = {"of": "noise", "ball": [ball.name, float(ball.eps)]}
+        return self._gather(about, lambda part: self.twins.noisy(part, ball))
+
+    def corrupted(self, name: str, severity: int, limit: int | None = None) -> Seen:
+        """The corrupted twins of the first ``limit`` images that are still classified right."""
+        about = {"of": "corrupted", "corruption": name, "severity": severity}
+        return self._gather(about, lambda part: self.twins.corrupted(part, name, severity), limit=limit)
+
+    def further(self, part: Dataset, limit: int = FURTHER, least: int = 40) -> Seen:
+        """Other clean images that are classified right, at most ``limit``; none of the twins' patients.
+
+        Their ``twin`` is -1: they have none. InputError where fewer than ``least`` are left.
+        """
+        mine = set(self.twins.groups.tolist())
+        free = [i for i, whose in enumerate(whose_images(part).tolist()) if whose not in mine]
+        part = part.select(free).sample(limit, self.twins.seed) if free else part.select(free)
+        pieces, about = [], {"of": "clean", "data": part.digest() if free else ""}
+        for start in range(0, len(part), SHARD):
+            shard = part.select(range(start, min(start + SHARD, len(part))))
+            pieces.append(self._rows(shard, about, self.twins.clean))
+        decision = np.concatenate([self._decided(p) for p in pieces]) if pieces else np.zeros(0, np.int64)
+        right = np.flatnonzero(decision == part.labels)
+        if len(right) < least:
+            raise InputError(
+                f"{f'only {len(right)}' if len(right) else 'no'} further clean images are classified right and of "
+                f"other patients, {least} are needed: attack fewer images, or give more"
+            )
+        return self._seen(pieces, decision, right, whose_images(part), np.full(len(part), -1))
+
+    def _gather(
+        self,
+        about: dict[str, Any],
+        make: Callable[[Dataset], Shard],
+        kept: Sequence[bool] = (False,),
+        limit: int | None = None,
+    ) -> Seen:
+        """Rows of all shards. kept: whether the wrong decision was reached (True), was not (False), or either."""
+        pieces = [self._rows(part, about, make) for part in self.twins.shards(limit)]
+        n = sum(len(p["reached"]) for p in pieces)
+        wanted = np.concatenate([np.isin(p["reached"], kept) for p in pieces])
+        decision = np.concatenate([p["decision"] for p in pieces])
+        return self._seen(pieces, decision, np.flatnonzero(wanted), self.twins.groups[:n], np.arange(n))
+
+    def _rows(self, part: Dataset, about: dict[str, Any], make: Callable[[Dataset], Shard]) -> dict[str, np.ndarray]:
+        def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            shard = make(part)
+            arrays = {f"layer.{name}": value.cpu().numpy() for name, value in self.features(shard.images).items()}
+            return {}, {**arrays, "decision": shard.decision, "reached": shard.reached}
+
+        spec = self.twins.key(part, kind="features", layers=list(self.layers), **about)
+        arrays = self.twins.store.once(spec, compute).arrays
+        self.advance(len(part))
+        return arrays
+
+    def _decided(self, piece: dict[str, np.ndarray]) -> np.ndarray:
+        head = self.twins.classifier.head
+        return head.decide(torch.from_numpy(piece["layer.logits"])).numpy()
+
+    def _seen(
+        self,
+        pieces: list[dict[str, np.ndarray]],
+        decision: np.ndarray,
+        rows: np.ndarray,
+        whose: np.ndarray,
+        twin: np.ndarray,
+    ) -> Seen:
+        names = [name for name in pieces[0] if name.startswith("layer.")]
+        whole = {name.removeprefix("layer."): np.concatenate([p[name] for p in pieces])[rows] for name in names}
+        features = {name: torch.from_numpy(value) for name, value in whole.items()}
+        return Seen(features, torch.from_numpy(decision[rows]), whose[rows], twin[rows])
+
+
+def whose_images(part: Dataset) -> np.ndarray:
+    """str (n,): the patient of each image; an image without one stands for itself."""
+    known = groups(part)
+    return np.array(part.ids, dtype=np.str_) if known is None else known

@@ -1,0 +1,154 @@
+"""The pieces of work of an audit. Each is a function of its arguments alone and ends in one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from medrobust import seeds
+from medrobust.attacks import Attack, run, sweep
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.images import BIT_DEPTHS, save_at
+from medrobust.judging import judge
+from medrobust.naming import image_code, patient_code
+from medrobust.threat import Ball, Untargeted
+
+Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+Advance = Callable[[int], None]
+
+SHARD = 256
+"""Images a cell: what a kill can cost, and what memory must hold."""
+
+
+def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
+    """Probabilities and decisions on clean images, and on the same images saved at 8 bits."""
+    probability, decisions, saved = [], [], []
+    for images, _, _ in part.batches(classifier.lanes((1, 1, part.size, part.size))):
+        logits = classifier.logits(images)
+        probability.append(classifier.to_probabilities(logits))
+        decisions.append(classifier.head.decide(logits))
+        saved.append(classifier.predict(save_at(images, 8)))
+        advance(len(images))
+    return {}, {
+        "probability": torch.cat(probability).numpy(),
+        "decision": torch.cat(decisions).numpy(),
+        "saved": torch.cat(saved).numpy(),
+    }
+
+
+def swept(
+    attack: Attack,
+    classifier: Classifier,
+    part: Dataset,
+    ball: type[Ball],
+    eps: tuple[float, ...],
+    near: np.ndarray | None,
+    seed: int,
+    advance: Advance,
+) -> Result:
+    """One attack over the grid, judged: an eps* counts only if ``judge`` confirms the example in float32.
+
+    near: eps* of these images under the attacks before, where this one begins.
+    """
+    images, labels = part.tensors()
+    goal = Untargeted(labels)
+    start = None if near is None else torch.from_numpy(near)
+    curve = sweep(attack, classifier, images, goal, ball, eps, seed=seed, ids=part.ids, near=start, advance=advance)
+    outcome = judge(classifier, images, curve.images, goal, ball(1.0 if ball.name == "linf" else torch.inf))
+    star = curve.eps_star.clone()
+    within = (outcome.size <= star + 1e-6) | outcome.reached_before
+    confirmed = outcome.reached & within
+    star = torch.where(confirmed | torch.isinf(star), star, torch.inf)
+    shown = _shown(labels, star)
+    facts = {
+        "unconfirmed": int((~confirmed & torch.isfinite(curve.eps_star)).sum()),
+        "shown": [
+            {
+                "id": image_code(part, i),
+                "label": int(labels[i]),
+                "before": int(outcome.before[i]),
+                "after": int(outcome.after[i]),
+                "confidence_before": float(outcome.confidence_before[i]),
+                "confidence_after": float(outcome.confidence_after[i]),
+                "eps": float(star[i]) if torch.isfinite(star[i]) else max(eps),
+                "size": float(outcome.size[i]),
+                "patient": patient_code(part, i),
+            }
+            for i in shown
+        ],
+    }
+    return facts, {
+        "shown.clean": images[shown].numpy(),
+        "shown.attacked": curve.images[shown].numpy(),
+        "eps_star": star.numpy(),
+        "before": outcome.before.numpy(),
+        "after": outcome.after.numpy(),
+        "gradients": curve.gradients.numpy(),
+        "forwards": curve.forwards.numpy(),
+        "blind": curve.inconclusive.numpy(),
+    }
+
+
+def noise(
+    classifier: Classifier, part: Dataset, ball: type[Ball], eps: tuple[float, ...], seed: int, advance: Advance
+) -> Result:
+    """The control: random changes of exactly the same size, and the decision at each eps.
+
+    Linf: every pixel moved by +-eps, the largest change the ball allows (stronger than uniform noise).
+    L2: a random direction at full length.
+    """
+    images, _ = part.tensors()
+    if ball.name == "linf":
+        direction = seeds.signs(seed, "noise/sign", part.ids, images.shape[1:])
+    else:
+        direction = ball(1.0).at_edge(seeds.normal(seed, "noise/sign", part.ids, images.shape[1:]))
+    decided = []
+    for e in eps:
+        decided.append(classifier.predict((images + e * direction).clamp(0, 1)).numpy())
+        advance(len(images))
+    return {}, {"decision": np.stack(decided, 1)}
+
+
+def saving(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
+    """Full-strength examples at one eps, and what is left of them after saving at 8, 12 and 16 bits."""
+    images, labels = part.tensors()
+    goal = Untargeted(labels)
+    strong = run(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, full=True, advance=advance).images
+    arrays = {}
+    for bits in BIT_DEPTHS:
+        outcome = judge(classifier, images, strong, goal, ball, bits=bits)
+        arrays[f"saved{bits}"] = outcome.survives.numpy()
+        arrays[f"size{bits}"] = outcome.size_saved.numpy()
+    return {}, {**arrays, "reached": outcome.reached.numpy(), "size": outcome.size.numpy()}
+
+
+def fixed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
+    """One attack at one eps from nothing, judged: what the sanity checks compare."""
+    images, labels = part.tensors()
+    goal = Untargeted(labels)
+    attacked = attack(classifier, images, goal, ball, seed=seed, ids=part.ids)
+    outcome = judge(classifier, images, attacked, goal, ball)
+    advance(len(images))
+    return {"legal": bool(outcome.legal.all())}, {
+        "reached": outcome.reached.numpy(),
+        "before": outcome.reached_before.numpy(),
+    }
+
+
+EXAMPLES = 6
+
+
+def _shown(labels: torch.Tensor, star: torch.Tensor) -> list[int]:
+    """Some images of every class in turn that were right before the attack: those it fooled before those that held."""
+    right = star > 0
+    ranked: list[tuple[int, int, int]] = []
+    seen: dict[int, int] = {}
+    for i in sorted(right.nonzero()[:, 0].tolist(), key=lambda i: (not torch.isfinite(star[i]), i)):
+        turn = seen.get(int(labels[i]), 0)
+        seen[int(labels[i])] = turn + 1
+        ranked.append((turn, int(labels[i]), i))
+    return [i for _, _, i in sorted(ranked)[:EXAMPLES]]

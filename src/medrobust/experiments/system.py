@@ -1,0 +1,306 @@
+"""What is audited: the images, and the classifier as found, loaded or trained here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medrobust import devices, models, training
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.data.class_names import listed
+from medrobust.errors import InputError
+from medrobust.experiments import images, preflight
+from medrobust.experiments.admission import Admitted, admit
+from medrobust.experiments.checks import Check
+from medrobust.experiments.config import AuditSpec, digest
+from medrobust.progress import Progress
+from medrobust.run_folder import RunFolder
+
+HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")
+"""Names that stand for no disease in public data sets."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier and the test images it is audited on."""
+
+    data: Dataset
+    test: Dataset
+    sample: Dataset
+    """The test images that are attacked."""
+    classifier: Classifier
+    trained_here: bool
+    model_digest: str
+    data_digest: str
+    disease_classes: tuple[int, ...]
+    notes: tuple[str, ...]
+    """Of the data, for the report."""
+    admitted: Admitted
+    """What was found out about the network before anything else."""
+    class_notes: tuple[str, ...] = ()
+    """What was assumed, mapped or is missing among the classes: for the terminal; ``notes`` holds them too."""
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """What limits or changes the reading of every number, for results files: the same keys in all of them."""
+        return {"class_notes": list(self.class_notes), **self.admitted.findings}
+
+    def checks(self, *more: Check | None) -> list[dict[str, object]]:
+        """As results files hold them: whether the outputs are in order, then those of ``more`` that were made."""
+        return [c.plain() for c in (self.admitted.order, *more) if c is not None]
+
+    def images_digest(self, part: Dataset) -> str:
+        """Names exactly these images: the data's contents, and which of them."""
+        return digest([self.data_digest, *part.ids])
+
+
+def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None) -> Subject:
+    """Load the data, then load or train the classifier; a trained one is kept in the run folder, as model/.
+
+    run: None where nothing may be trained. The folder is made when a training begins.
+    """
+    preflight.check(
+        spec.model,
+        weights=spec.weights,
+        pretrained=spec.pretrained,
+        epochs=spec.epochs,
+        lr=spec.lr,
+        head=spec.head,
+        device=device,
+        train=spec.train,
+    )
+    loaded = images.load(spec, progress)
+    data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
+    classes = data.classes if spec.classes is None else spec.classes
+    _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless
+    classifier, trained = _classifier(spec, data, run, progress, device)
+    # a training may have seen the data before names were mapped, or after it
+    known = at_home(classifier, data) or at_home(classifier, loaded)
+    data = data.for_classes(classifier.classes)
+    disease = _disease(spec, data.classes)
+    test, notes = unseen(data, classifier, trained or known)
+    admitted = admit(classifier, test, progress, spec.seed)
+    said = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
+    images.announce(data, progress, tuple(n for n in notes if n not in said))
+    return Subject(
+        data=data,
+        admitted=admitted,
+        notes=(*notes, *(n for n in said if n not in notes)),
+        class_notes=said,
+        test=test,
+        sample=test.sample(spec.limit, spec.seed),
+        classifier=classifier,
+        trained_here=trained,
+        model_digest=model_digest(classifier),
+        data_digest=data.digest(),
+        disease_classes=disease,
+    )
+
+
+def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Dataset, tuple[str, ...]]:
+    """The images that the classifier was not trained on, as far as that can be known, and notes for the report.
+
+    A classifier that comes from elsewhere has seen none of a data set without a given split: all of it is a test.
+    """
+    data = data.for_classes(classifier.classes)
+    if trained or at_home(classifier, data) or data.sides_given or data.name.startswith("phantom:"):
+        return data.split("test"), data.notes
+    note = "The classifier was not trained here and the data has no split of its own: all its images are test images."
+    # a split that was drawn here is not used then
+    return data, (note, *(n for n in data.notes if "were split at random" not in n and "more than one split" not in n))
+
+
+def at_home(classifier: Classifier, data: Dataset) -> bool:
+    """Whether the classifier was trained on the training split of exactly this data."""
+    training_data = classifier.provenance.get("data", {})
+    return isinstance(training_data, dict) and training_data.get("digest") == data.digest()
+
+
+def class_notes(spec: AuditSpec, data: Dataset, test: Dataset, trained: bool) -> tuple[str, ...]:
+    """An order of classes that was assumed, and classes of the classifier without a test image."""
+    notes = []
+    if not trained and spec.classes is None and not Path(spec.model).is_dir():
+        notes.append(
+            f"The network's outputs were assumed to be in this order: {listed(data.classes)}. The network does not "
+            "state it; give it with --classes."
+        )
+    missing = [name for k, name in enumerate(data.classes) if not (test.labels == k).any()]
+    if missing:
+        notes.append(
+            f"The classifier knows {listed(tuple(missing))}, of which there is no test image: nothing is known of how "
+            f"it reads {'this class' if len(missing) == 1 else 'these classes'}."
+        )
+    return tuple(notes)
+
+
+def groups(part: Dataset) -> np.ndarray | None:
+    """Whose images they are, for intervals; an image without a patient stands for itself."""
+    if part.patients is None:
+        return None
+    return np.array([p or f"image {i}" for p, i in zip(part.patients, part.ids, strict=True)])
+
+
+def _classifier(
+    spec: AuditSpec, data: Dataset, run: RunFolder | None, progress: Progress, device: str | None
+) -> tuple[Classifier, bool]:
+    where = devices.find(device)
+    if Path(spec.model).is_dir():
+        return _saved(spec, where), False
+    train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
+    if not train:
+        return _as_is(spec, data, where, progress), False
+    if run is None:
+        raise InputError(f"{spec.model} is not trained yet: medrobust train FOLDER --model {spec.model}")
+    if spec.classes is not None:
+        data = data.for_classes(spec.classes)
+    options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
+    data.split("test")  # an empty one is said before hours of training, not after
+    if spec.threshold is not None and len(data.classes) != 2:
+        raise InputError(f"--threshold needs exactly two classes, the data has {listed(data.classes)}")
+    classifier = training.fit(
+        data,
+        spec.model,
+        seed=spec.seed,
+        pretrained=spec.pretrained,
+        mean=spec.mean,
+        std=spec.std,
+        head=spec.head,
+        outputs=spec.outputs,
+        device=str(where),
+        progress=progress,
+        resume=run.entry("training"),
+        keep=run.entry("model"),
+        **options,
+    )
+    run.remove("training")  # only a killed training is resumed
+    return _told(classifier, spec), True
+
+
+def _saved(spec: AuditSpec, where: torch.device) -> Classifier:
+    """A saved classifier states its classes, head and normalisation: other ones on the command line are a mistake."""
+    classifier = Classifier.load(spec.model, trust_code=spec.trust_code)
+    classifier.net.to(where)
+    if spec.classes is not None and spec.classes != classifier.classes:
+        raise InputError(
+            f"{spec.model} states its classes as {listed(classifier.classes)}, --classes says {listed(spec.classes)}; "
+            "leave --classes out, and map the data's names with --map"
+        )
+    head = None if spec.head == "softmax" else spec.head
+    for name, given, stated in (
+        ("head", head, classifier.head.name),
+        ("mean", spec.mean, classifier.mean),
+        ("std", spec.std, classifier.std),
+    ):
+        if given is not None and given != stated:
+            raise InputError(f"{spec.model} states its {name} as {stated}, --{name} says {given}; leave --{name} out")
+    return _told(classifier, spec)
+
+
+def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progress) -> Classifier:
+    """A network with its own or given weights, audited without training."""
+    classes = spec.classes or data.classes
+    own = models.is_own(spec.model)
+    channels = _channels(spec, data)
+    net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=spec.head, run=not own)
+    mean, std = spec.mean, spec.std
+    notes: tuple[str, ...] = ()
+    if spec.weights:
+        weights = models.Pretrained(spec.weights)
+        left_out, notes = weights.into(net, spec.model)
+        if left_out:
+            raise InputError(
+                f"{spec.weights} has another number of classes than the {len(classes)} of the data ({left_out[0]} does "
+                "not fit); to train it on this data, give it as --pretrained"
+            )
+        for note in notes:
+            progress.note(note)
+        stated = models.normalisation(spec.model, spec.weights)
+        if stated is not None:
+            mean, std = mean or stated[0], std or stated[1]
+    if mean is None or std is None:
+        # a network of one's own may normalise inside; one from timm does not
+        if not own:
+            raise InputError(
+                f"how were the images of {spec.weights} normalised? give --mean and --std (pixels in [0, 1])"
+            )
+        mean, std = mean or (0.0,), std or (1.0,)
+    return Classifier(
+        net.to(where),
+        classes,
+        mean=mean,
+        std=std,
+        head=spec.head,
+        outputs=spec.outputs or (None if own else "logits"),
+        size=data.size,
+        threshold=spec.threshold,
+        provenance={"architecture": spec.model, "weights": spec.weights, "notes": list(notes)},
+    )
+
+
+def _channels(spec: AuditSpec, data: Dataset) -> int:
+    """Grey images into a network whose statistics or weights are for colour: it gets three channels."""
+    if spec.mean and len(spec.mean) > 1:
+        return len(spec.mean)
+    if spec.weights:
+        for value in models.Pretrained(spec.weights).state.values():
+            if value.ndim == 4:
+                return int(value.shape[1]) if value.shape[1] in (1, 3) else data.channels
+    return data.channels
+
+
+def _told(classifier: Classifier, spec: AuditSpec) -> Classifier:
+    """The classifier with the operating point and the kind of outputs that were asked for."""
+    outputs, threshold = spec.outputs or classifier.outputs, spec.threshold or classifier.threshold
+    if (outputs, threshold) == (classifier.outputs, classifier.threshold):
+        return classifier
+    return Classifier(
+        classifier.net,
+        classifier.classes,
+        mean=classifier.mean,
+        std=classifier.std,
+        head=classifier.head.name,
+        outputs=outputs,
+        channels=classifier.channels,
+        size=classifier.size,
+        threshold=threshold,
+        provenance=classifier.provenance,
+    )
+
+
+def model_digest(classifier: Classifier) -> str:
+    """sha256 over weights and everything else that shapes an answer; the same wherever the model lies."""
+    return classifier.digest()
+
+
+def _disease(spec: AuditSpec, classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the classes that stand for a disease; empty where names do not tell."""
+    healthy = healthy_classes(spec.healthy, classes)
+    return tuple(i for i in range(len(classes)) if i not in healthy) if healthy else ()
+
+
+def healthy_classes(named: str | None, classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the classes that stand for no disease; empty where neither the user nor a name says so.
+
+    named: class names with commas between, as in "normal,benign"; None: every class with a name of HEALTHY, unless all
+    have one. InputError where one is no class, or none is left for a disease.
+    """
+    if named is None:
+        found = tuple(i for i, c in enumerate(classes) if c.strip().lower().replace("-", " ") in HEALTHY)
+        return found if len(found) < len(classes) else ()
+    names = [named] if named in classes else [n.strip() for n in named.split(",") if n.strip()]
+    for name in names:
+        if name not in classes:
+            raise InputError(f"--healthy {name!r} is not a class; the data has {listed(classes)}")
+    if not names or len(set(names)) == len(classes):
+        raise InputError(f"--healthy must name some of the classes and leave others: {listed(classes)}")
+    return tuple(i for i, c in enumerate(classes) if c in names)
+
+
+def _names(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:8])
+    return shown if len(classes) <= 8 else f"{shown}, … ({len(classes)} in all)"

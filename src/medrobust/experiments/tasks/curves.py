@@ -1,0 +1,142 @@
+"""Accuracy against epsilon: clean, attacked image by image, under noise, and under attacks made on another model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medrobust import guessing, stats
+from medrobust.attacks import run
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.experiments import robustness_cells
+from medrobust.experiments.config import attack_named
+from medrobust.experiments.rows import Rows, attack_rows, clean_rows
+from medrobust.experiments.system import groups, unseen
+from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
+from medrobust.experiments.work import Result, Work
+from medrobust.judging import judge
+from medrobust.threat import BALLS, Untargeted
+
+
+def judged_images(work: Work, classifier: Classifier, limit: str = "limit") -> Dataset:
+    """Of the cell's data the images that the classifier has not seen, ``args[limit]`` of them."""
+    part, _ = unseen(work.data, classifier, trained=False)
+    return part.sample(work.args.get(limit), int(work.args.get("seed", 0)))
+
+
+def shard(part: Dataset, number: int, of: int) -> Dataset:
+    """The number-th of ``of`` pieces, in order."""
+    return part.select(range(len(part) * number // of, len(part) * (number + 1) // of))
+
+
+def fresh(norm: str = "linf", seed: int = 0) -> Rows:
+    """Rows whose study, data and model the plan knows."""
+    return Rows("", "", "", norm, seed)
+
+
+def clean(work: Work) -> Result:
+    """Performance without an attack. args: limit, seed. needs: model."""
+    classifier = work.model()
+    part = judged_images(work, classifier)
+    _, arrays = robustness_cells.clean(classifier, part, _quiet)
+    rows = fresh(seed=work.args["seed"])
+    clean_rows(rows, arrays["probability"], part.labels, arrays["decision"], classifier.classes, groups(part))
+    return {"rows": rows.rows}, arrays
+
+
+def swept(work: Work) -> Result:
+    """One attack over the grid on one shard of the images. args: attack, norm, eps, limit, seed, shard [i, of k]."""
+    classifier, args = work.model(), work.args
+    part = shard(judged_images(work, classifier), *args["shard"])
+    eps = tuple(args["eps"])
+    found, arrays = robustness_cells.swept(
+        attack_named(args["attack"]), classifier, part, BALLS[args["norm"]], eps, None, args["seed"], _quiet
+    )
+    kept = ("eps_star", "before", "after", "gradients", "forwards", "blind")
+    return {"rows": [], "unconfirmed": found["unconfirmed"]}, {k: arrays[k] for k in kept}
+
+
+def curve(work: Work) -> Result:
+    """The shards of one attack joined. args: attack, norm, eps, limit, seed. needs: model, shard0, shard1, …"""
+    classifier, args = work.model(), work.args
+    done = work.inputs("shard")
+    arrays = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
+    doubt = gradient_doubt(work) if attack_named(args["attack"]).uses_gradient else ""
+    rows = _rows(work, classifier, args["attack"], arrays, doubt)
+    rows.add(args["attack"], max(args["eps"]), "gradients_per_image", stats.mean(arrays["gradients"]))
+    facts = {"rows": rows.rows, "unconfirmed": sum(c.facts["unconfirmed"] for c in done), DOUBT: doubt}
+    return facts, arrays
+
+
+def worst(work: Work) -> Result:
+    """For each image the attack that needed least. args as ``curve``. needs: model, curve0, curve1, …"""
+    done = work.inputs("curve")
+    star = np.stack([c.arrays["eps_star"] for c in done])
+    best, images = star.argmin(0), np.arange(star.shape[1])
+    arrays = {
+        "eps_star": star.min(0),
+        "after": np.stack([c.arrays["after"] for c in done])[best, images],
+        # an image proves something if any attack had a gradient to follow and failed
+        "blind": np.logical_and.reduce([c.arrays["blind"] for c in done]),
+    }
+    doubt = next((c.facts[DOUBT] for c in done if c.facts[DOUBT]), "")
+    return {"rows": _rows(work, work.model(), "worst", arrays, doubt).rows}, arrays
+
+
+def _rows(work: Work, classifier: Classifier, attack: str, arrays: dict[str, np.ndarray], doubt: str) -> Rows:
+    part, args = judged_images(work, classifier), work.args
+    rows = fresh(args["norm"], args["seed"])
+    attack_rows(
+        rows,
+        attack,
+        tuple(args["eps"]),
+        arrays["eps_star"],
+        part.labels,
+        arrays["after"],
+        arrays["blind"],
+        classifier.classes,
+        groups(part),
+    )
+    doubt_all(rows, doubt)
+    chance = guessing.of(arrays["eps_star"] > 0, part.labels, groups(part))
+    if chance.no_better:
+        rows.doubt({attack}, chance.text)
+    # a study is about rates; which errors one model makes is an audit's part
+    rows.rows = [r for r in rows.rows if not r["metric"].startswith("flip:")]
+    return rows
+
+
+def noise(work: Work) -> Result:
+    """Random changes of the same size. args: norm, eps, limit, seed. needs: model."""
+    classifier, args = work.model(), work.args
+    part, eps = judged_images(work, classifier), tuple(args["eps"])
+    _, arrays = robustness_cells.noise(classifier, part, BALLS[args["norm"]], eps, args["seed"], _quiet)
+    rows = fresh(args["norm"], args["seed"])
+    for i, e in enumerate(eps):
+        rows.add("noise", e, "accuracy", stats.proportion(arrays["decision"][:, i] == part.labels, groups(part)))
+    return {"rows": rows.rows}, arrays
+
+
+def transfer(work: Work) -> Result:
+    """Full-strength examples made on ``surrogate`` and shown to ``model``. args: attack, norm, eps, limit, seed."""
+    target, surrogate, args = work.model(), work.model("surrogate"), work.args
+    part, ball, rows = judged_images(work, target), BALLS[args["norm"]], fresh(args["norm"], args["seed"])
+    images, labels = part.tensors()
+    goal, arrays = Untargeted(labels), {}
+    theirs = goal.in_order_of(target.classes, surrogate.classes)
+    for e in args["eps"]:
+        made = run(
+            attack_named(args["attack"]), surrogate, images, theirs, ball(e), seed=args["seed"], ids=part.ids, full=True
+        )
+        told = judge(target, images, made.images, goal, ball(e))
+        arrays[f"held.{e * 255:.4g}"] = ~told.reached.numpy()
+        rows.add(args["attack"], e, "accuracy", stats.proportion(~told.reached.numpy(), groups(part)))
+    if attack_named(args["attack"]).uses_gradient:
+        doubt_all(rows, gradient_doubt(work, "surrogate"))
+    return {"rows": rows.rows}, arrays
+
+
+def _quiet(_: Any) -> None:
+    """Progress of a study is counted in cells."""

@@ -1,0 +1,143 @@
+"""Why does it break? ``medrobust.experiments.explanation``, one classifier a cell, and claims over several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from medrobust import explain, private_names, stats
+from medrobust.attacks import PGD
+from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
+from medrobust.experiments.explanation import ExplainAsk, Explaining
+from medrobust.experiments.rows import Rows
+from medrobust.experiments.system import unseen
+from medrobust.experiments.tasks.curves import fresh
+from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
+from medrobust.experiments.work import Result, Work
+from medrobust.threat import BALLS
+
+FEW = 6
+"""Images below which the order statistics hold no 95 % interval of a median."""
+SHIFT, NOISE_SHIFT = "cam-shift.change", "noise shift"
+DIRECTIONS = ("gradient", "random", "second")
+"""Along which the loss is told; the first axis of every plane is the gradient's."""
+
+
+def explained(work: Work) -> Result:
+    """Saliency, Grad-CAM, representation, loss landscape and embedding of images that are read rightly, one a patient.
+
+    args: attack, norm, eps, limit, surfaces (images with a landscape), measures (of ``explain.MEASURES``), steps (of
+    PGD, for eps*), seed. needs: model; second, an independently trained one, for the published plane. The pictures
+    (t-SNE) and what a kill need not lose lie in RUN/explained/KEY.
+    """
+    args, classifier = work.args, work.model()
+    test, _ = unseen(work.data, classifier, trained=False)
+    ball = BALLS[args["norm"]](args["eps"])
+    ask = ExplainAsk(
+        measures=tuple(args["measures"]),
+        attack=args["attack"],
+        ball=ball,
+        limit=args["limit"],
+        surfaces=args["surfaces"],
+        seed=args["seed"],
+    )
+    second = work.model("second") if "second" in work.ticket["needs"] else None
+    made = Explaining(ask, work.run / "explained" / work.key, classifier, test, second)
+    told = made.run()
+    numbers = dict(made.image)
+    numbers[EPS_STAR] = eps_star(made.twins, PGD(steps=args["steps"]), type(ball))
+    numbers[NOISE_SHIFT] = noise_shift(made.twins, ball, made.cam_layer)
+    rows = fresh(args["norm"], args["seed"])
+    _image_rows(rows, numbers, args)
+    _landscape_rows(rows, made.arrays)
+    _told_rows(rows, told["rows"], args)
+    kept = {"landscape.random": made.arrays["landscape.random"]}
+    doubt = gradient_doubt(work)
+    doubt_all(rows, doubt)
+    return {"rows": rows.rows, "facts": private_names.found(told["facts"]), DOUBT: doubt}, numbers | kept
+
+
+def _image_rows(rows: Rows, numbers: dict[str, np.ndarray], args: dict[str, Any]) -> None:
+    """Medians over images, what foretells eps*, and what the attack and noise of its size do to Grad-CAM."""
+    star = numbers[EPS_STAR]
+    rows.add("pgd", 0.0, "eps_star_median", stats.median(star))
+    measures = {name: numbers[name] for name in args["measures"]}
+    ranks = foretells(measures, star, np.arange(len(star)))
+    for name, values in measures.items():
+        about = explain.MEASURES[name]
+        _add(rows, "none", 0.0, "measure", stats.median(_known(values)), measure=f"{about.title}, {about.unit}")
+        _add(rows, "none", 0.0, "spearman", ranks[name], measure=about.title)
+    for attack, name in ((args["attack"], SHIFT), ("noise", NOISE_SHIFT)):
+        _add(rows, attack, args["eps"], "cam_shift", stats.median(_known(numbers[name])))
+    whose = np.arange(len(star))
+    further = more_often(numbers[SHIFT], numbers[NOISE_SHIFT], whose, whose)
+    _add(rows, args["attack"], args["eps"], "further", further)
+
+
+def _landscape_rows(rows: Rows, arrays: dict[str, np.ndarray]) -> None:
+    """Rise of the loss above that of the image, along each direction, at every point of the grid."""
+    for name in DIRECTIONS:
+        surface = arrays.get(f"landscape.{'random' if name == 'gradient' else name}")
+        if surface is None:
+            continue
+        loss = (surface[:, :, 0] if name == "gradient" else surface[:, 0, :]).astype(float)
+        for eps, values in zip(explain.GRID[1:], (loss[:, 1:] - loss[:, :1]).T, strict=True):
+            _add(rows, "none", eps, "rise", stats.median(values), direction=name)
+
+
+def _told_rows(rows: Rows, told: list[dict[str, Any]], args: dict[str, Any]) -> None:
+    """How simple each layer's view is, and whether attacked images lie apart in the last features."""
+    for row in told:
+        value, low, high = (np.nan if row[k] is None else float(row[k]) for k in ("value", "low", "high"))
+        e = stats.Estimate(value, low, high, row["n"])
+        if row["section"] == "layer" and row["metric"] == "relative-rank" and row["when"] != "change":
+            clean = row["when"] == "clean"
+            attack, eps = ("none" if clean else str(args["attack"])), (0.0 if clean else float(args["eps"]))
+            _add(rows, attack, eps, "rank_share", e, layer=row["layer"])
+        if row["section"] == "embedding" and row["metric"] in ("probe-attacked", "silhouette-attacked"):
+            _add(rows, args["attack"], args["eps"], row["metric"].partition("-")[0], e, note=row["note"])
+
+
+def claimed(work: Work) -> Result:
+    """``CLAIMS``, each set against the natural one and all of them together. args: sets, natural, seed (names).
+
+    needs: natural, set0, set1, …: cells of ``explained``. The verdict stands in each row's note; a row of the set "all
+    of them" has a verdict and no number.
+    """
+    against, cells = work.input("natural"), dict(zip(work.args["sets"], work.inputs("set"), strict=True))
+    natural, sides = against.arrays, {name: cell.arrays for name, cell in cells.items()}
+    doubts = {name: cell.facts[DOUBT] or against.facts[DOUBT] for name, cell in cells.items()}
+    doubts["all of them"] = next((why for why in doubts.values() if why), "")
+    rows = fresh("", work.args["seed"])
+    for claim in CLAIMS:
+        if not all(claim.name in a for a in (natural, *sides.values())):
+            continue
+        found = []
+        for name, mine in sides.items():
+            x, y = mine[claim.name], natural[claim.name]
+            found.append(more_often(x, y, np.arange(len(x)), np.arange(len(y))))
+            _claim_row(rows, claim, name, found[-1], verdict(found[-1:], claim.more))
+        nothing = stats.NOTHING._replace(n=sum(e.n for e in found))
+        _claim_row(rows, claim, "all of them", nothing, verdict(found, claim.more))
+    for row in rows.rows:
+        row["against"] = work.args["natural"]
+        if why := doubts[row["data"]]:  # the note is the verdict
+            row |= {"status": "inconclusive", "note": f"{row['note']}; {why}"}
+    return {"rows": rows.rows}, {}
+
+
+def _claim_row(rows: Rows, claim: Any, name: str, e: stats.Estimate, said: str) -> None:
+    rows.add("none", 0.0, "pairs", e, note=said)
+    rows.rows[-1] |= {"data": name, "claim": claim.text, "by": claim.by, "claimed": claim.words}
+
+
+def _add(rows: Rows, attack: str, eps: float, metric: str, e: stats.Estimate, note: str = "", **about: str) -> None:
+    few = "" if e.n >= FEW else f"{e.n} images are too few for an interval"
+    note = note or few or ("" if np.isfinite(e.value) else "nothing to measure")
+    rows.add(attack, eps, metric, e, "inconclusive" if note else "ok", note)
+    rows.rows[-1] |= about
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    return values[~np.isnan(values)]

@@ -1,0 +1,71 @@
+"""Classifiers made once and shared: every cell that needs one reads it from the run folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from medrobust import atomic, devices, training
+from medrobust.classifier import Classifier
+from medrobust.experiments.config import ask
+from medrobust.experiments.declared import file_in
+from medrobust.experiments.system import assemble
+from medrobust.experiments.work import Result, Work
+from medrobust.progress import NoProgress
+
+
+def train(work: Work) -> Result:
+    """A classifier trained on the cell's data, or read from a file of weights; saved under the cell's name.
+
+    args: architecture, seed, options (of ``medrobust.training.fit``, or weights, mean and std). A killed training
+    goes on where it was, for its state is kept under the same name.
+    """
+    options: dict[str, Any] = dict(work.args["options"])
+    architecture, seed = str(work.args["architecture"]), int(work.args["seed"])
+    for name in ("pretrained", "weights"):
+        if options.get(name) not in (None, "hub"):
+            options[name] = str(file_in(options[name], work.root))
+    state = work.run / "training" / work.key
+    if "weights" in options:
+        classifier = _as_it_is(work, architecture, options)
+    else:
+        classifier = training.fit(
+            work.data, architecture, seed=seed, device=str(devices.find()), resume=state, **options
+        )
+    keep(classifier, work.run / "models" / work.key)
+    shutil.rmtree(state, ignore_errors=True)
+    return {"rows": [], "digest": classifier.digest(), "validation": classifier.provenance.get("validation")}, {}
+
+
+def _as_it_is(work: Work, architecture: str, options: dict[str, Any]) -> Classifier:
+    told = work.ticket["data"]
+    spec = ask(
+        data=told["spec"].replace("{data}", str(work.root)),
+        size=told["size"],
+        channels=told["channels"],
+        label=told["label"],
+        patient=told["patient"],
+        fit=told["fit"],
+        seed=told["seed"],
+        model=architecture,
+        **options,
+    )
+    return assemble(spec, None, NoProgress()).classifier
+
+
+def keep(classifier: Classifier, folder: Path) -> None:
+    """Save whole, or not at all."""
+    with atomic.disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=atomic.PARTIAL, dir=folder.parent))
+        try:
+            classifier.save(temporary)
+            temporary.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)  # it was there, and its cell was not: whoever wrote it was killed
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""One cell being computed: what its task is given, and how its result gets into the run folder.
+
+The same function runs in this process, in a worker process and on a cluster. A process computes one cell at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from medrobust.errors import InputError
+from medrobust.experiments.declared import load
+from medrobust.grid import Data
+from medrobust.progress import NoProgress
+from medrobust.store import Cell, Store
+
+if TYPE_CHECKING:
+    from medrobust.classifier import Classifier
+    from medrobust.data import Dataset
+
+Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+class GoneError(Exception):
+    """A cell that this one stands on cannot be read (any more); ``key`` says which."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"cell {key} cannot be read")
+        self.key = key
+
+
+class Work:
+    """What a task is given: ``args``, ``data``, ``model()``, ``input()``, and the run folder's ``store``.
+
+    Inner results that several cells share go through ``store.once`` under their own hashed spec.
+    """
+
+    def __init__(self, ticket: Mapping[str, Any]) -> None:
+        self.ticket, self.key = ticket, str(ticket["key"])
+        self.args: dict[str, Any] = dict(ticket["args"])
+        self.run, self.root = Path(ticket["run"]), Path(ticket["root"])
+        self.store = Store(self.run)
+        self.doubts: dict[str, list[str]] = {}
+        """What limits every number of a network that was used, by the name under which the cell needs it."""
+        self.checks: dict[str, dict[str, object]] = {}
+        """Checks of the gradient of networks that were attacked, likewise."""
+
+    @property
+    def data(self) -> Dataset:
+        """The images of this cell; read once in a process. InputError where they are not those of the plan."""
+        return self._dataset(self.ticket["data"], self.ticket["spec"]["data"])
+
+    def data_for(self, classifier: Classifier) -> Dataset:
+        """``data`` with labels numbered as the classes of ``classifier``."""
+        return self.data.for_classes(classifier.classes)
+
+    def another(self, name: str) -> Dataset:
+        """The other images that this cell names so."""
+        return self._dataset(self.ticket["also"][name], self.ticket["spec"]["also"][name])
+
+    def _dataset(self, told: Mapping[str, Any], digest: str) -> Dataset:
+        data = loaded(tuple(sorted(told.items())), str(self.root))
+        if data.digest() != digest:
+            raise InputError(f"{data.name} is not what it was when the study was planned; give the same command again")
+        return data
+
+    def model(self, name: str = "model", classifies: bool = True) -> Classifier:
+        """The classifier that this cell needs under that name, where this process computes.
+
+        classifies: whether its decisions are used, not its features alone.
+        """
+        found = _classifier(str(self.run / "models" / self.ticket["needs"][name]), self.ticket["models"][name])
+        if self.ticket["data"] is not None and (doubts := _doubts(found, self.data, classifies)):
+            self.doubts[name] = doubts
+        return found
+
+    def inputs(self, prefix: str) -> list[Cell]:
+        """The needed cells whose names begin with ``prefix``, in the order of their numbers."""
+        names = [n for n in self.ticket["needs"] if n.startswith(prefix) and n not in self.ticket["models"]]
+        return [self.input(n) for n in sorted(names, key=lambda n: (len(n), n))]
+
+    def input(self, name: str) -> Cell:
+        """The finished cell that this one needs under that name."""
+        key = self.ticket["needs"][name]
+        cell = self.store.named(key)
+        if cell is None:
+            raise GoneError(key)
+        return cell
+
+
+@functools.lru_cache(maxsize=8)
+def loaded(told: tuple[tuple[str, Any], ...], root: str) -> Dataset:
+    data: Dataset = load(Data(**dict(told)), Path(root))
+    return data
+
+
+_DOUBTS: WeakKeyDictionary[Classifier, dict[tuple[str, bool], list[str]]] = WeakKeyDictionary()
+
+
+def _doubts(classifier: Classifier, data: Dataset, classifies: bool) -> list[str]:
+    """What limits every number of a classifier on these images; found out once in a process."""
+    from medrobust.experiments.admission import admit
+
+    known = _DOUBTS.setdefault(classifier, {})
+    about = data.digest(), classifies
+    if about not in known:
+        known[about] = admit(classifier, data, NoProgress(), classifies=classifies).doubts
+    return known[about]
+
+
+@functools.lru_cache(maxsize=4)
+def _classifier(folder: str, trust_code: bool | str) -> Classifier:
+    from medrobust import devices
+    from medrobust.classifier import Classifier
+
+    try:
+        classifier = Classifier.load(folder, trust_code=trust_code)
+    except InputError:
+        raise GoneError(Path(folder).name) from None
+    classifier.net.to(devices.find())
+    return classifier

@@ -1,0 +1,341 @@
+"""A study laid out as cells with names: what is to be done, what is there already, how long the rest will take."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medrobust import atomic, json_files, own_code
+from medrobust.atomic import disk_errors
+from medrobust.errors import InputError
+from medrobust.experiments.columns import seed_columns
+from medrobust.experiments.declared import file_in, found
+from medrobust.experiments.task_options import attack_settings
+from medrobust.experiments.tasks import is_own, task_named
+from medrobust.grid import Data, Model, Node, Study, everything
+from medrobust.json_files import read_object
+from medrobust.progress import NoProgress, Progress
+from medrobust.run_folder import CELLS, RunFolder
+from medrobust.runner.digest_cache import FILE, Known
+from medrobust.runner.validation import check
+from medrobust.store import ARRAYS, CODE, UNFINISHED, Cell, Store, key, read_facts
+
+TRAIN, GIVEN = "train", "given"
+FAILED = "failed"
+"""Folder of cells that failed for good, one file each."""
+
+ENTRIES = (CELLS, UNFINISHED, FAILED, FILE, "log", "models", "training", "results.json", "run.json")
+"""Everything that a study writes into its run folder; listed in its mark before workers write them."""
+
+FILES = ("pretrained", "weights")
+"""Options of a model that name a file."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study works: its run folder, the folder of --data, and of --models where there is one.
+
+    code: the folder of the study file, where cells of one's own are searched first.
+    """
+
+    out: Path
+    data: Path = Path("data")
+    models: Path | None = None
+    code: Path | None = None
+    trust_code: bool = False
+    """Whether code that classifiers below ``models`` name may run."""
+    keep_names: bool = False
+    """Whether errors that are written down keep names of images and paths."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell with its name. ticket: what a worker is handed, plain JSON. guess: seconds on one core, or None."""
+
+    key: str
+    part: str
+    ticket: Mapping[str, Any]
+    needs: tuple[str, ...]
+    labels: Mapping[str, Any]
+    guess: float | None
+
+    @property
+    def task(self) -> str:
+        return str(self.ticket["task"])
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A cell as a part lists it. labels, seeds: columns of its rows. settings: see ``attack_settings``."""
+
+    key: str
+    labels: Mapping[str, Any]
+    seeds: Mapping[str, int | None]
+    settings: Mapping[str, str]
+
+
+@dataclass
+class Plan:
+    """All cells of a study in an order in which they could be done; ``done`` holds what is known of finished ones."""
+
+    study: Study
+    place: Place
+    cells: dict[str, Planned]
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    listed: dict[str, list[Listed]] = field(default_factory=dict)
+    """By part, the cells it lists and the labels it gives them: a cell may be in several parts."""
+    absent: tuple[Data, ...] = ()
+    """Data that is not there: its cells have no final name yet."""
+
+    @property
+    def left(self) -> list[Planned]:
+        """Cells that are neither done nor failed."""
+        return [c for c in self.cells.values() if c.key not in self.done and c.key not in self.failed]
+
+    def finished(self, name: str) -> None:
+        """A cell was computed since."""
+        told = _facts(self.place.out / "cells" / name)
+        if told is not None:
+            self.done[name] = told
+
+    def seconds(self, cell: Planned) -> float | None:
+        """How long it should take: as long as the median of the same task so far, else the file's guess."""
+        if not hasattr(self, "_measured"):
+            times: dict[tuple[str, str], list[float]] = {}
+            for name, told in self.done.items():
+                mine = self.cells[name]
+                times.setdefault((mine.part, mine.task), []).append(told["seconds"])
+            self._measured = {k: statistics.median(v) for k, v in times.items()}
+        return self._measured.get((cell.part, cell.task), cell.guess)
+
+    def time_left(self, workers: int = 1) -> tuple[float, int]:
+        """(seconds for so many workers, cells of which nothing is known).
+
+        No shorter than the longest chain of cells that wait for each other.
+        """
+        total, unknown = 0.0, 0
+        chains: dict[str, float] = {}
+        for cell in self.left:
+            guess = self.seconds(cell)
+            unknown += guess is None
+            total += guess or 0.0
+            chains[cell.key] = (guess or 0.0) + max((chains.get(k, 0.0) for k in cell.needs), default=0.0)
+        return max(total / max(workers, 1), max(chains.values(), default=0.0)), unknown
+
+
+def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | None = None) -> Plan:
+    """Every cell of ``study`` by name, and which are there. dry: write nothing, and take data that is absent.
+
+    InputError where data or a model's file is not there (unless dry), or the study asks for what does not exist.
+    """
+    check(study)
+    if not dry:
+        RunFolder.join(place.out).entry(*ENTRIES)
+    layout = _Layout(place, dry, progress or NoProgress())
+    for part, node in everything(study.parts):
+        layout.add(part, node)
+    if layout.absent and not dry:
+        raise InputError(missing(layout.absent, place.data))
+    listed = {part.name: [layout.listed(n) for n in part.cells] for part in study.parts}
+    made = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
+    read(made)
+    return made
+
+
+def missing(absent: Iterable[Data], root: Path) -> str:
+    """One line that says which data is not there, and how to get the first of it."""
+    absent = list(absent)
+    names = ", ".join(d.name for d in absent)
+    first = absent[0]
+    where = first.spec.replace("{data}", str(root)).partition(":")[2]
+    return f"not there: {names} ({where}); give --data FOLDER that holds it. {first.get}".strip()
+
+
+class _Layout:
+    """Names nodes one after the other, needs before what needs them."""
+
+    def __init__(self, place: Place, dry: bool, progress: Progress) -> None:
+        self.place, self.dry, self.cells = place, dry, {}  # type: ignore[var-annotated]
+        self.known = Known(place.out, place.data, progress, keep=not dry)
+        self.names: dict[int, str] = {}
+        self.seeds: dict[int, int | None] = {}
+        """By ``id`` of a model the seed it was trained with; None where it was trained elsewhere and does not say."""
+        self.digests: dict[Data, str] = {}
+        self.absent: list[Data] = []
+
+    def add(self, part: str, node: Node | Model) -> None:
+        if isinstance(node, Model):
+            self._model(part, node)
+        else:
+            needs = {name: self.names[id(n)] for name, n in node.needs.items()}
+            models = {name: self._trusted(n) for name, n in node.needs.items() if isinstance(n, Model)}
+            spec = {
+                "task": node.task,
+                CODE: task_named(node.task).code(),
+                "args": dict(node.args),
+                "data": self._digest(node.data),
+                "also": {k: self._digest(d) for k, d in node.also.items()},
+                "needs": needs,
+            }
+            if is_own(node.task):
+                spec[CODE] = own_code.digest(self.place.code, node.task)
+            elif settings := attack_settings(node):
+                spec["attacks"] = settings  # a default that changes makes another cell
+            ticket = {
+                "task": node.task,
+                "args": dict(node.args),
+                "data": _plain(node.data),
+                "needs": needs,
+                "models": models,
+                "also": {k: _plain(d) for k, d in node.also.items()},
+            }
+            self._planned(part, node, spec, ticket, tuple(needs.values()), node.labels, node.seconds)
+
+    def listed(self, node: Node) -> Listed:
+        """That cell as a part lists it, once it has a name."""
+        return Listed(self.names[id(node)], node.labels, seed_columns(node, self.seeds), attack_settings(node))
+
+    def _trusted(self, model: Model) -> bool | str:
+        """Code that may run to build this model: any, or what the study file names."""
+        return self.place.trust_code or model.architecture
+
+    def _model(self, part: str, model: Model) -> None:
+        folder = found(self.place.models, model)
+        # weights that were made elsewhere have the seed that their file states, not the one of this study
+        self.seeds[id(model)] = model.seed if folder is None and not model.weights else _trained_seed(folder)
+        labels = {"data": model.data.name, "model": model.name, "model_seed": self.seeds[id(model)]}
+        if folder is not None:
+            digest = self.known.model(folder, self._trusted(model))
+            spec: dict[str, Any] = {"task": GIVEN, "digest": digest}
+            name = self._planned(part, model, spec, {"task": GIVEN, "data": None}, (), labels, 0.0)
+            if not self.dry:
+                adopt(self.place.out, name, spec, folder)
+            return
+        options = dict(model.options) | ({"weights": model.weights} if model.weights else {})
+        hashed: dict[str, Any] = {k: self._bytes(v) if k in FILES and v != "hub" else v for k, v in options.items()}
+        args: dict[str, Any] = {"architecture": model.architecture, "seed": model.seed, "options": options}
+        spec = {
+            "task": TRAIN,
+            CODE: task_named(TRAIN).code(),
+            "args": args | {"options": hashed},
+            "data": self._digest(model.data),
+            "needs": {},
+        }
+        if ":" in model.architecture and "=" not in model.architecture:  # one's own, module:function
+            spec["network"] = own_code.digest(self.place.code, model.architecture)
+        ticket: dict[str, Any] = {"task": TRAIN, "args": args, "data": _plain(model.data), "needs": {}, "models": {}}
+        self._planned(part, model, spec, ticket, (), labels, model.seconds)
+
+    def _planned(
+        self,
+        part: str,
+        node: Node | Model,
+        spec: dict[str, Any],
+        ticket: dict[str, Any],
+        needs: tuple[str, ...],
+        labels: Mapping[str, Any],
+        guess: float | None,
+    ) -> str:
+        name = key(spec)
+        self.names[id(node)] = name
+        if name not in self.cells:
+            folder = None if self.place.code is None else str(self.place.code)
+            ticket |= {
+                "key": name,
+                "spec": spec,
+                "run": str(self.place.out),
+                "root": str(self.place.data),
+                "folder": folder,
+                "keep_names": self.place.keep_names,
+            }
+            self.cells[name] = Planned(name, part, ticket, needs, labels, guess)
+        return name
+
+    def _digest(self, data: Data | None) -> str | None:
+        if data is None:
+            return None
+        if data not in self.digests:
+            digest = self.known.data(data)
+            if digest is None:
+                self.absent.append(data)
+            self.digests[data] = digest or f"not there: {data.spec}"
+        return self.digests[data]
+
+    def _bytes(self, text: str) -> str:
+        try:
+            return self.known.file_of(file_in(text, self.place.data))
+        except InputError:
+            if not self.dry:
+                raise
+            return f"not there: {text}"
+
+
+def _plain(data: Data | None) -> dict[str, Any] | None:
+    return None if data is None else {k: v for k, v in asdict(data).items() if k != "get"}
+
+
+def _trained_seed(folder: Path | None) -> int | None:
+    """The seed that a saved classifier says it was trained with."""
+    if folder is None:
+        return None
+    provenance = read_object(folder / "model.json").get("provenance")
+    seed = provenance.get("seed") if isinstance(provenance, dict) else None
+    return seed if isinstance(seed, int) else None
+
+
+def adopt(out: Path, name: str, spec: Mapping[str, Any], folder: Path) -> None:
+    """A classifier that was trained elsewhere becomes a finished cell: workers need the run folder only."""
+    target = out / "models" / name
+    with disk_errors(out):
+        if not (target / "model.json").is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=atomic.PARTIAL, dir=target.parent))
+            for file in ("model.safetensors", "model.json"):
+                shutil.copy(folder / file, temporary / file)
+            temporary.chmod(0o755)
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
+    store = Store(out)
+    if store.get(spec) is None:
+        store.put(spec, Cell({"rows": []}, {}, 0.0))
+
+
+def read(plan: Plan) -> None:
+    """Fill in what is done and what has failed, from the run folder. What cannot be read is not done."""
+    out, failures = plan.place.out / "cells", plan.place.out / FAILED
+    there, failed = _names(out), _names(failures)
+    for name, cell in plan.cells.items():
+        if name in there and (told := _facts(out / name)) is not None:
+            if cell.task not in (TRAIN, GIVEN) or (plan.place.out / "models" / name / "model.json").is_file():
+                plan.done[name] = told
+        elif f"{name}.json" in failed:
+            with contextlib.suppress(InputError):  # it is then tried again
+                plan.failed[name] = json_files.read_object(failures / f"{name}.json")
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+def _facts(folder: Path) -> dict[str, Any] | None:
+    facts = read_facts(folder)
+    if facts is None or not (folder / ARRAYS).is_file():
+        return None
+    return {
+        "rows": facts.get("rows", []),
+        "doubts": facts.get("doubts", {}),
+        "checks": facts.get("checks", {}),
+        "digest": facts.get("digest"),
+        "seconds": facts["seconds"],
+    }
