@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 import torch
 torch.set_num_threads(1)
 import torch._dynamo  # what an optimiser imports when it is made: once, for all that are forked from here
-from medrobust import cli, report, studies, training, universal
+from medrobust import cli, experiments, report, runner, training, universal
 
 for line in sys.stdin:
     asked = json.loads(line)
