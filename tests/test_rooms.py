@@ -30,7 +30,7 @@ FLOORS = (
         "run_folder",
         "stats",
     ),
-    ("heads", "guessing", "run_info", "store"),
+    ("heads", "guessing", "results", "run_info", "store"),
     ("threat", "data", "models", "search"),
     ("inspection", "naming"),
     ("classifier",),

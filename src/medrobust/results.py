@@ -1,0 +1,244 @@
+"""The one schema of results: written by experiments, read by the report, the terminal and all exports.
+
+A row is one number with its interval and its n. ``kind`` says what it is about, ``attack`` names an attack (or "none",
+"noise", "worst"), ``metric`` what was measured; further columns say of what: ``class_name``, ``target``, ``bits``,
+``detector`` … A name is never taken apart to learn what a number means.
+
+Numbers that are not finite are null in files and None in a ``Row``: this is the only place that converts them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from medrobust.errors import InputError
+from medrobust.stats import Estimate
+
+FORMAT = 2
+
+
+class Kind(StrEnum):
+    """What a row is about."""
+
+    CLEAN = "clean"
+    """Performance without an attack."""
+    ATTACK = "attack"
+    """One attack, image by image."""
+    WORST = "worst case"
+    """For each image, the attack that needed the smallest eps."""
+    CONTROL = "control"
+    """Random changes of the same size."""
+    BLACK_BOX = "black box"
+    """Attacks without gradients that an audit tries beside those that were asked for."""
+    UNIVERSAL = "universal"
+    """One perturbation for all images."""
+    DETECTOR = "detector"
+    EVASION = "evasion"
+    """Attacks on a classifier and a detector."""
+    EXPLANATION = "explanation"
+    SEARCH = "search"
+    """Networks trained by search, and their baselines."""
+    DEFENCE = "defence"
+    OTHER = "other"
+    """Of a cell of a user's own."""
+
+
+FIXED = (
+    "study",
+    "data",
+    "model",
+    "kind",
+    "attack",
+    "norm",
+    "eps",
+    "seed",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+    "status",
+    "note",
+)
+"""Columns of every row, in their order; further columns stand before ``metric`` in tables."""
+NUMBERS = ("value", "low", "high")
+OK, INCONCLUSIVE = "ok", "inconclusive"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number. eps: fraction of the pixel range (L2: a length). value, low, high: None where undefined.
+
+    more: further columns, plain JSON.
+    """
+
+    kind: str
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    attack: str = "none"
+    norm: str = ""
+    eps: float = 0.0
+    seed: int | None = None
+    status: str = OK
+    note: str = ""
+    study: str = ""
+    data: str = ""
+    model: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """The number is defined and believed."""
+        return self.status == OK and self.value is not None
+
+    @property
+    def estimate(self) -> Estimate:
+        """NaN where undefined."""
+        return Estimate(*(math.nan if v is None else v for v in (self.value, self.low, self.high)), self.n)
+
+    def get(self, column: str, default: Any = None) -> Any:
+        """The value of any column."""
+        return getattr(self, column) if column in FIXED else self.more.get(column, default)
+
+    def has(self, **columns: Any) -> bool:
+        """Whether it has these values; numbers are compared up to rounding."""
+        return all(_same(self.get(name), value) for name, value in columns.items())
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON: fixed columns, then further ones."""
+        return {name: getattr(self, name) for name in FIXED} | dict(self.more)
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Row:
+        """A row of a results file. InputError where a fixed column is missing or of another type."""
+        try:
+            numbers = {k: None if plain[k] is None else float(plain[k]) for k in NUMBERS}
+            fixed = {k: plain[k] for k in FIXED if k in plain and k not in NUMBERS}
+            fixed |= {"eps": float(plain["eps"]), "n": int(plain["n"] or 0), "note": plain.get("note") or ""}
+            kind, metric = str(plain["kind"]), str(plain["metric"])
+            return cls(**(fixed | numbers | {"kind": kind, "metric": metric}), more=_further(plain))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"a row is not of this version ({type(error).__name__}: {error})") from None
+
+
+def _further(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in plain.items() if k not in FIXED}
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    if isinstance(value, float) and isinstance(wanted, (int, float)):
+        return math.isclose(value, wanted, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(value == wanted)
+
+
+def number(value: float) -> float | None:
+    """None where the value is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
+@dataclass
+class Rows:
+    """Collects rows that share these columns."""
+
+    study: str = ""
+    data: str = ""
+    model: str = ""
+    norm: str = ""
+    seed: int | None = None
+    rows: list[Row] = field(default_factory=list)
+
+    def add(
+        self,
+        kind: str,
+        metric: str,
+        estimate: Estimate,
+        *,
+        attack: str = "none",
+        eps: float = 0.0,
+        status: str = OK,
+        note: str = "",
+        **more: Any,
+    ) -> None:
+        """One number. more: further columns; those that are None are left out."""
+        value, low, high = (number(v) for v in estimate[:3])
+        self.rows.append(
+            Row(
+                kind=str(kind),
+                metric=metric,
+                value=value,
+                low=low,
+                high=high,
+                n=int(estimate.n),
+                attack=attack,
+                norm=self.norm,
+                eps=float(eps),
+                seed=self.seed,
+                status=status,
+                note=note,
+                study=self.study,
+                data=self.data,
+                model=self.model,
+                more={k: v for k, v in more.items() if v is not None},
+            )
+        )
+
+    def plain(self) -> list[dict[str, Any]]:
+        """As JSON."""
+        return [row.plain() for row in self.rows]
+
+
+COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image", "inconclusive")
+"""Metrics that stay as they are where an attack is in doubt: what it cost, and how many images prove nothing."""
+
+
+def doubted(rows: Iterable[Row], why: str, kinds: Collection[str] = (), attacks: Collection[str] = ()) -> list[Row]:
+    """The same rows, those of these kinds or attacks inconclusive for that reason; what they cost stays as it is."""
+    from dataclasses import replace
+
+    def doubt(row: Row) -> Row:
+        if not why or row.metric in COSTS or not (row.kind in kinds or row.attack in attacks):
+            return row
+        note = row.note if why in row.note else "; ".join(filter(None, (why, row.note)))
+        return replace(row, status=INCONCLUSIVE, note=note)
+
+    return [doubt(row) for row in rows]
+
+
+GRADIENT = "gradient"
+"""Stands as the attack in a check that concerns every attack that follows gradients."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question about one attack. passed: None where it was not asked; ``detail`` then says why.
+
+    decisive: where it fails no attack that follows gradients is believed.
+    """
+
+    name: str
+    attack: str
+    passed: bool | None
+    detail: str
+    consequence: str
+    decisive: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def find(rows: Iterable[Row], **columns: Any) -> Row | None:
+    """The first row with these values; None where there is none."""
+    return next(among(rows, **columns), None)
+
+
+def among(rows: Iterable[Row], **columns: Any) -> Iterator[Row]:
+    """The rows with these values."""
+    return (row for row in rows if row.has(**columns))
