@@ -101,7 +101,8 @@ class Row:
     @property
     def estimate(self) -> Estimate:
         """NaN where undefined."""
-        return Estimate(*(math.nan if v is None else v for v in (self.value, self.low, self.high)), self.n)
+        value, low, high = (math.nan if v is None else v for v in (self.value, self.low, self.high))
+        return Estimate(value, low, high, self.n)
 
     def get(self, column: str, default: Any = None) -> Any:
         """The value of any column."""
