@@ -34,7 +34,7 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch):
         exec(code.replace("phantom:chest", "phantom:chest@32:n=60").replace('"resnet18"', '"small_cnn", epochs=1'), {})
 
 
-@pytest.mark.parametrize("file", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("file", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))])
 def test_links_between_documents_lead_somewhere(file):
     text = (ROOT / file).read_text()
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):

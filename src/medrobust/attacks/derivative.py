@@ -32,7 +32,7 @@ FREQUENCIES = 8
 """Cosines along a side that smooth directions are made of."""
 AGREE = 0.65
 """Least cosine of a gradient that is believed: half-way between what honest networks reach (from 0.91) and what masked
-ones do whose gradient is not simply wrong (up to 0.45). docs/results.md lists both."""
+ones do whose gradient is not simply wrong (up to 0.45). docs/results/gradients.md lists both."""
 SURE = 3.0
 """Standard errors by which a cosine must be clear of AGREE before further images are left out."""
 CLEAR = 10.0

@@ -31,7 +31,7 @@ NOISE = "noise"
 
 
 def attacks() -> dict[str, Attack]:
-    """Two that are good with few queries; docs/results-blackbox.md has the others beside them."""
+    """Two that are good with few queries; docs/results/black-box.md has the others beside them."""
     return {"square": Square(QUERIES), "simba-dct": SimBA(QUERIES, frequencies=28)}
 
 

@@ -14,7 +14,7 @@ class GWO(Optimiser):
 
     Biased to the origin of the coordinates: C X multiplies the leaders' coordinates by a random factor, so the pack
     gathers near 0 whatever the function is. A result on a function whose optimum lies at 0 says nothing; the measured
-    bias is in docs/results-search-optimisers.md.
+    bias is in docs/results/optimisers.md.
     """
 
     title = "Grey wolf"

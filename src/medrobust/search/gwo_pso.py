@@ -13,7 +13,7 @@ class GWOPSO(Optimiser):
     """Wolves with a velocity, drawn to the points around the three best that the grey wolf optimiser would average.
 
     pull: c1 = c2 = c3. Biased to the origin of the coordinates as GWO is: the inertia even multiplies a wolf's own
-    coordinates. The measured bias is in docs/results-search-optimisers.md.
+    coordinates. The measured bias is in docs/results/optimisers.md.
     """
 
     title = "GWO-PSO"

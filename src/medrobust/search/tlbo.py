@@ -13,7 +13,7 @@ class TLBO(Optimiser):
 
     Both phases are evaluated: a generation costs twice the population. No parameters but the population.
     Not blind to the origin of the coordinates: the teaching factor of 1 or 2 multiplies the mean's coordinates. The
-    measured bias is in docs/results-search-optimisers.md.
+    measured bias is in docs/results/optimisers.md.
     """
 
     title = "Teaching-learning"

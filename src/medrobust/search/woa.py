@@ -16,7 +16,7 @@ class WOA(Optimiser):
     spiral: b, the shape of the logarithmic spiral.
     Biased to the origin of the coordinates: C X multiplies a point's coordinates by a random factor. A result on a
     function whose optimum lies at 0 says nothing, and elsewhere it is hardly better than random search; the measured
-    bias is in docs/results-search-optimisers.md.
+    bias is in docs/results/optimisers.md.
     """
 
     title = "Whale"

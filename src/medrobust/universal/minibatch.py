@@ -31,7 +31,7 @@ class MinibatchMethod(UniversalMethod):
 
     A climb stops where all of its images are fooled, often well inside the ball, and few images are soon fooled all.
     ``stretch`` scales what it ends at to the edge: images that were not seen need the longer way (most of all where it
-    was made from few; figures: docs/results-universal.md).
+    was made from few; figures: docs/results/universal.md).
     """
 
     passes: int

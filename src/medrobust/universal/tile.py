@@ -37,7 +37,7 @@ class TileSearch(QueryMethod):
 
     Nontargeted, images of different classes pull against each other, and few queries do not settle that: with ``pile``,
     all are sent to the class that most of the moved ones went to, as the looks on the way tell, unless more than half
-    of them were there before (figures: docs/results-universal.md).
+    of them were there before (figures: docs/results/universal.md).
 
     queries: forward passes of one image each, in all, never exceeded; those for the clean predictions are among them.
     tile: side of the first tile, in pixels. patience: the tile doubles once so many patterns were tried for each of its
