@@ -42,8 +42,12 @@ def cells(out: Path) -> int:
     return len(list(out.glob("cells/[0-9a-f]*")))
 
 
-def children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def workers(pid: int) -> list[int]:
+    """Worker processes of the main process: those that print to a log of the run folder."""
+    import psutil
+
+    below = psutil.Process(pid).children(recursive=True)
+    return [p.pid for p in below if "/log/worker-" in os.readlink(f"/proc/{p.pid}/fd/1")]
 
 
 def hit(whom: str, file: Path, out: Path, rng: random.Random) -> int:
@@ -103,7 +107,7 @@ def hit(whom: str, file: Path, out: Path, rng: random.Random) -> int:
         if whom == "main":
             main.send_signal(signal.SIGKILL)
         elif whom == "worker":
-            victims = children(main.pid)
+            victims = workers(main.pid)
             if victims:
                 os.kill(rng.choice(victims), signal.SIGKILL)
         else:

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from medrobust.grid import Node, Part, Study
-from medrobust.runner import execute
+from medrobust.runner import execute, executors
 from medrobust.runner.collect import write
-from medrobust.runner.executors import Here, Workers
+from medrobust.runner.executors import Serial
 from medrobust.runner.plan import Place, Plan, plan
 from medrobust.store import Cell, Store
 
@@ -51,15 +51,15 @@ def study(cells: int, rounds: int) -> Study:
 
 def timed(asked: Study, folder: Path, workers: int) -> float:
     laid = plan(asked, Place(folder))
-    pool = Workers(workers, folder / "log", threads=1) if workers else Here(1)
+    executor = executors.make(folder, workers, threads=1)
     try:
         if workers:  # not the start of the processes, which a long study pays once
-            execute.run(plan(study(workers, 1), Place(folder / "warm")), pool)
+            execute.run(plan(study(workers, 1), Place(folder / "warm")), executor)
         begun = time.perf_counter()
-        execute.run(laid, pool)
+        execute.run(laid, executor)
         return time.perf_counter() - begun
     finally:
-        pool.close()
+        executor.close()
 
 
 def finished(asked: Study, folder: Path) -> Plan:
@@ -105,7 +105,7 @@ def main() -> None:
         begun = time.perf_counter()
         laid = plan(big, Place(out / "many"))
         planned = time.perf_counter() - begun
-        execute.run(laid, Here())
+        execute.run(laid, Serial())
         told = write(laid, "", "small")
         seconds = time.perf_counter() - begun
         assert told["cells"]["done"] == asked.many

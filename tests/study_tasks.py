@@ -58,5 +58,5 @@ def told(work):
     """What a worker sees of its machine."""
     seen = {"pid": os.getpid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"), "omp": os.environ.get("OMP_NUM_THREADS")}
     (work.run / f"seen-{work.key}.json").write_text(json.dumps(seen))
-    print("a library that prints")  # noqa: T201 - must not come between the events
+    print("a library that prints")  # noqa: T201 - belongs in the log of the worker
     return number(work)

@@ -14,18 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import distributed
 import pytest
 from typer.testing import CliRunner
 
 from medrobust import InputError
 from medrobust.cli import app
-from medrobust.runner import encryption
-from medrobust.runner.cluster import Cluster, slurm, slurm_options
+from medrobust.runner import encryption, local_cluster, slurm
+from medrobust.runner.cluster import Cluster
 from tests.results_files import numbers
 
 from .test_study_runner import a_study, cell, diamond, go, values
 
-distributed = pytest.importorskip("distributed")
 QUIET = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error"}
 
 
@@ -80,15 +80,15 @@ def test_a_cluster_gives_the_same_bytes_and_survives_a_worker(tmp_path):
         go(diamond(), tmp_path / "there", Cluster(address, tmp_path / "there"))
         assert numbers(tmp_path / "here/results.json") == numbers(tmp_path / "there/results.json")
         study = a_study(*(cell("number", v, sleep=0.3) for v in range(6)), cell("flaky", 7, fails=9))
-        pool = Cluster(address, tmp_path / "hurt")
+        executor = Cluster(address, tmp_path / "hurt")
         begun[1].kill()
-        told = go(study, tmp_path / "hurt", pool)
+        told = go(study, tmp_path / "hurt", executor)
         assert told["cells"] == {"all": 7, "done": 6, "failed": 1, "left": 0}
         assert told["failed"][0]["error"] == "RuntimeError: no luck with 7"
-        pool = Cluster(address, tmp_path / "lost")
+        executor = Cluster(address, tmp_path / "lost")
         begun[0].kill()
         with pytest.raises(InputError, match=r"the scheduler at tcp://.* is gone; what is finished is kept"):
-            go(study, tmp_path / "lost", pool)
+            go(study, tmp_path / "lost", executor)
 
 
 # -- cells and networks of one's own, beside the study file --------------------------------------------------------
@@ -197,11 +197,36 @@ def listening(pid: int) -> set[str]:
     return {c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN}
 
 
+@pytest.mark.parametrize("secure", [True, False])
+def test_the_ports_of_workers_are_on_the_loopback_address(tmp_path, secure, monkeypatch):
+    """And ask for a certificate of this run, where one can be made."""
+    psutil = pytest.importorskip("psutil")
+    if not secure:
+        monkeypatch.setattr(local_cluster.importlib.util, "find_spec", lambda _: None)
+    this = psutil.Process()
+    before, others = listening(this.pid), set(this.children(recursive=True))
+    own = local_cluster.start(1, tmp_path)
+    try:
+        workers = [p for p in this.children(recursive=True) if p not in others and listening(p.pid)]
+        assert len(workers) == 1
+        assert listening(workers[0].pid) == {"127.0.0.1"}
+        assert listening(this.pid) - before == {"127.0.0.1"}
+        http = own.cluster.scheduler.http_server
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://{http.address}:{http.port}/health", timeout=10)
+        assert own.address.startswith("tls://" if secure else "tcp://")
+        if secure:
+            with pytest.raises((OSError, TimeoutError)):
+                distributed.Client(own.address.replace("tls://", "tcp://"), timeout=2, set_as_default=False)
+    finally:
+        own.close()
+
+
 def test_on_one_machine_ports_are_on_the_loopback_address_and_no_page_is_served(tmp_path):
     """Whoever reaches a dask port runs code as its owner: the scheduler of --slurm, a worker as its job starts it."""
     pytest.importorskip("dask_jobqueue")
     before = listening(os.getpid())
-    jobs = slurm(slurm_options("interface=lo"), tmp_path)
+    jobs = slurm.start(slurm.options("interface=lo"), tmp_path)
     worker = None
     try:
         assert listening(os.getpid()) - before == {"127.0.0.1"}
@@ -250,7 +275,7 @@ def test_what_leaves_this_machine_is_encrypted_or_refused(tmp_path, monkeypatch)
 def test_jobs_on_other_machines_get_certificates(tmp_path):
     pytest.importorskip("dask_jobqueue")
     pytest.importorskip("cryptography")
-    jobs, worker = slurm(slurm_options(""), tmp_path), None
+    jobs, worker = slurm.start(slurm.options(""), tmp_path), None
     try:
         assert jobs.address.startswith("tls://")
         options = shlex.split(jobs.script.splitlines()[-1])
@@ -278,8 +303,8 @@ def test_jobs_on_other_machines_get_certificates(tmp_path):
 
 def test_slurm_jobs_have_one_worker_and_its_gpus(tmp_path):
     pytest.importorskip("dask_jobqueue")
-    options = slurm_options("partition=gpu,gpus=1,cpus=4,memory=16GB,time=02:00:00,jobs=3,interface=lo")
-    jobs = slurm(options, tmp_path)
+    options = slurm.options("partition=gpu,gpus=1,cpus=4,memory=16GB,time=02:00:00,jobs=3,interface=lo")
+    jobs = slurm.start(options, tmp_path)
     try:
         script = jobs.script
     finally:
@@ -295,6 +320,6 @@ def test_slurm_jobs_have_one_worker_and_its_gpus(tmp_path):
     assert script.count("--nthreads 1") == 1
     assert "--no-dashboard --dashboard-address 127.0.0.1:0" in script
     with pytest.raises(InputError, match=r"--slurm takes partition=…, time=…, .* got 'queue=x'"):
-        slurm_options("queue=x")
+        slurm.options("queue=x")
     with pytest.raises(InputError, match="jobs must be a whole number, got '0'"):
-        slurm_options("jobs=0")
+        slurm.options("jobs=0")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from medrobust import InputError
 from medrobust.atomic import DiskError
 from medrobust.errors import CellWarning
 from medrobust.grid import Data, Model, Node, Part, Published, Study, Table, grid, matches
-from medrobust.runner import execute
+from medrobust.runner import execute, executors
 from medrobust.runner.collect import write
-from medrobust.runner.executors import Here, Workers
+from medrobust.runner.executors import Serial
 from medrobust.runner.plan import Place, plan
 from tests.processes import Process
 from tests.results_files import measured, numbers
@@ -35,14 +35,14 @@ def a_study(*cells: Node, **more) -> Study:
     return Study("A study", "nowhere", [Part("numbers", "Numbers", list(cells), **{"show": [view], **more})])
 
 
-def go(study: Study, folder: Path, pool=None) -> dict:
+def go(study: Study, folder: Path, executor=None, workers: int = 0, **options) -> dict:
     laid = plan(study, Place(folder))
     # begun after the plan, as the command does: what it writes belongs to the run
-    pool = pool() if callable(pool) else pool or Here()
+    executor = executor or executors.make(folder, workers, **options)
     try:
-        execute.run(laid, pool)
+        execute.run(laid, executor)
     finally:
-        pool.close()
+        executor.close()
     return write(laid, "", "smoke")
 
 
@@ -133,8 +133,19 @@ def test_finished_cells_are_not_computed_again(tmp_path):
 
 def test_here_and_in_workers_the_bytes_are_the_same(tmp_path):
     go(diamond(), tmp_path / "here")
-    go(diamond(), tmp_path / "there", lambda: Workers(2, tmp_path / "log"))
+    go(diamond(), tmp_path / "there", workers=2)
     assert numbers(tmp_path / "here/results.json") == numbers(tmp_path / "there/results.json")
+
+
+def test_each_finished_cell_is_reported_when_it_is_done(tmp_path):
+    laid, reported = plan(diamond(), Place(tmp_path)), []
+
+    def finished(key: str) -> None:
+        assert key in laid.done
+        reported.append(key)
+
+    execute.run(laid, Serial(), finished=finished)
+    assert reported == list(laid.cells)
 
 
 def test_a_cell_is_tried_three_times_then_the_study_goes_on(tmp_path):
@@ -174,18 +185,15 @@ def test_what_is_of_no_use_to_repeat_is_not_repeated(tmp_path):
 
 def test_a_worker_that_dies_loses_its_cell_only(tmp_path):
     study = a_study(cell("deadly", 1, kills=1), cell("deadly", 2, kills=9), cell("number", 3))
-    told = go(study, tmp_path, lambda: Workers(2, tmp_path / "log"))
+    told = go(study, tmp_path, workers=2)
     assert values(told) == {"m1": 1, "m3": 3}
-    assert told["failed"][0]["error"].startswith("the worker died (signal 9); see ")
+    assert told["failed"][0]["error"] == f"the worker process that computed it died; see {tmp_path / 'log'}"
+    assert sorted(p.stat().st_size for p in tmp_path.glob("begun-*")) == [2, 3]  # each death is one try
 
 
 def test_workers_have_their_share_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    go(
-        a_study(*(cell("told", v, sleep=0.3) for v in range(4))),
-        tmp_path,
-        lambda: Workers(2, tmp_path / "log", threads=1),
-    )
+    go(a_study(*(cell("told", v, sleep=0.3) for v in range(4))), tmp_path, workers=2, threads=1)
     seen = [json.loads(p.read_text()) for p in tmp_path.glob("seen-*.json")]
     assert {s["gpu"] for s in seen} == {"3", "5"}
     assert len({s["pid"] for s in seen}) == 2
@@ -194,13 +202,40 @@ def test_workers_have_their_share_of_the_machine(tmp_path, monkeypatch):
     assert "a library that prints" in "".join(p.read_text() for p in (tmp_path / "log").iterdir())
 
 
-def test_workers_end_with_whoever_started_them(tmp_path):
-    pool = Workers(1, tmp_path)
-    pids = pool.pids
-    pool.close()
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+def alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def workers_of(folder: Path) -> set[int]:
+    return {json.loads(p.read_text())["pid"] for p in folder.glob("seen-*.json")}
+
+
+def gone_after(pids: set[int], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+def test_workers_end_with_the_executor(tmp_path):
+    go(a_study(cell("told", 1)), tmp_path, workers=1)
+    pids = workers_of(tmp_path)
+    assert len(pids) == 1
+    assert gone_after(pids, 5)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_no_worker_goes_on_once_the_main_process_is_gone(tmp_path, how, processes):
+    """Each is in the middle of a cell that would take a minute."""
+    (tmp_path / "long.py").write_text(SCRIPT.replace("number", "told").replace("0.15", "60"))
+    process = processes.medrobust("study", "run", tmp_path / "long.py", "--workers", "2", "--out", tmp_path / "run")
+    code = process.kill_when(lambda: len(workers_of(tmp_path / "run")) == 2, how, every=0.05)
+    assert code == (130 if how == signal.SIGINT else -how)
+    assert gone_after(workers_of(tmp_path / "run"), 10)
+    assert not list((tmp_path / "run").glob("cells/[0-9a-f]*"))
 
 
 def test_a_cell_that_vanished_is_made_again_for_those_that_need_it(tmp_path):
@@ -211,7 +246,7 @@ def test_a_cell_that_vanished_is_made_again_for_those_that_need_it(tmp_path):
     laid = plan(study, Place(tmp_path))
     (gone / "arrays.safetensors").write_bytes(b"damaged, and found out only when it is read")
     with pytest.warns(CellWarning, match="sha256"):
-        execute.run(laid, Here())
+        execute.run(laid, Serial())
     assert values(write(laid, "", "smoke")) == {"m1": 1, "m10": 11}
 
 

@@ -65,16 +65,13 @@ def run(
     cell is done, 1 cells failed, 2 wrong input.
     """
     from medrobust.run_folder import RunFolder
-    from medrobust.runner import execute, run_log
+    from medrobust.runner import execute, executors, run_log
     from medrobust.runner import study_file as files
     from medrobust.runner.collect import folder_for, write
     from medrobust.runner.plan import Place, plan
     from medrobust.runner.validation import check, undeclared
 
-    if sum((bool(workers), scheduler is not None, slurm is not None)) > 1:
-        raise InputError("give one of --workers, --scheduler and --slurm")
-    if tls is not None and scheduler is None and slurm is None:
-        raise InputError("--tls is for --scheduler or --slurm")
+    executors.check(workers, scheduler, slurm, tls)
     loaded = files.load(file, size)
     place = Place(out or folder_for(file, size), data, models, loaded.folder, trust_code, keep_names)
     for line in run_log.changes(place.out, loaded.files):
@@ -94,13 +91,13 @@ def run(
             execute.forget_failures(place.out)
         laid = plan(loaded.study, place, progress=bars)
         begun = time.time()
-        pool = _pool(place.out, workers, threads, scheduler, slurm, tls)
+        executor = executors.make(place.out, workers, threads, scheduler, slurm, tls)
         try:
             if laid.left or run_log.changes(place.out, loaded.files):
-                run_log.begin(place.out, loaded.files, _written(data, keep_names), pool.size)
-            ran = execute.run(laid, pool, bars)
+                run_log.begin(place.out, loaded.files, _written(data, keep_names), executor.size)
+            ran = execute.run(laid, executor, bars)
         finally:
-            pool.close()
+            executor.close()
         results = write(laid, loaded.opening, size, loaded.files, command_line())
         if ran.done:
             run_log.end(place.out, time.time() - begun, ran.done)
@@ -161,23 +158,6 @@ def _say_missing(results: dict[str, Any], folder: Path) -> bool:
     return not lines and not tables
 
 
-def _pool(
-    out: Path, workers: int, threads: int | None, scheduler: str | None, slurm: str | None, tls: Path | None
-) -> Any:
-    from medrobust.runner.executors import Here, Workers
-
-    if scheduler is None and slurm is None:
-        return Workers(workers, out / "log", threads) if workers else Here(threads)
-    from medrobust.runner import cluster
-
-    if scheduler is not None:
-        return cluster.Cluster(scheduler, out, tls=tls)
-    options = cluster.slurm_options(slurm or "")
-    jobs = cluster.slurm(options, out / "log", tls)
-    jobs.cluster.scale(jobs=options["jobs"])
-    return cluster.Cluster(jobs, out)
-
-
 def _dry(laid: Plan, workers: int, slurm: str | None, tls: Path | None) -> None:
     from medrobust.runner.plan import missing
 
@@ -201,14 +181,14 @@ def _dry(laid: Plan, workers: int, slurm: str | None, tls: Path | None) -> None:
         for d in laid.absent[1:]:
             say(f"{d.name}: {d.get}")
     if slurm is not None:
-        from medrobust.runner import cluster
+        from medrobust.runner import slurm as jobs
 
         with tempfile.TemporaryDirectory() as keys:  # a dry run leaves nothing in the run folder
-            jobs = cluster.slurm(cluster.slurm_options(slurm), laid.place.out / "log", tls, Path(keys))
+            scheduler = jobs.start(jobs.options(slurm), laid.place.out / "log", tls, Path(keys))
             try:
-                say(f"\nEach worker would be this job:\n\n{jobs.script}")
+                say(f"\nEach worker would be this job:\n\n{scheduler.script}")
             finally:
-                jobs.close()
+                scheduler.close()
 
 
 def _time(seconds: float) -> str:

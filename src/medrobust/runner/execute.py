@@ -1,10 +1,11 @@
-"""Works through a plan: what is ready goes to a pool, what failed is tried again, what cannot be is written down."""
+"""Works through a plan: ready cells go to an executor, failed ones are tried again, hopeless ones are written down."""
 
 from __future__ import annotations
 
 import heapq
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from medrobust import atomic
 from medrobust.atomic import DiskError
 from medrobust.progress import NoProgress, Progress
-from medrobust.runner.executors import Event, Pool
+from medrobust.runner.executors import Executor, Outcome
 from medrobust.runner.plan import FAILED, Plan, Planned
 
 TRIES = 3
@@ -20,7 +21,7 @@ TRIES = 3
 
 
 @dataclass
-class Ran:
+class Summary:
     """What a run did: cells computed, tries that failed and were repeated, and cells given up."""
 
     done: int = 0
@@ -28,14 +29,23 @@ class Ran:
     failed: list[str] = field(default_factory=list)
 
 
-def run(plan: Plan, pool: Pool, progress: Progress | None = None) -> Ran:
-    """Compute everything of ``plan`` that is left. DiskError where the run folder takes no more."""
-    return _Run(plan, pool, progress or NoProgress()).run()
+def run(
+    plan: Plan, executor: Executor, progress: Progress | None = None, finished: Callable[[str], None] | None = None
+) -> Summary:
+    """Compute everything of ``plan`` that is left. DiskError where the run folder takes no more.
+
+    finished: called with the key of each cell as soon as it is computed; ``plan.done`` holds it then. An error that it
+    raises ends the run.
+    """
+    return _Run(plan, executor, progress or NoProgress(), finished).run()
 
 
 class _Run:
-    def __init__(self, plan: Plan, pool: Pool, progress: Progress) -> None:
-        self.plan, self.pool, self.progress, self.told = plan, pool, progress, Ran()
+    def __init__(
+        self, plan: Plan, executor: Executor, progress: Progress, finished: Callable[[str], None] | None
+    ) -> None:
+        self.plan, self.executor, self.progress, self.report = plan, executor, progress, finished
+        self.summary = Summary()
         self.tries: Counter[str] = Counter()
         self.running: set[str] = set()
         self.open = {c.key for c in plan.left}
@@ -49,7 +59,7 @@ class _Run:
         self.ready: list[tuple[float, int, str]] = []
         self.order = {name: i for i, name in enumerate(plan.cells)}
 
-    def run(self) -> Ran:
+    def run(self) -> Summary:
         for name in [n for n in self.plan.cells if n in self.open]:
             self.waits[name] = {k for k in self.plan.cells[name].needs if k not in self.plan.done}
         for name in list(self.waits):
@@ -61,44 +71,46 @@ class _Run:
         self.progress.start("Cells", len(self.open))
         try:
             while self.ready or self.running:
-                while self.ready and self.pool.free:
+                while self.ready and self.executor.free:
                     name = heapq.heappop(self.ready)[2]
                     if name in self.open and name not in self.running:
                         self._begin(name)
                 if self.running:
-                    for event in self.pool.wait():
-                        self._heard(event)
+                    for outcome in self.executor.wait():
+                        self._ended(outcome)
         finally:
             self.progress.stop()
-        return self.told
+        return self.summary
 
     def _begin(self, name: str) -> None:
         cell = self.plan.cells[name]
         self.tries[name] += 1
         self.running.add(name)
-        self.pool.submit(cell.ticket)
+        self.executor.submit(cell.ticket)
         self.progress.advance(0, now=words(cell))
 
-    def _heard(self, event: Event) -> None:
-        name = event.key
+    def _ended(self, outcome: Outcome) -> None:
+        name = outcome.key
         self.running.discard(name)
-        if event.kind == "done":
+        if outcome.kind == "done":
             self._finished(name)
-        elif event.kind == "disk":
-            raise DiskError(event.text)
-        elif event.kind == "gone" and self.tries[name] < TRIES:
-            self._again(event.text, name)
-        elif event.kind == "input" or self.tries[name] >= TRIES:
-            self._give_up(name, event.text, event.trace)
+        elif outcome.kind == "disk":
+            raise DiskError(outcome.text)
+        elif outcome.kind == "gone" and self.tries[name] < TRIES:
+            self._again(outcome.text, name)
+        elif outcome.kind == "input" or self.tries[name] >= TRIES:
+            self._give_up(name, outcome.text, outcome.trace)
         else:
-            self.told.repeated += 1
+            self.summary.repeated += 1
             self._push(name)
 
     def _finished(self, name: str) -> None:
         self.open.discard(name)
         self.plan.finished(name)
-        self.told.done += 1
+        self.summary.done += 1
         self.progress.advance()
+        if self.report is not None:
+            self.report(name)
         for above in self.above.get(name, ()):
             if above in self.open and name in self.waits[above]:
                 self.waits[above].discard(name)
@@ -107,7 +119,7 @@ class _Run:
 
     def _again(self, need: str, name: str) -> None:
         """Something that ``name`` stands on cannot be read: it is made again first."""
-        self.told.repeated += 1
+        self.summary.repeated += 1
         if need not in self.plan.cells:
             self._push(name)
             return
@@ -121,12 +133,12 @@ class _Run:
     def _give_up(self, name: str, text: str, trace: str = "", cause: str | None = None) -> None:
         """Write down what failed, and everything that stands on it. cause: the failed cell that this one needs."""
         cell = self.plan.cells[name]
-        told: dict[str, Any] = {"part": cell.part, "task": cell.task, "labels": dict(cell.labels), "error": text}
-        told |= {"cause": None if cause is None else words(self.plan.cells[cause]), "trace": trace}
-        atomic.write_text(self.plan.place.out / FAILED / f"{name}.json", json.dumps(told, indent=1))
-        self.plan.failed[name] = told
+        failure: dict[str, Any] = {"part": cell.part, "task": cell.task, "labels": dict(cell.labels), "error": text}
+        failure |= {"cause": None if cause is None else words(self.plan.cells[cause]), "trace": trace}
+        atomic.write_text(self.plan.place.out / FAILED / f"{name}.json", json.dumps(failure, indent=1))
+        self.plan.failed[name] = failure
         self.open.discard(name)
-        self.told.failed.append(name)
+        self.summary.failed.append(name)
         self.progress.advance()
         for above in self.above.get(name, ()):
             if above in self.open:
