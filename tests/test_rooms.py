@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,33 @@ def test_imports_go_downwards_only(file):
     wrong = {n for n in imported(file) if n in height and n != mine and height[n] >= height[mine]}
     assert not wrong, f"{mine} stands too low to import {', '.join(sorted(wrong))}"
     assert not NEVER.get(mine, set()) & set(imported(file))
+
+
+def imported_at_top(file: Path) -> Iterator[str]:
+    """Own modules that are imported when this one is: not those inside functions or under TYPE_CHECKING."""
+    waiting: list[ast.stmt] = list(ast.parse(file.read_text("utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+            waiting += node.body + node.orelse
+        elif isinstance(node, ast.Try):
+            waiting += node.body + [statement for handler in node.handlers for statement in handler.body]
+
+
+def test_no_module_imports_itself_through_others():
+    """A module of a package imports from the module that defines a name, never from its own package."""
+    names = {
+        ".".join(("medrobust", *f.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): f for f in FILES
+    }
+    graph = {name: set(imported_at_top(file)) & names.keys() - {name} for name, file in names.items()}
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
 def test_only_the_command_line_prints_or_exits():

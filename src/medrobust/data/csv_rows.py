@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medrobust import limits
-from medrobust.data import words
+from medrobust.data.words import shown, tidy
 from medrobust.errors import InputError
 from medrobust.formats import SUFFIXES
 
@@ -146,12 +146,12 @@ def _columns(name: str, header: list[str]) -> list[str]:
     """Names of the columns: blank ones are numbered. InputError where two have the same name."""
     while header and not header[-1].strip():
         header = header[:-1]
-    columns = [words.tidy(cell) or f"column {place}" for place, cell in enumerate(header, 1)]
+    columns = [tidy(cell) or f"column {place}" for place, cell in enumerate(header, 1)]
     twice = sorted(column for column, count in Counter(columns).items() if count > 1)
     if twice:
         places = [str(place) for place, column in enumerate(columns, 1) if column == twice[0]]
         raise InputError(
-            f"{name} has the column {words.shown(twice[0])} more than once (columns {', '.join(places)}); rename or "
+            f"{name} has the column {shown(twice[0])} more than once (columns {', '.join(places)}); rename or "
             "remove all but one"
         )
     return columns

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import medrobust.data.class_names as class_names
+import medrobust.data.patients as patients
+import medrobust.data.splits as splits
 from medrobust import limits
-from medrobust.data import class_names, patients, splits
 from medrobust.data.labels import NO_LABEL, NONE, number_classes
 from medrobust.data.source import NO_FILE, LeftOut, Listing, Request, Source
 from medrobust.data.words import shown

@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from medrobust.data import words
 from medrobust.data.dataset import Dataset
 from medrobust.data.files import open_files
 from medrobust.data.source import Listing, Request
 from medrobust.data.splits import SYNONYMS
+from medrobust.data.words import shown, tidy
 from medrobust.errors import InputError
 from medrobust.formats import SUFFIXES, TITLES
 
@@ -49,7 +49,7 @@ class Passed:
         if self.loops:
             notes.append(f"{self.loops} links to a folder above themselves were not followed.")
         if self.empty:
-            some = ", ".join(words.shown(name) for name in self.empty[:5]) + (" …" if len(self.empty) > 5 else "")
+            some = ", ".join(shown(name) for name in self.empty[:5]) + (" …" if len(self.empty) > 5 else "")
             notes.append(f"{len(self.empty)} class folders hold no images: {some}.")
         return notes
 
@@ -65,7 +65,7 @@ def open_folder(where: str, request: Request) -> Dataset:
     below = _folders(root, passed, is_root=True)
     split = [folder for folder in below if folder.name.lower() in SYNONYMS]
     if split and len(split) < len(below):
-        others = ", ".join(words.shown(_text(folder.name)) for folder in below if folder not in split)
+        others = ", ".join(shown(_text(folder.name)) for folder in below if folder not in split)
         raise InputError(
             f"{where} has split folders ({', '.join(f.name for f in split)}) beside others ({others}); "
             "move the others out, or give every class its folder and no split folder"
@@ -134,10 +134,10 @@ def _once(name: str, images: list[Image]) -> tuple[list[Image], list[str]]:
     for image in images:
         place = _place(image.file)
         other = labels.setdefault(place, image)
-        if words.tidy(other.label).casefold() != words.tidy(image.label).casefold():
+        if tidy(other.label).casefold() != tidy(image.label).casefold():
             raise InputError(
-                f"{words.shown(_text(image.file.name))} of {name} is one file in the classes "
-                f"{words.shown(other.label)} and {words.shown(image.label)}, through a link; an image has one label "
+                f"{shown(_text(image.file.name))} of {name} is one file in the classes "
+                f"{shown(other.label)} and {shown(image.label)}, through a link; an image has one label "
                 "here: keep one"
             )
         first.setdefault((place, image.split), image)

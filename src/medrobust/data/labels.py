@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import medrobust.data.words as words
 from medrobust import limits
-from medrobust.data import words
 from medrobust.errors import InputError
 
 NO_LABEL = "it has no label"

@@ -10,13 +10,14 @@ import hashlib
 import math
 import shutil
 import weakref
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+import medrobust.data.npz as npz
 from medrobust import limits
-from medrobust.data import npz
 from medrobust.data.dataset import Dataset, assemble
 from medrobust.data.decode import luminance, resize
 from medrobust.data.medmnist_classes import CLASSES, MULTI_LABEL
@@ -109,12 +110,12 @@ def read_npz(file: Path, member: str, name: str, request: Request) -> Dataset:
         raise InputError(_multi_label(name))
     wanted = [f"{side}_{what}" for side in SPLITS for what in ("images", "labels")]
     arrays, names, scratch = npz.read(file, wanted)
-    try:
-        return _dataset(arrays, names, member, name, request, scratch)
-    except BaseException:
+    with ExitStack() as on_failure:
         if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-        raise
+            on_failure.callback(shutil.rmtree, scratch, ignore_errors=True)
+        dataset = _dataset(arrays, names, member, name, request, scratch)
+        on_failure.pop_all()
+    return dataset
 
 
 def _dataset(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medrobust.data import words
+import medrobust.data.words as words
 from medrobust.errors import InputError
 
 NO_COLUMN = "none"

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medrobust.data import csv_rows, patients, splits, words
+import medrobust.data.csv_rows as csv_rows
+import medrobust.data.patients as patients
+import medrobust.data.splits as splits
+import medrobust.data.words as words
 from medrobust.data.csv_rows import Cells
 from medrobust.data.dataset import Dataset
 from medrobust.data.files import open_files

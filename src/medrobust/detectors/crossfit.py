@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import medrobust.detectors.clustered as clustered
 from medrobust import stats
-from medrobust.detectors import clustered
 from medrobust.detectors.detector import Detector
 from medrobust.detectors.splitting import with_copies
 from medrobust.errors import InputError

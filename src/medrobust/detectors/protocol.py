@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import medrobust.detectors.clustered as clustered
 from medrobust import seeds, stats
 from medrobust.classifier import Classifier
-from medrobust.detectors import clustered
 from medrobust.detectors.detector import Detector, fit_rule
 from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, Table, predicted_class, rows
 from medrobust.detectors.splitting import aside, named, with_copies

@@ -9,10 +9,13 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+import medrobust.models.mlp_head as mlp_head
+import medrobust.models.own_network as own_network
+import medrobust.models.pretrained as pretrained
+import medrobust.models.size as sizes
+import medrobust.models.timm_network as timm_network
 from medrobust import limits, options
 from medrobust.errors import InputError, one_line
-from medrobust.models import mlp_head, own_network, pretrained, timm_network
-from medrobust.models import size as sizes
 from medrobust.models.cifar_resnet import CifarResNet
 from medrobust.models.handmade import HANDMADE, Handmade
 from medrobust.models.small_cnn import SmallCNN

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticSerializationError
 from torch import Tensor, nn
 
+import medrobust.models.mlp_head as mlp_head
 from medrobust import atomic, json_files, limits, own_files
 from medrobust.errors import InputError
-from medrobust.models import mlp_head
 from medrobust.models.architectures import SMALLEST, build
 from medrobust.models.memory_layout import channels_last, is_channels_last
 from medrobust.models.own_network import check_trust

@@ -59,9 +59,7 @@ def make(name: str, *, outputs: int, channels: int, size: int | None) -> nn.Modu
                 break
             except InputError:
                 raise
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt | GeneratorExit):
-                    raise
+            except (Exception, SystemExit) as error:
                 unknown = isinstance(error, TypeError) and "unexpected keyword argument" in str(error)
                 if not (unknown and i < len(attempts)):
                     raise InputError(f"{name} failed: {one_line(error)}") from error
@@ -87,11 +85,9 @@ def _find(name: str) -> Callable[..., Any]:
                 f"{parts[0]}.py, or put that folder on PYTHONPATH"
             ) from error
         raise InputError(f"{module_name} could not be imported: {one_line(error)}") from error
-    except BaseException as error:  # a module that leaves the interpreter too
-        if isinstance(error, KeyboardInterrupt | GeneratorExit):
-            raise
+    except (Exception, SystemExit) as error:  # a script without a main guard may call sys.exit
         raise InputError(f"{module_name} could not be imported: {one_line(error)}") from error
-    function = getattr(module, function_name, None)
+    function: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"{module_name} ({getattr(module, '__file__', 'built in')}) has no function {function_name!r}")
     return function

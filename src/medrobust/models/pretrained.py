@@ -19,9 +19,8 @@ from torch import nn
 
 from medrobust import json_files
 from medrobust.errors import InputError
-from medrobust.models import state_dicts
 from medrobust.models.finite import buffer_names, not_finite
-from medrobust.models.state_dicts import State
+from medrobust.models.state_dicts import State, fitted, unwrapped
 
 _SCALAR = np.float64(0).__reduce__()[0]
 HARMLESS: list[Any] = [
@@ -60,7 +59,7 @@ class Pretrained:
     @cached_property
     def state(self) -> State:
         """The tensors by name, as the file names them, out of the dictionary that holds them."""
-        return state_dicts.unwrapped(self.raw, str(self.file))[0]
+        return unwrapped(self.raw, str(self.file))[0]
 
     @cached_property
     def sha256(self) -> str:
@@ -92,7 +91,7 @@ class Pretrained:
         names; () takes the last linear layer. InputError "checkpoint of another architecture" for anything else.
         """
         wanted: State = dict(net.state_dict())
-        named, notes = state_dicts.fitted(self.raw, wanted, str(self.file))
+        named, notes = fitted(self.raw, wanted, str(self.file))
         state = _adapt_channels(_without_counters(named, wanted), wanted)
         heads = tuple(classifier) or _last_linear(net)
         state, fresh = _leave_out(state, wanted, heads)

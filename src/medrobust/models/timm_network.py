@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
+import medrobust.models.hub as model_hub
 from medrobust.errors import InputError
-from medrobust.models import hub as hub_room
 
 
 def is_timm(name: str) -> bool:
@@ -57,7 +57,7 @@ def make(name: str, *, outputs: int, channels: int, size: int | None, hub: bool)
     fixed = configuration(name).get("fixed_input_size")
     if size is not None and fixed:
         arguments["img_size"] = size
-    offline = hub_room.only_the_cache() if hub and not hub_room.answers() else contextlib.nullcontext()
+    offline = model_hub.only_the_cache() if hub and not model_hub.answers() else contextlib.nullcontext()
     try:
         with _known_warnings(), offline:
             return timm.create_model(name, **arguments)

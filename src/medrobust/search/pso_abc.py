@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from medrobust.search import bee_colony
-from medrobust.search.bee_colony import ABC
+from medrobust.search.bee_colony import ABC, begin, quality
 from medrobust.search.moves import better, fittest
 from medrobust.search.optimiser import Optimiser, Run, Search
 from medrobust.search.pso import PSO
@@ -34,11 +33,11 @@ class PSOABC(Optimiser):
         s.particle, s.x = x[:, :n], x[:, n:]
         s.best, s.best_f, s.f = s.particle, f[:, :n], f[:, n:]
         s.velocity = torch.zeros_like(s.particle)
-        bee_colony.begin(run)
+        begin(run)
         while True:
             # the worse of the two guides does not: "the best" is the recombination only where it is better
             (swarm, swarm_f), (colony, colony_f) = fittest(s.best, s.best_f, 1), fittest(s.x, s.f, 1)
-            by_swarm, by_colony = bee_colony.quality(swarm_f), bee_colony.quality(colony_f)
+            by_swarm, by_colony = quality(swarm_f), quality(colony_f)
             share = (by_swarm / (by_swarm + by_colony))[:, :, None].to(s.x.dtype)
             s.guide, _ = yield torch.where(run.draws.uniform(1, run.space.dims) < share, swarm, colony)
             s.guide = run.best_x[:, None]

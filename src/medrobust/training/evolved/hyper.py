@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import medrobust.training.evolved.mlp as mlp
 from medrobust import seeds
 from medrobust.search import Integer, Real, Space
-from medrobust.training.evolved import mlp
 from medrobust.training.evolved.fitted import Fitted
 from medrobust.training.evolved.folds import Task, inner
 from medrobust.training.evolved.mlp import Layers, Shape

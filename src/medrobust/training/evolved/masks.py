@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from medrobust.search import Binary, Space
-from medrobust.training.evolved import linear
 from medrobust.training.evolved.fitted import Fitted
 from medrobust.training.evolved.folds import Task, inner
+from medrobust.training.evolved.linear import logistic
 from medrobust.training.evolved.problem import DECAY, INNER, Problem, Side, prepared
 from medrobust.training.evolved.table import Table
 
@@ -75,7 +75,7 @@ class Masks(Problem):
         for p, mask in zip(self.prepared, masks, strict=True):
             kept = np.flatnonzero(mask)
             side = Side(p.fitted.x[:, kept], p.fitted.labels, p.fitted.share)
-            out.append(Fitted.linear(p.reduction.kept(kept), linear.logistic(side, self.decay)))
+            out.append(Fitted.linear(p.reduction.kept(kept), logistic(side, self.decay)))
         return out
 
     def facts(self, best: Tensor) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import medrobust.training.evolved.hyper as hyper
+import medrobust.training.evolved.linear as linear
 from medrobust import code_digest, options, search
 from medrobust.errors import InputError
 from medrobust.search import Optimiser
-from medrobust.training.evolved import hyper, linear
 from medrobust.training.evolved.fitted import Fitted
 from medrobust.training.evolved.folds import inner
 from medrobust.training.evolved.hyper import Hyper

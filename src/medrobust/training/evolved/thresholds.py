@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import medrobust.training.evolved.linear as linear
 from medrobust.search import Box
-from medrobust.training.evolved import linear
 from medrobust.training.evolved.fitted import Fitted
 from medrobust.training.evolved.folds import Task, inner
 from medrobust.training.evolved.problem import DECAY, INNER, INPUTS, Problem, prepared

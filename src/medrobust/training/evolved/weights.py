@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+import medrobust.training.evolved.mlp as mlp
 from medrobust.search import Box
-from medrobust.training.evolved import mlp
 from medrobust.training.evolved.fitted import Fitted
 from medrobust.training.evolved.folds import Task
 from medrobust.training.evolved.mlp import Shape
