@@ -180,7 +180,8 @@ class Classifier:
         if self._lanes is not None:
             return self._lanes
         budget, low, high = (2**17, 8, 64) if self.device.type == "cpu" else (2**22, 32, 512)
-        return 2 ** int(math.log2(max(low, min(high, budget // (shape[-1] * shape[-2])))))
+        rows: int = 2 ** int(math.log2(max(low, min(high, budget // (shape[-1] * shape[-2])))))
+        return rows
 
     def fit(self, n: int, shape: Sequence[int]) -> int:
         """Rows to pad n <= ``lanes`` images (n, c, h, w) to: the fewest known to give the same bits as full lanes."""

@@ -87,7 +87,7 @@ def save_at(images: Images, bits: int) -> Images:
         raise InputError(f"bits must be between 1 and 16, got {bits}")
     top = 2**bits - 1
     # float64: at 16 bits a float32 product is already uncertain in the last level
-    return (images.double() * top).round().div(top).to(images.dtype)
+    return images.double().mul(top).round().div(top).to(images.dtype)
 
 
 def as_float(pixels: Tensor) -> Images:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from medrobust.errors import InputError
@@ -33,8 +34,8 @@ class Layout:
         if self.per_image == 1:
             return values
         if self.interleaved:
-            return values.unflatten(0, (self.per_image, -1)).movedim(1, 0)
-        return values.unflatten(0, (-1, self.per_image))
+            return torch.unflatten(values, 0, (self.per_image, -1)).movedim(1, 0)
+        return torch.unflatten(values, 0, (-1, self.per_image))
 
     def pooled(self, output: Tensor) -> Tensor:
         """(n, d): the mean over positions, tokens before the first one left out."""
@@ -50,7 +51,7 @@ class Layout:
         if len(self.positions) == 1:
             axis = self.positions[0]
             values = values.narrow(axis, self.prefix, values.shape[axis] - self.prefix)
-            return values.movedim(axis, -1).flatten(1, -2).unflatten(-1, self.grid)
+            return torch.unflatten(values.movedim(axis, -1).flatten(1, -2), -1, self.grid)
         return values.movedim(self.positions, (-2, -1)).flatten(1, -3)
 
 

@@ -27,13 +27,13 @@ def with_run(folder: Path, name: str, results: Mapping[str, Any], command: str, 
     Where that file holds the same results already, its RUN is kept: a command that is given again and computes nothing
     changes nothing. command: as it was typed, without private paths. device: what the network ran on, if any.
     """
-    told = json.loads(json.dumps({k: v for k, v in results.items() if k != RUN}))
-    digest = json_files.digest(told)
+    content: dict[str, Any] = json.loads(json.dumps({k: v for k, v in results.items() if k != RUN}))
+    digest = json_files.digest(content)
     earlier = _earlier(folder / name)
     if earlier is not None and earlier[RUN].get("digest") == digest == json_files.digest(earlier):
-        return told | {RUN: earlier[RUN]}
+        return content | {RUN: earlier[RUN]}
     mark = read_mark(folder)
-    return told | {
+    return content | {
         RUN: {
             "id": mark.id,
             "begun": mark.created,

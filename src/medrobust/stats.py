@@ -67,7 +67,7 @@ def design_effect(hits: np.ndarray, groups: Groups) -> float:
     if count == 1 or hits.min() == hits.max():
         return size
     n, total = hits.size + 2 * size, count + 2
-    p = (hits.sum() + size) / n
+    p = (float(hits.sum()) + size) / n
     residuals = np.bincount(index, weights=hits - p, minlength=count)
     squares = float((residuals**2).sum()) + (size * (1 - p)) ** 2 + (size * p) ** 2
     clustered = total / (total - 1) * squares / n**2

@@ -86,7 +86,7 @@ class APGD(Attack):
         due = here > 0
         seldom = state["rises"] < self.share * here
         stuck = state["kept"] & (state["checkpoint_loss"] >= state["best_loss"])
-        halve = due & (seldom | stuck)
+        halve: Tensor = due & (seldom | stuck)
         state["step"] = torch.where(halve, state["step"] / 2, state["step"])
         state["kept"] = torch.where(due, ~halve, state["kept"])
         state["checkpoint_loss"] = torch.where(due, state["best_loss"], state["checkpoint_loss"])

@@ -112,8 +112,9 @@ class MIFGSM(_Iterated):
         assert seen.gradient is not None
         length = seen.gradient.flatten(1).abs().sum(1).view(-1, 1, 1, 1)
         unit = seen.gradient / torch.where(length > 0, length, torch.ones_like(length))
-        state["momentum"] = self.decay * state["momentum"] + unit
-        return state["momentum"]
+        momentum: Images = self.decay * state["momentum"] + unit
+        state["momentum"] = momentum
+        return momentum
 
 
 class CWLinf(_Iterated):

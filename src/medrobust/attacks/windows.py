@@ -62,7 +62,8 @@ def pattern(side: int) -> Tensor:
     if side == 1:
         return torch.ones(1, 1)
     halves = torch.cat([_mound(side // 2, side), -_mound(side - side // 2, side)])
-    return halves / halves.norm()
+    unit: Tensor = halves / halves.norm()
+    return unit
 
 
 def _mound(height: int, width: int) -> Tensor:
@@ -71,4 +72,5 @@ def _mound(height: int, width: int) -> Tensor:
     y, x = height // 2, width // 2
     for k in range(max(y, x) + 1):
         out[max(y - k, 0) : min(y + k + 1, height), max(x - k, 0) : min(x + k + 1, width)] += 1 / (k + 1) ** 2
-    return out / out.norm()
+    unit: Tensor = out / out.norm()
+    return unit

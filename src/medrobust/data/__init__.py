@@ -14,7 +14,7 @@ from medrobust.data.source import LeftOut, Progress, Request
 from medrobust.data.table import open_table
 from medrobust.errors import InputError
 
-__all__ = ["SOURCES", "Dataset", "LeftOut", "load"]
+__all__ = ["FITS", "SOURCES", "Dataset", "LeftOut", "load"]
 
 SOURCES = {"phantom": open_phantom, "csv": open_table, "folder": open_folder, "medmnist": open_medmnist}
 

@@ -285,7 +285,7 @@ def _pick(column: Sequence[str], rows: np.ndarray) -> list[str]:
 def _apportion(counts: np.ndarray, limit: int) -> np.ndarray:
     """How many of each class: in proportion, largest remainder first, one of each class where limit allows."""
     share = counts * limit / counts.sum()
-    quota = np.floor(share).astype(np.int64)
+    quota: np.ndarray = np.floor(share).astype(np.int64)
     if limit >= np.count_nonzero(counts):
         quota = np.maximum(quota, counts > 0)
     while quota.sum() != limit:

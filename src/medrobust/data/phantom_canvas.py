@@ -98,7 +98,7 @@ def bezier(points: Sequence[Sequence[float]], steps: int = 24) -> np.ndarray:
     """(steps, 2): a cubic Bezier curve through four control points."""
     t = np.linspace(0, 1, steps)[:, None]
     weights = np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
-    return weights @ np.asarray(points, dtype=float)
+    return np.asarray(weights @ np.asarray(points, dtype=float))
 
 
 def detector(rng: Rng, image: np.ndarray, grain: float) -> np.ndarray:
@@ -109,7 +109,8 @@ def detector(rng: Rng, image: np.ndarray, grain: float) -> np.ndarray:
     # a generator of its own: the number of pixels must not shift what is drawn afterwards
     own = np.random.Generator(np.random.SFC64(int(rng.integers(2**63))))
     noise = own.standard_normal(image.shape, dtype=np.float32)
-    return image + np.float32(grain) * noise * (0.4 + np.sqrt(np.clip(image, 0, 1)))
+    strength: np.ndarray = 0.4 + np.sqrt(np.clip(image, 0, 1))
+    return np.asarray(image + np.float32(grain) * noise * strength)
 
 
 def contrast(image: Field, gain: float, gamma: float, offset: float = 0.0) -> Field:

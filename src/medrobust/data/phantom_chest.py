@@ -60,7 +60,8 @@ def _body(x: Field, y: Field, shape: dict[str, float], size: int) -> Field:
     across = np.abs(x)
     shoulder = -0.98 + 0.30 * np.clip(across - 0.20, 0, 2) ** 1.3
     trunk = edge(y - shoulder, 0.03, size) * edge(1.02 + 0.04 * shape["width"] - across + 0.12 * y * y, 0.03, size)
-    return np.maximum(trunk, edge(0.24 - across, 0.05, size) * (y < 0.2))
+    body: Field = np.maximum(trunk, edge(0.24 - across, 0.05, size) * (y < 0.2))
+    return body
 
 
 def _soft_tissue(x: Field, y: Field, shape: dict[str, float], floor: Field, size: int) -> Field:
@@ -78,14 +79,16 @@ def _soft_tissue(x: Field, y: Field, shape: dict[str, float], floor: Field, size
     density -= 0.14 * _plateau((x - 0.01) / 0.055) * edge(-0.25 - y, 0.08, size)
     below = edge(y - floor, 0.03, size)
     density += 0.16 * below
-    return density - 0.16 * below * bump(x, y, (0.42, 0.72), (0.16, 0.09), 0.2)
+    tissue: Field = density - 0.16 * below * bump(x, y, (0.42, 0.72), (0.16, 0.09), 0.2)
+    return tissue
 
 
 def _hila(x: Field, y: Field, rng: Rng, markings: Field) -> Field:
     """Vessels: dense at the roots of the lungs, thinning outwards."""
     root = np.hypot((np.abs(x) - 0.14) * 1.0, (y - 0.02) * 0.8)
     strength = 0.20 * (1 + 0.35 * rng.uniform(-1, 1))
-    return strength * np.exp(-root / 0.16) * (1 + 0.45 * markings)
+    vessels: Field = strength * np.exp(-root / 0.16) * (1 + 0.45 * markings)
+    return vessels
 
 
 def _bones(x: Field, y: Field, wall: Field, shape: dict[str, float], rng: Rng, size: int) -> Field:
@@ -104,7 +107,8 @@ def _bones(x: Field, y: Field, wall: Field, shape: dict[str, float], rng: Rng, s
     blade = 0.08 * edge(across - 0.70 - 0.15 * (y + 0.5), 0.05, size) * edge(0.05 - y, 0.1, size)
     vertebra = _band(y + rng.uniform(0, 0.13), 0.13, 0.050, size)
     spine = (0.05 + 0.05 * vertebra) * _plateau(x / 0.085)
-    return ribs * cage + 0.14 * collar_bone + blade + spine
+    bones: Field = ribs * cage + 0.14 * collar_bone + blade + spine
+    return bones
 
 
 def _band(phase: Field, gap: float, half: float, size: int) -> Field:
@@ -112,12 +116,14 @@ def _band(phase: Field, gap: float, half: float, size: int) -> Field:
     away = np.abs(phase - gap * np.rint(phase / np.float32(gap)))
     soft = max(half * 0.25, 1.2 / size)
     inside = 0.5 + 0.5 * np.tanh((half - away) / soft)
-    return inside * (0.75 + 0.5 * (away / half) ** 2)
+    bars: Field = inside * (0.75 + 0.5 * (away / half) ** 2)
+    return bars
 
 
 def _plateau(z: Field) -> Field:
     """1 between -1 and 1, falling off steeply outside: exp(-z^4)."""
-    return np.exp(-np.square(np.square(z)))
+    plateau: Field = np.exp(-np.square(np.square(z)))
+    return plateau
 
 
 def _nuisance(x: Field, y: Field, lungs: Field, rng: Rng, size: int) -> Field:
@@ -130,7 +136,8 @@ def _nuisance(x: Field, y: Field, lungs: Field, rng: Rng, size: int) -> Field:
     place, turn, length = rng.uniform(-0.5, 0.5, 2).tolist(), rng.uniform(0, math.pi), rng.uniform(0.05, 0.15)
     out += 0.10 * (scar < 0.35) * bump(x, y, place, (length, 0.018), turn) * lungs
     tilt = rng.uniform(-0.05, 0.05, 2).tolist()
-    return out + 0.05 * (haze - 0.5) + tilt[0] * x + tilt[1] * y
+    shade: Field = out + 0.05 * (haze - 0.5) + tilt[0] * x + tilt[1] * y
+    return shade
 
 
 def _opacity(x: Field, y: Field, lungs: Field, rng: Rng, size: int) -> tuple[Field, Field]:
@@ -156,4 +163,5 @@ def _exposed(density: Field, rng: Rng, size: int) -> Field:
     side = 1 if rng.random() < 0.5 else -1
     place = np.array([side * rng.uniform(0.72, 0.84), rng.uniform(-0.85, -0.55)])
     letter = [(0.045 * LETTERS[side] + place, 0.022)]
-    return np.maximum(image, rng.uniform(0.7, 1.0) * (rng.random() < 0.7) * strokes(letter, size))
+    marked: Field = np.maximum(image, rng.uniform(0.7, 1.0) * (rng.random() < 0.7) * strokes(letter, size))
+    return marked

@@ -99,7 +99,8 @@ def _vessels(disc: np.ndarray, macula: np.ndarray, side: int, rng: Rng) -> tuple
 
 
 def _beside(point: np.ndarray, right: float, down: float) -> np.ndarray:
-    return point + np.array([right, down])
+    moved: np.ndarray = point + np.array([right, down])
+    return moved
 
 
 def _trunk(lines: list[Stroke], control: list[np.ndarray], width: float, half: int, branches: int, rng: Rng) -> None:
@@ -155,12 +156,14 @@ def _outline(centre: np.ndarray, radius: float, ragged: float, rng: Rng) -> np.n
 
 def _tinted(image: np.ndarray, cover: Field, left: tuple[float, float, float]) -> np.ndarray:
     """Absorb: where ``cover`` is 1 only the share ``left`` of each colour remains."""
-    return image * (1 - cover[..., None] * (1 - np.array(left, np.float32)))
+    tinted: np.ndarray = image * (1 - cover[..., None] * (1 - np.array(left, np.float32)))
+    return tinted
 
 
 def _painted(image: np.ndarray, cover: Field, colour: tuple[float, float, float]) -> np.ndarray:
     """Cover with a colour."""
-    return image + cover[..., None] * (np.array(colour, np.float32) - image)
+    painted: np.ndarray = image + cover[..., None] * (np.array(colour, np.float32) - image)
+    return painted
 
 
 def _photographed(retina: np.ndarray, x: Field, y: Field, rng: Rng, size: int) -> np.ndarray:
@@ -185,4 +188,5 @@ def _photographed(retina: np.ndarray, x: Field, y: Field, rng: Rng, size: int) -
     frame = edge(radius - np.hypot(x, y), 0.012, size) * (np.abs(y) < cut)
     turn = rng.uniform(-0.9, 0.9)
     notch = np.hypot(x - radius * math.cos(turn), y - radius * math.sin(turn)) < 0.045
-    return image * np.maximum(frame, notch * (rng.random() < 0.5) * 0.8)[..., None]
+    framed: np.ndarray = image * np.maximum(frame, notch * (rng.random() < 0.5) * 0.8)[..., None]
+    return framed

@@ -114,7 +114,8 @@ def _hair(image: np.ndarray, rng: Rng, size: int) -> np.ndarray:
         lines.append((bezier([p.tolist() for p in points], 14), rng.uniform(0.007, 0.015)))
     cover = strokes(lines, size)[..., None] * rng.uniform(0.5, 0.9)
     shade = np.array([0.16, 0.10, 0.08] if rng.random() < 0.75 else [0.85, 0.72, 0.55], np.float32)
-    return image + cover * (shade - image)
+    covered: np.ndarray = image + cover * (shade - image)
+    return covered
 
 
 def _photographed(image: np.ndarray, x: Field, y: Field, rng: Rng, size: int) -> np.ndarray:

@@ -82,7 +82,8 @@ def centre(maps: Tensor) -> Tensor:
 
 def shift(before: Tensor, after: Tensor) -> PerImage:
     """float64 (n,): how far the centre moves, in pixels; over ``diagonal(before)`` it is a share of the image."""
-    return (centre(after) - centre(before)).norm(dim=1)
+    distance: Tensor = (centre(after) - centre(before)).norm(dim=1)
+    return distance
 
 
 def diagonal(maps: Tensor) -> float:

@@ -82,4 +82,4 @@ def _of_layer(values: Tensor) -> dict[str, PerImage]:
 def _entropy(mass: Tensor) -> PerImage:
     """In nats, of rows (n, d) >= 0 over their sums."""
     share = mass / mass.sum(1, keepdim=True).clamp_min(1e-300)
-    return -torch.special.xlogy(share, share).sum(1)
+    return -torch.xlogy(share, share).sum(1)

@@ -96,4 +96,5 @@ class Handmade(nn.Module):
         if min(images.shape[-2:]) < SMALLEST:
             raise InputError(f"{self.kind} features need images of {SMALLEST} px or more, got {images.shape[-1]}")
         rows = [HANDMADE[self.kind](image) for image in images.detach().double().clamp(0, 1).cpu().numpy()]
-        return self.linear(torch.from_numpy(np.stack(rows)).to(images))
+        logits: Tensor = self.linear(torch.from_numpy(np.stack(rows)).to(images))
+        return logits

@@ -32,4 +32,5 @@ class SmallCNN(nn.Module):
         return nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.pool(self.features(images)).flatten(1))
+        logits: Tensor = self.classifier(self.pool(self.features(images)).flatten(1))
+        return logits

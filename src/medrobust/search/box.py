@@ -45,7 +45,8 @@ class Box:
             where = int((bottom > top).nonzero()[0, -1])
             a, b = (float(bound[..., where].flatten()[0]) for bound in (bottom, top))
             raise InputError(f"low must not lie above high, but does in dimension {where} ({a:g} > {b:g}); swap them")
-        self.low, self.high = bottom.contiguous(), top.contiguous()
+        self.low: Tensor = bottom.contiguous()
+        self.high: Tensor = top.contiguous()
 
     @property
     def dims(self) -> int:

@@ -158,7 +158,8 @@ class SepCMAES(CMAES):
         return C
 
     def stretched(self, run: Run, z: Tensor) -> Tensor:
-        return z * run.state.C.sqrt()[:, None]
+        scaled: Tensor = z * run.state.C.sqrt()[:, None]
+        return scaled
 
     def rotated(self, run: Run, z: Tensor) -> Tensor:  # noqa: ARG002  # the axes are their own
         return z

@@ -90,7 +90,8 @@ def levy(draws: Draws, *shape: int, index: float = 1.5) -> Tensor:
     top = math.gamma(1 + index) * math.sin(math.pi * index / 2)
     sigma = (top / (math.gamma((1 + index) / 2) * index * 2 ** ((index - 1) / 2))) ** (1 / index)
     u, v = draws.normal(*shape), draws.normal(*shape)
-    return sigma * u / root(v.abs().clamp(min=torch.finfo(v.dtype).tiny), index)
+    steps: Tensor = sigma * u / root(v.abs().clamp(min=torch.finfo(v.dtype).tiny), index)
+    return steps
 
 
 def root(x: Tensor, degree: float) -> Tensor:

@@ -146,7 +146,8 @@ class L2(Ball):
     name = "l2"
 
     def size(self, delta: Images) -> PerImage:
-        return delta.flatten(1).norm(dim=1)
+        length: Tensor = delta.flatten(1).norm(dim=1)
+        return length
 
     def project(self, delta: Images) -> Images:
         # the factor is clamped, not the vector: a short vector must not grow (adv_lib's defect)

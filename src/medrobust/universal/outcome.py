@@ -176,7 +176,8 @@ class UniversalOutcome:
 
     def _at_target(self, decisions: np.ndarray) -> np.ndarray:
         assert self.target is not None
-        return (decisions[:, self.target] == 1) if decisions.ndim > 1 else decisions == self.target
+        at_target: np.ndarray = (decisions[:, self.target] == 1) if decisions.ndim > 1 else decisions == self.target
+        return at_target
 
     def _right(self, decisions: np.ndarray) -> Estimate | None:
         return None if self.labels is None else self._share(~_differ(self.labels, decisions))
@@ -194,4 +195,5 @@ class UniversalOutcome:
 
 
 def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a != b).any(1) if a.ndim > 1 else a != b
+    differ: np.ndarray = (a != b).any(1) if a.ndim > 1 else a != b
+    return differ

@@ -117,7 +117,7 @@ class TileSearch(QueryMethod):
         goal = task.aim(np.tile(index, 2)) if toward == NOWHERE else task.aimed(toward, 2 * len(index))
         generator = seeds.generator(key[0], "universal/tiles", key[1])
         drawn = torch.from_numpy(generator.standard_normal((len(index), *tiles.shape), np.float32)).to(task.device)
-        drawn = drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        drawn /= drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         patterns = self.probe * reach(task.ball, task.shape) * tiles.patterns(drawn)
         images = task.take(index)
         shown = torch.cat([task.show(images, delta + patterns), task.show(images, delta - patterns)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -15,12 +17,13 @@ def noise(image: Image, deviation: float, rng: np.random.Generator) -> Image:
 
 def shot(image: Image, photons: float, rng: np.random.Generator) -> Image:
     """Quantum noise of a low dose: white stands for so many photons a pixel (normal approximation of Poisson's)."""
-    return image + (image / photons).sqrt() * _normal(image, rng)
+    noisy: Image = image + (image / photons).sqrt() * _normal(image, rng)
+    return noisy
 
 
 def exposure(image: Image, stops: float, rng: np.random.Generator) -> Image:
     """Over- or under-exposed (drawn for each image) by so many factors of two; what is too bright is lost."""
-    return image * 2.0 ** (stops * float(rng.choice((-1, 1))))
+    return image * math.pow(2.0, stops * float(rng.choice((-1, 1))))
 
 
 def gamma(image: Image, change: float, rng: np.random.Generator) -> Image:

@@ -45,7 +45,7 @@ class Masks(Problem):
 
     def __call__(self, decoded: Any) -> Tensor:
         """(S, P) of masks bool (S, P, f)."""
-        mask = decoded["mask"]
+        mask: Tensor = decoded["mask"]
         errors = torch.stack([self._task(i, mask[i].double()) for i in range(len(mask))])
         return errors + PRICE * mask.double().mean(2)
 
@@ -57,7 +57,9 @@ class Masks(Problem):
         # a feature that is left out has no products, and the decay gives it weight 0
         inside = inside + self.decay * torch.eye(inside.shape[-1], dtype=inside.dtype)
         weights = torch.linalg.solve(inside, cross * keep[..., None])
-        error = square - 2 * (weights * cross_held).sum((-2, -1)) + (weights * (gram_held @ weights)).sum((-2, -1))
+        error: Tensor = (
+            square - 2 * (weights * cross_held).sum((-2, -1)) + (weights * (gram_held @ weights)).sum((-2, -1))
+        )
         return error.mean(1)
 
     def masks(self, best: Tensor) -> np.ndarray:
