@@ -210,7 +210,7 @@ def attacked(cases: Sequence[tuple[Model, Sequence[str]]], **common: Any) -> Par
                 ("data", "model"),
                 "attack",
             ),
-            Table("Median of the smallest ε that fools", {"metric": "eps_star_median"}, ("data", "model"), "attack"),
+            Table("Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"),
             Table(
                 "ε that fools an evolved network over its twin's",
                 {"metric": "ratio"},

@@ -162,7 +162,7 @@ def curves(
         show=[
             Table(
                 "Clean performance",
-                {"attack": "none", "metric": ["accuracy", "balanced_accuracy", "auroc"]},
+                {"attack": "none", "metric": ["accuracy", "balanced_accuracy", "auroc"], "class_name": None},
                 ("data", "model"),
                 "metric",
             ),
@@ -175,7 +175,7 @@ def curves(
             ),
             Table(
                 "Median of the smallest ε that fools",
-                {"metric": "eps_star_median", "attack": [*attacks, "worst"]},
+                {"metric": "min_eps_median", "attack": [*attacks, "worst"]},
                 ("data", "model"),
                 "attack",
                 "In 8-bit grey levels, of the images that were read rightly.",
@@ -264,7 +264,7 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
                 "data",
                 "Confirmed: every interval lies on the claimed side; not confirmed: one lies on the other side.",
             ),
-            Table("Median of the smallest ε that fools", {"metric": "eps_star_median"}, ("data", "model"), "attack"),
+            Table("Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"),
             Table(
                 "Saliency, representation, landscape: median over images", {"metric": "measure"}, ("measure",), "data"
             ),

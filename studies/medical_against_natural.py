@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def rows(run: dict, **wanted: object) -> list[dict]:
-    return [r for r in run["rows"] if all(r[k] == v for k, v in wanted.items())]
+    return [r for r in run["rows"] if all(r.get(k) == v for k, v in wanted.items())]
 
 
 def share(row: dict) -> str:
@@ -125,9 +125,9 @@ def print_clean(runs: dict[str, dict]) -> None:
     print("\n| set | classes | test images | clean accuracy | AUROC | attacked | median eps* in /255 (worst case) |")
     print("|---|---|---|---|---|---|---|")
     for name, run in runs.items():
-        told, clean = run["conditions"], rows(run, attack="none", metric="accuracy")[0]
-        area = rows(run, attack="none", metric="auroc")
-        half = rows(run, attack="worst", metric="eps_star_median")[0]
+        told, clean = run["conditions"], rows(run, kind="clean", metric="accuracy")[0]
+        area = rows(run, kind="clean", metric="auroc", class_name=None)
+        half = rows(run, attack="worst", metric="min_eps_median")[0]
         shown = [f"{half[k] * 255:.2g}" if half[k] is not None else "above 10" for k in ("value", "low", "high")]
         print(
             f"| {TITLES[name]} | {len(told['classes'])} | {told['n_test']} | {share(clean)} | "
@@ -156,7 +156,8 @@ def print_saving(runs: dict[str, dict]) -> None:
     for name, run in runs.items():
         for full in rows(run, metric="accuracy_full"):
             saved = [
-                rows(run, attack=full["attack"], eps=full["eps"], metric=f"accuracy_saved:{b}")[0] for b in (8, 12, 16)
+                rows(run, attack=full["attack"], eps=full["eps"], metric="accuracy_saved", bits=b)[0]
+                for b in (8, 12, 16)
             ]
             cells = " | ".join([share(full), share(saved[0]), *(f"{s['value']:.1%}" for s in saved[1:])])
             print(f"| {TITLES[name]} | {full['eps'] * 255:.2g}/255 | {full['n']} | {cells} |")

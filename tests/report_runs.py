@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from medrobust import report, stats
+from medrobust.results import FORMAT, Kind, Rows
 from medrobust.run_folder import RunFolder
 
 GRID = [e / 255 for e in (0.1, 0.3, 0.5, 1, 2, 4, 8)]
@@ -38,64 +39,46 @@ class Maker:
         self.predicted = self.labels.copy()
         wrong = self.rng.permutation(n)[: round((1 - clean) * n)]
         self.predicted[wrong] = (self.labels[wrong] + 1) % len(classes)
-        self.rows: list[dict[str, Any]] = []
+        self.rows = Rows("audit", name, "resnet18", "Linf", 0)
         self.arrays: dict[str, np.ndarray] = {
             "labels": self.labels.astype(np.int64),
             "clean_prediction": self.predicted.astype(np.int64),
         }
         self.star0 = np.exp(self.rng.normal(np.log(median), 0.6, n)) / 255
 
-    def row(
-        self, attack: str, eps: float, metric: str, estimate: stats.Estimate, status: str = "ok", note: str = ""
-    ) -> None:
-        numbers = [None if not np.isfinite(v) else float(v) for v in estimate[:3]]
-        self.rows.append(
-            {
-                "study": "audit",
-                "data": self.name,
-                "model": "resnet18",
-                "attack": attack,
-                "norm": "Linf",
-                "eps": eps,
-                "seed": 0,
-                "metric": metric,
-                "value": numbers[0],
-                "low": numbers[1],
-                "high": numbers[2],
-                "n": estimate.n,
-                "status": status,
-                "note": note,
-            }
-        )
+    def row(self, kind: Kind, attack: str, eps: float, metric: str, estimate: stats.Estimate, **more: Any) -> None:
+        self.rows.add(kind, metric, estimate, attack=attack, eps=eps, **more)
 
     def clean_rows(self) -> None:
         right = self.labels == self.predicted
-        self.row("none", 0.0, "accuracy", stats.proportion(right))
+        self.row(Kind.CLEAN, "none", 0.0, "accuracy", stats.proportion(right))
         per_class = [stats.proportion(right[self.labels == i]) for i in range(len(self.classes))]
         mean = float(np.mean([e.value for e in per_class]))
         whole = stats.proportion(right)
         if np.isfinite(mean):
-            self.row("none", 0.0, "balanced_accuracy", stats.Estimate(mean, whole.low, whole.high, self.n))
+            self.row(Kind.CLEAN, "none", 0.0, "balanced_accuracy", stats.Estimate(mean, whole.low, whole.high, self.n))
         top = np.where(right, self.rng.beta(12, 1.2, self.n), self.rng.beta(4, 3, self.n)) * 0.48 + 0.519
         probability = np.repeat((1 - top[:, None]) / (len(self.classes) - 1), len(self.classes), axis=1)
         probability[np.arange(self.n), self.predicted] = top
         self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": self.labels.astype(np.int64)}
         for i, name in enumerate(self.classes if len(self.classes) <= MANY else []):
-            self.row("none", 0.0, f"sensitivity:{name}", per_class[i])
-            self.row("none", 0.0, f"specificity:{name}", stats.proportion(self.predicted[self.labels != i] != i))
-            self.row("none", 0.0, f"auroc:{name}", stats.auroc(probability[:, i], self.labels == i))
+            others = stats.proportion(self.predicted[self.labels != i] != i)
+            self.row(Kind.CLEAN, "none", 0.0, "sensitivity", per_class[i], class_name=name)
+            self.row(Kind.CLEAN, "none", 0.0, "specificity", others, class_name=name)
+            area = stats.auroc(probability[:, i], self.labels == i)
+            self.row(Kind.CLEAN, "none", 0.0, "auroc", area, class_name=name)
         if len(self.classes) == 2:
-            self.row("none", 0.0, "auroc", stats.auroc(probability[:, 1], self.labels == 1))
+            self.row(Kind.CLEAN, "none", 0.0, "auroc", stats.auroc(probability[:, 1], self.labels == 1))
         confidence = probability.max(1)
         ece = stats.calibration_error(confidence, right)
-        self.row("none", 0.0, "ece", stats.Estimate(ece, np.nan, np.nan, self.n))
-        self.row("none", 0.0, "brier", stats.mean((confidence - right) ** 2))
-        self.row("none", 0.0, "accuracy_saved:8", stats.proportion(right))
+        self.row(Kind.CLEAN, "none", 0.0, "ece", stats.Estimate(ece, np.nan, np.nan, self.n))
+        self.row(Kind.CLEAN, "none", 0.0, "brier", stats.mean((confidence - right) ** 2))
+        self.row(Kind.CLEAN, "none", 0.0, "accuracy_saved", stats.proportion(right), bits=8)
 
     def attack_rows(self, attack: str, *, zero_gradient: bool = False, saved: bool = True) -> None:
         """saved: also full-strength examples at every eps, as computed and saved."""
-        status = "inconclusive" if zero_gradient else "ok"
-        note = "zero gradients" if zero_gradient else ""
+        doubt = {"status": "inconclusive", "note": "zero gradients"} if zero_gradient else {}
+        kind = Kind.WORST if attack == "worst" else Kind.ATTACK
         right = self.labels == self.predicted
         if attack == "worst":
             stars = [v / (1 + 1e-6) for k, v in self.arrays.items() if k.startswith("eps_star.")]
@@ -108,36 +91,35 @@ class Maker:
         self.arrays[f"eps_star.{attack}"] = star.astype(np.float32)
         for eps in GRID:
             held = star > eps * (1 + 1e-9)
-            self.row(attack, eps, "accuracy", stats.proportion(held), status, note)
-            self.row(attack, eps, "success", stats.proportion(~held[right]), status, note)
+            self.row(kind, attack, eps, "accuracy", stats.proportion(held), **doubt)
+            self.row(kind, attack, eps, "success", stats.proportion(~held[right]), **doubt)
             for i, a in enumerate(self.classes if len(self.classes) <= MANY else []):
                 others = [j for j in range(len(self.classes)) if j != i]
                 inside = right & (self.labels == i)
                 for place, j in enumerate(others):
                     turned = ~held[inside] & (np.arange(inside.sum()) % len(others) == place)
-                    self.row(attack, eps, f"flip:{a}->{self.classes[j]}", stats.proportion(turned), status, note)
+                    flip = {"class_name": a, "target": self.classes[j]}
+                    self.row(kind, attack, eps, "flip", stats.proportion(turned), **flip, **doubt)
             if saved and attack not in ("square", "worst"):
-                self.saving_rows(attack, eps, held, right if eps * 255 < 0.5 else held, status, note)
+                self.saving_rows(attack, eps, held, right if eps * 255 < 0.5 else held, **doubt)
         middle = stats.median(star[right])
-        above = "" if np.isfinite(middle.value) else "above the grid"
-        self.row(attack, 0.0, "eps_star_median", middle, status, above)
-        self.row(attack, 0.0, "gradients_per_image", stats.Estimate(20.0, np.nan, np.nan, self.n))
-        self.row(attack, 0.0, "inconclusive", stats.proportion(np.full(self.n, zero_gradient)))
+        above = {} if np.isfinite(middle.value) else {"note": "above the grid"}
+        self.row(kind, attack, 0.0, "min_eps_median", middle, **doubt | above)
+        self.row(kind, attack, 0.0, "gradients_per_image", stats.Estimate(20.0, np.nan, np.nan, self.n))
+        self.row(kind, attack, 0.0, "inconclusive", stats.proportion(np.full(self.n, zero_gradient)))
 
-    def saving_rows(
-        self, attack: str, eps: float, held: np.ndarray, held8: np.ndarray, status: str = "ok", note: str = ""
-    ) -> None:
+    def saving_rows(self, attack: str, eps: float, held: np.ndarray, held8: np.ndarray, **doubt: str) -> None:
         """held, held8: still right as computed, and after saving at 8 bits."""
-        self.row(attack, eps, "accuracy_full", stats.proportion(held), status, note)
+        self.row(Kind.ATTACK, attack, eps, "accuracy_full", stats.proportion(held), **doubt)
         for bits in (8, 12, 16):
             kept = held8 if bits == 8 else held
-            self.row(attack, eps, f"accuracy_saved:{bits}", stats.proportion(kept), status, note)
+            self.row(Kind.ATTACK, attack, eps, "accuracy_saved", stats.proportion(kept), bits=bits, **doubt)
 
     def noise_rows(self, tolerance: float = 60.0, names: tuple[str, ...] = ("noise", "noise-uniform")) -> None:
         for name in names:
             for eps in GRID:
                 held = (self.labels == self.predicted) & (self.star0 * tolerance > eps)
-                self.row(name, eps, "accuracy", stats.proportion(held))
+                self.row(Kind.CONTROL, name, eps, "accuracy", stats.proportion(held))
 
     def examples(self, size: int) -> list[dict[str, Any]]:
         y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
@@ -170,7 +152,7 @@ class Maker:
         folder.mkdir(parents=True, exist_ok=True)
         size = conditions.get("size", 64)
         results = {
-            "format": 1,
+            "format": FORMAT,
             "conditions": {
                 "study": "audit",
                 "data": self.name,
@@ -204,7 +186,7 @@ class Maker:
                 "hardware": "2 CPU cores",
                 **conditions,
             },
-            "rows": self.rows,
+            "rows": self.rows.plain(),
             "checks": checks,
             "headline": {},
             "examples": self.examples(size) if attacks else [],
@@ -286,7 +268,7 @@ def _audited(m: Maker, folder: Path, **conditions: Any) -> Path:
     for eps in (0.5 / 255, 1 / 255, 2 / 255):
         held = m.arrays["eps_star.pgd"][few] > np.float32(eps)
         m.saving_rows("pgd", eps, held, right if eps * 255 < 0.9 else held)
-    m.row("square", 0.3 / 255, "accuracy", stats.proportion(right), note="150 queries")
+    m.row(Kind.BLACK_BOX, "square", 0.3 / 255, "accuracy", stats.proportion(right), note="150 queries")
     m.noise_rows(names=("noise",))
     return m.write(folder, checks=checks(attacks), attacks=[*attacks, "worst"], **conditions)
 
@@ -372,7 +354,7 @@ def few(folder: Path) -> Path:
 def minimal(folder: Path) -> Path:
     """Only a clean accuracy; no figures, no spec, no attack, no check."""
     m = Maker("folder:scans", ["normal", "disease"], n=100, median=0.4, clean=0.9)
-    m.row("none", 0.0, "accuracy", stats.proportion(m.labels == m.predicted))
+    m.row(Kind.CLEAN, "none", 0.0, "accuracy", stats.proportion(m.labels == m.predicted))
     m.write(folder, checks=[], attacks=[])
     (folder / "figures.safetensors").unlink()
     (folder / "spec.json").unlink()

@@ -27,8 +27,9 @@ from medrobust.report import (
     why_words,
 )
 from medrobust.report.comparison import Share, frequency, numbers, said
-from medrobust.report.run import Check, Conditions, Row, Run
+from medrobust.report.run import Conditions, Run
 from medrobust.report.words import bounds, percent
+from medrobust.results import Check, Kind, Row, Rows
 
 EXAMPLES = int(os.environ.get("MEDROBUST_EXAMPLES", "150"))
 """Generated findings a sentence; some thousands in all. MEDROBUST_EXAMPLES=2000 looks longer."""
@@ -77,8 +78,8 @@ def test_what_is_said_of_a_share_is_its_count_its_interval_and_its_n(share: Shar
 def test_one_of_two_is_no_natural_frequency() -> None:
     e = stats.proportion([True, False])
     assert frequency(Share(e.value, e.low, e.high, e.n)) == "1 of 2 images"
-    assert Share.of(Row(attack="a", eps=0, metric="m", value=None, n=0)) is None
-    assert Share.of(Row(attack="a", eps=0, metric="m", value=float("nan"), n=5)) is None
+    assert Share.of(Row("clean", "m", None)) is None
+    assert Share.of(Row("clean", "m", float("nan"), n=5)) is None
 
 
 @given(shares(), maybe, maybe, maybe)
@@ -269,24 +270,20 @@ def runs(draw: st.DrawFn) -> Run:
     """Rows of two attacks and a control that need not agree with each other, with few or many images."""
     n, test = draw(SIZES), draw(SIZES)
     classes = draw(st.sampled_from([["normal", "pneumonia"], ["normal", "benign", "malignant"], ["a", "b"]]))
-    rows: list[Row] = []
+    rows = Rows()
 
-    def add(attack: str, eps: float, metric: str, of: int, status: str = "ok") -> None:
+    def add(attack: str, eps: float, metric: str, of: int, status: str = "ok", **more: Any) -> None:
         hits = draw(st.integers(0, of))
-        e = stats.proportion(np.arange(of) < hits)
-        value = [None if np.isnan(v) else v for v in e[:3]]
-        rows.append(
-            Row(attack=attack, eps=eps, metric=metric, value=value[0], low=value[1], high=value[2], n=of, status=status)
-        )
+        kind = {"none": Kind.CLEAN, "noise": Kind.CONTROL}.get(attack, Kind.ATTACK)
+        share = stats.proportion(np.arange(of) < hits)
+        rows.add(kind, metric, share, attack=attack, eps=eps, status=status, **more)
 
-    for metric in (
-        "accuracy",
-        "balanced_accuracy",
-        *(f"{k}:{c}" for k in ("sensitivity", "specificity") for c in classes),
-    ):
+    for metric in ("accuracy", "balanced_accuracy"):
         add("none", 0.0, metric, test)
-    level = 1 / len(classes)
-    rows.append(Row(attack="none", eps=0.0, metric="guessing", value=level, n=test))
+    for metric in ("sensitivity", "specificity"):
+        for name in classes:
+            add("none", 0.0, metric, test, class_name=name)
+    rows.add(Kind.CLEAN, "guessing", stats.Estimate(1 / len(classes), np.nan, np.nan, test))
     attacks = draw(st.sampled_from([["pgd"], ["fgsm", "pgd"]]))
     for attack in [*attacks, *draw(st.sampled_from([[], ["noise"]]))]:
         status = draw(st.sampled_from(["ok", "ok", "ok", "inconclusive"]))
@@ -295,21 +292,21 @@ def runs(draw: st.DrawFn) -> Run:
             for a in classes:
                 for b in classes:
                     if a != b:
-                        add(attack, eps, f"flip:{a}->{b}", draw(st.integers(0, n)), status)
+                        add(attack, eps, "flip", draw(st.integers(0, n)), status, class_name=a, target=b)
         if attack == "pgd" and draw(st.booleans()):
             for eps in GRID[1:]:
                 add(attack, eps, "accuracy_full", min(n, 32), status)
-                add(attack, eps, "accuracy_saved:8", min(n, 32), status)
+                add(attack, eps, "accuracy_saved", min(n, 32), status, bits=8)
     passed = st.sampled_from([True, True, True, None, False])
     checks = [
-        Check(name=name, attack=attack, passed=draw(passed), consequence="if this fails, no")
+        Check(name, attack, draw(passed), "", "if this fails, no")
         for name in ("gradients are not zero", "success grows with eps", "eps 0 equals clean")
         for attack in attacks
     ]
     sick = [i for i, c in enumerate(classes) if c in ("pneumonia", "malignant")]
     told: dict[str, Any] = {"classes": classes, "n_attacked": n, "n_test": test, "disease_classes": sick, "eps": GRID}
     names = {a: {"title": a.upper()} for a in attacks}
-    return Run(conditions=Conditions(**told, data="d", model="m", attacks=names), rows=rows, checks=checks)
+    return Run(conditions=Conditions(**told, data="d", model="m", attacks=names), rows=rows.rows, checks=checks)
 
 
 CLAIMED = re.compile(r"(\d+\.\d) % \((\d+\.\d)–(\d+\.\d)\), n = (\d+)")
@@ -331,7 +328,7 @@ def test_a_first_page_says_what_its_rows_hold(run: Run) -> None:
         assert (f"{value}\xa0%", f"({low}–{high})", int(n)) in held
     # natural frequencies only from many images
     if re.search(r"\bof 100 (test )?images\b", text):
-        assert max(r.n or 0 for r in run.rows) >= 50
+        assert max(r.n for r in run.rows) >= 50
     # the sentences count the lines of the table
     lines = {(c.name, c.passed) for c in run.checks}
     good, every = sum(x[1] is True for x in lines), sum(x[1] is not None for x in lines)
@@ -356,7 +353,7 @@ def _pooled(f: findings.Findings) -> set[tuple[str, str, int | None]]:
 def _verdict_holds(f: findings.Findings, page: plain.FirstPage, text: str) -> None:
     clean = f.clean
     assert clean is not None
-    balanced = f.run.find("none", "balanced_accuracy")
+    balanced = f.run.find(Kind.CLEAN, "balanced_accuracy")
     assert balanced is not None
     guesses = (balanced.low or 0.0) <= f.guess
     assert ("no better than guessing" in text or "do better than guessing" in page.title) == guesses
@@ -378,8 +375,8 @@ def _verdict_holds(f: findings.Findings, page: plain.FirstPage, text: str) -> No
     # one size on the whole first page: what compares is measured at the reference
     reference = f.reference
     if reference is not None and f.strongest is not None:
-        noise = f.run.find("noise", "accuracy", reference)
-        attack = f.run.find(f.strongest, "accuracy", reference)
+        noise = f.run.at("noise", "accuracy", reference)
+        attack = f.run.at(f.strongest, "accuracy", reference)
         paragraph = next(p.text for p in page.paragraphs if p.title == "Compared with random noise")
         if noise is not None and attack is not None and "its aim" in paragraph:
             assert attack.high is not None

@@ -25,8 +25,10 @@ def spec(n: int = 600, limit: int = 80, **changes: Any):
     return ask(**QUICK | asked | changes).model_copy(update={"limit": limit})
 
 
-def rows(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {r["metric"]: r for r in told["rows"] if r["attack"] == "detect"}
+def rows(told: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """By kind, attack, metric and detector."""
+    kinds = ("detector", "evasion")
+    return {(r["kind"], r["attack"], r["metric"], r["detector"]): r for r in told["rows"] if r["kind"] in kinds}
 
 
 def section(folder: Path) -> str:
@@ -36,29 +38,32 @@ def section(folder: Path) -> str:
 def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
     by, about = rows(told), told["conditions"]["detect"]
     assert about["lead"] == LEAD in NAMES
-    seen = {f"detect_{m}:{n}" for m in ("auroc", "tpr5", "false_alarm") for n in NAMES}
-    beside = {f"{k}_{m}:{n}" for k in ("plain", "evade") for m in ("fooled", "seen5", "success5") for n in NAMES}
+    pgd, metrics = "pgd:steps=5", ("fooled", "detected", "success")
+    seen = {("detector", *k, n) for k in ((pgd, "auroc"), (pgd, "alarms"), ("none", "alarms")) for n in NAMES}
+    beside = {("evasion", k, m, n) for k in (pgd, "selective") for m in metrics for n in NAMES}
     assert set(by) == seen | beside
     for name in NAMES:
-        assert by[f"detect_tpr5:{name}"]["n"] == about["n_attacked"]
-        assert by[f"detect_false_alarm:{name}"]["n"] == about["n_clean"]
+        assert by["detector", pgd, "alarms", name]["n"] == about["n_attacked"]
+        assert by["detector", "none", "alarms", name]["n"] == about["n_clean"]
     for r in by.values():
         assert r["value"] is None or r["low"] <= r["value"] <= r["high"]
         assert r["eps"] == about["eps"]
     for name in NAMES:
-        for kind in ("plain", "evade"):
-            fooled, seen, success = (by[f"{kind}_{m}:{name}"] for m in ("fooled", "seen5", "success5"))
+        for attack in (pgd, "selective"):
+            fooled, seen, success = (by["evasion", attack, m, name] for m in metrics)
+            assert "at_fpr" not in fooled
+            assert seen["at_fpr"] == success["at_fpr"] == 0.05
             assert fooled["n"] == success["n"] == 24
             assert seen["n"] == round(24 * fooled["value"])
             assert success["value"] == pytest.approx(fooled["value"] * (1 - (seen["value"] or 0)))
         # the twins that both kinds of row are about are the same: what was seen of all is seen of some
-        assert by[f"plain_fooled:{name}"]["value"] == by[f"plain_fooled:{LEAD}"]["value"]
+        assert by["evasion", pgd, "fooled", name]["value"] == by["evasion", pgd, "fooled", LEAD]["value"]
     found = [json.loads(p.read_text()) | {"at": p.parent} for p in (whole / "cells").glob("*/rows.json")]
     cells = {c["spec"]["detector"]: c["at"] for c in found if c["spec"]["kind"] == "evade"}
     assert len(cells) == len(NAMES)
     for name in NAMES:
         past = load_file(cells[code_digest.described(DETECTORS[name]())] / "arrays.safetensors")["evaded"]
-        assert by[f"evade_success5:{name}"]["value"] == pytest.approx(past.mean())
+        assert by["evasion", "selective", "success", name]["value"] == pytest.approx(past.mean())
 
 
 def test_lost_cells_are_made_again_to_the_bit(whole, told):
@@ -78,7 +83,7 @@ def test_the_report_says_it_and_an_older_run_that_it_was_not_measured(whole, tol
     assert "raises an alarm on" in said
     assert "an attacker who knows the detector (Selective PGD" in said
     assert "Mahalanobis detector, which was chosen before anything was measured" in said
-    evaded = rows(told)["evade_success5:" + about["lead"]]
+    evaded = rows(told)["evasion", "selective", "success", about["lead"]]
     assert f"n = {evaded['n']})" in said
     assert said.count("Selective PGD ") >= len(NAMES)
     assert " nan" not in said.lower()

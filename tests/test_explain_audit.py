@@ -27,7 +27,15 @@ def spec(n: int = 600, limit: int = 60, **changes: Any):
 
 
 def rows(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {r["metric"].removeprefix("explain_"): r for r in told["rows"] if r["attack"] == "explain"}
+    """By the names that values have in the cells: metric, map, and on which images."""
+    when = {"none": "clean", "noise": "noise"}
+    found = {}
+    for r in told["rows"]:
+        if r["kind"] == "explanation":
+            on_map = r["metric"].startswith(("lesion", "cam"))
+            parts = [r["metric"], r.get("map"), when.get(r["attack"], "attacked") if on_map else None]
+            found[".".join(filter(None, parts))] = r
+    return found
 
 
 def section(folder: Path) -> str:
@@ -54,8 +62,8 @@ def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
     maps = kept(whole, "maps")
     assert by["cam-shift.attacked"]["n"] <= about["n_turned"]
     assert by["cam-shift.noise"]["value"] == pytest.approx(np.nanmedian(maps["cam-shift.noise"]))
-    assert by["lesion-points-cam.clean"]["value"] == pytest.approx(np.nanmean(maps["lesion-points-cam.clean"]))
-    assert set(by) - set(NAMES) - set(maps) <= {"foretells"}
+    assert by["lesion-points.cam.clean"]["value"] == pytest.approx(np.nanmean(maps["lesion-points.cam.clean"]))
+    assert set(by) - set(NAMES) - set(maps) <= {"rank_correlation"}
 
 
 def test_the_estimate_is_held_against_the_eps_star_of_the_same_images(whole, told):
@@ -65,7 +73,7 @@ def test_the_estimate_is_held_against_the_eps_star_of_the_same_images(whole, tol
     order = [chosen[i] for i in told_ids(told, whole)]
     linear = kept(whole, "measures")["linear-eps"]
     found = scipy_stats.spearmanr(linear, star[order]).statistic
-    assert rows(told)["foretells"]["value"] == pytest.approx(found, abs=1e-6)
+    assert rows(told)["rank_correlation"]["value"] == pytest.approx(found, abs=1e-6)
 
 
 def _ids(folder: Path) -> tuple[str, ...]:
@@ -123,7 +131,7 @@ def test_where_no_number_counts_the_reason_stands_in_its_place(whole, told, tmp_
     """As for a network that guesses: dashes alone would not say why."""
     copy = shutil.copytree(whole, tmp_path / "copy")
     doubt = {"status": "inconclusive", "note": "it guesses"}
-    doubtful = [r | doubt if r["attack"] == "explain" else r for r in told["rows"]]
+    doubtful = [r | doubt if r["kind"] == "explanation" else r for r in told["rows"]]
     edit(copy, told | {"rows": doubtful})
     said = section(copy)
     assert "Inconclusive: it guesses." in said

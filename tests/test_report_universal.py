@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from medrobust import report, stats
 from medrobust.report import findings, universal
 from medrobust.report.run import read
+from medrobust.results import Kind, Rows
 from tests import report_runs
 from tests.test_report import Checker
 
@@ -38,46 +39,32 @@ def with_universal(
     matrices = two_classes() if matrices is None else matrices
     status, eps = ("inconclusive", 0.03) if why else ("ok", 0.03)
 
-    def add(attack: str, metric: str, hits: int, of: int = N, note: str = why) -> None:
-        e = stats.proportion(np.arange(of) < hits)
-        numbers = [None if not np.isfinite(v) else float(v) for v in e[:3]]
-        told["rows"].append(
-            {
-                "study": "audit",
-                "data": "d",
-                "model": "m",
-                "attack": attack,
-                "norm": "Linf",
-                "eps": eps,
-                "seed": 0,
-                "metric": metric,
-                "value": numbers[0],
-                "low": numbers[1],
-                "high": numbers[2],
-                "n": e.n,
-                "status": status if attack == "universal" else "ok",
-                "note": note if attack == "universal" else "",
-            }
-        )
+    rows = Rows("audit", "d", "m", "Linf", 0)
+
+    def add(attack: str, metric: str, hits: int, of: int = N, note: str = why, **more: Any) -> None:
+        e, mine = stats.proportion(np.arange(of) < hits), attack == "sga"
+        kind = Kind.UNIVERSAL if mine else Kind.CONTROL
+        doubt = {"status": status, "note": note} if mine else {}
+        rows.add(kind, metric, e, attack=attack, eps=eps, **doubt, **more)
 
     fooled = N - int(np.trace(matrices[0]))
-    for metric in ("fooling_rate", "fooling_rate_saved:8"):
-        add("universal", metric, fooled)
-    add("universal", "fooling_cap", N - int(matrices[0].sum(1).min()))
-    add("universal", "accuracy_before", 90)
-    add("universal", "accuracy_after", 20)
+    add("sga", "fooling_rate", fooled)
+    add("sga", "fooling_rate_saved", fooled, bits=8)
+    add("sga", "fooling_cap", N - int(matrices[0].sum(1).min()))
+    add("sga", "accuracy_before", 90)
+    add("sga", "accuracy_after", 20)
     for i, name in enumerate(classes if targets else []):
         before, there, stayed = (
             int(x) for x in (matrices[0].sum(1)[i], matrices[1 + i].sum(0)[i], matrices[1 + i][i, i])
         )
-        add("universal", f"targeted_success:{name}", there)
-        add("universal", f"targeted_base:{name}", before)
-        add("universal", f"targeted_success_new:{name}", there - stayed, N - before)
-        add("universal", f"targeted_success_saved:8:{name}", there)
-        add("universal-random-signs", f"targeted_success:{name}", before)
-        add("universal-random-signs", f"targeted_success_new:{name}", 2, N - before)
-    add("universal-random-signs", "fooling_rate", noise)
-    add("universal-random-uniform", "fooling_rate", max(0, noise - 1))
+        add("sga", "targeted_success", there, target=name)
+        add("sga", "targeted_base", before, target=name)
+        add("sga", "targeted_success_new", there - stayed, N - before, target=name)
+        add("sga", "targeted_success_saved", there, target=name, bits=8)
+        add("random signs", "targeted_success", before, target=name)
+        add("random signs", "targeted_success_new", 2, N - before, target=name)
+    add("random signs", "fooling_rate", noise)
+    add("random uniform", "fooling_rate", max(0, noise - 1))
     goals = [None, *range(k)] if targets else [None]
     told["conditions"]["universal"] = {
         "title": "SGA",
@@ -89,10 +76,11 @@ def with_universal(
         "n_made": 200,
         "n_judged": N,
         "bits": 8,
-        "controls": ["signs", "uniform"],
+        "controls": ["random signs", "random uniform"],
         "goals": [{"target": t, "moved": not why, "why": why, "legal": True, "gradients": 600} for t in goals],
         "examples": [{"target": t, "id": f"x{t}.png", "label": 1, "before": 1, "after": 0} for t in goals[:2]],
     }
+    told["rows"] += rows.plain()
     (folder / "results.json").write_text(json.dumps(told))
     arrays, rng = load_file(folder / "figures.safetensors"), np.random.default_rng(0)
     clean = rng.random((len(goals[:2]), 1, 16, 16), np.float32)
@@ -232,7 +220,7 @@ def test_in_l2_sizes_are_not_called_grey_levels_of_a_pixel(tmp_path):
     told["conditions"]["universal"]["eps"] = 2.0
     for row in told["rows"]:
         row["norm"] = "L2"
-        row["eps"] = 2.0 if row["attack"].startswith("universal") else row["eps"]
+        row["eps"] = 2.0 if row["kind"] == "universal" or "random" in row["attack"] else row["eps"]
     (folder / "results.json").write_text(json.dumps(told))
     said = text_of(folder)
     # 64 x 64 pixels of one channel

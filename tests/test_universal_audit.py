@@ -51,8 +51,14 @@ def spec(**changes: Any):
     return ask(data="phantom:chest@32:n=120", **QUICK | changes).model_copy(update={"limit": 6})
 
 
-def rows(told: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    return {(r["attack"], r["metric"]): r for r in told["rows"] if r["attack"].startswith("universal")}
+def rows(told: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """By attack ("sga" or a random one), metric and target; those by class apart."""
+    mine = [r for r in told["rows"] if universal(r) and "class_name" not in r]
+    return {(r["attack"], r["metric"], *([r["target"]] if "target" in r else [])): r for r in mine}
+
+
+def universal(row: dict[str, Any]) -> bool:
+    return row["kind"] == "universal" or row["attack"].startswith("random ")
 
 
 def subject(folder: Path, asked: Any) -> Subject:
@@ -82,20 +88,21 @@ def test_the_rows_follow_from_the_matrices(whole, told):
     # the same images are judged, whatever the goal
     assert (matrices.sum(2) == matrices[0].sum(1)).all()
     n = about["n_judged"]
-    assert by["universal", "fooling_rate"]["value"] == pytest.approx(1 - matrices[0].trace() / n)
-    assert by["universal", "fooling_cap"]["value"] == pytest.approx(1 - matrices[0].sum(1).min() / n)
+    assert by["sga", "fooling_rate"]["value"] == pytest.approx(1 - matrices[0].trace() / n)
+    assert by["sga", "fooling_cap"]["value"] == pytest.approx(1 - matrices[0].sum(1).min() / n)
     for k, name in enumerate(("normal", "pneumonia")):
         there, before = matrices[1 + k].sum(0)[k], matrices[0].sum(1)[k]
-        assert by["universal", f"targeted_success:{name}"]["value"] == pytest.approx(there / n)
-        assert by["universal", f"targeted_base:{name}"]["value"] == pytest.approx(before / n)
-        new = by["universal", f"targeted_success_new:{name}"]
+        assert by["sga", "targeted_success", name]["value"] == pytest.approx(there / n)
+        assert by["sga", "targeted_base", name]["value"] == pytest.approx(before / n)
+        new = by["sga", "targeted_success_new", name]
         assert new["n"] == n - before
         stayed = matrices[1 + k][k, k]
         assert new["value"] == pytest.approx((there - stayed) / (n - before))
     for r in by.values():
         assert r["low"] <= r["value"] <= r["high"]
         assert r["eps"] == about["eps"]
-    assert {name for name, _ in by} == {"universal", *(f"universal-random-{k}" for k in about["controls"])}
+    assert {name for name, *_ in by} == {"sga", *about["controls"]}
+    assert {r["kind"] for r in by.values()} == {"universal", "control"}
 
 
 def test_the_perturbations_do_again_what_the_rows_say(whole, told):
@@ -117,10 +124,10 @@ def test_the_perturbations_do_again_what_the_rows_say(whole, told):
             found[cell["spec"]["target"]] = model.predict((images + delta).clamp(0, 1))
     assert set(found) == {None, 0, 1}
     by, clean = rows(told), model.predict(images)
-    assert by["universal", "fooling_rate"]["value"] == pytest.approx((found[None] != clean).float().mean().item())
-    assert by["universal", "accuracy_before"]["value"] == pytest.approx((clean == labels).float().mean().item())
-    assert by["universal", "accuracy_after"]["value"] == pytest.approx((found[None] == labels).float().mean().item())
-    assert by["universal", "targeted_success:normal"]["value"] == pytest.approx((found[0] == 0).float().mean().item())
+    assert by["sga", "fooling_rate"]["value"] == pytest.approx((found[None] != clean).float().mean().item())
+    assert by["sga", "accuracy_before"]["value"] == pytest.approx((clean == labels).float().mean().item())
+    assert by["sga", "accuracy_after"]["value"] == pytest.approx((found[None] == labels).float().mean().item())
+    assert by["sga", "targeted_success", "normal"]["value"] == pytest.approx((found[0] == 0).float().mean().item())
 
 
 def test_the_pictures_are_images_of_the_run_with_the_change_on_them(whole, told):
@@ -147,9 +154,9 @@ def test_it_is_stronger_than_chance_on_a_linear_network(home):
     told = audit(asked, home / "run", device="cpu")
     by = rows(told)
     for name in ("ill", "well"):
-        assert by["universal", f"targeted_success_new:{name}"]["value"] > 0.5
-    chance = max(r["high"] for (name, metric), r in by.items() if name != "universal" and metric == "fooling_rate")
-    assert by["universal", "fooling_rate"]["value"] > chance
+        assert by["sga", "targeted_success_new", name]["value"] > 0.5
+    chance = max(r["high"] for (name, metric, *_), r in by.items() if name != "sga" and metric == "fooling_rate")
+    assert by["sga", "fooling_rate"]["value"] > chance
 
 
 # -- which images --------------------------------------------------------------------------------------------
@@ -204,7 +211,7 @@ def test_without_it_nothing_else_changes(whole, told, tmp_path):
     plain = audit(asked, tmp_path / "plain", device="cpu")
     assert plain["conditions"]["universal"] is None
     assert not rows(plain)
-    others = [r | {"model": ""} for r in told["rows"] if not r["attack"].startswith("universal")]
+    others = [r | {"model": ""} for r in told["rows"] if not universal(r)]
     assert [r | {"model": ""} for r in plain["rows"]] == others
     assert plain["checks"] == told["checks"]
     text = report.write(tmp_path / "plain").read_text("utf-8")
@@ -236,7 +243,7 @@ def test_no_gradient_reads_inconclusive_not_robust(home):
         eps=(1 / 255,),
     )
     told = audit(asked, home / "run", device="cpu")
-    mine = [r for r in told["rows"] if r["attack"] == "universal"]
+    mine = [r for r in told["rows"] if r["kind"] == "universal"]
     assert {r["status"] for r in mine} == {"inconclusive"}
     assert all("zero" in r["note"] for r in mine)
     text = report.write(home / "run").read_text("utf-8")
@@ -259,7 +266,7 @@ def test_many_classes_are_not_targeted_one_by_one(home):
     asked = ask(data=f"csv:{table}", model="networks_of_one_change:linear", attacks=("fgsm",), eps=(1 / 255,))
     told = audit(asked, home / "run", device="cpu")
     assert [g["target"] for g in told["conditions"]["universal"]["goals"]] == [None]
-    assert not any(metric.startswith("targeted") for _, metric in rows(told))
+    assert not any(metric.startswith("targeted") for _, metric, *_ in rows(told))
     assert load_file(home / "run" / "figures.safetensors")["universal.confusion"].shape == (1, 5, 5)
 
 
@@ -275,6 +282,6 @@ def test_intervals_know_that_a_patient_has_several_images(home):
     assert apart is not None
     whole = subject(home / "run", asked)
     right = whole.classifier.predict(apart.judged.tensors()[0]).numpy() == apart.judged.labels
-    row = rows(told)["universal", "accuracy_before"]
+    row = rows(told)["sga", "accuracy_before"]
     expected = stats.proportion(right, apart.judged.patients)
     assert tuple(row[k] for k in ("value", "low", "high", "n")) == pytest.approx(tuple(expected))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -66,6 +66,7 @@ FIXED = (
 )
 """Columns of every row, in their order; further columns stand before ``metric`` in tables."""
 NUMBERS = ("value", "low", "high")
+TEXTS = tuple(name for name in FIXED if name not in (*NUMBERS, "eps", "seed", "n"))
 OK, INCONCLUSIVE = "ok", "inconclusive"
 
 
@@ -117,20 +118,23 @@ class Row:
         return {name: getattr(self, name) for name in FIXED} | dict(self.more)
 
     @classmethod
-    def read(cls, plain: Mapping[str, Any]) -> Row:
+    def read(cls, plain: Any) -> Row:
         """A row of a results file. InputError where a fixed column is missing or of another type."""
         try:
-            numbers = {k: None if plain[k] is None else float(plain[k]) for k in NUMBERS}
-            fixed = {k: plain[k] for k in FIXED if k in plain and k not in NUMBERS}
-            fixed |= {"eps": float(plain["eps"]), "n": int(plain["n"] or 0), "note": plain.get("note") or ""}
-            kind, metric = str(plain["kind"]), str(plain["metric"])
-            return cls(**(fixed | numbers | {"kind": kind, "metric": metric}), more=_further(plain))
-        except (KeyError, TypeError, ValueError) as error:
+            fixed: dict[str, Any] = {k: _text(plain, k) for k in TEXTS if k in plain}
+            fixed |= {k: None if plain[k] is None else number(float(plain[k])) for k in NUMBERS}
+            fixed |= {"eps": float(plain["eps"]), "n": int(plain["n"] or 0), "seed": plain.get("seed")}
+            further = {k: v for k, v in plain.items() if k not in FIXED and v is not None}
+            return cls(**fixed, more=further)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"a row is not of this version ({type(error).__name__}: {error})") from None
 
 
-def _further(plain: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in plain.items() if k not in FIXED}
+def _text(plain: Mapping[str, Any], column: str) -> str:
+    value = plain[column]
+    if not isinstance(value, str):
+        raise TypeError(f"{column} is {value!r}, no text")
+    return value
 
 
 def _same(value: Any, wanted: Any) -> bool:
@@ -165,9 +169,11 @@ class Rows:
         eps: float = 0.0,
         status: str = OK,
         note: str = "",
+        data: str | None = None,
+        model: str | None = None,
         **more: Any,
     ) -> None:
-        """One number. more: further columns; those that are None are left out."""
+        """One number. data, model: where this row has others. more: further columns; None is left out."""
         value, low, high = (number(v) for v in estimate[:3])
         self.rows.append(
             Row(
@@ -184,8 +190,8 @@ class Rows:
                 status=status,
                 note=note,
                 study=self.study,
-                data=self.data,
-                model=self.model,
+                data=self.data if data is None else data,
+                model=self.model if model is None else model,
                 more={k: v for k, v in more.items() if v is not None},
             )
         )
@@ -201,7 +207,6 @@ COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image", "inco
 
 def doubted(rows: Iterable[Row], why: str, kinds: Collection[str] = (), attacks: Collection[str] = ()) -> list[Row]:
     """The same rows, those of these kinds or attacks inconclusive for that reason; what they cost stays as it is."""
-    from dataclasses import replace
 
     def doubt(row: Row) -> Row:
         if not why or row.metric in COSTS or not (row.kind in kinds or row.attack in attacks):
@@ -233,6 +238,18 @@ class Check:
     def plain(self) -> dict[str, Any]:
         """As JSON."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, plain: Any) -> Check:
+        """A check of a results file. InputError where something is missing or of another type."""
+        try:
+            texts = {k: _text(plain, k) for k in ("name", "attack", "detail", "consequence")}
+            passed, decisive = plain["passed"], plain.get("decisive", False)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"a check is not of this version ({type(error).__name__}: {error})") from None
+        if passed not in (True, False, None) or not isinstance(decisive, bool):
+            raise InputError(f"a check is not of this version (passed is {passed!r}, decisive {decisive!r})")
+        return cls(**texts, passed=passed, decisive=decisive)
 
 
 def find(rows: Iterable[Row], **columns: Any) -> Row | None:

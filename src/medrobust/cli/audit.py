@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from medrobust.cli.options import (
     TrainingOptions,
 )
 from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
+
+if TYPE_CHECKING:
+    from medrobust.results import Check, Row
 
 
 def audit(
@@ -92,102 +95,117 @@ def audit(
 
 def summary(results: dict[str, Any]) -> None:
     """The few numbers that a person at a terminal wants first."""
-    rows, told = results["rows"], results["conditions"]
+    from medrobust.results import Check, Kind, Row, among, find
+
+    rows, info = [Row.read(r) for r in results["rows"]], results["conditions"]
+    checks = [Check.read(c) for c in results["checks"]]
     warn_of_order(results["checks"])
-    if unbelieved := [c for c in results["checks"] if c["decisive"] and c["passed"] is False]:
-        names = " and ".join(f"“{name}”" for name in dict.fromkeys(c["name"] for c in unbelieved))
+    if unbelieved := [c for c in checks if c.decisive and c.passed is False]:
+        names = " and ".join(f"“{name}”" for name in dict.fromkeys(c.name for c in unbelieved))
         say(f"INCONCLUSIVE: failed: {names}. What attacks that follow gradients leave is no sign of strength.")
-    say_classes(told["class_notes"])
-    clean = next(r for r in rows if r["attack"] == "none" and r["metric"] == "accuracy")
-    held = [r for r in rows if r["metric"] == "accuracy" and r["attack"] in told["attacks"]]
-    levels = sorted({r["eps"] for r in held})
+    say_classes(info["class_notes"])
+    clean = find(rows, kind=Kind.CLEAN, metric="accuracy")
+    assert clean is not None
+    kinds = (Kind.WORST, Kind.ATTACK)
+    held = [r for k in kinds for r in among(rows, kind=k, metric="accuracy") if r.attack in info["attacks"]]
+    levels = sorted({r.eps for r in held})
     near = [e for e in levels if any(abs(e * 255 - g) < 0.02 for g in (0.1, 0.3, 0.5, 1, 2, 4, 8))]
     if len(levels) <= 8 or not near:
         near = levels[:8]
     lines = []
-    for name, about in told["attacks"].items():
-        by_eps = {r["eps"]: r for r in held if r["attack"] == name}
-        lines.append([about["title"], *(_cell(by_eps.get(e)) for e in near)])
-    noise = {r["eps"]: r for r in rows if r["metric"] == "accuracy" and r["attack"] == "noise"}
+    for name, attack in info["attacks"].items():
+        by_eps = {r.eps: r for r in held if r.attack == name}
+        lines.append([attack["title"], *(_cell(by_eps.get(e)) for e in near)])
+    noise = {r.eps: r for r in among(rows, kind=Kind.CONTROL, metric="accuracy", attack="noise")}
     lines.append(["Random ± eps noise", *(_cell(noise.get(e)) for e in near)])
     title = (
-        f"Accuracy on {told['n_attacked']} test images under attack "
-        f"(clean, all {told['n_test']}: {clean['value']:.1%}, {clean['low']:.1%} to {clean['high']:.1%})"
+        f"Accuracy on {info['n_attacked']} test images under attack "
+        f"(clean, all {info['n_test']}: {clean.value:.1%}, {clean.low:.1%} to {clean.high:.1%})"
     )
     guessed(guesses(rows))
-    table(
-        ["attack \\ eps", *(f"{e * 255:.3g}/255" if told["norm"] == "Linf" else f"{e:.3g}" for e in near)], lines, title
-    )
-    if told.get("headline"):
-        say(headline(rows, told["headline"], told["norm"]))
-    if told.get("universal"):
-        say(one_change(rows, told["universal"], told["norm"]))
-    checked(results["checks"])
-    if told["left_out"]:
-        say(f"{len(told['left_out'])} images were left out: see the report")
+    table(["attack \\ eps", *(_size(e, info["norm"]) for e in near)], lines, title)
+    if info.get("headline"):
+        say(headline(rows, info["headline"], info["norm"]))
+    if info.get("universal"):
+        say(one_change(rows, info["universal"], info["norm"]))
+    checked(checks)
+    if info["left_out"]:
+        say(f"{len(info['left_out'])} images were left out: see the report")
 
 
-def checked(checks: list[dict[str, Any]]) -> None:
+def checked(checks: list[Check]) -> None:
     """How many checks passed of those that could have failed, and each that did not pass."""
     from medrobust.report.check_lines import counted
-    from medrobust.report.run import Check
+    from medrobust.results import GRADIENT
 
-    say(counted([Check.model_validate(c) for c in checks]).text)
-    for check in [c for c in checks if c["passed"] is False]:
-        who = "every attack that follows gradients" if check["attack"] == "gradient" else check["attack"]
-        say(f"failed: {check['name']} ({who}): {check['detail']}; {check['consequence']}")
-    for check in [c for c in checks if c["passed"] is None]:
-        if check["attack"] == "gradient":
-            say(f"inconclusive: {check['name']}: {check['detail']}")
+    say(counted(checks).text)
+    for check in [c for c in checks if c.passed is False]:
+        who = "every attack that follows gradients" if check.attack == GRADIENT else check.attack
+        say(f"failed: {check.name} ({who}): {check.detail}; {check.consequence}")
+    for check in [c for c in checks if c.passed is None]:
+        if check.attack == GRADIENT:
+            say(f"inconclusive: {check.name}: {check.detail}")
 
 
-def guesses(rows: list[dict[str, Any]]) -> str:
+def guesses(rows: list[Row]) -> str:
     """Why the classifier is not better than guessing; empty where it is."""
     from medrobust.guessing import Guessing
-    from medrobust.stats import Estimate
+    from medrobust.results import Kind, find
 
-    found = {r["metric"]: r for r in rows if r["attack"] == "none"}
-    row = found["balanced_accuracy"]
-    if row["value"] is None:
+    row, level = (find(rows, kind=Kind.CLEAN, metric=m) for m in ("balanced_accuracy", "guessing"))
+    if row is None or row.value is None or level is None or level.value is None:
         return ""
-    return Guessing(Estimate(*(row[k] for k in ("value", "low", "high", "n"))), found["guessing"]["value"]).text
+    return Guessing(row.estimate, level.value).text
 
 
-def headline(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str:
+def headline(rows: list[Row], info: dict[str, Any], norm: str) -> str:
     """What is left at one size under everything that was tried, and what it took without gradients, in a line."""
-    found = {(r["attack"], r["metric"]): r for r in rows if abs(r["eps"] - told["eps"]) < 1e-9}
-    row = found.get(("worst", "accuracy")) or found[told["attack"], "accuracy"]
-    size = f"{told['eps'] * 255:.3g}/255" if norm == "Linf" else f"{told['eps']:.3g}"
-    doubt = "" if row["status"] == "ok" else " (inconclusive)"
-    line = f"headline{doubt}: at {size}, {told['title']} and the other attacks leave {_cell(row)} accuracy "
-    line += f"({row['low']:.0%} to {row['high']:.0%}, n = {row['n']})"
-    if (noise := found.get(("noise", "accuracy"))) is not None:
+    from medrobust.results import Kind, among, find
+
+    at = {"metric": "accuracy", "eps": info["eps"]}
+    row = find(rows, kind=Kind.WORST, **at) or find(rows, kind=Kind.ATTACK, attack=info["attack"], **at)
+    assert row is not None
+    doubt = "" if row.ok else " (inconclusive)"
+    line = f"headline{doubt}: at {_size(info['eps'], norm)}, {info['title']} and the other attacks leave {_cell(row)} "
+    line += f"accuracy ({row.low:.0%} to {row.high:.0%}, n = {row.n})"
+    if (noise := find(rows, kind=Kind.CONTROL, attack="noise", **at)) is not None:
         line += f", random noise of that size {_cell(noise)}"
-    asked = [r for (name, metric), r in found.items() if metric.startswith("success_at:") and name != "noise"]
-    if asked and (best := max(asked, key=lambda r: r["value"] or 0.0))["value"] is not None:
-        line += f"; without gradients, {best['metric'].partition(':')[2]} queries an image turn {_cell(best)} "
-        line += f"of {best['n']} ({best['low']:.0%} to {best['high']:.0%})"
+    turned = list(among(rows, kind=Kind.BLACK_BOX, metric="success_at", eps=info["eps"]))
+    if turned and (best := max(turned, key=lambda r: r.value or 0.0)).value is not None:
+        line += f"; without gradients, {best.get('queries')} queries an image turn {_cell(best)} "
+        line += f"of {best.n} ({best.low:.0%} to {best.high:.0%})"
     return line
 
 
-def one_change(rows: list[dict[str, Any]], told: dict[str, Any], norm: str) -> str:
+def one_change(rows: list[Row], info: dict[str, Any], norm: str) -> str:
     """What one change for every image does, in a line."""
-    found = {(r["attack"], r["metric"]): r for r in rows if r["attack"].startswith("universal")}
-    rate = found["universal", "fooling_rate"]
-    chance = max(r["value"] for (name, metric), r in found.items() if name != "universal" and metric == "fooling_rate")
-    size = f"{told['eps'] * 255:.3g}/255" if norm == "Linf" else f"{told['eps']:.3g}"
-    line = f"one change for every image ({told['title']}, {size}): {_cell(rate)} of {rate['n']} test images get "
-    line += f"another answer ({rate['low']:.0%} to {rate['high']:.0%}), {chance:.0%} under random changes of that size"
-    for (name, metric), r in found.items():
-        kind, _, goal = metric.partition(":")
-        if name == "universal" and kind == "targeted_success":
-            random = [x["value"] or 0.0 for (n, m), x in found.items() if n != "universal" and m == metric]
-            line += f"; to {goal} {_cell(r)} ({_cell(found[name, f'targeted_base:{goal}'])} before"
-            line += f", {max(random):.0%} under random changes)" if random else ")"
+    from medrobust.results import Kind, among, find
+
+    def chance(metric: str, target: str | None) -> float | None:
+        found = [r for name in info["controls"] for r in among(rows, kind=Kind.CONTROL, metric=metric, attack=name)]
+        return max((r.value or 0.0 for r in found if r.get("target") == target), default=None)
+
+    rate = find(rows, kind=Kind.UNIVERSAL, metric="fooling_rate", class_name=None)
+    assert rate is not None
+    line = f"one change for every image ({info['title']}, {_size(info['eps'], norm)}): {_cell(rate)} of {rate.n} test "
+    line += f"images get another answer ({rate.low:.0%} to {rate.high:.0%}), {chance('fooling_rate', None) or 0.0:.0%} "
+    line += "under random changes of that size"
+    for row in among(rows, kind=Kind.UNIVERSAL, metric="targeted_success"):
+        target = str(row.get("target"))
+        before, random = (
+            find(rows, kind=Kind.UNIVERSAL, metric="targeted_base", target=target),
+            chance(row.metric, target),
+        )
+        line += f"; to {target} {_cell(row)} ({_cell(before)} before"
+        line += f", {random:.0%} under random changes)" if random is not None else ")"
     return line
 
 
-def _cell(row: dict[str, Any] | None) -> str:
-    if row is None or row["value"] is None:
+def _size(eps: float, norm: str) -> str:
+    return f"{eps * 255:.3g}/255" if norm == "Linf" else f"{eps:.3g}"
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or row.value is None:
         return ""
-    return f"{row['value']:.0%}" + ("" if row["status"] == "ok" else " (inconclusive)")
+    return f"{row.value:.0%}" + ("" if row.ok else " (inconclusive)")

@@ -21,8 +21,8 @@ def warn(checks: Iterable[Mapping[str, Any]], class_notes: Iterable[str] = ()) -
 
 def warn_of_order(checks: Iterable[Mapping[str, Any]]) -> None:
     """The first line that a person reads where the outputs are probably swapped."""
-    from medrobust.experiments.checks import Check
     from medrobust.experiments.output_order import NAME, question
+    from medrobust.results import Check
 
     for check in checks:
         if check["name"] == NAME and (sentence := question(Check(**check))):
@@ -31,7 +31,7 @@ def warn_of_order(checks: Iterable[Mapping[str, Any]]) -> None:
 
 def warn_of_gradient(check: Mapping[str, Any]) -> None:
     """One line where the gradient is not known to be that of the network; nothing where it is."""
-    from medrobust.experiments.checks import GRADIENT
+    from medrobust.results import GRADIENT
 
     if check["attack"] != GRADIENT:
         return

@@ -14,10 +14,10 @@ from medrobust.data import Dataset
 from medrobust.data.splits import group_names
 from medrobust.errors import InputError
 from medrobust.experiments import robustness_cells
-from medrobust.experiments.checks import Check
 from medrobust.experiments.output_order import not_asked, outputs_in_order, question
 from medrobust.inspection import EXAMINED, Inspection
 from medrobust.progress import Progress
+from medrobust.results import Check
 
 ASKED = 256
 """Labelled images from which the order of the outputs is judged."""

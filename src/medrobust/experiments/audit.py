@@ -20,7 +20,7 @@ from medrobust import code_digest, guessing, json_files, private_names, stats
 from medrobust.attacks import Attack, Composed
 from medrobust.data import Dataset
 from medrobust.errors import InputError
-from medrobust.experiments import audit_detection, audit_explanation, audit_universal, checks, robustness_cells
+from medrobust.experiments import checks, robustness_cells
 from medrobust.experiments.audit_detection import DetectPart
 from medrobust.experiments.audit_explanation import ExplainPart
 from medrobust.experiments.audit_universal import UniversalPart, sides
@@ -30,10 +30,11 @@ from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.gradient_check import compared, derived, gradient_check
 from medrobust.experiments.headline import NAME as HEADLINE
 from medrobust.experiments.headline import HeadlinePart, chosen_eps, told
-from medrobust.experiments.rows import Rows, attack_rows, clean_rows, noise_rows
+from medrobust.experiments.rows import attack_rows, clean_rows, noise_rows
 from medrobust.experiments.system import Subject, assemble, groups
 from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
+from medrobust.results import FORMAT, Check, Kind, Rows, doubted
 from medrobust.run_folder import RunFolder
 from medrobust.run_info import with_run
 from medrobust.store import Cell, Store
@@ -49,8 +50,8 @@ SAVED = 32
 """Images for the examples at full strength that are then saved."""
 PROBED = 24
 """Images that attacks without gradients are tried on."""
-ON_GRADIENTS = (HEADLINE, "worst", audit_universal.NAME, audit_detection.NAME, audit_explanation.NAME)
-"""What rests on the gradient beside the attacks that follow it: their ensemble and worst case, the perturbation for
+ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
+"""What rests on the gradient beside the attacks that follow it and their ensemble: the worst case, the perturbation for
 every image, the attack that detectors look for, and what is read off the network's gradients."""
 SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
 """Below half a grey level, where 8-bit saving must undo everything; one level; two."""
@@ -123,7 +124,7 @@ class _Audit:
         self.folder = run.path
         self.classifier, self.ball = subject.classifier, spec.ball
         self.rows = Rows("audit", subject.data.name, _model_name(spec), _norm(spec), spec.seed)
-        self.checks: list[checks.Check] = []
+        self.checks: list[Check] = []
         self.arrays: dict[str, np.ndarray] = {}
         self.seconds: dict[str, float] = {}
         self.attacks = {name: attack_named(name) for name in spec.attacks}
@@ -150,7 +151,8 @@ class _Audit:
         self._sanity()
         for name in self.attacks:
             self._attack_rows(name)
-            self.rows.add(name, max(self.spec.eps), "gradients_per_image", stats.mean(costs[name]))
+            cost = stats.mean(costs[name])
+            self.rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=name, eps=max(self.spec.eps))
         if self.headline_eps is not None:
             self._without_gradients(self.headline_eps)
         if self.spec.auto and self.headline_eps is not None:
@@ -219,7 +221,7 @@ class _Audit:
         self.checks.append(self.subject.admitted.order)
         self.guessing = guessing.of(decision == test.labels, test.labels, groups(test))
         saved = stats.proportion(cell.arrays["saved"] == test.labels, groups(test))
-        self.rows.add("none", 0.0, "accuracy_saved:8", saved)
+        self.rows.add(Kind.CLEAN, "accuracy_saved", saved, bits=8)
         self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": test.labels}
         self.arrays["test_prediction"] = decision
 
@@ -371,6 +373,7 @@ class _Audit:
             self.classifier.classes,
             self.patients,
             self.doubts.get(name, ""),
+            Kind.WORST if name == "worst" else Kind.ATTACK,
         )
 
     def _worst(self) -> None:
@@ -401,10 +404,11 @@ class _Audit:
                     attack, self.classifier, shard, self.ball(e), self.spec.seed, a
                 ),
             )
-            self.rows.add(name, e, "accuracy_full", stats.proportion(~cell.arrays["reached"], groups(few)))
+            held = stats.proportion(~cell.arrays["reached"], groups(few))
+            self.rows.add(Kind.ATTACK, "accuracy_full", held, attack=name, eps=e)
             for bits in robustness_cells.BIT_DEPTHS:
                 held = stats.proportion(~cell.arrays[f"saved{bits}"], groups(few))
-                self.rows.add(name, e, f"accuracy_saved:{bits}", held)
+                self.rows.add(Kind.ATTACK, "accuracy_saved", held, attack=name, eps=e, bits=bits)
 
     def _universal(self) -> None:
         """One change for every image, made from images that it is not judged on."""
@@ -458,19 +462,19 @@ class _Audit:
         """Numbers that rest on a gradient that fails its check, and all of a classifier that guesses, are in doubt."""
         if why := checks.doubt(self.checks):
             follow = {name for name, attack in self.attacks.items() if attack.uses_gradient}
-            self.rows.doubt({*follow, *ON_GRADIENTS}, why)
+            self.rows.rows = doubted(self.rows.rows, why, ON_GRADIENTS, {*follow, HEADLINE})
         if why := self.guessing.text:
-            self.rows.doubt({r["attack"] for r in self.rows.rows} - {"none"}, why)
+            self.rows.rows = doubted(self.rows.rows, why, set(Kind) - {Kind.CLEAN})
 
     def _write(self) -> dict[str, Any]:
         from safetensors.numpy import save
 
         results = {
-            "format": 1,
+            "format": FORMAT,
             "conditions": conditions(self.spec, self.subject, self.attacks, "worst" in self.star)
             | {"headline": self.headline, "universal": self.universal}
             | {"detect": self.detect, "explain": self.explain},
-            "rows": self.rows.rows,
+            "rows": self.rows.plain(),
             "checks": [c.plain() for c in self.checks],
             "examples": self.examples,
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},

@@ -26,9 +26,9 @@ from medrobust.experiments.checks import TOLERATED
 from medrobust.experiments.config import digest
 from medrobust.experiments.detection import other_images
 from medrobust.experiments.features_cache import Bench
-from medrobust.experiments.rows import Rows
 from medrobust.experiments.system import Subject
 from medrobust.progress import Progress
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows, number
 from medrobust.stats import Estimate
 from medrobust.store import Cell, Store, key
 from medrobust.threat import Ball, Untargeted
@@ -36,9 +36,9 @@ from medrobust.threat import Ball, Untargeted
 Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 CellOf = Callable[[Dataset, dict[str, Any], Callable[[], Result]], Cell]
 
-NAME = "detect"
-"""What these rows stand under: they belong to no attack's curve."""
 NAMES = ("mahalanobis", "kd", "dfeat")
+EVASION = "selective"
+"""The attack that knows the detector, as the rows name it."""
 LEAD = "mahalanobis"
 """The one that the report's sentences are about, named before any number of the audit is known."""
 LAYER = "penultimate"
@@ -51,9 +51,8 @@ EVADED = 24
 """Images that are attacked past each detector."""
 WIDEST = 4096
 """Features with which a covariance is still estimated and inverted in seconds."""
-MEASURED = ("auroc", "tpr5", "false_alarm")
-BESIDE = ("fooled", "seen5", "success5")
-"""Of the plain attack and of the evasion, on the same images: fooled; of these, seen; fooled and not seen."""
+BESIDE = ("fooled", "detected", "success")
+"""Of the plain attack and of the evasion, on the same images: fooled; of these, detected; fooled and not detected."""
 
 
 class _Timed(Store):
@@ -98,6 +97,8 @@ class DetectPart:
         self.subject, self.name, self.attack, self.ball, self.seed = subject, name, attack, ball, seed
         self.cell, self.progress, self.rows, self.store = cell, progress, rows, _Timed(folder)
         self.evasion = SelectivePGD(steps=20)
+        # metric and attack of a detector's rows
+        self.measured = (("auroc", name), ("alarms", name), ("alarms", "none"))
         self.fits: dict[str, Crossfit] = {}
 
     def run(self) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class DetectPart:
             self._look()
         except InputError as error:
             for name in NAMES:
-                self._nothing(name, MEASURED, str(error))
+                self._add_detector(name, [stats.NOTHING] * len(self.measured), str(error))
             return told
         finally:
             self.progress.stop()
@@ -130,12 +131,18 @@ class DetectPart:
         made = {name: DETECTORS[name]() for name in NAMES}
         return {
             "attack": self.attack.title,
+            "attack_name": self.name,
             "eps": float(self.ball.eps),
             "layer": LAYER,
             "fpr": FPR,
             "lead": LEAD,
             "detectors": [{"name": n, "title": d.title, "source": d.source} for n, d in made.items()],
-            "evasion": {"title": self.evasion.title, "source": self.evasion.source, "settings": self.evasion.settings},
+            "evasion": {
+                "name": EVASION,
+                "title": self.evasion.title,
+                "source": self.evasion.source,
+                "settings": self.evasion.settings,
+            },
             "n_clean": 0,
             "n_attacked": 0,
             "n_apart": 0,
@@ -190,17 +197,16 @@ class DetectPart:
             fit = self._fit(name)
             rates = fit.against(self.attacked)
             found = (rates.auroc, rates.at[FPR], fit.false_alarms()[FPR])
-            return {metric: _plain(e) for metric, e in zip(MEASURED, found, strict=True)}, {}
+            return {"measured": [_plain(e) for e in found]}, {}
 
         try:
             facts = self.cell(self.twins.part, {"kind": "detect", **self._about(name)}, compute).facts
         except InputError as error:
-            self._nothing(name, MEASURED, str(error))
+            self._add_detector(name, [stats.NOTHING] * len(self.measured), str(error))
             return False
         finally:
             self.progress.advance()
-        for metric in MEASURED:
-            self._add(f"{metric}:{name}", _estimate(facts[metric]))
+        self._add_detector(name, [_estimate(e) for e in facts["measured"]])
         return True
 
     def _evade(self, name: str) -> None:
@@ -215,16 +221,15 @@ class DetectPart:
         try:
             facts = self.cell(self.twins.part, about, lambda: self._evaded(name)).facts
         except InputError as error:
-            for kind in ("plain", "evade"):
-                self._nothing(name, BESIDE, str(error), kind)
+            for attack in (self.name, EVASION):
+                self._add_evasion(name, attack, [stats.NOTHING] * len(BESIDE), note=str(error))
             return
-        lost, n = facts["blind"], facts["evade"]["success5"][3]
+        lost, n = facts["blind"], facts["evade"][-1][3]
         doubtful = lost >= max(1, TOLERATED * n)
         note = f"{lost} of {n} images had no usable gradient" if lost else ""
-        for metric in BESIDE:
-            self._add(f"{metric}:{name}", _estimate(facts["plain"][metric]), kind="plain")
-            status = "inconclusive" if doubtful else "ok"
-            self._add(f"{metric}:{name}", _estimate(facts["evade"][metric]), status, note, "evade")
+        self._add_evasion(name, self.name, [_estimate(e) for e in facts["plain"]])
+        status = INCONCLUSIVE if doubtful else OK
+        self._add_evasion(name, EVASION, [_estimate(e) for e in facts["evade"]], status, note)
 
     def _evaded(self, name: str) -> Result:
         fit, classifier = self._fit(name), self.subject.classifier
@@ -264,27 +269,32 @@ class DetectPart:
         told = together(outcomes)
         plain = (told.plain_fooled, told.plain_detected(FPR), told.plain_success(FPR))
         evaded = (told.fooled, told.detected(FPR), told.success(FPR))
-        facts = {
-            "plain": {m: _plain(e) for m, e in zip(BESIDE, plain, strict=True)},
-            "evade": {m: _plain(e) for m, e in zip(BESIDE, evaded, strict=True)},
-            "blind": blind,
-        }
+        facts = {"plain": [_plain(e) for e in plain], "evade": [_plain(e) for e in evaded], "blind": blind}
         return facts, {"image": chosen, "evaded": told.evaded(FPR)}
 
     # -- rows --------------------------------------------------------------------------------------------
 
-    def _add(self, metric: str, e: Estimate, status: str = "ok", note: str = "", kind: str = "detect") -> None:
-        if not math.isfinite(e.value):
-            status, note = "inconclusive", note or ("no image was fooled" if "seen5" in metric else "too few images")
-        self.rows.add(NAME, float(self.ball.eps), f"{kind}_{metric}", e, status, note)
+    def _add_detector(self, name: str, found: list[Estimate], note: str = "") -> None:
+        for (metric, attack), e in zip(self.measured, found, strict=True):
+            self._add(Kind.DETECTOR, name, metric, attack, e, note=note)
 
-    def _nothing(self, name: str, metrics: tuple[str, ...], why: str, kind: str = "detect") -> None:
-        for metric in metrics:
-            self._add(f"{metric}:{name}", stats.NOTHING, "inconclusive", why, kind)
+    def _add_evasion(self, name: str, attack: str, found: list[Estimate], status: str = OK, note: str = "") -> None:
+        for metric, e in zip(BESIDE, found, strict=True):
+            self._add(Kind.EVASION, name, metric, attack, e, status, note)
+
+    def _add(
+        self, kind: Kind, name: str, metric: str, attack: str, e: Estimate, status: str = OK, note: str = ""
+    ) -> None:
+        if not math.isfinite(e.value):
+            status = INCONCLUSIVE
+            note = note or ("no image was fooled" if metric == "detected" else "too few images")
+        rates: dict[str, Any] = {"detector": name, "at_fpr": None if metric in ("auroc", "fooled") else FPR}
+        eps = float(self.ball.eps)
+        self.rows.add(kind, metric, e, attack=attack, eps=eps, status=status, note=note, **rates)
 
 
 def _plain(e: Estimate) -> list[float | int | None]:
-    return [*(float(v) if math.isfinite(v) else None for v in e[:3]), int(e.n)]
+    return [*(number(v) for v in e[:3]), int(e.n)]
 
 
 def _estimate(plain: list[Any]) -> Estimate:

@@ -20,20 +20,19 @@ from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
 from medrobust.experiments.robustness_cells import Result
-from medrobust.experiments.rows import Rows
 from medrobust.experiments.system import Subject
 from medrobust.explain import MEASURES
 from medrobust.naming import image_code
 from medrobust.progress import Progress
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.stats import Estimate
 from medrobust.store import Cell, Store
 from medrobust.threat import Ball
 
 CellOf = Callable[[Dataset, dict[str, Any], Callable[[], Result]], Cell]
 
-NAME = "explain"
-"""What these rows stand under: they belong to no attack's curve."""
-
+KIND = "explain"
+"""Of its cells."""
 NAMES = (
     "saliency-half",
     "slope-l1",
@@ -49,6 +48,13 @@ SURFACES, GRID = 8, explain.GRID[::2]
 """Images with a landscape, and its points along each direction: 0 to 8/255 in whole grey levels."""
 SHOWN = 3
 LESION = {"points": explain.pointing_game, "auroc": explain.lesion_auroc}
+MAPS = (
+    ("cam-shift", "attacked", ""),
+    ("cam-shift", "noise", ""),
+    ("lesion-area", "clean", ""),
+    *((f"lesion-{k}", when, kind) for k in LESION for when in ("clean", "attacked") for kind in ("cam", "gradient")),
+)
+"""Metric, images and map of what is measured on maps."""
 FEW = 6
 """Images below which the order statistics hold no 95 % interval of a median."""
 
@@ -105,6 +111,7 @@ class ExplainPart:
     def _told(self) -> dict[str, Any]:
         return {
             "attack": self.attack.title,
+            "attack_name": self.name,
             "eps": float(self.ball.eps),
             "layer": "",
             "n": 0,
@@ -144,7 +151,7 @@ class ExplainPart:
         star = np.array([self.star.get(i, math.nan) for i in part.ids])
         told = self.first & ~np.isnan(star)
         if told.sum() >= FEW:
-            self._add("foretells", stats.spearman(found["linear-eps"][told], star[told]))
+            self._add("rank_correlation", stats.spearman(found["linear-eps"][told], star[told]))
 
     def _maps(self) -> dict[str, Any]:
         """What the attack, and noise of its size, do to saliency and Grad-CAM."""
@@ -159,11 +166,15 @@ class ExplainPart:
                 maps[when], _ = explain.gradient_map(self.classifier, some.images, labels)
                 if masks is not None and when != "noise":
                     for kind, shown in (("gradient", maps[when]), ("cam", cams[when])):
-                        out |= {f"lesion-{k}-{kind}.{when}": told(shown, masks) for k, told in LESION.items()}
+                        out |= {_array(f"lesion-{k}", when, kind): told(shown, masks) for k, told in LESION.items()}
             for when in ("attacked", "noise"):
-                out[f"cam-shift.{when}"] = explain.shift(cams["clean"], cams[when]) / explain.diagonal(cams["clean"])
+                out[_array("cam-shift", when)] = explain.shift(cams["clean"], cams[when]) / explain.diagonal(
+                    cams["clean"]
+                )
             if masks is not None:
-                out["lesion-area.clean"] = explain.lesion_area(masks).masked_fill(~masks.flatten(1).any(1), math.nan)
+                out[_array("lesion-area", "clean")] = explain.lesion_area(masks).masked_fill(
+                    ~masks.flatten(1).any(1), math.nan
+                )
             self.progress.advance(len(self.part))
             return {}, {k: v.double().numpy() for k, v in out.items()}
 
@@ -171,13 +182,17 @@ class ExplainPart:
             "maps", attack=code_digest.described(self.attack), eps=float(self.ball.eps), layer=self.layer
         )
         found = self.cell(self.part, about, compute).arrays
-        for name, values in found.items():
-            held = name.endswith(".attacked") & ~self.twins.reached
+        attacks = {"clean": "none", "attacked": self.name, "noise": "noise"}
+        for metric, when, kind in MAPS:
+            values = found.get(_array(metric, when, kind))
+            if values is None:
+                continue
+            held = ~self.twins.reached & (when == "attacked")
             e = self._median(np.where(held, math.nan, values))
-            if name.startswith("lesion-points"):
+            if metric == "lesion-points":
                 known = self.first & ~np.isnan(values) & ~held
                 e = stats.proportion(values[known] > 0.5)
-            self._add(name, e)
+            self._add(metric, e, attack=attacks[when], map=kind or None)
         return self._examples()
 
     def _seen(self, images: torch.Tensor) -> dict[str, Shard]:
@@ -228,16 +243,23 @@ class ExplainPart:
     # -- rows --------------------------------------------------------------------------------------------
 
     def _about(self, what: str, **about: Any) -> dict[str, Any]:
-        return {"kind": NAME, "what": what, **about}
+        return {"kind": KIND, "what": what, **about}
 
     def _median(self, values: np.ndarray) -> Estimate:
         """Over one image a patient, those of which something can be said."""
         return stats.median(values[self.first & ~np.isnan(values)])
 
-    def _add(self, metric: str, e: Estimate, note: str = "") -> None:
-        told = math.isfinite(e.value) and e.n >= FEW
-        note = note or ("" if told else f"{e.n} images are too few")
-        self.rows.add(NAME, float(self.ball.eps), f"explain_{metric}", e, "ok" if told else "inconclusive", note)
+    def _add(self, metric: str, e: Estimate, note: str = "", attack: str = "none", **more: str | None) -> None:
+        known = math.isfinite(e.value) and e.n >= FEW
+        note = note or ("" if known else f"{e.n} images are too few")
+        status = OK if known else INCONCLUSIVE
+        eps = float(self.ball.eps)
+        self.rows.add(Kind.EXPLANATION, metric, e, attack=attack, eps=eps, status=status, note=note, **more)
+
+
+def _array(metric: str, when: str, kind: str = "") -> str:
+    """Name of its values in the cell. kind: of the map."""
+    return ".".join(filter(None, (metric, kind, when)))
 
 
 def _decided(some: Shard) -> torch.Tensor:

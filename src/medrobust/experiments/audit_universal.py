@@ -18,11 +18,12 @@ from medrobust import code_digest, stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.splits import deal
-from medrobust.experiments.rows import MANY, Rows
+from medrobust.experiments.rows import MANY
 from medrobust.experiments.system import Subject, groups
 from medrobust.images import Lazy
 from medrobust.naming import image_code
 from medrobust.progress import NoProgress, Progress
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.store import Cell
 from medrobust.threat import Ball, Goal, Targeted, Untargeted
 from medrobust.training import Pixels
@@ -39,7 +40,8 @@ CRAFT, JUDGED = 200, 200
 MOST_TARGETS = 4
 """With more classes only the nontargeted one is made."""
 BITS = 8
-NAME, RANDOM = "universal", "universal-random"
+NAME = "sga"
+"""The method, as the rows name it."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,10 @@ def made(
 
 
 def random(classifier: Classifier, judged: Lazy, ball: Ball, clean: np.ndarray, seed: int, advance: Advance) -> Result:
-    """The control: decisions (n,) under random perturbations of exactly the same size, by their kind."""
+    """The control: decisions (n,) under random perturbations of exactly the same size, by name."""
     arrays = {}
     for v in controls(classifier, judged, ball, seed):
-        kind = str(v.provenance["method"]).removeprefix("random ")
-        arrays[kind] = judge(classifier, judged, v, bits=BITS, clean=clean).after
+        arrays[str(v.provenance["method"])] = judge(classifier, judged, v, bits=BITS, clean=clean).after
         advance(len(judged))
     return {}, arrays
 
@@ -150,9 +151,9 @@ class UniversalPart:
         outcomes = {k: self._outcome(k, c) for k, c in cells.items()}
         for k, outcome in outcomes.items():
             self._add(outcome, *_status(cells[k], outcome))
-        kinds = self._random(targets)
+        random_names = self._random(targets)
         shown = self._shown(outcomes)
-        told = self._told(cells, kinds)
+        told = self._told(cells, random_names)
         told["examples"] = [
             {
                 "target": k,
@@ -170,7 +171,7 @@ class UniversalPart:
             arrays["confusion"] = np.stack([o.confusion for o in outcomes.values()])
         return told, {f"universal.{name}": array for name, array in arrays.items()}
 
-    def _told(self, cells: dict[int | None, Cell], kinds: list[str]) -> dict[str, Any]:
+    def _told(self, cells: dict[int | None, Cell], random_names: list[str]) -> dict[str, Any]:
         """How it was made, for results.json."""
         facts = ("moved", "why", "legal", "gradients", "queries")
         return {
@@ -183,7 +184,7 @@ class UniversalPart:
             "n_made": len(self.apart.craft),
             "n_judged": len(self.apart.judged),
             "bits": BITS,
-            "controls": kinds,
+            "controls": random_names,
             "goals": [{"target": k, **{name: c.facts[name] for name in facts}} for k, c in cells.items()],
         }
 
@@ -224,7 +225,7 @@ class UniversalPart:
             self.progress.stop()
 
     def _random(self, targets: list[int]) -> list[str]:
-        """Rows of the random perturbations; their kinds."""
+        """Rows of the random perturbations; what they are called."""
         about = {"kind": "universal random", "eps": self.eps, "bits": BITS}
         self.progress.start("Random changes of the same size", 3 * len(self.apart.judged))
         try:
@@ -237,20 +238,21 @@ class UniversalPart:
             )
         finally:
             self.progress.stop()
-        kinds = sorted(cell.arrays)  # a cell that was read has an order of its own
-        for kind in kinds:
-            after = cell.arrays[kind]
-            name = f"{RANDOM}-{kind}"
-            self.rows.add(name, self.eps, "fooling_rate", stats.proportion(after != self.clean, self.owners))
+        names = sorted(cell.arrays)  # a cell that was read has an order of its own
+        for name in names:
+            after = cell.arrays[name]
+
+            def add(metric: str, share: stats.Estimate, target: str | None = None, name: str = name) -> None:
+                self.rows.add(Kind.CONTROL, metric, share, attack=name, eps=self.eps, target=target)
+
+            add("fooling_rate", stats.proportion(after != self.clean, self.owners))
             for k in targets:
-                there = stats.proportion(after == k, self.owners)
-                self.rows.add(name, self.eps, f"targeted_success:{self.classes[k]}", there)
+                add("targeted_success", stats.proportion(after == k, self.owners), self.classes[k])
                 # the control of what a targeted change turns: the same images, those that were not read so before
                 others = self.clean != k
                 whose = None if self.owners is None else self.owners[others]
-                turned = stats.proportion((after == k)[others], whose)
-                self.rows.add(name, self.eps, f"targeted_success_new:{self.classes[k]}", turned)
-        return kinds
+                add("targeted_success_new", stats.proportion((after == k)[others], whose), self.classes[k])
+        return names
 
     # -- what it means -----------------------------------------------------------------------------------
 
@@ -268,25 +270,33 @@ class UniversalPart:
         )
 
     def _add(self, o: UniversalOutcome, status: str, note: str) -> None:
-        def add(metric: str, estimate: stats.Estimate | None) -> None:
-            if estimate is not None:
-                self.rows.add(NAME, self.eps, metric, estimate, status, note)
+        target = None if o.target is None else self.classes[o.target]
 
-        if o.target is not None:
-            name = self.classes[o.target]
-            add(f"targeted_success:{name}", o.targeted_success)
-            add(f"targeted_base:{name}", o.targeted_base)
-            add(f"targeted_success_new:{name}", o.targeted_success_new)
-            add(f"targeted_success_saved:{BITS}:{name}", o.targeted_success_saved)
+        def add(metric: str, estimate: stats.Estimate | None, **more: Any) -> None:
+            if estimate is not None:
+                about: dict[str, Any] = more | {
+                    "attack": NAME,
+                    "eps": self.eps,
+                    "status": status,
+                    "note": note,
+                    "target": target,
+                }
+                self.rows.add(Kind.UNIVERSAL, metric, estimate, **about)
+
+        if target is not None:
+            add("targeted_success", o.targeted_success)
+            add("targeted_base", o.targeted_base)
+            add("targeted_success_new", o.targeted_success_new)
+            add("targeted_success_saved", o.targeted_success_saved, bits=BITS)
             return
         add("fooling_rate", o.fooling_rate)
-        add(f"fooling_rate_saved:{BITS}", o.fooling_rate_saved)
+        add("fooling_rate_saved", o.fooling_rate_saved, bits=BITS)
         add("fooling_cap", o.cap)
         add("accuracy_before", o.accuracy_before)
         add("accuracy_after", o.accuracy_after)
         if len(self.classes) <= MANY:
             for name, estimate in o.fooling_rate_per_class.items():
-                add(f"fooling_rate:{name}", estimate)
+                add("fooling_rate", estimate, class_name=name)
 
     def _shown(self, outcomes: dict[int | None, UniversalOutcome]) -> list[tuple[int | None, int]]:
         """(goal, image) for the figure: the nontargeted one, and the target that would hide a disease, or works best.
@@ -316,7 +326,7 @@ def _status(cell: Cell, outcome: UniversalOutcome) -> tuple[str, str]:
     rate = outcome.fooling_rate if outcome.target is None else outcome.targeted_success
     assert rate is not None
     if not cell.facts["moved"] and rate.value < 1:
-        return "inconclusive", cell.facts["why"]
+        return INCONCLUSIVE, cell.facts["why"]
     if not cell.facts["legal"]:
-        return "inconclusive", "the perturbation is larger than it may be"
-    return "ok", ""
+        return INCONCLUSIVE, "the perturbation is larger than it may be"
+    return OK, ""

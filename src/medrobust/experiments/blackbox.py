@@ -13,9 +13,9 @@ from medrobust.attacks import Attack, SimBA, Square, queried
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
-from medrobust.experiments.rows import Rows
 from medrobust.experiments.system import groups
 from medrobust.judging import judge
+from medrobust.results import Check, Kind, Rows
 from medrobust.store import Cell
 from medrobust.threat import Ball, Untargeted
 
@@ -71,7 +71,7 @@ def without_gradients(
     rows: Rows,
     main: str,
     white: np.ndarray,
-) -> list[checks.Check]:
+) -> list[Check]:
     """Runs the probes on a few images, writes their rows, and compares them with an attack that sees gradients.
 
     sharded(part, name, about, compute) gives a finished cell. main, white: that attack, and what it reached (n,).
@@ -88,21 +88,26 @@ def without_gradients(
         lost = int(blind.sum())
         note = f"{QUERIES} queries" + (f"; on {lost} of {spent.size} images no answer ever differed" if lost else "")
         status = "inconclusive" if lost >= max(1, checks.TOLERATED * spent.size) else "ok"
-        rows.add(name, eps, "accuracy", stats.proportion(~np.isfinite(spent), owners), status, note)
-        _success(rows, name, eps, spent, owners, COUNTS, status, note)
+        held = stats.proportion(~np.isfinite(spent), owners)
+        rows.add(Kind.BLACK_BOX, "accuracy", held, attack=name, eps=eps, status=status, note=note)
+        _success(rows, Kind.BLACK_BOX, name, eps, spent, owners, COUNTS, status, note)
         asked = spent > 0  # images that were wrong before fell to nothing
         found = np.isfinite(spent)[asked]
         made.append(checks.black_box_is_weaker(main, eps, found, white[asked], QUERIES, attack.title))
     about = {"kind": "probe", "attack": "chance", "tries": CHANCE, "eps": eps}
     chance = sharded(few, "Random noise, as often", about, lambda shard, a: by_chance(classifier, shard, ball, seed, a))
-    _success(rows, NOISE, eps, chance.arrays["spent"], owners, (CHANCE,), "ok", "random changes, one a query")
+    _success(
+        rows, Kind.CONTROL, NOISE, eps, chance.arrays["spent"], owners, (CHANCE,), "ok", "random changes, one a query"
+    )
     right = chance.arrays["spent"] > 0
-    rows.add(main, eps, "success_probed", stats.proportion(white[right], None if owners is None else owners[right]))
+    found = stats.proportion(white[right], None if owners is None else owners[right])
+    rows.add(Kind.ATTACK, "success_probed", found, attack=main, eps=eps)
     return made
 
 
 def _success(
     rows: Rows,
+    kind: Kind,
     name: str,
     eps: float,
     spent: np.ndarray,
@@ -114,4 +119,5 @@ def _success(
     right = spent > 0
     who = None if owners is None else owners[right]
     for count in counts:
-        rows.add(name, eps, f"success_at:{count}", stats.proportion(spent[right] <= count, who), status, note)
+        share = stats.proportion(spent[right] <= count, who)
+        rows.add(kind, "success_at", share, attack=name, eps=eps, status=status, note=note, queries=count)

@@ -6,36 +6,17 @@ that could not have failed proves nothing: it reads "not asked", with its reason
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from medrobust import stats
 from medrobust.attacks.derivative import AGREE, DIRECTIONS, SIZES, Derivative
+from medrobust.results import GRADIENT, Check
 
 TOLERATED = 0.02
 """Share of images that may prove nothing without putting the whole attack in doubt; they are counted either way."""
-
-
-GRADIENT = "gradient"
-"""Stands as the attack in a check that concerns every attack that follows gradients."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question about one attack. passed: None where it was not asked; ``detail`` then says why."""
-
-    name: str
-    attack: str
-    passed: bool | None
-    detail: str
-    consequence: str
-    decisive: bool = False
-    """Where it fails no attack that follows gradients is believed."""
-
-    def plain(self) -> dict[str, object]:
-        return asdict(self)
 
 
 def _unasked(check: Check, reason: str) -> Check:

@@ -19,18 +19,10 @@ FIRST = ("study", "part", "data", "model", "attack", "norm", "eps", "seed")
 SEEDS = ("model_seed", "data_seed")
 LAST = ("metric", "value", "low", "high", "n", "status", "note")
 
-CLEAN = (
-    "accuracy",
-    "balanced_accuracy",
-    "guessing",
-    "auroc",
-    "ece",
-    "brier",
-    "sensitivity:*",
-    "specificity:*",
-    "auroc:*",
-)
-"""Of performance without an attack; ``*`` stands for a class."""
+CLEAN = ("accuracy", "balanced_accuracy", "guessing", "auroc", "ece", "brier")
+"""Of performance without an attack."""
+BY_CLASS = ("sensitivity", "specificity", "auroc")
+"""The same for one class, which the column ``class_name`` names."""
 SEARCHED = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc", "difference", "evaluations")
 
 
@@ -111,6 +103,7 @@ def _labelled(kind: Columns, node: Node) -> Columns:
         "data": ("",),
         "model": ("",),
         "attack": ("none",),
+        "kind": None,
         "norm": None,
         "eps": (0.0,),
         "seed": (node.args.get("seed", 0),),
@@ -131,7 +124,7 @@ def _tuple(value: Any) -> tuple[Any, ...] | None:
 def _attacked(node: Node, attack: str, *more: str) -> list[Columns]:
     eps = tuple(node.args["eps"])
     norm = (node.args["norm"],)
-    whole = ("eps_star_median", "inconclusive", *more)
+    whole = ("min_eps_median", "inconclusive", *more)
     return [
         {"attack": (attack,), "norm": norm, "eps": eps, "metric": ("accuracy", "success")},
         {"attack": (attack,), "norm": norm, "eps": (max(eps),), "metric": whole},
@@ -207,7 +200,7 @@ def _explained(node: Node) -> list[Columns]:
     args = node.args
     norm, at = (args["norm"],), {"attack": (args["attack"],), "eps": (args["eps"],)}
     return [
-        {"norm": norm, "attack": ("pgd",), "metric": ("eps_star_median",)},
+        {"norm": norm, "attack": ("pgd",), "metric": ("min_eps_median",)},
         {"norm": norm, "metric": ("measure", "spearman"), "measure": None},
         {"norm": norm, "metric": ("rise",), "eps": None, "direction": ("gradient", "random", "second")},
         {"norm": norm, "metric": ("rank_share",), "layer": None},
@@ -233,7 +226,7 @@ def _claimed(node: Node) -> list[Columns]:
 
 def _compared(node: Node) -> list[Columns]:
     methods = tuple(node.args["methods"])
-    return [{"model": methods, "metric": SEARCHED, "kind": None, "than": None}]
+    return [{"model": methods, "metric": SEARCHED, "method_kind": None, "than": None}]
 
 
 def _ranked(node: Node) -> list[Columns]:
@@ -248,7 +241,7 @@ def _evolved_attacked(_: Node) -> list[Columns]:
     return [
         {**common, "metric": ("accuracy", "matched")},
         {**common, "attack": ("pgd",), "eps": None, "metric": ("accuracy",)},
-        {**common, "attack": ("pgd",), "metric": ("eps_star_median", "ratio", "gradients_lost")},
+        {**common, "attack": ("pgd",), "metric": ("min_eps_median", "ratio", "gradients_lost")},
     ]
 
 
@@ -257,7 +250,7 @@ def _none(_: Node) -> list[Columns]:
 
 
 _TASKS: dict[str, Callable[[Node], list[Columns]]] = {
-    "clean": lambda _: [{"metric": CLEAN}],
+    "clean": lambda _: [{"metric": CLEAN}, {"class_name": ("*",), "metric": BY_CLASS}],
     "curve": lambda n: _attacked(n, n.args["attack"], "gradients_per_image"),
     "worst": lambda n: _attacked(n, "worst"),
     "noise": lambda n: _sized(n, "noise"),

@@ -11,6 +11,7 @@ from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
+from medrobust.results import Check
 from medrobust.store import Cell
 
 MOST, FEWEST = 24, 6
@@ -42,7 +43,7 @@ def derived(classifier: Classifier, few: Dataset, seed: int) -> Result:
     return {"found": numbers, "noticed": noticed}, {}
 
 
-def gradient_check(cell: Cell) -> checks.Check:
+def gradient_check(cell: Cell) -> Check:
     """What ``derived`` found, as a check."""
     found = cell.facts["found"]
     cosine, needed = (math.nan if found[k] is None else float(found[k]) for k in ("cosine", "range_needed"))
@@ -50,13 +51,13 @@ def gradient_check(cell: Cell) -> checks.Check:
     return checks.gradient_holds(told, cell.facts["noticed"])
 
 
-def mark(rows: list[dict[str, Any]], check: checks.Check) -> None:
+def mark(rows: list[dict[str, Any]], check: Check) -> None:
     """Gives every row a status, for commands whose rows all rest on attacks that follow gradients."""
     for row in rows:
         row["status"] = "inconclusive" if check.passed is False else "ok"
 
 
-def checked(classifier: Classifier, part: Dataset, seed: int) -> checks.Check:
+def checked(classifier: Classifier, part: Dataset, seed: int) -> Check:
     """The check in one go, on some images of ``part``."""
     few = part.sample(compared(part), seed)
     facts, arrays = derived(classifier, few, seed)

@@ -18,8 +18,8 @@ from medrobust.attacks import Attack, Auto, run
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
-from medrobust.experiments.rows import Rows
 from medrobust.judging import judge
+from medrobust.results import Check, Kind, Rows
 from medrobust.store import Cell
 from medrobust.threat import Ball, Untargeted
 
@@ -95,7 +95,7 @@ class HeadlinePart:
         fallen = np.where(self.arrays["reached"], eps, np.inf)
         self.star = np.where(self.arrays["before"], 0.0, fallen).astype(np.float32)
 
-    def write(self, patients: np.ndarray | None, others: np.ndarray) -> list[checks.Check]:
+    def write(self, patients: np.ndarray | None, others: np.ndarray) -> list[Check]:
         """Its rows, and the checks of it. others: the smallest eps* of the other attacks."""
         found, n = self.arrays, self.star.size
         lost = int(self.blind.sum())
@@ -103,14 +103,17 @@ class HeadlinePart:
         status = "inconclusive" if lost >= max(1, checks.TOLERATED * n) else "ok"
         right = ~found["before"]
         who = None if patients is None else patients[right]
-        self.rows.add(NAME, self.eps, "accuracy", stats.proportion(~found["reached"], patients), status, note)
-        self.rows.add(NAME, self.eps, "success", stats.proportion(found["reached"][right], who), status, note)
+
+        def add(metric: str, estimate: stats.Estimate, status: str = "ok", note: str = "", **more: str) -> None:
+            self.rows.add(Kind.ATTACK, metric, estimate, attack=NAME, eps=self.eps, status=status, note=note, **more)
+
+        add("accuracy", stats.proportion(~found["reached"], patients), status, note)
+        add("success", stats.proportion(found["reached"][right], who), status, note)
         for metric in ("gradients", "forwards"):
-            self.rows.add(NAME, self.eps, f"{metric}_per_image", stats.mean(found[metric], patients))
+            add(f"{metric}_per_image", stats.mean(found[metric], patients))
         members = self.attack.members if isinstance(self.attack, Auto) else ()
         for k, member in enumerate(members):
-            share = stats.proportion((found["by"] == k)[right], who)
-            self.rows.add(NAME, self.eps, f"broken_by:{member}", share)
+            add("broken_by", stats.proportion((found["by"] == k)[right], who), member=member)
         broken = right & (others <= np.float32(self.eps))
         missed = int((broken & ~found["reached"]).sum())
         alone = int((right & (found["by"] == members.index("square"))).sum()) if members else 0

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from medrobust import stats
-from medrobust.experiments.checks import Check
+from medrobust.results import Check
 from medrobust.stats import Estimate
 
 NAME = "outputs are in the order of the classes"

@@ -16,9 +16,9 @@ from medrobust.data.class_names import listed
 from medrobust.errors import InputError
 from medrobust.experiments import images, preflight
 from medrobust.experiments.admission import Admitted, admit
-from medrobust.experiments.checks import Check
 from medrobust.experiments.config import AuditSpec, digest
 from medrobust.progress import Progress
+from medrobust.results import Check
 from medrobust.run_folder import RunFolder
 
 HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")

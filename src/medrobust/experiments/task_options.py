@@ -88,7 +88,7 @@ def attack_settings(node: Node) -> dict[str, str]:
     if task == "explained":
         found = {args["attack"]: _attack(args["attack"], args["norm"])}
         steps = f"pgd:steps={args['steps']}"
-        return {**found, "pgd eps_star_median": _attack(steps, args["norm"])}
+        return {**found, "pgd min_eps_median": _attack(steps, args["norm"])}
     if task == "worst":
         each = [attack_settings(n) for n in node.needs.values() if isinstance(n, Node)]
         return {"worst": "; ".join(f"{a}: {s}" for found in each for a, s in found.items())}

@@ -20,7 +20,8 @@ def write(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     read = run.read(run_dir)
     found = findings.find(read)
-    made = {"results.csv": sheet.text(read.table), "tables.tex": latex.document(found), "report.html": page.html(found)}
+    rows = [row.plain() for row in read.rows]
+    made = {"results.csv": sheet.text(rows), "tables.tex": latex.document(found), "report.html": page.html(found)}
     write_files(run_dir, made)
     return run_dir / "report.html"
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from medrobust import stats
 from medrobust.report.findings import Findings, in_doubt
-from medrobust.report.run import WORST, Row
+from medrobust.report.run import WORST
 from medrobust.report.words import number
+from medrobust.results import Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -230,7 +231,7 @@ def _points(f: Findings, axes: Axes, unit: Callable[[float], float], attack: str
         if r.low is not None and r.high is not None:
             axes.plot([unit(r.eps)] * 2, [r.low, r.high], color=colour, alpha=0.6, linewidth=1.6)
     x, y = [unit(r.eps) for r in rows], np.array([r.value for r in rows], dtype=float)
-    label = f"{f.run.title(attack)}, black-box probe (n = {max(r.n or 0 for r in rows)})"
+    label = f"{f.run.title(attack)}, black-box probe (n = {max(r.n for r in rows)})"
     axes.plot(x, y, color=colour, marker="*", markersize=9, linestyle="none", label=label, clip_on=False, zorder=6)
 
 
@@ -239,8 +240,9 @@ def _curve(
 ) -> None:
     rows = f.run.curve(attack)
     if f.clean is not None:
-        start = Row(attack=attack, eps=0, metric="accuracy", value=f.clean.value, low=f.clean.low, high=f.clean.high)
-        rows = [start, *rows]
+        start = Rows()
+        start.add(f.run.kind(attack), "accuracy", f.clean, attack=attack)
+        rows = [*start.rows, *rows]
     label = f.run.title(attack) + (" – inconclusive" if in_doubt(f, attack) else "")
     _line(axes, [unit(r.eps) for r in rows], rows, style, label, band=band)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from medrobust.report.run import Check
 from medrobust.report.words import listing
+from medrobust.results import Check
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from medrobust.report.run import Row
 from medrobust.report.words import NBSP, bounds, count, of_hundred, percent
+from medrobust.results import Row
 
 LEAST_FREQUENCY = 50
 """Images below which a share is given as a count: "84 of 100" would claim a precision that they do not have."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from medrobust import stats
 from medrobust.report.comparison import Share
 from medrobust.report.noise_words import BesideNoise
-from medrobust.report.run import CONTROLS, GRADIENT, PROBES, WORST, Row, Run, same
+from medrobust.report.run import PROBES, WORST, Run, same
 from medrobust.report.words import listing
+from medrobust.results import GRADIENT, INCONCLUSIVE, OK, Kind, Row, Rows, among
 
 GREY = 1 / 255
 SINGLE_STEP = ("fgsm",)
@@ -68,23 +70,23 @@ class Findings:
         labels, predicted = self.run.arrays.get("labels"), self.run.arrays.get("clean_prediction")
         if labels is not None and predicted is not None and labels.shape == predicted.shape and labels.size:
             return stats.proportion(labels == predicted)
-        row = self.run.find("none", "accuracy")
+        row = self.run.find(Kind.CLEAN, "accuracy")
         if row is None or row.value is None:
             return None
-        return stats.Estimate(row.value, _or_nan(row.low), _or_nan(row.high), row.n or 0)
+        return row.estimate
 
     @cached_property
     def attacked(self) -> int | None:
         """Number of attacked images."""
         if self.run.conditions.n_attacked is not None:
             return self.run.conditions.n_attacked
-        return max((r.n or 0 for a in self.run.measured for r in self.run.curve(a)), default=None)
+        return max((r.n for a in self.run.measured for r in self.run.curve(a)), default=None)
 
-    def half(self, attack: str, metric: str = "accuracy") -> Row | None:
+    def half(self, attack: str, metric: str = "accuracy", **more: Any) -> Row | None:
         """The smallest tested eps at which that attack leaves at most half of the clean accuracy."""
         if self.clean is None:
             return None
-        for row in self.run.curve(attack, metric):
+        for row in self.run.curve(attack, metric, **more):
             if row.value is not None and row.value <= self.clean.value / 2:
                 return row
         return None
@@ -138,7 +140,8 @@ class Findings:
     @cached_property
     def saved_attack(self) -> str | None:
         """The attack whose examples were saved: the strongest if it was, else the one with the most sizes."""
-        found = [a for a in self.run.measured if self.run.curve(a, "accuracy_full") and self.run.has("accuracy_saved:")]
+        saved = {r.attack for r in self.run.of_attacks("accuracy_saved")}
+        found = [a for a in self.run.measured if a in saved and self.run.curve(a, "accuracy_full")]
         if self.strongest in found:
             return self.strongest
         return max(found, key=lambda a: len(self.run.curve(a, "accuracy_full")), default=None)
@@ -170,14 +173,14 @@ class Findings:
     def at_reference(self) -> Row | None:
         if self.strongest is None or self.reference is None:
             return None
-        return self.run.find(self.strongest, "accuracy", self.reference)
+        return self.run.at(self.strongest, "accuracy", self.reference)
 
     def beside_noise(self, row: Row | None) -> BesideNoise | None:
         """An accuracy under attack beside that under random noise of the same size; None where it is not known."""
         attack = Share.of(row)
         if row is None or attack is None or self.clean is None:
             return None
-        found = [Share.of(self.run.find(a, "accuracy", row.eps)) for a in self.run.controls]
+        found = [Share.of(self.run.at(a, "accuracy", row.eps)) for a in self.run.controls]
         noise = min((s for s in found if s is not None), key=lambda s: s.value, default=None)
         return BesideNoise(self.clean.value, attack, noise)
 
@@ -194,7 +197,7 @@ class Findings:
 
     def median(self, attack: str) -> stats.Estimate | None:
         """Median eps* over the images that were read correctly; inf where most were never broken."""
-        row, values = self.run.find(attack, "eps_star_median"), self.eps_star(attack)
+        row, values = self.run.at(attack, "min_eps_median"), self.eps_star(attack)
         if row is None:
             return stats.median(values) if values is not None and values.size else None
         value = row.value
@@ -206,7 +209,7 @@ class Findings:
             value = np.inf
         # rows hold no infinity: an upper end that is missing beside a lower one is infinite
         high = np.inf if row.low is not None and row.high is None else _or_nan(row.high)
-        return stats.Estimate(value, _or_nan(row.low), high, row.n or 0)
+        return stats.Estimate(value, _or_nan(row.low), high, row.n)
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -228,7 +231,7 @@ class Findings:
     @cached_property
     def guessing(self) -> bool:
         """Whether balanced accuracy is not shown to be above that of guessing."""
-        row = self.run.find("none", "balanced_accuracy")
+        row = self.run.find(Kind.CLEAN, "balanced_accuracy")
         if row is None or row.value is None or len(self.run.conditions.classes) < 2:
             return False
         return (row.value if row.low is None else row.low) <= self.guess
@@ -236,7 +239,7 @@ class Findings:
     @cached_property
     def guess(self) -> float:
         """Balanced accuracy of an answer that never changes: 1 / number of classes that have test images."""
-        row = self.run.find("none", "guessing")
+        row = self.run.find(Kind.CLEAN, "guessing")
         return 1 / len(self.run.conditions.classes) if row is None or row.value is None else row.value
 
     @cached_property
@@ -260,24 +263,9 @@ class Findings:
 
     def flips(self, attack: str, eps: float) -> list[Flip]:
         """Every direction that was measured, the most frequent first."""
-        found = [
-            Flip(*pair, r)
-            for r in self.run.rows
-            if r.attack == attack and same(r.eps, eps) and (pair := self._direction(r.metric)) is not None
-        ]
+        rows = among(self.run.rows, kind=self.run.kind(attack), metric="flip", attack=attack)
+        found = [Flip(str(r.get("class_name")), str(r.get("target")), r) for r in rows if same(r.eps, eps)]
         return sorted(found, key=lambda f: -(f.row.value if f.row.value is not None else -1))
-
-    @property
-    def flip_metrics(self) -> set[str]:
-        return {r.metric for r in self.run.rows if self._direction(r.metric) is not None}
-
-    def _direction(self, metric: str) -> tuple[str, str] | None:
-        """The two classes of a "flip:a->b", whose names may themselves hold "->"."""
-        if not metric.startswith("flip:"):
-            return None
-        pieces, known = metric.removeprefix("flip:").split("->"), set(self.run.conditions.classes)
-        splits = (("->".join(pieces[:i]), "->".join(pieces[i:])) for i in range(1, len(pieces)))
-        return next(((a, b) for a, b in splits if a in known and b in known), None)
 
     def turned(self, sources: list[str], targets: list[str], attack: str, eps: float) -> Row | None:
         """Share of the correctly read images of `sources` that are read as one of `targets`, pooled over classes.
@@ -290,21 +278,14 @@ class Findings:
         known = [f for f in flips if f.row.value is not None and f.row.n]
         if not known:
             return flips[0].row if flips else None
-        per_source = {f.source: f.row.n or 0 for f in known}
+        per_source = {f.source: f.row.n for f in known}
         n = sum(per_source.values())
-        hits = sum(round((f.row.value or 0.0) * (f.row.n or 0)) for f in known)
+        hits = sum(round((f.row.value or 0.0) * f.row.n) for f in known)
         pooled = stats.proportion(np.arange(n) < hits)
-        status = "ok" if all(f.row.ok for f in known) else "inconclusive"
-        return Row(
-            attack=attack,
-            eps=eps,
-            metric="flip",
-            value=pooled.value,
-            low=pooled.low,
-            high=pooled.high,
-            n=n,
-            status=status,
-        )
+        status = OK if all(f.row.ok for f in known) else INCONCLUSIVE
+        rows = Rows()
+        rows.add(self.run.kind(attack), "flip", pooled, attack=attack, eps=eps, status=status)
+        return rows.rows[0]
 
 
 def find(run: Run) -> Findings:
@@ -339,7 +320,7 @@ def find(run: Run) -> Findings:
 
 
 def _unusable(run: Run, attack: str) -> list[str]:
-    share = run.find(attack, "inconclusive")
+    share = run.at(attack, "inconclusive")
     if share is not None and share.value is not None and share.value > TOLERATED_SHARE:
         return [f"on {100 * share.value:.0f}\u00a0% of the images the attack had no usable gradient"]
     marked = [r for r in run.curve(attack) if not r.ok]
@@ -363,9 +344,9 @@ def doubts_together(findings: Findings) -> list[str]:
 def in_doubt(findings: Findings, attack: str) -> bool:
     """Whether numbers of that attack must be marked wherever they are shown."""
     if findings.shaken:
-        return attack not in CONTROLS
+        return attack not in findings.run.controls
     if findings.decisive:
-        return attack not in (*CONTROLS, *PROBES)
+        return attack not in (*findings.run.controls, *PROBES)
     if attack == WORST:
         # one attack that worked is enough; a probe sees no gradient that could mislead it
         white = [a for a in findings.run.attacks if a not in PROBES] or findings.run.attacks

@@ -6,9 +6,10 @@ from medrobust.report.comparison import Share, said
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.noise_words import beside
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import WORST, Row
+from medrobust.report.run import WORST
 from medrobust.report.sizes import short_size, size_words
-from medrobust.report.words import NBSP, count, listing, number, plural, with_interval
+from medrobust.report.words import bounds, count, listing, number, plural, with_interval
+from medrobust.results import Row
 
 MEMBERS = {"apgd": "APGD on the cross-entropy", "apgd-margin": "APGD on the margin", "fmn": "FMN", "square": "Square"}
 
@@ -18,7 +19,7 @@ def row(f: Findings) -> Row | None:
     told = f.run.conditions.headline
     if told is None:
         return None
-    return f.run.find(WORST, "accuracy", told.eps) or f.run.find(told.attack, "accuracy", told.eps)
+    return f.run.at(WORST, "accuracy", told.eps) or f.run.at(told.attack, "accuracy", told.eps)
 
 
 def note(f: Findings, at: Row) -> str:
@@ -26,11 +27,7 @@ def note(f: Findings, at: Row) -> str:
     told = f.run.conditions.headline
     assert told is not None
     who = told.title if at.attack == told.attack else f"{told.title} and the other attacks"
-    return f"{who}, {short_size(f, told.eps)} {_interval(at)}".strip()
-
-
-def _interval(at: Row) -> str:
-    return with_interval(at).partition(NBSP + "% ")[2]
+    return f"{who}, {short_size(f, told.eps)} {bounds(at.low, at.high)}".strip()
 
 
 def paragraph(f: Findings) -> Paragraph | None:
@@ -52,7 +49,7 @@ def paragraph(f: Findings) -> Paragraph | None:
     two = len(f.run.conditions.classes) == 2  # then both losses make the same steps, and the second is left out
     names = [name for member, name in MEMBERS.items() if not (two and member == "apgd-margin")]
     text += f"{listing(names)} in turn, as long as it holds. "
-    alone = f.run.find(told.attack, "accuracy", told.eps)
+    alone = f.run.at(told.attack, "accuracy", told.eps)
     if alone is not None and alone.value is not None and at.attack != told.attack:
         text += f"{told.title} by itself leaves {with_interval(alone)}"
         text += "; the rest fell to the others alone. " if alone.value > at.value else ". "
@@ -65,7 +62,7 @@ def paragraph(f: Findings) -> Paragraph | None:
 def _cost(f: Findings) -> str:
     told = f.run.conditions.headline
     assert told is not None
-    spent = [f.run.find(told.attack, f"{kind}_per_image", told.eps) for kind in ("gradients", "forwards")]
+    spent = [f.run.at(told.attack, f"{kind}_per_image", told.eps) for kind in ("gradients", "forwards")]
     if any(r is None or r.value is None for r in spent):
         return ""
     gradients, looks = (number(r.value) for r in spent if r is not None and r.value is not None)
@@ -75,7 +72,7 @@ def _cost(f: Findings) -> str:
 def _broken(f: Findings) -> str:
     told = f.run.conditions.headline
     assert told is not None
-    found = {m: f.run.find(told.attack, f"broken_by:{m}", told.eps) for m in MEMBERS}
+    found = {m: f.run.at(told.attack, "broken_by", told.eps, member=m) for m in MEMBERS}
     counts = {m: round(r.value * r.n) for m, r in found.items() if r is not None and r.value and r.n}
     if not counts:
         return ""

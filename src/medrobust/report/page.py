@@ -23,10 +23,11 @@ from medrobust.report import (
 )
 from medrobust.report.findings import Findings, Verdict, doubts_together, in_doubt
 from medrobust.report.glossary import GLOSSARY
-from medrobust.report.run import PROBES, Example, Row
+from medrobust.report.run import PROBES, Example
 from medrobust.report.saving import after_saving
 from medrobust.report.sizes import short_size, size_words
 from medrobust.report.words import count, percent, plural, with_interval
+from medrobust.results import Row
 
 MOST_LINES = 6
 """Directions drawn in the flip figure; the table holds the others."""
@@ -140,13 +141,12 @@ def flip_figure(f: Findings, attack: str, reference: float) -> dict[str, str]:
     """The most frequent directions against eps, for the strongest attack."""
     out: dict[str, str] = {}
     pairs = [(x.source, x.target) for x in f.flips(attack, reference)][:MOST_LINES]
-    lines = [(f"{a} → {b}", f.run.curve(attack, f"flip:{a}->{b}")) for a, b in pairs]
+    lines = [(f"{a} → {b}", f.run.curve(attack, "flip", class_name=a, target=b)) for a, b in pairs]
     if lines:
         alt = f"Share of correctly read images turned to another class ({f.name(attack)}), against ε. "
         alt += f"At {short_size(f, reference)}: "
         alt += "; ".join(
-            f"{name} {percent(_at(f, attack, f'flip:{a}->{b}'))}"
-            for (name, _), (a, b) in zip(lines, pairs, strict=True)
+            f"{name} {percent(_turned(f, attack, a, b))}" for (name, _), (a, b) in zip(lines, pairs, strict=True)
         )
         out["flips"] = charts.series(f, "flips", "share turned", lines, alt + ".")
     return out
@@ -156,7 +156,7 @@ def saving_figure(f: Findings, attack: str) -> dict[str, str]:
     """Survival of saving against eps, for the attack whose examples were saved."""
     out: dict[str, str] = {}
     kept = [("as computed", f.run.curve(attack, "accuracy_full"))]
-    kept += [(f"saved at {b} bit", f.run.curve(attack, f"accuracy_saved:{b}")) for b in reversed(tables.BITS)]
+    kept += [(f"saved at {b} bit", f.run.curve(attack, "accuracy_saved", bits=b)) for b in reversed(tables.BITS)]
     kept = [(name, rows) for name, rows in kept if rows]
     if len(kept) > 1:
         alt = f"Accuracy under {f.run.title(attack)} against ε, as computed and after saving at 16, 12 and 8 bits."
@@ -164,8 +164,8 @@ def saving_figure(f: Findings, attack: str) -> dict[str, str]:
     return out
 
 
-def _at(f: Findings, attack: str, metric: str) -> float | None:
-    row = f.run.find(attack, metric, f.reference)
+def _turned(f: Findings, attack: str, source: str, target: str) -> float | None:
+    row = f.run.at(attack, "flip", f.reference, class_name=source, target=target)
     return None if row is None else row.value
 
 
@@ -257,7 +257,7 @@ def limits(f: Findings) -> list[str]:
     pooled = f.directed and (len(f.disease) > 1 or len(f.normal) > 1)
     if pooled:
         out.append("Shares pooled over several classes treat the images as independent of each other.")
-    if f.run.has("accuracy_saved:"):
+    if f.run.of_attacks("accuracy_saved"):
         out.append(
             "Saving means rounding to a bit depth. JPEG compression and resizing after the attack were not tried."
         )

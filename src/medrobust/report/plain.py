@@ -15,11 +15,12 @@ from medrobust.report.check_lines import counted
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation, said
 from medrobust.report.findings import Findings, Verdict, in_doubt
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import PROBES, WORST, Check, Row
+from medrobust.report.run import PROBES, WORST
 from medrobust.report.saving import after_saving
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
 from medrobust.report.words import NBSP, count, listing, number, percent, plural, with_interval
+from medrobust.results import Check, Kind, Row
 
 TESTED = "To test the comparison of gradients"
 MANY = 20
@@ -140,7 +141,7 @@ def names_of(f: Findings, classes: list[str]) -> str:
 
 
 def _probes(f: Findings) -> str:
-    if f.run.probes and f.run.has("success_at:"):
+    if f.run.probes and f.run.black_box:
         names = listing([f.run.title(a) for a in f.run.probes])
         return f" {names}, which see only the model's answers, were run beside them: see “Without gradients”."
     return "".join(f" {_probe(f, a)}" for a in f.run.probes)
@@ -154,13 +155,13 @@ def _probe(f: Findings, attack: str) -> str:
         return f"{tried}, was run beside them."
     row = rows[0]
     return (
-        f"{tried}, was run beside them on {plural(row.n or 0, 'image')} at {short_size(f, row.eps)} "
+        f"{tried}, was run beside them on {plural(row.n, 'image')} at {short_size(f, row.eps)} "
         f"and left {with_interval(row)} correct."
     )
 
 
 def before(f: Findings) -> Paragraph:
-    row = f.run.find("none", "accuracy")
+    row = f.run.find(Kind.CLEAN, "accuracy")
     if row is None or row.value is None:
         return Paragraph("Before any attack", "The accuracy on untouched images was not measured.", True)
     whole = Share.of(row)
@@ -168,8 +169,8 @@ def before(f: Findings) -> Paragraph:
         return Paragraph("Before any attack", "No test image was read.", True)
     text = f"Untouched, it reads {said(whole, 'test images')} correctly."
     if f.directed and len(f.disease) == 1:
-        sensitivity = Share.of(f.run.find("none", f"sensitivity:{f.disease[0]}"))
-        specificity = Share.of(f.run.find("none", f"specificity:{f.disease[0]}"))
+        sensitivity = Share.of(f.run.find(Kind.CLEAN, "sensitivity", class_name=f.disease[0]))
+        specificity = Share.of(f.run.find(Kind.CLEAN, "specificity", class_name=f.disease[0]))
         if sensitivity is not None:
             text += f" It recognises {said(sensitivity)} labelled {f.disease[0]} (sensitivity)"
             text += f" and {said(specificity)} of the others as such (specificity)." if specificity is not None else "."
@@ -230,7 +231,7 @@ def _lower(sentence: str) -> str:
 def directions(f: Findings) -> list[Paragraph]:
     assert f.strongest is not None
     eps = f.reference
-    if eps is None or not f.run.has("flip:"):
+    if eps is None or not f.run.of_attacks("flip"):
         k = len(f.run.conditions.classes)
         text = "The direction of the errors was not measured in this run."
         if k > MANY:

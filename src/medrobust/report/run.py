@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medrobust import json_files
 from medrobust.errors import InputError
+from medrobust.results import FORMAT, GRADIENT, Check, Kind, Row
 
-FORMAT = 1
-COLUMNS = (
-    "study",
-    "data",
-    "model",
-    "attack",
-    "norm",
-    "eps",
-    "seed",
-    "metric",
-    "value",
-    "low",
-    "high",
-    "n",
-    "status",
-    "note",
-)
-CONTROLS = ("noise", "noise-uniform")
-"""Random changes of the same size: what an attack must beat to be called one."""
+NOISE_TITLES = {"noise": "Random noise (±ε)", "noise-uniform": "Random noise (uniform)"}
 PROBES = ("square", "simba-dct")
 """Attacks that see no gradient: what a white-box attack must beat to be believed."""
-
-
-GRADIENT = "gradient"
-"""Stands as the attack in a check that concerns every attack that follows gradients."""
 WORST = "worst"
 """For each image the attack that needed the smallest eps: no attack of its own, but the number to go by."""
 
@@ -100,16 +81,18 @@ class DetectorInfo(_Read):
 
 
 class EvasionInfo(_Read):
+    name: str = ""
     title: str
     source: str = ""
 
 
 class DetectInfo(_Read):
-    """How detectors were tried. lead: the one that sentences are about, named beforehand; None in older runs."""
+    """How detectors were tried. lead: the one that sentences are about, named beforehand. attack_name: in the rows."""
 
     attack: str
+    attack_name: str = ""
     eps: float
-    lead: str | None = None
+    lead: str
     detectors: list[DetectorInfo] = []
     evasion: EvasionInfo
     n_clean: int = 0
@@ -133,6 +116,7 @@ class ExplainInfo(_Read):
     """What was looked at inside. layer: of Grad-CAM. grid: of the landscape, fractions of the pixel range."""
 
     attack: str
+    attack_name: str = ""
     eps: float
     layer: str = ""
     n: int = 0
@@ -216,37 +200,6 @@ class Conditions(_Read):
         return [] if value is None else value
 
 
-class Row(_Read):
-    """One measured number. value, low and high are None where the number is undefined."""
-
-    attack: str
-    eps: float
-    metric: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    norm: str | None = None
-    seed: int | None = None
-    status: str = "ok"
-    note: str | None = ""
-
-    @property
-    def ok(self) -> bool:
-        return self.status == "ok" and self.value is not None
-
-
-class Check(_Read):
-    """A sanity check; passed is None where it was not asked. decisive: concerns every attack that follows gradients."""
-
-    name: str
-    attack: str | None = None
-    passed: bool | None
-    detail: str = ""
-    consequence: str = ""
-    decisive: bool = False
-
-
 class Example(_Read):
     id: str
     label: int
@@ -260,25 +213,42 @@ class Example(_Read):
     patient: str | None = None
 
 
-class Run(_Read):
-    """Everything the report is made of."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, extra="ignore")
+class _Parts(_Read):
+    """The parts of results.json."""
 
     conditions: Conditions
-    rows: list[Row]
-    checks: list[Check] = []
+    rows: list[Any] = []
+    checks: list[Any] = []
     examples: list[Example] = []
     seconds: dict[str, float] = {}
     run: RunInfo = RunInfo()
-    table: list[dict[str, Any]] = Field(default=[], description="the rows as they stand in the file")
-    arrays: dict[str, np.ndarray] = {}
-    spec: dict[str, Any] = {}
 
-    def find(self, attack: str, metric: str, eps: float | None = None) -> Row | None:
-        """The row of that attack and metric, at that eps if one is given; None where it was not measured."""
-        for row in self._index.get((attack, metric), ()):
-            if eps is None or same(row.eps, eps):
+
+@dataclass(frozen=True)
+class Run:
+    """Everything the report is made of."""
+
+    conditions: Conditions
+    rows: list[Row]
+    checks: list[Check] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    run: RunInfo = field(default_factory=RunInfo)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    def find(self, kind: Kind, metric: str, attack: str = "", eps: float | None = None, **more: Any) -> Row | None:
+        """The row with these values; None where it was not measured. attack: any where it is empty, as is eps.
+
+        more: its further columns, all of them, so that the number of a class is never taken for that of all.
+        """
+        for row in self._index.get((kind, metric), ()):
+            if (
+                (not attack or row.attack == attack)
+                and (eps is None or same(row.eps, eps))
+                and row.more.keys() == more.keys()
+                and row.has(**more)
+            ):
                 return row
         return None
 
@@ -286,34 +256,56 @@ class Run(_Read):
     def _index(self) -> dict[tuple[str, str], list[Row]]:
         index: dict[tuple[str, str], list[Row]] = {}
         for row in self.rows:
-            index.setdefault((row.attack, row.metric), []).append(row)
+            index.setdefault((row.kind, row.metric), []).append(row)
         return index
 
-    def curve(self, attack: str, metric: str = "accuracy") -> list[Row]:
-        """The rows of that attack and metric by growing eps, eps 0 left out."""
-        return sorted((r for r in self._index.get((attack, metric), ()) if r.eps > 0), key=lambda r: r.eps)
+    def kind(self, attack: str) -> Kind:
+        """Of the rows over the grid of eps that the name of an attack, a control, a probe or the worst case stands
+        for."""
+        if attack == WORST:
+            return Kind.WORST
+        if attack in self.controls:
+            return Kind.CONTROL
+        return Kind.BLACK_BOX if attack in self.probes else Kind.ATTACK
 
-    def has(self, metric_start: str) -> bool:
-        return any(r.metric.startswith(metric_start) and r.attack != "none" for r in self.rows)
+    def at(self, attack: str, metric: str, eps: float | None = None, **more: Any) -> Row | None:
+        """As ``find``, for the name of an attack, a control, a probe or the worst case."""
+        return self.find(self.kind(attack), metric, attack, eps, **more)
 
-    @cached_property
-    def _seen(self) -> list[str]:
-        seen = [r.attack for r in self.rows if r.metric in ("accuracy", "eps_star_median")]
-        order = dict.fromkeys([a for a in self.conditions.attacks if a in seen] + seen)
-        return [a for a in order if a != "none" and a not in CONTROLS]
+    def curve(self, attack: str, metric: str = "accuracy", **more: Any) -> list[Row]:
+        """The rows of that attack and metric by growing eps, eps 0 left out. more: all their further columns."""
+        rows = self._index.get((self.kind(attack), metric), ())
+        found = (r for r in rows if r.attack == attack and r.eps > 0 and r.more.keys() == more.keys() and r.has(**more))
+        return sorted(found, key=lambda r: r.eps)
+
+    def of_attacks(self, metric: str) -> list[Row]:
+        """All rows of that metric under attack, the worst case first."""
+        return [r for kind in (Kind.WORST, Kind.ATTACK) for r in self._index.get((kind, metric), ())]
+
+    @property
+    def black_box(self) -> list[Row]:
+        """Shares turned within so many queries, without gradients and by chance."""
+        return [r for kind in (Kind.BLACK_BOX, Kind.CONTROL) for r in self._index.get((kind, "success_at"), ())]
+
+    def _names(self, kind: Kind) -> list[str]:
+        """What stands as the attack in rows that can be drawn against eps."""
+        rows = [r for metric in ("accuracy", "min_eps_median") for r in self._index.get((kind, metric), ())]
+        return list(dict.fromkeys(r.attack for r in rows))
 
     @cached_property
     def attacks(self) -> list[str]:
         """Every attack with an accuracy, in the order of the conditions, then of the rows.
 
-        No controls, no worst case, and no probe that the audit ran beside the attacks that were asked for.
+        No controls, no worst case, and no probe or ensemble that the audit ran beside the attacks that were asked for.
         """
-        return [a for a in self._seen if a != WORST and a not in (*self.probes, self.ensemble)]
+        names = self._names(Kind.ATTACK)
+        order = dict.fromkeys([a for a in self.conditions.attacks if a in names] + names)
+        return [a for a in order if a != self.ensemble]
 
     @cached_property
     def probes(self) -> list[str]:
         """Black-box attacks of the audit's own accord, at one eps on a few images."""
-        return [a for a in self._seen if a in PROBES and a not in self.conditions.attacks]
+        return [a for a in self._names(Kind.BLACK_BOX) if a not in self.conditions.attacks]
 
     @cached_property
     def ensemble(self) -> str | None:
@@ -324,11 +316,13 @@ class Run(_Read):
     @cached_property
     def measured(self) -> list[str]:
         """What has numbers over the grid: the worst case first where there is one, then the attacks."""
-        return [WORST, *self.attacks] if WORST in self._seen and self.attacks else self.attacks
+        return [WORST, *self.attacks] if self._names(Kind.WORST) and self.attacks else self.attacks
 
     @cached_property
     def controls(self) -> list[str]:
-        return [a for a in CONTROLS if self.curve(a)]
+        """Random changes of the same size: what an attack must beat to be called one."""
+        rows = self._index.get((Kind.CONTROL, "accuracy"), ())
+        return list(dict.fromkeys(r.attack for r in rows if r.eps > 0))
 
     def title(self, attack: str) -> str:
         """The attack's name for people."""
@@ -339,8 +333,7 @@ class Run(_Read):
         names = {
             WORST: "Worst case",
             GRADIENT: "all attacks that follow gradients",
-            "noise": "Random noise (±ε)",
-            "noise-uniform": "Random noise (uniform)",
+            **NOISE_TITLES,
             "square": "Square",
             "simba-dct": "SimBA (cosines)",
         }
@@ -383,21 +376,33 @@ def read(run_dir: Path) -> Run:
         raise InputError(
             f"{path} has format {raw.get('format')!r}, this version reads {FORMAT}; write it again with this version"
         )
-    spec_path = run_dir / "spec.json"
     try:
-        return Run.model_validate(
-            {
-                **{k: raw[k] for k in ("conditions", "rows") if k in raw},
-                **{k: raw[k] for k in ("checks", "examples", "seconds", "run") if raw.get(k)},
-                "table": raw.get("rows", []),
-                "spec": _json(spec_path) if spec_path.is_file() else {},
-                "arrays": _arrays(run_dir / "figures.safetensors"),
-            }
-        )
+        parts = _Parts.model_validate({k: v for k, v in raw.items() if v})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path}: {where}: {first['msg'].lower()}; run the audit again to write it anew") from None
+    spec_path = run_dir / "spec.json"
+    return Run(
+        parts.conditions,
+        [_at(path, f"rows.{i}", Row.read, row) for i, row in enumerate(parts.rows)],
+        [_at(path, f"checks.{i}", Check.read, check) for i, check in enumerate(parts.checks)],
+        parts.examples,
+        parts.seconds,
+        parts.run,
+        _arrays(run_dir / "figures.safetensors"),
+        _json(spec_path) if spec_path.is_file() else {},
+    )
+
+
+T = TypeVar("T")
+
+
+def _at(path: Path, where: str, reader: Callable[[Any], T], plain: Any) -> T:
+    try:
+        return reader(plain)
+    except InputError as error:
+        raise InputError(f"{path}: {where}: {error}; run the audit again to write it anew") from None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from itertools import groupby
 
 from medrobust.report.findings import GREY, Findings, Verdict
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import Row, same
+from medrobust.report.run import same
 from medrobust.report.sizes import short_size
 from medrobust.report.words import grey_levels, listing, number, percent, plural
+from medrobust.results import Row
 
 TITLE = "After saving the image"
 UNDONE, SURVIVES = 0.2, 0.8
@@ -32,7 +33,7 @@ def after_saving(f: Findings, *, first_page: bool = False) -> Paragraph:
         return Paragraph(TITLE, " ".join([text, *_certain(f)]))
     if f.verdict is Verdict.INCONCLUSIVE:
         return Paragraph(TITLE, "Inconclusive: the attacks that would be saved cannot be believed.", True)
-    n = max(full.n or 0 for full, _ in pairs)
+    n = max(full.n for full, _ in pairs)
     # what is right after saving was right before the attack: on these few images it may be more than on all
     before = max(f.clean.value, *(saved.value or 0.0 for _, saved in pairs))
     by_outcome = groupby(pairs, key=lambda pair: _outcome(before, *pair))
@@ -45,7 +46,7 @@ def after_saving(f: Findings, *, first_page: bool = False) -> Paragraph:
 
 def _pairs(f: Findings, attack: str) -> list[Pair]:
     full = f.run.curve(attack, "accuracy_full")
-    both = [(row, f.run.find(attack, "accuracy_saved:8", row.eps)) for row in full]
+    both = [(row, f.run.at(attack, "accuracy_saved", row.eps, bits=8)) for row in full]
     return [(a, b) for a, b in both if b is not None and a.value is not None and b.value is not None]
 
 
@@ -96,9 +97,9 @@ def _sizes(f: Findings, eps: list[float]) -> str:
 
 def _halving(f: Findings, attack: str) -> list[str]:
     """What the attacker needs for saved images, where the whole grid was saved."""
-    if len(f.run.curve(attack, "accuracy_saved:8")) < len(f.run.curve(attack)):
+    if len(f.run.curve(attack, "accuracy_saved", bits=8)) < len(f.run.curve(attack)):
         return []
-    half, needed = f.half(attack), f.half(attack, "accuracy_saved:8")
+    half, needed = f.half(attack), f.half(attack, "accuracy_saved", bits=8)
     if half is None:
         return []
     if needed is None:
@@ -116,7 +117,7 @@ def _certain(f: Findings) -> list[str]:
         return []
     text = "It is certain that a change below half a grey level is undone: rounding an 8-bit image that was changed "
     text += "by less gives back exactly the untouched image."
-    if f.saved_attack and f.run.find(f.saved_attack, "accuracy_saved:8", 0.5 * GREY) is not None:
+    if f.saved_attack and f.run.at(f.saved_attack, "accuracy_saved", 0.5 * GREY, bits=8) is not None:
         text += " A change of exactly half a level is rounded either to nothing or to a whole level."
     half = f.half(f.strongest) if f.strongest else None
     if half is not None and half.eps < 0.5 * GREY * (1 - 1e-6):

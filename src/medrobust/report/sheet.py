@@ -1,19 +1,23 @@
-"""results.csv: every row of results.json, one a line, columns in the order of the format."""
+"""results.csv: every row of results.json, one a line; further columns stand before the metric."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
-from medrobust.report.run import COLUMNS
+from medrobust.results import FIXED
+
+BEFORE = FIXED[: FIXED.index("metric")]
+AFTER = FIXED[len(BEFORE) :]
 
 
-def text(rows: list[dict[str, Any]]) -> str:
-    """The rows as CSV; an undefined number is an empty field, a column unknown to the format stands last."""
-    extra = dict.fromkeys(k for row in rows for k in row if k not in COLUMNS)
+def text(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as CSV; an undefined number is an empty field."""
+    further = dict.fromkeys(k for row in rows for k in row if k not in FIXED)
     out = StringIO()
-    writer = csv.DictWriter(out, [*COLUMNS, *extra], restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, [*BEFORE, *further, *AFTER], restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()

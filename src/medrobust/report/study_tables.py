@@ -10,7 +10,7 @@ from medrobust.report.words import number
 
 Row = Mapping[str, Any]
 
-GREYS = ("eps_star_median",)
+GREYS = ("min_eps_median",)
 """Metrics that are sizes, shown in 8-bit grey levels where the norm is Linf."""
 PLAIN = ("measure", "rise", "silhouette", "rank", "friedman_p", "ratio")
 """Numbers in the unit that the line says, with three significant digits."""
@@ -46,7 +46,7 @@ METRICS = {
     "success_saved": "after saving",
     "accuracy_before": "accuracy before",
     "rise": "rise of the loss (nats)",
-    "eps_star_median": "median of the smallest ε that fools",
+    "min_eps_median": "median of the smallest ε that fools",
     "cam_shift": "shift of Grad-CAM",
     "rank_share": "rank over the largest possible",
     "further": "pairs that move further",

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medrobust.report.findings import Findings, in_doubt
-from medrobust.report.run import WORST, Row, same
+from medrobust.report.run import WORST, same
 from medrobust.report.sizes import short_size
 from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, number, percent, plain, with_interval
+from medrobust.results import Kind, Row
 from medrobust.stats import Estimate
 
 MOST_CLASSES = 30
@@ -82,7 +83,7 @@ def overall(f: Findings) -> Table | None:
         ("ece", "ECE (calibration error)", plain),
         ("brier", "Brier score", plain),
     )
-    found = [(title, show, row) for metric, title, show in names if (row := f.run.find("none", metric)) is not None]
+    found = [(title, show, row) for metric, title, show in names if (row := f.run.find(Kind.CLEAN, metric)) is not None]
     rows = [
         [Cell(title), Cell(show(row), not row.ok and row.value is not None), Cell(count(row.n))]
         for title, show, row in found
@@ -107,7 +108,7 @@ def per_class(f: Findings) -> Table | None:
         ("specificity", "Specificity", with_interval),
         ("auroc", "AUROC", plain),
     )
-    rows = {c: [f.run.find("none", f"{kind}:{c}") for kind, _, _ in kinds] for c in f.run.conditions.classes}
+    rows = {c: [f.run.find(Kind.CLEAN, kind, class_name=c) for kind, _, _ in kinds] for c in f.run.conditions.classes}
     used = [i for i in range(len(kinds)) if any(r[i] is not None for r in rows.values())]
     if not used:
         return None
@@ -156,7 +157,7 @@ def confusion(f: Findings) -> Confusion | None:
     predicted = given if given is not None and given.shape == labels.shape else probability.argmax(1)
     counts = np.zeros((k, k), dtype=int)
     np.add.at(counts, (labels, predicted), 1)
-    accuracy, note = f.run.find("none", "accuracy"), ""
+    accuracy, note = f.run.find(Kind.CLEAN, "accuracy"), ""
     if (
         accuracy is not None
         and accuracy.value is not None
@@ -175,7 +176,7 @@ def accuracy(f: Findings) -> Table | None:
     for eps in sorted(r.eps for a in attacks for r in f.run.curve(a)):
         if not grid or eps > grid[-1] * (1 + 1e-6):
             grid.append(eps)
-    rows = [[Cell(eps_text(f, eps)), *(share(f.run.find(a, "accuracy", eps)) for a in attacks)] for eps in grid]
+    rows = [[Cell(eps_text(f, eps)), *(share(f.run.at(a, "accuracy", eps)) for a in attacks)] for eps in grid]
     clean = f.clean
     if clean is not None:
         low, high = (None, None) if np.isnan(clean.low) or np.isnan(clean.high) else (clean.low, clean.high)
@@ -201,9 +202,9 @@ def smallest(f: Findings) -> Table | None:
     rows = []
     for attack in f.run.measured:
         median, half = f.median(attack), f.half(attack)
-        values, cost = f.eps_star(attack), f.run.find(attack, "gradients_per_image")
+        values, cost = f.eps_star(attack), f.run.at(attack, "gradients_per_image")
         broken = percent(float(np.isfinite(values).mean())) if values is not None and values.size else NOTHING
-        unusable = f.run.find(attack, "inconclusive")
+        unusable = f.run.at(attack, "inconclusive")
         rows.append(
             [
                 attack_head(f, attack),
@@ -239,7 +240,7 @@ def _median_text(f: Findings, median: Estimate | None) -> str:
 
 def flips(f: Findings) -> Table | None:
     """Every direction at the reference eps, an attack a column."""
-    if f.reference is None or f.strongest is None or not f.run.has("flip:"):
+    if f.reference is None or f.strongest is None or not f.run.of_attacks("flip"):
         return None
     attacks = [a for a in f.run.measured + f.run.controls if f.flips(a, f.reference)]
     if not attacks:
@@ -247,10 +248,10 @@ def flips(f: Findings) -> Table | None:
     lead = f.strongest if f.strongest in attacks else attacks[0]
     pairs = [(x.source, x.target) for x in f.flips(lead, f.reference)]
     body = [
-        [Cell(f"{a} → {b}"), *(share(f.run.find(x, f"flip:{a}->{b}", f.reference)) for x in attacks)]
+        [Cell(f"{a} → {b}"), *(share(f.run.at(x, "flip", f.reference, class_name=a, target=b)) for x in attacks)]
         for a, b in pairs[:MOST_FLIPS]
     ]
-    n = n_text(f.run.find(lead, f"flip:{a}->{b}", f.reference) for a, b in pairs[:MOST_FLIPS])
+    n = n_text(f.run.at(lead, "flip", f.reference, class_name=a, target=b) for a, b in pairs[:MOST_FLIPS])
     caption = f"Flips at {short_size(f, f.reference)}: of the images of the first class that were read correctly "
     caption += f"({n}), the share read as the second. "
     caption += "The decision threshold is the one used without attack."
@@ -267,16 +268,17 @@ def saving(f: Findings) -> Table | None:
     lead = f.saved_attack
     if not found or lead is None:
         return None
-    bits = [b for b in BITS if f.run.has(f"accuracy_saved:{b}")]
+    kept = {r.get("bits") for r in f.run.of_attacks("accuracy_saved")}
+    bits = [b for b in BITS if b in kept]
     at = f.reference if f.reference is not None else found[0][1].eps
     # every eps for the attack that the page speaks of; one each for the others
     shown = [(a, r) for a, r in found if a == lead or same(r.eps, at)]
     body = [
         [Cell(f.run.title(a), in_doubt(f, a)), Cell(eps_text(f, r.eps)), share(r)]
-        + [share(f.run.find(a, f"accuracy_saved:{b}", r.eps)) for b in bits]
+        + [share(f.run.at(a, "accuracy_saved", r.eps, bits=b)) for b in bits]
         for a, r in sorted(shown, key=lambda pair: pair[0] != lead)
     ]
-    clean = [f.run.find("none", f"accuracy_saved:{b}") for b in bits]
+    clean = [f.run.find(Kind.CLEAN, "accuracy_saved", bits=b) for b in bits]
     known = [r for r in clean if r is not None]
     if known:
         body.insert(0, [Cell("No attack"), Cell("0"), Cell(NOTHING), *(share(r) for r in clean)])

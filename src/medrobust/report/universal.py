@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,12 @@ from medrobust.report import universal_words as words
 from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import Row, UniversalInfo
+from medrobust.report.run import UniversalInfo
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.tables import MOST_CONFUSED, Cell, Confusion, Table, share
 from medrobust.report.words import NOTHING, count, listing, percent, plural
+from medrobust.results import Kind, Row, among
 
-NAME, RANDOM = "universal", "universal-random"
 PILED = 0.9
 """Share of the images in one class from which they are said to pile up there."""
 
@@ -53,7 +54,7 @@ class Section:
 def section(f: Findings) -> Section | None:
     """None where the run did not ask for it, or comes from a version that could not."""
     told = f.run.conditions.universal
-    if told is None or f.run.find(NAME, "fooling_rate") is None:
+    if told is None or _row(f, "fooling_rate") is None:
         return None
     return Section(sentences(f, told), table(f, told), confusion(f), shots(f, told), _doubt(f))
 
@@ -61,24 +62,24 @@ def section(f: Findings) -> Section | None:
 # -- the rows ------------------------------------------------------------------------------------------------
 
 
-def _row(f: Findings, metric: str) -> Row | None:
-    return f.run.find(NAME, metric)
+def _row(f: Findings, metric: str, **more: Any) -> Row | None:
+    return f.run.find(Kind.UNIVERSAL, metric, **more)
 
 
 def _targets(f: Findings, told: UniversalInfo) -> list[str]:
     """Names of the classes towards which one was made, as far as their rows are there."""
     names = [f.run.class_name(g.target) for g in told.goals if g.target is not None]
-    return [n for n in names if _row(f, f"targeted_success:{n}") is not None]
+    return [n for n in names if _row(f, "targeted_success", target=n) is not None]
 
 
-def _control(f: Findings, told: UniversalInfo, metric: str) -> Row | None:
+def _control(f: Findings, told: UniversalInfo, metric: str, **more: Any) -> Row | None:
     """Of the random changes of the same size the one that comes nearest to the goal."""
-    rows = [f.run.find(f"{RANDOM}-{kind}", metric) for kind in told.controls]
+    rows = [f.run.find(Kind.CONTROL, metric, name, **more) for name in told.controls]
     return max((r for r in rows if r is not None and r.value is not None), key=lambda r: r.value or 0.0, default=None)
 
 
 def _doubt(f: Findings) -> str:
-    notes = [r.note or "it could not do its work" for r in f.run.rows if r.attack == NAME and not r.ok and r.note]
+    notes = [r.note for r in among(f.run.rows, kind=Kind.UNIVERSAL) if not r.ok and r.note]
     return listing(list(dict.fromkeys(notes)))
 
 
@@ -124,10 +125,10 @@ def _towards(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
     """The target that would hide a disease, or the one that works best, and how many of the targets work."""
     known: dict[str, words.Towards] = {}
     for name in _targets(f, told):
-        row = _row(f, f"targeted_success_new:{name}")
+        row = _row(f, "targeted_success_new", target=name)
         success = Share.of(row)
         if success is not None and success.ok:
-            control = Share.of(_control(f, told, f"targeted_success_new:{name}"))
+            control = Share.of(_control(f, told, "targeted_success_new", target=name))
             hides = f.directed and f.normal == [name]
             known[name] = words.Towards(f.run.labelled(name), success, control, hides)
     if not known:
@@ -140,12 +141,12 @@ def _towards(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
 
 def _saved(f: Findings, told: UniversalInfo) -> str:
     row = _row(f, "fooling_rate")
-    kept = next((r for r in f.run.rows if r.attack == NAME and r.metric.startswith("fooling_rate_saved:")), None)
+    kept = _row(f, "fooling_rate_saved", bits=told.bits)
     rate, saved = Share.of(row), Share.of(kept)
-    if kept is None or rate is None or saved is None or not rate.ok:
+    if rate is None or saved is None or not rate.ok:
         return ""
     control = Share.of(_control(f, told, "fooling_rate"))
-    return words.after_saving(rate, saved, control, kept.metric.rpartition(":")[2])
+    return words.after_saving(rate, saved, control, str(told.bits))
 
 
 def paragraph(f: Findings) -> Paragraph | None:
@@ -170,7 +171,7 @@ def table(f: Findings, told: UniversalInfo) -> Table:
             Cell("Another answer (fooling rate)"),
             share(row("fooling_rate")),
             share(control("fooling_rate")),
-            share(row(f"fooling_rate_saved:{bits}")),
+            share(row("fooling_rate_saved", bits=bits)),
             Cell(NOTHING),
             Cell(NOTHING),
             Cell(NOTHING),
@@ -180,12 +181,12 @@ def table(f: Findings, told: UniversalInfo) -> Table:
         body.append(
             [
                 Cell(f"Read as {f.run.labelled(name)}"),
-                share(row(f"targeted_success:{name}")),
-                share(control(f"targeted_success:{name}")),
-                share(row(f"targeted_success_saved:{bits}:{name}")),
-                share(row(f"targeted_base:{name}")),
-                share(row(f"targeted_success_new:{name}")),
-                share(control(f"targeted_success_new:{name}")),
+                share(row("targeted_success", target=name)),
+                share(control("targeted_success", target=name)),
+                share(row("targeted_success_saved", target=name, bits=bits)),
+                share(row("targeted_base", target=name)),
+                share(row("targeted_success_new", target=name)),
+                share(control("targeted_success_new", target=name)),
             ]
         )
     head = ["Goal", "Reached", "Random change", f"Saved at {bits} bit"]

@@ -9,6 +9,7 @@ from medrobust.report.noise_words import beside
 from medrobust.report.run import PROBES, WORST, same
 from medrobust.report.sizes import change, levels, short_size, size_words, visibility
 from medrobust.report.words import NBSP, bounds, count, listing, percent, plain, plural, with_interval
+from medrobust.results import Kind
 
 LARGE = 0.25
 """Points of accuracy: where the interval reaches further below the clean accuracy than this, nothing is withstood."""
@@ -54,12 +55,12 @@ def _nothing(_: Findings) -> tuple[str, str, str]:
 
 
 def _chance(f: Findings) -> tuple[str, str, str]:
-    row = f.run.find("none", "balanced_accuracy")
+    row = f.run.find(Kind.CLEAN, "balanced_accuracy")
     guess = percent(f.guess, 0 if f.guess >= 0.01 else 1)
     text = f"Its balanced accuracy is {with_interval(row)}, n{NBSP}={NBSP}{count(row.n if row else None)}; "
     text += f"guessing gives {guess}. "
     text += "A classifier that does not work cannot be said to be fooled: the attack numbers below have little meaning."
-    area = f.run.find("none", "auroc")
+    area = f.run.find(Kind.CLEAN, "auroc")
     if area is not None and area.low is not None and area.low >= 0.6:
         text += f" Its scores do separate the classes (AUROC {plain(area)}), so its decision threshold may be off."
     if row is not None and row.high is not None and row.high > (1 + f.guess) / 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,8 @@ from medrobust.report.run import ExplainInfo
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table
 from medrobust.report.words import NOTHING, count, grey_levels, plural
+from medrobust.results import Kind, among
 
-NAME = "explain"
 DECADES = 2
 """Of the gradient's size that the colours of a saliency map span."""
 
@@ -51,9 +52,10 @@ class Section:
 def section(f: Findings) -> Section | None:
     """None where the run did not ask for it, or comes from a version that could not."""
     told = f.run.conditions.explain
-    if told is None or not any(r.attack == NAME for r in f.run.rows):
+    rows = list(among(f.run.rows, kind=Kind.EXPLANATION))
+    if told is None or not rows:
         return None
-    notes = dict.fromkeys(r.note for r in f.run.rows if r.attack == NAME and not r.ok and r.note)
+    notes = dict.fromkeys(r.note for r in rows if not r.ok and r.note)
     said = _sentences(f, told)
     shots = _shots(f, told)
     size = short_size(f, told.eps)
@@ -82,8 +84,8 @@ def section(f: Findings) -> Section | None:
     )
 
 
-def _share(f: Findings, metric: str) -> Share | None:
-    told = Share.of(f.run.find(NAME, f"explain_{metric}"))
+def _share(f: Findings, metric: str, attack: str = "none", **more: Any) -> Share | None:
+    told = Share.of(f.run.find(Kind.EXPLANATION, metric, attack, **more))
     return told if told is not None and told.ok else None
 
 
@@ -95,43 +97,49 @@ def _sentences(f: Findings, told: ExplainInfo) -> list[str]:
         out.append(words.steep(along, random))
     lead, slope, enough = (_share(f, name) for name in ("margin", "margin-slope", "linear-eps"))
     if lead is not None and slope is not None and enough is not None and f.run.conditions.norm == "Linf":
-        out.append(words.enough(words.Estimate(lead, slope, enough, _share(f, "foretells"))))
+        out.append(words.enough(words.Estimate(lead, slope, enough, _share(f, "rank_correlation"))))
     if (half := _share(f, "saliency-half")) is not None:
         out.append(words.wide(half))
-    if (shift := _share(f, "cam-shift.attacked")) is not None:
-        out.append(words.moved(shift, _share(f, "cam-shift.noise"), short_size(f, told.eps)))
-    before, area = _share(f, "lesion-points-cam.clean"), _share(f, "lesion-area.clean")
+    if (shift := _share(f, "cam-shift", told.attack_name)) is not None:
+        out.append(words.moved(shift, _share(f, "cam-shift", "noise"), short_size(f, told.eps)))
+    before, area = _share(f, "lesion-points", map="cam"), _share(f, "lesion-area")
     if before is not None and area is not None:
-        after, pixels = _share(f, "lesion-points-cam.attacked"), _share(f, "lesion-auroc-gradient.clean")
+        after = _share(f, "lesion-points", told.attack_name, map="cam")
+        pixels = _share(f, "lesion-auroc", map="gradient")
         out.append(words.lesion(words.Lesion(before, area, after, pixels)))
     return out
 
 
 # -- table -----------------------------------------------------------------------------------------------
 
-MAPS = {
-    "cam-shift.attacked": ("Shift of the centre of Grad-CAM under the attack", "share of the diagonal"),
-    "cam-shift.noise": ("The same under noise of that size", "share of the diagonal"),
-    "lesion-points-cam.clean": ("Brightest point of Grad-CAM in the lesion", "share of the images"),
-    "lesion-points-cam.attacked": ("The same after the attack", "share of the images"),
-    "lesion-points-gradient.clean": ("Largest gradient in the lesion", "share of the images"),
-    "lesion-points-gradient.attacked": ("The same after the attack", "share of the images"),
-    "lesion-auroc-cam.clean": ("Grad-CAM of pixels in and out of the lesion", "AUROC"),
-    "lesion-auroc-cam.attacked": ("The same after the attack", "AUROC"),
-    "lesion-auroc-gradient.clean": ("Gradient of pixels in and out of the lesion", "AUROC"),
-    "lesion-auroc-gradient.attacked": ("The same after the attack", "AUROC"),
-    "foretells": ("Rank correlation of that ε* with the measured one", "−1 to 1"),
-}
+
+def _maps(attack: str) -> list[tuple[str, str, str, str, str]]:
+    """Metric, attack, map, title and unit of what is measured on maps, and of the correlation. attack: by name."""
+    diagonal, share, area = "share of the diagonal", "share of the images", "AUROC"
+    return [
+        ("cam-shift", attack, "", "Shift of the centre of Grad-CAM under the attack", diagonal),
+        ("cam-shift", "noise", "", "The same under noise of that size", diagonal),
+        ("lesion-points", "none", "cam", "Brightest point of Grad-CAM in the lesion", share),
+        ("lesion-points", attack, "cam", "The same after the attack", share),
+        ("lesion-points", "none", "gradient", "Largest gradient in the lesion", share),
+        ("lesion-points", attack, "gradient", "The same after the attack", share),
+        ("lesion-auroc", "none", "cam", "Grad-CAM of pixels in and out of the lesion", area),
+        ("lesion-auroc", attack, "cam", "The same after the attack", area),
+        ("lesion-auroc", "none", "gradient", "Gradient of pixels in and out of the lesion", area),
+        ("lesion-auroc", attack, "gradient", "The same after the attack", area),
+        ("rank_correlation", "none", "", "Rank correlation of that ε* with the measured one", "−1 to 1"),
+    ]
 
 
 def table(f: Findings, told: ExplainInfo) -> Table:
     """A measure a row."""
-    titles = {m.name: (m.title, m.unit) for m in told.measures} | MAPS
+    lines: list[tuple[str, str, str, str, str]] = [(m.name, "none", "", m.title, m.unit) for m in told.measures]
     body = []
-    for name, (title, unit) in titles.items():
-        row = f.run.find(NAME, f"explain_{name}")
+    for metric, attack, kind, title, unit in [*lines, *_maps(told.attack_name)]:
+        more: dict[str, Any] = {"map": kind} if kind else {}
+        row = f.run.find(Kind.EXPLANATION, metric, attack, **more)
         if row is not None and row.n:
-            known = _share(f, name)
+            known = _share(f, metric, attack, **more)
             body.append([Cell(title), Cell(words.ranged(known) if known else NOTHING), Cell(unit), Cell(count(row.n))])
     caption = (
         "What the explanations say, before any attack unless told otherwise: medians (shares for yes and no) with "

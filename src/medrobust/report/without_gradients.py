@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from medrobust.report import black_box_words as words
 from medrobust.report.comparison import Share, said
 from medrobust.report.findings import Findings
-from medrobust.report.run import Row
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table, share
 from medrobust.report.words import NOTHING, count, listing
-
-METRIC = "success_at:"
+from medrobust.results import Kind, Row, find
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,14 @@ def section(f: Findings) -> Section | None:
 def _found(f: Findings) -> dict[str, list[Row]]:
     """attack -> its rows, by growing number of queries."""
     found: dict[str, list[Row]] = {}
-    for r in f.run.rows:
-        if r.metric.startswith(METRIC):
-            found.setdefault(r.attack, []).append(r)
+    for r in f.run.black_box:
+        found.setdefault(r.attack, []).append(r)
     return {a: sorted(rows, key=queries) for a, rows in found.items()}
 
 
 def queries(r: Row) -> int:
     """How many questions an image the row allows."""
-    return int(r.metric.removeprefix(METRIC))
+    return int(r.get("queries", 0))
 
 
 def _sentences(f: Findings, found: dict[str, list[Row]], probes: list[str]) -> list[str]:
@@ -60,7 +57,7 @@ def _sentences(f: Findings, found: dict[str, list[Row]], probes: list[str]) -> l
         return []
     text = f"Asked {count(asked)} times about an image, and told only its scores, {f.run.title(best.attack)} turns "
     text += f"{said(turned, 'correctly read images')} with changes of at most {short_size(f, eps)}."
-    white = Share.of(next((r for r in f.run.rows if r.metric == "success_probed"), None))
+    white = Share.of(find(f.run.rows, kind=Kind.ATTACK, metric="success_probed"))
     random = Share.of(next((found[a][-1] for a in found if a in f.run.controls), None))
     told = words.FromOutside(turned, white, random)
     return [f"{text} {words.compared(told)}", words.meaning(told)]

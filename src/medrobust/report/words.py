@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from medrobust.report.run import Row
+from medrobust.results import Row
 
 NBSP = "\u00a0"
 NOTHING = "–"

@@ -176,9 +176,8 @@ def _check_merging(
 
 
 def _difference(a: Node, kind_a: Columns, b: Node, kind_b: Columns) -> str:
-    by_column = [
-        k for k in {**kind_a, **kind_b} if kind_a.get(k) != kind_b.get(k) and None not in (kind_a.get(k), kind_b.get(k))
-    ]
+    pairs = {k: (kind_a.get(k, ()), kind_b.get(k, ())) for k in {**kind_b, **kind_a}}
+    by_column = [k for k, (one, other) in pairs.items() if one != other and None not in (one, other)]
     by_args = [f"argument {k}" for k in {**a.args, **b.args} if a.args.get(k) != b.args.get(k)]
     by_needs = [f"need {k}" for k in {**a.needs, **b.needs} if a.needs.get(k) is not b.needs.get(k)]
     found = by_column or by_args or by_needs or ["nothing that a row shows"]

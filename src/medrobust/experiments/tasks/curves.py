@@ -12,11 +12,12 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import robustness_cells
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.rows import Rows, attack_rows, clean_rows
+from medrobust.experiments.rows import attack_rows, clean_rows
 from medrobust.experiments.system import groups, unseen
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.experiments.work import Result, Work
 from medrobust.judging import judge
+from medrobust.results import Kind, Rows, doubted
 from medrobust.threat import BALLS, Untargeted
 
 
@@ -33,7 +34,7 @@ def shard(part: Dataset, number: int, of: int) -> Dataset:
 
 def fresh(norm: str = "linf", seed: int = 0) -> Rows:
     """Rows whose study, data and model the plan knows."""
-    return Rows("", "", "", norm, seed)
+    return Rows(norm=norm, seed=seed)
 
 
 def clean(work: Work) -> Result:
@@ -43,7 +44,7 @@ def clean(work: Work) -> Result:
     _, arrays = robustness_cells.clean(classifier, part, _quiet)
     rows = fresh(seed=work.args["seed"])
     clean_rows(rows, arrays["probability"], part.labels, arrays["decision"], classifier.classes, groups(part))
-    return {"rows": rows.rows}, arrays
+    return {"rows": rows.plain()}, arrays
 
 
 def swept(work: Work) -> Result:
@@ -65,8 +66,9 @@ def curve(work: Work) -> Result:
     arrays = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
     doubt = gradient_doubt(work) if attack_named(args["attack"]).uses_gradient else ""
     rows = _rows(work, classifier, args["attack"], arrays, doubt)
-    rows.add(args["attack"], max(args["eps"]), "gradients_per_image", stats.mean(arrays["gradients"]))
-    facts = {"rows": rows.rows, "unconfirmed": sum(c.facts["unconfirmed"] for c in done), DOUBT: doubt}
+    cost = stats.mean(arrays["gradients"])
+    rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=args["attack"], eps=max(args["eps"]))
+    facts = {"rows": rows.plain(), "unconfirmed": sum(c.facts["unconfirmed"] for c in done), DOUBT: doubt}
     return facts, arrays
 
 
@@ -82,10 +84,12 @@ def worst(work: Work) -> Result:
         "blind": np.logical_and.reduce([c.arrays["blind"] for c in done]),
     }
     doubt = next((c.facts[DOUBT] for c in done if c.facts[DOUBT]), "")
-    return {"rows": _rows(work, work.model(), "worst", arrays, doubt).rows}, arrays
+    return {"rows": _rows(work, work.model(), "worst", arrays, doubt, Kind.WORST).plain()}, arrays
 
 
-def _rows(work: Work, classifier: Classifier, attack: str, arrays: dict[str, np.ndarray], doubt: str) -> Rows:
+def _rows(
+    work: Work, classifier: Classifier, attack: str, arrays: dict[str, np.ndarray], doubt: str, kind: Kind = Kind.ATTACK
+) -> Rows:
     part, args = judged_images(work, classifier), work.args
     rows = fresh(args["norm"], args["seed"])
     attack_rows(
@@ -98,13 +102,14 @@ def _rows(work: Work, classifier: Classifier, attack: str, arrays: dict[str, np.
         arrays["blind"],
         classifier.classes,
         groups(part),
+        kind=kind,
     )
     doubt_all(rows, doubt)
     chance = guessing.of(arrays["eps_star"] > 0, part.labels, groups(part))
     if chance.no_better:
-        rows.doubt({attack}, chance.text)
+        rows.rows = doubted(rows.rows, chance.text, attacks={attack})
     # a study is about rates; which errors one model makes is an audit's part
-    rows.rows = [r for r in rows.rows if not r["metric"].startswith("flip:")]
+    rows.rows = [r for r in rows.rows if r.metric != "flip"]
     return rows
 
 
@@ -115,8 +120,9 @@ def noise(work: Work) -> Result:
     _, arrays = robustness_cells.noise(classifier, part, BALLS[args["norm"]], eps, args["seed"], _quiet)
     rows = fresh(args["norm"], args["seed"])
     for i, e in enumerate(eps):
-        rows.add("noise", e, "accuracy", stats.proportion(arrays["decision"][:, i] == part.labels, groups(part)))
-    return {"rows": rows.rows}, arrays
+        share = stats.proportion(arrays["decision"][:, i] == part.labels, groups(part))
+        rows.add(Kind.CONTROL, "accuracy", share, attack="noise", eps=e)
+    return {"rows": rows.plain()}, arrays
 
 
 def transfer(work: Work) -> Result:
@@ -132,10 +138,11 @@ def transfer(work: Work) -> Result:
         )
         told = judge(target, images, made.images, goal, ball(e))
         arrays[f"held.{e * 255:.4g}"] = ~told.reached.numpy()
-        rows.add(args["attack"], e, "accuracy", stats.proportion(~told.reached.numpy(), groups(part)))
+        held = stats.proportion(~told.reached.numpy(), groups(part))
+        rows.add(Kind.ATTACK, "accuracy", held, attack=args["attack"], eps=e)
     if attack_named(args["attack"]).uses_gradient:
         doubt_all(rows, gradient_doubt(work, "surrogate"))
-    return {"rows": rows.rows}, arrays
+    return {"rows": rows.plain()}, arrays
 
 
 def _quiet(_: Any) -> None:

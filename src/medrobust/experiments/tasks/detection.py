@@ -11,6 +11,7 @@ from medrobust.experiments.features_cache import Bench
 from medrobust.experiments.system import unseen
 from medrobust.experiments.tasks.gradient import gradient_doubt
 from medrobust.experiments.work import Result, Work
+from medrobust.results import Kind
 from medrobust.threat import BALLS
 
 
@@ -56,4 +57,10 @@ def _row(row: dict[str, Any], why: str) -> dict[str, Any]:
     """As every row of a study: the attack is the one it is tested on. why: its attacks or classifier are in doubt."""
     status = "ok" if row["value"] is not None and not why else "inconclusive"
     told = {k: v for k, v in row.items() if k != "tested_on"} | {"note": row["note"] or why}
-    return {**told, "attack": row["tested_on"], "same": row["tested_on"] == row["fitted_on"], "status": status}
+    return {
+        "kind": Kind.DETECTOR,
+        **told,
+        "attack": row["tested_on"],
+        "same": row["tested_on"] == row["fitted_on"],
+        "status": status,
+    }

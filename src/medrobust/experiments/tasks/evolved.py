@@ -12,6 +12,7 @@ from medrobust.experiments import accuracy_matched, search, search_rows, search_
 from medrobust.experiments.tasks.curves import fresh
 from medrobust.experiments.work import Result, Work
 from medrobust.progress import NoProgress
+from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.stats import Estimate
 from medrobust.store import Cell
 from medrobust.training import evolved as room
@@ -69,23 +70,25 @@ def compared(work: Work) -> Result:
     cells = dict(zip(args["methods"], work.inputs("method"), strict=True))
     made, told = search_rows.summary(cells, table, tasks, _ask(args, args["methods"]), args["question"])
     rows, n = fresh(), len(table)
+
+    def add(metric: str, method: str, e: Estimate, **more: Any) -> None:
+        kind = told["methods"][method]["kind"]
+        rows.add(Kind.SEARCH, metric, e, model=method, method_kind=kind, **more)
+
     for row in made:
         e = _estimate(row, n)
-        rows.add("none", 0.0, row["metric"], e, "ok" if math.isfinite(e.value) else "inconclusive", _missing(e))
-        rows.rows[-1] |= {"model": row["method"], "kind": told["methods"][row["method"]]["kind"]}
+        add(row["metric"], row["method"], e, status=OK if math.isfinite(e.value) else INCONCLUSIVE, note=_missing(e))
     for method, found in told["against"].items():
         e = Estimate(found["difference"], found["low"], found["high"], n)
-        rows.add("none", 0.0, "difference", e, note=f"p {found['p']:.2g}")
-        rows.rows[-1] |= {"model": method, "kind": told["methods"][method]["kind"], "than": told["reference"]}
+        add("difference", method, e, note=f"p {found['p']:.2g}", than=told["reference"])
     for name, about in told["methods"].items():
         if about["evaluations"] is not None:
-            rows.add("none", 0.0, "evaluations", Estimate(float(about["evaluations"]), math.nan, math.nan, len(tasks)))
-            rows.rows[-1] |= {"model": name, "kind": about["kind"]}
+            add("evaluations", name, Estimate(float(about["evaluations"]), math.nan, math.nan, len(tasks)))
     medians = [
         _number(next(r["value"] for r in made if (r["method"], r["metric"]) == (m, search_rows.MAIN)))
         for m in args["methods"]
     ]
-    return {"rows": rows.rows}, {"medians": np.array(medians)}
+    return {"rows": rows.plain()}, {"medians": np.array(medians)}
 
 
 def ranked(work: Work) -> Result:
@@ -94,11 +97,11 @@ def ranked(work: Work) -> Result:
     told = search_rows.friedman(blocks, names)
     rows = fresh()
     for name in names:
-        rows.add("none", 0.0, "rank", Estimate(told["ranks"][name], math.nan, math.nan, len(blocks)))
-        rows.rows[-1] |= {"data": "all sets", "model": name}
-    rows.add("none", 0.0, "friedman_p", Estimate(told["p_f"], math.nan, math.nan, len(blocks)))
-    rows.rows[-1] |= {"data": "all sets", "model": "", "critical_difference": told["critical_difference"]}
-    return {"rows": rows.rows}, {}
+        rank = Estimate(told["ranks"][name], math.nan, math.nan, len(blocks))
+        rows.add(Kind.SEARCH, "rank", rank, data="all sets", model=name)
+    p, difference = Estimate(told["p_f"], math.nan, math.nan, len(blocks)), told["critical_difference"]
+    rows.add(Kind.SEARCH, "friedman_p", p, data="all sets", critical_difference=difference)
+    return {"rows": rows.plain()}, {}
 
 
 def evolved_attacked(work: Work) -> Result:
@@ -109,32 +112,36 @@ def evolved_attacked(work: Work) -> Result:
     told = accuracy_matched.attacked(ask, _images(work), work.store, NoProgress())
     rows = fresh("linf", args["seed"])
 
-    def add(attack: str, eps: float, metric: str, found: dict[str, Any], scale: float = 1.0) -> None:
-        e = _estimate(found, found["n"], scale)
-        rows.add(attack, eps, metric, e, "ok" if math.isfinite(e.value) else "inconclusive", _missing(e))
-        rows.rows[-1] |= {"model": row["network"], "networks": row["seeds"]}
+    def add(metric: str, e: Estimate, attack: str = "pgd", eps: float = 0.0, doubt: str = "", note: str = "") -> None:
+        note = note or ("" if math.isfinite(e.value) else _missing(e))
+        status = OK if math.isfinite(e.value) and not doubt else INCONCLUSIVE
+        note = "; ".join(filter(None, (doubt, note)))
+        rows.add(
+            Kind.SEARCH,
+            metric,
+            e,
+            attack=attack,
+            eps=eps,
+            status=status,
+            note=note,
+            model=row["network"],
+            networks=row["seeds"],
+        )
 
     for row in told["rows"]:
-        add("none", 0.0, "accuracy", row["clean"])
+        n, why = row["n"], row["doubt"]
+        add("accuracy", _estimate(row["clean"], row["clean"]["n"]), attack="none")
         for grey, found in row["accuracy"].items():
-            add("pgd", float(grey) * GREY, "accuracy", found)
-        add("pgd", 0.0, "eps_star_median", row["median"], GREY)
-        matched = Estimate(row["matched"], math.nan, math.nan, told["matching"])
-        rows.add("none", 0.0, "matched", matched)
-        rows.rows[-1] |= {"model": row["network"], "networks": row["seeds"]}
+            add("accuracy", _estimate(found, found["n"]), eps=float(grey) * GREY, doubt=why)
+        add("min_eps_median", _estimate(row["median"], row["median"]["n"], GREY), doubt=why)
+        add("matched", Estimate(row["matched"], math.nan, math.nan, told["matching"]), attack="none")
         if "ratio" in row:
-            add("pgd", 0.0, "ratio", row["ratio"])
-            each = ", ".join("–" if v is None else f"{v:.2f}" for v in row["ratio"]["seeds"])
-            rows.rows[-1]["note"] = f"by network {each}"  # the interval is that of images, for these networks
-        for made in rows.rows:
-            if (made["attack"], made["model"]) == ("pgd", row["network"]):
-                why = row["ratio"]["doubt"] if made["metric"] == "ratio" else row["doubt"]
-                if why:
-                    made |= {"status": "inconclusive", "note": "; ".join(filter(None, (why, made["note"])))}
-        blind = Estimate(float(row["inconclusive"]), math.nan, math.nan, row["n"])
-        rows.add("pgd", 0.0, "gradients_lost", blind)
-        rows.rows[-1] |= {"model": row["network"], "networks": row["seeds"]}
-    return {"rows": rows.rows}, {}
+            ratio = row["ratio"]
+            each = ", ".join("–" if v is None else f"{v:.2f}" for v in ratio["seeds"])
+            # the interval is that of images, for these networks
+            add("ratio", _estimate(ratio, ratio["n"]), doubt=ratio["doubt"], note=f"by network {each}")
+        add("gradients_lost", Estimate(float(row["inconclusive"]), math.nan, math.nan, n))
+    return {"rows": rows.plain()}, {}
 
 
 def _images(work: Work) -> search_system.Images:

@@ -10,16 +10,19 @@ from medrobust import explain, private_names, stats
 from medrobust.attacks import PGD
 from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
 from medrobust.experiments.explanation import ExplainAsk, Explaining
-from medrobust.experiments.rows import Rows
 from medrobust.experiments.system import unseen
 from medrobust.experiments.tasks.curves import fresh
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.experiments.work import Result, Work
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.threat import BALLS
 
 FEW = 6
 """Images below which the order statistics hold no 95 % interval of a median."""
+ALL = "all of them"
 SHIFT, NOISE_SHIFT = "cam-shift.change", "noise shift"
+EMBEDDED = {"probe-attacked": "probe", "silhouette-attacked": "silhouette"}
+"""Metrics of the last features, and what the rows of a study call them."""
 DIRECTIONS = ("gradient", "random", "second")
 """Along which the loss is told; the first axis of every plane is the gradient's."""
 
@@ -55,13 +58,13 @@ def explained(work: Work) -> Result:
     kept = {"landscape.random": made.arrays["landscape.random"]}
     doubt = gradient_doubt(work)
     doubt_all(rows, doubt)
-    return {"rows": rows.rows, "facts": private_names.found(told["facts"]), DOUBT: doubt}, numbers | kept
+    return {"rows": rows.plain(), "facts": private_names.found(told["facts"]), DOUBT: doubt}, numbers | kept
 
 
 def _image_rows(rows: Rows, numbers: dict[str, np.ndarray], args: dict[str, Any]) -> None:
     """Medians over images, what foretells eps*, and what the attack and noise of its size do to Grad-CAM."""
     star = numbers[EPS_STAR]
-    rows.add("pgd", 0.0, "eps_star_median", stats.median(star))
+    rows.add(Kind.ATTACK, "min_eps_median", stats.median(star), attack="pgd")
     measures = {name: numbers[name] for name in args["measures"]}
     ranks = foretells(measures, star, np.arange(len(star)))
     for name, values in measures.items():
@@ -95,8 +98,8 @@ def _told_rows(rows: Rows, told: list[dict[str, Any]], args: dict[str, Any]) -> 
             clean = row["when"] == "clean"
             attack, eps = ("none" if clean else str(args["attack"])), (0.0 if clean else float(args["eps"]))
             _add(rows, attack, eps, "rank_share", e, layer=row["layer"])
-        if row["section"] == "embedding" and row["metric"] in ("probe-attacked", "silhouette-attacked"):
-            _add(rows, args["attack"], args["eps"], row["metric"].partition("-")[0], e, note=row["note"])
+        if row["section"] == "embedding" and row["metric"] in EMBEDDED:
+            _add(rows, args["attack"], args["eps"], EMBEDDED[row["metric"]], e, note=row["note"])
 
 
 def claimed(work: Work) -> Result:
@@ -108,7 +111,7 @@ def claimed(work: Work) -> Result:
     against, cells = work.input("natural"), dict(zip(work.args["sets"], work.inputs("set"), strict=True))
     natural, sides = against.arrays, {name: cell.arrays for name, cell in cells.items()}
     doubts = {name: cell.facts[DOUBT] or against.facts[DOUBT] for name, cell in cells.items()}
-    doubts["all of them"] = next((why for why in doubts.values() if why), "")
+    doubts[ALL] = next((why for why in doubts.values() if why), "")
     rows = fresh("", work.args["seed"])
     for claim in CLAIMS:
         if not all(claim.name in a for a in (natural, *sides.values())):
@@ -117,26 +120,33 @@ def claimed(work: Work) -> Result:
         for name, mine in sides.items():
             x, y = mine[claim.name], natural[claim.name]
             found.append(more_often(x, y, np.arange(len(x)), np.arange(len(y))))
-            _claim_row(rows, claim, name, found[-1], verdict(found[-1:], claim.more))
+            _claim_row(rows, claim, name, found[-1], verdict(found[-1:], claim.more), doubts[name], work)
         nothing = stats.NOTHING._replace(n=sum(e.n for e in found))
-        _claim_row(rows, claim, "all of them", nothing, verdict(found, claim.more))
-    for row in rows.rows:
-        row["against"] = work.args["natural"]
-        if why := doubts[row["data"]]:  # the note is the verdict
-            row |= {"status": "inconclusive", "note": f"{row['note']}; {why}"}
-    return {"rows": rows.rows}, {}
+        _claim_row(rows, claim, ALL, nothing, verdict(found, claim.more), doubts[ALL], work)
+    return {"rows": rows.plain()}, {}
 
 
-def _claim_row(rows: Rows, claim: Any, name: str, e: stats.Estimate, said: str) -> None:
-    rows.add("none", 0.0, "pairs", e, note=said)
-    rows.rows[-1] |= {"data": name, "claim": claim.text, "by": claim.by, "claimed": claim.words}
+def _claim_row(rows: Rows, claim: Any, name: str, e: stats.Estimate, said: str, doubt: str, work: Work) -> None:
+    """The note is the verdict. doubt: why the attacks behind it are not believed."""
+    rows.add(
+        Kind.EXPLANATION,
+        "pairs",
+        e,
+        status=INCONCLUSIVE if doubt else OK,
+        note="; ".join(filter(None, (said, doubt))),
+        data=name,
+        claim=claim.text,
+        by=claim.by,
+        claimed=claim.words,
+        against=work.args["natural"],
+    )
 
 
-def _add(rows: Rows, attack: str, eps: float, metric: str, e: stats.Estimate, note: str = "", **about: str) -> None:
+def _add(rows: Rows, attack: str, eps: float, metric: str, e: stats.Estimate, note: str = "", **more: str) -> None:
     few = "" if e.n >= FEW else f"{e.n} images are too few for an interval"
     note = note or few or ("" if np.isfinite(e.value) else "nothing to measure")
-    rows.add(attack, eps, metric, e, "inconclusive" if note else "ok", note)
-    rows.rows[-1] |= about
+    status = INCONCLUSIVE if note else OK
+    rows.add(Kind.EXPLANATION, metric, e, attack=attack, eps=eps, status=status, note=note, **more)
 
 
 def _known(values: np.ndarray) -> np.ndarray:

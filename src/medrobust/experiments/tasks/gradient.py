@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from medrobust.experiments import checks
 from medrobust.experiments.gradient_check import Result, compared, derived, gradient_check
-from medrobust.experiments.rows import Rows
 from medrobust.experiments.system import unseen
 from medrobust.experiments.work import Work
+from medrobust.results import Rows, doubted
 
 DOUBT = "doubt"
 """The entry of a cell's facts that says why its attack is not believed, for cells that stand on it."""
@@ -37,4 +37,4 @@ def gradient_doubt(work: Work, name: str = "model") -> str:
 def doubt_all(rows: Rows, why: str, but: Iterable[str] = ()) -> None:
     """Every row rests on the gradient, except those of the attacks named."""
     if why:
-        rows.doubt({r["attack"] for r in rows.rows} - set(but), why)
+        rows.rows = doubted(rows.rows, why, attacks={r.attack for r in rows.rows} - set(but))

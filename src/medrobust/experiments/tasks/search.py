@@ -10,6 +10,7 @@ from torch import Tensor
 from medrobust import seeds, stats
 from medrobust.experiments.tasks.curves import fresh
 from medrobust.experiments.work import Result, Work
+from medrobust.results import Kind
 from medrobust.search import OPTIMISERS, Box, minimise
 
 HALF_WIDTH = 5.12
@@ -42,6 +43,6 @@ def minimised(work: Work) -> Result:
         OPTIMISERS[args["optimiser"]](), lambda x: function(x - shift), space, list(numbers), args["budget"]
     )
     rows = fresh("")
-    rows.add(args["optimiser"], 0.0, "objective", stats.median(found.best_f.numpy()))
-    rows.rows[-1]["evaluations"] = found.evaluations
-    return {"rows": rows.rows}, {"best": found.best_f.numpy()}
+    best = stats.median(found.best_f.numpy())
+    rows.add(Kind.SEARCH, "objective", best, attack=args["optimiser"], evaluations=found.evaluations)
+    return {"rows": rows.plain()}, {"best": found.best_f.numpy()}

@@ -21,6 +21,7 @@ from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doub
 from medrobust.experiments.work import Result, Work
 from medrobust.images import Lazy
 from medrobust.progress import NoProgress
+from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.stats import Estimate
 from medrobust.threat import BALLS, Ball, Goal, Targeted, Untargeted
 from medrobust.training import Pixels
@@ -93,21 +94,20 @@ def judged(work: Work) -> Result:
     for split in args["on"]:
         part = side(work.data_for(classifier), split).sample(args["judged"], args["seed"])
         outcome = _judge(classifier, part, v)
-        before = len(rows.rows)
         moved = v.moved or _rate(outcome).value == 1
         guesses = (
             "" if outcome.multilabel else guessing.of(outcome.clean == part.labels, part.labels, groups(part)).text
         )
-        status = "ok" if moved and outcome.legal and not guesses else "inconclusive"
+        status = OK if moved and outcome.legal and not guesses else INCONCLUSIVE
+        about = {"attack": args["method"], "eps": cell.facts["eps"], "status": status, "split": split}
         for metric, estimate in _metrics(outcome):
-            rows.add(args["method"], cell.facts["eps"], metric, estimate, status, guesses or ("" if moved else v.why))
-        for row in rows.rows[before:]:
-            row["split"] = split
+            rows.add(Kind.UNIVERSAL, metric, estimate, note=guesses or ("" if moved else v.why), **about)
         arrays[f"after.{split}"] = outcome.after
     doubt_all(rows, cell.facts[DOUBT])
     spent = Estimate(float(told["gradients"] or told["queries"]), np.nan, np.nan, told["images"]["n"])
-    rows.add(args["method"], cell.facts["eps"], "gradients" if told["gradients"] else "queries", spent)
-    return {"rows": rows.rows}, arrays
+    metric = "gradients" if told["gradients"] else "queries"
+    rows.add(Kind.UNIVERSAL, metric, spent, attack=args["method"], eps=cell.facts["eps"])
+    return {"rows": rows.plain()}, arrays
 
 
 def random(work: Work) -> Result:
@@ -133,9 +133,9 @@ def random(work: Work) -> Result:
                     untargeted.labels,
                     untargeted.groups,
                 )
-                rows.add(kind, float(ball.eps), "success", _rate(outcome))
-                rows.rows[-1] |= {"goal": goal, "split": split}
-    return {"rows": rows.rows}, {}
+                about = {"attack": kind, "eps": float(ball.eps), "goal": goal, "split": split}
+                rows.add(Kind.CONTROL, "success", _rate(outcome), **about)
+    return {"rows": rows.plain()}, {}
 
 
 def defence(work: Work) -> Result:
@@ -160,16 +160,15 @@ def defence(work: Work) -> Result:
             "of the start": told.first,
             "random": told.control,
         }
-        rows.add("none", 0.0, "accuracy", told.accuracy)
-        rows.rows[-1] |= {"round": told.number}
+        rows.add(Kind.DEFENCE, "accuracy", told.accuracy, round=told.number)
         for name, pool in pools.items():
             if pool is not None:
-                status = "inconclusive" if pool.inconclusive and name != "random" else "ok"
-                rows.add(name, float(ball.eps), "success", pool.rate, status, pool.why)
-                rows.rows[-1] |= {"round": told.number}
+                status = INCONCLUSIVE if pool.inconclusive and name != "random" else OK
+                at: dict[str, Any] = {"attack": name, "eps": float(ball.eps), "round": told.number}
+                rows.add(Kind.DEFENCE, "success", pool.rate, status=status, note=pool.why, **at)
     if method_of(args, "method_settings").opens:
         doubt_all(rows, gradient_doubt(work), but=("none", "random"))
-    return {"rows": rows.rows, "verdict": found.verdict}, {}
+    return {"rows": rows.plain(), "verdict": found.verdict}, {}
 
 
 def _judge(classifier: Classifier, part: Dataset, v: Universal) -> UniversalOutcome:
