@@ -191,6 +191,21 @@ def test_a_second_process_is_told_who_writes_and_since_when(tmp_path):
         assert second.id == first.id
 
 
+@pytest.mark.parametrize("command", [*COMMANDS, "study in workers"])
+def test_every_command_that_writes_says_in_one_line_who_writes(command, saved, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    kind = command.removesuffix(" in workers")
+    with RunFolder(tmp_path / "run", kind) as first:
+        first.begin()
+        before = contents(tmp_path / "run")
+        capsys.readouterr()
+        more = () if kind == command else ("--workers", "2")
+        assert run(*COMMANDS[kind](tmp_path / "run", saved), *more) == 2
+        *_, error = capsys.readouterr().err.strip().splitlines()
+        assert error.startswith(f"medrobust: {tmp_path / 'run'} is in use by process {os.getpid()} on ")
+        assert contents(tmp_path / "run") == before
+
+
 def test_the_lock_goes_with_a_killed_process(tmp_path):
     code = (
         "import sys, time; from medrobust.run_folder import RunFolder; r = RunFolder(sys.argv[1], 'audit'); "

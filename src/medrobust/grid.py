@@ -6,7 +6,8 @@ Nothing here computes or loads anything: a grid of 10,000 cells is laid out in a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,23 +182,33 @@ def _is(value: Any, wanted: Any) -> bool:
     return bool(value == wanted)
 
 
-def everything(parts: Iterable[Part]) -> list[tuple[str, Node | Model]]:
+def everything(parts: Iterable[Part]) -> Iterator[tuple[str, Node | Model]]:
     """(part, node) of all cells and what they need, needs first, each object once."""
-    seen: set[int] = set()
-    order: list[tuple[str, Node | Model]] = []
-
-    def visit(part: str, node: Node | Model, above: tuple[int, ...]) -> None:
-        if id(node) in above:
-            raise InputError(f"{part}: a cell of task {getattr(node, 'task', node)!r} depends on itself")
-        if id(node) in seen:
-            return
-        if isinstance(node, Node):
-            for need in node.needs.values():
-                visit(part, need, (*above, id(node)))
-        seen.add(id(node))
-        order.append((part, node))
-
+    visited: set[int] = set()
     for part in parts:
-        for node in part.cells:
-            visit(part.name, node, ())
-    return order
+        for cell in part.cells:
+            waiting: list[tuple[Node | Model, bool]] = [(cell, False)]
+            open_above: set[int] = set()
+            while waiting:
+                node, needs_done = waiting.pop()
+                if id(node) in visited:
+                    continue
+                needs = [] if needs_done or isinstance(node, Model) else list(node.needs.values())
+                left = [n for n in needs if id(n) not in visited]
+                if not left:
+                    visited.add(id(node))
+                    yield part.name, node
+                    continue
+                if id(node) in open_above:
+                    raise InputError(f"{part.name}: a cell of task {getattr(node, 'task', node)!r} depends on itself")
+                open_above.add(id(node))
+                waiting.append((node, True))
+                waiting += [(n, False) for n in reversed(left)]
+
+
+def without_seed(node: Node) -> bytes:
+    """Equal for cells of one task whose arguments differ in the values of seed and shard only.
+
+    A grid of a million cells has few of them: what depends on them alone is checked and made once.
+    """
+    return pickle.dumps((node.task, {k: None if k in ("seed", "shard") else v for k, v in node.args.items()}))

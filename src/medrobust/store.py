@@ -185,7 +185,10 @@ def counting() -> Iterator[Tally]:
 
 def key(spec: Mapping[str, Any]) -> str:
     """The name of a cell: a hash of everything that its result depends on."""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True, allow_nan=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(_ENCODER.encode(spec).encode()).hexdigest()[:32]
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True)
 
 
 def read_facts(place: Path) -> dict[str, Any] | None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from medrobust import atomic
 from medrobust.experiments.columns import FIRST, LAST, SEEDS
-from medrobust.grid import KINDS, Chart, Model, Part, everything, matches
+from medrobust.grid import KINDS, Chart, Model, Node, Part, matches
 from medrobust.run_info import with_run
-from medrobust.runner.plan import GIVEN, TRAIN, Plan
+from medrobust.runner.plan import GIVEN, Plan, Planned
 from medrobust.versions import versions
 
 
@@ -51,98 +51,105 @@ def write(
     plan: Plan, opening: str, size: str, files: Mapping[str, str] | None = None, command: str = ""
 ) -> dict[str, Any]:
     """results.json in the run folder, a row a line; returns what it holds. command: as it was typed."""
-    told = with_run(plan.place.out, "results.json", results(plan, opening, size, files or {}), command)
-    rows = ",\n ".join(json.dumps(r, allow_nan=False) for r in told["rows"])
-    head = json.dumps({k: v for k, v in told.items() if k != "rows"}, indent=1, allow_nan=False)
+    content = with_run(plan.place.out, "results.json", results(plan, opening, size, files or {}), command)
+    rows = ",\n ".join(json.dumps(r, allow_nan=False) for r in content["rows"])
+    head = json.dumps({k: v for k, v in content.items() if k != "rows"}, indent=1, allow_nan=False)
     text = head.rstrip().removesuffix("}").rstrip() + ',\n "rows": [\n ' + rows + "\n]}\n"
     atomic.write_text(plan.place.out / "results.json", text)
-    return told
+    return content
 
 
 def _rows(plan: Plan) -> list[dict[str, Any]]:
     """Of the finished cells that each part lists; what the plan knows of a cell goes into its rows."""
-    found = []
+    rows = []
     for part, cells in plan.listed.items():
         for cell in {c.key: c for c in cells}.values():
             for row in plan.done.get(cell.key, {}).get("rows", ()):
-                told = {**row, **{k: v for k, v in cell.labels.items() if k not in row or k in FIRST}}
-                told |= {"study": plan.study.title, "part": part, **cell.seeds}
+                full = {**row, **{k: v for k, v in cell.labels.items() if k not in row or k in FIRST}}
+                full |= {"study": plan.study.title, "part": part, **cell.seeds}
                 attack = str(row.get("attack"))
-                told["settings"] = cell.settings.get(f"{attack} {row['metric']}", cell.settings.get(attack, ""))
-                keys = [*FIRST, *SEEDS, "settings", *(k for k in told if k not in FIRST and k not in LAST), *LAST]
-                found.append({k: told.get(k) for k in dict.fromkeys(keys)})
-    return found
+                full["settings"] = cell.settings.get(f"{attack} {row['metric']}", cell.settings.get(attack, ""))
+                keys = [*FIRST, *SEEDS, "settings", *(k for k in full if k not in FIRST and k not in LAST), *LAST]
+                rows.append({k: full.get(k) for k in dict.fromkeys(keys)})
+    return rows
 
 
 def _part(plan: Plan, part: Part) -> dict[str, Any]:
-    mine = [c.key for c in plan.cells.values() if c.part == part.name]
+    keys = [c.key for c in plan.cells.values() if c.part == part.name]
     shown = [{"kind": "chart" if isinstance(v, Chart) else "table", **asdict(v)} for v in part.show]
     counts = {
-        "all": len(mine),
-        "done": sum(k in plan.done for k in mine),
-        "failed": sum(k in plan.failed for k in mine),
+        "all": len(keys),
+        "done": sum(k in plan.done for k in keys),
+        "failed": sum(k in plan.failed for k in keys),
     }
     return {"name": part.name, "title": part.title, "about": part.about, "show": shown, "cells": counts}
 
 
 def _published(part: Part, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Figures from elsewhere with those of our rows that come nearest."""
-    mine = [r for r in rows if r["part"] == part.name]
-    found = []
+    own = [r for r in rows if r["part"] == part.name]
+    figures = []
     for p in part.published:
-        near = [r for r in mine if p.where and matches(r, p.where)]
-        found.append({**asdict(p), "part": part.name, "known": KINDS[p.kind], "rows": near})
-    return found
+        near = [r for r in own if p.where and matches(r, p.where)]
+        figures.append({**asdict(p), "part": part.name, "known": KINDS[p.kind], "rows": near})
+    return figures
 
 
 def _data(plan: Plan) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    data: dict[str, dict[str, Any]] = {}
+    used: set[int] = set()
     for cell in plan.cells.values():
-        for told, digest in _images(cell.ticket):
-            found.setdefault(told["name"], {**told, "digest": digest})
-    return list(found.values())
+        own = [cell.node.data, *(cell.node.also.values() if isinstance(cell.node, Node) else ())]
+        if any(id(d) not in used for d in own):  # a ticket takes time, and a million cells may share their data
+            used.update(map(id, own))
+            for declared, digest in _images(cell.ticket):
+                data.setdefault(declared["name"], {**declared, "digest": digest})
+    return list(data.values())
 
 
 def _images(ticket: Mapping[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    pairs = [(ticket.get("data"), ticket["spec"].get("data"))]
-    pairs += [(told, ticket["spec"]["also"][name]) for name, told in ticket.get("also", {}).items()]
-    return [(told, digest) for told, digest in pairs if told is not None]
+    pairs = [(ticket["data"], ticket["spec"].get("data"))]
+    pairs += [(declared, ticket["spec"]["also"][name]) for name, declared in ticket.get("also", {}).items()]
+    return [(declared, digest) for declared, digest in pairs if declared is not None]
 
 
 def _models(plan: Plan) -> list[dict[str, Any]]:
-    nodes = {n.name: n for _, n in everything(plan.study.parts) if isinstance(n, Model)}
-    found = []
+    models = []
     for cell in plan.cells.values():
-        if cell.task in (TRAIN, GIVEN):
-            name, spec = str(cell.labels["model"]), cell.ticket["spec"]
-            digest = spec["digest"] if cell.task == GIVEN else plan.done.get(cell.key, {}).get("digest")
-            told = {"name": name, "data": cell.labels["data"], "architecture": nodes[name].architecture}
-            told |= {"options": dict(nodes[name].options), "weights": nodes[name].weights}
-            found.append({**told, "given": cell.task == GIVEN, "seed": cell.labels["model_seed"], "digest": digest})
-    return found
+        if isinstance(cell.node, Model):
+            given = cell.task == GIVEN
+            digest = cell.ticket["spec"]["digest"] if given else plan.done.get(cell.key, {}).get("digest")
+            entry = {"name": cell.node.name, "data": cell.labels["data"], "architecture": cell.node.architecture}
+            entry |= {"options": dict(cell.node.options), "weights": cell.node.weights}
+            models.append({**entry, "given": given, "seed": cell.labels["model_seed"], "digest": digest})
+    return models
 
 
 def _doubts(plan: Plan) -> list[dict[str, Any]]:
     """What limits every number of a network, once for each network."""
-    found: list[dict[str, Any]] = []
+    doubts: list[dict[str, Any]] = []
     for cell in plan.cells.values():
         for name, sentences in plan.done.get(cell.key, {}).get("doubts", {}).items():
-            needed = plan.cells.get(cell.ticket["needs"].get(name, ""))
-            model = name if needed is None else str(needed.labels.get("model", name))
-            found += [d for text in sentences if (d := {"model": model, "text": text}) not in found]
-    return found
+            model = _model_name(plan, cell, name)
+            doubts += [d for text in sentences if (d := {"model": model, "text": text}) not in doubts]
+    return doubts
 
 
 def _checks(plan: Plan) -> list[dict[str, Any]]:
     """The check of every attacked network's gradient, once for each network and its images."""
-    found: list[dict[str, Any]] = []
+    checks: list[dict[str, Any]] = []
     for cell in plan.cells.values():
         for name, check in plan.done.get(cell.key, {}).get("checks", {}).items():
-            needed = plan.cells.get(cell.ticket["needs"].get(name, ""))
-            told = {"model": name if needed is None else str(needed.labels.get("model", name))}
-            told |= {"data": (cell.ticket["data"] or {}).get("name", ""), **check}
-            found += [told] if told not in found else []
-    return found
+            data = "" if cell.node.data is None else cell.node.data.name
+            entry = {"model": _model_name(plan, cell, name), "data": data, **check}
+            checks += [entry] if entry not in checks else []
+    return checks
+
+
+def _model_name(plan: Plan, cell: Planned, name: str) -> str:
+    """What tables call the model that a cell needs under that name."""
+    needed = plan.cells.get(cell.ticket["needs"].get(name, ""))
+    return name if needed is None else str(needed.labels.get("model", name))
 
 
 def folder_for(path: Path, size: str) -> Path:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,18 @@ from medrobust.experiments.declared import load, place_of
 from medrobust.grid import Data
 from medrobust.progress import Progress
 
-FILE = "known.json"
+FILE = "digests.json"
 
 
-class Known:
-    """Digests that this run folder has seen. root: the folder of --data. keep: write what is new."""
+class DigestCache:
+    """Digests that were made for this run folder. root: the folder of --data. keep: write what is new."""
 
     def __init__(self, folder: Path, root: Path, progress: Progress, keep: bool = True) -> None:
         self.file, self.root, self.progress, self.keep = Path(folder) / FILE, Path(root), progress, keep
         self.digests: dict[str, str] = {}
         with contextlib.suppress(InputError):  # it is read anew
-            found = json_files.read_object(self.file)
-            self.digests = {k: v for k, v in found.items() if isinstance(v, str)}
+            content = json_files.read_object(self.file)
+            self.digests = {k: v for k, v in content.items() if isinstance(v, str)}
 
     def data(self, data: Data) -> str | None:
         """sha256 of these images as they are read; None where they are not there."""
@@ -40,8 +40,8 @@ class Known:
         if place is not None and not place.exists():
             return None
         # phantoms are drawn by code, so that their files are the code
-        looks = look(place or Path(medrobust.__file__).parent / "data")
-        return self._kept([*asdict(data).values(), looks], lambda: self._read(data))
+        state = file_state(place or Path(medrobust.__file__).parent / "data")
+        return self._kept([*asdict(data).values(), state], lambda: self._read(data))
 
     def model(self, folder: Path, trust_code: bool | str) -> str:
         """sha256 of a saved classifier: weights and everything else that shapes its answers."""
@@ -54,11 +54,11 @@ class Known:
             return Classifier.load(folder, trust_code=trust_code).digest()
 
         models.check_trusted(folder, trust_code)
-        return self._kept(["model", look(folder)], read)
+        return self._kept(["model", file_state(folder)], read)
 
     def file_of(self, path: Path) -> str:
         """sha256 of a file's bytes."""
-        return self._kept(["file", look(path)], lambda: hashlib.sha256(path.read_bytes()).hexdigest())
+        return self._kept(["file", file_state(path)], lambda: hashlib.sha256(path.read_bytes()).hexdigest())
 
     def _read(self, data: Data) -> str:
         self.progress.start(f"Reading {data.name}, once", 1)
@@ -70,8 +70,8 @@ class Known:
             self.progress.note(f"{data.name}: {note}")
         return str(images.digest())
 
-    def _kept(self, about: list[Any], read: Any) -> str:
-        name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
+    def _kept(self, identity: list[Any], read: Callable[[], str]) -> str:
+        name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
         if name not in self.digests:
             self.digests[name] = read()
             if self.keep:
@@ -79,7 +79,7 @@ class Known:
         return self.digests[name]
 
 
-def look(place: Path) -> str:
+def file_state(place: Path) -> str:
     """Names, sizes and times of a file, of all files under a folder, or of those beside a table."""
     digest = hashlib.sha256()
     for name, size, time in sorted(_stats(place)):
@@ -89,21 +89,21 @@ def look(place: Path) -> str:
 
 def _stats(place: Path) -> Iterator[tuple[str, int, int]]:
     if place.is_file():
-        told = place.stat()
-        yield place.name, told.st_size, told.st_mtime_ns
+        stat = place.stat()
+        yield place.name, stat.st_size, stat.st_mtime_ns
         if place.suffix.lower() not in (".csv", ".tsv"):
             return
         place = place.parent
     walked: set[tuple[int, int]] = set()
     for folder, below, files in os.walk(place, followlinks=True):  # as folder: reads them
-        about = os.stat(folder)
-        if (about.st_dev, about.st_ino) in walked:
+        stat = os.stat(folder)
+        if (stat.st_dev, stat.st_ino) in walked:
             below.clear()
             continue
-        walked.add((about.st_dev, about.st_ino))
+        walked.add((stat.st_dev, stat.st_ino))
         for name in files:
             try:
-                told = os.stat(os.path.join(folder, name))
+                stat = os.stat(os.path.join(folder, name))
             except OSError:
                 continue
-            yield os.path.relpath(os.path.join(folder, name), place), told.st_size, told.st_mtime_ns
+            yield os.path.relpath(os.path.join(folder, name), place), stat.st_size, stat.st_mtime_ns

@@ -31,8 +31,8 @@ def perform(ticket: Mapping[str, Any]) -> float:
             if is_own(ticket["task"]) and own_code.digest(folder, ticket["task"]) != ticket["spec"]["code"]:
                 raise InputError(f"the code of {ticket['task']} has changed since the study was planned; run it again")
             facts, arrays = task(work)
-            found = {"doubts": work.doubts, "checks": work.checks}
-            return facts | {name: told for name, told in found.items() if told}, arrays
+            remarks = {"doubts": work.doubts, "checks": work.checks}
+            return facts | {name: value for name, value in remarks.items() if value}, arrays
 
         return work.store.once(ticket["spec"], compute).seconds
 
@@ -40,9 +40,9 @@ def perform(ticket: Mapping[str, Any]) -> float:
 def image_names(ticket: Mapping[str, Any]) -> list[str]:
     """Names of the images and patients that a message of this cell may hold; none where they cannot be read."""
     names: set[str] = set()
-    for told in (ticket.get("data"), *ticket.get("also", {}).values()):
+    for declared in (ticket.get("data"), *ticket.get("also", {}).values()):
         with contextlib.suppress(InputError):
-            data = None if told is None else loaded(tuple(sorted(told.items())), str(ticket["root"]))
+            data = None if declared is None else loaded(tuple(sorted(declared.items())), str(ticket["root"]))
             if data is not None and not public(data):
                 names |= set(data.ids)
                 names |= set() if data.patients is None else {str(p) for p in data.patients}

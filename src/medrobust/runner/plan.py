@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from medrobust.experiments.columns import seed_columns
 from medrobust.experiments.declared import file_in, found
 from medrobust.experiments.task_options import attack_settings
 from medrobust.experiments.tasks import is_own, task_named
-from medrobust.grid import Data, Model, Node, Study, everything
+from medrobust.grid import Data, Model, Node, Study, everything, without_seed
 from medrobust.json_files import read_object
 from medrobust.progress import NoProgress, Progress
 from medrobust.run_folder import CELLS, RunFolder
-from medrobust.runner.digest_cache import FILE, Known
+from medrobust.runner.digest_cache import FILE, DigestCache
 from medrobust.runner.validation import check
 from medrobust.store import ARRAYS, CODE, UNFINISHED, Cell, Store, key, read_facts
 
@@ -55,23 +56,33 @@ class Place:
     """Whether errors that are written down keep names of images and paths."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """One cell with its name. ticket: what a worker is handed, plain JSON. guess: seconds on one core, or None."""
+    """One cell with its name. needs: keys of the cells it needs, as ``node`` names them; none for a model.
+
+    A grid may have a million cells: what can be made from the node again is not kept.
+    """
 
     key: str
     part: str
-    ticket: Mapping[str, Any]
+    task: str
+    node: Node | Model
     needs: tuple[str, ...]
     labels: Mapping[str, Any]
-    guess: float | None
+    layout: _Layout
 
     @property
-    def task(self) -> str:
-        return str(self.ticket["task"])
+    def ticket(self) -> dict[str, Any]:
+        """What a worker is handed, plain JSON."""
+        return self.layout.ticket(self)
+
+    @property
+    def guess(self) -> float | None:
+        """Seconds on one core as the study file has them."""
+        return 0.0 if self.task == GIVEN else self.node.seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A cell as a part lists it. labels, seeds: columns of its rows. settings: see ``attack_settings``."""
 
@@ -102,17 +113,17 @@ class Plan:
 
     def finished(self, name: str) -> None:
         """A cell was computed since."""
-        told = _facts(self.place.out / "cells" / name)
-        if told is not None:
-            self.done[name] = told
+        facts = _facts(self.place.out / CELLS / name)
+        if facts is not None:
+            self.done[name] = facts
 
     def seconds(self, cell: Planned) -> float | None:
         """How long it should take: as long as the median of the same task so far, else the file's guess."""
         if not hasattr(self, "_measured"):
             times: dict[tuple[str, str], list[float]] = {}
-            for name, told in self.done.items():
-                mine = self.cells[name]
-                times.setdefault((mine.part, mine.task), []).append(told["seconds"])
+            for name, facts in self.done.items():
+                cell_done = self.cells[name]
+                times.setdefault((cell_done.part, cell_done.task), []).append(facts["seconds"])
             self._measured = {k: statistics.median(v) for k, v in times.items()}
         return self._measured.get((cell.part, cell.task), cell.guess)
 
@@ -136,18 +147,31 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
 
     InputError where data or a model's file is not there (unless dry), or the study asks for what does not exist.
     """
-    check(study)
-    if not dry:
-        RunFolder.join(place.out).entry(*ENTRIES)
-    layout = _Layout(place, dry, progress or NoProgress())
-    for part, node in everything(study.parts):
-        layout.add(part, node)
-    if layout.absent and not dry:
-        raise InputError(missing(layout.absent, place.data))
-    listed = {part.name: [layout.listed(n) for n in part.cells] for part in study.parts}
-    made = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
-    read(made)
+    with _no_collection():
+        check(study)
+        if not dry:
+            RunFolder.join(place.out).entry(*ENTRIES)
+        layout = _Layout(place, dry, progress or NoProgress())
+        for part, node in everything(study.parts):
+            layout.add(part, node)
+        if layout.absent and not dry:
+            raise InputError(missing(layout.absent, place.data))
+        listed = {part.name: [layout.listed(n) for n in part.cells] for part in study.parts}
+        made = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
+        read(made)
     return made
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the garbage collector, which would look through a million new objects again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def missing(absent: Iterable[Data], root: Path) -> str:
@@ -160,48 +184,85 @@ def missing(absent: Iterable[Data], root: Path) -> str:
 
 
 class _Layout:
-    """Names nodes one after the other, needs before what needs them."""
+    """Names nodes one after the other, needs before what needs them, and makes their tickets.
+
+    What many cells share is made once: digests of code and data, settings of attacks.
+    """
 
     def __init__(self, place: Place, dry: bool, progress: Progress) -> None:
-        self.place, self.dry, self.cells = place, dry, {}  # type: ignore[var-annotated]
-        self.known = Known(place.out, place.data, progress, keep=not dry)
+        self.place, self.dry = place, dry
+        self.cells: dict[str, Planned] = {}
+        self.cache = DigestCache(place.out, place.data, progress, keep=not dry)
         self.names: dict[int, str] = {}
+        """Keys by ``id`` of a node or model."""
         self.seeds: dict[int, int | None] = {}
         """By ``id`` of a model the seed it was trained with; None where it was trained elsewhere and does not say."""
+        self.models: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+        """(spec, own entries of the ticket) of the cells of models."""
         self.digests: dict[Data, str] = {}
+        self.codes: dict[str, str | None] = {}
+        self.settings: dict[bytes, dict[str, str]] = {}
+        self.seed_columns: dict[tuple[Any, ...], Mapping[str, int | None]] = {}
         self.absent: list[Data] = []
+        code = None if place.code is None else str(place.code)
+        self.common = {"run": str(place.out), "root": str(place.data), "folder": code, "keep_names": place.keep_names}
 
     def add(self, part: str, node: Node | Model) -> None:
         if isinstance(node, Model):
             self._model(part, node)
         else:
-            needs = {name: self.names[id(n)] for name, n in node.needs.items()}
-            models = {name: self._trusted(n) for name, n in node.needs.items() if isinstance(n, Model)}
-            spec = {
-                "task": node.task,
-                CODE: task_named(node.task).code(),
-                "args": dict(node.args),
-                "data": self._digest(node.data),
-                "also": {k: self._digest(d) for k, d in node.also.items()},
-                "needs": needs,
-            }
-            if is_own(node.task):
-                spec[CODE] = own_code.digest(self.place.code, node.task)
-            elif settings := attack_settings(node):
-                spec["attacks"] = settings  # a default that changes makes another cell
-            ticket = {
-                "task": node.task,
-                "args": dict(node.args),
-                "data": _plain(node.data),
-                "needs": needs,
-                "models": models,
-                "also": {k: _plain(d) for k, d in node.also.items()},
-            }
-            self._planned(part, node, spec, ticket, tuple(needs.values()), node.labels, node.seconds)
+            needs = tuple(self.names[id(n)] for n in node.needs.values())
+            self._planned(part, node, node.task, key(self._spec(node, needs)), needs, node.labels)
 
     def listed(self, node: Node) -> Listed:
         """That cell as a part lists it, once it has a name."""
-        return Listed(self.names[id(node)], node.labels, seed_columns(node, self.seeds), attack_settings(node))
+        columns = seed_columns(node, self.seeds)
+        shared = self.seed_columns.setdefault(tuple(columns.items()), columns)
+        return Listed(self.names[id(node)], node.labels, shared, self._settings(node))
+
+    def ticket(self, cell: Planned) -> dict[str, Any]:
+        node = cell.node
+        if isinstance(node, Model):
+            spec, own = self.models[cell.key]
+        else:
+            spec = self._spec(node, cell.needs)
+            own = {
+                "args": spec["args"],
+                "data": _plain(node.data),
+                "needs": spec["needs"],
+                "models": {name: self._trusted(n) for name, n in node.needs.items() if isinstance(n, Model)},
+                "also": {k: _plain(d) for k, d in node.also.items()},
+            }
+        return {"task": cell.task, **own, **self.common, "key": cell.key, "spec": spec}
+
+    def _spec(self, node: Node, needs: tuple[str, ...]) -> dict[str, Any]:
+        """What the key of a cell is made of."""
+        spec = {
+            "task": node.task,
+            CODE: self._code(node.task),
+            "args": dict(node.args),
+            "data": self._digest(node.data),
+            "also": {k: self._digest(d) for k, d in node.also.items()},
+            "needs": dict(zip(node.needs, needs, strict=True)),
+        }
+        if not is_own(node.task) and (settings := self._settings(node)):
+            spec["attacks"] = settings  # a default that changes makes another cell
+        return spec
+
+    def _code(self, task: str) -> str | None:
+        if task not in self.codes:
+            own = is_own(task)
+            self.codes[task] = own_code.digest(self.place.code, task) if own else task_named(task).code()
+        return self.codes[task]
+
+    def _settings(self, node: Node) -> dict[str, str]:
+        """``attack_settings``, made once for arguments that differ in seed and shard only."""
+        if node.task in ("worst", "judged"):  # theirs are those of other cells
+            return attack_settings(node)
+        name = without_seed(node)
+        if name not in self.settings:
+            self.settings[name] = attack_settings(node)
+        return self.settings[name]
 
     def _trusted(self, model: Model) -> bool | str:
         """Code that may run to build this model: any, or what the study file names."""
@@ -213,57 +274,40 @@ class _Layout:
         self.seeds[id(model)] = model.seed if folder is None and not model.weights else _trained_seed(folder)
         labels = {"data": model.data.name, "model": model.name, "model_seed": self.seeds[id(model)]}
         if folder is not None:
-            digest = self.known.model(folder, self._trusted(model))
-            spec: dict[str, Any] = {"task": GIVEN, "digest": digest}
-            name = self._planned(part, model, spec, {"task": GIVEN, "data": None}, (), labels, 0.0)
-            if not self.dry:
-                adopt(self.place.out, name, spec, folder)
-            return
-        options = dict(model.options) | ({"weights": model.weights} if model.weights else {})
-        hashed: dict[str, Any] = {k: self._bytes(v) if k in FILES and v != "hub" else v for k, v in options.items()}
-        args: dict[str, Any] = {"architecture": model.architecture, "seed": model.seed, "options": options}
-        spec = {
-            "task": TRAIN,
-            CODE: task_named(TRAIN).code(),
-            "args": args | {"options": hashed},
-            "data": self._digest(model.data),
-            "needs": {},
-        }
-        if ":" in model.architecture and "=" not in model.architecture:  # one's own, module:function
-            spec["network"] = own_code.digest(self.place.code, model.architecture)
-        ticket: dict[str, Any] = {"task": TRAIN, "args": args, "data": _plain(model.data), "needs": {}, "models": {}}
-        self._planned(part, model, spec, ticket, (), labels, model.seconds)
+            spec: dict[str, Any] = {"task": GIVEN, "digest": self.cache.model(folder, self._trusted(model))}
+            own: dict[str, Any] = {"data": None}
+        else:
+            options = dict(model.options) | ({"weights": model.weights} if model.weights else {})
+            hashed: dict[str, Any] = {k: self._bytes(v) if k in FILES and v != "hub" else v for k, v in options.items()}
+            args: dict[str, Any] = {"architecture": model.architecture, "seed": model.seed, "options": options}
+            spec = {
+                "task": TRAIN,
+                CODE: self._code(TRAIN),
+                "args": args | {"options": hashed},
+                "data": self._digest(model.data),
+                "needs": {},
+            }
+            if ":" in model.architecture and "=" not in model.architecture:  # one's own, module:function
+                spec["network"] = own_code.digest(self.place.code, model.architecture)
+            own = {"args": args, "data": _plain(model.data), "models": {}}
+        name = key(spec)
+        self.models[name] = spec, own | {"needs": {}}
+        self._planned(part, model, spec["task"], name, (), labels)
+        if folder is not None and not self.dry:
+            adopt(self.place.out, name, spec, folder)
 
     def _planned(
-        self,
-        part: str,
-        node: Node | Model,
-        spec: dict[str, Any],
-        ticket: dict[str, Any],
-        needs: tuple[str, ...],
-        labels: Mapping[str, Any],
-        guess: float | None,
-    ) -> str:
-        name = key(spec)
+        self, part: str, node: Node | Model, task: str, name: str, needs: tuple[str, ...], labels: Mapping[str, Any]
+    ) -> None:
         self.names[id(node)] = name
         if name not in self.cells:
-            folder = None if self.place.code is None else str(self.place.code)
-            ticket |= {
-                "key": name,
-                "spec": spec,
-                "run": str(self.place.out),
-                "root": str(self.place.data),
-                "folder": folder,
-                "keep_names": self.place.keep_names,
-            }
-            self.cells[name] = Planned(name, part, ticket, needs, labels, guess)
-        return name
+            self.cells[name] = Planned(name, part, task, node, needs, labels, self)
 
     def _digest(self, data: Data | None) -> str | None:
         if data is None:
             return None
         if data not in self.digests:
-            digest = self.known.data(data)
+            digest = self.cache.data(data)
             if digest is None:
                 self.absent.append(data)
             self.digests[data] = digest or f"not there: {data.spec}"
@@ -271,7 +315,7 @@ class _Layout:
 
     def _bytes(self, text: str) -> str:
         try:
-            return self.known.file_of(file_in(text, self.place.data))
+            return self.cache.file_of(file_in(text, self.place.data))
         except InputError:
             if not self.dry:
                 raise
@@ -310,12 +354,12 @@ def adopt(out: Path, name: str, spec: Mapping[str, Any], folder: Path) -> None:
 
 def read(plan: Plan) -> None:
     """Fill in what is done and what has failed, from the run folder. What cannot be read is not done."""
-    out, failures = plan.place.out / "cells", plan.place.out / FAILED
+    out, failures = plan.place.out / CELLS, plan.place.out / FAILED
     there, failed = _names(out), _names(failures)
     for name, cell in plan.cells.items():
-        if name in there and (told := _facts(out / name)) is not None:
+        if name in there and (facts := _facts(out / name)) is not None:
             if cell.task not in (TRAIN, GIVEN) or (plan.place.out / "models" / name / "model.json").is_file():
-                plan.done[name] = told
+                plan.done[name] = facts
         elif f"{name}.json" in failed:
             with contextlib.suppress(InputError):  # it is then tried again
                 plan.failed[name] = json_files.read_object(failures / f"{name}.json")

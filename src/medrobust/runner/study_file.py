@@ -61,9 +61,9 @@ def load(path: Path, size: str) -> StudyFile:
 
 def _line(error: BaseException, path: Path) -> int | None:
     """The last line of the file that the error came through."""
-    found, trace = None, error.__traceback__
+    line, trace = None, error.__traceback__
     while trace is not None:
         if Path(trace.tb_frame.f_code.co_filename) == path:
-            found = trace.tb_lineno
+            line = trace.tb_lineno
         trace = trace.tb_next
-    return found
+    return line

@@ -15,7 +15,7 @@ from medrobust.errors import InputError
 from medrobust.experiments.columns import Columns, can_match, columns, possible
 from medrobust.experiments.task_options import check_model, check_node, nearest
 from medrobust.experiments.tasks import task_named
-from medrobust.grid import Chart, Data, Model, Node, Part, Study, Table, everything
+from medrobust.grid import Chart, Data, Model, Node, Part, Study, Table, everything, without_seed
 
 PLACEHOLDER = re.compile(r"\{(\w*)\}")
 PLACES = 20_000
@@ -24,12 +24,13 @@ PLACES = 20_000
 
 def check(study: Study) -> None:
     """InputError, in one line, for what would fail or mislead later."""
-    nodes = everything(study.parts)
+    nodes = list(everything(study.parts))
     _unique([part.name for part in study.parts], "part")
     models = [n for _, n in nodes if isinstance(n, Model)]
     _check_names(models, "model")
-    _check_names(_all_data(nodes), "data")
-    for data in _all_data(nodes):
+    data_used = _all_data(nodes)
+    _check_names(data_used, "data")
+    for data in data_used:
         for text in (data.spec, data.label):
             _check_placeholders(text, f"data {data.name!r}")
     for model in models:
@@ -37,10 +38,12 @@ def check(study: Study) -> None:
             if isinstance(path, str):
                 _check_placeholders(path, f"model {model.name!r}")
         check_model(model)
+    checked: set[bytes] = set()
     for part, node in nodes:
-        if isinstance(node, Node):
+        if isinstance(node, Node) and (same := without_seed(node)) not in checked:
             task_named(node.task)
             check_node(node, f"part {part!r}")
+            checked.add(same)
     for p in study.parts:
         _check_part(p)
 
@@ -75,17 +78,20 @@ def _check_names(items: Sequence[Model] | Sequence[Data], kind: str) -> None:
 
 
 def _declared(item: Model | Data) -> str:
-    told = {k: v for k, v in vars(item).items() if k not in ("get", "seconds")}
+    fields = {k: v for k, v in vars(item).items() if k not in ("get", "seconds")}
     if isinstance(item, Model):
-        told |= {"data": _declared(item.data), "options": dict(item.options)}
-    return json.dumps(told, sort_keys=True, default=str)
+        fields |= {"data": _declared(item.data), "options": dict(item.options)}
+    return json.dumps(fields, sort_keys=True, default=str)
 
 
 def _all_data(nodes: Iterable[tuple[str, Node | Model]]) -> list[Data]:
-    found = []
+    """Each object once."""
+    objects: dict[int, Data] = {}
     for _, node in nodes:
-        found += [d for d in (node.data, *(node.also.values() if isinstance(node, Node) else ())) if d is not None]
-    return found
+        for data in (node.data, *(node.also.values() if isinstance(node, Node) else ())):
+            if data is not None:
+                objects[id(data)] = data
+    return list(objects.values())
 
 
 def _unique(names: Sequence[str], kind: str) -> None:
@@ -107,6 +113,8 @@ def _check_placeholders(text: str, where: str) -> None:
 
 
 def _check_part(part: Part) -> None:
+    if not part.show and not part.published:
+        return
     kinds: list[tuple[Node, Columns]] = []
     for node in {_signature(n): n for n in part.cells}.values():
         given = columns(node)
@@ -180,19 +188,19 @@ def _difference(a: Node, kind_a: Columns, b: Node, kind_b: Columns) -> str:
     by_column = [k for k, (one, other) in pairs.items() if one != other and None not in (one, other)]
     by_args = [f"argument {k}" for k in {**a.args, **b.args} if a.args.get(k) != b.args.get(k)]
     by_needs = [f"need {k}" for k in {**a.needs, **b.needs} if a.needs.get(k) is not b.needs.get(k)]
-    found = by_column or by_args or by_needs or ["nothing that a row shows"]
-    return f"{', '.join(found)}, which its lines do not name"
+    columns = by_column or by_args or by_needs or ["nothing that a row shows"]
+    return f"{', '.join(columns)}, which its lines do not name"
 
 
 def _signature(node: Node | Model | Data | None) -> str:
     """The same for cells that would be one cell: their labels do not count."""
     if not isinstance(node, Node):
         return f"{type(node).__name__} {id(node) if isinstance(node, Model) else node}"
-    told = {
+    parts = {
         "task": node.task,
         "args": dict(node.args),
         "data": _signature(node.data),
         "also": {k: _signature(v) for k, v in node.also.items()},
         "needs": {k: _signature(v) for k, v in node.needs.items()},
     }
-    return json.dumps(told, sort_keys=True, default=str)
+    return json.dumps(parts, sort_keys=True, default=str)
