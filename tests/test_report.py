@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from safetensors.numpy import load_file
 from medrobust import report
 from medrobust.errors import InputError
 from medrobust.report import check_lines, findings, latex, pictures, tables, words
+from medrobust.report import section as sections
 from medrobust.report.glossary import GLOSSARY
 from medrobust.report.run import read
 from tests import report_runs
@@ -530,8 +532,10 @@ def test_latex_is_escaped_and_even(pages: dict[str, Path]) -> None:
         r"50\%\_\$\textbackslash{}x \& \#1 \{a\}\textasciitilde{}\textasciicircum{}"
     )
     text = (pages["hostile"] / "tables.tex").read_text(encoding="utf-8")
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
-    for block in re.findall(r"\\begin\{tabular\}\{(l?r*)\}\n(.*?)\\end\{tabular\}", text, flags=re.S):
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 8
+    blocks = re.findall(r"\\begin\{tabular\}\{(l?r*)\}\n(.*?)\\end\{tabular\}", text, flags=re.S)
+    assert len(blocks) == 7  # and one of running text
+    for block in blocks:
         lines = [line for line in block[1].splitlines() if line.endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in lines} == {len(block[0])}
     body = re.sub(r"^%.*$", "", text, flags=re.M)
@@ -553,6 +557,75 @@ def test_a_wide_table_is_set_in_parts(pages: dict[str, Path]) -> None:
 def test_latex_marks_what_is_inconclusive(pages: dict[str, Path]) -> None:
     assert r"$^\dagger$Inconclusive." in (pages["inconclusive"] / "tables.tex").read_text()
     assert r"\dagger" not in (pages["robust"] / "tables.tex").read_text()
+
+
+@pytest.mark.parametrize("name", report_runs.SCENARIOS)
+def test_every_table_of_the_page_is_in_latex(pages: dict[str, Path], name: str) -> None:
+    captions = re.findall(r'<figcaption id="tab-[^"]*">(.*?)</figcaption>', page(pages[name]), flags=re.S)
+    text = (pages[name] / "tables.tex").read_text(encoding="utf-8")
+    told = [latex.escape(words.whole(html.unescape(c)).strip()) for c in captions]
+    made = [latex.escape(words.whole(t.caption)) for s in section_list(pages[name]) for t in s.tables]
+    assert made == told
+    assert len(re.findall(r"\\label\{tab[:-][\w-]*?(?<!-\d)\}", text)) == len(made)
+
+
+def section_list(folder: Path) -> list[sections.Built]:
+    return sections.built(findings.find(read(folder)))
+
+
+def test_a_section_is_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by itself, it is in the contents, on the page and in LaTeX, at its place."""
+    (tmp_path / "more_sections").mkdir()
+    for name, text in SECTION.items():
+        (tmp_path / "more_sections" / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("mine", "more_sections.mine", sections.GROUP)
+    monkeypatch.setattr(sections.metadata, "entry_points", lambda group: [entry] if group == sections.GROUP else [])
+    folder = report_runs.make(tmp_path / "run", "few")
+    report.write(folder)
+    text = page(folder)
+    anchors = re.findall('<li><a href="#([a-z]+)">', text)
+    assert anchors[1:4] == ["clean", "mine", "accuracy"]
+    assert anchors[1:] == re.findall('<section id="([a-z]+)">', text)
+    assert "<p>Of &lt;b&gt;8&lt;/b&gt; images.</p>" in text
+    assert r"\caption{All \& more.}\label{tab:mine}" in (folder / "tables.tex").read_text()
+    assert [m.__name__ for m in sections.modules("more_sections")].count("more_sections.mine") == 2
+
+
+SECTION = {
+    "__init__.py": "",
+    "mine.py": """
+from medrobust.report.section import Content
+from medrobust.report.tables import Cell, Table
+
+ANCHOR, TITLE, ORDER = "mine", "A question of mine", 15
+
+
+def build(f):
+    table = Table("All & more.", [Cell("a"), Cell("b")], [[Cell("1"), Cell("2")]], "tab:mine")
+    return Content({"told": f"<b>{f.attacked}</b>", "mine": table}, [table])
+""",
+    "mine.html": "<p>Of {{ told }} images.</p>\n{{ table(mine) }}\n",
+}
+
+
+def test_what_is_not_finished_is_still_to_come(tmp_path: Path) -> None:
+    folder = report_runs.make(tmp_path, "few")
+    changed(folder, lambda results: results["conditions"].update(pending=["universal"]))
+    assert "Still to come" in section(folder, "universal")
+    assert "Not measured in this run." in section(folder, "without")
+    assert page(folder).count("Still to come") == 1
+
+
+@pytest.mark.parametrize("name", ["inconclusive", "hostile"])
+def test_the_summary_of_a_pull_request(pages: dict[str, Path], name: str) -> None:
+    """Verdict, facts, failed checks and the report; no character of a name is markup."""
+    text = (pages[name] / "summary.md").read_text(encoding="utf-8")
+    assert f"**{KEY[name]}**" in text
+    assert "- Accuracy before: " in text
+    assert "[report.html](report.html)" in text
+    assert text.count("- Failed: ") == (2 if name == "inconclusive" else 0)
+    assert not re.search(r"(?<!\\)[<>]", text)
 
 
 # parts

@@ -13,8 +13,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from medrobust import report, stats
-from medrobust.report import findings, universal
+from medrobust.report import findings
 from medrobust.report.run import read
+from medrobust.report.sections import universal
 from medrobust.results import Kind, Rows
 from tests import report_runs
 from tests.test_report import Checker

@@ -9,19 +9,24 @@ from pathlib import Path
 
 
 def write(run_dir: Path) -> Path:
-    """Write report.html, results.csv and tables.tex into a run folder; returns the path of report.html.
+    """Write report.html, results.csv, tables.tex and summary.md into a run folder; returns the path of report.html.
 
     Reads results.json and, where they are there, figures.safetensors and spec.json. The same input gives the
     same bytes. InputError: the folder or its results.json is missing or broken, or cannot be written to.
     """
-    from medrobust.report import findings, latex, page, run, sheet
+    from medrobust.report import findings, latex, page, run, section, sheet, summary
     from medrobust.report.writing import write_files
 
     run_dir = Path(run_dir)
     read = run.read(run_dir)
     found = findings.find(read)
-    rows = [row.plain() for row in read.rows]
-    made = {"results.csv": sheet.text(rows), "tables.tex": latex.document(found), "report.html": page.html(found)}
+    rows, sections = [row.plain() for row in read.rows], section.built(found)
+    made = {
+        "results.csv": sheet.text(rows),
+        "tables.tex": latex.document(table for s in sections for table in s.tables),
+        "summary.md": summary.text(found),
+        "report.html": page.html(found, sections),
+    }
     write_files(run_dir, made)
     return run_dir / "report.html"
 

@@ -1,9 +1,10 @@
-"""The tables as LaTeX (package booktabs): clean performance, accuracy against eps, saving, one change for all."""
+"""Tables as LaTeX (package booktabs): every table of the page."""
 
 from __future__ import annotations
 
-from medrobust.report import tables, universal, without_gradients
-from medrobust.report.findings import Findings
+from collections.abc import Iterable
+
+from medrobust.report import tables
 from medrobust.report.tables import Table
 
 _ESCAPES = {
@@ -49,12 +50,9 @@ WIDEST = 6
 """Columns that fit across an A4 page of text; a wider table is set in parts, each with the first column."""
 
 
-def document(f: Findings) -> str:
+def document(shown: Iterable[Table]) -> str:
     """tables.tex: to be read in with \\input by a document that loads booktabs."""
-    sections = [universal.section(f), without_gradients.section(f)]
-    made = [tables.overall(f), tables.per_class(f), tables.accuracy(f), tables.saving(f)]
-    made += [section.table for section in sections if section is not None]
-    parts = [part for table in made if table is not None for part in _parts(table)]
+    parts = [part for table in shown for part in _parts(table)]
     head = "% Made by medrobust from results.json. Needs the package booktabs, and T1 fonts for straight quotes.\n"
     if any(_doubtful(part) for part in parts):
         head += "% A dagger marks what the sanity checks leave inconclusive: do not quote it without saying so.\n"
@@ -65,7 +63,7 @@ def _parts(table: Table) -> list[Table]:
     """The table, or as many as its width needs, of about equal width."""
     columns = range(1, len(table.head))
     count = -(-len(columns) // (WIDEST - 1))
-    if count <= 1:
+    if count <= 1 or table.widths:
         return [table]
     width = -(-len(columns) // count)
     chosen = [[0, *columns[i : i + width]] for i in range(0, len(columns), width)]
@@ -86,11 +84,14 @@ def _doubtful(table: Table) -> bool:
 
 def _table(table: Table) -> str:
     caption = escape(table.caption) + (r" $^\dagger$Inconclusive." if _doubtful(table) else "")
+    columns = f"l{'r' * (len(table.head) - 1)}"
+    if table.widths:
+        columns = "".join(rf"p{{{width:g}\linewidth}}" for width in table.widths)
     lines = [
         r"\begin{table}[htbp]",
         r"\centering\footnotesize",
         rf"\caption{{{caption}}}\label{{{table.label}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.head) - 1)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         _row(table.head),
         r"\midrule",

@@ -10,13 +10,14 @@ import math
 import re
 from dataclasses import dataclass
 
-from medrobust.report import headline, noise_words, universal
+from medrobust.report import headline, noise_words
 from medrobust.report.check_lines import counted
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation, said
 from medrobust.report.findings import Findings, Verdict, in_doubt
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import PROBES, WORST
 from medrobust.report.saving import after_saving
+from medrobust.report.sections.universal import paragraph as universal_paragraph
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
 from medrobust.report.words import NBSP, count, listing, number, percent, plural, with_interval
@@ -56,7 +57,7 @@ def first_page(f: Findings) -> FirstPage:
             paragraphs.append(summed)
         if f.strongest is not None:
             paragraphs += [how_small(f), *directions(f), against_noise(f), after_saving(f, first_page=True)]
-        if (one := universal.paragraph(f)) is not None:
+        if (one := universal_paragraph(f)) is not None:
             paragraphs.append(one)
     paragraphs.append(how_far(f))
     return FirstPage(title, text, tone, facts(f), paragraphs)

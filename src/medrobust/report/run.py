@@ -189,6 +189,8 @@ class Conditions(_Read):
     explain: ExplainInfo | None = None
     versions: dict[str, str] = {}
     hardware: str = ""
+    pending: list[str] = []
+    """Experiments whose numbers are still to come; empty when the run is finished."""
 
     @property
     def patients_known(self) -> bool:

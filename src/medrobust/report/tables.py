@@ -44,6 +44,8 @@ class Table:
     rows: list[list[Cell]] = field(default_factory=list)
     label: str = ""
     """The first column is a row's heading; label names the table in LaTeX."""
+    widths: tuple[float, ...] = ()
+    """Of columns of running text, as shares of the page; empty: as wide as they need."""
 
 
 def _cells(*texts: str) -> list[Cell]:
@@ -131,6 +133,16 @@ class Confusion:
     counts: np.ndarray
     """int (k, k): rows are true classes, columns what the model says."""
     note: str = ""
+
+    def table(self, caption: str, label: str) -> Table:
+        """As a table of counts and shares of the row."""
+        head = [Cell(""), *(Cell(c) for c in self.classes)]
+        places = range(len(self.classes))
+        body = [
+            [Cell(name), *(Cell(f"{count(int(self.counts[i, j]))} ({self.shade(i, j)} %)") for j in places)]
+            for i, name in enumerate(self.classes)
+        ]
+        return Table(f"{caption} {self.note}".strip(), head, body, label)
 
     def shade(self, i: int, j: int) -> int:
         """Share of the row in whole percent."""

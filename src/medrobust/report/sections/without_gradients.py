@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from medrobust.report import black_box_words as words
 from medrobust.report.comparison import Share, said
 from medrobust.report.findings import Findings
+from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table, share
 from medrobust.report.words import NOTHING, count, listing
 from medrobust.results import Kind, Row, find
+
+ANCHOR, TITLE, ORDER, NEEDS = "without", "Without gradients", 60, ("blackbox",)
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,11 @@ class Section:
     table: Table
     doubt: str = ""
     """Why some of its numbers are inconclusive."""
+
+
+def build(f: Findings) -> Content | None:
+    found = section(f)
+    return None if found is None else Content({"content": found}, [found.table])
 
 
 def section(f: Findings) -> Section | None:

@@ -14,6 +14,7 @@ from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import UniversalInfo
+from medrobust.report.section import Content
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.tables import MOST_CONFUSED, Cell, Confusion, Table, share
 from medrobust.report.words import NOTHING, count, listing, percent, plural
@@ -21,6 +22,8 @@ from medrobust.results import Kind, Row, among
 
 PILED = 0.9
 """Share of the images in one class from which they are said to pile up there."""
+
+ANCHOR, TITLE, ORDER, NEEDS = "universal", "One change for every image", 50, ("universal",)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,18 @@ class Section:
     shots: list[Shot]
     doubt: str = ""
     """Why some of its numbers are inconclusive."""
+    caption: str = ""
+    """Of the confusion matrix."""
+
+    @property
+    def tables(self) -> list[Table]:
+        matrix = [] if self.confusion is None else [self.confusion.table(self.caption, "tab-universal-confusion")]
+        return [self.table, *matrix]
+
+
+def build(f: Findings) -> Content | None:
+    found = section(f)
+    return None if found is None else Content({"content": found}, found.tables)
 
 
 def section(f: Findings) -> Section | None:
@@ -56,7 +71,13 @@ def section(f: Findings) -> Section | None:
     told = f.run.conditions.universal
     if told is None or _row(f, "fooling_rate") is None:
         return None
-    return Section(sentences(f, told), table(f, told), confusion(f), shots(f, told), _doubt(f))
+    matrix, caption = confusion(f), ""
+    if matrix is not None:
+        caption = (
+            "What the model says without the change (rows) and with it (columns): the change made towards any other "
+        )
+        caption += f"answer, number of test images (n = {count(int(matrix.counts.sum()))}), share of the row."
+    return Section(sentences(f, told), table(f, told), matrix, shots(f, told), _doubt(f), caption)
 
 
 # -- the rows ------------------------------------------------------------------------------------------------

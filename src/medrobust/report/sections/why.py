@@ -14,6 +14,7 @@ from medrobust.report.charts import MUTED, canvas, svg
 from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
 from medrobust.report.run import ExplainInfo
+from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table
 from medrobust.report.words import NOTHING, count, grey_levels, plural
@@ -21,6 +22,8 @@ from medrobust.results import Kind, among
 
 DECADES = 2
 """Of the gradient's size that the colours of a saliency map span."""
+
+ANCHOR, TITLE, ORDER, NEEDS = "why", "Why it breaks", 80, ("explanation",)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Section:
     """The landscape as SVG; empty where there is none."""
     figure_caption: str
     doubt: str = ""
+
+
+def build(f: Findings) -> Content | None:
+    found = section(f)
+    return None if found is None else Content({"content": found}, [found.table] if found.table.rows else [])
 
 
 def section(f: Findings) -> Section | None:

@@ -8,10 +8,13 @@ from medrobust.report import detection_words as words
 from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
 from medrobust.report.run import DetectInfo
+from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table, share
 from medrobust.report.words import count, listing, plain, plural
 from medrobust.results import Kind, Row
+
+ANCHOR, TITLE, ORDER, NEEDS = "detection", "Can the attack be seen, and evaded?", 70, ("detection",)
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Section:
     tables: list[Table]
     doubt: str = ""
     """Why some of its numbers are inconclusive."""
+
+
+def build(f: Findings) -> Content | None:
+    found = section(f)
+    return None if found is None else Content({"content": found}, found.tables)
 
 
 def section(f: Findings) -> Section | None:

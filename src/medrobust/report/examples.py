@@ -1,0 +1,71 @@
+"""Example images of a run, before and after the attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medrobust.report import pictures
+from medrobust.report.findings import Findings, Verdict
+from medrobust.report.run import Example
+from medrobust.report.sizes import short_size
+from medrobust.report.words import percent
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One row of examples: three images and what the model said of them."""
+
+    name: str
+    clean: str
+    change: str
+    attacked: str
+    factor: str
+    true: str
+    before: str
+    after: str
+    confidence_before: str
+    confidence_after: str
+    attack: str
+    eps: str
+    width: int
+
+
+def examples(f: Findings) -> list[Picture]:
+    clean, attacked = f.run.arrays.get("examples.clean"), f.run.arrays.get("examples.attacked")
+    if clean is None or attacked is None or clean.shape != attacked.shape or clean.ndim != 4:
+        return []
+    factor = pictures.magnification(attacked - clean)
+    return [_picture(f, e, clean[i], attacked[i], factor) for i, e in enumerate(f.run.examples[: clean.shape[0]])]
+
+
+def lead(f: Findings, shown: list[Picture]) -> Picture | None:
+    """The example of the first page: a disease turned normal if there is one, else any image turned."""
+    if f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE, Verdict.NOTHING):
+        return None
+    turned = [p for p in shown if p.true == p.before != p.after]
+    missed = [p for p in turned if f.directed and p.true in f.disease and p.after in f.normal]
+    return next(iter(missed or turned), None)
+
+
+def _named(f: Findings, index: int) -> str:
+    return f.run.labelled(f.run.class_name(index))
+
+
+def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, factor: float) -> Picture:
+    return Picture(
+        name=e.id + (f" (patient {e.patient})" if e.patient else ""),
+        clean=pictures.data_uri(clean),
+        attacked=pictures.data_uri(attacked),
+        change=pictures.data_uri(pictures.magnified(attacked - clean, factor)),
+        factor=f"{factor:g}",
+        true=_named(f, e.label),
+        before=_named(f, e.before),
+        after=_named(f, e.after),
+        confidence_before=percent(e.confidence_before, 0),
+        confidence_after=percent(e.confidence_after, 0),
+        attack=f.run.title(e.attack) if e.attack else "attack",
+        eps=short_size(f, e.eps) if e.eps is not None else "",
+        width=int(clean.shape[-1]),
+    )

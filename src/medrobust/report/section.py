@@ -1,0 +1,88 @@
+"""The sections of an audit's page, in one list: from it come contents, page and LaTeX.
+
+A section is two files: NAME.py with ANCHOR, TITLE, ORDER and ``build(findings) -> Content | None``, and NAME.html
+beside it, which is rendered with the content's values. It is found in ``medrobust.report.sections``, or as an entry
+point of the group ``medrobust.sections`` that names its module. NEEDS names the experiments that it shows: where one of
+them is pending, the section says that it is still to come.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from importlib.resources import files
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from medrobust.report import words
+from medrobust.report.findings import Findings
+from medrobust.report.tables import Table
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PACKAGE, GROUP = "medrobust.report.sections", "medrobust.sections"
+
+
+@dataclass(frozen=True)
+class Content:
+    """values: of its template, escaped there. tables: all that it shows, for LaTeX. figures: name to SVG."""
+
+    values: Mapping[str, Any]
+    tables: list[Table] = field(default_factory=list)
+    figures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A section of one run. content: None where the run did not measure it."""
+
+    module: ModuleType
+    content: Content | None
+    pending: bool
+
+    @property
+    def anchor(self) -> str:
+        return str(self.module.ANCHOR)
+
+    @property
+    def title(self) -> str:
+        return str(self.module.TITLE)
+
+    @property
+    def tables(self) -> list[Table]:
+        return [] if self.content is None else self.content.tables
+
+    def html(self, values: Mapping[str, Any]) -> str:
+        """What stands below its heading. values: what all sections see."""
+        package, _, name = self.module.__name__.rpartition(".")
+        text = (files("medrobust.report") / "macros.html").read_text(encoding="utf-8")
+        text += (files(package) / f"{name}.html").read_text(encoding="utf-8")
+        found = self.content or Content({})
+        own = {"content": None, **found.values, "figures": found.figures}
+        return environment().from_string(text).render({**values, **own, "pending": self.pending}).lstrip("\n")
+
+
+def modules(package: str = PACKAGE) -> list[ModuleType]:
+    """The modules of all sections, by their ORDER."""
+    path = import_module(package).__path__
+    found = [import_module(f"{package}.{m.name}") for m in pkgutil.iter_modules(path)]
+    found += [entry.load() for entry in metadata.entry_points(group=GROUP)]
+    return sorted(found, key=lambda m: (m.ORDER, m.__name__))
+
+
+def built(f: Findings, package: str = PACKAGE) -> list[Built]:
+    """Every section of a run, in order."""
+    pending = set(f.run.conditions.pending)
+    return [Built(m, m.build(f), bool(pending & set(getattr(m, "NEEDS", ())))) for m in modules(package)]
+
+
+def environment() -> Environment:
+    """Of all templates: what comes from data is escaped, an unknown name is an error."""
+    from jinja2 import Environment, StrictUndefined
+
+    made = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    made.filters |= {"count": words.count, "whole": words.whole}
+    return made

@@ -1,0 +1,1 @@
+"""The sections of an audit's page: NAME.py and NAME.html each, found by themselves."""

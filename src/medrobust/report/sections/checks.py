@@ -1,0 +1,21 @@
+"""Sanity checks: tests of the audit itself."""
+
+from __future__ import annotations
+
+from medrobust.report import check_lines
+from medrobust.report.findings import Findings
+from medrobust.report.section import Content
+from medrobust.report.tables import Cell, Table
+
+ANCHOR, TITLE, ORDER = "checks", "Sanity checks", 110
+RESULT = {True: "passed", False: "failed", None: "not asked"}
+
+
+def build(f: Findings) -> Content:
+    lines, counted = check_lines.lines(f.run.checks, f.run.title), check_lines.counted(f.run.checks)
+    caption = f"{counted.text}; a line holds all attacks with the same outcome."
+    head = ("Result", "Check", "Attack", "Seen", "If it fails")
+    body = [(RESULT[x.passed], x.name, x.attacks, "; ".join(x.details), x.consequence) for x in lines]
+    widths = (0.09, 0.2, 0.12, 0.28, 0.24)
+    table = Table(caption, [Cell(t) for t in head], [[Cell(t) for t in row] for row in body], "tab:checks", widths)
+    return Content({"checks": lines, "caption": caption}, [table] if lines else [])

@@ -1,0 +1,13 @@
+"""The exact conditions under which the numbers hold."""
+
+from __future__ import annotations
+
+from medrobust.report import conditions
+from medrobust.report.findings import Findings
+from medrobust.report.section import Content
+
+ANCHOR, TITLE, ORDER = "conditions", "Exact conditions", 120
+
+
+def build(f: Findings) -> Content:
+    return Content({"facts": conditions.groups(f)})
