@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from typer.testing import CliRunner
 import medrobust as mr
 from medrobust import data as data_room
 from medrobust import detectors as detectors_room
+from medrobust import report
 from medrobust.cli import app
 from medrobust.detectors import Detector
+from medrobust.report import section
+from tests import report_runs
 from tests.nets import bumpy, grey
 from tests.test_docs import blocks
 
@@ -106,3 +110,22 @@ def test_the_models_of_the_guide_are_trained_saved_and_wrapped(monkeypatch, tmp_
     assert scope["clf"].classes == ("normal", "pneumonia")
     assert scope["clf"].predict(torch.rand(2, 3, 32, 32)).shape == (2,)
     sys.modules.pop("mynet", None)
+
+
+def test_the_section_of_the_guide_is_on_the_page_and_in_latex(monkeypatch, tmp_path):
+    package = tmp_path / "own_sections"
+    package.mkdir()
+    text = (Path(__file__).parent.parent / "docs/add-a-report-section.md").read_text()
+    (package / "__init__.py").touch()
+    (package / "doubt.py").write_text(blocks("docs/add-a-report-section.md")[0])
+    (package / "doubt.html").write_text(text.split("```html\n")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("doubt", "own_sections.doubt", section.GROUP)
+    monkeypatch.setattr(section.metadata, "entry_points", lambda group: [entry] if group == section.GROUP else [])
+    folder = report_runs.make(tmp_path / "run", "few")
+    report.write(folder)
+    page = (folder / "report.html").read_text()
+    assert '<a href="#doubt">' in page
+    assert '<section id="doubt">' in page
+    assert "numbers are inconclusive" in page
+    assert "Rows of results.json by status." in (folder / "tables.tex").read_text()
