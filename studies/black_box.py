@@ -47,7 +47,7 @@ from medrobust.attacks import (
     run,
 )
 from medrobust.experiments import ask
-from medrobust.experiments.system import Subject, assemble, groups
+from medrobust.experiments.system import System, assemble, groups
 from medrobust.progress import NoProgress
 from medrobust.stats import Estimate
 from medrobust.store import Store
@@ -105,7 +105,7 @@ class Study:
         self.data, self.out, self.store = data, out, Store(out)
         self.subject = cache(self._subject)
 
-    def _subject(self, name: str, limit: int) -> Subject:
+    def _subject(self, name: str, limit: int) -> System:
         where = SETS[name.partition("_")[0]][0].format(self.data)
         if name == "cifar":
             weights = f"{self.data}/weights/cifar10_resnet20-12fca82f.th"

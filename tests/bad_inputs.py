@@ -395,7 +395,7 @@ def saved(folder: Path, **more: object) -> Path:
     return folder / "m"
 
 
-ATTACK = ("attack", "m", *PHANTOM, "--attacks", "fgsm", "--eps", "1/255", "--limit", "4", "--device", "cpu")
+ATTACK = ("attack", "--model", "m", *PHANTOM, "--attacks", "fgsm", "--eps", "1/255", "--limit", "4", "--device", "cpu")
 
 
 def card(name: str, said: str, **more: object) -> None:
@@ -641,7 +641,7 @@ for command in ("universal", "detect", "evade", "explain", "defend", "search"):
         saved(folder)
         (folder / "run").mkdir()
         (folder / "run" / "cells").write_text("mine")
-        model = ("m",) if command == "defend" else ("--model", "m")
+        model = ("--model", "m")
         return (command, *model, *PHANTOM, *OUT)
 
     case(f"out-of-{command}-is-the-users", "did not make.*choose a new")(_users_folder)
@@ -651,7 +651,7 @@ for command in ("universal", "detect", "evade", "explain", "defend", "search"):
 def _(folder: Path) -> tuple[str, ...]:
     (folder / "m").mkdir()
     (folder / "m" / "model.safetensors").write_text("mine")
-    return ("train", "m", *PHANTOM, "--model", "small_cnn", "--epochs", "1")
+    return ("train", "--out", "m", *PHANTOM, "--model", "small_cnn", "--epochs", "1")
 
 
 for name, content in (
@@ -720,7 +720,7 @@ for command, arguments, said in (
     ("detect", ("--modality", "smell"), "'smell'"),
     ("detect", ("--severities", "9"), "severit"),
     ("detect", ("--prevalence", "-1"), "prevalence"),
-    ("evade", ("--detector", "zap"), "'zap'"),
+    ("evade", ("--detectors", "zap"), "'zap'"),
     ("evade", ("--evasions", "zap"), "'zap'"),
     ("evade", ("--at", "9/255"), "at"),
     ("explain", ("--measures", "zap"), "'zap'"),
@@ -749,7 +749,7 @@ for name, arguments, said in (
 
     def _defend(folder: Path, arguments: tuple[str, ...] = arguments) -> tuple[str, ...]:
         saved(folder)
-        return ("defend", "m", *PHANTOM, *OUT, *arguments)
+        return ("defend", "--model", "m", *PHANTOM, *OUT, *arguments)
 
     case(f"option-defend-{name}", said)(_defend)
 

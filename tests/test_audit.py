@@ -20,7 +20,7 @@ import medrobust as mr
 from medrobust import Classifier, private_names, stats
 from medrobust.cli import main
 from medrobust.cli.audit import summary
-from medrobust.experiments import robustness_cells
+from medrobust.experiments import context
 from medrobust.report import findings, headline
 from medrobust.report.run import read
 from medrobust.run_folder import LOCK, MARK
@@ -357,7 +357,7 @@ def test_a_saved_network_gives_the_numbers_it_gave_when_it_was_trained(whole, tm
 
 
 def test_the_numbers_do_not_depend_on_the_size_of_a_shard(own, home, monkeypatch):
-    monkeypatch.setattr(robustness_cells, "SHARD", 5)
+    monkeypatch.setattr(context, "SHARD", 5)
     words = ("--head", "logit", "--attacks", "bim:steps=3", "--eps", "1/255,16/255")
     assert run(*OWN, *words, "--out", home / "shards") == 0
     first, second = results(own), results(home / "shards")

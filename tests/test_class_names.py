@@ -159,7 +159,9 @@ def test_the_quick_curve_asks_too(tmp_path, capsys):
     net = training.fit(mr.data.load(f"csv:{data}"), "small_cnn:width=4", epochs=3, lr=0.02, augment=False)
     turned = mr.Classifier(net.net, net.classes[::-1], mean=net.mean, std=net.std, provenance=net.provenance, size=16)
     turned.save(tmp_path / "model")
-    assert run("attack", tmp_path / "model", "--data", f"csv:{data}", "--eps", "1/255", "--device", "cpu") == 0
+    assert (
+        run("attack", "--model", tmp_path / "model", "--data", f"csv:{data}", "--eps", "1/255", "--device", "cpu") == 0
+    )
     assert capsys.readouterr().out.startswith("ARE THE NETWORK'S OUTPUTS SWAPPED?")
 
 

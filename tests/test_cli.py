@@ -276,18 +276,24 @@ OTHERS: dict[str, tuple[Callable[[Path], tuple[str | Path, ...]], str]] = {
     "report-of-an-unfinished-run": (lambda t: ("report", "void"), "holds no results.json; the run is unfinished"),
     "report-of-half-a-file": (lambda t: ("report", "half"), "no readable JSON"),
     "report-of-another-format": (lambda t: ("report", "future"), "format 99"),
-    "train-one-class": (lambda t: ("train", t / "m", *table("one_class")[:4]), "two classes"),
-    "train-below-a-file": (lambda t: ("train", "file/m", *PHANTOM, "--model", "small_cnn"), "cannot write to file/m"),
-    "train-unknown-model": (lambda t: ("train", t / "m", *PHANTOM, "--model", "small_cn"), "small_cn"),
+    "train-one-class": (lambda t: ("train", "--out", t / "m", *table("one_class")[:4]), "two classes"),
+    "train-below-a-file": (
+        lambda t: ("train", "--out", "file/m", *PHANTOM, "--model", "small_cnn"),
+        "cannot write to file/m",
+    ),
+    "train-unknown-model": (lambda t: ("train", "--out", t / "m", *PHANTOM, "--model", "small_cn"), "small_cn"),
     "train-device": (
-        lambda t: ("train", t / "m", *PHANTOM, "--model", "small_cnn", "--device", "tpu0"),
+        lambda t: ("train", "--out", t / "m", *PHANTOM, "--model", "small_cnn", "--device", "tpu0"),
         "device 'tpu0' cannot",
     ),
-    "attack-no-folder": (lambda t: ("attack", "none", *PHANTOM), "none is not a folder"),
-    "attack-empty-folder": (lambda t: ("attack", "void", *PHANTOM), "no checkpoint in void"),
-    "attack-eps": (lambda t: ("attack", "model", *PHANTOM, "--eps", "-1"), "must be a number from 0 up"),
-    "attack-unknown": (lambda t: ("attack", "model", *PHANTOM, "--attacks", "zap"), "'zap' is not known"),
-    "attack-limit": (lambda t: ("attack", "model", *PHANTOM, "--limit", "-3"), "--limit must not be negative"),
+    "attack-no-folder": (lambda t: ("attack", "--model", "none", *PHANTOM), "none is not a folder"),
+    "attack-empty-folder": (lambda t: ("attack", "--model", "void", *PHANTOM), "no checkpoint in void"),
+    "attack-eps": (lambda t: ("attack", "--model", "model", *PHANTOM, "--eps", "-1"), "must be a number from 0 up"),
+    "attack-unknown": (lambda t: ("attack", "--model", "model", *PHANTOM, "--attacks", "zap"), "'zap' is not known"),
+    "attack-limit": (
+        lambda t: ("attack", "--model", "model", *PHANTOM, "--limit", "-3"),
+        "--limit must not be negative",
+    ),
     "unknown-command": (lambda t: ("audlt",), "audlt"),
     "missing-argument": (lambda t: ("report",), "(?i)missing argument"),
     "surplus-argument": (lambda t: ("doctor", "now"), "(?i)unexpected extra argument"),
@@ -331,7 +337,9 @@ def test_the_doctor_says_what_is_installed(capsys):
 
 
 def test_a_model_is_trained_and_attacked_from_the_command_line(home, tmp_path, capsys):
-    assert run("train", tmp_path / "m", *PHANTOM, "--model", "small_cnn", "--epochs", "1", "--device", "cpu") == 0
+    assert (
+        run("train", "--out", tmp_path / "m", *PHANTOM, "--model", "small_cnn", "--epochs", "1", "--device", "cpu") == 0
+    )
     told = capsys.readouterr().out
     assert re.search(r"validation balanced accuracy \d+\.\d %, AUROC|validation balanced accuracy \d+\.\d%", told)
     before = sorted(p.name for p in (tmp_path / "m").iterdir())

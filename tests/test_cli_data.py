@@ -60,7 +60,7 @@ def test_names_finds_a_patient_of_any_column(tmp_path: Path) -> None:
 def test_what_is_dropped_or_changed_is_printed_and_the_fit_goes_with_the_model(study: str, tmp_path: Path) -> None:
     model = tmp_path / "model"
     common = ("--data", study, "--size", "16")
-    text = run("train", str(model), *common, "--model", "small_cnn:width=4", "--epochs", "1", "--fit", "pad")
+    text = run("train", "--out", str(model), *common, "--model", "small_cnn:width=4", "--epochs", "1", "--fit", "pad")
     for line in (
         "note: 2 of 40 images were left out (1: it cannot be read; 1: it has no label).",
         "note: Left out: 0.png: it has no label.",
@@ -71,7 +71,7 @@ def test_what_is_dropped_or_changed_is_printed_and_the_fit_goes_with_the_model(s
     ):
         assert line in text, line
     assert json.loads((model / "model.json").read_text())["provenance"]["data"]["fit"] == "pad"
-    attacked = ("attack", str(model), "--data", study, "--eps", "1/255", "--attacks", "fgsm", "--limit", "4")
+    attacked = ("attack", "--model", str(model), "--data", study, "--eps", "1/255", "--attacks", "fgsm", "--limit", "4")
     assert "padded with black" in run(*attacked)  # as the model was trained
     with pytest.raises(InputError, match="trained on images made square by --fit pad, these are by --fit crop"):
         run(*attacked, "--fit", "crop")

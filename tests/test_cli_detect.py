@@ -28,7 +28,7 @@ QUICK = (
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("detect") / "model"
-    assert run("train", folder, *PHANTOM, "--model", "small_cnn", "--epochs", "3", "--device", "cpu") == 0
+    assert run("train", "--out", folder, *PHANTOM, "--model", "small_cnn", "--epochs", "3", "--device", "cpu") == 0
     return folder
 
 

@@ -24,7 +24,7 @@ QUICK = (
     "20",
     "--landscapes",
     "2",
-    "--attack",
+    "--attacks",
     "pgd:steps=4",
     "--eps",
     "8/255",
@@ -37,7 +37,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explain")
     for seed in (0, 1):
         train = ("--model", "small_cnn", "--epochs", "2", "--seed", seed, "--device", "cpu")
-        assert run("train", folder / str(seed), *PHANTOM, *train) == 0
+        assert run("train", "--out", folder / str(seed), *PHANTOM, *train) == 0
     return folder / "0", folder / "1"
 
 
@@ -168,7 +168,7 @@ def test_one_image_a_patient(tmp_path):
         (("--layers", "stage9"), "no layer 'stage9'; it has penultimate, logits, "),
         (("--cam-layer", "stage9"), "no layer 'stage9'; it has penultimate, logits, "),
         (("--measures", "beauty"), "measure 'beauty' is not known; choose from slope-l1, "),
-        (("--attack", "magic"), "attack 'magic' is not known"),
+        (("--attacks", "magic"), "attack 'magic' is not known"),
         (("--eps", "1/255,2/255"), "--eps takes one size"),
         (("--landscapes", "0"), "at least 1 image needs a landscape"),
         (("--limit", "-1"), "--limit must not be negative"),
@@ -219,7 +219,7 @@ def test_few_images_give_a_page_without_what_needs_more(models, tmp_path, limit)
         limit,
         "--landscapes",
         "1",
-        "--attack",
+        "--attacks",
         "pgd:steps=2",
         "--eps",
         "8/255",

@@ -186,7 +186,7 @@ def _small(folder) -> str:
         (("--folds", "1"), "folds must be 2 or more"),
         (("--limit", "-1"), "--limit must be 0 or more"),
         (("--healthy", "fine"), "--healthy 'fine' is not a class"),
-        (("--data", "breast-cancer", "--attack", "5"), "nothing to attack"),
+        (("--data", "breast-cancer", "--attacked", "5"), "nothing to attack"),
         (("--data", "csv:nowhere.csv"), "nowhere.csv"),
     ],
 )

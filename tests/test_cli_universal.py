@@ -216,7 +216,7 @@ def test_a_classifier_is_hardened_and_saved(model, tmp_path, method, capsys):
         "2",
         "--limit",
         "16",
-        "--attack",
+        "--method",
         "sgd:passes=1",
         "--zeta",
         "0.1",
@@ -237,7 +237,10 @@ def test_a_classifier_is_hardened_and_saved(model, tmp_path, method, capsys):
     assert run(*command[:-1], "0.2") == 2  # another size is another defence
     assert "holds a defence with another eps" in capsys.readouterr().err
     # what is saved can be attacked and hardened as any other classifier
-    assert run("attack", out / "model", "--data", DATA, "--eps", "1/255", "--limit", "4", "--device", "cpu") == 0
+    assert (
+        run("attack", "--model", out / "model", "--data", DATA, "--eps", "1/255", "--limit", "4", "--device", "cpu")
+        == 0
+    )
 
 
 BAD = {
@@ -261,10 +264,7 @@ BAD = {
 @pytest.mark.parametrize("command", ["universal", "defend"])
 def test_bad_input_is_one_line(command, name, model, tmp_path, capsys):
     arguments, said = BAD[name]
-    if command == "defend":
-        arguments = tuple("--attack" if a == "--method" else a for a in arguments)
-    place = (model,) if command == "defend" else ("--model", model)
-    assert run(command, *place, *common(model, tmp_path / "out"), *arguments) == 2
+    assert run(command, "--model", model, *common(model, tmp_path / "out"), *arguments) == 2
     assert re.search(said, one_line(capsys.readouterr().err))
     assert not list((tmp_path / "out").glob("*.json"))
 
@@ -274,10 +274,10 @@ def test_bad_input_is_one_line(command, name, model, tmp_path, capsys):
     [
         (("universal", "--source", "csv:none.csv", "--model", "MODEL"), "--source csv:none.csv: there is no table"),
         (("universal", "--model", "nowhere"), "nowhere"),
-        (("defend", "nowhere"), "nowhere is not a folder"),
-        (("defend", "MODEL", "--method", "pray"), "choose retrain or universal-training"),
-        (("defend", "MODEL", "--rounds", "0"), "at least 1"),
-        (("defend", "MODEL", "--lr", "-1"), "lr must be"),
+        (("defend", "--model", "nowhere"), "nowhere is not a folder"),
+        (("defend", "--model", "MODEL", "--defence", "pray"), "choose retrain or universal-training"),
+        (("defend", "--model", "MODEL", "--rounds", "0"), "at least 1"),
+        (("defend", "--model", "MODEL", "--lr", "-1"), "lr must be"),
         (("defend",), "(?i)missing argument"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -88,18 +88,18 @@ JUDGING: dict[str, tuple[Line, str]] = {
         ),
         "results.json",
     ),
-    "attack": (lambda f, net: ("attack", f"tests.door_nets:{net}", *common(f)[:4], *EPS), ""),
+    "attack": (lambda f, net: ("attack", "--model", f"tests.door_nets:{net}", *common(f)[:4], *EPS), ""),
     "detect": (
         by_name("detect", *EPS, "--detectors", "softmax", "--corrupted", "0", "--limit", "30", "--protocol", "clean"),
         "detect.json",
     ),
     "evade": (
-        by_name("evade", *EPS, "--detector", "softmax", "--evasions", "matching", "--attacked", "4", "--limit", "30"),
+        by_name("evade", *EPS, "--detectors", "softmax", "--evasions", "matching", "--attacked", "4", "--limit", "30"),
         "evade.json",
     ),
     "explain": (
         by_name(
-            "explain", *EPS, "--measures", "margin", "--limit", "12", "--landscapes", "1", "--attack", "pgd:steps=3"
+            "explain", *EPS, "--measures", "margin", "--limit", "12", "--landscapes", "1", "--attacks", "pgd:steps=3"
         ),
         "results.json",
     ),
@@ -115,7 +115,7 @@ JUDGING: dict[str, tuple[Line, str]] = {
             "1",
             "--perturbations",
             "1",
-            "--attack",
+            "--method",
             "sgd:passes=1",
         ),
         "defend.json",
@@ -225,7 +225,7 @@ def test_what_the_outputs_are_can_be_said_everywhere(command, tmp_path, capsys):
 @pytest.mark.parametrize("command", ["detect", "evade", "explain"])
 def test_a_torchscript_program_ends_in_one_line_where_its_layers_are_needed(command, tmp_path, capsys):
     table(tmp_path, 0.9, command)
-    assert run(*JUDGING[command][0](tmp_path, "scripted"), *(("--detector", "kd") if command == "evade" else ())) == 2
+    assert run(*JUDGING[command][0](tmp_path, "scripted"), *(("--detectors", "kd") if command == "evade" else ())) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("medrobust: ")
     assert last.endswith("A TorchScript program's layers cannot be read: give the network as a plain torch module")
@@ -262,7 +262,7 @@ def test_options_of_images_and_networks_are_the_same_everywhere():
 def test_what_a_saved_classifier_states_is_not_contradicted_in_silence(options, says, tmp_path, capsys):
     table(tmp_path, 0.9)
     model = saved("in_order", tmp_path / "model")
-    assert run("attack", model, *common(tmp_path)[:4], "--trust-code", *EPS, *options) == 2
+    assert run("attack", "--model", model, *common(tmp_path)[:4], "--trust-code", *EPS, *options) == 2
     assert says in capsys.readouterr().err.strip().splitlines()[-1]
 
 

@@ -9,13 +9,13 @@ from .test_cli import run
 
 PHANTOM = ("--data", "phantom:chest@32:n=600")
 QUICK = (
-    "--detector",
+    "--detectors",
     "kd,softmax",
     "--eps",
     "4/255,8/255",
     "--at",
     "8/255",
-    "--attack",
+    "--attacks",
     "pgd:steps=5",
     "--limit",
     "60",
@@ -29,7 +29,7 @@ QUICK = (
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evade") / "model"
-    assert run("train", folder, *PHANTOM, "--model", "small_cnn", "--epochs", "3", "--device", "cpu") == 0
+    assert run("train", "--out", folder, *PHANTOM, "--model", "small_cnn", "--epochs", "3", "--device", "cpu") == 0
     return folder
 
 
@@ -68,10 +68,10 @@ def test_one_command_leaves_the_numbers_before_and_after(model, tmp_path, capsys
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--detector", "ensemble"), "detector 'ensemble' is not known"),
+        (("--detectors", "ensemble"), "detector 'ensemble' is not known"),
         (("--evasions", "magic"), "evasion 'magic' is not known"),
         (("--at", "3/255"), "--at must be one of --eps"),
-        (("--attack", "fgsm,pgd"), "fitted on one attack"),
+        (("--attacks", "fgsm,pgd"), "fitted on one attack"),
         (("--attacked", "0"), "--attacked must be at least 1"),
         (("--layers", "conv9"), "no layer 'conv9'"),
         (("--model", "nowhere"), "is not a folder"),

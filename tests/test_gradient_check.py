@@ -469,7 +469,7 @@ def kept(tmp_path_factory) -> Path:
 
 
 COMMANDS = {
-    "attack": ("attack", "{model}", "--attacks", "fgsm,square:queries=5", "--eps", "1/255", "--limit", "4"),
+    "attack": ("attack", "--model", "{model}", "--attacks", "fgsm,square:queries=5", "--eps", "1/255", "--limit", "4"),
     "universal": ("universal", "--model", "{model}", "--limit", "8", "--judged", "8", "--out", "{out}"),
     "defend": (
         "defend",
@@ -491,7 +491,7 @@ COMMANDS = {
         "evade",
         "--model",
         "{model}",
-        "--detector",
+        "--detectors",
         "softmax",
         "--evasions",
         "selective",
@@ -501,7 +501,7 @@ COMMANDS = {
         "20",
         "--attacked",
         "4",
-        "--attack",
+        "--attacks",
         "fgsm",
         "--out",
         "{out}",
@@ -525,7 +525,7 @@ COMMANDS = {
         "explain",
         "--model",
         "{model}",
-        "--attack",
+        "--attacks",
         "fgsm",
         "--limit",
         "8",

@@ -128,11 +128,11 @@ def test_without_other_images_no_threshold_is_set_and_the_area_is_still_told(hom
 # -- evade -----------------------------------------------------------------------------------------------
 
 EVADE = (
-    "--detector",
+    "--detectors",
     "kd,lid",
     "--eps",
     "4/255",
-    "--attack",
+    "--attacks",
     "pgd:steps=2",
     "--attacked",
     "3",
@@ -210,7 +210,7 @@ ATTACK = ("--attacks", "pgd:steps=2", "--eps", "1/255,4/255")
 @pytest.mark.parametrize("kind", KINDS)
 def test_attack_says_that_a_network_at_chance_has_nothing_to_lose(home, capsys, kind):
     data = ("--data", f"csv:{home / kind / 'labels.csv'}")
-    assert run("attack", home / "net", *data, *ATTACK, *CPU) == 0
+    assert run("attack", "--model", home / "net", *data, *ATTACK, *CPU) == 0
     shown = capsys.readouterr().out
     check(home / "no such folder", shown)
     assert ("no better than guessing" in shown) == guesses(kind)
@@ -238,7 +238,7 @@ def test_audit_marks_every_number_of_a_network_that_may_be_guessing(home, tmp_pa
 @pytest.mark.parametrize("kind", ["three images", "one class", "at chance"])
 def test_explain_says_so_on_its_page(home, tmp_path, capsys, kind):
     out = tmp_path / "run"
-    few = ("--measures", "slope-l1,saliency-half", "--landscapes", "1", "--limit", "3", "--attack", "fgsm")
+    few = ("--measures", "slope-l1,saliency-half", "--landscapes", "1", "--limit", "3", "--attacks", "fgsm")
     assert run(*command(home, "explain", kind, "--model", home / "net", *few, "--out", out)) == 0
     shown = capsys.readouterr().out
     check(out, shown)
@@ -261,9 +261,9 @@ def test_universal_and_defend_say_so(home, tmp_path, capsys, kind):
     assert ("no better than guessing" in shown) == bool(told["guesses"]) == guesses(kind)
 
     out = tmp_path / "d"
-    asked = ("--rounds", "1", "--epochs", "1", "--perturbations", "1", "--attack", "sgd:passes=1", *size, "--out", out)
+    asked = ("--rounds", "1", "--epochs", "1", "--perturbations", "1", "--method", "sgd:passes=1", *size, "--out", out)
     data = ("--data", f"csv:{home / kind / 'labels.csv'}")
-    assert run("defend", home / "net", *data, *asked, *CPU) == 0
+    assert run("defend", "--model", home / "net", *data, *asked, *CPU) == 0
     shown = capsys.readouterr().out
     check(out, shown)
     told = json.loads((out / "defend.json").read_text())
@@ -277,7 +277,7 @@ def test_train_says_what_its_validation_images_can_show(tmp_path, capsys, kind):
     lines = made.read_text().replace(",val", ",other").replace(",test", ",val").replace(",other", ",test")
     made.write_text(lines)  # the odd images are those that it is validated on
     data = ("--data", f"csv:{made}")
-    code = run("train", tmp_path / "out", *data, "--model", odd_data.ARCHITECTURE, "--epochs", "1", *CPU)
+    code = run("train", "--out", tmp_path / "out", *data, "--model", odd_data.ARCHITECTURE, "--epochs", "1", *CPU)
     if kind == "one class":
         assert code == 2
         assert "hold pneumonia only" in one_line(capsys.readouterr().err)

@@ -62,7 +62,7 @@ def test_an_audit_finds_it_before_an_image_is_decoded_and_leaves_no_folder(name,
 
 @pytest.mark.parametrize("name", [n for n in WRONG if n not in ("weights", "attack", "attack-option")])
 def test_so_does_train(name, undecoded, tmp_path, capsys):
-    assert run("train", tmp_path / "m", *WRONG[name]) == 2
+    assert run("train", "--out", tmp_path / "m", *WRONG[name]) == 2
     assert capsys.readouterr().err.startswith("medrobust: ")
     assert not list(tmp_path.iterdir())
 
@@ -75,10 +75,10 @@ OTHERS = {
     "evade-no-checkpoint": ("evade", "--model", "."),
     "explain-measure": ("explain", "--model", ".", "--measures", "zap"),
     "explain-no-checkpoint": ("explain", "--model", "."),
-    "universal-method": ("universal", "--method", "zap"),
+    "universal-method": ("universal", "--defence", "zap"),
     "universal-model": ("universal", "--model", "resnt18"),
-    "defend-method": ("defend", ".", "--method", "zap"),
-    "defend-no-checkpoint": ("defend", "."),
+    "defend-method": ("defend", "--model", ".", "--defence", "zap"),
+    "defend-no-checkpoint": ("defend", "--model", "."),
     "search-features": ("search", "--features", "zap"),
     "search-method": ("search", "--methods", "zap"),
     "search-model": ("search", "--features", "deep", "--model", "resnt18", "--pretrained", "none.pth"),

@@ -114,7 +114,7 @@ def test_an_audit_never_takes_another_network_for_the_one_that_was_asked(trained
 
 def test_a_command_that_trains_does_not_overwrite_another_network(trained, tmp_path, capsys):
     data = f"csv:{trained / 'data' / 'labels.csv'}"
-    asked = ("train", tmp_path / "model", "--data", data, "--model", MODEL, "--device", "cpu")
+    asked = ("train", "--out", tmp_path / "model", "--data", data, "--model", MODEL, "--device", "cpu")
     assert run(*asked, "--epochs", "1") == 0
     before = (tmp_path / "model" / "model.json").read_bytes()
     assert run(*asked, "--epochs", "1") == 0

@@ -50,12 +50,12 @@ def saved(tmp_path_factory) -> Path:
 
 COMMANDS: dict[str, Callable[[Path, Path], tuple[str | Path, ...]]] = {
     "audit": lambda out, model: ("audit", *SMALL, "--out", out),
-    "train": lambda out, model: ("train", out, *SMALL),
+    "train": lambda out, model: ("train", "--out", out, *SMALL),
     "universal": lambda out, model: ("universal", "--model", model, "--out", out),
     "detect": lambda out, model: ("detect", "--model", model, "--out", out),
     "evade": lambda out, model: ("evade", "--model", model, "--out", out),
     "explain": lambda out, model: ("explain", "--model", model, "--out", out),
-    "defend": lambda out, model: ("defend", model, "--out", out),
+    "defend": lambda out, model: ("defend", "--model", model, "--out", out),
     "search": lambda out, model: ("search", "--data", "breast-cancer", "--out", out),
     "study": lambda out, model: ("study", "run", "studies/ma2020.py", "--size", "smoke", "--out", out),
 }

@@ -16,7 +16,7 @@ from medrobust import Classifier, report, stats
 from medrobust import data as data_room
 from medrobust.experiments import ask, audit
 from medrobust.experiments.audit_universal import sides
-from medrobust.experiments.system import Subject, assemble
+from medrobust.experiments.system import System, assemble
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
 
@@ -61,7 +61,7 @@ def universal(row: dict[str, Any]) -> bool:
     return row["kind"] == "universal" or row["attack"].startswith("random ")
 
 
-def subject(folder: Path, asked: Any) -> Subject:
+def subject(folder: Path, asked: Any) -> System:
     """What is audited in a run folder, or would be."""
     with RunFolder(folder, None) as run:
         return assemble(asked, run, NoProgress(), "cpu")

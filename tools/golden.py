@@ -27,18 +27,22 @@ CHEST = ["--data", "phantom:chest@32"]
 SKIN = ["--data", "phantom:skin@32"]
 
 RUNS: dict[str, list[str]] = {
-    "train": ["train", "{out}/train", *CHEST, "--model", "small_cnn", "--epochs", "3"],
+    "train": ["train", "--out", "{out}/train", *CHEST, "--model", "small_cnn", "--epochs", "3"],
     "audit": ["audit", *CHEST, "--model", "small_cnn", "--epochs", "3", "--limit", "24", "--out", "{out}/audit"],
     "audit-skin": [
         "audit", *SKIN, "--model", "small_cnn", "--epochs", "3", "--limit", "24", "--norm", "l2", "--eps",
         "0.1,0.25,0.5,1", "--attacks", "fgsm,pgd:steps=10,fmn", "--out", "{out}/audit-skin",
+    ],
+    "audit-right": [
+        "audit", *CHEST, "--model", "{out}/train", "--limit", "70", "--attacks", "pgd:steps=10", "--eps", "2/255,8/255",
+        "--auto", "none", "--out", "{out}/audit-right",
     ],
     "detect": [
         "detect", "--model", "{out}/train", *CHEST, "--detectors", "kd,mahalanobis", "--attacks", "fgsm,pgd", "--limit",
         "60", "--corrupted", "10", "--modality", "xray", "--eps", "4/255", "--out", "{out}/detect",
     ],
     "evade": [
-        "evade", "--model", "{out}/train", *CHEST, "--detector", "kd,mahalanobis", "--evasions", "selective,matching",
+        "evade", "--model", "{out}/train", *CHEST, "--detectors", "kd,mahalanobis", "--evasions", "selective,matching",
         "--limit", "60", "--attacked", "12", "--eps", "2/255,4/255", "--out", "{out}/evade",
     ],
     "explain": [

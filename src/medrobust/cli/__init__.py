@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from medrobust import __version__
+from medrobust.cli import config_file
 from medrobust.cli.attack import attack
 from medrobust.cli.audit import audit
 from medrobust.cli.defend import defend
@@ -21,6 +22,7 @@ from medrobust.cli.detect import detect
 from medrobust.cli.doctor import doctor
 from medrobust.cli.evade import evade
 from medrobust.cli.explain import explain
+from medrobust.cli.init import init
 from medrobust.cli.names import names
 from medrobust.cli.options import expanded
 from medrobust.cli.report import report
@@ -55,7 +57,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
-COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, search, report, names, doctor)
+COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, search, report, init, names, doctor)
 """Every command is a function in a module of its own; this is where it is added."""
 
 for command in COMMANDS:
@@ -95,10 +97,18 @@ def main() -> NoReturn:
         _main()
 
 
+def _arguments() -> list[str]:
+    """What was typed, with the options of a YAML file in the place of its name."""
+    typed = sys.argv[1:]
+    if len(typed) > 1 and typed[1].lower().endswith(config_file.SUFFIXES):
+        return config_file.expanded(typed, typer.main.get_command(app))
+    return typed
+
+
 def _main() -> NoReturn:
     code = 0
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(_arguments(), standalone_mode=False) or 0
         if code == STOPPED:  # newer typer turns Ctrl-C into this code
             raise KeyboardInterrupt
     except typer.Exit as error:

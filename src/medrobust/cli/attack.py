@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from medrobust.cli import choices
 from medrobust.cli.bars import Bars
 from medrobust.cli.doubts import MARK, warn, warn_of_gradient
 from medrobust.cli.options import MODEL, Device, ImageOptions, NetworkOptions, Seed
@@ -14,11 +15,13 @@ from medrobust.errors import InputError
 
 
 def attack(
-    model: Annotated[str | None, typer.Argument(help=f"{MODEL}.")] = None,
     *,
+    model: Annotated[str | None, typer.Option(help=f"{MODEL}.")] = None,
     images: ImageOptions,
     network: NetworkOptions,
-    attacks: Annotated[str, typer.Option(help="Names, with options after colons: pgd:steps=40,fmn.")] = "pgd",
+    attacks: Annotated[
+        str, typer.Option(help=f"Names, with options after colons (pgd:steps=40,fmn), of {choices.ATTACKS}.")
+    ] = "pgd",
     eps: Annotated[str | None, typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255.")] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all.")] = 200,
@@ -31,7 +34,7 @@ def attack(
         listing()
         return
     if model is None:
-        raise InputError("name a classifier, such as the folder of a saved one, or ask for the attacks with --list")
+        raise InputError("--model is missing: the folder of a saved classifier, for one; --list names the attacks")
     from medrobust import guessing, stats
     from medrobust.attacks import sweep
     from medrobust.experiments import ask, attack_named

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medrobust.cli import choices
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import say_classes, warn_of_order
 from medrobust.cli.options import (
     MODEL,
+    ComputeOptions,
     Device,
     Healthy,
     ImageOptions,
@@ -24,6 +27,7 @@ from medrobust.cli.options import (
 from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
 
 if TYPE_CHECKING:
+    from medrobust.experiments.audit import Audit, Execute
     from medrobust.results import Check, Row
 
 
@@ -33,10 +37,12 @@ def audit(
     model: Annotated[str, typer.Option(help=f"{MODEL}; a timm architecture without weights is trained.")] = "resnet18",
     network: NetworkOptions,
     training: TrainingOptions,
+    compute: ComputeOptions,
     train: Annotated[bool | None, typer.Option("--train/--no-train", help="Train module:function, or do not.")] = None,
     healthy: Healthy = None,
     attacks: Annotated[
-        str, typer.Option(help="Names, with options after colons: fgsm,bim,pgd:steps=40:restarts=3,cw.")
+        str,
+        typer.Option(help=f"Names, with options after colons (fgsm,pgd:steps=40:restarts=3), of {choices.ATTACKS}."),
     ] = "fgsm,bim,pgd,cw",
     eps: Annotated[
         str | None,
@@ -67,6 +73,7 @@ def audit(
     from medrobust.experiments import audit as run_audit
     from medrobust.store import counting
 
+    compute.check()
     spec = ask(
         model=model,
         **images.asked,
@@ -85,12 +92,36 @@ def audit(
     ).model_copy(update={"limit": at_most(limit)})
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars, counting() as tally:
-        results = run_audit(spec, folder, progress=bars, device=device, keep_names=keep_names, command=command_line())
-        page = report.write(folder)
+        results = run_audit(
+            spec,
+            folder,
+            progress=bars,
+            device=device,
+            keep_names=keep_names,
+            command=command_line(),
+            execute=_elsewhere(compute, bars) if compute.elsewhere else None,
+            written=lambda: report.write(folder, locked=True),
+        )
+    page = folder / "report.html"
     summary(results)
     say(tally.words())
     say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")
     return folder / "results.json"
+
+
+def _elsewhere(compute: ComputeOptions, bars: Bars) -> Execute:
+    """Does the steps of an audit in workers."""
+
+    def execute(made: Audit, finished: Callable[[str], None]) -> None:
+        from medrobust.runner import steps
+
+        executor = compute.executor(made.store.folder)
+        try:
+            steps.run(made.steps, made.ticket, made.store.folder, executor, bars, finished)
+        finally:
+            executor.close()
+
+    return execute
 
 
 def summary(results: dict[str, Any]) -> None:

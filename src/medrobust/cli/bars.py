@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from medrobust.cli.text import Screen
 from medrobust.errors import visible
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Bars:
         self._noted: set[str] = set()
 
     def __enter__(self) -> Bars:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not Screen.still:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
             from rich.table import Column
@@ -41,6 +42,8 @@ class Bars:
             self._bars.stop()
 
     def start(self, name: str, total: int) -> None:
+        if Screen.still:
+            return
         if self._bars is None:
             print(f"{visible(name)} ({total})", file=sys.stderr, flush=True)
         else:

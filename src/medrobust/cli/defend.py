@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medrobust.cli import choices
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
 
 
 def defend(
-    model: Annotated[str, typer.Argument(help=f"{MODEL}.")],
     *,
+    model: Annotated[str, typer.Option(help=f"{MODEL}.")],
     images: ImageOptions,
     network: NetworkOptions,
-    method: Annotated[str, typer.Option(help="retrain or universal-training.")] = "retrain",
+    defence: Annotated[str, typer.Option(help="retrain or universal-training.")] = "retrain",
     rounds: Annotated[int, typer.Option(help="How often to train and attack afresh.")] = 5,
     epochs: Annotated[int, typer.Option(help="Passes over the training images a round.")] = 5,
     perturbations: Annotated[
         int | None, typer.Option(help="Made against the classifier after each round; 10 to retrain, else 3.")
     ] = None,
-    attack: Annotated[str, typer.Option(help="What makes them, as in medrobust universal: sga.")] = "sga",
+    method: Annotated[str, typer.Option(help=f"What makes the perturbations: one of {choices.UNIVERSAL}.")] = "sga",
     target: Target = None,
     norm: Norm = "l2",
     zeta: Zeta = None,
@@ -63,12 +64,12 @@ def defend(
     from medrobust.universal.defence import DEFENCES
 
     check_size(norm, zeta, eps)
-    if method not in DEFENCES:
-        raise InputError(f"--method {method!r} is not known; choose {' or '.join(DEFENCES)}")
+    if defence not in DEFENCES:
+        raise InputError(f"--defence {defence!r} is not known; choose {' or '.join(DEFENCES)}")
     options: dict[str, Any] = {"rounds": rounds, "epochs": epochs, "limit": at_most(limit), "lr": lr}
     if perturbations is not None:
         options["perturbations"] = perturbations
-    defence, way = DEFENCES[method](**options), method_named(attack)
+    defending, maker = DEFENCES[defence](**options), method_named(method)
     judging = at_most(judged)
     spec = ask(model=model, **images.asked, **network.asked, train=False, seed=seed, norm=norm)
     with Bars() as bars, RunFolder(out, "defend") as run:
@@ -78,12 +79,12 @@ def defend(
         test = subject.data.split("test").sample(judging, seed)
         probability, truth = training.evaluate(subject.classifier, test)
         guesses = guessing.of(probability.argmax(1) == truth, truth, groups(test)).text
-        hardened = defence(
+        hardened = defending(
             subject.classifier,
             subject.data,
             goal,
             ball,
-            method=way,
+            method=maker,
             test=test,
             seed=seed,
             folder=run.entry("rounds"),
@@ -91,15 +92,15 @@ def defend(
         )
         hardened.classifier.save(run.entry("model"), keep_names)
         # training changes weights, not how the gradient is hidden; the last network is the one to be believed
-        check = checked(hardened.classifier, subject.data.split("test"), seed) if way.opens else None
+        check = checked(hardened.classifier, subject.data.split("test"), seed) if maker.opens else None
         facts = {
             "format": 1,
             "data": spec.data,
             "model": model,
             "asked": spec.subject,
-            "defence": method,
-            "settings": defence.settings,
-            "attack": attack,
+            "defence": defence,
+            "settings": defending.settings,
+            "method": method,
             "target": target,
             "size": size_told(ball, zeta, eps),
             "seed": seed,
@@ -113,7 +114,7 @@ def defend(
         }
         write(run, "defend.json", facts, command_line(), str(subject.classifier.device), keep_names=keep_names)
     warn(facts["checks"], subject.class_notes)
-    title = f"{defence.title} against {way.title}, {size_told(ball, zeta, eps)}"
+    title = f"{defending.title} against {maker.title}, {size_told(ball, zeta, eps)}"
     summary(hardened, title, doubtful=check is not None and check.passed is False)
     guessed(guesses)
     say(f"\nmodel   {out / 'model'}\nnumbers {out / 'defend.json'}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medrobust.cli import choices
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
@@ -24,8 +25,10 @@ def detect(
     model: Annotated[str, typer.Option(help=f"{MODEL}.")],
     images: ImageOptions,
     network: NetworkOptions,
-    detectors: Annotated[str, typer.Option(help="Names: kd,lid,dfeat,qfeat,mahalanobis,softmax.")] = "kd,lid,dfeat",
-    attacks: Annotated[str, typer.Option(help="Names, with options after colons; guards are fitted on pgd.")] = "pgd",
+    detectors: Annotated[str, typer.Option(help=f"Names, commas between, of {choices.DETECTORS}.")] = "kd,lid,dfeat",
+    attacks: Annotated[
+        str, typer.Option(help=f"Names, with options after colons, of {choices.ATTACKS}; guards are fitted on pgd.")
+    ] = "pgd",
     eps: Annotated[str, typer.Option(help="Fraction of the pixel range, or several: 1/255,4/255.")] = "1/255",
     protocol: Annotated[
         str, typer.Option(help="clean, paper (as published, with its leaks, for comparison), or both.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medrobust.cli import choices
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
@@ -20,16 +21,18 @@ def evade(
     model: Annotated[str, typer.Option(help=f"{MODEL}.")],
     images: ImageOptions,
     network: NetworkOptions,
-    detector: Annotated[
-        str, typer.Option(help="Names: kd,lid,dfeat,qfeat,mahalanobis,softmax.")
+    detectors: Annotated[
+        str, typer.Option(help=f"Names, commas between, of {choices.DETECTORS}.")
     ] = "kd,lid,dfeat,mahalanobis",
     eps: Annotated[str, typer.Option(help="Ascending fractions of the pixel range.")] = "0.5/255,1/255,2/255,4/255",
     at: Annotated[
         str | None, typer.Option(help="Which of them the detectors are fitted at: 1/255, else the middle one.")
     ] = None,
-    attack: Annotated[str, typer.Option(help="The attack that detectors are fitted on.")] = "pgd",
+    attacks: Annotated[
+        str, typer.Option(help=f"The attack that detectors are fitted on, one of {choices.ATTACKS}.")
+    ] = "pgd",
     evasions: Annotated[
-        str, typer.Option(help="Names, the quickest first; all of them are tried on images that resist.")
+        str, typer.Option(help=f"Names of {choices.EVASIONS}, the quickest first; all are tried on images that resist.")
     ] = "selective,orthogonal,penalised,matching,hfc,confident",
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     layers: Annotated[str, typer.Option(help="Modules of the network that are read, and penultimate.")] = "penultimate",
@@ -57,15 +60,15 @@ def evade(
         **images.asked,
         **network.asked,
         train=False,
-        attacks=words(attack),
+        attacks=words(attacks),
         eps=eps_list(eps),
         norm=norm,
         seed=seed,
     )
     if len(spec.attacks) != 1:
-        raise InputError(f"detectors are fitted on one attack, got --attack {attack}")
+        raise InputError(f"detectors are fitted on one attack, got --attacks {attacks}")
     wanted = EvadeAsk(
-        detectors=words(detector) or (),
+        detectors=words(detectors) or (),
         evasions=words(evasions) or (),
         fitted_on=spec.attacks[0],
         ball=spec.ball(_fitted_at(spec.eps, at)),

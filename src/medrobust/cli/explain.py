@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medrobust.cli import choices
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import say_classes, warn
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from medrobust.classifier import Classifier
     from medrobust.experiments.explanation import ExplainAsk
     from medrobust.experiments.explanation_files import Explained
-    from medrobust.experiments.system import Subject
+    from medrobust.experiments.system import System
 
 SHOWN = ("slope-l1", "curvature", "saliency-half", "saliency-gini", "effective-rank", "linear-eps")
 """Measures of the short table; the page and results.csv hold all."""
@@ -44,8 +45,10 @@ def explain(
         str | None, typer.Option(help="Modules whose simplicity is measured; the last block of every resolution.")
     ] = None,
     cam_layer: Annotated[str | None, typer.Option(help="Module that Grad-CAM reads; the last that has a map.")] = None,
-    measures: Annotated[str | None, typer.Option(help="Names: slope-l1,saliency-gini,…; all of them.")] = None,
-    attack: Annotated[str, typer.Option(help="Name, with options after colons.")] = "pgd",
+    measures: Annotated[
+        str | None, typer.Option(help=f"Names, commas between, of {choices.MEASURES}; all if none is given.")
+    ] = None,
+    attacks: Annotated[str, typer.Option(help=f"One name, with options after colons, of {choices.ATTACKS}.")] = "pgd",
     eps: Annotated[str, typer.Option(help="Size of the attack, a fraction of the pixel range.")] = "1/255",
     limit: Annotated[int, typer.Option(help="How many correctly classified test images, 0 for all.")] = 60,
     landscapes: Annotated[int, typer.Option(help="Of how many of them the loss landscape is computed.")] = 16,
@@ -81,7 +84,7 @@ def explain(
         raise InputError(f"--eps takes one size, got {eps}")
     wanted = ExplainAsk(
         measures=words(measures) or tuple(room.MEASURES),
-        attack=attack,
+        attack=attacks,
         ball=balls[0],
         layers=words(layers) or (),
         cam_layer=cam_layer,
@@ -104,7 +107,7 @@ def explain(
         asked = {
             **spec.subject,
             "second": None if second is None else str(second),
-            "attack": attack,
+            "attack": attacks,
             "eps": float(balls[0].eps),
             "limit": limit,
             "beside": [str(b) for b in others],
@@ -126,7 +129,7 @@ def explain(
     return out / "results.json"
 
 
-def _one(wanted: ExplainAsk, out: Path, subject: Subject, second: Classifier | None, bars: Bars) -> Explained:
+def _one(wanted: ExplainAsk, out: Path, subject: System, second: Classifier | None, bars: Bars) -> Explained:
     from medrobust.experiments.explanation import Explaining
     from medrobust.experiments.explanation_files import Explained
     from medrobust.experiments.gradient_check import checked, mark
@@ -165,7 +168,7 @@ def _beside(
         return _one(own, out, subject, None, bars)
 
 
-def _classifier(place: Path, device: str | None, network: NetworkOptions, subject: Subject, bars: Bars) -> Classifier:
+def _classifier(place: Path, device: str | None, network: NetworkOptions, subject: System, bars: Bars) -> Classifier:
     from medrobust import devices
     from medrobust.classifier import Classifier
     from medrobust.experiments.admission import admit

@@ -12,12 +12,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from medrobust.cli.text import class_map, numbers, silenced, words
 from medrobust.formats import TITLES
+
+if TYPE_CHECKING:
+    from medrobust.runner.executors import Executor
 
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
@@ -131,22 +134,62 @@ class TrainingOptions:
         return dataclasses.asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """Where pieces of work are computed: in this process, in workers of this machine, or on a cluster."""
+
+    workers: Annotated[int, typer.Option(help="Processes of this machine; 0 computes in this one.")] = 0
+    threads: Annotated[int | None, typer.Option(help="Threads of a worker; the cores shared out.")] = None
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="A dask scheduler whose workers compute: tcp://127.0.0.1:PORT or tls://HOST:PORT."),
+    ] = None
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            help="Workers as SLURM jobs: partition=gpu,gpus=1,cpus=4,memory=16GB,time=04:00:00,jobs=8,"
+            "interface=ib0. Encrypted with TLS, except with interface=lo."
+        ),
+    ] = None
+    tls: Annotated[
+        Path | None, typer.Option(help="Folder of ca.pem, cert.pem and key.pem, for a scheduler at tls://… or --slurm.")
+    ] = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether anything is computed outside this process."""
+        return bool(self.workers) or self.scheduler is not None or self.slurm is not None
+
+    def check(self) -> None:
+        """InputError where the options contradict each other."""
+        from medrobust.runner import executors
+
+        executors.check(self.workers, self.scheduler, self.slurm, self.tls)
+
+    def executor(self, out: Path) -> Executor:
+        """What computes the cells of the run folder ``out``; close it in the end."""
+        from medrobust.runner import executors
+
+        return executors.make(out, self.workers, self.threads, self.scheduler, self.slurm, self.tls)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the results file instead of tables: JSON on stdout alone.")]
 AS_JSON = "as_json"
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print no tables and no progress; notes and errors go to stderr as ever.")
+]
 
-GROUPS = (ImageOptions, NetworkOptions, TrainingOptions)
+GROUPS = (ImageOptions, NetworkOptions, TrainingOptions, ComputeOptions)
 
 
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
     """The same command with an option for every field of every group that it takes.
 
-    One that returns the path of the JSON that it wrote gets --json.
+    Every command gets --quiet, and one that returns the path of the JSON that it wrote --json.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if hint in GROUPS}
     writes = hints.get("return") is Path
-    if not groups and not writes:
-        return command
     parameters: list[inspect.Parameter] = []
     for given in inspect.signature(command).parameters.values():
         if given.name not in groups:
@@ -161,11 +204,13 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
     if writes:
         parameters.append(inspect.Parameter(AS_JSON, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
 
+    parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet))
+
     def call(**values: Any) -> None:
-        as_json = values.pop(AS_JSON, False)
+        as_json, quiet = values.pop(AS_JSON, False), values.pop("quiet")
         for name, group in groups.items():
             values[name] = group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)})
-        with silenced(as_json):
+        with silenced(as_json or quiet, progress=quiet):
             written = command(**values)
         if as_json:
             print(written.read_text(encoding="utf-8").rstrip(), flush=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medrobust.cli import choices
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
@@ -37,7 +38,9 @@ def search(
     what: Annotated[str, typer.Option(help="Names: weights,masks,hyper,threshold; or all.")] = "weights",
     methods: Annotated[
         str,
-        typer.Option(help="Names of searches, NAME+adam for gradient descent after it, or all; baselines are added."),
+        typer.Option(
+            help=f"Names of {choices.OPTIMISERS}; NAME+adam for gradient descent after it, or all; baselines are added."
+        ),
     ] = "random,ga,pso,de,cma-es,gwo,woa,gwo+adam",
     budget: Annotated[
         int,
@@ -50,7 +53,7 @@ def search(
     folds: Annotated[int, typer.Option(help="Of the outer cross-validation.")] = 3,
     limit: Annotated[int, typer.Option(help="How many images are compared on, 0 for all.")] = 400,
     healthy: Healthy = None,
-    attack: Annotated[
+    attacked: Annotated[
         int, typer.Option(help="Attack evolved and gradient-trained networks on so many test images; 0: none.")
     ] = 0,
     trust_code: TrustCode = False,
@@ -63,7 +66,8 @@ def search(
     With --data breast-cancer on scikit-learn's table of 30 features, without images.
     """
     from medrobust import private_names, report
-    from medrobust.experiments.accuracy_matched import Robustness, attacked
+    from medrobust.experiments.accuracy_matched import Robustness
+    from medrobust.experiments.accuracy_matched import attacked as under_attack
     from medrobust.experiments.images import announce
     from medrobust.experiments.search import Ask, Searching
     from medrobust.experiments.search_networks import kept
@@ -74,7 +78,7 @@ def search(
     from medrobust.store import Store, counting
     from medrobust.training.evolved import QUESTIONS, breast_cancer
 
-    for name, value, least in (("--budget", budget, 1), ("--limit", limit, 0), ("--attack", attack, 0)):
+    for name, value, least in (("--budget", budget, 1), ("--limit", limit, 0), ("--attacked", attacked, 0)):
         if value < least:
             raise InputError(f"{name} must be {least} or more, got {value}")
     ask = Ask(
@@ -85,7 +89,7 @@ def search(
         folds=folds,
     )
     data = images.data
-    if data == TABLE and attack:
+    if data == TABLE and attacked:
         raise InputError(f"{TABLE} is a table without images: there is nothing to attack")
     subject: Images | None = None
     with Bars() as bars, counting() as tally, RunFolder(out, "search") as run:
@@ -118,8 +122,8 @@ def search(
                 names = ask.names(question)
                 folder, budgeted = run.entry("models"), ask.evaluations(question)
                 paths[question] = kept(subject, question, names, budgeted, folder, Store(out), bars)
-        if subject is not None and attack:
-            results["robustness"] = attacked(Robustness(images=attack, budget=budget), subject, Store(out), bars)
+        if subject is not None and attacked:
+            results["robustness"] = under_attack(Robustness(images=attacked, budget=budget), subject, Store(out), bars)
         if not keep_names:
             for name in ("data", "name"):
                 results["facts"][name] = private_names.data_name(results["facts"][name])

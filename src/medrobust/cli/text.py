@@ -30,19 +30,21 @@ def brief(estimate: Any, digits: int = 1) -> str:
 
 
 class Screen:
-    """Whether tables and lines are left out, for a command whose results are printed as JSON."""
+    """Whether tables and lines are left out, for a command whose results are printed as JSON; and progress, too."""
 
     silent = False
+    still = False
 
 
 @contextlib.contextmanager
-def silenced(silent: bool) -> Iterator[None]:
-    """``table`` and ``say`` print nothing within; errors and progress go to stderr as ever."""
-    before, Screen.silent = Screen.silent, silent or Screen.silent
+def silenced(silent: bool, *, progress: bool = False) -> Iterator[None]:
+    """``table`` and ``say`` print nothing within, and progress: no progress either; notes and errors go to stderr."""
+    before = Screen.silent, Screen.still
+    Screen.silent, Screen.still = silent or Screen.silent, progress or Screen.still
     try:
         yield
     finally:
-        Screen.silent = before
+        Screen.silent, Screen.still = before
 
 
 def table(head: list[str], rows: list[list[str]], title: str) -> None:

@@ -25,7 +25,6 @@ from medrobust.cli.text import guessed, numbers, percent, say, words
 
 
 def train(
-    out: Annotated[Path, typer.Argument(help="Folder for the trained classifier (model.safetensors, model.json).")],
     *,
     images: ImageOptions,
     model: Annotated[
@@ -40,6 +39,9 @@ def train(
     seed: Seed = 0,
     device: Device = None,
     keep_names: KeepNames = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the trained classifier (model.safetensors, model.json).")
+    ] = Path("runs/train"),
 ) -> None:
     """Train or fine-tune a classifier; killed, the same command goes on."""
     from medrobust import data as data_room

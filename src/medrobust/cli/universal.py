@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medrobust.cli import choices
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import MARK, warn
@@ -30,7 +31,7 @@ from medrobust.errors import InputError
 if TYPE_CHECKING:
     from medrobust.classifier import Classifier
     from medrobust.data import Dataset
-    from medrobust.experiments.system import Subject
+    from medrobust.experiments.system import System
     from medrobust.images import Lazy
     from medrobust.universal import Universal, UniversalOutcome
 
@@ -47,7 +48,9 @@ def universal(
     model: Annotated[str, typer.Option(help=f"{MODEL}; a timm architecture without weights is trained.")] = "resnet18",
     network: NetworkOptions,
     training: TrainingOptions,
-    method: Annotated[str, typer.Option(help="Name, with options after colons: sga, sgd:passes=10.")] = "sga",
+    method: Annotated[
+        str, typer.Option(help=f"Name, with options after colons (sgd:passes=10), of {choices.UNIVERSAL}.")
+    ] = "sga",
     target: Target = None,
     norm: Norm = "l2",
     zeta: Zeta = None,
@@ -183,7 +186,7 @@ def _source(
     return part, f"{len(part)} images of {other.name}"
 
 
-def _test(subject: Subject, source: str | None) -> Dataset:
+def _test(subject: System, source: str | None) -> Dataset:
     """Images that neither the classifier was trained on nor the perturbation was made from."""
     return subject.data.split("test") if source is None else subject.test
 

@@ -1,5 +1,9 @@
 """The main job: take images and a classifier, attack, judge, check, and leave a run folder with a report.
 
+An audit is a list of experiments with its own settings. Each is a number of steps that fill the store with cells, in
+this process or in workers, and an outcome that reads them. results.json is written after every experiment, so that the
+first page can be read while the rest is still computed.
+
 DIR/spec.json     what was asked
 DIR/model/        the classifier, where it was trained here
 DIR/cells/        finished pieces of work
@@ -9,80 +13,84 @@ DIR/figures.safetensors, report.html, results.csv, tables.tex
 
 from __future__ import annotations
 
-import copy
 import json
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medrobust import code_digest, guessing, json_files, private_names, stats
-from medrobust.attacks import Attack, Composed
-from medrobust.data import Dataset
+from medrobust import json_files, private_names
 from medrobust.errors import InputError
-from medrobust.experiments import checks, robustness_cells
-from medrobust.experiments.audit_detection import DetectPart
-from medrobust.experiments.audit_explanation import ExplainPart
-from medrobust.experiments.audit_universal import UniversalPart, sides
-from medrobust.experiments.blackbox import without_gradients
+from medrobust.experiments import checks, headline
+from medrobust.experiments.audit_detection import DetectionExperiment
+from medrobust.experiments.audit_explanation import ExplanationExperiment
+from medrobust.experiments.audit_universal import UniversalExperiment
+from medrobust.experiments.blackbox import BlackBox
 from medrobust.experiments.conditions import conditions
-from medrobust.experiments.config import AuditSpec, attack_named
-from medrobust.experiments.gradient_check import compared, derived, gradient_check
-from medrobust.experiments.headline import NAME as HEADLINE
-from medrobust.experiments.headline import HeadlinePart, chosen_eps, told
-from medrobust.experiments.rows import attack_rows, clean_rows, noise_rows
-from medrobust.experiments.system import Subject, assemble, groups
+from medrobust.experiments.config import AuditSpec
+from medrobust.experiments.context import Context, Experiment, Outcome, Step, steps_by_name
+from medrobust.experiments.headline import Headline
+from medrobust.experiments.robustness import Robustness
+from medrobust.experiments.sanity import Sanity
+from medrobust.experiments.system import System, assemble
 from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
-from medrobust.results import FORMAT, Check, Kind, Rows, doubted
+from medrobust.results import FORMAT, Kind, Row, doubted
 from medrobust.run_folder import RunFolder
 from medrobust.run_info import with_run
-from medrobust.store import Cell, Store
-from medrobust.threat import Ball
+from medrobust.store import Store
 from medrobust.versions import versions
 
 SPEC = "spec.json"
-
-
-CHECKED = 24
-"""Images for the sanity checks, which attack from nothing again and again."""
-SAVED = 32
-"""Images for the examples at full strength that are then saved."""
-PROBED = 24
-"""Images that attacks without gradients are tried on."""
 ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
 """What rests on the gradient beside the attacks that follow it and their ensemble: the worst case, the perturbation for
 every image, the attack that detectors look for, and what is read off the network's gradients."""
-SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
-"""Below half a grey level, where 8-bit saving must undo everything; one level; two."""
+OFTEN = 20.0
+"""Seconds between two writings of results that are not complete yet."""
+
+Execute = Callable[["Audit", Callable[[str], None]], None]
+"""Does all steps of an audit somewhere else, and calls back with the name of each that is finished."""
 
 
 def audit(
-    spec: AuditSpec,
+    config: AuditSpec,
     folder: Path,
     *,
     progress: Progress | None = None,
     device: str | None = None,
     command: str = "",
     keep_names: bool = False,
+    execute: Execute | None = None,
+    written: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
-    """Do what ``spec`` asks in ``folder`` and return what results.json holds. Killed, the same call goes on.
+    """Do what ``config`` asks in ``folder`` and return what results.json holds. Killed, the same call goes on.
 
     device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. keep_names: write
-    names of images, patients and files as they are, instead of codes (see ``medrobust.private_names``). InputError for
-    bad input and unwritable folders.
+    names of images, patients and files as they are, instead of codes (see ``medrobust.private_names``). execute: does
+    the steps in workers; in this process if not given. written: called whenever results.json is new. InputError for bad
+    input and unwritable folders.
     """
     progress = progress or NoProgress()
-    asked = spec.model_dump(mode="json")
-    written = asked if keep_names else private_names.asked(asked)
-    opening = json.dumps({"format": 1, "asked": written, "versions": versions()}, indent=1)
+    asked = config.model_dump(mode="json")
+    shown = asked if keep_names else private_names.asked(asked)
+    opening = json.dumps({"format": 1, "asked": shown, "versions": versions()}, indent=1)
     with RunFolder(folder, "audit", {SPEC: opening.encode()}) as run:
         _check_same(run, asked)
-        subject = assemble(spec, run, progress, device)
+        system = assemble(config, run, progress, device)
         run.begin()
-        if keep_names and subject.trained_here:
-            subject.classifier.save(run.entry("model"), keep_names=True)
-        return _Audit(spec, run, Store(run.path), subject, progress, command, keep_names).run()
+        if keep_names and system.trained_here:
+            system.classifier.save(run.entry("model"), keep_names=True)
+        made = Audit(config, system, Store(run.path), progress, device)
+        writer = _Writer(made, run, command, keep_names, written)
+        if execute is not None:
+            execute(made, writer.finished)
+        for experiment in made.experiments:
+            for step in () if execute is not None else experiment.steps():
+                made.do(step.name)
+            writer.write_if_due(experiment)
+        return writer.write()
 
 
 def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
@@ -108,396 +116,145 @@ def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
         )
 
 
-class _Audit:
+class Audit:
+    """The experiments of one audit, and their steps by name.
+
+    A worker makes its own from ``ticket`` and shares the store: there it finds the cells that a step needs.
+    """
+
     def __init__(
         self,
-        spec: AuditSpec,
-        run: RunFolder,
+        config: AuditSpec,
+        system: System,
         store: Store,
-        subject: Subject,
-        progress: Progress,
-        command: str,
-        keep_names: bool,
+        progress: Progress | None = None,
+        device: str | None = None,
     ) -> None:
-        self.command, self.keep_names = command, keep_names
-        self.spec, self.run_folder, self.store, self.subject, self.progress = spec, run, store, subject, progress
-        self.folder = run.path
-        self.classifier, self.ball = subject.classifier, spec.ball
-        self.rows = Rows("audit", subject.data.name, _model_name(spec), _norm(spec), spec.seed)
-        self.checks: list[Check] = []
-        self.arrays: dict[str, np.ndarray] = {}
-        self.seconds: dict[str, float] = {}
-        self.attacks = {name: attack_named(name) for name in spec.attacks}
-        self.main = next((n for n in self.attacks if n.startswith("pgd")), list(self.attacks)[-1])
-        self.examples: list[dict[str, Any]] = []
-        self.star: dict[str, np.ndarray] = {}
-        self.after: dict[str, np.ndarray] = {}
-        self.blind: dict[str, np.ndarray] = {}
-        self.doubts: dict[str, str] = {}
-        self.universal: dict[str, Any] | None = None
-        self.detect: dict[str, Any] | None = None
-        self.explain: dict[str, Any] | None = None
-        self.headline: dict[str, Any] | None = None
-        self.headline_eps: float | None = None
+        self.config, self.system, self.store, self.device = config, system, store, device
+        self.context = Context(system, config, store, progress)
+        self.robustness = Robustness(self.context)
+        sanity = Sanity(self.context, self.robustness)
+        ensemble = Headline(self.context, self.robustness, sanity)
+        self.experiments: list[Experiment] = [
+            self.robustness,
+            sanity,
+            BlackBox(self.context, self.robustness),
+            ensemble,
+        ]
+        if config.universal:
+            self.experiments.append(UniversalExperiment(self.context, self.robustness))
+        if config.detect:
+            self.experiments.append(DetectionExperiment(self.context, self.robustness))
+        if config.explain:
+            self.experiments.append(ExplanationExperiment(self.context, self.robustness, ensemble))
+        self.steps: Mapping[str, Step] = steps_by_name(self.experiments)
+        self._done: set[str] = set()
 
-    def run(self) -> dict[str, Any]:
-        sample = self.subject.sample
-        self.labels, self.patients = sample.labels, groups(sample)
-        self._clean()
-        self._derivative()
-        costs = {name: self._sweep(name) for name in self.attacks}
-        self._noise()
-        self.headline_eps = chosen_eps(self.spec.norm, self.spec.eps, np.stack(list(self.star.values())).min(0))
-        self._sanity()
-        for name in self.attacks:
-            self._attack_rows(name)
-            cost = stats.mean(costs[name])
-            self.rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=name, eps=max(self.spec.eps))
-        if self.headline_eps is not None:
-            self._without_gradients(self.headline_eps)
-        if self.spec.auto and self.headline_eps is not None:
-            self._headline(self.headline_eps)
-        if len(self.star) > 1:
-            self._worst()
-        self._saving()
-        if self.spec.universal:
-            self._universal()
-        if self.spec.detect:
-            self._detect()
-        if self.spec.explain:
-            self._explain()
-        self._settle()
-        return self._write()
-
-    # -- pieces of work ----------------------------------------------------------------------------------
-
-    def _cell(self, part: Dataset, about: dict[str, Any], compute: Any) -> Cell:
-        spec = {
-            "model": self.subject.model_digest,
-            "images": self.subject.images_digest(part),
-            "norm": self.spec.norm,
-            "seed": self.spec.seed,
-            **about,
-        }
-        cell = self.store.once(spec, compute)
-        kind = str(about["kind"])
-        self.seconds[kind] = self.seconds.get(kind, 0.0) + cell.seconds
-        return cell
-
-    def _sharded(self, part: Dataset, name: str, about: dict[str, Any], compute: Any, total: int | None = None) -> Cell:
-        """One cell a shard, joined: memory and the price of a kill do not grow with the number of images.
-
-        compute(shard, advance) gives a cell's result.
-        """
-        self.progress.start(name, total or len(part))
-        try:
-            done = []
-            for begin in range(0, len(part), robustness_cells.SHARD):
-                shard = part.select(range(begin, min(begin + robustness_cells.SHARD, len(part))))
-                told = [0]
-
-                def advance(n: int, told: list[int] = told) -> None:
-                    told[0] += n
-                    self.progress.advance(n)
-
-                done.append(self._cell(shard, about, lambda shard=shard, advance=advance: compute(shard, advance)))
-                self.progress.advance(max(0, (total or len(part)) * len(shard) // len(part) - told[0]))
-        finally:
-            self.progress.stop()
-        joined = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
-        facts = {k: sum((c.facts[k] for c in done[1:]), done[0].facts[k]) for k in done[0].facts}
-        return Cell(facts, joined, sum(c.seconds for c in done))
-
-    def _clean(self) -> None:
-        test = self.subject.test
-        cell = self._sharded(
-            test,
-            "Clean performance",
-            {"kind": "clean"},
-            lambda shard, a: robustness_cells.clean(self.classifier, shard, a),
-        )
-        probability, decision = cell.arrays["probability"], cell.arrays["decision"]
-        clean_rows(self.rows, probability, test.labels, decision, self.classifier.classes, groups(test))
-        self.checks.append(self.subject.admitted.order)
-        self.guessing = guessing.of(decision == test.labels, test.labels, groups(test))
-        saved = stats.proportion(cell.arrays["saved"] == test.labels, groups(test))
-        self.rows.add(Kind.CLEAN, "accuracy_saved", saved, bits=8)
-        self.arrays |= {"test_probability": probability.astype(np.float32), "test_labels": test.labels}
-        self.arrays["test_prediction"] = decision
-
-    def _derivative(self) -> None:
-        """Is the gradient that attacks follow that of the network?"""
-        few = self.subject.sample.sample(compared(self.subject.sample), self.spec.seed)
-        cell = self._cell(few, {"kind": "derivative"}, lambda: derived(self.classifier, few, self.spec.seed))
-        self.checks.append(gradient_check(cell))
-
-    def _sweep(self, name: str) -> np.ndarray:
-        attack, spec, sample = self.attacks[name], self.spec, self.subject.sample
-        # a random start begins where many-step attacks before have broken an image: it saves most of the search
-        before = [b for b in self.star if self.attacks[b].steps > 1] if attack.random_start else []
-        near = np.stack([self.star[b] for b in before]).min(0) if before else None
-        place = {image_id: i for i, image_id in enumerate(sample.ids)}
-
-        def compute(shard: Dataset, advance: robustness_cells.Advance) -> robustness_cells.Result:
-            mine = None if near is None else near[[place[i] for i in shard.ids]]
-            return robustness_cells.swept(attack, self.classifier, shard, self.ball, spec.eps, mine, spec.seed, advance)
-
-        about = {
-            "kind": "sweep",
-            "attack": code_digest.described(attack),
-            "eps": spec.eps,
-            "after": [code_digest.described(self.attacks[b]) for b in before],
-            "search": "line" if attack.steps == 1 else "follow, again below",
-        }
-        cell = self._sharded(sample, f"{attack.title} over {len(spec.eps)} epsilons", about, compute)
-        self.star[name], self.after[name] = cell.arrays["eps_star"], cell.arrays["after"]
-        self.blind[name] = cell.arrays["blind"]
-        self.arrays |= {"labels": self.labels, "clean_prediction": cell.arrays["before"]}
-        if name == self.main:
-            self.examples = [{**e, "attack": name} for e in cell.facts["shown"][: robustness_cells.EXAMPLES]]
-            for side in ("clean", "attacked"):
-                self.arrays[f"examples.{side}"] = cell.arrays[f"shown.{side}"][: robustness_cells.EXAMPLES]
-        self.arrays[f"eps_star.{name}"] = cell.arrays["eps_star"].astype(np.float32)
-        if attack.uses_gradient:
-            self.checks.append(checks.usable_gradients(name, self.blind[name]))
-            if self.blind[name].mean() > 0.5:
-                self.doubts[name] = "most images gave no usable gradient"
-        unconfirmed, fallen = cell.facts["unconfirmed"], np.isfinite(self.star[name]) & (self.star[name] > 0)
-        self.checks.append(checks.confirmed(name, unconfirmed, int(fallen.sum()) + unconfirmed))
-        return cell.arrays["gradients"]
-
-    def _noise(self) -> None:
-        spec, eps = self.spec, self.spec.eps
-        cell = self._sharded(
-            self.subject.sample,
-            "Random noise of the same size",
-            {"kind": "noise", "eps": eps},
-            lambda shard, a: robustness_cells.noise(self.classifier, shard, self.ball, eps, spec.seed, a),
-            total=len(self.subject.sample) * len(eps),
-        )
-        wrong = cell.arrays["decision"] != self.labels[:, None]
-        right = self.arrays["clean_prediction"] == self.labels
-        noise_rows(self.rows, eps, cell.arrays["decision"], self.labels, right, self.classifier.classes, self.patients)
-        for name, star in self.star.items():
-            self.checks.append(checks.noise_is_weaker(name, eps, star, wrong))
-
-    def _fixed(self, name: str, attack: Attack, part: Dataset, ball: Ball) -> np.ndarray:
-        cell = self._sharded(
-            part,
-            f"Sanity of {attack.title}: {name}",
-            {"kind": "fixed", "attack": code_digest.described(attack), "eps": float(ball.eps)},
-            lambda shard, a: robustness_cells.fixed(attack, self.classifier, shard, ball, self.spec.seed, a),
-        )
-        self._before = cell.arrays["before"]
-        return cell.arrays["reached"]
-
-    def _sanity(self) -> None:
-        """Attack a few images again from nothing, in ways whose outcome is known beforehand."""
-        name, attack = self.main, self.attacks[self.main]
-        few = self.subject.sample.sample(CHECKED, self.spec.seed)
-        middle = self._typical_eps()
-        reached = self._fixed("eps 0", attack, few, self.ball(0.0))
-        self.checks.append(checks.zero_eps(name, reached, self._before))
-        right = ~self._before  # an image that was wrong before is no success
-        levels = [middle / 2, middle, middle * 2]
-        found = [right & self._fixed("growth with eps", attack, few, self.ball(e)) for e in levels]
-        self.checks.append(checks.grows_with_eps(name, levels, found))
-        huge = 0.5 if self.spec.norm == "linf" else 0.25 * float(few.channels * few.size**2) ** 0.5
-        # one step, or a search for the smallest change, may miss at a huge eps by its own fault
-        shared = attack.title if attack.uses_gradient and attack.steps > 1 and not attack.minimal else ""
-        broken = checks.huge_eps(name, huge, self._fixed("a huge eps", attack, few, self.ball(huge)), shared=shared)
-        self.checks.append(broken)
-        if broken.passed is False:
-            self.doubts[name] = "a huge eps does not reach 100 %"
-        whole = isinstance(attack, Composed) or type(attack).__name__ == "APGD"  # their steps are no free choice
-        if not attack.minimal and attack.steps > 1 and not whole:
-            counts = [max(1, attack.steps // 4), attack.steps, attack.steps * 4]
-            found = [right & self._fixed(f"{k} steps", _with_steps(attack, k), few, self.ball(middle)) for k in counts]
-            self.checks.append(checks.grows_with_steps(name, counts, found))
-        if "fgsm" in self.star:
-            for many in self.attacks:
-                if many != "fgsm" and self.attacks[many].steps > 1:
-                    self.checks.append(
-                        checks.single_step_is_weaker(many, self.spec.eps, self.star["fgsm"], self.star[many])
-                    )
-
-    def _typical_eps(self) -> float:
-        """The eps of the grid at which about half of the images fall: where a comparison shows most."""
-        star = self.star[self.main]
-        typical = float(np.median(star[star > 0])) if (star > 0).any() else np.inf
-        grid = [e for e in self.spec.eps if e > 0]
-        if not grid:
-            return 1 / 255
-        return next((e for e in grid if e >= typical * (1 - 1e-5)), grid[-1])
-
-    def _without_gradients(self, eps: float) -> None:
-        few, name = self.subject.sample.sample(PROBED, self.spec.seed), self.main
-        white = self._fixed("beside attacks without gradients", self.attacks[name], few, self.ball(eps))
-        self.checks += without_gradients(
-            few, self.classifier, self.ball(eps), self.spec.seed, self._sharded, self.rows, name, white
-        )
-
-    def _headline(self, eps: float) -> None:
-        """The ensemble at one size; what it breaks counts for the worst case too."""
-        swept = next((n for n in self.attacks if n.split(":")[0] == HEADLINE), None)
-        if swept is not None:  # it was asked for, and tried at every eps
-            self.headline = told(swept, self.attacks[swept], eps)
+    def do(self, name: str) -> None:
+        """One step, after those that it needs; what is in the store is not computed again."""
+        if name in self._done:
             return
-        part = HeadlinePart(
-            attack_named(self.spec.auto),
-            eps,
-            self.ball,
-            self.classifier,
-            self.subject.sample,
-            self.spec.seed,
-            self._sharded,
-            self.rows,
-        )
-        self.checks += part.write(self.patients, np.stack(list(self.star.values())).min(0))
-        self.star[HEADLINE], self.after[HEADLINE], self.blind[HEADLINE] = part.star, part.after, part.blind
-        if part.blind.mean() > 0.5:
-            self.doubts[HEADLINE] = "most images gave no usable gradient"
-        self.headline = told(HEADLINE, part.attack, eps)
+        for need in self.steps[name].needs:
+            self.do(need)
+        self.steps[name].work()
+        self._done.add(name)
 
-    # -- what it means -----------------------------------------------------------------------------------
+    @property
+    def ticket(self) -> dict[str, Any]:
+        """From which a worker makes the same audit; plain JSON."""
+        config = self.config.model_dump(mode="json") | {"trust_code": self.config.trust_code}
+        if self.system.trained_here:  # a worker takes what was trained
+            config |= {"model": str(self.store.folder / "model"), "train": None, "pretrained": None}
+        return {"config": config, "device": self.device, "digests": [self.system.model_digest, self.system.data_digest]}
 
-    def _attack_rows(self, name: str) -> None:
-        attack_rows(
-            self.rows,
-            name,
-            self.spec.eps,
-            self.star[name],
-            self.labels,
-            self.after[name],
-            self.blind[name],
-            self.classifier.classes,
-            self.patients,
-            self.doubts.get(name, ""),
-            Kind.WORST if name == "worst" else Kind.ATTACK,
-        )
 
-    def _worst(self) -> None:
-        """For each image the attack that needed least: the number to go by."""
-        stack = np.stack(list(self.star.values()))
-        best = stack.argmin(0)
-        self.star["worst"] = stack.min(0)
-        self.after["worst"] = np.stack(list(self.after.values()))[best, np.arange(best.size)]
-        # an image proves something if any attack had a gradient to follow and failed
-        self.blind["worst"] = np.logical_and.reduce(list(self.blind.values()))
-        if len(self.doubts) == len(self.star) - 1:  # the worst case is one of them now
-            self.doubts["worst"] = next(iter(self.doubts.values()))
-        self.arrays["eps_star.worst"] = self.star["worst"].astype(np.float32)
-        self._attack_rows("worst")
+_AUDITS: dict[str, Audit] = {}
+"""Of this process: one, so that a worker loads images and classifier once."""
 
-    def _saving(self) -> None:
-        """What is left of full-strength examples once they are stored as image files are."""
-        if self.spec.norm != "linf":
-            return
-        attack, name = self.attacks[self.main], self.main
-        few = self.subject.sample.sample(SAVED, self.spec.seed)
-        for e in SAVING_EPS:
-            cell = self._sharded(
-                few,
-                f"Saving attacked images ({e * 255:.3g}/255)",
-                {"kind": "saving", "attack": code_digest.described(attack), "eps": e},
-                lambda shard, a, e=e: robustness_cells.saving(
-                    attack, self.classifier, shard, self.ball(e), self.spec.seed, a
-                ),
-            )
-            held = stats.proportion(~cell.arrays["reached"], groups(few))
-            self.rows.add(Kind.ATTACK, "accuracy_full", held, attack=name, eps=e)
-            for bits in robustness_cells.BIT_DEPTHS:
-                held = stats.proportion(~cell.arrays[f"saved{bits}"], groups(few))
-                self.rows.add(Kind.ATTACK, "accuracy_saved", held, attack=name, eps=e, bits=bits)
 
-    def _universal(self) -> None:
-        """One change for every image, made from images that it is not judged on."""
-        apart = sides(self.subject, self.spec.seed)
-        if apart is None:
-            return
-        part = UniversalPart(
-            self.subject,
-            apart,
-            self.ball,
-            self.spec.seed,
-            self._cell,
-            self.store.unfinished,
-            self.progress,
-            self.rows,
-            self.arrays["test_prediction"],
-        )
-        self.universal, figures = part.run()
-        self.arrays |= figures
+def of_ticket(ticket: Mapping[str, Any], store: Store) -> Audit:
+    """The audit of a ticket, in this process. InputError where images or classifier are not those of the plan."""
+    name = json.dumps([ticket, str(store.folder)], sort_keys=True)
+    if name not in _AUDITS:
+        _AUDITS.clear()
+        config = AuditSpec.model_validate(ticket["config"])
+        system = assemble(config, None, NoProgress(), ticket["device"])
+        if [system.model_digest, system.data_digest] != list(ticket["digests"]):
+            raise InputError("images or classifier are not what they were when the audit began; give its command again")
+        _AUDITS[name] = Audit(config, system, store, device=ticket["device"])
+    return _AUDITS[name]
 
-    def _detect(self) -> None:
-        """Can the attack be seen, and evaded?"""
-        name, attack, ball = self._shown_attack()
-        part = DetectPart(
-            self.subject, name, attack, ball, self.spec.seed, self.folder, self._cell, self.progress, self.rows
-        )
-        self.detect = part.run()
-        self.seconds["detect twins"] = part.seconds
 
-    def _explain(self) -> None:
-        """Why does it break?"""
-        name, attack, ball = self._shown_attack()
-        worst = self.star.get("worst", self.star[self.main])
-        star = dict(zip(self.subject.sample.ids, worst.tolist(), strict=True))
-        part = ExplainPart(
-            self.subject, name, attack, ball, self.spec.seed, self.folder, self._cell, self.progress, self.rows, star
-        )
-        self.explain, figures = part.run()
-        self.arrays |= figures
+class _Writer:
+    """Puts the outcomes of finished experiments together and writes them."""
 
-    def _shown_attack(self) -> tuple[str, Attack, Ball]:
-        """What detectors look for and explanations show: PGD at one grey level, or where about half of the images
-        fall."""
-        name = self.main if self.main.startswith("pgd") else "pgd"
-        eps = self._typical_eps()
-        if self.spec.norm == "linf":
-            eps = max(eps, next((e for e in self.spec.eps if abs(e * 255 - 1) < 1e-6), eps))
-        return name, self.attacks.get(name) or attack_named(name), self.ball(eps)
+    def __init__(
+        self, made: Audit, run: RunFolder, command: str, keep_names: bool, written: Callable[[], object] | None
+    ) -> None:
+        self.made, self.run, self.command, self.keep_names, self.written = made, run, command, keep_names, written
+        self.outcomes: dict[str, Outcome] = {}
+        self.steps: set[str] = set()
+        self.last = time.monotonic()
 
-    def _settle(self) -> None:
-        """Numbers that rest on a gradient that fails its check, and all of a classifier that guesses, are in doubt."""
-        if why := checks.doubt(self.checks):
-            follow = {name for name, attack in self.attacks.items() if attack.uses_gradient}
-            self.rows.rows = doubted(self.rows.rows, why, ON_GRADIENTS, {*follow, HEADLINE})
-        if why := self.guessing.text:
-            self.rows.rows = doubted(self.rows.rows, why, set(Kind) - {Kind.CLEAN})
+    def finished(self, step: str) -> None:
+        """A step was done elsewhere: where it completes an experiment, its outcome is written."""
+        self.steps.add(step)
+        for experiment in self.made.experiments:
+            if experiment.name in self.outcomes:
+                continue
+            if not {s.name for s in experiment.steps()} <= self.steps:
+                return  # in order, so that what is written is what one process would have written
+            self.write_if_due(experiment)
 
-    def _write(self) -> dict[str, Any]:
+    def write_if_due(self, experiment: Experiment) -> None:
+        """Take the outcome of an experiment, and write what there is, unless that was done a moment ago."""
+        if experiment.name not in self.outcomes:
+            self.outcomes[experiment.name] = experiment.outcome()
+        if len(self.outcomes) < len(self.made.experiments) and time.monotonic() - self.last > OFTEN:
+            self.write()
+
+    def write(self) -> dict[str, Any]:
+        """results.json and figures.safetensors of the outcomes so far; returns the former."""
         from safetensors.numpy import save
 
-        results = {
+        made, outcomes = self.made, list(self.outcomes.values())
+        attacks, worst = made.robustness.attacks, any("eps_star.worst" in o.arrays for o in outcomes)
+        about: dict[str, Any] = dict.fromkeys(("headline", "universal", "detect", "explain"))
+        for outcome in outcomes:
+            about |= outcome.conditions
+        results: dict[str, Any] = {
             "format": FORMAT,
-            "conditions": conditions(self.spec, self.subject, self.attacks, "worst" in self.star)
-            | {"headline": self.headline, "universal": self.universal}
-            | {"detect": self.detect, "explain": self.explain},
-            "rows": self.rows.plain(),
-            "checks": [c.plain() for c in self.checks],
-            "examples": self.examples,
-            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
+            "conditions": conditions(made.config, made.system, attacks, worst) | about,
+            "pending": [e.name for e in made.experiments if e.name not in self.outcomes],
+            "rows": [row.plain() for row in self._rows(outcomes)],
+            "checks": [check.plain() for outcome in outcomes for check in outcome.checks],
+            "examples": [example for outcome in outcomes for example in outcome.examples],
+            "seconds": {k: round(v, 3) for k, v in made.context.seconds.items()},
         }
-        results = Naming(self.subject.data, self.keep_names).results(results)
-        arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
-        self.run_folder.write_bytes("figures.safetensors", save(arrays))
-        results = with_run(self.folder, "results.json", results, self.command, str(self.classifier.device))
+        results = Naming(made.system.data, self.keep_names).results(results)
+        arrays = {k: np.ascontiguousarray(v) for outcome in outcomes for k, v in outcome.arrays.items()}
+        self.run.write_bytes("figures.safetensors", save(arrays))
+        device = str(made.system.classifier.device)
+        results = with_run(self.run.path, "results.json", results, self.command, device)
         # last: whoever sees results.json may rely on everything else being there
-        self.run_folder.write_text("results.json", json.dumps(results, indent=1, allow_nan=False))
-        self.store.sweep_leftovers()
+        self.run.write_text("results.json", json.dumps(results, indent=1, allow_nan=False))
+        self.last = time.monotonic()
+        if not results["pending"]:
+            made.store.sweep_leftovers()
+        if self.written is not None:
+            self.written()
         return results
 
-
-def _with_steps(attack: Attack, steps: int) -> Attack:
-    other = copy.copy(attack)
-    other.steps = steps
-    return other
-
-
-def _model_name(spec: AuditSpec) -> str:
-    return spec.model
-
-
-def _norm(spec: AuditSpec) -> str:
-    return {"linf": "Linf", "l2": "L2"}[spec.norm]
+    def _rows(self, outcomes: list[Outcome]) -> list[Row]:
+        """Of all outcomes; numbers that rest on a gradient that fails its check, and all of a classifier that guesses,
+        are in doubt."""
+        rows = [row for outcome in outcomes for row in outcome.rows.rows]
+        for outcome in outcomes:
+            for attack, why in outcome.doubts.items():
+                rows = doubted(rows, why, attacks=(attack,))
+        if why := checks.doubt([check for outcome in outcomes for check in outcome.checks]):
+            follow = {name for name, attack in self.made.robustness.attacks.items() if attack.uses_gradient}
+            rows = doubted(rows, why, ON_GRADIENTS, {*follow, headline.NAME})
+        if why := self.made.robustness.guessing.text:
+            rows = doubted(rows, why, set(Kind) - {Kind.CLEAN})
+        return rows

@@ -7,7 +7,8 @@ the detector that is evaded: all of them are, and the one that the report speaks
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import torch
 
 from medrobust import code_digest, stats
 from medrobust.attacks import Attack
-from medrobust.data import Dataset
 from medrobust.detectors import DETECTORS
 from medrobust.detectors.crossfit import Crossfit
 from medrobust.errors import InputError
@@ -24,18 +24,17 @@ from medrobust.evasion import SelectivePGD, judge, run, together
 from medrobust.experiments.adversarial_pairs import Twins
 from medrobust.experiments.checks import TOLERATED
 from medrobust.experiments.config import digest
+from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
 from medrobust.experiments.detection import other_images
 from medrobust.experiments.features_cache import Bench
-from medrobust.experiments.system import Subject
-from medrobust.progress import Progress
-from medrobust.results import INCONCLUSIVE, OK, Kind, Rows, number
+from medrobust.experiments.robustness import Robustness
+from medrobust.results import INCONCLUSIVE, OK, Kind, number
 from medrobust.stats import Estimate
 from medrobust.store import Cell, Store, key
 from medrobust.threat import Ball, Untargeted
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
-CellOf = Callable[[Dataset, dict[str, Any], Callable[[], Result]], Cell]
-
+PAIRS = "adversarial pairs"
+"""The step that attacks right images at full strength and reads features; detectors and explanations share it."""
 NAMES = ("mahalanobis", "kd", "dfeat")
 EVASION = "selective"
 """The attack that knows the detector, as the rows name it."""
@@ -76,62 +75,93 @@ class _Timed(Store):
         return cell
 
 
-class DetectPart:
-    """The part of an audit that asks whether its attack can be seen, and whether that can be evaded.
+class DetectionExperiment(Experiment):
+    """Can the attack of an audit be seen, and can that be evaded? The shown attack, at full strength."""
 
-    attack: at full strength in ``ball``. cell(images, about, compute) gives a finished piece of work.
-    """
+    name = "detection"
 
-    def __init__(
-        self,
-        subject: Subject,
-        name: str,
-        attack: Attack,
-        ball: Ball,
-        seed: int,
-        folder: Path,
-        cell: CellOf,
-        progress: Progress,
-        rows: Rows,
-    ) -> None:
-        self.subject, self.name, self.attack, self.ball, self.seed = subject, name, attack, ball, seed
-        self.cell, self.progress, self.rows, self.store = cell, progress, rows, _Timed(folder)
+    def __init__(self, context: Context, robustness: Robustness) -> None:
+        self.context, self.robustness, self.seed, self.progress = (
+            context,
+            robustness,
+            context.config.seed,
+            context.progress,
+        )
+        self.store = _Timed(context.store.folder)
         self.evasion = SelectivePGD(steps=20)
-        # metric and attack of a detector's rows
-        self.measured = (("auroc", name), ("alarms", name), ("alarms", "none"))
         self.fits: dict[str, Crossfit] = {}
+        self.rows = context.rows()
+        self._failure: InputError | None = None
+        self._ready = False
 
-    def run(self) -> dict[str, Any]:
-        """What results.json tells of it; adds the rows. Too few images are no error: the rows say so."""
-        told = self._told()
-        try:
-            self._look()
-        except InputError as error:
+    def steps(self) -> Sequence[Step]:
+        needs = (f"sweep {self.robustness.main}",)
+        detectors = [Step(f"detector {n}", partial(self._step, n), (PAIRS,)) for n in NAMES]
+        return [Step(PAIRS, self._prepared, needs), *detectors]
+
+    def outcome(self) -> Outcome:
+        """Too few images are no error: the rows say so."""
+        self.rows = self.context.rows()
+        info = self._info()
+        if not self._prepared():
             for name in NAMES:
-                self._add_detector(name, [stats.NOTHING] * len(self.measured), str(error))
-            return told
-        finally:
-            self.progress.stop()
-        told |= {"n_clean": len(self.clean), "n_attacked": len(self.attacked), "n_apart": len(self.held_out)}
+                self._add_detector(name, [stats.NOTHING] * len(self.measured), str(self._failure))
+            self.context.seconds["detect twins"] = self.store.seconds
+            return Outcome(self.rows, conditions={"detect": info})
+        info |= {"n_clean": len(self.clean), "n_attacked": len(self.attacked), "n_apart": len(self.held_out)}
         self.progress.start("Detectors, and evading them", len(NAMES) * (1 + min(EVADED, len(self.clean))))
         try:
             for name in NAMES:
-                if self._detector(name):
-                    self._evade(name)
+                self._tried(name)
         finally:
             self.progress.stop()
-        return told
+        self.context.seconds["detect twins"] = self.store.seconds
+        return Outcome(self.rows, conditions={"detect": info})
 
     @property
-    def seconds(self) -> float:
-        """What twins and features took."""
-        return self.store.seconds
+    def measured(self) -> tuple[tuple[str, str], ...]:
+        """Metric and attack of a detector's rows."""
+        return (("auroc", self.attack_name), ("alarms", self.attack_name), ("alarms", "none"))
 
-    def _told(self) -> dict[str, Any]:
+    @property
+    def attack_name(self) -> str:
+        return self.robustness.shown_attack[0]
+
+    @property
+    def attack(self) -> Attack:
+        return self.robustness.shown_attack[1]
+
+    @property
+    def ball(self) -> Ball:
+        return self.robustness.shown_attack[2]
+
+    def _prepared(self) -> bool:
+        """Whether pairs and features are there; ``_failure`` says why not."""
+        if not self._ready:
+            try:
+                self._look()
+            except InputError as error:
+                self._failure = error
+            finally:
+                self.progress.stop()
+            self._ready = True
+        return self._failure is None
+
+    def _step(self, name: str) -> None:
+        """The cells of one detector; its rows are those of ``outcome``."""
+        self.rows = self.context.rows()
+        self._tried(name)
+
+    def _tried(self, name: str) -> None:
+        """One detector, fitted, and evaded where there is one."""
+        if self._prepared() and self._detector(name):
+            self._evade(name)
+
+    def _info(self) -> dict[str, Any]:
         made = {name: DETECTORS[name]() for name in NAMES}
         return {
             "attack": self.attack.title,
-            "attack_name": self.name,
+            "attack_name": self.attack_name,
             "eps": float(self.ball.eps),
             "layer": LAYER,
             "fpr": FPR,
@@ -152,15 +182,15 @@ class DetectPart:
 
     def _look(self) -> None:
         """Features of clean images, of their attacked twins, and of others for comparison and thresholds."""
-        subject = self.subject
+        system = self.context.system
         self.progress.start("Attacked twins and their features", 2 * MOST + 2 * FURTHER)
-        self.twins = Twins(self.store, subject.classifier, subject.sample, limit=MOST, seed=self.seed)
+        self.twins = Twins(self.store, system.classifier, system.sample, limit=MOST, seed=self.seed)
         self.bench = Bench(self.twins, (LAYER,), self.progress.advance)
-        others = other_images(subject.data, subject.test, self.twins)
+        others = other_images(system.data, system.test, self.twins)
         self.reference, self.held_out = (self.bench.further(part, FURTHER, LEAST_FURTHER) for part in others)
         self.others = digest([part.digest() if len(part) else "" for part in others])
         self.clean = self.bench.clean()
-        self.attacked = self.bench.attacked(self.name, self.attack, self.ball)
+        self.attacked = self.bench.attacked(self.attack_name, self.attack, self.ball)
         width = self.clean.features[LAYER].shape[1]
         if width > WIDEST:
             raise InputError(f"the {LAYER} layer has {width} features; an audit reads at most {WIDEST}")
@@ -200,7 +230,7 @@ class DetectPart:
             return {"measured": [_plain(e) for e in found]}, {}
 
         try:
-            facts = self.cell(self.twins.part, {"kind": "detect", **self._about(name)}, compute).facts
+            facts = self.context.cell(self.twins.part, {"kind": "detect", **self._about(name)}, compute).facts
         except InputError as error:
             self._add_detector(name, [stats.NOTHING] * len(self.measured), str(error))
             return False
@@ -219,20 +249,20 @@ class DetectPart:
             **self._about(name),
         }
         try:
-            facts = self.cell(self.twins.part, about, lambda: self._evaded(name)).facts
+            facts = self.context.cell(self.twins.part, about, lambda: self._evaded(name)).facts
         except InputError as error:
-            for attack in (self.name, EVASION):
+            for attack in (self.attack_name, EVASION):
                 self._add_evasion(name, attack, [stats.NOTHING] * len(BESIDE), note=str(error))
             return
         lost, n = facts["blind"], facts["evade"][-1][3]
         doubtful = lost >= max(1, TOLERATED * n)
         note = f"{lost} of {n} images had no usable gradient" if lost else ""
-        self._add_evasion(name, self.name, [_estimate(e) for e in facts["plain"]])
+        self._add_evasion(name, self.attack_name, [_estimate(e) for e in facts["plain"]])
         status = INCONCLUSIVE if doubtful else OK
         self._add_evasion(name, EVASION, [_estimate(e) for e in facts["evade"]], status, note)
 
     def _evaded(self, name: str) -> Result:
-        fit, classifier = self._fit(name), self.subject.classifier
+        fit, classifier = self._fit(name), self.context.classifier
         # whole folds first: a batch costs the same with one image in it
         chosen = np.argsort(fit.fold, kind="stable")[:EVADED]
         outcomes, blind = [], 0
@@ -261,7 +291,7 @@ class DetectPart:
                 goal,
                 self.ball,
                 {FPR: threshold},
-                plain=self.twins.pixels(rows, self.name, self.attack, self.ball),
+                plain=self.twins.pixels(rows, self.attack_name, self.attack, self.ball),
                 groups=self.twins.groups[rows],
             )
             outcomes.append(outcome)

@@ -7,8 +7,8 @@ looks for detectors, where it ran.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,17 @@ import torch
 
 from medrobust import code_digest, explain, stats
 from medrobust.attacks import Attack
-from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
-from medrobust.experiments.robustness_cells import Result
-from medrobust.experiments.system import Subject
+from medrobust.experiments.audit_detection import PAIRS
+from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.headline import Headline
+from medrobust.experiments.robustness import Robustness
 from medrobust.explain import MEASURES
 from medrobust.naming import image_code
-from medrobust.progress import Progress
-from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
+from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.stats import Estimate
-from medrobust.store import Cell, Store
 from medrobust.threat import Ball
-
-CellOf = Callable[[Dataset, dict[str, Any], Callable[[], Result]], Cell]
 
 KIND = "explain"
 """Of its cells."""
@@ -59,39 +56,30 @@ FEW = 6
 """Images below which the order statistics hold no 95 % interval of a median."""
 
 
-class ExplainPart:
-    """The part of an audit that looks inside.
+class ExplanationExperiment(Experiment):
+    """Why does it break? A few explanations of some images, before and after the shown attack at full strength."""
 
-    star: eps* of the attacked images by their id, under the attack that needed least. attack: ``name``, at full
-    strength in ``ball``. cell(images, about, compute) gives a finished piece of work.
-    """
+    name = "explanation"
 
-    def __init__(
-        self,
-        subject: Subject,
-        name: str,
-        attack: Attack,
-        ball: Ball,
-        seed: int,
-        folder: Path,
-        cell: CellOf,
-        progress: Progress,
-        rows: Rows,
-        star: dict[str, float],
-    ) -> None:
-        self.subject, self.name, self.attack, self.ball, self.seed = subject, name, attack, ball, seed
-        self.folder, self.cell, self.progress, self.rows, self.star = folder, cell, progress, rows, star
-        self.classifier = subject.classifier
+    def __init__(self, context: Context, robustness: Robustness, headline: Headline) -> None:
+        self.context, self.robustness, self.headline = context, robustness, headline
+        self.seed, self.progress, self.classifier = context.config.seed, context.progress, context.classifier
+        self.rows = context.rows()
+        self._failure: InputError | None = None
+        self._ready = False
 
-    def run(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What results.json tells of it, and what figures are drawn from; adds the rows. What cannot be explained
-        (too few right images, a network without places) is no error: a row says so."""
-        told = self._told()
-        try:
-            self._look()
-        except InputError as error:
-            self._add("slope-l1", stats.NOTHING, str(error))
-            return told, {}
+    def steps(self) -> Sequence[Step]:
+        needs = (f"sweep {self.robustness.main}", PAIRS)
+        work = {"measures": self._measured, "maps": self._mapped, "landscape": self._landscape}
+        return [Step(f"explanation {name}", partial(self._if_prepared, do), needs) for name, do in work.items()]
+
+    def outcome(self) -> Outcome:
+        """What cannot be explained (too few right images, a network without places) is no error: a row says so."""
+        self.rows = self.context.rows()
+        info = self._info()
+        if not self._prepared():
+            self._add("slope-l1", stats.NOTHING, str(self._failure))
+            return Outcome(self.rows, conditions={"explain": info})
         self.progress.start("Why it breaks", 2 * len(self.part) + SURFACES)
         try:
             self._measures()
@@ -99,19 +87,42 @@ class ExplainPart:
             surface = self._landscape()
         finally:
             self.progress.stop()
-        told |= {
+        info |= {
             "layer": self.layer,
             "n": int(self.first.sum()),
             "n_turned": int((self.first & self.twins.reached).sum()),
             "n_surfaces": len(surface),
             "examples": moved["examples"],
         }
-        return told, moved["arrays"] | {"explain.landscape": surface.astype(np.float32)}
+        arrays = moved["arrays"] | {"explain.landscape": surface.astype(np.float32)}
+        return Outcome(self.rows, conditions={"explain": info}, arrays=arrays)
 
-    def _told(self) -> dict[str, Any]:
+    @property
+    def attack(self) -> Attack:
+        return self.robustness.shown_attack[1]
+
+    @property
+    def ball(self) -> Ball:
+        return self.robustness.shown_attack[2]
+
+    def _prepared(self) -> bool:
+        """Whether there is something to explain; ``_failure`` says why not."""
+        if not self._ready:
+            try:
+                self._look()
+            except InputError as error:
+                self._failure = error
+            self._ready = True
+        return self._failure is None
+
+    def _if_prepared(self, work: Callable[[], object]) -> None:
+        if self._prepared():
+            work()
+
+    def _info(self) -> dict[str, Any]:
         return {
             "attack": self.attack.title,
-            "attack_name": self.name,
+            "attack_name": self.robustness.shown_attack[0],
             "eps": float(self.ball.eps),
             "layer": "",
             "n": 0,
@@ -124,18 +135,18 @@ class ExplainPart:
 
     def _look(self) -> None:
         """The images, their attacked twins, and the first image of each patient: the others are no new witnesses."""
-        subject = self.subject
-        twins = Twins(Store(self.folder), self.classifier, subject.sample, limit=SHARD, seed=self.seed)
+        name = self.robustness.shown_attack[0]
+        twins = Twins(self.context.store, self.classifier, self.context.sample, limit=SHARD, seed=self.seed)
         self.part = twins.part
         self.layer = explain.last_spatial(self.classifier, (1, self.part.channels, self.part.size, self.part.size))
-        self.twins: Shard = twins.attacked(self.part, self.name, self.attack, self.ball)
+        self.twins: Shard = twins.attacked(self.part, name, self.attack, self.ball)
         self.noisy: Shard = twins.noisy(self.part, self.ball)
         _, first = np.unique(twins.groups, return_index=True)
         self.first = np.isin(np.arange(len(self.part)), first)
 
     # -- pieces of work ----------------------------------------------------------------------------------
 
-    def _measures(self) -> None:
+    def _measured(self) -> dict[str, np.ndarray]:
         part = self.part
 
         def compute() -> Result:
@@ -145,15 +156,19 @@ class ExplainPart:
             )
             return {}, {name: values.numpy() for name, values in found.items()}
 
-        found = self.cell(part, self._about("measures", names=NAMES), compute).arrays
+        return self.context.cell(part, self._about("measures", names=NAMES), compute).arrays
+
+    def _measures(self) -> None:
+        part, found = self.part, self._measured()
         for name in NAMES:
             self._add(name, self._median(found[name]))
-        star = np.array([self.star.get(i, math.nan) for i in part.ids])
+        worst = dict(zip(self.context.sample.ids, self.headline.worst.tolist(), strict=True))
+        star = np.array([worst.get(i, math.nan) for i in part.ids])
         told = self.first & ~np.isnan(star)
         if told.sum() >= FEW:
             self._add("rank_correlation", stats.spearman(found["linear-eps"][told], star[told]))
 
-    def _maps(self) -> dict[str, Any]:
+    def _mapped(self) -> dict[str, np.ndarray]:
         """What the attack, and noise of its size, do to saliency and Grad-CAM."""
 
         def compute() -> Result:
@@ -168,23 +183,25 @@ class ExplainPart:
                     for kind, shown in (("gradient", maps[when]), ("cam", cams[when])):
                         out |= {_array(f"lesion-{k}", when, kind): told(shown, masks) for k, told in LESION.items()}
             for when in ("attacked", "noise"):
-                out[_array("cam-shift", when)] = explain.shift(cams["clean"], cams[when]) / explain.diagonal(
-                    cams["clean"]
-                )
+                moved = explain.shift(cams["clean"], cams[when])
+                out[_array("cam-shift", when)] = moved / explain.diagonal(cams["clean"])
             if masks is not None:
-                out[_array("lesion-area", "clean")] = explain.lesion_area(masks).masked_fill(
-                    ~masks.flatten(1).any(1), math.nan
-                )
+                area = explain.lesion_area(masks)
+                out[_array("lesion-area", "clean")] = area.masked_fill(~masks.flatten(1).any(1), math.nan)
             self.progress.advance(len(self.part))
             return {}, {k: v.double().numpy() for k, v in out.items()}
 
         about = self._about(
             "maps", attack=code_digest.described(self.attack), eps=float(self.ball.eps), layer=self.layer
         )
-        found = self.cell(self.part, about, compute).arrays
-        attacks = {"clean": "none", "attacked": self.name, "noise": "noise"}
+        return self.context.cell(self.part, about, compute).arrays
+
+    def _maps(self) -> dict[str, Any]:
+        """Rows of the maps, and some examples."""
+        arrays = self._mapped()
+        attacks = {"clean": "none", "attacked": self.robustness.shown_attack[0], "noise": "noise"}
         for metric, when, kind in MAPS:
-            values = found.get(_array(metric, when, kind))
+            values = arrays.get(_array(metric, when, kind))
             if values is None:
                 continue
             held = ~self.twins.reached & (when == "attacked")
@@ -238,7 +255,7 @@ class ExplainPart:
             self.progress.advance(SURFACES)
             return {}, {"random": found["random"].numpy()}
 
-        return self.cell(few, self._about("landscape", grid=GRID), compute).arrays["random"]
+        return self.context.cell(few, self._about("landscape", grid=GRID), compute).arrays["random"]
 
     # -- rows --------------------------------------------------------------------------------------------
 

@@ -5,10 +5,9 @@ Every goal is one cell: nontargeted, and towards each class where there are few.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,18 @@ from medrobust import code_digest, stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.splits import deal
+from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.robustness import Robustness
 from medrobust.experiments.rows import MANY
-from medrobust.experiments.system import Subject, groups
+from medrobust.experiments.system import System, groups
 from medrobust.images import Lazy
 from medrobust.naming import image_code
-from medrobust.progress import NoProgress, Progress
+from medrobust.progress import NoProgress
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.store import Cell
 from medrobust.threat import Ball, Goal, Targeted, Untargeted
 from medrobust.training import Pixels
 from medrobust.universal import SGA, UniversalMethod, UniversalOutcome, controls, judge
-
-Advance = Callable[[int], None]
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
-Compute = Callable[[], Result]
 
 ZETA = 0.04
 """Size of the change as a share of the mean norm of an image: the headline of Hirano et al. 2021."""
@@ -53,12 +50,12 @@ class Sides:
     origin: str
 
 
-def sides(subject: Subject, seed: int) -> Sides | None:
+def sides(system: System, seed: int) -> Sides | None:
     """Training images against test images; where all images are test images, one half of them against the other.
 
     None where there are too few images for both.
     """
-    data, test = subject.data, subject.test
+    data, test = system.data, system.test
     unseen = set(test.ids)
     known = [i for i, name in enumerate(data.ids) if name not in unseen]
     if known:
@@ -108,32 +105,71 @@ def random(classifier: Classifier, judged: Lazy, ball: Ball, clean: np.ndarray, 
     return {}, arrays
 
 
-class UniversalPart:
-    """The part of an audit that asks for one change for every image.
+class UniversalExperiment(Experiment):
+    """One perturbation for all images, for every goal, beside random ones of the same size."""
 
-    cell(images, about, compute) gives a finished piece of work, unfinished(about) a file for where it stands on its
-    way. decisions: int64 (n,) on the clean test images.
-    """
+    name = "universal"
 
-    def __init__(
-        self,
-        subject: Subject,
-        apart: Sides,
-        ball: type[Ball],
-        seed: int,
-        cell: Callable[[Dataset, dict[str, Any], Compute], Cell],
-        unfinished: Callable[[dict[str, Any]], AbstractContextManager[Path]],
-        progress: Progress,
-        rows: Rows,
-        decisions: np.ndarray,
-    ) -> None:
-        self.subject, self.apart, self.seed, self.cell, self.unfinished = subject, apart, seed, cell, unfinished
-        self.progress, self.rows, self.method, self.classes = progress, rows, cheap(), subject.classifier.classes
-        self.owners = groups(apart.judged)
-        place = {name: i for i, name in enumerate(subject.test.ids)}
-        self.clean = decisions[[place[name] for name in apart.judged.ids]]
-        self.size = ball.relative(ZETA, self.craft)
-        self.eps = float(self.size.eps)
+    def __init__(self, context: Context, robustness: Robustness) -> None:
+        self.context, self.system, self.robustness = context, context.system, robustness
+        self.seed, self.progress = context.config.seed, context.progress
+        self.method, self.classes = cheap(), context.classifier.classes
+        self.targets = list(range(len(self.classes))) if len(self.classes) <= MOST_TARGETS else []
+
+    def steps(self) -> Sequence[Step]:
+        goals = [Step(f"universal {self._title(k)}", partial(self._made, k), ("clean",)) for k in (None, *self.targets)]
+        return [*goals, Step("universal random", self._random_cell, ("clean",))] if self.sides else []
+
+    def outcome(self) -> Outcome:
+        outcome = Outcome(self.context.rows())
+        if self.sides is None:  # too few images for both
+            return outcome
+        cells = {k: self._made(k) for k in (None, *self.targets)}
+        outcomes = {k: self._outcome(k, cell) for k, cell in cells.items()}
+        for k, judged in outcomes.items():
+            self._add(outcome.rows, judged, *_status(cells[k], judged))
+        self._random(outcome.rows)
+        shown = self._shown(outcomes)
+        clean = self.apart.judged.images([i for _, i in shown]).numpy()
+        delta = np.stack([cells[k].arrays["delta"] for k, _ in shown])
+        arrays = {"clean": clean, "delta": delta, "attacked": (clean + delta).clip(0, 1)}
+        if len(self.classes) <= MANY:
+            arrays["confusion"] = np.stack([o.confusion for o in outcomes.values()])
+        outcome.arrays = {f"universal.{name}": array for name, array in arrays.items()}
+        outcome.conditions["universal"] = self._info(cells) | {"examples": self._examples(shown, outcomes)}
+        return outcome
+
+    @cached_property
+    def sides(self) -> Sides | None:
+        """The images it is made from and those it is judged on; None where there are too few for both."""
+        return sides(self.system, self.seed)
+
+    @property
+    def apart(self) -> Sides:
+        assert self.sides is not None
+        return self.sides
+
+    @cached_property
+    def owners(self) -> np.ndarray | None:
+        return groups(self.apart.judged)
+
+    @cached_property
+    def clean(self) -> np.ndarray:
+        """int64 (n,): decisions on the judged images without a perturbation."""
+        place = {name: i for i, name in enumerate(self.system.test.ids)}
+        decisions = self.robustness.clean.arrays["decision"]
+        return np.asarray(decisions[[place[name] for name in self.apart.judged.ids]])
+
+    @cached_property
+    def size(self) -> Ball:
+        return self.context.ball.relative(ZETA, self.craft)
+
+    @property
+    def eps(self) -> float:
+        return float(self.size.eps)
+
+    def _title(self, target: int | None) -> str:
+        return "nontargeted" if target is None else self.classes[target]
 
     @cached_property
     def craft(self) -> Lazy:
@@ -144,34 +180,22 @@ class UniversalPart:
     def judged(self) -> Lazy:
         return Pixels(self.apart.judged, NoProgress(), "images to judge it on")
 
-    def run(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What results.json tells of it, and its figures."""
-        targets = list(range(len(self.classes))) if len(self.classes) <= MOST_TARGETS else []
-        cells: dict[int | None, Cell] = {k: self._made(k) for k in (None, *targets)}
-        outcomes = {k: self._outcome(k, c) for k, c in cells.items()}
-        for k, outcome in outcomes.items():
-            self._add(outcome, *_status(cells[k], outcome))
-        random_names = self._random(targets)
-        shown = self._shown(outcomes)
-        told = self._told(cells, random_names)
-        told["examples"] = [
+    def _examples(
+        self, shown: Sequence[tuple[int | None, int]], outcomes: Mapping[int | None, UniversalOutcome]
+    ) -> list[dict[str, Any]]:
+        judged = self.apart.judged
+        return [
             {
                 "target": k,
-                "id": image_code(self.apart.judged, i),
-                "label": int(self.apart.judged.labels[i]),
+                "id": image_code(judged, i),
+                "label": int(judged.labels[i]),
                 "before": int(self.clean[i]),
                 "after": int(outcomes[k].after[i]),
             }
             for k, i in shown
         ]
-        clean = self.apart.judged.images([i for _, i in shown]).numpy()
-        delta = np.stack([cells[k].arrays["delta"] for k, _ in shown])
-        arrays = {"clean": clean, "delta": delta, "attacked": (clean + delta).clip(0, 1)}
-        if len(self.classes) <= MANY:
-            arrays["confusion"] = np.stack([o.confusion for o in outcomes.values()])
-        return told, {f"universal.{name}": array for name, array in arrays.items()}
 
-    def _told(self, cells: dict[int | None, Cell], random_names: list[str]) -> dict[str, Any]:
+    def _info(self, cells: Mapping[int | None, Cell]) -> dict[str, Any]:
         """How it was made, for results.json."""
         facts = ("moved", "why", "legal", "gradients", "queries")
         return {
@@ -184,7 +208,7 @@ class UniversalPart:
             "n_made": len(self.apart.craft),
             "n_judged": len(self.apart.judged),
             "bits": BITS,
-            "controls": random_names,
+            "controls": sorted(self._random_cell().arrays),
             "goals": [{"target": k, **{name: c.facts[name] for name in facts}} for k, c in cells.items()],
         }
 
@@ -199,18 +223,18 @@ class UniversalPart:
             "target": target,
             "eps": self.eps,
             "bits": BITS,
-            "made_from": self.subject.images_digest(apart.craft),
+            "made_from": self.system.images_digest(apart.craft),
         }
         title = "One change for every image" + ("" if target is None else f", to {self.classes[target]}")
         self.progress.start(title, method.work(len(apart.craft)) + len(apart.judged))
         try:
-            with self.unfinished(about) as checkpoint:
-                return self.cell(
+            with self.context.store.unfinished(about) as checkpoint:
+                return self.context.cell(
                     apart.judged,
                     about,
                     lambda: made(
                         method,
-                        self.subject.classifier,
+                        self.system.classifier,
                         self.craft,
                         self.judged,
                         goal,
@@ -224,35 +248,37 @@ class UniversalPart:
         finally:
             self.progress.stop()
 
-    def _random(self, targets: list[int]) -> list[str]:
-        """Rows of the random perturbations; what they are called."""
+    def _random_cell(self) -> Cell:
+        """Decisions under random perturbations, by their kind."""
         about = {"kind": "universal random", "eps": self.eps, "bits": BITS}
         self.progress.start("Random changes of the same size", 3 * len(self.apart.judged))
         try:
-            cell = self.cell(
+            return self.context.cell(
                 self.apart.judged,
                 about,
                 lambda: random(
-                    self.subject.classifier, self.judged, self.size, self.clean, self.seed, self.progress.advance
+                    self.context.classifier, self.judged, self.size, self.clean, self.seed, self.progress.advance
                 ),
             )
         finally:
             self.progress.stop()
-        names = sorted(cell.arrays)  # a cell that was read has an order of its own
-        for name in names:
+
+    def _random(self, rows: Rows) -> None:
+        """Rows of the random perturbations."""
+        cell = self._random_cell()
+        for name in sorted(cell.arrays):  # a cell that was read has an order of its own
             after = cell.arrays[name]
 
             def add(metric: str, share: stats.Estimate, target: str | None = None, name: str = name) -> None:
-                self.rows.add(Kind.CONTROL, metric, share, attack=name, eps=self.eps, target=target)
+                rows.add(Kind.CONTROL, metric, share, attack=name, eps=self.eps, target=target)
 
             add("fooling_rate", stats.proportion(after != self.clean, self.owners))
-            for k in targets:
+            for k in self.targets:
                 add("targeted_success", stats.proportion(after == k, self.owners), self.classes[k])
                 # the control of what a targeted change turns: the same images, those that were not read so before
                 others = self.clean != k
                 whose = None if self.owners is None else self.owners[others]
                 add("targeted_success_new", stats.proportion((after == k)[others], whose), self.classes[k])
-        return names
 
     # -- what it means -----------------------------------------------------------------------------------
 
@@ -269,7 +295,7 @@ class UniversalPart:
             groups=None if self.owners is None else tuple(self.owners),
         )
 
-    def _add(self, o: UniversalOutcome, status: str, note: str) -> None:
+    def _add(self, rows: Rows, o: UniversalOutcome, status: str, note: str) -> None:
         target = None if o.target is None else self.classes[o.target]
 
         def add(metric: str, estimate: stats.Estimate | None, **more: Any) -> None:
@@ -281,7 +307,7 @@ class UniversalPart:
                     "note": note,
                     "target": target,
                 }
-                self.rows.add(Kind.UNIVERSAL, metric, estimate, **about)
+                rows.add(Kind.UNIVERSAL, metric, estimate, **about)
 
         if target is not None:
             add("targeted_success", o.targeted_success)
@@ -303,7 +329,7 @@ class UniversalPart:
 
         An image that was read rightly and is turned, of a disease where there is one.
         """
-        sick = self.subject.disease_classes
+        sick = self.system.disease_classes
         aims = [k for k in outcomes if k is not None]
         well = [k for k in aims if sick and k not in sick]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,15 +13,16 @@ from medrobust.attacks import Attack, SimBA, Square, queried
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
+from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.robustness import Robustness
 from medrobust.experiments.system import groups
 from medrobust.judging import judge
-from medrobust.results import Check, Kind, Rows
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.store import Cell
 from medrobust.threat import Ball, Untargeted
 
-Advance = Callable[[int], None]
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
-
+PROBED = 24
+"""Images that attacks without gradients are tried on."""
 QUERIES = 80
 COUNTS = (10, 40, QUERIES)
 """Queries an image at which the success is told."""
@@ -62,47 +63,85 @@ def by_chance(classifier: Classifier, part: Dataset, ball: Ball, seed: int, adva
     return {}, {"spent": spent.numpy()}
 
 
-def without_gradients(
-    few: Dataset,
-    classifier: Classifier,
-    ball: Ball,
-    seed: int,
-    sharded: Callable[..., Cell],
-    rows: Rows,
-    main: str,
-    white: np.ndarray,
-) -> list[Check]:
-    """Runs the probes on a few images, writes their rows, and compares them with an attack that sees gradients.
+class BlackBox(Experiment):
+    """Attacks without gradients on a few images, beside one that sees gradients and beside random changes."""
 
-    sharded(part, name, about, compute) gives a finished cell. main, white: that attack, and what it reached (n,).
-    """
-    eps, owners, made = float(ball.eps), groups(few), []
-    for name, attack in attacks().items():
-        cell = sharded(
-            few,
+    name = "black box"
+
+    def __init__(self, context: Context, robustness: Robustness) -> None:
+        self.context, self.robustness, self.seed = context, robustness, context.config.seed
+        self.subset = context.sample.sample(PROBED, self.seed)
+
+    def steps(self) -> Sequence[Step]:
+        needs = tuple(f"sweep {name}" for name in self.robustness.attacks)
+        made = [Step(f"black box {name}", partial(self._probe, name), needs) for name in attacks()]
+        beside = [("black box beside", self._beside), ("black box chance", self._chance)]
+        return [*made, *(Step(name, work, needs) for name, work in beside)]
+
+    @property
+    def _ball(self) -> Ball | None:
+        eps = self.robustness.headline_eps
+        return None if eps is None else self.context.ball(eps)
+
+    def _probe(self, name: str) -> Cell | None:
+        ball, attack, classifier = self._ball, attacks()[name], self.context.classifier
+        if ball is None:
+            return None
+        return self.context.sharded(
+            self.subset,
             f"Without gradients: {attack.title}, {QUERIES} queries",
-            {"kind": "probe", "attack": code_digest.described(attack), "eps": eps},
-            lambda shard, a, attack=attack: probed(attack, classifier, shard, ball, seed, a),
+            {"kind": "probe", "attack": code_digest.described(attack), "eps": float(ball.eps)},
+            lambda shard, advance: probed(attack, classifier, shard, ball, self.seed, advance),
         )
-        spent, blind = cell.arrays["spent"], cell.arrays["blind"]
-        lost = int(blind.sum())
-        note = f"{QUERIES} queries" + (f"; on {lost} of {spent.size} images no answer ever differed" if lost else "")
-        status = "inconclusive" if lost >= max(1, checks.TOLERATED * spent.size) else "ok"
-        held = stats.proportion(~np.isfinite(spent), owners)
-        rows.add(Kind.BLACK_BOX, "accuracy", held, attack=name, eps=eps, status=status, note=note)
-        _success(rows, Kind.BLACK_BOX, name, eps, spent, owners, COUNTS, status, note)
-        asked = spent > 0  # images that were wrong before fell to nothing
-        found = np.isfinite(spent)[asked]
-        made.append(checks.black_box_is_weaker(main, eps, found, white[asked], QUERIES, attack.title))
-    about = {"kind": "probe", "attack": "chance", "tries": CHANCE, "eps": eps}
-    chance = sharded(few, "Random noise, as often", about, lambda shard, a: by_chance(classifier, shard, ball, seed, a))
-    _success(
-        rows, Kind.CONTROL, NOISE, eps, chance.arrays["spent"], owners, (CHANCE,), "ok", "random changes, one a query"
-    )
-    right = chance.arrays["spent"] > 0
-    found = stats.proportion(white[right], None if owners is None else owners[right])
-    rows.add(Kind.ATTACK, "success_probed", found, attack=main, eps=eps)
-    return made
+
+    def _beside(self) -> Cell | None:
+        """The attack that sees gradients, on the same images."""
+        ball, main = self._ball, self.robustness.main
+        if ball is None:
+            return None
+        return self.robustness.fixed(
+            "beside attacks without gradients", self.robustness.attacks[main], self.subset, ball
+        )
+
+    def _chance(self) -> Cell | None:
+        ball, classifier = self._ball, self.context.classifier
+        if ball is None:
+            return None
+        return self.context.sharded(
+            self.subset,
+            "Random noise, as often",
+            {"kind": "probe", "attack": "chance", "tries": CHANCE, "eps": float(ball.eps)},
+            lambda shard, advance: by_chance(classifier, shard, ball, self.seed, advance),
+        )
+
+    def outcome(self) -> Outcome:
+        outcome, ball, main = Outcome(self.context.rows()), self._ball, self.robustness.main
+        chance, beside = self._chance(), self._beside()
+        if ball is None or chance is None or beside is None:
+            return outcome
+        eps, owners, white = float(ball.eps), groups(self.subset), beside.arrays["reached"]
+        for name, attack in attacks().items():
+            cell = self._probe(name)
+            assert cell is not None
+            spent, lost = cell.arrays["spent"], int(cell.arrays["blind"].sum())
+            note = f"{QUERIES} queries" + (
+                f"; on {lost} of {spent.size} images no answer ever differed" if lost else ""
+            )
+            status = INCONCLUSIVE if lost >= max(1, checks.TOLERATED * spent.size) else OK
+            held = stats.proportion(~np.isfinite(spent), owners)
+            outcome.rows.add(Kind.BLACK_BOX, "accuracy", held, attack=name, eps=eps, status=status, note=note)
+            _success(outcome.rows, Kind.BLACK_BOX, name, eps, spent, owners, COUNTS, status, note)
+            judged = spent > 0  # images that were wrong before fell to nothing
+            reached = np.isfinite(spent)[judged]
+            outcome.checks.append(checks.black_box_is_weaker(main, eps, reached, white[judged], QUERIES, attack.title))
+        spent = chance.arrays["spent"]
+        note = "random changes, one a query"
+        _success(outcome.rows, Kind.CONTROL, NOISE, eps, spent, owners, (CHANCE,), OK, note)
+        right = spent > 0
+        whose = None if owners is None else owners[right]
+        fallen = stats.proportion(white[right], whose)
+        outcome.rows.add(Kind.ATTACK, "success_probed", fallen, attack=main, eps=eps)
+        return outcome
 
 
 def _success(

@@ -12,11 +12,11 @@ import torch
 from medrobust.attacks import Attack
 from medrobust.errors import InputError
 from medrobust.experiments.config import AuditSpec
-from medrobust.experiments.system import Subject
+from medrobust.experiments.system import System
 from medrobust.versions import versions
 
 
-def conditions(spec: AuditSpec, subject: Subject, attacks: dict[str, Attack], worst: bool) -> dict[str, Any]:
+def conditions(spec: AuditSpec, subject: System, attacks: dict[str, Attack], worst: bool) -> dict[str, Any]:
     """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one."""
     data, classifier, patients = subject.data, subject.classifier, subject.sample.patients
     told = {name: {"title": a.title, "settings": _settings(a), "source": a.source} for name, a in attacks.items()}
@@ -70,7 +70,7 @@ def hardware(device: torch.device) -> str:
     return f"CPU, {os.cpu_count()} cores ({platform.machine()}), {torch.get_num_threads()} threads"
 
 
-def _count(subject: Subject, side: str) -> int:
+def _count(subject: System, side: str) -> int:
     try:
         return len(subject.data.split(side))
     except InputError:  # a data set for testing only has no such side

@@ -6,8 +6,8 @@ largest. What another attack of the audit broke at that size is broken for the h
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,31 +18,17 @@ from medrobust.attacks import Attack, Auto, run
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
+from medrobust.experiments.config import attack_named
+from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step, base_name
+from medrobust.experiments.robustness import NO_GRADIENT, Robustness
+from medrobust.experiments.rows import attack_rows
+from medrobust.experiments.sanity import Sanity
 from medrobust.judging import judge
-from medrobust.results import Check, Kind, Rows
+from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.store import Cell
 from medrobust.threat import Ball, Untargeted
 
-Advance = Callable[[int], None]
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
-
 NAME = "auto"
-GREY = 1 / 255
-NOTICED = 0.10
-"""Points of accuracy below which an attack is said to have had no marked effect."""
-
-
-def chosen_eps(norm: str, grid: tuple[float, ...], star: np.ndarray) -> float | None:
-    """The size of the headline number, from the smallest eps* of the attacks so far; None without a positive eps."""
-    sizes = [e for e in grid if e > 0]
-    if not sizes:
-        return None
-    clean, held = float((star > 0).mean()), {e: float((star > np.float32(e)).mean()) for e in sizes}
-    if norm == "linf":
-        nearest = min(sizes, key=lambda e: (abs(math.log(e / GREY)), e))
-        if clean - held[nearest] >= NOTICED:
-            return nearest
-    return next((e for e in sizes if held[e] <= clean / 2), sizes[-1])
 
 
 def examined(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
@@ -65,67 +51,120 @@ def examined(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, 
     }
 
 
-class HeadlinePart:
-    """Runs the ensemble on the attacked images, and writes its rows and checks.
+class Headline(Experiment):
+    """The ensemble on the attacked images, and the worst case: for each image the attack that needed least."""
 
-    sharded(part, name, about, compute) gives a finished cell. star, after, blind: what it adds to the worst case.
-    """
+    name = "headline"
 
-    def __init__(
-        self,
-        attack: Attack,
-        eps: float,
-        ball: type[Ball],
-        classifier: Classifier,
-        sample: Dataset,
-        seed: int,
-        sharded: Callable[..., Cell],
-        rows: Rows,
-    ) -> None:
-        self.attack, self.eps, self.rows, self.sample = attack, eps, rows, sample
+    def __init__(self, context: Context, robustness: Robustness, sanity: Sanity) -> None:
+        self.context, self.config, self.robustness, self.sanity = context, context.config, robustness, sanity
+        self.attack = attack_named(self.config.auto) if self.config.auto else None
+        self.swept = next((name for name in robustness.attacks if base_name(name) == NAME), None)
+        """The ensemble where it was asked for as an attack, and tried at every eps."""
+
+    def steps(self) -> Sequence[Step]:
+        needs = tuple(f"sweep {name}" for name in self.robustness.attacks)
+        return [Step("ensemble", lambda: self.cell, needs)] if self.attack is not None and self.swept is None else []
+
+    @cached_property
+    def cell(self) -> Cell | None:
+        """The ensemble at the size of the headline number; None without a positive eps."""
+        eps, attack, context = self.robustness.headline_eps, self.attack, self.context
+        if eps is None or attack is None or self.swept is not None:
+            return None
         about = {"kind": "headline", "attack": code_digest.described(attack), "eps": eps}
-        cell = sharded(
-            sample,
+        return context.sharded(
+            context.sample,
             f"The headline number ({attack.title})",
             about,
-            lambda shard, advance: examined(attack, classifier, shard, ball(eps), seed, advance),
+            lambda shard, advance: examined(
+                attack, context.classifier, shard, context.ball(eps), self.config.seed, advance
+            ),
         )
-        self.arrays, self.unconfirmed = cell.arrays, cell.facts["unconfirmed"]
-        self.after, self.blind = self.arrays["after"], self.arrays["blind"]
-        fallen = np.where(self.arrays["reached"], eps, np.inf)
-        self.star = np.where(self.arrays["before"], 0.0, fallen).astype(np.float32)
 
-    def write(self, patients: np.ndarray | None, others: np.ndarray) -> list[Check]:
-        """Its rows, and the checks of it. others: the smallest eps* of the other attacks."""
-        found, n = self.arrays, self.star.size
-        lost = int(self.blind.sum())
+    @cached_property
+    def min_eps(self) -> np.ndarray:
+        """float32 (n,): the ensemble's eps where it broke an image, 0 where it was wrong before, else infinite."""
+        assert self.cell is not None
+        fallen = np.where(self.cell.arrays["reached"], self.robustness.headline_eps or 0.0, np.inf)
+        return np.where(self.cell.arrays["before"], 0.0, fallen).astype(np.float32)
+
+    @cached_property
+    def worst(self) -> np.ndarray:
+        """(n,): the smallest eps under any attack."""
+        smallest = self.robustness.smallest
+        return smallest if self.cell is None else np.minimum(smallest, self.min_eps)
+
+    def outcome(self) -> Outcome:
+        outcome = Outcome(self.context.rows())
+        eps, attack = self.robustness.headline_eps, self.attack
+        if eps is not None and attack is not None:
+            if self.swept is not None:
+                outcome.conditions["headline"] = info(self.swept, self.robustness.attacks[self.swept], eps)
+            else:
+                self._ensemble_part(outcome, attack, eps)
+                outcome.conditions["headline"] = info(NAME, attack, eps)
+        if len(self.robustness.attacks) + (self.cell is not None) > 1:
+            self._worst_part(outcome)
+        return outcome
+
+    def _ensemble_part(self, outcome: Outcome, attack: Attack, eps: float) -> None:
+        assert self.cell is not None
+        arrays, n, patients, rows = self.cell.arrays, self.min_eps.size, self.context.patients, outcome.rows
+        lost = int(arrays["blind"].sum())
         note = f"{lost} of {n} images had no usable gradient and held against queries" if lost else ""
-        status = "inconclusive" if lost >= max(1, checks.TOLERATED * n) else "ok"
-        right = ~found["before"]
-        who = None if patients is None else patients[right]
+        status = INCONCLUSIVE if lost >= max(1, checks.TOLERATED * n) else OK
+        right = ~arrays["before"]
+        whose = None if patients is None else patients[right]
 
-        def add(metric: str, estimate: stats.Estimate, status: str = "ok", note: str = "", **more: str) -> None:
-            self.rows.add(Kind.ATTACK, metric, estimate, attack=NAME, eps=self.eps, status=status, note=note, **more)
+        def add(metric: str, estimate: stats.Estimate, status: str = OK, note: str = "", **more: str) -> None:
+            rows.add(Kind.ATTACK, metric, estimate, attack=NAME, eps=eps, status=status, note=note, **more)
 
-        add("accuracy", stats.proportion(~found["reached"], patients), status, note)
-        add("success", stats.proportion(found["reached"][right], who), status, note)
+        add("accuracy", stats.proportion(~arrays["reached"], patients), status, note)
+        add("success", stats.proportion(arrays["reached"][right], whose), status, note)
         for metric in ("gradients", "forwards"):
-            add(f"{metric}_per_image", stats.mean(found[metric], patients))
-        members = self.attack.members if isinstance(self.attack, Auto) else ()
+            add(f"{metric}_per_image", stats.mean(arrays[metric], patients))
+        members = attack.members if isinstance(attack, Auto) else ()
         for k, member in enumerate(members):
-            add("broken_by", stats.proportion((found["by"] == k)[right], who), member=member)
-        broken = right & (others <= np.float32(self.eps))
-        missed = int((broken & ~found["reached"]).sum())
-        alone = int((right & (found["by"] == members.index("square"))).sum()) if members else 0
-        fallen = int((right & found["reached"]).sum())
-        return [
-            checks.confirmed(NAME, self.unconfirmed, fallen + self.unconfirmed),
-            checks.finds_what_others_find(NAME, self.eps, missed, int(broken.sum()), n),
-            checks.square_is_not_needed(NAME, self.eps, alone, fallen - alone, int(right.sum())),
+            add("broken_by", stats.proportion((arrays["by"] == k)[right], whose), member=member)
+        broken = right & (self.robustness.smallest <= np.float32(eps))
+        missed = int((broken & ~arrays["reached"]).sum())
+        alone = int((right & (arrays["by"] == members.index("square"))).sum()) if members else 0
+        fallen, unconfirmed = int((right & arrays["reached"]).sum()), self.cell.facts["unconfirmed"]
+        outcome.checks += [
+            checks.confirmed(NAME, unconfirmed, fallen + unconfirmed),
+            checks.finds_what_others_find(NAME, eps, missed, int(broken.sum()), n),
+            checks.square_is_not_needed(NAME, eps, alone, fallen - alone, int(right.sum())),
         ]
 
+    def _worst_part(self, outcome: Outcome) -> None:
+        robustness, doubts = self.robustness, self.robustness.doubts | self.sanity.outcome().doubts
+        cells = [robustness.sweep(name).arrays for name in robustness.attacks]
+        stars, after, blind = ([c[k] for c in cells] for k in ("eps_star", "after", "blind"))
+        if self.cell is not None:
+            stars, after = [*stars, self.min_eps], [*after, self.cell.arrays["after"]]
+            blind = [*blind, self.cell.arrays["blind"]]
+            if self.cell.arrays["blind"].mean() > 0.5:
+                doubts[NAME] = NO_GRADIENT
+        best = np.stack(stars).argmin(0)
+        attack_rows(
+            outcome.rows,
+            "worst",
+            self.config.eps,
+            self.worst,
+            self.context.labels,
+            np.stack(after)[best, np.arange(best.size)],
+            # an image proves something if any attack had a gradient to follow and failed
+            np.logical_and.reduce(blind),
+            self.context.classifier.classes,
+            self.context.patients,
+            next(iter(doubts.values())) if len(doubts) == len(stars) else "",  # the worst case is one of them
+            Kind.WORST,
+        )
+        outcome.arrays["eps_star.worst"] = self.worst.astype(np.float32)
 
-def told(name: str, attack: Attack, eps: float) -> dict[str, Any]:
+
+def info(name: str, attack: Attack, eps: float) -> dict[str, Any]:
     """For the conditions: what made the headline number, and at which size."""
     settings = ", ".join(f"{k} {v}" for k, v in attack.settings.items())
     return {"attack": name, "title": attack.title, "settings": settings, "source": attack.source, "eps": eps}

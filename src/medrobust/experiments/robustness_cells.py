@@ -20,9 +20,6 @@ from medrobust.threat import Ball, Untargeted
 Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 Advance = Callable[[int], None]
 
-SHARD = 256
-"""Images a cell: what a kill can cost, and what memory must hold."""
-
 
 def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
     """Probabilities and decisions on clean images, and on the same images saved at 8 bits."""

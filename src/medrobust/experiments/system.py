@@ -26,7 +26,7 @@ HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding"
 
 
 @dataclass(frozen=True)
-class Subject:
+class System:
     """A classifier and the test images it is audited on."""
 
     data: Dataset
@@ -59,7 +59,7 @@ class Subject:
         return digest([self.data_digest, *part.ids])
 
 
-def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None) -> Subject:
+def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None) -> System:
     """Load the data, then load or train the classifier; a trained one is kept in the run folder, as model/.
 
     run: None where nothing may be trained. The folder is made when a training begins.
@@ -87,7 +87,7 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     admitted = admit(classifier, test, progress, spec.seed)
     said = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
     images.announce(data, progress, tuple(n for n in notes if n not in said))
-    return Subject(
+    return System(
         data=data,
         admitted=admitted,
         notes=(*notes, *(n for n in said if n not in notes)),
@@ -155,7 +155,7 @@ def _classifier(
     if not train:
         return _as_is(spec, data, where, progress), False
     if run is None:
-        raise InputError(f"{spec.model} is not trained yet: medrobust train FOLDER --model {spec.model}")
+        raise InputError(f"{spec.model} is not trained yet: medrobust train --out FOLDER --model {spec.model}")
     if spec.classes is not None:
         data = data.for_classes(spec.classes)
     options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}

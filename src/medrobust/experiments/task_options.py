@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from medrobust.errors import InputError
-from medrobust.experiments.tasks import TASKS
+from medrobust.experiments.tasks import STEP, TASKS
 from medrobust.grid import Model, Node
 
 _CURVE = ("eps", "limit", "norm", "seed")
@@ -234,4 +234,4 @@ def _check_architecture(model: Model) -> None:
     )
 
 
-assert set(ARGS) | {"train"} == set(TASKS)
+assert set(ARGS) | {"train", STEP} == set(TASKS)

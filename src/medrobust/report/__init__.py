@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def write(run_dir: Path) -> Path:
+def write(run_dir: Path, *, locked: bool = False) -> Path:
     """Write report.html, results.csv, tables.tex and summary.md into a run folder; returns the path of report.html.
+
+    locked: the caller holds the lock of the folder, as an audit does that is still under way.
 
     Reads results.json and, where they are there, figures.safetensors and spec.json. The same input gives the
     same bytes. InputError: the folder or its results.json is missing or broken, or cannot be written to.
@@ -27,7 +29,7 @@ def write(run_dir: Path) -> Path:
         "summary.md": summary.text(found),
         "report.html": page.html(found, sections),
     }
-    write_files(run_dir, made)
+    write_files(run_dir, made, locked=locked)
     return run_dir / "report.html"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,10 +10,13 @@ from medrobust import atomic, own_files
 from medrobust.run_folder import RunFolder, read_mark
 
 
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Write files, text by name, into a finished run. InputError where the folder is no run folder, or is in use."""
+def write_files(folder: Path, files: Mapping[str, str], *, locked: bool = False) -> None:
+    """Write files, text by name, into a run. locked: the caller holds the lock of the folder, and still computes.
+
+    InputError where the folder is no run folder, or is in use by another.
+    """
     read_mark(folder)
-    with RunFolder(folder, None) as run:
+    with contextlib.nullcontext(RunFolder.join(folder)) if locked else RunFolder(folder, None) as run:
         for name, text in files.items():
             run.write_text(name, text)
 

@@ -25,7 +25,11 @@ class Task(NamedTuple):
 
 _HERE = "medrobust.experiments.tasks"
 
+STEP = "audit step"
+"""The task of a step of an audit; no study file asks for it."""
+
 TASKS = {
+    STEP: Task(f"{_HERE}.audit:step"),
     "train": Task(f"{_HERE}.models:train"),
     "clean": Task(f"{_HERE}.curves:clean"),
     "swept": Task(f"{_HERE}.curves:swept"),

@@ -7,7 +7,7 @@ from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.tables import Cell, Table
 
-ANCHOR, TITLE, ORDER = "checks", "Sanity checks", 110
+ANCHOR, TITLE, ORDER, NEEDS = "checks", "Sanity checks", 110, ("sanity", "blackbox", "headline")
 RESULT = {True: "passed", False: "failed", None: "not asked"}
 
 

@@ -7,7 +7,7 @@ from medrobust.report.findings import Findings
 from medrobust.report.saving import after_saving
 from medrobust.report.section import Content
 
-ANCHOR, TITLE, ORDER, NEEDS = "saving", "What is left after saving the image", 90, ("robustness",)
+ANCHOR, TITLE, ORDER, NEEDS = "saving", "What is left after saving the image", 90, ("sanity",)
 
 
 def build(f: Findings) -> Content:

@@ -1,0 +1,159 @@
+"""What every experiment of a run shares: the system under test, the config, the store of finished cells, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medrobust.attacks import Attack
+from medrobust.data import Dataset
+from medrobust.experiments.config import AuditSpec, attack_named
+from medrobust.experiments.system import System, groups
+from medrobust.progress import NoProgress, Progress
+from medrobust.results import Check, Rows
+from medrobust.store import Cell, Store, key
+from medrobust.threat import Ball
+
+Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+Advance = Callable[[int], None]
+Compute = Callable[[Dataset, Advance], Result]
+
+SHARD = 256
+"""Images a cell: what a kill can cost, and what memory must hold."""
+
+
+class Context:
+    """One run: ``system`` under ``config``. seconds: what the cells took, by kind."""
+
+    def __init__(self, system: System, config: AuditSpec, store: Store, progress: Progress | None = None) -> None:
+        self.system, self.config, self.store = system, config, store
+        self.progress: Progress = progress or NoProgress()
+        self.classifier, self.sample, self.test = system.classifier, system.sample, system.test
+        self.ball: type[Ball] = config.ball
+        self.labels, self.patients = system.sample.labels, groups(system.sample)
+        self.seconds: dict[str, float] = {}
+        self._cells: dict[str, Cell] = {}
+
+    def rows(self) -> Rows:
+        """An empty list of rows of this run."""
+        norm = {"linf": "Linf", "l2": "L2"}[self.config.norm]
+        return Rows("audit", self.system.data.name, self.config.model, norm, self.config.seed)
+
+    def cell(self, part: Dataset, about: dict[str, Any], compute: Callable[[], Result]) -> Cell:
+        """The finished cell on these images; about: what else it depends on, with its ``kind``."""
+        spec = {
+            "model": self.system.model_digest,
+            "images": self.system.images_digest(part),
+            "norm": self.config.norm,
+            "seed": self.config.seed,
+            **about,
+        }
+        name = key(spec)
+        if name not in self._cells:
+            self._cells[name] = cell = self.store.once(spec, compute)
+            kind = str(about["kind"])
+            self.seconds[kind] = self.seconds.get(kind, 0.0) + cell.seconds
+        return self._cells[name]
+
+    def sharded(
+        self,
+        part: Dataset,
+        title: str,
+        about: dict[str, Any],
+        compute: Callable[[Dataset, Advance], Result],
+        total: int | None = None,
+    ) -> Cell:
+        """One cell a shard, joined: memory and the price of a kill do not grow with the number of images.
+
+        compute(shard, advance) gives a cell's result. total: steps of progress, by default one an image.
+        """
+        total = total or len(part)
+        name = key({"images": list(part.ids), **about})
+        if name in self._cells:
+            return self._cells[name]
+        self.progress.start(title, total)
+        try:
+            done = [self._shard(part, begin, about, compute, total) for begin in range(0, len(part), SHARD)]
+        finally:
+            self.progress.stop()
+        joined = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
+        facts = {k: sum((c.facts[k] for c in done[1:]), done[0].facts[k]) for k in done[0].facts}
+        self._cells[name] = Cell(facts, joined, sum(c.seconds for c in done))
+        return self._cells[name]
+
+    def _shard(self, part: Dataset, begin: int, about: dict[str, Any], compute: Compute, total: int) -> Cell:
+        shard = part.select(range(begin, min(begin + SHARD, len(part))))
+        advanced = 0
+
+        def advance(n: int) -> None:
+            nonlocal advanced
+            advanced += n
+            self.progress.advance(n)
+
+        cell = self.cell(shard, about, lambda: compute(shard, advance))
+        self.progress.advance(max(0, total * len(shard) // len(part) - advanced))
+        return cell
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of work that a worker may do by itself. needs: steps whose cells it reads. work: puts its cells there."""
+
+    name: str
+    work: Callable[[], Any]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass
+class Outcome:
+    """What an experiment found. conditions: its entries of results.json's conditions. doubts: attack -> why none of its
+    numbers is believed."""
+
+    rows: Rows
+    checks: list[Check] = field(default_factory=list)
+    conditions: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    doubts: dict[str, str] = field(default_factory=dict)
+
+
+class Experiment:
+    """One subject of an audit: steps that fill the store, and what their cells amount to.
+
+    ``steps`` may be done in any order that their needs allow, in this process or in others that share the store.
+    ``outcome`` reads the cells, and computes those that are missing.
+    """
+
+    name: str
+
+    def steps(self) -> Sequence[Step]:
+        """In the order in which one process does them."""
+        raise NotImplementedError
+
+    def outcome(self) -> Outcome:
+        """Rows, checks and what results.json tells of the experiment."""
+        raise NotImplementedError
+
+
+def steps_by_name(experiments: Iterable[Experiment]) -> dict[str, Step]:
+    """All steps of some experiments, in order; needs that are no step of any are left out."""
+    steps = {step.name: step for experiment in experiments for step in experiment.steps()}
+    return {name: Step(name, step.work, tuple(n for n in step.needs if n in steps)) for name, step in steps.items()}
+
+
+def base_name(attack: str) -> str:
+    """ "pgd" of "pgd:steps=40"."""
+    return attack.partition(":")[0]
+
+
+def main_attack(names: Sequence[str]) -> str:
+    """The attack that sanity checks, saving and examples are about: PGD where it is among them, else the last."""
+    return next((name for name in names if base_name(name) == "pgd"), names[-1])
+
+
+def attacks_of(config: AuditSpec) -> dict[str, Attack]:
+    """The attacks that were asked for, by the name under which they were."""
+    return {name: attack_named(name) for name in config.attacks}

@@ -1,0 +1,251 @@
+"""How small a change fools the classifier: attacks image by image over a grid of eps, random noise.
+
+The protocol of Ma et al. 2020 (arXiv:1907.10456).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property, partial
+
+import numpy as np
+
+from medrobust import code_digest, guessing, stats
+from medrobust.attacks import Attack
+from medrobust.data import Dataset
+from medrobust.experiments import checks, robustness_cells
+from medrobust.experiments.config import attack_named
+from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step, attacks_of, main_attack
+from medrobust.experiments.gradient_check import compared, derived, gradient_check
+from medrobust.experiments.rows import attack_rows, clean_rows, noise_rows
+from medrobust.experiments.system import groups
+from medrobust.results import Kind
+from medrobust.store import Cell
+from medrobust.threat import Ball
+
+GREY = 1 / 255
+NOTICED = 0.10
+"""Points of accuracy below which an attack is said to have had no marked effect."""
+NO_GRADIENT = "most images gave no usable gradient"
+
+
+class Robustness(Experiment):
+    """Clean performance, every attack over the grid, and noise of the same size."""
+
+    name = "robustness"
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.config = context, context.config
+        self.attacks = attacks_of(context.config)
+        self.main = main_attack(list(self.attacks))
+
+    def steps(self) -> Sequence[Step]:
+        sweeps = [
+            Step(f"sweep {name}", partial(self.sweep, name), tuple(f"sweep {b}" for b in self._before(name)))
+            for name in self.attacks
+        ]
+        clean = Step("clean", lambda: self.clean)
+        return [clean, Step("gradient check", self._derivative), *sweeps, Step("noise", self._noise)]
+
+    # -- cells -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def clean(self) -> Cell:
+        """Decisions on the whole test split."""
+        classifier = self.context.classifier
+        return self.context.sharded(
+            self.context.test,
+            "Clean performance",
+            {"kind": "clean"},
+            lambda shard, advance: robustness_cells.clean(classifier, shard, advance),
+        )
+
+    def _derivative(self) -> Cell:
+        """Is the gradient that attacks follow that of the network?"""
+        sample, seed, classifier = self.context.sample, self.config.seed, self.context.classifier
+        subset = sample.sample(compared(sample), seed)
+        return self.context.cell(subset, {"kind": "derivative"}, lambda: derived(classifier, subset, seed))
+
+    def _before(self, name: str) -> list[str]:
+        """The sweeps that a random start begins from: where many-step attacks have broken an image already."""
+        names = list(self.attacks)
+        if not self.attacks[name].random_start:
+            return []
+        return [b for b in names[: names.index(name)] if self.attacks[b].steps > 1]
+
+    def sweep(self, name: str) -> Cell:
+        """One attack over the grid: the smallest eps that fools each image, among others."""
+        if name not in self._sweeps:
+            self._sweeps[name] = self._swept(name)
+        return self._sweeps[name]
+
+    @cached_property
+    def _sweeps(self) -> dict[str, Cell]:
+        return {}
+
+    def _swept(self, name: str) -> Cell:
+        attack, config, context = self.attacks[name], self.config, self.context
+        before = self._before(name)
+        near = np.stack([self.min_eps(b) for b in before]).min(0) if before else None
+        place = {image_id: i for i, image_id in enumerate(context.sample.ids)}
+
+        def compute(shard: Dataset, advance: Advance) -> Result:
+            start = None if near is None else near[[place[i] for i in shard.ids]]
+            return robustness_cells.swept(
+                attack, context.classifier, shard, context.ball, config.eps, start, config.seed, advance
+            )
+
+        about = {
+            "kind": "sweep",
+            "attack": code_digest.described(attack),
+            "eps": config.eps,
+            "after": [code_digest.described(self.attacks[b]) for b in before],
+            "search": "line" if attack.steps == 1 else "follow, again below",
+        }
+        return context.sharded(context.sample, f"{attack.title} over {len(config.eps)} epsilons", about, compute)
+
+    def _noise(self) -> Cell:
+        context, config = self.context, self.config
+        return context.sharded(
+            context.sample,
+            "Random noise of the same size",
+            {"kind": "noise", "eps": config.eps},
+            lambda shard, advance: robustness_cells.noise(
+                context.classifier, shard, context.ball, config.eps, config.seed, advance
+            ),
+            total=len(context.sample) * len(config.eps),
+        )
+
+    def fixed(self, title: str, attack: Attack, part: Dataset, ball: Ball) -> Cell:
+        """One attack at one eps from nothing, judged."""
+        classifier, seed = self.context.classifier, self.config.seed
+        return self.context.sharded(
+            part,
+            f"Sanity of {attack.title}: {title}",
+            {"kind": "fixed", "attack": code_digest.described(attack), "eps": float(ball.eps)},
+            lambda shard, advance: robustness_cells.fixed(attack, classifier, shard, ball, seed, advance),
+        )
+
+    # -- what others build on ----------------------------------------------------------------------------
+
+    def min_eps(self, name: str) -> np.ndarray:
+        """(n,): the smallest eps of the grid that fooled each image; 0 wrong before, inf never."""
+        return self.sweep(name).arrays["eps_star"]
+
+    @property
+    def smallest(self) -> np.ndarray:
+        """(n,): of all attacks together."""
+        return np.stack([self.min_eps(name) for name in self.attacks]).min(0)
+
+    @property
+    def headline_eps(self) -> float | None:
+        """The size of the headline number."""
+        return chosen_eps(self.config.norm, self.config.eps, self.smallest)
+
+    @property
+    def typical_eps(self) -> float:
+        """The eps of the grid at which about half of the images fall: where a comparison shows most."""
+        star = self.min_eps(self.main)
+        typical = float(np.median(star[star > 0])) if (star > 0).any() else np.inf
+        grid = [e for e in self.config.eps if e > 0]
+        if not grid:
+            return 1 / 255
+        return next((e for e in grid if e >= typical * (1 - 1e-5)), grid[-1])
+
+    @property
+    def shown_attack(self) -> tuple[str, Attack, Ball]:
+        """What detectors look for and explanations show: PGD at one grey level, or where about half of the images
+        fall."""
+        name = self.main if main_attack([self.main, "pgd"]) == self.main else "pgd"
+        eps = self.typical_eps
+        if self.config.norm == "linf":
+            eps = max(eps, next((e for e in self.config.eps if abs(e * 255 - 1) < 1e-6), eps))
+        return name, self.attacks.get(name) or attack_named(name), self.context.ball(eps)
+
+    @cached_property
+    def guessing(self) -> guessing.Guessing:
+        """Whether the classifier is better than an answer that never changes."""
+        test = self.context.test
+        return guessing.of(self.clean.arrays["decision"] == test.labels, test.labels, groups(test))
+
+    @property
+    def doubts(self) -> dict[str, str]:
+        """attack -> why none of its numbers is believed."""
+        return {name: NO_GRADIENT for name in self.attacks if self._blind(name)}
+
+    def _blind(self, name: str) -> bool:
+        return self.attacks[name].uses_gradient and float(self.sweep(name).arrays["blind"].mean()) > 0.5
+
+    # -- what it amounts to ------------------------------------------------------------------------------
+
+    def outcome(self) -> Outcome:
+        outcome = Outcome(self.context.rows())
+        self._clean_part(outcome)
+        self._attack_part(outcome)
+        self._noise_part(outcome)
+        return outcome
+
+    def _clean_part(self, outcome: Outcome) -> None:
+        test, classifier = self.context.test, self.context.classifier
+        arrays, whose = self.clean.arrays, groups(test)
+        clean_rows(outcome.rows, arrays["probability"], test.labels, arrays["decision"], classifier.classes, whose)
+        outcome.rows.add(Kind.CLEAN, "accuracy_saved", stats.proportion(arrays["saved"] == test.labels, whose), bits=8)
+        outcome.checks += [self.context.system.admitted.order, gradient_check(self._derivative())]
+        outcome.arrays |= {
+            "test_probability": arrays["probability"].astype(np.float32),
+            "test_labels": test.labels,
+            "test_prediction": arrays["decision"],
+        }
+
+    def _attack_part(self, outcome: Outcome) -> None:
+        context, doubts = self.context, self.doubts
+        for name, attack in self.attacks.items():
+            cell = self.sweep(name)
+            star, blind = cell.arrays["eps_star"], cell.arrays["blind"]
+            if attack.uses_gradient:
+                outcome.checks.append(checks.usable_gradients(name, blind))
+            fallen = int((np.isfinite(star) & (star > 0)).sum())
+            unconfirmed = cell.facts["unconfirmed"]
+            outcome.checks.append(checks.confirmed(name, unconfirmed, fallen + unconfirmed))
+            attack_rows(
+                outcome.rows,
+                name,
+                self.config.eps,
+                star,
+                context.labels,
+                cell.arrays["after"],
+                blind,
+                context.classifier.classes,
+                context.patients,
+                doubts.get(name, ""),
+            )
+            cost = stats.mean(cell.arrays["gradients"])
+            outcome.rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=name, eps=max(self.config.eps))
+            outcome.arrays[f"eps_star.{name}"] = star.astype(np.float32)
+        main = self.sweep(self.main)
+        outcome.arrays |= {"labels": context.labels, "clean_prediction": main.arrays["before"]}
+        outcome.examples = [{**e, "attack": self.main} for e in main.facts["shown"][: robustness_cells.EXAMPLES]]
+        for side in ("clean", "attacked"):
+            outcome.arrays[f"examples.{side}"] = main.arrays[f"shown.{side}"][: robustness_cells.EXAMPLES]
+
+    def _noise_part(self, outcome: Outcome) -> None:
+        context, eps = self.context, self.config.eps
+        decision = self._noise().arrays["decision"]
+        right = self.sweep(self.main).arrays["before"] == context.labels
+        noise_rows(outcome.rows, eps, decision, context.labels, right, context.classifier.classes, context.patients)
+        wrong = decision != context.labels[:, None]
+        outcome.checks += [checks.noise_is_weaker(name, eps, self.min_eps(name), wrong) for name in self.attacks]
+
+
+def chosen_eps(norm: str, grid: tuple[float, ...], star: np.ndarray) -> float | None:
+    """The size of the headline number, from the smallest eps* of the attacks so far; None without a positive eps."""
+    sizes = [e for e in grid if e > 0]
+    if not sizes:
+        return None
+    clean, held = float((star > 0).mean()), {e: float((star > np.float32(e)).mean()) for e in sizes}
+    if norm == "linf":
+        nearest = min(sizes, key=lambda e: (abs(math.log(e / GREY)), e))
+        if clean - held[nearest] >= NOTICED:
+            return nearest
+    return next((e for e in sizes if held[e] <= clean / 2), sizes[-1])

@@ -1,0 +1,12 @@
+"""A step of an audit in a worker: the cells that it makes are in the run folder afterwards."""
+
+from __future__ import annotations
+
+from medrobust.experiments.audit import of_ticket
+from medrobust.experiments.work import Result, Work
+
+
+def step(work: Work) -> Result:
+    """args: step. The ticket's ``system`` says which audit."""
+    of_ticket(work.ticket["system"], work.store).do(work.args["step"])
+    return {"rows": []}, {}
