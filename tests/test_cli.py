@@ -346,6 +346,7 @@ def test_a_model_is_trained_and_attacked_from_the_command_line(home, tmp_path, c
     assert (
         run(
             "attack",
+            "--model",
             tmp_path / "m",
             *PHANTOM,
             "--attacks",

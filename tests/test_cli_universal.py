@@ -204,6 +204,7 @@ def test_a_classifier_is_hardened_and_saved(model, tmp_path, method, capsys):
     out = tmp_path / "out"
     command = (
         "defend",
+        "--model",
         model,
         *common(model, out),
         "--method",

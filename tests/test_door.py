@@ -107,6 +107,7 @@ JUDGING: dict[str, tuple[Line, str]] = {
     "defend": (
         lambda f, net: (
             "defend",
+            "--model",
             f"tests.door_nets:{net}",
             *common(f),
             "--rounds",

@@ -473,6 +473,7 @@ COMMANDS = {
     "universal": ("universal", "--model", "{model}", "--limit", "8", "--judged", "8", "--out", "{out}"),
     "defend": (
         "defend",
+        "--model",
         "{model}",
         "--rounds",
         "1",

@@ -222,10 +222,10 @@ class _Writer:
         about: dict[str, Any] = dict.fromkeys(("headline", "universal", "detect", "explain"))
         for outcome in outcomes:
             about |= outcome.conditions
+        pending = [e.name for e in made.experiments if e.name not in self.outcomes]
         results: dict[str, Any] = {
             "format": FORMAT,
-            "conditions": conditions(made.config, made.system, attacks, worst) | about,
-            "pending": [e.name for e in made.experiments if e.name not in self.outcomes],
+            "conditions": conditions(made.config, made.system, attacks, worst) | about | {"pending": pending},
             "rows": [row.plain() for row in self._rows(outcomes)],
             "checks": [check.plain() for outcome in outcomes for check in outcome.checks],
             "examples": [example for outcome in outcomes for example in outcome.examples],
@@ -239,7 +239,7 @@ class _Writer:
         # last: whoever sees results.json may rely on everything else being there
         self.run.write_text("results.json", json.dumps(results, indent=1, allow_nan=False))
         self.last = time.monotonic()
-        if not results["pending"]:
+        if not pending:
             made.store.sweep_leftovers()
         if self.written is not None:
             self.written()

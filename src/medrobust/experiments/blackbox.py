@@ -66,7 +66,7 @@ def by_chance(classifier: Classifier, part: Dataset, ball: Ball, seed: int, adva
 class BlackBox(Experiment):
     """Attacks without gradients on a few images, beside one that sees gradients and beside random changes."""
 
-    name = "black box"
+    name = "blackbox"
 
     def __init__(self, context: Context, robustness: Robustness) -> None:
         self.context, self.robustness, self.seed = context, robustness, context.config.seed
