@@ -133,6 +133,7 @@ def test_a_run_folder_holds_what_is_promised(whole):
         "figures.safetensors",
         "report.html",
         "tables.tex",
+        "summary.md",
         MARK,
         LOCK,
     }

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from medrobust import atomic, json_files, own_code
 from medrobust.atomic import disk_errors
@@ -56,6 +56,12 @@ class Place:
     """Whether errors that are written down keep names of images and paths."""
 
 
+class Tickets(Protocol):
+    """Makes the tickets of planned cells."""
+
+    def ticket(self, cell: Planned) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One cell with its name. needs: keys of the cells it needs, as ``node`` names them; none for a model.
@@ -69,7 +75,7 @@ class Planned:
     node: Node | Model
     needs: tuple[str, ...]
     labels: Mapping[str, Any]
-    layout: _Layout
+    layout: Tickets
 
     @property
     def ticket(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from medrobust.errors import InputError
 from medrobust.experiments.context import Step
 from medrobust.experiments.tasks import STEP, task_named
-from medrobust.grid import Study
+from medrobust.grid import Node, Study
 from medrobust.progress import Progress
 from medrobust.runner import execute
 from medrobust.runner.executors import Executor
@@ -17,28 +17,50 @@ from medrobust.runner.plan import FAILED, Place, Plan, Planned, read
 from medrobust.store import CODE, key
 
 
-def plan(steps: Mapping[str, Step], ticket: Mapping[str, Any], folder: Path, title: str) -> Plan:
-    """Every step by the name of its cell, needs before what needs them. ticket: of the system under test."""
-    names: dict[str, str] = {}
-    cells: dict[str, Planned] = {}
-    for step in steps.values():
-        needs = {need: names[need] for need in step.needs}
-        spec = {"task": STEP, CODE: task_named(STEP).code(), "step": step.name, "system": dict(ticket), "needs": needs}
-        name = names[step.name] = key(spec)
-        told = {
+class _Tickets:
+    """Of the steps of one audit."""
+
+    def __init__(self, system: Mapping[str, Any], folder: Path) -> None:
+        self.system, self.folder = dict(system), folder
+        self.needs: dict[str, dict[str, str]] = {}
+        """By step, the keys of the cells that it needs."""
+
+    def spec(self, step: str) -> dict[str, Any]:
+        """What the cell of a step depends on."""
+        return {
             "task": STEP,
-            "args": {"step": step.name},
-            "system": dict(ticket),
-            "needs": needs,
+            CODE: task_named(STEP).code(),
+            "step": step,
+            "system": self.system,
+            "needs": self.needs[step],
+        }
+
+    def ticket(self, cell: Planned) -> dict[str, Any]:
+        """What a worker is handed, plain JSON."""
+        step = str(cell.labels["step"])
+        return {
+            "task": STEP,
+            "args": {"step": step},
+            "system": self.system,
+            "needs": self.needs[step],
             "models": {},
             "data": None,
-            "key": name,
-            "spec": spec,
-            "run": str(folder.resolve()),
-            "root": str(folder),
+            "key": cell.key,
+            "spec": self.spec(step),
+            "run": str(self.folder.resolve()),
+            "root": str(self.folder),
             "folder": None,
         }
-        cells[name] = Planned(name, title, told, tuple(needs.values()), {"step": step.name}, None)
+
+
+def plan(steps: Mapping[str, Step], system: Mapping[str, Any], folder: Path, title: str) -> Plan:
+    """Every step by the name of its cell, needs before what needs them. system: the ticket of what is tested."""
+    tickets, names, cells = _Tickets(system, folder), dict[str, str](), dict[str, Planned]()
+    for step in steps.values():
+        tickets.needs[step.name] = {need: names[need] for need in step.needs}
+        name = names[step.name] = key(tickets.spec(step.name))
+        needs = tuple(tickets.needs[step.name].values())
+        cells[name] = Planned(name, title, STEP, Node(STEP), needs, {"step": step.name}, tickets)
     made = Plan(Study(title, "", ()), Place(folder), cells)
     read(made)
     made.failed.clear()  # an audit tries again what failed
@@ -47,14 +69,14 @@ def plan(steps: Mapping[str, Step], ticket: Mapping[str, Any], folder: Path, tit
 
 def run(
     steps: Mapping[str, Step],
-    ticket: Mapping[str, Any],
+    system: Mapping[str, Any],
     folder: Path,
     executor: Executor,
     progress: Progress,
     finished: Callable[[str], None],
 ) -> None:
     """Do all steps with ``executor``; finished(step) is called for each. InputError where one cannot be done."""
-    made = plan(steps, ticket, folder, "audit")
+    made = plan(steps, system, folder, "audit")
     by_key = {name: str(cell.labels["step"]) for name, cell in made.cells.items()}
     for name in made.done:
         finished(by_key[name])
