@@ -27,7 +27,7 @@ from medrobust.cli.options import (
 from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
 
 if TYPE_CHECKING:
-    from medrobust.experiments.audit import Audit, Execute
+    from medrobust.experiments.suite import Execute, Suite
     from medrobust.results import Check, Row
 
 
@@ -112,7 +112,7 @@ def audit(
 def _elsewhere(compute: ComputeOptions, bars: Bars) -> Execute:
     """Does the steps of an audit in workers."""
 
-    def execute(made: Audit, finished: Callable[[str], None]) -> None:
+    def execute(made: Suite, finished: Callable[[str], None]) -> None:
         from medrobust.runner import steps
 
         executor = compute.executor(made.store.folder)

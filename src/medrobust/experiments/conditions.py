@@ -16,18 +16,11 @@ from medrobust.experiments.system import System
 from medrobust.versions import versions
 
 
-def conditions(spec: AuditSpec, subject: System, attacks: dict[str, Attack], worst: bool) -> dict[str, Any]:
+def conditions(spec: AuditSpec, subject: System, study: str) -> dict[str, Any]:
     """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one."""
     data, classifier, patients = subject.data, subject.classifier, subject.sample.patients
-    told = {name: {"title": a.title, "settings": _settings(a), "source": a.source} for name, a in attacks.items()}
-    if worst:
-        told["worst"] = {
-            "title": "Worst case",
-            "settings": "for each image, the attack that needed the smallest eps",
-            "source": "",
-        }
     return {
-        "study": "audit",
+        "study": study,
         "data": data.name,
         "data_digest": subject.data_digest,
         "data_notes": list(subject.notes),
@@ -56,7 +49,6 @@ def conditions(spec: AuditSpec, subject: System, attacks: dict[str, Attack], wor
         "seed": spec.seed,
         "norm": {"linf": "Linf", "l2": "L2"}[spec.norm],
         "eps": list(spec.eps),
-        "attacks": told,
         "asked": spec.model_dump(mode="json"),
         "versions": versions(),
         "hardware": hardware(classifier.device),
@@ -75,6 +67,11 @@ def _count(subject: System, side: str) -> int:
         return len(subject.data.split(side))
     except InputError:  # a data set for testing only has no such side
         return 0
+
+
+def described(attack: Attack) -> dict[str, str]:
+    """An attack as the conditions have it."""
+    return {"title": attack.title, "settings": _settings(attack), "source": attack.source}
 
 
 def _settings(attack: Attack) -> str:

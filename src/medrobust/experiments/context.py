@@ -28,8 +28,10 @@ SHARD = 256
 class Context:
     """One run: ``system`` under ``config``. seconds: what the cells took, by kind."""
 
-    def __init__(self, system: System, config: AuditSpec, store: Store, progress: Progress | None = None) -> None:
-        self.system, self.config, self.store = system, config, store
+    def __init__(
+        self, system: System, config: AuditSpec, store: Store, progress: Progress | None = None, study: str = "audit"
+    ) -> None:
+        self.system, self.config, self.store, self.study = system, config, store, study
         self.progress: Progress = progress or NoProgress()
         self.classifier, self.sample, self.test = system.classifier, system.sample, system.test
         self.ball: type[Ball] = config.ball
@@ -40,7 +42,7 @@ class Context:
     def rows(self) -> Rows:
         """An empty list of rows of this run."""
         norm = {"linf": "Linf", "l2": "L2"}[self.config.norm]
-        return Rows("audit", self.system.data.name, self.config.model, norm, self.config.seed)
+        return Rows(self.study, self.system.data.name, self.config.model, norm, self.config.seed)
 
     def cell(self, part: Dataset, about: dict[str, Any], compute: Callable[[], Result]) -> Cell:
         """The finished cell on these images; about: what else it depends on, with its ``kind``."""
@@ -109,8 +111,12 @@ class Step:
 
 @dataclass
 class Outcome:
-    """What an experiment found. conditions: its entries of results.json's conditions. doubts: attack -> why none of its
-    numbers is believed."""
+    """What an experiment found. conditions: its entries of results.json's conditions.
+
+    doubts: attack -> why none of its numbers is believed. left_out: (part, why) of what could not be measured.
+    on_gradients: attacks whose numbers rest on the network's gradient. guesses: why the classifier is not better than
+    guessing; empty where it is.
+    """
 
     rows: Rows
     checks: list[Check] = field(default_factory=list)
@@ -118,6 +124,9 @@ class Outcome:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
     doubts: dict[str, str] = field(default_factory=dict)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    on_gradients: tuple[str, ...] = ()
+    guesses: str = ""
 
 
 class Experiment:

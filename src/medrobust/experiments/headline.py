@@ -97,6 +97,7 @@ class Headline(Experiment):
 
     def outcome(self) -> Outcome:
         outcome = Outcome(self.context.rows())
+        outcome.on_gradients = (NAME,)
         eps, attack = self.robustness.headline_eps, self.attack
         if eps is not None and attack is not None:
             if self.swept is not None:
@@ -162,6 +163,8 @@ class Headline(Experiment):
             Kind.WORST,
         )
         outcome.arrays["eps_star.worst"] = self.worst.astype(np.float32)
+        settings = "for each image, the attack that needed the smallest eps"
+        outcome.conditions["attacks"] = {"worst": {"title": "Worst case", "settings": settings, "source": ""}}
 
 
 def info(name: str, attack: Attack, eps: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from medrobust import code_digest, guessing, stats
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.experiments import checks, robustness_cells
+from medrobust.experiments.conditions import described
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step, attacks_of, main_attack
 from medrobust.experiments.gradient_check import compared, derived, gradient_check
@@ -184,6 +185,9 @@ class Robustness(Experiment):
         self._clean_part(outcome)
         self._attack_part(outcome)
         self._noise_part(outcome)
+        outcome.conditions["attacks"] = {name: described(attack) for name, attack in self.attacks.items()}
+        outcome.on_gradients = tuple(name for name, attack in self.attacks.items() if attack.uses_gradient)
+        outcome.guesses = self.guessing.text
         return outcome
 
     def _clean_part(self, outcome: Outcome) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.experiments.audit import of_ticket
+from medrobust.experiments.suite import of_ticket
 from medrobust.experiments.work import Result, Work
 
 

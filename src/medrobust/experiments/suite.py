@@ -1,0 +1,213 @@
+"""The driver of every command that measures: a list of experiments, done step by step, written as results.json.
+
+Each experiment is a number of steps that fill the store with cells, in this process or in workers, and an outcome that
+reads them. results.json is written after every experiment, so that the first page can be read while the rest is still
+computed.
+
+DIR/cells/        finished pieces of work
+DIR/results.json  conditions, rows, checks, examples
+DIR/figures.safetensors
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from medrobust.errors import InputError
+from medrobust.experiments import checks
+from medrobust.experiments.conditions import conditions
+from medrobust.experiments.config import AuditSpec
+from medrobust.experiments.context import Context, Experiment, Outcome, Step, steps_by_name
+from medrobust.experiments.system import System, assemble
+from medrobust.naming import Naming
+from medrobust.progress import NoProgress, Progress
+from medrobust.results import FORMAT, Kind, Row, doubted
+from medrobust.run_folder import RunFolder
+from medrobust.run_info import with_run
+from medrobust.store import Store
+
+SUITES = {"audit": "medrobust.experiments.audit:experiments"}
+"""By command, the function (context, options) that gives its experiments."""
+ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
+"""What rests on the gradient beside the attacks that follow it: the worst case, the perturbation for every image, the
+attack that detectors look for, and what is read off the network's gradients."""
+OFTEN = 20.0
+"""Seconds between two writings of results that are not complete yet."""
+
+Execute = Callable[["Suite", Callable[[str], None]], None]
+"""Does all steps of a suite somewhere else, and calls back with the name of each that is finished."""
+
+
+class Suite:
+    """The experiments of one command on one system, and their steps by name.
+
+    options: what the command takes beside the config, plain JSON. A worker makes its own from ``ticket`` and shares the
+    store: there it finds the cells that a step needs.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        config: AuditSpec,
+        options: Mapping[str, Any],
+        system: System,
+        store: Store,
+        progress: Progress | None = None,
+        device: str | None = None,
+    ) -> None:
+        self.kind, self.config, self.options, self.device = kind, config, dict(options), device
+        self.system, self.store = system, store
+        self.context = Context(system, config, store, progress, kind)
+        module, _, function = SUITES[kind].partition(":")
+        self.experiments: list[Experiment] = getattr(importlib.import_module(module), function)(self.context, options)
+        self.steps: Mapping[str, Step] = steps_by_name(self.experiments)
+        self._done: set[str] = set()
+
+    def do(self, name: str) -> None:
+        """One step, after those that it needs; what is in the store is not computed again."""
+        if name in self._done:
+            return
+        for need in self.steps[name].needs:
+            self.do(need)
+        self.steps[name].work()
+        self._done.add(name)
+
+    @property
+    def ticket(self) -> dict[str, Any]:
+        """From which a worker makes the same suite; plain JSON."""
+        config = self.config.model_dump(mode="json") | {"trust_code": self.config.trust_code}
+        if self.system.trained_here:  # a worker takes what was trained
+            config |= {"model": str(self.store.folder / "model"), "train": None, "pretrained": None}
+        return {
+            "kind": self.kind,
+            "config": config,
+            "options": self.options,
+            "device": self.device,
+            "digests": [self.system.model_digest, self.system.data_digest],
+        }
+
+
+_SUITES: dict[str, Suite] = {}
+"""Of this process: one, so that a worker loads images and classifier once."""
+
+
+def of_ticket(ticket: Mapping[str, Any], store: Store) -> Suite:
+    """The suite of a ticket, in this process. InputError where images or classifier are not those of the plan."""
+    name = json.dumps([ticket, str(store.folder)], sort_keys=True)
+    if name not in _SUITES:
+        _SUITES.clear()
+        config = AuditSpec.model_validate(ticket["config"])
+        system = assemble(config, None, NoProgress(), ticket["device"])
+        if [system.model_digest, system.data_digest] != list(ticket["digests"]):
+            raise InputError("images or classifier are not what they were when the run began; give its command again")
+        _SUITES[name] = Suite(ticket["kind"], config, ticket["options"], system, store, device=ticket["device"])
+    return _SUITES[name]
+
+
+def run(
+    suite: Suite,
+    folder: RunFolder,
+    *,
+    command: str = "",
+    keep_names: bool = False,
+    execute: Execute | None = None,
+    written: Callable[[], object] | None = None,
+) -> dict[str, Any]:
+    """Do every step, write results.json, and return what it holds. folder: begun, and locked by the caller.
+
+    execute: does the steps in workers; in this process if not given. written: called whenever results.json is new.
+    """
+    writer = _Writer(suite, folder, command, keep_names, written)
+    if execute is not None:
+        execute(suite, writer.finished)
+    for experiment in suite.experiments:
+        for step in () if execute is not None else experiment.steps():
+            suite.do(step.name)
+        writer.write_if_due(experiment)
+    return writer.write()
+
+
+class _Writer:
+    """Puts the outcomes of finished experiments together and writes them."""
+
+    def __init__(
+        self, suite: Suite, run: RunFolder, command: str, keep_names: bool, written: Callable[[], object] | None
+    ) -> None:
+        self.suite, self.run, self.command, self.keep_names, self.written = suite, run, command, keep_names, written
+        self.outcomes: dict[str, Outcome] = {}
+        self.steps: set[str] = set()
+        self.last = time.monotonic()
+
+    def finished(self, step: str) -> None:
+        """A step was done elsewhere: where it completes an experiment, its outcome is written."""
+        self.steps.add(step)
+        for experiment in self.suite.experiments:
+            if experiment.name in self.outcomes:
+                continue
+            if not {s.name for s in experiment.steps()} <= self.steps:
+                return  # in order, so that what is written is what one process would have written
+            self.write_if_due(experiment)
+
+    def write_if_due(self, experiment: Experiment) -> None:
+        """Take the outcome of an experiment, and write what there is, unless that was done a moment ago."""
+        if experiment.name not in self.outcomes:
+            self.outcomes[experiment.name] = experiment.outcome()
+        if len(self.outcomes) < len(self.suite.experiments) and time.monotonic() - self.last > OFTEN:
+            self.write()
+
+    def write(self) -> dict[str, Any]:
+        """results.json and figures.safetensors of the outcomes so far; returns the former."""
+        from safetensors.numpy import save
+
+        suite, outcomes = self.suite, list(self.outcomes.values())
+        about = conditions(suite.config, suite.system, suite.kind)
+        for outcome in outcomes:
+            for name, value in outcome.conditions.items():
+                before = about.get(name)
+                about[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
+        about["options"] = suite.options
+        about["pending"] = [e.name for e in suite.experiments if e.name not in self.outcomes]
+        results: dict[str, Any] = {
+            "format": FORMAT,
+            "kind": suite.kind,
+            "conditions": about,
+            "rows": [row.plain() for row in _believed(outcomes)],
+            "checks": [check.plain() for outcome in outcomes for check in outcome.checks],
+            "examples": [example for outcome in outcomes for example in outcome.examples],
+            "left_out": [{"part": part, "why": why} for outcome in outcomes for part, why in outcome.left_out],
+            "seconds": {k: round(v, 3) for k, v in suite.context.seconds.items()},
+        }
+        results = Naming(suite.system.data, self.keep_names).results(results)
+        arrays = {k: np.ascontiguousarray(v) for outcome in outcomes for k, v in outcome.arrays.items()}
+        self.run.write_bytes("figures.safetensors", save(arrays))
+        device = str(suite.system.classifier.device)
+        results = with_run(self.run.path, "results.json", results, self.command, device)
+        # last: whoever sees results.json may rely on everything else being there
+        self.run.write_text("results.json", json.dumps(results, indent=1, allow_nan=False))
+        self.last = time.monotonic()
+        if not about["pending"]:
+            suite.store.sweep_leftovers()
+        if self.written is not None:
+            self.written()
+        return results
+
+
+def _believed(outcomes: list[Outcome]) -> list[Row]:
+    """The rows of all outcomes; numbers that rest on a gradient that fails its check, and all of a classifier that
+    guesses, are in doubt."""
+    rows = [row for outcome in outcomes for row in outcome.rows.rows]
+    for outcome in outcomes:
+        for attack, why in outcome.doubts.items():
+            rows = doubted(rows, why, attacks=(attack,))
+    if why := checks.doubt([check for outcome in outcomes for check in outcome.checks]):
+        follow = {attack for outcome in outcomes for attack in outcome.on_gradients}
+        rows = doubted(rows, why, ON_GRADIENTS, follow)
+    if why := next((outcome.guesses for outcome in outcomes if outcome.guesses), ""):
+        rows = doubted(rows, why, set(Kind) - {Kind.CLEAN})
+    return rows
