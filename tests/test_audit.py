@@ -140,7 +140,8 @@ def test_a_run_folder_holds_what_is_promised(whole):
     assert {p.name for p in (whole / "model").iterdir()} == {"model.safetensors", "model.json"}
     assert not list((whole / "cells").glob(".*"))
     told = results(whole)
-    assert set(told) == {"format", "conditions", "rows", "checks", "examples", "seconds", "run"}
+    assert set(told) == {"format", "kind", "conditions", "rows", "checks", "examples", "left_out", "seconds", "run"}
+    assert told["conditions"]["pending"] == []
     about = told["conditions"]
     assert about["trained_here"] is True
     assert about["n_attacked"] == 12

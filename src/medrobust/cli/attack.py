@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from medrobust.cli import choices
 from medrobust.cli.bars import Bars
+from medrobust.cli.choices import ATTACKS
 from medrobust.cli.doubts import MARK, warn, warn_of_gradient
 from medrobust.cli.options import MODEL, Device, ImageOptions, NetworkOptions, Seed
 from medrobust.cli.text import at_most, eps_list, guessed, listed, percent, table, words
@@ -20,7 +20,7 @@ def attack(
     images: ImageOptions,
     network: NetworkOptions,
     attacks: Annotated[
-        str, typer.Option(help=f"Names, with options after colons (pgd:steps=40,fmn), of {choices.ATTACKS}.")
+        str, typer.Option(help=f"Names, with options after colons (pgd:steps=40,fmn), of {ATTACKS}.")
     ] = "pgd",
     eps: Annotated[str | None, typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255.")] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medrobust.cli import choices
 from medrobust.cli.bars import Bars
+from medrobust.cli.choices import ATTACKS
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import say_classes, warn_of_order
 from medrobust.cli.options import (
@@ -41,8 +41,7 @@ def audit(
     train: Annotated[bool | None, typer.Option("--train/--no-train", help="Train module:function, or do not.")] = None,
     healthy: Healthy = None,
     attacks: Annotated[
-        str,
-        typer.Option(help=f"Names, with options after colons (fgsm,pgd:steps=40:restarts=3), of {choices.ATTACKS}."),
+        str, typer.Option(help=f"Names, with options after colons (fgsm,pgd:steps=40:restarts=3), of {ATTACKS}.")
     ] = "fgsm,bim,pgd,cw",
     eps: Annotated[
         str | None,

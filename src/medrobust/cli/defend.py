@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medrobust.cli import choices
 from medrobust.cli.bars import Bars
+from medrobust.cli.choices import UNIVERSAL
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
 from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, Rate, RunOut, Seed
@@ -41,7 +41,7 @@ def defend(
     perturbations: Annotated[
         int | None, typer.Option(help="Made against the classifier after each round; 10 to retrain, else 3.")
     ] = None,
-    method: Annotated[str, typer.Option(help=f"What makes the perturbations: one of {choices.UNIVERSAL}.")] = "sga",
+    method: Annotated[str, typer.Option(help=f"What makes the perturbations: one of {UNIVERSAL}.")] = "sga",
     target: Target = None,
     norm: Norm = "l2",
     zeta: Zeta = None,

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from medrobust.cli import choices
 from medrobust.cli.bars import Bars
+from medrobust.cli.choices import ATTACKS, DETECTORS
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
 from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
@@ -25,9 +25,9 @@ def detect(
     model: Annotated[str, typer.Option(help=f"{MODEL}.")],
     images: ImageOptions,
     network: NetworkOptions,
-    detectors: Annotated[str, typer.Option(help=f"Names, commas between, of {choices.DETECTORS}.")] = "kd,lid,dfeat",
+    detectors: Annotated[str, typer.Option(help=f"Names, commas between, of {DETECTORS}.")] = "kd,lid,dfeat",
     attacks: Annotated[
-        str, typer.Option(help=f"Names, with options after colons, of {choices.ATTACKS}; guards are fitted on pgd.")
+        str, typer.Option(help=f"Names, with options after colons, of {ATTACKS}; guards are fitted on pgd.")
     ] = "pgd",
     eps: Annotated[str, typer.Option(help="Fraction of the pixel range, or several: 1/255,4/255.")] = "1/255",
     protocol: Annotated[

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from medrobust.cli import choices
 from medrobust.cli.bars import Bars
+from medrobust.cli.choices import ATTACKS, DETECTORS, EVASIONS
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
 from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
@@ -22,17 +22,15 @@ def evade(
     images: ImageOptions,
     network: NetworkOptions,
     detectors: Annotated[
-        str, typer.Option(help=f"Names, commas between, of {choices.DETECTORS}.")
+        str, typer.Option(help=f"Names, commas between, of {DETECTORS}.")
     ] = "kd,lid,dfeat,mahalanobis",
     eps: Annotated[str, typer.Option(help="Ascending fractions of the pixel range.")] = "0.5/255,1/255,2/255,4/255",
     at: Annotated[
         str | None, typer.Option(help="Which of them the detectors are fitted at: 1/255, else the middle one.")
     ] = None,
-    attacks: Annotated[
-        str, typer.Option(help=f"The attack that detectors are fitted on, one of {choices.ATTACKS}.")
-    ] = "pgd",
+    attacks: Annotated[str, typer.Option(help=f"The attack that detectors are fitted on, one of {ATTACKS}.")] = "pgd",
     evasions: Annotated[
-        str, typer.Option(help=f"Names of {choices.EVASIONS}, the quickest first; all are tried on images that resist.")
+        str, typer.Option(help=f"Names of {EVASIONS}, the quickest first; all are tried on images that resist.")
     ] = "selective,orthogonal,penalised,matching,hfc,confident",
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     layers: Annotated[str, typer.Option(help="Modules of the network that are read, and penultimate.")] = "penultimate",

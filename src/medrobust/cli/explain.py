@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medrobust.cli import choices
 from medrobust.cli.bars import Bars
+from medrobust.cli.choices import ATTACKS, MEASURES
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import say_classes, warn
 from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
@@ -46,9 +46,9 @@ def explain(
     ] = None,
     cam_layer: Annotated[str | None, typer.Option(help="Module that Grad-CAM reads; the last that has a map.")] = None,
     measures: Annotated[
-        str | None, typer.Option(help=f"Names, commas between, of {choices.MEASURES}; all if none is given.")
+        str | None, typer.Option(help=f"Names, commas between, of {MEASURES}; all if none is given.")
     ] = None,
-    attacks: Annotated[str, typer.Option(help=f"One name, with options after colons, of {choices.ATTACKS}.")] = "pgd",
+    attacks: Annotated[str, typer.Option(help=f"One name, with options after colons, of {ATTACKS}.")] = "pgd",
     eps: Annotated[str, typer.Option(help="Size of the attack, a fraction of the pixel range.")] = "1/255",
     limit: Annotated[int, typer.Option(help="How many correctly classified test images, 0 for all.")] = 60,
     landscapes: Annotated[int, typer.Option(help="Of how many of them the loss landscape is computed.")] = 16,

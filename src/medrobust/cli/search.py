@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medrobust.cli import choices
 from medrobust.cli.bars import Bars
+from medrobust.cli.choices import OPTIMISERS
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
 from medrobust.cli.options import Healthy, ImageOptions, KeepNames, Mean, Outputs, RunOut, Seed, Std, TrustCode
@@ -39,7 +39,7 @@ def search(
     methods: Annotated[
         str,
         typer.Option(
-            help=f"Names of {choices.OPTIMISERS}; NAME+adam for gradient descent after it, or all; baselines are added."
+            help=f"Names of {OPTIMISERS}; NAME+adam for gradient descent after it, or all; baselines are added."
         ),
     ] = "random,ga,pso,de,cma-es,gwo,woa,gwo+adam",
     budget: Annotated[

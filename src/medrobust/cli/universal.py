@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medrobust.cli import choices
 from medrobust.cli.bars import Bars
+from medrobust.cli.choices import UNIVERSAL
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import MARK, warn
 from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, Out, Seed, TrainingOptions
@@ -49,7 +49,7 @@ def universal(
     network: NetworkOptions,
     training: TrainingOptions,
     method: Annotated[
-        str, typer.Option(help=f"Name, with options after colons (sgd:passes=10), of {choices.UNIVERSAL}.")
+        str, typer.Option(help=f"Name, with options after colons (sgd:passes=10), of {UNIVERSAL}.")
     ] = "sga",
     target: Target = None,
     norm: Norm = "l2",
