@@ -8,7 +8,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust.attacks import ATTACKS, BIM, CWL2, FGSM, FMN, PGD, CWLinf, DeepFool, Square, run, sweep
-from medrobust.attacks.slots import Slots
+from medrobust.attacks.active_batch import ActiveBatch
 
 from .nets import bumpy, grey, linear
 
@@ -80,7 +80,7 @@ def test_a_row_gives_the_same_bytes_alone_in_any_batch_and_order(name, ball, clf
 
 @pytest.mark.parametrize("name", ["pgd", "apgd", "square", "fmn", "simba", "genattack", "cma-es", "auto"])
 def test_many_more_rows_than_lanes(name, images):
-    """Rows enter and leave a batch of four lanes at different times."""
+    """Rows enter and leave a batch of four at different times."""
     clf = bumpy(classes=3)
     wide, narrow = clf, mr.Classifier(clf.net, clf.classes, lanes=4)
     labels, ball = clf.predict(images), balls(name)[0]
@@ -318,16 +318,16 @@ def test_keeping_rows_keeps_them_together():
     clf, images = linear(2), grey(5)
     goal = mr.Untargeted(clf.predict(images)).prepare(clf.head, 2, 5, images.device)
 
-    def slots(index):
+    def active(index):
         i = torch.tensor(index)
-        rows = mr.attacks.Rows(
+        batch = mr.attacks.Batch(
             images[i], mr.Linf(0.1).at(i / 10), goal.take(i), torch.zeros(len(i), dtype=torch.long), i * 0, index, 0
         )
-        return Slots(i, i, rows, images[i], {"id": i.float()})
+        return ActiveBatch(i, i, batch, images[i], {"id": i.float()})
 
-    kept = slots([0, 1]).join(slots([2, 3, 4])).keep(torch.tensor([True, False, False, True, True]))
+    kept = active([0, 1]).join(active([2, 3, 4])).keep(torch.tensor([True, False, False, True, True]))
     assert kept.image.tolist() == [0, 3, 4]
-    assert kept.rows.ids == [0, 3, 4]
+    assert kept.batch.ids == [0, 3, 4]
     assert kept.state["id"].tolist() == [0, 3, 4]
     assert torch.equal(kept.now, images[[0, 3, 4]])
     assert kept.rows.ball.eps.flatten().tolist() == pytest.approx([0, 0.3, 0.4])

@@ -1,11 +1,11 @@
-"""Attacks: hyper-parameters at birth, data at the call, one engine for all."""
+"""Attacks: hyper-parameters go to ``__init__``, data to ``__call__``; one engine runs all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from medrobust.attacks.apgd import APGD
-from medrobust.attacks.attack import Attack, Composed, Rows, Seen, State
+from medrobust.attacks.attack import Attack, Batch, Composed, ModelOutput, State
 from medrobust.attacks.attacked import Attacked
 from medrobust.attacks.auto import Auto
 from medrobust.attacks.blackbox import BlackBox
@@ -65,6 +65,7 @@ __all__ = [
     "Attack",
     "Attacked",
     "Auto",
+    "Batch",
     "BlackBox",
     "CWLinf",
     "Composed",
@@ -73,10 +74,9 @@ __all__ = [
     "Curve",
     "DeepFool",
     "GenAttack",
+    "ModelOutput",
     "OnePixel",
     "Queried",
-    "Rows",
-    "Seen",
     "SimBA",
     "Square",
     "State",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Attack, Rows, Seen, State
+from medrobust.attacks.attack import Attack, Batch, ModelOutput, State
 from medrobust.errors import InputError
 from medrobust.images import Images
 from medrobust.threat import cross_entropy, margin
@@ -38,9 +38,9 @@ class APGD(Attack):
     def settings(self) -> dict[str, object]:
         return {"steps": self.steps, "restarts": self.restarts, "loss": self.loss_name}
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
+    def start(self, batch: Batch) -> tuple[Images, State]:
         # the paper scales its start to the edge of the ball
-        begin = rows.ball.move(rows.origin, rows.origin + rows.ball.eps * rows.ball.at_edge(rows.draw("start")))
+        begin = batch.ball.move(batch.origin, batch.origin + batch.ball.eps * batch.ball.at_edge(batch.draw("start")))
         n, device = begin.shape[0], begin.device
         zero = torch.zeros(n, device=device)
         return begin, {
@@ -55,11 +55,11 @@ class APGD(Attack):
             "kept": torch.zeros(n, dtype=torch.bool, device=device),
         }
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
-        assert seen.gradient is not None
-        gradient, wide = seen.gradient, (-1, 1, 1, 1)
-        loss = seen.loss.nan_to_num(-torch.inf)
-        first = rows.index == 0
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:
+        assert output.gradient is not None
+        gradient, wide = output.gradient, (-1, 1, 1, 1)
+        loss = output.loss.nan_to_num(-torch.inf)
+        first = batch.index == 0
         better = loss > state["best_loss"]
         state["best"] = torch.where(better.view(wide), images, state["best"])
         state["best_gradient"] = torch.where(better.view(wide), gradient, state["best_gradient"])
@@ -67,19 +67,19 @@ class APGD(Attack):
         state["rises"] = state["rises"] + ((loss > state["last_loss"]) & ~first)
         state["last_loss"] = loss
 
-        here = self._checkpoints[rows.index.cpu()].to(images.device)  # steps since the last one; 0: none here
+        here = self._checkpoints[batch.index.cpu()].to(images.device)  # steps since the last one; 0: none here
         back = self._slow_down(here, state)
         images = torch.where(back.view(wide), state["best"], images)
         gradient = torch.where(back.view(wide), state["best_gradient"], gradient)
 
-        moved = images + (state["step"].view(wide) * rows.ball.eps) * rows.ball.ascent(gradient)
-        moved = rows.ball.move(rows.origin, moved)
+        moved = images + (state["step"].view(wide) * batch.ball.eps) * batch.ball.ascent(gradient)
+        moved = batch.ball.move(batch.origin, moved)
         # after going back, the previous point is the best itself, so that the old momentum is dropped
         previous = torch.where(back.view(wide), images, state["previous"])
         weight = torch.where(first, 1.0, self.momentum).view(wide)
         after = images + weight * (moved - images) + (1 - weight) * (images - previous)
         state["previous"] = images
-        return rows.ball.move(rows.origin, after)
+        return batch.ball.move(batch.origin, after)
 
     def _slow_down(self, here: Tensor, state: State) -> Tensor:
         """Halve the step of rows at a checkpoint that rose too seldom, or did not improve since the last one."""

@@ -1,4 +1,4 @@
-"""What an attack is: a start and a step on rows. The engine owns the loop, the batch and the success check."""
+"""The interface of attacks: a start and a step on a batch. The engine owns the loop, the batch and the success check."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ by ``value[index]`` and put behind by ``value.join(other)``."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The images under attack now. Everything in it is per row, so that rows can come and go."""
+class Batch:
+    """The images under attack now. All fields are per example; examples join and leave the batch independently."""
 
     origin: Images
     ball: Ball
@@ -47,8 +47,8 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one look at the network showed, per row."""
+class ModelOutput:
+    """What one forward pass (and backward pass, if any) gave, for each row."""
 
     logits: Logits
     margin: PerImage
@@ -61,20 +61,20 @@ class Seen:
     blind: Tensor
     """bool: the gradient was zero everywhere, or something was not finite."""
     images: Images | None = None
-    """What was seen, where a row asked about several candidates: the first that reached the goal, else the best."""
+    """The candidate kept for each row, where it had several: the first that reached the goal, else the best."""
     queries: Tensor | None = None
-    """int64: about how many candidates each row asked, up to that first; one each where None."""
-    moved: Tensor | None = None
+    """int64: how many candidates of each row were queried, up to that first; one each where None."""
+    scores_vary: Tensor | None = None
     """bool: a row's candidates did not all have the same loss."""
 
-    def keep(self, mask: Tensor) -> Seen:
-        """What was seen of those rows."""
+    def keep(self, mask: Tensor) -> ModelOutput:
+        """The output of those rows only."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v[mask] for k, v in values.items() if v is not None})
 
 
 class Attack(ABC):
-    """Hyper-parameters at birth, data at the call.
+    """An attack: hyper-parameters go to ``__init__``, data to ``__call__``.
 
     attack(classifier, images, goal, ball, seed=0, ids=None) returns images of the same shape inside the ball and
     in [0, 1]: for each image the first success found, or the last attempt.
@@ -85,43 +85,43 @@ class Attack(ABC):
     steps: int
     restarts: int = 1
     minimal: ClassVar[bool] = False
-    """Looks for the smallest perturbation by itself, not for any inside a given ball."""
+    """Searches for the smallest perturbation by itself, not for any inside a given ball."""
     uses_gradient: ClassVar[bool] = True
     random_start: ClassVar[bool] = False
     """Begins with noise in the ball: then a success at a large eps is mostly noise, and worth little below it."""
-    follows: ClassVar[bool] = False
-    """Can begin anywhere in the ball: a sweep then goes on from what it has found instead of from nothing."""
-    together: ClassVar[bool] = False
-    """Rows had better begin together, many at a time: what they remember is shared by those that do."""
+    can_warm_start: ClassVar[bool] = False
+    """Can start anywhere in the ball: a sweep then continues from its last result instead of from the clean image."""
+    starts_together: ClassVar[bool] = False
+    """Rows should start together, many at a time: rows that do share their state."""
     loss: Loss = staticmethod(cross_entropy)
 
     @abstractmethod
-    def start(self, rows: Rows) -> tuple[Images, State]:
-        """Where each row begins, and what it remembers."""
+    def start(self, batch: Batch) -> tuple[Images, State]:
+        """The starting images, and the state of each row."""
 
     @abstractmethod
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:
         """The next images, legal; ``state`` is updated in place (its tensors may be replaced)."""
 
-    def look(self, classifier: Classifier, images: Images, rows: Rows, state: State) -> Seen:  # noqa: ARG002
+    def evaluate(self, classifier: Classifier, images: Images, batch: Batch, state: State) -> ModelOutput:  # noqa: ARG002
         """One forward pass, and the gradient of the loss where the attack uses it.
 
-        An attack may look at several candidates of each row instead: see ``Seen.images`` and ``Seen.queries``.
+        An attack may evaluate several candidates of each row instead: see ``images`` and ``queries`` of ModelOutput.
         """
-        return look(classifier, images, rows.goal, self.loss, gradient=self.uses_gradient)
+        return evaluate(classifier, images, batch.goal, self.loss, gradient=self.uses_gradient)
 
-    def over(self, seen: Seen) -> Tensor | None:  # noqa: ARG002 (most attacks never know)
-        """bool: rows whose result cannot change any more; None where every row makes all its steps."""
+    def converged(self, output: ModelOutput) -> Tensor | None:  # noqa: ARG002 (most attacks never know)
+        """bool (n,): rows whose result cannot change any more; None where every row makes all its steps."""
         return None
 
-    def spent(self, rows: Rows, state: State) -> Tensor | None:  # noqa: ARG002 (most attacks count steps)
-        """bool: rows whose budget the look just made has used up: they end with it. None: ``steps`` decides, and a
-        last look follows the last step."""
+    def budget_exhausted(self, batch: Batch, state: State) -> Tensor | None:  # noqa: ARG002 (most attacks count steps)
+        """bool (n,): rows whose budget the last evaluation used up: they end with it. None: ``steps`` decides, and a
+        last evaluation follows the last step."""
         return None
 
     @property
     def settings(self) -> dict[str, object]:
-        """Everything that a result depends on, for specs and reports."""
+        """Every hyper-parameter that a result depends on."""
         return {k: v for k, v in sorted(vars(self).items()) if not callable(v)}
 
     def __call__(
@@ -150,16 +150,16 @@ class Attack(ABC):
 
 
 class Composed(Attack):
-    """Made of other attacks: it has no step of its own, and the engine hands the whole work to ``run``."""
+    """An attack made of other attacks: it has no step of its own, and the engine calls ``run``."""
 
     @abstractmethod
     def run(self, classifier: Classifier, images: Images, goal: Goal, ball: Ball, **options: Any) -> Attacked:
         """See ``attacks.run``, whose options these are."""
 
-    def start(self, rows: Rows) -> tuple[Images, State]:  # noqa: ARG002
+    def start(self, batch: Batch) -> tuple[Images, State]:  # noqa: ARG002
         raise InputError(f"{self.title} is made of other attacks and has no steps of its own; name one of them here")
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:  # noqa: ARG002
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
         raise InputError(f"{self.title} is made of other attacks and has no steps of its own; name one of them here")
 
 
@@ -200,14 +200,14 @@ def slope(classifier: Classifier, images: Images, goal: Goal, loss: Loss) -> Slo
     return Slope(logits, value.detach(), gradient, top[:, 0])
 
 
-def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, *, gradient: bool) -> Seen:
+def evaluate(classifier: Classifier, images: Images, goal: Goal, loss: Loss, *, gradient: bool) -> ModelOutput:
     """Logits, success and the gradient of ``loss`` for a full batch of rows or fewer, in one padded pass.
 
     The gradient is known up to a positive factor (see ``slope``): for sign and normalised steps that changes nothing.
     """
     if gradient:
-        seen = slope(classifier, images, goal, loss)
-        return grade(classifier, images, seen.logits, goal, seen.loss.float(), seen.gradient)
+        back = slope(classifier, images, goal, loss)
+        return grade(classifier, images, back.logits, goal, back.loss.float(), back.gradient)
     n = images.shape[0]
     with torch.no_grad():
         logits = classifier(pad(images.detach(), classifier.fit(n, images.shape)))[:n]
@@ -216,14 +216,14 @@ def look(classifier: Classifier, images: Images, goal: Goal, loss: Loss, *, grad
 
 def grade(
     classifier: Classifier, images: Images, logits: Logits, goal: Goal, loss: PerImage, gradient: Images | None
-) -> Seen:
+) -> ModelOutput:
     """What a pass over ``images`` means for the goal."""
     margin = goal.margin(classifier.head, logits)
     # logits that are not finite decide nothing: such a row is never called a success
     finite = torch.isfinite(logits).all(1)
     reached = goal.reached(classifier.head, logits) & finite
     if gradient is None:
-        return Seen(logits, margin, reached, loss, None, ~finite)
+        return ModelOutput(logits, margin, reached, loss, None, ~finite)
     top = gradient.flatten(1).abs().amax(1)  # NaN and infinity stay visible in it
     followable = torch.isfinite(top)
     blind = ~((top > 0) & followable & finite)
@@ -233,4 +233,4 @@ def grade(
     # would be spent on the black border of a medical image and cut off again.
     outward = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
     gradient = gradient.masked_fill(outward, 0.0)
-    return Seen(logits, margin, reached, loss, gradient, blind)
+    return ModelOutput(logits, margin, reached, loss, gradient, blind)

@@ -84,10 +84,10 @@ class Auto(Composed):
             if name == "apgd-margin" and task.one_boundary:
                 continue
             attack = self.attacks[name]
-            found = task.smallest(attack, left) if attack.minimal else task.search(attack, left, total.take(left))
+            attacked = task.smallest(attack, left) if attack.minimal else task.search(attack, left, total.take(left))
             if attack.uses_gradient:
-                blind[left] &= found.blind
-            total = _merged(total, left, found, MEMBERS.index(name))
+                blind[left] &= attacked.blind
+            total = _merged(total, left, attacked, MEMBERS.index(name))
             done = int((total.clean | (total.level == 0)).sum())
             advance(done - finished)
             finished = done
@@ -101,15 +101,15 @@ class Auto(Composed):
         for name, attack in self.attacks.items():
             if attack.minimal or (name == "apgd-margin" and task.one_boundary):
                 continue
-            found = task.search(attack, everything, None)
-            reach = task.goal.margin(task.classifier.head, task.classifier.logits(found.images)).cpu()
-            found = replace(found, by=torch.where(found.reached & ~found.clean, MEMBERS.index(name), -1))
+            attacked = task.search(attack, everything, None)
+            reach = task.goal.margin(task.classifier.head, task.classifier.logits(attacked.images)).cpu()
+            attacked = replace(attacked, by=torch.where(attacked.reached & ~attacked.clean, MEMBERS.index(name), -1))
             if best is None:
-                best, strength = found, reach
+                best, strength = attacked, reach
                 continue
             better = (reach > strength).nonzero()[:, 0]
-            spent = {k: getattr(best, k) + getattr(found, k) for k in ("gradients", "forwards", "queries")}
-            best = replace(best.put(better, found.take(better)), blind=best.blind & found.blind, **spent)
+            spent = {k: getattr(best, k) + getattr(attacked, k) for k in ("gradients", "forwards", "queries")}
+            best = replace(best.put(better, attacked.take(better)), blind=best.blind & attacked.blind, **spent)
             strength = torch.maximum(strength, reach)
         assert best is not None
         return best
@@ -157,7 +157,7 @@ class _Task:
         """A member that looks for the smallest perturbation: what it finds counts from its own size upwards."""
         given = {k: v for k, v in self.options.items() if k in ("seed", "fast")}
         origin = self.images[index]
-        found = run(
+        attacked = run(
             attack,
             self.classifier,
             origin,
@@ -166,29 +166,29 @@ class _Task:
             ids=[self.ids[i] for i in index.tolist()],
             **given,
         )
-        size = self.ball.size(found.images - origin).cpu()
+        size = self.ball.size(attacked.images - origin).cpu()
         level = torch.searchsorted(torch.tensor(self.levels), size - TOLERANCE)
-        inside = found.reached & (level < len(self.levels))
-        kept = torch.where(inside.view(-1, 1, 1, 1).to(origin.device), found.images, origin)
-        return replace(found, images=kept, reached=inside, level=torch.where(inside, level, len(self.levels)))
+        inside = attacked.reached & (level < len(self.levels))
+        kept = torch.where(inside.view(-1, 1, 1, 1).to(origin.device), attacked.images, origin)
+        return replace(attacked, images=kept, reached=inside, level=torch.where(inside, level, len(self.levels)))
 
 
-def _merged(total: Attacked, index: Tensor, found: Attacked, member: int) -> Attacked:
+def _merged(total: Attacked, index: Tensor, new: Attacked, member: int) -> Attacked:
     """The smaller of the two eps for each image of ``index``, and everything that was spent."""
-    mine = total.take(index)
-    better = found.reached & (found.level < mine.level)
+    old = total.take(index)
+    better = new.reached & (new.level < old.level)
     # what failed is kept as the last attempt, unless a success is there already
-    shown = better | ~(mine.reached | found.reached)
-    images = torch.where(shown.view(-1, 1, 1, 1).to(mine.images.device), found.images, mine.images)
-    assert mine.by is not None
+    replaced = better | ~(old.reached | new.reached)
+    images = torch.where(replaced.view(-1, 1, 1, 1).to(old.images.device), new.images, old.images)
+    assert old.by is not None
     merged = replace(
-        mine,
+        old,
         images=images,
-        reached=mine.reached | found.reached,
-        level=torch.minimum(mine.level, found.level),
-        gradients=mine.gradients + found.gradients,
-        forwards=mine.forwards + found.forwards,
-        queries=mine.queries + found.queries,
-        by=torch.where(better, member, mine.by),
+        reached=old.reached | new.reached,
+        level=torch.minimum(old.level, new.level),
+        gradients=old.gradients + new.gradients,
+        forwards=old.forwards + new.forwards,
+        queries=old.queries + new.queries,
+        by=torch.where(better, member, old.by),
     )
     return total.put(index, merged)

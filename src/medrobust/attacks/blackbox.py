@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medrobust.attacks.attack import Attack, Rows, State
+from medrobust.attacks.attack import Attack, Batch, State
 from medrobust.errors import InputError
 from medrobust.threat import margin
 
@@ -34,5 +34,5 @@ class BlackBox(Attack):
         own = {k: v for k, v in super().settings.items() if k != "steps"}
         return {"queries": self.queries, **own}
 
-    def spent(self, rows: Rows, state: State) -> Tensor | None:  # noqa: ARG002
-        return rows.index + 1 >= self.steps
+    def budget_exhausted(self, batch: Batch, state: State) -> Tensor | None:  # noqa: ARG002
+        return batch.index + 1 >= self.steps

@@ -135,15 +135,15 @@ def derivative(
     block = step * max(1, lanes // step)  # gradients of a full batch cost as much as those of a few images
     parts: list[_Part] = []
     answers: list[_Tangent] = []
-    found = Derivative(math.nan, math.nan, 0, 0)
+    result = Derivative(math.nan, math.nan, 0, 0)
     for begin in range(0, len(images), block):
         answers.append(tangent := _Tangent.of(classifier, images[begin : begin + block]))
         for first in range(0, len(tangent.gap), step):
             parts.append(_compared(tangent.take(slice(first, first + step)), ends, begin + first))
-            found = _summary(parts, answers)
-            if found.clear:
-                return found
-    return found
+            result = _summary(parts, answers)
+            if result.clear:
+                return result
+    return result
 
 
 class _Tangent(NamedTuple):
@@ -169,9 +169,9 @@ class _Tangent(NamedTuple):
         for rows in torch.arange(len(images)).split(classifier.lanes(images.shape)):
             part = images[rows].to(classifier.device)
             wanted = goal.take(rows).prepare(classifier.head, len(classifier.classes), len(rows), part.device)
-            found = slope(classifier, part, wanted, margin)
+            output = slope(classifier, part, wanted, margin)
             # attacks ascend minus the margin, and know its gradient up to a factor
-            parts.append(-(found.gradient.double() * found.scale.double().view(-1, 1, 1, 1)).to(images.device))
+            parts.append(-(output.gradient.double() * output.scale.double().view(-1, 1, 1, 1)).to(images.device))
         return cls(decided, logits.detach(), gap.detach(), pull.detach(), torch.cat(parts))
 
 
@@ -197,15 +197,15 @@ def _compared(tangent: _Tangent, ends: Ends, first: int) -> _Part:
 def _summary(parts: Sequence[_Part], answers: Sequence[_Tangent]) -> Derivative:
     """answers: for all images of which decisions are known, compared or not yet."""
     usable, logits = torch.cat([p.usable for p in parts]), torch.cat([a.logits for a in answers])
-    count, seen = int(usable.sum()), len(usable)
+    count, total = int(usable.sum()), len(usable)
     differ = bool(((logits - logits[:1]).abs() > 1e-6 * logits.abs().max()).any())
-    flat = 2 * count < seen and differ
+    flat = 2 * count < total and differ
     if not count:
-        return Derivative(math.nan, math.nan, 0, seen, flat)
+        return Derivative(math.nan, math.nan, 0, total, flat)
     cosine = torch.cat([p.cosine for p in parts], 1)[:, usable].mean(1)
     needed = torch.cat([p.needed for p in parts])[usable]
     several = len(torch.unique(torch.cat([a.decided for a in answers]), dim=0)) > 1
-    return Derivative(float(cosine.max()), float(needed.median()) if several else math.nan, count, seen, flat)
+    return Derivative(float(cosine.max()), float(needed.median()) if several else math.nan, count, total, flat)
 
 
 def _direction(shape: Sequence[int], kind: str, k: int, seed: int, ids: list[Id]) -> Images:

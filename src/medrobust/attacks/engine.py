@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medrobust.attacks.attack import Attack, Composed
 from medrobust.attacks.attacked import Attacked
-from medrobust.attacks.loop import Loop
+from medrobust.attacks.loop import Loop, Options
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images
@@ -53,32 +53,17 @@ def run(
     """
     if bfloat16 and grid is not None and len(grid) > 1:
         raise InputError("bfloat16=True wants one eps, not a grid: a level that fails would have to be tried again")
+    options = Options(grid, seed, ids, full, search, near, after, advance)
     shape = check_images(images).shape
     classifier.ready(images)
     if isinstance(attack, Composed):
-        return attack.run(
-            classifier,
-            images,
-            goal,
-            ball,
-            grid=grid,
-            seed=seed,
-            ids=ids,
-            full=full,
-            search=search,
-            near=near,
-            after=after,
-            fast=fast,
-            bfloat16=bfloat16,
-            advance=advance,
-        )
+        return attack.run(classifier, images, goal, ball, fast=fast, bfloat16=bfloat16, **vars(options))
     if fast is None:
         fast = bfloat16 or attack.steps * (1 if grid is None else len(grid)) >= WORTH
     searched = classifier.fast(shape, bfloat16=bfloat16) if fast and shape[0] else classifier
-    options = (grid, seed, ids, full, search, near, after, advance)
-    done = Loop(attack, searched, images, goal, ball, *options).finish()
+    done = Loop(attack, searched, images, goal, ball, options).finish()
     if searched is not classifier:
-        done = _verified(done, bfloat16, attack, classifier, images, goal, ball, *options[:-1])
+        done = _verified(done, bfloat16, attack, classifier, images, goal, ball, options)
     if not attack.minimal:
         return done
     sizes = [float(ball.eps)] if grid is None else list(grid)
@@ -108,15 +93,9 @@ def _verified(
     images: Images,
     goal: Goal,
     ball: Ball,
-    grid: Sequence[float] | None,
-    seed: int,
-    ids: Sequence[Id] | None,
-    full: bool,
-    search: str,
-    near: Tensor | None,
-    after: Attacked | None,
+    options: Options,
 ) -> Attacked:
-    """``done`` with every success looked at by the classifier itself; those it does not confirm are attacked again.
+    """``done`` with every success evaluated by the classifier itself; those it does not confirm are attacked again.
 
     failures_too: so are those that failed, where coarse rounding may have been the reason.
     """
@@ -129,21 +108,7 @@ def _verified(
     again = open_.nonzero()[:, 0]
     if not again.numel():
         return replace(done, forwards=forwards)
-    few = Loop(
-        attack,
-        classifier,
-        images[again],
-        goal.take(again),
-        ball,
-        grid,
-        seed,
-        again.tolist() if ids is None else [ids[i] for i in again.tolist()],
-        full,
-        search,
-        None if near is None else near[again],
-        None if after is None else after.take(again),
-        None,
-    ).finish()
+    repeated = Loop(attack, classifier, images[again], goal.take(again), ball, options.take(again)).finish()
     # what the copy cost is spent; the queries are those of the attack on the classifier itself
-    spent = {"gradients": done.gradients[again] + few.gradients, "forwards": forwards[again] + few.forwards}
-    return replace(done, forwards=forwards).put(again, replace(few, **spent))
+    spent = {"gradients": done.gradients[again] + repeated.gradients, "forwards": forwards[again] + repeated.forwards}
+    return replace(done, forwards=forwards).put(again, replace(repeated, **spent))

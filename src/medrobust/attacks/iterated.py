@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from medrobust.attacks.attack import Attack, Rows, Seen, State
+from medrobust.attacks.attack import Attack, Batch, ModelOutput, State
 from medrobust.errors import InputError
 from medrobust.heads import Head
 from medrobust.images import Images, Logits, PerImage
@@ -18,7 +18,7 @@ from medrobust.threat.goals import Loss
 class _Iterated(Attack):
     """images + step * eps * the steepest direction, brought back into the ball and into [0, 1]."""
 
-    follows = True
+    can_warm_start = True
 
     def __init__(self, steps: int, step: float | None, restarts: int = 1) -> None:
         if steps < 1 or restarts < 1:
@@ -27,14 +27,14 @@ class _Iterated(Attack):
             raise InputError(f"step is a positive fraction of eps, got {step}")
         self.steps, self.step_size, self.restarts = steps, step, restarts
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
+    def start(self, batch: Batch) -> tuple[Images, State]:
         if not self.random_start:
-            return rows.origin.clone(), {}
-        return rows.ball.move(rows.origin, rows.origin + rows.ball.eps * rows.draw("start")), {}
+            return batch.origin.clone(), {}
+        return batch.ball.move(batch.origin, batch.origin + batch.ball.eps * batch.draw("start")), {}
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
-        direction = rows.ball.ascent(self.direction(seen, state))
-        return rows.ball.move(rows.origin, images + self.length(rows.ball) * rows.ball.eps * direction)
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:
+        direction = batch.ball.ascent(self.direction(output, state))
+        return batch.ball.move(batch.origin, images + self.length(batch.ball) * batch.ball.eps * direction)
 
     def length(self, ball: Ball) -> float:
         """Of one step, as a fraction of eps."""
@@ -42,9 +42,9 @@ class _Iterated(Attack):
             return self.step_size
         return (2.0 if isinstance(ball, Linf) else 2.5) / self.steps
 
-    def direction(self, seen: Seen, state: State) -> Images:  # noqa: ARG002 (momentum lives in the state)
-        assert seen.gradient is not None
-        return seen.gradient
+    def direction(self, output: ModelOutput, state: State) -> Images:  # noqa: ARG002 (momentum lives in the state)
+        assert output.gradient is not None
+        return output.gradient
 
 
 class FGSM(_Iterated):
@@ -105,13 +105,13 @@ class MIFGSM(_Iterated):
             raise InputError(f"decay must not be negative, got {decay}")
         self.decay = decay
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
-        return rows.origin.clone(), {"momentum": torch.zeros_like(rows.origin)}
+    def start(self, batch: Batch) -> tuple[Images, State]:
+        return batch.origin.clone(), {"momentum": torch.zeros_like(batch.origin)}
 
-    def direction(self, seen: Seen, state: State) -> Images:
-        assert seen.gradient is not None
-        length = seen.gradient.flatten(1).abs().sum(1).view(-1, 1, 1, 1)
-        unit = seen.gradient / torch.where(length > 0, length, torch.ones_like(length))
+    def direction(self, output: ModelOutput, state: State) -> Images:
+        assert output.gradient is not None
+        length = output.gradient.flatten(1).abs().sum(1).view(-1, 1, 1, 1)
+        unit = output.gradient / torch.where(length > 0, length, torch.ones_like(length))
         momentum: Images = self.decay * state["momentum"] + unit
         state["momentum"] = momentum
         return momentum

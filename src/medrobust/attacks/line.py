@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from medrobust.attacks.attack import Attack, look
+from medrobust.attacks.attack import Attack, evaluate
 from medrobust.attacks.attacked import Attacked
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
@@ -55,13 +55,13 @@ def _part(
     assert goal.labels is not None
     aim = type(goal)(goal.labels.to(here))  # type: ignore[call-arg]
     with classifier.borrowed():
-        seen = look(classifier, images.to(here), aim, attack.loss, gradient=True)
-    assert seen.gradient is not None
-    clean = seen.reached.to(images.device)
-    direction = ball(0.0).ascent(seen.gradient).to(images.device)
+        output = evaluate(classifier, images.to(here), aim, attack.loss, gradient=True)
+    assert output.gradient is not None
+    clean = output.reached.to(images.device)
+    direction = ball(0.0).ascent(output.gradient).to(images.device)
     level = torch.where(clean, 0, len(levels))
     forwards = torch.zeros(n, dtype=torch.long)
-    result, blind = images.clone(), seen.blind.to(images.device)
+    result, blind = images.clone(), output.blind.to(images.device)
     for k, eps in enumerate(levels):
         left = (level == len(levels)).nonzero()[:, 0]
         if not left.numel():

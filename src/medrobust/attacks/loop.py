@@ -1,8 +1,8 @@
 """The one loop that drives every attack.
 
 It keeps a batch of fixed shape full: a row that has succeeded or made its steps leaves, and the next takes its
-place. The pass that yields the gradient is also the success check; a row's last look is forward only and waits
-until a full batch of such looks has come together. In a sweep each image carries its own bracket of epsilons.
+place. The pass that yields the gradient is also the success check; a row's last evaluation is forward only and waits
+until a full batch of such evaluations has come together. In a sweep each image carries its own bracket of epsilons.
 Because the shape is fixed and rows do not mix, an image's result is the same to the bit in any batch and order.
 """
 
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Attack, Rows, Seen, look
+from medrobust.attacks.active_batch import ActiveBatch, goal_on, joined
+from medrobust.attacks.attack import Attack, Batch, ModelOutput, evaluate
 from medrobust.attacks.attacked import Attacked
 from medrobust.attacks.bracket import Bracket
-from medrobust.attacks.slots import Slots, goal_on, joined
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images
@@ -34,23 +34,35 @@ BEYOND = 1.5
 the way back, one too small a whole run."""
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options of ``attacks.run`` that the loop needs."""
+
+    grid: Sequence[float] | None = None
+    seed: int = 0
+    ids: Sequence[Id] | None = None
+    full: bool = False
+    search: str = "follow"
+    near: Tensor | None = None
+    after: Attacked | None = None
+    advance: Callable[[int], None] | None = None
+
+    def take(self, index: Tensor) -> Options:
+        """Those of some images; without ``advance``."""
+        return replace(
+            self,
+            ids=index.tolist() if self.ids is None else [self.ids[i] for i in index.tolist()],
+            near=None if self.near is None else self.near[index],
+            after=None if self.after is None else self.after.take(index),
+            advance=None,
+        )
+
+
 class Loop:
     def __init__(
-        self,
-        attack: Attack,
-        classifier: Classifier,
-        images: Images,
-        goal: Goal,
-        ball: Ball,
-        grid: Sequence[float] | None,
-        seed: int,
-        ids: Sequence[Id] | None,
-        full: bool,
-        search: str,
-        near: Tensor | None,
-        after: Attacked | None,
-        advance: Callable[[int], None] | None,
+        self, attack: Attack, classifier: Classifier, images: Images, goal: Goal, ball: Ball, options: Options
     ) -> None:
+        grid, ids, full, search, after = options.grid, options.ids, options.full, options.search, options.after
         self.attack, self.classifier, self.full = attack, classifier, full
         self.origin = check_images(images)
         n = self.n = images.shape[0]
@@ -63,37 +75,37 @@ class Loop:
         if not levels or sorted(set(levels)) != levels:
             raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
         self.ball, self.grid = ball, torch.tensor([float(type(ball)(e).eps) for e in levels])
-        self.seed = seed
+        self.seed = options.seed
         self.keeps_best = full or attack.minimal
         if full and len(levels) > 1:
             raise InputError("full=True wants one eps, not a grid: the strongest example is one for each eps")
-        self.advance = advance or (lambda _: None)
+        self.advance = options.advance or (lambda _: None)
         self.lanes = classifier.lanes(self.origin.shape)
         # "follow" needs a gradient at the clean image and steps that can begin anywhere
-        self.follow = search == "follow" and attack.follows and len(levels) > 1
+        self.follow = search == "follow" and attack.can_warm_start and len(levels) > 1
         self.toward = torch.zeros_like(self.origin) if self.follow else None
-        self.bracket = Bracket(n, len(levels), "trace" if search == "follow" else search, near)
+        self.bracket = Bracket(n, len(levels), "trace" if search == "follow" else search, options.near)
         self.result = self.origin.clone()
         self.reached = torch.zeros(n, dtype=torch.bool)
         self.strength = torch.full((n,), -torch.inf)
         self.gradients, self.forwards = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
         self.queries = torch.zeros(n, dtype=torch.long)
         self.blind = torch.zeros(n, dtype=torch.bool)
-        self.moved = torch.full((n,), attack.uses_gradient)
+        self.scores_vary = torch.full((n,), attack.uses_gradient)
         """bool: an answer differed from that to the clean image; an attack with gradients knows by them."""
         self.clean_loss = torch.zeros(n)
         self.after = after
         if after is not None:
             self._go_on_from(after)
         self.waiting: deque[tuple[int, int, int, int]] = deque()  # (image, level, restart, where it begins)
-        self.ending: Slots | None = None
-        """Rows whose last look is due."""
-        self.tracing: Slots | None = None
+        self.ending: ActiveBatch | None = None
+        """Rows whose last evaluation is due."""
+        self.tracing: ActiveBatch | None = None
         """Successes that are followed towards their image, each between its levels "below" and "above"."""
 
     def finish(self) -> Attacked:
         clean = self._skip_those_reached_already()
-        active: Slots | None = None
+        active: ActiveBatch | None = None
         with self.classifier.borrowed():
             if self.waiting:
                 self.classifier.try_narrow(self.origin.shape)
@@ -101,7 +113,7 @@ class Loop:
                 active = self._refill(active)
                 # passes without a gradient wait for a full batch, or until there is nothing else to do
                 if self.ending and (active is None or len(self.ending) >= self.lanes):
-                    self.ending = self._last_look(self.ending)
+                    self.ending = self._last_pass(self.ending)
                 elif self.tracing and (active is None or len(self.tracing) >= self.lanes):
                     self.tracing = self._trace(self.tracing)
                 elif active is not None:
@@ -115,21 +127,21 @@ class Loop:
             self.forwards,
             self.queries,
             clean,
-            (self.blind | ~self.moved) & ~self.reached & ~clean,
+            (self.blind | ~self.scores_vary) & ~self.reached & ~clean,
         )
 
     # -- which image, at which eps ----------------------------------------------------------------------
 
     def _go_on_from(self, after: Attacked) -> None:
-        """What has succeeded stays; only below it is anything left to be found."""
+        """Keep earlier successes; only smaller levels are tried."""
         self.result, self.reached = after.images.clone().to(self.result), after.reached & ~after.clean
         self.strength = torch.where(self.reached, 0.0, self.strength)
         for i in self.reached.nonzero()[:, 0].tolist():
             self.bracket.succeeded(i, int(after.level[i]))
 
     def _skip_those_reached_already(self) -> Tensor:
-        """One look at the clean images: what is wrong already needs no attack, unless the strongest is asked for."""
-        logits = self._clean_look() if self.follow else self.classifier.logits(self.origin)
+        """Evaluate the clean images: those misclassified already need no attack, unless the strongest is wanted."""
+        logits = self._clean_pass() if self.follow else self.classifier.logits(self.origin)
         finite = torch.isfinite(logits).all(1)
         clean = self.goal.reached(self.classifier.head, logits) & finite
         self.clean_loss = self.attack.loss(self.goal, self.classifier.head, logits).cpu()
@@ -144,20 +156,20 @@ class Loop:
         self.advance(int(skip.sum()))
         return clean
 
-    def _clean_look(self) -> Tensor:
+    def _clean_pass(self) -> Tensor:
         """The clean logits; and from the gradient, which way and at about which eps each image breaks."""
         assert self.toward is not None
         logits, level = [], []
         for chunk in torch.arange(self.n).split(self.lanes):
             goal = goal_on(self.goal.take(chunk), self.device)
             with self.classifier.borrowed():
-                seen = look(self.classifier, self.origin[chunk].to(self.device), goal, margin, gradient=True)
-            assert seen.gradient is not None
-            slope = self.ball.dual_norm(seen.gradient)
-            broken = torch.where(slope > 0, BEYOND * seen.margin.abs() / slope, torch.inf)
+                output = evaluate(self.classifier, self.origin[chunk].to(self.device), goal, margin, gradient=True)
+            assert output.gradient is not None
+            slope = self.ball.dual_norm(output.gradient)
+            broken = torch.where(slope > 0, BEYOND * output.margin.abs() / slope, torch.inf)
             level.append(torch.searchsorted(self.grid, broken.cpu()))
-            self.toward[chunk] = self.ball.ascent(seen.gradient).to(self.toward)
-            logits.append(seen.logits.to(self.origin.device))
+            self.toward[chunk] = self.ball.ascent(output.gradient).to(self.toward)
+            logits.append(output.logits.to(self.origin.device))
         if not self.bracket.hinted:
             self.bracket.hint(torch.cat(level) if level else torch.zeros(0, dtype=torch.long))
         return torch.cat(logits) if logits else self.classifier.logits(self.origin)
@@ -165,13 +177,13 @@ class Loop:
     def _first_level(self, i: int) -> int:
         return self.bracket.levels - 1 if self.keeps_best else self.bracket.next(i)
 
-    def _refill(self, active: Slots | None) -> Slots | None:
+    def _refill(self, active: ActiveBatch | None) -> ActiveBatch | None:
         free = self.lanes - (0 if active is None else len(active))
-        if not free or not self.waiting or (self.attack.together and free < self.lanes // 2):
+        if not free or not self.waiting or (self.attack.starts_together and free < self.lanes // 2):
             return active
         picked = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
         image, level, restart, begin = (torch.tensor(v) for v in zip(*picked, strict=True))
-        rows = Rows(
+        batch = Batch(
             self.origin[image].to(self.device),
             self.ball.at(self.grid[level].to(self.device)),
             goal_on(self.goal.take(image), self.device),
@@ -180,126 +192,128 @@ class Loop:
             [self.ids[i] for i, *_ in picked],
             self.seed,
         )
-        now, state = self.attack.start(rows)
+        now, state = self.attack.start(batch)
         if begin.any():
-            warm = rows.ball.move(rows.origin, self._begin(image, begin, rows))
+            warm = batch.ball.move(batch.origin, self._begin(image, begin, batch))
             now = torch.where((begin > COLD).to(self.device).view(-1, 1, 1, 1), warm, now)
-        fresh = Slots(image, level, rows, now, state)
+        fresh = ActiveBatch(image, level, batch, now, state)
         if self.keeps_best:
             fresh.best = now.clone()
             fresh.score = torch.full((len(picked),), -torch.inf, device=self.device)
         return joined(active, fresh)
 
-    def _begin(self, image: Tensor, begin: Tensor, rows: Rows) -> Images:
+    def _begin(self, image: Tensor, begin: Tensor, batch: Batch) -> Images:
         """For a run that does not begin as the attack says: where it begins instead, before it is made legal."""
         assert self.toward is not None
-        toward = rows.origin + rows.ball.eps * self.toward[image].to(self.device)
+        toward = batch.origin + batch.ball.eps * self.toward[image].to(self.device)
         return torch.where(
             (begin == TOWARD).to(self.device).view(-1, 1, 1, 1), toward, self.result[image].to(self.device)
         )
 
     # -- one step ----------------------------------------------------------------------------------------
 
-    def _advance(self, active: Slots) -> tuple[Slots | None, Slots | None]:
-        """Look, settle what has succeeded, step the others, and hand on those whose last look is due."""
-        seen = self._look(active)
-        self._remember(active, seen)
-        if not self.keeps_best and seen.reached.any():
-            self._settle(active.keep(seen.reached), success=True)
-            going = ~seen.reached
+    def _advance(self, active: ActiveBatch) -> tuple[ActiveBatch | None, ActiveBatch | None]:
+        """Evaluate, settle the successes, step the others, and return those whose last evaluation is due."""
+        output = self._evaluate(active)
+        self._remember(active, output)
+        if not self.keeps_best and output.reached.any():
+            self._settle(active.keep(output.reached), success=True)
+            going = ~output.reached
             if not going.any():
                 return None, None
-            active, seen = active.keep(going), seen.keep(going)
-        over = self._over(active, seen)
-        if over is not None and over.any():
-            ended = active.keep(over)
+            active, output = active.keep(going), output.keep(going)
+        ended_mask = self._ended(active, output)
+        if ended_mask is not None and ended_mask.any():
+            ended = active.keep(ended_mask)
             if self.keeps_best:
                 self._settle_best(ended)
             else:
                 self._settle(ended, success=False)
-            if over.all():
+            if ended_mask.all():
                 return None, None
-            active, seen = active.keep(~over), seen.keep(~over)
-        active.now = self.attack.step(active.now, seen, active.rows, active.state)
-        active.rows = replace(active.rows, index=active.rows.index + 1)
-        due = active.rows.index >= self.attack.steps
+            active, output = active.keep(~ended_mask), output.keep(~ended_mask)
+        active.now = self.attack.step(active.now, output, active.batch, active.state)
+        active.batch = replace(active.batch, index=active.batch.index + 1)
+        due = active.batch.index >= self.attack.steps
         if not due.any():
             return active, None
         return (None if due.all() else active.keep(~due)), active.keep(due)
 
-    def _over(self, active: Slots, seen: Seen) -> Tensor | None:
-        """Rows that end with this look: their budget is spent, or their result cannot change any more."""
-        spent = self.attack.spent(active.rows, active.state)
-        over = self.attack.over(seen) if self.keeps_best else None
-        return spent if over is None else over if spent is None else over | spent
+    def _ended(self, active: ActiveBatch, output: ModelOutput) -> Tensor | None:
+        """Rows that end with this evaluation: their budget is used up, or their result cannot change any more."""
+        exhausted = self.attack.budget_exhausted(active.batch, active.state)
+        converged = self.attack.converged(output) if self.keeps_best else None
+        return exhausted if converged is None else converged if exhausted is None else converged | exhausted
 
-    def _look(self, slots: Slots) -> Seen:
-        seen = self.attack.look(self.classifier, slots.now, slots.rows, slots.state)
-        self._count(slots, seen)
-        if seen.images is not None:
-            slots.now = seen.images
-        return seen
+    def _evaluate(self, active: ActiveBatch) -> ModelOutput:
+        output = self.attack.evaluate(self.classifier, active.now, active.batch, active.state)
+        self._count(active, output)
+        if output.images is not None:
+            active.now = output.images
+        return output
 
-    def _last_look(self, ending: Slots) -> Slots | None:
+    def _last_pass(self, ending: ActiveBatch) -> ActiveBatch | None:
         now = torch.arange(len(ending)) < self.lanes
         rest = None if now.all() else ending.keep(~now)
         ending = ending.keep(now)
-        seen = look(self.classifier, ending.now, ending.rows.goal, self.attack.loss, gradient=False)
-        self._count(ending, seen)
-        self._remember(ending, seen)
+        output = evaluate(self.classifier, ending.now, ending.batch.goal, self.attack.loss, gradient=False)
+        self._count(ending, output)
+        self._remember(ending, output)
         if ending.best is not None:
             self._settle_best(ending)
         else:
-            self._settle_both(ending, seen.reached)
+            self._settle_both(ending, output.reached)
         return rest
 
-    def _settle_best(self, done: Slots) -> None:
-        """Rows that looked for the smallest or the strongest: what counts is the best they saw."""
+    def _settle_best(self, done: ActiveBatch) -> None:
+        """Rows that searched for the smallest or the strongest example: the best one so far counts."""
         assert done.best is not None
         assert done.score is not None
         done.now = done.best
         self._settle_both(done, done.score > (-torch.inf if self.attack.minimal else 0))
 
-    def _settle_both(self, done: Slots, reached: Tensor) -> None:
+    def _settle_both(self, done: ActiveBatch, reached: Tensor) -> None:
         if reached.any():
             self._settle(done.keep(reached), success=True)
         if not reached.all():
             self._settle(done.keep(~reached), success=False)
 
-    def _count(self, slots: Slots, seen: Seen) -> None:
-        self.blind[slots.image] |= (seen.blind & ~seen.reached).cpu()
-        queries = torch.ones(len(slots), dtype=torch.long) if seen.queries is None else seen.queries.cpu()
-        self.queries[slots.image] += queries
-        (self.forwards if seen.gradient is None else self.gradients)[slots.image] += queries
+    def _count(self, active: ActiveBatch, output: ModelOutput) -> None:
+        self.blind[active.image] |= (output.blind & ~output.reached).cpu()
+        queries = torch.ones(len(active), dtype=torch.long) if output.queries is None else output.queries.cpu()
+        self.queries[active.image] += queries
+        (self.forwards if output.gradient is None else self.gradients)[active.image] += queries
         if not self.attack.uses_gradient:
-            moved = seen.loss.cpu() != self.clean_loss[slots.image]
-            self.moved[slots.image] |= moved if seen.moved is None else moved | seen.moved.cpu()
+            differs = output.loss.cpu() != self.clean_loss[active.image]
+            self.scores_vary[active.image] |= (
+                differs if output.scores_vary is None else differs | output.scores_vary.cpu()
+            )
 
-    def _remember(self, slots: Slots, seen: Seen) -> None:
+    def _remember(self, active: ActiveBatch, output: ModelOutput) -> None:
         """The best so far: the largest margin, or for minimal attacks the smallest success."""
-        if slots.best is None or slots.score is None:
+        if active.best is None or active.score is None:
             return
         if self.attack.minimal:
-            size = slots.rows.ball.size(slots.now - slots.rows.origin)
-            score = torch.where(seen.reached, -size, -torch.inf)
+            size = active.batch.ball.size(active.now - active.batch.origin)
+            score = torch.where(output.reached, -size, -torch.inf)
         else:
             # a tie of two logits can be a success without a margin; keep "score > 0" and "reached" the same
             tiny = torch.finfo(torch.float32).tiny
             score = torch.where(
-                seen.reached, seen.margin.clamp_min(tiny), seen.margin.clamp_max(0).nan_to_num(-torch.inf)
+                output.reached, output.margin.clamp_min(tiny), output.margin.clamp_max(0).nan_to_num(-torch.inf)
             )
-        better = score > slots.score
-        slots.score = torch.where(better, score, slots.score)
-        slots.best = torch.where(better.view(-1, 1, 1, 1), slots.now, slots.best)
+        better = score > active.score
+        active.score = torch.where(better, score, active.score)
+        active.best = torch.where(better.view(-1, 1, 1, 1), active.now, active.best)
 
     # -- what became of a row ----------------------------------------------------------------------------
 
-    def _settle(self, done: Slots, *, success: bool) -> None:
-        """Write down finished rows and queue what is still to be done for their images."""
-        size = done.rows.ball.size(done.now - done.rows.origin).tolist()
+    def _settle(self, done: ActiveBatch, *, success: bool) -> None:
+        """Record finished rows and queue the next level of their images."""
+        size = done.batch.ball.size(done.now - done.batch.origin).tolist()
         score = [0.0 if success else -torch.inf] * len(done) if done.score is None else done.score.tolist()
         pixels = done.now.to(self.result.device)
-        tries = zip(done.image.tolist(), done.level.tolist(), done.rows.restart.tolist(), strict=True)
+        tries = zip(done.image.tolist(), done.level.tolist(), done.batch.restart.tolist(), strict=True)
         to_trace = []
         for k, (i, level, restart) in enumerate(tries):
             if success:
@@ -336,7 +350,7 @@ class Loop:
 
     # -- following a success towards its image -------------------------------------------------------------
 
-    def _to_trace(self, done: Slots) -> Slots:
+    def _to_trace(self, done: ActiveBatch) -> ActiveBatch:
         images = done.image.tolist()
         state = {
             "below": torch.tensor([self.bracket.low[i] for i in images], device=self.device),
@@ -344,27 +358,27 @@ class Loop:
         }
         return replace(done, state=state, best=None, score=None)
 
-    def _trace(self, tracing: Slots) -> Slots | None:
-        """One look, without a gradient, at the perturbation cut to the middle of its levels."""
+    def _trace(self, tracing: ActiveBatch) -> ActiveBatch | None:
+        """Evaluate, without a gradient, the perturbation cut to the middle of its levels."""
         now = torch.arange(len(tracing)) < self.lanes
         rest = None if now.all() else tracing.keep(~now)
         tracing = tracing.keep(now)
         below, above = tracing.state["below"], tracing.state["above"]
         middle = torch.div(below + above, 2, rounding_mode="floor")
         ball = self.ball.at(self.grid.to(self.device)[middle])
-        cut = ball.move(tracing.rows.origin, tracing.now)
-        seen = look(self.classifier, cut, tracing.rows.goal, self.attack.loss, gradient=False)
-        self._count(tracing, seen)
-        tracing.now = torch.where(seen.reached.view(-1, 1, 1, 1), cut, tracing.now)
-        tracing.state["above"] = torch.where(seen.reached, middle, above)
-        tracing.state["below"] = torch.where(seen.reached, below, middle)
+        cut = ball.move(tracing.batch.origin, tracing.now)
+        output = evaluate(self.classifier, cut, tracing.batch.goal, self.attack.loss, gradient=False)
+        self._count(tracing, output)
+        tracing.now = torch.where(output.reached.view(-1, 1, 1, 1), cut, tracing.now)
+        tracing.state["above"] = torch.where(output.reached, middle, above)
+        tracing.state["below"] = torch.where(output.reached, below, middle)
         going = tracing.state["above"] - tracing.state["below"] > 1
         if not going.all():
             self._traced(tracing.keep(~going))
         return joined(rest, tracing.keep(going) if going.any() else None)
 
-    def _traced(self, done: Slots) -> None:
-        size = done.rows.ball.size(done.now - done.rows.origin).tolist()
+    def _traced(self, done: ActiveBatch) -> None:
+        size = done.batch.ball.size(done.now - done.batch.origin).tolist()
         pixels = done.now.to(self.result.device)
         for k, (i, level) in enumerate(zip(done.image.tolist(), done.state["above"].tolist(), strict=True)):
             self._found(i, level, size[k], 0.0, pixels[k])

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Attack, Rows, Seen, State, grade, look
+from medrobust.attacks.attack import Attack, Batch, ModelOutput, State, evaluate, grade
 from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
 from medrobust.images import Images, PerImage
@@ -21,11 +21,11 @@ from medrobust.threat import L2, Untargeted, margin
 WIDE = (-1, 1, 1, 1)
 
 
-def _missing(seen: Seen, rows: Rows) -> PerImage:
+def _missing(output: ModelOutput, batch: Batch) -> PerImage:
     """The size of the step that would close the margin if the network were linear; 0 where the gradient is."""
-    assert seen.gradient is not None
-    slope = rows.ball.dual_norm(seen.gradient)
-    return torch.where(slope > 0, seen.margin.abs() / slope, torch.zeros_like(slope))
+    assert output.gradient is not None
+    slope = batch.ball.dual_norm(output.gradient)
+    return torch.where(slope > 0, output.margin.abs() / slope, torch.zeros_like(slope))
 
 
 class DeepFool(Attack):
@@ -47,34 +47,34 @@ class DeepFool(Attack):
             raise InputError(f"overshoot must not be negative, got {overshoot}")
         self.steps, self.overshoot, self.candidates = steps, overshoot, candidates
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
-        return rows.origin.clone(), {}
+    def start(self, batch: Batch) -> tuple[Images, State]:
+        return batch.origin.clone(), {}
 
-    def over(self, seen: Seen) -> Tensor | None:
-        return seen.reached  # DeepFool's first success is its result
+    def converged(self, output: ModelOutput) -> Tensor | None:
+        return output.reached  # DeepFool's first success is its result
 
-    def look(self, classifier: Classifier, images: Images, rows: Rows, state: State) -> Seen:  # noqa: ARG002
-        return nearest_boundary(classifier, images, rows, self.candidates)
+    def evaluate(self, classifier: Classifier, images: Images, batch: Batch, state: State) -> ModelOutput:  # noqa: ARG002
+        return nearest_boundary(classifier, images, batch, self.candidates)
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:  # noqa: ARG002
-        assert seen.gradient is not None
-        stride = _missing(seen, rows) * (1 + 1e-4) + 1e-7
-        ball = rows.ball
-        reached = (images - rows.origin) / torch.where(rows.index > 0, 1 + self.overshoot, 1.0).view(WIDE)
-        delta = reached + stride.view(WIDE) * ball.ascent(seen.gradient)
-        return (rows.origin + (1 + self.overshoot) * delta).clamp(0, 1)
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
+        assert output.gradient is not None
+        stride = _missing(output, batch) * (1 + 1e-4) + 1e-7
+        ball = batch.ball
+        reached = (images - batch.origin) / torch.where(batch.index > 0, 1 + self.overshoot, 1.0).view(WIDE)
+        delta = reached + stride.view(WIDE) * ball.ascent(output.gradient)
+        return (batch.origin + (1 + self.overshoot) * delta).clamp(0, 1)
 
 
-def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, candidates: int) -> Seen:
+def nearest_boundary(classifier: Classifier, images: Images, batch: Batch, candidates: int) -> ModelOutput:
     """Margin and gradient towards the class whose linearised boundary is nearest, not the one with the best logit.
 
     ``loss`` is minus the margin missing to that class; one backward pass a candidate over one forward pass.
     """
-    labels = rows.goal.labels
+    labels = batch.goal.labels
     assert labels is not None
     k = len(classifier.classes)
-    if k == 2 or labels.ndim > 1 or not isinstance(rows.goal, Untargeted):
-        return look(classifier, images, rows.goal, margin, gradient=True)
+    if k == 2 or labels.ndim > 1 or not isinstance(batch.goal, Untargeted):
+        return evaluate(classifier, images, batch.goal, margin, gradient=True)
     n = images.shape[0]
     padded = pad(images.detach(), classifier.fit(n, images.shape)).requires_grad_()
     with torch.enable_grad():
@@ -83,26 +83,26 @@ def nearest_boundary(classifier: Classifier, images: Images, rows: Rows, candida
     gap = logits.gather(1, labels[:, None]) - logits  # 0 at the label itself
     order = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)[:, : min(candidates, k - 1)]
     best_size = torch.full((n,), torch.inf, device=images.device)
-    best: Seen | None = None
+    best: ModelOutput | None = None
     for column in range(order.shape[1]):
         other = order[:, column : column + 1]
         pull = torch.zeros_like(every)
         pull[:n] = pull[:n].scatter(1, other, 1.0).scatter(1, labels[:, None], -1.0)
         (back,) = torch.autograd.grad(every, padded, pull, retain_graph=column + 1 < order.shape[1])
         missing = -gap.gather(1, other)[:, 0]
-        seen = grade(classifier, images, logits, rows.goal, missing, back[:n])
-        assert seen.gradient is not None
-        slope = rows.ball.dual_norm(seen.gradient)
+        output = grade(classifier, images, logits, batch.goal, missing, back[:n])
+        assert output.gradient is not None
+        slope = batch.ball.dual_norm(output.gradient)
         size = torch.where(slope > 0, missing.abs() / slope, torch.inf)
         nearer = size < best_size
         best_size = torch.where(nearer, size, best_size)
-        best = seen if best is None else _pick(nearer, seen, best)
+        best = output if best is None else _pick(nearer, output, best)
     assert best is not None
     # the margin that is still missing is the one to the boundary that was chosen
     return replace(best, margin=best.loss)
 
 
-def _pick(mask: Tensor, a: Seen, b: Seen) -> Seen:
+def _pick(mask: Tensor, a: ModelOutput, b: ModelOutput) -> ModelOutput:
     """Loss and gradient from ``a`` where the mask says so, else from ``b``."""
     assert a.gradient is not None
     assert b.gradient is not None
@@ -150,32 +150,32 @@ class FMN(Attack):
             final_rate,
         )
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
-        n, device = len(rows.ids), rows.origin.device
-        return rows.origin.clone(), {
+    def start(self, batch: Batch) -> tuple[Images, State]:
+        n, device = len(batch.ids), batch.origin.device
+        return batch.origin.clone(), {
             "eps": torch.full((n,), torch.inf, device=device),
             "best": torch.full((n,), torch.inf, device=device),
         }
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
-        assert seen.gradient is not None
-        cosine = (1 + torch.cos(math.pi * rows.index / self.steps)) / 2
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:
+        assert output.gradient is not None
+        cosine = (1 + torch.cos(math.pi * batch.index / self.steps)) / 2
         stride = self.final_step + (self.first_step - self.final_step) * cosine
         rate = self.final_rate + (self.rate - self.final_rate) * cosine
-        size = rows.ball.size(images - rows.origin)
-        state["best"] = torch.where(seen.reached, torch.minimum(size, state["best"]), state["best"])
-        found = torch.isfinite(state["best"])
-        grown = torch.where(found, state["eps"] * (1 + rate), size + _missing(seen, rows) + 1e-7)
+        size = batch.ball.size(images - batch.origin)
+        state["best"] = torch.where(output.reached, torch.minimum(size, state["best"]), state["best"])
+        succeeded = torch.isfinite(state["best"])
+        grown = torch.where(succeeded, state["eps"] * (1 + rate), size + _missing(output, batch) + 1e-7)
         shrunk = torch.minimum(state["eps"] * (1 - rate), state["best"])
-        state["eps"] = torch.minimum(torch.where(seen.reached, shrunk, grown), self._largest(rows))
-        ball = rows.ball.at(state["eps"])
-        moved = images + (stride * state["eps"]).view(WIDE) * ball.ascent(seen.gradient)
-        return ball.move(rows.origin, moved)
+        state["eps"] = torch.minimum(torch.where(output.reached, shrunk, grown), self._largest(batch))
+        ball = batch.ball.at(state["eps"])
+        moved = images + (stride * state["eps"]).view(WIDE) * ball.ascent(output.gradient)
+        return ball.move(batch.origin, moved)
 
     @staticmethod
-    def _largest(rows: Rows) -> Tensor:
+    def _largest(batch: Batch) -> Tensor:
         """Nothing beyond the far corner of [0, 1] is a change."""
-        return rows.ball.size(torch.maximum(rows.origin, 1 - rows.origin))
+        return batch.ball.size(torch.maximum(batch.origin, 1 - batch.origin))
 
 
 class CWL2(Attack):
@@ -205,56 +205,56 @@ class CWL2(Attack):
     def settings(self) -> dict[str, object]:
         return {"rounds": self.rounds, "inner": self.inner, "step": self.step_size, "kappa": self.kappa}
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
-        if not isinstance(rows.ball, L2):
+    def start(self, batch: Batch) -> tuple[Images, State]:
+        if not isinstance(batch.ball, L2):
             raise InputError("CW-L2 measures Euclidean length: give an L2 ball (CWLinf is for Linf)")
-        n, device = len(rows.ids), rows.origin.device
+        n, device = len(batch.ids), batch.origin.device
         number = torch.zeros(n, device=device)
-        return rows.origin.clone(), {
+        return batch.origin.clone(), {
             "c": number.clone(),
             "failed": number.clone(),
             "worked": torch.full((n,), torch.inf, device=device),
             "reached": torch.zeros(n, dtype=torch.bool, device=device),
             "pixel_step": number.clone(),
-            "first": torch.zeros_like(rows.origin),
-            "second": torch.zeros_like(rows.origin),
+            "first": torch.zeros_like(batch.origin),
+            "second": torch.zeros_like(batch.origin),
         }
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
-        assert seen.gradient is not None
-        self._begin(seen, rows, state)
-        k = rows.index % self.inner
-        new = (k == 0) & (rows.index > 0)
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:
+        assert output.gradient is not None
+        self._begin(output, batch, state)
+        k = batch.index % self.inner
+        new = (k == 0) & (batch.index > 0)
         self._next_constant(new, state)
         wide_new = new.view(WIDE)
-        images = torch.where(wide_new, rows.origin, images)
-        reached = seen.reached & (seen.margin >= self.kappa)
+        images = torch.where(wide_new, batch.origin, images)
+        reached = output.reached & (output.margin >= self.kappa)
         state["reached"] = torch.where(new, torch.zeros_like(reached), state["reached"] | reached)
 
         # d/dx of |x - x0|^2 + c relu(kappa - margin); on the first step of a round x is x0 again, whose gradient
         # is not at hand: the row then only returns to x0, and moves from the next look on
-        active = (seen.margin < self.kappa) & ~new
-        slope = 2 * (images - rows.origin) - (state["c"] * active).view(WIDE) * seen.gradient
+        active = (output.margin < self.kappa) & ~new
+        slope = 2 * (images - batch.origin) - (state["c"] * active).view(WIDE) * output.gradient
         for name, keep, power in (("first", 0.9, 1), ("second", 0.999, 2)):
             old = torch.where(wide_new, torch.zeros_like(slope), state[name])
             state[name] = torch.where(wide_new, old, keep * old + (1 - keep) * slope**power)
-        count = torch.where(rows.index < self.inner, k + 1, k).clamp_min(1)
+        count = torch.where(batch.index < self.inner, k + 1, k).clamp_min(1)
         first = state["first"] / (1 - 0.9**count).view(WIDE)
         second = state["second"] / (1 - 0.999**count).view(WIDE)
         fall = (1 + torch.cos(math.pi * k / self.inner)) / 2 * 0.99 + 0.01
         stride = (state["pixel_step"] * fall).view(WIDE)
         direction = first / (second.sqrt() + 1e-12 + 1e-3 * second.sqrt().flatten(1).amax(1).view(WIDE))
-        return torch.where(wide_new, rows.origin, (images - stride * direction).clamp(0, 1))
+        return torch.where(wide_new, batch.origin, (images - stride * direction).clamp(0, 1))
 
-    def _begin(self, seen: Seen, rows: Rows, state: State) -> None:
+    def _begin(self, output: ModelOutput, batch: Batch, state: State) -> None:
         """Constants and steps from the linear model at the image itself."""
-        assert seen.gradient is not None
-        first = rows.index == 0
-        square = seen.gradient.flatten(1).square().sum(1).clamp_min(1e-30)
-        missing = (self.kappa - seen.margin).clamp_min(0)
+        assert output.gradient is not None
+        first = batch.index == 0
+        square = output.gradient.flatten(1).square().sum(1).clamp_min(1e-30)
+        missing = (self.kappa - output.margin).clamp_min(0)
         # at the optimum of a linear model 2 delta = c gradient, and delta = missing gradient / |gradient|^2
         state["c"] = torch.where(first, 4 * missing / square, state["c"])
-        largest = missing * seen.gradient.flatten(1).abs().amax(1) / square
+        largest = missing * output.gradient.flatten(1).abs().amax(1) / square
         state["pixel_step"] = torch.where(first, self.step_size * largest, state["pixel_step"])
 
     @staticmethod

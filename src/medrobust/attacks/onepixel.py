@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Rows
+from medrobust.attacks.attack import Batch
 from medrobust.attacks.population import Population
 from medrobust.errors import InputError
 from medrobust.images import Images
@@ -35,8 +35,8 @@ class OnePixel(Population):
     def settings(self) -> dict[str, object]:
         return {"queries": self.queries, "pixels": self.pixels, "population": self.population}
 
-    def space(self, rows: Rows) -> Box:
-        _, c, h, w = rows.origin.shape
+    def space(self, batch: Batch) -> Box:
+        _, c, h, w = batch.origin.shape
         high = torch.tensor([float(h), float(w)] + [1.0] * c).repeat(self.pixels)
         return Box(torch.zeros_like(high), high)
 

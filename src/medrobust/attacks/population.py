@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Rows, Seen, State, look
+from medrobust.attacks.attack import Batch, ModelOutput, State, evaluate
 from medrobust.attacks.blackbox import BlackBox
 from medrobust.classifier import Classifier
 from medrobust.images import Images
@@ -24,44 +24,44 @@ class Population(BlackBox):
     optimiser asks about them, up to the first that reaches the goal; the last generation is cut to the budget.
     """
 
-    together = True
+    starts_together = True
     optimiser: Optimiser
 
     @abstractmethod
-    def space(self, rows: Rows) -> Box:
+    def space(self, batch: Batch) -> Box:
         """The box of points to be searched, shared by all rows or with bounds for each."""
 
     @abstractmethod
     def picture(self, points: Tensor, origin: Images, ball: Ball) -> Images:
         """Legal images of points (n, D), one an origin. Row by row, and alike in any company."""
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
-        ids = rows.keys()
-        names = [(rows.seed, self.title, key) for key in ids]
-        space = self.space(rows)
+    def start(self, batch: Batch) -> tuple[Images, State]:
+        ids = batch.keys()
+        names = [(batch.seed, self.title, key) for key in ids]
+        space = self.space(batch)
         # a budget below one generation is spent on part of it
         enough = max(self.steps, self.optimiser.least(space.dims))
-        run = self.optimiser.start(space, names, enough, rows.origin.device, nan="worst")
-        return rows.origin.clone(), {"search": Searches([run], torch.arange(len(names)), self.steps)}
+        run = self.optimiser.start(space, names, enough, batch.origin.device, nan="worst")
+        return batch.origin.clone(), {"search": Searches([run], torch.arange(len(names)), self.steps)}
 
-    def look(self, classifier: Classifier, images: Images, rows: Rows, state: State) -> Seen:  # noqa: ARG002
+    def evaluate(self, classifier: Classifier, images: Images, batch: Batch, state: State) -> ModelOutput:  # noqa: ARG002
         points, row, column = state["search"].ask()
-        lanes = classifier.lanes(rows.origin.shape)
-        choice = _Choice(len(rows.ids), int(column.max()) + 1)
+        lanes = classifier.lanes(batch.origin.shape)
+        choice = _Choice(len(batch.ids), int(column.max()) + 1)
         for part in torch.arange(len(row)).split(lanes):
-            mine = row[part]
-            ball = rows.ball.at(_eps(rows.ball)[mine])
-            shown = self.picture(points[part], rows.origin[mine], ball)
-            seen = look(classifier, shown, rows.goal.take(mine), self.loss, gradient=False)
-            choice.add(mine, column[part], replace(seen, images=shown))
+            row_part = row[part]
+            ball = batch.ball.at(_eps(batch.ball)[row_part])
+            candidates = self.picture(points[part], batch.origin[row_part], ball)
+            output = evaluate(classifier, candidates, batch.goal.take(row_part), self.loss, gradient=False)
+            choice.add(row_part, column[part], replace(output, images=candidates))
         state["worth"] = choice.worth
-        return choice.seen()
+        return choice.output()
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:  # noqa: ARG002
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
         state["search"].tell(state.pop("worth"))
         return images
 
-    def spent(self, rows: Rows, state: State) -> Tensor:  # noqa: ARG002
+    def budget_exhausted(self, batch: Batch, state: State) -> Tensor:  # noqa: ARG002
         searches: Searches = state["search"]
         return searches.last()
 
@@ -89,18 +89,18 @@ class Searches:
         """Points (m, D) of all rows; whose each is, and the how manieth of its row's generation (int64, m)."""
         self._forget()
         points, row, column = [], [], []
-        for run, mine in self._each():
-            asked = run.ask()[:, : self.budget - run.evaluations]
-            points.append(asked.flatten(0, 1))
-            row.append(mine.repeat_interleave(asked.shape[1]))
-            column.append(torch.arange(asked.shape[1]).repeat(len(mine)))
+        for run, members in self._each():
+            generation = run.ask()[:, : self.budget - run.evaluations]
+            points.append(generation.flatten(0, 1))
+            row.append(members.repeat_interleave(generation.shape[1]))
+            column.append(torch.arange(generation.shape[1]).repeat(len(members)))
         return torch.cat(points), torch.cat(row), torch.cat(column)
 
     def tell(self, worth: Tensor) -> None:
         """worth: (n, P) of the present rows, lower is better."""
         self._forget()
-        for run, mine in self._each():
-            run.tell(worth[mine, : run.ask().shape[1]])
+        for run, members in self._each():
+            run.tell(worth[members, : run.ask().shape[1]])
 
     def last(self) -> Tensor:
         """bool (n,): nothing is left after what was asked last."""
@@ -115,12 +115,12 @@ class Searches:
         """Drop the rows that have left, and the runs that none is left of."""
         runs: list[Run] = []
         row, which = torch.empty_like(self.row), torch.empty_like(self.which)
-        for run, mine in self._each():
-            if not len(mine):
+        for run, members in self._each():
+            if not len(members):
                 continue
-            if len(mine) < run.rows or not torch.equal(self.row[mine], torch.arange(run.rows)):
-                run.keep(self.row[mine])
-            row[mine], which[mine] = torch.arange(len(mine)), len(runs)
+            if len(members) < run.rows or not torch.equal(self.row[members], torch.arange(run.rows)):
+                run.keep(self.row[members])
+            row[members], which[members] = torch.arange(len(members)), len(runs)
             runs.append(run)
         self.runs, self.row, self.which = runs, row, which
 
@@ -131,39 +131,39 @@ class _Choice:
     def __init__(self, n: int, most: int) -> None:
         self.worth = torch.full((n, most), torch.inf, dtype=torch.float64)
         self.queries = torch.zeros(n, dtype=torch.long)
-        self.found: list[Seen | None] = [None] * n
+        self.chosen: list[ModelOutput | None] = [None] * n
         self.range = torch.tensor([torch.inf, -torch.inf], dtype=torch.float64).repeat(n, 1)
         """The lowest and the highest loss of each row."""
 
-    def add(self, row: Tensor, column: Tensor, seen: Seen) -> None:
+    def add(self, row: Tensor, column: Tensor, output: ModelOutput) -> None:
         """Candidates in the order in which they were asked about."""
-        loss = seen.loss.double().nan_to_num(-torch.inf, torch.inf, -torch.inf).cpu()
+        loss = output.loss.double().nan_to_num(-torch.inf, torch.inf, -torch.inf).cpu()
         self.worth[row, column] = -loss
         for r in row.unique_consecutive().tolist():
-            mine = (row == r).nonzero()[:, 0]
-            low, high = loss[mine].aminmax()
+            candidates = (row == r).nonzero()[:, 0]
+            low, high = loss[candidates].aminmax()
             self.range[r, 0], self.range[r, 1] = self.range[r, 0].minimum(low), self.range[r, 1].maximum(high)
-            held = self.found[r]
+            held = self.chosen[r]
             if held is not None and bool(held.reached):
                 continue
-            reached = seen.reached.cpu()[mine].nonzero()[:, 0]
-            k = int(reached[0]) if len(reached) else int(loss[mine].argmax())
-            self.queries[r] += k + 1 if len(reached) else len(mine)
-            one = seen.keep(mine[k : k + 1].to(seen.reached.device))
+            reached = output.reached.cpu()[candidates].nonzero()[:, 0]
+            k = int(reached[0]) if len(reached) else int(loss[candidates].argmax())
+            self.queries[r] += k + 1 if len(reached) else len(candidates)
+            one = output.keep(candidates[k : k + 1].to(output.reached.device))
             if held is None or len(reached) or bool(one.loss > held.loss):
-                self.found[r] = replace(one, blind=one.blind if held is None else one.blind | held.blind)
+                self.chosen[r] = replace(one, blind=one.blind if held is None else one.blind | held.blind)
 
-    def seen(self) -> Seen:
+    def output(self) -> ModelOutput:
         """Of all rows."""
-        rows = [one for one in self.found if one is not None]
-        assert len(rows) == len(self.found)
+        rows = [one for one in self.chosen if one is not None]
+        assert len(rows) == len(self.chosen)
         joined = {
             name: torch.cat([getattr(one, name) for one in rows])
             for name in ("logits", "margin", "reached", "loss", "blind", "images")
         }
-        moved = (self.range[:, 0] < self.range[:, 1]).to(joined["reached"].device)
+        scores_vary = (self.range[:, 0] < self.range[:, 1]).to(joined["reached"].device)
         queries = self.queries.to(joined["reached"].device)
-        return Seen(gradient=None, queries=queries, moved=moved, **joined)
+        return ModelOutput(gradient=None, queries=queries, scores_vary=scores_vary, **joined)
 
 
 def _eps(ball: Ball) -> Tensor:

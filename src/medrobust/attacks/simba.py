@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from medrobust import seeds
-from medrobust.attacks.attack import Rows, Seen, State
+from medrobust.attacks.attack import Batch, ModelOutput, State
 from medrobust.attacks.blackbox import BlackBox
 from medrobust.attacks.lowfreq import cosines
 from medrobust.errors import InputError
@@ -36,29 +36,29 @@ class SimBA(BlackBox):
             raise InputError(f"frequencies must be 0 (pixels) or the side of a block, got {frequencies}")
         self.step_size, self.frequencies = step, frequencies
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
-        n, device, ids = len(rows.ids), rows.origin.device, rows.keys()
-        order = torch.stack([self._order(rows.seed, key, rows.origin.shape[1:]) for key in ids])
-        return rows.origin.clone(), {
+    def start(self, batch: Batch) -> tuple[Images, State]:
+        n, device, ids = len(batch.ids), batch.origin.device, batch.keys()
+        order = torch.stack([self._order(batch.seed, key, batch.origin.shape[1:]) for key in ids])
+        return batch.origin.clone(), {
             "order": order.to(device),
-            "best": rows.origin.clone(),
+            "best": batch.origin.clone(),
             "loss": torch.full((n,), -torch.inf, device=device),
             "place": torch.full((n,), -1, dtype=torch.long, device=device),
             "sign": torch.full((n,), -1.0, device=device),
         }
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
-        better = seen.loss > state["loss"]
-        state["loss"] = torch.where(better, seen.loss, state["loss"])
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:
+        better = output.loss > state["loss"]
+        state["loss"] = torch.where(better, output.loss, state["loss"])
         state["best"] = torch.where(better.view(-1, 1, 1, 1), images, state["best"])
         # the other sign of the same direction, unless this one helped or it was the second
         next_one = better | (state["sign"] < 0)
         state["place"] = state["place"] + next_one
         state["sign"] = torch.where(next_one, 1.0, -1.0)
         index = state["order"].gather(1, (state["place"] % state["order"].shape[1])[:, None])[:, 0]
-        share = self.step_size or (1.0 if isinstance(rows.ball, Linf) else 0.2)
-        move = share * rows.ball.eps * state["sign"].view(-1, 1, 1, 1) * self._direction(index, rows)
-        return rows.ball.move(rows.origin, state["best"] + move)
+        share = self.step_size or (1.0 if isinstance(batch.ball, Linf) else 0.2)
+        move = share * batch.ball.eps * state["sign"].view(-1, 1, 1, 1) * self._direction(index, batch)
+        return batch.ball.move(batch.origin, state["best"] + move)
 
     def _order(self, seed: int, key: seeds.Id, shape: torch.Size) -> Tensor:
         """Which direction comes when, as far as the queries reach."""
@@ -72,15 +72,15 @@ class SimBA(BlackBox):
         blocks = [block[torch.from_numpy(mix.permutation(len(block)))] for block in (inner, outer)]
         return torch.cat(blocks)[: self.steps]
 
-    def _direction(self, index: Tensor, rows: Rows) -> Images:
+    def _direction(self, index: Tensor, batch: Batch) -> Images:
         """Basis direction number ``index`` of each row; its largest pixel is 1 under Linf, its length under L2."""
-        n, c, h, w = rows.origin.shape
+        n, c, h, w = batch.origin.shape
         channel, row, column = index // (h * w), index // w % h, index % w
         if not self.frequencies:
-            return torch.nn.functional.one_hot(index, c * h * w).view(n, c, h, w).to(rows.origin)
-        down, across = cosines(h, h).to(rows.origin)[:, row].T, cosines(w, w).to(rows.origin)[:, column].T
-        if isinstance(rows.ball, Linf):
+            return torch.nn.functional.one_hot(index, c * h * w).view(n, c, h, w).to(batch.origin)
+        down, across = cosines(h, h).to(batch.origin)[:, row].T, cosines(w, w).to(batch.origin)[:, column].T
+        if isinstance(batch.ball, Linf):
             down, across = (v / v.abs().amax(1, keepdim=True) for v in (down, across))
         flat = down[:, :, None] * across[:, None, :]
-        only = torch.nn.functional.one_hot(channel, c).to(rows.origin)
+        only = torch.nn.functional.one_hot(channel, c).to(batch.origin)
         return only[:, :, None, None] * flat[:, None]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medrobust import seeds
-from medrobust.attacks.attack import Rows, Seen, State
+from medrobust.attacks.attack import Batch, ModelOutput, State
 from medrobust.attacks.blackbox import BlackBox
 from medrobust.attacks.windows import blotch, inside, tiled
 from medrobust.errors import InputError
@@ -37,60 +37,60 @@ class Square(BlackBox):
             raise InputError(f"share must lie in (0, 1], got {share}")
         self.share = share
 
-    def start(self, rows: Rows) -> tuple[Images, State]:
-        n, c, h, w = rows.origin.shape
-        device = rows.origin.device
-        plan = seeds.uniform(rows.seed, "square/plan", rows.keys(), (self.steps, PLAN + c)).to(device)
-        state = {"plan": plan, "best": rows.origin.clone(), "loss": torch.full((n,), -torch.inf, device=device)}
-        if isinstance(rows.ball, Linf):
+    def start(self, batch: Batch) -> tuple[Images, State]:
+        n, c, h, w = batch.origin.shape
+        device = batch.origin.device
+        plan = seeds.uniform(batch.seed, "square/plan", batch.keys(), (self.steps, PLAN + c)).to(device)
+        state = {"plan": plan, "best": batch.origin.clone(), "loss": torch.full((n,), -torch.inf, device=device)}
+        if isinstance(batch.ball, Linf):
             # vertical stripes of +-eps, the paper's start
-            stripes = seeds.signs(rows.seed, "square/stripes", rows.keys(), (c, 1, w)).to(device)
-            return (rows.origin + rows.ball.eps * stripes).clamp(0, 1), state
-        if not isinstance(rows.ball, L2):
-            raise InputError(f"Square is written for Linf and L2 balls, got {rows.ball.name}")
+            stripes = seeds.signs(batch.seed, "square/stripes", batch.keys(), (c, 1, w)).to(device)
+            return (batch.origin + batch.ball.eps * stripes).clamp(0, 1), state
+        if not isinstance(batch.ball, L2):
+            raise InputError(f"Square is written for Linf and L2 balls, got {batch.ball.name}")
         side = max(min(h, w) // 5, 1)
-        signs = seeds.signs(rows.seed, "square/tiles", rows.keys(), (c, h // side, w // side)).to(device)
-        turned = seeds.uniform(rows.seed, "square/turned", rows.keys(), (1,)).to(device)[:, 0] > 0
-        whole = rows.ball.at_edge(tiled(signs, side, turned, (h, w)))
-        return rows.ball.move(rows.origin, rows.origin + rows.ball.eps * whole), state
+        signs = seeds.signs(batch.seed, "square/tiles", batch.keys(), (c, h // side, w // side)).to(device)
+        turned = seeds.uniform(batch.seed, "square/turned", batch.keys(), (1,)).to(device)[:, 0] > 0
+        whole = batch.ball.at_edge(tiled(signs, side, turned, (h, w)))
+        return batch.ball.move(batch.origin, batch.origin + batch.ball.eps * whole), state
 
-    def step(self, images: Images, seen: Seen, rows: Rows, state: State) -> Images:
-        better = seen.loss > state["loss"]
-        state["loss"] = torch.where(better, seen.loss, state["loss"])
+    def step(self, images: Images, output: ModelOutput, batch: Batch, state: State) -> Images:
+        better = output.loss > state["loss"]
+        state["loss"] = torch.where(better, output.loss, state["loss"])
         state["best"] = torch.where(better.view(-1, 1, 1, 1), images, state["best"])
         width = state["plan"].shape[2]
-        draw = state["plan"].gather(1, rows.index.view(-1, 1, 1).expand(-1, 1, width))[:, 0]
-        if isinstance(rows.ball, Linf):
-            return self._painted(draw, rows, state["best"])
-        return self._moved(draw, rows, state["best"])
+        draw = state["plan"].gather(1, batch.index.view(-1, 1, 1).expand(-1, 1, width))[:, 0]
+        if isinstance(batch.ball, Linf):
+            return self._painted(draw, batch, state["best"])
+        return self._moved(draw, batch, state["best"])
 
-    def _painted(self, draw: Tensor, rows: Rows, best: Images) -> Images:
+    def _painted(self, draw: Tensor, batch: Batch, best: Images) -> Images:
         """Linf: one square, in each channel +eps or -eps."""
         n, c, h, w = best.shape
-        here = inside(self._side(rows.index, h, w), (draw[:, :2] + 1) / 2, (h, w))[:, None]
+        here = inside(self._side(batch.index, h, w), (draw[:, :2] + 1) / 2, (h, w))[:, None]
         sign = torch.where(draw[:, PLAN:] >= 0, 1.0, -1.0).view(n, c, 1, 1)
-        return torch.where(here, rows.origin + rows.ball.eps * sign, best).clamp(0, 1)
+        return torch.where(here, batch.origin + batch.ball.eps * sign, best).clamp(0, 1)
 
-    def _moved(self, draw: Tensor, rows: Rows, best: Images) -> Images:
+    def _moved(self, draw: Tensor, batch: Batch, best: Images) -> Images:
         """L2: the length of one window moves into another, in the shape of two blotches of opposite sign."""
         n, c, h, w = best.shape
-        side = self._side(rows.index, h, w).clamp(min=3)
+        side = self._side(batch.index, h, w).clamp(min=3)
         side = (side + 1 - side % 2).clamp(max=min(h, w))  # odd, as published
         place = (draw[:, :4] + 1) / 2
         to, off = inside(side, place[:, :2], (h, w))[:, None], inside(side, place[:, 2:], (h, w))[:, None]
-        delta = best - rows.origin
+        delta = best - batch.origin
 
         def length(part: Tensor) -> Tensor:
             return part.square().sum((2, 3), keepdim=True)
 
-        left = (rows.ball.eps**2 - delta.square().sum((1, 2, 3), keepdim=True)).clamp(min=0)
+        left = (batch.ball.eps**2 - delta.square().sum((1, 2, 3), keepdim=True)).clamp(min=0)
         available = (left / c + length(delta * (to | off))).sqrt()
         sign = torch.where(draw[:, PLAN:] >= 0, 1.0, -1.0).view(n, c, 1, 1)
         old = delta * to
         new = sign * blotch(side, place[:, :2], draw[:, 4] > 0, (h, w)) + old / length(old).sqrt().clamp(min=1e-10)
         new = new / length(new).sqrt().clamp(min=1e-10) * available
         delta = torch.where(to, new, torch.where(off, 0.0, delta))
-        return rows.ball.move(rows.origin, rows.origin + rows.ball.eps * rows.ball.at_edge(delta))
+        return batch.ball.move(batch.origin, batch.origin + batch.ball.eps * batch.ball.at_edge(delta))
 
     def _side(self, index: Tensor, h: int, w: int) -> Tensor:
         """The paper halves the area at 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000 of 10,000 queries."""

@@ -1,4 +1,4 @@
-"""Searches in few dimensions: coarse or low-frequency patterns, in which most of what networks listen to lies."""
+"""Searches in few dimensions: coarse or low-frequency patterns, to which networks are most sensitive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Rows
+from medrobust.attacks.attack import Batch
 from medrobust.attacks.lowfreq import cosines
 from medrobust.attacks.population import Population
 from medrobust.errors import InputError
@@ -38,11 +38,11 @@ class Subspace(Population):
         return {"queries": self.queries, "side": self.side, "population": self.population}
 
     @abstractmethod
-    def pattern(self, few: Tensor, h: int, w: int) -> Images:
+    def pattern(self, weights: Tensor, h: int, w: int) -> Images:
         """(n, c, h, w) of numbers (n, c, rows, columns)."""
 
-    def space(self, rows: Rows) -> Box:
-        _, c, h, w = rows.origin.shape
+    def space(self, batch: Batch) -> Box:
+        _, c, h, w = batch.origin.shape
         return Box(-1.0, 1.0, c * min(self.side, h) * min(self.side, w))
 
     def picture(self, points: Tensor, origin: Images, ball: Ball) -> Images:
@@ -54,17 +54,17 @@ class Subspace(Population):
         return ball.move(origin, origin + self.steep * ball.eps * whole / spread)
 
 
-def waves(few: Tensor, h: int, w: int) -> Images:
-    """The sum of the lowest cosines with these coefficients.
+def waves(weights: Tensor, h: int, w: int) -> Images:
+    """The sum of the lowest cosines with these weights.
 
     One wave after another: a matrix product may add in another order in another batch.
     """
-    down, across = (cosines(s, k).to(few) for s, k in ((h, few.shape[2]), (w, few.shape[3])))
-    lines = torch.zeros(*few.shape[:3], w, device=few.device)
-    for k in range(few.shape[3]):
-        lines += few[:, :, :, k, None] * across[:, k]
-    whole = torch.zeros(*few.shape[:2], h, w, device=few.device)
-    for k in range(few.shape[2]):
+    down, across = (cosines(s, k).to(weights) for s, k in ((h, weights.shape[2]), (w, weights.shape[3])))
+    lines = torch.zeros(*weights.shape[:3], w, device=weights.device)
+    for k in range(weights.shape[3]):
+        lines += weights[:, :, :, k, None] * across[:, k]
+    whole = torch.zeros(*weights.shape[:2], h, w, device=weights.device)
+    for k in range(weights.shape[2]):
         whole += lines[:, :, k, None, :] * down[:, k, None]
     return whole
 
@@ -88,8 +88,8 @@ class CosineCMAES(Subspace):
     def settings(self) -> dict[str, object]:
         return {**super().settings, "separable": self.separable}
 
-    def pattern(self, few: Tensor, h: int, w: int) -> Images:
-        return waves(few, h, w)
+    def pattern(self, weights: Tensor, h: int, w: int) -> Images:
+        return waves(weights, h, w)
 
 
 class CosinePSO(Subspace):
@@ -101,8 +101,8 @@ class CosinePSO(Subspace):
     def __init__(self, queries: int = 500, side: int = 8, population: int = 20) -> None:
         super().__init__(queries, side, PSO(population), population)
 
-    def pattern(self, few: Tensor, h: int, w: int) -> Images:
-        return waves(few, h, w)
+    def pattern(self, weights: Tensor, h: int, w: int) -> Images:
+        return waves(weights, h, w)
 
 
 class GenAttack(Subspace):
@@ -118,6 +118,8 @@ class GenAttack(Subspace):
     def __init__(self, queries: int = 500, side: int = 8, population: int = 6) -> None:
         super().__init__(queries, side, GA(population), population)
 
-    def pattern(self, few: Tensor, h: int, w: int) -> Images:
-        rows, columns = (torch.arange(s, device=few.device) * k // s for s, k in ((h, few.shape[2]), (w, few.shape[3])))
-        return few[:, :, rows][:, :, :, columns]
+    def pattern(self, weights: Tensor, h: int, w: int) -> Images:
+        rows, columns = (
+            torch.arange(s, device=weights.device) * k // s for s, k in ((h, weights.shape[2]), (w, weights.shape[3]))
+        )
+        return weights[:, :, rows][:, :, :, columns]

@@ -95,7 +95,8 @@ def sweep(
         done = along_gradient(attack, classifier, images, goal, ball, grid, advance)
     else:
         start = _start(near, grid) if not attack.minimal else None
-        if near is None and not attack.minimal and (search == "trace" or (search == "follow" and not attack.follows)):
+        cold = search == "trace" or (search == "follow" and not attack.can_warm_start)
+        if near is None and not attack.minimal and cold:
             # from the largest eps a few large steps overshoot, and the way back costs forward passes only
             start = torch.full((images.shape[0],), len(grid) - 1)
         done = run(

@@ -68,24 +68,24 @@ class Transfer(Composed):
             left = (done.level == len(levels)).nonzero()[:, 0]
             if not left.numel():
                 break
-            mine = None if ids is None else [ids[i] for i in left.tolist()]
-            names = left.tolist() if mine is None else mine
-            theirs = goal.take(left).in_order_of(classifier.classes, self.surrogate.classes)
-            shown = self.examples(images[left], theirs, type(ball)(eps), seed=seed, ids=names)
-            logits = classifier.logits(shown)
+            left_ids = None if ids is None else [ids[i] for i in left.tolist()]
+            names = left.tolist() if left_ids is None else left_ids
+            surrogate_goal = goal.take(left).in_order_of(classifier.classes, self.surrogate.classes)
+            examples = self.examples(images[left], surrogate_goal, type(ball)(eps), seed=seed, ids=names)
+            logits = classifier.logits(examples)
             finite = torch.isfinite(logits).all(1)
             hit = goal.take(left).reached(classifier.head, logits) & finite
-            found = done.take(left)
-            found = replace(
-                found,
-                images=shown,
+            attacked = done.take(left)
+            attacked = replace(
+                attacked,
+                images=examples,
                 reached=hit,
-                level=torch.where(hit, k, found.level),
-                forwards=found.forwards + 1,
-                queries=found.queries + 1,
-                blind=found.blind | ~finite,
+                level=torch.where(hit, k, attacked.level),
+                forwards=attacked.forwards + 1,
+                queries=attacked.queries + 1,
+                blind=attacked.blind | ~finite,
             )
-            done = done.put(left, found)
+            done = done.put(left, attacked)
         if options.get("advance") is not None:
             options["advance"](n)
         return replace(done, blind=done.blind & ~done.reached)

@@ -35,12 +35,12 @@ def blotch(side: Tensor, place: Tensor, turned: Tensor, shape: tuple[int, int]) 
     patterns = torch.stack(
         [torch.nn.functional.pad(pattern(s), (0, largest - s, 0, largest - s)) for s in sides.tolist()]
     ).to(place.device)
-    mine = patterns[torch.searchsorted(sides, side)]
-    mine = torch.where(turned[:, None, None], mine.transpose(1, 2), mine)
+    patches = patterns[torch.searchsorted(sides, side)]
+    patches = torch.where(turned[:, None, None], patches.transpose(1, 2), patches)
     top, left = corner(side, place, shape)
     y = torch.arange(shape[0], device=side.device) - top[:, None]
     x = torch.arange(shape[1], device=side.device) - left[:, None]
-    rows = mine.gather(1, y.clamp(0, largest - 1)[:, :, None].expand(-1, -1, largest))
+    rows = patches.gather(1, y.clamp(0, largest - 1)[:, :, None].expand(-1, -1, largest))
     whole = rows.gather(2, x.clamp(0, largest - 1)[:, None, :].expand(-1, shape[0], -1))
     return torch.where(inside(side, place, shape), whole, 0.0)[:, None]
 
@@ -48,9 +48,9 @@ def blotch(side: Tensor, place: Tensor, turned: Tensor, shape: tuple[int, int]) 
 def tiled(signs: Tensor, side: int, turned: Tensor, shape: Sequence[int]) -> Images:
     """The paper's start in L2: patterns side by side over the image, each with its sign (n, c, rows, columns)."""
     one = pattern(side).to(signs.device)
-    mine = torch.where(turned[:, None, None], one.T, one)
+    tile = torch.where(turned[:, None, None], one.T, one)
     n, c, rows, columns = signs.shape
-    whole = signs[:, :, :, None, :, None] * mine[:, None, None, :, None, :]
+    whole = signs[:, :, :, None, :, None] * tile[:, None, None, :, None, :]
     whole = whole.reshape(n, c, rows * side, columns * side)
     down, across = shape[0] - rows * side, shape[1] - columns * side
     return torch.nn.functional.pad(whole, (across // 2, across - across // 2, down // 2, down - down // 2))

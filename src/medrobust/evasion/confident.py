@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.attacks import Rows, State
+from medrobust.attacks import Batch, State
 from medrobust.evasion.evasion import Evasion
 from medrobust.evasion.sight import Sight
 from medrobust.images import Images
@@ -17,5 +17,5 @@ class HighConfidence(Evasion):
     title = "High confidence"
     source = "Athalye et al. 2018, arXiv:1802.00420"
 
-    def direction(self, sight: Sight, rows: Rows, state: State) -> Images:  # noqa: ARG002
+    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
         return sight.gradient(sight.margin)

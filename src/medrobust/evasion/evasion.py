@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from medrobust.attacks import Rows, State
+from medrobust.attacks import Batch, State
 from medrobust.classifier import Classifier
 from medrobust.detectors import Detector
 from medrobust.detectors.features import Table
@@ -40,7 +40,7 @@ class Evasion(ABC):
         self.steps, self.step_size = steps, step
 
     @abstractmethod
-    def direction(self, sight: Sight, rows: Rows, state: State) -> Images:
+    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:
         """What to ascend, (n, c, h, w); ``state`` has an entry a row, its tensors may be replaced."""
 
     def learn(  # noqa: B027 - many have nothing to learn
@@ -48,7 +48,7 @@ class Evasion(ABC):
     ) -> None:
         """What is learned from clean images: layer -> (m, d) with "logits", and the classes (m,) decided on them."""
 
-    def begin(self, sight: Sight, rows: Rows) -> State:  # noqa: ARG002
+    def begin(self, sight: Sight, batch: Batch) -> State:  # noqa: ARG002
         """What each row remembers; ``sight``: of the clean images."""
         return {}
 
@@ -57,20 +57,20 @@ class Evasion(ABC):
         """``begin`` needs a look at the clean images."""
         return type(self).begin is not Evasion.begin
 
-    def start(self, rows: Rows) -> Images:
+    def start(self, batch: Batch) -> Images:
         """Where each row begins."""
         if not self.random_start:
-            return rows.origin.clone()
-        return rows.ball.move(rows.origin, rows.origin + rows.ball.eps * rows.draw("evasion start"))
+            return batch.origin.clone()
+        return batch.ball.move(batch.origin, batch.origin + batch.ball.eps * batch.draw("evasion start"))
 
-    def step(self, images: Images, direction: Images, rows: Rows) -> Images:
+    def step(self, images: Images, direction: Images, batch: Batch) -> Images:
         """The next images, legal."""
-        length = self.step_size * (1 - 0.9 * self.progress(rows)).view(-1, 1, 1, 1)
-        return rows.ball.move(rows.origin, images + length * rows.ball.eps * rows.ball.ascent(direction))
+        length = self.step_size * (1 - 0.9 * self.progress(batch)).view(-1, 1, 1, 1)
+        return batch.ball.move(batch.origin, images + length * batch.ball.eps * batch.ball.ascent(direction))
 
-    def progress(self, rows: Rows) -> PerImage:
+    def progress(self, batch: Batch) -> PerImage:
         """How much of its steps each row has made, in [0, 1)."""
-        return rows.index / self.steps
+        return batch.index / self.steps
 
     @property
     def settings(self) -> dict[str, object]:

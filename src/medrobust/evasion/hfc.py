@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medrobust.attacks import Rows, State
+from medrobust.attacks import Batch, State
 from medrobust.detectors import Detector
 from medrobust.detectors.features import LOGITS, Table
 from medrobust.errors import InputError
@@ -42,7 +42,7 @@ class HFC(Evasion):
             for c in sorted(set(classes.tolist()))
         }
 
-    def direction(self, sight: Sight, rows: Rows, state: State) -> Images:  # noqa: ARG002
+    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
         n = len(sight.images)
         loss = -torch.nn.functional.cross_entropy(sight.table[LOGITS][:n], sight.aimed, reduction="none")
         for name in self._layers:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from medrobust.attacks import Rows
-from medrobust.attacks.slots import Slots, goal_on
+from medrobust.attacks import Batch
+from medrobust.attacks.active_batch import ActiveBatch, goal_on
 from medrobust.classifier import Classifier
 from medrobust.detectors import Detector, Features
 from medrobust.detectors.features import LOGITS, Table, predicted_class
@@ -147,21 +147,21 @@ class _Run:
         self.steps = torch.zeros(n, dtype=torch.long)
 
     def finish(self) -> Evaded:
-        active: Slots | None = None
+        active: ActiveBatch | None = None
         while active is not None or self.waiting:
             active = self._refill(active)
             assert active is not None
             active = self._advance(active)
         return Evaded(self.result, self.fooled, self.score, self.steps, self.blind)
 
-    def _refill(self, active: Slots | None) -> Slots | None:
+    def _refill(self, active: ActiveBatch | None) -> ActiveBatch | None:
         free = self.lanes - (0 if active is None else len(active))
         if not free or not self.waiting:
             return active
         image = torch.tensor([self.waiting.popleft() for _ in range(min(free, len(self.waiting)))])
         k = len(image)
         eps = self.ball.eps[image] if isinstance(self.ball.eps, Tensor) else torch.full((k,), float(self.ball.eps))
-        rows = Rows(
+        batch = Batch(
             self.origin[image].to(self.device),
             self.ball.at(eps.to(self.device)),
             goal_on(self.goal.take(image.to(self.origin.device)), self.device),
@@ -172,39 +172,39 @@ class _Run:
         )
         state = {}
         if self.evasion.looks_first:
-            state = self.evasion.begin(self.eye.look(rows.origin, rows.goal), rows)
-        now = self.evasion.start(rows)
+            state = self.evasion.begin(self.eye.evaluate(batch.origin, batch.goal), batch)
+        now = self.evasion.start(batch)
         score = torch.full((k,), torch.inf, dtype=torch.float64, device=self.device)
-        fresh = Slots(image, torch.zeros(k, dtype=torch.long), rows, now, state, now.clone(), score)
+        fresh = ActiveBatch(image, torch.zeros(k, dtype=torch.long), batch, now, state, now.clone(), score)
         return fresh if active is None else active.join(fresh)
 
-    def _advance(self, active: Slots) -> Slots | None:
+    def _advance(self, active: ActiveBatch) -> ActiveBatch | None:
         assert active.best is not None
         assert active.score is not None
-        sight = self.eye.look(active.now, active.rows.goal)
+        sight = self.eye.evaluate(active.now, active.batch.goal)
         better = sight.fooled & (sight.score < active.score)
         active.score = torch.where(better, sight.score, active.score)
         active.best = torch.where(better.view(-1, 1, 1, 1), active.now, active.best)
         past = torch.isfinite(active.score) & (active.score <= self.threshold)
-        over = past | (active.rows.index >= self.evasion.steps)
+        over = past | (active.batch.index >= self.evasion.steps)
         if not over.all():
-            direction = self.evasion.direction(sight, active.rows, active.state)
+            direction = self.evasion.direction(sight, active.batch, active.state)
             dark = (direction == 0).flatten(1).all(1)
             self.blind[active.image] |= (dark & ~over).cpu()
-            moved = self.evasion.step(active.now, direction, active.rows)
+            moved = self.evasion.step(active.now, direction, active.batch)
             active.now = torch.where(over.view(-1, 1, 1, 1), active.now, moved)
-            active.rows = replace(active.rows, index=active.rows.index + (~over).long())
+            active.batch = replace(active.batch, index=active.batch.index + (~over).long())
         if over.any():
             self._settle(active.keep(over))
         return None if over.all() else active.keep(~over)
 
-    def _settle(self, done: Slots) -> None:
+    def _settle(self, done: ActiveBatch) -> None:
         assert done.best is not None
         assert done.score is not None
         image, score = done.image, done.score.cpu()
         fooled = torch.isfinite(score)
         pixels = torch.where(fooled.to(self.device).view(-1, 1, 1, 1), done.best, done.now)
         self.result[image] = pixels.to(self.result.device)
-        self.fooled[image], self.score[image], self.steps[image] = fooled, score, done.rows.index.cpu()
+        self.fooled[image], self.score[image], self.steps[image] = fooled, score, done.batch.index.cpu()
         self.blind[image] &= ~(fooled & (score <= self.target))
         self.advance(len(image))

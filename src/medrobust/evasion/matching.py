@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medrobust.attacks import Rows, State
+from medrobust.attacks import Batch, State
 from medrobust.detectors import Detector
 from medrobust.detectors.features import LOGITS, Table
 from medrobust.errors import InputError
@@ -32,10 +32,10 @@ class FeatureMatching(Evasion):
             name: v.std(0, correction=0).clamp_min(1e-3 * float(v.std()) + 1e-12) for name, v in self._guides.items()
         }
 
-    def begin(self, sight: Sight, rows: Rows) -> State:
-        assert rows.goal.labels is not None
-        wanted = self._classes[None] == rows.goal.labels.cpu()[:, None]
-        wanted = wanted if isinstance(rows.goal, Targeted) else ~wanted
+    def begin(self, sight: Sight, batch: Batch) -> State:
+        assert batch.goal.labels is not None
+        wanted = self._classes[None] == batch.goal.labels.cpu()[:, None]
+        wanted = wanted if isinstance(batch.goal, Targeted) else ~wanted
         if not bool(wanted.any(1).all()):
             raise InputError("a wanted class has no reference image; give reference images of every class")
         calm = wanted & self._calm
@@ -43,14 +43,14 @@ class FeatureMatching(Evasion):
         mine = {name: value.detach()[: len(sight.images)].cpu() for name, value in sight.table.items()}
         far = torch.stack([self._far(mine[name], guides, name) for name, guides in self._guides.items()])
         nearest = far.sum(0).masked_fill(~wanted, torch.inf).argmin(1)
-        return {f"guide/{name}": g[nearest].to(rows.origin.device) for name, g in self._guides.items()}
+        return {f"guide/{name}": g[nearest].to(batch.origin.device) for name, g in self._guides.items()}
 
     def _far(self, mine: Tensor, guides: Tensor, name: str) -> Tensor:
         spread = self._spread[name]
         # row by row: the rounding of a matrix product may depend on the number of rows
         return torch.stack([(((row - guides) / spread) ** 2).mean(1) for row in mine])
 
-    def direction(self, sight: Sight, rows: Rows, state: State) -> Images:  # noqa: ARG002
+    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
         loss: PerImage = sight.margin.clamp_max(0)
         for name, value in sight.table.items():
             n = len(sight.images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medrobust.attacks import Rows, State
+from medrobust.attacks import Batch, State
 from medrobust.detectors import Detector
 from medrobust.detectors.features import Table
 from medrobust.errors import InputError
@@ -37,13 +37,13 @@ class KDPenalisedCW(Evasion):
     def learn(self, detector: Detector, reference: Table, classes: Tensor, threshold: float) -> None:  # noqa: ARG002
         self._threshold = threshold
 
-    def begin(self, sight: Sight, rows: Rows) -> State:  # noqa: ARG002
+    def begin(self, sight: Sight, batch: Batch) -> State:  # noqa: ARG002
         n = sight.score.shape
         low, high = sight.score.new_zeros(n), sight.score.new_full(n, torch.inf)
         return {"c": torch.ones_like(low), "low": low, "high": high}
 
-    def direction(self, sight: Sight, rows: Rows, state: State) -> Images:
-        over = (rows.index > 0) & (rows.index % self._length == 0)
+    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:
+        over = (batch.index > 0) & (batch.index % self._length == 0)
         c, low, high = state["c"], state["low"], state["high"]
         low, high = torch.where(over & sight.fooled, c, low), torch.where(over & ~sight.fooled, c, high)
         middle = torch.where(torch.isinf(high), 10 * low, (low.clamp_min(1e-2 * high) * high).sqrt())
@@ -51,13 +51,13 @@ class KDPenalisedCW(Evasion):
         excess = (sight.suspicion() - self._threshold).relu()
         return sight.gradient(sight.margin.clamp_max(self.kappa) - state["c"] * excess)
 
-    def step(self, images: Images, direction: Images, rows: Rows) -> Images:
-        moved = super().step(images, direction, rows)
-        again = ((rows.index > 0) & (rows.index % self._length == 0)).view(-1, 1, 1, 1)
-        return torch.where(again, rows.origin, moved)
+    def step(self, images: Images, direction: Images, batch: Batch) -> Images:
+        moved = super().step(images, direction, batch)
+        again = ((batch.index > 0) & (batch.index % self._length == 0)).view(-1, 1, 1, 1)
+        return torch.where(again, batch.origin, moved)
 
-    def progress(self, rows: Rows) -> PerImage:
-        return (rows.index % self._length) / self._length
+    def progress(self, batch: Batch) -> PerImage:
+        return (batch.index % self._length) / self._length
 
     @property
     def _length(self) -> int:

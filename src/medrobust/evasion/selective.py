@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from medrobust.attacks import Rows, State
+from medrobust.attacks import Batch, State
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion, towards
 from medrobust.evasion.sight import Sight
@@ -23,7 +23,7 @@ class SelectivePGD(Evasion):
             raise InputError(f"kappa must not be negative, got {kappa}")
         self.kappa = kappa
 
-    def direction(self, sight: Sight, rows: Rows, state: State) -> Images:  # noqa: ARG002
+    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
         return sight.gradient(towards(sight, self.kappa, -sight.suspicion()))
 
 
@@ -35,7 +35,7 @@ class OrthogonalPGD(SelectivePGD):
 
     title = "Orthogonal PGD"
 
-    def direction(self, sight: Sight, rows: Rows, state: State) -> Images:  # noqa: ARG002
+    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
         fool = sight.gradient(sight.margin)
         calm = sight.gradient(-sight.suspicion())
         missing = (sight.margin.detach() < self.kappa).view(-1, 1, 1, 1)

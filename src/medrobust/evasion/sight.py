@@ -69,7 +69,7 @@ class Eye:
         self.features = Features(classifier, detector.layers_)
         self.surrogate: Surrogate = surrogate(detector)
 
-    def look(self, images: Images, goal: Goal) -> Sight:
+    def evaluate(self, images: Images, goal: Goal) -> Sight:
         """images: (n, c, h, w), n at most ``lanes``; goal: prepared for them."""
         n, head = len(images), self.classifier.head
         lanes = self.classifier.lanes(images.shape)

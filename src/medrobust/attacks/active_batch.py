@@ -1,4 +1,4 @@
-"""The rows in flight: everything the engine and an attack know of each, kept and joined together."""
+"""The images under attack now, with the state that the engine and the attack keep for each."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Rows, State
+from medrobust.attacks.attack import Batch, State
 from medrobust.images import Images, PerImage
 from medrobust.threat import Ball, Goal
 
 
 @dataclass
-class Slots:
-    """The rows in flight."""
+class ActiveBatch:
+    """The images under attack now. All fields are per example: ``keep`` selects examples, ``join`` appends others."""
 
     image: Tensor
     level: Tensor
-    rows: Rows
+    batch: Batch
     now: Images
     state: State = field(default_factory=dict)
     best: Images | None = None
@@ -28,47 +28,47 @@ class Slots:
     def __len__(self) -> int:
         return self.image.shape[0]
 
-    def keep(self, mask: Tensor) -> Slots:
+    def keep(self, mask: Tensor) -> ActiveBatch:
         chosen = mask.nonzero()[:, 0]
         here, there = chosen.cpu(), chosen.to(self.now.device)
-        rows = replace(
-            self.rows,
-            origin=self.rows.origin[there],
-            ball=self.rows.ball.at(_eps(self.rows.ball)[there]),
-            goal=self.rows.goal.take(there),
-            index=self.rows.index[there],
-            restart=self.rows.restart[here],
-            ids=[self.rows.ids[i] for i in here.tolist()],
+        batch = replace(
+            self.batch,
+            origin=self.batch.origin[there],
+            ball=self.batch.ball.at(_eps(self.batch.ball)[there]),
+            goal=self.batch.goal.take(there),
+            index=self.batch.index[there],
+            restart=self.batch.restart[here],
+            ids=[self.batch.ids[i] for i in here.tolist()],
         )
-        return Slots(
+        return ActiveBatch(
             self.image[here],
             self.level[here],
-            rows,
+            batch,
             self.now[there],
             {k: v[there] for k, v in self.state.items()},
             None if self.best is None else self.best[there],
             None if self.score is None else self.score[there],
         )
 
-    def join(self, other: Slots) -> Slots:
-        mine, theirs = self.rows, other.rows
-        rows = replace(
-            mine,
-            origin=torch.cat([mine.origin, theirs.origin]),
-            ball=mine.ball.at(torch.cat([_eps(mine.ball), _eps(theirs.ball)])),
-            goal=_join_goals(mine.goal, theirs.goal),
-            index=torch.cat([mine.index, theirs.index]),
-            restart=torch.cat([mine.restart, theirs.restart]),
-            ids=[*mine.ids, *theirs.ids],
+    def join(self, other: ActiveBatch) -> ActiveBatch:
+        first, second = self.batch, other.batch
+        batch = replace(
+            first,
+            origin=torch.cat([first.origin, second.origin]),
+            ball=first.ball.at(torch.cat([_eps(first.ball), _eps(second.ball)])),
+            goal=_join_goals(first.goal, second.goal),
+            index=torch.cat([first.index, second.index]),
+            restart=torch.cat([first.restart, second.restart]),
+            ids=[*first.ids, *second.ids],
         )
 
         def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
             return None if a is None or b is None else torch.cat([a, b])
 
-        return Slots(
+        return ActiveBatch(
             torch.cat([self.image, other.image]),
             torch.cat([self.level, other.level]),
-            rows,
+            batch,
             torch.cat([self.now, other.now]),
             {k: _behind(v, other.state[k]) for k, v in self.state.items()},
             both(self.best, other.best),
@@ -91,7 +91,7 @@ def _join_goals(a: Goal, b: Goal) -> Goal:
     return type(a)(torch.cat([a.labels, b.labels]))  # type: ignore[call-arg]
 
 
-def joined(a: Slots | None, b: Slots | None) -> Slots | None:
+def joined(a: ActiveBatch | None, b: ActiveBatch | None) -> ActiveBatch | None:
     return b if a is None else a if b is None else a.join(b)
 
 
