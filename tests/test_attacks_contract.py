@@ -330,7 +330,7 @@ def test_keeping_rows_keeps_them_together():
     assert kept.batch.ids == [0, 3, 4]
     assert kept.state["id"].tolist() == [0, 3, 4]
     assert torch.equal(kept.now, images[[0, 3, 4]])
-    assert kept.rows.ball.eps.flatten().tolist() == pytest.approx([0, 0.3, 0.4])
+    assert kept.batch.ball.eps.flatten().tolist() == pytest.approx([0, 0.3, 0.4])
 
 
 class Uneven(nn.Module):

@@ -1,4 +1,4 @@
-"""The interface of attacks: a start and a step on a batch. The engine owns the loop, the batch and the success check."""
+"""The interface of attacks: a start and a step on a batch. The engine owns the loop and the success check."""
 
 from __future__ import annotations
 

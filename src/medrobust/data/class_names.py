@@ -19,8 +19,8 @@ SHOWN = 8
 
 def listed(names: Sequence[str]) -> str:
     """The names with commas between; of many the first ones and their number."""
-    shown = ", ".join(names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown}, … ({len(names)} in all)"
+    first = ", ".join(names[:SHOWN])
+    return first if len(names) <= SHOWN else f"{first}, … ({len(names)} in all)"
 
 
 def renamed(data: Dataset, names: Mapping[str, str], leave_out: Sequence[str] = ()) -> Dataset:

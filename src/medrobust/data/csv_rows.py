@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medrobust import limits
-from medrobust.data.words import shown, tidy
+from medrobust.data.words import quoted, tidy
 from medrobust.errors import InputError
 from medrobust.formats import SUFFIXES
 
@@ -151,7 +151,7 @@ def _columns(name: str, header: list[str]) -> list[str]:
     if twice:
         places = [str(place) for place, column in enumerate(columns, 1) if column == twice[0]]
         raise InputError(
-            f"{name} has the column {shown(twice[0])} more than once (columns {', '.join(places)}); rename or "
+            f"{name} has the column {quoted(twice[0])} more than once (columns {', '.join(places)}); rename or "
             "remove all but one"
         )
     return columns

@@ -20,7 +20,7 @@ import medrobust.data.splits as splits
 from medrobust import limits
 from medrobust.data.labels import NO_LABEL, NONE, number_classes
 from medrobust.data.source import NO_FILE, LeftOut, Listing, Request, Source
-from medrobust.data.words import shown
+from medrobust.data.words import quoted
 from medrobust.errors import InputError
 from medrobust.images import Images, Labels, as_float
 
@@ -262,7 +262,7 @@ def _patients(listing: Listing, rows: np.ndarray) -> tuple[np.ndarray | None, tu
         return None, ()
     named = patients.known(_pick(listing.patients, rows))
     longest = max(named, key=len, default="")
-    limits.check(limits.NAME, len(longest), f"the patient {shown(longest)}")
+    limits.check(limits.NAME, len(longest), f"the patient {quoted(longest)}")
     people = np.array(named, dtype=np.str_)
     if not longest:
         return None, ("No image has a patient: every image counts as independent.",)

@@ -30,11 +30,11 @@ FITTED = {
     "crop": "cropped to the square in their middle; what lies at the border is gone",
     "pad": "padded with black to a square",
 }
-"""What a fit did, in words."""
+"""The effect of each fit, for messages."""
 
 
-class Seen(NamedTuple):
-    """What reading a file once gave. reason: why it cannot be used; "" if it can. changes: names of decode.CHANGES."""
+class FileInfo(NamedTuple):
+    """The result of reading a file. reason: why it cannot be used; "" if it can. changes: names of decode.CHANGES."""
 
     reason: str
     hash: str = ""
@@ -54,24 +54,24 @@ class FileSource(Source):
         self.grey = grey
         self._size, self._fit = size, fit
         self.size, self.channels, self.bits = size or 0, 1, 8
-        self.seen: list[Seen] = []
+        self.info: list[FileInfo] = []
 
-    def look(self, row: int) -> Seen:
+    def inspect(self, row: int) -> FileInfo:
         """Decode one file whole; keep its pixels while there is room."""
         try:
             data = _bytes(self.files[row])
             if not data:
-                return Seen("the file is empty")
+                return FileInfo("the file is empty")
             image = decode(data, self._size, self.grey, self._fit)
         except UnidentifiedImageError:
-            return Seen(f"not an image that can be read ({TITLES} are)")
+            return FileInfo(f"not an image that can be read ({TITLES} are)")
         except Exception as error:  # a decoder raises whatever it likes on damaged bytes
-            return Seen(" ".join(str(error).split())[:200] or type(error).__name__)
+            return FileInfo(" ".join(str(error).split())[:200] or type(error).__name__)
         pixels = image.pixels
         self.keep(row, pixels)
         bits = 16 if pixels.dtype == np.uint16 else 8
         digest = hashlib.sha256(data).hexdigest()
-        return Seen("", digest, image.native, pixels.shape, bits, int(pixels.max()), image.changes)
+        return FileInfo("", digest, image.native, pixels.shape, bits, int(pixels.max()), image.changes)
 
     def read(self, row: int) -> np.ndarray:
         try:
@@ -80,7 +80,7 @@ class FileSource(Source):
             raise InputError(f"{self.files[row]} was readable at first and is not any more: {error}") from error
 
     def fingerprint(self, row: int) -> str:
-        return self.seen[row].hash
+        return self.info[row].hash
 
 
 def open_files(name: str, files: Sequence[Path], listing: Listing, request: Request) -> Dataset:
@@ -92,23 +92,23 @@ def open_files(name: str, files: Sequence[Path], listing: Listing, request: Requ
     source = FileSource(files, request.size, request.channels == 1, fit)
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(files), CHUNK):  # in pieces, so that Ctrl-C does not wait for all of them
-            source.seen += pool.map(source.look, range(start, min(start + CHUNK, len(files))))
+            source.info += pool.map(source.inspect, range(start, min(start + CHUNK, len(files))))
             if request.progress is not None:
-                request.progress(len(source.seen), len(files))
-    left_out = tuple(LeftOut(listing.ids[row], seen.reason) for row, seen in enumerate(source.seen) if seen.reason)
+                request.progress(len(source.info), len(files))
+    left_out = tuple(LeftOut(listing.ids[row], info.reason) for row, info in enumerate(source.info) if info.reason)
     if 2 * len(left_out) > len(files):
         first = left_out[0]
         raise InputError(
             f"{len(left_out)} of the {len(files)} images of {name} cannot be read, first {first.file}: {first.reason}"
         )
-    rows = np.array([row for row, seen in enumerate(source.seen) if not seen.reason], dtype=np.int64)
-    good = [source.seen[row] for row in rows]
+    rows = np.array([row for row, info in enumerate(source.info) if not info.reason], dtype=np.int64)
+    good = [source.info[row] for row in rows]
     source.size = request.size or good[0].shape[0]
-    source.channels = 3 if any(len(seen.shape) == 3 for seen in good) else 1
-    source.bits = max(seen.bits for seen in good)
+    source.channels = 3 if any(len(info.shape) == 3 for info in good) else 1
+    source.bits = max(info.bits for info in good)
     data = assemble(name, source, listing, request, rows, left_out)
-    good = [source.seen[row] for row in data.rows]
-    if any(seen.native[0] != seen.native[1] for seen in good):
+    good = [source.info[row] for row in data.rows]
+    if any(info.native[0] != info.native[1] for info in good):
         source.fit = fit
     return _annotate(data, good, request)
 
@@ -116,10 +116,10 @@ def open_files(name: str, files: Sequence[Path], listing: Listing, request: Requ
 def _bytes(file: Path) -> bytes:
     """The bytes of a regular file within limits.IMAGE_BYTES."""
     with open(file, "rb", opener=_opener) as stream:
-        about = os.fstat(stream.fileno())
-        if not stat.S_ISREG(about.st_mode):
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError("not a regular file")
-        limits.check(limits.IMAGE_BYTES, about.st_size, "it")
+        limits.check(limits.IMAGE_BYTES, status.st_size, "it")
         return stream.read()
 
 
@@ -151,14 +151,14 @@ def _one_size(name: str, files: Sequence[Path], fit: str) -> None:
         )
 
 
-def _annotate(data: Dataset, good: Sequence[Seen], request: Request) -> Dataset:
+def _annotate(data: Dataset, good: Sequence[FileInfo], request: Request) -> Dataset:
     """Notes on what reading the files did to the pixels, and on images that are there twice."""
     notes = list(data.notes)
     n, side = len(good), data.size
-    resized = sum(seen.native != (side, side) for seen in good)
+    resized = sum(info.native != (side, side) for info in good)
     if resized:
         notes.append(f"{resized} of {n} images were resized to {side} x {side} (bilinear, antialiased).")
-    oblong = sum(seen.native[0] != seen.native[1] for seen in good)
+    oblong = sum(info.native[0] != info.native[1] for info in good)
     if oblong:
         assert data.fit is not None
         others = " or ".join(fit for fit in FITTED if fit != data.fit)
@@ -166,20 +166,20 @@ def _annotate(data: Dataset, good: Sequence[Seen], request: Request) -> Dataset:
             f"{oblong} of {n} images are not square and were {FITTED[data.fit]} (fit {data.fit}, not {others})."
         )
     for change, text in CHANGES.items():
-        changed = sum(change in seen.changes for seen in good)
+        changed = sum(change in info.changes for info in good)
         if changed:
             notes.append(f"{changed} of {n} images {text}.")
     if request.channels == 1 and data.channels == 1:
         notes.append("Colour images, if any, were reduced to grey (ITU-R 601 luma).")
-    elif data.channels == 3 and any(len(seen.shape) == 2 for seen in good):
-        notes.append(f"{sum(len(seen.shape) == 2 for seen in good)} of {n} images are grey, the others colour.")
-    if data.bits == 16 and max(seen.top for seen in good) < 4096:
+    elif data.channels == 3 and any(len(info.shape) == 2 for info in good):
+        notes.append(f"{sum(len(info.shape) == 2 for info in good)} of {n} images are grey, the others colour.")
+    if data.bits == 16 and max(info.top for info in good) < 4096:
         notes.append(
-            f"The 16-bit images use values up to {max(seen.top for seen in good)} only and are read as they are, "
+            f"The 16-bit images use values up to {max(info.top for info in good)} only and are read as they are, "
             "that is very dark; stretch them to 0 to 65535 before the audit."
         )
-    elif data.bits == 16 and any(seen.bits == 8 for seen in good):
-        shallow = sum(seen.bits == 8 for seen in good)
+    elif data.bits == 16 and any(info.bits == 8 for info in good):
+        shallow = sum(info.bits == 8 for info in good)
         notes.append(f"{shallow} of {n} images have 8 bits, the others 16; they were brought to 16 bits (times 257).")
     notes += _twins(data)
     return dataclasses.replace(data, notes=tuple(notes))

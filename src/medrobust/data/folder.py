@@ -11,7 +11,7 @@ from medrobust.data.dataset import Dataset
 from medrobust.data.files import open_files
 from medrobust.data.source import Listing, Request
 from medrobust.data.splits import SYNONYMS
-from medrobust.data.words import shown, tidy
+from medrobust.data.words import quoted, tidy
 from medrobust.errors import InputError
 from medrobust.formats import SUFFIXES, TITLES
 
@@ -49,7 +49,7 @@ class Passed:
         if self.loops:
             notes.append(f"{self.loops} links to a folder above themselves were not followed.")
         if self.empty:
-            some = ", ".join(shown(name) for name in self.empty[:5]) + (" …" if len(self.empty) > 5 else "")
+            some = ", ".join(quoted(name) for name in self.empty[:5]) + (" …" if len(self.empty) > 5 else "")
             notes.append(f"{len(self.empty)} class folders hold no images: {some}.")
         return notes
 
@@ -65,7 +65,7 @@ def open_folder(where: str, request: Request) -> Dataset:
     below = _folders(root, passed, is_root=True)
     split = [folder for folder in below if folder.name.lower() in SYNONYMS]
     if split and len(split) < len(below):
-        others = ", ".join(shown(_text(folder.name)) for folder in below if folder not in split)
+        others = ", ".join(quoted(_text(folder.name)) for folder in below if folder not in split)
         raise InputError(
             f"{where} has split folders ({', '.join(f.name for f in split)}) beside others ({others}); "
             "move the others out, or give every class its folder and no split folder"
@@ -104,7 +104,7 @@ def _folders(folder: Path, passed: Passed, is_root: bool) -> list[Path]:
 
 def _images(kind: Path, passed: Passed) -> list[Path]:
     """The image files below a class folder. A link to a folder that encloses it is not followed."""
-    found: list[Path] = []
+    files: list[Path] = []
 
     def walk(folder: Path, above: tuple[Place, ...]) -> None:
         place = _place(folder)
@@ -119,12 +119,12 @@ def _images(kind: Path, passed: Passed) -> list[Path]:
             elif not _is_file(entry, passed):
                 continue
             elif entry.suffix.lower() in SUFFIXES:
-                found.append(entry)
+                files.append(entry)
             else:
                 passed.endings[_text(entry.suffix.lower()) or "without ending"] += 1
 
     walk(kind, (_place(kind.parent),))
-    return sorted(found)
+    return sorted(files)
 
 
 def _once(name: str, images: list[Image]) -> tuple[list[Image], list[str]]:
@@ -136,8 +136,8 @@ def _once(name: str, images: list[Image]) -> tuple[list[Image], list[str]]:
         other = labels.setdefault(place, image)
         if tidy(other.label).casefold() != tidy(image.label).casefold():
             raise InputError(
-                f"{shown(_text(image.file.name))} of {name} is one file in the classes "
-                f"{shown(other.label)} and {shown(image.label)}, through a link; an image has one label "
+                f"{quoted(_text(image.file.name))} of {name} is one file in the classes "
+                f"{quoted(other.label)} and {quoted(image.label)}, through a link; an image has one label "
                 "here: keep one"
             )
         first.setdefault((place, image.split), image)
@@ -161,8 +161,8 @@ def _is_file(entry: Path, passed: Passed) -> bool:
 
 
 def _place(path: Path) -> Place:
-    about = path.stat()
-    return about.st_dev, about.st_ino
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _hidden(file: Path) -> bool:

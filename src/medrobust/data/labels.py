@@ -35,7 +35,7 @@ def number_classes(name: str, labels: Sequence[str], classes: tuple[str, ...] | 
     tidied = {raw: words.tidy(raw) for raw in spellings}
     named = {raw: word for raw, word in tidied.items() if not words.is_missing(word)}
     for word in named.values():
-        limits.check(limits.NAME, len(word), f"the label {words.shown(word)} of {name}")
+        limits.check(limits.NAME, len(word), f"the label {words.quoted(word)} of {name}")
     groups = _same(named)
     limits.check(limits.CLASSES, len(groups), name)
     spelling = {key: _usual(group, spellings, tidied) for key, group in groups.items()}
@@ -45,7 +45,7 @@ def number_classes(name: str, labels: Sequence[str], classes: tuple[str, ...] | 
     _check_some(name, numbers)
     names = tuple(spelling[key] for key in order)
     if len(names) < 2:
-        only = f"only {words.shown(names[0])}" if names else "none"
+        only = f"only {words.quoted(names[0])}" if names else "none"
         raise InputError(f"{name} must have images of at least two classes, found {only}")
     return names, np.array(numbers, dtype=np.int64), _notes(names, order, groups, spellings, tidied)
 
@@ -98,11 +98,11 @@ def _notes(
         others = sorted({raw.strip(" ") for raw in groups[key]} - {name})
         if others:
             count = sum(spellings[raw] for raw in groups[key] if raw.strip(" ") != name)
-            some = ", ".join(words.shown(raw) for raw in others[:3]) + (" …" if len(others) > 3 else "")
-            notes.append(f"{count} labels written {some} were read as the class {words.shown(name)}.")
+            some = ", ".join(words.quoted(raw) for raw in others[:3]) + (" …" if len(others) > 3 else "")
+            notes.append(f"{count} labels written {some} were read as the class {words.quoted(name)}.")
         elif len(groups[key]) > 1:
             count = sum(spellings[raw] for raw in groups[key] if raw != name)
-            notes.append(f"{count} labels with blanks around them were read as the class {words.shown(name)}.")
+            notes.append(f"{count} labels with blanks around them were read as the class {words.quoted(name)}.")
     labelled = sum(spellings[raw] for raw in tidied if raw in {r for group in groups.values() for r in group})
     if len(names) > max(20, labelled // 2):
         notes.append(f"{labelled} images have {len(names)} classes: is that the column of the label?")

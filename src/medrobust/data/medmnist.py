@@ -23,7 +23,7 @@ from medrobust.data.decode import luminance, resize
 from medrobust.data.medmnist_classes import CLASSES, MULTI_LABEL
 from medrobust.data.source import Listing, Request, Source
 from medrobust.data.splits import SPLITS
-from medrobust.data.words import shown
+from medrobust.data.words import quoted
 from medrobust.errors import InputError
 
 SIDES = (28, 64, 128, 224)
@@ -135,7 +135,7 @@ def _dataset(
         ids += [f"{side}-{row}" for row in range(len(pixels))]
     if not images or len({part.shape[1:] for part in images}) > 1:
         shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
-        held = shapes or ", ".join(shown(key) for key in names[:5]) or "nothing"
+        held = shapes or ", ".join(quoted(key) for key in names[:5]) or "nothing"
         raise InputError(f"{name} is not laid out as MedMNIST is: it has {held}; needed are {LAYOUT}")
     known = [number for number in labels if number is not None]
     count = max(known, default=0) + 1

@@ -15,7 +15,7 @@ import numpy as np
 
 from medrobust import limits
 from medrobust.data.source import KEPT_BYTES
-from medrobust.data.words import shown
+from medrobust.data.words import quoted
 from medrobust.errors import InputError
 
 ENCRYPTED = 0x1
@@ -60,17 +60,17 @@ def read(file: Path, wanted: Sequence[str]) -> tuple[dict[str, np.ndarray], list
 
 
 def _entries(name: str, archive: zipfile.ZipFile, wanted: Sequence[str]) -> dict[str, zipfile.ZipInfo]:
-    found: dict[str, zipfile.ZipInfo] = {}
+    entries: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
         key = entry.filename.removesuffix(".npy")
         if key not in wanted:
             continue
-        if key in found:
+        if key in entries:
             raise InputError(f"{name} holds {key} twice; write it anew with numpy.savez")
         if entry.flag_bits & ENCRYPTED:
             raise InputError(f"{name} is encrypted; unpack it and write it anew with numpy.savez")
-        found[key] = entry
-    return {key: found[key] for key in wanted if key in found}
+        entries[key] = entry
+    return {key: entries[key] for key in wanted if key in entries}
 
 
 def _header(name: str, key: str, size: int, stream: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype]:
@@ -85,7 +85,7 @@ def _header(name: str, key: str, size: int, stream: IO[bytes]) -> tuple[tuple[in
     bytes_ = math.prod(shape) * dtype.itemsize
     if any(side < 0 for side in shape) or stream.tell() + bytes_ != size:
         raise InputError(
-            f"{key} of {name} states the shape {shown(str(shape))} of {dtype}, {bytes_:,} bytes, and holds "
+            f"{key} of {name} states the shape {quoted(str(shape))} of {dtype}, {bytes_:,} bytes, and holds "
             f"{size - stream.tell():,}; write it anew with numpy.savez"
         )
     return shape, "F" if fortran else "C", dtype

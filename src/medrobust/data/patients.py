@@ -47,29 +47,30 @@ def find_column(
     certain = [column for column in columns if words.bare(column) in CERTAIN]
     likely = [column for column in columns if words.bare(column) in LIKELY]
     notes = []
-    found = certain
+    candidates = certain
     if not certain:
         for column in likely:
             if _values(columns[column]) > 2:
-                found.append(column)
+                candidates.append(column)
             else:
                 notes.append(
-                    f"The column {words.shown(column)} has {_values(columns[column])} values only and was not taken "
-                    f"for patients; to use it: --patient {words.shown(column)}."
+                    f"The column {words.quoted(column)} has {_values(columns[column])} values only and was not taken "
+                    f"for patients; to use it: --patient {words.quoted(column)}."
                 )
-    if len({_grouping(columns[column]) for column in found}) > 1:
+    if len({_grouping(columns[column]) for column in candidates}) > 1:
         raise InputError(
-            f"{name} has {len(found)} columns that may name the patients, {', '.join(map(words.shown, found))}, which "
-            f"group the images differently; name the right one: --patient {words.shown(found[0])} (or none)"
+            f"{name} has {len(candidates)} columns that may name the patients, "
+            f"{', '.join(map(words.quoted, candidates))}, which group the images differently; name the right one: "
+            f"--patient {words.quoted(candidates[0])} (or none)"
         )
-    if found:
-        return found[0], tuple(notes)
+    if candidates:
+        return candidates[0], tuple(notes)
     for column, cells in columns.items():
         if column not in likely and _looks_like_ids(column, cells):
             notes.append(
-                f"No column was used as patients, but {words.shown(column)} looks like ids that group images "
+                f"No column was used as patients, but {words.quoted(column)} looks like ids that group images "
                 f"({_values(cells)} values in {len(cells)} rows); to keep each on one side of the split: "
-                f"--patient {words.shown(column)}."
+                f"--patient {words.quoted(column)}."
             )
     return None, tuple(notes)
 
@@ -96,7 +97,7 @@ def _named(name: str, columns: Mapping[str, Sequence[str]], wanted: str) -> str:
     if len(same) == 1:
         return same[0]
     raise InputError(
-        f"{name} has no column {words.shown(wanted)} for the patients, only {', '.join(map(words.shown, columns))}; "
+        f"{name} has no column {words.quoted(wanted)} for the patients, only {', '.join(map(words.quoted, columns))}; "
         "name one of them with --patient, or none"
     )
 

@@ -98,9 +98,9 @@ def normalise(given: Sequence[str]) -> np.ndarray:
     words = [str(word).strip().lower() for word in given]
     unknown = sorted({str(g) for g, word in zip(given, words, strict=True) if word not in SYNONYMS})
     if unknown:
-        shown = ", ".join(repr(word) for word in unknown[:3])
+        examples = ", ".join(repr(word) for word in unknown[:3])
         raise InputError(
-            f"the split column has {shown}{' …' if len(unknown) > 3 else ''} in "
+            f"the split column has {examples}{' …' if len(unknown) > 3 else ''} in "
             f"{sum(word not in SYNONYMS for word in words)} rows; use train, val or test in every row"
         )
     return np.array([SYNONYMS[word] for word in words], dtype="<U5")

@@ -55,7 +55,7 @@ def open_table(where: str, request: Request) -> Dataset:
     blank = [""] * len(cells.rows)
     columns = [cells.column(c) if c is not None else blank for c in (file, label, split, patient)]
     others = [cells.column(c) for c in extra]
-    found, left_out, missing = [], [], []
+    listed, left_out, missing = [], [], []
     for row, line in enumerate(cells.lines):
         text, word, side, who = (column[row] for column in columns)
         located = _located(table, text)
@@ -68,11 +68,11 @@ def open_table(where: str, request: Request) -> Dataset:
         more = tuple(column[row] for column in others)
         if "\n" in word or "\r" in word:
             raise InputError(f"line {line} of {name} has a label with a line break in it; is a quote open there?")
-        found.append(Image(_identity(table, located[2]), located[0], located[1], line, word, side, who, more))
+        listed.append(Image(_identity(table, located[2]), located[0], located[1], line, word, side, who, more))
     _check_there(name, missing, len(cells.rows))
     if 2 * len(left_out) > len(cells.rows):
         raise InputError(f"{len(left_out)} of the {len(cells.rows)} rows of {name} name no file in column {file!r}")
-    images, once = _once(name, found)
+    images, once = _once(name, listed)
     listing = Listing(
         ids=[image.id for image in images],
         labels=[image.label for image in images],
@@ -91,25 +91,25 @@ def _roles(
     """The columns of files, labels, splits and patients, and notes on how they were chosen."""
     label = _label(cells.columns, request.label)
     files = [c for bare in FILE_COLUMNS for c in cells.columns if words.bare(c) == bare and c != label]
-    listed = ", ".join(words.shown(c) for c in cells.columns[:20]) + (" …" if len(cells.columns) > 20 else "")
+    listed = ", ".join(words.quoted(c) for c in cells.columns[:20]) + (" …" if len(cells.columns) > 20 else "")
     if not files:
         raise InputError(f"{name} has no column file, only {listed}; name the column of image paths file")
     # of several, the one whose cells are files: a table may have a column "image" with numbers
     file = next((c for c in files if any(_located(table, text) for text in cells.column(c)[:50])), files[0])
     notes = []
     if len(files) > 1:
-        notes.append(f"Of the columns {', '.join(map(words.shown, files))}, the image files are read from {file!r}.")
+        notes.append(f"Of the columns {', '.join(map(words.quoted, files))}, the image files are read from {file!r}.")
     if label is None:
         others = [c for c in cells.columns if c not in files]
         raise InputError(
-            f"{name} has no column {words.shown(request.label)}, only {listed}; "
-            f"choose the label with label=, for example label={words.shown((others or ['diagnosis'])[0])}"
+            f"{name} has no column {words.quoted(request.label)}, only {listed}; "
+            f"choose the label with label=, for example label={words.quoted((others or ['diagnosis'])[0])}"
         )
     split, on_split = _split(name, cells, {file, label})
     free = {c: cells.column(c) for c in cells.columns if c not in (file, label, split)}
     patient, on_patient = patients.find_column(name, free, request.patient)
     if patient is not None and patient != "patient":
-        notes.append(f"Patients were read from the column {words.shown(patient)}.")
+        notes.append(f"Patients were read from the column {words.quoted(patient)}.")
     return file, label, split, patient, (*notes, *on_split, *on_patient)
 
 
@@ -126,26 +126,26 @@ def _split(name: str, cells: Cells, used: set[str]) -> tuple[str | None, list[st
     exact = [column for column in free if words.bare(column) == SPLIT_COLUMNS[0]]
     named = [column for column in free if words.bare(column) in SPLIT_COLUMNS[1:]]
     valid = [c for c in named if all(words.tidy(cell).casefold() in splits.SYNONYMS for cell in cells.column(c))]
-    found = exact or valid
-    if len(found) > 1:
+    candidates = exact or valid
+    if len(candidates) > 1:
         raise InputError(
-            f"{name} has {len(found)} columns that may be the split, {', '.join(map(words.shown, found))}; "
+            f"{name} has {len(candidates)} columns that may be the split, {', '.join(map(words.quoted, candidates))}; "
             "name one of them split and rename the others"
         )
     notes = [
-        f"The column {words.shown(c)} was not taken for the split: not every cell is train, val or test."
+        f"The column {words.quoted(c)} was not taken for the split: not every cell is train, val or test."
         for c in named
         if c not in valid and not exact and any(words.tidy(x).casefold() in splits.SYNONYMS for x in cells.column(c))
     ]
-    if found and found[0] != "split":
-        notes.append(f"The split was read from the column {words.shown(found[0])}.")
-    return (found[0] if found else None), notes
+    if candidates and candidates[0] != "split":
+        notes.append(f"The split was read from the column {words.quoted(candidates[0])}.")
+    return (candidates[0] if candidates else None), notes
 
 
-def _once(name: str, found: list[Image]) -> tuple[list[Image], list[str]]:
+def _once(name: str, listed: list[Image]) -> tuple[list[Image], list[str]]:
     """Each file once, in the order of ids; InputError where one comes with two labels, splits or patients."""
     first: dict[tuple[int, int], Image] = {}
-    for image in sorted(found, key=lambda i: (i.id, i.label, i.split, i.patient, i.extra, i.line)):
+    for image in sorted(listed, key=lambda i: (i.id, i.label, i.split, i.patient, i.extra, i.line)):
         kept = first.setdefault(image.place, image)
         if kept is image:
             continue
@@ -156,11 +156,11 @@ def _once(name: str, found: list[Image]) -> tuple[list[Image], list[str]]:
             elif one.casefold() != two.casefold() and not words.is_missing(two):
                 (first_line, one), (last_line, two) = sorted([(kept.line, one), (image.line, two)])
                 raise InputError(
-                    f"lines {first_line} and {last_line} of {name} are the same image, {words.shown(kept.id)}, with "
-                    f"the {what} {words.shown(one)} and with {words.shown(two)}; keep one of the rows"
+                    f"lines {first_line} and {last_line} of {name} are the same image, {words.quoted(kept.id)}, with "
+                    f"the {what} {words.quoted(one)} and with {words.quoted(two)}; keep one of the rows"
                 )
         first[image.place] = kept
-    again = len(found) - len(first)
+    again = len(listed) - len(first)
     notes = [f"{again} rows of the table repeat an image of another row and were passed over."] if again else []
     return sorted(first.values(), key=lambda image: words.natural(image.id)), notes
 
@@ -177,8 +177,8 @@ def _located(table: Path, text: str) -> tuple[Path, tuple[int, int], str] | None
     for spelling in dict.fromkeys(spellings):
         path = table.parent / spelling
         if spelling and _is_file(path):
-            about = path.stat()
-            return path, (about.st_dev, about.st_ino), spelling
+            status = path.stat()
+            return path, (status.st_dev, status.st_ino), spelling
     return None
 
 
@@ -191,7 +191,7 @@ def _is_file(path: Path) -> bool:
 
 def _check_there(name: str, missing: list[str], count: int) -> None:
     if missing:
-        some = ", ".join(words.shown(text) for text in sorted(missing)[:3])
+        some = ", ".join(words.quoted(text) for text in sorted(missing)[:3])
         raise InputError(
             f"{len(missing)} of the {count} files of {name} are not there: {some}"
             f"{' …' if len(missing) > 3 else ''}; paths count from the folder of the table"

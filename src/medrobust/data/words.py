@@ -54,6 +54,6 @@ def natural(text: str) -> tuple[tuple[tuple[str, Decimal], ...], str]:
     return tuple((before, Decimal(digits)) for before, digits in pairs), text
 
 
-def shown(text: str, length: int = 60) -> str:
+def quoted(text: str, length: int = 60) -> str:
     """A word from data for a message: quoted, control characters escaped, cut where it is long."""
     return repr(text) if len(text) <= length else f"{text[:length]!r}… ({len(text):,} characters)"

@@ -107,8 +107,8 @@ class Crossfit:
         fold = clustered.folds(with_copies(clean.groups, *clean.features.values()), k, seed)
         detectors = []
         for number in range(k):
-            mine = fold != number
-            near, far = clean.take(mine), attacked.take(mine[attacked.twin])
+            training = fold != number
+            near, far = clean.take(training), attacked.take(training[attacked.twin])
             detectors.append(
                 recipe.blank().fit_features(
                     near.features,
@@ -159,47 +159,52 @@ class Crossfit:
         of_fold = [self.clean_scores[fold == number] for number in range(len(detectors))]
         self.own = {fpr: np.array([Detector.threshold_at(s, fpr) for s in of_fold]) for fpr in self.fprs}
 
-    def scores(self, seen: Seen) -> np.ndarray:
+    def scores(self, samples: Seen) -> np.ndarray:
         """float64 (n,): each image by the detector that saw neither it nor its patient."""
-        out = np.empty(len(seen))
+        out = np.empty(len(samples))
         for fold, detector in enumerate(self.detectors):
-            rows = np.flatnonzero(self.fold[seen.twin] == fold)
+            rows = np.flatnonzero(self.fold[samples.twin] == fold)
             if rows.size:
-                part = seen.take(rows)
+                part = samples.take(rows)
                 out[rows] = detector.score_features(part.features, part.predicted).double().numpy()
         return out
 
-    def alarms(self, seen: Seen, fpr: float, scores: np.ndarray | None = None) -> np.ndarray:
+    def alarms(self, samples: Seen, fpr: float, scores: np.ndarray | None = None) -> np.ndarray:
         """bool (n,): above its fold's threshold. Only where there were held-out images."""
-        scores = self.scores(seen) if scores is None else scores
+        scores = self.scores(samples) if scores is None else scores
         edge = np.array([t[fpr] for t in self.thresholds])
-        return np.asarray(scores > edge[self.fold[seen.twin]])
+        return np.asarray(scores > edge[self.fold[samples.twin]])
 
-    def against(self, seen: Seen) -> Rates:
+    def against(self, samples: Seen) -> Rates:
         """Twins of any kind against the clean images."""
-        if not len(seen):
+        if not len(samples):
             nothing = dict.fromkeys(self.fprs, stats.NOTHING)
             return Rates(stats.NOTHING, stats.NOTHING, nothing, nothing)
-        scores = self.scores(seen)
-        every, mine = np.arange(len(self.clean)), np.unique(seen.twin)
+        scores = self.scores(samples)
+        every, paired_clean = np.arange(len(self.clean)), np.unique(samples.twin)
         area, paired = (
             clustered.auroc(
-                self.clean_scores[of], scores, self.fold[of], self.fold[seen.twin], self.clean.groups[of], seen.groups
+                self.clean_scores[of],
+                scores,
+                self.fold[of],
+                self.fold[samples.twin],
+                self.clean.groups[of],
+                samples.groups,
             )
-            for of in (every, mine)
+            for of in (every, paired_clean)
         )
-        alarms = {f: self._alarm_rate(seen, f, scores) for f in self.fprs}
-        own = {f: stats.proportion(scores > self.own[f][self.fold[seen.twin]], seen.groups) for f in self.fprs}
+        alarms = {f: self._alarm_rate(samples, f, scores) for f in self.fprs}
+        own = {f: stats.proportion(scores > self.own[f][self.fold[samples.twin]], samples.groups) for f in self.fprs}
         return Rates(area, paired, alarms, own)
 
     def false_alarms(self) -> dict[float, Estimate]:
         """What the thresholds give on clean images that set none of them: does the promised rate hold?"""
         return {f: self._alarm_rate(self.clean, f, self.clean_scores) for f in self.fprs}
 
-    def _alarm_rate(self, seen: Seen, fpr: float, scores: np.ndarray) -> Estimate:
+    def _alarm_rate(self, samples: Seen, fpr: float, scores: np.ndarray) -> Estimate:
         if not self.thresholds:
             return stats.NOTHING
-        return stats.proportion(self.alarms(seen, fpr, scores), seen.groups)
+        return stats.proportion(self.alarms(samples, fpr, scores), samples.groups)
 
 
 def fit_what_can_be(
@@ -239,7 +244,7 @@ def transfer(
     table = {}
     for name, twins in attacked.items():
         fitted = Crossfit(recipe, clean, twins, held_out, reference=reference, k=k, seed=seed)
-        table.update({(name, other): fitted.against(seen) for other, seen in attacked.items()})
+        table.update({(name, other): fitted.against(samples) for other, samples in attacked.items()})
     return table
 
 

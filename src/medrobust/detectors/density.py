@@ -59,10 +59,10 @@ class KernelDensity(Detector):
     def log_density(self, table: Table, classes: Tensor) -> Tensor:
         """float64 (n,): log density of each row under the estimate of its class in ``classes`` (n,)."""
         x = table[self.layer].double()
-        mine = classes.to(x.device)[:, None] == self.on("classes", x)[None]
-        mine = mine | ~mine.any(1, keepdim=True)
-        kernels = self._exponents(x, slice(None)).masked_fill(~mine, -torch.inf)
-        return kernels.logsumexp(1) - self._scale(x, mine.sum(1).double())
+        same_class = classes.to(x.device)[:, None] == self.on("classes", x)[None]
+        same_class = same_class | ~same_class.any(1, keepdim=True)
+        kernels = self._exponents(x, slice(None)).masked_fill(~same_class, -torch.inf)
+        return kernels.logsumexp(1) - self._scale(x, same_class.sum(1).double())
 
     def represent(self, table: Table, predicted: Tensor) -> Tensor:
         return -self.log_density(table, predicted)[:, None]
@@ -71,12 +71,12 @@ class KernelDensity(Detector):
         """Only the images of the block's one class are looked at; they lie together."""
         x, decided = table[self.layer].double(), predicted[0].cpu()
         first, end = (int(torch.searchsorted(self.arrays_["classes"], decided, side=s)) for s in ("left", "right"))
-        mine = slice(first, end) if end > first else slice(None)
-        kernels = self._exponents(x, mine)
+        same_class = slice(first, end) if end > first else slice(None)
+        kernels = self._exponents(x, same_class)
         return (self._scale(x, torch.full_like(x[:, 0], kernels.shape[1])) - kernels.logsumexp(1))[:, None]
 
-    def _exponents(self, x: Tensor, mine: slice) -> Tensor:
-        far = squared_to(x - self.on("centre", x), self.on("bank", x)[mine], self.on("lengths", x)[mine])
+    def _exponents(self, x: Tensor, bank_rows: slice) -> Tensor:
+        far = squared_to(x - self.on("centre", x), self.on("bank", x)[bank_rows], self.on("lengths", x)[bank_rows])
         return far / (-2 * self.on("bandwidth", x) ** 2)
 
     def _scale(self, x: Tensor, count: Tensor) -> Tensor:

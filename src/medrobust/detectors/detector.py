@@ -153,12 +153,12 @@ class Detector(ABC):
         self._check_rows(clean, adversarial)
         bank = reference
         if self.uses_bank and bank is None:
-            kept, mine, theirs = halves(
+            kept, fitted_on, attacked_on = halves(
                 count, None if adversarial is None else len(adversarial[LOGITS]), groups, adversarial_groups, seed
             )
             bank, labels = rows(clean, kept), None if labels is None else labels[kept]
-            clean = rows(clean, mine)
-            adversarial = None if adversarial is None else rows(adversarial, theirs)
+            clean = rows(clean, fitted_on)
+            adversarial = None if adversarial is None else rows(adversarial, attacked_on)
         elif not self.uses_bank:
             bank, labels = clean if adversarial is None else joined(clean, adversarial), None
         assert bank is not None
@@ -169,8 +169,8 @@ class Detector(ABC):
         self.learn(bank, classes, seed)
         # as they come back from disk: another order in memory runs another kernel, and the last bits differ
         self.arrays_ = {name: values.contiguous() for name, values in self.arrays_.items()}
-        told = {**self.told_, "clean": len(clean[LOGITS]), "bank": len(classes) if self.uses_bank else 0, "seed": seed}
-        self.told_ = {**told, "adversarial": 0 if adversarial is None else len(adversarial[LOGITS])}
+        info = {**self.told_, "clean": len(clean[LOGITS]), "bank": len(classes) if self.uses_bank else 0, "seed": seed}
+        self.told_ = {**info, "adversarial": 0 if adversarial is None else len(adversarial[LOGITS])}
         numbers = self.numbers(clean)
         attacked = numbers[:0] if adversarial is None else self.numbers(adversarial)
         self.rule_ = self.make_rule(adversarial is not None)
@@ -192,14 +192,14 @@ class Detector(ABC):
 
     def reads(self, table: Table) -> tuple[str, ...]:
         """The layers it would read of these features; InputError where one is missing."""
-        found = tuple(name for name in table if name != LOGITS) if self.layers is None else self.layers
-        missing = [name for name in found if name not in table]
-        if missing or not found:
+        names = tuple(name for name in table if name != LOGITS) if self.layers is None else self.layers
+        missing = [name for name in names if name not in table]
+        if missing or not names:
             raise InputError(
                 f"{self.title} reads layer {(missing or [PENULTIMATE])[0]!r}, the features hold {', '.join(table)}; "
                 "make them with Features(classifier, layers=(…))"
             )
-        return found
+        return names
 
     # -- scoring ------------------------------------------------------------------------------------------
 
@@ -280,8 +280,8 @@ class Detector(ABC):
             for first in range(start, end, self.block):
                 some = slice(first, min(first + self.block, end))
                 piece = {name: filled(values[some], self.block) for name, values in read.items()}
-                found = formula(piece, filled(predicted[some], self.block))[: some.stop - first]
-                parts.append(found.detach().cpu().double())
+                scores = formula(piece, filled(predicted[some], self.block))[: some.stop - first]
+                parts.append(scores.detach().cpu().double())
         scored = torch.cat(parts)
         return scored if order is None else torch.empty_like(scored).index_copy_(0, order.cpu(), scored)
 

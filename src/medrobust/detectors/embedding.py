@@ -40,8 +40,8 @@ def embed(features: Tensor | np.ndarray, seed: int = 0, perplexity: float = 30.0
     perplexity = min(perplexity, (n - 1) / 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sklearn's word on coming defaults: each one is given here
-        found = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(rows)
-    return np.asarray(found, dtype=np.float32)
+        points = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed).fit_transform(rows)
+    return np.asarray(points, dtype=np.float32)
 
 
 def draw(
@@ -63,18 +63,18 @@ def draw(
     labels, attacked = np.asarray(labels), np.asarray(attacked, dtype=bool)
     if len(classes) > MANY:
         labels, classes = np.where(attacked, 1, 0), (f"{len(classes)} classes", f"{len(classes)} classes")
-    few = len(classes) <= 4
+    label_all = len(classes) <= 4
     with matplotlib.rc_context({"svg.hashsalt": "medrobust", "font.size": 9, "text.parse_math": False}):
         figure = Figure(figsize=(5.2, 4.4), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         for index, name in enumerate(classes):
             colour = COLOURS[index % len(COLOURS)]
             for is_attacked, marker, word in ((False, "o", "clean"), (True, "x", "attacked")):
-                mine = (labels == index) & (attacked == is_attacked)
-                if mine.any():
-                    x, y = points[mine].T
-                    label = f"{name}, {word} (n = {int(mine.sum())})" if few else name
-                    shown = few or not is_attacked  # a name for each of many classes is enough
+                subset = (labels == index) & (attacked == is_attacked)
+                if subset.any():
+                    x, y = points[subset].T
+                    label = f"{name}, {word} (n = {int(subset.sum())})" if label_all else name
+                    labelled = label_all or not is_attacked  # a name for each of many classes is enough
                     axes.scatter(
                         x,
                         y,
@@ -83,14 +83,16 @@ def draw(
                         color=colour,
                         alpha=0.75,
                         linewidths=1.0,
-                        label=label if shown else None,
+                        label=label if labelled else None,
                     )
         axes.set(xticks=[], yticks=[], title=title, xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-        heading = (
-            None if few else f"clean: dots (n = {int((~attacked).sum())}), attacked: crosses ({int(attacked.sum())})"
-        )
+        counts = f"clean: dots (n = {int((~attacked).sum())}), attacked: crosses ({int(attacked.sum())})"
         axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2 if few else 5, frameon=False, title=heading
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.06),
+            ncols=2 if label_all else 5,
+            frameon=False,
+            title=None if label_all else counts,
         )
         path = Path(path)
         metadata = {".png": {"Software": None}, ".svg": {"Date": None}}.get(path.suffix)

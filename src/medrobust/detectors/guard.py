@@ -76,7 +76,7 @@ class Guard:
     def save(self, folder: str | Path) -> Path:
         """Write guard.json, detector/ and model/; a network without the name of its architecture cannot be saved."""
         folder = Path(folder)
-        own_files.check_json(folder / CARD, lambda found: found.get("format") == FORMAT, "guard")
+        own_files.check_json(folder / CARD, lambda content: content.get("format") == FORMAT, "guard")
         with atomic.disk_errors(folder):
             (folder / CARD).unlink(missing_ok=True)  # written last: where it stands, the guard is whole
         self.classifier.save(folder / "model")

@@ -74,12 +74,12 @@ class LID(Detector):
             number, sure = quick_dimension(table[name].float()[None], self._singles[name], self.k)
             columns.append(number[0])
             doubted.append(~sure[0])
-        found, doubt = torch.stack(columns, 1), torch.stack(doubted, 1)
+        dimensions, doubt = torch.stack(columns, 1), torch.stack(doubted, 1)
         again = doubt.any(1).nonzero()[:, 0]
         for some in again.split(CHECKED) if len(again) else ():
             whole = self.represent({name: filled(table[name][some], CHECKED) for name in self.layers_}, predicted)
-            found[some] = torch.where(doubt[some], whole[: len(some)], found[some])
-        return found
+            dimensions[some] = torch.where(doubt[some], whole[: len(some)], dimensions[some])
+        return dimensions
 
     def represent_published(self, clean: Table, attacked: Table) -> tuple[Tensor, Tensor]:
         """In batches of ``batch`` images in their order: both the clean and the attacked ones are compared with the
@@ -104,8 +104,8 @@ class LID(Detector):
                 bank = clean[name][start:end].unflatten(0, (-1, size))
                 for side, table in zip(columns, (clean, attacked), strict=True):
                     side.append(among(table[name][start:end].unflatten(0, (-1, size)), bank, self.k + 1).flatten())
-            for side, found in zip(sides, columns, strict=True):
-                side.append(torch.stack(found, 1))
+            for side, dimensions in zip(sides, columns, strict=True):
+                side.append(torch.stack(dimensions, 1))
         return torch.cat(sides[0]), torch.cat(sides[1])
 
     def make_rule(self, supervised: bool) -> Rule:  # noqa: ARG002
@@ -157,25 +157,25 @@ def quick_dimension(rows: Tensor, bank: Bank, k: int, skipped: int = 0) -> tuple
         wrong = 0.5 * ROUNDING * (lengths + bank.longest.numpy()) * (np.reciprocal(near).sum(2) + kept) / last
         spread = -0.5 * np.log(near, out=near).sum(2)
         sure = (wrong >= 0) & (wrong <= SURE * spread) & (spread < np.inf)  # False for NaN
-        found = (kept - 2) / spread.astype(np.float64)
-    return torch.from_numpy(found), torch.from_numpy(sure)
+        dimension = (kept - 2) / spread.astype(np.float64)
+    return torch.from_numpy(dimension), torch.from_numpy(sure)
 
 
 def among(rows: Tensor, bank: Tensor, k: int) -> Tensor:
     """Float64 (b, n): dimensions of rows (b, n, d) among a bank (b, m, d) each, the nearest of k neighbours dropped."""
     if rows.device.type == "cpu":
         centre = bank.float().mean(1, keepdim=True)
-        found, sure = quick_dimension(rows.float(), Bank(bank.float() - centre, centre), k, skipped=1)
+        dimensions, sure = quick_dimension(rows.float(), Bank(bank.float() - centre, centre), k, skipped=1)
     else:
-        found, sure = (
+        dimensions, sure = (
             rows.new_zeros(rows.shape[:2], dtype=torch.float64),
             rows.new_zeros(rows.shape[:2], dtype=torch.bool),
         )
     for i in (~sure).any(1).nonzero()[:, 0].tolist():
         whole = bank[i].double()
         far = squared(rows[i].double(), whole, whole.mean(0))
-        found[i] = torch.where(sure[i], found[i], dimension(nearest(far, k, skipped=1)))
-    return found
+        dimensions[i] = torch.where(sure[i], dimensions[i], dimension(nearest(far, k, skipped=1)))
+    return dimensions
 
 
 def nearest(far: Tensor, k: int, skipped: int = 0) -> Tensor:
@@ -184,12 +184,12 @@ def nearest(far: Tensor, k: int, skipped: int = 0) -> Tensor:
         return far.topk(k, largest=False, sorted=True).values[:, skipped:]
     values = far.detach().numpy()
     if values.shape[1] <= NARROW:
-        found = np.sort(values, axis=1)[:, :k]
+        distances = np.sort(values, axis=1)[:, :k]
     else:  # numpy's partition puts the last place right and leaves those before in any order
-        found = np.partition(values, k - 1, axis=1)[:, :k]
+        distances = np.partition(values, k - 1, axis=1)[:, :k]
         if skipped:
-            found.sort(axis=1)
-    return torch.from_numpy(np.ascontiguousarray(found[:, skipped:]))
+            distances.sort(axis=1)
+    return torch.from_numpy(np.ascontiguousarray(distances[:, skipped:]))
 
 
 def dimension(near: Tensor) -> Tensor:

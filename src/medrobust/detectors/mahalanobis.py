@@ -60,7 +60,7 @@ def shrunk_covariance(centred: Tensor) -> Tensor:
     from sklearn.covariance import ledoit_wolf
 
     covariance, _ = ledoit_wolf(centred.numpy(), assume_centered=True)
-    found = torch.from_numpy(covariance)
+    shrunk = torch.from_numpy(covariance)
     # features that never change in a handful of images: keep the matrix invertible
-    floor = 1e-9 * float(found.diagonal().mean()) + 1e-12
-    return found + floor * torch.eye(len(found), dtype=torch.float64)
+    floor = 1e-9 * float(shrunk.diagonal().mean()) + 1e-12
+    return shrunk + floor * torch.eye(len(shrunk), dtype=torch.float64)

@@ -274,15 +274,15 @@ def _summary(protocol: str, cases: _Cases, tested: tuple[Tested, ...]) -> Evalua
 
 
 def _twins_only(tested: Tested) -> Tested:
-    mine = np.isin(tested.clean_at, tested.attacked_at)
-    return dataclasses.replace(tested, clean=tested.clean[mine], clean_at=tested.clean_at[mine])
+    paired = np.isin(tested.clean_at, tested.attacked_at)
+    return dataclasses.replace(tested, clean=tested.clean[paired], clean_at=tested.clean_at[paired])
 
 
 def _area(tested: tuple[Tested, ...], groups: np.ndarray) -> Estimate:
     """Repeats are folds to ``clustered.auroc``: an image that is tested twice belongs to one group, its own."""
     fold = [np.full(len(t.clean), r) for r, t in enumerate(tested)]
     fold_attacked = [np.full(len(t.attacked), r) for r, t in enumerate(tested)]
-    found = clustered.auroc(
+    area = clustered.auroc(
         np.concatenate([t.clean for t in tested]),
         np.concatenate([t.attacked for t in tested]),
         np.concatenate(fold),
@@ -290,11 +290,11 @@ def _area(tested: tuple[Tested, ...], groups: np.ndarray) -> Estimate:
         np.concatenate([groups[t.clean_at] for t in tested]),
         np.concatenate([groups[t.attacked_at] for t in tested]),
     )
-    if not found.n:
-        return found
+    if not area.n:
+        return area
     k = len(np.unique(np.concatenate([t.clean_at for t in tested])))
     m = len(np.unique(np.concatenate([t.attacked_at for t in tested])))
-    return found._replace(n=k + m)
+    return area._replace(n=k + m)
 
 
 def _rate(tested: tuple[Tested, ...], groups: np.ndarray, fpr: float) -> Estimate:

@@ -41,7 +41,7 @@ def save(detector: Detector, folder: Path) -> Path:
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     own_files.check_safetensors(folder / ARRAYS, KIND)
-    own_files.check_json(folder / CARD, lambda found: found.get("format") == FORMAT, KIND)
+    own_files.check_json(folder / CARD, lambda card: card.get("format") == FORMAT, KIND)
     with atomic.disk_errors(folder):
         (folder / CARD).unlink(missing_ok=True)  # so that a kill from here on reads as incomplete
     atomic.write_bytes(folder / ARRAYS, content)

@@ -30,10 +30,10 @@ def with_copies(groups: np.ndarray, *features: Tensor) -> np.ndarray:
             name = parent[name]
         return name
 
-    seen: dict[bytes, str] = {}
+    first_group: dict[bytes, str] = {}
     for i, group in enumerate(groups):
         content = b"".join(np.ascontiguousarray(f[i].numpy()).tobytes() for f in features)
-        parent[root(str(group))] = root(seen.setdefault(content, str(group)))
+        parent[root(str(group))] = root(first_group.setdefault(content, str(group)))
     return np.asarray([root(str(g)) for g in groups])
 
 
@@ -63,19 +63,19 @@ def halves(
 
     Where attacked images are as many as clean ones and have no groups of their own, they are twins in order.
     """
-    mine = named(clean, groups)
-    bank = aside(mine, 0.5, seed, "detector bank")
+    clean_groups = named(clean, groups)
+    bank = aside(clean_groups, 0.5, seed, "detector bank")
     if attacked is None:
-        theirs = np.zeros(0, dtype=bool)
+        fit_attacked = np.zeros(0, dtype=bool)
     elif attacked_groups is not None:
-        theirs = ~np.isin(named(attacked, attacked_groups), mine[bank])
+        fit_attacked = ~np.isin(named(attacked, attacked_groups), clean_groups[bank])
     elif attacked == clean:
-        theirs = ~bank
+        fit_attacked = ~bank
     else:
         raise InputError(
             f"{attacked} attacked and {clean} clean images: which belong together? Give reference= images, "
             "or groups= and adversarial_groups="
         )
-    if attacked is not None and not theirs.any():
+    if attacked is not None and not fit_attacked.any():
         raise InputError("no attacked image is left beside the detector's bank; give reference= or more images")
-    return torch.from_numpy(bank), torch.from_numpy(~bank), torch.from_numpy(theirs)
+    return torch.from_numpy(bank), torch.from_numpy(~bank), torch.from_numpy(fit_attacked)

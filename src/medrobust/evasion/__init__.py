@@ -7,7 +7,7 @@ from collections.abc import Callable
 from medrobust.evasion.confident import HighConfidence
 from medrobust.evasion.evasion import Evasion
 from medrobust.evasion.hfc import HFC
-from medrobust.evasion.judging import EvasionOutcome, Shown, judge, together
+from medrobust.evasion.judging import EvasionOutcome, ScoredImages, judge, together
 from medrobust.evasion.loop import Evaded, run
 from medrobust.evasion.matching import FeatureMatching
 from medrobust.evasion.penalised import KDPenalisedCW
@@ -36,8 +36,8 @@ __all__ = [
     "KDPenalisedCW",
     "Needed",
     "OrthogonalPGD",
+    "ScoredImages",
     "SelectivePGD",
-    "Shown",
     "Strongest",
     "judge",
     "run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medrobust.attacks import Batch, State
 from medrobust.evasion.evasion import Evasion
-from medrobust.evasion.sight import Sight
+from medrobust.evasion.joint import JointOutput
 from medrobust.images import Images
 
 
@@ -17,5 +17,5 @@ class HighConfidence(Evasion):
     title = "High confidence"
     source = "Athalye et al. 2018, arXiv:1802.00420"
 
-    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
-        return sight.gradient(sight.margin)
+    def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
+        return output.gradient(output.margin)

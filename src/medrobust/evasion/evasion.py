@@ -14,7 +14,7 @@ from medrobust.classifier import Classifier
 from medrobust.detectors import Detector
 from medrobust.detectors.features import Table
 from medrobust.errors import InputError
-from medrobust.evasion.sight import Sight
+from medrobust.evasion.joint import JointOutput
 from medrobust.images import Images, Lazy, PerImage
 from medrobust.seeds import Id
 from medrobust.threat import Ball, Goal
@@ -40,7 +40,7 @@ class Evasion(ABC):
         self.steps, self.step_size = steps, step
 
     @abstractmethod
-    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:
+    def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:
         """What to ascend, (n, c, h, w); ``state`` has an entry a row, its tensors may be replaced."""
 
     def learn(  # noqa: B027 - many have nothing to learn
@@ -48,12 +48,12 @@ class Evasion(ABC):
     ) -> None:
         """What is learned from clean images: layer -> (m, d) with "logits", and the classes (m,) decided on them."""
 
-    def begin(self, sight: Sight, batch: Batch) -> State:  # noqa: ARG002
-        """What each row remembers; ``sight``: of the clean images."""
+    def begin(self, output: JointOutput, batch: Batch) -> State:  # noqa: ARG002
+        """What each row remembers; ``output``: of the clean images."""
         return {}
 
     @property
-    def looks_first(self) -> bool:
+    def evaluates_clean(self) -> bool:
         """``begin`` needs a look at the clean images."""
         return type(self).begin is not Evasion.begin
 
@@ -118,6 +118,6 @@ class Evasion(ABC):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"
 
 
-def towards(sight: Sight, kappa: float, loss: PerImage) -> PerImage:
+def towards(output: JointOutput, kappa: float, loss: PerImage) -> PerImage:
     """Per row: the classifier's margin until it is fooled by ``kappa`` logits, then ``loss``."""
-    return torch.where(sight.margin.detach() < kappa, sight.margin, loss)
+    return torch.where(output.margin.detach() < kappa, output.margin, loss)

@@ -10,7 +10,7 @@ from medrobust.detectors import Detector
 from medrobust.detectors.features import LOGITS, Table
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
-from medrobust.evasion.sight import Sight
+from medrobust.evasion.joint import JointOutput
 from medrobust.images import Images
 
 
@@ -42,20 +42,20 @@ class HFC(Evasion):
             for c in sorted(set(classes.tolist()))
         }
 
-    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
-        n = len(sight.images)
-        loss = -torch.nn.functional.cross_entropy(sight.table[LOGITS][:n], sight.aimed, reduction="none")
+    def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
+        n = len(output.images)
+        loss = -torch.nn.functional.cross_entropy(output.table[LOGITS][:n], output.aimed, reduction="none")
         for name in self._layers:
-            loss = loss - self.weight * self._constraint(sight.table[name][:n], sight.aimed, name)
-        return sight.gradient(loss)
+            loss = loss - self.weight * self._constraint(output.table[name][:n], output.aimed, name)
+        return output.gradient(loss)
 
     def _constraint(self, x: Tensor, aimed: Tensor, name: str) -> Tensor:
         parts = []
         for row, c in zip(x, aimed.tolist(), strict=True):
-            found = self._mixtures.get((name, c))
-            if found is None:
+            mixture = self._mixtures.get((name, c))
+            if mixture is None:
                 raise InputError(f"no reference image is decided as class {c}; give reference images of every class")
-            means, precision = (v.to(x.device) for v in found)
+            means, precision = (v.to(x.device) for v in mixture)
             parts.append((((row - means) ** 2) * precision).sum(1).amin())
         return torch.stack(parts)
 

@@ -18,7 +18,7 @@ from medrobust.threat import Ball, Goal
 
 
 @dataclass(frozen=True)
-class Shown:
+class ScoredImages:
     """What the whole system makes of one attacked version of each image (n)."""
 
     fooled: np.ndarray
@@ -38,11 +38,11 @@ class EvasionOutcome:
 
     reached_before: np.ndarray
     clean_score: np.ndarray
-    after: Shown
+    after: ScoredImages
     """The evasion, as computed."""
-    saved: Shown
+    saved: ScoredImages
     """The evasion after saving at ``bits``."""
-    plain: Shown | None
+    plain: ScoredImages | None
     """An attack that knows nothing of the detector."""
     groups: np.ndarray
     fold: np.ndarray
@@ -94,21 +94,21 @@ class EvasionOutcome:
         return NOTHING if self.plain is None else self._area(self.plain)
 
     def _share(self, hits: np.ndarray) -> Estimate:
-        mine = ~self.reached_before
-        return stats.proportion(hits[mine], self.groups[mine])
+        attacked = ~self.reached_before
+        return stats.proportion(hits[attacked], self.groups[attacked])
 
-    def _rate(self, shown: Shown, fpr: float) -> Estimate:
-        mine = ~self.reached_before & shown.fooled
-        return stats.proportion(shown.alarm[fpr][mine], self.groups[mine])
+    def _rate(self, scored: ScoredImages, fpr: float) -> Estimate:
+        fooled = ~self.reached_before & scored.fooled
+        return stats.proportion(scored.alarm[fpr][fooled], self.groups[fooled])
 
-    def _area(self, shown: Shown) -> Estimate:
-        clean, hit = ~self.reached_before, ~self.reached_before & shown.fooled
+    def _area(self, scored: ScoredImages) -> Estimate:
+        clean, hit = ~self.reached_before, ~self.reached_before & scored.fooled
         if not hit.any() or not clean.any():
             return NOTHING
         # a score that is no number raises an alarm: it counts as the highest
         clean_score, score = (
             np.nan_to_num(s, nan=1e300, posinf=1e300, neginf=-1e300)
-            for s in (self.clean_score[clean], shown.score[hit])
+            for s in (self.clean_score[clean], scored.score[hit])
         )
         return clustered.auroc(
             clean_score, score, self.fold[clean], self.fold[hit], self.groups[clean], self.groups[hit]
@@ -145,22 +145,22 @@ def judge(
     def scored(pixels: Images) -> np.ndarray:
         return detector.score_features(features(pixels)).double().numpy()
 
-    def shown(pixels: Images, fooled: torch.Tensor) -> Shown:
+    def measured(pixels: Images, fooled: torch.Tensor) -> ScoredImages:
         score = scored(pixels)
-        return Shown(fooled.numpy(), score, {f: ~(score <= t) for f, t in thresholds.items()})
+        return ScoredImages(fooled.numpy(), score, {f: ~(score <= t) for f, t in thresholds.items()})
 
     def stored(pixels: Images) -> Images:
         return pixels.detach().float().nan_to_num(0.0, 1.0, 0.0).clamp(0, 1).to(images.device)
 
-    told = judging.judge(classifier, images, adversarial, goal, ball, bits=bits)
+    judged = judging.judge(classifier, images, adversarial, goal, ball, bits=bits)
     naive = None if plain is None else judging.judge(classifier, images, plain, goal, ball, bits=bits)
     names = [f"image {i}" for i in range(n)] if groups is None else [str(g) for g in groups]
     return EvasionOutcome(
-        reached_before=told.reached_before.numpy(),
+        reached_before=judged.reached_before.numpy(),
         clean_score=scored(images),
-        after=shown(stored(adversarial), told.reached),
-        saved=shown(save_at(stored(adversarial), bits), told.survives),
-        plain=None if plain is None or naive is None else shown(stored(plain), naive.reached),
+        after=measured(stored(adversarial), judged.reached),
+        saved=measured(save_at(stored(adversarial), bits), judged.survives),
+        plain=None if plain is None or naive is None else measured(stored(plain), naive.reached),
         groups=np.asarray(names, dtype=np.str_),
         fold=np.zeros(n, dtype=np.int64),
         bits=bits,
@@ -172,9 +172,9 @@ def together(outcomes: Sequence[EvasionOutcome]) -> EvasionOutcome:
     if not outcomes:
         raise InputError("no outcomes to put together; give at least one")
 
-    def joined(parts: Sequence[Shown]) -> Shown:
+    def joined(parts: Sequence[ScoredImages]) -> ScoredImages:
         alarm = {f: np.concatenate([p.alarm[f] for p in parts]) for f in parts[0].alarm}
-        return Shown(np.concatenate([p.fooled for p in parts]), np.concatenate([p.score for p in parts]), alarm)
+        return ScoredImages(np.concatenate([p.fooled for p in parts]), np.concatenate([p.score for p in parts]), alarm)
 
     plain = [o.plain for o in outcomes if o.plain is not None]
     return replace(

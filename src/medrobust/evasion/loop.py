@@ -20,7 +20,7 @@ from medrobust.detectors import Detector, Features
 from medrobust.detectors.features import LOGITS, Table, predicted_class
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
-from medrobust.evasion.sight import Eye, quick
+from medrobust.evasion.joint import JointModel, quick
 from medrobust.images import Images, Lazy, PerImage, check_images
 from medrobust.seeds import Id
 from medrobust.threat import Ball, Goal
@@ -75,22 +75,22 @@ def run(
         names = list(range(n)) if ids is None else list(ids)
         searched = quick(classifier, detector, tuple(images.shape)) if fast else classifier
         searched.try_narrow(images.shape)
-        found = _Run(evasion, searched, detector, images, goal, ball, threshold, names, seed, full, advance).finish()
-        mine = _seen(found, classifier, detector, goal)
+        evaded = _Run(evasion, searched, detector, images, goal, ball, threshold, names, seed, full, advance).finish()
+        verified = _verified(evaded, classifier, detector, goal)
         if searched is classifier:
-            return mine
-        past = found.fooled & (found.score <= threshold)
-        lost = (past & ~(mine.fooled & (mine.score <= threshold))) | (found.fooled & ~mine.fooled)
+            return verified
+        past = evaded.fooled & (evaded.score <= threshold)
+        lost = (past & ~(verified.fooled & (verified.score <= threshold))) | (evaded.fooled & ~verified.fooled)
         again = lost.nonzero()[:, 0]
         if not len(again):
-            return mine
+            return verified
         some = [names[i] for i in again.tolist()]
-        few = _Run(
+        repeated = _Run(
             evasion, classifier, detector, images[again], goal.take(again), ball, threshold, some, seed, full, None
         ).finish()
-        few = _seen(few, classifier, detector, goal.take(again))
-    mended = {f.name: getattr(mine, f.name).index_copy(0, again, getattr(few, f.name)) for f in fields(Evaded)}
-    return replace(Evaded(**mended), steps=mine.steps.index_add(0, again, few.steps))
+        repeated = _verified(repeated, classifier, detector, goal.take(again))
+    merged = {f.name: getattr(verified, f.name).index_copy(0, again, getattr(repeated, f.name)) for f in fields(Evaded)}
+    return replace(Evaded(**merged), steps=verified.steps.index_add(0, again, repeated.steps))
 
 
 def _teach(
@@ -109,13 +109,13 @@ def _teach(
     evasion.learn(detector, table, predicted_class(table) if table else torch.zeros(0, dtype=torch.long), threshold)
 
 
-def _seen(found: Evaded, classifier: Classifier, detector: Detector, goal: Goal) -> Evaded:
-    """``found`` as the classifier and the detector themselves see it."""
-    table = Features(classifier, detector.layers_)(found.images)
-    logits = table[LOGITS].to(found.images.device)
+def _verified(evaded: Evaded, classifier: Classifier, detector: Detector, goal: Goal) -> Evaded:
+    """``evaded`` evaluated by the classifier and the detector themselves."""
+    table = Features(classifier, detector.layers_)(evaded.images)
+    logits = table[LOGITS].to(evaded.images.device)
     fooled = goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)
     score = detector.score_features(table).nan_to_num(torch.inf, torch.inf, -torch.inf)
-    return replace(found, fooled=fooled.cpu(), score=score)
+    return replace(evaded, fooled=fooled.cpu(), score=score)
 
 
 class _Run:
@@ -133,7 +133,7 @@ class _Run:
         full: bool,
         advance: Callable[[int], None] | None,
     ) -> None:
-        self.evasion, self.eye, self.ball = evasion, Eye(classifier, detector), ball
+        self.evasion, self.joint, self.ball = evasion, JointModel(classifier, detector), ball
         self.origin, self.goal, self.ids, self.seed = images, goal, list(ids), seed
         self.threshold = -torch.inf if full else threshold
         self.target = threshold
@@ -171,8 +171,8 @@ class _Run:
             self.seed,
         )
         state = {}
-        if self.evasion.looks_first:
-            state = self.evasion.begin(self.eye.evaluate(batch.origin, batch.goal), batch)
+        if self.evasion.evaluates_clean:
+            state = self.evasion.begin(self.joint.evaluate(batch.origin, batch.goal), batch)
         now = self.evasion.start(batch)
         score = torch.full((k,), torch.inf, dtype=torch.float64, device=self.device)
         fresh = ActiveBatch(image, torch.zeros(k, dtype=torch.long), batch, now, state, now.clone(), score)
@@ -181,14 +181,14 @@ class _Run:
     def _advance(self, active: ActiveBatch) -> ActiveBatch | None:
         assert active.best is not None
         assert active.score is not None
-        sight = self.eye.evaluate(active.now, active.batch.goal)
-        better = sight.fooled & (sight.score < active.score)
-        active.score = torch.where(better, sight.score, active.score)
+        output = self.joint.evaluate(active.now, active.batch.goal)
+        better = output.fooled & (output.score < active.score)
+        active.score = torch.where(better, output.score, active.score)
         active.best = torch.where(better.view(-1, 1, 1, 1), active.now, active.best)
         past = torch.isfinite(active.score) & (active.score <= self.threshold)
         over = past | (active.batch.index >= self.evasion.steps)
         if not over.all():
-            direction = self.evasion.direction(sight, active.batch, active.state)
+            direction = self.evasion.direction(output, active.batch, active.state)
             dark = (direction == 0).flatten(1).all(1)
             self.blind[active.image] |= (dark & ~over).cpu()
             moved = self.evasion.step(active.now, direction, active.batch)

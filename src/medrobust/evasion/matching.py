@@ -10,7 +10,7 @@ from medrobust.detectors import Detector
 from medrobust.detectors.features import LOGITS, Table
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
-from medrobust.evasion.sight import Sight
+from medrobust.evasion.joint import JointOutput
 from medrobust.images import Images, PerImage
 from medrobust.threat import Targeted
 
@@ -32,7 +32,7 @@ class FeatureMatching(Evasion):
             name: v.std(0, correction=0).clamp_min(1e-3 * float(v.std()) + 1e-12) for name, v in self._guides.items()
         }
 
-    def begin(self, sight: Sight, batch: Batch) -> State:
+    def begin(self, output: JointOutput, batch: Batch) -> State:
         assert batch.goal.labels is not None
         wanted = self._classes[None] == batch.goal.labels.cpu()[:, None]
         wanted = wanted if isinstance(batch.goal, Targeted) else ~wanted
@@ -40,20 +40,20 @@ class FeatureMatching(Evasion):
             raise InputError("a wanted class has no reference image; give reference images of every class")
         calm = wanted & self._calm
         wanted = torch.where(calm.any(1, keepdim=True), calm, wanted)
-        mine = {name: value.detach()[: len(sight.images)].cpu() for name, value in sight.table.items()}
-        far = torch.stack([self._far(mine[name], guides, name) for name, guides in self._guides.items()])
+        features = {name: value.detach()[: len(output.images)].cpu() for name, value in output.table.items()}
+        far = torch.stack([self._far(features[name], guides, name) for name, guides in self._guides.items()])
         nearest = far.sum(0).masked_fill(~wanted, torch.inf).argmin(1)
         return {f"guide/{name}": g[nearest].to(batch.origin.device) for name, g in self._guides.items()}
 
-    def _far(self, mine: Tensor, guides: Tensor, name: str) -> Tensor:
+    def _far(self, features: Tensor, guides: Tensor, name: str) -> Tensor:
         spread = self._spread[name]
         # row by row: the rounding of a matrix product may depend on the number of rows
-        return torch.stack([(((row - guides) / spread) ** 2).mean(1) for row in mine])
+        return torch.stack([(((row - guides) / spread) ** 2).mean(1) for row in features])
 
-    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
-        loss: PerImage = sight.margin.clamp_max(0)
-        for name, value in sight.table.items():
-            n = len(sight.images)
+    def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
+        loss: PerImage = output.margin.clamp_max(0)
+        for name, value in output.table.items():
+            n = len(output.images)
             apart = (value[:n] - state[f"guide/{name}"]) / self._spread[name].to(value.device)
             loss = loss - (apart**2).mean(1) * (1.0 if name != LOGITS else 0.1)
-        return sight.gradient(loss)
+        return output.gradient(loss)

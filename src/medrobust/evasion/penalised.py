@@ -10,7 +10,7 @@ from medrobust.detectors import Detector
 from medrobust.detectors.features import Table
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
-from medrobust.evasion.sight import Sight
+from medrobust.evasion.joint import JointOutput
 from medrobust.images import Images, PerImage
 
 
@@ -37,19 +37,19 @@ class KDPenalisedCW(Evasion):
     def learn(self, detector: Detector, reference: Table, classes: Tensor, threshold: float) -> None:  # noqa: ARG002
         self._threshold = threshold
 
-    def begin(self, sight: Sight, batch: Batch) -> State:  # noqa: ARG002
-        n = sight.score.shape
-        low, high = sight.score.new_zeros(n), sight.score.new_full(n, torch.inf)
+    def begin(self, output: JointOutput, batch: Batch) -> State:  # noqa: ARG002
+        n = output.score.shape
+        low, high = output.score.new_zeros(n), output.score.new_full(n, torch.inf)
         return {"c": torch.ones_like(low), "low": low, "high": high}
 
-    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:
+    def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:
         over = (batch.index > 0) & (batch.index % self._length == 0)
         c, low, high = state["c"], state["low"], state["high"]
-        low, high = torch.where(over & sight.fooled, c, low), torch.where(over & ~sight.fooled, c, high)
+        low, high = torch.where(over & output.fooled, c, low), torch.where(over & ~output.fooled, c, high)
         middle = torch.where(torch.isinf(high), 10 * low, (low.clamp_min(1e-2 * high) * high).sqrt())
         state["low"], state["high"], state["c"] = low, high, torch.where(over, middle, c)
-        excess = (sight.suspicion() - self._threshold).relu()
-        return sight.gradient(sight.margin.clamp_max(self.kappa) - state["c"] * excess)
+        excess = (output.suspicion() - self._threshold).relu()
+        return output.gradient(output.margin.clamp_max(self.kappa) - state["c"] * excess)
 
     def step(self, images: Images, direction: Images, batch: Batch) -> Images:
         moved = super().step(images, direction, batch)

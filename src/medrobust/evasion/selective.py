@@ -7,7 +7,7 @@ import torch
 from medrobust.attacks import Batch, State
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion, towards
-from medrobust.evasion.sight import Sight
+from medrobust.evasion.joint import JointOutput
 from medrobust.images import Images
 
 
@@ -23,8 +23,8 @@ class SelectivePGD(Evasion):
             raise InputError(f"kappa must not be negative, got {kappa}")
         self.kappa = kappa
 
-    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
-        return sight.gradient(towards(sight, self.kappa, -sight.suspicion()))
+    def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
+        return output.gradient(towards(output, self.kappa, -output.suspicion()))
 
 
 class OrthogonalPGD(SelectivePGD):
@@ -35,10 +35,10 @@ class OrthogonalPGD(SelectivePGD):
 
     title = "Orthogonal PGD"
 
-    def direction(self, sight: Sight, batch: Batch, state: State) -> Images:  # noqa: ARG002
-        fool = sight.gradient(sight.margin)
-        calm = sight.gradient(-sight.suspicion())
-        missing = (sight.margin.detach() < self.kappa).view(-1, 1, 1, 1)
+    def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
+        fool = output.gradient(output.margin)
+        calm = output.gradient(-output.suspicion())
+        missing = (output.margin.detach() < self.kappa).view(-1, 1, 1, 1)
         return orthogonal(torch.where(missing, fool, calm), torch.where(missing, calm, fool))
 
 

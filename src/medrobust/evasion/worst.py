@@ -86,7 +86,7 @@ def strongest(
     for k, evasion in able:
         if not len(left):
             break
-        found = run(
+        evaded = run(
             evasion,
             classifier,
             detector,
@@ -99,13 +99,18 @@ def strongest(
             reference=reference,
             advance=advance,
         )
-        better = found.fooled & (~fooled[left] | (found.score < score[left]))
-        mine = left[better]
-        result[mine], score[mine], fooled[mine], by[mine] = found.images[better], found.score[better], True, k
+        better = evaded.fooled & (~fooled[left] | (evaded.score < score[left]))
+        improved = left[better]
+        result[improved], score[improved], fooled[improved], by[improved] = (
+            evaded.images[better],
+            evaded.score[better],
+            True,
+            k,
+        )
         first = left[(by[left] < 0) & (steps[left] == 0)]  # a last attempt is shown where nothing better comes
-        result[first] = found.images[torch.isin(left, first)]
-        steps[left] += found.steps
-        blind[left] &= found.blind
+        result[first] = evaded.images[torch.isin(left, first)]
+        steps[left] += evaded.steps
+        blind[left] &= evaded.blind
         left = left[~(fooled[left] & (score[left] <= threshold))]
     return Strongest(result, fooled, score, steps, blind, by)
 
@@ -139,7 +144,7 @@ def smallest(
     for ball, eps in zip(balls, grid, strict=True):
         if not len(left):
             break
-        found = strongest(
+        evaded = strongest(
             classifier,
             detector,
             images[left],
@@ -151,8 +156,8 @@ def smallest(
             ids=[names[i] for i in left.tolist()],
             reference=reference,
         )
-        past = found.fooled & (found.score <= threshold)
-        needed[left[past].numpy()], result[left[past]] = eps, found.images[past]
+        past = evaded.fooled & (evaded.score <= threshold)
+        needed[left[past].numpy()], result[left[past]] = eps, evaded.images[past]
         left = left[~past]
     return Needed(needed, result, grid)
 

@@ -20,7 +20,7 @@ AGREES = 1e-3
 
 
 @dataclass
-class Sight:
+class JointOutput:
     """What n rows showed. Losses are functions of ``table`` (float64 leaves) and are to be ascended.
 
     table: layer -> (lanes, d), the first n rows are these; the others fill up the batch.
@@ -48,10 +48,10 @@ class Sight:
         """
         if not loss.requires_grad:
             return torch.zeros_like(self.images)
-        found = torch.autograd.grad(loss.sum(), list(self.table.values()), retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss.sum(), list(self.table.values()), retain_graph=True, allow_unused=True)
         pulls = {
             name: pull.nan_to_num(0.0, 0.0, 0.0)
-            for name, pull in zip(self.table, found, strict=True)
+            for name, pull in zip(self.table, gradients, strict=True)
             if pull is not None
         }
         top = torch.stack([p.abs().amax(1) for p in pulls.values()]).amax(0)[:, None]
@@ -61,7 +61,7 @@ class Sight:
         return slope.masked_fill(outward, 0.0)
 
 
-class Eye:
+class JointModel:
     """Looks at a classifier and its detector. A row is the same to the bit whatever stands beside it."""
 
     def __init__(self, classifier: Classifier, detector: Detector) -> None:
@@ -69,40 +69,40 @@ class Eye:
         self.features = Features(classifier, detector.layers_)
         self.surrogate: Surrogate = surrogate(detector)
 
-    def evaluate(self, images: Images, goal: Goal) -> Sight:
+    def evaluate(self, images: Images, goal: Goal) -> JointOutput:
         """images: (n, c, h, w), n at most ``lanes``; goal: prepared for them."""
         n, head = len(images), self.classifier.head
         lanes = self.classifier.lanes(images.shape)
         padded = pad(images.detach(), self.classifier.fit(n, images.shape)).requires_grad_()
         with torch.enable_grad():
-            _, shown = self.features.differentiable(padded)
+            _, layers = self.features.differentiable(padded)
             # the network may run narrower where that gives the same bits; the detector's products always have all lanes
-            every = {name: _filled(value.detach().double(), lanes).requires_grad_() for name, value in shown.items()}
+            every = {name: _filled(value.detach().double(), lanes).requires_grad_() for name, value in layers.items()}
             logits = every[LOGITS][:n]
             margin = goal.margin(head, logits)
         aimed = aim(goal, logits.detach())
         finite = torch.isfinite(logits).all(1)
         with torch.no_grad():
             score = self.detector.suspicion({name: v.float() for name, v in every.items()})[:n].double()
-            fooled = goal.reached(head, shown[LOGITS][:n]) & finite
+            fooled = goal.reached(head, layers[LOGITS][:n]) & finite
 
         def suspicion() -> PerImage:
             with torch.enable_grad():
                 return self.surrogate(every, _filled(aimed, lanes))[:n]
 
         def back(pulls: dict[str, Tensor]) -> Images:
-            used = [name for name in pulls if shown[name].requires_grad]
+            used = [name for name in pulls if layers[name].requires_grad]
             if not used:  # the network cuts the graph: a zero gradient
                 return torch.zeros_like(images)
             values, given = (
-                [shown[name] for name in used],
-                [pulls[name][: len(padded)].to(shown[name].dtype) for name in used],
+                [layers[name] for name in used],
+                [pulls[name][: len(padded)].to(layers[name].dtype) for name in used],
             )
             (slope,) = torch.autograd.grad(values, padded, given, retain_graph=True, allow_unused=True)
             return torch.zeros_like(images) if slope is None else slope[:n].detach()
 
         score = score.nan_to_num(torch.inf, torch.inf, -torch.inf)
-        return Sight(images, goal, every, margin, fooled, aimed, score, suspicion, back)
+        return JointOutput(images, goal, every, margin, fooled, aimed, score, suspicion, back)
 
 
 def _filled(values: Tensor, lanes: int) -> Tensor:
@@ -127,6 +127,6 @@ def quick(classifier: Classifier, detector: Detector, shape: tuple[int, ...]) ->
     if not set(detector.layers_) <= names:
         return classifier
     images = torch.rand(2, *shape[1:], generator=torch.Generator().manual_seed(2))
-    mine, theirs = (Features(c, detector.layers_)(images) for c in (classifier, fast))
-    same = all((mine[k] - theirs[k]).abs().max() <= AGREES * mine[k].abs().max() for k in mine)
+    exact, folded = (Features(c, detector.layers_)(images) for c in (classifier, fast))
+    same = all((exact[k] - folded[k]).abs().max() <= AGREES * exact[k].abs().max() for k in exact)
     return fast if same else classifier
