@@ -143,9 +143,9 @@ class Classifier:
         Decides how the network is called from here on. InputError for a network that cannot be used.
         """
         with self.borrowed():
-            found = inspect(self, images[:EXAMINED].to(self.device))
-        self.inspection, self.channels = found, found.channels
-        return found
+            inspection = inspect(self, images[:EXAMINED].to(self.device))
+        self.inspection, self.channels = inspection, inspection.channels
+        return inspection
 
     def ready(self, images: Images) -> None:
         """``examine``, if no images were seen yet; a warning for every doubt about the network."""

@@ -126,19 +126,19 @@ def _closure(name: str) -> tuple[Path, ...]:
     first = _file(name)
     if first is None:
         return ()
-    found, left = {first}, [first]
+    files, left = {first}, [first]
     while left:
         for imported in _unit(left.pop()).imports:
             file = _file(imported)
-            if file is not None and file not in found:
-                found.add(file)
+            if file is not None and file not in files:
+                files.add(file)
                 left.append(file)
-    return tuple(found)
+    return tuple(files)
 
 
 def _unit(file: Path) -> _Unit:
-    told = os.stat(file)
-    return _read(file, told.st_mtime_ns, told.st_size)
+    status = os.stat(file)
+    return _read(file, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=4096)

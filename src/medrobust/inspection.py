@@ -149,23 +149,23 @@ def _first(classifier: Inspected, images: Images) -> tuple[Form, int | None, Ten
     have, guessed = images.shape[1], classifier.channels
     feasible = (None, have, 3) if have == 1 else (None, have)
     ways = [_Way(own, guessed if classifier.channels_given or guessed in feasible else have, False)]
-    told: InputError | None = None
+    refusal: InputError | None = None
     for dtype, channels, single in ways:  # grows while it is read
         inputs = classifier.prepare(images, channels).to(dtype)
         convolutions: list[nn.Conv2d] = []
         with _watched(classifier.net, convolutions):
             try:
                 answers = [classifier.net(x) for x in (inputs.split(1) if single else (inputs,))]
-                found = [find_logits(a, 1 if single else n, outputs, needed) for a in answers]
+                logits = [find_logits(a, 1 if single else n, outputs, needed) for a in answers]
             except InputError as error:
-                told = told or error
+                refusal = refusal or error
                 ways += [w for w in [_Way(dtype, channels, True)] if w not in ways]
                 continue
             except Exception as error:  # whatever a user's code raises
                 shape = " x ".join(map(str, inputs.shape[1:]))
-                if told is None or channels != ways[0][1]:
-                    told = InputError(f"the network fails on {n} images of {shape}: {one_line(error)}")
-                    told.__cause__ = error
+                if refusal is None or channels != ways[0][1]:
+                    refusal = InputError(f"the network fails on {n} images of {shape}: {one_line(error)}")
+                    refusal.__cause__ = error
                 further: list[_Way] = []
                 if not classifier.channels_given:
                     takes = convolutions[0].in_channels if convolutions else 3
@@ -177,12 +177,12 @@ def _first(classifier: Inspected, images: Images) -> tuple[Form, int | None, Ten
                 further.append(_Way(dtype, channels, True))
                 ways += [w for w in further if w not in ways and w.channels in feasible]
                 continue
-        key = found[0][1]
-        raw = torch.cat([values for values, _ in found]).float()
+        key = logits[0][1]
+        raw = torch.cat([values for values, _ in logits]).float()
         notes = _notes(answers[0], key, dtype, single, channels, classifier)
         return Form(dtype, key, single), channels, raw, notes
-    assert told is not None
-    raise told
+    assert refusal is not None
+    raise refusal
 
 
 def _notes(
@@ -224,9 +224,9 @@ def _not_finite(bad: int, n: int, form: Form) -> str:
 def _independent(net: nn.Module, inputs: Tensor, raw: Tensor, form: Form) -> bool:
     """Whether images get alone the answers that they get in company. InputError where they cannot be computed alone
     and depend on their company."""
-    few = min(ENOUGH, inputs.shape[0])
+    count = min(ENOUGH, inputs.shape[0])
     try:
-        alone = form._replace(single=True).run(net, inputs[:few])
+        alone = form._replace(single=True).run(net, inputs[:count])
     except Exception as error:
         grey = inputs.new_zeros(inputs.shape[0] - 1, *inputs.shape[1:])
         if _close(form.run(net, torch.cat([inputs[:1], grey]))[:1], raw[:1], form, raw):
@@ -235,7 +235,7 @@ def _independent(net: nn.Module, inputs: Tensor, raw: Tensor, form: Form) -> boo
             "the network's answer to an image depends on the other images in its batch, and it cannot compute one "
             f"image alone ({one_line(error)}): give its BatchNorm running statistics"
         ) from error
-    return _close(alone, raw[:few], form, raw)
+    return _close(alone, raw[:count], form, raw)
 
 
 def _refuse_probabilities(classifier: Inspected, inputs: Tensor, raw: Tensor, form: Form) -> None:

@@ -61,9 +61,9 @@ class Outcome:
     @property
     def success(self) -> stats.Estimate:
         """Of the images at which the goal was not reached before, the share at which it is now."""
-        mine = ~self.reached_before.numpy()
-        groups = None if self.groups is None else [g for g, m in zip(self.groups, mine, strict=True) if m]
-        return stats.proportion(self.reached.numpy()[mine], groups)
+        attacked = ~self.reached_before.numpy()
+        groups = None if self.groups is None else [g for g, m in zip(self.groups, attacked, strict=True) if m]
+        return stats.proportion(self.reached.numpy()[attacked], groups)
 
 
 @torch.no_grad()

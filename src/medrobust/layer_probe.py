@@ -67,13 +67,13 @@ def known_layouts(classifier: Classifier, shape: Sequence[int], names: Sequence[
 
 def map_layout(classifier: Classifier, shape: Sequence[int], name: str) -> Layout:
     """The same, of a layer that must have a map."""
-    found = layout(classifier, shape, name)
-    if found.grid is None:
+    layout_ = layout(classifier, shape, name)
+    if layout_.grid is None:
         raise InputError(
             f"layer {name!r} gives no map (c, h, w) of an image: no axes of its output follow the image's rows and "
             "columns; name another layer"
         )
-    return found
+    return layout_
 
 
 def probe(classifier: Classifier, shape: Sequence[int], names: Iterable[str]) -> dict[str, Layout]:
@@ -96,7 +96,7 @@ def probe(classifier: Classifier, shape: Sequence[int], names: Iterable[str]) ->
     channels: dict[str, int] = {}
     passed: dict[int, tuple[Tensor, int]] = {}  # tensors of the first run and their axis of channels
     parts: dict[str, Layout] = {}
-    found: dict[str, Layout] = {}
+    layouts: dict[str, Layout] = {}
 
     def measure(name: str, module: nn.Module, given: object, out: Tensor) -> None:
         shapes[name] = tuple(out.shape)
@@ -114,8 +114,8 @@ def probe(classifier: Classifier, shape: Sequence[int], names: Iterable[str]) ->
 
     def follow(name: str, _: nn.Module, __: object, out: Tensor) -> None:
         if name in parts:
-            found.pop(name, None)
-            found[name] = _placed(parts[name], out.float(), (height, width), channels.get(name))
+            layouts.pop(name, None)
+            layouts[name] = _placed(parts[name], out.float(), (height, width), channels.get(name))
 
     with torch.no_grad():
         classifier(base[None].to(classifier.device))  # a network seen for the first time is asked twice
@@ -125,7 +125,7 @@ def probe(classifier: Classifier, shape: Sequence[int], names: Iterable[str]) ->
             (torch.stack(banded), follow),
         ):
             _listen(classifier, images, wanted, note)
-    return found
+    return layouts
 
 
 Note = Callable[[str, nn.Module, object, Tensor], None]

@@ -69,19 +69,19 @@ def sources(path: Path, root: Path | None = None) -> dict[str, bytes]:
     """
     root = (root or path.parent).resolve()
     top = path.resolve().relative_to(root).parts[0]
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     waiting = [path.resolve()]
     while waiting:
         file = waiting.pop()
         name = file.relative_to(root).as_posix()
-        if name in found:
+        if name in contents:
             continue
-        found[name] = file.read_bytes()
-        for module in _imports(found[name], file, root):
+        contents[name] = file.read_bytes()
+        for module in _imports(contents[name], file, root):
             # of an installed package only its own files: the others have versions
             if not _is_installed(file) or module.partition(".")[0] == top:
                 waiting += _files(root, module)
-    return dict(sorted(found.items()))
+    return dict(sorted(contents.items()))
 
 
 def digest(folder: Path | None, name: str) -> str | None:
@@ -117,39 +117,39 @@ def callable_named(name: str, folder: Path | None) -> Callable[..., Any]:
     folder: that of the study file, whose modules come before all others.
     """
     module_name, _, attribute = name.partition(":")
-    found: Any
+    target: Any
     with importable(folder):
         try:
-            module = found = importlib.import_module(module_name)
+            module = target = importlib.import_module(module_name)
             for part in attribute.split("."):
-                found = getattr(found, part)
-            found = found() if inspect.isclass(found) else found
+                target = getattr(target, part)
+            target = target() if inspect.isclass(target) else target
         except (ImportError, AttributeError, TypeError) as error:
             where = "put its folder on PYTHONPATH" if folder is None else f"{folder} is where it is searched first"
             raise InputError(f"task {name!r} cannot be imported: {error}; {where}") from None
-    if not callable(found):
-        raise InputError(f"task {name!r} is {type(found).__name__}; it must be a function of a Work, or such a class")
+    if not callable(target):
+        raise InputError(f"task {name!r} is {type(target).__name__}; it must be a function of a Work, or such a class")
     expected = [] if folder is None else _files(folder.resolve(), module_name)
     imported = getattr(module, "__file__", None)
     if expected and (imported is None or Path(imported).resolve() != expected[-1]):
         raise InputError(f"{expected[-1]} has the name of another module ({imported or 'built in'}); rename the file")
-    function: Callable[..., Any] = found
+    function: Callable[..., Any] = target
     return function
 
 
 def _files(folder: Path, module: str) -> list[Path]:
     """The files in ``folder`` that are run to import ``a.b.c``: packages first; empty where it is not there."""
-    found: list[Path] = []
+    files: list[Path] = []
     place = folder
     for part in module.split("."):
         if (place / part / "__init__.py").is_file():
-            found.append((place / part / "__init__.py").resolve())
+            files.append((place / part / "__init__.py").resolve())
         elif (place / f"{part}.py").is_file():
-            return [*found, (place / f"{part}.py").resolve()]
+            return [*files, (place / f"{part}.py").resolve()]
         elif not (place / part).is_dir():
             break
         place = place / part
-    return found
+    return files
 
 
 def _imports(source: bytes, file: Path, root: Path) -> set[str]:

@@ -85,7 +85,7 @@ def text(sentence: str, names: Iterable[str] = ()) -> str:
     """A sentence with codes for ``names`` (of images, as they stand in the data) and for absolute paths."""
     for name in sorted((n for n in names if len(n) > 2 and n in sentence), key=len, reverse=True):
         sentence = sentence.replace(name, code(name))
-    return _PLACE.sub(lambda found: code(found.group(), "place"), sentence)
+    return _PLACE.sub(lambda match: code(match.group(), "place"), sentence)
 
 
 def asked(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,8 +95,8 @@ def asked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def found(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Results of a command, as plain JSON, without paths and without the names of data. names: more of these."""
-    told = values.get("data")
-    known = {*names, *([str(told)] if isinstance(told, str) else [])}
+    data = values.get("data")
+    known = {*names, *([str(data)] if isinstance(data, str) else [])}
     return {k: _found(k, v, known) for k, v in values.items()}
 
 

@@ -192,12 +192,12 @@ class RunFolder:
         self._made = missing if lock else []
         if lock and self._lock is None:
             self._take_lock()
-        found = self._examine()
-        if lock and found is not None and self._before is None:
+        state = self._examine()
+        if lock and state is not None and self._before is None:
             raise InputError(f"{self.path} was made by another process meanwhile; give the command again")
-        if found is None and not lock:
+        if state is None and not lock:
             self._mark_together()
-        elif found is None:
+        elif state is None:
             self._write(self._fresh())
         self._begun = True
         for name, content in self.opening.items():
@@ -325,6 +325,6 @@ def _check_writable(place: Path) -> None:
 def _holder(text: bytes) -> str:
     """Who holds a lock, in words; the file may be read while it is written."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        told = json_files.parse_object(text, "the lock")
-        return f"process {int(told['pid'])} on {told['host']}, since {told['since']}"
+        lock = json_files.parse_object(text, "the lock")
+        return f"process {int(lock['pid'])} on {lock['host']}, since {lock['since']}"
     return "another process"

@@ -92,7 +92,7 @@ def _earlier(path: Path) -> dict[str, Any] | None:
     if not path.is_file() or path.is_symlink():
         return None
     try:
-        found = json_files.read_object(path)
+        results = json_files.read_object(path)
     except InputError:  # half a file, or another format: it is written anew
         return None
-    return found if isinstance(found.get(RUN), dict) else None
+    return results if isinstance(results.get(RUN), dict) else None

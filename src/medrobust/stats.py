@@ -217,13 +217,13 @@ def spearman(
     rng = np.random.default_rng(0)
     draws = rng.integers(0, len(members), (RESAMPLES, len(members)))
     if len({len(m) for m in members}) == 1:
-        found = _rank_correlations(table[:, np.stack(members)[draws].reshape(RESAMPLES, -1)].swapaxes(0, 1))
+        correlations = _rank_correlations(table[:, np.stack(members)[draws].reshape(RESAMPLES, -1)].swapaxes(0, 1))
     else:
         resamples = [table[:, np.concatenate([members[g] for g in draw])] for draw in draws]
-        found = np.array([_rank_correlation(one) for one in resamples])
-    if np.isnan(found).mean() > 0.025:
+        correlations = np.array([_rank_correlation(one) for one in resamples])
+    if np.isnan(correlations).mean() > 0.025:
         return Estimate(value, -1.0, 1.0, n)
-    low, high = np.nanquantile(found, (0.025, 0.975))
+    low, high = np.nanquantile(correlations, (0.025, 0.975))
     wide = _rank_interval(value, len(members), len(table) - 2)
     low, high = min(low, wide[0]), max(high, wide[1])
     return Estimate(value, float(min(low, value)), float(max(high, value)), n)

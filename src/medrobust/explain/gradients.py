@@ -70,9 +70,9 @@ def _gradients(classifier: Classifier, images: Images, labels: Labels, *, logari
     with classifier.borrowed():
         for rows in torch.arange(len(images)).split(classifier.lanes(images.shape)):
             here, aim = images[rows].to(classifier.device), goal.take(rows.to(classifier.device))
-            seen = slope(classifier, here, aim, cross_entropy if logarithmic else margin)
+            output = slope(classifier, here, aim, cross_entropy if logarithmic else margin)
             # the loss that is followed is the logarithm of the cross-entropy L: dL = L d(log L)
-            scale = seen.scale.log() + (seen.loss if logarithmic else 0.0)
-            loss = seen.loss.exp() if logarithmic else seen.loss
-            parts.append([v.cpu() for v in (seen.gradient, scale, loss, seen.logits)])
+            scale = output.scale.log() + (output.loss if logarithmic else 0.0)
+            loss = output.loss.exp() if logarithmic else output.loss
+            parts.append([v.cpu() for v in (output.gradient, scale, loss, output.logits)])
     return Gradients(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -41,19 +41,19 @@ def spatial_layers(classifier: Classifier, shape: Sequence[int]) -> list[Layer]:
     modules = {name: module for name, module in readable(classifier).items() if name}
     layouts = known_layouts(classifier, shape, tuple(modules))
     reach, sizes = _reach(classifier, shape, layouts)
-    seen = []
+    layers = []
     for name in layouts:
         grid = layouts[name].grid
         if grid is None or name not in reach or min(grid) < 2:
             continue
         inside = [m for m in modules[name].modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         block = sum(isinstance(m, nn.Conv2d) for m in inside) > 1 or len(inside) > 2
-        seen.append(Layer(name, sizes[name], *grid, block, len(layouts[name].positions) == 1))
-    if not seen:
+        layers.append(Layer(name, sizes[name], *grid, block, len(layouts[name].positions) == 1))
+    if not layers:
         raise InputError(
             f"this network has no layer that gives a map (c, h, w): it has no place to look at{hint(classifier)}"
         )
-    return seen
+    return layers
 
 
 def _reach(
@@ -72,7 +72,7 @@ def _reach(
 
         return keep
 
-    named = [name for name, found in layouts.items() if found.grid is not None]
+    named = [name for name, layout in layouts.items() if layout.grid is not None]
     modules = readable(classifier)
     hooks = [modules[name].register_forward_hook(after(name)) for name in named]
     try:

@@ -61,20 +61,20 @@ class Measure:
 
 def _gradient(b: Batch) -> Numbers:
     maps = over_channels(b.gradient.direction)
-    found = {
+    by_name = {
         "slope-l1": b.gradient.norm(1) / 255,
         "slope-l2": b.gradient.norm(2),
         "loss": b.gradient.loss,
         "saliency-gini": gini(maps),
         "saliency-half": half_share(maps),
     }
-    return {name: values.masked_fill(b.gradient.blind, torch.nan) for name, values in found.items()}
+    return {name: values.masked_fill(b.gradient.blind, torch.nan) for name, values in by_name.items()}
 
 
 def _margin(b: Batch) -> Numbers:
-    found = margin_gradient(b.classifier, b.images, b.labels)
-    slope = found.norm(1).masked_fill(found.blind, torch.nan)
-    return {"margin": -found.loss, "margin-slope": slope / 255, "linear-eps": -found.loss / slope * 255}
+    gradients = margin_gradient(b.classifier, b.images, b.labels)
+    slope = gradients.norm(1).masked_fill(gradients.blind, torch.nan)
+    return {"margin": -gradients.loss, "margin-slope": slope / 255, "linear-eps": -gradients.loss / slope * 255}
 
 
 def _curvature(b: Batch) -> Numbers:
@@ -183,9 +183,9 @@ def measure(
     for rows in torch.arange(n).split(classifier.lanes(shape)):
         some = images[rows] if isinstance(images, Tensor) else images.images(rows.tolist())
         batch = Batch(classifier, check_images(some).cpu(), labels[rows], [ids[i] for i in rows.tolist()], seed, layer)
-        found = {name: values for part in parts for name, values in part(batch).items()}
+        by_name = {name: values for part in parts for name, values in part(batch).items()}
         for name in names:
-            out[name].append(found[name])
+            out[name].append(by_name[name])
         if advance is not None:
             advance(len(rows))
     return {name: torch.cat(values) for name, values in out.items()}

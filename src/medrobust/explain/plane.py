@@ -67,7 +67,7 @@ def planes(
     own = loss_gradient(classifier, images, labels).sign
     out = {}
     if second is not None:
-        theirs = renumbered(labels, classifier.classes, second.classes)
-        out["second"] = landscape(classifier, images, labels, own, loss_gradient(second, images, theirs).sign, grid)
+        aligned = renumbered(labels, classifier.classes, second.classes)
+        out["second"] = landscape(classifier, images, labels, own, loss_gradient(second, images, aligned).sign, grid)
     out["random"] = landscape(classifier, images, labels, own, random_direction(images, seed, ids), grid)
     return out

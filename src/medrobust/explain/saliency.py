@@ -22,8 +22,8 @@ from medrobust.threat import Untargeted
 
 def gradient_map(classifier: Classifier, images: Images, labels: Labels) -> tuple[Tensor, PerImage]:
     """The input gradient of the cross-entropy, and the logarithm (float64) of what the map is to be multiplied with."""
-    found = loss_gradient(classifier, images, labels)
-    return over_channels(found.direction), found.log_scale
+    gradients = loss_gradient(classifier, images, labels)
+    return over_channels(gradients.direction), gradients.log_scale
 
 
 def smooth_map(
@@ -46,11 +46,11 @@ def smooth_map(
     total, level = torch.zeros_like(images), torch.full((len(images),), -torch.inf, dtype=torch.float64)
     for k in range(samples):
         noise = seeds.normal(seed, f"smoothgrad/{k}", ids, images.shape[1:])
-        found = loss_gradient(classifier, (images + sigma * noise).clamp(0, 1), labels)
-        top = torch.maximum(level, found.log_scale)
+        gradients = loss_gradient(classifier, (images + sigma * noise).clamp(0, 1), labels)
+        top = torch.maximum(level, gradients.log_scale)
         # kept relative to the longest gradient so far: their own lengths may lie below float32
-        kept, added = ((v - top).exp().nan_to_num(0.0).float().view(-1, 1, 1, 1) for v in (level, found.log_scale))
-        total, level = total * kept + found.direction.nan_to_num(0.0, 0.0, 0.0) * added, top
+        kept, added = ((v - top).exp().nan_to_num(0.0).float().view(-1, 1, 1, 1) for v in (level, gradients.log_scale))
+        total, level = total * kept + gradients.direction.nan_to_num(0.0, 0.0, 0.0) * added, top
     return over_channels(total)
 
 

@@ -54,9 +54,9 @@ def answers(net: nn.Module, prepare: Callable[[Tensor], Tensor], channels: int |
     for side in (size,) if size else SIDES:
         images = seeds.uniform(0, "behaviour", range(IMAGES), (channels or 1, side, side)) / 2 + 0.5
         for double in (True, False) if exact else (False,):
-            found = _rounded(net, prepare, images, double)
-            if found is not None:
-                return found
+            outputs = _rounded(net, prepare, images, double)
+            if outputs is not None:
+                return outputs
     return "no answer"
 
 
@@ -67,14 +67,14 @@ def _rounded(net: nn.Module, prepare: Callable[[Tensor], Tensor], images: Tensor
         used = copy.deepcopy(net).double() if double else net
         images = images.to(device, torch.float64 if double else torch.float32)
         with torch.enable_grad():
-            found = _numbers(used, prepare, images)
+            outputs = _numbers(used, prepare, images)
         with torch.no_grad():
             again = _numbers(used, prepare, images)
     except Exception:  # a network may raise whatever it likes on images that it was not made for
         return None
-    if not torch.allclose(found[0], again[0], rtol=1e-3, atol=1e-6, equal_nan=True):
+    if not torch.allclose(outputs[0], again[0], rtol=1e-3, atol=1e-6, equal_nan=True):
         return "other answers each time"
-    return " ".join(_coarse(part, 2**14 if double else 2**3) for part in found)
+    return " ".join(_coarse(part, 2**14 if double else 2**3) for part in outputs)
 
 
 def _numbers(net: nn.Module, prepare: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, ...]:

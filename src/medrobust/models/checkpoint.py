@@ -89,7 +89,7 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
     except PydanticSerializationError as error:
         raise InputError(f"the provenance of a checkpoint must be plain JSON: {error}") from error
     own_files.check_safetensors(directory / WEIGHTS, KIND)
-    own_files.check_json(directory / CARD, lambda found: {"format", "architecture", "sha256"} <= found.keys(), KIND)
+    own_files.check_json(directory / CARD, lambda earlier: {"format", "architecture", "sha256"} <= earlier.keys(), KIND)
     with atomic.disk_errors(directory):
         (directory / CARD).unlink(missing_ok=True)  # so that a kill from here on reads as incomplete
     content = save(state, own_files.metadata(KIND))
@@ -154,13 +154,13 @@ def read_card(directory: Path) -> Card:
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """On the CPU, contiguous, and each tensor with memory of its own, as safetensors demands of tied weights."""
     plain: dict[str, Tensor] = {}
-    seen: set[int] = set()
+    storages: set[int] = set()
     for key, value in state.items():
         value = value.detach().cpu().contiguous()
         storage = value.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != value.nbytes:
+        if storage.data_ptr() in storages or storage.nbytes() != value.nbytes:
             value = value.clone()
-        seen.add(value.untyped_storage().data_ptr())
+        storages.add(value.untyped_storage().data_ptr())
         plain[key] = value
     return plain
 

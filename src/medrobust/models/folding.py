@@ -143,8 +143,8 @@ def _absorb(convolution: nn.Module, norm: _BatchNorm) -> None:
 
 def _same(net: nn.Module, twin: nn.Module, shape: Sequence[int]) -> bool:
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1)).to(_where(net))
-    (logits, gradient), (mine, slope) = _both(net, images), _both(twin, images)
-    close = (logits - mine).abs().max() <= AGREES * logits.abs().max()
+    (logits, gradient), (twin_logits, slope) = _both(net, images), _both(twin, images)
+    close = (logits - twin_logits).abs().max() <= AGREES * logits.abs().max()
     return bool(close) and bool((gradient - slope).norm() <= GRADIENT_AGREES * gradient.norm())
 
 

@@ -51,8 +51,8 @@ def texture(image: Pixels) -> np.ndarray:
 
     levels = np.minimum((image.mean(0) * GREYS).astype(np.uint8), GREYS - 1)
     counts = graycomatrix(levels, DISTANCES, ANGLES, levels=GREYS, symmetric=True, normed=True)
-    found = np.stack([graycoprops(counts, name) for name in PROPERTIES])  # property, distance, direction
-    return np.concatenate([found.mean(2).ravel(), np.ptp(found, axis=2).ravel()])
+    properties = np.stack([graycoprops(counts, name) for name in PROPERTIES])  # property, distance, direction
+    return np.concatenate([properties.mean(2).ravel(), np.ptp(properties, axis=2).ravel()])
 
 
 def hu(image: Pixels) -> np.ndarray:

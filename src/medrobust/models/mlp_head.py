@@ -16,8 +16,8 @@ _NAME = re.compile(r"(?P<body>.+)\+mlp(?P<hidden>[1-9]\d{0,3})")
 
 def parted(name: str) -> tuple[str, int | None]:
     """("mobilenetv2_100", 8) of "mobilenetv2_100+mlp8"; (name, None) of any other name."""
-    found = _NAME.fullmatch(name)
-    return (name, None) if found is None else (found["body"], int(found["hidden"]))
+    match = _NAME.fullmatch(name)
+    return (name, None) if match is None else (match["body"], int(match["hidden"]))
 
 
 def named(body: str, hidden: int | None) -> str:
@@ -27,10 +27,10 @@ def named(body: str, hidden: int | None) -> str:
 
 def last_linear(net: nn.Module) -> tuple[str, nn.Linear]:
     """The network's last linear layer and its name; InputError where it has none."""
-    found = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear) and name]
-    if not found:
+    layers = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear) and name]
+    if not layers:
         raise InputError("the network ends in no linear layer, so no small network can be put in its place")
-    return found[-1]
+    return layers[-1]
 
 
 def put(net: nn.Module, hidden: int) -> nn.Module:

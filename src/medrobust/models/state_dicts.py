@@ -58,26 +58,26 @@ def fitted(raw: Any, wanted: Mapping[str, Tensor], file: str) -> tuple[State, tu
     state, choice = unwrapped(raw, file)
     notes = [choice] if choice else []
     chain = max(_chains(state), key=lambda c: (_fitting(state, c, wanted), -len(c)))
-    found: State = {}
+    matched: State = {}
     renamed, dropped = 0, []
     for key, value in state.items():
         bare = key.removeprefix(chain)
         # DataParallel and compile may sit around a part of the network too
-        names = [n for n in dict.fromkeys((bare, _without_inner(bare), key)) if n not in found]
+        names = [n for n in dict.fromkeys((bare, _without_inner(bare), key)) if n not in matched]
         name = next((n for n in names if n in wanted), None)
         if name is None and NO_WEIGHT.search(key):
             dropped.append(key)
             continue
         name = name or next(iter(names), key)
-        found[name] = value
+        matched[name] = value
         renamed += name != key
     if renamed:
         what = f"without {chain!r} before the names" if chain else "without what wraps parts of the network"
         notes.append(f"{file}: {renamed} of {len(state)} weights are taken {what}.")
     if dropped:
-        shown = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
-        notes.append(f"{file}: {len(dropped)} tensors of the training are dropped: {shown}.")
-    return found, tuple(notes)
+        examples = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+        notes.append(f"{file}: {len(dropped)} tensors of the training are dropped: {examples}.")
+    return matched, tuple(notes)
 
 
 def _chains(state: State) -> list[str]:

@@ -35,12 +35,12 @@ def configuration(name: str) -> dict[str, Any]:
 
     try:
         with _known_warnings():
-            found = timm.get_pretrained_cfg(name)
+            config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = timm.list_pretrained(name.split(".")[0])
         known = f"timm has {', '.join(tags[:4])}" if tags else "timm has no weights for it"
         raise InputError(f"{error}".rstrip(".") + f": {known}, or leave the tag off") from error
-    return {} if found is None else found.to_dict()
+    return {} if config is None else config.to_dict()
 
 
 def classifier(name: str) -> tuple[str, ...]:

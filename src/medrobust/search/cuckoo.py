@@ -9,9 +9,9 @@ from medrobust.search.optimiser import Optimiser, Run, Search
 
 
 class CS(Optimiser):
-    """All cuckoos take a Lévy flight, then a share of what lies in the nests is found out and laid elsewhere.
+    """All cuckoos take a Lévy flight, then a share of the eggs is discovered and replaced.
 
-    found: p_a; as in the program a component is laid anew with probability 1 - p_a, where the paper's text says p_a.
+    abandoned: p_a; as in the program a component is replaced with probability 1 - p_a, where the paper's text says p_a.
     step: alpha, the flights' length in units of a nest's distance from the best.
     Both halves of a generation are evaluated; a new egg stays where it is no worse.
     """
@@ -19,8 +19,8 @@ class CS(Optimiser):
     title = "Cuckoo search"
     source = "Yang & Deb 2009, arXiv:1003.1594"
 
-    def __init__(self, population: int = 25, found: float = 0.25, step: float = 0.01) -> None:
-        self.population, self.found, self.step = population, found, step
+    def __init__(self, population: int = 25, abandoned: float = 0.25, step: float = 0.01) -> None:
+        self.population, self.abandoned, self.step = population, abandoned, step
 
     def search(self, run: Run) -> Search:
         s, P, D = run.state, self.population, run.space.dims
@@ -31,6 +31,6 @@ class CS(Optimiser):
             s.x, s.f = better(s.x, s.f, egg, g)
 
             one, two = (take(s.x, run.draws.uniform(P).argsort(dim=1, stable=True)) for _ in range(2))
-            found = run.draws.uniform(P, D) > self.found
-            egg, g = yield torch.where(found, s.x + run.draws.uniform(1, 1) * (one - two), s.x)
+            replaced = run.draws.uniform(P, D) > self.abandoned
+            egg, g = yield torch.where(replaced, s.x + run.draws.uniform(1, 1) * (one - two), s.x)
             s.x, s.f = better(s.x, s.f, egg, g)

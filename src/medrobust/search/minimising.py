@@ -23,7 +23,7 @@ class Result:
     best_x (S, D), best_f (S,): the best point of each seed and its value.
     best: best_x decoded (a dictionary for a Space).
     history (S, evaluations): the best value after each evaluation.
-    evaluations: spent per seed. asked, seconds: evaluations and seconds of all seeds together after each step.
+    evaluations: spent per seed. totals, seconds: evaluations and seconds of all seeds together after each step.
     """
 
     best_x: Tensor
@@ -31,7 +31,7 @@ class Result:
     best: Any
     history: Tensor
     evaluations: int
-    asked: list[int]
+    totals: list[int]
     seconds: list[float]
 
 
@@ -58,7 +58,7 @@ def minimise(
     """
     run = optimiser.start(space, seeds, budget, device, start, nan)
     values: list[Tensor] = []
-    asked: list[int] = []
+    totals: list[int] = []
     seconds: list[float] = []
     begun = time.perf_counter()
     while not run.done:
@@ -67,13 +67,13 @@ def minimise(
             f = _step(run, function)
         except InputError as error:
             stopped = StoppedError(str(error))
-            stopped.result = _result(run, values, asked, seconds)
+            stopped.result = _result(run, values, totals, seconds)
             raise stopped from error
         cost = (run.evaluations - before) // f.shape[1]
         values.append(f.repeat_interleave(cost, 1) if cost > 1 else f)
-        asked.append(run.evaluations)
+        totals.append(run.evaluations)
         seconds.append(time.perf_counter() - begun)
-    return _result(run, values, asked, seconds)
+    return _result(run, values, totals, seconds)
 
 
 def _step(run: Run, function: Callable[[Any], Tensor]) -> Tensor:
@@ -90,14 +90,14 @@ def _step(run: Run, function: Callable[[Any], Tensor]) -> Tensor:
     return f.detach().double().nan_to_num(torch.inf, torch.inf, -torch.inf)
 
 
-def _result(run: Run, values: list[Tensor], asked: list[int], seconds: list[float]) -> Result:
-    told = torch.cat(values, 1) if values else torch.empty(run.rows, 0, dtype=torch.float64)
+def _result(run: Run, values: list[Tensor], totals: list[int], seconds: list[float]) -> Result:
+    worth = torch.cat(values, 1) if values else torch.empty(run.rows, 0, dtype=torch.float64)
     return Result(
         run.best_x,
         run.best_f,
         run.space.decode(run.best_x),
-        told.cummin(1).values if values else told,
+        worth.cummin(1).values if values else worth,
         run.evaluations,
-        asked,
+        totals,
         seconds,
     )

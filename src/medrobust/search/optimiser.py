@@ -157,8 +157,8 @@ class Run:
             if self._told is None:
                 points = next(self._search)
             else:
-                told, self._told = self._told, None
-                points = self._search.send((self._seen, told))
+                worth, self._told = self._told, None
+                points = self._search.send((self._seen, worth))
             affordable = self._stage[1] - self.evaluations
             if self.needs_gradient:  # what is too little for a gradient is spent on the value alone
                 self.needs_gradient = affordable >= GRADIENT_COST

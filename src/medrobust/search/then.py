@@ -34,7 +34,7 @@ def _until_over(optimiser: Optimiser, run: Run) -> Search:
     search = optimiser.search(run)
     points = next(search)
     while True:
-        seen = yield points
+        answer = yield points
         if run.stage_over:
             return
-        points = search.send(seen)
+        points = search.send(answer)

@@ -129,7 +129,7 @@ def fit(
             net, data.classes, mean=mean, std=std, head=head, outputs=outputs, channels=data.channels, size=data.size
         )
         _check(clf, pixels.images([0, 1]))
-        told = {
+        config = {
             "architecture": model,
             "data": {
                 "name": data.name,
@@ -148,7 +148,7 @@ def fit(
         trainer = Trainer(clf, recipe, seed, pixels, Pixels(validation, progress, "validation"), progress)
         state = trainer.run(None if resume is None else Path(resume), key(record))
     best = state.history[state.best_epoch - 1]
-    clf.provenance = told | {
+    clf.provenance = config | {
         "epochs_run": state.epoch,
         "best_epoch": state.best_epoch,
         "validation": {k: best[k] for k in Scores._fields},
@@ -183,10 +183,10 @@ def _check(clf: Classifier, images: Tensor) -> None:
     clf.outputs = "logits"  # which the loss takes them to be from here on
 
 
-def refuse_untrainable(found: Inspection) -> None:
+def refuse_untrainable(inspection: Inspection) -> None:
     """InputError for a network that is called in another way than training calls it."""
-    if found.form != Form() or not found.independent:
-        why = found.notes[0] if found.independent else COMPANY
+    if inspection.form != Form() or not inspection.independent:
+        why = inspection.notes[0] if inspection.independent else COMPANY
         raise InputError(f"this network can be audited as it is, but not trained here: {why}")
 
 
@@ -220,9 +220,9 @@ def _normalisation(
     return tuple(own[0] if mean is None else mean), tuple(own[1] if std is None else std)
 
 
-def key(told: dict[str, Any]) -> str:
+def key(config: dict[str, Any]) -> str:
     """The name of a training: a hash of everything that its weights depend on."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -70,7 +70,7 @@ def further(
     progress = progress or NoProgress()
     train, validation = splits(data)
     at = {"name": data.name, "digest": data.digest(), "train": len(train), "validation": len(validation)}
-    told = {
+    record = {
         "from": classifier.digest(),
         "data": at,
         "seed": seed,
@@ -80,21 +80,21 @@ def further(
         "code": code_digest.of_module(__name__),
     }
     if adversary is not None:
-        told["adversary code"] = code_digest.of_class(type(adversary))
+        record["adversary code"] = code_digest.of_class(type(adversary))
     clf = _copy(classifier)
     with own_randomness(clf.device):
         pixels = Pixels(train, progress, "training"), Pixels(validation, progress, "validation")
         trainer = Trainer(clf, recipe, seed, *pixels, progress, adversary=adversary, last=keep == "last")
-        state = trainer.run(None if resume is None else Path(resume), key(told))
+        state = trainer.run(None if resume is None else Path(resume), key(record))
     kept = state.history[state.best_epoch - 1]
-    told |= {
+    record |= {
         "epoch_kept": state.best_epoch,
         "validation": {k: kept[k] for k in Scores._fields},
         "history": state.history,
         "versions": versions(),
     }
     before = classifier.provenance.get("further", [])
-    clf.provenance = classifier.provenance | {"data": at, "further": [*before, told]}
+    clf.provenance = classifier.provenance | {"data": at, "further": [*before, record]}
     return clf
 
 

@@ -97,8 +97,8 @@ class Trainer:
             or (patience is not None and stale >= patience)
             or self.recipe.enough(state.history[-1])
         )
-        shown = {"epoch": f"{state.epoch}/{self.recipe.epochs}", "validation": f"{scores.balanced_accuracy:.1%}"}
-        self.progress.advance(0, **shown)
+        postfix = {"epoch": f"{state.epoch}/{self.recipe.epochs}", "validation": f"{scores.balanced_accuracy:.1%}"}
+        self.progress.advance(0, **postfix)
 
     def _pass(self, epoch: int) -> float:
         """One epoch over the training images; the mean loss."""

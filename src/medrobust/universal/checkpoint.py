@@ -33,8 +33,8 @@ class Checkpoint:
     is replaced if it is ours.
     """
 
-    def __init__(self, path: str | Path, about: str) -> None:
-        self.path, self.about = Path(path), about
+    def __init__(self, path: str | Path, config: str) -> None:
+        self.path, self.config = Path(path), config
         self.stands = self._read()
 
     def keep(self, part: str, stand: Stand) -> None:
@@ -50,9 +50,9 @@ class Checkpoint:
             for name, kept in self.stands.items()
             for key, value in kept.tensors.items()
         }
-        told = {name: {"history": kept.history, "counted": kept.counted} for name, kept in self.stands.items()}
+        states = {name: {"history": kept.history, "counted": kept.counted} for name, kept in self.stands.items()}
         own_files.check_safetensors(self.path, KIND)
-        metadata = own_files.metadata(KIND, about=self.about, stands=told)
+        metadata = own_files.metadata(KIND, config=self.config, stands=states)
         atomic.write_bytes(self.path, save(tensors, metadata))
 
     def _read(self) -> dict[str, Stand]:
@@ -61,7 +61,7 @@ class Checkpoint:
         try:
             with safe_open(str(self.path), "pt") as opened:
                 header = own_files.stated(opened.metadata(), KIND, str(self.path)) or {}
-                if header.get("about") != self.about:
+                if header.get("config") != self.config:
                     return {}
                 kept = header["stands"]
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping

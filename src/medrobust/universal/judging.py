@@ -43,8 +43,8 @@ def judge(
         for chunk in chunks(images, classifier.lanes((1, *v.delta.shape))):
             chunk = check_images(chunk)
             attacked = v.apply(chunk)
-            shown = (None if clean is not None else chunk, attacked, save_at(attacked, bits))
-            for part, pixels in zip(parts, shown, strict=True):
+            versions = (None if clean is not None else chunk, attacked, save_at(attacked, bits))
+            for part, pixels in zip(parts, versions, strict=True):
                 if pixels is not None:
                     part.append(classifier.predict(pixels).cpu())
     known, after, saved = (_numbers(part, classifier) for part in parts)

@@ -89,7 +89,7 @@ class UniversalMethod(ABC):
             task = Task(classifier, images, goal, ball, advance, watch=watch, folded=self.opens)
             stack.enter_context(task.classifier.borrowed())
             if checkpoint is not None:
-                about = [
+                config = [
                     code_digest.of_module(__name__),
                     code_digest.described(self),
                     classifier.digest(),
@@ -97,10 +97,10 @@ class UniversalMethod(ABC):
                     task.fingerprint(),
                     seed,
                 ]
-                task.checkpoint = Checkpoint(checkpoint, json.dumps(about))
-            found = self.find(task, seed)
-            delta = task.project(found.delta.detach().float())
-            why = found.why or task.why_still(delta, found.history)
+                task.checkpoint = Checkpoint(checkpoint, json.dumps(config))
+            perturbation = self.find(task, seed)
+            delta = task.project(perturbation.delta.detach().float())
+            why = perturbation.why or task.why_still(delta, perturbation.history)
         if advance is not None and self.work(task.n) > task.advanced:
             advance(self.work(task.n) - task.advanced)
         provenance = {
@@ -116,7 +116,7 @@ class UniversalMethod(ABC):
             "queries": task.queries,
             "gradients": task.gradients,
         }
-        return Universal(delta, ball, goal, provenance, found.history, why)
+        return Universal(delta, ball, goal, provenance, perturbation.history, why)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.settings.items())})"

@@ -81,10 +81,10 @@ class MinibatchMethod(UniversalMethod):
         return task.project(float(task.ball.eps) * task.ball.at_edge(delta[None])[0])
 
     def find(self, task: Task, seed: int) -> Found:
-        found = self.climb(task, seed)
+        perturbation = self.climb(task, seed)
         # a pass counts what each image met when its turn came; of the end, what counts is what all of them meet
-        rate = task.rate(found.delta)
-        ended = Found(found.delta, [*found.history[:-1], found.history[-1] | {"rate": rate}])
+        rate = task.rate(perturbation.delta)
+        ended = Found(perturbation.delta, [*perturbation.history[:-1], perturbation.history[-1] | {"rate": rate}])
         pile = task.pile() if isinstance(task.goal, Untargeted) else None
         if pile is None or not self.balance:
             return ended
@@ -96,5 +96,5 @@ class MinibatchMethod(UniversalMethod):
         other = task.rate(piled.delta)
         if other < rate - PREFERENCE or not piled.delta.any():
             return ended
-        entry = {"pass": len(found.history) + len(piled.history), "rate": other, "toward": float(target)}
-        return Found(piled.delta, [*found.history, entry])
+        entry = {"pass": len(perturbation.history) + len(piled.history), "rate": other, "toward": float(target)}
+        return Found(piled.delta, [*perturbation.history, entry])

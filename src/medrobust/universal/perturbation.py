@@ -114,7 +114,7 @@ class Universal:
         """
         from safetensors.torch import save
 
-        told = {
+        info = {
             "format": FORMAT,
             "ball": {"norm": self.ball.name, "eps": float(self.ball.eps)},
             "target": self.target,
@@ -124,7 +124,7 @@ class Universal:
         }
         path = Path(path)
         try:
-            content = save({"delta": self.delta}, own_files.metadata(KIND, **told))
+            content = save({"delta": self.delta}, own_files.metadata(KIND, **info))
         except TypeError as error:
             raise InputError(f"the provenance of a perturbation must be plain JSON: {error}") from error
         own_files.check_safetensors(path, KIND)
@@ -141,16 +141,16 @@ class Universal:
             raise InputError(f"no perturbation at {path}: give the safetensors file that Universal.save wrote")
         try:
             with safe_open(path, "pt") as opened:
-                told = own_files.stated(opened.metadata(), KIND, str(path))
-                if told is None or "delta" not in opened.keys():  # noqa: SIM118 - safe_open is no dict
+                info = own_files.stated(opened.metadata(), KIND, str(path))
+                if info is None or "delta" not in opened.keys():  # noqa: SIM118 - safe_open is no dict
                     raise InputError(f"{path} holds no universal perturbation; give the file that Universal.save wrote")
                 delta = opened.get_tensor("delta")
         except SafetensorError as error:
             raise InputError(f"{path} is no readable safetensors file: {error}") from error
-        told = _checked(told, path)
-        ball = BALLS[told["ball"]["norm"]](told["ball"]["eps"])
-        goal = Untargeted() if told["target"] is None else Targeted(told["target"])
-        return cls(delta, ball, goal, told["provenance"], told["history"], told["why"])
+        info = _checked(info, path)
+        ball = BALLS[info["ball"]["norm"]](info["ball"]["eps"])
+        goal = Untargeted() if info["target"] is None else Targeted(info["target"])
+        return cls(delta, ball, goal, info["provenance"], info["history"], info["why"])
 
     def picture(self, path: str | Path) -> float:
         """Write a PNG: mid-grey where nothing changes, the largest change black or white. Returns the magnification."""

@@ -69,8 +69,8 @@ class Sequential(UniversalMethod):
             if crossed is None:
                 place, window = place + len(index), min(2 * window, task.lanes)
             else:
-                seen, delta = crossed
-                place, window, updates = place + seen + 1, max(1, window // 2), updates + 1
+                fooled, delta = crossed
+                place, window, updates = place + fooled + 1, max(1, window // 2), updates + 1
         return delta, updates
 
     def _first_crossing(self, task: Task, delta: Tensor, index: np.ndarray) -> tuple[int, Tensor] | None:

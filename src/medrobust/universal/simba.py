@@ -75,10 +75,10 @@ class USimBA(QueryMethod):
                 break
             pattern = length * basis.basis(channel, row, column)
             tried = [task.project(delta + pattern), task.project(delta - pattern)]
-            seen = [self._look(task, one) for one in tried]
-            best = int(seen[1][0] > seen[0][0])
-            if seen[best][0] > score:
-                (score, rate), delta, moves = seen[best], tried[best], moves + 1
+            outputs = [self._look(task, one) for one in tried]
+            best = int(outputs[1][0] > outputs[0][0])
+            if outputs[best][0] > score:
+                (score, rate), delta, moves = outputs[best], tried[best], moves + 1
             task.tell(rate)
             history.append({"queries": task.queries, "rate": rate, "moves": moves})
             if len(history) % KEPT == 0:

@@ -171,8 +171,8 @@ class Task:
         hits = torch.zeros((), device=self.device)
         for part in self.chunks(index, self.lanes):
             goal, raw = self.aim(part), self.take(part) + delta
-            shown = raw.clamp(0, 1) if clip else raw
-            slope, logits = self.slopes(shown, goal, loss)
+            perturbed = raw.clamp(0, 1) if clip else raw
+            slope, logits = self.slopes(perturbed, goal, loss)
             if clip:
                 slope = slope.masked_fill(((raw <= 0) & (slope < 0)) | ((raw >= 1) & (slope > 0)), 0.0)
             total += slope.sum(0)
@@ -216,12 +216,12 @@ class Task:
 
     def fingerprint(self) -> str:
         """Of the images and the goal: sha256 over their number, sixteen spread over all of them, and the aims."""
-        found = hashlib.sha256(repr((self.n, self.shape, type(self._aims).__name__)).encode())
+        digest = hashlib.sha256(repr((self.n, self.shape, type(self._aims).__name__)).encode())
         some = sorted({i * (self.n - 1) // 15 for i in range(16)})
         for tensor in (*(self._read([i]) for i in some), self._aims.labels):
             if tensor is not None:
-                found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def tell(self, rate: float) -> None:
         """Share of images that reach the goal now, for whoever watches."""

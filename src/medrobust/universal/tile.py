@@ -97,8 +97,8 @@ class TileSearch(QueryMethod):
                 continue
             if tried >= self.patience * tiles.size and tiles.grows:
                 tiles, direction, tried = tiles.doubled(), tiles.carried(direction), 0
-            told = self._ask(task, delta, tiles, next(turns), toward, (seed, number))
-            direction = self.momentum * direction + told
+            gradient = self._ask(task, delta, tiles, next(turns), toward, (seed, number))
+            direction = self.momentum * direction + gradient
             tried += self.pairs
             delta = task.step(delta, self.step * cosine(number, steps), tiles.patterns(direction[None])[0])
             if number + 1 in marks:
@@ -120,8 +120,8 @@ class TileSearch(QueryMethod):
         drawn /= drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         patterns = self.probe * reach(task.ball, task.shape) * tiles.patterns(drawn)
         images = task.take(index)
-        shown = torch.cat([task.show(images, delta + patterns), task.show(images, delta - patterns)])
-        value = Hinge(self.kappa)(goal, task.classifier, task.logits(shown).double())
+        perturbed = torch.cat([task.show(images, delta + patterns), task.show(images, delta - patterns)])
+        value = Hinge(self.kappa)(goal, task.classifier, task.logits(perturbed).double())
         up, down = value.nan_to_num(0.0, 0.0, 0.0).float().chunk(2)
         return ((up - down).view(-1, 1, 1, 1) * drawn).mean(0)
 

@@ -55,7 +55,7 @@ def tasks(table: Table, seeds: Sequence[int], folds: int) -> list[Task]:
 
 def inner(table: Table, task: Task, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(train, validation) positions in the table, both within the task's training part."""
-    mine = task.train
+    training = task.train
     # a seed of its own: the outer partition would be drawn again from the same numbers
-    drawn = parted(table.labels[mine], table.groups[mine], folds, 1_000_003 * (task.fold + 1) + task.seed)
-    return [(mine[a], mine[b]) for a, b in drawn]
+    drawn = parted(table.labels[training], table.groups[training], folds, 1_000_003 * (task.fold + 1) + task.seed)
+    return [(training[a], training[b]) for a, b in drawn]

@@ -26,8 +26,8 @@ def logistic(side: Side, decay: float) -> LogisticRegression:
 
 def scores(model: LogisticRegression, x: np.ndarray) -> np.ndarray:
     """float64 (n, k): logits; with two classes the first is 0."""
-    found = model.decision_function(x)
-    return np.stack([np.zeros_like(found), found], 1) if found.ndim == 1 else np.asarray(found)
+    decision = model.decision_function(x)
+    return np.stack([np.zeros_like(decision), decision], 1) if decision.ndim == 1 else np.asarray(decision)
 
 
 def sparse(side: Side, inner: list[tuple[Side, Side]]) -> LogisticRegression:

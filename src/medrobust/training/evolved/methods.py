@@ -67,7 +67,7 @@ def searched(optimiser: Optimiser) -> Method:
         seconds = time.process_time() - begin
         at = np.unique(np.geomspace(1, result.evaluations, MARKS).round().astype(np.int64))
         # the clock on the wall also ran while others had the processor: its shape is kept, its length is not
-        clock = np.interp(at, result.asked, result.seconds) / max(result.seconds[-1], 1e-9) * seconds
+        clock = np.interp(at, result.totals, result.seconds) / max(result.seconds[-1], 1e-9) * seconds
         return Found(
             problem.settle(result.best_x),
             result.best_x,
@@ -149,8 +149,8 @@ def tpe(problem: Hyper, budget: int) -> Found:
             clock.append(time.process_time() - begin)
     finally:
         optuna.logging.set_verbosity(before)
-    told = {name: [study.best_params[name] for study in studies] for name in ranges}
-    chosen = {name: torch.tensor(values) for name, values in told.items()}
+    best = {name: [study.best_params[name] for study in studies] for name in ranges}
+    chosen = {name: torch.tensor(values) for name, values in best.items()}
     curve = np.minimum.accumulate(np.asarray(worth).T, 1)
     return Found(
         problem.judged(chosen),
@@ -161,7 +161,7 @@ def tpe(problem: Hyper, budget: int) -> Found:
         np.arange(1, budget + 1),
         curve,
         np.asarray(clock),
-        told,
+        best,
     )
 
 
@@ -225,15 +225,15 @@ TITLES = {
 def method(question: str, name: str) -> Method:
     """A baseline of the question; an optimiser of medrobust.search by its name, ``gwo:population=16``; with "+adam"
     behind it, followed by gradient descent for the second half of the budget."""
-    about = QUESTIONS[question]
-    if name in about.baselines:
-        return about.baselines[name]
+    description = QUESTIONS[question]
+    if name in description.baselines:
+        return description.baselines[name]
     first, plus, second = name.partition("+")
     if first.partition(":")[0] not in search.OPTIMISERS or (plus and second != "adam"):
-        known = ", ".join([*about.baselines, *search.OPTIMISERS, "NAME+adam"])
+        known = ", ".join([*description.baselines, *search.OPTIMISERS, "NAME+adam"])
         raise InputError(f"method {name!r} is not known; choose from {known}")
-    if plus and not about.problem.differentiable:
-        raise InputError(f"{name!r} needs gradients, and there are none for {about.title}; leave it out there")
+    if plus and not description.problem.differentiable:
+        raise InputError(f"{name!r} needs gradients, and there are none for {description.title}; leave it out there")
     options.parse(first, search.OPTIMISERS, "method")
     return lambda problem, budget: searched(optimiser(name, budget))(problem, budget)
 

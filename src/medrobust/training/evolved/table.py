@@ -80,7 +80,7 @@ def breast_cancer() -> Table:
     """Wisconsin diagnostic breast cancer (Street et al. 1993), 569 x 30, from scikit-learn; benign is healthy."""
     from sklearn.datasets import load_breast_cancer
 
-    found = load_breast_cancer()
-    labels = 1 - found.target.astype(np.int64)  # scikit-learn has malignant first
-    groups = with_copies(named(len(labels), None), torch.from_numpy(found.data))
-    return Table("breast cancer", found.data.astype(np.float64), labels, groups, ("benign", "malignant"), (0,))
+    data = load_breast_cancer()
+    labels = 1 - data.target.astype(np.int64)  # scikit-learn has malignant first
+    groups = with_copies(named(len(labels), None), torch.from_numpy(data.data))
+    return Table("breast cancer", data.data.astype(np.float64), labels, groups, ("benign", "malignant"), (0,))

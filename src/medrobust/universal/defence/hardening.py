@@ -57,17 +57,17 @@ class Hardened:
         assert old is not None
         noise = last.control.rate
         if after.low <= noise.high:
-            told = "Fresh perturbations do no more than random ones, as far as can be told"
+            finding = "Fresh perturbations do no more than random ones, as far as can be told"
         elif after.high < before.low:
-            told = "Fresh perturbations do less than before, yet more than random ones"
+            finding = "Fresh perturbations do less than before, yet more than random ones"
         elif after.low > before.high:
-            told = "Fresh perturbations do more than before"
+            finding = "Fresh perturbations do more than before"
         else:
-            told = "Fresh perturbations work again; that they do less than before cannot be told"
+            finding = "Fresh perturbations work again; that they do less than before cannot be told"
         kept, now = _told(first.accuracy), _told(last.accuracy)
         fell = last.accuracy.high < first.accuracy.low
         return (
-            f"{told}: {_told(before)} at the start, {_told(after)} after round {last.number}; those of the round "
+            f"{finding}: {_told(before)} at the start, {_told(after)} after round {last.number}; those of the round "
             f"before {_told(old.rate)}, random ones {_told(noise)}. Accuracy on untouched images "
             + (f"fell from {kept} to {now}." if fell else f"was {kept}, is {now}.")
         )
@@ -127,7 +127,7 @@ class Defence(ABC):
         data = data.for_classes(classifier.classes)
         training.check_trainable(classifier, data)
         test = None if test is None else test.for_classes(classifier.classes)
-        asked = {
+        config = {
             "defence": self.title,
             "settings": self.settings,
             "seed": seed,
@@ -142,7 +142,7 @@ class Defence(ABC):
         }
         with contextlib.ExitStack() as stack:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory()) if folder is None else folder)
-            log = _Log(place, asked)
+            log = _Log(place, config)
             train, held_out = data.split("train"), data.split("test") if test is None else test
             work = _Work(self, method, goal, ball, train, held_out, seed, place, progress or NoProgress())
             return self._run(classifier, data, work, log)
@@ -261,16 +261,16 @@ class _Work:
 class _Log:
     """The rounds finished so far, in one JSON file that is replaced whole."""
 
-    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
-        self.file, self.asked, self.rounds = folder / FILE, asked, list[dict[str, Any]]()
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.file, self.config, self.rounds = folder / FILE, config, list[dict[str, Any]]()
         if self.file.is_file():
-            told = json_files.read_object(self.file)
-            before, rounds = told.get("asked"), told.get("rounds")
+            log = json_files.read_object(self.file)
+            before, rounds = log.get("config"), log.get("rounds")
             if not isinstance(before, dict) or not isinstance(rounds, list):
                 raise InputError(f"{self.file} is damaged (no asked and rounds in it); give another folder")
             self.rounds = rounds
-            if before != json.loads(json.dumps(asked)):
-                changed = ", ".join(k for k in asked if before.get(k) != json.loads(json.dumps(asked[k])))
+            if before != json.loads(json.dumps(config)):
+                changed = ", ".join(k for k in config if before.get(k) != json.loads(json.dumps(config[k])))
                 raise InputError(f"{self.file} holds a defence with another {changed}; give another folder")
         else:
             self._write()  # before hours of work: a folder that takes no file is told now, and other settings later
@@ -283,8 +283,8 @@ class _Log:
         return Round.of(json.loads(json.dumps(self.rounds[number])))
 
     def _write(self) -> None:
-        text = json.dumps({"asked": self.asked, "rounds": self.rounds}, indent=1)
-        own_files.check_json(self.file, lambda found: {"asked", "rounds"} <= found.keys(), "log of a defence")
+        text = json.dumps({"config": self.config, "rounds": self.rounds}, indent=1)
+        own_files.check_json(self.file, lambda content: {"config", "rounds"} <= content.keys(), "log of a defence")
         atomic.write_text(self.file, text)
 
 
