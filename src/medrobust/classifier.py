@@ -260,16 +260,9 @@ class Classifier:
             self._fast = (state, self._made_fast(shape, bfloat16))
         return self._fast[1]
 
-    def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
-        channels = self.channels or shape[1]
-        plain = self.plain_net
-        with self.borrowed():
-            net = models.folded(plain, (channels, *shape[2:]))
-            if bfloat16:
-                net = _Bfloat16(copy.deepcopy(plain) if net is None else net)
-        if net is None:
-            return self
-        made = Classifier(
+    def with_net(self, net: nn.Module, lanes: int | None = None) -> Classifier:
+        """Another network with this one's classes, normalisation, head, operating point and size."""
+        return Classifier(
             net,
             self.classes,
             mean=self.mean,
@@ -279,8 +272,19 @@ class Classifier:
             channels=self.channels,
             size=self.size,
             threshold=self.threshold,
-            lanes=self.lanes(shape),
+            lanes=self._lanes if lanes is None else lanes,
         )
+
+    def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
+        channels = self.channels or shape[1]
+        plain = self.plain_net
+        with self.borrowed():
+            net = models.folded(plain, (channels, *shape[2:]))
+            if bfloat16:
+                net = _Bfloat16(copy.deepcopy(plain) if net is None else net)
+        if net is None:
+            return self
+        made = self.with_net(net, self.lanes(shape))
         if self.inspection is not None:  # the copy takes and returns what ``plain`` does, and needs no second look
             made.inspection = self.inspection.of_plain()
         return made

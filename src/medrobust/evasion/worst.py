@@ -101,12 +101,8 @@ def strongest(
         )
         better = evaded.fooled & (~fooled[left] | (evaded.score < score[left]))
         improved = left[better]
-        result[improved], score[improved], fooled[improved], by[improved] = (
-            evaded.images[better],
-            evaded.score[better],
-            True,
-            k,
-        )
+        result[improved], score[improved] = evaded.images[better], evaded.score[better]
+        fooled[improved], by[improved] = True, k
         first = left[(by[left] < 0) & (steps[left] == 0)]  # a last attempt is shown where nothing better comes
         result[first] = evaded.images[torch.isin(left, first)]
         steps[left] += evaded.steps

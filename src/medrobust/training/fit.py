@@ -31,10 +31,6 @@ from medrobust.training.trainer import Trainer, draw, own_randomness
 if TYPE_CHECKING:
     from medrobust.data import Dataset
 
-RATES = {("sgd", False): 0.02, ("sgd", True): 0.01, ("adamw", False): 1e-3, ("adamw", True): 3e-4}
-"""Default peak learning rate by (optimiser, pretrained); measured, see docs/add-a-model.md."""
-DECAY = {"sgd": 5e-4, "adamw": 0.05}
-
 
 def fit(
     data: Dataset,
@@ -75,17 +71,8 @@ def fit(
     be trained on, and where it diverges.
     """
     file = None if pretrained is None else str(pretrained)
-    recipe = Recipe(
-        epochs=epochs,
-        lr=RATES.get((optimiser, file is not None), 0.0) if lr is None else lr,
-        batch=batch,
-        optimiser=optimiser,
-        weight_decay=DECAY.get(optimiser, 0.0) if weight_decay is None else weight_decay,
-        augment=(Augment() if augment else None) if isinstance(augment, bool) else augment,
-        patience=patience,
-        freeze=freeze,
-        head=head,
-        target=target,
+    recipe = Recipe.filled(
+        file is not None, epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, head, target
     )
     train, validation = splits(data)
     record = recorded(
@@ -162,17 +149,7 @@ def fit(
 
 def check(*, epochs: int | None = None, lr: float | None = None, head: str = "softmax") -> None:
     """InputError where ``fit`` would refuse these."""
-    Recipe(
-        epochs=1 if epochs is None else epochs,
-        lr=1.0 if lr is None else lr,
-        batch=2,
-        optimiser="adamw",
-        weight_decay=0.0,
-        augment=None,
-        patience=None,
-        freeze=0.0,
-        head=head,
-    )
+    Recipe.filled(False, 1 if epochs is None else epochs, lr, 2, "adamw", None, False, None, 0.0, head)
 
 
 def _check(clf: Classifier, images: Tensor) -> None:

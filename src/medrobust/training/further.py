@@ -17,7 +17,7 @@ from medrobust.progress import NoProgress, Progress
 from medrobust.training.adversary import Adversary
 from medrobust.training.augment import Augment
 from medrobust.training.evaluate import Scores
-from medrobust.training.fit import DECAY, RATES, key, refuse_untrainable, splits, versions
+from medrobust.training.fit import key, refuse_untrainable, splits, versions
 from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
 from medrobust.training.trainer import Trainer, own_randomness
@@ -55,17 +55,8 @@ def further(
     if keep not in KEEP:
         raise InputError(f"keep must be {' or '.join(KEEP)}, got {keep!r}")
     data = data.for_classes(classifier.classes)
-    recipe = Recipe(
-        epochs=epochs,
-        lr=RATES.get((optimiser, True), 0.0) if lr is None else lr,
-        batch=batch,
-        optimiser=optimiser,
-        weight_decay=DECAY.get(optimiser, 0.0) if weight_decay is None else weight_decay,
-        augment=(Augment() if augment else None) if isinstance(augment, bool) else augment,
-        patience=None,
-        freeze=freeze,
-        head=classifier.head.name,
-    )
+    head = classifier.head.name
+    recipe = Recipe.filled(True, epochs, lr, batch, optimiser, weight_decay, augment, None, freeze, head)
     check_trainable(classifier, data)
     progress = progress or NoProgress()
     train, validation = splits(data)
@@ -81,7 +72,7 @@ def further(
     }
     if adversary is not None:
         record["adversary code"] = code_digest.of_class(type(adversary))
-    clf = _copy(classifier)
+    clf = classifier.with_net(copy.deepcopy(classifier.net))
     with own_randomness(clf.device):
         pixels = Pixels(train, progress, "training"), Pixels(validation, progress, "validation")
         trainer = Trainer(clf, recipe, seed, *pixels, progress, adversary=adversary, last=keep == "last")
@@ -102,18 +93,3 @@ def check_trainable(classifier: Classifier, data: Dataset) -> None:
     """InputError now rather than after the first perturbations: for a classifier or data that cannot be trained on."""
     train, _ = splits(data)
     refuse_untrainable(classifier.inspection or classifier.examine(train.images(range(min(EXAMINED, len(train))))))
-
-
-def _copy(classifier: Classifier) -> Classifier:
-    return Classifier(
-        copy.deepcopy(classifier.net),
-        classifier.classes,
-        mean=classifier.mean,
-        std=classifier.std,
-        head=classifier.head.name,
-        outputs=classifier.outputs,
-        channels=classifier.channels,
-        size=classifier.size,
-        threshold=classifier.threshold,
-        lanes=classifier._lanes,
-    )

@@ -14,6 +14,10 @@ from medrobust.errors import InputError
 from medrobust.training.augment import Augment
 
 OPTIMISERS = ("sgd", "adamw")
+RATES = {("sgd", False): 0.02, ("sgd", True): 0.01, ("adamw", False): 1e-3, ("adamw", True): 3e-4}
+"""Default peak learning rate by (optimiser, pretrained); measured, see docs/add-a-model.md."""
+DECAY = {"sgd": 5e-4, "adamw": 0.05}
+"""Default weight decay by optimiser."""
 WARM_UP = 0.1
 """Share of the steps over which the learning rate rises; BatchNorm and momentum start from nothing."""
 
@@ -43,6 +47,24 @@ class Recipe:
     freeze: float
     head: str
     target: float | None = None
+
+    @classmethod
+    def filled(
+        cls,
+        pretrained: bool,
+        epochs: int,
+        lr: float | None,
+        batch: int,
+        optimiser: str,
+        weight_decay: float | None,
+        augment: bool | Augment,
+        *rest: Any,
+    ) -> Recipe:
+        """With the defaults of the optimiser for None, and ``Augment()`` for True. rest: the fields after augment."""
+        rate = RATES.get((optimiser, pretrained), 0.0) if lr is None else lr
+        decay = DECAY.get(optimiser, 0.0) if weight_decay is None else weight_decay
+        changes = (Augment() if augment else None) if isinstance(augment, bool) else augment
+        return cls(epochs, rate, batch, optimiser, decay, changes, *rest)
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS:

@@ -1,4 +1,4 @@
-"""What a universal perturbation ascends, for each image; all of them work from one logit and two classes up."""
+"""Loss functions for universal perturbations, one value an image; they work from one logit and two classes up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medrobust.images import Logits, PerImage
 from medrobust.threat import Goal, Targeted
 
 FAINT = -40.0
-"""Logarithm of the smallest cross-entropy that is told from a smaller one: its gradient is far from underflow."""
+"""Logarithm of the smallest cross-entropy distinguished from smaller ones: its gradient is far from underflow."""
 
 
 def log_cross_entropy(goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
@@ -22,8 +22,9 @@ def log_cross_entropy(goal: Goal, classifier: Classifier, logits: Logits) -> Per
 
 @dataclass(frozen=True)
 class BoundedCrossEntropy:
-    """min(cross-entropy, beta) (Shafahi et al. 2020, arXiv:1811.11304): an image that is far gone has no more say.
+    """min(cross-entropy, beta) (Shafahi et al. 2020, arXiv:1811.11304).
 
+    A loss above beta is clipped and contributes no gradient.
     With a target it is minus the cross-entropy of the target, which is bounded by itself.
     """
 
@@ -42,20 +43,6 @@ class Hinge:
 
     def __call__(self, goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
         return -(self.kappa - goal.margin(classifier.head, logits)).relu()
-
-
-@dataclass(frozen=True)
-class SoftCount:
-    """sigmoid(margin / width): the share of images that reach the goal, with the step at the boundary made smooth.
-
-    Images near the boundary have the most say, those that are far on either side little: so it does not give up the
-    images of one class for the hopeless ones of another.
-    """
-
-    width: float = 2.0
-
-    def __call__(self, goal: Goal, classifier: Classifier, logits: Logits) -> PerImage:
-        return (goal.margin(classifier.head, logits) / self.width).sigmoid()
 
 
 def _raised(logarithm: PerImage) -> PerImage:
