@@ -58,7 +58,7 @@ def chunks(images: Images | Lazy, size: int) -> Iterator[Images]:
 
 
 def check_images(images: Tensor) -> Images:
-    """Return ``images`` if they are float32-able (n, c, h, w) in [0, 1]; raise InputError that names the mend."""
+    """Return ``images`` if they are float32-able (n, c, h, w) in [0, 1]; raise InputError that names the fix."""
     if not isinstance(images, Tensor):
         raise InputError(f"images must be a torch tensor (n, c, h, w), got {type(images).__name__}")
     if images.ndim != 4:

@@ -296,7 +296,7 @@ def _close(a: Tensor, b: Tensor, form: Form, scale: Tensor | None = None) -> boo
 
 
 def _different(images: Images) -> Images:
-    """Each image once: rows of grey that fill up a batch say nothing twice."""
+    """Each image once: grey rows that fill up a batch carry no information."""
     kept: list[int] = []
     for i in range(images.shape[0]):
         if not any(torch.equal(images[i], images[k]) for k in kept):

@@ -189,7 +189,7 @@ def _images(two: tuple[int, ...], out: Tensor) -> Layout:
 
 
 def _is_apart(blocks: Tensor) -> bool:
-    """Of three images, the first and last equal: do the blocks say so?"""
+    """Of three images, the first and last equal: do the blocks agree with that?"""
     differ = float((blocks[1] - blocks[0]).abs().max())
     return differ > 0 and float((blocks[2] - blocks[0]).abs().max()) <= 1e-3 * differ
 

@@ -2,7 +2,7 @@
 
 Demsar 2006 (JMLR 7:1): Friedman's test and Nemenyi's critical difference over data sets, Wilcoxon's signed ranks
 against one reference with Holm's correction. Draws of one data set share images: for those Nadeau & Bengio's
-corrected test (2003, Machine Learning 52:239) is the one to believe.
+corrected test (2003, Machine Learning 52:239) is the one to use.
 """
 
 from __future__ import annotations

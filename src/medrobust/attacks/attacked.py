@@ -24,8 +24,8 @@ class Attacked:
     forwards: Tensor
     """int64: forward passes spent without a gradient."""
     queries: Tensor
-    """int64: images the attack asked about until it succeeded, or in all; an identical one counts again. Neither the
-    look at the clean image that tells whether there is anything to do nor the verification is among them."""
+    """int64: images queried until the attack succeeded, or in all; an identical one counts again. The evaluation of
+    the clean image and the verification are not counted."""
     clean: Tensor
     """bool: the goal was reached before any attack."""
     blind: Tensor

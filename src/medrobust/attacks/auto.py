@@ -29,11 +29,11 @@ MEMBERS: tuple[str, ...] = ("apgd", "apgd-margin", "fmn", "square")
 class Auto(Composed):
     """APGD on the cross-entropy, APGD on the margin, FMN and Square; each on the images that still hold.
 
-    It has nothing to be tuned, so that numbers of different classifiers compare, and it works from one logit and two
-    classes up: AutoAttack's third and fourth logit (DLR loss) do not exist in most of medicine. FMN stands for FAB.
-    With two classes the margin rises with the cross-entropy, so that APGD makes the same steps on both: the second run
-    is left out. Square sees no gradient: what it alone breaks shows that the others were misled. An image on which
-    every gradient was zero and that Square did not break either is inconclusive, never robust.
+    It has no hyper-parameter to tune, so that numbers of different classifiers are comparable, and it works from one
+    logit and two classes up: AutoAttack's third and fourth logit (DLR loss) do not exist in most of medicine. FMN
+    stands for FAB. With two classes the margin rises with the cross-entropy, so that APGD makes the same steps on both:
+    the second run is left out. Square uses no gradient: what only Square breaks shows that gradients were misleading.
+    An image on which every gradient was zero and that Square did not break either is inconclusive, never robust.
 
     ``Attacked.by`` tells which of ``members`` broke an image; ``Attacked.images`` at what size.
     steps: of each gradient attack; queries: Square's. They are the ensemble's definition: leave them for numbers that
@@ -116,7 +116,7 @@ class Auto(Composed):
 
 
 class _Task:
-    """What was asked of the ensemble, and how a member does it on some of the images."""
+    """The arguments of the ensemble, and how a member is run on some of the images."""
 
     def __init__(
         self, classifier: Classifier, images: Images, goal: Goal, ball: Ball, ids: Sequence[Id], options: dict[str, Any]

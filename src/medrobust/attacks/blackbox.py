@@ -1,4 +1,4 @@
-"""Attacks that see nothing but the scores of what they ask about: how often they may ask is part of what they are."""
+"""Black-box attacks: they use the scores of queried images only, within a budget of queries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medrobust.threat import margin
 
 
 class BlackBox(Attack):
-    """A query is one forward pass of one image whose scores come back; asked twice, it counts twice.
+    """A query is one forward pass of one image whose scores come back; the same image queried twice counts twice.
 
     queries: how many each image may cost. It is never exceeded, and used up exactly where the attack fails. The look
     at the clean image that tells whether there is anything to attack is not among them.

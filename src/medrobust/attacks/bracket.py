@@ -60,7 +60,7 @@ class Bracket:
         return (low + high) // 2
 
     def open(self, i: int) -> bool:
-        """Is there a level between the two that could still move them?"""
+        """Whether a level between the two is still undecided."""
         return self.high[i] - self.low[i] > 1
 
     def failed(self, i: int, level: int) -> None:

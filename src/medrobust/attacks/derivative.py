@@ -31,7 +31,7 @@ DIRECTIONS = 6
 FREQUENCIES = 8
 """Cosines along a side that smooth directions are made of."""
 AGREE = 0.65
-"""Least cosine of a gradient that is believed: half-way between what honest networks reach (from 0.91) and what masked
+"""Smallest cosine at which a gradient is trusted: midway between unmasked networks (from 0.91) and what masked
 ones do whose gradient is not simply wrong (up to 0.45). docs/results/gradients.md lists both."""
 SURE = 3.0
 """Standard errors by which a cosine must be clear of AGREE before further images are left out."""
@@ -53,10 +53,10 @@ class Derivative(NamedTuple):
     compared: int
     """Images whose output changed."""
     seen: int
-    """Images that were looked at."""
+    """Number of images examined."""
     flat: bool = False
     """The outputs of most images did not change, though different images have different ones: such an answer moves in
-    steps, and gradients say nothing about it."""
+    steps, and gradients are not informative there."""
 
     @property
     def holds(self) -> bool | None:
@@ -69,7 +69,7 @@ class Derivative(NamedTuple):
 
     @property
     def clear(self) -> bool:
-        """Further images would not change ``holds``, as far as can be told."""
+        """Further images would very likely not change ``holds``."""
         if self.compared < 2 or 2 * self.compared < self.seen:
             return False
         if self.range_needed > CLEAR:
@@ -126,7 +126,7 @@ def derivative(
     """Compare the gradient of the margin with central differences on images (n, c, h, w), a few at a time.
 
     Ends as soon as further images would not change the verdict (``Derivative.clear``). Takes one gradient and 24
-    further passes for each image that is looked at. ends: of the same images and a classifier that answers as this one.
+    further passes for each image examined. ends: of the same images and a classifier that answers as this one.
     """
     names: list[Id] = list(range(len(images))) if ids is None else list(ids)
     ends = ends or Ends(classifier, images, seed, names)

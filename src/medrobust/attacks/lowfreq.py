@@ -1,7 +1,7 @@
 """Low-frequency patterns: the discrete cosine basis in which black-box attacks search (Guo et al. 2019).
 
-Natural and medical images, and what networks listen to, lie mostly in low frequencies (Guo et al. 2018,
-arXiv:1809.08758): a search among them needs far fewer queries than one among pixels.
+Natural and medical images, and the features to which networks are most sensitive, lie mostly in low frequencies (Guo et
+al. 2018, arXiv:1809.08758): a search among them needs far fewer queries than one among pixels.
 """
 
 from __future__ import annotations

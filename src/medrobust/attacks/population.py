@@ -1,4 +1,4 @@
-"""Attacks that a population of candidates searches for: an optimiser asks, the network's scores are the answer."""
+"""Attacks by population search: an optimiser proposes candidates and is given the network's scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Population(BlackBox):
     """Every image has a search of its own, all of them in step: a generation of all images is one stream of rows.
 
     A candidate is a point of ``space``, ``picture`` turns it into an image. Candidates count in the order in which the
-    optimiser asks about them, up to the first that reaches the goal; the last generation is cut to the budget.
+    optimiser proposes them, up to the first that reaches the goal; the last generation is cut to the budget.
     """
 
     starts_together = True
@@ -33,7 +33,7 @@ class Population(BlackBox):
 
     @abstractmethod
     def picture(self, points: Tensor, origin: Images, ball: Ball) -> Images:
-        """Legal images of points (n, D), one an origin. Row by row, and alike in any company."""
+        """Legal images of points (n, D), one an origin. A row's result does not depend on the other rows."""
 
     def start(self, batch: Batch) -> tuple[Images, State]:
         ids = batch.keys()
@@ -86,7 +86,7 @@ class Searches:
         return Searches(self.runs + other.runs, torch.cat([self.row, other.row]), self.budget, which)
 
     def ask(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Points (m, D) of all rows; whose each is, and the how manieth of its row's generation (int64, m)."""
+        """Points (m, D) of all rows; the row of each, and its place in the row's generation (int64, m)."""
         self._forget()
         points, row, column = [], [], []
         for run, members in self._each():
@@ -103,7 +103,7 @@ class Searches:
             run.tell(worth[members, : run.ask().shape[1]])
 
     def last(self) -> Tensor:
-        """bool (n,): nothing is left after what was asked last."""
+        """bool (n,): the last generation uses up the budget."""
         left = torch.tensor([self.budget - run.evaluations - run.ask().shape[1] for run in self.runs])
         return left[self.which] <= 0
 
@@ -136,7 +136,7 @@ class _Choice:
         """The lowest and the highest loss of each row."""
 
     def add(self, row: Tensor, column: Tensor, output: ModelOutput) -> None:
-        """Candidates in the order in which they were asked about."""
+        """Add candidates in the order of their queries."""
         loss = output.loss.double().nan_to_num(-torch.inf, torch.inf, -torch.inf).cpu()
         self.worth[row, column] = -loss
         for r in row.unique_consecutive().tolist():

@@ -1,4 +1,4 @@
-"""Success against queries: how often a model has to be asked until an attack succeeds."""
+"""Success against queries: how many queries an attack needs until it succeeds."""
 
 from __future__ import annotations
 

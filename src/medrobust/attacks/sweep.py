@@ -115,15 +115,15 @@ def sweep(
     if attack.minimal:
         for e in eps:
             ball(e)  # the same check of the grid as for every other attack
-        star = torch.where(done.reached, ball(0.0).size(done.images - images.float()), math.inf)
+        min_eps = torch.where(done.reached, ball(0.0).size(done.images - images.float()), math.inf)
     else:
-        star = torch.cat([torch.tensor(grid), torch.tensor([math.inf])])[done.level]
-        star = torch.where(done.reached, star, math.inf)
-    star = torch.where(done.clean, 0.0, star)
+        min_eps = torch.cat([torch.tensor(grid), torch.tensor([math.inf])])[done.level]
+        min_eps = torch.where(done.reached, min_eps, math.inf)
+    min_eps = torch.where(done.clean, 0.0, min_eps)
     return Curve(
         attack.title,
         tuple(float(e) for e in eps),
-        star.float(),
+        min_eps.float(),
         done.images,
         done.gradients,
         done.forwards,

@@ -1,4 +1,4 @@
-"""Transfer: an attack made on a surrogate, replayed on a classifier that the attacker has never seen."""
+"""Transfer: adversarial examples made on a surrogate and replayed on another classifier."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Transfer(Composed):
         return {"attack": repr(self.attack), "surrogate": self.surrogate.digest()[:12]}
 
     def examples(self, images: Images, goal: Goal, ball: Ball, *, seed: int = 0, ids: Any = None) -> Images:
-        """What the surrogate alone leads to, inside the ball; the classifier under attack is not asked.
+        """Examples made on the surrogate alone, inside the ball; the classifier under attack is not queried.
 
         goal: in the order of the surrogate's classes.
         """

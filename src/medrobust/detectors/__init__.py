@@ -1,6 +1,7 @@
-"""Detectors of attacked images: hyper-parameters at birth, data at ``fit``; higher scores are more suspicious.
+"""Detectors of attacked images: hyper-parameters go to ``__init__``, data to ``fit``.
 
-A detector is not believed until something tried to evade it.
+Higher scores are more suspicious.
+A detector's numbers count only after an adaptive attack (``medrobust.evasion``) was run against it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Area under the ROC curve where images come in patients and clean images with their attacked twins."""
+"""Area under the ROC curve for images grouped by patient and paired with their adversarial copies."""
 
 from __future__ import annotations
 

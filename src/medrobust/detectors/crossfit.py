@@ -29,7 +29,7 @@ A_CLASS = 5
 
 @dataclass(frozen=True)
 class Seen:
-    """What a network showed of some images, row by row.
+    """Features of some images, one row an image.
 
     features: layer to (n, d). predicted: int64 (n,). groups: str (n,), whose image it is. twin: int64 (n,), of which
     clean image it is the twin (its position there).
@@ -62,7 +62,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Rates:
-    """How some images differ from the clean ones in a detector's eyes."""
+    """How well a detector separates some images from the clean ones."""
 
     auroc: Estimate
     paired: Estimate
@@ -160,7 +160,7 @@ class Crossfit:
         self.own = {fpr: np.array([Detector.threshold_at(s, fpr) for s in of_fold]) for fpr in self.fprs}
 
     def scores(self, samples: Seen) -> np.ndarray:
-        """float64 (n,): each image by the detector that saw neither it nor its patient."""
+        """float64 (n,): each image scored by the detector that was fitted without it and its patient."""
         out = np.empty(len(samples))
         for fold, detector in enumerate(self.detectors):
             rows = np.flatnonzero(self.fold[samples.twin] == fold)
@@ -176,7 +176,7 @@ class Crossfit:
         return np.asarray(scores > edge[self.fold[samples.twin]])
 
     def against(self, samples: Seen) -> Rates:
-        """Twins of any kind against the clean images."""
+        """The rates of changed copies of any kind against the clean images."""
         if not len(samples):
             nothing = dict.fromkeys(self.fprs, stats.NOTHING)
             return Rates(stats.NOTHING, stats.NOTHING, nothing, nothing)

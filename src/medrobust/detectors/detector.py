@@ -1,4 +1,4 @@
-"""What a detector is: numbers that describe an image, and a rule that turns them into one suspicion."""
+"""The interface of detectors: numbers that describe an image, and a rule that turns them into one score."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEAST = 5
 
 
 class Detector(ABC):
-    """Hyper-parameters at birth, data at ``fit``; what is learned ends in ``_``.
+    """A detector: hyper-parameters go to ``__init__``, data to ``fit``; learned attributes end in ``_``.
 
     layers: what it reads, None for every layer of the features it is fitted on.
     """
@@ -33,7 +33,7 @@ class Detector(ABC):
     title: ClassVar[str]
     source: ClassVar[str]
     needs_attacks: ClassVar[bool] = True
-    """Can not be fitted without examples of attacked images."""
+    """Cannot be fitted without examples of attacked images."""
     uses_bank: ClassVar[bool] = False
     """Compares with clean images that serve for nothing else (``reference``)."""
     block: ClassVar[int] = 64
@@ -51,7 +51,7 @@ class Detector(ABC):
         self.told_: dict[str, Any] = {}
         """How it was fitted: numbers of images, seed, digest of the classifier; plain JSON."""
 
-    # -- what a detector has to say -----------------------------------------------------------------------
+    # -- what a detector implements -----------------------------------------------------------------------
 
     @abstractmethod
     def represent(self, table: Table, predicted: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class Detector(ABC):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything it was born with, plain JSON: ``type(self)(**settings)`` is the same detector, not fitted."""
+        """All arguments of ``__init__``, plain JSON: ``type(self)(**settings)`` is the same detector, not fitted."""
         names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
         return {name: getattr(self, name) for name in names}
 

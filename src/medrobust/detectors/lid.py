@@ -89,7 +89,7 @@ class LID(Detector):
         """
         count = len(clean[LOGITS])
         if len(attacked[LOGITS]) != count:
-            raise InputError(f"LID as published compares twins: {count} clean, {len(attacked[LOGITS])} attacked images")
+            raise InputError(f"LID as published compares pairs: {count} clean, {len(attacked[LOGITS])} attacked images")
         if count <= self.k + 1:
             raise InputError(f"LID looks for {self.k} neighbours among {count} images; give more")
         layers = self.reads(clean)

@@ -212,25 +212,27 @@ def _paper(
     clean, attacked, other = (rows(t, index) for t in (cases.clean, cases.attacked, cases.other))
     detector.layers_ = detector.reads(clean)
     detector.learn(bank, predicted_class(bank) if bank_labels is None else bank_labels, seed)
-    calm, stirred = detector.represent_published(clean, attacked)
-    tried = detector.represent_published(clean, other)[1] if cases.other is not cases.attacked else stirred
-    dice = seeds.generator(seed, "paper protocol", repeat)
+    clean_numbers, attacked_numbers = detector.represent_published(clean, attacked)
+    tested_numbers = (
+        detector.represent_published(clean, other)[1] if cases.other is not cases.attacked else attacked_numbers
+    )
+    generator = seeds.generator(seed, "paper protocol", repeat)
     n = len(index)
     # over-sampled before the split: the leak
-    again = torch.from_numpy(dice.integers(0, n, n))
-    order = torch.from_numpy(dice.permutation(2 * n))
+    again = torch.from_numpy(generator.integers(0, n, n))
+    order = torch.from_numpy(generator.permutation(2 * n))
     train, test = order[: int(share * 2 * n)], order[int(share * 2 * n) :]
-    numbers = torch.cat([calm, stirred[again]])
+    numbers = torch.cat([clean_numbers, attacked_numbers[again]])
     rule = detector.make_rule(True)
     fit_rule(rule, numbers[train[train < n]], numbers[train[train >= n]], seed, scale_on=numbers)
-    calm_at, tried_at = test[test < n], again[test[test >= n] - n]
-    if not len(calm_at) or not len(tried_at):
+    clean_at, attacked_at = test[test < n], again[test[test >= n] - n]
+    if not len(clean_at) or not len(attacked_at):
         raise InputError("the test side holds clean or attacked images only; give more images or another seed")
     return Tested(
-        rule.decide(calm[calm_at]).numpy(),
-        rule.decide(tried[tried_at]).numpy(),
-        index[calm_at].numpy(),
-        index[tried_at].numpy(),
+        rule.decide(clean_numbers[clean_at]).numpy(),
+        rule.decide(tested_numbers[attacked_at]).numpy(),
+        index[clean_at].numpy(),
+        index[attacked_at].numpy(),
     )
 
 
@@ -303,13 +305,13 @@ def _rate(tested: tuple[Tested, ...], groups: np.ndarray, fpr: float) -> Estimat
 
 
 def _accuracy(tested: tuple[Tested, ...], groups: np.ndarray) -> Estimate:
-    calm = _share([t.clean <= 0 for t in tested], [t.clean_at for t in tested], groups)
-    hit = _share([t.attacked > 0 for t in tested], [t.attacked_at for t in tested], groups)
-    value = (calm.value + hit.value) / 2
+    specificity = _share([t.clean <= 0 for t in tested], [t.clean_at for t in tested], groups)
+    sensitivity = _share([t.attacked > 0 for t in tested], [t.attacked_at for t in tested], groups)
+    value = (specificity.value + sensitivity.value) / 2
     # Newcombe's square-and-add interval of a mean of two shares (1998, Stat Med 17:873)
-    down = np.hypot(calm.value - calm.low, hit.value - hit.low) / 2
-    up = np.hypot(calm.high - calm.value, hit.high - hit.value) / 2
-    return Estimate(value, float(value - down), float(value + up), calm.n + hit.n)
+    down = np.hypot(specificity.value - specificity.low, sensitivity.value - sensitivity.low) / 2
+    up = np.hypot(specificity.high - specificity.value, sensitivity.high - sensitivity.value) / 2
+    return Estimate(value, float(value - down), float(value + up), specificity.n + sensitivity.n)
 
 
 def _share(hits: list[np.ndarray], at: list[np.ndarray], groups: np.ndarray) -> Estimate:

@@ -1,4 +1,4 @@
-"""Images that belong together stay together: an image and its attacked twin, a patient, two copies of one image."""
+"""Train/test splits that keep images together: an image and its adversarial copy, a patient, copies of one image."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ class FeatureMatching(Evasion):
     needs_reference = True
 
     def learn(self, detector: Detector, reference: Table, classes: Tensor, threshold: float) -> None:
-        calm = detector.score_features(reference) <= threshold
+        unflagged = detector.score_features(reference) <= threshold
         self._guides = {name: value.double() for name, value in reference.items()}
-        self._classes, self._calm = classes, calm
+        self._classes, self._unflagged = classes, unflagged
         self._spread = {
             name: v.std(0, correction=0).clamp_min(1e-3 * float(v.std()) + 1e-12) for name, v in self._guides.items()
         }
@@ -38,8 +38,8 @@ class FeatureMatching(Evasion):
         wanted = wanted if isinstance(batch.goal, Targeted) else ~wanted
         if not bool(wanted.any(1).all()):
             raise InputError("a wanted class has no reference image; give reference images of every class")
-        calm = wanted & self._calm
-        wanted = torch.where(calm.any(1, keepdim=True), calm, wanted)
+        unflagged = wanted & self._unflagged
+        wanted = torch.where(unflagged.any(1, keepdim=True), unflagged, wanted)
         features = {name: value.detach()[: len(output.images)].cpu() for name, value in output.table.items()}
         far = torch.stack([self._far(features[name], guides, name) for name, guides in self._guides.items()])
         nearest = far.sum(0).masked_fill(~wanted, torch.inf).argmin(1)

@@ -1,4 +1,4 @@
-"""One aim at a time: fool the classifier, then calm the detector (Bryniarski et al. 2021, arXiv:2106.15023)."""
+"""One aim at a time: fool the classifier, then evade the detector (Bryniarski et al. 2021, arXiv:2106.15023)."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class OrthogonalPGD(SelectivePGD):
 
     def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
         fool = output.gradient(output.margin)
-        calm = output.gradient(-output.suspicion())
+        evade = output.gradient(-output.suspicion())
         missing = (output.margin.detach() < self.kappa).view(-1, 1, 1, 1)
-        return orthogonal(torch.where(missing, fool, calm), torch.where(missing, calm, fool))
+        return orthogonal(torch.where(missing, fool, evade), torch.where(missing, evade, fool))
 
 
 def orthogonal(gradient: Images, other: Images) -> Images:

@@ -1,6 +1,6 @@
 """What an evasion follows instead of a detector that has no useful gradient (Tramer et al. 2020, arXiv:2002.08347).
 
-Kernel density, Mahalanobis, LID and logistic rules are differentiable as they are. The others get a smooth twin:
+Kernel density, Mahalanobis, LID and logistic rules are differentiable as they are. The others get a smooth surrogate:
 trees whose branches are taken in part, a quantiser that is a step forwards and a sigmoid backwards (BPDA, Athalye et
 al. 2018, arXiv:1802.00420), support vectors on a logarithmic scale. A surrogate shows the way only: what it reaches
 is scored by the real detector.

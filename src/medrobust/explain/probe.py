@@ -65,7 +65,7 @@ def separability(
             scores[test] = probe.decision_function(rows[test])
     spread = rows.std(0)
     near = silhouette_samples((rows - rows.mean(0)) / np.where(spread > 0, spread, 1.0), groups)
-    # one number a patient: an image and its twin are not two witnesses
+    # one number a patient: an image and its adversarial copy are not independent
     by_owner = [near[owners == o].mean() for o in np.unique(owners)]
     mean = stats.mean(by_owner)
     return Separability(

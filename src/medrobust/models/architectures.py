@@ -67,7 +67,7 @@ def build(
     Fresh layers are drawn from torch's global generator. InputError for whatever does not fit.
     """
     _check(classes, channels, size, head)
-    name, hidden = mlp_head.parted(name)
+    name, hidden = mlp_head.split_name(name)
     name = ALIASES.get(name, name)
     outputs = 1 if head == "logit" else classes
     net = _make(name, outputs, channels, size, hub=pretrained == "hub")
@@ -117,7 +117,7 @@ def check_name(name: str, weights: str | None = None) -> None:
 
     A network of one's own is not imported.
     """
-    name, _ = mlp_head.parted(name)
+    name, _ = mlp_head.split_name(name)
     name = ALIASES.get(name, name)
     if weights == "hub" and (own_network.is_own(name) or is_ours(name)):
         raise InputError(f"the hub has no weights for {name}: give a file, pretrained=FILE.safetensors")
@@ -186,8 +186,8 @@ def _check_forward(net: nn.Module, name: str, outputs: int, channels: int, size:
     if isinstance(result, Exception):
         least = None if own_network.is_own(name) else _smallest(net, channels, size)
         reason = one_line(result)
-        mend = f"the smallest it takes is {least}, load the data with size={least}" if least else reason
-        raise InputError(f"{name} does not take {channels} x {size} x {size} images: {mend}") from result
+        remedy = f"the smallest it takes is {least}, load the data with size={least}" if least else reason
+        raise InputError(f"{name} does not take {channels} x {size} x {size} images: {remedy}") from result
     if result != (2, outputs):
         raise InputError(f"{name} returns {result} for 2 images, it must return logits (2, {outputs})")
 

@@ -142,7 +142,7 @@ def read(directory: str | Path, *, trust_code: bool | str = False) -> tuple[nn.M
 def check_trusted(directory: Path, trust_code: bool | str) -> Card:
     """What model.json holds; InputError where it names code that is not trusted."""
     card = read_card(directory)
-    check_trust(mlp_head.parted(card.architecture)[0], trust_code, str(directory / CARD))
+    check_trust(mlp_head.split_name(card.architecture)[0], trust_code, str(directory / CARD))
     return card
 
 

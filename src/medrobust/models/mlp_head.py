@@ -14,7 +14,7 @@ from medrobust.errors import InputError
 _NAME = re.compile(r"(?P<body>.+)\+mlp(?P<hidden>[1-9]\d{0,3})")
 
 
-def parted(name: str) -> tuple[str, int | None]:
+def split_name(name: str) -> tuple[str, int | None]:
     """("mobilenetv2_100", 8) of "mobilenetv2_100+mlp8"; (name, None) of any other name."""
     match = _NAME.fullmatch(name)
     return (name, None) if match is None else (match["body"], int(match["hidden"]))

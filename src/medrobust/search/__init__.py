@@ -1,4 +1,4 @@
-"""Search without gradients: optimisers that are asked for points and told what they are worth.
+"""Search without gradients: optimisers with an ask-and-tell interface.
 
 Batched over seeds and population, with a hard budget of evaluations per seed. Nothing here knows networks.
 """

@@ -180,7 +180,7 @@ class Run:
                 row, point = (int(i) for i in f.isnan().nonzero()[0])
                 raise InputError(
                     f"the function gave NaN in row {row} at point {point} after {self.evaluations} evaluations; "
-                    'nothing was counted and the best so far is kept; mend it, or start with nan="worst"'
+                    'nothing was counted and the best so far is kept; fix it, or start with nan="worst"'
                 )
             f = f.nan_to_num(torch.inf, torch.inf, -torch.inf)
             usable = f.clamp(-WORST, WORST)

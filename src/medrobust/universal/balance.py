@@ -15,11 +15,11 @@ from medrobust.universal.task import Loss, Task
 MEMORY = 0.1
 """Weight of the newest image in the running share of a class."""
 FLOOR = 0.02
-"""A class that is fooled throughout keeps this much say, or it would drift back."""
+"""A class that is fooled throughout keeps this weight, or it would drift back."""
 
 
 def balanced(loss: Loss, task: Task, wanted: bool = True) -> Loss:
-    """``loss`` with equal say for every class of this task, or as it is."""
+    """``loss`` with equal weight for every class of this task, or unchanged."""
     return Balanced(loss, len(task.classifier.classes), task.device) if wanted else loss
 
 

@@ -15,7 +15,7 @@ from medrobust.universal.task import Loss, Task
 
 
 class DFUAP(MinibatchMethod):
-    """Adam over minibatches; an image that reaches the goal by kappa logits has no more say.
+    """Adam over minibatches; an image that reaches the goal by kappa logits contributes no gradient.
 
     passes: over all images. batch: images a step. step: Adam's learning rate, as a fraction of what one pixel of an
     all-equal perturbation on the ball's edge has (0.005 beside an eps of 10/255, as published, is 0.13). kappa: in

@@ -19,10 +19,10 @@ class SGDUAP(MinibatchMethod):
     """A step along the mean gradient of min(cross-entropy, beta) of each minibatch, then back into the ball.
 
     passes: over all images. batch: images a step. step: length of the first step, as a fraction of eps; it falls to a
-    twentieth by the last (``decay``). beta: an image whose cross-entropy is larger has no more say. momentum: share
-    of the old direction that is kept. balance: classes that are not fooled yet gain weight (see ``Balanced``).
-    stretch: what the climb ends at is scaled to the edge of the ball.
-    SGDUAP(step=0.1, beta=9, momentum=0, decay=False, balance=False, stretch=False) is the method as published.
+    twentieth by the last (``decay``). beta: an image whose cross-entropy is larger contributes no gradient. momentum:
+    share of the old direction that is kept. balance: classes that are not fooled yet gain weight (see ``Balanced``).
+    stretch: what the climb ends at is scaled to the edge of the ball. SGDUAP(step=0.1, beta=9, momentum=0, decay=False,
+    balance=False, stretch=False) is the method as published.
     """
 
     title = "SGD-UAP"

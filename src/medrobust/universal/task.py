@@ -164,8 +164,9 @@ class Task:
         """Gradient (c, h, w) of the loss, summed over these images, with respect to the shared ``delta``; and the
         number of them at which the goal is reached.
 
-        Where an image is black (or white) already and its gradient points out of [0, 1], it has no say: the pixel can
-        not follow. clip=False is the published code's way, which shows the network pixels below 0 and above 1.
+        Where an image is black (or white) already and its gradient points out of [0, 1], it contributes nothing: the
+        pixel can not follow. clip=False is the published code's way, which shows the network pixels below 0 and above
+        1.
         """
         total = self.zero()
         hits = torch.zeros((), device=self.device)

@@ -43,9 +43,9 @@ class TileSearch(QueryMethod):
     tile: side of the first tile, in pixels. patience: the tile doubles once so many patterns were tried for each of its
     numbers. pairs: patterns a step. probe: size of a pattern, and step: length of the first step, as shares of the
     ball; steps fall to a twentieth by the last. momentum: share of the old direction that is kept. kappa: an image that
-    reaches the goal by so many logits has no more say. pile: see above. looks: how often all images are asked for their
-    answers; fewer where it would cost more than a tenth of the queries. From half of the steps on, a look at which all
-    reach the goal ends it.
+    reaches the goal by so many logits contributes no gradient. pile: see above. looks: how often all images are asked
+    for their answers; fewer where it would cost more than a tenth of the queries. From half of the steps on, a look at
+    which all reach the goal ends it.
     """
 
     title = "Tile search"
@@ -83,7 +83,7 @@ class TileSearch(QueryMethod):
         left = self.queries - task.queries
         looks = max(1, min(self.looks, self.queries // (10 * task.n), (left - 2 * self.pairs) // task.n))
         steps = (left - looks * task.n) // (2 * self.pairs)
-        marks = {math.ceil(steps * ((i + 1) / looks) ** 2) for i in range(looks)}  # early ones say where to go
+        marks = {math.ceil(steps * ((i + 1) / looks) ** 2) for i in range(looks)}  # early ones give the direction
         turns, tried, first = self._turns(task, seed), 0, 0
         history: list[dict[str, float]] = []
         if kept := task.resume("search"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from medrobust.training.evolved.extractor import KINDS, check_features, extractor
 from medrobust.training.evolved.fitted import Fitted
-from medrobust.training.evolved.folds import Task, parted, tasks
+from medrobust.training.evolved.folds import Task, stratified, tasks
 from medrobust.training.evolved.methods import QUESTIONS, Found, about, code, method, needs_gradient, optimiser
 from medrobust.training.evolved.mlp import Shape
 from medrobust.training.evolved.problem import Problem
@@ -37,7 +37,7 @@ __all__ = [
     "of_features",
     "of_images",
     "optimiser",
-    "parted",
     "scored",
+    "stratified",
     "tasks",
 ]

@@ -65,7 +65,7 @@ class Fitted:
         A Classifier like any other: attacked through the features, saved and loaded by its architecture's name. The
         reduction becomes part of the first layer, so answers are the same up to float32 rounding.
         """
-        body, was = mlp_head.parted(str(source.provenance.get("architecture")))
+        body, was = mlp_head.split_name(str(source.provenance.get("architecture")))
         if was is not None:
             raise InputError("this network ends in an MLP already; give the network that it was made from")
         (first, bias), *rest = self.layers

@@ -26,7 +26,7 @@ class Task(NamedTuple):
         return self.seed, self.fold
 
 
-def parted(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def stratified(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(train, rest) positions of each fold. InputError where a class is missing on a side."""
     if folds < 2:
         raise InputError(f"cross-validation needs 2 folds or more, got {folds}")
@@ -49,7 +49,7 @@ def tasks(table: Table, seeds: Sequence[int], folds: int) -> list[Task]:
     return [
         Task(seed, fold, train, test)
         for seed in seeds
-        for fold, (train, test) in enumerate(parted(table.labels, table.groups, folds, seed))
+        for fold, (train, test) in enumerate(stratified(table.labels, table.groups, folds, seed))
     ]
 
 
@@ -57,5 +57,5 @@ def inner(table: Table, task: Task, folds: int) -> list[tuple[np.ndarray, np.nda
     """(train, validation) positions in the table, both within the task's training part."""
     training = task.train
     # a seed of its own: the outer partition would be drawn again from the same numbers
-    drawn = parted(table.labels[training], table.groups[training], folds, 1_000_003 * (task.fold + 1) + task.seed)
+    drawn = stratified(table.labels[training], table.groups[training], folds, 1_000_003 * (task.fold + 1) + task.seed)
     return [(training[a], training[b]) for a, b in drawn]
