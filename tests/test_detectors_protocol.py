@@ -143,7 +143,7 @@ def test_what_can_not_be_evaluated_is_refused_with_the_mend():
     clean, attacked = twins(40, 4)
     with pytest.raises(mr.InputError, match="protocol 'fair'"):
         evaluate(DeepFeatures(), clean, attacked, protocol="fair")
-    with pytest.raises(mr.InputError, match="give one twin an image"):
+    with pytest.raises(mr.InputError, match="give one copy an image"):
         evaluate(DeepFeatures(), clean, {k: v[:20] for k, v in attacked.items()})
     with pytest.raises(mr.InputError, match="larger eps"):
         evaluate(DeepFeatures(), clean, clean)  # no attack changed a decision

@@ -62,8 +62,7 @@ class Outcome:
     def success(self) -> stats.Estimate:
         """Of the images at which the goal was not reached before, the share at which it is now."""
         attacked = ~self.reached_before.numpy()
-        groups = None if self.groups is None else [g for g, m in zip(self.groups, attacked, strict=True) if m]
-        return stats.proportion(self.reached.numpy()[attacked], groups)
+        return stats.proportion(self.reached.numpy()[attacked], stats.members(self.groups, attacked))
 
 
 @torch.no_grad()

@@ -29,6 +29,11 @@ Groups = Sequence[object] | np.ndarray | None
 """One entry an image, the patient it belongs to; None where every image has a patient of its own."""
 
 
+def members(groups: Groups, mask: np.ndarray) -> Groups:
+    """The groups of the images in ``mask``, bool (n,)."""
+    return None if groups is None else [g for g, chosen in zip(groups, mask, strict=True) if chosen]
+
+
 def proportion(hits: Sequence[bool] | np.ndarray, groups: Groups = None) -> Estimate:
     """Share of true entries with Wilson's score interval (Wilson 1927).
 

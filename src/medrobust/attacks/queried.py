@@ -33,15 +33,13 @@ class Queried:
     def success(self, queries: int) -> stats.Estimate:
         """Of the images not reached before the attack, the share reached within so many queries, with its interval."""
         open_ = (self.spent > 0).numpy()
-        groups = None if self.groups is None else [g for g, o in zip(self.groups, open_, strict=True) if o]
-        return stats.proportion((self.spent <= queries).numpy()[open_], groups)
+        return stats.proportion((self.spent <= queries).numpy()[open_], stats.members(self.groups, open_))
 
     @property
     def median(self) -> stats.Estimate:
         """Median queries of the images not reached before, with its 95 % interval; infinite where most hold."""
         open_ = (self.spent > 0).numpy()
-        groups = None if self.groups is None else [g for g, o in zip(self.groups, open_, strict=True) if o]
-        return stats.median(self.spent.double().numpy()[open_], groups)
+        return stats.median(self.spent.double().numpy()[open_], stats.members(self.groups, open_))
 
 
 def queried(

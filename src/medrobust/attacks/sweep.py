@@ -52,15 +52,16 @@ class Curve:
     def success(self) -> tuple[stats.Estimate, ...]:
         """At each eps, the share of the images not reached before the attack that are reached by it."""
         open_ = (self.eps_star > 0).numpy()
-        groups = None if self.groups is None else [g for g, o in zip(self.groups, open_, strict=True) if o]
-        return tuple(stats.proportion((self.eps_star <= e).numpy()[open_], groups) for e in self._edges())
+        return tuple(
+            stats.proportion((self.eps_star <= e).numpy()[open_], stats.members(self.groups, open_))
+            for e in self._edges()
+        )
 
     @property
     def median(self) -> stats.Estimate:
         """Median eps_star of the images not reached before the attack, with its 95 % interval; may be infinite."""
         open_ = (self.eps_star > 0).numpy()
-        groups = None if self.groups is None else [g for g, o in zip(self.groups, open_, strict=True) if o]
-        return stats.median(self.eps_star.double().numpy()[open_], groups)
+        return stats.median(self.eps_star.double().numpy()[open_], stats.members(self.groups, open_))
 
     def _edges(self) -> list[float]:
         # eps_star is float32: compare at its precision

@@ -182,19 +182,13 @@ class Crossfit:
             return Rates(stats.NOTHING, stats.NOTHING, nothing, nothing)
         scores = self.scores(samples)
         every, paired_clean = np.arange(len(self.clean)), np.unique(samples.twin)
+        fold, groups = self.fold[samples.twin], samples.groups
         area, paired = (
-            clustered.auroc(
-                self.clean_scores[of],
-                scores,
-                self.fold[of],
-                self.fold[samples.twin],
-                self.clean.groups[of],
-                samples.groups,
-            )
+            clustered.auroc(self.clean_scores[of], scores, self.fold[of], fold, self.clean.groups[of], groups)
             for of in (every, paired_clean)
         )
         alarms = {f: self._alarm_rate(samples, f, scores) for f in self.fprs}
-        own = {f: stats.proportion(scores > self.own[f][self.fold[samples.twin]], samples.groups) for f in self.fprs}
+        own = {f: stats.proportion(scores > self.own[f][fold], groups) for f in self.fprs}
         return Rates(area, paired, alarms, own)
 
     def false_alarms(self) -> dict[float, Estimate]:

@@ -120,9 +120,9 @@ def evaluate(
         groups,
         fooled_only=protocol == "clean",
     )
-    bank = None if reference is None else table(reference)
+    cases.bank, cases.bank_labels = None if reference is None else table(reference), reference_labels
     run = _clean if protocol == "clean" else _paper
-    tested = tuple(run(detector, cases, bank, reference_labels, share, seed, r) for r in range(repeats))
+    tested = tuple(run(detector, cases, share, seed, r) for r in range(repeats))
     return _summary(protocol, cases, tested)
 
 
@@ -139,10 +139,12 @@ class _Cases:
         *,
         fooled_only: bool,
     ) -> None:
+        self.bank: Table | None = None
+        self.bank_labels: Tensor | None = None
         count = len(clean[LOGITS])
         for twins in (attacked, *(() if other is None else (other,))):
             if len(twins[LOGITS]) != count:
-                raise InputError(f"{count} clean and {len(twins[LOGITS])} attacked images; give one twin an image")
+                raise InputError(f"{count} clean and {len(twins[LOGITS])} attacked images; give one copy an image")
         if labels is not None and len(labels) != count:
             raise InputError(f"{count} images have {len(labels)} labels; give one an image")
         truth = predicted_class(clean) if labels is None else labels.cpu()
@@ -166,23 +168,15 @@ class _Cases:
             )
 
 
-def _clean(
-    recipe: Detector,
-    cases: _Cases,
-    bank: Table | None,
-    bank_labels: Tensor | None,
-    share: float,
-    seed: int,
-    repeat: int,
-) -> Tested:
+def _clean(recipe: Detector, cases: _Cases, share: float, seed: int, repeat: int) -> Tested:
     test = torch.from_numpy(aside(cases.groups, 1 - share, seed, f"detector test {repeat}"))
     near, far = ~test, ~test & cases.fit_on
     names = cases.groups
     detector = recipe.blank().fit_features(
         rows(cases.clean, near),
         rows(cases.attacked, far),
-        reference=bank,
-        labels=bank_labels if bank is not None else cases.labels[near],
+        reference=cases.bank,
+        labels=cases.labels[near] if cases.bank is None else cases.bank_labels,
         groups=names[near.numpy()].tolist(),
         adversarial_groups=names[far.numpy()].tolist(),
         seed=seed + repeat,
@@ -198,24 +192,15 @@ def _clean(
     )
 
 
-def _paper(
-    recipe: Detector,
-    cases: _Cases,
-    bank: Table | None,
-    bank_labels: Tensor | None,
-    share: float,
-    seed: int,
-    repeat: int,
-) -> Tested:
+def _paper(recipe: Detector, cases: _Cases, share: float, seed: int, repeat: int) -> Tested:
     detector = recipe.blank()
-    index, bank, bank_labels = _rows_and_bank(detector, cases, bank, bank_labels, seed + repeat)
+    index, bank, bank_labels = _rows_and_bank(detector, cases, seed + repeat)
     clean, attacked, other = (rows(t, index) for t in (cases.clean, cases.attacked, cases.other))
     detector.layers_ = detector.reads(clean)
     detector.learn(bank, predicted_class(bank) if bank_labels is None else bank_labels, seed)
     clean_numbers, attacked_numbers = detector.represent_published(clean, attacked)
-    tested_numbers = (
-        detector.represent_published(clean, other)[1] if cases.other is not cases.attacked else attacked_numbers
-    )
+    same = cases.other is cases.attacked
+    tested_numbers = attacked_numbers if same else detector.represent_published(clean, other)[1]
     generator = seeds.generator(seed, "paper protocol", repeat)
     n = len(index)
     # over-sampled before the split: the leak
@@ -236,15 +221,13 @@ def _paper(
     )
 
 
-def _rows_and_bank(
-    detector: Detector, cases: _Cases, bank: Table | None, bank_labels: Tensor | None, seed: int
-) -> tuple[Tensor, Table, Tensor | None]:
+def _rows_and_bank(detector: Detector, cases: _Cases, seed: int) -> tuple[Tensor, Table, Tensor | None]:
     """Positions of the images that are scored, and what the detector learns its arrays from."""
     everyone = torch.arange(len(cases.given))
     if not detector.uses_bank:
         return everyone, {k: torch.cat([v, cases.attacked[k]]) for k, v in cases.clean.items()}, None
-    if bank is not None:
-        return everyone, bank, bank_labels
+    if cases.bank is not None:
+        return everyone, cases.bank, cases.bank_labels
     if type(detector).represent_published is not Detector.represent_published:
         # compares the images with each other as published; the arrays it learns are not used
         return everyone, cases.clean, cases.labels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -166,10 +165,7 @@ class UniversalOutcome:
     def _share(self, hits: np.ndarray, of: np.ndarray | None = None) -> Estimate:
         """Of the images ``of``, the share of hits."""
         of = np.ones(self.n, bool) if of is None else of
-        groups: Sequence[object] | None = None
-        if self.groups is not None:
-            groups = [g for g, chosen in zip(self.groups, of, strict=True) if chosen]
-        return stats.proportion(hits[of], groups)
+        return stats.proportion(hits[of], stats.members(self.groups, of))
 
     def _per_class(self, hits: np.ndarray, of: np.ndarray) -> dict[str, Estimate]:
         return {name: self._share(hits, of == c) for c, name in enumerate(self.classes)}

@@ -158,7 +158,5 @@ class Bench:
         )
 
     def _mean(self, hits: list[np.ndarray], of: np.ndarray | None = None) -> Estimate:
-        groups = self.groups
-        if groups is not None and of is not None:
-            groups = [g for g, chosen in zip(groups, of, strict=True) if chosen]
+        groups = self.groups if of is None else stats.members(self.groups, of)
         return stats.proportion(np.mean(np.stack(hits), 0), groups)
