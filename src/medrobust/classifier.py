@@ -91,7 +91,7 @@ class Classifier:
         self.provenance = dict(provenance or {})
         self._check_weights()
         self.inspection: Inspection | None = None
-        """What was found out about the network; None before it has been given images."""
+        """The result of examining the network; None before it has been given images."""
         self._depth = 0
         self._exact: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._fast: tuple[object, Classifier] | None = None

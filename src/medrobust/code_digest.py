@@ -36,7 +36,7 @@ def of_module(name: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _of_part(name: str) -> str:
-    """Of a module of medrobust: read once, for the code of a running process stays as it was loaded."""
+    """Digest of a module of medrobust: read once, for the code of a running process stays as it was loaded."""
     return _of_files(_closure(name))
 
 

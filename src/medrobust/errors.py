@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 MOST_CHARACTERS = 240
-"""Of the text of a foreign error that a line quotes."""
+"""Characters of a foreign error's text that a message quotes."""
 
 
 class InputError(ValueError):
@@ -23,7 +23,7 @@ class CellWarning(UserWarning):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line of bounded length: its type, and the line of its text that tells most."""
+    """An error as one line of bounded length: its type, and the most informative line of its text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     interpreter = lines and lines[0].startswith("The following operation failed in the TorchScript interpreter")
     text = (lines[-1] if interpreter else lines[0]) if lines else ""

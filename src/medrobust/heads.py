@@ -1,4 +1,4 @@
-"""What a network's outputs mean: one of k classes, one logit for a yes/no question, or k independent findings.
+"""Kinds of outputs of a network: one of k classes, one logit for a yes/no question, or k independent findings.
 
 Every head turns raw outputs into canonical logits (n, k) and answers the same questions about them, so that
 attacks and judging are written once and work from one logit and two classes up.

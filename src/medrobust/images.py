@@ -1,4 +1,4 @@
-"""What an image is here: float32, n c h w, in [0, 1]; and what saving it at a bit depth leaves of it."""
+"""Images are float32, n c h w, in [0, 1]; checks for them, and rounding to a bit depth."""
 
 from __future__ import annotations
 

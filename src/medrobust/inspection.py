@@ -42,7 +42,7 @@ COMPANY = (
 
 
 class Inspected(Protocol):
-    """What of a Classifier is needed to look at its network."""
+    """The part of a Classifier that examining its network needs."""
 
     net: nn.Module
     head: Head
@@ -84,7 +84,7 @@ class Inspection:
 
 
 def inspect(classifier: Inspected, images: Images) -> Inspection:
-    """What the network does with up to ``EXAMINED`` of ``images`` (n, c, h, w) in [0, 1].
+    """Examine the network on up to ``EXAMINED`` of ``images`` (n, c, h, w) in [0, 1].
 
     The network must be in evaluation mode. Nothing is changed but the state that the network itself changes. Raises
     InputError, in one line, for a network that cannot be used: it fails, its output has another shape than the
@@ -329,7 +329,7 @@ def _watched(net: nn.Module, convolutions: list[nn.Conv2d]) -> Iterator[None]:
 
 @contextmanager
 def _own_randomness(images: Images) -> Iterator[None]:
-    """What a random network draws here does not move the caller's generators."""
+    """Restore the caller's random generators afterwards."""
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         yield

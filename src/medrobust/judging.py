@@ -34,9 +34,9 @@ class Outcome:
     confidence_after: PerImage
     """Probability of the decision ``after`` on the attacked image."""
     size: PerImage
-    """Of the perturbation, in the ball's norm."""
+    """Size of the perturbation, in the ball's norm."""
     size_saved: PerImage
-    """Of what is left of it after both images were saved."""
+    """Size of the perturbation after both images were saved."""
     legal: Tensor
     """bool: inside the ball (tolerance 1e-6) and inside [0, 1]."""
     reached_before: Tensor
@@ -60,7 +60,7 @@ class Outcome:
 
     @property
     def success(self) -> stats.Estimate:
-        """Of the images at which the goal was not reached before, the share at which it is now."""
+        """Share of images reached, among those at which the goal was not reached before."""
         attacked = ~self.reached_before.numpy()
         return stats.proportion(self.reached.numpy()[attacked], stats.members(self.groups, attacked))
 

@@ -1,4 +1,4 @@
-"""What the output of each layer of a network carries, found by a probe: images, positions, channels.
+"""Layout of the output of each layer of a network, found by a probe: images, positions, channels.
 
 Convolutions give (n, c, h, w), Swin (n, h, w, c), ViT tokens (n, t, c) behind a class token, windowed attention
 (n windows, t, c), attention weights (n, heads, t, t): the shape alone does not tell them apart. The axis that counts
@@ -46,7 +46,7 @@ def hint(classifier: Classifier) -> str:
 
 
 def layout(classifier: Classifier, shape: Sequence[int], name: str) -> Layout:
-    """Of one layer, for images (n, c, h, w). InputError where it holds nothing of an image or is not run."""
+    """Layout of one layer, for images (n, c, h, w). InputError where it holds nothing of an image or is not run."""
     known = known_layouts(classifier, shape, (name,))
     if name not in known:
         raise InputError(
@@ -58,7 +58,7 @@ def layout(classifier: Classifier, shape: Sequence[int], name: str) -> Layout:
 
 
 def known_layouts(classifier: Classifier, shape: Sequence[int], names: Sequence[str]) -> dict[str, Layout]:
-    """Of those of ``names`` that run, in the order in which they finish; probed once a classifier and size."""
+    """Layouts of those of ``names`` that run, in the order in which they finish; probed once a classifier and size."""
     known = classifier.layouts.setdefault(tuple(shape[1:]), {})
     if not known.keys() >= set(names):
         known.update(probe(classifier, shape, names))
@@ -77,7 +77,7 @@ def map_layout(classifier: Classifier, shape: Sequence[int], name: str) -> Layou
 
 
 def probe(classifier: Classifier, shape: Sequence[int], names: Iterable[str]) -> dict[str, Layout]:
-    """Of every layer of ``names`` that runs and gives a tensor, in the order in which they finish.
+    """Layouts of all layers of ``names`` that run and give a tensor, in the order in which they finish.
 
     Random images, drawn from a generator of their own: 2, 3 and 13 of them.
     """

@@ -21,12 +21,12 @@ def public(data: Dataset) -> bool:
 
 
 def image_code(part: Dataset, i: int) -> str:
-    """What a cell calls image i."""
+    """The name of image i in a cell."""
     return part.ids[i] if public(part) else private_names.code(part.ids[i])
 
 
 def patient_code(part: Dataset, i: int) -> str | None:
-    """What a cell calls the patient of image i; "" where the patient is not known, None where none is."""
+    """The name of the patient of image i in a cell; "" where the patient is not known, None where none is."""
     if part.patients is None:
         return None
     patient = str(part.patients[i])

@@ -112,7 +112,8 @@ def digest(folder: Path | None, name: str) -> str | None:
 
 
 def callable_named(name: str, folder: Path | None) -> Callable[..., Any]:
-    """What ``module:function`` names; of a class, an instance made without arguments. InputError where there is none.
+    """The object that ``module:function`` names; for a class, an instance made without arguments. InputError where
+    there is none.
 
     folder: that of the study file, whose modules come before all others.
     """

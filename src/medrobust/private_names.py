@@ -34,7 +34,7 @@ _PLACE = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:\\|\\\\|~?/)[^\s'",;()\[\]]*[/
 """An absolute path of two parts or more in a text."""
 _NUMBERS = re.compile(r"[\d./,eE+\-]+")
 _CODE = re.compile(r"(data )?[0-9a-f]{12}(\.\w+)?")
-"""What is a code already."""
+"""Pattern of a code."""
 
 
 def salt_file() -> Path:

@@ -24,7 +24,7 @@ class APGD(Attack):
     random_start = True
     momentum = 0.75
     share = 0.75
-    """Of the steps since the last checkpoint, how many must have raised the loss for the step to stay."""
+    """Share of the steps since the last checkpoint that must have raised the loss for the step size to stay."""
 
     def __init__(self, steps: int = 100, restarts: int = 1, loss: Loss = cross_entropy) -> None:
         if steps < 1 or restarts < 1:

@@ -19,7 +19,7 @@ from medrobust.threat import Ball, Goal, cross_entropy
 from medrobust.threat.goals import Loss
 
 State = dict[str, Any]
-"""What an attack remembers of each row: tensors whose first axis is the rows, or objects that rows can be taken from
+"""The state of an attack for each row: tensors whose first axis is the rows, or objects that rows can be taken from
 by ``value[index]`` and put behind by ``value.join(other)``."""
 
 
@@ -38,7 +38,7 @@ class Batch:
     seed: int
 
     def keys(self) -> list[Id]:
-        """What this row's randomness is keyed by: its id, and the restart after the first."""
+        """Keys of each row's random numbers: its id, and the restart after the first."""
         return [i if r == 0 else f"{i}/{r}" for i, r in zip(self.ids, self.restart.tolist(), strict=True)]
 
     def draw(self, purpose: str) -> Images:
@@ -217,7 +217,7 @@ def evaluate(classifier: Classifier, images: Images, goal: Goal, loss: Loss, *, 
 def grade(
     classifier: Classifier, images: Images, logits: Logits, goal: Goal, loss: PerImage, gradient: Images | None
 ) -> ModelOutput:
-    """What a pass over ``images`` means for the goal."""
+    """ModelOutput of a pass over ``images``: margin, success and usable gradient."""
     margin = goal.margin(classifier.head, logits)
     # logits that are not finite decide nothing: such a row is never called a success
     finite = torch.isfinite(logits).all(1)

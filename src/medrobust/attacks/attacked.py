@@ -1,4 +1,4 @@
-"""What an attack did to each image, before anyone has judged it."""
+"""The result of an attack for each image, before it is judged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medrobust.images import Images
 
 @dataclass(frozen=True)
 class Attacked:
-    """What an attack did, per image (n). Grading is not here: see ``judge``."""
+    """The result of an attack for n images. They are graded by ``judge``."""
 
     images: Images
     reached: Tensor
@@ -35,7 +35,7 @@ class Attacked:
     """int64: which member of an ensemble broke the image, -1 where none; None where there are no members."""
 
     def take(self, index: Tensor) -> Attacked:
-        """What it did to those images."""
+        """The result for those images."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{k: v[index] for k, v in values.items() if v is not None})
 

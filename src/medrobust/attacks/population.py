@@ -126,7 +126,7 @@ class Searches:
 
 
 class _Choice:
-    """Of each row's candidates the first that reached the goal, else the one with the highest loss."""
+    """For each row, the first candidate that reached the goal, else the one with the highest loss."""
 
     def __init__(self, n: int, most: int) -> None:
         self.worth = torch.full((n, most), torch.inf, dtype=torch.float64)

@@ -19,7 +19,7 @@ from medrobust.threat import Ball, Goal
 
 @dataclass(frozen=True)
 class Queried:
-    """What an attack found within its budget, for each image at which query."""
+    """The result of an attack within a budget of queries, for each image."""
 
     attack: str
     budget: int

@@ -23,7 +23,7 @@ from medrobust.threat import Ball, Goal
 
 @dataclass(frozen=True)
 class Curve:
-    """What a sweep found. eps as fractions of the pixel range, ascending."""
+    """The result of a sweep. eps as fractions of the pixel range, ascending."""
 
     attack: str
     eps: tuple[float, ...]

@@ -63,7 +63,7 @@ def _kinds() -> str:
 
 
 def _guess(spec: str) -> str:
-    """What was probably meant by a bare path."""
+    """A suggestion for a path without a kind."""
     path = Path(spec).expanduser()
     if path.is_dir():
         return f"; did you mean folder:{spec}?"

@@ -37,7 +37,7 @@ CHANGES = {
     "frames": "hold several frames; the first was read",
     "reduced": "hold colour of more than 8 bits and were read at 8 bits",
 }
-"""What decoding may do to the stored numbers, and the sentence on it, after "n images"."""
+"""Changes that decoding may make to the stored numbers, and a sentence on each, after "n images"."""
 
 PHOTOMETRIC, BITS, SAMPLE_FORMAT, SAMPLES, PLANAR = 262, 258, 339, 277, 284
 IMAGE_WIDTH, IMAGE_LENGTH, ROWS_PER_STRIP, STRIP_OFFSETS = 256, 257, 278, 273

@@ -28,7 +28,7 @@ class Image(NamedTuple):
 
 
 class Passed:
-    """What was passed over, for the notes."""
+    """Files that were passed over, for the notes."""
 
     def __init__(self) -> None:
         self.endings: Counter[str] = Counter()

@@ -30,7 +30,7 @@ HAEMORRHAGE_RADIUS = (0.017, 0.056)
 EXUDATES = (0, 30)
 EXUDATE_RADIUS = (0.008, 0.026)
 VEIN, ARTERY = (0.74, 0.42, 0.55), (0.90, 0.62, 0.70)
-"""What share of red, green and blue is left where a vessel lies."""
+"""Share of red, green and blue that remains where a vessel lies."""
 BLOOD = (0.55, 0.22, 0.35)
 LIPID = (1.0, 0.86, 0.42)
 

@@ -28,7 +28,7 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller of ``load`` asked for; see there."""
+    """The arguments of ``load``; see there."""
 
     size: int | None = None
     channels: int | None = None
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Listing:
-    """What is known about the images before any pixel is decoded. Entry i of each sequence is image i.
+    """The metadata of images before any pixel is decoded. Entry i of each sequence is image i.
 
     classes: the order of the class names where the source fixes it (MedMNIST); otherwise they are sorted.
     labels: as they were written; see ``labels.number_classes``. splits: the given split of each image as it was

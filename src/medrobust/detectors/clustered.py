@@ -86,7 +86,7 @@ def per_thousand(alarms: Estimate) -> Estimate:
 
 
 def predictive_value(detected: Estimate, alarms: Estimate, prevalence: float) -> Estimate:
-    """Of the images that raise an alarm, the share that is attacked, where ``prevalence`` of all images is.
+    """Positive predictive value: the share of attacked images among alarms, where ``prevalence`` of all images is.
 
     The interval takes the worse ends of both rates together, then the better: at least 95 %. n: the smaller of the two.
     """

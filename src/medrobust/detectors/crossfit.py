@@ -1,4 +1,4 @@
-"""What a detector is worth on images it never saw, at thresholds fixed beforehand on other clean images.
+"""Performance of a detector on images it never saw, at thresholds fixed beforehand on other clean images.
 
 Cross-fitted: images are dealt into folds by patient; each fold is scored by a detector that was fitted on the others,
 clean twins and attacked twins together. Thresholds come from further clean images. So every image is tested once, and
@@ -192,7 +192,7 @@ class Crossfit:
         return Rates(area, paired, alarms, own)
 
     def false_alarms(self) -> dict[float, Estimate]:
-        """What the thresholds give on clean images that set none of them: does the promised rate hold?"""
+        """False-positive rates on clean images that set no threshold, to be compared with the nominal rates."""
         return {f: self._alarm_rate(self.clean, f, self.clean_scores) for f in self.fprs}
 
     def _alarm_rate(self, samples: Seen, fpr: float, scores: np.ndarray) -> Estimate:

@@ -88,7 +88,7 @@ class KernelDensity(Detector):
 
 
 def likeliest_bandwidth(points: Tensor, classes: Tensor) -> float:
-    """Of a ladder of bandwidths, the one with the highest leave-one-out likelihood within the classes (Duin 1976).
+    """The bandwidth, among several, with the highest leave-one-out likelihood within the classes (Duin 1976).
 
     points: float64 (n, d). The ladder runs by factors of 2**0.25 around the median distance to the nearest neighbour
     over sqrt(d). Copies of an image would be likeliest at bandwidth 0: they are left out.

@@ -1,4 +1,4 @@
-"""What a network computes on its way to a decision: one vector an image and layer, and the logits, in one pass."""
+"""Features of a network: one vector an image and layer, and the logits, in one pass."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ NARROW = 256
 SURE = 1e-4
 """A share of its number that rounding in float32 may take from an image's dimension; beyond it float64 is used."""
 ROUNDING = 4 * torch.finfo(torch.float32).eps
-"""Of a squared distance by one product, as a share of the two rows' own lengths squared."""
+"""Rounding error of a squared distance by one product, as a share of the two rows' own lengths squared."""
 
 
 class Bank:

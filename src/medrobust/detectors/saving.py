@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ARRAYS, CARD = "detector.safetensors", "detector.json"
 FORMAT = "medrobust detector 2"
 KIND = "detector"
-"""What the metadata of ARRAYS says that it holds."""
+"""The kind that the metadata of ARRAYS states."""
 BANK, RULE = "detector/", "rule/"
 
 

@@ -1,4 +1,4 @@
-"""What an evasion is: a direction at every step. The loop owns the batch, the real detector and what is kept."""
+"""The interface of evasions: a direction at every step. The loop owns the batch and keeps the best result."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class Evasion(ABC):
 
     @abstractmethod
     def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:
-        """What to ascend, (n, c, h, w); ``state`` has an entry a row, its tensors may be replaced."""
+        """The direction of ascent (n, c, h, w); ``state`` has an entry a row, its tensors may be replaced."""
 
     def learn(  # noqa: B027 - many have nothing to learn
         self, detector: Detector, reference: Table, classes: Tensor, threshold: float
     ) -> None:
-        """What is learned from clean images: layer -> (m, d) with "logits", and the classes (m,) decided on them."""
+        """Learn from clean images: layer -> (m, d) with "logits", and the classes (m,) decided on them."""
 
     def begin(self, output: JointOutput, batch: Batch) -> State:  # noqa: ARG002
-        """What each row remembers; ``output``: of the clean images."""
+        """The state of each row; ``output``: of the clean images."""
         return {}
 
     @property

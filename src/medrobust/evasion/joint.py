@@ -21,7 +21,7 @@ AGREES = 1e-3
 
 @dataclass
 class JointOutput:
-    """What n rows showed. Losses are functions of ``table`` (float64 leaves) and are to be ascended.
+    """The output for n rows. Losses are functions of ``table`` (float64 leaves) and are to be ascended.
 
     table: layer -> (lanes, d), the first n rows are these; the others fill up the batch.
     """
@@ -41,7 +41,8 @@ class JointOutput:
     back: Callable[[dict[str, Tensor]], Images] = field(repr=False)
 
     def gradient(self, loss: PerImage) -> Images:
-        """Of ``loss`` with respect to the images; 0 where following it would leave [0, 1]. Its length means nothing.
+        """Gradient of ``loss`` with respect to the images; 0 where following it would leave [0, 1]. Only its direction
+        counts.
 
         What goes back into the network is scaled to a largest entry of 1 a row, so that no gradient is lost to
         float32's range.

@@ -19,7 +19,7 @@ from medrobust.threat import Ball, Goal
 
 @dataclass(frozen=True)
 class ScoredImages:
-    """What the whole system makes of one attacked version of each image (n)."""
+    """Decisions and detector scores of one attacked version of each image (n)."""
 
     fooled: np.ndarray
     """bool: legal, and the goal is reached in float32."""

@@ -28,7 +28,7 @@ from medrobust.threat import Ball, Goal
 
 @dataclass(frozen=True)
 class Evaded:
-    """What an evasion did, per image (n). Grading is not here: see ``evasion.judge``."""
+    """The result of an evasion for n images. They are graded by ``evasion.judge``."""
 
     images: Images
     fooled: Tensor

@@ -1,4 +1,4 @@
-"""What an evasion follows instead of a detector that has no useful gradient (Tramer et al. 2020, arXiv:2002.08347).
+"""Differentiable surrogates of detectors that have no useful gradient (Tramer et al. 2020, arXiv:2002.08347).
 
 Kernel density, Mahalanobis, LID and logistic rules are differentiable as they are. The others get a smooth surrogate:
 trees whose branches are taken in part, a quantiser that is a step forwards and a sigmoid backwards (BPDA, Athalye et

@@ -54,12 +54,13 @@ class Gradients:
 
 
 def loss_gradient(classifier: Classifier, images: Images, labels: Labels) -> Gradients:
-    """Of the cross-entropy of ``labels``, for images (n, c, h, w) in [0, 1]; on the CPU, rows as in any batch."""
+    """Gradients of the cross-entropy of ``labels``, for images (n, c, h, w) in [0, 1]; on the CPU, rows as in any
+    batch."""
     return _gradients(classifier, images, labels, logarithmic=True)
 
 
 def margin_gradient(classifier: Classifier, images: Images, labels: Labels) -> Gradients:
-    """Of the margin by which another decision is reached: largest other logit less the label's. Never saturates."""
+    """Gradients of the margin of another decision: largest other logit less the label's. Never saturates."""
     return _gradients(classifier, images, labels, logarithmic=False)
 
 

@@ -17,7 +17,8 @@ from medrobust.seeds import Id
 from medrobust.threat import Goal, Untargeted
 
 STEPS = 10
-"""Of Lanczos. With k classes and a piecewise linear network the Hessian has rank k - 1: two classes need two steps."""
+"""Steps of Lanczos' method. With k classes and a piecewise linear network the Hessian has rank k - 1: two classes need
+two steps."""
 
 Product = Callable[[Tensor], Tensor]
 """(n, d) vectors to (n, d) Hessian-vector products, row by row."""
@@ -47,7 +48,7 @@ def curvature(
     seed: int = 0,
     ids: Sequence[Id] | None = None,
 ) -> Curvature:
-    """Of the cross-entropy of ``labels`` at images (n, c, h, w) in [0, 1]; the start is keyed by (seed, id).
+    """Curvature of the cross-entropy of ``labels`` at images (n, c, h, w) in [0, 1]; the start is keyed by (seed, id).
 
     The second derivative is the exact one: across the kinks of ReLU it is 0, so what is left comes from the softmax
     and from smooth activations.

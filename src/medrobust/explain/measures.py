@@ -1,4 +1,4 @@
-"""What can be said of one image in one number, to be held against its eps*: the table, and one pass that fills it."""
+"""Measures of one image in one number, to be correlated with its eps*: the table, and one pass that fills it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Measure:
     part: Part
     """Computes it, and others that come with it."""
     more_is_fragile: bool | None = None
-    """What the paper or plain geometry would have: True where larger values should go with a smaller eps*."""
+    """Expected direction, by the paper or by geometry: True where larger values should go with a smaller eps*."""
 
 
 def _gradient(b: Batch) -> Numbers:

@@ -20,12 +20,12 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Separability:
-    """Of n feature vectors in k groups."""
+    """Separability of n feature vectors in k groups."""
 
     probe: Estimate
     """Share that a linear classifier puts into the right group, of images that no fold of its training had seen."""
     chance: float
-    """What the most frequent group alone would give."""
+    """Accuracy of always predicting the most frequent group."""
     silhouette: Estimate
     """Mean over images, -1 to 1: how much nearer the own group is than the next one (Rousseeuw 1987)."""
     scores: np.ndarray | None

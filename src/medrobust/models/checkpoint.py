@@ -26,11 +26,11 @@ from medrobust.models.pretrained import check_finite, difference, file_sha256
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 KIND = "model"
-"""What the metadata of WEIGHTS says that it holds."""
+"""The kind that the metadata of WEIGHTS states."""
 
 
 class Card(BaseModel):
-    """What model.json holds; a field too much is kept out, one too few or of the wrong type is an error."""
+    """The content of model.json; an unknown field is dropped, a missing one or one of the wrong type is an error."""
 
     model_config = ConfigDict(strict=False, extra="ignore", allow_inf_nan=False)
 
@@ -140,14 +140,14 @@ def read(directory: str | Path, *, trust_code: bool | str = False) -> tuple[nn.M
 
 
 def check_trusted(directory: Path, trust_code: bool | str) -> Card:
-    """What model.json holds; InputError where it names code that is not trusted."""
+    """The content of model.json; InputError where it names code that is not trusted."""
     card = read_card(directory)
     check_trust(mlp_head.split_name(card.architecture)[0], trust_code, str(directory / CARD))
     return card
 
 
 def read_card(directory: Path) -> Card:
-    """What model.json holds; InputError where it cannot be used."""
+    """The content of model.json; InputError where it cannot be used."""
     return _card(json_files.read_object(directory / CARD), str(directory / CARD))
 
 

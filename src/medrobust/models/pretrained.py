@@ -53,7 +53,7 @@ class Pretrained:
 
     @cached_property
     def raw(self) -> Any:
-        """What the file holds; InputError where it is unreadable or would run code."""
+        """The content of the file; InputError where it is unreadable or would run code."""
         return self._read_safetensors() if self.file.suffix == ".safetensors" else self._read_torch()
 
     @cached_property

@@ -18,7 +18,7 @@ PLAIN = ("state_dict", "model_state_dict", "model_state", "model", "net", "netwo
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "ema_model")
 """Keys of their running average; used where there are no others."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "ema_model.")
-"""What DataParallel, torch.compile, Lightning and wrappers of one's own put before every name."""
+"""Prefixes that DataParallel, torch.compile, Lightning and common wrappers put before every name."""
 NO_WEIGHT = re.compile(
     r"(^|[._])(criterion|criteria|loss|losses|loss_fn|loss_func|metrics?|pos_weight|class_weights?|n_averaged"
     r"|total_ops|total_params)([._]|$)|_(loss|criterion|metrics?)([._]|$)"

@@ -1,4 +1,4 @@
-"""What is searched: a box of real numbers, and spaces of named real, integer and binary values decoded from one."""
+"""Search spaces: a box of real numbers, and spaces of named real, integer and binary values decoded from one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Box:
         return self.low.dtype
 
     def decode(self, x: Tensor) -> Any:
-        """What the points ``x`` (…, D) stand for: in a box, themselves."""
+        """The values that points ``x`` (…, D) encode: in a box, themselves."""
         return x
 
 

@@ -18,7 +18,7 @@ from medrobust.search.optimiser import Optimiser, Run
 
 @dataclass
 class Result:
-    """What a search found.
+    """The result of a search.
 
     best_x (S, D), best_f (S,): the best point of each seed and its value.
     best: best_x decoded (a dictionary for a Space).

@@ -1,4 +1,4 @@
-"""What several optimisers share: choosing rows, ranks, partners, lotteries, and coming back into the box."""
+"""Operations shared by optimisers: choosing rows, ranks, partners, roulette selection, and repair of bounds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from medrobust.search.draws import Draws
 
 WORST = 1e300
-"""What optimisers see in place of infinity, so that differences of values stay finite."""
+"""The value that optimisers are given in place of infinity, so that differences of values stay finite."""
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

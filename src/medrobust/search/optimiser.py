@@ -31,7 +31,7 @@ GRADIENT_COST = 3
 
 
 class State(SimpleNamespace):
-    """What an optimiser remembers: tensors whose first axis is the rows."""
+    """The state of an optimiser: tensors whose first axis is the rows."""
 
     def keep(self, rows: Tensor) -> None:
         for name, value in vars(self).items():
@@ -167,7 +167,8 @@ class Run:
         return self._asked
 
     def tell(self, f: Tensor, gradient: Tensor | None = None) -> None:
-        """What the points of the last ``ask`` are worth, (S, P), lower is better; with (S, P, D) where it is asked."""
+        """Give the values (S, P) of the points of the last ``ask``, lower is better; with (S, P, D) where it is
+        asked."""
         x = self._asked
         if x is None:
             raise InputError("tell answers ask: ask for points first")

@@ -1,4 +1,4 @@
-"""What the attacker may do (balls) and wants (goals)."""
+"""The threat model: allowed changes (balls) and goals."""
 
 from medrobust.threat.balls import L2, Ball, Linf
 from medrobust.threat.goals import Goal, Targeted, Untargeted, cross_entropy, margin

@@ -1,4 +1,4 @@
-"""What an attack wants: any other decision than the label (untargeted), or one chosen decision (targeted).
+"""Goals of an attack: any other decision than the label (untargeted), or one chosen decision (targeted).
 
 Both losses are to be ascended. ``margin`` is positive exactly where the goal is reached.
 """

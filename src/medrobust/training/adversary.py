@@ -26,13 +26,14 @@ class Adversary(Protocol):
         """An epoch (from 0) of n images begins."""
 
     def before(self, images: Images, rows: np.ndarray) -> Images:
-        """What the weight step sees instead of these augmented images, at positions ``rows`` of the epoch's n."""
+        """The images that the weight step uses instead of these augmented ones, at positions ``rows`` of the epoch's
+        n."""
 
     def after(self, classifier: Classifier, images: Images, labels: Labels) -> None:
         """The weight step is done; images: as they were before ``before``."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """What it has learnt so far, on the CPU; kept with the training's state."""
+        """Its state so far, on the CPU; kept with the training's state."""
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Take up what ``tensors`` gave; {} means nothing was learnt yet."""

@@ -1,4 +1,4 @@
-"""What a classifier says about a whole split, batch by batch, and how good that is."""
+"""Predictions of a classifier on a whole split, batch by batch, and their scores."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def _normalisation(
     pixels: Pixels,
     channels: int,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What was given, else what the pretrained weights expect, else the training images' own."""
+    """The values given, else those of the pretrained weights, else those of the training images."""
     known = models.normalisation(model, file) if mean is None or std is None else None
     if known is not None and channels == 1:
         known = (float(np.mean(known[0])),), (float(np.mean(known[1])),)
@@ -203,7 +203,7 @@ def key(config: dict[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that weights depend on."""
+    """Versions of the libraries that weights depend on."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("torch", "timm")}

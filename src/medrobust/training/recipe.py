@@ -22,7 +22,7 @@ WARM_UP = 0.1
 """Share of the steps over which the learning rate rises; BatchNorm and momentum start from nothing."""
 
 MATCHED = 0.01
-"""Of balanced accuracy: one standard error at 80 % on 1,600 validation images, less than that on fewer."""
+"""Tolerance in balanced accuracy: one standard error at 80 % on 1,600 validation images, less than that on fewer."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Recipe:
         return torch.optim.AdamW(groups, lr=self.lr)
 
     def rank(self, scores: Mapping[str, float]) -> tuple[float, float]:
-        """Of an epoch's validation scores; the epoch of the highest is kept.
+        """The rank of an epoch by its validation scores; the epoch of the highest is kept.
 
         Balanced accuracy decides; a small split ties often, and then the loss does.
         """

@@ -1,4 +1,4 @@
-"""What the weights of a trained network depend on, written down with it: only where all is equal is it used again.
+"""The record of a training: everything its weights depend on; a network is used again only where all is equal.
 
 Architecture, pretrained weights (by their bytes), training and validation images with labels and shape, recipe, seed,
 and the code that trains. Test images are not among it.
@@ -83,7 +83,7 @@ def _content(weights: dict[str, str] | None) -> dict[str, str] | None:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What two records differ in, in words; "" where they are equal."""
+    """The differences of two records, as text; "" where they are equal."""
     changed = [k for k in now if before.get(k) != now[k]]
     changed.sort(key=lambda k: k == "code")
     if not changed:

@@ -19,7 +19,7 @@ from medrobust.models.pretrained import difference
 
 FILE = "training.safetensors"
 KIND = "training"
-"""What the metadata of FILE says that it holds."""
+"""The kind that the metadata of FILE states."""
 
 
 @dataclass

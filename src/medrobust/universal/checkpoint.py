@@ -14,7 +14,7 @@ from torch import Tensor
 from medrobust import atomic, own_files
 
 KIND = "unfinished universal perturbation"
-"""What the metadata of the file says that it holds."""
+"""The kind that the metadata of the file states."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Stand:
 
 
 class Checkpoint:
-    """What is kept of each part of one making, by name; a making may have several, one after another.
+    """The stored states of one run, by name of its part; a run may have several parts, one after another.
 
     path: the file. about: names the work; a file about other work, or one that cannot be read, counts for nothing and
     is replaced if it is ours.

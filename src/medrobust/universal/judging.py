@@ -27,7 +27,7 @@ def judge(
     *,
     clean: np.ndarray | None = None,
 ) -> UniversalOutcome:
-    """What ``v`` does to these images, which should not be those it was made from.
+    """The effect of ``v`` on these images, which should not be those it was made from.
 
     images: (n, c, h, w) in [0, 1], or lazy such as a Dataset. labels: the truth, (n,), for accuracy, sensitivity and
     specificity. groups: a patient for each image. bits: depth at which perturbed images would be stored.

@@ -1,4 +1,4 @@
-"""What a method for universal perturbations is: hyper-parameters at birth, data at the call, one way of counting."""
+"""The interface of methods for universal perturbations: hyper-parameters in ``__init__``, data in ``__call__``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from medrobust.universal.task import Advance, Task, Watch
 
 @dataclass(frozen=True)
 class Found:
-    """What a method found: the perturbation (c, h, w), numbers of its making, and what went wrong if anything did."""
+    """The result of a method: the perturbation (c, h, w), its history, and the reason of a failure if there was one."""
 
     delta: Tensor
     history: list[dict[str, float]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the methods that follow minibatch gradients share: where a nontargeted climb gets stuck, a pile is tried."""
+"""Base of the minibatch gradient methods. Where a nontargeted climb gets stuck, the rarest class becomes a target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medrobust.universal.method import Found, UniversalMethod
 from medrobust.universal.task import Loss, Task
 
 State = dict[str, Tensor]
-"""What a pass hands to the next, by name; "delta" (c, h, w) is the perturbation."""
+"""The state that a pass hands to the next, by name; "delta" (c, h, w) is the perturbation."""
 
 PREFERENCE = 0.05
 """By how much of Rf, on the images it was made from, a climb must beat a pile. It has more ways to fit those images: on
@@ -41,7 +41,7 @@ class MinibatchMethod(UniversalMethod):
 
     @abstractmethod
     def loss(self) -> Loss:
-        """What is ascended."""
+        """The loss to be ascended."""
 
     def start(self, task: Task) -> State:
         """The state before the first pass."""

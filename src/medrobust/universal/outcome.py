@@ -1,4 +1,4 @@
-"""What a universal perturbation does to a set of images: every number with its n and its 95 % interval."""
+"""Effect of a universal perturbation on a set of images: every number with its n and its 95 % interval."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from medrobust.threat import BALLS, Ball, Goal, Linf, Targeted, Untargeted
 
 FORMAT = "medrobust universal perturbation 1"
 KIND = "universal perturbation"
-"""What the metadata of its file says that it holds."""
+"""The kind that the metadata of its file states."""
 
 
 @dataclass(frozen=True, eq=False)

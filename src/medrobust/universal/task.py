@@ -146,14 +146,14 @@ class Task:
         return self._share([left]), int(came.argmax()) if bool(came.any()) else None
 
     def _looks(self, delta: Tensor, clip: bool = True) -> Iterator[tuple[Logits, Tensor]]:
-        """Of all images in their order, a batch at a time: logits under ``delta``, and where the goal is reached."""
+        """For all images in their order, a batch at a time: logits under ``delta``, and where the goal is reached."""
         for index in self.chunks(np.arange(self.n), self.lanes):
             images = self.take(index)
             logits = self.logits(self.show(images, delta) if clip else images + delta)
             yield logits, self.reached(self.aim(index), logits)
 
     def _share(self, reached: Iterable[Tensor]) -> float:
-        """Of all images, told to whoever watches."""
+        """Fooling rate on all images; it is also reported to ``watch``."""
         hits = torch.zeros((), device=self.device)
         for part in reached:
             hits += part.sum()
@@ -205,7 +205,7 @@ class Task:
             self.checkpoint.keep(part, Stand(tensors, list(history), counted))
 
     def resume(self, part: str) -> tuple[dict[str, Tensor], list[dict[str, float]]] | None:
-        """What ``keep`` kept last of that part, with all that had been counted by then; None where nothing was."""
+        """The last state that ``keep`` stored for that part, with the counts until then; None where there is none."""
         stand = None if self.checkpoint is None else self.checkpoint.stands.get(part)
         if stand is None:
             return None
@@ -216,7 +216,8 @@ class Task:
         return {name: value.to(self.device) for name, value in stand.tensors.items()}, list(stand.history)
 
     def fingerprint(self) -> str:
-        """Of the images and the goal: sha256 over their number, sixteen spread over all of them, and the aims."""
+        """Digest of the images and the goal: sha256 over their number, sixteen spread over all of them, and the
+        aims."""
         digest = hashlib.sha256(repr((self.n, self.shape, type(self._aims).__name__)).encode())
         some = sorted({i * (self.n - 1) // 15 for i in range(16)})
         for tensor in (*(self._read([i]) for i in some), self._aims.labels):
@@ -244,7 +245,7 @@ class Task:
 
     @contextlib.contextmanager
     def toward(self, target: int) -> Iterator[None]:
-        """Meanwhile the goal is that class for every image."""
+        """Inside the context the goal is that class for every image."""
         aims = self._aims
         self._aims = self.aimed(target, self.n)
         try:

@@ -1,4 +1,4 @@
-"""What a corruption is: one image, an amount that grows with the severity, and a generator of that image's own."""
+"""The interface of corruptions: an image, an amount that grows with the severity, and a generator of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies on or beside the patient: hair, gel bubbles, markers, tape, the edge of the collimator."""
+"""Corruptions by objects on or beside the patient: hair, gel bubbles, markers, tape, the edge of the collimator."""
 
 from __future__ import annotations
 

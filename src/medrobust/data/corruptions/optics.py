@@ -1,4 +1,4 @@
-"""What optics, movement and storage take away: sharpness, resolution, grey levels, position."""
+"""Corruptions by optics, movement and storage: sharpness, resolution, grey levels, position."""
 
 from __future__ import annotations
 

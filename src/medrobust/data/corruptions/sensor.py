@@ -1,4 +1,4 @@
-"""What detectors and processing do to pixel values: noise, exposure, tone, colour, dead lines."""
+"""Corruptions by detectors and processing: noise, exposure, tone, colour, dead lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gives the features of images: a network with its last layer left out, or hand-made ones."""
+"""Feature extractors: a network without its last layer, or hand-made features."""
 
 from __future__ import annotations
 

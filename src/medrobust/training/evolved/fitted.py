@@ -1,4 +1,4 @@
-"""What every method ends in: features reduced, then one linear layer or two with tanh between; and as a classifier."""
+"""The result of every method: features reduced, then one linear layer or two with tanh between; and as a classifier."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Fitted:
 
     @classmethod
     def mlp(cls, reduction: Reduction, layers: Layers) -> Fitted:
-        """Of one network's layers (no leading axes); inputs beyond the reduction's, which are padding, fall away."""
+        """From one network's layers (no leading axes); inputs beyond the reduction's, which are padding, fall away."""
         w1, b1, w2, b2 = (w.detach().double().cpu().numpy() for w in layers)
         return cls(reduction, [(w1[:, : len(reduction.offset)], b1), (w2, b2)])
 
     @classmethod
     def linear(cls, reduction: Reduction, model: Any) -> Fitted:
-        """Of a scikit-learn LogisticRegression."""
+        """From a scikit-learn LogisticRegression."""
         return cls(reduction, [(model.coef_, model.intercept_)])
 
     def logits(self, features: np.ndarray) -> np.ndarray:

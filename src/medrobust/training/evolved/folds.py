@@ -22,7 +22,7 @@ class Task(NamedTuple):
 
     @property
     def key(self) -> tuple[int, int]:
-        """What this task's randomness is keyed by."""
+        """The key of this task's random numbers."""
         return self.seed, self.fold
 
 

@@ -24,7 +24,7 @@ FOLDS = 2
 LARGEST = 16
 """Hidden units at most."""
 DEFAULTS = {"decay": 1e-3, "rate": 0.03, "hidden": 8, "inputs": INPUTS}
-"""What one would take without searching."""
+"""The default hyper-parameters, without a search."""
 BLOCK = 2**18
 """Hidden values that are computed at once, so that they stay in a CPU's cache."""
 

@@ -19,7 +19,7 @@ from medrobust.training.evolved.table import Table
 INPUTS = 64
 """Features offered: more are reduced to as many principal components first."""
 PRICE = 0.01
-"""What keeping all features costs beside the squared error, which is 1 for knowing nothing."""
+"""The penalty for keeping all features, beside the squared error, which is 1 for a constant prediction."""
 
 
 class Masks(Problem):

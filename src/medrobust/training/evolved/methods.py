@@ -1,4 +1,4 @@
-"""What sets the free numbers: the optimisers of medrobust.search, and the baselines each question has to beat."""
+"""The methods: the optimisers of medrobust.search, and the baselines that each question has to beat."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SMALL = 8
 MARKS = 60
 """Points at which a convergence curve is kept."""
 STARTS = 10
-"""Of multi-start Adam; each gets a tenth of the budget."""
+"""Starts of multi-start Adam; each gets a tenth of the budget."""
 
 
 @dataclass
 class Found:
-    """What a method found for S tasks.
+    """The result of a method for S tasks.
 
     fitted: the networks, one a task. best (S, D), worth (S,): None and empty for methods that search no space.
     evaluations: spent by each task, a gradient counted as three; None where the method does not evaluate candidates.

@@ -1,4 +1,4 @@
-"""What is optimised, as a question to any optimiser: what each point of a space is worth, for all tasks at once."""
+"""The interface of problems: the value of each point of a space, for all tasks at once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Problem(ABC):
 
     @property
     def seeds(self) -> list[tuple[int, int]]:
-        """What each task's randomness is keyed by."""
+        """The keys of the tasks' random numbers."""
         return [task.key for task in self.tasks]
 
     @abstractmethod
@@ -49,10 +49,10 @@ class Problem(ABC):
 
     @abstractmethod
     def settle(self, best: Tensor) -> list[Fitted]:
-        """What each task's best point (S, D) amounts to, all else fitted on the task's training images."""
+        """The model of each task's best point (S, D), all else fitted on the task's training images."""
 
     def facts(self, best: Tensor) -> dict[str, Any]:  # noqa: ARG002 - most have none
-        """What there is to tell of the points found, one entry a task in each list."""
+        """Details of the points found, one entry a task in each list."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""What a search sees of n images: one row of features each, labels, and who belongs together."""
+"""A table of n images: one row of features each, labels, and groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a defence by training is: rounds of training under attack, and after each one fresh attacks that judge it."""
+"""Defence by training: rounds of training under attack, each judged by fresh attacks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FILE = "defence.json"
 
 @dataclass(frozen=True)
 class Hardened:
-    """What came of a defence.
+    """The result of a defence.
 
     classifier: after the last round. rounds: what each left behind, the first as it came. pool: the perturbations
     made against the classifier at last. stopped: empty, or why there were fewer rounds than asked for.
@@ -177,7 +177,7 @@ class Defence(ABC):
 
 
 class _Work:
-    """What every round of one defence has in common."""
+    """The settings that all rounds of one defence share."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a round of a defence left behind: every number on images held out, with its n and its 95 % interval.
+"""The result of a round of a defence: every number on images held out, with its n and its 95 % interval.
 
 A pool of perturbations is judged as one: an image counts by the share of the pool that fools it. The interval is that
 of a yes or no for each image, which is never too narrow for a share; it speaks of these perturbations on other images.
@@ -47,7 +47,7 @@ class Attacked:
 
     @property
     def rate(self) -> Estimate:
-        """What the attacker wants: Rs with a target, else Rf."""
+        """The attacker's objective: Rs with a target, else Rf."""
         return self.fooling if self.success is None else self.success
 
     @property
