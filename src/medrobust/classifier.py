@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from medrobust import devices, models, private_names
 from medrobust.errors import InputError
@@ -26,8 +25,9 @@ from medrobust.heads import Head, head_named
 from medrobust.images import Images, Labels, Logits, check_images
 from medrobust.inspection import EXAMINED, Inspection, inspect, other_channels
 from medrobust.layout import Layout
-from medrobust.models.finite import buffer_names, not_finite
-from medrobust.models.form import Form, Formed
+from medrobust.models.finite import check_weights
+from medrobust.models.folding import Bfloat16
+from medrobust.models.form import Form, Formed, first_channels
 
 
 class Classifier:
@@ -81,15 +81,15 @@ class Classifier:
         self.outputs = outputs
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.channels_given = channels is not None
-        self.channels = channels or _first_channels(net) or (len(self.mean) if len(self.mean) > 1 else None)
+        self.channels = channels or first_channels(net) or (len(self.mean) if len(self.mean) > 1 else None)
         self._check_normalisation()
         self.size = size
-        self.threshold = _check_threshold(threshold, self.head, len(self.classes))
+        self.threshold = self.head.check_threshold(threshold, len(self.classes))
         if lanes is not None and lanes < 1:
             raise InputError(f"lanes must be at least 1, got {lanes}")
         self._lanes = lanes
         self.provenance = dict(provenance or {})
-        self._check_weights()
+        check_weights(net)
         self.inspection: Inspection | None = None
         """The result of examining the network; None before it has been given images."""
         self._depth = 0
@@ -281,7 +281,7 @@ class Classifier:
         with self.borrowed():
             net = models.folded(plain, (channels, *shape[2:]))
             if bfloat16:
-                net = _Bfloat16(copy.deepcopy(plain) if net is None else net)
+                net = Bfloat16(copy.deepcopy(plain) if net is None else net)
         if net is None:
             return self
         made = self.with_net(net, self.lanes(shape))
@@ -389,26 +389,6 @@ class Classifier:
                 f"mean {self.mean} and std {self.std} look like 0..255 values; divide them by 255: pixels are in [0, 1]"
             )
 
-    def _check_weights(self) -> None:
-        if any(is_lazy(p) for p in self.net.parameters()):
-            raise InputError("the network has lazy layers without weights: call it on images once beforehand")
-        held = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
-        name = not_finite(held, buffer_names(self.net))
-        if name is not None:
-            raise InputError(f"the network's weights hold NaN or infinity in {name!r}; was its training cut short?")
-
-
-class _Bfloat16(nn.Module):
-    """A network that computes in bfloat16 and answers in float32."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net.bfloat16()
-
-    def forward(self, images: Images) -> Tensor:
-        out: Tensor = self.net(images.bfloat16())
-        return out.float()
-
 
 def pad(images: Images, lanes: int) -> Images:
     """``images`` with rows of mid-grey behind them up to ``lanes`` rows."""
@@ -416,20 +396,3 @@ def pad(images: Images, lanes: int) -> Images:
     if missing <= 0:
         return images
     return torch.cat([images, images.new_full((missing, *images.shape[1:]), 0.5)])
-
-
-def _first_channels(net: nn.Module) -> int | None:
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            return module.in_channels
-    return None
-
-
-def _check_threshold(threshold: float | None, head: Head, classes: int) -> float | None:
-    if threshold is None:
-        return None
-    if classes != 2 or head.name == "multilabel":
-        raise InputError(f"an operating point needs exactly two classes, got {classes} with head {head.name!r}")
-    if not 0 < threshold < 1:
-        raise InputError(f"threshold must lie between 0 and 1, got {threshold}")
-    return None if threshold == 0.5 else float(threshold)

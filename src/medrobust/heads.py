@@ -53,6 +53,16 @@ class Head(ABC):
     def check_labels(self, labels: Tensor, classes: int) -> Labels:
         """int64 labels of the right shape and range, or InputError."""
 
+    def check_threshold(self, threshold: float | None, classes: int) -> float | None:
+        """The operating point, None for the default of 0.5; InputError where this head and ``classes`` have none."""
+        if threshold is None:
+            return None
+        if classes != 2 or self.name == "multilabel":
+            raise InputError(f"an operating point needs exactly two classes, got {classes} with head {self.name!r}")
+        if not 0 < threshold < 1:
+            raise InputError(f"threshold must lie between 0 and 1, got {threshold}")
+        return None if threshold == 0.5 else float(threshold)
+
     def wrong(self, logits: Logits, labels: Labels) -> Tensor:
         """bool (n,): the decision differs from ``labels``."""
         return (self.decide(logits) != labels).flatten(1).any(1) if labels.ndim > 1 else self.decide(logits) != labels

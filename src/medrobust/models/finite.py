@@ -6,6 +6,9 @@ from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from medrobust.errors import InputError
 
 STATISTICS = ("running_mean", "running_var")
 """Buffers of BatchNorm, which training makes."""
@@ -26,6 +29,15 @@ def not_finite(state: Mapping[str, Tensor], buffers: Collection[str]) -> str | N
         if not (mask and bool((value[~finite] == -torch.inf).all())):
             return name
     return None
+
+
+def check_weights(net: nn.Module) -> None:
+    """InputError where a network has no weights yet, or weights that are not finite."""
+    if any(is_lazy(p) for p in net.parameters()):
+        raise InputError("the network has lazy layers without weights: call it on images once beforehand")
+    name = not_finite({**dict(net.named_parameters()), **dict(net.named_buffers())}, buffer_names(net))
+    if name is not None:
+        raise InputError(f"the network's weights hold NaN or infinity in {name!r}; was its training cut short?")
 
 
 def buffer_names(net: nn.Module) -> set[str]:

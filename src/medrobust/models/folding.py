@@ -25,26 +25,38 @@ GRADIENT_AGREES = 1e-2
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+class Bfloat16(nn.Module):
+    """A network that computes in bfloat16 and returns float32."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.bfloat16()
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.net(images.bfloat16())
+        return out.float()
+
+
 def folded(net: nn.Module, shape: Sequence[int]) -> nn.Module | None:
     """A folded copy of ``net``, which is in evaluation mode and takes images (n, *shape); None where nothing folds.
 
     Which BatchNorm follows which convolution is seen by running the network once, so it works for any module.
     """
     try:
-        twin = copy.deepcopy(net)
+        folded_net = copy.deepcopy(net)
     except Exception:  # whatever a user's module raises: a network that cannot be copied is used as it is
         return None
-    pairs, single = _follow(twin, shape)
+    pairs, single = _follow(folded_net, shape)
     if not pairs and not single:
         return None
     for lonely in single:
         _keep_middle(lonely)
-    places = {module: (parent, name) for parent in twin.modules() for name, module in parent.named_children()}
+    places = {module: (parent, name) for parent in folded_net.modules() for name, module in parent.named_children()}
     for convolution, norm in pairs:
         _absorb(convolution, norm)
         parent, name = places[norm]
         setattr(parent, name, _rest(norm))
-    return twin if _same(net, twin, shape) else None
+    return folded_net if _same(net, folded_net, shape) else None
 
 
 def _follow(net: nn.Module, shape: Sequence[int]) -> tuple[list[tuple[nn.Module, _BatchNorm]], list[nn.Conv2d]]:
@@ -141,10 +153,10 @@ def _absorb(convolution: nn.Module, norm: _BatchNorm) -> None:
     convolution.bias = nn.Parameter(shift.to(weight.dtype), requires_grad=False)
 
 
-def _same(net: nn.Module, twin: nn.Module, shape: Sequence[int]) -> bool:
+def _same(net: nn.Module, folded_net: nn.Module, shape: Sequence[int]) -> bool:
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1)).to(_where(net))
-    (logits, gradient), (twin_logits, slope) = _both(net, images), _both(twin, images)
-    close = (logits - twin_logits).abs().max() <= AGREES * logits.abs().max()
+    (logits, gradient), (folded_logits, slope) = _both(net, images), _both(folded_net, images)
+    close = (logits - folded_logits).abs().max() <= AGREES * logits.abs().max()
     return bool(close) and bool((gradient - slope).norm() <= GRADIENT_AGREES * gradient.norm())
 
 

@@ -48,6 +48,11 @@ class Formed(nn.Module):
         return self.form.run(self.net, inputs)
 
 
+def first_channels(net: nn.Module) -> int | None:
+    """Input channels of the first 2-D convolution; None where there is none."""
+    return next((module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+
+
 def entries(out: object) -> dict[str | int, object]:
     """The entries of an output that is no tensor, by key, field or position; empty where it has none."""
     if isinstance(out, Mapping):
