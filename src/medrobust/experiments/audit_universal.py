@@ -157,7 +157,7 @@ class UniversalExperiment(Experiment):
     def clean(self) -> np.ndarray:
         """int64 (n,): decisions on the judged images without a perturbation."""
         place = {name: i for i, name in enumerate(self.system.test.ids)}
-        decisions = self.robustness.clean.arrays["decision"]
+        decisions = self.robustness.clean.cell.arrays["decision"]
         return np.asarray(decisions[[place[name] for name in self.apart.judged.ids]])
 
     @cached_property

@@ -11,16 +11,15 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from medrobust import code_digest, guessing, stats
+from medrobust import code_digest, stats
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.experiments import checks, robustness_cells
+from medrobust.experiments.clean import Clean
 from medrobust.experiments.conditions import described
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step, attacks_of, main_attack
-from medrobust.experiments.gradient_check import compared, derived, gradient_check
-from medrobust.experiments.rows import attack_rows, clean_rows, noise_rows
-from medrobust.experiments.system import groups
+from medrobust.experiments.rows import attack_rows, noise_rows
 from medrobust.results import Kind
 from medrobust.store import Cell
 from medrobust.threat import Ball
@@ -40,33 +39,16 @@ class Robustness(Experiment):
         self.context, self.config = context, context.config
         self.attacks = attacks_of(context.config)
         self.main = main_attack(list(self.attacks))
+        self.clean = Clean(context)
 
     def steps(self) -> Sequence[Step]:
         sweeps = [
             Step(f"sweep {name}", partial(self.sweep, name), tuple(f"sweep {b}" for b in self._before(name)))
             for name in self.attacks
         ]
-        clean = Step("clean", lambda: self.clean)
-        return [clean, Step("gradient check", self._derivative), *sweeps, Step("noise", self._noise)]
+        return [*self.clean.steps(), *sweeps, Step("noise", self._noise)]
 
     # -- cells -------------------------------------------------------------------------------------------
-
-    @cached_property
-    def clean(self) -> Cell:
-        """Decisions on the whole test split."""
-        classifier = self.context.classifier
-        return self.context.sharded(
-            self.context.test,
-            "Clean performance",
-            {"kind": "clean"},
-            lambda shard, advance: robustness_cells.clean(classifier, shard, advance),
-        )
-
-    def _derivative(self) -> Cell:
-        """Is the gradient that attacks follow that of the network?"""
-        sample, seed, classifier = self.context.sample, self.config.seed, self.context.classifier
-        subset = sample.sample(compared(sample), seed)
-        return self.context.cell(subset, {"kind": "derivative"}, lambda: derived(classifier, subset, seed))
 
     def _before(self, name: str) -> list[str]:
         """The sweeps that a random start begins from: where many-step attacks have broken an image already."""
@@ -164,12 +146,6 @@ class Robustness(Experiment):
             eps = max(eps, next((e for e in self.config.eps if abs(e * 255 - 1) < 1e-6), eps))
         return name, self.attacks.get(name) or attack_named(name), self.context.ball(eps)
 
-    @cached_property
-    def guessing(self) -> guessing.Guessing:
-        """Whether the classifier is better than an answer that never changes."""
-        test = self.context.test
-        return guessing.of(self.clean.arrays["decision"] == test.labels, test.labels, groups(test))
-
     @property
     def doubts(self) -> dict[str, str]:
         """attack -> why none of its numbers is believed."""
@@ -181,26 +157,12 @@ class Robustness(Experiment):
     # -- what it amounts to ------------------------------------------------------------------------------
 
     def outcome(self) -> Outcome:
-        outcome = Outcome(self.context.rows())
-        self._clean_part(outcome)
+        outcome = self.clean.outcome()
         self._attack_part(outcome)
         self._noise_part(outcome)
         outcome.conditions["attacks"] = {name: described(attack) for name, attack in self.attacks.items()}
         outcome.on_gradients = tuple(name for name, attack in self.attacks.items() if attack.uses_gradient)
-        outcome.guesses = self.guessing.text
         return outcome
-
-    def _clean_part(self, outcome: Outcome) -> None:
-        test, classifier = self.context.test, self.context.classifier
-        arrays, whose = self.clean.arrays, groups(test)
-        clean_rows(outcome.rows, arrays["probability"], test.labels, arrays["decision"], classifier.classes, whose)
-        outcome.rows.add(Kind.CLEAN, "accuracy_saved", stats.proportion(arrays["saved"] == test.labels, whose), bits=8)
-        outcome.checks += [self.context.system.admitted.order, gradient_check(self._derivative())]
-        outcome.arrays |= {
-            "test_probability": arrays["probability"].astype(np.float32),
-            "test_labels": test.labels,
-            "test_prediction": arrays["decision"],
-        }
 
     def _attack_part(self, outcome: Outcome) -> None:
         context, doubts = self.context, self.doubts

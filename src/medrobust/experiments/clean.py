@@ -1,0 +1,68 @@
+"""How well the classifier reads untouched images, and whether its gradient is the one that attacks follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from medrobust import guessing, stats
+from medrobust.experiments import robustness_cells
+from medrobust.experiments.context import Context, Experiment, Outcome, Step
+from medrobust.experiments.gradient_check import compared, derived, gradient_check
+from medrobust.experiments.rows import clean_rows
+from medrobust.experiments.system import groups
+from medrobust.results import Kind
+from medrobust.store import Cell
+
+
+class Clean(Experiment):
+    """Performance on the whole test split. gradient: also compare the gradient with finite differences."""
+
+    name = "clean"
+
+    def __init__(self, context: Context, *, gradient: bool = True) -> None:
+        self.context, self.gradient = context, gradient
+
+    def steps(self) -> Sequence[Step]:
+        check = [Step("gradient check", self._derivative)] if self.gradient else []
+        return [Step("clean", lambda: self.cell), *check]
+
+    @cached_property
+    def cell(self) -> Cell:
+        """probability (n, k), decision (n,) and saved (n,), the decision after saving at 8 bits."""
+        classifier = self.context.classifier
+        return self.context.sharded(
+            self.context.test,
+            "Clean performance",
+            {"kind": "clean"},
+            lambda shard, advance: robustness_cells.clean(classifier, shard, advance),
+        )
+
+    @cached_property
+    def guessing(self) -> guessing.Guessing:
+        """Whether the classifier is better than an answer that never changes."""
+        test = self.context.test
+        return guessing.of(self.cell.arrays["decision"] == test.labels, test.labels, groups(test))
+
+    def _derivative(self) -> Cell:
+        sample, seed, classifier = self.context.sample, self.context.config.seed, self.context.classifier
+        subset = sample.sample(compared(sample), seed)
+        return self.context.cell(subset, {"kind": "derivative"}, lambda: derived(classifier, subset, seed))
+
+    def outcome(self) -> Outcome:
+        outcome = Outcome(self.context.rows(), guesses=self.guessing.text)
+        test, classifier = self.context.test, self.context.classifier
+        arrays, whose = self.cell.arrays, groups(test)
+        clean_rows(outcome.rows, arrays["probability"], test.labels, arrays["decision"], classifier.classes, whose)
+        outcome.rows.add(Kind.CLEAN, "accuracy_saved", stats.proportion(arrays["saved"] == test.labels, whose), bits=8)
+        outcome.checks = [self.context.system.admitted.order]
+        if self.gradient:
+            outcome.checks.append(gradient_check(self._derivative()))
+        outcome.arrays = {
+            "test_probability": arrays["probability"].astype(np.float32),
+            "test_labels": test.labels,
+            "test_prediction": arrays["decision"],
+        }
+        return outcome
