@@ -1,13 +1,13 @@
-"""report.html of an audit: the summary, then every section of the list; everything inline."""
+"""report.html: the summary, then every section of the list; everything inline."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from typing import Any
 
-from medrobust.report import plain
 from medrobust.report.examples import examples, lead
 from medrobust.report.findings import Findings, doubts_together
+from medrobust.report.first_page import first_page, heading
 from medrobust.report.section import Built, environment
 
 
@@ -16,7 +16,7 @@ def html(f: Findings, sections: list[Built]) -> str:
     values = {"f": f, "run": f.run, "c": f.run.conditions, "doubts": doubts_together(f)}
     shown = [{"anchor": s.anchor, "title": s.title, "html": s.html(values)} for s in sections]
     contents = [("summary", "Summary"), *((s.anchor, s.title) for s in sections)]
-    first = {"page": plain.first_page(f), "lead": lead(f, examples(f))}
+    first = {"page": first_page(f), "heading": heading(f), "lead": lead(f, examples(f))}
     return rendered("page.html", contents=contents, sections=shown, **first, **values)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 
 from medrobust.report import headline, noise_words
 from medrobust.report.check_lines import counted
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation, said
 from medrobust.report.findings import Findings, Verdict, in_doubt
+from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import PROBES, WORST
 from medrobust.report.saving import after_saving
@@ -26,25 +26,6 @@ from medrobust.results import Check, Kind, Row
 TESTED = "To test the comparison of gradients"
 MANY = 20
 """With more classes than this an audit counts no directions."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    label: str
-    value: str
-    note: str
-    warn: bool = False
-
-
-@dataclass(frozen=True)
-class FirstPage:
-    title: str
-    text: str
-    tone: str
-    """ "bad", "warn" or "calm": the colour of the verdict's edge, never its only sign."""
-    facts: list[Fact]
-    paragraphs: list[Paragraph]
-    most_directions: int = MANY
 
 
 def first_page(f: Findings) -> FirstPage:

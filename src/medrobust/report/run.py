@@ -218,6 +218,7 @@ class Example(_Read):
 class _Parts(_Read):
     """The parts of results.json."""
 
+    kind: str = "audit"
     conditions: Conditions
     rows: list[Any] = []
     checks: list[Any] = []
@@ -238,6 +239,8 @@ class Run:
     run: RunInfo = field(default_factory=RunInfo)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     spec: dict[str, Any] = field(default_factory=dict)
+    command: str = "audit"
+    """Which command made it: the kind of its results."""
 
     def find(self, kind: Kind, metric: str, attack: str = "", eps: float | None = None, **more: Any) -> Row | None:
         """The row with these values; None where it was not measured. attack: any where it is empty, as is eps.
@@ -394,6 +397,7 @@ def read(run_dir: Path) -> Run:
         parts.run,
         _arrays(run_dir / "figures.safetensors"),
         _json(spec_path) if spec_path.is_file() else {},
+        parts.kind,
     )
 
 

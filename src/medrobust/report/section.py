@@ -1,9 +1,10 @@
-"""The sections of an audit's page, in one list: from it come contents, page and LaTeX.
+"""The sections of a page, in one list: from it come contents, page and LaTeX.
 
 A section is two files: NAME.py with ANCHOR, TITLE, ORDER and ``build(findings) -> Content | None``, and NAME.html
 beside it, which is rendered with the content's values. It is found in ``medrobust.report.sections``, or as an entry
 point of the group ``medrobust.sections`` that names its module. NEEDS names the experiments that it shows: where one of
-them is pending, the section says that it is still to come.
+them is pending, the section says that it is still to come. COMMANDS names the commands on whose pages it stands, or
+EVERY_COMMAND; the audit's alone where it has none.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PACKAGE, GROUP = "medrobust.report.sections", "medrobust.sections"
+EVERY_COMMAND = "every command"
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ def modules(package: str = PACKAGE) -> list[ModuleType]:
 
 def built(f: Findings, package: str = PACKAGE) -> list[Built]:
     """Every section of a run, in order."""
+    shown = [m for m in modules(package) if {f.run.command, EVERY_COMMAND} & set(getattr(m, "COMMANDS", ("audit",)))]
     pending = set(f.run.conditions.pending)
-    return [Built(m, m.build(f), bool(pending & set(getattr(m, "NEEDS", ())))) for m in modules(package)]
+    return [Built(m, m.build(f), bool(pending & set(getattr(m, "NEEDS", ())))) for m in shown]
 
 
 def environment() -> Environment:

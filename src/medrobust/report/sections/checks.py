@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from medrobust.report import check_lines
 from medrobust.report.findings import Findings
-from medrobust.report.section import Content
+from medrobust.report.section import EVERY_COMMAND, Content
 from medrobust.report.tables import Cell, Table
 
 ANCHOR, TITLE, ORDER, NEEDS = "checks", "Sanity checks", 110, ("sanity", "blackbox", "headline")
+COMMANDS = (EVERY_COMMAND,)
 RESULT = {True: "passed", False: "failed", None: "not asked"}
 
 

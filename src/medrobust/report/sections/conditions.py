@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from medrobust.report import conditions
 from medrobust.report.findings import Findings
-from medrobust.report.section import Content
+from medrobust.report.section import EVERY_COMMAND, Content
 
 ANCHOR, TITLE, ORDER = "conditions", "Exact conditions", 120
+COMMANDS = (EVERY_COMMAND,)
 
 
 def build(f: Findings) -> Content:

@@ -1,0 +1,44 @@
+"""The first page of a run: what it says above its sections, by the command that made the run."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+
+from medrobust.report.findings import Findings
+from medrobust.report.paragraph import Paragraph
+
+BUILT_BY = {"audit": ("Robustness audit", "medrobust.report.plain:first_page")}
+"""By command, the heading of its page and the function of Findings that makes its FirstPage."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    label: str
+    value: str
+    note: str
+    warn: bool = False
+
+
+@dataclass(frozen=True)
+class FirstPage:
+    title: str
+    text: str
+    tone: str
+    """ "bad", "warn" or "calm": the colour of the verdict's edge, never its only sign; empty: no verdict."""
+    facts: list[Fact] = field(default_factory=list)
+    paragraphs: list[Paragraph] = field(default_factory=list)
+    banners: list[tuple[str, str]] = field(default_factory=list)
+    """(what, why) of warnings that stand above everything else."""
+
+
+def heading(f: Findings) -> str:
+    """ "Robustness audit"."""
+    return BUILT_BY[f.run.command][0]
+
+
+def first_page(f: Findings) -> FirstPage:
+    """That of the command which made the run."""
+    module, _, function = BUILT_BY[f.run.command][1].partition(":")
+    page: FirstPage = getattr(importlib.import_module(module), function)(f)
+    return page
