@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from medrobust.cli.bars import Bars
 from medrobust.cli.choices import ATTACKS
 from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import say_classes, warn_of_order
+from medrobust.cli.measure import execute
 from medrobust.cli.options import (
     MODEL,
     ComputeOptions,
@@ -27,7 +27,6 @@ from medrobust.cli.options import (
 from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
 
 if TYPE_CHECKING:
-    from medrobust.experiments.suite import Execute, Suite
     from medrobust.results import Check, Row
 
 
@@ -98,7 +97,7 @@ def audit(
             device=device,
             keep_names=keep_names,
             command=command_line(),
-            execute=_elsewhere(compute, bars) if compute.elsewhere else None,
+            execute=execute(compute, bars),
             written=lambda: report.write(folder, locked=True),
         )
     page = folder / "report.html"
@@ -106,21 +105,6 @@ def audit(
     say(tally.words())
     say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")
     return folder / "results.json"
-
-
-def _elsewhere(compute: ComputeOptions, bars: Bars) -> Execute:
-    """Does the steps of an audit in workers."""
-
-    def execute(made: Suite, finished: Callable[[str], None]) -> None:
-        from medrobust.runner import steps
-
-        executor = compute.executor(made.store.folder)
-        try:
-            steps.run(made.steps, made.ticket, made.store.folder, executor, bars, finished)
-        finally:
-            executor.close()
-
-    return execute
 
 
 def summary(results: dict[str, Any]) -> None:

@@ -1,0 +1,70 @@
+"""What every measuring command does with its options: run a suite here or in workers, and write its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrobust.cli.bars import Bars
+from medrobust.cli.command_line import command_line
+from medrobust.cli.options import ComputeOptions
+from medrobust.cli.text import say
+
+if TYPE_CHECKING:
+    from medrobust.experiments import AuditSpec
+    from medrobust.experiments.suite import Execute, Suite
+
+
+def execute(compute: ComputeOptions, bars: Bars) -> Execute | None:
+    """Does the steps of a suite in workers; None where they are done in this process."""
+
+    def in_workers(suite: Suite, finished: Callable[[str], None]) -> None:
+        from medrobust.runner import steps
+
+        executor = compute.executor(suite.store.folder)
+        try:
+            steps.run(suite.steps, suite.ticket, suite.store.folder, executor, bars, finished)
+        finally:
+            executor.close()
+
+    return in_workers if compute.elsewhere else None
+
+
+def measure(
+    kind: str,
+    config: AuditSpec,
+    options: Mapping[str, Any],
+    out: Path,
+    compute: ComputeOptions,
+    device: str | None,
+    keep_names: bool,
+    show: Callable[[dict[str, Any]], None],
+) -> Path:
+    """Run the suite of the command ``kind`` in the folder ``out``, ``show`` its results, and say where they lie.
+
+    Returns the path of results.json.
+    """
+    from medrobust import report
+    from medrobust.experiments import suite
+    from medrobust.experiments.system import assemble
+    from medrobust.run_folder import RunFolder
+    from medrobust.store import Store, counting
+
+    compute.check()
+    with Bars() as bars, counting() as tally, RunFolder(out, kind) as run:
+        system = assemble(config, run, bars, device)
+        run.begin()
+        made = suite.Suite(kind, config, options, system, Store(run.path), bars, device)
+        results = suite.run(
+            made,
+            run,
+            command=command_line(),
+            keep_names=keep_names,
+            execute=execute(compute, bars),
+            written=lambda: report.write(out, locked=True),
+        )
+    show(results)
+    say(tally.words())
+    say(f"\nreport  {out / 'report.html'}\nnumbers {out / 'results.csv'}")
+    return out / "results.json"
