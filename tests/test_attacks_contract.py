@@ -390,3 +390,31 @@ def test_a_sweep_of_fgsm_is_fgsm_at_every_eps_though_it_is_not_monotone():
     assert curve.eps_star.tolist() == pytest.approx([0.03] * 7)
     assert (curve.gradients == 1).all()
     assert torch.equal(curve.images, FGSM()(clf, images, goal, mr.Linf(0.03)))
+
+
+class _Peeking(mr.attacks.PGD):
+    """PGD that looks at the network once more in every step, and once more in every evaluation."""
+
+    def __init__(self, classifier, looks: str) -> None:
+        super().__init__(steps=3)
+        self.classifier, self.looks = classifier, looks
+
+    def evaluate(self, classifier, images, batch, state):
+        if "evaluate" in self.looks:
+            classifier.logits(images)
+        return super().evaluate(classifier, images, batch, state)
+
+    def step(self, images, output, batch, state):
+        if "step" in self.looks:
+            self.classifier.logits(images)
+        return super().step(images, output, batch, state)
+
+
+@pytest.mark.parametrize(("looks", "more"), [("", 0), ("evaluate", 3), ("step", 3), ("evaluate and step", 6)])
+def test_a_second_pass_inside_an_attack_is_counted(looks, more, clf, images):
+    """Three steps at full strength cost three gradients and a last pass; what an attack does beside them is added."""
+    goal = mr.Untargeted(clf.predict(images))
+    honest, peeking = (run(_Peeking(clf, how), clf, images, goal, mr.Linf(0.03), full=True) for how in ("", looks))
+    assert (peeking.queries - honest.queries).tolist() == [more] * len(images)
+    assert (peeking.forwards - honest.forwards).tolist() == [more] * len(images)
+    assert honest.gradients.tolist() == peeking.gradients.tolist() == [3] * len(images)

@@ -136,3 +136,9 @@ def test_fewer_training_images_leave_the_other_sides_alone(source: Dataset) -> N
     backwards = source.select(np.arange(len(source))[::-1]).train_on(3, seed=1)
     assert set(backwards.ids) == set(few.ids)
     assert source.train_on(10**6, seed=1).ids == source.ids
+
+
+def test_a_source_that_is_registered_by_half_is_one_line(monkeypatch):
+    monkeypatch.setitem(SOURCES, "half", lambda where, request: [where])
+    with pytest.raises(InputError, match="the data source 'half' gave list instead of a Dataset"):
+        data.load("half:x")

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import medrobust as mr
-from medrobust.detectors import DETECTORS, KINDS, Detector, Features
+from medrobust.detectors import DETECTORS, Detector, Features, detector_named, kinds
 from medrobust.detectors.features import rows
+from medrobust.errors import InputError
 from tests.nets import bumpy, grey
 
 ROWS = 64
@@ -109,7 +110,7 @@ def test_it_refuses_another_classifier_than_it_was_fitted_on(fitted, world, tmp_
 @pytest.mark.parametrize("name", sorted(DETECTORS))
 def test_unfitted_it_says_so_and_without_attacks_it_fits_or_says_why_not(name, world):
     detector = DETECTORS[name]()
-    assert KINDS[type(detector).__name__] is type(detector)
+    assert kinds()[type(detector).__name__] is type(detector)
     assert detector.title
     assert "20" in detector.source
     with pytest.raises(mr.InputError, match="not fitted yet"):
@@ -184,3 +185,34 @@ def test_a_threshold_lets_through_what_was_promised_and_not_one_more():
     for bad in ([], [float("nan")]):
         with pytest.raises(mr.InputError, match="scores of clean images"):
             Detector.threshold_at(bad)
+
+
+class _Half(Detector):
+    """A rule is missing."""
+
+    title, source = "Half", "none"
+
+    def represent(self, table, predicted):
+        return table[self.layer]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (_Half, "cannot be made from what DETECTORS holds"),
+        (lambda: object(), "has no title"),
+        (lambda: _titled(), "it is SimpleNamespace, no Detector"),
+        (lambda x: x, "cannot be made"),
+    ],
+)
+def test_a_detector_that_is_registered_by_half_is_one_line(entry, said, monkeypatch):
+    monkeypatch.setitem(DETECTORS, "half", entry)
+    with pytest.raises(InputError, match=said) as caught:
+        detector_named("half")
+    assert "\n" not in str(caught.value)
+
+
+def _titled():
+    from types import SimpleNamespace
+
+    return SimpleNamespace(title="Half", source="none")

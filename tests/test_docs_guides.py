@@ -42,7 +42,6 @@ def test_the_detector_of_the_guide_fits_scores_and_is_found_by_name(monkeypatch,
     assert scope["suspicion"].shape == (60,)
     kind = scope["NearestClean"]
     monkeypatch.setitem(detectors_room.DETECTORS, "nearest", kind)
-    monkeypatch.setitem(detectors_room.KINDS, "NearestClean", kind)
     clf, clean = bumpy(), grey(40, 16, spread=0.2)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(4)).sign()
     attacked = (clean + 0.08 * noise).clamp(0, 1)

@@ -93,6 +93,8 @@ class Classifier:
         self.inspection: Inspection | None = None
         """The result of examining the network; None before it has been given images."""
         self._depth = 0
+        self.calls = 0
+        """Forward passes so far, of any number of rows: an attack's own ones are counted by it."""
         self._exact: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._fast: tuple[object, Classifier] | None = None
         self.layouts: dict[tuple[int, ...], dict[str, Layout]] = {}
@@ -107,6 +109,7 @@ class Classifier:
 
         Rows are computed as they come: use ``logits`` for results that do not depend on the batch.
         """
+        self.calls += 1
         self.ready(images)
         if self.inspection is not None and not self.inspection.differentiable:
             images = images.detach()  # what torch gives for operators without a derivative is no gradient

@@ -232,7 +232,9 @@ class Loop:
             if ended_mask.all():
                 return None, None
             active, output = active.keep(~ended_mask), output.keep(~ended_mask)
+        before = self.classifier.calls
         active.now = self.attack.step(active.now, output, active.batch, active.state)
+        self._count_own(active, self.classifier.calls - before)
         active.batch = replace(active.batch, index=active.batch.index + 1)
         due = active.batch.index >= self.attack.steps
         if not due.any():
@@ -246,8 +248,11 @@ class Loop:
         return exhausted if converged is None else converged if exhausted is None else converged | exhausted
 
     def _evaluate(self, active: ActiveBatch) -> ModelOutput:
+        before = self.classifier.calls
         output = self.attack.evaluate(self.classifier, active.now, active.batch, active.state)
         self._count(active, output)
+        if output.queries is None:  # else the attack says how many candidates of each row it asked about
+            self._count_own(active, self.classifier.calls - before - 1)
         if output.images is not None:
             active.now = output.images
         return output
@@ -288,6 +293,11 @@ class Loop:
             self.scores_vary[active.image] |= (
                 differs if output.scores_vary is None else differs | output.scores_vary.cpu()
             )
+
+    def _count_own(self, active: ActiveBatch, passes: int) -> None:
+        """Forward passes that an attack made beside the one that it is asked for: of all rows, and each is a query."""
+        self.queries[active.image] += passes
+        self.forwards[active.image] += passes
 
     def _remember(self, active: ActiveBatch, output: ModelOutput) -> None:
         """The best so far: the largest margin, or for minimal attacks the smallest success."""

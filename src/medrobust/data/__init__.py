@@ -55,7 +55,13 @@ def load(
         raise InputError(f"channels must be 1 or 3, got {channels}; leave it out to take what the images have")
     if fit not in (None, *FITS):
         raise InputError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
-    return SOURCES[kind](where, Request(size, channels, seed, label, patient, fit, progress))
+    made = SOURCES[kind](where, Request(size, channels, seed, label, patient, fit, progress))
+    if not isinstance(made, Dataset):
+        raise InputError(
+            f"the data source {kind!r} gave {type(made).__name__} instead of a Dataset; its function in SOURCES must "
+            "return what assemble makes"
+        )
+    return made
 
 
 def _kinds() -> str:

@@ -18,6 +18,7 @@ from medrobust.detectors.mahalanobis import Mahalanobis
 from medrobust.detectors.protocol import Evaluation, evaluate
 from medrobust.detectors.quantised import QuantisedFeatures
 from medrobust.detectors.softmax import MaxSoftmax
+from medrobust.errors import InputError
 
 
 def _kd_likelihood() -> Detector:
@@ -41,10 +42,26 @@ DETECTORS: dict[str, Callable[[], Detector]] = {
     "softmax": MaxSoftmax,
 }
 
-# Read by ``Detector.load``: what a saved detector may be.
-KINDS: dict[str, type[Detector]] = {
-    kind.__name__: kind for kind in (KernelDensity, LID, DeepFeatures, QuantisedFeatures, Mahalanobis, MaxSoftmax)
-}
+
+def detector_named(name: str) -> Detector:
+    """A detector of DETECTORS, not fitted. InputError, in one line, where the name is unknown or stands for none."""
+    if name not in DETECTORS:
+        raise InputError(f"detector {name!r} is not known; choose from {', '.join(DETECTORS)}")
+    try:
+        detector = DETECTORS[name]()
+    except TypeError as error:  # an abstract method is missing, or an argument has no default
+        raise InputError(f"detector {name!r} cannot be made from what DETECTORS holds: {error}") from None
+    missing = [attribute for attribute in ("title", "source") if not hasattr(detector, attribute)]
+    if not isinstance(detector, Detector) or missing:
+        lacks = f"it has no {missing[0]}" if missing else f"it is {type(detector).__name__}, no Detector"
+        raise InputError(f"detector {name!r} is registered in DETECTORS, but {lacks}")
+    return detector
+
+
+def kinds() -> dict[str, type[Detector]]:
+    """The classes of DETECTORS by name: what a saved detector may be."""
+    return {type(detector).__name__: type(detector) for detector in map(detector_named, DETECTORS)}
+
 
 __all__ = [
     "DETECTORS",
@@ -59,5 +76,7 @@ __all__ = [
     "Mahalanobis",
     "MaxSoftmax",
     "QuantisedFeatures",
+    "detector_named",
     "evaluate",
+    "kinds",
 ]

@@ -54,14 +54,15 @@ def load(folder: Path, classifier: Classifier | None) -> Detector:
     from safetensors import SafetensorError
     from safetensors.torch import load as from_bytes
 
-    from medrobust.detectors import KINDS
+    from medrobust.detectors import kinds
 
     card, content = _read(folder)
-    if card["kind"] not in KINDS:
+    known = kinds()
+    if card["kind"] not in known:
         raise InputError(f"{folder / CARD} names a detector {card['kind']!r} that is not known here")
     try:
         arrays = from_bytes(content)
-        detector = KINDS[card["kind"]](**card["settings"])
+        detector = known[card["kind"]](**card["settings"])
     except (SafetensorError, TypeError) as error:
         raise InputError(f"{folder} holds no readable detector: {error}") from error
     detector.layers_ = tuple(card["layers"])

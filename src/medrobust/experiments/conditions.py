@@ -49,6 +49,8 @@ def conditions(spec: AuditSpec, subject: System, study: str) -> dict[str, Any]:
         "seed": spec.seed,
         "norm": {"linf": "Linf", "l2": "L2"}[spec.norm],
         "eps": list(spec.eps),
+        "attacks": {},
+        **dict.fromkeys(("headline", "universal", "detect", "explain")),
         "asked": spec.model_dump(mode="json"),
         "versions": versions(),
         "hardware": hardware(classifier.device),
