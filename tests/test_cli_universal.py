@@ -279,7 +279,7 @@ def test_bad_input_is_one_line(command, name, model, tmp_path, capsys):
         (("defend", "--model", "MODEL", "--defence", "pray"), "choose retrain or universal-training"),
         (("defend", "--model", "MODEL", "--rounds", "0"), "at least 1"),
         (("defend", "--model", "MODEL", "--lr", "-1"), "lr must be"),
-        (("defend",), "(?i)missing argument"),
+        (("defend",), "(?i)missing option '--model'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -236,18 +236,18 @@ def test_an_audit_of_a_torchscript_program_leaves_out_what_needs_its_layers(tmp_
     table(tmp_path, 0.9, "detect")
     line = JUDGING["audit"][0](tmp_path, "scripted")
     assert run(*(a for a in line if a not in ("--no-detect", "--no-explain")), "--limit", "30") == 0
-    notes = {r["attack"]: r["note"] for r in findings(tmp_path, "results.json")["rows"] if "TorchScript" in r["note"]}
-    assert notes.keys() == {"detect", "explain"}
+    notes = {r["kind"]: r["note"] for r in findings(tmp_path, "results.json")["rows"] if "TorchScript" in r["note"]}
+    assert notes.keys() == {"detector", "explanation"}
 
 
 def test_options_of_images_and_networks_are_the_same_everywhere():
-    images, network, _ = GROUPS
+    images, network, *_ = GROUPS
     for command in COMMANDS:
         text, taken = printed(command.__name__, "--help"), command.__annotations__.values()
         for group in (images, network):
             for name in group.__dataclass_fields__ if group.__name__ in taken else ():
                 assert f"--{name.strip('_').replace('_', '-')}" in text, command.__name__
-        if command.__name__ not in ("report", "names", "doctor"):
+        if command.__name__ not in ("report", "names", "doctor", "init"):
             assert "--outputs" in text, command.__name__
 
 
