@@ -15,7 +15,7 @@ import tempfile
 import time
 
 import medrobust as mr
-from medrobust.experiments.robustness_cells import SHARD
+from medrobust.experiments.context import SHARD
 
 
 def measure(n: int, model: str) -> None:
