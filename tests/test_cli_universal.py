@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 
 import medrobust as mr
 from medrobust import training
+from medrobust.results import Row, find
 from medrobust.universal import Universal
 from tests.results_files import numbers
 
@@ -48,6 +50,21 @@ def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
+def results(folder) -> dict:
+    return json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)  # no NaN: strict JSON
+
+
+def read(told: dict) -> list[Row]:
+    return [Row.read(r) for r in told["rows"]]
+
+
+def row(told: dict, metric: str, **more: str) -> Row:
+    """Of the perturbation itself, with exactly these further columns."""
+    found = [r for r in read(told) if r.kind == "universal" and r.metric == metric and r.more == more]
+    assert len(found) == 1
+    return found[0]
+
+
 def common(model, out, *more: str) -> tuple:
     return ("--data", DATA, "--out", out, "--device", "cpu", *more)
 
@@ -73,7 +90,7 @@ def test_a_perturbation_is_made_judged_and_kept(model, tmp_path, capsys):
     )
     shown = capsys.readouterr().out
     assert not (out / "unfinished.safetensors").exists()
-    v, told = Universal.load(out / "v.safetensors"), json.loads((out / "universal.json").read_text())
+    v, told = Universal.load(out / "v.safetensors"), results(out)
     data, clf = mr.data.load(DATA), mr.Classifier.load(model)
     test = data.split("test")
     images, labels = test.tensors()
@@ -81,20 +98,30 @@ def test_a_perturbation_is_made_judged_and_kept(model, tmp_path, capsys):
     assert v.provenance["images"]["n"] == 30
     assert v.provenance["settings"]["passes"] == 3
     assert v.size <= mr.L2.relative(0.1, data.split("train")).eps + 1e-6
-    mine = told["outcomes"]["this perturbation"]
     after = clf.predict(v.apply(images))
-    assert mine["targeted_success"]["value"] == pytest.approx(float((after == 1).float().mean()))
-    assert mine["targeted_base"]["value"] == pytest.approx(float((clf.predict(images) == 1).float().mean()))
-    assert mine["accuracy_after"]["value"] == pytest.approx(float((after == labels).float().mean()))
-    assert mine["n"] == len(test)
-    assert sum(map(sum, mine["confusion"])) == len(test)
-    assert len(told["outcomes"]) == 4
-    assert all(o["target"] == 1 for o in told["outcomes"].values())
+    success = row(told, "targeted_success", target="pneumonia")
+    assert success.value == pytest.approx(float((after == 1).float().mean()))
+    assert success.attack == "sgd"
+    before = row(told, "targeted_base", target="pneumonia")
+    assert before.value == pytest.approx(float((clf.predict(images) == 1).float().mean()))
+    accuracy = row(told, "accuracy_after", target="pneumonia")
+    assert accuracy.value == pytest.approx(float((after == labels).float().mean()))
+    assert accuracy.n == told["conditions"]["universal"]["n_judged"] == len(test)
+    for k, name in enumerate(("normal", "pneumonia")):
+        of_class = labels == k
+        recall = row(told, "recall_after", target="pneumonia", class_name=name)
+        assert recall.value == pytest.approx(float((after == labels)[of_class].float().mean()))
+        decided = row(told, "decided_after", target="pneumonia", class_name=name)
+        assert decided.value == pytest.approx(float((after == k).float().mean()))
+    assert load_file(out / "figures.safetensors")["universal.confusion"].sum() == len(test)
+    controls = told["conditions"]["universal"]["controls"]
+    assert len(controls) == 3
+    assert all(find(read(told), attack=c, metric="targeted_success", target="pneumonia") for c in controls)
     assert all(w in shown for w in ("random direction", "random signs", "Rs", "base rate", "pneumonia", "normal"))
-    assert f"{100 * mine['targeted_success']['value']:.1f} (" in shown
+    assert f"{100 * success.value:.1f} (" in shown
     with Image.open(out / "v.png") as picture:
         assert picture.size == (32, 32)
-    json.loads((out / "universal.json").read_text(), parse_constant=pytest.fail)  # no NaN: strict JSON
+    assert "The change towards pneumonia, on" in (out / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("source", ["noise", "phantom:skin:n=40", None], ids=str)
@@ -120,14 +147,13 @@ def test_it_can_be_made_from_other_images(model, tmp_path, source, capsys):
         )
         == 0
     )
-    v, told = Universal.load(out / "v.safetensors"), json.loads((out / "universal.json").read_text())
+    v, info = Universal.load(out / "v.safetensors"), results(out)["conditions"]["universal"]
     assert float(v.delta.abs().max()) <= 16 / 255 + 1e-6
     assert v.ball == mr.Linf(16 / 255)
     assert v.provenance["settings"]["balance"] is False
     assert v.provenance["images"]["n"] == 16
-    assert told["source"].startswith("16 ")
-    assert source is None or source.rpartition(":")[0] in told["source"]
-    assert told["outcomes"]["this perturbation"]["n"] == 8
+    assert (info["n_made"], info["n_judged"]) == (16, 8)
+    assert info["made_from"] == {None: "training images", "noise": "noise"}.get(source, f"images of {source}")
     assert "16/255 a pixel" in capsys.readouterr().out
 
 
@@ -148,7 +174,9 @@ def test_the_same_command_gives_the_same_bytes(model, tmp_path):
         )
     for file in ("v.safetensors", "v.png"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    assert numbers(tmp_path / "a" / "universal.json") == numbers(tmp_path / "b" / "universal.json")
+    a, b = (numbers(tmp_path / name / "results.json") for name in ("a", "b"))
+    assert a.pop("seconds").keys() == b.pop("seconds").keys()
+    assert a == b
 
 
 def test_four_classes_and_a_network_trained_on_the_way(seven, tmp_path, capsys):
@@ -171,12 +199,20 @@ def test_four_classes_and_a_network_trained_on_the_way(seven, tmp_path, capsys):
         out,
     )
     assert run(*command) == 0
-    told = json.loads((out / "universal.json").read_text())
-    assert np.asarray(told["outcomes"]["this perturbation"]["confusion"]).shape == (4, 4)
+    assert load_file(out / "figures.safetensors")["universal.confusion"].shape == (1, 4, 4)
     assert (out / "model" / "model.json").is_file()
     capsys.readouterr()
     assert run(*command) == 0
     assert "training" not in capsys.readouterr().err  # the network of the first run is used
+
+
+def test_nothing_that_is_written_names_the_files_it_was_made_from(model, seven, tmp_path):
+    source = f"csv:{seven / 'labels.csv'}"
+    rest = ("--model", model, "--source", source, "--vary", "--limit", "8", "--method", "sgd:passes=1")
+    assert run("universal", *common(model, tmp_path / "out", *rest)) == 0
+    assert str(seven) not in results(tmp_path / "out")["conditions"]["universal"]["made_from"]
+    for path in (p for p in (tmp_path / "out").rglob("*") if p.is_file()):
+        assert str(seven).encode() not in path.read_bytes(), path
 
 
 def test_a_perturbation_that_stayed_zero_says_why(model, tmp_path, capsys):
@@ -193,22 +229,24 @@ def test_a_perturbation_that_stayed_zero_says_why(model, tmp_path, capsys):
         )
         == 0
     )
-    told = json.loads((tmp_path / "universal.json").read_text())
+    told = results(tmp_path)
     shown = " ".join(capsys.readouterr().out.split())
-    assert told["why"]
-    assert f"inconclusive: {told['why']}" in shown
+    (goal,) = told["conditions"]["universal"]["goals"]
+    assert goal["why"]
+    assert f"inconclusive: {goal['why']}" in shown
+    assert {r.status for r in read(told) if r.kind == "universal"} == {"inconclusive"}
 
 
-@pytest.mark.parametrize("method", ["retrain", "universal-training"])
-def test_a_classifier_is_hardened_and_saved(model, tmp_path, method, capsys):
+@pytest.mark.parametrize("defence", ["retrain", "universal-training"])
+def test_a_classifier_is_hardened_and_saved(model, tmp_path, defence, capsys):
     out = tmp_path / "out"
     command = (
         "defend",
         "--model",
         model,
         *common(model, out),
-        "--method",
-        method,
+        "--defence",
+        defence,
         "--rounds",
         "1",
         "--epochs",
@@ -224,13 +262,16 @@ def test_a_classifier_is_hardened_and_saved(model, tmp_path, method, capsys):
     )
     assert run(*command) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    told = json.loads((out / "defend.json").read_text(), parse_constant=pytest.fail)
+    told = results(out)
     hard, images, labels = mr.Classifier.load(out / "model"), *mr.data.load(DATA).split("test").tensors()
     accuracy = float((hard.predict(images) == labels).float().mean())
-    assert [r["number"] for r in told["rounds"]] == [0, 1]
-    assert told["rounds"][1]["accuracy"][0] == pytest.approx(accuracy)
-    assert told["rounds"][1]["accuracy"][3] == len(images)
-    assert told["verdict"] in shown
+    assert told["conditions"]["defence"]["rounds"] == [0, 1]
+    after = find(read(told), kind="defence", metric="accuracy", round=1)
+    assert after.value == pytest.approx(accuracy)
+    assert after.n == len(images)
+    pools = {(r.get("round"), r.get("pool")) for r in read(told) if r.metric == "fooling_rate"}
+    assert pools == {(0, "fresh"), (0, "random"), *((1, pool) for pool in ("fresh", "old", "first", "random"))}
+    assert told["conditions"]["defence"]["verdict"] in shown
     assert hard.digest() != mr.Classifier.load(model).digest()
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     assert run(*command) == 0

@@ -103,7 +103,7 @@ JUDGING: dict[str, tuple[Line, str]] = {
         ),
         "results.json",
     ),
-    "universal": (by_name("universal", "--method", "sgd:passes=1"), "universal.json"),
+    "universal": (by_name("universal", "--method", "sgd:passes=1"), "results.json"),
     "defend": (
         lambda f, net: (
             "defend",
@@ -119,7 +119,7 @@ JUDGING: dict[str, tuple[Line, str]] = {
             "--method",
             "sgd:passes=1",
         ),
-        "defend.json",
+        "results.json",
     ),
     "search": (
         lambda f, net: (

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 from medrobust import Classifier, report, stats
 from medrobust import data as data_room
 from medrobust.experiments import ask, audit
-from medrobust.experiments.audit_universal import sides
 from medrobust.experiments.system import System, assemble
+from medrobust.experiments.universal_images import sides
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
 

@@ -54,8 +54,8 @@ RUNS: dict[str, list[str]] = {
         "{out}/universal-targeted",
     ],
     "defend": [
-        "defend", "{out}/train", *CHEST, "--rounds", "1", "--epochs", "1", "--perturbations", "2", "--limit", "80",
-        "--out", "{out}/defend",
+        "defend", "--model", "{out}/train", *CHEST, "--rounds", "1", "--epochs", "1", "--perturbations", "2", "--limit",
+        "80", "--out", "{out}/defend",
     ],
     "search": [
         "search", *CHEST, "--features", "deep", "--model", "{out}/train", "--methods", "pso", "--budget", "300",

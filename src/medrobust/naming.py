@@ -34,10 +34,10 @@ def patient_code(part: Dataset, i: int) -> str | None:
 
 
 class Naming:
-    """Names of one data set in results. keep: as they are."""
+    """Names of one data set in results. keep: as they are. Paths among the options are hidden for phantoms too."""
 
     def __init__(self, data: Dataset, keep: bool) -> None:
-        self.data, self.keep = data, keep or public(data)
+        self.data, self.keep, self.keep_paths = data, keep or public(data), keep
         self.decoded: dict[str, str] = {}
         if keep and not public(data):
             self.decoded = {private_names.code(name): name for name in data.ids}
@@ -58,13 +58,16 @@ class Naming:
             about["model"] = private_names.place(about["model"])
             about["provenance"] = private_names.provenance(about["provenance"])
             about["asked"] = private_names.asked(about["asked"])
+        if not self.keep_paths:
+            given = about.get("options", {})
+            about["options"] = private_names.asked(given)
+            if about.get("universal") and given.get("source"):
+                told = str(about["universal"]["made_from"])
+                hidden = told.replace(given["source"], about["options"]["source"])
+                about["universal"] = {**about["universal"], "made_from": hidden}
         for part in ("universal", "explain"):
             if about.get(part) and about[part].get("examples"):
                 about[part] = {**about[part], "examples": self._examples(about[part]["examples"])}
-        if not self.keep and about.get("universal"):
-            made_from = str(about["universal"].get("made_from", ""))
-            hidden = made_from.replace(self.data.name, about["data"])
-            about["universal"] = {**about["universal"], "made_from": hidden}
         rows = [r | {"data": about["data"], "model": about["model"]} for r in results["rows"]]
         return {**results, "conditions": about, "rows": rows, "examples": self._examples(results["examples"])}
 

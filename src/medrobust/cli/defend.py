@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from medrobust.cli.bars import Bars
+from medrobust.cli.audit import guesses
 from medrobust.cli.choices import UNIVERSAL
-from medrobust.cli.command_line import command_line
-from medrobust.cli.doubts import warn
-from medrobust.cli.options import MODEL, Device, ImageOptions, KeepNames, NetworkOptions, Rate, RunOut, Seed
-from medrobust.cli.perturbations import (
-    Eps,
-    Norm,
-    Target,
-    Zeta,
-    ball_of,
-    check_size,
-    goal_named,
-    method_named,
-    size_told,
+from medrobust.cli.doubts import MARK, warn
+from medrobust.cli.measure import measure
+from medrobust.cli.options import (
+    MODEL,
+    ComputeOptions,
+    Device,
+    ImageOptions,
+    KeepNames,
+    NetworkOptions,
+    Rate,
+    RunOut,
+    Seed,
 )
+from medrobust.cli.perturbations import Eps, Norm, Target, Zeta, one_eps
 from medrobust.cli.text import at_most, brief, guessed, percent, say, table
-from medrobust.errors import InputError
-
-if TYPE_CHECKING:
-    from medrobust.universal.defence import Attacked, Hardened
 
 
 def defend(
@@ -35,6 +32,7 @@ def defend(
     model: Annotated[str, typer.Option(help=f"{MODEL}.")],
     images: ImageOptions,
     network: NetworkOptions,
+    compute: ComputeOptions,
     defence: Annotated[str, typer.Option(help="retrain or universal-training.")] = "retrain",
     rounds: Annotated[int, typer.Option(help="How often to train and attack afresh.")] = 5,
     epochs: Annotated[int, typer.Option(help="Passes over the training images a round.")] = 5,
@@ -55,101 +53,67 @@ def defend(
     out: RunOut = Path("runs/defend"),
 ) -> Path:
     """Train a classifier further, against universal perturbations; killed, the same command goes on."""
-    from medrobust import guessing, training
     from medrobust.experiments import ask
-    from medrobust.experiments.gradient_check import checked
-    from medrobust.experiments.system import assemble, groups
-    from medrobust.run_folder import RunFolder
-    from medrobust.run_info import write
-    from medrobust.universal.defence import DEFENCES
+    from medrobust.experiments.defence import DefenceConfig
 
-    check_size(norm, zeta, eps)
-    if defence not in DEFENCES:
-        raise InputError(f"--defence {defence!r} is not known; choose {' or '.join(DEFENCES)}")
-    options: dict[str, Any] = {"rounds": rounds, "epochs": epochs, "limit": at_most(limit), "lr": lr}
-    if perturbations is not None:
-        options["perturbations"] = perturbations
-    defending, maker = DEFENCES[defence](**options), method_named(method)
-    judging = at_most(judged)
+    config = DefenceConfig(
+        method=method,
+        target=target,
+        norm=norm,
+        zeta=zeta,
+        eps=one_eps(eps),
+        defence=defence,
+        rounds=rounds,
+        epochs=epochs,
+        perturbations=perturbations,
+        limit=at_most(limit),
+        lr=lr,
+        judged=at_most(judged),
+    )
     spec = ask(model=model, **images.asked, **network.asked, train=False, seed=seed, norm=norm)
-    with Bars() as bars, RunFolder(out, "defend") as run:
-        subject = assemble(spec, run, bars, device)
-        goal = goal_named(target, subject.data.classes)
-        ball = ball_of(norm, zeta, eps, subject.data.split("train").sample(1000, seed))
-        test = subject.data.split("test").sample(judging, seed)
-        probability, truth = training.evaluate(subject.classifier, test)
-        guesses = guessing.of(probability.argmax(1) == truth, truth, groups(test)).text
-        hardened = defending(
-            subject.classifier,
-            subject.data,
-            goal,
-            ball,
-            method=maker,
-            test=test,
-            seed=seed,
-            folder=run.entry("rounds"),
-            progress=bars,
-        )
-        hardened.classifier.save(run.entry("model"), keep_names)
-        # training changes weights, not how the gradient is hidden; the last network is the one to be believed
-        check = checked(hardened.classifier, subject.data.split("test"), seed) if maker.opens else None
-        facts = {
-            "format": 1,
-            "data": spec.data,
-            "model": model,
-            "asked": spec.subject,
-            "defence": defence,
-            "settings": defending.settings,
-            "method": method,
-            "target": target,
-            "size": size_told(ball, zeta, eps),
-            "seed": seed,
-            "rounds": [r.plain() for r in hardened.rounds],
-            "verdict": hardened.verdict,
-            "stopped": hardened.stopped,
-            "guesses": guesses,
-            "status": "inconclusive" if check is not None and check.passed is False else "ok",
-            "checks": subject.checks(check),
-            **subject.findings,
-        }
-        write(run, "defend.json", facts, command_line(), str(subject.classifier.device), keep_names=keep_names)
-    warn(facts["checks"], subject.class_notes)
-    title = f"{defending.title} against {maker.title}, {size_told(ball, zeta, eps)}"
-    summary(hardened, title, doubtful=check is not None and check.passed is False)
-    guessed(guesses)
-    say(f"\nmodel   {out / 'model'}\nnumbers {out / 'defend.json'}")
-    return out / "defend.json"
+    spec = spec.model_copy(update={"limit": config.judged})
+    written = measure("defend", spec, dataclasses.asdict(config), out, compute, device, keep_names, summary)
+    say(f"model {out / 'model'}")
+    return written
 
 
-def summary(hardened: Hardened, title: str, *, doubtful: bool = False) -> None:
+def summary(results: dict[str, Any]) -> None:
     """A row a round, then whether a fresh perturbation works again."""
-    targeted = hardened.rounds[0].fresh.success is not None
-    what = "Rs" if targeted else "Rf"
+    from medrobust.experiments.perturbation import size_words
+    from medrobust.results import Kind, Row, find
+
+    about, rows = results["conditions"], [Row.read(row) for row in results["rows"]]
+    info = about["defence"]
+    rate, what = ("fooling_rate", "Rf") if info["target"] is None else ("targeted_success", "Rs")
+    warn(results["checks"], about["class_notes"])
+    size = size_words(about["norm"], info["eps"], info["zeta"])
+    say(f"{info['title']} against {info['method']['title']}, {size}")
+
+    def row(number: int, metric: str, pool: str | None = None) -> Row | None:
+        return find(rows, kind=Kind.DEFENCE, metric=metric, round=number, pool=pool, class_name=None)
+
+    def cell(number: int, metric: str, pool: str | None = None) -> str:
+        found = row(number, metric, pool)
+        return "" if found is None else brief(found.estimate, 0) + MARK * (not found.ok)
+
+    lines = []
+    for number in info["rounds"]:
+        fresh = [cell(number, metric, "fresh") for metric in (rate, "strongest", "accuracy_strongest")]
+        others = [cell(number, rate, pool) for pool in ("old", "first", "random")]
+        lines.append([str(number), cell(number, "accuracy"), *fresh, *others])
     head = ["round", "clean acc.", f"{what} fresh", "best", "acc. under it", f"{what} old", f"{what} first", "random"]
-    rows = []
-    for r in hardened.rounds:
-        best = brief(r.fresh.strongest, 0), brief(r.fresh.accuracy, 0)
-        others = map(_rate, (r.old, r.first, r.control))
-        rows.append([str(r.number), brief(r.accuracy, 0), _rate(r.fresh), *best, *others])
-    first = hardened.rounds[0]
-    say(title)
-    on = f"On {first.accuracy.n} test images, {first.fresh.pool} perturbations a round, in % with the 95 % interval"
-    table(head, rows, on)
+    on = f"On {info['n_judged']} test images, {info['pool']} perturbations a round, in % with the 95 % interval"
+    table(head, lines, on)
     say(
         f"fresh: mean {what} of perturbations made against the classifier of that round; best: of the one that did\n"
         "best where it was made; old: mean of those of the round before; first: of those of round 0"
     )
-    if first.fresh.base is not None:
-        say("base rate of Rs: " + ", ".join(percent(r.fresh.base) for r in hardened.rounds))
-    for r in hardened.rounds:
-        if r.fresh.zero:
-            say(f"round {r.number}: {r.fresh.zero} of {r.fresh.pool} perturbations stayed zero: {r.fresh.why}")
-    if hardened.stopped:
-        say(f"stopped: {hardened.stopped}")
-    say(f"inconclusive: {hardened.verdict}" if doubtful else hardened.verdict)
-
-
-def _rate(pool: Attacked | None) -> str:
-    if pool is None:
-        return ""
-    return brief(pool.rate, 0) + (" (inconclusive)" if pool.inconclusive else "")
+    bases = [found for n in info["rounds"] if (found := row(n, "targeted_base", "fresh")) is not None]
+    if bases:
+        say("base rate of Rs: " + ", ".join(percent(found.estimate) for found in bases))
+    for still in info["still"]:
+        say(f"round {still['round']}: {still['zero']} of {info['pool']} perturbations stayed zero: {still['why']}")
+    if info["stopped"]:
+        say(f"stopped: {info['stopped']}")
+    say(info["verdict"])
+    guessed(guesses(rows))

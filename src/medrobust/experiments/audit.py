@@ -18,7 +18,6 @@ from medrobust.errors import InputError
 from medrobust.experiments import suite
 from medrobust.experiments.audit_detection import DetectionExperiment
 from medrobust.experiments.audit_explanation import ExplanationExperiment
-from medrobust.experiments.audit_universal import UniversalExperiment
 from medrobust.experiments.blackbox import BlackBox
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import Context, Experiment
@@ -27,6 +26,7 @@ from medrobust.experiments.robustness import Robustness
 from medrobust.experiments.sanity import Sanity
 from medrobust.experiments.suite import Execute, Suite
 from medrobust.experiments.system import assemble
+from medrobust.experiments.universal import Universal, quick
 from medrobust.progress import NoProgress, Progress
 from medrobust.run_folder import RunFolder
 from medrobust.store import Store
@@ -43,7 +43,7 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     headline = Headline(context, robustness, sanity)
     found: list[Experiment] = [robustness, sanity, BlackBox(context, robustness), headline]
     if config.universal:
-        found.append(UniversalExperiment(context, robustness))
+        found.append(Universal(context, robustness.clean, quick(config.norm)))
     if config.detect:
         found.append(DetectionExperiment(context, robustness))
     if config.explain:

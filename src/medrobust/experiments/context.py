@@ -14,6 +14,7 @@ from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.system import System, groups
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import Check, Rows
+from medrobust.run_folder import RunFolder
 from medrobust.store import Cell, Store, key
 from medrobust.threat import Ball
 
@@ -145,6 +146,12 @@ class Experiment:
     def outcome(self) -> Outcome:
         """Rows, checks and what results.json tells of the experiment."""
         raise NotImplementedError
+
+    def save(self, run: RunFolder, *, keep_names: bool) -> None:
+        """Write files of its own into the run folder, such as a model; none by default.
+
+        keep_names: with the names of data as they are, instead of codes.
+        """
 
 
 def steps_by_name(experiments: Iterable[Experiment]) -> dict[str, Step]:

@@ -32,7 +32,11 @@ from medrobust.run_folder import RunFolder
 from medrobust.run_info import with_run
 from medrobust.store import Store
 
-SUITES = {"audit": "medrobust.experiments.audit:experiments"}
+SUITES = {
+    "audit": "medrobust.experiments.audit:experiments",
+    "universal": "medrobust.experiments.universal:experiments",
+    "defend": "medrobust.experiments.defence:experiments",
+}
 """By command, the function (context, options) that gives its experiments."""
 ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
 """What rests on the gradient beside the attacks that follow it: the worst case, the perturbation for every image, the
@@ -158,6 +162,7 @@ class _Writer:
         """Take the outcome of an experiment, and write what there is, unless that was done a moment ago."""
         if experiment.name not in self.outcomes:
             self.outcomes[experiment.name] = experiment.outcome()
+            experiment.save(self.run, keep_names=self.keep_names)
         if len(self.outcomes) < len(self.suite.experiments) and time.monotonic() - self.last > OFTEN:
             self.write()
 

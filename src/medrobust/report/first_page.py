@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from medrobust.report.findings import Findings
 from medrobust.report.paragraph import Paragraph
 
-BUILT_BY = {"audit": ("Robustness audit", "medrobust.report.plain:first_page")}
+BUILT_BY = {
+    "audit": ("Robustness audit", "medrobust.report.plain:first_page"),
+    "defend": ("Defence by training", "medrobust.report.sections.defence:first_page"),
+    "universal": ("One change for every image", "medrobust.report.sections.universal:first_page"),
+}
 """By command, the heading of its page and the function of Findings that makes its FirstPage."""
 
 

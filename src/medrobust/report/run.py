@@ -58,12 +58,12 @@ class UniversalExample(_Read):
 
 
 class UniversalInfo(_Read):
-    """How one change for every image was made. zeta: its size as a share of an average image."""
+    """How one change for every image was made. zeta: its size as a share of an average image, where it was given so."""
 
     title: str
     source: str = ""
     settings: dict[str, Any] = {}
-    zeta: float
+    zeta: float | None = None
     eps: float
     bits: int = 8
     made_from: str = ""
@@ -72,6 +72,21 @@ class UniversalInfo(_Read):
     controls: list[str] = []
     goals: list[UniversalGoal] = []
     examples: list[UniversalExample] = []
+
+
+class DefenceInfo(_Read):
+    """How a classifier was hardened. pool: perturbations made after each of the rounds."""
+
+    title: str
+    source: str = ""
+    target: int | None = None
+    eps: float
+    n_judged: int
+    pool: int
+    rounds: list[int] = []
+    verdict: str
+    stopped: str = ""
+    guesses: str = ""
 
 
 class DetectorInfo(_Read):
@@ -185,6 +200,7 @@ class Conditions(_Read):
     attacks: dict[str, AttackInfo] = {}
     headline: HeadlineInfo | None = None
     universal: UniversalInfo | None = None
+    defence: DefenceInfo | None = None
     detect: DetectInfo | None = None
     explain: ExplainInfo | None = None
     versions: dict[str, str] = {}

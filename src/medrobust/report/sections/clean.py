@@ -8,6 +8,7 @@ from medrobust.report.section import Content
 from medrobust.report.words import count, plural
 
 ANCHOR, TITLE, ORDER = "clean", "Performance without attack", 10
+COMMANDS = ("audit", "universal", "defend")
 
 
 def build(f: Findings) -> Content:

@@ -12,11 +12,13 @@ from medrobust.report import pictures
 from medrobust.report import universal_words as words
 from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
+from medrobust.report.first_page import FirstPage
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import UniversalInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.tables import MOST_CONFUSED, Cell, Confusion, Table, share
+from medrobust.report.verdict import outputs_swapped
 from medrobust.report.words import NOTHING, count, listing, percent, plural
 from medrobust.results import Kind, Row, among
 
@@ -24,6 +26,7 @@ PILED = 0.9
 """Share of the images in one class from which they are said to pile up there."""
 
 ANCHOR, TITLE, ORDER, NEEDS = "universal", "One change for every image", 50, ("universal",)
+COMMANDS = ("audit", "universal")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Section:
 
     sentences: list[str]
     table: Table
+    by_class: Table | None
     confusion: Confusion | None
     shots: list[Shot]
     doubt: str = ""
@@ -58,7 +62,7 @@ class Section:
     @property
     def tables(self) -> list[Table]:
         matrix = [] if self.confusion is None else [self.confusion.table(self.caption, "tab-universal-confusion")]
-        return [self.table, *matrix]
+        return [self.table, *([] if self.by_class is None else [self.by_class]), *matrix]
 
 
 def build(f: Findings) -> Content | None:
@@ -69,15 +73,15 @@ def build(f: Findings) -> Content | None:
 def section(f: Findings) -> Section | None:
     """None where the run did not ask for it, or comes from a version that could not."""
     told = f.run.conditions.universal
-    if told is None or _row(f, "fooling_rate") is None:
+    if told is None or not any(among(f.run.rows, kind=Kind.UNIVERSAL)):
         return None
     matrix, caption = confusion(f), ""
     if matrix is not None:
-        caption = (
-            "What the model says without the change (rows) and with it (columns): the change made towards any other "
-        )
-        caption += f"answer, number of test images (n = {count(int(matrix.counts.sum()))}), share of the row."
-    return Section(sentences(f, told), table(f, told), matrix, shots(f, told), _doubt(f), caption)
+        caption = "What the model says without the change (rows) and with it (columns): the change made towards "
+        goal = told.goals[0].target
+        caption += "any other answer" if goal is None else f.run.labelled(f.run.class_name(goal))
+        caption += f", number of test images (n = {count(int(matrix.counts.sum()))}), share of the row."
+    return Section(sentences(f, told), table(f, told), by_class(f, told), matrix, shots(f, told), _doubt(f), caption)
 
 
 # -- the rows ------------------------------------------------------------------------------------------------
@@ -111,7 +115,8 @@ def sentences(f: Findings, told: UniversalInfo) -> list[str]:
     """For a reader who wants to know what it means; every number has its interval and its n."""
     made = f"It was computed from {plural(told.n_made, 'image')} ({told.made_from}) with full knowledge of the model, "
     made += f"and then tried on {plural(told.n_judged, 'test image')} that had no part in it. "
-    made += f"Its size: {size_words(f, told.eps)} ({percent(told.zeta, 0)} of the norm of an average image), "
+    relative = "" if told.zeta is None else f" ({percent(told.zeta, 0)} of the norm of an average image)"
+    made += f"Its size: {size_words(f, told.eps)}{relative}, "
     made += f"{visibility(levels(f, told.eps))}."
     return [made, *(s for s in (_fooling(f, told), _cap(f), _towards(f, told), _saved(f, told)) if s)]
 
@@ -173,11 +178,26 @@ def _saved(f: Findings, told: UniversalInfo) -> str:
 def paragraph(f: Findings) -> Paragraph | None:
     """The same in two sentences, for the first page."""
     told = f.run.conditions.universal
-    if told is None or _row(f, "fooling_rate") is None:
+    if told is None or not any(among(f.run.rows, kind=Kind.UNIVERSAL)):
         return None
     text = " ".join(s for s in (_fooling(f, told, brief=True), _towards(f, told, brief=True)) if s)
     text = f"One single change ({short_size(f, told.eps)}), computed once, was added to every image. {text}"
     return Paragraph("One change for all images", text.strip(), bool(_doubt(f)))
+
+
+def first_page(f: Findings) -> FirstPage:
+    """Of `medrobust universal`: what the one change does, in two sentences."""
+    told = f.run.conditions.universal
+    if (swapped := outputs_swapped(f)) is not None:
+        return FirstPage(*swapped)
+    if told is None:
+        return FirstPage("Nothing was measured yet.", "", "warn")
+    if f.guessing:
+        text = "The classifier is no better than guessing; what it does with a change has no meaning."
+        return FirstPage("Nothing follows from this run.", text, "warn")
+    summed = paragraph(f)
+    text = "" if summed is None else summed.text
+    return FirstPage("One change for all images", text, "warn" if summed is None or summed.warn else "bad")
 
 
 # -- table, matrix, pictures ---------------------------------------------------------------------------------
@@ -187,17 +207,19 @@ def table(f: Findings, told: UniversalInfo) -> Table:
     """A goal a row: success, where the images were before, what saving leaves, and chance."""
     row, control = partial(_row, f), partial(_control, f, told)
     bits = told.bits
-    body = [
-        [
-            Cell("Another answer (fooling rate)"),
-            share(row("fooling_rate")),
-            share(control("fooling_rate")),
-            share(row("fooling_rate_saved", bits=bits)),
-            Cell(NOTHING),
-            Cell(NOTHING),
-            Cell(NOTHING),
+    body = []
+    if row("fooling_rate") is not None:
+        body = [
+            [
+                Cell("Another answer (fooling rate)"),
+                share(row("fooling_rate")),
+                share(control("fooling_rate")),
+                share(row("fooling_rate_saved", bits=bits)),
+                Cell(NOTHING),
+                Cell(NOTHING),
+                Cell(NOTHING),
+            ]
         ]
-    ]
     for name in _targets(f, told):
         body.append(
             [
@@ -218,16 +240,34 @@ def table(f: Findings, told: UniversalInfo) -> Table:
     return Table(caption, [Cell(t) for t in head], body, "tab:universal")
 
 
+def by_class(f: Findings, told: UniversalInfo) -> Table | None:
+    """A class a row, where one change was made: how many images get another answer, and what is read correctly."""
+    if len(told.goals) != 1:
+        return None
+    target = told.goals[0].target
+    aim = {} if target is None else {"target": f.run.class_name(target)}
+    metrics = [("fooling_rate", aim), ("decided_before", {}), ("decided_after", aim)]
+    metrics += [("recall_before", {}), ("recall_after", aim)]
+    body = [
+        [Cell(f.run.labelled(name)), *(share(_row(f, metric, class_name=name, **more)) for metric, more in metrics)]
+        for name in f.run.conditions.classes
+        if _row(f, "decided_after", class_name=name, **aim) is not None
+    ]
+    head = ["Class", "Another answer", "Decided so before", "And after", "Read correctly before", "And after"]
+    caption = f"By class, on {plural(told.n_judged, 'test image')}, with 95 % intervals. Another answer: of the images "
+    caption += "decided so before. Read correctly: of the images of that class."
+    return Table(caption, [Cell(t) for t in head], body, "tab:universal-classes") if body else None
+
+
 def confusion(f: Findings) -> Confusion | None:
-    """Of the nontargeted change: what the model says without it (rows) and with it (columns)."""
+    """Of the first goal, nontargeted in an audit: what the model says without the change and with it."""
     told, counts = f.run.conditions.universal, f.run.arrays.get("universal.confusion")
     classes = f.run.conditions.classes
-    if told is None or counts is None or len(classes) > MOST_CONFUSED:
+    if told is None or not told.goals or counts is None or len(classes) > MOST_CONFUSED:
         return None
-    place = next((i for i, g in enumerate(told.goals) if g.target is None), None)
-    if place is None or counts.ndim != 3 or counts.shape[1:] != (len(classes),) * 2 or place >= len(counts):
+    if counts.ndim != 3 or counts.shape[1:] != (len(classes),) * 2 or not len(counts):
         return None
-    return Confusion(classes, counts[place])
+    return Confusion(classes, counts[0])
 
 
 def shots(f: Findings, told: UniversalInfo) -> list[Shot]:

@@ -1,0 +1,89 @@
+"""What an experiment with universal perturbations is asked for: the method, the goal and the size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrobust import options
+from medrobust.errors import InputError
+from medrobust.images import Lazy
+from medrobust.threat import BALLS, Ball, Goal, Targeted, Untargeted
+from medrobust.universal import UNIVERSAL, UniversalMethod
+
+ZETA = 0.04
+"""Size as a share of the mean norm of an image: the headline of Hirano et al. 2021."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerturbationConfig:
+    """method: a name of UNIVERSAL, with options after colons. target: a class by name or number; None: nontargeted.
+
+    zeta: size as a share of the mean norm of ``measured`` training images. eps: absolute size, instead of it.
+    InputError where a value is wrong.
+    """
+
+    method: str = "sga"
+    target: str | None = None
+    norm: str = "l2"
+    zeta: float | None = None
+    eps: float | None = None
+    measured: int = 1000
+
+    def __post_init__(self) -> None:
+        _ = self.maker
+        if self.norm not in BALLS:
+            raise InputError(f"--norm must be {' or '.join(BALLS)}, got {self.norm!r}")
+        if self.zeta is not None and self.eps is not None:
+            raise InputError("--zeta is relative to the images, --eps absolute: give one of the two")
+        if self.zeta is not None and not 0 < self.zeta < 10:
+            raise InputError(f"--zeta is a share such as 0.04, got {self.zeta:g}")
+        if self.eps is not None:
+            if not self.eps > 0:
+                raise InputError(f"--eps wants one size above 0 such as 8/255, got {self.eps:g}")
+            BALLS[self.norm](self.eps)
+
+    @property
+    def maker(self) -> UniversalMethod:
+        """The method, ready to be called."""
+        name, values = options.parse(self.method, UNIVERSAL, "method")
+        return UNIVERSAL[name](**values)
+
+    @property
+    def name(self) -> str:
+        """Of the method, without its options: the value of the column ``attack``."""
+        return self.method.partition(":")[0]
+
+    @property
+    def share(self) -> float | None:
+        """The size relative to an image; None where an absolute one was given."""
+        return self.zeta if self.eps is not None or self.zeta is not None else ZETA
+
+    def target_class(self, classes: tuple[str, ...]) -> int | None:
+        """Index of the target; None: nontargeted. InputError where it is no class."""
+        target = self.target
+        if target is None:
+            return None
+        if target in classes:
+            return classes.index(target)
+        if target.isdecimal() and len(target) < 10 and int(target) < len(classes):
+            return int(target)
+        raise InputError(f"--target {target!r} is not a class; the data has {', '.join(classes)}")
+
+    def ball(self, images: Lazy) -> Ball:
+        """Of the absolute size, or of that size relative to ``images``."""
+        ball = BALLS[self.norm]
+        if self.eps is not None:
+            return ball(self.eps)
+        assert self.share is not None
+        return ball.relative(self.share, images)
+
+
+def goal_of(target: int | None) -> Goal:
+    """Away from the clean answer, or towards a class."""
+    return Untargeted() if target is None else Targeted(target)
+
+
+def size_words(norm: str, eps: float, share: float | None) -> str:
+    """A size, for people. share: of the mean norm of an image, where it was given so."""
+    size = f"{eps * 255:.3g}/255 a pixel" if norm.lower() == "linf" else f"L2 norm {eps:.3g}"
+    return size if share is None else f"{size} = {share:.3g} x the images' mean norm"

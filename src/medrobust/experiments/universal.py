@@ -1,0 +1,395 @@
+"""One perturbation for every image: made from some images, judged on others, beside random ones of the same size.
+
+Every goal is one cell: nontargeted, or towards a class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from medrobust import code_digest, private_names
+from medrobust.data import Dataset
+from medrobust.errors import InputError
+from medrobust.experiments.clean import Clean
+from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.perturbation import PerturbationConfig, goal_of
+from medrobust.experiments.rows import MANY
+from medrobust.experiments.system import groups
+from medrobust.experiments.universal_images import Sides, decoded, other_images, pixels_digest, sides
+from medrobust.experiments.universal_rows import fooling_rows, rows_before, target_rows
+from medrobust.images import Lazy
+from medrobust.naming import image_code
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
+from medrobust.run_folder import RunFolder
+from medrobust.store import Cell
+from medrobust.threat import Ball
+from medrobust.universal import Noise, UniversalOutcome, Varied, controls, judge
+from medrobust.universal import Universal as Perturbation
+
+MOST_TARGETS = 4
+"""With more classes an audit makes only the nontargeted one."""
+NOISE = "noise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniversalConfig(PerturbationConfig):
+    """every: the nontargeted goal, and each class where there are few; else the one of ``target``.
+
+    source: other images to make it from, NOISE or as ``data.load`` reads them; vary: variants of them. limit, judged:
+    images it is made from and judged on, at most; None: all. bits: at which it is saved; None: those of the images.
+    """
+
+    every: bool = False
+    source: str | None = None
+    vary: bool = False
+    limit: int | None = 300
+    judged: int | None = None
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vary and self.source in (None, NOISE):
+            raise InputError("--vary is for images of another kind: give --source csv:… or folder:… with it")
+
+
+def quick(norm: str) -> UniversalConfig:
+    """For an audit: strong enough for a first answer within seconds, three gradients an image."""
+    return UniversalConfig(method="sga:passes=3", norm=norm, measured=200, every=True, limit=200, judged=200, bits=8)
+
+
+def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
+    """Of ``medrobust universal``; options: fields of a UniversalConfig."""
+    config = UniversalConfig(**options)
+    clean = Clean(context, gradient=config.maker.opens)
+    universal = Universal(context, clean, config)
+    if universal.sides is None:
+        raise InputError("too few images to make a perturbation from some and judge it on others; give --source")
+    return [clean, universal]
+
+
+class Universal(Experiment):
+    """One perturbation for all images, for every goal, beside random ones of the same size."""
+
+    name = "universal"
+
+    def __init__(self, context: Context, clean: Clean, config: UniversalConfig) -> None:
+        self.context, self.system, self.reading, self.config = context, context.system, clean, config
+        self.seed, self.progress, self.method = context.config.seed, context.progress, config.maker
+        self.classes = context.classifier.classes
+        targets = range(len(self.classes)) if len(self.classes) <= MOST_TARGETS else ()
+        self.goals: list[int | None] = [None, *targets] if config.every else [config.target_class(self.classes)]
+        self.by_class = len(self.classes) <= MANY or not config.every
+        """With many classes and several goals, numbers for each class would bury the others."""
+
+    def steps(self) -> Sequence[Step]:
+        if self.sides is None:
+            return []
+        goals = [Step(f"universal {self._title(k)}", partial(self._made, k), ("clean",)) for k in self.goals]
+        return [*goals, Step("universal random", self._random, ("clean",))]
+
+    def outcome(self) -> Outcome:
+        outcome = Outcome(self.context.rows())
+        if self.sides is None:
+            outcome.left_out.append(("universal perturbations", "too few images to make them and to judge them"))
+            return outcome
+        cells = {k: self._made(k) for k in self.goals}
+        outcomes = {k: self._judged(k, cell.arrays, legal=cell.facts["legal"]) for k, cell in cells.items()}
+        self._rows(outcome.rows, cells, outcomes)
+        shown = self._shown(outcomes)
+        clean = self.test.images([i for _, i in shown]).numpy()
+        delta = np.stack([cells[k].arrays["delta"] for k, _ in shown])
+        arrays = {"clean": clean, "delta": delta, "attacked": (clean + delta).clip(0, 1)}
+        if self.by_class:
+            arrays["confusion"] = np.stack([o.confusion for o in outcomes.values()])
+        outcome.arrays = {f"universal.{name}": array for name, array in arrays.items()}
+        outcome.conditions["universal"] = self._info(cells) | {"examples": self._examples(shown, outcomes)}
+        return outcome
+
+    def save(self, run: RunFolder, *, keep_names: bool) -> None:
+        """v.safetensors and v.png, where one goal was asked for."""
+        if self.config.every:
+            return
+        v, names = self.perturbation(self.goals[0]), {self.system.data.name, self._source_name}
+        if not keep_names:
+            v = dataclasses.replace(v, provenance=private_names.found(v.provenance, *names))
+        v.save(run.entry("v.safetensors"))
+        v.picture(run.entry("v.png"))
+
+    def perturbation(self, target: int | None) -> Perturbation:
+        """The one that was made for this goal; its provenance names the data."""
+        cell, method = self._made(target), self.method
+        provenance = {
+            "method": method.title,
+            "source": method.source,
+            "settings": method.settings,
+            "images": {"name": str(getattr(self.craft, "name", "images")), "n": len(self.craft)},
+            "classifier": self.context.classifier.digest(),
+            "seed": self.seed,
+            "queries": cell.facts["queries"],
+            "gradients": cell.facts["gradients"],
+        }
+        delta = torch.from_numpy(cell.arrays["delta"])
+        return Perturbation(delta, self.ball, goal_of(target), provenance, cell.facts["history"], cell.facts["why"])
+
+    @property
+    def _source_name(self) -> str:
+        return str(getattr(self.craft, "name", "")).removeprefix("varied ")
+
+    # -- images, and the size ----------------------------------------------------------------------------
+
+    @cached_property
+    def sides(self) -> Sides | None:
+        """None where there are too few images for both."""
+        other = self.config.source is not None
+        apart = sides(self.system, self.seed)
+        if other and (apart is None or apart.judged is not self.system.test):
+            return Sides(self.system.test, self.system.test, "")  # none of them is needed to make it
+        return apart
+
+    @property
+    def apart(self) -> Sides:
+        assert self.sides is not None
+        return self.sides
+
+    @cached_property
+    def test(self) -> Dataset:
+        """The images it is judged on."""
+        return self.apart.judged.sample(self.config.judged, self.seed)
+
+    @cached_property
+    def owners(self) -> np.ndarray | None:
+        return groups(self.test)
+
+    @cached_property
+    def craft(self) -> Lazy:
+        """The images it is made from."""
+        config, data = self.config, self.system.data
+        if config.source is None:
+            return decoded(self.apart.craft.sample(config.limit, self.seed))
+        count = config.limit or len(self.apart.craft)
+        if config.source == NOISE:
+            return Noise(count, (data.channels, data.size, data.size), self.seed)
+        other = other_images(config.source, data, self.seed, self.progress)
+        if config.vary:
+            return Varied(other, config.limit or len(other), self.seed)
+        return decoded(other.sample(config.limit, self.seed))
+
+    @property
+    def made_from(self) -> str:
+        """In words."""
+        source = self.config.source
+        if source is None:
+            return self.apart.origin
+        return source if source == NOISE else f"{'variants of ' if self.config.vary else ''}images of {source}"
+
+    @cached_property
+    def craft_digest(self) -> str:
+        if self.config.source is None:
+            return self.system.images_digest(self.apart.craft.sample(self.config.limit, self.seed))
+        return pixels_digest(self.craft)
+
+    @cached_property
+    def judged(self) -> Lazy:
+        return decoded(self.test)
+
+    @cached_property
+    def ball(self) -> Ball:
+        config = self.config
+        if config.source is None and config.measured == config.limit:
+            return config.ball(self.craft)
+        return config.ball(self.apart.craft.sample(config.measured, self.seed))
+
+    @property
+    def eps(self) -> float:
+        return float(self.ball.eps)
+
+    @property
+    def bits(self) -> int:
+        return self.config.bits or self.test.bits
+
+    @cached_property
+    def clean(self) -> np.ndarray:
+        """int64 (n,): decisions on the judged images without a perturbation."""
+        place = {name: i for i, name in enumerate(self.system.test.ids)}
+        return np.asarray(self.reading.cell.arrays["decision"][[place[name] for name in self.test.ids]])
+
+    def _title(self, target: int | None) -> str:
+        return "nontargeted" if target is None else self.classes[target]
+
+    # -- pieces of work ----------------------------------------------------------------------------------
+
+    def _made(self, target: int | None) -> Cell:
+        about = {
+            "kind": "universal",
+            "method": code_digest.described(self.method),
+            "target": target,
+            "eps": self.eps,
+            "bits": self.bits,
+            "made_from": self.craft_digest,
+        }
+        with self.context.store.unfinished(about) as checkpoint:
+            return self.context.cell(self.test, about, lambda: self._make(target, str(checkpoint)))
+
+    def _make(self, target: int | None, checkpoint: str) -> Result:
+        progress, classifier = self.progress, self.context.classifier
+        title = "One change for every image" + ("" if target is None else f", to {self.classes[target]}")
+        progress.start(title, self.method.work(len(self.craft)) + len(self.test))
+        try:
+            v = self.method(
+                classifier,
+                self.craft,
+                goal_of(target),
+                self.ball,
+                seed=self.seed,
+                advance=progress.advance,
+                watch=lambda rate: progress.advance(0, reached=f"{rate:.0%}"),
+                checkpoint=checkpoint,
+            )
+            outcome = judge(classifier, self.judged, v, bits=self.bits, clean=self.clean)
+            progress.advance(len(self.test))
+        finally:
+            progress.stop()
+        facts = {"why": v.why, "moved": v.moved, "size": v.size, "legal": bool(outcome.legal), "history": v.history}
+        facts |= {k: v.provenance[k] for k in ("gradients", "queries")}
+        return facts, {"delta": v.delta.numpy(), "after": outcome.after, "saved": outcome.after_saving}
+
+    def _random(self) -> Cell:
+        """Decisions under random perturbations of exactly the same size, as computed and saved, by their kind."""
+        about = {"kind": "universal random", "eps": self.eps, "bits": self.bits}
+        classifier = self.context.classifier
+
+        def compute() -> Result:
+            arrays: dict[str, np.ndarray] = {}
+            self.progress.start("Random changes of the same size", 3 * len(self.test))
+            try:
+                for v in controls(classifier, self.judged, self.ball, self.seed):
+                    outcome = judge(classifier, self.judged, v, bits=self.bits, clean=self.clean)
+                    name = str(v.provenance["method"])
+                    arrays |= {f"after.{name}": outcome.after, f"saved.{name}": outcome.after_saving}
+                    self.progress.advance(len(self.test))
+            finally:
+                self.progress.stop()
+            return {}, arrays
+
+        return self.context.cell(self.test, about, compute)
+
+    # -- what it amounts to ------------------------------------------------------------------------------
+
+    def _judged(self, target: int | None, arrays: Mapping[str, np.ndarray], *, legal: bool = True) -> UniversalOutcome:
+        """arrays: after and saved."""
+        return UniversalOutcome(
+            clean=self.clean,
+            after=arrays["after"],
+            after_saving=arrays["saved"],
+            classes=self.classes,
+            target=target,
+            legal=legal,
+            bits=self.bits,
+            labels=self.test.labels,
+            groups=None if self.owners is None else tuple(self.owners),
+        )
+
+    def _rows(
+        self, rows: Rows, cells: Mapping[int | None, Cell], outcomes: Mapping[int | None, UniversalOutcome]
+    ) -> None:
+        for k, o in outcomes.items():
+            status, note = _status(cells[k], o)
+            at: dict[str, Any] = {"attack": self.config.name, "eps": self.eps, "status": status, "note": note}
+            at["by_class"] = self.by_class
+            if k is not None:
+                target_rows(rows, Kind.UNIVERSAL, o, **at)
+            fooling_rows(rows, Kind.UNIVERSAL, o, target=None if k is None else self.classes[k], **at)
+            if k == self.goals[0]:
+                rows_before(rows, Kind.UNIVERSAL, o, **at)
+        arrays = self._random().arrays
+        for name in _names(arrays):
+            at = {"attack": name, "eps": self.eps, "by_class": self.by_class}
+            o = self._judged(None, {side: arrays[f"{side}.{name}"] for side in ("after", "saved")})
+            fooling_rows(rows, Kind.CONTROL, o, **at)
+            for k in self.goals:
+                if k is not None:
+                    target_rows(rows, Kind.CONTROL, dataclasses.replace(o, target=k), **at)
+
+    def _info(self, cells: Mapping[int | None, Cell]) -> dict[str, Any]:
+        """How it was made, for results.json."""
+        facts = ("moved", "why", "legal", "gradients", "queries", "history")
+        return {
+            "name": self.config.name,
+            "title": self.method.title,
+            "source": self.method.source,
+            "settings": self.method.settings,
+            "zeta": self.config.share,
+            "eps": self.eps,
+            "made_from": self.made_from,
+            "n_made": len(self.craft),
+            "n_judged": len(self.test),
+            "bits": self.bits,
+            "controls": _names(self._random().arrays),
+            "goals": [
+                {
+                    "target": k,
+                    "largest": float(np.abs(c.arrays["delta"]).max()),
+                    **{name: c.facts[name] for name in facts},
+                }
+                for k, c in cells.items()
+            ],
+        }
+
+    def _shown(self, outcomes: dict[int | None, UniversalOutcome]) -> list[tuple[int | None, int]]:
+        """(goal, image) for the figure: the nontargeted one, and the target that would hide a disease, or works best.
+
+        An image that was read correctly and is turned, of a disease where there is one.
+        """
+        sick = self.system.disease_classes
+        aims = [k for k in outcomes if k is not None]
+        well = [k for k in aims if sick and k not in sick]
+
+        def gain(k: int | None) -> float:
+            new = outcomes[k].targeted_success_new
+            return new.value if new is not None and new.n else 0.0
+
+        chosen = [*(k for k in outcomes if k is None), *([max(well or aims, key=gain)] if aims else [])]
+        labels, shown = self.test.labels, []
+        for k in chosen:
+            turned = (self.clean == labels) & outcomes[k].fooled
+            ill = turned & np.isin(labels, list(sick))
+            found = next((hits for hits in (ill, turned, outcomes[k].fooled) if hits.any()), np.ones(len(labels), bool))
+            shown.append((k, int(np.flatnonzero(found)[0])))
+        return shown
+
+    def _examples(
+        self, shown: Sequence[tuple[int | None, int]], outcomes: Mapping[int | None, UniversalOutcome]
+    ) -> list[dict[str, Any]]:
+        return [
+            {
+                "target": k,
+                "id": image_code(self.test, i),
+                "label": int(self.test.labels[i]),
+                "before": int(self.clean[i]),
+                "after": int(outcomes[k].after[i]),
+            }
+            for k, i in shown
+        ]
+
+
+def _names(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Of the random perturbations in their cell, sorted: a cell that was read has an order of its own."""
+    return sorted(name.removeprefix("after.") for name in arrays if name.startswith("after."))
+
+
+def _status(cell: Cell, outcome: UniversalOutcome) -> tuple[str, str]:
+    """A perturbation that did not leave zero shows no strength, unless there was nothing to do."""
+    rate = outcome.fooling_rate if outcome.target is None else outcome.targeted_success
+    assert rate is not None
+    if not cell.facts["moved"] and rate.value < 1:
+        return INCONCLUSIVE, cell.facts["why"]
+    if not cell.facts["legal"]:
+        return INCONCLUSIVE, "the perturbation is larger than it may be"
+    return OK, ""

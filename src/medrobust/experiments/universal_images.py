@@ -1,0 +1,69 @@
+"""The images of a universal perturbation: those it is made from and those it is judged on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from medrobust import data as data_room
+from medrobust.data import Dataset
+from medrobust.data.splits import deal
+from medrobust.errors import InputError
+from medrobust.experiments.images import announce
+from medrobust.experiments.system import System, groups
+from medrobust.images import Lazy
+from medrobust.progress import NoProgress, Progress
+from medrobust.training import Pixels
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The images it may be made from, those it may be judged on, and in words where the first come from."""
+
+    craft: Dataset
+    judged: Dataset
+    origin: str
+
+
+def sides(system: System, seed: int) -> Sides | None:
+    """Training images against test images; where all images are test images, one half of them against the other.
+
+    None where there are too few images for both.
+    """
+    data, test = system.data, system.test
+    unseen = set(test.ids)
+    known = [i for i, name in enumerate(data.ids) if name not in unseen]
+    if known:
+        train = [i for i in known if data.sides[i] == "train"]
+        return Sides(data.select(train or known), test, "training images" if train else "validation images")
+    owners = groups(test)
+    half = deal(list(test.ids if owners is None else owners), test.labels, {"craft": 0.5, "judge": 0.5}, seed)
+    parts = [test.select(np.flatnonzero(half == name)) for name in ("craft", "judge")]
+    if not all(len(p) for p in parts):
+        return None
+    return Sides(parts[0], parts[1], "test images that it is not judged on")
+
+
+def other_images(spec: str, data: Dataset, seed: int, progress: Progress) -> Dataset:
+    """Images of another kind, as large as those of ``data``; spec as ``data.load`` reads it."""
+    try:
+        other = data_room.load(spec, size=data.size, channels=data.channels, seed=seed)
+    except InputError as error:
+        raise InputError(f"--source {spec}: {error}") from error
+    announce(other, progress)
+    return other
+
+
+def decoded(part: Dataset) -> Lazy:
+    """The same images, decoded once: methods take several passes."""
+    return Pixels(part, NoProgress(), "images")
+
+
+def pixels_digest(images: Lazy) -> str:
+    """sha256 of their pixels."""
+    found = hashlib.sha256()
+    for i in range(len(images)):
+        found.update(images.images([i]).numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,61 @@
+"""What training against universal perturbations achieved, round by round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medrobust.report.findings import Findings
+from medrobust.report.first_page import FirstPage
+from medrobust.report.section import Content
+from medrobust.report.sizes import short_size
+from medrobust.report.tables import Cell, Table, share
+from medrobust.report.verdict import outputs_swapped
+from medrobust.report.words import plural
+from medrobust.results import Kind
+
+ANCHOR, TITLE, ORDER, NEEDS = "defence", "After every round", 60, ("defence",)
+COMMANDS = ("defend",)
+
+
+def build(f: Findings) -> Content | None:
+    info = f.run.conditions.defence
+    if info is None:
+        return None
+    rate, what = (
+        ("fooling_rate", "another answer") if info.target is None else ("targeted_success", "read as the target")
+    )
+    columns = [("accuracy", None), (rate, "fresh"), ("strongest", "fresh"), ("accuracy_strongest", "fresh")]
+    columns += [(rate, pool) for pool in ("old", "first", "random")]
+    body = []
+    for number in info.rounds:
+        cells = []
+        for metric, pool in columns:
+            more: dict[str, Any] = {"round": number} | ({} if pool is None else {"pool": pool})
+            cells.append(share(f.run.find(Kind.DEFENCE, metric, **more)))
+        body.append([Cell(str(number)), *cells])
+    head = ["Round", "Accuracy, untouched", "Fresh", "Strongest fresh", "Accuracy under it", "Of the round before"]
+    caption = (
+        f"{info.title}, {short_size(f, info.eps)}: share of {plural(info.n_judged, 'test image')} with {what}, with "
+    )
+    caption += (
+        f"95 % intervals. Fresh: mean of {plural(info.pool, 'perturbation')} made against the classifier of that "
+    )
+    caption += "round; strongest: the one that did best where it was made; first: those made before any training."
+    table = Table(caption, [Cell(t) for t in [*head, "First", "Random"]], body, "tab:defence")
+    return Content({"content": table, "info": info}, [table])
+
+
+def first_page(f: Findings) -> FirstPage:
+    """Does a fresh perturbation work again?"""
+    info = f.run.conditions.defence
+    if (swapped := outputs_swapped(f)) is not None:
+        return FirstPage(*swapped)
+    if info is None:
+        return FirstPage("Nothing was measured yet.", "", "warn")
+    if f.guessing:
+        text = (
+            "The classifier was no better than guessing before the defence; what it does with a change has no meaning."
+        )
+        return FirstPage("Nothing follows from this run.", text, "warn")
+    first, _, rest = info.verdict.partition(": ")
+    return FirstPage(f"{first}.", rest, "warn" if first == "Inconclusive" else "calm")
