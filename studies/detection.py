@@ -32,10 +32,13 @@ from medrobust import atomic
 from medrobust.data.corruptions import SEVERITIES, suited
 from medrobust.detectors import DETECTORS
 from medrobust.experiments import ask
-from medrobust.experiments.detection import Ask, Detection
-from medrobust.experiments.system import assemble
+from medrobust.experiments.context import Context
+from medrobust.experiments.detection import Detection, DetectionConfig, Guards
+from medrobust.experiments.detector_data import DetectorData
+from medrobust.experiments.system import assemble, given
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
+from medrobust.store import Store
 
 MOBILENET = [
     "--size",
@@ -137,15 +140,15 @@ def main() -> None:
                 runs[name, eps] = json.loads(file.read_text())
     print_sets(runs)
     print_main(runs)
-    for metric, protocol, title in (
-        ("auroc", "clean", "AUROC, clean protocol"),
-        ("auroc_paired", "clean", "AUROC against the clean images of the same twins only, clean protocol"),
-        ("auroc", "paper", "AUROC as published (leaks)"),
-        ("seen@0.05", "clean", "attacked images seen at 5 % false alarms among the test images, clean protocol"),
-        ("seen@0.01", "clean", "attacked images seen at 1 % false alarms among the test images, clean protocol"),
-        ("alarms@0.05", "clean", "attacked images seen at a threshold set for 5 % on other clean images"),
+    for metric, fpr, protocol, title in (
+        ("auroc", None, "clean", "AUROC, clean protocol"),
+        ("auroc_paired", None, "clean", "AUROC against the clean images of the same twins only, clean protocol"),
+        ("auroc", None, "paper", "AUROC as published (leaks)"),
+        ("seen", 0.05, "clean", "attacked images seen at 5 % false alarms among the test images, clean protocol"),
+        ("seen", 0.01, "clean", "attacked images seen at 1 % false alarms among the test images, clean protocol"),
+        ("alarms", 0.05, "clean", "attacked images seen at a threshold set for 5 % on other clean images"),
     ):
-        print_detection(runs, metric, protocol, title)
+        print_detection(runs, metric, fpr, protocol, title)
     print_transfer(runs)
     print_layers(runs)
     print_false_alarms(runs)
@@ -157,36 +160,38 @@ def study(name: str, eps: int, file: Path, asked: argparse.Namespace) -> None:
     about = SETS[name]
     print(f"{name} at {eps}/255", file=sys.stderr, flush=True)
     out = file.parent
-    classifier, images, test = network(name, asked.data, out)
+    classifier, images = network(name, asked.data, out)
     corruptions = [(c, s) for c in suited(about["modality"], images.channels) for s in SEVERITIES]
-    wanted = Ask(
+    config = DetectionConfig(
         detectors=tuple(DETECTORS),
         attacks=tuple(asked.attacks.split(",")),
-        ball=mr.Linf(eps / 255),
         layers=about["layers"],
         limit=asked.images,
         corruptions=tuple(corruptions) if asked.corrupted else (),
         corrupted=asked.corrupted,
     )
-    done = Detection(wanted, out, classifier, images, test)
-    atomic.write_bytes(file, json.dumps({**done.run(), "title": about["title"]}, indent=1).encode())
-    done.picture(file.with_suffix(".png"))
+    context = Context(given(images, classifier), ask(eps=(eps / 255,)), Store(out), study="detection")
+    done = Detection(context, config, [DetectorData(context, config, lambda: mr.Linf(eps / 255))])
+    outcome = done.outcome()
+    found = {"rows": outcome.rows.plain(), "facts": outcome.conditions["detection"], "title": about["title"]}
+    atomic.write_bytes(file, json.dumps(found, indent=1).encode())
+    Guards(done, 0.05).picture(file.with_suffix(".png"), outcome)
 
 
-def network(name: str, data: Path, out: Path) -> tuple[mr.Classifier, mr.data.Dataset, mr.data.Dataset]:
-    """The classifier, all images and those that it has not seen; trained to ``out``/model where need be."""
+def network(name: str, data: Path, out: Path) -> tuple[mr.Classifier, mr.data.Dataset]:
+    """The classifier and all images; trained to ``out``/model where need be."""
     about = SETS[name]
     where = about["data"].format(data)
     if "as it is" in about:
         settings = {k: v.format(data) if isinstance(v, str) else v for k, v in about["as it is"].items()}
         subject = assemble(ask(data=where, size=about["size"], **settings), None, NoProgress())
-        return subject.classifier, subject.data, subject.test
+        return subject.classifier, subject.data
     RunFolder.join(out).entry("model")
     options = [o.format(data) for o in about["train"]]
     command = [sys.executable, "-m", "medrobust.cli", "train", str(out / "model"), "--data", where, *options]
     subprocess.run(command, check=True, stdout=sys.stderr)
     images = mr.data.load(where, size=about["size"])
-    return mr.Classifier.load(out / "model"), images, images.split("test")
+    return mr.Classifier.load(out / "model"), images
 
 
 # -- tables ----------------------------------------------------------------------------------------------
@@ -195,7 +200,9 @@ Runs = dict[tuple[str, int], dict[str, Any]]
 
 
 def rows(run: dict[str, Any], **wanted: object) -> list[dict[str, Any]]:
-    return [r for r in run["rows"] if all(r[k] == v for k, v in {"layer": "", **wanted}.items())]
+    """Rows of whole detectors that were tested on no corruption, unless others are asked for."""
+    wanted = {"layer": None, "corruption": None, **wanted}
+    return [r for r in run["rows"] if all(r.get(k) == v for k, v in wanted.items())]
 
 
 def shown(row: dict[str, Any] | None, interval: bool = True) -> str:
@@ -213,7 +220,7 @@ def one(found: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def heading(run: dict[str, Any]) -> str:
-    return f"{run['title']}, {run['facts']['eps'] * 255:.3g}/255"
+    return f"{run['title']}, {run['facts']['sizes'][0]['eps'] * 255:.3g}/255"
 
 
 def line(*cells: str) -> None:
@@ -237,7 +244,7 @@ def print_sets(runs: Runs) -> None:
         "thresholds",
     )
     for run in runs.values():
-        told = run["facts"]
+        (told,) = run["facts"]["sizes"]
         counts = [told["n_clean"], told["n_patients"], *(told["n_attacked"].get(a, "–") for a in ATTACKS)]
         counts += [told["n_reference"], told["n_held_out"]]
         line(heading(run), f"{told['accuracy']:.1%}", *map(str, counts))
@@ -249,18 +256,18 @@ def print_main(runs: Runs) -> None:
     head("set and eps", "detector", *(a.upper() for a in ATTACKS))
     for run in runs.values():
         for name in (n for n in DETECTORS if n != "kd-likelihood"):
-            same = [{"detector": name, "fitted_on": a, "tested_on": a, "metric": "auroc"} for a in ATTACKS]
+            same = [{"detector": name, "fitted_on": a, "attack": a, "metric": "auroc"} for a in ATTACKS]
             cells = [" / ".join(shown(one(rows(run, **s, protocol=p))) for p in ("clean", "paper")) for s in same]
             line(heading(run), name, *cells)
 
 
-def print_detection(runs: Runs, metric: str, protocol: str, title: str) -> None:
+def print_detection(runs: Runs, metric: str, fpr: float | None, protocol: str, title: str) -> None:
     print(f"\n{title}; each detector fitted and tested on the same attack\n")
     head("set and eps", "detector", *(a.upper() for a in ATTACKS))
     for run in runs.values():
         for name in DETECTORS:
             cells = [
-                one(rows(run, detector=name, fitted_on=a, tested_on=a, metric=metric, protocol=protocol))
+                one(rows(run, detector=name, fitted_on=a, attack=a, metric=metric, at_fpr=fpr, protocol=protocol))
                 for a in ATTACKS
             ]
             line(heading(run), name, *map(shown, cells))
@@ -273,7 +280,7 @@ def print_transfer(runs: Runs) -> None:
         for name in DETECTORS:
             for fitted in ATTACKS:
                 cells = [
-                    one(rows(run, detector=name, fitted_on=fitted, tested_on=a, metric="auroc", protocol="clean"))
+                    one(rows(run, detector=name, fitted_on=fitted, attack=a, metric="auroc", protocol="clean"))
                     for a in ATTACKS
                 ]
                 line(heading(run), name, fitted.upper(), *(shown(c, interval=False) for c in cells))
@@ -296,20 +303,20 @@ def print_false_alarms(runs: Runs) -> None:
     print("\nFalse alarms of guards fitted on PGD: clean images that set no threshold, images with ±eps noise;")
     print("and the share of alarms that are attacks where one image in 1,000 is attacked\n")
     columns = {
-        "clean, 5 % allowed": ("clean", "alarms@0.05"),
-        "in 1,000 studies": ("clean", "alarms_per_1000@0.05"),
-        "clean, 1 % allowed": ("clean", "alarms@0.01"),
-        "noise, 5 % allowed": ("noise", "alarms@0.05"),
-        "noise against clean, AUROC": ("noise", "auroc"),
-        "an alarm is an attack (5 %)": ("clean", "predictive_value@0.05"),
-        "(1 %)": ("clean", "predictive_value@0.01"),
+        "clean, 5 % allowed": ("none", "alarms", 0.05),
+        "in 1,000 studies": ("none", "alarms_per_1000", 0.05),
+        "clean, 1 % allowed": ("none", "alarms", 0.01),
+        "noise, 5 % allowed": ("noise", "alarms", 0.05),
+        "noise against clean, AUROC": ("noise", "auroc", None),
+        "an alarm is an attack (5 %)": ("none", "predictive_value", 0.05),
+        "(1 %)": ("none", "predictive_value", 0.01),
     }
     head("set and eps", "detector", *columns)
     for run in runs.values():
         for name in DETECTORS:
             cells = [
-                one(rows(run, detector=name, tested_on=tested, metric=metric, protocol="clean"))
-                for tested, metric in columns.values()
+                one(rows(run, detector=name, attack=tested, metric=metric, at_fpr=fpr, protocol="clean"))
+                for tested, metric, fpr in columns.values()
             ]
             line(heading(run), name, *map(shown, cells))
 
@@ -320,14 +327,14 @@ def print_corruptions(runs: Runs) -> None:
     )
     print("corrupted images only those still classified right (n at severity 1 to 5)\n")
     for run in runs.values():
-        tested = dict.fromkeys(r["tested_on"].partition(":")[0] for r in run["rows"] if ":" in r["tested_on"])
+        tested = dict.fromkeys(r["corruption"] for r in run["rows"] if "corruption" in r)
         print(f"\n{heading(run)}\n")
         head("corruption", "n", *DETECTORS)
         for corruption in tested:
             cells = []
             for name in DETECTORS:
                 found = [
-                    one(rows(run, detector=name, tested_on=f"{corruption}:{s}", metric="alarms@0.05"))
+                    one(rows(run, detector=name, corruption=corruption, severity=s, metric="alarms", at_fpr=0.05))
                     for s in SEVERITIES
                 ]
                 cells.append(" ".join("–" if f is None or f["value"] is None else f"{f['value']:.0%}" for f in found))

@@ -187,7 +187,7 @@ def curves(
 
 def seen(models: list[Model], names: tuple[str, ...], attacks: tuple[str, ...], eps: float, twins: int | None) -> Part:
     cells = [c for m in models for c in catalogue.detectors(m, names, attacks, eps, limit=twins, seconds=40.0)]
-    both = {"metric": "auroc", "layer": ""}
+    both = {"metric": "auroc", "layer": None}
     return Part(
         "detection",
         "Can the attack be seen?",
@@ -212,7 +212,7 @@ def seen(models: list[Model], names: tuple[str, ...], attacks: tuple[str, ...], 
             ),
             Table(
                 "Clean images that raise an alarm, threshold set for 5 % on other clean images",
-                {"metric": "alarms@0.05", "attack": "clean"},
+                {"metric": "alarms", "at_fpr": 0.05, "attack": "none", "detector": list(names)},
                 ("data",),
                 "detector",
             ),

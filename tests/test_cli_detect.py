@@ -41,16 +41,23 @@ def test_one_command_leaves_numbers_a_picture_and_guards(model, tmp_path, capsys
     assert "AUROC from one attack to another" in shown
     said = " ".join(shown.split())
     assert "if 0.1 % of all studies are attacked" in said
-    assert "false alarms in 1,000 studies" in said
-    found = numbers(tmp_path / "detect.json")
-    (one,) = found["runs"]
-    rows = {(r["detector"], r["fitted_on"], r["tested_on"], r["protocol"], r["metric"]): r for r in one["rows"]}
+    assert "False alarms in 1,000 studies" in said
+    found = numbers(tmp_path / "results.json")
+    columns = ("detector", "fitted_on", "attack", "corruption", "protocol", "metric", "at_fpr")
+    rows = {tuple(r.get(c) for c in columns): r for r in found["rows"]}
+    pgd = "pgd:steps=5"
     for protocol in ("clean", "paper"):
-        row = rows["kd", "pgd:steps=5", "pgd:steps=5", protocol, "auroc"]
+        row = rows["kd", pgd, pgd, None, protocol, "auroc", None]
         assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
         assert row["n"] > 40
-    assert rows["kd", "fgsm", "pgd:steps=5", "clean", "alarms@0.05"]["n"] == one["facts"]["n_attacked"]["pgd:steps=5"]
-    assert rows["softmax", "pgd:steps=5", "blur:3", "clean", "alarms@0.05"]["n"] <= 10
+    (size,) = found["conditions"]["detection"]["sizes"]
+    assert rows["kd", "fgsm", pgd, None, "clean", "alarms", 0.05]["n"] == size["n_attacked"][pgd]
+    assert rows["softmax", pgd, "none", "blur", "clean", "alarms", 0.05]["n"] <= 10
+    assert not any("@" in metric for *_, metric, _ in rows)
+    page = (tmp_path / "report.html").read_text()
+    assert "AUROC from one attack to another" in page
+    assert "Detection of attacks" in page
+    assert (tmp_path / "tables.tex").read_text().count("begin{table}") >= 3
     assert (tmp_path / "tsne.png").stat().st_size > 10_000
     guard = Guard.load(tmp_path / "guards" / "kd")
     part = data.load(PHANTOM[1], size=32).split("val")
@@ -61,7 +68,7 @@ def test_one_command_leaves_numbers_a_picture_and_guards(model, tmp_path, capsys
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
     assert run(*command) == 0
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")} == before
-    assert numbers(tmp_path / "detect.json") == found
+    assert numbers(tmp_path / "results.json") == found
 
 
 @pytest.mark.parametrize(

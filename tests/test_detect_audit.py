@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from medrobust import code_digest
-from medrobust.detectors import DETECTORS
 from medrobust.experiments import ask, audit
-from medrobust.experiments.audit_detection import LEAD, NAMES, _Timed
+from medrobust.experiments.audit import DETECTION
 from tests import report_runs
 from tests.results_files import measured
 
+NAMES = DETECTION.detectors
+LEAD = NAMES[0]
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "explain": False}
 
 
@@ -36,18 +36,20 @@ def section(folder: Path) -> str:
 
 
 def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
-    by, about = rows(told), told["conditions"]["detect"]
-    assert about["lead"] == LEAD in NAMES
+    by, about, evasion = rows(told), told["conditions"]["detection"], told["conditions"]["evasion"]
+    (size,) = about["sizes"]
+    assert tuple(about["detectors"]) == NAMES
     pgd, metrics = "pgd:steps=5", ("fooled", "detected", "success")
     seen = {("detector", *k, n) for k in ((pgd, "auroc"), (pgd, "alarms"), ("none", "alarms")) for n in NAMES}
     beside = {("evasion", k, m, n) for k in (pgd, "selective") for m in metrics for n in NAMES}
-    assert set(by) == seen | beside
+    assert set(by) >= seen | beside
+    assert evasion["name"] == "selective"
     for name in NAMES:
-        assert by["detector", pgd, "alarms", name]["n"] == about["n_attacked"]
-        assert by["detector", "none", "alarms", name]["n"] == about["n_clean"]
+        assert by["detector", pgd, "alarms", name]["n"] == size["n_attacked"][pgd]
+        assert by["detector", "none", "alarms", name]["n"] == size["n_clean"]
     for r in by.values():
         assert r["value"] is None or r["low"] <= r["value"] <= r["high"]
-        assert r["eps"] == about["eps"]
+        assert r["eps"] == size["eps"] == evasion["eps"]
     for name in NAMES:
         for attack in (pgd, "selective"):
             fooled, seen, success = (by["evasion", attack, m, name] for m in metrics)
@@ -59,15 +61,15 @@ def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
         # the twins that both kinds of row are about are the same: what was seen of all is seen of some
         assert by["evasion", pgd, "fooled", name]["value"] == by["evasion", pgd, "fooled", LEAD]["value"]
     found = [json.loads(p.read_text()) | {"at": p.parent} for p in (whole / "cells").glob("*/rows.json")]
-    cells = {c["spec"]["detector"]: c["at"] for c in found if c["spec"]["kind"] == "evade"}
+    cells = {c["spec"]["name"]: c["at"] for c in found if c["spec"]["kind"] == "evade"}
     assert len(cells) == len(NAMES)
     for name in NAMES:
-        past = load_file(cells[code_digest.described(DETECTORS[name]())] / "arrays.safetensors")["evaded"]
+        past = load_file(cells[name] / "arrays.safetensors")["evaded"]
         assert by["evasion", "selective", "success", name]["value"] == pytest.approx(past.mean())
 
 
 def test_lost_cells_are_made_again_to_the_bit(whole, told):
-    kinds = ("detect", "evade", "features", "attacked")
+    kinds = ("detector", "evade", "features", "attacked")
     for wanted in (kinds[:2], kinds[1:]):
         for path in list((whole / "cells").glob("*/rows.json")):
             if json.loads(path.read_text())["spec"]["kind"] in wanted:
@@ -79,11 +81,11 @@ def test_lost_cells_are_made_again_to_the_bit(whole, told):
 
 
 def test_the_report_says_it_and_an_older_run_that_it_was_not_measured(whole, told, tmp_path):
-    said, about = section(whole), told["conditions"]["detect"]
+    said = section(whole)
     assert "raises an alarm on" in said
     assert "an attacker who knows the detector (Selective PGD" in said
     assert "Mahalanobis detector, which was chosen before anything was measured" in said
-    evaded = rows(told)["evasion", "selective", "success", about["lead"]]
+    evaded = rows(told)["evasion", "selective", "success", LEAD]
     assert f"n = {evaded['n']})" in said
     assert said.count("Selective PGD ") >= len(NAMES)
     assert " nan" not in said.lower()
@@ -103,23 +105,6 @@ def test_a_tiny_set_finishes_and_is_inconclusive(tmp_path):
 
 def test_without_it_there_are_no_rows(tmp_path):
     told = audit(spec(n=120, limit=6, epochs=1, detect=False), tmp_path / "run", device="cpu")
-    assert told["conditions"]["detect"] is None
+    assert "detection" not in told["conditions"]
     assert not rows(told)
     assert "Not measured in this run." in section(tmp_path / "run")
-
-
-def test_seconds_of_a_piece_that_serves_twice_count_once(tmp_path):
-    store = _Timed(tmp_path)
-
-    def inner():
-        return store.once({"kind": "inner"}, lambda: ({}, {}))
-
-    def outer():
-        inner()
-        return {}, {}
-
-    first = store.once({"kind": "outer"}, outer)
-    once = store.seconds
-    store.once({"kind": "outer"}, outer)
-    inner()
-    assert store.seconds == once == first.seconds

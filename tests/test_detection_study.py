@@ -12,7 +12,7 @@ from medrobust.detectors import KernelDensity, Mahalanobis, MaxSoftmax, clustere
 from medrobust.detectors.crossfit import Crossfit, Seen, by_layer, transfer
 from medrobust.experiments import attack_named
 from medrobust.experiments.adversarial_pairs import Twins
-from medrobust.experiments.detection import other_images
+from medrobust.experiments.detector_data import other_images
 from medrobust.experiments.features_cache import Bench
 from medrobust.store import Store
 

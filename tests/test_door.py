@@ -91,11 +91,11 @@ JUDGING: dict[str, tuple[Line, str]] = {
     "attack": (lambda f, net: ("attack", "--model", f"tests.door_nets:{net}", *common(f)[:4], *EPS), ""),
     "detect": (
         by_name("detect", *EPS, "--detectors", "softmax", "--corrupted", "0", "--limit", "30", "--protocol", "clean"),
-        "detect.json",
+        "results.json",
     ),
     "evade": (
         by_name("evade", *EPS, "--detectors", "softmax", "--evasions", "matching", "--attacked", "4", "--limit", "30"),
-        "evade.json",
+        "results.json",
     ),
     "explain": (
         by_name(

@@ -39,30 +39,38 @@ def test_one_command_leaves_the_numbers_before_and_after(model, tmp_path, capsys
     shown = capsys.readouterr().out
     assert "before and after they knew" in shown
     assert "raise no alarm at 5 % false" in " ".join(shown.split())
-    found = numbers(tmp_path / "evade.json")
-    rows = {(r["detector"], r["metric"], round(r["eps"] * 255)): r for r in found["rows"]}
-    for name in ("kd", "softmax"):
-        fooled, success = rows[name, "fooled", 8], rows[name, "success@0.05", 8]
-        seen = rows[name, "detected@0.05", 8]
-        assert fooled["n"] == success["n"] == found["facts"]["n_attacked"] == 15
+    found = numbers(tmp_path / "results.json")
+    name = found["conditions"]["evasion"]["name"]
+    by = {
+        (r["detector"], r["metric"], r.get("at_fpr"), round(r["eps"] * 255)): r
+        for r in found["rows"]
+        if r["kind"] == "evasion" and r["attack"] == name
+    }
+    for detector in ("kd", "softmax"):
+        fooled, success = by[detector, "fooled", None, 8], by[detector, "success", 0.05, 8]
+        seen = by[detector, "detected", 0.05, 8]
+        assert fooled["n"] == success["n"] == found["conditions"]["evasion"]["n"] == 15
         assert seen["n"] == round(15 * fooled["value"])
         assert success["value"] == pytest.approx(fooled["value"] * (1 - (seen["value"] or 0)))
-        assert rows[name, "success@0.01", 8]["value"] >= success["value"]
-        assert rows[name, "reach@0.05", 4]["value"] <= rows[name, "reach@0.05", 8]["value"] >= success["value"]
+        assert by[detector, "success", 0.01, 8]["value"] >= success["value"]
+        reach = [by[detector, "reach", 0.05, eps]["value"] for eps in (4, 8)]
+        assert reach[0] <= reach[1] >= success["value"]
         assert success["low"] <= success["value"] <= success["high"]
     assert len(found["checks"]) == 6  # four of the searches, that of the order of outputs, that of the gradient
     # where no detector looks, the same search fools no fewer images: it may stop at the first that does
-    bare = {eps: rows["none", "reach@0.05", eps]["value"] for eps in (4, 8)}
+    bare = {eps: by["none", "reach", 0.05, eps]["value"] for eps in (4, 8)}
     assert bare[4] <= bare[8]
-    for name in ("kd", "softmax"):
-        assert bare[8] >= rows[name, "fooled", 8]["value"]
-        assert bare[4] >= rows[name, "reach@0.05", 4]["value"]
+    for detector in ("kd", "softmax"):
+        assert bare[8] >= by[detector, "fooled", None, 8]["value"]
+        assert bare[4] >= by[detector, "reach", 0.05, 4]["value"]
+    assert {r["detector"] for r in found["rows"] if r["kind"] == "detector"} == {"kd", "softmax"}
+    assert "Evasion of detectors" in (tmp_path / "report.html").read_text()
     assert "no detector" in shown
 
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")}
     assert run(*command) == 0
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cells").rglob("*.json")} == before
-    assert numbers(tmp_path / "evade.json") == found
+    assert numbers(tmp_path / "results.json") == found
 
 
 @pytest.mark.parametrize(

@@ -80,18 +80,21 @@ def test_detect_writes_what_can_be_judged_and_names_the_rest(home, tmp_path, cap
     assert run(*command(home, "detect", kind, "--model", home / "net", *DETECT, "--out", out)) == 0
     shown = capsys.readouterr().out
     check(out, shown)
-    found = json.loads((out / "detect.json").read_text())
-    (one,) = found["runs"]
-    assert ("no better than guessing" in shown) == bool(one["facts"]["guesses"]) == guesses(kind)
-    left_out = {part["part"]: part["why"] for part in one["left_out"]}
+    found = json.loads((out / "results.json").read_text())
+    assert ("no better than guessing" in shown) == guesses(kind)
+    left_out = {part["part"]: part["why"] for part in found["left_out"]}
     for part, why in left_out.items():
         assert part in shown
         assert why.split(";")[0][:60] in " ".join(shown.split())
-    judged = {(r["detector"], r["fitted_on"]) for r in one["rows"] if r["metric"] == "auroc" and r["value"] is not None}
+    judged = {
+        (r["detector"], r["fitted_on"])
+        for r in found["rows"]
+        if (r["kind"], r["metric"]) == ("detector", "auroc") and r["value"] is not None
+    }
     # kernel density needs no attacks to be fitted: it is judged on any number of images; LID is learned from attacks
     assert {name for name, _ in judged} >= {"kd"}
-    few = one["facts"]["n_attacked"]["pgd:steps=2"] < 10 or kind == "one patient"
-    assert (("kd", "no attack") in judged) == few
+    few = found["conditions"]["detection"]["sizes"][0]["n_attacked"]["pgd:steps=2"] < 10 or kind == "one patient"
+    assert (("kd", "none") in judged) == few
     assert ("lid, fitted on pgd:steps=2" in left_out) == few
     assert ("picture" in left_out) == (not (out / "tsne.png").exists()) == (kind == "three images")
     for name in ("kd", "lid"):
@@ -103,9 +106,9 @@ def test_detect_writes_what_can_be_judged_and_names_the_rest(home, tmp_path, cap
 def test_a_second_run_says_the_same(home, tmp_path, capsys):
     asked = command(home, "detect", "three images", "--model", home / "net", *DETECT, "--out", tmp_path / "run")
     assert run(*asked) == 0
-    first = json.loads((tmp_path / "run" / "detect.json").read_text())["runs"]
+    first = json.loads((tmp_path / "run" / "results.json").read_text())
     assert run(*asked) == 0
-    assert json.loads((tmp_path / "run" / "detect.json").read_text())["runs"] == first
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == first
 
 
 def test_without_other_images_no_threshold_is_set_and_the_area_is_still_told(home, tmp_path, capsys):
@@ -115,10 +118,11 @@ def test_without_other_images_no_threshold_is_set_and_the_area_is_still_told(hom
     assert run("detect", *data, "--model", home / "net", *DETECT, *CPU, "--out", out) == 0
     shown = capsys.readouterr().out
     check(out, shown)
-    (one,) = json.loads((out / "detect.json").read_text())["runs"]
-    by = {(r["detector"], r["protocol"], r["tested_on"], r["metric"]): r for r in one["rows"]}
-    assert by["kd", "clean", "pgd:steps=2", "auroc"]["value"] is not None
-    assert by["kd", "clean", "pgd:steps=2", "alarms@0.05"]["value"] is None
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    columns = ("detector", "protocol", "attack", "at_fpr", "metric")
+    by = {tuple(r.get(c) for c in columns): r for r in rows if r["kind"] == "detector"}
+    assert by["kd", "clean", "pgd:steps=2", None, "auroc"]["value"] is not None
+    assert by["kd", "clean", "pgd:steps=2", 0.05, "alarms"]["value"] is None
     assert not any("per_1000" in metric or "predictive" in metric for *_, metric in by)
     assert not (out / "guards").exists()
     assert "left out: thresholds, and with them alarms: only 8 further clean images" in shown
@@ -147,16 +151,18 @@ def test_evade_writes_what_can_be_judged_and_names_the_rest(home, tmp_path, caps
     assert run(*command(home, "evade", kind, "--model", home / "net", *EVADE, "--out", out)) == 0
     shown = capsys.readouterr().out
     check(out, shown)
-    found = json.loads((out / "evade.json").read_text())
-    facts = found["facts"]
-    assert ("no better than guessing" in shown) == bool(facts["guesses"]) == guesses(kind)
+    found = json.loads((out / "results.json").read_text())
+    assert ("no better than guessing" in shown) == guesses(kind)
     left_out = {part["part"] for part in found["left_out"]}
-    few = facts["n_fitted_on"] < 10 or kind == "one patient"
+    (size,), about = found["conditions"]["detection"]["sizes"], found["conditions"]["evasion"]
+    few = size["n_attacked"]["pgd:steps=2"] < 10 or kind == "one patient"
     assert ("detector lid" in left_out) == few
-    rows = {(r["detector"], r["metric"]): r for r in found["rows"]}
-    assert rows["kd", "fooled"]["n"] == facts["n_attacked"]
+    rows = {
+        (r["detector"], r["metric"]): r for r in found["rows"] if (r["kind"], r["attack"]) == ("evasion", about["name"])
+    }
+    assert rows["kd", "fooled"]["n"] == about["n"]
     assert (rows["lid", "fooled"]["value"] is None) == few
-    assert rows["none", "reach@0.05"]["n"] == facts["n_attacked"]
+    assert rows["none", "reach"]["n"] == about["n"]
 
 
 def test_without_images_for_thresholds_nothing_is_evaded_and_the_rest_is_written(home, tmp_path, capsys):
@@ -167,9 +173,10 @@ def test_without_images_for_thresholds_nothing_is_evaded_and_the_rest_is_written
     assert run("evade", *data, "--model", home / "net", *options, *CPU, "--out", out) == 0
     shown = capsys.readouterr().out
     check(out, shown)
-    found = json.loads((out / "evade.json").read_text())
-    assert {p["part"].split()[0] for p in found["left_out"]} == {"images", "thresholds,", "evasion", "detector"}
-    assert {r["detector"] for r in found["rows"] if r["value"] is not None} == {"none"}
+    found = json.loads((out / "results.json").read_text())
+    assert {p["part"].split()[0] for p in found["left_out"]} >= {"images", "thresholds,", "evasion", "detector"}
+    evaded = [r for r in found["rows"] if r["kind"] == "evasion"]
+    assert {r["detector"] for r in evaded if r["value"] is not None} == {"none"}
     assert "left out: detector kd; detector lid: no threshold is known" in shown
     assert "left out: evasion matching" in shown
     assert "before and after they knew" not in shown

@@ -12,8 +12,10 @@ from PIL import Image
 
 import medrobust as mr
 from medrobust import code_digest, training
-from medrobust.experiments.detection import Ask, Detection
+from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.detector_data import other_images
 from medrobust.progress import NoProgress
+from medrobust.store import Store
 from medrobust.training import evolved
 
 from .test_class_names import FAST, run, table
@@ -143,11 +145,11 @@ def test_nothing_that_is_made_of_a_data_set_depends_on_the_order_of_its_rows(tra
     tables = [evolved.of_images(first, d.sample(None, 0)) for d in (data, shuffled)]
     assert tables[0].digest() == tables[1].digest()
     clf = mr.Classifier.load(trained / "model")
-    asked = Ask(detectors=("kd",), attacks=("bim:steps=2",), ball=mr.Linf(32 / 255), limit=None, corruptions=())
     found = []
     for k, d in enumerate((data, shuffled)):
-        detection = Detection(asked, tmp_path / str(k), clf, d, d.by_id() if k == 0 else d)
-        found.append((detection.twins.part.ids, detection.others[0].ids, detection.others[1].ids))
+        test = d.by_id() if k == 0 else d
+        pairs = Twins(Store(tmp_path / str(k)), clf, test, limit=None, least=1)
+        found.append((pairs.part.ids, *(part.ids for part in other_images(d, test, pairs))))
     assert found[0] == found[1]
 
 

@@ -200,6 +200,13 @@ class Rows:
         """As JSON."""
         return [row.plain() for row in self.rows]
 
+    def adopt(self, plain: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows that a cell holds as JSON: without the names of study, data and model, which may be private."""
+        self.rows += [
+            replace(Row.read(row), study=self.study, data=self.data, model=self.model, norm=self.norm, seed=self.seed)
+            for row in plain
+        ]
+
 
 COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image", "inconclusive")
 """Metrics that stay as they are where an attack is in doubt: what it cost, and how many images prove nothing."""

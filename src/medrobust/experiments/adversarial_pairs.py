@@ -25,6 +25,8 @@ from medrobust.judging import judge
 from medrobust.store import Store
 from medrobust.threat import Ball, Untargeted
 
+PAIRS = "adversarial pairs"
+"""The step of a run that attacks images at full strength; what detectors and explanations share."""
 SHARD = 50
 """Images a cell: what a kill can cost, and what memory must hold."""
 

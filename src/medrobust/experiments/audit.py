@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medrobust import json_files, private_names
 from medrobust.errors import InputError
 from medrobust.experiments import suite
-from medrobust.experiments.audit_detection import DetectionExperiment
 from medrobust.experiments.audit_explanation import ExplanationExperiment
 from medrobust.experiments.blackbox import BlackBox
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import Context, Experiment
+from medrobust.experiments.detection import Detection, DetectionConfig
+from medrobust.experiments.detector_data import DetectorData
+from medrobust.experiments.evasion import Evasion, EvasionConfig
 from medrobust.experiments.headline import Headline
 from medrobust.experiments.robustness import Robustness
 from medrobust.experiments.sanity import Sanity
@@ -33,6 +36,19 @@ from medrobust.store import Store
 from medrobust.versions import versions
 
 SPEC = "spec.json"
+DETECTION = DetectionConfig(
+    detectors=("mahalanobis", "kd", "dfeat"),
+    attacks=("pgd",),
+    limit=60,
+    further=200,
+    fprs=(0.05,),
+    protocols=("clean",),
+    least=20,
+    widest=4096,
+    required=False,
+)
+"""Small enough for an audit. widest: with so many features a covariance is still estimated and inverted in seconds."""
+EVASION = EvasionConfig(("selective:steps=20",), attacked=24, goal=0.05, whole_folds=True, pressed=False)
 
 
 def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
@@ -45,10 +61,17 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     if config.universal:
         found.append(Universal(context, robustness.clean, quick(config.norm)))
     if config.detect:
-        found.append(DetectionExperiment(context, robustness))
+        found += detection(context, robustness)
     if config.explain:
         found.append(ExplanationExperiment(context, robustness, headline))
     return found
+
+
+def detection(context: Context, robustness: Robustness) -> list[Experiment]:
+    """Can the attack that explanations show be detected, and evaded? On few images."""
+    config = replace(DETECTION, attacks=(robustness.shown_name,))
+    data = DetectorData(context, config, lambda: robustness.shown_attack[2], (f"sweep {robustness.main}",))
+    return [Detection(context, config, [data]), Evasion(context, EVASION, data, config.fprs)]
 
 
 def audit(

@@ -17,8 +17,7 @@ import torch
 from medrobust import code_digest, explain, stats
 from medrobust.attacks import Attack
 from medrobust.errors import InputError
-from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
-from medrobust.experiments.audit_detection import PAIRS
+from medrobust.experiments.adversarial_pairs import PAIRS, SHARD, Shard, Twins
 from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
 from medrobust.experiments.headline import Headline
 from medrobust.experiments.robustness import Robustness

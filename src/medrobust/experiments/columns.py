@@ -139,25 +139,34 @@ def _sized(node: Node, attack: str) -> list[Columns]:
 def _detector(node: Node) -> list[Columns]:
     args, attacks = node.args, tuple(node.args["attacks"])
     guarded = next((a for a in attacks if a.partition(":")[0] == "pgd"), attacks[0])
-    common: Columns = {"norm": (args["norm"],), "eps": (args["eps"],), "detector": (args["detector"],), "layer": ("",)}
-    rates = ("auroc", "auroc_paired", "alarms@*", "seen@*")
+    common: Columns = {
+        "norm": (args["norm"],),
+        "eps": (args["eps"],),
+        "detector": (args["detector"],),
+        "layer": (None,),
+    }
+    areas, at_rate = {"metric": ("auroc", "auroc_paired")}, {"metric": ("alarms", "seen"), "at_fpr": None}
     kinds: list[Columns] = []
     if "clean" in args["protocols"]:
-        common = {**common, "protocol": ("clean",)}
-        on: dict[str, Columns] = {a: {**common, "fitted_on": (a,), "metric": rates} for a in attacks}
+        clean: Columns = {**common, "protocol": ("clean",)}
+        in_use = {"metric": ("alarms", "alarms_per_1000", "predictive_value"), "at_fpr": None}
+        tested: list[Columns] = []
         for a in attacks:
             others = tuple(b for b in attacks if b != a)
-            kinds += [{**on[a], "attack": (a,), "same": (True,)}, {**on[a], "attack": others, "same": (False,)}]
-        alarms = ("alarms@*", "alarms_per_1000@*", "predictive_value@*")
-        kinds += [
-            {**on[guarded], "attack": ("noise",), "same": (False,)},
-            {**on[guarded], "attack": ("clean",), "same": (False,), "metric": alarms},
-        ]
+            tested += [
+                {"fitted_on": (a,), "attack": (a,), "same": (True,)},
+                {"fitted_on": (a,), "attack": others, "same": (False,)},
+            ]
+        tested.append({"fitted_on": (guarded,), "attack": ("noise",), "same": (False,)})
         if len(args["layers"]) > 1:
-            kinds.append({**on[guarded], "attack": (guarded,), "same": (True,), "layer": tuple(args["layers"])})
+            layer = {"layer": tuple(args["layers"])}
+            tested.append({"fitted_on": (guarded,), "attack": (guarded,), "same": (True,), **layer})
+        kinds += [{**clean, **columns, **rates} for columns in tested for rates in (areas, at_rate)]
+        kinds.append({**clean, "fitted_on": (guarded,), "attack": ("none",), "same": (False,), **in_use})
     if "paper" in args["protocols"]:
-        paper: Columns = {**common, "protocol": ("paper",), "same": (True,), "metric": ("auroc", "seen@*")}
-        kinds += [{**paper, "fitted_on": (a,), "attack": (a,)} for a in attacks]
+        for a in attacks:
+            paper: Columns = {**common, "protocol": ("paper",), "fitted_on": (a,), "attack": (a,), "same": (True,)}
+            kinds += [{**paper, "metric": ("auroc",)}, {**paper, "metric": ("seen",), "at_fpr": None}]
     return kinds
 
 

@@ -11,6 +11,7 @@ import torch
 
 from medrobust.attacks import Attack
 from medrobust.errors import InputError
+from medrobust.evasion import Evasion
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.system import System
 from medrobust.versions import versions
@@ -71,11 +72,11 @@ def _count(subject: System, side: str) -> int:
         return 0
 
 
-def described(attack: Attack) -> dict[str, str]:
+def described(attack: Attack | Evasion) -> dict[str, str]:
     """An attack as the conditions have it."""
     return {"title": attack.title, "settings": _settings(attack), "source": attack.source}
 
 
-def _settings(attack: Attack) -> str:
+def _settings(attack: Attack | Evasion) -> str:
     known = {k: v for k, v in attack.settings.items() if v is not None}
     return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in known.items())

@@ -38,6 +38,8 @@ class Context:
         self.ball: type[Ball] = config.ball
         self.labels, self.patients = system.sample.labels, groups(system.sample)
         self.seconds: dict[str, float] = {}
+        self.counted: set[str] = set()
+        """Cells that several experiments read, and whose seconds were added."""
         self._cells: dict[str, Cell] = {}
 
     def rows(self) -> Rows:

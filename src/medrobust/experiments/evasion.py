@@ -1,85 +1,96 @@
 """Can detectors be evaded? Attacks that know the detector, on images it never saw, at thresholds fixed beforehand.
 
-Detectors are cross-fitted on clean images and an attack's twins (clean protocol); each image is attacked against the
-detector of its fold. Every (detector, fold, eps) is a cell in DIR/cells, so that a killed run goes on.
+Each image is attacked against the detector of its fold. Every (detector, fold, eps) is a cell, so that a killed run
+goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from medrobust import code_digest, stats
-from medrobust.classifier import Classifier
+from medrobust import code_digest, options, stats
 from medrobust.data import Dataset
-from medrobust.detectors import DETECTORS, Detector, Features, MaxSoftmax
-from medrobust.detectors.crossfit import FPRS, Crossfit, fit_what_can_be
+from medrobust.detectors import DETECTORS, Detector, MaxSoftmax
+from medrobust.detectors.crossfit import Crossfit
 from medrobust.detectors.detector import LEAST as FITTED
 from medrobust.errors import InputError
 from medrobust.evasion import EVASIONS, EvasionOutcome, judge, run, smallest, strongest, together
+from medrobust.evasion import Evasion as EvasionAttack
 from medrobust.experiments import checks
-from medrobust.experiments.adversarial_pairs import Twins
-from medrobust.experiments.config import attack_named
-from medrobust.experiments.detection import other_features, other_images
-from medrobust.experiments.features_cache import Bench
-from medrobust.images import Images
-from medrobust.progress import NoProgress, Progress
-from medrobust.stats import Estimate
-from medrobust.store import Store
-from medrobust.threat import Ball, Linf, Untargeted
+from medrobust.experiments.clean import Clean
+from medrobust.experiments.conditions import described
+from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.detection import Detection, DetectionConfig, add_row
+from medrobust.experiments.detector_data import DetectorData, tuples
+from medrobust.results import INCONCLUSIVE, OK, Check, Kind, Rows
+from medrobust.stats import NOTHING
+from medrobust.threat import Ball, Untargeted
 
 CALM = 0.5
-"""At its own eps an evasion goes on until an image looks cleaner than half of the clean ones, not just past 5 %."""
-
+"""False-positive rate of the threshold that an evasion goes for by default: it goes on until an image looks cleaner
+than half of the clean ones, not just until it is past 5 %."""
 QUICK = ("selective", "matching")
-"""What is tried at the other eps."""
-
-BARE = "none"
-"""Stands in a row for no detector at all."""
-
+"""What is tried at other sizes than that of the pairs."""
+NO_DETECTOR = "none"
+"""Value of ``detector`` for the same search without a detector."""
+STRONGEST = "strongest evasion"
+"""Value of ``attack`` where several evasions were tried on an image."""
 PRESSED = 16
 """Images on which more steps and larger eps are tried."""
 
 
 @dataclass(frozen=True)
-class EvadeAsk:
-    """What is asked. eps: ascending, among them ``ball.eps``, at which detectors were shown attacks."""
+class EvasionConfig:
+    """evasions: names, with options after colons, the quickest first; all are tried on images that resist.
 
-    detectors: tuple[str, ...] = tuple(DETECTORS)
+    attacked: how many images are attacked past the detector of their fold. eps: ascending sizes over which the smallest
+    that suffices is sought, among them that of the pairs; empty: at that of the pairs alone. goal: false-positive rate
+    of the threshold that an evasion goes for.
+    """
+
     evasions: tuple[str, ...] = tuple(EVASIONS)
-    fitted_on: str = "pgd"
-    ball: Ball = field(default_factory=lambda: Linf(1 / 255))
-    eps: tuple[float, ...] = (0.5 / 255, 1 / 255, 2 / 255, 4 / 255)
-    layers: tuple[str, ...] = ("penultimate",)
-    limit: int | None = 200
-    """Images that detectors are fitted on, together with their twins."""
     attacked: int = 60
-    """Of them, how many are attacked past the detector of their fold."""
-    fprs: tuple[float, ...] = FPRS
+    eps: tuple[float, ...] = ()
+    goal: float = CALM
+    whole_folds: bool = False
+    """Take the images of whole folds first: a batch costs the same with one image in it."""
     pressed: bool = True
     """Check that more steps and larger eps do not do worse."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        for kind, names, known in (("detector", self.detectors, DETECTORS), ("evasion", self.evasions, EVASIONS)):
-            for name in names:
-                if name not in known:
-                    raise InputError(f"{kind} {name!r} is not known; choose from {', '.join(known)}")
-        if not self.detectors or not self.evasions or not self.layers or self.attacked < 1:
-            raise InputError("name at least one detector, one evasion, one layer and one image to attack")
-        if tuple(sorted(set(self.eps))) != self.eps or float(self.ball.eps) not in self.eps:
-            raise InputError("eps must be ascending and hold the one that detectors are fitted at")
-        attack_named(self.fitted_on)
+        for name in self.evasions:
+            evasion_named(name)
+        if not self.evasions or self.attacked < 1:
+            raise InputError("name at least one evasion, and one image to attack")
+        if tuple(sorted(set(self.eps))) != self.eps:
+            raise InputError("eps must be ascending")
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Self:
+        """From JSON, where tuples are lists."""
+        return cls(**{name: tuples(value) for name, value in plain.items()})
+
+    @property
+    def name(self) -> str:
+        """Value of ``attack`` in the rows."""
+        return _base(self.evasions[0]) if len(self.evasions) == 1 else STRONGEST
+
+
+def evasion_named(text: str) -> EvasionAttack:
+    """``name`` or ``name:key=value:…`` to an evasion."""
+    name, values = options.parse(text, EVASIONS, "evasion")
+    return EVASIONS[name](**values)
 
 
 @dataclass(frozen=True)
 class Case:
-    """The images of one fold, and the detector that saw none of them."""
+    """The images of one fold, and the detector that saw none of them. rows: their positions among the pairs."""
 
     fold: int
     part: Dataset
@@ -88,334 +99,345 @@ class Case:
     thresholds: dict[float, float]
 
 
-class Evading:
-    """One classifier and its images under one EvadeAsk."""
+@dataclass
+class _Found:
+    """What the evasions of one detector found, image by image. min_eps: inf where no size sufficed."""
 
-    def __init__(
-        self,
-        ask: EvadeAsk,
-        folder: Path,
-        classifier: Classifier,
-        data: Dataset,
-        test: Dataset,
-        progress: Progress | None = None,
-    ) -> None:
-        self.ask, self.progress, self.classifier = ask, progress or NoProgress(), classifier
-        data, test = data.for_classes(classifier.classes), test.for_classes(classifier.classes)
-        Features(classifier, ask.layers)  # a wrong name is found before anything is computed
-        self.twins = Twins(Store(Path(folder)), classifier, test, limit=ask.limit, seed=ask.seed, least=1)
-        self.bench = Bench(self.twins, ask.layers, self.progress.advance)
-        self.data, self.others = data, other_images(data, test, self.twins)
-        self.attack = attack_named(ask.fitted_on)
-        self.rows: list[dict[str, Any]] = []
-        self.checks: list[dict[str, object]] = []
-        self.left_out: list[dict[str, str]] = []
-        self.evasions = ask.evasions
+    outcomes: list[EvasionOutcome] = field(default_factory=list)
+    min_eps: list[np.ndarray] = field(default_factory=list)
+    steps: list[np.ndarray] = field(default_factory=list)
+    by: list[np.ndarray] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+    no_gradient: int = 0
+    """Images that did not get past, on which an evasion had no usable gradient: they prove nothing."""
 
-    def run(self) -> dict[str, Any]:
-        """All rows, checks, what was left out for lack of images, and the facts they stand on. Writes only cells."""
-        ask = self.ask
-        self.progress.start("Attacking, reading features", 2 * len(self.twins))
-        self.clean = self.bench.clean()
-        self.attacked = self.bench.attacked(ask.fitted_on, self.attack, ask.ball)
-        self.progress.stop()
-        self.progress.start("Reading further clean images", sum(len(p) for p in self.others))
-        self.reference, self.held_out = other_features(self.bench, self.others, self._leave_out)
-        self.progress.stop()
-        self._drop_evasions()
-        self.progress.start("Evading detectors", len(ask.detectors) * len(ask.eps) * min(ask.attacked, len(self.clean)))
-        self._bare()
-        for name in ask.detectors:
-            self._one(name)
-        self.progress.stop()
-        return {"facts": self._facts(), "rows": self.rows, "checks": self.checks, "left_out": self.left_out}
 
-    def _leave_out(self, part: str, why: str) -> None:
-        self.left_out.append({"part": part, "why": why})
+class Evasion(Experiment):
+    """Every detector of ``data``, fitted on its first attack, and attacks that know it, beside that attack itself.
 
-    def _drop_evasions(self) -> None:
-        """Without reference images those that learn from them are left out."""
-        if self.reference is not None:
-            return
-        for name in self.evasions:
-            if EVASIONS[name]().needs_reference:
-                self._leave_out(f"evasion {name}", "it learns from other clean images, of which there are too few")
-        self.evasions = tuple(e for e in self.evasions if not EVASIONS[e]().needs_reference)
+    ``data.config.fprs`` must hold ``config.goal``; fprs: what is reported.
+    """
 
-    @property
-    def _bank(self) -> Mapping[str, torch.Tensor] | None:
-        return None if self.reference is None else self.reference.features
+    name = "evasion"
 
-    def _bare(self) -> None:
-        """How many images fall at each eps where no detector looks: the same search, no threshold in its way."""
-        part, names = self.twins.part.select(range(min(self.ask.attacked, len(self.twins)))), self._quick()
-        fitted_on = next((s for s in (self.clean, self.reference) if s is not None and len(s) >= FITTED), None)
-        if fitted_on is None or not names:
-            why = (
-                f"{len(self.clean)} images are classified right, {FITTED} are needed" if names else "no evasion is left"
-            )
-            self._leave_out("the same search without a detector", why)
-            return
-        spec = self.twins.key(
-            part,
-            kind="no detector",
-            evasions=[code_digest.described(EVASIONS[e]()) for e in names],
-            norm=self.ask.ball.name,
-            eps=list(self.ask.eps),
-            limit=self.ask.limit,
-        )
+    def __init__(self, context: Context, config: EvasionConfig, data: DetectorData, fprs: Sequence[float]) -> None:
+        self.context, self.config, self.data, self.fprs = context, config, data, tuple(fprs)
+        self.detectors, self.attack = data.config.detectors, data.config.attacks[0]
+        self.strict = max(self.fprs)
 
-        def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-            images, labels = part.tensors()
-            needed = smallest(
-                self.classifier,
-                MaxSoftmax().fit_features(fitted_on.features),
-                images,
-                Untargeted(labels),
-                [self._ball(e) for e in self.ask.eps],
-                np.inf,
-                evasions={e: EVASIONS[e] for e in names},
-                seed=self.ask.seed,
-                ids=part.ids,
-                reference=self._bank,
-            )
-            return {}, {"star": needed.eps}
+    def steps(self) -> Sequence[Step]:
+        names = [*([NO_DETECTOR] if self.config.eps else []), *self.detectors]
+        evade = [Step(f"evade {name}", partial(self._numbers, name), self.data.ready) for name in names]
+        return [*self.data.steps(), *evade]
 
-        star = self.twins.store.once(spec, compute).arrays["star"]
-        for size in self.ask.eps:
-            share = stats.proportion(star <= size, self.twins.groups[: len(part)])
-            self._add(BARE, size, f"reach@{max(self.ask.fprs):g}", share)
-
-    def _quick(self) -> tuple[str, ...]:
-        return tuple(e for e in self.evasions if e in QUICK) or self.evasions
+    def outcome(self) -> Outcome:
+        outcome, data = Outcome(self.context.rows()), self.data
+        if not data.failure:
+            data.load()
+            outcome.left_out += [(f"evasion {name}", _NO_BANK) for name in self.config.evasions if not self._able(name)]
+        for name in [*([NO_DETECTOR] if self.config.eps and not data.failure else []), *self.detectors]:
+            found = self._numbers(name)
+            outcome.rows.adopt(found["rows"])
+            outcome.checks += [Check.read(check) for check in found["checks"]]
+            outcome.left_out += [(part, why) for part, why in found["left_out"]]
+        used = {name: evasion_named(name) for name in self.config.evasions}
+        outcome.conditions["evasion"] = {
+            "name": self.config.name,
+            "attack": self.attack,
+            "evasions": {name: described(made) for name, made in used.items()},
+            "n": 0 if data.failure else len(self._chosen(None)),
+            "eps": float(data.ball.eps),
+            "goal": self.config.goal,
+        }
+        return outcome
 
     # -- one detector ------------------------------------------------------------------------------------
 
-    def _one(self, name: str) -> None:
+    def _numbers(self, name: str) -> dict[str, Any]:
+        """Rows, checks and what was left out of a detector, from its cell where they are known."""
+        if self.data.failure:
+            return self._failed(name, self.data.failure)
+        compute = partial(self._without_detector if name == NO_DETECTOR else self._evaded, name)
+        about = {"kind": "evade", "name": name, **self._key(name), "fprs": [*self.fprs, *self.data.config.fprs]}
+        about |= {"evasions": [self._described(e) for e in self.config.evasions]} | asdict(self.config)
+        return self.context.cell(self.data.pairs.part, about, compute).facts
+
+    def _evaded(self, name: str) -> Result:
+        data, evasions = self.data, self._evasions
         try:
-            if self.held_out is None or not self.evasions:
-                raise InputError("no threshold is known" if self.evasions else "no evasion is left to try")
-            fit, why = fit_what_can_be(
-                DETECTORS[name](),
-                self.clean,
-                self.attacked,
-                self.held_out,
-                reference=self.reference,
-                seed=self.ask.seed,
-                fprs=(*self.ask.fprs, CALM),
-            )
+            if data.held_out is None or not evasions:
+                raise InputError("no threshold is known" if evasions else "no evasion is left to try")
+            fit, why = data.fit(name, self.attack)
         except InputError as error:
-            self._leave_out(f"detector {name}", str(error))
-            self._add(name, float(self.ask.ball.eps), "fooled", stats.NOTHING, str(error))
-            return
-        if why:
-            self._leave_out(f"{name}, fitted on {self.ask.fitted_on}", why)
-        for fpr, share in fit.against(self.attacked).at.items():
-            self._add(name, float(self.ask.ball.eps), f"all_plain_detected@{fpr:g}", share)
-        outcomes, stars, steps, by = [], [], [], []
-        cases = list(self._cases(fit))
-        for case in cases:
-            outcome, star, spent, found = self._case(name, case)
-            outcomes.append(outcome)
-            stars.append(star)
-            steps.append(spent)
-            by.append(found)
-        star, groups = np.concatenate(stars), np.concatenate([o.groups for o in outcomes])
-        self._numbers(name, together(outcomes), star, groups, np.concatenate(steps), np.concatenate(by))
-        if self.ask.pressed:
-            self._press(name, cases[0])
+            return self._failed(name, str(error)), {}
+        left_out = [(f"{name}, fitted on {self.attack}", why)] if why else []
+        chosen = self._chosen(fit)
+        cases, found = list(self._cases(fit, chosen)), _Found()
+        self.context.progress.start(f"Evading {DETECTORS[name]().title}", len(self._sizes) * len(chosen))
+        try:
+            for case in cases:
+                self._case(name, case, found)
+        finally:
+            self.context.progress.stop()
+        rows, together_ = self._rows(name, found), together(found.outcomes)
+        pressed = self._pressed(name, cases[0]) if self.config.pressed else []
+        facts = {"rows": rows.plain(), "checks": [c.plain() for c in pressed], "left_out": left_out}
+        return facts, {"image": np.concatenate(found.rows), "evaded": together_.evaded(self.strict)}
 
-    def _cases(self, fit: Crossfit) -> Iterator[Case]:
-        mine = fit.fold[: self.ask.attacked]
-        for fold in np.unique(mine):
-            rows = np.flatnonzero(mine == fold)
-            part = self.twins.part.select(rows)
-            yield Case(int(fold), part, rows, fit.detectors[fold], fit.thresholds[fold])
+    def _failed(self, name: str, why: str) -> dict[str, Any]:
+        """No number of this detector."""
+        rows, required = self._empty(), self.data.config.required
+        for attack in (self.attack, self.config.name):
+            add_row(rows, Kind.EVASION, "fooled", NOTHING, self.data, why, detector=name, attack=attack)
+        return {"rows": rows.plain(), "checks": [], "left_out": [(f"detector {name}", why)] if required else []}
 
-    def _case(self, name: str, case: Case) -> tuple[EvasionOutcome, np.ndarray, np.ndarray, np.ndarray]:
-        """The outcome at the eps of the ask, eps* an image at the strictest threshold, steps, and which evasion."""
-        images, labels = case.part.tensors()
-        goal, strict = Untargeted(labels), case.thresholds[max(self.ask.fprs)]
-        star, best = np.full(len(images), np.inf), images.clone()
-        outcome, steps, by = None, np.zeros(len(images)), np.zeros(len(images))
-        score, fooled = np.full(len(images), np.inf), np.zeros(len(images), bool)
-        for eps in self.ask.eps:
-            main = eps == float(self.ask.ball.eps)
-            left = np.arange(len(images)) if main else np.flatnonzero(np.isinf(star))
-            found = self._cell(name, case, eps, left, images, labels, main=main)
-            self.progress.advance(len(images))
-            if found is None:
-                continue
-            better = found["fooled"] & (~fooled[left] | (found["score"] < score[left]))
-            best[left[better]] = torch.from_numpy(found["images"])[better]
-            score[left[better]], fooled[left[better]] = found["score"][better], True
-            past = found["fooled"] & (found["score"] <= strict)
-            star[left[past]] = np.minimum(star[left[past]], eps)
-            if main:
-                steps, by = found["steps"], found["by"]
-                outcome = judge(
-                    self.classifier,
-                    case.detector,
-                    images,
-                    best,
-                    goal,
-                    self._ball(eps),
-                    {f: case.thresholds[f] for f in self.ask.fprs},
-                    plain=self.twins.pixels(case.rows, self.ask.fitted_on, self.attack, self.ask.ball),
-                    groups=self.twins.groups[case.rows],
-                )
-        assert outcome is not None
-        return outcome, star, steps, by
+    @property
+    def _evasions(self) -> tuple[str, ...]:
+        """Those that can be tried: without reference images none that learns from them."""
+        return tuple(name for name in self.config.evasions if self._able(name))
 
-    def _cell(
-        self, name: str, case: Case, eps: float, left: np.ndarray, images: Images, labels: torch.Tensor, *, main: bool
-    ) -> dict[str, np.ndarray] | None:
-        """The strongest evasion of the images ``left`` at ``eps``, kept; the claim is graded again by ``judge``."""
-        if not len(left):
-            return None
-        names = self.evasions if main else self._quick()
-        threshold = case.thresholds[CALM if main else max(self.ask.fprs)]
-        ids = [case.part.ids[i] for i in left]
-        spec = self.twins.key(
-            case.part.select(left),
-            kind="evasion",
-            detector=name,
-            settings=code_digest.described(case.detector),
-            layers=list(self.ask.layers),
-            fitted_on=self.ask.fitted_on,
-            fold=case.fold,
-            limit=self.ask.limit,
-            eps=eps,
-            fitted_at=[self.ask.ball.name, float(self.ask.ball.eps)],
-            evasions=[code_digest.described(EVASIONS[e]()) for e in names],
-            threshold=threshold,
-        )
+    def _able(self, name: str) -> bool:
+        return self.data.reference is not None or not evasion_named(name).needs_reference
 
-        def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-            found = strongest(
-                self.classifier,
-                case.detector,
-                images[left],
-                Untargeted(labels[left]),
-                self._ball(eps),
-                threshold,
-                evasions={e: EVASIONS[e] for e in names},
-                seed=self.ask.seed,
-                ids=ids,
-                reference=self._bank,
-            )
-            arrays = {k: getattr(found, k).numpy() for k in ("images", "fooled", "score", "steps", "by", "blind")}
-            return {}, arrays
+    @property
+    def _quick(self) -> tuple[str, ...]:
+        return tuple(e for e in self._evasions if _base(e) in QUICK) or self._evasions
 
-        return self.twins.store.once(spec, compute).arrays
+    @property
+    def _sizes(self) -> tuple[float, ...]:
+        return self.config.eps or (float(self.data.ball.eps),)
 
     def _ball(self, eps: float) -> Ball:
-        return type(self.ask.ball)(eps)
+        return self.context.ball(eps)
 
-    # -- checks ------------------------------------------------------------------------------------------
+    @property
+    def _seed(self) -> int:
+        return self.context.config.seed
 
-    def _press(self, name: str, case: Case) -> None:
+    def _chosen(self, fit: Crossfit | None) -> np.ndarray:
+        """Positions of the images that are attacked."""
+        n = len(self.data.pairs)
+        order = np.argsort(fit.fold, kind="stable") if fit is not None and self.config.whole_folds else np.arange(n)
+        return order[: self.config.attacked]
+
+    def _cases(self, fit: Crossfit, chosen: np.ndarray) -> Iterator[Case]:
+        for fold in np.unique(fit.fold[chosen]):
+            rows = chosen[fit.fold[chosen] == fold]
+            part = self.data.pairs.part.select(rows)
+            yield Case(int(fold), part, rows, fit.detectors[fold], fit.thresholds[fold])
+
+    def _key(self, name: str) -> dict[str, Any]:
+        """What the search past a detector depends on, beside images and threshold."""
+        return {
+            "detector": name,
+            **({} if name == NO_DETECTOR else self.data.key(name)),
+            "limit": self.data.config.limit,
+        }
+
+    @staticmethod
+    def _described(evasion: str) -> str:
+        return code_digest.described(evasion_named(evasion))
+
+    # -- the search --------------------------------------------------------------------------------------
+
+    def _case(self, name: str, case: Case, found: _Found) -> None:
+        """The outcome at the size of the pairs; the smallest size an image at the strictest threshold."""
+        data, (images, labels) = self.data, case.part.tensors()
+        goal, strict = Untargeted(labels), case.thresholds[self.strict]
+        min_eps, best = np.full(len(images), np.inf), images.clone()
+        score, fooled = np.full(len(images), np.inf), np.zeros(len(images), bool)
+        for eps in self._sizes:
+            main = eps == float(data.ball.eps)
+            left = np.arange(len(images)) if main else np.flatnonzero(np.isinf(min_eps))
+            if len(left):
+                done = self._search(name, case, eps, left, main=main)
+                better = done["fooled"] & (~fooled[left] | (done["score"] < score[left]))
+                best[left[better]] = torch.from_numpy(done["images"])[better]
+                score[left[better]], fooled[left[better]] = done["score"][better], True
+                past = done["fooled"] & (done["score"] <= strict)
+                min_eps[left[past]] = np.minimum(min_eps[left[past]], eps)
+            self.context.progress.advance(len(images))
+            if not main:
+                continue
+            outcome = judge(
+                self.context.classifier,
+                case.detector,
+                images,
+                best,
+                goal,
+                data.ball,
+                {fpr: case.thresholds[fpr] for fpr in self.fprs},
+                plain=data.pairs.pixels(case.rows, self.attack, data.attacks[self.attack], data.ball),
+                groups=data.pairs.groups[case.rows],
+            )
+            found.outcomes.append(outcome)
+            found.steps.append(done["steps"])
+            found.by.append(done["by"])
+            found.no_gradient += int((~outcome.evaded(self.strict) & done["blind"]).sum())
+        found.min_eps.append(min_eps)
+        found.rows.append(case.rows)
+
+    def _search(self, name: str, case: Case, eps: float, left: np.ndarray, *, main: bool) -> dict[str, np.ndarray]:
+        """The strongest evasion of the images ``left`` at ``eps``, kept; its claims are graded again by ``judge``."""
+        evasions = self._evasions if main else self._quick
+        threshold = case.thresholds[self.config.goal if main else self.strict]
+        part = case.part.select(left)
+
+        def compute() -> Result:
+            images, labels = part.tensors()
+            found = strongest(
+                self.context.classifier,
+                case.detector,
+                images,
+                Untargeted(labels),
+                self._ball(eps),
+                threshold,
+                evasions=_table(evasions),
+                seed=self._seed,
+                ids=part.ids,
+                reference=self.data.bank,
+            )
+            return {}, {k: getattr(found, k).numpy() for k in ("images", "fooled", "score", "steps", "by", "blind")}
+
+        return self._kept(part, compute, "evasion", name, evasions, at=eps, threshold=threshold, fold=case.fold)
+
+    def _kept(
+        self, part: Dataset, compute: Callable[[], Result], kind: str, name: str, evasions: Sequence[str], **about: Any
+    ) -> dict[str, np.ndarray]:
+        searched = {"evasions": [self._described(e) for e in evasions], "norm": self.context.config.norm}
+        # not by the context, which would count its seconds twice
+        spec = self.data.pairs.key(part, kind=kind, **self._key(name), **searched, **about)
+        return self.context.store.once(spec, compute).arrays
+
+    def _without_detector(self, name: str) -> Result:
+        """How many images fall at each size where no detector looks: the same search, no threshold in its way."""
+        data, evasions = self.data, self._quick
+        part = data.pairs.part.select(self._chosen(None))
+        fitted_on = next((s for s in (data.clean, data.reference) if s is not None and len(s) >= FITTED), None)
+        if fitted_on is None or not evasions:
+            right = f"{len(data.clean)} images are classified right, {FITTED} are needed"
+            why = right if evasions else "no evasion is left"
+            return {"rows": [], "checks": [], "left_out": [("the same search without a detector", why)]}, {}
+
+        images, labels = part.tensors()
+        needed = smallest(
+            self.context.classifier,
+            MaxSoftmax().fit_features(fitted_on.features),
+            images,
+            Untargeted(labels),
+            [self._ball(eps) for eps in self.config.eps],
+            np.inf,
+            evasions=_table(evasions),
+            seed=self._seed,
+            ids=part.ids,
+            reference=data.bank,
+        )
+        rows = self._empty()
+        self._reach(rows, name, needed.eps, data.pairs.groups[: len(part)])
+        return {"rows": rows.plain(), "checks": [], "left_out": []}, {"min_eps": needed.eps}
+
+    def _pressed(self, name: str, case: Case) -> list[Check]:
         """Does the evasion get better with steps and with eps, each tried from nothing? (Tramer et al. 2020)"""
-        images, labels = case.part.select(range(min(PRESSED, len(case.part)))).tensors()
-        goal, ids = Untargeted(labels), case.part.ids[: len(images)]
-        threshold, eps = case.thresholds[max(self.ask.fprs)], float(self.ask.ball.eps)
-        evasion = self.evasions[0]
-        steps = vars(EVASIONS[evasion]())["steps"]
+        part = case.part.select(range(min(PRESSED, len(case.part))))
+        threshold, eps = case.thresholds[self.strict], float(self.data.ball.eps)
+        evasion = self._evasions[0]
+        steps = evasion_named(evasion).steps
 
         def past(at: float, count: int) -> np.ndarray:
-            made = EVASIONS[evasion]()
+            made = evasion_named(evasion)
             made.steps = count
-            spec = self.twins.key(
-                case.part.select(range(len(images))),
-                kind="evasion pressed",
-                detector=name,
-                settings=code_digest.described(case.detector),
-                evasion=code_digest.described(made),
-                eps=at,
-                threshold=threshold,
-                fold=case.fold,
-                layers=list(self.ask.layers),
-                fitted_on=self.ask.fitted_on,
-                limit=self.ask.limit,
-            )
 
-            def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            def compute() -> Result:
+                images, labels = part.tensors()
                 found = run(
                     made,
-                    self.classifier,
+                    self.context.classifier,
                     case.detector,
                     images,
-                    goal,
+                    Untargeted(labels),
                     self._ball(at),
                     threshold,
-                    seed=self.ask.seed,
-                    ids=ids,
-                    reference=self._bank,
+                    seed=self._seed,
+                    ids=part.ids,
+                    reference=self.data.bank,
                 )
                 return {}, {"past": (found.fooled & (found.score <= threshold)).numpy()}
 
-            return self.twins.store.once(spec, compute).arrays["past"]
+            about = {"at": at, "threshold": threshold, "fold": case.fold, "steps": count}
+            return self._kept(part, compute, "evasion pressed", name, [evasion], **about)["past"]
 
-        counts = [max(1, steps // 4), steps, 2 * steps]
-        found = checks.grows_with_steps(f"{evasion} past {name}", counts, [past(eps, c) for c in counts])
-        sizes = [eps / 2, eps, 2 * eps]
-        more = checks.grows_with_eps(f"{evasion} past {name}", sizes, [past(e, steps) for e in sizes])
-        self.checks += [found.plain(), more.plain()]
+        counts, sizes = [max(1, steps // 4), steps, 2 * steps], [eps / 2, eps, 2 * eps]
+        who = f"{evasion} past {name}"
+        return [
+            checks.grows_with_steps(who, counts, [past(eps, count) for count in counts]),
+            checks.grows_with_eps(who, sizes, [past(at, steps) for at in sizes]),
+        ]
 
     # -- rows --------------------------------------------------------------------------------------------
 
-    def _numbers(
-        self, name: str, told: EvasionOutcome, star: np.ndarray, groups: np.ndarray, steps: np.ndarray, by: np.ndarray
-    ) -> None:
-        eps = float(self.ask.ball.eps)
-        self._add(name, eps, "fooled", told.fooled)
-        self._add(name, eps, "plain_fooled", told.plain_fooled)
-        self._add(name, eps, "auroc", told.auroc)
-        self._add(name, eps, "plain_auroc", told.plain_auroc)
-        for fpr in self.ask.fprs:
-            self._add(name, eps, f"detected@{fpr:g}", told.detected(fpr))
-            self._add(name, eps, f"plain_detected@{fpr:g}", told.plain_detected(fpr))
-            self._add(name, eps, f"success@{fpr:g}", told.success(fpr))
-            self._add(name, eps, f"success_saved@{fpr:g}", told.success_saved(fpr))
-        strict = max(self.ask.fprs)
-        for size in self.ask.eps:
-            self._add(name, size, f"reach@{strict:g}", stats.proportion(star <= size, groups))
-        self._add(name, max(self.ask.eps), f"eps_median@{strict:g}", stats.median(star, groups))
-        winners = {e: int((by == i).sum()) for i, e in enumerate(self.evasions)}
-        self._add(name, eps, "steps", stats.mean(steps, groups), ", ".join(f"{e} {k}" for e, k in winners.items() if k))
+    def _empty(self) -> Rows:
+        """For a cell: without names of data and model."""
+        return Rows(norm=self.context.rows().norm, seed=self._seed)
 
-    def _add(self, detector: str, eps: float, metric: str, e: Estimate, note: str = "") -> None:
-        value, low, high = (float(v) if np.isfinite(v) else None for v in e[:3])
-        self.rows.append(
-            {
-                "detector": detector,
-                "fitted_on": self.ask.fitted_on,
-                "eps": eps,
-                "norm": self.ask.ball.name,
-                "metric": metric,
-                "value": value,
-                "low": low,
-                "high": high,
-                "n": e.n,
-                "note": note,
-            }
-        )
+    def _rows(self, name: str, found: _Found) -> Rows:
+        """Beside the attack that knows of no detector, on the same images."""
+        rows, told = self._empty(), together(found.outcomes)
+        groups, n = told.groups, len(told.groups)
+        note = f"{found.no_gradient} of {n} images had no usable gradient" if found.no_gradient else ""
+        doubtful = found.no_gradient >= max(1, checks.TOLERATED * n)
 
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "data": self.data.name,
-            "classes": list(self.classifier.classes),
-            "n_clean": len(self.clean),
-            "n_fitted_on": len(self.attacked),
-            "n_reference": 0 if self.reference is None else len(self.reference),
-            "n_held_out": 0 if self.held_out is None else len(self.held_out),
-            "pooled": self.reference is not None and self.reference.pooled,
-            "n_attacked": min(self.ask.attacked, len(self.clean)),
-            "eps": float(self.ask.ball.eps),
-            "norm": self.ask.ball.name,
-            "layers": list(self.ask.layers),
-            "evasions": list(self.evasions),
-            "seed": self.ask.seed,
-            "model": self.twins.model_digest,
-            "guesses": self.twins.guessing.text,
-        }
+        def add(attack: str, metric: str, estimate: stats.Estimate, fpr: float | None = None, **more: Any) -> None:
+            own = attack == self.config.name
+            status, why = (INCONCLUSIVE if own and doubtful else OK), note if own else ""
+            about = {"attack": attack, "detector": name, "at_fpr": fpr, **more}
+            add_row(rows, Kind.EVASION, metric, estimate, self.data, about.pop("note", why), status, **about)
+
+        for attack, fooled, auroc, detected, success in (
+            (self.attack, told.plain_fooled, told.plain_auroc, told.plain_detected, told.plain_success),
+            (self.config.name, told.fooled, told.auroc, told.detected, told.success),
+        ):
+            add(attack, "fooled", fooled)
+            add(attack, "auroc", auroc)
+            for fpr in self.fprs:
+                add(attack, "detected", detected(fpr), fpr)
+                add(attack, "success", success(fpr), fpr)
+        for fpr in self.fprs:
+            add(self.config.name, "success_saved", told.success_saved(fpr), fpr)
+        by = np.concatenate(found.by)
+        winners = {e: int((by == i).sum()) for i, e in enumerate(self._evasions)}
+        steps = stats.mean(np.concatenate(found.steps), groups)
+        add(self.config.name, "steps", steps, note=", ".join(f"{e} {k}" for e, k in winners.items() if k))
+        if self.config.eps:
+            self._reach(rows, name, np.concatenate(found.min_eps), groups)
+        return rows
+
+    def _reach(self, rows: Rows, name: str, min_eps: np.ndarray, groups: np.ndarray) -> None:
+        """Share of the images that each size suffices for, and the size that suffices for half of them."""
+        columns: dict[str, Any] = {"detector": name, "attack": self.config.name, "at_fpr": self.strict}
+        for eps in self.config.eps:
+            share = stats.proportion(min_eps <= eps, groups)
+            add_row(rows, Kind.EVASION, "reach", share, self.data, "", **columns, eps=eps)
+        if name != NO_DETECTOR:
+            median, largest = stats.median(min_eps, groups), max(self.config.eps)
+            note = "above the largest eps" if np.isinf(median.value) else ""
+            rows.add(Kind.EVASION, "min_eps_median", median, **columns, eps=largest, note=note)
+
+
+_NO_BANK = "it learns from other clean images, of which there are too few"
+
+
+def _base(evasion: str) -> str:
+    return evasion.partition(":")[0]
+
+
+def _table(evasions: Sequence[str]) -> dict[str, Callable[[], EvasionAttack]]:
+    return {name: partial(evasion_named, name) for name in evasions}
+
+
+def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
+    """Of `medrobust evade`: the detectors without an attacker who knows them, then with one."""
+    detectors = DetectionConfig.read(options["detection"])
+    config = EvasionConfig.read(options["evasion"])
+    thresholds = replace(detectors, fprs=tuple(dict.fromkeys((*detectors.fprs, config.goal))))
+    data = DetectorData(context, thresholds, partial(context.ball, options["eps"]))
+    return [Clean(context), Detection(context, thresholds, [data]), Evasion(context, config, data, detectors.fprs)]

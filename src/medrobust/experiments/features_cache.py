@@ -16,6 +16,7 @@ from medrobust.detectors.crossfit import Seen
 from medrobust.errors import InputError
 from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
 from medrobust.experiments.system import groups
+from medrobust.store import key
 from medrobust.threat import Ball
 
 FURTHER = 400
@@ -25,13 +26,15 @@ FURTHER = 400
 class Bench:
     """Features of these layers (and the logits) of these images and of any of their twins.
 
-    Memory holds the images of one shard and the features of all. advance: called with the number of images seen.
+    Memory holds the images of one shard and the features of all. advance: called with the number of images read.
+    seconds: by cell, what it took.
     """
 
     def __init__(self, twins: Twins, layers: Sequence[str], advance: Callable[[int], None] | None = None) -> None:
         self.twins, self.layers = twins, tuple(layers)
         self.features = Features(twins.classifier, self.layers)
         self.advance = advance or (lambda _: None)
+        self.seconds: dict[str, float] = {}
 
     def clean(self) -> Seen:
         """The images themselves."""
@@ -101,9 +104,10 @@ class Bench:
             return {}, {**arrays, "decision": shard.decision, "reached": shard.reached}
 
         spec = self.twins.key(part, kind="features", layers=list(self.layers), **about)
-        arrays = self.twins.store.once(spec, compute).arrays
+        cell = self.twins.store.once(spec, compute)
+        self.seconds[key(spec)] = cell.seconds
         self.advance(len(part))
-        return arrays
+        return cell.arrays
 
     def _decided(self, piece: dict[str, np.ndarray]) -> np.ndarray:
         head = self.twins.classifier.head

@@ -22,7 +22,7 @@ from medrobust.errors import InputError
 from medrobust.experiments import robustness_cells
 from medrobust.experiments.adversarial_pairs import Twins
 from medrobust.experiments.config import digest
-from medrobust.experiments.detection import other_images
+from medrobust.experiments.detector_data import other_images
 from medrobust.experiments.features_cache import Bench, whose_images
 from medrobust.experiments.system import groups
 from medrobust.run_folder import RunFolder

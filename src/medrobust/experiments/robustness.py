@@ -137,11 +137,15 @@ class Robustness(Experiment):
         return next((e for e in grid if e >= typical * (1 - 1e-5)), grid[-1])
 
     @property
+    def shown_name(self) -> str:
+        """The name of ``shown_attack``, known before any sweep."""
+        return self.main if main_attack([self.main, "pgd"]) == self.main else "pgd"
+
+    @property
     def shown_attack(self) -> tuple[str, Attack, Ball]:
         """What detectors look for and explanations show: PGD at one grey level, or where about half of the images
         fall."""
-        name = self.main if main_attack([self.main, "pgd"]) == self.main else "pgd"
-        eps = self.typical_eps
+        name, eps = self.shown_name, self.typical_eps
         if self.config.norm == "linf":
             eps = max(eps, next((e for e in self.config.eps if abs(e * 255 - 1) < 1e-6), eps))
         return name, self.attacks.get(name) or attack_named(name), self.context.ball(eps)

@@ -36,6 +36,8 @@ SUITES = {
     "audit": "medrobust.experiments.audit:experiments",
     "universal": "medrobust.experiments.universal:experiments",
     "defend": "medrobust.experiments.defence:experiments",
+    "detect": "medrobust.experiments.detection:experiments",
+    "evade": "medrobust.experiments.evasion:experiments",
 }
 """By command, the function (context, options) that gives its experiments."""
 ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)

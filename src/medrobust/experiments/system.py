@@ -17,7 +17,7 @@ from medrobust.errors import InputError
 from medrobust.experiments import images, preflight
 from medrobust.experiments.admission import Admitted, admit
 from medrobust.experiments.config import AuditSpec, digest
-from medrobust.progress import Progress
+from medrobust.progress import NoProgress, Progress
 from medrobust.results import Check
 from medrobust.run_folder import RunFolder
 
@@ -99,6 +99,24 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
         model_digest=model_digest(classifier),
         data_digest=data.digest(),
         disease_classes=disease,
+    )
+
+
+def given(data: Dataset, classifier: Classifier) -> System:
+    """The system of a classifier that is loaded already, tested on the images that it has not seen."""
+    data = data.for_classes(classifier.classes)
+    test, notes = unseen(data, classifier, trained=False)
+    return System(
+        data=data,
+        admitted=admit(classifier, test, NoProgress()),
+        notes=notes,
+        test=test,
+        sample=test,
+        classifier=classifier,
+        trained_here=False,
+        model_digest=model_digest(classifier),
+        data_digest=data.digest(),
+        disease_classes=(),
     )
 
 

@@ -22,8 +22,8 @@ PARTS = {
     "saving": "Saving attacked images",
     "universal": "One change for every image",
     "universal random": "Random changes beside it",
-    "detect": "Detectors",
-    "detect twins": "Images for detectors",
+    "features": "Images for detectors",
+    "detector": "Detectors",
     "evade": "Evading a detector",
     "explain": "Why it breaks",
 }

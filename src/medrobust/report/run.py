@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medrobust import json_files
 from medrobust.errors import InputError
+from medrobust.report.words import listing
 from medrobust.results import FORMAT, GRADIENT, Check, Kind, Row
 
 NOISE_TITLES = {"noise": "Random noise (±ε)", "noise-uniform": "Random noise (uniform)"}
@@ -90,29 +91,50 @@ class DefenceInfo(_Read):
 
 
 class DetectorInfo(_Read):
-    name: str
     title: str
     source: str = ""
+
+
+class DetectionSize(_Read):
+    """How many images there were at one size of attack. n_held_out: those that thresholds were set on."""
+
+    eps: float
+    n_clean: int = 0
+    n_attacked: dict[str, int] = {}
+    n_reference: int = 0
+    n_held_out: int = 0
+    pooled: bool = False
+
+
+class DetectionInfo(_Read):
+    """How detectors were tried. guarded: the attack that sentences are about; detectors, attacks: by name."""
+
+    detectors: dict[str, DetectorInfo] = Field(min_length=1)
+    attacks: dict[str, AttackInfo] = Field(min_length=1)
+    guarded: str
+    layers: list[str] = []
+    fprs: list[float] = []
+    prevalence: float = 0.001
+    sizes: list[DetectionSize] = []
+
+    def title(self, attack: str) -> str:
+        return self.attacks[attack].title if attack in self.attacks else attack
 
 
 class EvasionInfo(_Read):
-    name: str = ""
-    title: str
-    source: str = ""
+    """How detectors were evaded. name, attack: of the rows of the evasion and of the attack that knows no detector."""
 
-
-class DetectInfo(_Read):
-    """How detectors were tried. lead: the one that sentences are about, named beforehand. attack_name: in the rows."""
-
+    name: str
     attack: str
-    attack_name: str = ""
-    eps: float
-    lead: str
-    detectors: list[DetectorInfo] = []
-    evasion: EvasionInfo
-    n_clean: int = 0
-    n_attacked: int = 0
-    n_apart: int = 0
+    evasions: dict[str, AttackInfo] = Field(min_length=1)
+    n: int = 0
+    eps: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """ "Selective PGD", or "the strongest of …"."""
+        titles = [e.title for e in self.evasions.values()]
+        return titles[0] if len(titles) == 1 else f"the strongest of {listing(titles)}"
 
 
 class MeasureInfo(_Read):
@@ -201,7 +223,8 @@ class Conditions(_Read):
     headline: HeadlineInfo | None = None
     universal: UniversalInfo | None = None
     defence: DefenceInfo | None = None
-    detect: DetectInfo | None = None
+    detection: DetectionInfo | None = None
+    evasion: EvasionInfo | None = None
     explain: ExplainInfo | None = None
     versions: dict[str, str] = {}
     hardware: str = ""

@@ -8,7 +8,7 @@ from medrobust.report.section import Content
 from medrobust.report.words import count, plural
 
 ANCHOR, TITLE, ORDER = "clean", "Performance without attack", 10
-COMMANDS = ("audit", "universal", "defend")
+COMMANDS = ("audit", "universal", "defend", "detect", "evade")
 
 
 def build(f: Findings) -> Content:

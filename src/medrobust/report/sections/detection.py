@@ -1,4 +1,4 @@
-"""Can the attack be seen, and evaded? What the detectors of an audit did, in sentences and a table."""
+"""Can the attack be detected, and the detector evaded? In sentences and tables."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 from medrobust.report import detection_words as words
 from medrobust.report.comparison import Share
+from medrobust.report.detection_tables import FPR, NO_ATTACK, Rows, tables
 from medrobust.report.findings import Findings
-from medrobust.report.run import DetectInfo
+from medrobust.report.run import DetectionInfo, DetectionSize, EvasionInfo, same
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
-from medrobust.report.tables import Cell, Table, share
+from medrobust.report.tables import Table
 from medrobust.report.words import count, listing, plain, plural
 from medrobust.results import Kind, Row
 
-ANCHOR, TITLE, ORDER, NEEDS = "detection", "Can the attack be seen, and evaded?", 70, ("detection",)
+ANCHOR, TITLE, ORDER = "detection", "Can the attack be seen, and evaded?", 70
+NEEDS = ("detection", "evasion")
+COMMANDS = ("audit", "detect", "evade")
 
 
 @dataclass(frozen=True)
@@ -33,97 +36,67 @@ def build(f: Findings) -> Content | None:
 
 
 def section(f: Findings) -> Section | None:
-    """None where the run did not ask for it, or comes from a version that could not."""
-    told = f.run.conditions.detect
-    rows = [r for r in f.run.rows if r.kind in (Kind.DETECTOR, Kind.EVASION)]
-    if told is None or not rows:
+    """None where the run did not measure it."""
+    info, rows = f.run.conditions.detection, Rows(f).rows
+    if info is None or not rows:
         return None
     notes = [r.note for r in rows if not r.ok and r.note]
-    return Section(sentences(f, told, told.lead), tables(f, told), listing(list(dict.fromkeys(notes))))
+    return Section(sentences(f, info), tables(f, info), listing(list(dict.fromkeys(notes))))
 
 
-def sentences(f: Findings, told: DetectInfo, lead: str) -> list[str]:
+def sentences(f: Findings, info: DetectionInfo) -> list[str]:
     """For a reader who wants to know what it means; every number has its interval and its n."""
-    if not any(known(_alarms(f, d.name, told.attack_name)) for d in told.detectors):
+    rows, lead = Rows(f), next(iter(info.detectors))
+    if not any(_known(_alarms(rows, info, name, size)) for name in info.detectors for size in info.sizes):
         return ["Whether this attack can be seen could not be measured here. That is no sign that it can, or cannot."]
-    made = f"{plural(len(told.detectors), 'detector')} read the network's last features of "
-    made += (
-        f"{plural(told.n_clean, 'correctly classified image')} and of their {count(told.n_attacked)} attacked twins "
-    )
-    made += f"({told.attack}, {short_size(f, told.eps)}); each image was judged by a detector that had "
-    made += "seen neither it nor its patient. " if f.run.conditions.patients_known else "not seen it. "
-    made += f"The alarm was set on {plural(told.n_apart, 'other clean image')}. "
-    made += f"The sentences below are about the {_title(told, lead)} detector, which was chosen before anything was "
-    made += "measured; the tables show all of them."
-    return [made, *(s for s in (_seen(f, told, lead), _evaded(f, told, lead)) if s)]
+    found = []
+    for size in info.sizes:
+        made = f"{plural(len(info.detectors), 'detector')} read features of the network "
+        made += f"({listing(info.layers)}) of {plural(size.n_clean, 'correctly classified image')} and of their "
+        made += f"{count(size.n_attacked.get(info.guarded, 0))} attacked copies ({info.title(info.guarded)}, "
+        made += f"{short_size(f, size.eps)}); each image was judged by a detector that had "
+        made += "seen neither it nor its patient. " if f.run.conditions.patients_known else "not seen it. "
+        made += f"The alarm was set on {plural(size.n_held_out, 'other clean image')}. "
+        made += f"The sentences below are about the {info.detectors[lead].title} detector, which was chosen before "
+        made += "anything was measured; the tables show all of them."
+        found += [made, _detected(rows, info, lead, size), _evaded(rows, info, lead, size, f.run.conditions.evasion)]
+    return [s for s in found if s]
 
 
-def known(row: Row | None) -> bool:
+def _known(row: Row | None) -> bool:
     """There is a number to speak of."""
     return row is not None and row.value is not None
 
 
-FPR = 0.05
-"""False alarms that thresholds were set for."""
+def _alarms(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize) -> Row | None:
+    """Share of attacked images that raise an alarm."""
+    return rows.fitted("alarms", name, info.guarded, size.eps, at_fpr=FPR)
 
 
-def _alarms(f: Findings, name: str, attack: str = "none") -> Row | None:
-    """Share of images that raise an alarm: attacked ones, or clean ones."""
-    return f.run.find(Kind.DETECTOR, "alarms", attack, detector=name, at_fpr=FPR)
+def _rates(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize) -> words.Seen | None:
+    """Alarms on attacked images beside those on clean ones."""
+    rate = Share.of(_alarms(rows, info, name, size))
+    if rate is None:
+        return None
+    return words.Seen(rate, Share.of(rows.alone("alarms", name, NO_ATTACK, size.eps, at_fpr=FPR)))
 
 
-def _area(f: Findings, name: str) -> Row | None:
-    return f.run.find(Kind.DETECTOR, "auroc", detector=name)
-
-
-def _evasion(f: Findings, metric: str, name: str, attack: str) -> Row | None:
-    """fooled; detected, of these; success: fooled and not detected."""
-    at = {} if metric == "fooled" else {"at_fpr": FPR}
-    return f.run.find(Kind.EVASION, metric, attack, detector=name, **at)
-
-
-def _title(told: DetectInfo, name: str) -> str:
-    return next((d.title for d in told.detectors if d.name == name), name)
-
-
-def _seen(f: Findings, told: DetectInfo, name: str) -> str:
-    seen = Share.of(_alarms(f, name, told.attack_name))
-    if seen is None or not seen.ok:
+def _detected(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize) -> str:
+    rates = _rates(rows, info, name, size)
+    if rates is None or not rates.rate.ok:
         return ""
-    area = _area(f, name)
-    return words.seen(words.Seen(seen, Share.of(_alarms(f, name)))) + (f" AUROC {plain(area)}." if known(area) else "")
+    area = rows.fitted("auroc", name, info.guarded, size.eps)
+    return words.seen(rates) + (f" AUROC {plain(area)}." if _known(area) else "")
 
 
-def _evaded(f: Findings, told: DetectInfo, name: str) -> str:
-    before, after = (Share.of(_evasion(f, "success", name, attack)) for attack in (told.attack_name, told.evasion.name))
-    seen, alarms = Share.of(_alarms(f, name, told.attack_name)), Share.of(_alarms(f, name))
-    if before is None or after is None or seen is None:
+def _evaded(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize, evasion: EvasionInfo | None) -> str:
+    if evasion is None or not same(evasion.eps, size.eps):
         return ""
-    return words.evaded(words.Evaded(words.Seen(seen, alarms), before, after), told.evasion.title)
-
-
-def tables(f: Findings, told: DetectInfo) -> list[Table]:
-    """What detectors see; and what is left of them, a detector and an attack a row."""
-
-    def area(row: Row | None) -> Cell:
-        return Cell(plain(row), row is not None and not row.ok and row.value is not None)
-
-    seen = [
-        [Cell(d.title), area(_area(f, d.name)), share(_alarms(f, d.name, told.attack_name)), share(_alarms(f, d.name))]
-        for d in told.detectors
-    ]
-    head = ["Detector", "AUROC", "Seen at 5 % false alarms", "False alarms measured"]
-    caption = f"Detectors of {told.attack} ({short_size(f, told.eps)}), with 95 % intervals."
-    found = [Table(caption, [Cell(t) for t in head], seen, "tab:detect")]
-    left = [
-        [Cell(d.title), Cell(title), *(share(_evasion(f, m, d.name, name)) for m in ("fooled", "detected", "success"))]
-        for d in told.detectors
-        for name, title in ((told.attack_name, told.attack), (told.evasion.name, told.evasion.title))
-        if _evasion(f, "success", d.name, told.evasion.name) is not None
-    ]
-    if left:
-        head = ["Detector", "Attack", "Model fooled", "Of these seen at 5 % false alarms", "Fooled and not seen"]
-        caption = f"The attack that knows of no detector beside {told.evasion.title}, which knows it: the same images, "
-        caption += "changes of the same size, the threshold fixed beforehand; with 95 % intervals."
-        found.append(Table(caption, [Cell(t) for t in head], left, "tab:evade"))
-    return found
+    at = {"detector": name, "eps": size.eps, "at_fpr": FPR}
+    before, after = (
+        Share.of(rows.find(Kind.EVASION, "success", attack=attack, **at)) for attack in (evasion.attack, evasion.name)
+    )
+    rates = _rates(rows, info, name, size)
+    if before is None or after is None or rates is None:
+        return ""
+    return words.evaded(words.Evaded(rates, before, after), evasion.title)
