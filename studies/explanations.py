@@ -34,13 +34,16 @@ from medrobust import atomic, explain, stats
 from medrobust.attacks import PGD
 from medrobust.data import Dataset
 from medrobust.experiments import ask
-from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
-from medrobust.experiments.explanation import ExplainAsk, Explaining
-from medrobust.experiments.system import assemble
+from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, verdict
+from medrobust.experiments.context import Context
+from medrobust.experiments.explanation import Explanation
+from medrobust.experiments.explanation_config import ExplanationConfig
+from medrobust.experiments.system import assemble, given
 from medrobust.explain import MEASURES
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
 from medrobust.stats import Estimate
+from medrobust.store import Store
 
 MOBILENET = [
     "--size",
@@ -129,7 +132,7 @@ class Told:
 
     @property
     def image(self) -> dict[str, np.ndarray]:
-        """One number an image of everything (see ``Explaining``)."""
+        """One number an image of everything (see ``Explanation``)."""
         return {k.removeprefix("image."): v for k, v in self.numbers.items() if k.startswith("image.")}
 
     @property
@@ -139,7 +142,7 @@ class Told:
     @property
     def noise(self) -> np.ndarray:
         """Shift of Grad-CAM under noise of the attack's size."""
-        return self.numbers["noise shift"]
+        return self.image["cam-shift.noise"]
 
     @property
     def whose(self) -> np.ndarray:
@@ -156,7 +159,8 @@ class Told:
         return self.numbers["landscape.random"]
 
     def row(self, metric: str) -> Estimate:
-        found = next((r for r in self.rows if r["metric"] == metric), None)
+        """Of attacked images beside clean ones, in the last features."""
+        found = next((r for r in self.rows if (r["metric"], r.get("of")) == (metric, "attacked")), None)
         if found is None or found["value"] is None:
             return stats.NOTHING
         return Estimate(found["value"], found["low"], found["high"], found["n"])
@@ -232,20 +236,21 @@ def study(name: str, data: Path, out: Path) -> None:
     classifier, test = subject(name, data, out)
     small = SETS[name].get("size") is None
     names = tuple(m for m in MEASURES if small or m not in DEAR)
-    wanted = ExplainAsk(measures=names, limit=SETS[name].get("images", IMAGES), surfaces=SURFACES, seed=SEED)
-    made = Explaining(wanted, out / name, classifier, test, second(name, data, out))
-    told = made.run()
+    config = ExplanationConfig(measures=names, limit=SETS[name].get("images", IMAGES), surfaces=SURFACES)
+    other = second(name, data, out)
+    context = Context(given(test, classifier), ask(data=test.name, eps=(1 / 255,), seed=SEED), Store(out / name))
+    made = Explanation(context, config, second=None if other is None else lambda: other)
+    outcome = made.outcome()
+    arrays = {f"image.{k}": v for k, v in made.numbers.items()} | made.arrays
     if not small:
-        made.arrays |= {f"image.{name}": values for name, values in dear(made).items()}
-    numbers = made.arrays | {
-        EPS_STAR: eps_star(made.twins, PGD(steps=STEPS), type(wanted.ball)),
-        "noise shift": noise_shift(made.twins, wanted.ball, made.cam_layer),
-    }
+        arrays |= {f"image.{k}": values for k, values in dear(made).items()}
+    numbers = arrays | {EPS_STAR: eps_star(made.twins, PGD(steps=STEPS), mr.threat.Linf)}
     atomic.write_bytes(out / name / "told.safetensors", save({k: np.ascontiguousarray(v) for k, v in numbers.items()}))
-    atomic.write_bytes(out / name / "told.json", json.dumps({k: told[k] for k in ("facts", "rows")}).encode())
+    told = {"facts": outcome.conditions["explained"]["0"], "rows": outcome.rows.plain()}
+    atomic.write_bytes(out / name / "told.json", json.dumps(told).encode())
 
 
-def dear(made: Explaining) -> dict[str, np.ndarray]:
+def dear(made: Explanation) -> dict[str, np.ndarray]:
     """DEAR of the first images; NaN for the others."""
     twins, classifier = made.twins, made.classifier
 
@@ -352,12 +357,7 @@ def print_attack(told: Tolds) -> None:
         shift = t.image["cam-shift.change"]
         further = more_often(shift, t.noise, t.whose, t.whose)
         line(
-            t.name,
-            middle(shift),
-            middle(t.noise),
-            number(further),
-            number(t.row("probe-attacked")),
-            number(t.row("silhouette-attacked")),
+            t.name, middle(shift), middle(t.noise), number(further), number(t.row("probe")), number(t.row("silhouette"))
         )
 
 

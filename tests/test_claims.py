@@ -11,17 +11,9 @@ from scipy import stats as scipy_stats
 from medrobust import Linf, data, stats
 from medrobust.attacks import PGD
 from medrobust.classifier import Classifier
+from medrobust.experiments import explanation_cells
 from medrobust.experiments.adversarial_pairs import Twins
-from medrobust.experiments.claims import (
-    CANNOT_SAY,
-    CONFIRMED,
-    NOT_CONFIRMED,
-    eps_star,
-    foretells,
-    more_often,
-    noise_shift,
-    verdict,
-)
+from medrobust.experiments.claims import CANNOT_SAY, CONFIRMED, NOT_CONFIRMED, eps_star, foretells, more_often, verdict
 from medrobust.experiments.fragility import MEASURES, Ask, fragility, trained
 from medrobust.stats import Estimate
 from medrobust.store import Store
@@ -127,7 +119,10 @@ def test_eps_star_and_the_estimate_from_the_gradient_agree(folder, images):
     pixels, labels = twins.part.tensors()
     linear = explain.measure(classifier, pixels, labels, ["linear-eps"], ids=twins.part.ids)["linear-eps"].numpy()
     assert foretells({"linear-eps": linear}, star, twins.groups)["linear-eps"].low > 0.5
-    shift = noise_shift(twins, Linf(1 / 255), explain.last_spatial(classifier, pixels.shape))
+    ball, layer = Linf(1 / 255), explain.last_spatial(classifier, pixels.shape)
+    noisy = twins.noisy(twins.part, ball)
+    _, maps = explanation_cells.maps(classifier, twins.part, noisy, noisy, layer, ("cam",), 0)
+    shift = maps["cam-shift.noise"]
     known = shift[~np.isnan(shift)]
     assert len(known) > 0
     assert ((known >= 0) & (known <= 1)).all()

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from medrobust import Classifier, data
-from medrobust.experiments.explanation import one_a_patient
+from medrobust.experiments.adversarial_pairs import one_a_patient
 
 from .test_cli import run
 
@@ -62,25 +62,33 @@ def done(models, tmp_path_factory):
     return command, out
 
 
+def of(results: dict, place: int = 0) -> tuple[dict, list[dict]]:
+    """What is said of the classifier at that place, and its rows."""
+    rows = [r for r in results["rows"] if r["kind"] == "explanation" and "than" not in r]
+    return results["conditions"]["explained"][str(place)], [r for r in rows if r.get("beside", 0) == place]
+
+
 def test_one_command_leaves_numbers_with_their_n_and_interval(done):
     _, out = done
-    told = json.loads((out / "results.json").read_text())
-    first, beside = told["runs"]
-    assert first["name"] != beside["name"]
-    sections = {r["section"] for r in first["rows"]}
-    assert sections == {"measure", "saliency", "cam", "lesion", "layer", "landscape", "embedding"}
-    for layer in first["facts"]["layers"]:
-        known = {r["when"]: r for r in first["rows"] if (r["layer"], r["metric"]) == (layer, "effective-rank")}
+    results = json.loads((out / "results.json").read_text())
+    assert (results["format"], results["kind"]) == (2, "explain")
+    (info, first), (other, beside) = of(results), of(results, 1)
+    assert {r["model"] for r in first} == {info["model"]} != {r["model"] for r in beside} == {other["model"]}
+    for layer in info["layers"]:
+        known = {r["when"]: r for r in first if (r.get("layer"), r["metric"]) == (layer, "effective-rank")}
         assert set(known) == {"clean", "attacked", "change"}
         assert known["clean"]["n"] == 20
-    assert any("." in layer for layer in first["facts"]["layers"])
-    measured = [r for r in first["rows"] if r["section"] == "measure"]
-    assert [r["metric"] for r in measured] == list(first["facts"]["measures"])
-    for row in first["rows"]:
-        if row["value"] is not None and row["n"] > 6:
+    assert any("." in layer for layer in info["layers"])
+    measured = [r for r in first if r["metric"] in info["measures"] and "layer" not in r and r["when"] == "clean"]
+    assert list(dict.fromkeys(r["metric"] for r in measured)) == list(info["measures"])
+    assert {"saliency-gini", "cam-shift", "lesion-auroc", "loss", "probe"} <= {r["metric"] for r in first}
+    for row in results["rows"]:
+        if row["value"] is not None and row["low"] is not None:
             assert row["low"] <= row["value"] <= row["high"]
-    assert measured[0]["n"] == 20
-    for row in told["comparison"]:
+    pairs = [r for r in results["rows"] if "than" in r]
+    assert {r["measure"] for r in pairs} > set(info["measures"])
+    for row in pairs:
+        assert row["metric"] == "larger"
         if row["value"] is not None:
             assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
     with (out / "images.csv").open() as file:
@@ -88,42 +96,53 @@ def test_one_command_leaves_numbers_with_their_n_and_interval(done):
     assert len(lines) == 40
     assert float(lines[0]["slope-l1"]) > 0
     with (out / "results.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == len(first["rows"]) + len(beside["rows"])
+        assert len(list(csv.DictReader(file))) == len(results["rows"])
 
 
 def test_rows_say_what_the_numbers_of_the_images_say(done):
     _, out = done
-    first, beside = json.loads((out / "results.json").read_text())["runs"]
+    results = json.loads((out / "results.json").read_text())
+    (info, first), (other, _) = of(results), of(results, 1)
     arrays = load_file(out / "figures.safetensors")
 
-    def row(metric, when, section="saliency"):
-        found = [r for r in first["rows"] if (r["section"], r["metric"], r["when"]) == (section, metric, when)]
-        assert len(found) == 1
+    def row(metric, when, **columns):
+        found = [
+            r
+            for r in first
+            if (r["metric"], r["when"], r.get("map"), r.get("layer")) == (metric, when, columns.get("map"), None)
+        ]
+        assert len(found) >= 1
         return found[0]
 
-    clean, attacked = (arrays[f"0.image.saliency-half.{when}"] for when in ("clean", "attacked"))
+    clean, attacked = (arrays[f"explain.0.image.saliency-half.{when}"] for when in ("clean", "attacked"))
     assert np.isfinite(clean).all()
-    assert int(np.isfinite(attacked).sum()) == first["facts"]["reached"] == row("saliency-half", "attacked")["n"]
+    assert int(np.isfinite(attacked).sum()) == info["reached"] == row("saliency-half", "attacked")["n"]
     change = row("saliency-half", "change")
     assert change["value"] == pytest.approx(np.nanmedian(attacked - clean))
-    assert change["unknown"] == 20 - first["facts"]["reached"]
-    assert row("slope-l1", "clean", "measure")["value"] == pytest.approx(np.median(arrays["0.image.slope-l1"]))
-    ill = int((arrays["0.image.lesion-area.clean"] > 0).sum())
-    assert row("lesion-point-gradient", "clean", "lesion")["n"] == ill < 20
+    assert change["unknown"] == 20 - info["reached"]
+    assert (change["attack"], change["eps"]) == ("pgd:steps=4", 8 / 255)
+    assert row("slope-l1", "clean")["value"] == pytest.approx(np.median(arrays["explain.0.image.slope-l1"]))
+    assert row("cam-shift", "noise")["value"] == pytest.approx(np.median(arrays["explain.0.image.cam-shift.noise"]))
+    ill = int((arrays["explain.0.image.lesion-area.clean"] > 0).sum())
+    assert row("lesion-point", "clean", map="gradient")["n"] == ill < 20
     # the published plane is there where a second model is, a random one always
-    assert arrays["0.landscape.second"].shape == arrays["0.landscape.random"].shape == (2, 17, 17)
-    np.testing.assert_array_equal(arrays["0.landscape.second"][:, :, 0], arrays["0.landscape.random"][:, :, 0])
-    assert "1.landscape.second" not in arrays
-    assert any("No second model" in note for note in beside["facts"]["notes"])
+    second, random = (arrays[f"explain.0.landscape.{name}"] for name in ("second", "random"))
+    assert second.shape == random.shape == (2, 17, 17)
+    np.testing.assert_array_equal(second[:, :, 0], random[:, :, 0])
+    assert "explain.1.landscape.second" not in arrays
+    assert any("No second model" in note for note in other["notes"])
 
 
 def test_the_page_needs_nothing_from_elsewhere(done):
     _, out = done
-    page = (out / "explain.html").read_text()
+    page = (out / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
     assert "<script" not in page
-    for name in [r["name"] for r in json.loads((out / "results.json").read_text())["runs"]]:
-        assert name in page
+    assert "Why it breaks: phantom:chest@32, small_cnn (1) beside phantom:chest@32, small_cnn (2)" in page
+    tables = (out / "tables.tex").read_text()
+    for name in ("measures", "saliency", "cam", "lesion", "layers", "landscape", "embedding"):
+        assert rf"\label{{tab:{name}}}" in tables
+        assert page.count(f'id="tab-{name}"') == 1
     assert page.count("<svg") == 8
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
@@ -135,11 +154,12 @@ def test_the_page_needs_nothing_from_elsewhere(done):
 def test_it_goes_on_where_it_was(done):
     command, out = done
     before = {p: p.stat().st_mtime_ns for p in out.rglob("cells/*/rows.json")}
-    results, page = (out / "results.json").read_bytes(), (out / "explain.html").read_bytes()
+    results = json.loads((out / "results.json").read_text())
     assert run(*command) == 0
     assert {p: p.stat().st_mtime_ns for p in out.rglob("cells/*/rows.json")} == before
-    assert (out / "results.json").read_bytes() == results
-    assert (out / "explain.html").read_bytes() == page
+    again = json.loads((out / "results.json").read_text())
+    assert again["rows"] == results["rows"]
+    assert again["conditions"] == results["conditions"]
 
 
 def test_an_earlier_run_can_stand_beside(models, done, tmp_path, capsys):
@@ -147,9 +167,13 @@ def test_an_earlier_run_can_stand_beside(models, done, tmp_path, capsys):
     assert run("explain", "--model", models[1], *PHANTOM, *QUICK, "--beside", earlier, "--out", tmp_path) == 0
     shown = capsys.readouterr().out
     assert "no --second model" in shown
-    told = json.loads((tmp_path / "results.json").read_text())
-    first = json.loads((earlier / "results.json").read_text())["runs"][0]
-    assert told["runs"][1]["rows"] == first["rows"]
+    _, rows = of(json.loads((tmp_path / "results.json").read_text()), 1)
+    _, first = of(json.loads((earlier / "results.json").read_text()))
+    # the folder of a classifier beside is a name of the user's
+    own = ("beside", "model")
+    assert [{k: v for k, v in r.items() if k not in own} for r in rows] == [
+        {k: v for k, v in r.items() if k not in own} for r in first
+    ]
     assert (tmp_path / "tsne-1.png").read_bytes() == (earlier / "tsne-0.png").read_bytes()
 
 
@@ -194,15 +218,12 @@ def test_a_second_model_of_other_classes_is_refused(models, tmp_path, capsys):
     assert "the second model knows the classes cat, dog" in capsys.readouterr().err
 
 
-def test_a_broken_run_is_one_line(tmp_path):
-    from medrobust import InputError
-    from medrobust.report import explanation
-
-    with pytest.raises(InputError, match="holds no finished run of medrobust explain"):
-        explanation.write(tmp_path)
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(InputError, match="holds no finished run"):
-        explanation.write(tmp_path)
+def test_a_broken_run_beside_is_one_line(models, tmp_path, capsys):
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "results.json").write_text("{}")
+    command = ("explain", "--model", models[0], *PHANTOM, *QUICK, "--out", tmp_path / "out")
+    assert run(*command, "--beside", tmp_path / "earlier") == 2
+    assert "is the run of another command" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -227,7 +248,7 @@ def test_few_images_give_a_page_without_what_needs_more(models, tmp_path, limit)
         tmp_path,
     )
     assert run(*command) == 0
-    page = (tmp_path / "explain.html").read_text()
+    page = (tmp_path / "report.html").read_text()
     assert "no interval" in page
     assert "No picture of the embedding: t-SNE needs at least 8 images" in page
     assert not (tmp_path / "tsne-0.png").exists()

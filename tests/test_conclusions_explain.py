@@ -1,9 +1,8 @@
-"""explain.html's sentences hold what their numbers hold: value, interval, n, direction, control; and so do captions."""
+"""Sentences of explanations hold what their numbers hold: value, interval, n, direction, control; so do captions."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import numpy as np
 from hypothesis import given
@@ -13,7 +12,9 @@ from medrobust import stats
 from medrobust.report import explanation, explanation_tables
 from medrobust.report import explanation_words as words
 from medrobust.report.comparison import Share
-from medrobust.report.explained_run import Run
+from medrobust.report.explained import Explained
+from medrobust.report.run import ExplainedInfo
+from medrobust.results import Kind, Row, Rows
 
 from .test_conclusions import SIZES, hundreds, more_of_them
 
@@ -90,8 +91,10 @@ def test_what_an_attack_moves_is_told_beside_its_control_or_that_there_is_none(d
     reached = data.draw(st.integers(0, n))
     shift = data.draw(medians(data.draw(st.integers(1, reached)), share=True)) if reached else None
     asked = data.draw(st.one_of(st.none(), medians(share=True))) if shift else None
-    text = words.moved(words.Moved("PGD of 1 grey level", reached, n, shift, asked))
-    holds(text, *((s, True) for s in (shift, asked) if s is not None))
+    noise = data.draw(st.one_of(st.none(), medians(share=True))) if shift else None
+    text = words.moved(words.Moved("PGD of 1 grey level", reached, n, shift, asked, noise))
+    holds(text, *((s, True) for s in (shift, asked, noise) if s is not None))
+    assert ("Noise of the same size" in text) == (noise is not None)
     assert text.startswith(f"PGD of 1 grey level turned {reached} of {n}\u00a0image")
     assert (shift is None) == ("diagonal" not in text)
     if shift is not None:
@@ -139,67 +142,42 @@ def test_captions_promise_no_interval_and_no_class_that_is_not_there(sizes, show
 # -- a whole page ------------------------------------------------------------------------------------------
 
 
-def a_run(name: str, rng: np.random.Generator) -> Run:
+def a_run(name: str, rng: np.random.Generator) -> Explained:
     """Rows of one classifier, some of them missing or empty."""
     n = int(rng.choice([1, 2, 5, 6, 7, 30, 200]))
     reached = int(rng.integers(0, n + 1))
-    rows: list[dict[str, Any]] = []
+    rows = Rows()
 
-    def add(section: str, metric: str, of: int, share: bool = False, when: str = "clean", at: float | None = None):
+    def add(metric: str, of: int, share: bool = False, when: str = "clean", **columns: object) -> None:
         kind = rng.choice(["ok", "empty", "missing"], p=[0.8, 0.1, 0.1])
         values = rng.uniform(0, 1, of) if share else 10 ** rng.uniform(-5, 4) * rng.lognormal(0, 1, of)
         e = stats.median(values) if kind == "ok" else stats.NOTHING
-        value, low, high = (None if np.isnan(v) else float(v) for v in e[:3])
         if kind != "missing":
-            rows.append(
-                {
-                    "section": section,
-                    "metric": metric,
-                    "when": when,
-                    "layer": "",
-                    "at": at,
-                    "chance": None,
-                    "value": value,
-                    "low": low,
-                    "high": high,
-                    "n": e.n,
-                    "note": "",
-                }
-            )
+            rows.add(Kind.EXPLANATION, metric, e, when=when, **columns)
 
     for metric in ("slope-l1", "effective-rank"):
-        add("measure", metric, n)
+        add(metric, n)
     for metric in ("saliency-half", "relative-rank"):
-        add("measure", metric, n, share=True)
-    add("landscape", "loss", n, at=0.0)
+        add(metric, n, share=True)
+    add("loss", n, at=0.0)
     for level in (1, 2, 4, 8):
         for along in ("gradient", "random"):
-            add("landscape", f"loss-{along}", n, at=level / 255)
+            add("loss", n, at=level / 255, direction=along)
     for metric in ("cam-shift", "cam-shift-asked"):
-        add("cam", metric, reached, share=True, when="change")
-    add("lesion", "lesion-area", n, share=True)
-    add("lesion", "lesion-share-cam", n, share=True)
-    add("lesion", "lesion-share-cam", reached, share=True, when="change")
-    measures = {
-        m: {"title": m, "unit": "", "source": ""}
-        for m in ("slope-l1", "saliency-half", "effective-rank", "relative-rank")
-    }
-    facts = {
-        "n": n,
-        "reached": reached,
-        "eps": 1 / 255,
-        "attack_title": "PGD",
-        "middle": "l",
-        "measures": measures,
-        "layers": [],
-    }
-    return Run(name, facts, rows, {}, {}, "")
+        add(metric, reached, share=True, when="change")
+    add("cam-shift", n, share=True, when="noise")
+    add("lesion-area", n, share=True)
+    add("lesion-share", n, share=True, map="cam")
+    add("lesion-share", reached, share=True, when="change", map="cam")
+    measures = {m: {"title": m} for m in ("slope-l1", "saliency-half", "effective-rank", "relative-rank")}
+    facts = {"n": n, "reached": reached, "eps": 1 / 255, "attack": "pgd", "attack_title": "PGD", "middle": "l"}
+    return Explained(name, ExplainedInfo(**facts, measures=measures), rows.rows)
 
 
-def shown_in(found: list[Run], comparison: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+def shown_in(found: list[Explained], pairs: list[Row]) -> set[tuple[str, ...]]:
     """Every number with its interval that a table of the page holds."""
     made = [
-        explanation_tables.measures(found, comparison),
+        explanation_tables.measures(found, pairs),
         explanation_tables.cam(found),
         explanation_tables.lesion(found),
         explanation_tables.landscape(found),
@@ -207,7 +185,7 @@ def shown_in(found: list[Run], comparison: list[dict[str, Any]]) -> set[tuple[st
     cells = [cell.text for table in made if table is not None for row in table.rows for cell in row]
     held = {number for text in cells for number in claimed(text)}
     # the table of measures has shares, the sentences the same in %
-    for share in (words.number(run.measure(m)) for run in found for m in ("saliency-half", "relative-rank")):
+    for share in (Share.of(run.find(m)) for run in found for m in ("saliency-half", "relative-rank")):
         if share is not None and expected(share) in held:
             held.add(expected(share, percent=True))
     return held
@@ -218,25 +196,16 @@ def shown_in(found: list[Run], comparison: list[dict[str, Any]]) -> set[tuple[st
 def test_a_page_says_what_its_tables_hold(seed: int, larger: Share) -> None:
     rng = np.random.default_rng(seed)
     found = [a_run(name, rng) for name in ("Net A", "Net B")]
-    comparison = [
-        {
-            "other": 1,
-            "metric": "slope-l1",
-            "when": "clean",
-            "n_other": 9,
-            "n": larger.n,
-            "value": larger.value,
-            "low": larger.low,
-            "high": larger.high,
-        }
-    ]
-    text = " ".join(claim.text for claim in explanation.sentences(found, comparison))
-    held = shown_in(found, comparison)
+    e = stats.Estimate(larger.value, *(np.nan if v is None else v for v in (larger.low, larger.high)), larger.n)
+    compared = Rows()
+    compared.add(Kind.EXPLANATION, "larger", e, measure="slope-l1", when="clean", than=1, n_other=9)
+    text = " ".join(claim.text for claim in explanation.sentences(found, compared.rows))
+    held = shown_in(found, compared.rows)
     # the change of what lies in the lesion has no column: it stands in results.csv
-    change = words.number(found[0].find("lesion", "lesion-share-cam", "change"))
+    change = Share.of(found[0].find("lesion-share", "change", map="cam"))
     for number in claimed(text):
         assert number in held or (change is not None and number == expected(change, True)), (number, text)
     assert not re.search(r"\b(None|nan|inf)\b", text)
-    assert ("no interval" in text) <= any(r["n"] and r["low"] is None for r in [*found[0].rows, *comparison])
+    assert ("no interval" in text) <= any(r.n and r.low is None for r in [*found[0].rows, *compared.rows])
     if "Net B" in text:
         assert ("Net B: steeper" in text) == (larger.low is not None and larger.low > 0.5)

@@ -148,8 +148,7 @@ JUDGING: dict[str, tuple[Line, str]] = {
 def findings(folder: Path, name: str) -> dict[str, object]:
     """What a results file says of the network and how its outputs are read."""
     told = json.loads((folder / "out" / name).read_text())
-    found = told["runs"][0] if told.get("kind") == "explain" else told
-    return {**found.get("conditions", {}), **found}
+    return {**told.get("conditions", {}), **told}
 
 
 @pytest.mark.parametrize("command", JUDGING)
@@ -169,8 +168,8 @@ def test_swapped_outputs_are_asked_about_and_all_doubts_are_kept(command, tmp_pa
         assert told["model_doubts"] == [COMPANY] * (net == "of_the_batch")
         assert told["model_notes"] == []
     if command == "explain":
-        page = (tmp_path / "out/explain.html").read_text()
-        assert page.count('<p class="banner"><strong>In doubt, ') == len(told["facts"]["doubts"]) == 2
+        page = (tmp_path / "out/report.html").read_text()
+        assert page.count('<p class="banner"><strong>In doubt, ') == len(told["explained"]["0"]["doubts"]) == 2
 
 
 @pytest.mark.parametrize("command", ["detect", "evade", "explain"])

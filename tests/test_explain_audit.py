@@ -13,11 +13,12 @@ from safetensors.numpy import load_file
 from scipy import stats as scipy_stats
 
 from medrobust.experiments import ask, audit
-from medrobust.experiments.audit_explanation import GRID, NAMES, SURFACES
+from medrobust.experiments.explanation_config import IN_AUDIT
 from medrobust.report.why_words import signed
 from tests import report_runs
 from tests.results_files import edit, measured
 
+NAMES, GRID, SURFACES = IN_AUDIT.measures, IN_AUDIT.grid, IN_AUDIT.surfaces
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "detect": False}
 
 
@@ -28,13 +29,13 @@ def spec(n: int = 600, limit: int = 60, **changes: Any):
 
 def rows(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """By the names that values have in the cells: metric, map, and on which images."""
-    when = {"none": "clean", "noise": "noise"}
     found = {}
     for r in told["rows"]:
-        if r["kind"] == "explanation":
-            on_map = r["metric"].startswith(("lesion", "cam"))
-            parts = [r["metric"], r.get("map"), when.get(r["attack"], "attacked") if on_map else None]
-            found[".".join(filter(None, parts))] = r
+        if r["kind"] == "explanation" and r["metric"] != "loss":
+            measure = (r["metric"] in NAMES or r["metric"] == "rank_correlation") and r["when"] == "clean"
+            name = "-".join(filter(None, (r["metric"], r.get("map"))))
+            # of untouched images the share of pixels is a measure, and stands beside that of attacked ones
+            found.setdefault(name if measure else f"{name}.{r['when']}", r)
     return found
 
 
@@ -51,19 +52,20 @@ def kept(folder: Path, what: str) -> dict[str, np.ndarray]:
 
 
 def test_the_rows_are_there_and_follow_from_what_is_kept(whole, told):
-    by, about, measures = rows(told), told["conditions"]["explain"], kept(whole, "measures")
+    by, about, measures = rows(told), told["conditions"]["explained"]["0"], kept(whole, "measures")
     assert set(NAMES) < set(by)
     for name in NAMES:
         assert by[name]["value"] == pytest.approx(np.median(measures[name]))
         assert by[name]["n"] == about["n"] == len(measures[name])
     for r in by.values():
         assert r["low"] <= r["value"] <= r["high"]
-        assert r["eps"] == about["eps"]
+        assert r["eps"] == (0 if r["when"] == "clean" else about["eps"])
     maps = kept(whole, "maps")
-    assert by["cam-shift.attacked"]["n"] <= about["n_turned"]
+    assert by["cam-shift.change"]["n"] <= about["reached"]
     assert by["cam-shift.noise"]["value"] == pytest.approx(np.nanmedian(maps["cam-shift.noise"]))
-    assert by["lesion-points.cam.clean"]["value"] == pytest.approx(np.nanmean(maps["lesion-points.cam.clean"]))
-    assert set(by) - set(NAMES) - set(maps) <= {"rank_correlation"}
+    assert by["lesion-point-cam.clean"]["value"] == pytest.approx(np.nanmean(maps["lesion-point-cam.clean"]))
+    changes = {name for name in by if name.endswith(".change")}
+    assert set(by) - set(NAMES) - set(maps) - changes <= {"rank_correlation"}
 
 
 def test_the_estimate_is_held_against_the_eps_star_of_the_same_images(whole, told):
@@ -95,16 +97,16 @@ def told_ids(told: dict[str, Any], folder: Path) -> tuple[str, ...]:
 
 
 def test_the_figures_are_those_of_the_model(whole, told):
-    arrays, about = load_file(whole / "figures.safetensors"), told["conditions"]["explain"]
-    planes = arrays["explain.landscape"]
+    arrays, about = load_file(whole / "figures.safetensors"), told["conditions"]["explained"]["0"]
+    planes = arrays["explain.0.landscape.random"]
     assert planes.shape == (SURFACES, len(GRID), len(GRID))
     # along the sign of the gradient the loss rises faster than along random signs
     assert np.median(planes[:, 2, 0]) > np.median(planes[:, 0, 2])
-    few = len(about["examples"])
+    few = len(about["gallery"]["ids"])
     assert 0 < few <= 3
-    for name in ("clean.image", "attacked.gradient", "clean.cam"):
-        assert len(arrays[f"explain.{name}"]) == few
-    change = arrays["explain.attacked.image"] - arrays["explain.clean.image"]
+    for name in ("clean", "gradient-attacked", "cam"):
+        assert len(arrays[f"explain.0.gallery.{name}"]) == few
+    change = arrays["explain.0.gallery.attacked"] - arrays["explain.0.gallery.clean"]
     assert 0 < np.abs(change).max() <= about["eps"] + 1e-6
 
 
@@ -148,7 +150,7 @@ def test_a_tiny_set_finishes_and_is_inconclusive(tmp_path):
 
 def test_without_it_there_are_no_rows(tmp_path):
     found = audit(spec(n=120, limit=6, epochs=1, explain=False), tmp_path / "run", device="cpu")
-    assert found["conditions"]["explain"] is None
+    assert "explained" not in found["conditions"]
     assert not rows(found)
     assert "Not measured in this run." in section(tmp_path / "run")
 

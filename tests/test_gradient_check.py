@@ -543,6 +543,7 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_with_white_box_numbers_says_so(command, kept, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("medrobust.experiments.gradient_check.derived", fails)
+    monkeypatch.setattr("medrobust.experiments.clean.derived", fails)
     n = 800 if command in ("evade", "detect") else 200
     words = [w.format(model=kept, out=tmp_path / "out") for w in COMMANDS[command]]
     monkeypatch.setattr(sys, "argv", ["medrobust", *words, "--data", f"phantom:chest@32:n={n}", "--device", "cpu"])

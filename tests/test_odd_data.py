@@ -251,7 +251,7 @@ def test_explain_says_so_on_its_page(home, tmp_path, capsys, kind):
     check(out, shown)
     assert "no better than guessing" in shown
     assert "(no interval)" in shown
-    page = (out / "explain.html").read_text()
+    page = (out / "report.html").read_text()
     assert "no better than guessing" in page
     assert "there is none of fewer than 6 images" in page
 

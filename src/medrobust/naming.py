@@ -65,11 +65,29 @@ class Naming:
                 told = str(about["universal"]["made_from"])
                 hidden = told.replace(given["source"], about["options"]["source"])
                 about["universal"] = {**about["universal"], "made_from": hidden}
-        for part in ("universal", "explain"):
-            if about.get(part) and about[part].get("examples"):
-                about[part] = {**about[part], "examples": self._examples(about[part]["examples"])}
-        rows = [r | {"data": about["data"], "model": about["model"]} for r in results["rows"]]
+        if about.get("universal") and about["universal"].get("examples"):
+            about["universal"] = {**about["universal"], "examples": self._examples(about["universal"]["examples"])}
+        if about.get("explained"):
+            about["explained"] = {k: self._explained(k, v, about) for k, v in about["explained"].items()}
+        rows = [self._row(r, about) for r in results["rows"]]
         return {**results, "conditions": about, "rows": rows, "examples": self._examples(results["examples"])}
+
+    def _row(self, row: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+        """A row beside those of other data keeps the name of its own."""
+        if "beside" not in row:
+            return row | {"data": about["data"], "model": about["model"]}
+        if self.keep_paths:
+            return row
+        return row | {"data": private_names.data_name(row["data"]), "model": private_names.place(row["model"])}
+
+    def _explained(self, place: str, info: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+        """What is said of one classifier that was explained, the first being that of the run."""
+        if not self.keep_paths:
+            return private_names.found(info) | ({k: about[k] for k in ("data", "model")} if place == "0" else {})
+        ids = {"ids": [self.decoded.get(i, i) for i in info.get("ids", [])]}
+        gallery = info.get("gallery") or {}
+        shown = {"ids": [self.decoded.get(i, i) for i in gallery["ids"]]} if gallery else {}
+        return {**info, **ids, "gallery": {**gallery, **shown}}
 
     def _examples(self, examples: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         return [

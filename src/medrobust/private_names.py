@@ -140,8 +140,8 @@ def _asked(name: str, value: Any) -> Any:
         return asked(value)
     if name in PATH_FIELDS and isinstance(value, str):
         return place(value)
-    if name in PATH_FIELDS and isinstance(value, list | tuple):
-        return [place(v) if isinstance(v, str) else v for v in value]
+    if isinstance(value, list | tuple):
+        return [_asked(name, v) for v in value]
     return value
 
 

@@ -160,3 +160,15 @@ class Twins:
     def _decide(self, part: Dataset) -> np.ndarray:
         lanes = self.classifier.lanes((1, 1, part.size, part.size))
         return torch.cat([self.classifier.predict(images) for images, _, _ in part.batches(lanes)]).numpy()
+
+
+def one_a_patient(part: Dataset, seed: int) -> Dataset:
+    """One image of each patient, which one keyed by the seed: images of one patient are no independent witnesses."""
+    whose = groups(part)
+    if whose is None:
+        return part
+    order = sorted(range(len(part)), key=lambda i: splits.key(seed, "one a patient", part.ids[i]))
+    first: dict[str, int] = {}
+    for i in order:
+        first.setdefault(str(whose[i]), i)
+    return part.select(sorted(first.values()))

@@ -17,13 +17,13 @@ from typing import Any
 from medrobust import json_files, private_names
 from medrobust.errors import InputError
 from medrobust.experiments import suite
-from medrobust.experiments.audit_explanation import ExplanationExperiment
 from medrobust.experiments.blackbox import BlackBox
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import Context, Experiment
 from medrobust.experiments.detection import Detection, DetectionConfig
 from medrobust.experiments.detector_data import DetectorData
 from medrobust.experiments.evasion import Evasion, EvasionConfig
+from medrobust.experiments.explanation import in_audit
 from medrobust.experiments.headline import Headline
 from medrobust.experiments.robustness import Robustness
 from medrobust.experiments.sanity import Sanity
@@ -63,7 +63,7 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     if config.detect:
         found += detection(context, robustness)
     if config.explain:
-        found.append(ExplanationExperiment(context, robustness, headline))
+        found.append(in_audit(context, robustness, headline))
     return found
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from medrobust import code_digest, explain, stats
+from medrobust import code_digest, stats
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.detectors import clustered
@@ -28,8 +27,8 @@ EPS_STAR = "eps star"
 class Claim:
     """What Ma et al. 2020 say of medical images beside natural ones, and the number an image that tells.
 
-    name: EPS_STAR, a name of ``explain.MEASURES``, or what ``Explaining`` calls it. more: the number is said to be the
-    larger one on medical images.
+    name: EPS_STAR, a name of ``explain.MEASURES``, or of a number an image of ``Explanation``. more: it is said to be
+    larger on medical images.
     """
 
     text: str
@@ -71,23 +70,6 @@ def eps_star(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float
 
     about = {"attack": code_digest.described(attack), "norm": ball.name, "eps": grid}
     return _each(twins, "claims eps star", about, compute, "eps_star")
-
-
-def noise_shift(twins: Twins, ball: Ball, layer: str) -> np.ndarray:
-    """float64 (n,): how far noise of the ball's full size moves the centre of Grad-CAM, as a share of the diagonal.
-
-    The control for what an attack of that size does. NaN where a map is empty.
-    """
-
-    def compute(part: Dataset) -> robustness_cells.Result:
-        images, _ = part.tensors()
-        noisy = twins.noisy(part, ball)
-        before = explain.grad_cam(twins.classifier, images, layer=layer)
-        after = explain.grad_cam(twins.classifier, noisy.images, torch.from_numpy(noisy.decision), layer=layer)
-        return {}, {"shift": (explain.shift(before, after) / explain.diagonal(before)).numpy()}
-
-    about = {"ball": [ball.name, float(ball.eps)], "layer": layer}
-    return _each(twins, "claims noise shift", about, compute, "shift")
 
 
 def _each(

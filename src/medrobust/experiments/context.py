@@ -118,7 +118,7 @@ class Outcome:
 
     doubts: attack -> why none of its numbers is believed. left_out: (part, why) of what could not be measured.
     on_gradients: attacks whose numbers rest on the network's gradient. guesses: why the classifier is not better than
-    guessing; empty where it is.
+    guessing; empty where it is. of_another: its rows are those of another classifier, whose doubts are marked already.
     """
 
     rows: Rows
@@ -130,6 +130,7 @@ class Outcome:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     on_gradients: tuple[str, ...] = ()
     guesses: str = ""
+    of_another: bool = False
 
 
 class Experiment:

@@ -1,222 +1,373 @@
-"""Why does a classifier break? Saliency, Grad-CAM, representation, loss landscape and embedding of one classifier.
+"""Why does a classifier break? Saliency, Grad-CAM, representation, loss landscape and embedding of its images.
 
-Correctly classified test images, one a patient, and their attacked twins. Every shard of every piece is a cell in
-DIR/cells, so that a killed run goes on; memory holds one shard, and one number an image of each measure.
+Correctly classified test images, one a patient, before and after an attack. Every shard of every piece is a cell, so
+that a killed run goes on; memory holds one shard, and one number an image of each quantity.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from medrobust import code_digest, explain, stats
+from medrobust.attacks import Attack
 from medrobust.classifier import Classifier
-from medrobust.data import Dataset, splits
+from medrobust.data import Dataset
 from medrobust.detectors import embedding
 from medrobust.errors import InputError
 from medrobust.experiments import explanation_cells as cells
-from medrobust.experiments.adversarial_pairs import Shard, Twins
+from medrobust.experiments.adversarial_pairs import PAIRS, Shard, Twins, one_a_patient
 from medrobust.experiments.config import attack_named
+from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.explanation_cells import Quantity
+from medrobust.experiments.explanation_config import IN_AUDIT, ExplanationConfig, info
 from medrobust.experiments.features_cache import Bench
-from medrobust.experiments.system import groups
+from medrobust.experiments.headline import Headline
+from medrobust.experiments.robustness import Robustness
 from medrobust.naming import image_code
-from medrobust.progress import NoProgress, Progress
+from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.stats import Estimate
-from medrobust.store import Store
-from medrobust.threat import Ball, Linf
-from medrobust.versions import versions
+from medrobust.store import Cell
+from medrobust.threat import Ball
 
-SHOWN = 6
-"""Images in the gallery."""
-
-STEPS = (2, 4, 8, 16)
-"""Points of the landscape's grid that become rows: 1, 2, 4 and 8/255."""
-
-FEW = 5
+KIND = "explain"
+"""Of its cells."""
+STEPS = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
+"""Distances of the landscape's grid that become rows."""
+LEAST_GROUP = 5
 """Patients without whom a group is not told from others."""
-
+LEAST_MEDIAN = 6
+"""Images below which the order statistics hold no 95 % interval of a median."""
 PENULTIMATE = "penultimate"
 
 
-@dataclass(frozen=True)
-class ExplainAsk:
-    """What is asked. layers: for the measures of simplicity; the last block of every resolution when not given."""
+class Explanation(Experiment):
+    """Explanations of one classifier's images before and after one attack at full strength.
 
-    measures: tuple[str, ...] = tuple(explain.MEASURES)
-    attack: str = "pgd"
-    ball: Ball = field(default_factory=lambda: Linf(1 / 255))
-    layers: tuple[str, ...] = ()
-    cam_layer: str | None = None
-    limit: int | None = 60
-    surfaces: int = 16
-    """Images whose loss landscape is drawn."""
-    seed: int = 0
+    attack: its name, the attack and its ball; those of the config, at the largest eps of the run, if not given. second:
+    an independently trained classifier, for the published plane. min_eps: of the images of the context's sample, for
+    the rank correlation with their estimate. needs: steps that make what ``attack`` reads. required: whether it is an
+    error where nothing can be explained; else a row says so. place: of the classifier among those of the run; what it
+    is called in rows of all but the first.
+    """
 
-    def __post_init__(self) -> None:
-        for name in self.measures:
-            if name not in explain.MEASURES:
-                raise InputError(f"measure {name!r} is not known; choose from {', '.join(explain.MEASURES)}")
-        if self.surfaces < 1:
-            raise InputError(f"at least 1 image needs a landscape, got {self.surfaces}")
-        attack_named(self.attack)
-
-
-class Explaining:
-    """One classifier and its test images under one ExplainAsk. second: an independently trained one, for the plane."""
+    name = "explanation"
 
     def __init__(
         self,
-        ask: ExplainAsk,
-        folder: Path,
-        classifier: Classifier,
-        test: Dataset,
-        second: Classifier | None = None,
-        progress: Progress | None = None,
+        context: Context,
+        config: ExplanationConfig,
+        *,
+        attack: Callable[[], tuple[str, Attack, Ball]] | None = None,
+        second: Callable[[], Classifier] | None = None,
+        min_eps: Callable[[], np.ndarray] | None = None,
+        needs: tuple[str, ...] = (),
+        required: bool = True,
+        place: int = 0,
     ) -> None:
-        self.ask, self.folder, self.progress = ask, Path(folder), progress or NoProgress()
-        self.classifier, self.second = classifier, second
-        test = test.for_classes(classifier.classes)
-        if second is not None and set(second.classes) != set(classifier.classes):
-            raise InputError(
-                f"the second model knows the classes {', '.join(second.classes[:8])}, "
-                f"the first {', '.join(classifier.classes[:8])}; give one that was trained on the same data"
-            )
-        shape = (1, test.channels, test.size, test.size)
-        self.layers = ask.layers or explain.stages(classifier, shape)
-        self.middle = explain.middle(classifier, shape)
-        self.cam_layer = ask.cam_layer or explain.last_spatial(classifier, shape)
-        # wrong names are answered before any work
-        explain.simplicity(classifier, test.images([0]), (*self.layers, self.cam_layer))
-        self.patients = test.patients is not None
-        self.twins = Twins(
-            Store(self.folder), classifier, one_a_patient(test, ask.seed), limit=ask.limit, seed=ask.seed, least=1
-        )
-        self.attack = attack_named(ask.attack)
-        self.image: dict[str, np.ndarray] = {}
-        """One number an image, float64 (n,), of everything."""
-        self.rows: list[dict[str, Any]] = []
-        self.arrays: dict[str, np.ndarray] = {}
+        self.context, self.config, self.needs, self.required, self.place = context, config, needs, required, place
+        self.min_eps, self._attack, self._second = min_eps, attack, second
+        self.name = "explanation" if not place else f"explanation {place}"
+        self.classifier, self.seed, self.progress = context.classifier, context.config.seed, context.progress
         self.notes: list[str] = []
+        self.rows = context.rows()
+        self.arrays: dict[str, np.ndarray] = {}
 
-    def run(self) -> dict[str, Any]:
-        """Facts, rows and the gallery's words; arrays are then in ``self.arrays``. Writes cells and tsne.png only."""
-        n = len(self.twins)
-        self._work(
-            "Measures on clean images", n, "measures", self._measured, names=list(self.ask.measures), layer=self.middle
-        )
-        self._work(f"Attacking ({self.attack.title})", n, "maps", self._maps, layer=self.cam_layer)
-        self._work("Layers", n, "layers", self._layers, layers=list(self.layers))
-        self._image_rows()
-        self._landscape()
-        self._embedding()
-        gallery = self._gallery()
-        self.arrays |= {f"image.{name}": values for name, values in self.image.items()}
-        part = self.twins.part
-        ids = [image_code(part, i) for i in range(len(part))]
-        return {"facts": self._facts(), "rows": self.rows, "gallery": gallery, "ids": ids}
+    def steps(self) -> Sequence[Step]:
+        attacked = f"{self.name} attacked"
+        later = ["maps", "layers", *(["features"] if self.config.embedding else [])]
+        alone = [Step(f"{self.name} {n}", partial(self._compute, n), self.needs) for n in ("measures", "landscape")]
+        on_attacked = [Step(f"{self.name} {n}", partial(self._compute, n), (attacked,)) for n in later]
+        return [*alone, Step(attacked, partial(self._compute, "shards"), self.needs), *on_attacked]
 
-    # -- one number an image -----------------------------------------------------------------------------
+    def _compute(self, piece: str) -> None:
+        if self.failure is None:
+            getattr(self, f"_{piece}")
 
-    def _work(
-        self, title: str, total: int, kind: str, compute: Callable[[Dataset], cells.Result], **about: Any
-    ) -> None:
-        """All shards of one piece; its numbers join ``self.image``."""
-        self.progress.start(title, total)
-        pieces = []
-        for part in self.twins.shards():
-            pieces.append(self._cell(part, kind, lambda part=part: compute(part), **about).arrays)  # type: ignore[misc]
-            self.progress.advance(len(part) if kind != "measures" else 0)
-        self.progress.stop()
-        # in one order, whether the cells were read or just made
-        self.image |= {name: np.concatenate([p[name] for p in pieces]) for name in sorted(pieces[0])}
+    def outcome(self) -> Outcome:
+        """Rows of kind explanation, ``conditions["explained"]`` by place, and arrays explain.PLACE.NAME."""
+        return self._outcome
 
-    def _cell(self, part: Dataset, kind: str, compute: Callable[[], cells.Result], **about: Any) -> Any:
-        spec = self.twins.key(
-            part,
-            kind=f"explain {kind}",
-            attack=code_digest.described(self.attack),
-            ball=[self.ask.ball.name, float(self.ask.ball.eps)],
-            **about,
-        )
-        return self.twins.store.once(spec, compute)
+    @cached_property
+    def _outcome(self) -> Outcome:
+        place = str(self.place)
+        if self.failure is not None:
+            self._add("slope-l1", stats.NOTHING, note=self.failure)
+            return Outcome(
+                self.rows, conditions={"explained": {place: info(self.context, self.config, self.attack, None)}}
+            )
+        about = info(self.context, self.config, self.attack, self.second) | self._measured()
+        arrays = {f"explain.{place}.{name}": values for name, values in self.arrays.items()}
+        return Outcome(self.rows, conditions={"explained": {place: about}}, arrays=arrays)
+
+    # -- what it stands on -------------------------------------------------------------------------------
+
+    @cached_property
+    def attack(self) -> tuple[str, Attack, Ball]:
+        """Its name, the attack and its ball."""
+        if self._attack is not None:
+            return self._attack()
+        return self.config.attack, attack_named(self.config.attack), self.context.ball(self.context.config.eps[-1])
+
+    @cached_property
+    def second(self) -> Classifier | None:
+        made = None if self._second is None else self._second()
+        if made is not None and set(made.classes) != set(self.classifier.classes):
+            raise InputError(
+                f"the second model knows the classes {', '.join(made.classes[:8])}, "
+                f"the first {', '.join(self.classifier.classes[:8])}; give one that was trained on the same data"
+            )
+        return made
+
+    @cached_property
+    def failure(self) -> str | None:
+        """Why there is nothing to explain; None where there is. InputError instead where it is required."""
+        try:
+            self._prepare()
+        except InputError as error:
+            if self.required:
+                raise
+            return str(error)
+        return None
+
+    def _prepare(self) -> None:
+        """The layers, the images, and which of them count: the first of each patient."""
+        context, config = self.context, self.config
+        part = context.sample if config.sampled else one_a_patient(context.test, self.seed)
+        part = part.for_classes(self.classifier.classes)
+        shape = (1, part.channels, part.size, part.size)
+        self.layers = explain.stages(self.classifier, shape) if config.layers is None else config.layers
+        self.middle = explain.middle(self.classifier, shape) if config.layers != () else None
+        self.cam_layer = config.cam_layer or explain.last_spatial(self.classifier, shape)
+        # wrong names are answered before any work
+        explain.simplicity(self.classifier, part.images([0]), (*self.layers, self.cam_layer))
+        self.second  # noqa: B018  # so is one of other classes
+        self.twins = Twins(context.store, self.classifier, part, limit=config.limit, seed=self.seed, least=config.least)
+        _, first = np.unique(self.twins.groups, return_index=True)
+        self.counted = np.isin(np.arange(len(self.twins)), first)
+
+    # -- pieces of work ----------------------------------------------------------------------------------
+
+    def _cell(self, part: Dataset, what: str, compute: Callable[[], Result], **about: Any) -> Cell:
+        return self.context.cell(part, {"kind": KIND, "what": what, **about}, compute)
 
     def _attacked(self, part: Dataset) -> Shard:
-        return self.twins.attacked(part, self.ask.attack, self.attack, self.ask.ball)
+        return self.twins.attacked(part, *self.attack)
 
-    def _measured(self, part: Dataset) -> cells.Result:
-        ask = self.ask
-        return cells.measured(self.classifier, part, ask.measures, self.middle, ask.seed, self.progress.advance)
-
-    def _maps(self, part: Dataset) -> cells.Result:
-        return cells.maps(self.classifier, part, self._attacked(part), self.cam_layer, self.ask.seed)
-
-    def _layers(self, part: Dataset) -> cells.Result:
-        return cells.layers(self.classifier, part, self._attacked(part), self.layers)
-
-    def _image_rows(self) -> None:
-        """A row for every name; and for what is known before and after the attack, one for the change of each image."""
-        for name in self.ask.measures:
-            self._row("measure", name, self.image[name])
-        for name in [n for n in self.image if n not in self.ask.measures]:
-            metric, _, when = name.rpartition(".")  # a layer's name may hold dots
-            kind, _, layer = metric.partition("@")
-            section = "layer" if layer else metric.partition("-")[0]
-            self._row(section, kind, self.image[name], when=when, layer=layer)
-            if when == "attacked":
-                change = self.image[name] - self.image[f"{metric}.clean"]
-                self._row(section, kind, change, when="change", layer=layer)
-
-    # -- the other pieces --------------------------------------------------------------------------------
-
-    def _landscape(self) -> None:
-        part = self.twins.part.select(range(min(self.ask.surfaces, len(self.twins))))
-        second = None if self.second is None else self.second.digest()
-        self.progress.start("Loss landscapes", len(part))
-        # one image a cell: 289 points each are the largest piece of work
-        pieces = []
-        for i in range(len(part)):
-            one = part.select([i])
-            pieces.append(
-                self._cell(
-                    one,
-                    "landscape",
-                    lambda one=one: cells.surfaces(self.classifier, self.second, one, self.ask.seed),  # type: ignore[misc]
-                    second=second,
-                    grid=list(explain.GRID),
-                ).arrays
-            )
-            self.progress.advance()
+    @cached_property
+    def _shards(self) -> None:
+        """Attacked copies of all images, as cells."""
+        self.progress.start(f"Attacking ({self.attack[1].title})", len(self.twins))
+        for part in self.twins.shards():
+            self._attacked(part)
+            self.progress.advance(len(part))
         self.progress.stop()
-        if self.second is None:
+
+    def _about_attack(self) -> dict[str, Any]:
+        name, attack, ball = self.attack
+        return {"attack": name, "settings": code_digest.described(attack), "ball": [ball.name, float(ball.eps)]}
+
+    def _each(self, title: str, what: str, compute: Callable[[Dataset], Result], **about: Any) -> dict[str, np.ndarray]:
+        """All shards of one piece: one number an image of each name."""
+        self.progress.start(title, len(self.twins))
+        pieces = []
+        try:
+            for part in self.twins.shards():
+                pieces.append(self._cell(part, what, partial(compute, part), **about).arrays)
+                self.progress.advance(len(part))
+        finally:
+            self.progress.stop()
+        # in one order, whether the cells were read or just made
+        return {name: np.concatenate([p[name] for p in pieces]) for name in sorted(pieces[0])}
+
+    @cached_property
+    def _measures(self) -> dict[str, np.ndarray]:
+        names = self.config.measures
+
+        def compute(part: Dataset) -> Result:
+            return cells.measured(self.classifier, part, names, self.middle, self.seed)
+
+        return self._each("Measures on clean images", "measures", compute, names=names, layer=self.middle)
+
+    @cached_property
+    def _maps(self) -> dict[str, np.ndarray]:
+        ball, saliencies = self.attack[2], self.config.saliencies
+
+        def compute(part: Dataset) -> Result:
+            noisy = self.twins.noisy(part, ball)
+            return cells.maps(self.classifier, part, self._attacked(part), noisy, self.cam_layer, saliencies, self.seed)
+
+        about = {**self._about_attack(), "layer": self.cam_layer, "saliencies": saliencies}
+        return self._each("Maps", "maps", compute, **about)
+
+    @cached_property
+    def _layers(self) -> dict[str, np.ndarray]:
+        if not self.layers:
+            return {}
+
+        def compute(part: Dataset) -> Result:
+            return cells.layers(self.classifier, part, self._attacked(part), self.layers)
+
+        return self._each("Layers", "layers", compute, layers=list(self.layers), **self._about_attack())
+
+    @cached_property
+    def _landscape(self) -> dict[str, np.ndarray]:
+        """The planes of ``explain.planes``, (n, a, b) each. One image a cell: it is the largest piece of work."""
+        chosen = np.flatnonzero(self.counted)[: self.config.surfaces].tolist()
+        grid, second = self.config.grid, None if self.second is None else self.second.digest()
+
+        def compute(image: Dataset) -> Result:
+            return cells.surfaces(self.classifier, self.second, image, grid, self.seed)
+
+        self.progress.start("Loss landscapes", len(chosen))
+        pieces = []
+        try:
+            for i in chosen:
+                image = self.twins.part.select([i])
+                cell = self._cell(image, "landscape", partial(compute, image), second=second, grid=grid)
+                pieces.append(cell.arrays)
+                self.progress.advance()
+        finally:
+            self.progress.stop()
+        return {name: np.concatenate([p[name] for p in pieces]) for name in sorted(pieces[0])}
+
+    @cached_property
+    def _features(self) -> tuple[Any, Any] | None:
+        """Penultimate features of clean and of attacked images; None where the network has none."""
+        self.progress.start("Embedding", 2 * len(self.twins))
+        try:
+            bench = Bench(self.twins, (PENULTIMATE,), self.progress.advance)
+            return bench.clean(), bench.attacked(*self.attack)
+        except InputError as error:  # a network without a linear layer
+            self.notes.append(f"No embedding: {error}.")
+            return None
+        finally:
+            self.progress.stop()
+
+    def _gallery(self) -> dict[str, Any]:
+        """Some images of every class in turn, those that the attack turned before those that held, and their maps."""
+        first = next(self.twins.shards())
+        twins = self._attacked(first)
+        wanted = [i for i in range(len(first)) if self.counted[i] and (self.config.held or twins.reached[i])]
+        turns: dict[int, int] = {}
+        ranked = []
+        for i in sorted(wanted, key=lambda i: (not twins.reached[i], i)):
+            turn = turns[int(first.labels[i])] = turns.get(int(first.labels[i]), 0) + 1
+            ranked.append((turn, i))
+        chosen = [i for _, i in sorted(ranked)[: self.config.shown]]
+        if not chosen:
+            return {}
+        attacked = Shard(twins.images[chosen], twins.decision[chosen], twins.reached[chosen])
+        part, saliencies = first.select(chosen), self.config.saliencies
+
+        def compute() -> Result:
+            return cells.gallery(self.classifier, part, attacked, self.cam_layer, self.middle, saliencies, self.seed)
+
+        about = {"cam": self.cam_layer, "layer": self.middle, "saliencies": saliencies, **self._about_attack()}
+        cell = self._cell(part, "gallery", compute, **about)
+        self.arrays |= {f"gallery.{name}": values for name, values in cell.arrays.items()}
+        return dict(cell.facts)
+
+    # -- rows --------------------------------------------------------------------------------------------
+
+    def _measured(self) -> dict[str, Any]:
+        """Rows and arrays of all pieces; what the page says beside them."""
+        measures = self._measures
+        self.numbers = measures | self._maps | self._layers
+        """One number an image, float64 (n,), by name."""
+        for name in self.config.measures:
+            self._row(name, measures[name])
+        for quantity in cells.quantities(self.layers, self.config.saliencies):
+            if quantity.name not in self.numbers:
+                continue
+            values = self.numbers[quantity.name]
+            if quantity.when != "clean" or quantity.metric not in measures or quantity.layer:
+                self._quantity(quantity, values)
+            before = quantity._replace(when="clean").name
+            if quantity.when == "attacked" and before in self.numbers:
+                self._quantity(quantity._replace(when="change"), values - self.numbers[before])
+        self._rank_correlation(measures)
+        self.arrays |= {f"image.{name}": values[self.counted] for name, values in self.numbers.items()}
+        surfaces = self._landscape_rows()
+        if self.config.embedding:
+            self._embedding()
+        gallery, part = self._gallery(), self.twins.part
+        return {
+            "n": int(self.counted.sum()),
+            "n_test": self.twins.n_test,
+            "accuracy": self.twins.accuracy,
+            "guesses": self.twins.guessing.text,
+            "reached": int((self.counted & np.isfinite(self.numbers["saliency-half.attacked"])).sum()),
+            "layers": list(self.layers),
+            "middle": self.middle or "",
+            "cam_layer": self.cam_layer,
+            "surfaces": surfaces,
+            "lesions": "lesion-area.clean" in self.numbers,
+            "gallery": gallery,
+            "ids": [image_code(part, int(i)) for i in np.flatnonzero(self.counted)],
+            "notes": [*part.notes, *self.notes],
+        }
+
+    def _quantity(self, quantity: Quantity, values: np.ndarray) -> None:
+        self._row(quantity.metric, values, quantity.when, map=quantity.map or None, layer=quantity.layer or None)
+
+    def _row(self, metric: str, values: np.ndarray, when: str = "clean", **columns: Any) -> None:
+        """The median of what is known of the images that count, with its interval; a share for yes and no."""
+        counted = values[self.counted] if len(values) == len(self.counted) else values
+        known = counted[np.isfinite(counted)]
+        yes_or_no = metric == "lesion-point" and when != "change"
+        estimate = stats.proportion(known > 0.5) if yes_or_no else stats.median(known)
+        self._add(metric, estimate, when, unknown=int(counted.size - known.size), **columns)
+
+    def _add(self, metric: str, e: Estimate, when: str = "clean", note: str = "", **columns: Any) -> None:
+        if not note and not np.isfinite(e.low):  # order statistics hold no interval of so few
+            note = f"{e.n} image{' is' if e.n == 1 else 's are'} too few"
+        status = OK if np.isfinite(e.value) and not note else INCONCLUSIVE
+        name, eps = {"clean": ("none", 0.0), "noise": ("noise", self._eps)}.get(when, (self.attack[0], self._eps))
+        columns = {"when": when, **columns, "beside": self.place or None}
+        self.rows.add(Kind.EXPLANATION, metric, e, attack=name, eps=eps, status=status, note=note, **columns)
+
+    @property
+    def _eps(self) -> float:
+        return float(self.attack[2].eps)
+
+    def _rank_correlation(self, measures: Mapping[str, np.ndarray]) -> None:
+        """Of the estimate of a linear network with the measured smallest eps."""
+        if self.min_eps is None or "linear-eps" not in measures:
+            return
+        known = dict(zip(self.context.sample.ids, self.min_eps().tolist(), strict=True))
+        star = np.array([known.get(i, np.nan) for i in self.twins.part.ids])
+        both = self.counted & ~np.isnan(star)
+        if both.sum() >= LEAST_MEDIAN:
+            found = stats.spearman(measures["linear-eps"][both], star[both])
+            self._add("rank_correlation", found, measure="linear-eps")
+
+    def _landscape_rows(self) -> int:
+        """Loss at the image and at STEPS along each direction; returns of how many images."""
+        surfaces = self._landscape
+        if self.second is None and not self.config.sampled:
             self.notes.append("No second model was given: the loss is shown along a random direction alone.")
-        for name in sorted(pieces[0]):
-            surface = np.concatenate([p[name] for p in pieces])
+        for name, surface in surfaces.items():
             self.arrays[f"landscape.{name}"] = surface.astype(np.float32)
             along = {name: surface[:, 0, :]}
             if name == "random":  # the first axis is the same in every plane
-                self._row("landscape", "loss", surface[:, 0, 0], at=0.0)
+                self._row("loss", surface[:, 0, 0], at=0.0)
                 along["gradient"] = surface[:, :, 0]
             for direction, loss in along.items():
-                for k in STEPS:
-                    self._row("landscape", f"loss-{direction}", loss[:, k], at=explain.GRID[k])
+                for k, distance in enumerate(self.config.grid):
+                    if any(abs(distance - step) < 1e-9 for step in STEPS):
+                        self._row("loss", loss[:, k], direction=direction, at=distance)
+        return len(next(iter(surfaces.values())))
 
     def _embedding(self) -> None:
         """t-SNE in the paper's groups, and how far the groups are apart."""
-        self.progress.start("Embedding", 2 * len(self.twins))
-        bench = Bench(self.twins, (PENULTIMATE,), self.progress.advance)
-        try:
-            clean = bench.clean()
-            attacked = bench.attacked(self.ask.attack, self.attack, self.ask.ball)
-        except InputError as error:  # a network without a linear layer has no such features
-            self.notes.append(f"No embedding: {error}.")
+        found = self._features
+        if found is None:
             return
-        finally:
-            self.progress.stop()
+        clean, attacked = found
         features = np.concatenate([clean.features[PENULTIMATE].numpy(), attacked.features[PENULTIMATE].numpy()])
         truth = self.twins.part.labels
         labels = np.concatenate([truth, truth[attacked.twin]])
@@ -226,131 +377,45 @@ class Explaining:
         self._apart("classes", features[~is_attacked], labels[~is_attacked], owners[~is_attacked])
         self._apart("groups", features, 2 * labels + is_attacked, owners)
         try:
-            points = embedding.embed(features, self.ask.seed)
+            points = embedding.embed(features, self.seed)
         except InputError as error:  # the numbers above stand, a picture of so few points does not
             self.notes.append(f"No picture of the embedding: {error}.")
             return
         self.arrays |= {"embedding.points": points, "embedding.label": labels, "embedding.attacked": is_attacked}
         many = len(self.classifier.classes) > len(embedding.COLOURS)
-        embedding.draw(
-            self.twins.store.run.entry("tsne.png"),
+        path = embedding.draw(
+            self.context.store.run.entry(f"tsne-{self.place}.png"),
             points,
             np.zeros_like(labels) if many else labels,
             is_attacked,
             ("all classes",) if many else self.classifier.classes,
         )
+        self.arrays["tsne"] = np.frombuffer(path.read_bytes(), np.uint8)
 
-    def _apart(self, what: str, features: np.ndarray, labels: np.ndarray, owners: np.ndarray) -> None:
+    def _apart(self, of: str, features: np.ndarray, labels: np.ndarray, owners: np.ndarray) -> None:
+        """How far groups lie apart: a linear probe, its AUROC for two groups, and the silhouette."""
         names, place = np.unique(labels, return_inverse=True)
         smallest = min(len(set(owners[place == i].tolist())) for i in range(len(names)))
-        if len(names) < 2 or smallest < FEW:
+        when = "clean" if of == "classes" else "attacked"
+        if len(names) < 2 or smallest < LEAST_GROUP:
             few = f"a group has {smallest} image{'' if smallest == 1 else 's'}"
             why = few if len(names) > 1 else "there is one group only"
-            self._add("embedding", f"probe-{what}", stats.NOTHING, note=f"too few: {why}")
+            self._add("probe", stats.NOTHING, when, f"too few: {why}", of=of)
             return
-        found = explain.separability(features, labels, owners, self.ask.seed)
-        self._add("embedding", f"probe-{what}", found.probe, chance=found.chance)
-        self._add("embedding", f"silhouette-{what}", found.silhouette)
+        found = explain.separability(features, labels, owners, self.seed)
+        self._add("probe", found.probe, when, of=of, chance=found.chance)
+        self._add("silhouette", found.silhouette, when, of=of)
         if found.scores is not None:
-            self._add("embedding", f"probe-auroc-{what}", stats.auroc(found.scores, labels == names[1], owners))
-
-    def _gallery(self) -> dict[str, Any]:
-        """Some images of every class in turn, those that the attack turned before those that held."""
-        first = next(self.twins.shards())
-        twins = self._attacked(first)
-        seen: dict[int, int] = {}
-        ranked = []
-        for i in sorted(range(len(first)), key=lambda i: (not twins.reached[i], i)):
-            turn = seen[int(first.labels[i])] = seen.get(int(first.labels[i]), 0) + 1
-            ranked.append((turn, i))
-        chosen = [i for _, i in sorted(ranked)[:SHOWN]]
-        few = Shard(twins.images[chosen], twins.decision[chosen], twins.reached[chosen])
-        part = first.select(chosen)
-        cell = self._cell(
-            part,
-            "gallery",
-            lambda: cells.gallery(self.classifier, part, few, self.cam_layer, self.middle, self.ask.seed),
-            cam=self.cam_layer,
-            layer=self.middle,
-        )
-        self.arrays |= {f"gallery.{name}": values for name, values in cell.arrays.items()}
-        return dict(cell.facts)
-
-    # -- rows --------------------------------------------------------------------------------------------
-
-    def _row(self, section: str, metric: str, values: np.ndarray, **about: Any) -> None:
-        """The median of what could be said, with its interval; a share for what is yes or no."""
-        known = values[np.isfinite(values)]
-        yes_or_no = metric.startswith("lesion-point") and about.get("when") != "change"
-        estimate = stats.proportion(known) if yes_or_no else stats.median(known)
-        self._add(section, metric, estimate, unknown=int(values.size - known.size), **about)
-
-    def _add(self, section: str, metric: str, e: Estimate, note: str = "", **about: Any) -> None:
-        value, low, high = (float(v) if np.isfinite(v) else None for v in e[:3])
-        shared = {"when": "clean", "layer": "", "at": None, "chance": None, "unknown": 0}
-        self.rows.append(
-            {
-                "section": section,
-                "metric": metric,
-                **shared,
-                **about,
-                "value": value,
-                "low": low,
-                "high": high,
-                "n": e.n,
-                "note": note,
-            }
-        )
-
-    def _facts(self) -> dict[str, Any]:
-        part, clf = self.twins.part, self.classifier
-        return {
-            "data": part.name,
-            "classes": list(clf.classes),
-            "size": part.size,
-            "channels": part.channels,
-            "architecture": clf.provenance.get("architecture"),
-            "parameters": clf.parameters,
-            "model": self.twins.model_digest,
-            "accuracy": self.twins.accuracy,
-            "n_test": self.twins.n_test,
-            "n": len(part),
-            "guesses": self.twins.guessing.text,
-            "one_a_patient": self.patients,
-            "attack": self.ask.attack,
-            "attack_title": self.attack.title,
-            "eps": float(self.ask.ball.eps),
-            "norm": self.ask.ball.name,
-            "reached": self._reached(),
-            "layers": list(self.layers),
-            "middle": self.middle,
-            "cam_layer": self.cam_layer,
-            "surfaces": min(self.ask.surfaces, len(part)),
-            "second": None if self.second is None else self.second.digest(),
-            "grid": list(explain.GRID),
-            "seed": self.ask.seed,
-            "lesions": "lesion-area.clean" in self.image,
-            "measures": {n: _told(explain.MEASURES[n]) for n in self.ask.measures},
-            "notes": [*part.notes, *self.notes],
-            "versions": versions(),
-        }
-
-    def _reached(self) -> int:
-        """Images that the attack turned."""
-        return int(np.isfinite(self.image["saliency-half.attacked"]).sum())
+            self._add("probe-auroc", stats.auroc(found.scores, labels == names[1], owners), when, of=of)
 
 
-def _told(measure: explain.Measure) -> dict[str, Any]:
-    return {f.name: getattr(measure, f.name) for f in dataclasses.fields(measure) if f.name != "part"}
-
-
-def one_a_patient(part: Dataset, seed: int) -> Dataset:
-    """One image of each patient, which one keyed by the seed: images of one patient are no independent witnesses."""
-    whose = groups(part)
-    if whose is None:
-        return part
-    order = sorted(range(len(part)), key=lambda i: splits.key(seed, "one a patient", part.ids[i]))
-    first: dict[str, int] = {}
-    for i in order:
-        first.setdefault(str(whose[i]), i)
-    return part.select(sorted(first.values()))
+def in_audit(context: Context, robustness: Robustness, headline: Headline) -> Explanation:
+    """A few explanations of some attacked images, beside their smallest eps; what cannot be explained is no error."""
+    return Explanation(
+        context,
+        IN_AUDIT,
+        attack=lambda: robustness.shown_attack,
+        min_eps=lambda: headline.worst,
+        needs=(f"sweep {robustness.main}", PAIRS),
+        required=False,
+    )

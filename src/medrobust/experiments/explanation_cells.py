@@ -1,8 +1,9 @@
-"""The pieces of work of `medrobust explain`. Each is a function of its arguments alone and ends in one cell."""
+"""The pieces of work of explanations. Each is a function of its arguments alone and ends in one cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,35 +23,70 @@ KINDS = ("effective-rank", "relative-rank", "spectral-entropy", "spatial-entropy
 AGREEMENT = {"point": explain.pointing_game, "auroc": explain.lesion_auroc, "share": explain.lesion_share}
 """What is said of a map where the lesion is known."""
 
+SALIENCIES = ("cam", "gradient", "integrated", "smooth")
+"""Maps of an image."""
 
-def measured(
-    classifier: Classifier,
-    part: Dataset,
-    names: Sequence[str],
-    layer: str | None,
-    seed: int,
-    advance: Callable[[int], None],
-) -> Result:
+CLEAN, ATTACKED, NOISE, CHANGE = "clean", "attacked", "noise", "change"
+"""On which images: change is that of each image under the attack."""
+
+
+class Quantity(NamedTuple):
+    """One number an image, beside the measures of untouched images."""
+
+    metric: str
+    when: str
+    map: str = ""
+    layer: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its array."""
+        return f"{self.metric}{self.map and '-' + self.map}{self.layer and '@' + self.layer}.{self.when}"
+
+
+def quantities(names: Sequence[str], saliencies: Sequence[str]) -> Iterator[Quantity]:
+    """All that ``maps`` and ``layers`` may measure. names: of layers."""
+    for metric in ("saliency-gini", "saliency-half"):
+        yield from (Quantity(metric, when) for when in (CLEAN, ATTACKED))
+    for metric in ("cam-shift", "cam-shift-px", "cam-shift-asked", "cam-shift-asked-px"):
+        yield Quantity(metric, CHANGE)
+    yield Quantity("cam-shift", NOISE)
+    yield Quantity("lesion-area", CLEAN)
+    for how in AGREEMENT:
+        yield from (Quantity(f"lesion-{how}", when, kind) for kind in saliencies for when in (CLEAN, ATTACKED))
+    for layer in names:
+        yield from (Quantity(kind, when, layer=layer) for kind in KINDS for when in (CLEAN, ATTACKED))
+
+
+def measured(classifier: Classifier, part: Dataset, names: Sequence[str], layer: str | None, seed: int) -> Result:
     """The measures of ``explain.MEASURES``, one float64 (n,) each."""
     labels = torch.from_numpy(part.labels.copy())
-    found = explain.measure(classifier, part, labels, names, ids=part.ids, seed=seed, layer=layer, advance=advance)
+    found = explain.measure(classifier, part, labels, names, ids=part.ids, seed=seed, layer=layer)
     return {}, {name: values.numpy() for name, values in found.items()}
 
 
-def maps(classifier: Classifier, part: Dataset, twins: Shard, cam_layer: str, seed: int) -> Result:
-    """What an attack does to the maps, one number an image: NAME.clean, NAME.attacked, and how far Grad-CAM moves.
+def maps(
+    classifier: Classifier,
+    part: Dataset,
+    attacked: Shard,
+    noisy: Shard,
+    cam_layer: str,
+    saliencies: Sequence[str],
+    seed: int,
+) -> Result:
+    """What an attack does to the maps, one number an image, and how far Grad-CAM moves under it and under noise.
 
-    With lesion masks: how each map agrees with them, lesion-HOW-MAP. Grad-CAM explains the decision, before and after;
-    saliency is that of the true class's loss throughout. Numbers after an attack that failed are NaN.
+    With lesion masks: how each map agrees with them. Grad-CAM explains the decision, before and after; saliency is that
+    of the true class's loss throughout. Numbers after an attack that failed are NaN.
     """
     images, labels = part.tensors()
-    masks, after = part.masks(range(len(part))), torch.from_numpy(twins.decision)
+    masks, after = part.masks(range(len(part))), torch.from_numpy(attacked.decision)
     out: dict[str, Tensor] = {}
     if masks is not None:
         area = explain.lesion_area(masks)
         out["lesion-area.clean"] = area.masked_fill(area == 0, torch.nan)  # of those that have one, as all of agreement
     cams = []
-    for when, shown, decision in (("clean", images, labels), ("attacked", twins.images, after)):
+    for when, shown, decision in ((CLEAN, images, labels), (ATTACKED, attacked.images, after)):
         cams.append(explain.grad_cam(classifier, shown, decision, layer=cam_layer))
         gradient, _ = explain.gradient_map(classifier, shown, labels)
         out[f"saliency-gini.{when}"] = explain.gini(gradient)
@@ -58,17 +94,20 @@ def maps(classifier: Classifier, part: Dataset, twins: Shard, cam_layer: str, se
         if masks is None:
             continue
         seen = {"cam": cams[-1], "gradient": gradient}
-        for name in ("integrated", "smooth"):
+        for name in set(saliencies) - set(seen):
             seen[name] = explain.SALIENCIES[name](classifier, shown, labels, seed, part.ids)
-        for name, told in AGREEMENT.items():
-            out |= {f"lesion-{name}-{kind}.{when}": told(values, masks) for kind, values in seen.items()}
-    # another class is asked about after the attack: the untouched image, asked about that class, tells what that does
+        for how, agreement in AGREEMENT.items():
+            for kind in saliencies:
+                out[Quantity(f"lesion-{how}", when, kind).name] = agreement(seen[kind], masks)
+    # after the attack another class is asked about: the untouched image, asked about that class, shows what that does
     asked = explain.grad_cam(classifier, images, after, layer=cam_layer)
+    noise = explain.grad_cam(classifier, noisy.images, torch.from_numpy(noisy.decision), layer=cam_layer)
     diagonal = explain.diagonal(asked)
-    for name, cam in (("cam-shift", cams[1]), ("cam-shift-asked", asked)):
-        out[f"{name}-px.change"] = explain.shift(cams[0], cam)
-        out[f"{name}.change"] = out[f"{name}-px.change"] / diagonal
-    return {}, _where_reached(out, twins)
+    for name, cam, when in (("cam-shift", cams[1], CHANGE), ("cam-shift-asked", asked, CHANGE)):
+        out[f"{name}-px.{when}"] = explain.shift(cams[0], cam)
+        out[f"{name}.{when}"] = out[f"{name}-px.{when}"] / diagonal
+    out["cam-shift.noise"] = explain.shift(cams[0], noise) / diagonal
+    return {}, _where_reached(out, attacked)
 
 
 def layers(classifier: Classifier, part: Dataset, twins: Shard, names: Sequence[str]) -> Result:
@@ -81,48 +120,65 @@ def layers(classifier: Classifier, part: Dataset, twins: Shard, names: Sequence[
     return {}, _where_reached(out, twins)
 
 
-def surfaces(classifier: Classifier, second: Classifier | None, part: Dataset, seed: int) -> Result:
-    """The planes of ``explain.planes``, float64 (n, 17, 17) each."""
+def surfaces(
+    classifier: Classifier, second: Classifier | None, part: Dataset, grid: Sequence[float], seed: int
+) -> Result:
+    """The planes of ``explain.planes``, float64 (n, a, b) each."""
     images, labels = part.tensors()
-    found = explain.planes(classifier, images, labels, second=second, seed=seed, ids=part.ids)
+    found = explain.planes(classifier, images, labels, second=second, grid=grid, seed=seed, ids=part.ids)
     return {}, {name: surface.numpy() for name, surface in found.items()}
 
 
-def gallery(classifier: Classifier, part: Dataset, twins: Shard, cam_layer: str, layer: str, seed: int) -> Result:
-    """What a few images look like from inside: every map, float32 (n, h, w), before and after the attack."""
+def gallery(
+    classifier: Classifier,
+    part: Dataset,
+    attacked: Shard,
+    cam_layer: str,
+    layer: str | None,
+    saliencies: Sequence[str],
+    seed: int,
+) -> Result:
+    """Maps of a few images, float32 (n, h, w), before and after the attack. layer: whose mean over channels is kept.
+
+    log-scale: natural logarithm of what the gradient is to be multiplied by; float32 would lose what a sure network
+    leaves.
+    """
     images, labels = part.tensors()
-    decision = torch.from_numpy(twins.decision)
+    decision = torch.from_numpy(attacked.decision)
     gradient, log_scale = explain.gradient_map(classifier, images, labels)
-    attacked, log_attacked = explain.gradient_map(classifier, twins.images, labels)
+    gradient_attacked, log_attacked = explain.gradient_map(classifier, attacked.images, labels)
     shown: dict[str, Images] = {
         "clean": images,
-        "attacked": twins.images,
+        "attacked": attacked.images,
         "gradient": gradient,
-        "gradient-attacked": attacked,
-        "integrated": explain.integrated_map(classifier, images, labels),
-        "smooth": explain.smooth_map(classifier, images, labels, seed=seed, ids=part.ids),
+        "gradient-attacked": gradient_attacked,
         "cam": explain.grad_cam(classifier, images, labels, layer=cam_layer),
-        "cam-attacked": explain.grad_cam(classifier, twins.images, decision, layer=cam_layer),
-        "layer": explain.layer_maps(classifier, images, layer),
-        "layer-attacked": explain.layer_maps(classifier, twins.images, layer),
+        "cam-attacked": explain.grad_cam(classifier, attacked.images, decision, layer=cam_layer),
         "log-scale": log_scale,
         "log-scale-attacked": log_attacked,
     }
+    if "integrated" in saliencies:
+        shown["integrated"] = explain.integrated_map(classifier, images, labels)
+    if "smooth" in saliencies:
+        shown["smooth"] = explain.smooth_map(classifier, images, labels, seed=seed, ids=part.ids)
+    if layer is not None:
+        shown["layer"] = explain.layer_maps(classifier, images, layer)
+        shown["layer-attacked"] = explain.layer_maps(classifier, attacked.images, layer)
     masks = part.masks(range(len(part)))
     if masks is not None:
         shown["mask"] = masks[:, 0]
     facts = {
         "ids": [image_code(part, i) for i in range(len(part))],
         "label": part.labels.tolist(),
-        "after": twins.decision.tolist(),
-        "reached": twins.reached.tolist(),
+        "after": attacked.decision.tolist(),
+        "reached": attacked.reached.tolist(),
     }
     return facts, {name: values.float().numpy() for name, values in shown.items()}
 
 
-def _where_reached(found: dict[str, Tensor], twins: Shard) -> dict[str, np.ndarray]:
+def _where_reached(found: dict[str, Tensor], attacked: Shard) -> dict[str, np.ndarray]:
     """An attack that failed made no attacked image: nothing is said of it."""
-    held = torch.from_numpy(~twins.reached)
+    held = torch.from_numpy(~attacked.reached)
     after = (".attacked", ".change")
     return {
         name: (values.masked_fill(held, torch.nan) if name.endswith(after) else values).double().numpy()

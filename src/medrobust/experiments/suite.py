@@ -38,6 +38,7 @@ SUITES = {
     "defend": "medrobust.experiments.defence:experiments",
     "detect": "medrobust.experiments.detection:experiments",
     "evade": "medrobust.experiments.evasion:experiments",
+    "explain": "medrobust.experiments.explanations:experiments",
 }
 """By command, the function (context, options) that gives its experiments."""
 ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
@@ -208,6 +209,8 @@ class _Writer:
 def _believed(outcomes: list[Outcome]) -> list[Row]:
     """The rows of all outcomes; numbers that rest on a gradient that fails its check, and all of a classifier that
     guesses, are in doubt."""
+    others = [row for outcome in outcomes if outcome.of_another for row in outcome.rows.rows]
+    outcomes = [outcome for outcome in outcomes if not outcome.of_another]
     rows = [row for outcome in outcomes for row in outcome.rows.rows]
     for outcome in outcomes:
         for attack, why in outcome.doubts.items():
@@ -217,4 +220,4 @@ def _believed(outcomes: list[Outcome]) -> list[Row]:
         rows = doubted(rows, why, ON_GRADIENTS, follow)
     if why := next((outcome.guesses for outcome in outcomes if outcome.guesses), ""):
         rows = doubted(rows, why, set(Kind) - {Kind.CLEAN})
-    return rows
+    return rows + others

@@ -29,6 +29,8 @@ def write(run_dir: Path, *, locked: bool = False) -> Path:
         "summary.md": summary.text(found),
         "report.html": page.html(found, sections),
     }
+    if read.command == "explain":
+        made["images.csv"] = sheet.images(read)
     write_files(run_dir, made, locked=locked)
     return run_dir / "report.html"
 

@@ -1,4 +1,4 @@
-"""The figures of explain.html: galleries, distributions, layers, and the loss landscape as profile, contour, surface.
+"""The figures of explanations: galleries, distributions, layers, and the loss landscape as profile, contour, surface.
 
 What is compared shares one scale, within a classifier and between them. viridis and cividis (Nuñez et al. 2018) read
 the same for every common colour blindness and in grey.
@@ -15,7 +15,7 @@ import numpy as np
 
 from medrobust import stats
 from medrobust.report.charts import INK, MUTED, STYLE, look, svg
-from medrobust.report.explained_run import Run
+from medrobust.report.explained import Explained
 from medrobust.report.explanation_tables import KINDS, signed
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _sheet(width: float, height: float) -> Iterator[Figure]:
 # -- galleries -----------------------------------------------------------------------------------------------
 
 
-def galleries(runs: list[Run]) -> list[str]:
+def galleries(runs: list[Explained]) -> list[str]:
     """One figure a classifier: its images and what they look like from inside, on scales that all of them share."""
     raw = [_lengths(run) for run in runs]
     top = float(np.percentile(np.concatenate([r.ravel() for r in raw]), 99.5))
@@ -60,7 +60,7 @@ def galleries(runs: list[Run]) -> list[str]:
     return [_gallery(run, lengths, top, spread, k) for k, (run, lengths) in enumerate(zip(runs, raw, strict=True))]
 
 
-def _lengths(run: Run) -> np.ndarray:
+def _lengths(run: Explained) -> np.ndarray:
     """The input gradient at its true length, in nats per unit of a pixel."""
     scale = np.exp(run.arrays["gallery.log-scale"].astype(np.float64))[:, None, None]
     return np.asarray(np.nan_to_num(run.arrays["gallery.gradient"] * scale))
@@ -72,7 +72,7 @@ def _relative(maps: np.ndarray) -> np.ndarray:
     return np.divide(maps, mean, out=np.zeros_like(maps), where=mean > 0)
 
 
-def _gallery(run: Run, lengths: np.ndarray, top: float, spread: float, k: int) -> str:
+def _gallery(run: Explained, lengths: np.ndarray, top: float, spread: float, k: int) -> str:
     shown = run.arrays
     n, middle = len(lengths), shown["gallery.layer"]
     inside = (float(middle.min()), float(max(middle.max(), middle.min() + 1e-9)))
@@ -84,7 +84,7 @@ def _gallery(run: Run, lengths: np.ndarray, top: float, spread: float, k: int) -
         ("integrated\ngradients", _relative(shown["gallery.integrated"]), (0, spread), "times the mean"),
         ("Grad-CAM\nbefore", shown["gallery.cam"], (0, 1), "of its largest"),
         ("Grad-CAM\nafter the attack", shown["gallery.cam-attacked"], (0, 1), "of its largest"),
-        (f"mean of layer\n{run.facts['middle']}", middle, inside, "activation"),
+        (f"mean of layer\n{run.info.middle}", middle, inside, "activation"),
     ]
     width, height = 1.35 + 1.12 * n + 0.75, 1.17 * len(rows) + 0.45
     left, top_edge, step, side = 1.3, 0.4, 1.12, 1.06
@@ -108,9 +108,9 @@ def _gallery(run: Run, lengths: np.ndarray, top: float, spread: float, k: int) -
         return svg(figure, f"gallery{k}", alt + "after the attack, and the mean of a middle layer.")
 
 
-def _caption(run: Run, i: int) -> str:
-    label, after = (run.classes[run.gallery[key][i]] for key in ("label", "after"))
-    after = after if run.gallery["reached"][i] else "held"
+def _caption(run: Explained, i: int) -> str:
+    label, after = (run.info.classes[indices[i]] for indices in (run.info.gallery.label, run.info.gallery.after))
+    after = after if run.info.gallery.reached[i] else "held"
     return f"{_cut(label)}\n→ {_cut(after)}"
 
 
@@ -121,7 +121,7 @@ def _cut(name: str) -> str:
 def _panel(
     axes: Axes,
     place: tuple[float, float, float],
-    run: Run,
+    run: Explained,
     i: int,
     values: np.ndarray,
     limits: tuple[float, float] | None,
@@ -207,7 +207,7 @@ def _tick(value: float) -> str:
 # -- distributions and layers --------------------------------------------------------------------------------
 
 
-def measures(runs: list[Run]) -> str:
+def measures(runs: list[Explained]) -> str:
     """A dot an image, and the median with its interval; a panel a measure, a line a classifier. Empty where none of
     DRAWN was measured."""
     drawn = [d for d in DRAWN if any(run.values(d[0]).size for run in runs)]
@@ -261,7 +261,7 @@ def _strip(axes: Axes, values: np.ndarray, y: int, k: int, logarithmic: bool) ->
     axes.plot([e.value], [y], marker="|", markersize=15, markeredgewidth=2.2, color=INK)
 
 
-def layers(runs: list[Run]) -> str:
+def layers(runs: list[Explained]) -> str:
     """Simplicity against depth, before (filled) and after the attack (hollow), a panel a measure."""
     shown = KINDS[1:]
     with _sheet(7.4, 3.1) as figure:
@@ -280,14 +280,14 @@ def layers(runs: list[Run]) -> str:
         return svg(figure, "layers", alt)
 
 
-def _depth(axes: Axes, run: Run, kind: str, k: int) -> None:
-    names, style = run.facts["layers"], look(k)
+def _depth(axes: Axes, run: Explained, kind: str, k: int) -> None:
+    names, style = run.info.layers, look(k)
     place = np.linspace(0, 1, len(names)) if len(names) > 1 else np.array([0.5])
     for when, fill, dash in (("clean", str(style["color"]), "-"), ("attacked", "none", ":")):
-        rows = [run.find("layer", kind, when, layer) for layer in names]
+        rows = [run.find(kind, when, layer=layer) for layer in names]
         y, low, high = (
-            np.array([np.nan if r is None or r[key] is None else r[key] for r in rows], dtype=float)
-            for key in ("value", "low", "high")
+            np.array(numbers, dtype=float)
+            for numbers in zip(*((np.nan,) * 3 if r is None else r.estimate[:3] for r in rows), strict=True)
         )
         if when == "clean":
             axes.fill_between(place, low, high, color=str(style["color"]), alpha=0.15, linewidth=0)
@@ -306,7 +306,7 @@ def _depth(axes: Axes, run: Run, kind: str, k: int) -> None:
 # -- landscape -----------------------------------------------------------------------------------------------
 
 
-def profile(runs: list[Run]) -> str:
+def profile(runs: list[Explained]) -> str:
     """Loss along the gradient's sign, a second model's and a random direction, median with its interval."""
     lines = (
         ("gradient", "-", "own gradient"),
@@ -324,7 +324,7 @@ def profile(runs: list[Run]) -> str:
                     continue
                 surface = run.arrays[plane].astype(np.float64)
                 values = surface[:, :, 0] if direction == "gradient" else surface[:, 0, :]
-                grid = np.array(run.facts["grid"]) * 255
+                grid = np.array(run.info.grid) * 255
                 found = [stats.median(v) for v in values.T]
                 colour = str(look(k)["color"])
                 axes.fill_between(
@@ -341,7 +341,7 @@ def profile(runs: list[Run]) -> str:
         return svg(figure, "profile", "Loss against the distance from the image, one line a direction and classifier.")
 
 
-def planes(runs: list[Run]) -> list[tuple[Run, str, np.ndarray]]:
+def planes(runs: list[Explained]) -> list[tuple[Explained, str, np.ndarray]]:
     """Every plane that was computed, (n, 17, 17) each."""
     names = (("second", "sign gradient of a second model"), ("random", "random signs"))
     return [
@@ -352,13 +352,13 @@ def planes(runs: list[Run]) -> list[tuple[Run, str, np.ndarray]]:
     ]
 
 
-def _top(all_planes: list[tuple[Run, str, np.ndarray]], *, single: bool) -> float:
+def _top(all_planes: list[tuple[Explained, str, np.ndarray]], *, single: bool) -> float:
     """The end of the shared colour scale."""
     values = [p if single else np.median(p, 0) for _, _, p in all_planes]
     return max(float(np.percentile(np.concatenate([v.ravel() for v in values]), 99.5 if single else 100)), 1e-6)
 
 
-def contours(runs: list[Run]) -> str:
+def contours(runs: list[Explained]) -> str:
     """The median loss over both directions, as contours on one colour scale."""
     shown = planes(runs)
     columns = 3
@@ -368,7 +368,7 @@ def contours(runs: list[Run]) -> str:
         for panel in axes.ravel()[len(shown) :]:
             panel.set_visible(False)
         for panel, (run, title, values) in zip(axes.ravel(), shown, strict=False):
-            grid = np.array(run.facts["grid"]) * 255
+            grid = np.array(run.info.grid) * 255
             middle = np.median(values, 0).T
             panel.contourf(grid, grid, middle, levels=np.linspace(0, top, 21), cmap=LOSSES)
             lines_drawn = panel.contour(
@@ -386,7 +386,7 @@ def contours(runs: list[Run]) -> str:
         return svg(figure, "contours", "Median loss over two directions for each classifier, as contours on one scale.")
 
 
-def surface(runs: list[Run]) -> str:
+def surface(runs: list[Explained]) -> str:
     """The same as surfaces, on one scale."""
     shown = planes(runs)
     columns = 3
@@ -394,7 +394,7 @@ def surface(runs: list[Run]) -> str:
     with _sheet(8.2, 2.7 * lines) as figure:
         for i, (run, title, values) in enumerate(shown):
             axes: Any = figure.add_subplot(lines, columns, i + 1, projection="3d")
-            grid = np.array(run.facts["grid"]) * 255
+            grid = np.array(run.info.grid) * 255
             x, y = np.meshgrid(grid, grid, indexing="ij")
             axes.plot_surface(
                 x, y, np.median(values, 0), cmap=LOSSES, vmin=0, vmax=top, linewidth=0.15, edgecolor=MUTED
@@ -409,7 +409,7 @@ def surface(runs: list[Run]) -> str:
         return svg(figure, "surface", "Median loss over two directions for each classifier, as surfaces on one scale.")
 
 
-def single(runs: list[Run]) -> str:
+def single(runs: list[Explained]) -> str:
     """The landscapes of single images, on one colour scale: the median hides how much they differ."""
     shown = [p for p in planes(runs) if "random" in p[1]]
     top, columns = _top(shown, single=True), 8

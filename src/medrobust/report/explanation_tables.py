@@ -1,12 +1,14 @@
-"""The tables of explain.html: a number a cell, with its interval and its n."""
+"""The tables of explanations: a number a cell, with its interval and its n."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from medrobust.report.explained_run import Numbers, Run
+from medrobust.report.comparison import Share
+from medrobust.report.explained import Explained
 from medrobust.report.tables import Cell, Table
 from medrobust.report.words import NBSP, NO_INTERVAL, NOTHING, count, number
+from medrobust.results import Row
 
 LEVELS = (1, 2, 4, 8)
 KINDS = (
@@ -23,18 +25,18 @@ MAPS = (
 )
 
 
-def told(row: Numbers | None, *, percent: bool = False, n: bool = False) -> str:
+def told(row: Row | Share | None, *, percent: bool = False, n: bool = False) -> str:
     """ "0.17 (0.15–0.19)", three significant digits; percent: as a share; n: with the number of images."""
-    if row is None or row["value"] is None:
+    if row is None or row.value is None:
         return NOTHING
     scale = 100 if percent else 1
-    value, low, high = (None if row[k] is None else signed(row[k] * scale) for k in ("value", "low", "high"))
+    value, low, high = (None if v is None else signed(v * scale) for v in (row.value, row.low, row.high))
     text = f"{value}{NBSP}%" if percent else f"{value}"
     if low is not None and high is not None:
         text += f" ({low}–{high})" if not low.startswith("−") and not high.startswith("−") else f" ({low} to {high})"
     else:
         text += f" ({NO_INTERVAL})"
-    return text + (f", n{NBSP}={NBSP}{count(row['n'])}" if n else "")
+    return text + (f", n{NBSP}={NBSP}{count(row.n)}" if n else "")
 
 
 def signed(value: float) -> str:
@@ -46,27 +48,31 @@ def signed(value: float) -> str:
     return ("−" if value < 0 else "") + text
 
 
-def compared(comparison: list[dict[str, Any]], k: int, metric: str, when: str = "clean") -> Numbers | None:
-    wanted = (k, metric, when)
-    return next((r for r in comparison if (r["other"], r["metric"], r["when"]) == wanted), None)
+def cell(row: Row | None, *, percent: bool = False, n: bool = False) -> Cell:
+    """As ``told``; marked where the number has an interval and is in doubt all the same."""
+    return Cell(told(row, percent=percent, n=n), row is not None and row.low is not None and not row.ok)
 
 
-def measures(runs: list[Run], comparison: list[dict[str, Any]]) -> Table:
+def compared(pairs: Sequence[Row], place: int, measure: str, when: str = "clean") -> Row | None:
+    return next((r for r in pairs if r.has(than=place, measure=measure, when=when)), None)
+
+
+def measures(runs: Sequence[Explained], pairs: Sequence[Row]) -> Table:
     """A measure a row, a classifier a column, and how often the first has the larger value."""
-    names = list(dict.fromkeys(name for run in runs for name in run.facts["measures"]))
-    known = {name: told for run in runs for name, told in run.facts["measures"].items()}
+    names = list(dict.fromkeys(name for run in runs for name in run.info.measures))
+    known = {name: m for run in runs for name, m in run.info.measures.items()}
     body = []
     for name in names:
         m = known[name]
-        rows = [run.measure(name) for run in runs]
+        rows = [run.find(name) for run in runs]
         # said where some images have no such number
-        fewer = [r is not None and r["n"] != run.facts["n"] for r, run in zip(rows, runs, strict=True)]
-        cells = [Cell(f"{m['title']}, {m['unit']}")]
-        cells += [Cell(told(r, n=some)) for r, some in zip(rows, fewer, strict=True)]
+        fewer = [r is not None and r.n != run.info.n for r, run in zip(rows, runs, strict=True)]
+        cells = [Cell(f"{m.title}, {m.unit}")]
+        cells += [cell(r, n=some) for r, some in zip(rows, fewer, strict=True)]
         for k in range(1, len(runs)):
-            cells.append(Cell(told(compared(comparison, k, name), percent=True)))
+            cells.append(cell(compared(pairs, k, name), percent=True))
         body.append(cells)
-    head = ["Measure", *(f"{run.name} (n = {count(run.facts['n'])})" for run in runs)]
+    head = ["Measure", *(f"{run.name} (n = {count(run.info.n)})" for run in runs)]
     head += [f"Larger than {run.name}, of 100 pairs" for run in runs[1:]]
     caption = "One number an image, without an attack: median and its 95 % interval. "
     if len(runs) > 1:
@@ -75,49 +81,57 @@ def measures(runs: list[Run], comparison: list[dict[str, Any]]) -> Table:
     return Table(caption, [Cell(h) for h in head], body, "tab:measures")
 
 
-def saliency(runs: list[Run]) -> Table:
+def saliency(runs: Sequence[Explained]) -> Table:
     """Concentration of the gradient before and after the attack."""
     kinds = (("saliency-half", "Pixels that hold half", True), ("saliency-gini", "Gini coefficient", False))
     body = []
     for run in runs:
         for metric, title, percent in kinds:
-            rows = [run.find("saliency", metric, when) for when in ("clean", "attacked", "change")]
-            body.append([Cell(f"{run.name}: {title.lower()}"), *(Cell(told(r, percent=percent, n=True)) for r in rows)])
+            rows = [run.find(metric, when) for when in ("clean", "attacked", "change")]
+            body.append([Cell(f"{run.name}: {title.lower()}"), *(cell(r, percent=percent, n=True) for r in rows)])
     caption = "How the input gradient is spread before and after the attack: medians with 95 % intervals. "
     caption += "Change: of each image that the attack turned."
     return Table(caption, _head("Classifier", "Before", "After", "Change"), body, "tab:saliency")
 
 
-def cam(runs: list[Run]) -> Table:
+def cam(runs: Sequence[Explained]) -> Table:
     """How far the centre of Grad-CAM moves."""
     body = []
     for run in runs:
         cells = [Cell(run.name)]
         for metric, percent in (("cam-shift", True), ("cam-shift-px", False), ("cam-shift-asked", True)):
-            cells.append(Cell(told(run.find("cam", metric, "change"), percent=percent, n=metric == "cam-shift")))
+            cells.append(cell(run.find(metric, "change"), percent=percent, n=metric == "cam-shift"))
+        cells.append(cell(run.find("cam-shift", "noise"), percent=True))
         body.append(cells)
-    head = _head("Classifier", "Share of the diagonal", "Pixels", "Untouched image, asked about the new class")
+    head = _head(
+        "Classifier",
+        "Share of the diagonal",
+        "Pixels",
+        "Untouched image, asked about the new class",
+        "Noise of that size",
+    )
     caption = (
         "How far the centre of mass of Grad-CAM moves under the attack, each time asked about the decision: medians "
     )
-    caption += "with 95 % intervals. The last column is the control: the image stays, only the question changes. "
+    caption += "with 95 % intervals. The last columns are controls: the image stays and only the question "
+    caption += "changes, or noise replaces the attack. "
     caption += "Images where nothing in that layer speaks for the decision have no centre and are left out."
     return Table(caption, head, body, "tab:cam")
 
 
-def lesion(runs: list[Run]) -> Table | None:
+def lesion(runs: Sequence[Explained]) -> Table | None:
     """Agreement of every map with the lesion, where it is known."""
     body = []
     for run in runs:
-        area = run.find("lesion", "lesion-area")
+        area = run.find("lesion-area")
         if area is None:
             continue
         for kind, title in MAPS:
             cells = [Cell(f"{run.name}: {title}")]
             for how, percent in (("point", True), ("auroc", False), ("share", True)):
                 for when in ("clean", "attacked"):
-                    row = run.find("lesion", f"lesion-{how}-{kind}", when)
-                    cells.append(Cell(told(row, percent=percent, n=how == "point")))
+                    row = run.find(f"lesion-{how}", when, map=kind)
+                    cells.append(cell(row, percent=percent, n=how == "point"))
             body.append(cells)
         chance = [
             "" if how == "auroc" else told(area, percent=True)
@@ -135,15 +149,15 @@ def lesion(runs: list[Run]) -> Table | None:
     return Table(caption, [Cell(h) for h in head], body, "tab:lesion")
 
 
-def layers(runs: list[Run]) -> Table:
+def layers(runs: Sequence[Explained]) -> Table:
     """How simple each layer's picture of an image is, before and after."""
     body = []
     for run in runs:
-        for layer in run.facts["layers"]:
+        for layer in run.info.layers:
             cells = [Cell(f"{run.name}: {layer}")]
             for kind, _ in KINDS:
-                cells.append(Cell(told(run.find("layer", kind, layer=layer), percent=kind == "relative-rank")))
-            cells.append(Cell(told(run.find("layer", "effective-rank", "change", layer), n=True)))
+                cells.append(cell(run.find(kind, layer=layer), percent=kind == "relative-rank"))
+            cells.append(cell(run.find("effective-rank", "change", layer=layer), n=True))
             body.append(cells)
     head = _head("Layer", *(title for _, title in KINDS), "Effective rank, change by the attack")
     caption = "Simplicity of what a layer sees, small is simple: medians over images with 95 % intervals (n as in the "
@@ -151,7 +165,7 @@ def layers(runs: list[Run]) -> Table:
     return Table(caption, head, body, "tab:layers")
 
 
-def landscape(runs: list[Run]) -> Table:
+def landscape(runs: Sequence[Explained]) -> Table:
     """Loss at 1, 2, 4 and 8/255 along each direction."""
     names = (
         ("gradient", "the model's sign gradient"),
@@ -161,16 +175,16 @@ def landscape(runs: list[Run]) -> Table:
     body = []
     for run in runs:
         for direction, title in names:
-            rows = [run.at(f"loss-{direction}", level) for level in LEVELS]
+            rows = [run.loss(level, direction) for level in LEVELS]
             if any(rows):
-                clean = Cell(told(run.at("loss", 0), n=True))
-                body.append([Cell(f"{run.name}: {title}"), clean, *(Cell(told(r)) for r in rows)])
+                clean = cell(run.loss(0), n=True)
+                body.append([Cell(f"{run.name}: {title}"), clean, *(cell(r) for r in rows)])
     head = _head("Along", "At the image", *(f"{level}/255" for level in LEVELS))
     caption = "Cross-entropy in nats away from the image, median of the images with its 95 % interval."
     return Table(caption, head, body, "tab:landscape")
 
 
-def embedding(runs: list[Run]) -> Table | None:
+def embedding(runs: Sequence[Explained]) -> Table | None:
     """How far the groups are apart in the penultimate features."""
     kinds = (
         ("attacked", "clean against attacked"),
@@ -180,20 +194,21 @@ def embedding(runs: list[Run]) -> Table | None:
     body = []
     for run in runs:
         for kind, title in kinds:
-            probe = run.find("embedding", f"probe-{kind}")
+            when = "clean" if kind == "classes" else "attacked"
+            probe = run.find("probe", when, of=kind)
             if probe is None:
                 continue
-            if probe["value"] is None:
-                body.append([Cell(f"{run.name}: {title}"), Cell(probe["note"]), *(Cell(NOTHING) for _ in range(3))])
+            if probe.value is None:
+                body.append([Cell(f"{run.name}: {title}"), Cell(probe.note), *(Cell(NOTHING) for _ in range(3))])
                 continue
-            chance = f"{100 * probe['chance']:.0f}{NBSP}%"
+            chance = f"{100 * float(probe.get('chance')):.0f}{NBSP}%"
             body.append(
                 [
                     Cell(f"{run.name}: {title}"),
-                    Cell(told(probe, percent=True, n=True)),
+                    cell(probe, percent=True, n=True),
                     Cell(chance),
-                    Cell(told(run.find("embedding", f"probe-auroc-{kind}"))),
-                    Cell(told(run.find("embedding", f"silhouette-{kind}"))),
+                    cell(run.find("probe-auroc", when, of=kind)),
+                    cell(run.find("silhouette", when, of=kind)),
                 ]
             )
     if not body:

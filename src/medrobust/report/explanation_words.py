@@ -1,4 +1,4 @@
-"""What explain.html says of one classifier, and of others beside it: each sentence a function of its numbers."""
+"""What is said of an explained classifier, and of others beside it: each sentence a function of its numbers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,15 @@ from dataclasses import dataclass
 
 from medrobust.report import explanation_tables as tables
 from medrobust.report.comparison import Share
-from medrobust.report.explained_run import Numbers
 from medrobust.report.words import NBSP, count, plural
 
 LEAST = 6
 """Images below which a median has no 95 % interval."""
 
 
-def number(row: Numbers | None) -> Share | None:
-    """A row as a record; None where nothing was measured."""
-    if row is None or row["value"] is None or not row["n"]:
-        return None
-    return Share(row["value"], row["low"], row["high"], row["n"])
-
-
 def ranged(told: Share, *, percent: bool = False) -> str:
     """ "0.17 (0.15–0.19)"; percent: "17 % (15–19)"."""
-    return tables.told({"value": told.value, "low": told.low, "high": told.high, "n": told.n}, percent=percent)
+    return tables.told(told, percent=percent)
 
 
 def _n(told: Share) -> str:
@@ -60,14 +52,15 @@ def simple(layer: str, rank: Share, of_largest: Share) -> str:
 
 @dataclass(frozen=True)
 class Moved:
-    """attack: what it was, with its size. shift: how far the centre of Grad-CAM moves; asked: where only the question
-    changes, the control."""
+    """attack: what it was, with its size. shift: how far the centre of Grad-CAM moves; the controls: asked, where only
+    the question changes, and noise of the same size."""
 
     attack: str
     reached: int
     n: int
     shift: Share | None = None
     asked: Share | None = None
+    noise: Share | None = None
 
 
 def moved(told: Moved) -> str:
@@ -77,8 +70,12 @@ def moved(told: Moved) -> str:
     text = f" The centre of Grad-CAM, asked about the decision, moves by {ranged(told.shift, percent=True)} of the "
     text += f"diagonal ({_n(told.shift)})"
     if told.asked is None:
-        return turned + text + "; what asking about the new class alone does was not measured."
-    return turned + text + f"; asking the untouched image about the new class moves it by {_whole(told.asked)}."
+        text += "; what asking about the new class alone does was not measured."
+    else:
+        text += f"; asking the untouched image about the new class moves it by {_whole(told.asked)}."
+    if told.noise is not None:
+        text += f" Noise of the same size moves it by {_whole(told.noise)}."
+    return turned + text
 
 
 def _whole(told: Share) -> str:

@@ -14,6 +14,7 @@ BUILT_BY = {
     "universal": ("One change for every image", "medrobust.report.sections.universal:first_page"),
     "detect": ("Detection of attacks", "medrobust.report.detection_page:first_page"),
     "evade": ("Evasion of detectors", "medrobust.report.detection_page:first_page"),
+    "explain": ("Explanations", "medrobust.report.explanation:first_page"),
 }
 """By command, the heading of its page and the function of Findings that makes its FirstPage."""
 

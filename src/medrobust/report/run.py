@@ -138,30 +138,54 @@ class EvasionInfo(_Read):
 
 
 class MeasureInfo(_Read):
-    name: str
     title: str
     unit: str = ""
+    source: str = ""
 
 
-class ExplainExample(_Read):
-    id: str
-    label: int
-    after: int
+class GalleryInfo(_Read):
+    """Images whose maps are shown: true class, decision after the attack, and whether the attack turned it."""
+
+    ids: list[str] = []
+    label: list[int] = []
+    after: list[int] = []
+    reached: list[bool] = []
 
 
-class ExplainInfo(_Read):
-    """What was looked at inside. layer: of Grad-CAM. grid: of the landscape, fractions of the pixel range."""
+class ExplainedInfo(_Read):
+    """One classifier whose images are explained. cam_layer: of Grad-CAM. grid: of the landscape, fractions of the
+    pixel range. reached: images that the attack turned, of n; surfaces: those with a landscape."""
 
+    data: str = ""
+    model: str = ""
+    classes: list[str] = []
+    size: int | None = None
+    channels: int | None = None
+    architecture: str | None = None
+    parameters: int | None = None
+    model_digest: str = ""
+    doubts: list[str] = []
+    one_a_patient: bool = False
     attack: str
-    attack_name: str = ""
+    attack_title: str
     eps: float
-    layer: str = ""
-    n: int = 0
-    n_turned: int = 0
-    n_surfaces: int = 0
+    norm: str = "linf"
+    second: str | None = None
     grid: list[float] = []
-    examples: list[ExplainExample] = []
-    measures: list[MeasureInfo] = []
+    seed: int | None = None
+    measures: dict[str, MeasureInfo] = {}
+    notes: list[str] = []
+    n: int = 0
+    n_test: int | None = None
+    accuracy: float | None = None
+    guesses: str = ""
+    reached: int = 0
+    layers: list[str] = []
+    middle: str = ""
+    cam_layer: str = ""
+    surfaces: int = 0
+    gallery: GalleryInfo = GalleryInfo()
+    ids: list[str] = []
 
 
 class HeadlineInfo(_Read):
@@ -225,7 +249,8 @@ class Conditions(_Read):
     defence: DefenceInfo | None = None
     detection: DetectionInfo | None = None
     evasion: EvasionInfo | None = None
-    explain: ExplainInfo | None = None
+    explained: dict[str, ExplainedInfo] = {}
+    """By place: the first is the classifier that the run is about."""
     versions: dict[str, str] = {}
     hardware: str = ""
     pending: list[str] = []
@@ -420,13 +445,25 @@ def read(run_dir: Path) -> Run:
         raise InputError(
             f"{path} has format {raw.get('format')!r}, this version reads {FORMAT}; write it again with this version"
         )
+    spec_path = run_dir / "spec.json"
+    spec = _json(spec_path) if spec_path.is_file() else {}
+    return parsed(raw, path, arrays=_arrays(run_dir / "figures.safetensors"), spec=spec)
+
+
+def parsed(
+    raw: dict[str, Any],
+    path: Path = Path("results.json"),
+    *,
+    arrays: dict[str, np.ndarray] | None = None,
+    spec: dict[str, Any] | None = None,
+) -> Run:
+    """Results as the report reads them; path: named in errors. InputError where they are not of this version."""
     try:
         parts = _Parts.model_validate({k: v for k, v in raw.items() if v})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{path}: {where}: {first['msg'].lower()}; run the audit again to write it anew") from None
-    spec_path = run_dir / "spec.json"
     return Run(
         parts.conditions,
         [_at(path, f"rows.{i}", Row.read, row) for i, row in enumerate(parts.rows)],
@@ -434,8 +471,8 @@ def read(run_dir: Path) -> Run:
         parts.examples,
         parts.seconds,
         parts.run,
-        _arrays(run_dir / "figures.safetensors"),
-        _json(spec_path) if spec_path.is_file() else {},
+        arrays or {},
+        spec or {},
         parts.kind,
     )
 

@@ -1,4 +1,4 @@
-"""results.csv: every row of results.json, one a line; further columns stand before the metric."""
+"""results.csv: every row of results.json, one a line, further columns before the metric; images.csv: every image."""
 
 from __future__ import annotations
 
@@ -7,10 +7,29 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
+import numpy as np
+
+from medrobust.report.explained import explained
+from medrobust.report.run import Run
 from medrobust.results import FIXED
 
 BEFORE = FIXED[: FIXED.index("metric")]
 AFTER = FIXED[len(BEFORE) :]
+
+
+def images(run: Run) -> str:
+    """images.csv: every number that was measured of an image, one image a line."""
+    found = explained(run)
+    names = list(dict.fromkeys(n for e in found for n in e.arrays if n.startswith("image.")))
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["name", "id", *(n.removeprefix("image.") for n in names)])
+    for e in found:
+        columns = [e.arrays.get(n) for n in names]
+        for i, image in enumerate(e.info.ids):
+            values = ("" if c is None or not np.isfinite(c[i]) else f"{c[i]:.9g}" for c in columns)
+            writer.writerow([e.name, image, *values])
+    return out.getvalue()
 
 
 def text(rows: Sequence[dict[str, Any]]) -> str:

@@ -8,21 +8,22 @@ import numpy as np
 
 from medrobust import explain, private_names, stats
 from medrobust.attacks import PGD
-from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, noise_shift, verdict
-from medrobust.experiments.explanation import ExplainAsk, Explaining
-from medrobust.experiments.system import unseen
+from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, verdict
+from medrobust.experiments.config import ask
+from medrobust.experiments.context import Context
+from medrobust.experiments.explanation import Explanation
+from medrobust.experiments.explanation_config import ExplanationConfig
+from medrobust.experiments.system import given
 from medrobust.experiments.tasks.curves import fresh
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.experiments.work import Result, Work
-from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
-from medrobust.threat import BALLS
+from medrobust.results import INCONCLUSIVE, OK, Kind, Row, Rows
+from medrobust.store import Store
 
 FEW = 6
 """Images below which the order statistics hold no 95 % interval of a median."""
 ALL = "all of them"
-SHIFT, NOISE_SHIFT = "cam-shift.change", "noise shift"
-EMBEDDED = {"probe-attacked": "probe", "silhouette-attacked": "silhouette"}
-"""Metrics of the last features, and what the rows of a study call them."""
+SHIFT, NOISE_SHIFT = "cam-shift.change", "cam-shift.noise"
 DIRECTIONS = ("gradient", "random", "second")
 """Along which the loss is told; the first axis of every plane is the gradient's."""
 
@@ -35,30 +36,26 @@ def explained(work: Work) -> Result:
     (t-SNE) and what a kill need not lose lie in RUN/explained/KEY.
     """
     args, classifier = work.args, work.model()
-    test, _ = unseen(work.data, classifier, trained=False)
-    ball = BALLS[args["norm"]](args["eps"])
-    ask = ExplainAsk(
-        measures=tuple(args["measures"]),
-        attack=args["attack"],
-        ball=ball,
-        limit=args["limit"],
-        surfaces=args["surfaces"],
-        seed=args["seed"],
+    system = given(work.data, classifier)
+    spec = ask(data=work.data.name, norm=args["norm"], eps=(args["eps"],), seed=args["seed"])
+    config = ExplanationConfig(
+        measures=tuple(args["measures"]), attack=args["attack"], limit=args["limit"], surfaces=args["surfaces"]
     )
-    second = work.model("second") if "second" in work.ticket["needs"] else None
-    made = Explaining(ask, work.run / "explained" / work.key, classifier, test, second)
-    told = made.run()
-    numbers = dict(made.image)
-    numbers[EPS_STAR] = eps_star(made.twins, PGD(steps=args["steps"]), type(ball))
-    numbers[NOISE_SHIFT] = noise_shift(made.twins, ball, made.cam_layer)
+    second = (lambda: work.model("second")) if "second" in work.ticket["needs"] else None
+    store = Store(work.run / "explained" / work.key)
+    made = Explanation(Context(system, spec, store, study=""), config, second=second)
+    outcome = made.outcome()
+    numbers = dict(made.numbers)
+    numbers[EPS_STAR] = eps_star(made.twins, PGD(steps=args["steps"]), spec.ball)
     rows = fresh(args["norm"], args["seed"])
     _image_rows(rows, numbers, args)
-    _landscape_rows(rows, made.arrays)
-    _told_rows(rows, told["rows"], args)
-    kept = {"landscape.random": made.arrays["landscape.random"]}
+    surfaces = {k.removeprefix("landscape."): v for k, v in made.arrays.items() if k.startswith("landscape.")}
+    _landscape_rows(rows, surfaces)
+    _explained_rows(rows, outcome.rows.rows, args)
     doubt = gradient_doubt(work)
     doubt_all(rows, doubt)
-    return {"rows": rows.plain(), "facts": private_names.found(told["facts"]), DOUBT: doubt}, numbers | kept
+    facts = private_names.found(outcome.conditions["explained"]["0"])
+    return {"rows": rows.plain(), "facts": facts, DOUBT: doubt}, numbers | {"landscape.random": surfaces["random"]}
 
 
 def _image_rows(rows: Rows, numbers: dict[str, np.ndarray], args: dict[str, Any]) -> None:
@@ -78,10 +75,10 @@ def _image_rows(rows: Rows, numbers: dict[str, np.ndarray], args: dict[str, Any]
     _add(rows, args["attack"], args["eps"], "further", further)
 
 
-def _landscape_rows(rows: Rows, arrays: dict[str, np.ndarray]) -> None:
+def _landscape_rows(rows: Rows, surfaces: dict[str, np.ndarray]) -> None:
     """Rise of the loss above that of the image, along each direction, at every point of the grid."""
     for name in DIRECTIONS:
-        surface = arrays.get(f"landscape.{'random' if name == 'gradient' else name}")
+        surface = surfaces.get("random" if name == "gradient" else name)
         if surface is None:
             continue
         loss = (surface[:, :, 0] if name == "gradient" else surface[:, 0, :]).astype(float)
@@ -89,17 +86,13 @@ def _landscape_rows(rows: Rows, arrays: dict[str, np.ndarray]) -> None:
             _add(rows, "none", eps, "rise", stats.median(values), direction=name)
 
 
-def _told_rows(rows: Rows, told: list[dict[str, Any]], args: dict[str, Any]) -> None:
+def _explained_rows(rows: Rows, found: list[Row], args: dict[str, Any]) -> None:
     """How simple each layer's view is, and whether attacked images lie apart in the last features."""
-    for row in told:
-        value, low, high = (np.nan if row[k] is None else float(row[k]) for k in ("value", "low", "high"))
-        e = stats.Estimate(value, low, high, row["n"])
-        if row["section"] == "layer" and row["metric"] == "relative-rank" and row["when"] != "change":
-            clean = row["when"] == "clean"
-            attack, eps = ("none" if clean else str(args["attack"])), (0.0 if clean else float(args["eps"]))
-            _add(rows, attack, eps, "rank_share", e, layer=row["layer"])
-        if row["section"] == "embedding" and row["metric"] in EMBEDDED:
-            _add(rows, args["attack"], args["eps"], EMBEDDED[row["metric"]], e, note=row["note"])
+    for row in found:
+        if row.metric == "relative-rank" and row.get("layer") and row.get("when") != "change":
+            _add(rows, row.attack, row.eps, "rank_share", row.estimate, layer=row.get("layer"))
+        if row.metric in ("probe", "silhouette") and row.get("of") == "attacked":
+            _add(rows, args["attack"], args["eps"], row.metric, row.estimate, note=row.note)
 
 
 def claimed(work: Work) -> Result:

@@ -12,13 +12,12 @@ from medrobust.report import pictures
 from medrobust.report import why_words as words
 from medrobust.report.charts import MUTED, canvas, svg
 from medrobust.report.comparison import Share
+from medrobust.report.explained import Explained, explained
 from medrobust.report.findings import Findings
-from medrobust.report.run import ExplainInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table
 from medrobust.report.words import NOTHING, count, grey_levels, plural
-from medrobust.results import Kind, among
 
 DECADES = 2
 """Of the gradient's size that the colours of a saliency map span."""
@@ -58,62 +57,56 @@ def build(f: Findings) -> Content | None:
 
 
 def section(f: Findings) -> Section | None:
-    """None where the run did not ask for it, or comes from a version that could not."""
-    told = f.run.conditions.explain
-    rows = list(among(f.run.rows, kind=Kind.EXPLANATION))
-    if told is None or not rows:
+    """None where the run did not ask for it."""
+    found = explained(f.run)
+    if not found or not found[0].rows:
         return None
-    notes = dict.fromkeys(r.note for r in rows if not r.ok and r.note)
-    said = _sentences(f, told)
-    shots = _shots(f, told)
-    size = short_size(f, told.eps)
-    caption = (
-        f"Images that the attack ({told.attack}, {size}) turned. Gradient: how strongly each pixel moves the loss, "
-    )
-    caption += (
-        f"one colour scale for all, {DECADES} powers of ten from dark to bright. Grad-CAM ({told.layer}): what in "
-    )
-    caption += "the image speaks for the answer given, each map on its own scale."
-    surface = (
-        "Loss of the right answer when an image is moved along the sign of its gradient (across) and along random "
-    )
-    surface += (
-        f"signs (upwards): median of {plural(told.n_surfaces, 'image')}. White line: where the right answer holds "
-    )
-    surface += "a probability of one half."
+    e = found[0]
+    notes = dict.fromkeys(r.note for r in e.rows if not r.ok and r.note)
+    size, sentences, shots = short_size(f, e.info.eps), _sentences(f, e), _shots(f, e)
+    caption = f"Images that the attack ({e.info.attack_title}, {size}) turned. Gradient: how strongly each pixel moves "
+    caption += f"the loss, one colour scale for all, {DECADES} powers of ten from dark to bright. Grad-CAM "
+    caption += f"({e.info.cam_layer}): what in the image speaks for the answer given, each map on its own scale."
+    surface = "Loss of the right answer when an image is moved along the sign of its gradient (across) and along "
+    surface += f"random signs (upwards): median of {plural(e.info.surfaces, 'image')}. White line: where the right "
+    surface += "answer holds a probability of one half."
     return Section(
-        said,
-        table(f, told),
+        sentences,
+        table(f, e),
         shots,
         caption if shots else "",
-        landscape(f, told),
+        landscape(e),
         surface,
-        ", ".join(notes) if not said else "",
+        ", ".join(notes) if not sentences else "",
     )
 
 
-def _share(f: Findings, metric: str, attack: str = "none", **more: Any) -> Share | None:
-    told = Share.of(f.run.find(Kind.EXPLANATION, metric, attack, **more))
-    return told if told is not None and told.ok else None
+def _share(e: Explained, metric: str, when: str = "clean", **columns: Any) -> Share | None:
+    share = Share.of(e.find(metric, when, **columns))
+    return share if share is not None and share.ok else None
 
 
-def _sentences(f: Findings, told: ExplainInfo) -> list[str]:
+def _correlation(e: Explained) -> Share | None:
+    return _share(e, "rank_correlation", measure="linear-eps")
+
+
+def _sentences(f: Findings, e: Explained) -> list[str]:
     """Those whose numbers were measured."""
     out = []
-    along, random = _share(f, "rise-gradient"), _share(f, "rise-random")
+    along, random = _share(e, "rise-gradient"), _share(e, "rise-random")
     if along is not None and random is not None:
         out.append(words.steep(along, random))
-    lead, slope, enough = (_share(f, name) for name in ("margin", "margin-slope", "linear-eps"))
+    lead, slope, enough = (_share(e, name) for name in ("margin", "margin-slope", "linear-eps"))
     if lead is not None and slope is not None and enough is not None and f.run.conditions.norm == "Linf":
-        out.append(words.enough(words.Estimate(lead, slope, enough, _share(f, "rank_correlation"))))
-    if (half := _share(f, "saliency-half")) is not None:
+        out.append(words.enough(words.Estimate(lead, slope, enough, _correlation(e))))
+    if (half := _share(e, "saliency-half")) is not None:
         out.append(words.wide(half))
-    if (shift := _share(f, "cam-shift", told.attack_name)) is not None:
-        out.append(words.moved(shift, _share(f, "cam-shift", "noise"), short_size(f, told.eps)))
-    before, area = _share(f, "lesion-points", map="cam"), _share(f, "lesion-area")
+    if (shift := _share(e, "cam-shift", "change")) is not None:
+        out.append(words.moved(shift, _share(e, "cam-shift", "noise"), short_size(f, e.info.eps)))
+    before, area = _share(e, "lesion-point", map="cam"), _share(e, "lesion-area")
     if before is not None and area is not None:
-        after = _share(f, "lesion-points", told.attack_name, map="cam")
-        pixels = _share(f, "lesion-auroc", map="gradient")
+        after = _share(e, "lesion-point", "attacked", map="cam")
+        pixels = _share(e, "lesion-auroc", map="gradient")
         out.append(words.lesion(words.Lesion(before, area, after, pixels)))
     return out
 
@@ -121,33 +114,37 @@ def _sentences(f: Findings, told: ExplainInfo) -> list[str]:
 # -- table -----------------------------------------------------------------------------------------------
 
 
-def _maps(attack: str) -> list[tuple[str, str, str, str, str]]:
-    """Metric, attack, map, title and unit of what is measured on maps, and of the correlation. attack: by name."""
-    diagonal, share, area = "share of the diagonal", "share of the images", "AUROC"
-    return [
-        ("cam-shift", attack, "", "Shift of the centre of Grad-CAM under the attack", diagonal),
-        ("cam-shift", "noise", "", "The same under noise of that size", diagonal),
-        ("lesion-points", "none", "cam", "Brightest point of Grad-CAM in the lesion", share),
-        ("lesion-points", attack, "cam", "The same after the attack", share),
-        ("lesion-points", "none", "gradient", "Largest gradient in the lesion", share),
-        ("lesion-points", attack, "gradient", "The same after the attack", share),
-        ("lesion-auroc", "none", "cam", "Grad-CAM of pixels in and out of the lesion", area),
-        ("lesion-auroc", attack, "cam", "The same after the attack", area),
-        ("lesion-auroc", "none", "gradient", "Gradient of pixels in and out of the lesion", area),
-        ("lesion-auroc", attack, "gradient", "The same after the attack", area),
-        ("rank_correlation", "none", "", "Rank correlation of that ε* with the measured one", "−1 to 1"),
-    ]
+DIAGONAL, SHARE, AREA, AFTER = "share of the diagonal", "share of the images", "AUROC", "The same after the attack"
+MAPS: list[tuple[str, str, dict[str, str], str, str]] = [
+    ("cam-shift", "change", {}, "Shift of the centre of Grad-CAM under the attack", DIAGONAL),
+    ("cam-shift", "noise", {}, "The same under noise of that size", DIAGONAL),
+    ("lesion-point", "clean", {"map": "cam"}, "Brightest point of Grad-CAM in the lesion", SHARE),
+    ("lesion-point", "attacked", {"map": "cam"}, AFTER, SHARE),
+    ("lesion-point", "clean", {"map": "gradient"}, "Largest gradient in the lesion", SHARE),
+    ("lesion-point", "attacked", {"map": "gradient"}, AFTER, SHARE),
+    ("lesion-auroc", "clean", {"map": "cam"}, "Grad-CAM of pixels in and out of the lesion", AREA),
+    ("lesion-auroc", "attacked", {"map": "cam"}, AFTER, AREA),
+    ("lesion-auroc", "clean", {"map": "gradient"}, "Gradient of pixels in and out of the lesion", AREA),
+    ("lesion-auroc", "attacked", {"map": "gradient"}, AFTER, AREA),
+    (
+        "rank_correlation",
+        "clean",
+        {"measure": "linear-eps"},
+        "Rank correlation of that ε* with the measured one",
+        "−1 to 1",
+    ),
+]
+"""Metric, images, further columns, title and unit of what is measured on maps, and of the correlation."""
 
 
-def table(f: Findings, told: ExplainInfo) -> Table:
+def table(f: Findings, e: Explained) -> Table:
     """A measure a row."""
-    lines: list[tuple[str, str, str, str, str]] = [(m.name, "none", "", m.title, m.unit) for m in told.measures]
+    measures = [(name, "clean", dict[str, str](), m.title, m.unit) for name, m in e.info.measures.items()]
     body = []
-    for metric, attack, kind, title, unit in [*lines, *_maps(told.attack_name)]:
-        more: dict[str, Any] = {"map": kind} if kind else {}
-        row = f.run.find(Kind.EXPLANATION, metric, attack, **more)
+    for metric, when, columns, title, unit in [*measures, *MAPS]:
+        row = e.find(metric, when, **columns)
         if row is not None and row.n:
-            known = _share(f, metric, attack, **more)
+            known = _share(e, metric, when, **columns)
             body.append([Cell(title), Cell(words.ranged(known) if known else NOTHING), Cell(unit), Cell(count(row.n))])
     caption = (
         "What the explanations say, before any attack unless told otherwise: medians (shares for yes and no) with "
@@ -159,29 +156,44 @@ def table(f: Findings, told: ExplainInfo) -> Table:
 # -- pictures --------------------------------------------------------------------------------------------
 
 
-def _shots(f: Findings, told: ExplainInfo) -> list[Shot]:
-    arrays = {k.removeprefix("explain."): v for k, v in f.run.arrays.items() if k.startswith("explain.")}
-    levels = [arrays[k] for k in ("clean.gradient", "attacked.gradient") if k in arrays]
-    if len(levels) < 2 or len(levels[0]) < len(told.examples):
+def _shots(f: Findings, e: Explained) -> list[Shot]:
+    shown = {k.removeprefix("gallery."): v for k, v in e.arrays.items() if k.startswith("gallery.")}
+    if "gradient" not in shown or len(shown["gradient"]) < len(e.info.gallery.ids):
         return []
+    levels = [_level(shown, after) for after in ("", "-attacked")]
     finite = np.concatenate([v[np.isfinite(v)] for v in levels])
     top = float(np.quantile(finite, 0.999)) if finite.size else 0.0
     shots = []
-    for i, e in enumerate(told.examples):
-        shown = []
-        for when, word in (("clean", "before"), ("attacked", "after")):
-            level = np.nan_to_num((arrays[f"{when}.gradient"][i] - top) / DECADES + 1, nan=0.0, neginf=0.0)
-            cam = arrays[f"{when}.cam"][i]
-            shown += [
-                (f"image {word}", pictures.data_uri(arrays[f"{when}.image"][i])),
-                (f"gradient {word}", pictures.data_uri(_coloured(level))),
+    for i, (name, label, after) in enumerate(zip(*_examples(e), strict=True)):
+        pairs = []
+        for image, end, level, word in (
+            ("clean", "", levels[0], "before"),
+            ("attacked", "-attacked", levels[1], "after"),
+        ):
+            cam = shown[f"cam{end}"][i]
+            bright = np.nan_to_num((level[i] - top) / DECADES + 1, nan=0.0, neginf=0.0)
+            pairs += [
+                (f"image {word}", pictures.data_uri(shown[image][i])),
+                (f"gradient {word}", pictures.data_uri(_coloured(bright))),
                 (f"Grad-CAM {word}", pictures.data_uri(_coloured(cam / max(float(cam.max()), 1e-30)))),
             ]
-        if "mask" in arrays and arrays["mask"][i].any():
-            shown.append(("the lesion", pictures.data_uri(arrays["mask"][i][None])))
-        true, after = (f.run.labelled(f.run.class_name(k)) for k in (e.label, e.after))
-        shots.append(Shot(e.id, true, after, shown, int(arrays["clean.image"].shape[-1])))
+        if "mask" in shown and shown["mask"][i].any():
+            pairs.append(("the lesion", pictures.data_uri(shown["mask"][i][None])))
+        true, turned = (f.run.labelled(f.run.class_name(k)) for k in (label, after))
+        shots.append(Shot(name, true, turned, pairs, int(shown["clean"].shape[-1])))
     return shots
+
+
+def _examples(e: Explained) -> tuple[list[str], list[int], list[int]]:
+    return e.info.gallery.ids, e.info.gallery.label, e.info.gallery.after
+
+
+def _level(shown: dict[str, np.ndarray], end: str) -> np.ndarray:
+    """log10 of the gradient in nats per grey level of one pixel."""
+    with np.errstate(divide="ignore"):
+        level = np.log(shown[f"gradient{end}"].astype(np.float64))
+    level += shown[f"log-scale{end}"].astype(np.float64)[:, None, None]
+    return np.asarray((level - math.log(255)) / math.log(10))
 
 
 def _coloured(values: np.ndarray) -> np.ndarray:
@@ -192,12 +204,12 @@ def _coloured(values: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.asarray(rgb)[..., :3], -1, 0)
 
 
-def landscape(f: Findings, told: ExplainInfo) -> str:
+def landscape(e: Explained) -> str:
     """Median loss over the plane, as filled contours; empty where there is none."""
-    planes = f.run.arrays.get("explain.landscape")
+    planes = e.arrays.get("landscape.random")
     if planes is None or not len(planes):
         return ""
-    grid = np.array(told.grid) * 255
+    grid = np.array(e.info.grid) * 255
     logs = np.log10(np.maximum(np.median(planes, 0), 1e-6))
     low, high = float(logs.min()), float(logs.max())
     levels = np.linspace(low, max(high, low + 1e-3), 13)
