@@ -69,7 +69,7 @@ def test_a_terminal_of_any_encoding_gets_every_sign(encoding, monkeypatch):
     "error", [InputError("bad [/x]\nsecond line \x1b[2J"), MemoryError("Unable to allocate"), OSError(28, "full", "x")]
 )
 def test_what_the_user_can_fix_is_one_line_and_exit_code_2(error, monkeypatch, capsys):
-    def fail(**_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "app", fail)

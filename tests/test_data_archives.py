@@ -17,7 +17,7 @@ from PIL import Image
 from medrobust import data
 from medrobust.data import Dataset
 from medrobust.errors import InputError
-from medrobust.runner.digest_cache import look
+from medrobust.runner.digest_cache import file_state
 from tests.data_files import class_folders, picture
 
 
@@ -104,12 +104,12 @@ def test_a_change_behind_a_link_or_under_a_name_that_is_no_text_is_seen_by_studi
     root.mkdir()
     (root / "all").symlink_to(store, target_is_directory=True)
     (store / "loop").symlink_to(store, target_is_directory=True)
-    before = look(root)
+    before = file_state(root)
     odd = os.fsencode(store / "ill") + b"/\xff.png"
     shutil.copy(store / "ill" / "0.png", odd)
-    with_odd = look(root)
+    with_odd = file_state(root)
     os.utime(odd, (1, 1))
-    assert len({before, with_odd, look(root)}) == 3
+    assert len({before, with_odd, file_state(root)}) == 3
 
 
 # -- npz -----------------------------------------------------------------------------------------------------

@@ -297,7 +297,7 @@ PEOPLE = [f"p{i % 5}" for i in range(N)]
         "pat_id",
         "patientId",
         "subject",
-        "System ID",
+        "Subject ID",
         "subject.id",
         "case",
         "case_id",

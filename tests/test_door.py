@@ -236,7 +236,7 @@ def test_an_audit_of_a_torchscript_program_leaves_out_what_needs_its_layers(tmp_
     line = JUDGING["audit"][0](tmp_path, "scripted")
     assert run(*(a for a in line if a not in ("--no-detect", "--no-explain")), "--limit", "30") == 0
     notes = {r["kind"]: r["note"] for r in findings(tmp_path, "results.json")["rows"] if "TorchScript" in r["note"]}
-    assert notes.keys() == {"detector", "explanation"}
+    assert notes.keys() >= {"detector", "explanation"}
 
 
 def test_options_of_images_and_networks_are_the_same_everywhere():

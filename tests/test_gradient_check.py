@@ -556,5 +556,4 @@ def test_every_command_with_white_box_numbers_says_so(command, kept, tmp_path, m
         assert "fgsm (inconclusive)" in out
         assert "square:queries=5 (inconclusive)" not in out
         return
-    file = "results.json" if command == "explain" else f"{command}.json"
-    assert '"status": "inconclusive"' in (tmp_path / "out" / file).read_text("utf-8")
+    assert '"status": "inconclusive"' in (tmp_path / "out" / "results.json").read_text("utf-8")

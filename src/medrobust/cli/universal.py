@@ -74,6 +74,8 @@ def universal(
         limit=at_most(limit),
         judged=at_most(judged),
     )
+    if config.source is not None:
+        check_place(config.source)
     spec = ask(model=model, **images.asked, **network.asked, **training.asked, norm=norm, seed=seed)
     spec = spec.model_copy(update={"limit": config.judged})
     options = dataclasses.asdict(config)
@@ -82,6 +84,21 @@ def universal(
     written = measure("universal", spec, options, folder, compute, device, keep_names, summary)
     say(f"perturbation {folder / 'v.safetensors'}\npicture {folder / 'v.png'}")
     return written
+
+
+def check_place(source: str) -> None:
+    """InputError where no such images can be there, before a run folder is made; they are read later."""
+    from medrobust import data as data_room
+    from medrobust.errors import InputError
+
+    kind, _, where = source.partition(":")
+    if source != "noise" and (
+        kind not in data_room.SOURCES or (kind in ("csv", "folder") and not Path(where).exists())
+    ):
+        try:
+            data_room.load(source)
+        except InputError as error:
+            raise InputError(f"--source {source}: {error}") from None
 
 
 def summary(results: dict[str, Any]) -> None:

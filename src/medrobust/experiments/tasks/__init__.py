@@ -60,7 +60,9 @@ def task_named(name: str) -> Task:
         return TASKS[name]
     if ":" in name:
         return Task(name)
-    raise InputError(f"task {name!r} is not known; choose from {', '.join(TASKS)}, or write module:function")
+    raise InputError(
+        f"task {name!r} is not known; choose from {', '.join(t for t in TASKS if t != STEP)}, or write module:function"
+    )
 
 
 def is_own(name: str) -> bool:
