@@ -60,10 +60,10 @@ def workers(pid: int) -> list[int]:
 def hit(whom: str, file: Path, out: Path, rng: random.Random) -> int:
     """One run with a kill in it, and the same command until it ends; cells that were there when it was hit."""
     begun: list[subprocess.Popen] = []
-    more, told = ["--workers", "2"], out.parent / f"{out.name}.json"
+    more, address_file = ["--workers", "2"], out.parent / f"{out.name}.json"
 
     def cluster() -> list[str]:
-        told.unlink(missing_ok=True)
+        address_file.unlink(missing_ok=True)
         run = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         begun.append(
             subprocess.Popen(
@@ -77,14 +77,14 @@ def hit(whom: str, file: Path, out: Path, rng: random.Random) -> int:
                     "0",
                     "--no-dashboard",
                     "--scheduler-file",
-                    str(told),
+                    str(address_file),
                 ],
                 **run,
             )
         )
-        while not told.exists():
+        while not address_file.exists():
             time.sleep(0.05)
-        address = json.loads(told.read_text())["address"]
+        address = json.loads(address_file.read_text())["address"]
         begun.append(
             subprocess.Popen(
                 [

@@ -106,9 +106,9 @@ def main() -> None:
         laid = plan(big, Place(out / "many"))
         planned = time.perf_counter() - begun
         execute.run(laid, Serial())
-        told = write(laid, "", "small")
+        results = write(laid, "", "small")
         seconds = time.perf_counter() - begun
-        assert told["cells"]["done"] == asked.many
+        assert results["cells"]["done"] == asked.many
         print(f"{asked.many} finished cells: planned in {planned:.2f} s, resumed to results.json in {seconds:.2f} s")
 
 

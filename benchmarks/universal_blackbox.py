@@ -40,7 +40,7 @@ def simba(method: USimBA, task: Task, judged: Callable[[Tensor], stats.Estimate]
             mark = 1.05 * asked
             curve.append((asked, judged(delta)))
             spent = time.process_time() - start
-            print(f"| U-SimBA | {asked:,} | {told(curve[-1][1])} | {spent:.0f} |", flush=True)
+            print(f"| U-SimBA | {asked:,} | {rate(curve[-1][1])} | {spent:.0f} |", flush=True)
             if curve[-1][1].value >= enough:
                 break
     return curve
@@ -80,7 +80,7 @@ def main() -> None:
     print(f"{data}, {ball}, {type(goal).__name__.lower()}, {sizes}\n")
     print("| search | queries | held out | CPU seconds |\n|---|---|---|---|")
     for v in mr.universal.controls(clf, made, ball, given.seed):
-        print(f"| {v.provenance['method']} | 0 | {told(judged(v.delta))} | |")
+        print(f"| {v.provenance['method']} | 0 | {rate(judged(v.delta))} | |")
     ours: Curve = []
     _, settings = parse(given.search, {"tile": TileSearch}, "method", hidden=("queries",))
     for queries in given.queries:
@@ -88,7 +88,7 @@ def main() -> None:
         v = TileSearch(queries, **settings)(fast, made, goal, ball, seed=given.seed)
         ours.append((v.provenance["queries"], judged(v.delta)))
         spent = time.process_time() - start
-        print(f"| tile search | {ours[-1][0]:,} | {told(ours[-1][1])} | {spent:.0f} |", flush=True)
+        print(f"| tile search | {ours[-1][0]:,} | {rate(ours[-1][1])} | {spent:.0f} |", flush=True)
     if not given.simba:
         return
     with fast.borrowed():
@@ -102,7 +102,7 @@ def main() -> None:
         print(f"{share.value:.1%} with {asked:,} queries of tile search; U-SimBA: {reached}")
 
 
-def told(e: stats.Estimate) -> str:
+def rate(e: stats.Estimate) -> str:
     return f"{e.value:.1%} ({e.low:.1%} to {e.high:.1%}), n = {e.n}"
 
 

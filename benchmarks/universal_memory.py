@@ -58,7 +58,7 @@ def make(model: str, name: str, n: int, noise: bool) -> None:
     begin = time.perf_counter()
     v = method(clf, images, mr.Untargeted(), ball)
     spent, top = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = (
+    cells = (
         method.title,
         f"{n:,}",
         f"{v.provenance['gradients']:,}",
@@ -66,7 +66,7 @@ def make(model: str, name: str, n: int, noise: bool) -> None:
         f"{top:.0f}",
         f"{v.history[-1]['rate']:.1%}",
     )
-    print(f"| {' | '.join(told)} |", flush=True)
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from medrobust.experiments import ask
 from medrobust.experiments.context import Context
 from medrobust.experiments.detection import DetectionConfig
 from medrobust.experiments.detector_data import DetectorData
-from medrobust.experiments.evasion import NO_DETECTOR, Evasion, EvasionConfig
+from medrobust.experiments.evasion import NO_DETECTOR, Evasion
+from medrobust.experiments.evasion_config import EvasionConfig
 from medrobust.experiments.system import given
 from medrobust.progress import NoProgress
 from medrobust.store import Store

@@ -9,6 +9,7 @@ import pytest
 import medrobust as mr
 from medrobust import json_files, training
 from medrobust.experiments.context import Step, steps_by_name
+from medrobust.experiments.suite import _absolute
 from medrobust.grid import Study
 from medrobust.runner import steps as runner_steps
 from medrobust.store import Cell, Store
@@ -40,6 +41,8 @@ def test_workers_give_the_results_of_one_process(model, tmp_path):
     assert alone["rows"] == shared["rows"]
     assert first == second
     assert shared["conditions"]["pending"] == []
+    # cells are kept: they hold digests of where things lie, no paths
+    assert not [p for p in (tmp_path / "two" / "cells").rglob("rows.json") if str(model) in p.read_text()]
     # what is there is not computed again, by whomever
     assert run(*common, "--workers", "1", "--out", tmp_path / "two") == 0
     assert results(tmp_path / "two")[1] == shared
@@ -60,6 +63,22 @@ def test_a_step_is_planned_after_what_it_needs_and_finished_ones_are_known(tmp_p
     Store(tmp_path).put(keys["a"].ticket["spec"], Cell({"rows": []}, {}, 0.0))
     again = runner_steps.plan(steps, {"kind": "audit"}, tmp_path, "audit")
     assert [cell.labels["step"] for cell in again.left] == ["b", "c"]
+
+
+def test_a_ticket_is_the_same_from_another_folder(tmp_path, monkeypatch):
+    """A worker may have been started elsewhere: files and folders are named by their absolute paths."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    (tmp_path / "net").mkdir()
+    assert _absolute("csv:labels.csv") == f"csv:{tmp_path}/labels.csv"
+    assert _absolute("net") == f"{tmp_path}/net"
+    assert [_absolute(t) for t in ("phantom:chest@32", "vendor:net2", "resnet18", "", None)] == [
+        "phantom:chest@32",
+        "vendor:net2",
+        "resnet18",
+        "",
+        None,
+    ]
 
 
 class _Fixed:

@@ -27,7 +27,8 @@ from medrobust.report import (
     why_words,
 )
 from medrobust.report.comparison import Share, frequency, numbers, said
-from medrobust.report.run import Conditions, Run
+from medrobust.report.run import Run
+from medrobust.report.schema import Conditions
 from medrobust.report.words import bounds, percent
 from medrobust.results import Check, Kind, Row, Rows
 

@@ -13,7 +13,7 @@ from medrobust.report import explanation, explanation_tables
 from medrobust.report import explanation_words as words
 from medrobust.report.comparison import Share
 from medrobust.report.explained import Explained
-from medrobust.report.run import ExplainedInfo
+from medrobust.report.schema import ExplainedInfo
 from medrobust.results import Kind, Row, Rows
 
 from .test_conclusions import SIZES, hundreds, more_of_them

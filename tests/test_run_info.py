@@ -14,7 +14,7 @@ from medrobust.cli import app
 from medrobust.cli.command_line import command_line, without_folders
 from medrobust.errors import InputError
 from medrobust.report import run_line, search
-from medrobust.report.run import RunInfo
+from medrobust.report.schema import RunInfo
 from medrobust.run_folder import RunFolder
 
 

@@ -62,8 +62,8 @@ class Naming:
             given = about.get("options", {})
             about["options"] = private_names.asked(given)
             if about.get("universal") and given.get("source"):
-                told = str(about["universal"]["made_from"])
-                hidden = told.replace(given["source"], about["options"]["source"])
+                source = str(about["universal"]["made_from"])
+                hidden = source.replace(given["source"], about["options"]["source"])
                 about["universal"] = {**about["universal"], "made_from": hidden}
         if about.get("universal") and about["universal"].get("examples"):
             about["universal"] = {**about["universal"], "examples": self._examples(about["universal"]["examples"])}

@@ -45,7 +45,7 @@ def evade(
     """Fit detectors, then attack past them: how many images fool the classifier and raise no alarm."""
     from medrobust.experiments import ask
     from medrobust.experiments.detection import DetectionConfig
-    from medrobust.experiments.evasion import EvasionConfig
+    from medrobust.experiments.evasion_config import EvasionConfig
 
     if attacked < 1:
         raise InputError(f"--attacked must be at least 1, got {attacked}")
@@ -69,8 +69,8 @@ def evade(
         protocols=("clean",),
     )
     config = EvasionConfig(evasions=words(evasions) or (), attacked=attacked, eps=spec.eps)
-    asked = {"detection": asdict(detectors_config), "evasion": asdict(config), "eps": _fitted_at(spec.eps, at)}
-    return measure("evade", spec, asked, out, compute, device, keep_names, lambda results: summary(out, results))
+    options = {"detection": asdict(detectors_config), "evasion": asdict(config), "eps": _fitted_at(spec.eps, at)}
+    return measure("evade", spec, options, out, compute, device, keep_names, lambda results: summary(out, results))
 
 
 def _fitted_at(grid: tuple[float, ...], at: str | None) -> float:

@@ -22,7 +22,8 @@ from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import Context, Experiment
 from medrobust.experiments.detection import Detection, DetectionConfig
 from medrobust.experiments.detector_data import DetectorData
-from medrobust.experiments.evasion import Evasion, EvasionConfig
+from medrobust.experiments.evasion import Evasion
+from medrobust.experiments.evasion_config import EvasionConfig
 from medrobust.experiments.explanation import in_audit
 from medrobust.experiments.headline import Headline
 from medrobust.experiments.robustness import Robustness
@@ -93,11 +94,11 @@ def audit(
     input and unwritable folders.
     """
     progress = progress or NoProgress()
-    asked = config.model_dump(mode="json")
-    shown = asked if keep_names else private_names.asked(asked)
+    plain = config.model_dump(mode="json")
+    shown = plain if keep_names else private_names.asked(plain)
     opening = json.dumps({"format": 1, "asked": shown, "versions": versions()}, indent=1)
     with RunFolder(folder, "audit", {SPEC: opening.encode()}) as run:
-        _check_same(run, asked)
+        _check_same(run, plain)
         system = assemble(config, run, progress, device)
         run.begin()
         if keep_names and system.trained_here:
@@ -106,7 +107,7 @@ def audit(
         return suite.run(made, run, command=command, keep_names=keep_names, execute=execute, written=written)
 
 
-def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
+def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
     """One folder, one audit: asking something else of the same folder would mix two sets of numbers."""
     path = run.made(SPEC)
     if path is None:
@@ -114,16 +115,16 @@ def _check_same(run: RunFolder, asked: dict[str, Any]) -> None:
     before = json_files.read_object(path).get("asked")
     if not isinstance(before, dict):
         raise InputError(f"{path} does not say what was asked; choose another --out")
-    hidden = private_names.asked(asked)
+    hidden = private_names.asked(config)
     # an option that an older version did not have is not a change; codes of a salt that is lost say nothing
     changed = [
         k
-        for k in asked
-        if before.get(k, asked[k]) not in (asked[k], hidden[k])
+        for k in config
+        if before.get(k, config[k]) not in (config[k], hidden[k])
         and (private_names.lasting() or k not in private_names.PATH_FIELDS)
     ]
     if changed:
         k = changed[0]
         raise InputError(
-            f"{run.path} holds another audit ({k} was {before.get(k)!r}, now {asked[k]!r}); choose another --out"
+            f"{run.path} holds another audit ({k} was {before.get(k)!r}, now {config[k]!r}); choose another --out"
         )

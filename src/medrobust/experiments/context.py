@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,7 +134,7 @@ class Outcome:
     of_another: bool = False
 
 
-class Experiment:
+class Experiment(ABC):
     """One subject of an audit: steps that fill the store, and what their cells amount to.
 
     ``steps`` may be done in any order that their needs allow, in this process or in others that share the store.
@@ -142,15 +143,15 @@ class Experiment:
 
     name: str
 
+    @abstractmethod
     def steps(self) -> Sequence[Step]:
         """In the order in which one process does them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outcome(self) -> Outcome:
         """Rows, checks and what results.json tells of the experiment."""
-        raise NotImplementedError
 
-    def save(self, run: RunFolder, *, keep_names: bool) -> None:
+    def save(self, run: RunFolder, *, keep_names: bool) -> None:  # noqa: B027 - most have no files of their own
         """Write files of its own into the run folder, such as a model; none by default.
 
         keep_names: with the names of data as they are, instead of codes.

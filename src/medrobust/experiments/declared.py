@@ -15,9 +15,14 @@ def load(data: Data, root: Path) -> Any:
 
     spec = data.spec.replace("{data}", str(root))
     return data_room.load(
-        spec, size=data.size, channels=data.channels, seed=data.seed, label=data.label, patient=data.patient,
+        spec,
+        size=data.size,
+        channels=data.channels,
+        seed=data.seed,
+        label=data.label,
+        patient=data.patient,
         fit=data.fit,
-    )  # fmt: skip
+    )
 
 
 def place_of(data: Data, root: Path) -> Path | None:

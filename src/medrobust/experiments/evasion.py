@@ -9,83 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 
-from medrobust import code_digest, options, stats
+from medrobust import code_digest, stats
 from medrobust.data import Dataset
 from medrobust.detectors import DETECTORS, Detector, MaxSoftmax
 from medrobust.detectors.crossfit import Crossfit
 from medrobust.detectors.detector import LEAST as FITTED
 from medrobust.errors import InputError
-from medrobust.evasion import EVASIONS, EvasionOutcome, judge, run, smallest, strongest, together
 from medrobust.evasion import Evasion as EvasionAttack
+from medrobust.evasion import EvasionOutcome, judge, run, smallest, strongest, together
 from medrobust.experiments import checks
 from medrobust.experiments.clean import Clean
 from medrobust.experiments.conditions import described
-from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step, base_name
 from medrobust.experiments.detection import Detection, DetectionConfig, add_row
-from medrobust.experiments.detector_data import DetectorData, tuples
+from medrobust.experiments.detector_data import DetectorData
+from medrobust.experiments.evasion_config import EvasionConfig, evasion_named
 from medrobust.results import INCONCLUSIVE, OK, Check, Kind, Rows
 from medrobust.stats import NOTHING
 from medrobust.threat import Ball, Untargeted
 
-CALM = 0.5
-"""False-positive rate of the threshold that an evasion goes for by default: it goes on until an image looks cleaner
-than half of the clean ones, not just until it is past 5 %."""
 QUICK = ("selective", "matching")
 """What is tried at other sizes than that of the pairs."""
 NO_DETECTOR = "none"
 """Value of ``detector`` for the same search without a detector."""
-STRONGEST = "strongest evasion"
-"""Value of ``attack`` where several evasions were tried on an image."""
 PRESSED = 16
 """Images on which more steps and larger eps are tried."""
-
-
-@dataclass(frozen=True)
-class EvasionConfig:
-    """evasions: names, with options after colons, the quickest first; all are tried on images that resist.
-
-    attacked: how many images are attacked past the detector of their fold. eps: ascending sizes over which the smallest
-    that suffices is sought, among them that of the pairs; empty: at that of the pairs alone. goal: false-positive rate
-    of the threshold that an evasion goes for.
-    """
-
-    evasions: tuple[str, ...] = tuple(EVASIONS)
-    attacked: int = 60
-    eps: tuple[float, ...] = ()
-    goal: float = CALM
-    whole_folds: bool = False
-    """Take the images of whole folds first: a batch costs the same with one image in it."""
-    pressed: bool = True
-    """Check that more steps and larger eps do not do worse."""
-
-    def __post_init__(self) -> None:
-        for name in self.evasions:
-            evasion_named(name)
-        if not self.evasions or self.attacked < 1:
-            raise InputError("name at least one evasion, and one image to attack")
-        if tuple(sorted(set(self.eps))) != self.eps:
-            raise InputError("eps must be ascending")
-
-    @classmethod
-    def read(cls, plain: Mapping[str, Any]) -> Self:
-        """From JSON, where tuples are lists."""
-        return cls(**{name: tuples(value) for name, value in plain.items()})
-
-    @property
-    def name(self) -> str:
-        """Value of ``attack`` in the rows."""
-        return _base(self.evasions[0]) if len(self.evasions) == 1 else STRONGEST
-
-
-def evasion_named(text: str) -> EvasionAttack:
-    """``name`` or ``name:key=value:…`` to an evasion."""
-    name, values = options.parse(text, EVASIONS, "evasion")
-    return EVASIONS[name](**values)
 
 
 @dataclass(frozen=True)
@@ -201,7 +154,7 @@ class Evasion(Experiment):
 
     @property
     def _quick(self) -> tuple[str, ...]:
-        return tuple(e for e in self._evasions if _base(e) in QUICK) or self._evasions
+        return tuple(e for e in self._evasions if base_name(e) in QUICK) or self._evasions
 
     @property
     def _sizes(self) -> tuple[float, ...]:
@@ -424,10 +377,6 @@ class Evasion(Experiment):
 
 
 _NO_BANK = "it learns from other clean images, of which there are too few"
-
-
-def _base(evasion: str) -> str:
-    return evasion.partition(":")[0]
 
 
 def _table(evasions: Sequence[str]) -> dict[str, Callable[[], EvasionAttack]]:

@@ -15,6 +15,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,11 @@ class Suite:
 
     @property
     def ticket(self) -> dict[str, Any]:
-        """From which a worker makes the same suite; plain JSON."""
+        """From which a worker makes the same suite, in whatever folder it was started; plain JSON."""
         config = self.config.model_dump(mode="json") | {"trust_code": self.config.trust_code}
+        config |= {name: _absolute(config[name]) for name in ("data", "model", "weights", "pretrained")}
         if self.system.trained_here:  # a worker takes what was trained
-            config |= {"model": str(self.store.folder / "model"), "train": None, "pretrained": None}
+            config |= {"model": str((self.store.folder / "model").resolve()), "train": None, "pretrained": None}
         return {
             "kind": self.kind,
             "config": config,
@@ -98,6 +100,12 @@ class Suite:
             "device": self.device,
             "digests": [self.system.model_digest, self.system.data_digest],
         }
+
+
+def _absolute(text: str | None) -> str | None:
+    """ "csv:labels.csv" with the absolute path of the file; anything that names no file or folder as it is."""
+    kind, colon, place = text.rpartition(":") if text else ("", "", "")
+    return f"{kind}{colon}{Path(place).resolve()}" if place and Path(place).exists() else text
 
 
 _SUITES: dict[str, Suite] = {}

@@ -317,8 +317,3 @@ def healthy_classes(named: str | None, classes: tuple[str, ...]) -> tuple[int, .
     if not names or len(set(names)) == len(classes):
         raise InputError(f"--healthy must name some of the classes and leave others: {listed(classes)}")
     return tuple(i for i, c in enumerate(classes) if c in names)
-
-
-def _names(classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:8])
-    return shown if len(classes) <= 8 else f"{shown}, … ({len(classes)} in all)"

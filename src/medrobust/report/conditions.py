@@ -6,8 +6,8 @@ from typing import Any
 
 from medrobust.report import tables, words
 from medrobust.report.findings import Findings
-from medrobust.report.run import Conditions
 from medrobust.report.run_line import items as run_items
+from medrobust.report.schema import Conditions
 from medrobust.report.words import NOTHING, count, number, plural
 
 Items = list[tuple[str, str]]

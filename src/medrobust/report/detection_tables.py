@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from medrobust.report.findings import Findings
-from medrobust.report.run import DetectionInfo, same
+from medrobust.report.run import same
+from medrobust.report.schema import DetectionInfo
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Cell, Table
 from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, percent, plural

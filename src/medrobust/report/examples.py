@@ -8,7 +8,7 @@ import numpy as np
 
 from medrobust.report import pictures
 from medrobust.report.findings import Findings, Verdict
-from medrobust.report.run import Example
+from medrobust.report.schema import Example
 from medrobust.report.sizes import short_size
 from medrobust.report.words import percent
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from medrobust.report.run import ExplainedInfo, Run
+from medrobust.report.run import Run
+from medrobust.report.schema import ExplainedInfo
 from medrobust.report.words import grey_levels
 from medrobust.results import Kind, Row
 

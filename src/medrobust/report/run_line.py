@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medrobust.report.run import RunInfo
+from medrobust.report.schema import RunInfo
 
 
 def items(info: RunInfo) -> list[tuple[str, str]]:

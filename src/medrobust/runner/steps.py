@@ -31,7 +31,7 @@ class _Tickets:
             "task": STEP,
             CODE: task_named(STEP).code(),
             "step": step,
-            "system": self.system,
+            "system": key(self.system),  # a digest: cells are kept, and a ticket holds paths
             "needs": self.needs[step],
         }
 

@@ -8,7 +8,8 @@ from medrobust.report import detection_words as words
 from medrobust.report.comparison import Share
 from medrobust.report.detection_tables import FPR, NO_ATTACK, Rows, tables
 from medrobust.report.findings import Findings
-from medrobust.report.run import DetectionInfo, DetectionSize, EvasionInfo, same
+from medrobust.report.run import same
+from medrobust.report.schema import DetectionInfo, DetectionSize, EvasionInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table

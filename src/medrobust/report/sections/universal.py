@@ -14,7 +14,7 @@ from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
 from medrobust.report.first_page import FirstPage
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import UniversalInfo
+from medrobust.report.schema import UniversalInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.tables import MOST_CONFUSED, Cell, Confusion, Table, share

@@ -1,0 +1,266 @@
+"""The parts of results.json that the report reads beside rows and checks: their fields, and their types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from medrobust.report.words import listing
+
+
+class Stated(BaseModel):
+    """A part of a file; fields that are not known here are left alone."""
+
+    # fields named model_… are the schema's own
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+
+class AttackInfo(Stated):
+    title: str
+    settings: str = ""
+    source: str = ""
+
+
+class LeftOut(Stated):
+    file: str
+    reason: str
+
+
+class UniversalGoal(Stated):
+    """One universal perturbation. target: the class it goes for; None: away from the clean answer."""
+
+    target: int | None = None
+    moved: bool = True
+    why: str = ""
+    legal: bool = True
+    gradients: int = 0
+
+
+class UniversalExample(Stated):
+    target: int | None = None
+    id: str
+    label: int
+    before: int
+    after: int
+
+
+class UniversalInfo(Stated):
+    """How one change for every image was made. zeta: its size as a share of an average image, where it was given so."""
+
+    title: str
+    source: str = ""
+    settings: dict[str, Any] = {}
+    zeta: float | None = None
+    eps: float
+    bits: int = 8
+    made_from: str = ""
+    n_made: int
+    n_judged: int
+    controls: list[str] = []
+    goals: list[UniversalGoal] = []
+    examples: list[UniversalExample] = []
+
+
+class DefenceInfo(Stated):
+    """How a classifier was hardened. pool: perturbations made after each of the rounds."""
+
+    title: str
+    source: str = ""
+    target: int | None = None
+    eps: float
+    n_judged: int
+    pool: int
+    rounds: list[int] = []
+    verdict: str
+    stopped: str = ""
+    guesses: str = ""
+
+
+class DetectorInfo(Stated):
+    title: str
+    source: str = ""
+
+
+class DetectionSize(Stated):
+    """How many images there were at one size of attack. n_held_out: those that thresholds were set on."""
+
+    eps: float
+    n_clean: int = 0
+    n_attacked: dict[str, int] = {}
+    n_reference: int = 0
+    n_held_out: int = 0
+    pooled: bool = False
+
+
+class DetectionInfo(Stated):
+    """How detectors were tried. guarded: the attack that sentences are about; detectors, attacks: by name."""
+
+    detectors: dict[str, DetectorInfo] = Field(min_length=1)
+    attacks: dict[str, AttackInfo] = Field(min_length=1)
+    guarded: str
+    layers: list[str] = []
+    fprs: list[float] = []
+    prevalence: float = 0.001
+    sizes: list[DetectionSize] = []
+
+    def title(self, attack: str) -> str:
+        return self.attacks[attack].title if attack in self.attacks else attack
+
+
+class EvasionInfo(Stated):
+    """How detectors were evaded. name, attack: of the rows of the evasion and of the attack that knows no detector."""
+
+    name: str
+    attack: str
+    evasions: dict[str, AttackInfo] = Field(min_length=1)
+    n: int = 0
+    eps: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """ "Selective PGD", or "the strongest of …"."""
+        titles = [e.title for e in self.evasions.values()]
+        return titles[0] if len(titles) == 1 else f"the strongest of {listing(titles)}"
+
+
+class MeasureInfo(Stated):
+    title: str
+    unit: str = ""
+    source: str = ""
+
+
+class GalleryInfo(Stated):
+    """Images whose maps are shown: true class, decision after the attack, and whether the attack turned it."""
+
+    ids: list[str] = []
+    label: list[int] = []
+    after: list[int] = []
+    reached: list[bool] = []
+
+
+class ExplainedInfo(Stated):
+    """One classifier whose images are explained. cam_layer: of Grad-CAM. grid: of the landscape, fractions of the
+    pixel range. reached: images that the attack turned, of n; surfaces: those with a landscape."""
+
+    data: str = ""
+    model: str = ""
+    classes: list[str] = []
+    size: int | None = None
+    channels: int | None = None
+    architecture: str | None = None
+    parameters: int | None = None
+    model_digest: str = ""
+    doubts: list[str] = []
+    one_a_patient: bool = False
+    attack: str
+    attack_title: str
+    eps: float
+    norm: str = "linf"
+    second: str | None = None
+    grid: list[float] = []
+    seed: int | None = None
+    measures: dict[str, MeasureInfo] = {}
+    notes: list[str] = []
+    n: int = 0
+    n_test: int | None = None
+    accuracy: float | None = None
+    guesses: str = ""
+    reached: int = 0
+    layers: list[str] = []
+    middle: str = ""
+    cam_layer: str = ""
+    surfaces: int = 0
+    gallery: GalleryInfo = GalleryInfo()
+    ids: list[str] = []
+
+
+class HeadlineInfo(Stated):
+    """The ensemble whose accuracy is the headline number. attack: what its rows stand under."""
+
+    attack: str
+    title: str
+    settings: str = ""
+    source: str = ""
+    eps: float
+
+
+class RunInfo(Stated):
+    """Which run made the numbers. id and times: of the run folder; command: as it was typed."""
+
+    id: str = ""
+    begun: str = ""
+    finished: str = ""
+    command: str = ""
+    machine: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+
+class Conditions(Stated):
+    """What was tested, and how. eps are fractions of the pixel range; n_… count images."""
+
+    classes: list[str] = Field(min_length=1)
+    study: str = "audit"
+    data: str = ""
+    data_digest: str = ""
+    data_notes: list[str] = []
+    model_doubts: list[str] = []
+    """What limits every number of the network, a sentence each."""
+    model_notes: list[str] = []
+    left_out: list[LeftOut] = []
+    n_train: int | None = None
+    n_val: int | None = None
+    n_test: int | None = None
+    n_attacked: int | None = None
+    n_patients_attacked: int | None = None
+    """None where it is not known whose images they are."""
+    disease_classes: list[int] = []
+    size: int | None = None
+    channels: int | None = None
+    bits: int = 8
+    model: str = ""
+    model_digest: str = ""
+    trained_here: bool | None = None
+    provenance: dict[str, Any] = {}
+    parameters: int | None = None
+    head: str = ""
+    mean: list[float] = []
+    std: list[float] = []
+    threshold: float | None = None
+    seed: int | None = None
+    norm: str = "Linf"
+    eps: list[float] = []
+    attacks: dict[str, AttackInfo] = {}
+    headline: HeadlineInfo | None = None
+    universal: UniversalInfo | None = None
+    defence: DefenceInfo | None = None
+    detection: DetectionInfo | None = None
+    evasion: EvasionInfo | None = None
+    explained: dict[str, ExplainedInfo] = {}
+    """By place: the first is the classifier that the run is about."""
+    versions: dict[str, str] = {}
+    hardware: str = ""
+    pending: list[str] = []
+    """Experiments whose numbers are still to come; empty when the run is finished."""
+
+    @property
+    def patients_known(self) -> bool:
+        return self.n_patients_attacked is not None
+
+    @field_validator("disease_classes", "data_notes", "left_out", "eps", "mean", "std", mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, value: object) -> object:
+        return [] if value is None else value
+
+
+class Example(Stated):
+    id: str
+    label: int
+    before: int
+    after: int
+    confidence_before: float | None = None
+    confidence_after: float | None = None
+    eps: float | None = None
+    size: float | None = None
+    attack: str = ""
+    patient: str | None = None
