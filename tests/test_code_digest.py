@@ -17,9 +17,9 @@ import medrobust as mr
 from medrobust import Classifier, attacks, code_digest
 from medrobust.models.behaviour import answers
 from medrobust.store import Store, counting
+from tests.data.test_class_names import FAST, NETWORK, clean, own, run, table  # noqa: F401 - own is a fixture
 
 from .nets import bumpy
-from .test_class_names import FAST, NETWORK, clean, own, run, table  # noqa: F401 - own is a fixture
 
 CODE = '''
 """What it does."""

@@ -17,8 +17,7 @@ from medrobust.experiments.detector_data import other_images
 from medrobust.progress import NoProgress
 from medrobust.store import Store
 from medrobust.training import evolved
-
-from .test_class_names import FAST, run, table
+from tests.data.test_class_names import FAST, run, table
 
 MODEL = "small_cnn:width=2"
 

@@ -1,7 +1,7 @@
 """The rows that each task will give, known before it runs: its columns, and their values where the study decides them.
 
 What tables and published figures ask for is compared with these, so that a mistyped column is an error, not an empty
-table. ``tests/test_study_files.py`` holds every row of every study against them.
+table. ``tests/runner/test_study_file.py`` holds every row of every study against them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,182 @@
+"""The ensemble: the worst of its members, exact where the answer is known, inconclusive where gradients are hidden."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import medrobust as mr
+from medrobust.attacks import APGD, FGSM, FMN, PGD, Auto, run, sweep
+from medrobust.threat import margin
+from tests.attacks.test_linear import HEADS, closed_form
+from tests.nets import bumpy, grey, linear
+
+SHORT = Auto(steps=15, queries=60)
+
+
+class Rounded(nn.Module):
+    """Sees its input in coarse steps: no gradient at all, as defences that only look robust."""
+
+    def __init__(self, inner, steps=8):
+        super().__init__()
+        self.inner, self.steps = inner, steps
+
+    def forward(self, x):
+        return self.inner((x * self.steps).round() / self.steps)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(11, 1, 16, 16, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+@pytest.mark.parametrize(("head", "classes"), [*HEADS, ("multilabel", 3)])
+def test_on_a_linear_model_auto_breaks_exactly_what_can_be_broken(head, classes, norm):
+    """From one logit and two classes up, and as a set of findings."""
+    clf, images = linear(classes, head=head), grey(12)
+    labels = clf.predict(images)
+    if head == "multilabel":
+        weight = clf.net.weight.detach()
+        dual = weight.abs().sum(1) if norm is mr.Linf else weight.norm(dim=1)
+        truth = (clf.logits(images).abs() / dual).amin(1)
+    else:
+        truth = closed_form(clf, images, labels, norm, targeted=False)
+    eps = float(truth.median()) * 1.0005
+    done = run(SHORT, clf, images, mr.Untargeted(labels), norm(eps))
+    within = truth <= eps
+    assert done.reached[within & (truth < 0.98 * eps)].all()
+    assert not done.reached[~within].any()
+    assert torch.equal(done.by >= 0, done.reached)
+    assert not done.blind.any()
+    grid = [eps * (0.8 + 0.02 * k) for k in range(20)]
+    curve = sweep(SHORT, clf, images, mr.Untargeted(labels), norm, grid)
+    reach = torch.isfinite(curve.eps_star) & (truth > grid[0])
+    assert (curve.eps_star[reach] / truth[reach]).min() > 0.999
+    assert (curve.eps_star[reach] / truth[reach]).max() < 1.04
+    assert torch.isfinite(curve.eps_star[truth < 0.98 * grid[-1]]).all()
+
+
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+@pytest.mark.parametrize("head", ["softmax", "logit"])
+def test_targeted_auto_on_a_linear_model(head, norm):
+    clf, images = linear(2, head=head), grey(30)
+    images = images[clf.predict(images) == 0]
+    truth = closed_form(clf, images, torch.ones(len(images), dtype=torch.long), norm, targeted=True)
+    eps = float(truth.median()) * 1.0005
+    done = run(SHORT, clf, images, mr.Targeted(1), norm(eps))
+    assert done.reached[truth < 0.98 * eps].all()
+    assert not done.reached[truth > eps].any()
+
+
+def test_each_member_works_only_on_what_the_members_before_left(images):
+    clf = bumpy(classes=3)
+    goal, ball = mr.Untargeted(clf.predict(images)), mr.Linf(0.015)
+    done = run(SHORT, clf, images, goal, ball, seed=2)
+    first = run(APGD(15), clf, images, goal, ball, seed=2)
+    assert first.reached.any()
+    assert not first.reached.all()
+    assert torch.equal(done.by == 0, first.reached)
+    assert torch.equal(done.images[first.reached], first.images[first.reached])
+    assert torch.equal(done.gradients[first.reached], first.gradients[first.reached])
+    left = ~first.reached
+    second = run(
+        APGD(15, loss=margin),
+        clf,
+        images[left],
+        mr.Untargeted(clf.predict(images)[left]),
+        ball,
+        seed=2,
+        ids=left.nonzero()[:, 0].tolist(),
+    )
+    assert torch.equal(done.by[left] == 1, second.reached)
+    held = ~done.reached
+    assert (done.queries[held] >= 60 + 15 * 3).all()
+    assert (done.gradients[held] >= 15 * 3).all()
+
+
+def test_auto_is_never_weaker_than_its_members_and_says_which_one_it_was(images):
+    clf = bumpy(classes=3)
+    goal = mr.Untargeted(clf.predict(images))
+    for norm, eps in ((mr.Linf, 0.01), (mr.L2, 0.15)):
+        done = run(SHORT, clf, images, goal, norm(eps))
+        alone = torch.stack(
+            [
+                mr.judge(clf, images, a(clf, images, goal, norm(eps)), goal, norm(eps)).reached
+                for a in SHORT.attacks.values()
+            ]
+        )
+        assert torch.equal(done.reached, alone.any(0))
+        judged = mr.judge(clf, images, done.images, goal, norm(eps))
+        assert torch.equal(judged.reached, done.reached)
+        broken = done.reached.nonzero()[:, 0]
+        assert alone[done.by[broken], broken].all()
+
+
+def test_a_sweep_takes_the_smallest_eps_of_all_members(images):
+    clf = bumpy(classes=3)
+    goal, grid = mr.Untargeted(clf.predict(images)), [k / 255 for k in (0.5, 1, 2, 3, 4, 8, 16)]
+    curve = sweep(SHORT, clf, images, goal, mr.Linf, grid)
+    assert torch.isfinite(curve.eps_star).any()
+    size = mr.Linf(1.0).size(curve.images - images)
+    broken = torch.isfinite(curve.eps_star)
+    assert (size[broken] <= curve.eps_star[broken] + 1e-6).all()
+    assert (clf.predict(curve.images)[broken] != goal.labels[broken]).all()
+    others = torch.stack([sweep(a, clf, images, goal, mr.Linf, grid).eps_star for a in (FGSM(), PGD(), FMN(15))])
+    levels = torch.searchsorted(torch.tensor(grid), torch.cat([curve.eps_star[None], others.amin(0)[None]]))
+    assert (levels[0] <= levels[1]).all()
+    assert curve.by is not None
+    assert torch.equal(curve.by >= 0, broken)
+
+
+def test_full_returns_the_largest_margin_of_the_members(images):
+    clf = bumpy(classes=3)
+    goal, ball = mr.Untargeted(clf.predict(images)), mr.Linf(0.03)
+    strong = run(SHORT, clf, images, goal, ball, full=True)
+    reach = goal.margin(clf.head, clf.logits(strong.images))
+    for loss in (None, margin):
+        member = APGD(15) if loss is None else APGD(15, loss=loss)
+        alone = run(member, clf, images, goal, ball, full=True)
+        assert (reach >= goal.margin(clf.head, clf.logits(alone.images)) - 1e-4).all()
+
+
+def test_zero_gradients_are_inconclusive_unless_square_breaks_the_image(images):
+    inner = bumpy(classes=3)
+    clf = mr.Classifier(Rounded(inner.net), inner.classes)
+    goal = mr.Untargeted(clf.predict(images))
+    tiny = run(SHORT, clf, images, goal, mr.Linf(0.002))
+    large = run(SHORT, clf, images, goal, mr.Linf(0.2))
+    square = Auto.members.index("square")
+    assert (large.by == square).any()  # besides what the random starts of the others happen upon
+    for done in (tiny, large):
+        assert torch.equal(done.blind, ~done.reached)
+    assert tiny.blind.any()
+    curve = sweep(SHORT, clf, images, goal, mr.Linf, [0.002, 0.2])
+    assert torch.equal(curve.inconclusive, torch.isinf(curve.eps_star))
+
+
+def test_what_was_wrong_before_is_left_alone(images):
+    clf = bumpy(classes=3)
+    wrong = mr.Untargeted((clf.predict(images) + 1) % 3)
+    done = run(SHORT, clf, images, wrong, mr.Linf(0.01))
+    assert done.clean.all()
+    assert done.reached.all()
+    assert torch.equal(done.images, images)
+    assert (done.by == -1).all()
+    assert int(done.gradients.sum()) == int(done.queries.sum()) == 0
+
+
+def test_its_steps_can_not_be_taken_one_by_one(images):
+    with pytest.raises(mr.InputError, match="made of other attacks"):
+        Auto().start(None)
+
+
+@pytest.mark.parametrize("head", ["softmax", "logit"])
+def test_with_two_classes_both_losses_make_the_same_steps_so_that_one_is_left_out(head):
+    clf, images = linear(2, head=head), grey(8)
+    goal, ball = mr.Untargeted(clf.predict(images)), mr.Linf(1e-4)
+    both = [run(APGD(12, loss=loss), clf, images, goal, ball).images for loss in (mr.threat.cross_entropy, margin)]
+    assert (both[0] - both[1]).abs().max() < 1e-6
+    held = run(Auto(steps=12, queries=5), clf, images, goal, ball)
+    assert (held.gradients == 2 * 12).all()

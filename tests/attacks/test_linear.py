@@ -1,0 +1,133 @@
+"""On a linear model the smallest perturbation is known: margin / dual norm of the weight difference."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import medrobust as mr
+from medrobust.attacks import APGD, BIM, CWL2, FGSM, FMN, MIFGSM, PGD, CWLinf, DeepFool, sweep
+from medrobust.threat import margin
+from tests.nets import grey, linear
+
+HEADS = [("softmax", 2), ("softmax", 3), ("softmax", 5), ("logit", 2)]
+
+
+def closed_form(clf, images, goal_labels, norm, targeted):
+    """Distance to the nearest boundary that reaches the goal, from the weights alone."""
+    net = clf.net
+    raw = net(images).detach()
+    weight = net.weight.detach()
+    if clf.head.name == "logit":
+        weight, raw = torch.cat([-weight / 2, weight / 2]), torch.cat([-raw / 2, raw / 2], 1)
+    k, distances = weight.shape[0], []
+    for row, y in zip(raw, goal_labels.tolist(), strict=True):
+        to = []
+        for j in range(k):
+            if j == y:
+                continue
+            w = weight[j] - weight[y]
+            dual = w.abs().sum() if norm is mr.Linf else w.norm()
+            to.append(float((row[y] - row[j]) / dual))
+        # untargeted: the nearest of the others. Targeted to y is closed-form with one boundary only (2 classes)
+        distances.append(min(to) if not targeted else max(-d for d in to))
+    return torch.tensor(distances)
+
+
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+@pytest.mark.parametrize(("head", "classes"), HEADS)
+@pytest.mark.parametrize("attack", [DeepFool(), FMN()], ids=repr)
+def test_minimal_attacks_meet_the_closed_form(attack, head, classes, norm):
+    check_minimal(attack, linear(classes, head=head), norm)
+
+
+@pytest.mark.parametrize(("head", "classes"), HEADS)
+def test_cw_l2_meets_the_closed_form(head, classes):
+    check_minimal(CWL2(), linear(classes, head=head), mr.L2)
+
+
+def check_minimal(attack, clf, norm):
+    images = grey(12)
+    labels = clf.predict(images)
+    truth = closed_form(clf, images, labels, norm, targeted=False)
+    found = attack(clf, images, mr.Untargeted(labels), norm(1.0 if norm is mr.Linf else 10.0))
+    size = norm(0.0).size(found - images)
+    assert (clf.predict(found) != labels).all()
+    assert (size / truth).max() < 1.05
+    assert (size / truth).min() > 0.999
+
+
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+@pytest.mark.parametrize("head", ["softmax", "logit"])
+@pytest.mark.parametrize("attack", [DeepFool(), FMN()], ids=repr)
+def test_minimal_targeted_attacks_meet_the_closed_form(attack, head, norm):
+    clf, images = linear(2, head=head), grey(30)
+    images = images[clf.predict(images) == 0]
+    truth = closed_form(clf, images, torch.ones(len(images), dtype=torch.long), norm, targeted=True)
+    found = attack(clf, images, mr.Targeted(1), norm(1.0 if norm is mr.Linf else 10.0))
+    ratio = norm(0.0).size(found - images) / truth
+    assert (clf.predict(found) == 1).all()
+    assert ratio.max() < 1.05
+    assert ratio.min() > 0.999
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+@pytest.mark.parametrize("head", ["softmax", "logit"])
+@pytest.mark.parametrize(
+    "attack", [FGSM(), BIM(), MIFGSM(), PGD(), CWLinf(), APGD(steps=20), APGD(steps=20, loss=margin)], ids=repr
+)
+def test_a_sweep_finds_the_closed_form_distance(attack, head, norm, targeted):
+    # two classes: with more, ascending one loss need not lead to the nearest of several boundaries
+    clf, images = linear(2, head=head), grey(12)
+    labels = clf.predict(images)
+    if targeted:
+        images = images[labels == 0]
+        goal, truth_labels = mr.Targeted(1), torch.ones(len(images), dtype=torch.long)
+    else:
+        goal, truth_labels = mr.Untargeted(labels), labels
+    truth = closed_form(clf, images, truth_labels, norm, targeted)
+    grid = [float(truth.min()) * 0.9 * 1.02**i for i in range(300)]
+    grid = [e for e in grid if e <= max(1.2 * float(truth.max()), grid[0])]
+    curve = sweep(attack, clf, images, goal, norm, grid)
+    assert (curve.eps_star / truth).max() < 1.05
+    assert (curve.eps_star / truth).min() > 0.999
+    # accuracy falls from 1 to 0 along such a grid, and never rises
+    values = [a.value for a in curve.accuracy]
+    assert values[0] == 1.0
+    assert values[-1] == 0.0
+    assert values == sorted(values, reverse=True)
+
+
+def test_every_search_agrees_where_success_is_monotone_and_the_clever_ones_cost_less():
+    clf, images = linear(2), grey(20)
+    goal = mr.Untargeted(clf.predict(images))
+    grid = [i / 1000 for i in range(1, 40)]
+    march, bisect, trace = (
+        sweep(BIM(), clf, images, goal, mr.Linf, grid, search=s) for s in ("march", "bisect", "trace")
+    )
+    hinted = sweep(BIM(), clf, images, goal, mr.Linf, grid, near=bisect.eps_star + 0.004)
+    for other in (bisect, trace, hinted):
+        assert torch.equal(march.eps_star, other.eps_star)
+    costs = [int(c.gradients.sum()) for c in (march, bisect, trace)]
+    assert costs == sorted(costs, reverse=True)
+    assert int(hinted.gradients.sum()) < costs[1]
+
+
+def test_confident_models_are_not_taken_for_robust():
+    """At hundreds of logits p rounds to 1 and the plain cross-entropy's gradient to 0: peers report that as robust."""
+    clf, images = linear(2, scale=2000.0), grey(12)
+    labels = clf.predict(images)
+    assert clf.probabilities(images).max(1).values.median() == 1.0
+    curve = sweep(PGD(), clf, images, mr.Untargeted(labels), mr.Linf, [0.3])
+    assert curve.accuracy[0].value == 0.0
+    assert not curve.inconclusive.any()
+
+
+def test_an_infinite_ball_is_allowed_for_minimal_attacks():
+    clf, images = linear(2), grey(4)
+    labels = clf.predict(images)
+    found = FMN()(clf, images, mr.Untargeted(labels), mr.L2(math.inf))
+    assert (clf.predict(found) != labels).all()

@@ -1,0 +1,176 @@
+"""Searching with less work (the folded copy, going on from what was found, bfloat16), and that it costs no strength."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import medrobust as mr
+from medrobust.attacks import BIM, FMN, PGD, CWLinf, DeepFool, sweep
+from medrobust.attacks.engine import run
+from medrobust.models import folded
+from tests.nets import bumpy, grey, linear
+
+GRID = [k / 255 for k in (0.25, 0.5, 1, 2, 4, 8, 16, 32)]
+
+
+def network(*, residual: bool = True, last: int = 3) -> nn.Module:
+    """Convolutions with BatchNorm whose statistics are far from 0 and 1."""
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+    layers += [nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1)]
+    layers += [nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, last)]
+    net = nn.Sequential(*layers)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.3, 3)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+    return net.eval()
+
+
+def divided() -> tuple[mr.Classifier, torch.Tensor]:
+    """A classifier whose classes share the images, and the images."""
+    net, images = network(), torch.rand(40, 1, 12, 12, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        net[-1].weight.mul_(20)
+        net[-1].bias.sub_(net(images).mean(0))
+    return mr.Classifier(net, "abc"), images
+
+
+def test_folding_keeps_the_function_and_leaves_no_batch_norm():
+    net, images = network(), torch.rand(5, 1, 12, 12)
+    twin = folded(net, (1, 12, 12))
+    assert twin is not None
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in twin.modules())
+    torch.testing.assert_close(twin(images), net(images), rtol=1e-5, atol=1e-6)
+
+
+def test_a_convolution_that_sees_one_pixel_keeps_the_middle_of_its_kernel():
+    twin = folded(network(), (1, 12, 12))
+    assert twin is not None
+    assert [m.kernel_size for m in twin.modules() if isinstance(m, nn.Conv2d)] == [(3, 3), (3, 3), (1, 1)]
+
+
+def test_folding_leaves_the_network_as_it_was():
+    net = network()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    folded(net, (1, 12, 12))
+    assert list(net.state_dict()) == list(before)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+class TwoReaders(nn.Module):
+    """What the convolution gives is read twice: folding would change the second reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.norm.running_mean.fill_(0.5)
+
+    def forward(self, x):
+        inside = self.conv(x)
+        return self.last((self.norm(inside) + inside).mean((2, 3)))
+
+
+class SharedConvolution(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1), nn.Linear(1, 2)
+        self.norm.running_mean.fill_(0.5)
+
+    def forward(self, x):
+        return self.last(self.norm(self.conv(self.conv(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("net", [TwoReaders(), SharedConvolution(), nn.Sequential(nn.Flatten(), nn.Linear(144, 2))])
+def test_what_can_not_be_folded_is_left_alone(net):
+    assert folded(net.eval(), (1, 12, 12)) is None
+
+
+def test_the_fast_classifier_is_made_again_when_weights_change():
+    clf, images = mr.Classifier(network(), "abc"), torch.rand(2, 1, 12, 12)
+    first = clf.fast(images.shape)
+    assert clf.fast(images.shape) is first
+    with torch.no_grad():
+        clf.net[-1].bias.add_(1.0)
+    again = clf.fast(images.shape)
+    assert again is not first
+    torch.testing.assert_close(again.logits(images), clf.logits(images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", [PGD(), BIM(), CWLinf(), FMN(steps=40), DeepFool()])
+def test_every_success_of_a_fast_search_is_one_of_the_classifier_itself(attack):
+    clf, images = divided()
+    goal, grid = mr.Untargeted(clf.predict(images)), None if attack.minimal else GRID
+    ball = mr.Linf(GRID[-1])
+    done = run(attack, clf, images, goal, ball, grid=grid, fast=True)
+    assert done.reached.any()
+    outcome = mr.judge(clf, images, done.images, goal, mr.Linf(1.0))
+    assert outcome.reached[done.reached].all()
+
+
+def liar(clf: mr.Classifier) -> mr.Classifier:
+    """A fast copy that always finds the second class a little too early: some of its successes are false."""
+    net = network(last=3)
+    net.load_state_dict(clf.net.state_dict())
+    with torch.no_grad():
+        net[-1].bias[1] += 0.3
+    return mr.Classifier(net, clf.classes)
+
+
+def test_false_successes_of_the_fast_copy_are_attacked_again(monkeypatch):
+    clf, images = divided()
+    goal, ball = mr.Untargeted(clf.predict(images)), mr.Linf(GRID[-1])
+    plain = run(PGD(), clf, images, goal, ball, grid=GRID, fast=False)
+    claimed = run(PGD(), liar(clf), images, goal, ball, grid=GRID, fast=False)
+    false = claimed.reached & (clf.predict(claimed.images) == goal.labels)
+    assert false.any()
+    monkeypatch.setattr(mr.Classifier, "_made_fast", lambda self, shape, bfloat16: liar(clf))
+    done = run(PGD(), clf, images, goal, ball, grid=GRID, fast=True)
+    outcome = mr.judge(clf, images, done.images, goal, mr.Linf(1.0))
+    assert outcome.reached[done.reached].all()
+    assert torch.equal(done.level[false], plain.level[false])
+    assert (done.gradients[false] > claimed.gradients[false]).all()
+
+
+@pytest.mark.parametrize("attack", [PGD(), BIM(), CWLinf()])
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+def test_going_on_from_what_was_found_is_no_weaker_than_beginning_from_nothing(attack, norm):
+    """The accuracy at every eps is no higher than that of a march from nothing at every eps, but for one image."""
+    clf, images = bumpy(), grey(48, side=16, seed=5)
+    goal, grid = mr.Untargeted(clf.predict(images)), GRID if norm is mr.Linf else [e * 8 for e in GRID]
+    follow = sweep(attack, clf, images, goal, norm, grid, search="follow")
+    march = sweep(attack, clf, images, goal, norm, grid, search="march")
+    for mine, theirs in zip(follow.accuracy, march.accuracy, strict=True):
+        assert mine.value <= theirs.value + 1.01 / len(images)
+    assert follow.gradients.sum() < 0.7 * march.gradients.sum()
+
+
+def test_an_eps_star_is_exact_on_a_linear_model():
+    """For two classes the smallest eps is known: margin over the L1 norm of the weight difference."""
+    clf, images = linear(2), grey(30)
+    weight = clf.net.weight
+    logits = clf.logits(images)
+    labels = logits.argmax(1)
+    with torch.no_grad():
+        exact = (logits[:, 0] - logits[:, 1]).abs() / (weight[0] - weight[1]).abs().sum()
+    grid = torch.linspace(float(exact.min()) / 2, float(exact.max()) * 1.2, 24).tolist()
+    star = sweep(PGD(), clf, images, mr.Untargeted(labels), mr.Linf, grid).eps_star
+    expected = torch.tensor(grid)[torch.searchsorted(torch.tensor(grid), exact)]
+    near = (torch.tensor(grid)[:, None] - exact).abs().amin(0) < 1e-3 * exact  # a tie with a level of the grid
+    assert torch.equal(star[~near], expected[~near])
+
+
+def test_bfloat16_finds_what_float32_finds():
+    clf, images = divided()
+    goal, ball = mr.Untargeted(clf.predict(images)), mr.Linf(2 / 255)
+    plain = run(PGD(), clf, images, goal, ball)
+    coarse = run(PGD(), clf, images, goal, ball, bfloat16=True)
+    outcome = mr.judge(clf, images, coarse.images, goal, ball)
+    assert torch.equal(outcome.reached, coarse.reached)
+    assert (coarse.reached >= plain.reached).all()
+    with pytest.raises(mr.InputError, match="one eps"):
+        run(PGD(), clf, images, goal, ball, grid=GRID, bfloat16=True)
