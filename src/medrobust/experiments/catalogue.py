@@ -68,6 +68,20 @@ def noise(
     return Node("noise", args, model.data, needs={"model": model}, labels=_labels(model, seed), seconds=10)
 
 
+def saved(
+    model: Model,
+    attack: str = "pgd",
+    eps: Sequence[float] = (0.3 * GREY, GREY, 2 * GREY),
+    norm: str = "linf",
+    limit: int | None = 32,
+    seed: int = 0,
+    seconds: float | None = None,
+) -> Node:
+    """Full-strength examples, as computed and after saving at 8, 12 and 16 bits."""
+    args = {"attack": attack, "norm": norm, "eps": list(eps), "limit": limit, "seed": seed}
+    return Node("saved", args, model.data, {}, {"model": model}, _labels(model, seed), seconds)
+
+
 def transfer(
     model: Model,
     surrogate: Model,

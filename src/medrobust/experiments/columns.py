@@ -136,6 +136,11 @@ def _sized(node: Node, attack: str) -> list[Columns]:
     return [{"attack": (attack,), "norm": (args["norm"],), "eps": tuple(args["eps"]), "metric": ("accuracy",)}]
 
 
+def _saved(node: Node) -> list[Columns]:
+    (sized,) = _sized(node, node.args["attack"])
+    return [{**sized, "metric": ("accuracy_full",)}, {**sized, "metric": ("accuracy_saved",), "bits": None}]
+
+
 def _detector(node: Node) -> list[Columns]:
     args, attacks = node.args, tuple(node.args["attacks"])
     guarded = next((a for a in attacks if a.partition(":")[0] == "pgd"), attacks[0])
@@ -264,6 +269,7 @@ _TASKS: dict[str, Callable[[Node], list[Columns]]] = {
     "worst": lambda n: _attacked(n, "worst"),
     "noise": lambda n: _sized(n, "noise"),
     "transfer": lambda n: _sized(n, n.args["attack"]),
+    "saved": _saved,
     "detector": _detector,
     "judged": _judged,
     "random": _random,

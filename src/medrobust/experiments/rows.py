@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from medrobust import guessing, stats
 from medrobust.experiments.checks import TOLERATED
+from medrobust.images import BIT_DEPTHS
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.stats import Estimate
 
@@ -86,6 +88,20 @@ def attack_rows(
     status = INCONCLUSIVE if doubt else OK
     rows.add(kind, "min_eps_median", middle, attack=attack, eps=max(eps), status=status, note=note)
     rows.add(kind, "inconclusive", stats.proportion(blind & (star > 0), patients), attack=attack, eps=max(eps))
+
+
+def saving_rows(
+    rows: Rows, attack: str, eps: float, arrays: Mapping[str, np.ndarray], patients: np.ndarray | None, doubt: str = ""
+) -> None:
+    """Accuracy on full-strength examples as computed, and after they were saved at each of BIT_DEPTHS.
+
+    arrays: of ``robustness_cells.saving``. doubt: why this attack is not believed.
+    """
+    at: dict[str, Any] = {"attack": attack, "eps": eps, "status": INCONCLUSIVE if doubt else OK, "note": doubt}
+    rows.add(Kind.ATTACK, "accuracy_full", stats.proportion(~arrays["reached"], patients), **at)
+    for bits in BIT_DEPTHS:
+        held = stats.proportion(~arrays[f"saved{bits}"], patients)
+        rows.add(Kind.ATTACK, "accuracy_saved", held, bits=bits, **at)
 
 
 def noise_rows(

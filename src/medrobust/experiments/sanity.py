@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
-from medrobust import code_digest, stats
+from medrobust import code_digest
 from medrobust.attacks import Attack, Composed
 from medrobust.data import Dataset
 from medrobust.experiments import checks, robustness_cells
 from medrobust.experiments.context import Context, Experiment, Outcome, Step
 from medrobust.experiments.robustness import Robustness
+from medrobust.experiments.rows import saving_rows
 from medrobust.experiments.system import groups
-from medrobust.results import Check, Kind
+from medrobust.results import Check
 from medrobust.store import Cell
 
 CHECKED = 24
@@ -133,12 +134,7 @@ class Sanity(Experiment):
     def _saving_part(self, outcome: Outcome) -> None:
         whose = groups(self.context.sample.sample(SAVED, self.config.seed))
         for eps in self._saving_eps:
-            arrays = self._saved(eps).arrays
-            held = stats.proportion(~arrays["reached"], whose)
-            outcome.rows.add(Kind.ATTACK, "accuracy_full", held, attack=self.main, eps=eps)
-            for bits in robustness_cells.BIT_DEPTHS:
-                held = stats.proportion(~arrays[f"saved{bits}"], whose)
-                outcome.rows.add(Kind.ATTACK, "accuracy_saved", held, attack=self.main, eps=eps, bits=bits)
+            saving_rows(outcome.rows, self.main, eps, self._saved(eps).arrays, whose)
 
 
 def _with_steps(attack: Attack, steps: int) -> Attack:

@@ -20,6 +20,7 @@ ARGS: dict[str, tuple[str, ...]] = {
     "noise": _CURVE,
     "worst": _CURVE,
     "curve": ("attack", *_CURVE),
+    "saved": ("attack", *_CURVE),
     "transfer": ("attack", *_CURVE),
     "swept": ("attack", *_CURVE, "shard"),
     "features": ("of", "layers", *_CURVE),
@@ -79,7 +80,7 @@ def attack_settings(node: Node) -> dict[str, str]:
     "steps=20, step=0.1 eps, restarts=1, loss=cross_entropy".
     """
     args, task = node.args, node.task
-    if task in ("swept", "curve", "transfer"):
+    if task in ("swept", "curve", "saved", "transfer"):
         return {args["attack"]: _attack(args["attack"], args["norm"])}
     if task == "features":
         return {} if args["of"] == "clean" else {args["of"]: _attack(args["of"], args["norm"])}

@@ -36,6 +36,7 @@ TASKS = {
     "curve": Task(f"{_HERE}.curves:curve"),
     "worst": Task(f"{_HERE}.curves:worst"),
     "noise": Task(f"{_HERE}.curves:noise"),
+    "saved": Task(f"{_HERE}.curves:saved"),
     "transfer": Task(f"{_HERE}.curves:transfer"),
     "features": Task(f"{_HERE}.detection:features"),
     "detector": Task(f"{_HERE}.detection:detector"),

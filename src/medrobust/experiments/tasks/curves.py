@@ -12,7 +12,7 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import robustness_cells
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.rows import attack_rows, clean_rows
+from medrobust.experiments.rows import attack_rows, clean_rows, saving_rows
 from medrobust.experiments.system import groups, unseen
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.experiments.work import Result, Work
@@ -122,6 +122,23 @@ def noise(work: Work) -> Result:
     for i, e in enumerate(eps):
         share = stats.proportion(arrays["decision"][:, i] == part.labels, groups(part))
         rows.add(Kind.CONTROL, "accuracy", share, attack="noise", eps=e)
+    return {"rows": rows.plain()}, arrays
+
+
+def saved(work: Work) -> Result:
+    """Full-strength examples, as computed and saved at 8, 12 and 16 bits. args: attack, norm, eps, limit, seed."""
+    classifier, args = work.model(), work.args
+    part, attack, rows = (
+        judged_images(work, classifier),
+        attack_named(args["attack"]),
+        fresh(args["norm"], args["seed"]),
+    )
+    doubt, arrays = gradient_doubt(work) if attack.uses_gradient else "", dict[str, np.ndarray]()
+    for eps in args["eps"]:
+        ball = BALLS[args["norm"]](eps)
+        _, made = robustness_cells.saving(attack, classifier, part, ball, args["seed"], _quiet)
+        saving_rows(rows, args["attack"], eps, made, groups(part), doubt)
+        arrays |= {f"{name}.{eps * 255:.4g}": values for name, values in made.items()}
     return {"rows": rows.plain()}, arrays
 
 
