@@ -76,14 +76,14 @@ class Store:
 
         place = self.cells / key(spec)
         content = save({k: np.ascontiguousarray(v) for k, v in cell.arrays.items()})
-        told = json.loads(json.dumps({"spec": spec, "facts": cell.facts, "seconds": cell.seconds}))
-        told["arrays"] = hashlib.sha256(content).hexdigest()
-        told["sha256"] = _digest(told)
+        record = json.loads(json.dumps({"spec": spec, "facts": cell.facts, "seconds": cell.seconds}))
+        record["arrays"] = hashlib.sha256(content).hexdigest()
+        record["sha256"] = _digest(record)
         with atomic.disk_errors(self.folder):
             temporary = Path(tempfile.mkdtemp(prefix=atomic.PARTIAL, dir=self.cells))
             temporary.chmod(0o755)  # a run folder is for colleagues to read
             try:
-                atomic.write_bytes(temporary / ROWS, json.dumps(told, indent=1, sort_keys=True).encode())
+                atomic.write_bytes(temporary / ROWS, json.dumps(record, indent=1, sort_keys=True).encode())
                 atomic.write_bytes(temporary / ARRAYS, content)
                 self._move(temporary, place)
             finally:
@@ -113,11 +113,11 @@ class Store:
         The code that computes it is part of its key, unless ``spec`` names it already: see ``with_code``.
         """
         spec = with_code(spec, compute)
-        found, tally = self.get(spec), _TALLY.get(None)
+        kept, tally = self.get(spec), _TALLY.get(None)
         if tally is not None:
-            tally.count(key(spec), found is not None)
-        if found is not None:
-            return found
+            tally.count(key(spec), kept is not None)
+        if kept is not None:
+            return kept
         begin = time.perf_counter()
         facts, arrays = compute()
         # through JSON, so that a cell is the same whether it was read or just made
@@ -160,10 +160,10 @@ class Tally:
         self.reused: set[str] = set()
         self.computed: set[str] = set()
 
-    def count(self, name: str, found: bool) -> None:
+    def count(self, name: str, read: bool) -> None:
         """One cell by its key; one that was computed here and read later stays computed."""
         if name not in self.computed:
-            (self.reused if found else self.computed).add(name)
+            (self.reused if read else self.computed).add(name)
 
     def words(self) -> str:
         total = len(self.reused) + len(self.computed)
@@ -193,8 +193,8 @@ _ENCODER = json.JSONEncoder(sort_keys=True)
 
 def read_facts(place: Path) -> dict[str, Any] | None:
     """The facts of the cell in that folder, with its ``seconds``; None as ``Store.named``. Its arrays are not read."""
-    told = _checked(place, lambda: _told(place))
-    return None if told is None else {**told["facts"], "seconds": float(told["seconds"])}
+    content = _checked(place, lambda: _content(place))
+    return None if content is None else {**content["facts"], "seconds": float(content["seconds"])}
 
 
 def _read(place: Path) -> Cell | None:
@@ -202,12 +202,12 @@ def _read(place: Path) -> Cell | None:
     from safetensors.numpy import load
 
     def read() -> Cell:
-        told = _told(place)
+        stated = _content(place)
         content = (place / ARRAYS).read_bytes()
-        if hashlib.sha256(content).hexdigest() != told["arrays"]:
+        if hashlib.sha256(content).hexdigest() != stated["arrays"]:
             raise ValueError(f"the sha256 of {ARRAYS} differs")
         try:
-            return Cell(told["facts"], load(content), float(told["seconds"]))
+            return Cell(stated["facts"], load(content), float(stated["seconds"]))
         except SafetensorError as error:
             raise ValueError(str(error)) from error
 
@@ -226,16 +226,16 @@ def _checked(place: Path, read: Callable[[], T]) -> T | None:
     return None
 
 
-def _told(place: Path) -> dict[str, Any]:
+def _content(place: Path) -> dict[str, Any]:
     """The content of ROWS in that folder. ValueError, KeyError or TypeError where it is not what was written."""
-    told = json_files.read_object(place / ROWS)
-    if told.pop("sha256") != _digest(told):
+    content = json_files.read_object(place / ROWS)
+    if content.pop("sha256") != _digest(content):
         raise ValueError(f"the sha256 of {ROWS} differs")
-    if not isinstance(told["facts"], dict):
+    if not isinstance(content["facts"], dict):
         raise TypeError("its facts are no object")
-    return told
+    return content
 
 
-def _digest(told: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, Any]) -> str:
     """sha256 of the content of ROWS, as JSON gives it back, without the digest itself."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -454,7 +454,7 @@ def test_a_network_as_found_is_checked_in_one_call(images):
 
 def fails(classifier: Classifier, few: object, seed: int) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     found = {"cosine": 0.01, "range_needed": 9.0, "compared": 6, "seen": 6, "flat": False}
-    return {"found": found, "noticed": {}}, {}
+    return {"derivative": found, "noticed": {}}, {}
 
 
 @pytest.fixture(scope="module")

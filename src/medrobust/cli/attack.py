@@ -53,39 +53,39 @@ def attack(
         seed=seed,
     ).model_copy(update={"limit": at_most(limit)})
     with Bars() as bars:
-        subject = assemble(spec, None, bars, device)
-    pixels, labels = subject.sample.tensors()
-    whose = groups(subject.sample)
-    right = (subject.classifier.predict(pixels) == labels).numpy()
-    warn(subject.checks(), subject.class_notes)
+        system = assemble(spec, None, bars, device)
+    pixels, labels = system.sample.tensors()
+    patients = groups(system.sample)
+    right = (system.classifier.predict(pixels) == labels).numpy()
+    warn(system.checks(), system.class_notes)
     curves, check = {}, None
     with Bars() as bars:
         for name in spec.attacks:
-            made, mark = attack_named(name), ""
-            if made.uses_gradient:
-                check = check or checked(subject.classifier, subject.sample, seed)
+            chosen, mark = attack_named(name), ""
+            if chosen.uses_gradient:
+                check = check or checked(system.classifier, system.sample, seed)
                 mark = MARK if check.passed is False else ""
             bars.start(name, len(pixels))
             curves[name + mark] = sweep(
-                made,
-                subject.classifier,
+                chosen,
+                system.classifier,
                 pixels,
                 Untargeted(labels),
                 spec.ball,
                 spec.eps,
                 seed=seed,
-                ids=subject.sample.ids,
-                groups=listed(whose),
+                ids=system.sample.ids,
+                groups=listed(patients),
                 advance=bars.advance,
             )
             bars.stop()
     if check is not None:
         warn_of_gradient(check.plain())
-    clean = stats.proportion(right, whose)
+    clean = stats.proportion(right, patients)
     rows = [["0 (no attack)", *(percent(clean) for _ in curves)]]
     rows += [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
     table(["eps", *curves], rows, f"Accuracy under attack, n = {len(pixels)}, 95 % interval")
-    guessed(guessing.of(right, subject.sample.labels, whose).text)
+    guessed(guessing.of(right, system.sample.labels, patients).text)
 
 
 def listing() -> None:
@@ -97,8 +97,8 @@ def listing() -> None:
     rows = []
     for name, make in ATTACKS.items():
         attack, takes = make(), inspect.signature(make).parameters.values()
-        mine = [p for p in takes if (p.name != "loss" and p.default != 0) or p.name == "frequencies"]
-        options = ":".join(p.name if p.default is None else f"{p.name}={p.default}" for p in mine)
+        settable = [p for p in takes if (p.name != "loss" and p.default != 0) or p.name == "frequencies"]
+        options = ":".join(p.name if p.default is None else f"{p.name}={p.default}" for p in settable)
         rows.append(
             [name, attack.title, "gradients" if attack.uses_gradient else "answers only", options, attack.source]
         )

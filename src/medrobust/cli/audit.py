@@ -196,8 +196,8 @@ def one_change(rows: list[Row], info: dict[str, Any], norm: str) -> str:
     from medrobust.results import Kind, among, find
 
     def chance(metric: str, target: str | None) -> float | None:
-        found = [r for name in info["controls"] for r in among(rows, kind=Kind.CONTROL, metric=metric, attack=name)]
-        return max((r.value or 0.0 for r in found if r.get("target") == target), default=None)
+        rates = [r for name in info["controls"] for r in among(rows, kind=Kind.CONTROL, metric=metric, attack=name)]
+        return max((r.value or 0.0 for r in rates if r.get("target") == target), default=None)
 
     rate = find(rows, kind=Kind.UNIVERSAL, metric="fooling_rate", class_name=None)
     assert rate is not None

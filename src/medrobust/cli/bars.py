@@ -49,11 +49,11 @@ class Bars:
         else:
             self._task = self._bars.add_task(visible(name), total=total, shown="")
 
-    def advance(self, n: int = 1, **shown: object) -> None:
+    def advance(self, n: int = 1, **values: object) -> None:
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, advance=n)
-            if shown:
-                words = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in shown.items())
+            if values:
+                words = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
                 self._bars.update(self._task, shown="  ".join(words))
 
     def stop(self) -> None:

@@ -19,13 +19,13 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
     arguments: those of this process if not given.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
-    shown = without_folders if "--keep-names" in typed else private_names.place
-    return shlex.join(["medrobust", *(shown(word) for word in typed)])
+    hidden = without_folders if "--keep-names" in typed else private_names.place
+    return shlex.join(["medrobust", *(hidden(word) for word in typed)])
 
 
 def without_folders(word: str) -> str:
     """ "csv:/home/ann/study/labels.csv" to "csv:labels.csv"; sizes such as 1/255,2/255 stay."""
-    found = ADDRESS.match(word)
-    if found is None or re.fullmatch(r"[\d./,eE+-]+", found["path"]):
+    address = ADDRESS.match(word)
+    if address is None or re.fullmatch(r"[\d./,eE+-]+", address["path"]):
         return word
-    return found["before"] + os.path.basename(re.split(r"[/\\]", found["path"].rstrip("/\\"))[-1])
+    return address["before"] + os.path.basename(re.split(r"[/\\]", address["path"].rstrip("/\\"))[-1])

@@ -40,15 +40,15 @@ def options_of(context: Any) -> dict[str, dict[str, Option]]:
 
 def command_options(command: Any) -> dict[str, Option]:
     """The options of a click command, by name."""
-    found = {}
+    options = {}
     for parameter in command.params:
         if parameter.param_type_name != "option":
             continue
         typed = max(parameter.opts, key=len)
         negative = max(parameter.secondary_opts, key=len, default="")
         option = Option(typed, negative, bool(parameter.is_flag), parameter.help or "", parameter.default)
-        found[typed.removeprefix("--")] = option
-    return found
+        options[typed.removeprefix("--")] = option
+    return options
 
 
 def expanded(arguments: Sequence[str], group: Any) -> list[str]:

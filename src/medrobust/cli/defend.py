@@ -82,19 +82,19 @@ def summary(results: dict[str, Any]) -> None:
     from medrobust.experiments.perturbation import size_words
     from medrobust.results import Kind, Row, find
 
-    about, rows = results["conditions"], [Row.read(row) for row in results["rows"]]
-    info = about["defence"]
+    info_, rows = results["conditions"], [Row.read(row) for row in results["rows"]]
+    info = info_["defence"]
     rate, what = ("fooling_rate", "Rf") if info["target"] is None else ("targeted_success", "Rs")
-    warn(results["checks"], about["class_notes"])
-    size = size_words(about["norm"], info["eps"], info["zeta"])
+    warn(results["checks"], info_["class_notes"])
+    size = size_words(info_["norm"], info["eps"], info["zeta"])
     say(f"{info['title']} against {info['method']['title']}, {size}")
 
     def row(number: int, metric: str, pool: str | None = None) -> Row | None:
         return find(rows, kind=Kind.DEFENCE, metric=metric, round=number, pool=pool, class_name=None)
 
     def cell(number: int, metric: str, pool: str | None = None) -> str:
-        found = row(number, metric, pool)
-        return "" if found is None else brief(found.estimate, 0) + MARK * (not found.ok)
+        row_ = row(number, metric, pool)
+        return "" if row_ is None else brief(row_.estimate, 0) + MARK * (not row_.ok)
 
     lines = []
     for number in info["rounds"]:
@@ -108,9 +108,9 @@ def summary(results: dict[str, Any]) -> None:
         f"fresh: mean {what} of perturbations made against the classifier of that round; best: of the one that did\n"
         "best where it was made; old: mean of those of the round before; first: of those of round 0"
     )
-    bases = [found for n in info["rounds"] if (found := row(n, "targeted_base", "fresh")) is not None]
+    bases = [row_ for n in info["rounds"] if (row_ := row(n, "targeted_base", "fresh")) is not None]
     if bases:
-        say("base rate of Rs: " + ", ".join(percent(found.estimate) for found in bases))
+        say("base rate of Rs: " + ", ".join(percent(row_.estimate) for row_ in bases))
     for still in info["still"]:
         say(f"round {still['round']}: {still['zero']} of {info['pool']} perturbations stayed zero: {still['why']}")
     if info["stopped"]:

@@ -94,9 +94,9 @@ def summary(out: Path, results: dict[str, Any]) -> None:
     from medrobust.results import Row
 
     warn(results["checks"], results["conditions"]["class_notes"])
-    found = findings.find(run.read(out))
-    info = found.run.conditions.detection
-    for one in [] if info is None else tables(found, info):
+    findings_ = findings.find(run.read(out))
+    info = findings_.run.conditions.detection
+    for one in [] if info is None else tables(findings_, info):
         table([c.text for c in one.head], [[c.text for c in row] for row in one.rows], one.caption)
     guessed(guesses([Row.read(r) for r in results["rows"]]))
     say_left_out(results["left_out"])

@@ -95,30 +95,30 @@ def summary(results: dict[str, Any]) -> None:
     from medrobust.report.run import parsed
 
     run = parsed(results)
-    found = explained(run)
-    first = found[0].info
+    classifiers = explained(run)
+    first = classifiers[0].info
     warn(results["checks"])
     say_classes(results["conditions"]["class_notes"])
 
-    head = ["median of the images, 95 % interval", *(f"{e.name}, n = {e.info.n}" for e in found)]
+    head = ["median of the images, 95 % interval", *(f"{e.name}, n = {e.info.n}" for e in classifiers)]
     lines = [
-        [f"{first.measures[m].title}, {first.measures[m].unit}", *(told(e.find(m)) for e in found)]
+        [f"{first.measures[m].title}, {first.measures[m].unit}", *(told(e.find(m)) for e in classifiers)]
         for m in SHOWN
         if m in first.measures
     ]
     table(head, lines, "Images without an attack")
-    for e in found:
+    for e in classifiers:
         guessed(e.info.guesses)
-    head[1:] = [f"{e.name}, turned {e.info.reached}" for e in found]
+    head[1:] = [f"{e.name}, turned {e.info.reached}" for e in classifiers]
     shift = "Grad-CAM's centre moves, share of the diagonal"
-    lines = [[shift, *(told(e.find("cam-shift", "change")) for e in found)]]
-    lines += [["the same under noise of that size", *(told(e.find("cam-shift", "noise")) for e in found)]]
+    lines = [[shift, *(told(e.find("cam-shift", "change")) for e in classifiers)]]
+    lines += [["the same under noise of that size", *(told(e.find("cam-shift", "noise")) for e in classifiers)]]
     for how, name in (("share", "mass in the lesion"), ("auroc", "AUROC against the lesion")):
         for when in ("clean", "attacked"):
-            rows = [e.find(f"lesion-{how}", when, map="cam") for e in found]
+            rows = [e.find(f"lesion-{how}", when, map="cam") for e in classifiers]
             if any(r is not None and r.value is not None for r in rows):
                 lines.append([f"Grad-CAM's {name}, {when}", *map(told, rows)])
-    probe = [told(e.find("probe-auroc", "attacked", of="attacked")) for e in found]
+    probe = [told(e.find("probe-auroc", "attacked", of="attacked")) for e in classifiers]
     lines.append(["Clean images apart from attacked ones by a linear probe, AUROC", *probe])
     table(head, lines, f"Under {first.attack_title} at {first.eps * 255:.3g}/255, of the images that it turned")
     if first.second is None:

@@ -20,13 +20,13 @@ def init(
     from medrobust import atomic
     from medrobust.cli.config_file import SUFFIXES, options_of, template
 
-    known = options_of(context)
-    if command not in known:
-        raise InputError(f"--command {command!r} is not known; choose from {', '.join(known)}")
+    commands = options_of(context)
+    if command not in commands:
+        raise InputError(f"--command {command!r} is not known; choose from {', '.join(commands)}")
     path = file or Path(f"{command}.yaml")
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path} must end in .yaml: that is how a command tells it from an option")
     if path.exists():
         raise InputError(f"{path} is there already; give another name")
-    atomic.write_text(path, template(command, known[command]))
+    atomic.write_text(path, template(command, commands[command]))
     say(f"{path}\nrun it: medrobust {command} {path}")

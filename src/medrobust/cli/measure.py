@@ -55,9 +55,9 @@ def measure(
     with Bars() as bars, counting() as tally, RunFolder(out, kind) as run:
         system = assemble(config, run, bars, device)
         run.begin()
-        made = suite.Suite(kind, config, options, system, Store(run.path), bars, device)
+        suite_ = suite.Suite(kind, config, options, system, Store(run.path), bars, device)
         results = suite.run(
-            made,
+            suite_,
             run,
             command=command_line(),
             keep_names=keep_names,

@@ -56,16 +56,16 @@ def table(head: list[str], rows: list[list[str]], title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=Text(visible(title)), title_justify="left")
+    table_ = Table(title=Text(visible(title)), title_justify="left")
     for name in head:
-        made.add_column(Text(visible(name)), overflow="fold")
+        table_.add_column(Text(visible(name)), overflow="fold")
     for row in rows:
-        made.add_row(*(Text(visible(cell)) for cell in row))
+        table_.add_row(*(Text(visible(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
-        needed = Measurement.get(console, console.options.update(width=1000), made).maximum
+        needed = Measurement.get(console, console.options.update(width=1000), table_).maximum
         console = Console(width=max(console.width, needed))
-    console.print(made)
+    console.print(table_)
 
 
 def say(text: str) -> None:

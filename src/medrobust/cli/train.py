@@ -79,9 +79,9 @@ def train(
         part = data.split("val").for_classes(classifier.classes)
         probability, labels = training_room.evaluate(classifier, part)
     scores = training_room.score(probability, labels)
-    found = guessing.of(probability.argmax(1) == labels, labels, groups(part))
-    guessed(found.text)
-    line = f"validation balanced accuracy {percent(found.balanced)}, n = {found.balanced.n}"
+    chance = guessing.of(probability.argmax(1) == labels, labels, groups(part))
+    guessed(chance.text)
+    line = f"validation balanced accuracy {percent(chance.balanced)}, n = {chance.balanced.n}"
     if probability.shape[1] == 2 and math.isfinite(scores.auroc):
         area = stats.auroc(probability[:, 1], labels == 1, groups(part))
         line += f", AUROC {area.value:.3f} ({area.low:.3f} to {area.high:.3f})"

@@ -53,9 +53,9 @@ def admit(
     classifies: whether its decisions are used, not its features alone. InputError, in one line, for a network that
     cannot be used.
     """
-    found = classifier.examine(part.tensors(EXAMINED, seed)[0])
+    inspection = classifier.examine(part.tensors(EXAMINED, seed)[0])
     order = _order(classifier, part, seed) if classifies else not_asked("its decisions are not used")
-    admitted = Admitted(found, order)
+    admitted = Admitted(inspection, order)
     for sentence in admitted.sentences:
         progress.note(sentence)
     return admitted
@@ -64,9 +64,9 @@ def admit(
 def _order(classifier: Classifier, part: Dataset, seed: int) -> Check:
     """Of the outputs, from labelled images."""
     try:
-        asked = part.for_classes(classifier.classes).sample(ASKED, seed)
+        sample = part.for_classes(classifier.classes).sample(ASKED, seed)
     except InputError as error:  # whoever needs these classes raises it
         return not_asked(str(error))
-    _, arrays = robustness_cells.clean(classifier, asked, lambda _: None)
-    whose = None if asked.patients is None else np.array(group_names(asked.ids, asked.patients))
-    return outputs_in_order(arrays["probability"], asked.labels, arrays["decision"], classifier.classes, whose)
+    _, arrays = robustness_cells.clean(classifier, sample, lambda _: None)
+    patients = None if sample.patients is None else np.array(group_names(sample.ids, sample.patients))
+    return outputs_in_order(arrays["probability"], sample.labels, arrays["decision"], classifier.classes, patients)

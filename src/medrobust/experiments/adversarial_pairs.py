@@ -90,8 +90,8 @@ class Twins:
     @property
     def groups(self) -> np.ndarray:
         """str (n,): whose image it is; an image without a patient stands for itself."""
-        known = groups(self.part)
-        return np.array(self.part.ids) if known is None else known
+        patients = groups(self.part)
+        return np.array(self.part.ids) if patients is None else patients
 
     def shards(self, limit: int | None = None) -> Iterator[Dataset]:
         """The images, or the first ``limit`` of them, a shard at a time."""
@@ -118,8 +118,12 @@ class Twins:
             images, labels = part.tensors()
             goal = Untargeted(labels)
             done = run(attack, self.classifier, images, goal, ball, seed=self.seed, ids=part.ids, full=True)
-            told = judge(self.classifier, images, done.images, goal, ball)
-            arrays = {"images": done.images.numpy(), "decision": told.after.numpy(), "reached": told.reached.numpy()}
+            outcome = judge(self.classifier, images, done.images, goal, ball)
+            arrays = {
+                "images": done.images.numpy(),
+                "decision": outcome.after.numpy(),
+                "reached": outcome.reached.numpy(),
+            }
             return {"blind": int(done.blind.sum())}, arrays
 
         arrays = self.store.once(spec, compute).arrays
@@ -127,33 +131,33 @@ class Twins:
 
     def pixels(self, rows: np.ndarray, name: str, attack: Attack, ball: Ball) -> Images:
         """(n, c, h, w): the attacked twins of the images at those positions, as they lie in their shards."""
-        found: dict[int, Images] = {}
+        by_position: dict[int, Images] = {}
         for start in range(0, int(rows.max()) + 1, SHARD):
             wanted = rows[(rows >= start) & (rows < start + SHARD)]
             if len(wanted):
                 shard = self.part.select(range(start, min(start + SHARD, len(self.part))))
-                made = self.attacked(shard, name, attack, ball).images
-                found |= {int(i): made[int(i) - start] for i in wanted}
-        return torch.stack([found[int(i)] for i in rows])
+                attacked = self.attacked(shard, name, attack, ball).images
+                by_position |= {int(i): attacked[int(i) - start] for i in wanted}
+        return torch.stack([by_position[int(i)] for i in rows])
 
     def noisy(self, part: Dataset, ball: Ball) -> Shard:
         """Twins with noise of the ball's full size: +-eps at every pixel, or a random direction."""
         images, labels = part.tensors()
         draw = seeds.signs if ball.name == "linf" else seeds.normal
         direction = type(ball)(1.0).at_edge(draw(self.seed, "twins/noise", part.ids, images.shape[1:]))
-        return self._seen((images + ball.eps * direction).clamp(0, 1), labels)
+        return self._shard((images + ball.eps * direction).clamp(0, 1), labels)
 
     def corrupted(self, part: Dataset, name: str, severity: int) -> Shard:
         """Twins after a natural corruption of ``medrobust.data.corruptions``."""
         images, labels = part.tensors()
-        return self._seen(corrupt(images, name, severity, self.seed, part.ids), labels)
+        return self._shard(corrupt(images, name, severity, self.seed, part.ids), labels)
 
-    def key(self, part: Dataset, **about: object) -> dict[str, object]:
+    def key(self, part: Dataset, **more: object) -> dict[str, object]:
         """What a cell on these images depends on."""
         images = digest([self.data_digest, *part.ids])
-        return {"model": self.model_digest, "images": images, "seed": self.seed, **about}
+        return {"model": self.model_digest, "images": images, "seed": self.seed, **more}
 
-    def _seen(self, images: Images, labels: torch.Tensor) -> Shard:
+    def _shard(self, images: Images, labels: torch.Tensor) -> Shard:
         decision = self.classifier.predict(images)
         return Shard(images, decision.numpy(), (decision != labels).numpy())
 
@@ -164,11 +168,11 @@ class Twins:
 
 def one_a_patient(part: Dataset, seed: int) -> Dataset:
     """One image of each patient, which one keyed by the seed: images of one patient are no independent witnesses."""
-    whose = groups(part)
-    if whose is None:
+    patients = groups(part)
+    if patients is None:
         return part
     order = sorted(range(len(part)), key=lambda i: splits.key(seed, "one a patient", part.ids[i]))
     first: dict[str, int] = {}
     for i in order:
-        first.setdefault(str(whose[i]), i)
+        first.setdefault(str(patients[i]), i)
     return part.select(sorted(first.values()))

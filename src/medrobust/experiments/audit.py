@@ -58,14 +58,14 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     config, robustness = context.config, Robustness(context)
     sanity = Sanity(context, robustness)
     headline = Headline(context, robustness, sanity)
-    found: list[Experiment] = [robustness, sanity, BlackBox(context, robustness), headline]
+    chosen: list[Experiment] = [robustness, sanity, BlackBox(context, robustness), headline]
     if config.universal:
-        found.append(Universal(context, robustness.clean, quick(config.norm)))
+        chosen.append(Universal(context, robustness.clean, quick(config.norm)))
     if config.detect:
-        found += detection(context, robustness)
+        chosen += detection(context, robustness)
     if config.explain:
-        found.append(in_audit(context, robustness, headline))
-    return found
+        chosen.append(in_audit(context, robustness, headline))
+    return chosen
 
 
 def detection(context: Context, robustness: Robustness) -> list[Experiment]:
@@ -95,16 +95,16 @@ def audit(
     """
     progress = progress or NoProgress()
     plain = config.model_dump(mode="json")
-    shown = plain if keep_names else private_names.asked(plain)
-    opening = json.dumps({"format": 1, "asked": shown, "versions": versions()}, indent=1)
+    written_config = plain if keep_names else private_names.asked(plain)
+    opening = json.dumps({"format": 1, "asked": written_config, "versions": versions()}, indent=1)
     with RunFolder(folder, "audit", {SPEC: opening.encode()}) as run:
         _check_same(run, plain)
         system = assemble(config, run, progress, device)
         run.begin()
         if keep_names and system.trained_here:
             system.classifier.save(run.entry("model"), keep_names=True)
-        made = Suite("audit", config, {}, system, Store(run.path), progress, device)
-        return suite.run(made, run, command=command, keep_names=keep_names, execute=execute, written=written)
+        experiments_ = Suite("audit", config, {}, system, Store(run.path), progress, device)
+        return suite.run(experiments_, run, command=command, keep_names=keep_names, execute=execute, written=written)
 
 
 def _check_same(run: RunFolder, config: dict[str, Any]) -> None:

@@ -40,10 +40,10 @@ def probed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, se
     """At which query each image fell (0: wrong before, inf: never), judged."""
     images, labels = part.tensors()
     goal = Untargeted(labels)
-    found = queried(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, advance=advance)
-    outcome = judge(classifier, images, found.images, goal, ball)
-    spent = torch.where(outcome.reached, found.spent, torch.inf)
-    return {}, {"spent": spent.numpy(), "blind": found.inconclusive.numpy()}
+    queries = queried(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, advance=advance)
+    outcome = judge(classifier, images, queries.images, goal, ball)
+    spent = torch.where(outcome.reached, queries.spent, torch.inf)
+    return {}, {"spent": spent.numpy(), "blind": queries.inconclusive.numpy()}
 
 
 def by_chance(classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
@@ -56,8 +56,8 @@ def by_chance(classifier: Classifier, part: Dataset, ball: Ball, seed: int, adva
             change = seeds.signs(seed, "chance", ids, images.shape[1:])
         else:
             change = ball.at_edge(seeds.normal(seed, "chance", ids, images.shape[1:]))
-        shown = ball.move(images, images + ball.eps * change)
-        wrong = classifier.predict(shown) != labels
+        changed = ball.move(images, images + ball.eps * change)
+        wrong = classifier.predict(changed) != labels
         spent = torch.where(wrong, spent.minimum(torch.tensor(float(k))), spent)
     advance(len(images))
     return {}, {"spent": spent.numpy()}
@@ -74,9 +74,9 @@ class BlackBox(Experiment):
 
     def steps(self) -> Sequence[Step]:
         needs = tuple(f"sweep {name}" for name in self.robustness.attacks)
-        made = [Step(f"black box {name}", partial(self._probe, name), needs) for name in attacks()]
+        steps = [Step(f"black box {name}", partial(self._probe, name), needs) for name in attacks()]
         beside = [("black box beside", self._beside), ("black box chance", self._chance)]
-        return [*made, *(Step(name, work, needs) for name, work in beside)]
+        return [*steps, *(Step(name, work, needs) for name, work in beside)]
 
     @property
     def _ball(self) -> Ball | None:
@@ -138,8 +138,8 @@ class BlackBox(Experiment):
         note = "random changes, one a query"
         _success(outcome.rows, Kind.CONTROL, NOISE, eps, spent, owners, (CHANCE,), OK, note)
         right = spent > 0
-        whose = None if owners is None else owners[right]
-        fallen = stats.proportion(white[right], whose)
+        patients = None if owners is None else owners[right]
+        fallen = stats.proportion(white[right], patients)
         outcome.rows.add(Kind.ATTACK, "success_probed", fallen, attack=main, eps=eps)
         return outcome
 

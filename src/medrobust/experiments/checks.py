@@ -23,36 +23,36 @@ def _unasked(check: Check, reason: str) -> Check:
     return replace(check, passed=None, detail=f"not asked: {reason} ({check.detail})")
 
 
-def gradient_holds(found: Derivative, noticed: dict[str, bool]) -> Check:
-    """found: of the audited network. noticed: whether the same comparison doubts copies that hide their gradient."""
+def gradient_holds(derivative: Derivative, noticed: dict[str, bool]) -> Check:
+    """derivative: of the audited network. noticed: whether the comparison doubts copies that hide their gradient."""
     sizes = " and ".join(f"{255 * s:g}/255" for s in SIZES)
-    detail = f"cosine of predicted and true changes {found.cosine:.2f} (at least {AGREE:g} is wanted), "
-    detail += f"{found.compared} images, {2 * DIRECTIONS} random directions, changes of {sizes}"
-    if found.range_needed > 1:
-        detail += f"; by this gradient no decision could turn before pixels change {found.range_needed:.2g} times "
+    detail = f"cosine of predicted and true changes {derivative.cosine:.2f} (at least {AGREE:g} is wanted), "
+    detail += f"{derivative.compared} images, {2 * DIRECTIONS} random directions, changes of {sizes}"
+    if derivative.range_needed > 1:
+        detail += f"; by this gradient no decision could turn before pixels change {derivative.range_needed:.2g} times "
         detail += "their whole range, and yet other images have other decisions"
     check = Check(
         "the gradient agrees with finite differences",
         GRADIENT,
-        found.holds,
+        derivative.holds,
         detail,
         "if this fails, the gradient is not that of the network (masked), and attacks that follow it prove nothing",
         decisive=True,
     )
-    if found.holds is None:
+    if derivative.holds is None:
         return replace(
-            check, detail=f"not asked: the outputs are the same for all {found.seen} images and their changes"
+            check, detail=f"not asked: the outputs are the same for all {derivative.seen} images and their changes"
         )
-    if found.flat:
+    if derivative.flat:
         return replace(
             check,
             detail=f"changes of {sizes} along {2 * DIRECTIONS} random directions changed the outputs of "
-            f"{found.compared} of {found.seen} images; different images have different outputs, so that the answer "
-            "moves in steps, of which a gradient says nothing",
+            f"{derivative.compared} of {derivative.seen} images; different images have different outputs, so that the "
+            "answer moves in steps, of which a gradient says nothing",
         )
-    if found.holds is False:
+    if derivative.holds is False:
         return check
-    blind = [name for name, seen in noticed.items() if not seen]
+    blind = [name for name, doubted in noticed.items() if not doubted]
     if blind:
         return _unasked(check, f"hidden on purpose in a copy ({', '.join(blind)}), the gradient passed as well")
     ways = {1: "one way", 2: "two ways"}.get(len(noticed), f"{len(noticed)} ways")
@@ -198,8 +198,8 @@ def black_box_is_weaker(
         decisive=True,
     )
     # a probe that breaks next to nothing would break nothing of a network with masked gradients either
-    asked = probe.sum() > slack or 2 * white.sum() >= max(1, white.size)
-    return check if asked else _unasked(check, "the probe is too weak at this size to expose masked gradients")
+    could_fail = probe.sum() > slack or 2 * white.sum() >= max(1, white.size)
+    return check if could_fail else _unasked(check, "the probe is too weak at this size to expose masked gradients")
 
 
 def finds_what_others_find(attack: str, eps: float, missed: int, broken: int, n: int) -> Check:
@@ -226,11 +226,11 @@ def square_is_not_needed(attack: str, eps: float, alone: int, followed: int, n: 
         f"at {eps * 255:.3g}/255: {alone} of {n} images held against all gradients and fell to Square",
         "if this fails, gradients are masked, and the numbers of attacks that follow them are too high",
     )
-    asked = alone > slack or 2 * followed >= max(1, n)
-    return check if asked else _unasked(check, "Square is too weak at this size to expose masked gradients")
+    could_fail = alone > slack or 2 * followed >= max(1, n)
+    return check if could_fail else _unasked(check, "Square is too weak at this size to expose masked gradients")
 
 
-def doubt(made: list[Check]) -> str:
+def doubt(checks: list[Check]) -> str:
     """Why no attack that follows gradients is believed; empty where no decisive check failed."""
-    failed = dict.fromkeys(c.name for c in made if c.decisive and c.passed is False)
+    failed = dict.fromkeys(c.name for c in checks if c.decisive and c.passed is False)
     return "; ".join(f"the check “{name}” failed" for name in failed)

@@ -68,27 +68,23 @@ def eps_star(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float
         _, arrays = robustness_cells.swept(attack, twins.classifier, part, ball, grid, None, twins.seed, lambda _: None)
         return {}, {"eps_star": arrays["eps_star"].astype(np.float64)}
 
-    about = {"attack": code_digest.described(attack), "norm": ball.name, "eps": grid}
-    return _each(twins, "claims eps star", about, compute, "eps_star")
+    key = {"attack": code_digest.described(attack), "norm": ball.name, "eps": grid}
+    return _each(twins, "claims eps star", key, compute, "eps_star")
 
 
 def _each(
-    twins: Twins,
-    kind: str,
-    about: Mapping[str, object],
-    compute: Callable[[Dataset], robustness_cells.Result],
-    name: str,
+    twins: Twins, kind: str, key: Mapping[str, object], compute: Callable[[Dataset], robustness_cells.Result], name: str
 ) -> np.ndarray:
     done = []
     for part in twins.shards():
-        spec = twins.key(part, kind=kind, **about)
+        spec = twins.key(part, kind=kind, **key)
         done.append(twins.store.once(spec, lambda part=part: compute(part)).arrays[name])  # type: ignore[misc]
     return np.concatenate(done)
 
 
-def foretells(numbers: Mapping[str, np.ndarray], star: np.ndarray, whose: np.ndarray) -> dict[str, Estimate]:
+def foretells(numbers: Mapping[str, np.ndarray], star: np.ndarray, patients: np.ndarray) -> dict[str, Estimate]:
     """Each measure's rank correlation with eps*, whole patients drawn for the interval."""
-    return {name: stats.spearman(values, star, whose) for name, values in numbers.items()}
+    return {name: stats.spearman(values, star, patients) for name, values in numbers.items()}
 
 
 def more_often(first: np.ndarray, second: np.ndarray, first_whose: np.ndarray, second_whose: np.ndarray) -> Estimate:
@@ -98,22 +94,22 @@ def more_often(first: np.ndarray, second: np.ndarray, first_whose: np.ndarray, s
     left out, infinities compare like numbers. n: images of both sets.
     """
     sides = []
-    for values, whose in ((first, first_whose), (second, second_whose)):
-        known = ~np.isnan(values)
+    for values, patients in ((first, first_whose), (second, second_whose)):
+        defined = ~np.isnan(values)
         top = np.finfo(float).max
-        sides.append((np.clip(values[known], -top, top), np.asarray(whose)[known].astype(str)))
+        sides.append((np.clip(values[defined], -top, top), np.asarray(patients)[defined].astype(str)))
     (x, x_whose), (y, y_whose) = sides
     return clustered.auroc(y, x, np.zeros(len(y), int), np.zeros(len(x), int), y_whose, x_whose)
 
 
-def verdict(found: Sequence[Estimate], more: bool, level: float = 0.5) -> str:
+def verdict(estimates: Sequence[Estimate], more: bool, level: float = 0.5) -> str:
     """Of the claim that every number of ``found`` lies above ``level`` (more), or that every one lies below it.
 
     Confirmed where all intervals do, not confirmed where one lies on the other side altogether, else it cannot be
     said.
     """
-    if not found or any(np.isnan(e.value) for e in found):
+    if not estimates or any(np.isnan(e.value) for e in estimates):
         return CANNOT_SAY
-    if any(e.high < level if more else e.low > level for e in found):
+    if any(e.high < level if more else e.low > level for e in estimates):
         return NOT_CONFIRMED
-    return CONFIRMED if all(e.low > level if more else e.high < level for e in found) else CANNOT_SAY
+    return CONFIRMED if all(e.low > level if more else e.high < level for e in estimates) else CANNOT_SAY

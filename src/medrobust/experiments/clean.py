@@ -54,9 +54,11 @@ class Clean(Experiment):
     def outcome(self) -> Outcome:
         outcome = Outcome(self.context.rows(), guesses=self.guessing.text)
         test, classifier = self.context.test, self.context.classifier
-        arrays, whose = self.cell.arrays, groups(test)
-        clean_rows(outcome.rows, arrays["probability"], test.labels, arrays["decision"], classifier.classes, whose)
-        outcome.rows.add(Kind.CLEAN, "accuracy_saved", stats.proportion(arrays["saved"] == test.labels, whose), bits=8)
+        arrays, patients = self.cell.arrays, groups(test)
+        clean_rows(outcome.rows, arrays["probability"], test.labels, arrays["decision"], classifier.classes, patients)
+        outcome.rows.add(
+            Kind.CLEAN, "accuracy_saved", stats.proportion(arrays["saved"] == test.labels, patients), bits=8
+        )
         outcome.checks = [self.context.system.admitted.order]
         if self.gradient:
             outcome.checks.append(gradient_check(self._derivative()))

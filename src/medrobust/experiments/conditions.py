@@ -17,30 +17,30 @@ from medrobust.experiments.system import System
 from medrobust.versions import versions
 
 
-def conditions(spec: AuditSpec, subject: System, study: str) -> dict[str, Any]:
+def conditions(spec: AuditSpec, system: System, study: str) -> dict[str, Any]:
     """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one."""
-    data, classifier, patients = subject.data, subject.classifier, subject.sample.patients
+    data, classifier, patients = system.data, system.classifier, system.sample.patients
     return {
         "study": study,
         "data": data.name,
-        "data_digest": subject.data_digest,
-        "data_notes": list(subject.notes),
-        **subject.findings,
+        "data_digest": system.data_digest,
+        "data_notes": list(system.notes),
+        **system.findings,
         "left_out": [{"file": x.file, "reason": x.reason} for x in data.left_out],
-        "n_train": _count(subject, "train"),
-        "n_val": _count(subject, "val"),
-        "n_test": len(subject.test),
-        "n_attacked": len(subject.sample),
+        "n_train": _count(system, "train"),
+        "n_val": _count(system, "val"),
+        "n_test": len(system.test),
+        "n_attacked": len(system.sample),
         "n_patients_attacked": None if patients is None else int(np.unique(patients).size),
         "classes": list(classifier.classes),
-        "disease_classes": list(subject.disease_classes),
+        "disease_classes": list(system.disease_classes),
         "size": data.size,
         "channels": data.channels,
         "fit": data.fit,
         "bits": data.bits,
         "model": spec.model,
-        "model_digest": subject.model_digest,
-        "trained_here": subject.trained_here,
+        "model_digest": system.model_digest,
+        "trained_here": system.trained_here,
         "provenance": classifier.provenance,
         "parameters": classifier.parameters,
         "head": classifier.head.name,
@@ -65,9 +65,9 @@ def hardware(device: torch.device) -> str:
     return f"CPU, {os.cpu_count()} cores ({platform.machine()}), {torch.get_num_threads()} threads"
 
 
-def _count(subject: System, side: str) -> int:
+def _count(system: System, side: str) -> int:
     try:
-        return len(subject.data.split(side))
+        return len(system.data.split(side))
     except InputError:  # a data set for testing only has no such side
         return 0
 
@@ -78,5 +78,5 @@ def described(attack: Attack | Evasion) -> dict[str, str]:
 
 
 def _settings(attack: Attack | Evasion) -> str:
-    known = {k: v for k, v in attack.settings.items() if v is not None}
-    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in known.items())
+    stated = {k: v for k, v in attack.settings.items() if v is not None}
+    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in stated.items())

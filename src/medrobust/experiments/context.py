@@ -48,19 +48,19 @@ class Context:
         norm = {"linf": "Linf", "l2": "L2"}[self.config.norm]
         return Rows(self.study, self.system.data.name, self.config.model, norm, self.config.seed)
 
-    def cell(self, part: Dataset, about: dict[str, Any], compute: Callable[[], Result]) -> Cell:
-        """The finished cell on these images; about: what else it depends on, with its ``kind``."""
+    def cell(self, part: Dataset, key_: dict[str, Any], compute: Callable[[], Result]) -> Cell:
+        """The finished cell on these images; key_: what else it depends on, with its ``kind``."""
         spec = {
             "model": self.system.model_digest,
             "images": self.system.images_digest(part),
             "norm": self.config.norm,
             "seed": self.config.seed,
-            **about,
+            **key_,
         }
         name = key(spec)
         if name not in self._cells:
             self._cells[name] = cell = self.store.once(spec, compute)
-            kind = str(about["kind"])
+            kind = str(key_["kind"])
             self.seconds[kind] = self.seconds.get(kind, 0.0) + cell.seconds
         return self._cells[name]
 
@@ -68,7 +68,7 @@ class Context:
         self,
         part: Dataset,
         title: str,
-        about: dict[str, Any],
+        key_: dict[str, Any],
         compute: Callable[[Dataset, Advance], Result],
         total: int | None = None,
     ) -> Cell:
@@ -77,12 +77,12 @@ class Context:
         compute(shard, advance) gives a cell's result. total: steps of progress, by default one an image.
         """
         total = total or len(part)
-        name = key({"images": list(part.ids), **about})
+        name = key({"images": list(part.ids), **key_})
         if name in self._cells:
             return self._cells[name]
         self.progress.start(title, total)
         try:
-            done = [self._shard(part, begin, about, compute, total) for begin in range(0, len(part), SHARD)]
+            done = [self._shard(part, begin, key_, compute, total) for begin in range(0, len(part), SHARD)]
         finally:
             self.progress.stop()
         joined = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
@@ -90,7 +90,7 @@ class Context:
         self._cells[name] = Cell(facts, joined, sum(c.seconds for c in done))
         return self._cells[name]
 
-    def _shard(self, part: Dataset, begin: int, about: dict[str, Any], compute: Compute, total: int) -> Cell:
+    def _shard(self, part: Dataset, begin: int, key_: dict[str, Any], compute: Compute, total: int) -> Cell:
         shard = part.select(range(begin, min(begin + SHARD, len(part))))
         advanced = 0
 
@@ -99,7 +99,7 @@ class Context:
             advanced += n
             self.progress.advance(n)
 
-        cell = self.cell(shard, about, lambda: compute(shard, advance))
+        cell = self.cell(shard, key_, lambda: compute(shard, advance))
         self.progress.advance(max(0, total * len(shard) // len(part) - advanced))
         return cell
 

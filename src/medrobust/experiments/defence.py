@@ -100,8 +100,8 @@ class Hardening(Experiment):
         def compute() -> Result:
             return {}, {"decision": training.evaluate(classifier, self.test)[0].argmax(1)}
 
-        about = {"kind": "hardened", "hardened": classifier.digest()}
-        right = self.context.cell(self.test, about, compute).arrays["decision"] == self.test.labels
+        key = {"kind": "hardened", "hardened": classifier.digest()}
+        right = self.context.cell(self.test, key, compute).arrays["decision"] == self.test.labels
         return guessing.of(right, self.test.labels, groups(self.test))
 
     def save(self, run: RunFolder, *, keep_names: bool) -> None:

@@ -69,12 +69,12 @@ class Detection(Experiment):
         self.context, self.config, self.data = context, config, tuple(data)
 
     def steps(self) -> Sequence[Step]:
-        found: list[Step] = []
+        steps: list[Step] = []
         for data in self.data:
             names = self.config.detectors
             fits = [Step(f"detector {n}{data.label}", partial(self._numbers, data, n), data.ready) for n in names]
-            found += [*data.steps(), *fits]
-        return found
+            steps += [*data.steps(), *fits]
+        return steps
 
     def outcome(self) -> Outcome:
         outcome = Outcome(self.context.rows())
@@ -89,9 +89,9 @@ class Detection(Experiment):
                 if self.config.required and row.metric == "auroc" and row.value is None and row.note:
                     how = ", as published" if row.get("protocol") == "paper" else ""
                     outcome.left_out.append((f"{row.get('detector')}, fitted on {row.get('fitted_on')}{how}", row.note))
-        first, made = self.data[0], {name: DETECTORS[name]() for name in self.config.detectors}
+        first, detectors = self.data[0], {name: DETECTORS[name]() for name in self.config.detectors}
         outcome.conditions["detection"] = {
-            "detectors": {name: {"title": d.title, "source": d.source} for name, d in made.items()},
+            "detectors": {name: {"title": d.title, "source": d.source} for name, d in detectors.items()},
             "attacks": {name: described(attack) for name, attack in first.attacks.items()},
             "guarded": self.config.guarded,
             "layers": list(self.config.layers),
@@ -110,17 +110,17 @@ class Detection(Experiment):
     def _numbers(self, data: DetectorData, name: str) -> list[dict[str, Any]]:
         """The rows of a detector, from its cell where they are known."""
         if data.failure:
-            found = _Found(self.context, data, name)
-            found.add(self.config.guarded, "auroc", NOTHING, note=data.failure, fitted_on=self.config.guarded)
-            return found.rows.plain()
+            collected = _Found(self.context, data, name)
+            collected.add(self.config.guarded, "auroc", NOTHING, note=data.failure, fitted_on=self.config.guarded)
+            return collected.rows.plain()
 
         def compute() -> Result:
-            found = _Found(self.context, data, name)
-            self._fitted_on_each(found)
-            self._layers(found)
-            return {"rows": found.rows.plain()}, {}
+            collected = _Found(self.context, data, name)
+            self._fitted_on_each(collected)
+            self._layers(collected)
+            return {"rows": collected.rows.plain()}, {}
 
-        about = {
+        key = {
             "kind": "detector",
             **data.key(name),
             "protocols": list(self.config.protocols),
@@ -128,56 +128,56 @@ class Detection(Experiment):
             "prevalence": self.config.prevalence,
             "corruptions": [*map(list, data.config.corruptions), data.config.corrupted],
         }
-        rows: list[dict[str, Any]] = self.context.cell(data.pairs.part, about, compute).facts["rows"]
+        rows: list[dict[str, Any]] = self.context.cell(data.pairs.part, key, compute).facts["rows"]
         return rows
 
-    def _fitted_on_each(self, found: _Found) -> None:
-        data, guarded = found.data, self.config.guarded
+    def _fitted_on_each(self, collected: _Found) -> None:
+        data, guarded = collected.data, self.config.guarded
         for fitted_on in self.config.attacks:
             columns: dict[str, Any] = {"fitted_on": fitted_on, "protocol": "clean"}
             none = Estimate(np.nan, np.nan, np.nan, len(data.attacked(fitted_on)))
             if "paper" in self.config.protocols:
                 try:
-                    self._as_published(found, fitted_on)
+                    self._as_published(collected, fitted_on)
                 except InputError as error:
-                    found.add(fitted_on, "auroc", none, note=str(error), fitted_on=fitted_on, protocol="paper")
+                    collected.add(fitted_on, "auroc", none, note=str(error), fitted_on=fitted_on, protocol="paper")
             if "clean" not in self.config.protocols:
                 continue
             try:
-                fit, why = data.fit(found.detector, fitted_on)
+                fit, why = data.fit(collected.detector, fitted_on)
             except InputError as error:
-                found.add(fitted_on, "auroc", none, note=str(error), **columns)
+                collected.add(fitted_on, "auroc", none, note=str(error), **columns)
                 continue
             if why:
-                found.add(fitted_on, "auroc", none, note=why, **columns)
+                collected.add(fitted_on, "auroc", none, note=why, **columns)
                 columns["fitted_on"] = NO_ATTACK
             if not why or fitted_on == guarded:  # without attacks it is the same one for all of them
                 for tested_on in self.config.attacks:
-                    found.add_rates(tested_on, fit.against(data.attacked(tested_on)), **columns)
+                    collected.add_rates(tested_on, fit.against(data.attacked(tested_on)), **columns)
             if fitted_on == guarded:
-                self._false_alarms(found, fit, columns)
+                self._false_alarms(collected, fit, columns)
 
-    def _false_alarms(self, found: _Found, fit: Crossfit, columns: Mapping[str, Any]) -> None:
+    def _false_alarms(self, collected: _Found, fit: Crossfit, columns: Mapping[str, Any]) -> None:
         """Of clean, noisy and corrupted images that are classified right."""
-        data, prevalence = found.data, self.config.prevalence
+        data, prevalence = collected.data, self.config.prevalence
         hits = fit.against(data.attacked(self.config.guarded)).at
         for fpr, share in fit.false_alarms().items():
             if data.held_out is None:
                 break
             at = {"at_fpr": fpr, **columns}
-            found.add("none", "alarms", share, **at)
-            found.add("none", "alarms_per_1000", clustered.per_thousand(share), **at)
+            collected.add("none", "alarms", share, **at)
+            collected.add("none", "alarms_per_1000", clustered.per_thousand(share), **at)
             value = clustered.predictive_value(hits[fpr], share, prevalence)
-            found.add("none", "predictive_value", value, note=f"{prevalence:g} attacked", **at)
-        found.add_rates("noise", fit.against(data.noise), **columns)
+            collected.add("none", "predictive_value", value, note=f"{prevalence:g} attacked", **at)
+        collected.add_rates("noise", fit.against(data.noise), **columns)
         for (corruption, severity), images in data.corrupted.items():
-            found.add_rates("none", fit.against(images), corruption=corruption, severity=severity, **columns)
+            collected.add_rates("none", fit.against(images), corruption=corruption, severity=severity, **columns)
 
-    def _as_published(self, found: _Found, attack: str) -> None:
+    def _as_published(self, collected: _Found, attack: str) -> None:
         """The paper's protocol, with its leaks."""
-        data = found.data
+        data = collected.data
         result = detectors_room.evaluate(
-            DETECTORS[found.detector](),
+            DETECTORS[collected.detector](),
             data.clean.features,
             data.tried(attack).features,
             protocol="paper",
@@ -187,18 +187,18 @@ class Detection(Experiment):
             reference_labels=None if data.reference is None else data.reference.classes,
         )
         columns = {"fitted_on": attack, "protocol": "paper"}
-        found.add(attack, "auroc", result.auroc, **columns)
-        found.add(attack, "seen", result.tpr_at_1, at_fpr=0.01, **columns)
-        found.add(attack, "seen", result.tpr_at_5, at_fpr=0.05, **columns)
+        collected.add(attack, "auroc", result.auroc, **columns)
+        collected.add(attack, "seen", result.tpr_at_1, at_fpr=0.01, **columns)
+        collected.add(attack, "seen", result.tpr_at_5, at_fpr=0.05, **columns)
 
-    def _layers(self, found: _Found) -> None:
+    def _layers(self, collected: _Found) -> None:
         """Each layer by itself, for detectors that read one, against the guarded attack."""
-        data, guarded, layers = found.data, self.config.guarded, self.config.layers
+        data, guarded, layers = collected.data, self.config.guarded, self.config.layers
         if len(layers) < 2 or "clean" not in self.config.protocols or len(data.attacked(guarded)) < LEAST:
             return
         try:
             by_name = by_layer(
-                DETECTORS[found.detector](),
+                DETECTORS[collected.detector](),
                 layers,
                 data.clean,
                 data.attacked(guarded),
@@ -209,7 +209,7 @@ class Detection(Experiment):
         except InputError:  # the same is said of the detector as a whole
             return
         for layer, rates in by_name.items():
-            found.add_rates(guarded, rates, fitted_on=guarded, protocol="clean", layer=layer)
+            collected.add_rates(guarded, rates, fitted_on=guarded, protocol="clean", layer=layer)
 
 
 class _Found:

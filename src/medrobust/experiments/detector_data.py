@@ -194,9 +194,9 @@ class DetectorData:
     def tried(self, attack: str) -> Seen:
         """Of the attacked images, whether or not the attack succeeded."""
         if attack not in self._tried:
-            made = self.attacks[attack]
-            work = partial(self.features.attacked, attack, made, self.ball, failed=True)
-            title = f"{made.title}{self.label} and features of its images"
+            chosen = self.attacks[attack]
+            work = partial(self.features.attacked, attack, chosen, self.ball, failed=True)
+            title = f"{chosen.title}{self.label} and features of its images"
             self._tried[attack] = self._read(title, len(self.pairs), work)
         return self._tried[attack]
 
@@ -282,7 +282,7 @@ class DetectorData:
         config = self.config
         return {
             "detector": code_digest.described(DETECTORS[name]()),
-            "attacks": {attack: code_digest.described(made) for attack, made in self.attacks.items()},
+            "attacks": {attack: code_digest.described(chosen) for attack, chosen in self.attacks.items()},
             "eps": float(self.ball.eps),
             "layers": list(config.layers),
             "fprs": list(config.fprs),
@@ -314,8 +314,8 @@ def other_images(data: Dataset, test: Dataset, pairs: Twins) -> tuple[Dataset, D
         return data.split("train"), data.split("val")
     attacked = set(pairs.part.ids)
     free = [i for i, name in enumerate(test.ids) if name not in attacked]
-    whose = whose_images(test)
-    first = [seeds.generator(pairs.seed, "other images", str(whose[i])).random() < 0.5 for i in free]
+    patients = whose_images(test)
+    first = [seeds.generator(pairs.seed, "other images", str(patients[i])).random() < 0.5 for i in free]
     return (
         test.select([i for i, f in zip(free, first, strict=True) if f]).by_id(),
         test.select([i for i, f in zip(free, first, strict=True) if not f]).by_id(),

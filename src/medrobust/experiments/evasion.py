@@ -89,15 +89,15 @@ class Evasion(Experiment):
             data.load()
             outcome.left_out += [(f"evasion {name}", _NO_BANK) for name in self.config.evasions if not self._able(name)]
         for name in [*([NO_DETECTOR] if self.config.eps and not data.failure else []), *self.detectors]:
-            found = self._numbers(name)
-            outcome.rows.adopt(found["rows"])
-            outcome.checks += [Check.read(check) for check in found["checks"]]
-            outcome.left_out += [(part, why) for part, why in found["left_out"]]
+            numbers = self._numbers(name)
+            outcome.rows.adopt(numbers["rows"])
+            outcome.checks += [Check.read(check) for check in numbers["checks"]]
+            outcome.left_out += [(part, why) for part, why in numbers["left_out"]]
         used = {name: evasion_named(name) for name in self.config.evasions}
         outcome.conditions["evasion"] = {
             "name": self.config.name,
             "attack": self.attack,
-            "evasions": {name: described(made) for name, made in used.items()},
+            "evasions": {name: described(evasion) for name, evasion in used.items()},
             "n": 0 if data.failure else len(self._chosen(None)),
             "eps": float(data.ball.eps),
             "goal": self.config.goal,
@@ -111,9 +111,9 @@ class Evasion(Experiment):
         if self.data.failure:
             return self._failed(name, self.data.failure)
         compute = partial(self._without_detector if name == NO_DETECTOR else self._evaded, name)
-        about = {"kind": "evade", "name": name, **self._key(name), "fprs": [*self.fprs, *self.data.config.fprs]}
-        about |= {"evasions": [self._described(e) for e in self.config.evasions]} | asdict(self.config)
-        return self.context.cell(self.data.pairs.part, about, compute).facts
+        key = {"kind": "evade", "name": name, **self._key(name), "fprs": [*self.fprs, *self.data.config.fprs]}
+        key |= {"evasions": [self._described(e) for e in self.config.evasions]} | asdict(self.config)
+        return self.context.cell(self.data.pairs.part, key, compute).facts
 
     def _evaded(self, name: str) -> Result:
         data, evasions = self.data, self._evasions
@@ -125,17 +125,17 @@ class Evasion(Experiment):
             return self._failed(name, str(error)), {}
         left_out = [(f"{name}, fitted on {self.attack}", why)] if why else []
         chosen = self._chosen(fit)
-        cases, found = list(self._cases(fit, chosen)), _Found()
+        cases, collected = list(self._cases(fit, chosen)), _Found()
         self.context.progress.start(f"Evading {DETECTORS[name]().title}", len(self._sizes) * len(chosen))
         try:
             for case in cases:
-                self._case(name, case, found)
+                self._case(name, case, collected)
         finally:
             self.context.progress.stop()
-        rows, together_ = self._rows(name, found), together(found.outcomes)
+        rows, together_ = self._rows(name, collected), together(collected.outcomes)
         pressed = self._pressed(name, cases[0]) if self.config.pressed else []
         facts = {"rows": rows.plain(), "checks": [c.plain() for c in pressed], "left_out": left_out}
-        return facts, {"image": np.concatenate(found.rows), "evaded": together_.evaded(self.strict)}
+        return facts, {"image": np.concatenate(collected.rows), "evaded": together_.evaded(self.strict)}
 
     def _failed(self, name: str, why: str) -> dict[str, Any]:
         """No number of this detector."""
@@ -193,7 +193,7 @@ class Evasion(Experiment):
 
     # -- the search --------------------------------------------------------------------------------------
 
-    def _case(self, name: str, case: Case, found: _Found) -> None:
+    def _case(self, name: str, case: Case, collected: _Found) -> None:
         """The outcome at the size of the pairs; the smallest size an image at the strictest threshold."""
         data, (images, labels) = self.data, case.part.tensors()
         goal, strict = Untargeted(labels), case.thresholds[self.strict]
@@ -223,12 +223,12 @@ class Evasion(Experiment):
                 plain=data.pairs.pixels(case.rows, self.attack, data.attacks[self.attack], data.ball),
                 groups=data.pairs.groups[case.rows],
             )
-            found.outcomes.append(outcome)
-            found.steps.append(done["steps"])
-            found.by.append(done["by"])
-            found.no_gradient += int((~outcome.evaded(self.strict) & done["blind"]).sum())
-        found.min_eps.append(min_eps)
-        found.rows.append(case.rows)
+            collected.outcomes.append(outcome)
+            collected.steps.append(done["steps"])
+            collected.by.append(done["by"])
+            collected.no_gradient += int((~outcome.evaded(self.strict) & done["blind"]).sum())
+        collected.min_eps.append(min_eps)
+        collected.rows.append(case.rows)
 
     def _search(self, name: str, case: Case, eps: float, left: np.ndarray, *, main: bool) -> dict[str, np.ndarray]:
         """The strongest evasion of the images ``left`` at ``eps``, kept; its claims are graded again by ``judge``."""
@@ -238,7 +238,7 @@ class Evasion(Experiment):
 
         def compute() -> Result:
             images, labels = part.tensors()
-            found = strongest(
+            outcome = strongest(
                 self.context.classifier,
                 case.detector,
                 images,
@@ -250,16 +250,16 @@ class Evasion(Experiment):
                 ids=part.ids,
                 reference=self.data.bank,
             )
-            return {}, {k: getattr(found, k).numpy() for k in ("images", "fooled", "score", "steps", "by", "blind")}
+            return {}, {k: getattr(outcome, k).numpy() for k in ("images", "fooled", "score", "steps", "by", "blind")}
 
         return self._kept(part, compute, "evasion", name, evasions, at=eps, threshold=threshold, fold=case.fold)
 
     def _kept(
-        self, part: Dataset, compute: Callable[[], Result], kind: str, name: str, evasions: Sequence[str], **about: Any
+        self, part: Dataset, compute: Callable[[], Result], kind: str, name: str, evasions: Sequence[str], **key: Any
     ) -> dict[str, np.ndarray]:
         searched = {"evasions": [self._described(e) for e in evasions], "norm": self.context.config.norm}
         # not by the context, which would count its seconds twice
-        spec = self.data.pairs.key(part, kind=kind, **self._key(name), **searched, **about)
+        spec = self.data.pairs.key(part, kind=kind, **self._key(name), **searched, **key)
         return self.context.store.once(spec, compute).arrays
 
     def _without_detector(self, name: str) -> Result:
@@ -297,13 +297,13 @@ class Evasion(Experiment):
         steps = evasion_named(evasion).steps
 
         def past(at: float, count: int) -> np.ndarray:
-            made = evasion_named(evasion)
-            made.steps = count
+            attack = evasion_named(evasion)
+            attack.steps = count
 
             def compute() -> Result:
                 images, labels = part.tensors()
-                found = run(
-                    made,
+                outcome = run(
+                    attack,
                     self.context.classifier,
                     case.detector,
                     images,
@@ -314,10 +314,10 @@ class Evasion(Experiment):
                     ids=part.ids,
                     reference=self.data.bank,
                 )
-                return {}, {"past": (found.fooled & (found.score <= threshold)).numpy()}
+                return {}, {"past": (outcome.fooled & (outcome.score <= threshold)).numpy()}
 
-            about = {"at": at, "threshold": threshold, "fold": case.fold, "steps": count}
-            return self._kept(part, compute, "evasion pressed", name, [evasion], **about)["past"]
+            key = {"at": at, "threshold": threshold, "fold": case.fold, "steps": count}
+            return self._kept(part, compute, "evasion pressed", name, [evasion], **key)["past"]
 
         counts, sizes = [max(1, steps // 4), steps, 2 * steps], [eps / 2, eps, 2 * eps]
         who = f"{evasion} past {name}"
@@ -332,22 +332,22 @@ class Evasion(Experiment):
         """For a cell: without names of data and model."""
         return Rows(norm=self.context.rows().norm, seed=self._seed)
 
-    def _rows(self, name: str, found: _Found) -> Rows:
+    def _rows(self, name: str, collected: _Found) -> Rows:
         """Beside the attack that knows of no detector, on the same images."""
-        rows, told = self._empty(), together(found.outcomes)
-        groups, n = told.groups, len(told.groups)
-        note = f"{found.no_gradient} of {n} images had no usable gradient" if found.no_gradient else ""
-        doubtful = found.no_gradient >= max(1, checks.TOLERATED * n)
+        rows, outcome = self._empty(), together(collected.outcomes)
+        groups, n = outcome.groups, len(outcome.groups)
+        note = f"{collected.no_gradient} of {n} images had no usable gradient" if collected.no_gradient else ""
+        doubtful = collected.no_gradient >= max(1, checks.TOLERATED * n)
 
         def add(attack: str, metric: str, estimate: stats.Estimate, fpr: float | None = None, **more: Any) -> None:
             own = attack == self.config.name
             status, why = (INCONCLUSIVE if own and doubtful else OK), note if own else ""
-            about = {"attack": attack, "detector": name, "at_fpr": fpr, **more}
-            add_row(rows, Kind.EVASION, metric, estimate, self.data, about.pop("note", why), status, **about)
+            columns = {"attack": attack, "detector": name, "at_fpr": fpr, **more}
+            add_row(rows, Kind.EVASION, metric, estimate, self.data, columns.pop("note", why), status, **columns)
 
         for attack, fooled, auroc, detected, success in (
-            (self.attack, told.plain_fooled, told.plain_auroc, told.plain_detected, told.plain_success),
-            (self.config.name, told.fooled, told.auroc, told.detected, told.success),
+            (self.attack, outcome.plain_fooled, outcome.plain_auroc, outcome.plain_detected, outcome.plain_success),
+            (self.config.name, outcome.fooled, outcome.auroc, outcome.detected, outcome.success),
         ):
             add(attack, "fooled", fooled)
             add(attack, "auroc", auroc)
@@ -355,13 +355,13 @@ class Evasion(Experiment):
                 add(attack, "detected", detected(fpr), fpr)
                 add(attack, "success", success(fpr), fpr)
         for fpr in self.fprs:
-            add(self.config.name, "success_saved", told.success_saved(fpr), fpr)
-        by = np.concatenate(found.by)
+            add(self.config.name, "success_saved", outcome.success_saved(fpr), fpr)
+        by = np.concatenate(collected.by)
         winners = {e: int((by == i).sum()) for i, e in enumerate(self._evasions)}
-        steps = stats.mean(np.concatenate(found.steps), groups)
+        steps = stats.mean(np.concatenate(collected.steps), groups)
         add(self.config.name, "steps", steps, note=", ".join(f"{e} {k}" for e, k in winners.items() if k))
         if self.config.eps:
-            self._reach(rows, name, np.concatenate(found.min_eps), groups)
+            self._reach(rows, name, np.concatenate(collected.min_eps), groups)
         return rows
 
     def _reach(self, rows: Rows, name: str, min_eps: np.ndarray, groups: np.ndarray) -> None:

@@ -42,38 +42,38 @@ class Bench:
 
     def attacked(self, name: str, attack: Attack, ball: Ball, *, failed: bool = False) -> Seen:
         """The twins that ``attack`` succeeded to make; failed: and those that it did not."""
-        about = {
+        key_ = {
             "of": "attacked",
             "attack": name,
             "settings": code_digest.described(attack),
             "ball": [ball.name, float(ball.eps)],
         }
         return self._gather(
-            about, lambda part: self.twins.attacked(part, name, attack, ball), (True, False) if failed else (True,)
+            key_, lambda part: self.twins.attacked(part, name, attack, ball), (True, False) if failed else (True,)
         )
 
     def noisy(self, ball: Ball) -> Seen:
         """The twins with noise of the ball's full size that are still classified right."""
-        about = {"of": "noise", "ball": [ball.name, float(ball.eps)]}
-        return self._gather(about, lambda part: self.twins.noisy(part, ball))
+        key_ = {"of": "noise", "ball": [ball.name, float(ball.eps)]}
+        return self._gather(key_, lambda part: self.twins.noisy(part, ball))
 
     def corrupted(self, name: str, severity: int, limit: int | None = None) -> Seen:
         """The corrupted twins of the first ``limit`` images that are still classified right."""
-        about = {"of": "corrupted", "corruption": name, "severity": severity}
-        return self._gather(about, lambda part: self.twins.corrupted(part, name, severity), limit=limit)
+        key_ = {"of": "corrupted", "corruption": name, "severity": severity}
+        return self._gather(key_, lambda part: self.twins.corrupted(part, name, severity), limit=limit)
 
     def further(self, part: Dataset, limit: int = FURTHER, least: int = 40) -> Seen:
         """Other clean images that are classified right, at most ``limit``; none of the twins' patients.
 
         Their ``twin`` is -1: they have none. InputError where fewer than ``least`` are left.
         """
-        mine = set(self.twins.groups.tolist())
-        free = [i for i, whose in enumerate(whose_images(part).tolist()) if whose not in mine]
+        used = set(self.twins.groups.tolist())
+        free = [i for i, patient in enumerate(whose_images(part).tolist()) if patient not in used]
         part = part.select(free).sample(limit, self.twins.seed) if free else part.select(free)
-        pieces, about = [], {"of": "clean", "data": part.digest() if free else ""}
+        pieces, key_ = [], {"of": "clean", "data": part.digest() if free else ""}
         for start in range(0, len(part), SHARD):
             shard = part.select(range(start, min(start + SHARD, len(part))))
-            pieces.append(self._rows(shard, about, self.twins.clean))
+            pieces.append(self._rows(shard, key_, self.twins.clean))
         decision = np.concatenate([self._decided(p) for p in pieces]) if pieces else np.zeros(0, np.int64)
         right = np.flatnonzero(decision == part.labels)
         if len(right) < least:
@@ -81,29 +81,29 @@ class Bench:
                 f"{f'only {len(right)}' if len(right) else 'no'} further clean images are classified right and of "
                 f"other patients, {least} are needed: attack fewer images, or give more"
             )
-        return self._seen(pieces, decision, right, whose_images(part), np.full(len(part), -1))
+        return self._assembled(pieces, decision, right, whose_images(part), np.full(len(part), -1))
 
     def _gather(
         self,
-        about: dict[str, Any],
+        key_: dict[str, Any],
         make: Callable[[Dataset], Shard],
         kept: Sequence[bool] = (False,),
         limit: int | None = None,
     ) -> Seen:
         """Rows of all shards. kept: whether the wrong decision was reached (True), was not (False), or either."""
-        pieces = [self._rows(part, about, make) for part in self.twins.shards(limit)]
+        pieces = [self._rows(part, key_, make) for part in self.twins.shards(limit)]
         n = sum(len(p["reached"]) for p in pieces)
         wanted = np.concatenate([np.isin(p["reached"], kept) for p in pieces])
         decision = np.concatenate([p["decision"] for p in pieces])
-        return self._seen(pieces, decision, np.flatnonzero(wanted), self.twins.groups[:n], np.arange(n))
+        return self._assembled(pieces, decision, np.flatnonzero(wanted), self.twins.groups[:n], np.arange(n))
 
-    def _rows(self, part: Dataset, about: dict[str, Any], make: Callable[[Dataset], Shard]) -> dict[str, np.ndarray]:
+    def _rows(self, part: Dataset, key_: dict[str, Any], make: Callable[[Dataset], Shard]) -> dict[str, np.ndarray]:
         def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             shard = make(part)
             arrays = {f"layer.{name}": value.cpu().numpy() for name, value in self.features(shard.images).items()}
             return {}, {**arrays, "decision": shard.decision, "reached": shard.reached}
 
-        spec = self.twins.key(part, kind="features", layers=list(self.layers), **about)
+        spec = self.twins.key(part, kind="features", layers=list(self.layers), **key_)
         cell = self.twins.store.once(spec, compute)
         self.seconds[key(spec)] = cell.seconds
         self.advance(len(part))
@@ -113,21 +113,21 @@ class Bench:
         head = self.twins.classifier.head
         return head.decide(torch.from_numpy(piece["layer.logits"])).numpy()
 
-    def _seen(
+    def _assembled(
         self,
         pieces: list[dict[str, np.ndarray]],
         decision: np.ndarray,
         rows: np.ndarray,
-        whose: np.ndarray,
+        patients: np.ndarray,
         twin: np.ndarray,
     ) -> Seen:
         names = [name for name in pieces[0] if name.startswith("layer.")]
         whole = {name.removeprefix("layer."): np.concatenate([p[name] for p in pieces])[rows] for name in names}
         features = {name: torch.from_numpy(value) for name, value in whole.items()}
-        return Seen(features, torch.from_numpy(decision[rows]), whose[rows], twin[rows])
+        return Seen(features, torch.from_numpy(decision[rows]), patients[rows], twin[rows])
 
 
 def whose_images(part: Dataset) -> np.ndarray:
     """str (n,): the patient of each image; an image without one stands for itself."""
-    known = groups(part)
-    return np.array(part.ids, dtype=np.str_) if known is None else known
+    patients = groups(part)
+    return np.array(part.ids, dtype=np.str_) if patients is None else patients

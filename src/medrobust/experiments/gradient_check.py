@@ -29,26 +29,26 @@ def compared(part: Dataset) -> int:
     return max(FEWEST, min(MOST, PIXELS // part.size**2))
 
 
-def derived(classifier: Classifier, few: Dataset, seed: int) -> Result:
+def derived(classifier: Classifier, sample: Dataset, seed: int) -> Result:
     """The comparison on the network and on copies that hide their gradient; null where nothing could be compared."""
-    images, _ = few.tensors()
-    ends = Ends(classifier, images, seed, list(few.ids))
-    found = derivative(classifier, images, seed=seed, ids=few.ids, ends=ends)
+    images, _ = sample.tensors()
+    ends = Ends(classifier, images, seed, list(sample.ids))
+    result = derivative(classifier, images, seed=seed, ids=sample.ids, ends=ends)
     noticed = {}
-    if found.holds:
+    if result.holds:
         for name, other in hidden(classifier).items():
-            there = derivative(other, images[:TESTED], seed=seed, ids=few.ids[:TESTED], ends=ends)
+            there = derivative(other, images[:TESTED], seed=seed, ids=sample.ids[:TESTED], ends=ends)
             noticed[name] = there.holds is False
-    numbers = {k: v if math.isfinite(v) else None for k, v in found._asdict().items()}
-    return {"found": numbers, "noticed": noticed}, {}
+    numbers = {k: v if math.isfinite(v) else None for k, v in result._asdict().items()}
+    return {"derivative": numbers, "noticed": noticed}, {}
 
 
 def gradient_check(cell: Cell) -> Check:
     """What ``derived`` found, as a check."""
-    found = cell.facts["found"]
-    cosine, needed = (math.nan if found[k] is None else float(found[k]) for k in ("cosine", "range_needed"))
-    told = Derivative(cosine, needed, int(found["compared"]), int(found["seen"]), bool(found["flat"]))
-    return checks.gradient_holds(told, cell.facts["noticed"])
+    numbers = cell.facts["derivative"]
+    cosine, needed = (math.nan if numbers[k] is None else float(numbers[k]) for k in ("cosine", "range_needed"))
+    result = Derivative(cosine, needed, int(numbers["compared"]), int(numbers["seen"]), bool(numbers["flat"]))
+    return checks.gradient_holds(result, cell.facts["noticed"])
 
 
 def mark(rows: list[dict[str, Any]], check: Check) -> None:
@@ -59,6 +59,6 @@ def mark(rows: list[dict[str, Any]], check: Check) -> None:
 
 def checked(classifier: Classifier, part: Dataset, seed: int) -> Check:
     """The check in one go, on some images of ``part``."""
-    few = part.sample(compared(part), seed)
-    facts, arrays = derived(classifier, few, seed)
+    sample = part.sample(compared(part), seed)
+    facts, arrays = derived(classifier, sample, seed)
     return gradient_check(Cell(facts, arrays, 0.0))

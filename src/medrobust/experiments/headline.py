@@ -72,11 +72,11 @@ class Headline(Experiment):
         eps, attack, context = self.robustness.headline_eps, self.attack, self.context
         if eps is None or attack is None or self.swept is not None:
             return None
-        about = {"kind": "headline", "attack": code_digest.described(attack), "eps": eps}
+        key = {"kind": "headline", "attack": code_digest.described(attack), "eps": eps}
         return context.sharded(
             context.sample,
             f"The headline number ({attack.title})",
-            about,
+            key,
             lambda shard, advance: examined(
                 attack, context.classifier, shard, context.ball(eps), self.config.seed, advance
             ),
@@ -116,18 +116,18 @@ class Headline(Experiment):
         note = f"{lost} of {n} images had no usable gradient and held against queries" if lost else ""
         status = INCONCLUSIVE if lost >= max(1, checks.TOLERATED * n) else OK
         right = ~arrays["before"]
-        whose = None if patients is None else patients[right]
+        owners = None if patients is None else patients[right]
 
         def add(metric: str, estimate: stats.Estimate, status: str = OK, note: str = "", **more: str) -> None:
             rows.add(Kind.ATTACK, metric, estimate, attack=NAME, eps=eps, status=status, note=note, **more)
 
         add("accuracy", stats.proportion(~arrays["reached"], patients), status, note)
-        add("success", stats.proportion(arrays["reached"][right], whose), status, note)
+        add("success", stats.proportion(arrays["reached"][right], owners), status, note)
         for metric in ("gradients", "forwards"):
             add(f"{metric}_per_image", stats.mean(arrays[metric], patients))
         members = attack.members if isinstance(attack, Auto) else ()
         for k, member in enumerate(members):
-            add("broken_by", stats.proportion((arrays["by"] == k)[right], whose), member=member)
+            add("broken_by", stats.proportion((arrays["by"] == k)[right], owners), member=member)
         broken = right & (self.robustness.smallest <= np.float32(eps))
         missed = int((broken & ~arrays["reached"]).sum())
         alone = int((right & (arrays["by"] == members.index("square"))).sum()) if members else 0

@@ -50,8 +50,8 @@ def check_fit(data: Dataset, fit: str | None) -> None:
 
 def fit_of(provenance: dict[str, Any]) -> str | None:
     """The fit that a classifier's provenance states."""
-    told = provenance.get("data")
-    fit = told.get("fit") if isinstance(told, dict) else None
+    data = provenance.get("data")
+    fit = data.get("fit") if isinstance(data, dict) else None
     return fit if fit in data_room.FITS else None
 
 
@@ -90,9 +90,9 @@ def _stated(spec: AuditSpec) -> tuple[int | None, str | None]:
     if not card.is_file():
         return None, None
     try:
-        told = json_files.read_object(card)
+        content = json_files.read_object(card)
     except InputError:
         return None, None  # reading the checkpoint itself will say what is wrong
-    size, provenance = told.get("size"), told.get("provenance")
-    known = isinstance(size, int) and not isinstance(size, bool)
-    return size if known else None, fit_of(provenance) if isinstance(provenance, dict) else None
+    size, provenance = content.get("size"), content.get("provenance")
+    valid = isinstance(size, int) and not isinstance(size, bool)
+    return size if valid else None, fit_of(provenance) if isinstance(provenance, dict) else None

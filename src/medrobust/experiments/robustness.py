@@ -79,14 +79,14 @@ class Robustness(Experiment):
                 attack, context.classifier, shard, context.ball, config.eps, start, config.seed, advance
             )
 
-        about = {
+        key = {
             "kind": "sweep",
             "attack": code_digest.described(attack),
             "eps": config.eps,
             "after": [code_digest.described(self.attacks[b]) for b in before],
             "search": "line" if attack.steps == 1 else "follow, again below",
         }
-        return context.sharded(context.sample, f"{attack.title} over {len(config.eps)} epsilons", about, compute)
+        return context.sharded(context.sample, f"{attack.title} over {len(config.eps)} epsilons", key, compute)
 
     def _noise(self) -> Cell:
         context, config = self.context, self.config

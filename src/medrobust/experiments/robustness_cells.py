@@ -60,7 +60,7 @@ def swept(
     within = (outcome.size <= star + 1e-6) | outcome.reached_before
     confirmed = outcome.reached & within
     star = torch.where(confirmed | torch.isinf(star), star, torch.inf)
-    shown = _shown(labels, star)
+    examples = _examples(labels, star)
     facts = {
         "unconfirmed": int((~confirmed & torch.isfinite(curve.eps_star)).sum()),
         "shown": [
@@ -75,12 +75,12 @@ def swept(
                 "size": float(outcome.size[i]),
                 "patient": patient_code(part, i),
             }
-            for i in shown
+            for i in examples
         ],
     }
     return facts, {
-        "shown.clean": images[shown].numpy(),
-        "shown.attacked": curve.images[shown].numpy(),
+        "shown.clean": images[examples].numpy(),
+        "shown.attacked": curve.images[examples].numpy(),
         "eps_star": star.numpy(),
         "before": outcome.before.numpy(),
         "after": outcome.after.numpy(),
@@ -139,13 +139,13 @@ def fixed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, see
 EXAMPLES = 6
 
 
-def _shown(labels: torch.Tensor, star: torch.Tensor) -> list[int]:
+def _examples(labels: torch.Tensor, star: torch.Tensor) -> list[int]:
     """Some images of every class in turn that were right before the attack: those it fooled before those that held."""
     right = star > 0
     ranked: list[tuple[int, int, int]] = []
-    seen: dict[int, int] = {}
+    turns: dict[int, int] = {}
     for i in sorted(right.nonzero()[:, 0].tolist(), key=lambda i: (not torch.isfinite(star[i]), i)):
-        turn = seen.get(int(labels[i]), 0)
-        seen[int(labels[i])] = turn + 1
+        turn = turns.get(int(labels[i]), 0)
+        turns[int(labels[i])] = turn + 1
         ranked.append((turn, int(labels[i]), i))
     return [i for _, _, i in sorted(ranked)[:EXAMPLES]]

@@ -38,11 +38,11 @@ def clean_rows(
         rows.add(Kind.CLEAN, "auroc", stats.auroc(probability[:, 1], labels == 1, patients))
     if len(classes) <= MANY:
         for k, name in enumerate(classes):
-            mine = labels == k
-            specificity = stats.proportion((decisions != k)[~mine], _of(patients, ~mine))
+            in_class = labels == k
+            specificity = stats.proportion((decisions != k)[~in_class], _of(patients, ~in_class))
             rows.add(Kind.CLEAN, "sensitivity", recalls[k], class_name=name)
             rows.add(Kind.CLEAN, "specificity", specificity, class_name=name)
-            rows.add(Kind.CLEAN, "auroc", stats.auroc(probability[:, k], mine, patients), class_name=name)
+            rows.add(Kind.CLEAN, "auroc", stats.auroc(probability[:, k], in_class, patients), class_name=name)
     confidence = probability[np.arange(labels.size), decisions]
     ece = stats.calibration_error(confidence, right)
     rows.add(Kind.CLEAN, "ece", Estimate(ece, math.nan, math.nan, labels.size), note="15 bins of equal size")
@@ -80,8 +80,8 @@ def attack_rows(
         add("accuracy", stats.proportion(held, patients))
         add("success", stats.proportion(~held[start_right], _of(patients, start_right)))
         for source, goal, of, into in _directions(labels, classes):
-            mine = start_right & of
-            flipped = stats.proportion((~held & (after == into))[mine], _of(patients, mine))
+            chosen = start_right & of
+            flipped = stats.proportion((~held & (after == into))[chosen], _of(patients, chosen))
             add("flip", flipped, class_name=source, target=goal)
     middle = stats.median(star[start_right], _of(patients, start_right))
     note = doubt or ("" if math.isfinite(middle.value) else "above the grid")

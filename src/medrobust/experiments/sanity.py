@@ -113,7 +113,7 @@ class Sanity(Experiment):
         # an image that was wrong before is no success
         success = {title: ~before & cell.arrays["reached"] for title, cell in cells.items()}
         growing = ("half of a typical eps", "a typical eps", "twice a typical eps")
-        made = [
+        checks_ = [
             checks.zero_eps(name, cells["eps 0"].arrays["reached"], before),
             checks.grows_with_eps(name, [middle / 2, middle, middle * 2], [success[t] for t in growing]),
             self._huge_check,
@@ -121,20 +121,20 @@ class Sanity(Experiment):
         if "more steps" in success:
             counts = [max(1, attack.steps // 4), attack.steps, attack.steps * 4]
             titles = ("fewer steps", "a typical eps", "more steps")
-            made.append(checks.grows_with_steps(name, counts, [success[t] for t in titles]))
+            checks_.append(checks.grows_with_steps(name, counts, [success[t] for t in titles]))
         if "fgsm" in robustness.attacks:
             one = robustness.min_eps("fgsm")
-            made += [
+            checks_ += [
                 checks.single_step_is_weaker(many, self.config.eps, one, robustness.min_eps(many))
                 for many in robustness.attacks
                 if many != "fgsm" and robustness.attacks[many].steps > 1
             ]
-        return made
+        return checks_
 
     def _saving_part(self, outcome: Outcome) -> None:
-        whose = groups(self.context.sample.sample(SAVED, self.config.seed))
+        patients = groups(self.context.sample.sample(SAVED, self.config.seed))
         for eps in self._saving_eps:
-            saving_rows(outcome.rows, self.main, eps, self._saved(eps).arrays, whose)
+            saving_rows(outcome.rows, self.main, eps, self._saved(eps).arrays, patients)
 
 
 def _with_steps(attack: Attack, steps: int) -> Attack:

@@ -182,17 +182,17 @@ class _Writer:
         from safetensors.numpy import save
 
         suite, outcomes = self.suite, list(self.outcomes.values())
-        about = conditions(suite.config, suite.system, suite.kind)
+        stated = conditions(suite.config, suite.system, suite.kind)
         for outcome in outcomes:
             for name, value in outcome.conditions.items():
-                before = about.get(name)
-                about[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
-        about["options"] = suite.options
-        about["pending"] = [e.name for e in suite.experiments if e.name not in self.outcomes]
+                before = stated.get(name)
+                stated[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
+        stated["options"] = suite.options
+        stated["pending"] = [e.name for e in suite.experiments if e.name not in self.outcomes]
         results: dict[str, Any] = {
             "format": FORMAT,
             "kind": suite.kind,
-            "conditions": about,
+            "conditions": stated,
             "rows": [row.plain() for row in _believed(outcomes)],
             "checks": [check.plain() for outcome in outcomes for check in outcome.checks],
             "examples": [example for outcome in outcomes for example in outcome.examples],
@@ -207,7 +207,7 @@ class _Writer:
         # last: whoever sees results.json may rely on everything else being there
         self.run.write_text("results.json", json.dumps(results, indent=1, allow_nan=False))
         self.last = time.monotonic()
-        if not about["pending"]:
+        if not stated["pending"]:
             suite.store.sweep_leftovers()
         if self.written is not None:
             self.written()

@@ -80,18 +80,18 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless
     classifier, trained = _classifier(spec, data, run, progress, device)
     # a training may have seen the data before names were mapped, or after it
-    known = at_home(classifier, data) or at_home(classifier, loaded)
+    at_home_ = at_home(classifier, data) or at_home(classifier, loaded)
     data = data.for_classes(classifier.classes)
     disease = _disease(spec, data.classes)
-    test, notes = unseen(data, classifier, trained or known)
+    test, notes = unseen(data, classifier, trained or at_home_)
     admitted = admit(classifier, test, progress, spec.seed)
-    said = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
-    images.announce(data, progress, tuple(n for n in notes if n not in said))
+    class_notes_ = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
+    images.announce(data, progress, tuple(n for n in notes if n not in class_notes_))
     return System(
         data=data,
         admitted=admitted,
-        notes=(*notes, *(n for n in said if n not in notes)),
-        class_notes=said,
+        notes=(*notes, *(n for n in class_notes_ if n not in notes)),
+        class_notes=class_notes_,
         test=test,
         sample=test.sample(spec.limit, spec.seed),
         classifier=classifier,
@@ -308,8 +308,8 @@ def healthy_classes(named: str | None, classes: tuple[str, ...]) -> tuple[int, .
     have one. InputError where one is no class, or none is left for a disease.
     """
     if named is None:
-        found = tuple(i for i, c in enumerate(classes) if c.strip().lower().replace("-", " ") in HEALTHY)
-        return found if len(found) < len(classes) else ()
+        indices = tuple(i for i, c in enumerate(classes) if c.strip().lower().replace("-", " ") in HEALTHY)
+        return indices if len(indices) < len(classes) else ()
     names = [named] if named in classes else [n.strip() for n in named.split(",") if n.strip()]
     for name in names:
         if name not in classes:

@@ -87,23 +87,23 @@ def attack_settings(node: Node) -> dict[str, str]:
     if task == "detector":
         return {a: _attack(a, args["norm"]) for a in args["attacks"]}
     if task == "explained":
-        found = {args["attack"]: _attack(args["attack"], args["norm"])}
+        settings = {args["attack"]: _attack(args["attack"], args["norm"])}
         steps = f"pgd:steps={args['steps']}"
-        return {**found, "pgd min_eps_median": _attack(steps, args["norm"])}
+        return {**settings, "pgd min_eps_median": _attack(steps, args["norm"])}
     if task == "worst":
         each = [attack_settings(n) for n in node.needs.values() if isinstance(n, Node)]
-        return {"worst": "; ".join(f"{a}: {s}" for found in each for a, s in found.items())}
+        return {"worst": "; ".join(f"{a}: {s}" for settings in each for a, s in settings.items())}
     if task == "noise":
         return {"noise": "every pixel by eps" if args["norm"] == "linf" else "random direction at length eps"}
     if task == "universal":
         return {args["method"]: _method(args["method"], args["settings"])}
     if task == "judged":
-        made = node.needs["v"]
-        return attack_settings(made) if isinstance(made, Node) else {}
+        perturbation = node.needs["v"]
+        return attack_settings(perturbation) if isinstance(perturbation, Node) else {}
     if task == "defence":
-        told = _method(args["method"], args["method_settings"])
+        method = _method(args["method"], args["method_settings"])
         rounds = _retraining(args["settings"])
-        return dict.fromkeys(("fresh", "of the round before", "of the start"), f"{args['method']}: {told}; {rounds}")
+        return dict.fromkeys(("fresh", "of the round before", "of the start"), f"{args['method']}: {method}; {rounds}")
     if task == "minimised":
         return {args["optimiser"]: f"{args['budget']} evaluations, {_optimiser(args['optimiser'])}"}
     if task == "evolved_attacked":
@@ -186,14 +186,14 @@ def _attack(name: str, norm: str) -> str:
 def _method(name: str, settings: Mapping[str, Any]) -> str:
     from medrobust.universal import UNIVERSAL
 
-    return settings_text(_made(UNIVERSAL[name], settings, f"method {name!r}").settings)
+    return settings_text(_built(UNIVERSAL[name], settings, f"method {name!r}").settings)
 
 
 def _retraining(settings: Mapping[str, Any]) -> str:
     from medrobust.universal import Retraining
 
-    made = _made(Retraining, settings, "retraining")
-    return settings_text({k: v for k, v in vars(made).items() if not callable(v)})
+    retraining = _built(Retraining, settings, "retraining")
+    return settings_text({k: v for k, v in vars(retraining).items() if not callable(v)})
 
 
 def _optimiser(name: str) -> str:
@@ -208,7 +208,7 @@ def _evolved_attack() -> str:
     return settings_text(Robustness().attack.settings)
 
 
-def _made(kind: Callable[..., Any], settings: Mapping[str, Any], what: str) -> Any:
+def _built(kind: Callable[..., Any], settings: Mapping[str, Any], what: str) -> Any:
     takes = inspect.signature(kind).parameters
     for name in settings:
         if name not in takes:

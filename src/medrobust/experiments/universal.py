@@ -91,7 +91,7 @@ class Universal(Experiment):
     def steps(self) -> Sequence[Step]:
         if self.sides is None:
             return []
-        goals = [Step(f"universal {self._title(k)}", partial(self._made, k), ("clean",)) for k in self.goals]
+        goals = [Step(f"universal {self._title(k)}", partial(self._cell, k), ("clean",)) for k in self.goals]
         return [*goals, Step("universal random", self._random, ("clean",))]
 
     def outcome(self) -> Outcome:
@@ -99,17 +99,17 @@ class Universal(Experiment):
         if self.sides is None:
             outcome.left_out.append(("universal perturbations", "too few images to make them and to judge them"))
             return outcome
-        cells = {k: self._made(k) for k in self.goals}
+        cells = {k: self._cell(k) for k in self.goals}
         outcomes = {k: self._judged(k, cell.arrays, legal=cell.facts["legal"]) for k, cell in cells.items()}
         self._rows(outcome.rows, cells, outcomes)
-        shown = self._shown(outcomes)
-        clean = self.test.images([i for _, i in shown]).numpy()
-        delta = np.stack([cells[k].arrays["delta"] for k, _ in shown])
+        examples = self._chosen(outcomes)
+        clean = self.test.images([i for _, i in examples]).numpy()
+        delta = np.stack([cells[k].arrays["delta"] for k, _ in examples])
         arrays = {"clean": clean, "delta": delta, "attacked": (clean + delta).clip(0, 1)}
         if self.by_class:
             arrays["confusion"] = np.stack([o.confusion for o in outcomes.values()])
         outcome.arrays = {f"universal.{name}": array for name, array in arrays.items()}
-        outcome.conditions["universal"] = self._info(cells) | {"examples": self._examples(shown, outcomes)}
+        outcome.conditions["universal"] = self._info(cells) | {"examples": self._examples(examples, outcomes)}
         return outcome
 
     def save(self, run: RunFolder, *, keep_names: bool) -> None:
@@ -124,7 +124,7 @@ class Universal(Experiment):
 
     def perturbation(self, target: int | None) -> Perturbation:
         """The one that was made for this goal; its provenance names the data."""
-        cell, method = self._made(target), self.method
+        cell, method = self._cell(target), self.method
         provenance = {
             "method": method.title,
             "source": method.source,
@@ -225,8 +225,8 @@ class Universal(Experiment):
 
     # -- pieces of work ----------------------------------------------------------------------------------
 
-    def _made(self, target: int | None) -> Cell:
-        about = {
+    def _cell(self, target: int | None) -> Cell:
+        key = {
             "kind": "universal",
             "method": code_digest.described(self.method),
             "target": target,
@@ -234,8 +234,8 @@ class Universal(Experiment):
             "bits": self.bits,
             "made_from": self.craft_digest,
         }
-        with self.context.store.unfinished(about) as checkpoint:
-            return self.context.cell(self.test, about, lambda: self._make(target, str(checkpoint)))
+        with self.context.store.unfinished(key) as checkpoint:
+            return self.context.cell(self.test, key, lambda: self._make(target, str(checkpoint)))
 
     def _make(self, target: int | None, checkpoint: str) -> Result:
         progress, classifier = self.progress, self.context.classifier
@@ -262,7 +262,7 @@ class Universal(Experiment):
 
     def _random(self) -> Cell:
         """Decisions under random perturbations of exactly the same size, as computed and saved, by their kind."""
-        about = {"kind": "universal random", "eps": self.eps, "bits": self.bits}
+        key = {"kind": "universal random", "eps": self.eps, "bits": self.bits}
         classifier = self.context.classifier
 
         def compute() -> Result:
@@ -278,7 +278,7 @@ class Universal(Experiment):
                 self.progress.stop()
             return {}, arrays
 
-        return self.context.cell(self.test, about, compute)
+        return self.context.cell(self.test, key, compute)
 
     # -- what it amounts to ------------------------------------------------------------------------------
 
@@ -342,7 +342,7 @@ class Universal(Experiment):
             ],
         }
 
-    def _shown(self, outcomes: dict[int | None, UniversalOutcome]) -> list[tuple[int | None, int]]:
+    def _chosen(self, outcomes: dict[int | None, UniversalOutcome]) -> list[tuple[int | None, int]]:
         """(goal, image) for the figure: the nontargeted one, and the target that would hide a disease, or works best.
 
         An image that was read correctly and is turned, of a disease where there is one.
@@ -356,16 +356,18 @@ class Universal(Experiment):
             return new.value if new is not None and new.n else 0.0
 
         chosen = [*(k for k in outcomes if k is None), *([max(well or aims, key=gain)] if aims else [])]
-        labels, shown = self.test.labels, []
+        labels, examples = self.test.labels, []
         for k in chosen:
             turned = (self.clean == labels) & outcomes[k].fooled
             ill = turned & np.isin(labels, list(sick))
-            found = next((hits for hits in (ill, turned, outcomes[k].fooled) if hits.any()), np.ones(len(labels), bool))
-            shown.append((k, int(np.flatnonzero(found)[0])))
-        return shown
+            candidates = next(
+                (hits for hits in (ill, turned, outcomes[k].fooled) if hits.any()), np.ones(len(labels), bool)
+            )
+            examples.append((k, int(np.flatnonzero(candidates)[0])))
+        return examples
 
     def _examples(
-        self, shown: Sequence[tuple[int | None, int]], outcomes: Mapping[int | None, UniversalOutcome]
+        self, chosen: Sequence[tuple[int | None, int]], outcomes: Mapping[int | None, UniversalOutcome]
     ) -> list[dict[str, Any]]:
         return [
             {
@@ -375,7 +377,7 @@ class Universal(Experiment):
                 "before": int(self.clean[i]),
                 "after": int(outcomes[k].after[i]),
             }
-            for k, i in shown
+            for k, i in chosen
         ]
 
 

@@ -34,10 +34,10 @@ def sides(system: System, seed: int) -> Sides | None:
     """
     data, test = system.data, system.test
     unseen = set(test.ids)
-    known = [i for i, name in enumerate(data.ids) if name not in unseen]
-    if known:
-        train = [i for i in known if data.sides[i] == "train"]
-        return Sides(data.select(train or known), test, "training images" if train else "validation images")
+    others = [i for i, name in enumerate(data.ids) if name not in unseen]
+    if others:
+        train = [i for i in others if data.sides[i] == "train"]
+        return Sides(data.select(train or others), test, "training images" if train else "validation images")
     owners = groups(test)
     half = deal(list(test.ids if owners is None else owners), test.labels, {"craft": 0.5, "judge": 0.5}, seed)
     parts = [test.select(np.flatnonzero(half == name)) for name in ("craft", "judge")]
@@ -63,7 +63,7 @@ def decoded(part: Dataset) -> Lazy:
 
 def pixels_digest(images: Lazy) -> str:
     """sha256 of their pixels."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for i in range(len(images)):
-        found.update(images.images([i]).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(images.images([i]).numpy().tobytes())
+    return digest.hexdigest()

@@ -63,8 +63,8 @@ class Work:
         """The other images that this cell names so."""
         return self._dataset(self.ticket["also"][name], self.ticket["spec"]["also"][name])
 
-    def _dataset(self, told: Mapping[str, Any], digest: str) -> Dataset:
-        data = loaded(tuple(sorted(told.items())), str(self.root))
+    def _dataset(self, declared: Mapping[str, Any], digest: str) -> Dataset:
+        data = loaded(tuple(sorted(declared.items())), str(self.root))
         if data.digest() != digest:
             raise InputError(f"{data.name} is not what it was when the study was planned; give the same command again")
         return data
@@ -74,10 +74,10 @@ class Work:
 
         classifies: whether its decisions are used, not its features alone.
         """
-        found = _classifier(str(self.run / "models" / self.ticket["needs"][name]), self.ticket["models"][name])
-        if self.ticket["data"] is not None and (doubts := _doubts(found, self.data, classifies)):
+        classifier = _classifier(str(self.run / "models" / self.ticket["needs"][name]), self.ticket["models"][name])
+        if self.ticket["data"] is not None and (doubts := _doubts(classifier, self.data, classifies)):
             self.doubts[name] = doubts
-        return found
+        return classifier
 
     def inputs(self, prefix: str) -> list[Cell]:
         """The needed cells whose names begin with ``prefix``, in the order of their numbers."""
@@ -94,8 +94,8 @@ class Work:
 
 
 @functools.lru_cache(maxsize=8)
-def loaded(told: tuple[tuple[str, Any], ...], root: str) -> Dataset:
-    data: Dataset = load(Data(**dict(told)), Path(root))
+def loaded(declared: tuple[tuple[str, Any], ...], root: str) -> Dataset:
+    data: Dataset = load(Data(**dict(declared)), Path(root))
     return data
 
 
@@ -106,11 +106,11 @@ def _doubts(classifier: Classifier, data: Dataset, classifies: bool) -> list[str
     """What limits every number of a classifier on these images; found out once in a process."""
     from medrobust.experiments.admission import admit
 
-    known = _DOUBTS.setdefault(classifier, {})
-    about = data.digest(), classifies
-    if about not in known:
-        known[about] = admit(classifier, data, NoProgress(), classifies=classifies).doubts
-    return known[about]
+    by_images = _DOUBTS.setdefault(classifier, {})
+    key = data.digest(), classifies
+    if key not in by_images:
+        by_images[key] = admit(classifier, data, NoProgress(), classifies=classifies).doubts
+    return by_images[key]
 
 
 @functools.lru_cache(maxsize=4)

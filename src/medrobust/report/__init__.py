@@ -21,17 +21,17 @@ def write(run_dir: Path, *, locked: bool = False) -> Path:
 
     run_dir = Path(run_dir)
     read = run.read(run_dir)
-    found = findings.find(read)
-    rows, sections = [row.plain() for row in read.rows], section.built(found)
-    made = {
+    findings_ = findings.find(read)
+    rows, sections = [row.plain() for row in read.rows], section.built(findings_)
+    files = {
         "results.csv": sheet.text(rows),
         "tables.tex": latex.document(table for s in sections for table in s.tables),
-        "summary.md": summary.text(found),
-        "report.html": page.html(found, sections),
+        "summary.md": summary.text(findings_),
+        "report.html": page.html(findings_, sections),
     }
     if read.command == "explain":
-        made["images.csv"] = sheet.images(read)
-    write_files(run_dir, made, locked=locked)
+        files["images.csv"] = sheet.images(read)
+    write_files(run_dir, files, locked=locked)
     return run_dir / "report.html"
 
 

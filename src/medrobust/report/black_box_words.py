@@ -25,30 +25,30 @@ class FromOutside:
     random: Share | None
 
 
-def compared(told: FromOutside) -> str:
+def compared(shares: FromOutside) -> str:
     """The controls of the share that queries turn."""
     parts = []
-    if told.random is not None:
-        parts.append(f"Random changes of the same size turn {said(told.random)}.")
+    if shares.random is not None:
+        parts.append(f"Random changes of the same size turn {said(shares.random)}.")
     else:
         parts.append("Random changes of the same size were not measured beside it.")
-    if told.white is not None:
-        parts.append(f"Whoever holds the model itself turns {said(told.white, 'of the same images')}.")
+    if shares.white is not None:
+        parts.append(f"Whoever holds the model itself turns {said(shares.white, 'of the same images')}.")
     return " ".join(parts)
 
 
-def meaning(told: FromOutside) -> str:
+def meaning(shares: FromOutside) -> str:
     """What it means for a model behind an interface."""
-    if not told.queries.ok:
+    if not shares.queries.ok:
         return "No answer differed from that to the untouched image: this proves nothing, either way."
-    if relation(told.queries, told.random) is not Relation.ABOVE:
+    if relation(shares.queries, shares.random) is not Relation.ABOVE:
         text = "That is not shown to be more than random changes do: queries are not shown to work at this size. "
-    elif told.queries.surely_below(HARD):
+    elif shares.queries.surely_below(HARD):
         text = "A model of which nothing but its scores can be had is much harder to fool at this size with so few "
         text += "questions. "
-    elif told.white is not None and relation(told.queries, told.white) is Relation.BELOW:
+    elif shares.white is not None and relation(shares.queries, shares.white) is Relation.BELOW:
         text = "Keeping the model secret makes the attack dearer, not impossible. "
-    elif told.queries.surely_above(0.5):
+    elif shares.queries.surely_above(0.5):
         text = "Keeping the model secret is no protection: its scores are enough. "
     else:
         text = "Its scores are enough to turn some of the images. "

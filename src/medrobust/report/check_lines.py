@@ -47,17 +47,17 @@ class Counted:
 
 def lines(checks: Iterable[Check], title: Callable[[str], str]) -> list[CheckLine]:
     """The failed first, then in order; attacks of the same check and outcome stand in one line. title: of an attack."""
-    found: dict[tuple[str, bool | None, str], list[tuple[str, str]]] = {}
+    by_outcome: dict[tuple[str, bool | None, str], list[tuple[str, str]]] = {}
     for c in checks:
         who = title(c.attack) if c.attack and c.attack != "none" else "all"
-        found.setdefault((c.name, c.passed, c.consequence), []).append((who, c.detail))
+        by_outcome.setdefault((c.name, c.passed, c.consequence), []).append((who, c.detail))
     out = []
-    for (name, passed, consequence), seen in found.items():
+    for (name, passed, consequence), attacks in by_outcome.items():
         same_detail: dict[str, list[str]] = {}
-        for who, detail in seen:
+        for who, detail in attacks:
             same_detail.setdefault(detail, []).append(who)
-        details = [f"{listing(whose)}: {d}" if len(same_detail) > 1 else d for d, whose in same_detail.items()]
-        out.append(CheckLine(name, passed, listing([who for who, _ in seen]), details, consequence))
+        details = [f"{listing(names)}: {d}" if len(same_detail) > 1 else d for d, names in same_detail.items()]
+        out.append(CheckLine(name, passed, listing([who for who, _ in attacks]), details, consequence))
     return sorted(out, key=lambda line: line.passed is not False)
 
 

@@ -38,18 +38,18 @@ def groups(f: Findings) -> list[tuple[str, Items]]:
     """(heading, its terms and values); what is not known is left out."""
     c = f.run.conditions
     machine = [*sorted(c.versions.items()), ("Hardware", c.hardware)]
-    asked = f.run.spec.get("asked", f.run.spec)
-    made = [
+    config = f.run.spec.get("asked", f.run.spec)
+    sections = [
         ("This run", run_items(f.run.run)),
         ("Data", _data(f)),
         ("Model", _model(c)),
         ("Where the model comes from", _flat(c.provenance)),
         ("Attacks", _threat(f)),
-        ("What was asked (spec.json)", _flat(asked) if isinstance(asked, dict) else []),
+        ("What was asked (spec.json)", _flat(config) if isinstance(config, dict) else []),
         ("Software and machine", machine),
         ("Time taken", [(PARTS.get(part, part), words.duration(s)) for part, s in f.run.seconds.items()]),
     ]
-    return [(title, [(t, v) for t, v in items if v and v not in ("None", NOTHING)]) for title, items in made]
+    return [(title, [(t, v) for t, v in items if v and v not in ("None", NOTHING)]) for title, items in sections]
 
 
 def _data(f: Findings) -> Items:
@@ -76,9 +76,9 @@ def _healthy(f: Findings) -> str:
     """Which classes, and who says so."""
     if not f.directed:
         return "not known; name such classes with --healthy"
-    asked = f.run.spec.get("asked")
-    told = isinstance(asked, dict) and asked.get("healthy")
-    return ", ".join(f.normal) + (" (as --healthy says)" if told else " (by their names; --healthy says otherwise)")
+    config = f.run.spec.get("asked")
+    stated = isinstance(config, dict) and config.get("healthy")
+    return ", ".join(f.normal) + (" (as --healthy says)" if stated else " (by their names; --healthy says otherwise)")
 
 
 def _model(c: Conditions) -> Items:
@@ -124,10 +124,10 @@ def _threat(f: Findings) -> Items:
     return items
 
 
-def _flat(told: dict[str, Any]) -> Items:
+def _flat(values: dict[str, Any]) -> Items:
     """A provenance or a spec: one line an entry, what is empty or only for machines left out."""
     items = []
-    for name, value in told.items():
+    for name, value in values.items():
         text = "" if name in TOLD_ELSEWHERE else _short(value)
         if text:
             items.append((name.replace("_", " ").capitalize(), text))

@@ -27,11 +27,11 @@ def first_page(f: Findings) -> FirstPage:
 
 def facts(f: Findings) -> list[Fact]:
     """Beside the sentences."""
-    found = []
+    entries = []
     if f.clean is not None:
-        found.append(Fact("Accuracy before", percent(f.clean.value), f"{plural(f.clean.n, 'image')}, unattacked"))
+        entries.append(Fact("Accuracy before", percent(f.clean.value), f"{plural(f.clean.n, 'image')}, unattacked"))
     if f.run.checks:
         counts = counted(f.run.checks)
         note = "sanity checks passed" + (f", {counts.failed} failed" if counts.failed else "")
-        found.append(Fact("Checks", f"{counts.passed} of {counts.asked}", note, counts.failed > 0))
-    return found
+        entries.append(Fact("Checks", f"{counts.passed} of {counts.asked}", note, counts.failed > 0))
+    return entries

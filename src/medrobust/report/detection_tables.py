@@ -49,7 +49,7 @@ class Rows:
         self, metric: str, detector: str, attack: str, eps: float, protocol: str = "clean", **columns: Any
     ) -> Row | None:
         """Of the detector fitted on the attack that it is tested on, else of the one fitted without attacks."""
-        found = [
+        rows = [
             self.find(
                 Kind.DETECTOR,
                 metric,
@@ -62,7 +62,7 @@ class Rows:
             )
             for on in (attack, NO_ATTACK)
         ]
-        return next((r for r in found if r is not None and r.value is not None), found[0])
+        return next((r for r in rows if r is not None and r.value is not None), rows[0])
 
     def alone(self, metric: str, detector: str, attack: str, eps: float, **columns: Any) -> Row | None:
         """Of images without an attack, or with noise."""
@@ -71,10 +71,10 @@ class Rows:
 
 def tables(f: Findings, info: DetectionInfo) -> list[Table]:
     """All that have a number; lines without one are left out."""
-    rows, found = Rows(f), []
+    rows, made = Rows(f), []
     for size in info.sizes:
         eps, at = size.eps, "" if len(info.sizes) == 1 else f"{255 * size.eps:g}"
-        found += [
+        made += [
             _attacked(f, info, rows, eps, at),
             _transfer(f, info, rows, eps, at),
             _layers(f, info, rows, eps, at),
@@ -82,8 +82,8 @@ def tables(f: Findings, info: DetectionInfo) -> list[Table]:
             _in_use(info, rows, eps, at),
         ]
     if f.run.conditions.evasion is not None:
-        found += [_evaded(f, info, rows), _reach(f, info, rows)]
-    return [t for t in found if t is not None and t.rows]
+        made += [_evaded(f, info, rows), _reach(f, info, rows)]
+    return [t for t in made if t is not None and t.rows]
 
 
 def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str | Cell]], label: str, at: str = "") -> Table:
@@ -97,12 +97,12 @@ def _attacked(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: str)
     size = next(s for s in info.sizes if same(s.eps, eps))
     body: list[list[str | Cell]] = []
     for name, detector in info.detectors.items():
-        for attack, about in info.attacks.items():
+        for attack, attack_info in info.attacks.items():
             area = rows.fitted("auroc", name, attack, eps)
             title = detector.title
             if area is not None and area.get("fitted_on") == NO_ATTACK:
                 title += ", fitted without attacks"
-            line: list[str | Cell] = [title, about.title, count(size.n_attacked.get(attack, 0)), shown(area)]
+            line: list[str | Cell] = [title, attack_info.title, count(size.n_attacked.get(attack, 0)), shown(area)]
             line += [shown(rows.fitted(m, name, attack, eps, at_fpr=FPR)) for m in ("alarms", "seen")]
             line.append(shown(rows.alone("alarms", name, NO_ATTACK, eps, at_fpr=FPR)))
             body.append(line + ([shown(rows.fitted("auroc", name, attack, eps, "paper"))] if paper else []))

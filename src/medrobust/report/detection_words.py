@@ -23,18 +23,18 @@ class Seen:
         return self.rate.ok and relation(self.rate, self.alarms) is Relation.ABOVE
 
 
-def seen(told: Seen) -> str:
-    text = f"It raises an alarm on {said(told.rate, 'attacked images')} if nobody works against it"
-    if told.alarms is None:
+def seen(shares: Seen) -> str:
+    text = f"It raises an alarm on {said(shares.rate, 'attacked images')} if nobody works against it"
+    if shares.alarms is None:
         return text + "; false alarms on clean images were not measured, so nothing follows."
-    text += f", and on {said(told.alarms, 'clean images')} that did not set its threshold (5 in 100 are allowed). "
-    if told.sees:
+    text += f", and on {said(shares.alarms, 'clean images')} that did not set its threshold (5 in 100 are allowed). "
+    if shares.sees:
         text += "So it sees the plain attack more often than it raises false alarms."
-    elif relation(told.rate, told.alarms) is Relation.BELOW:
+    elif relation(shares.rate, shares.alarms) is Relation.BELOW:
         text += "Clean images raise more alarms: it does not see even the plain attack."
     else:
         text += "That is not shown to be more often: it is not shown to see even the plain attack."
-    if told.alarms.surely_above(ALLOWED):
+    if shares.alarms.surely_above(ALLOWED):
         text += " There are more false alarms than promised: the images that set the threshold differ from these."
     return text
 
@@ -54,13 +54,13 @@ class Evaded:
         return self.seen.sees and self.knowing.ok and self.knowing.surely_above(0.5)
 
 
-def evaded(told: Evaded, title: str) -> str:
-    text = f"The plain attack fools the model without an alarm on {said(told.plain)}; an attacker who knows the "
-    text += f"detector ({title}, changes of the same size) does so on {said(told.knowing)}. "
-    if not told.seen.sees:
+def evaded(shares: Evaded, title: str) -> str:
+    text = f"The plain attack fools the model without an alarm on {said(shares.plain)}; an attacker who knows the "
+    text += f"detector ({title}, changes of the same size) does so on {said(shares.knowing)}. "
+    if not shares.seen.sees:
         return text + "As it is not shown to see plain attacks, there is nothing to evade."
-    if told.no_protection:
+    if shares.no_protection:
         return text + "So this detector is no protection against someone who knows it."
-    if not told.knowing.ok or told.knowing.value < 0.5:
+    if not shares.knowing.ok or shares.knowing.value < 0.5:
         return text + "The attempt was short; that it fails on an image does not show that a longer one would."
     return text + "More images would have to be tried to tell whether most get past it."

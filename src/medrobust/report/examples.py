@@ -40,11 +40,11 @@ def examples(f: Findings) -> list[Picture]:
     return [_picture(f, e, clean[i], attacked[i], factor) for i, e in enumerate(f.run.examples[: clean.shape[0]])]
 
 
-def lead(f: Findings, shown: list[Picture]) -> Picture | None:
+def lead(f: Findings, pictures: list[Picture]) -> Picture | None:
     """The example of the first page: a disease turned normal if there is one, else any image turned."""
     if f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE, Verdict.NOTHING):
         return None
-    turned = [p for p in shown if p.true == p.before != p.after]
+    turned = [p for p in pictures if p.true == p.before != p.after]
     missed = [p for p in turned if f.directed and p.true in f.disease and p.after in f.normal]
     return next(iter(missed or turned), None)
 

@@ -64,16 +64,16 @@ class Explained:
 
 def explained(run: Run) -> list[Explained]:
     """In their order, the first being the one that the run is about; two of one name get a number."""
-    found = []
+    classifiers = []
     for place, info in sorted(run.conditions.explained.items(), key=lambda item: int(item[0])):
         beside = int(place) or None
         rows = [r for r in run.rows if r.kind == Kind.EXPLANATION and r.has(beside=beside, than=None)]
         prefix = f"explain.{place}."
         arrays = {k.removeprefix(prefix): v for k, v in run.arrays.items() if k.startswith(prefix)}
         short = re.sub(r"(/labels)?\.(csv|npz)$", "", info.data)
-        found.append(Explained(f"{short}, {info.architecture or 'network'}", info, rows, arrays))
-    names = [e.name for e in found]
-    return [e if names.count(e.name) == 1 else replace(e, name=f"{e.name} ({i})") for i, e in enumerate(found, 1)]
+        classifiers.append(Explained(f"{short}, {info.architecture or 'network'}", info, rows, arrays))
+    names = [e.name for e in classifiers]
+    return [e if names.count(e.name) == 1 else replace(e, name=f"{e.name} ({i})") for i, e in enumerate(classifiers, 1)]
 
 
 def pairs(run: Run) -> list[Row]:

@@ -141,10 +141,10 @@ class Findings:
     def saved_attack(self) -> str | None:
         """The attack whose examples were saved: the strongest if it was, else the one with the most sizes."""
         saved = {r.attack for r in self.run.of_attacks("accuracy_saved")}
-        found = [a for a in self.run.measured if a in saved and self.run.curve(a, "accuracy_full")]
-        if self.strongest in found:
+        candidates = [a for a in self.run.measured if a in saved and self.run.curve(a, "accuracy_full")]
+        if self.strongest in candidates:
             return self.strongest
-        return max(found, key=lambda a: len(self.run.curve(a, "accuracy_full")), default=None)
+        return max(candidates, key=lambda a: len(self.run.curve(a, "accuracy_full")), default=None)
 
     @cached_property
     def reference(self) -> float | None:
@@ -159,9 +159,9 @@ class Findings:
         rows = self.run.curve(self.strongest)
         if not rows:
             return None
-        told = self.run.conditions.headline
-        if told is not None and any(same(r.eps, told.eps) for r in rows):
-            return told.eps
+        headline = self.run.conditions.headline
+        if headline is not None and any(same(r.eps, headline.eps) for r in rows):
+            return headline.eps
         if self.run.conditions.norm == "Linf":
             nearest = min(rows, key=lambda r: (abs(np.log(r.eps / GREY)), r.eps))
             if nearest.value is not None and self.clean.value - nearest.value >= NOTICED:
@@ -180,8 +180,8 @@ class Findings:
         attack = Share.of(row)
         if row is None or attack is None or self.clean is None:
             return None
-        found = [Share.of(self.run.at(a, "accuracy", row.eps)) for a in self.run.controls]
-        noise = min((s for s in found if s is not None), key=lambda s: s.value, default=None)
+        shares = [Share.of(self.run.at(a, "accuracy", row.eps)) for a in self.run.controls]
+        noise = min((s for s in shares if s is not None), key=lambda s: s.value, default=None)
         return BesideNoise(self.clean.value, attack, noise)
 
     @cached_property
@@ -264,8 +264,8 @@ class Findings:
     def flips(self, attack: str, eps: float) -> list[Flip]:
         """Every direction that was measured, the most frequent first."""
         rows = among(self.run.rows, kind=self.run.kind(attack), metric="flip", attack=attack)
-        found = [Flip(str(r.get("class_name")), str(r.get("target")), r) for r in rows if same(r.eps, eps)]
-        return sorted(found, key=lambda f: -(f.row.value if f.row.value is not None else -1))
+        flips = [Flip(str(r.get("class_name")), str(r.get("target")), r) for r in rows if same(r.eps, eps)]
+        return sorted(flips, key=lambda f: -(f.row.value if f.row.value is not None else -1))
 
     def turned(self, sources: list[str], targets: list[str], attack: str, eps: float) -> Row | None:
         """Share of the correctly read images of `sources` that are read as one of `targets`, pooled over classes.
@@ -275,14 +275,14 @@ class Findings:
         flips = [f for f in self.flips(attack, eps) if f.source in sources and f.target in targets]
         if len(flips) == 1 and len(sources) == 1:
             return flips[0].row
-        known = [f for f in flips if f.row.value is not None and f.row.n]
-        if not known:
+        measured = [f for f in flips if f.row.value is not None and f.row.n]
+        if not measured:
             return flips[0].row if flips else None
-        per_source = {f.source: f.row.n for f in known}
+        per_source = {f.source: f.row.n for f in measured}
         n = sum(per_source.values())
-        hits = sum(round((f.row.value or 0.0) * f.row.n) for f in known)
+        hits = sum(round((f.row.value or 0.0) * f.row.n) for f in measured)
         pooled = stats.proportion(np.arange(n) < hits)
-        status = OK if all(f.row.ok for f in known) else INCONCLUSIVE
+        status = OK if all(f.row.ok for f in measured) else INCONCLUSIVE
         rows = Rows()
         rows.add(self.run.kind(attack), "flip", pooled, attack=attack, eps=eps, status=status)
         return rows.rows[0]
@@ -304,8 +304,8 @@ def find(run: Run) -> Findings:
                 decisive.append(check.name)
             continue
         # a check of a control, of the black-box probe or of no attack in particular concerns them all
-        mine = check.attack in (*run.attacks, run.ensemble) and check.attack is not None
-        if mine and check.attack not in PROBES and check.name not in WHOLE_AUDIT:
+        of_attack = check.attack in (*run.attacks, run.ensemble) and check.attack is not None
+        if of_attack and check.attack not in PROBES and check.name not in WHOLE_AUDIT:
             doubts.setdefault(str(check.attack), []).append(f"the check “{check.name}” failed")
         elif check.name not in shaken:
             shaken.append(check.name)

@@ -16,24 +16,24 @@ MEMBERS = {"apgd": "APGD on the cross-entropy", "apgd-margin": "APGD on the marg
 
 def row(f: Findings) -> Row | None:
     """Accuracy at the headline's size under everything that was tried there; None where there is no headline."""
-    told = f.run.conditions.headline
-    if told is None:
+    info = f.run.conditions.headline
+    if info is None:
         return None
-    return f.run.at(WORST, "accuracy", told.eps) or f.run.at(told.attack, "accuracy", told.eps)
+    return f.run.at(WORST, "accuracy", info.eps) or f.run.at(info.attack, "accuracy", info.eps)
 
 
 def note(f: Findings, at: Row) -> str:
     """What stands beside the number: what made it, at which size, and its interval."""
-    told = f.run.conditions.headline
-    assert told is not None
-    who = told.title if at.attack == told.attack else f"{told.title} and the other attacks"
-    return f"{who}, {short_size(f, told.eps)} {bounds(at.low, at.high)}".strip()
+    info = f.run.conditions.headline
+    assert info is not None
+    who = info.title if at.attack == info.attack else f"{info.title} and the other attacks"
+    return f"{who}, {short_size(f, info.eps)} {bounds(at.low, at.high)}".strip()
 
 
 def paragraph(f: Findings) -> Paragraph | None:
     """The number in a sentence, what made it and what it cost, and how it may be read."""
-    told, at = f.run.conditions.headline, row(f)
-    if told is None or at is None or at.value is None:
+    info, at = f.run.conditions.headline, row(f)
+    if info is None or at is None or at.value is None:
         return None
     title = "The headline number"
     if f.verdict is Verdict.INCONCLUSIVE:
@@ -41,28 +41,28 @@ def paragraph(f: Findings) -> Paragraph | None:
     left = Share.of(at)
     if left is None:
         return None
-    text = f"After changes of at most {size_words(f, told.eps)}, {said(left)} are still read correctly"
+    text = f"After changes of at most {size_words(f, info.eps)}, {said(left)} are still read correctly"
     beside_it = f.beside_noise(at)
     text += f"; {beside(beside_it)}" if beside_it is not None else ""
     text += ". It counts every attack that was tried at "
-    text += f"that size, above all {told.title}, an ensemble with nothing to tune that gives each image to "
+    text += f"that size, above all {info.title}, an ensemble with nothing to tune that gives each image to "
     two = len(f.run.conditions.classes) == 2  # then both losses make the same steps, and the second is left out
     names = [name for member, name in MEMBERS.items() if not (two and member == "apgd-margin")]
     text += f"{listing(names)} in turn, as long as it holds. "
-    alone = f.run.at(told.attack, "accuracy", told.eps)
-    if alone is not None and alone.value is not None and at.attack != told.attack:
-        text += f"{told.title} by itself leaves {with_interval(alone)}"
+    alone = f.run.at(info.attack, "accuracy", info.eps)
+    if alone is not None and alone.value is not None and at.attack != info.attack:
+        text += f"{info.title} by itself leaves {with_interval(alone)}"
         text += "; the rest fell to the others alone. " if alone.value > at.value else ". "
     text += _cost(f) + _broken(f)
     text += "It is an upper bound: a better attack can only lower it. Two classifiers compare by it only on the same "
-    text += f"images, at the same size and with the same settings ({told.settings})."
+    text += f"images, at the same size and with the same settings ({info.settings})."
     return Paragraph(title, text, alone is not None and not alone.ok)
 
 
 def _cost(f: Findings) -> str:
-    told = f.run.conditions.headline
-    assert told is not None
-    spent = [f.run.at(told.attack, f"{kind}_per_image", told.eps) for kind in ("gradients", "forwards")]
+    info = f.run.conditions.headline
+    assert info is not None
+    spent = [f.run.at(info.attack, f"{kind}_per_image", info.eps) for kind in ("gradients", "forwards")]
     if any(r is None or r.value is None for r in spent):
         return ""
     gradients, looks = (number(r.value) for r in spent if r is not None and r.value is not None)
@@ -70,10 +70,10 @@ def _cost(f: Findings) -> str:
 
 
 def _broken(f: Findings) -> str:
-    told = f.run.conditions.headline
-    assert told is not None
-    found = {m: f.run.at(told.attack, "broken_by", told.eps, member=m) for m in MEMBERS}
-    counts = {m: round(r.value * r.n) for m, r in found.items() if r is not None and r.value and r.n}
+    info = f.run.conditions.headline
+    assert info is not None
+    rows = {m: f.run.at(info.attack, "broken_by", info.eps, member=m) for m in MEMBERS}
+    counts = {m: round(r.value * r.n) for m, r in rows.items() if r is not None and r.value and r.n}
     if not counts:
         return ""
     parts = [f"{count(k)} fell to {MEMBERS[m]}" for m, k in counts.items()]

@@ -50,9 +50,9 @@ WIDEST = 6
 """Columns that fit across an A4 page of text; a wider table is set in parts, each with the first column."""
 
 
-def document(shown: Iterable[Table]) -> str:
+def document(tables: Iterable[Table]) -> str:
     """tables.tex: to be read in with \\input by a document that loads booktabs."""
-    parts = [part for table in shown for part in _parts(table)]
+    parts = [part for table in tables for part in _parts(table)]
     head = "% Made by medrobust from results.json. Needs the package booktabs, and T1 fonts for straight quotes.\n"
     if any(_doubtful(part) for part in parts):
         head += "% A dagger marks what the sanity checks leave inconclusive: do not quote it without saying so.\n"

@@ -30,28 +30,30 @@ class BesideNoise:
         return self.noise is not None and self.noise.surely_below(self.before)
 
 
-def beside(told: BesideNoise) -> str:
+def beside(shares: BesideNoise) -> str:
     """The control in half a sentence, after what the attack leaves."""
-    if told.noise is None:
+    if shares.noise is None:
         return "no random noise of that size was measured beside it"
-    text = f"random noise of that size leaves {percent(told.noise.value)} {bounds(told.noise.low, told.noise.high)}"
-    if told.relation is Relation.ABOVE:
+    text = (
+        f"random noise of that size leaves {percent(shares.noise.value)} {bounds(shares.noise.low, shares.noise.high)}"
+    )
+    if shares.relation is Relation.ABOVE:
         return text.rstrip() + " and does more harm than the attack"
-    return text.rstrip() + ("" if told.relation is Relation.BELOW else ", which is not shown to be more")
+    return text.rstrip() + ("" if shares.relation is Relation.BELOW else ", which is not shown to be more")
 
 
-def against_noise(told: BesideNoise, size: str) -> tuple[str, bool]:
+def against_noise(shares: BesideNoise, size: str) -> tuple[str, bool]:
     """A paragraph, and whether it is a warning. A noise must have been measured."""
-    assert told.noise is not None
-    text = f"Random noise of the same size ({size}) leaves {said(told.noise)} correct; before it was "
-    text += f"{percent(told.before)}, under the attack {numbers(told.attack)}. "
-    lost, attacked = told.before - told.noise.value, told.before - told.attack.value
-    if told.relation is Relation.ABOVE:
+    assert shares.noise is not None
+    text = f"Random noise of the same size ({size}) leaves {said(shares.noise)} correct; before it was "
+    text += f"{percent(shares.before)}, under the attack {numbers(shares.attack)}. "
+    lost, attacked = shares.before - shares.noise.value, shares.before - shares.attack.value
+    if shares.relation is Relation.ABOVE:
         return text + "Noise does more harm than the attack, which was not found well.", True
-    if told.relation is not Relation.BELOW:
-        if told.noise_harms:
+    if shares.relation is not Relation.BELOW:
+        if shares.noise_harms:
             return text + "Noise alone does harm, and the attack is not shown to do more.", True
-        if not told.attack.surely_below(told.before):
+        if not shares.attack.surely_below(shares.before):
             return text + "At this size neither noise nor the attack is shown to do harm.", False
         return text + "The attack is not shown to do more harm than noise of its size.", True
     if lost < SMALL:

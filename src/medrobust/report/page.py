@@ -14,10 +14,10 @@ from medrobust.report.section import Built, environment
 def html(f: Findings, sections: list[Built]) -> str:
     """The whole page. Same findings, same bytes."""
     values = {"f": f, "run": f.run, "c": f.run.conditions, "doubts": doubts_together(f)}
-    shown = [{"anchor": s.anchor, "title": s.title, "html": s.html(values)} for s in sections]
+    parts = [{"anchor": s.anchor, "title": s.title, "html": s.html(values)} for s in sections]
     contents = [("summary", "Summary"), *((s.anchor, s.title) for s in sections)]
     first = {"page": first_page(f), "heading": heading(f), "lead": lead(f, examples(f))}
-    return rendered("page.html", contents=contents, sections=shown, **first, **values)
+    return rendered("page.html", contents=contents, sections=parts, **first, **values)
 
 
 def rendered(template: str, **values: Any) -> str:

@@ -87,8 +87,8 @@ def _median_fact(f: Findings, eps: float) -> tuple[str, str]:
 def what_was_tested(f: Findings) -> Paragraph:
     c = f.run.conditions
     what = f"{count(len(c.classes))} classes" if len(c.classes) > 8 else names_of(f, c.classes)
-    made = "fine-tuned" if c.provenance.get("pretrained") else "trained"
-    origin = {True: f", {made} for this audit", False: ", as supplied", None: ""}[c.trained_here]
+    training = "fine-tuned" if c.provenance.get("pretrained") else "trained"
+    origin = {True: f", {training} for this audit", False: ", as supplied", None: ""}[c.trained_here]
     text = (
         f"The classifier {c.model or 'under test'}{origin}, which sorts {'synthetic ' if f.run.phantom else ''}images"
     )
@@ -246,17 +246,17 @@ def _turned(f: Findings, sources: list[str], targets: list[str], of: str, into: 
     assert f.reference is not None
     row = f.turned(sources, targets, f.strongest, f.reference)
     noise = [f.turned(sources, targets, a, f.reference) for a in f.run.controls]
-    known = [r for r in noise if r is not None and r.value is not None]
-    return frequency(f, row, max(known, key=lambda r: r.value or 0.0, default=None), of, f"read as {into}")
+    measured = [r for r in noise if r is not None and r.value is not None]
+    return frequency(f, row, max(measured, key=lambda r: r.value or 0.0, default=None), of, f"read as {into}")
 
 
 def against_noise(f: Findings) -> Paragraph:
-    title, told = "Compared with random noise", f.beside_noise(f.at_reference)
-    if told is None or told.noise is None or f.reference is None:
+    title, shares = "Compared with random noise", f.beside_noise(f.at_reference)
+    if shares is None or shares.noise is None or f.reference is None:
         return Paragraph(title, "No control with random noise of the same size was measured.", True)
     if f.verdict is Verdict.INCONCLUSIVE:
         return Paragraph(title, "Inconclusive: there is no believable attack to compare it with.", True)
-    return Paragraph(title, *noise_words.against_noise(told, short_size(f, f.reference)))
+    return Paragraph(title, *noise_words.against_noise(shares, short_size(f, f.reference)))
 
 
 def how_far(f: Findings) -> Paragraph:
@@ -302,9 +302,9 @@ def _failed(f: Findings) -> list[str]:
             who = f.run.title(c.attack) if c.attack and c.attack != "none" else "all attacks"
             names.setdefault((c.name, c.consequence), []).append(who)
     out = []
-    for (name, consequence), whose in names.items():
+    for (name, consequence), attacks in names.items():
         meaning = re.sub(r"^if (this|it) fails,?\s*", "", consequence.strip(), flags=re.I).rstrip(".")
-        out.append(f"FAILED: {name} ({listing(whose)}). " + (f"That means: {meaning}." if meaning else ""))
+        out.append(f"FAILED: {name} ({listing(attacks)}). " + (f"That means: {meaning}." if meaning else ""))
     return [text.strip() for text in out]
 
 

@@ -89,8 +89,10 @@ class Run:
     def curve(self, attack: str, metric: str = "accuracy", **more: Any) -> list[Row]:
         """The rows of that attack and metric by growing eps, eps 0 left out. more: all their further columns."""
         rows = self._index.get((self.kind(attack), metric), ())
-        found = (r for r in rows if r.attack == attack and r.eps > 0 and r.more.keys() == more.keys() and r.has(**more))
-        return sorted(found, key=lambda r: r.eps)
+        matching = (
+            r for r in rows if r.attack == attack and r.eps > 0 and r.more.keys() == more.keys() and r.has(**more)
+        )
+        return sorted(matching, key=lambda r: r.eps)
 
     def of_attacks(self, metric: str) -> list[Row]:
         """All rows of that metric under attack, the worst case first."""
@@ -124,8 +126,8 @@ class Run:
     @cached_property
     def ensemble(self) -> str | None:
         """The ensemble of the headline number, where the audit ran it of its own accord, at one eps."""
-        told = self.conditions.headline
-        return None if told is None or told.attack in self.conditions.attacks else told.attack
+        headline = self.conditions.headline
+        return None if headline is None or headline.attack in self.conditions.attacks else headline.attack
 
     @cached_property
     def measured(self) -> list[str]:

@@ -10,14 +10,14 @@ from medrobust.report.schema import RunInfo
 
 def items(info: RunInfo) -> list[tuple[str, str]]:
     """As terms and values; what is not known is left out."""
-    told = [
+    entries = [
         ("Run", info.id),
         ("Begun", moment(info.begun)),
         ("Finished", moment(info.finished)),
         ("Command", info.command),
     ]
     machine = [(k.replace("_", " ").capitalize(), str(v)) for k, v in info.machine.items() if v not in ("", None)]
-    return [(t, v) for t, v in [*told, *machine] if v]
+    return [(t, v) for t, v in [*entries, *machine] if v]
 
 
 def line(results: Mapping[str, Any]) -> str:
@@ -25,10 +25,10 @@ def line(results: Mapping[str, Any]) -> str:
     raw = results.get("run")
     if not isinstance(raw, Mapping):
         return ""
-    known = {k: str(raw.get(k) or "") for k in ("id", "begun", "finished", "command")}
+    fields = {k: str(raw.get(k) or "") for k in ("id", "begun", "finished", "command")}
     machine = raw.get("machine")
-    text = f"Run {known['id']}, begun {moment(known['begun'])}, finished {moment(known['finished'])}."
-    text += f" Command: {known['command']}." if known["command"] else ""
+    text = f"Run {fields['id']}, begun {moment(fields['begun'])}, finished {moment(fields['finished'])}."
+    text += f" Command: {fields['command']}." if fields["command"] else ""
     if isinstance(machine, Mapping):
         text += (
             f" Machine: {machine.get('processor')}, {machine.get('cores')} cores, {machine.get('threads')} threads, "

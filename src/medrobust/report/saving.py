@@ -37,11 +37,11 @@ def after_saving(f: Findings, *, first_page: bool = False) -> Paragraph:
     # what is right after saving was right before the attack: on these few images it may be more than on all
     before = max(f.clean.value, *(saved.value or 0.0 for _, saved in pairs))
     by_outcome = groupby(pairs, key=lambda pair: _outcome(before, *pair))
-    said = [_sentence(f, outcome, list(part)) for outcome, part in by_outcome]
+    sentences = [_sentence(f, outcome, list(part)) for outcome, part in by_outcome]
     intro = f"{f.run.title(attack)} at full strength on {plural(n, 'image')}, "
     intro += "then rounded to 8 bits as in an ordinary PNG file."
     more = [] if first_page else [*_halving(f, attack)]
-    return Paragraph(TITLE, " ".join([intro, *said, *more, *_certain(f)]))
+    return Paragraph(TITLE, " ".join([intro, *sentences, *more, *_certain(f)]))
 
 
 def _pairs(f: Findings, attack: str) -> list[Pair]:
@@ -79,9 +79,9 @@ def _sentence(f: Findings, outcome: str, pairs: list[Pair]) -> str:
         pairs = [pairs[0], pairs[-1]]
     else:
         sizes = "At " + _sizes(f, [full.eps for full, _ in pairs])
-    seen = [_seen(percent(full.value), percent(saved.value)) for full, saved in pairs]
-    seen = list(dict.fromkeys(seen)) if len(set(seen)) == 1 else seen
-    return f"{sizes} {_SAID[outcome]} (accuracy {'; '.join(seen)})."
+    changes = [_seen(percent(full.value), percent(saved.value)) for full, saved in pairs]
+    changes = list(dict.fromkeys(changes)) if len(set(changes)) == 1 else changes
+    return f"{sizes} {_SAID[outcome]} (accuracy {'; '.join(changes)})."
 
 
 def _seen(full: str, saved: str) -> str:

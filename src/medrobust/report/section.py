@@ -62,30 +62,30 @@ class Built:
         package, _, name = self.module.__name__.rpartition(".")
         text = (files("medrobust.report") / "macros.html").read_text(encoding="utf-8")
         text += (files(package) / f"{name}.html").read_text(encoding="utf-8")
-        found = self.content or Content({})
-        own = {"content": None, **found.values, "figures": found.figures}
+        content = self.content or Content({})
+        own = {"content": None, **content.values, "figures": content.figures}
         return environment().from_string(text).render({**values, **own, "pending": self.pending}).lstrip("\n")
 
 
 def modules(package: str = PACKAGE) -> list[ModuleType]:
     """The modules of all sections, by their ORDER."""
     path = import_module(package).__path__
-    found = [import_module(f"{package}.{m.name}") for m in pkgutil.iter_modules(path)]
-    found += [entry.load() for entry in metadata.entry_points(group=GROUP)]
-    return sorted(found, key=lambda m: (m.ORDER, m.__name__))
+    imported = [import_module(f"{package}.{m.name}") for m in pkgutil.iter_modules(path)]
+    imported += [entry.load() for entry in metadata.entry_points(group=GROUP)]
+    return sorted(imported, key=lambda m: (m.ORDER, m.__name__))
 
 
 def built(f: Findings, package: str = PACKAGE) -> list[Built]:
     """Every section of a run, in order."""
-    shown = [m for m in modules(package) if {f.run.command, EVERY_COMMAND} & set(getattr(m, "COMMANDS", ("audit",)))]
+    chosen = [m for m in modules(package) if {f.run.command, EVERY_COMMAND} & set(getattr(m, "COMMANDS", ("audit",)))]
     pending = set(f.run.conditions.pending)
-    return [Built(m, m.build(f), bool(pending & set(getattr(m, "NEEDS", ())))) for m in shown]
+    return [Built(m, m.build(f), bool(pending & set(getattr(m, "NEEDS", ())))) for m in chosen]
 
 
 def environment() -> Environment:
     """Of all templates: what comes from data is escaped, an unknown name is an error."""
     from jinja2 import Environment, StrictUndefined
 
-    made = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    made.filters |= {"count": words.count, "whole": words.whole}
-    return made
+    jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    jinja.filters |= {"count": words.count, "whole": words.whole}
+    return jinja

@@ -19,12 +19,12 @@ AFTER = FIXED[len(BEFORE) :]
 
 def images(run: Run) -> str:
     """images.csv: every number that was measured of an image, one image a line."""
-    found = explained(run)
-    names = list(dict.fromkeys(n for e in found for n in e.arrays if n.startswith("image.")))
+    classifiers = explained(run)
+    names = list(dict.fromkeys(n for e in classifiers for n in e.arrays if n.startswith("image.")))
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["name", "id", *(n.removeprefix("image.") for n in names)])
-    for e in found:
+    for e in classifiers:
         columns = [e.arrays.get(n) for n in names]
         for i, image in enumerate(e.info.ids):
             values = ("" if c is None or not np.isfinite(c[i]) else f"{c[i]:.9g}" for c in columns)

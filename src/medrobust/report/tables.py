@@ -85,10 +85,12 @@ def overall(f: Findings) -> Table | None:
         ("ece", "ECE (calibration error)", plain),
         ("brier", "Brier score", plain),
     )
-    found = [(title, show, row) for metric, title, show in names if (row := f.run.find(Kind.CLEAN, metric)) is not None]
+    measured = [
+        (title, show, row) for metric, title, show in names if (row := f.run.find(Kind.CLEAN, metric)) is not None
+    ]
     rows = [
         [Cell(title), Cell(show(row), not row.ok and row.value is not None), Cell(count(row.n))]
-        for title, show, row in found
+        for title, show, row in measured
     ]
     return (
         Table(
@@ -114,16 +116,16 @@ def per_class(f: Findings) -> Table | None:
     used = [i for i in range(len(kinds)) if any(r[i] is not None for r in rows.values())]
     if not used:
         return None
-    shown = f.run.conditions.classes[:MOST_CLASSES]
+    classes = f.run.conditions.classes[:MOST_CLASSES]
     body = [
         [Cell(c + (" (disease)" if f.directed and c in f.disease else ""))]
         + [Cell(kinds[i][2](rows[c][i])) for i in used]
         + [Cell(count(sensitivity.n if (sensitivity := rows[c][0]) else None))]
-        for c in shown
+        for c in classes
     ]
     caption = "Each class against the rest, untouched test images, with 95 % intervals; n: images of the class."
-    if len(shown) < len(rows):
-        caption += f" The first {len(shown)} of {len(rows)} classes; results.csv holds all."
+    if len(classes) < len(rows):
+        caption += f" The first {len(classes)} of {len(rows)} classes; results.csv holds all."
     return Table(caption, _cells("Class", *(kinds[i][1] for i in used), "n"), body, "tab:classes")
 
 
@@ -276,30 +278,30 @@ def flips(f: Findings) -> Table | None:
 
 def saving(f: Findings) -> Table | None:
     """Accuracy on attacked images as computed and after rounding to 8, 12 and 16 bits."""
-    found = [(a, r) for a in f.run.measured for r in f.run.curve(a, "accuracy_full")]
+    measured = [(a, r) for a in f.run.measured for r in f.run.curve(a, "accuracy_full")]
     lead = f.saved_attack
-    if not found or lead is None:
+    if not measured or lead is None:
         return None
     kept = {r.get("bits") for r in f.run.of_attacks("accuracy_saved")}
     bits = [b for b in BITS if b in kept]
-    at = f.reference if f.reference is not None else found[0][1].eps
+    at = f.reference if f.reference is not None else measured[0][1].eps
     # every eps for the attack that the page speaks of; one each for the others
-    shown = [(a, r) for a, r in found if a == lead or same(r.eps, at)]
+    chosen = [(a, r) for a, r in measured if a == lead or same(r.eps, at)]
     body = [
         [Cell(f.run.title(a), in_doubt(f, a)), Cell(eps_text(f, r.eps)), share(r)]
         + [share(f.run.at(a, "accuracy_saved", r.eps, bits=b)) for b in bits]
-        for a, r in sorted(shown, key=lambda pair: pair[0] != lead)
+        for a, r in sorted(chosen, key=lambda pair: pair[0] != lead)
     ]
     clean = [f.run.find(Kind.CLEAN, "accuracy_saved", bits=b) for b in bits]
-    known = [r for r in clean if r is not None]
-    if known:
+    untouched = [r for r in clean if r is not None]
+    if untouched:
         body.insert(0, [Cell("No attack"), Cell("0"), Cell(NOTHING), *(share(r) for r in clean)])
-    n = n_text(r for _, r in found)
+    n = n_text(r for _, r in measured)
     caption = f"Accuracy on full-strength attacked images, as computed and after saving at a bit depth ({n} images), "
     caption += "with 95 % intervals."
-    if known and known[0].n not in {r.n for _, r in found}:
-        caption += f" Without attack: all {count(known[0].n)} test images."
-    if len(shown) < len(found):
+    if untouched and untouched[0].n not in {r.n for _, r in measured}:
+        caption += f" Without attack: all {count(untouched[0].n)} test images."
+    if len(chosen) < len(measured):
         caption += f" All ε for {f.run.title(lead)}, {short_size(f, at)} for the others; results.csv holds all."
     return Table(
         caption, _cells("Attack", unit(f), "As computed", *(f"Saved at {b} bit" for b in bits)), body, "tab:saving"

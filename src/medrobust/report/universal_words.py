@@ -24,22 +24,22 @@ class Fooling:
     after: Share | None = None
 
 
-def fooling(told: Fooling) -> str:
-    rate, control, found = told.rate, told.control, relation(told.rate, told.control)
+def fooling(shares: Fooling) -> str:
+    rate, control, against_control = shares.rate, shares.control, relation(shares.rate, shares.control)
     text = f"With it, {said(rate)} get another answer"
     if control is None:
         return text + "; no random change was measured beside it, so nothing follows about its aim."
     text += f"; with a random change of the same size, {said(control)} do. "
-    if found is Relation.ABOVE:
+    if against_control is Relation.ABOVE:
         text += "So it is the aim of the change that does the harm"
         text += ", much less its size." if control.value < rate.value * MUCH else ", and partly its size."
-    elif found is Relation.BELOW:
+    elif against_control is Relation.BELOW:
         text += "Random changes do more: this one was not found well."
     else:
         text += "That is no more than random changes do; a better method may find one that does more."
-    if told.before is not None and told.after is not None:
-        text += f" Of all images the model reads {frequency(told.before, '')} correctly without it and "
-        text += f"{frequency(told.after, '')} with it ({numbers(told.after)})."
+    if shares.before is not None and shares.after is not None:
+        text += f" Of all images the model reads {frequency(shares.before, '')} correctly without it and "
+        text += f"{frequency(shares.after, '')} with it ({numbers(shares.after)})."
     return text
 
 
@@ -56,15 +56,17 @@ class Towards:
     hides: bool = False
 
 
-def towards(told: Towards) -> str:
-    text = f"A change made towards {told.called} turns {said(told.success)} that were not read so into {told.called}"
-    if told.control is None:
+def towards(shares: Towards) -> str:
+    text = (
+        f"A change made towards {shares.called} turns {said(shares.success)} that were not read so into {shares.called}"
+    )
+    if shares.control is None:
         return text + "; no random change was measured beside it, so nothing follows about its aim."
-    text += f"; a random change of the same size turns {said(told.control, '')}"
-    found = relation(told.success, told.control)
-    if found is Relation.ABOVE:
-        return text + (": disease that is missed." if told.hides else ".")
-    if found is Relation.BELOW:
+    text += f"; a random change of the same size turns {said(shares.control, '')}"
+    against_control = relation(shares.success, shares.control)
+    if against_control is Relation.ABOVE:
+        return text + (": disease that is missed." if shares.hides else ".")
+    if against_control is Relation.BELOW:
         return text + ". Random changes do more: this one was not found well."
     return text + ". That is no more than random changes do."
 

@@ -17,8 +17,8 @@ LARGE = 0.25
 
 def verdict(f: Findings) -> tuple[str, str, str]:
     """Headline, the sentence under it, and its tone."""
-    if (asked := outputs_swapped(f)) is not None:
-        return asked
+    if (swapped := outputs_swapped(f)) is not None:
+        return swapped
     make = {
         Verdict.NOTHING: _nothing,
         Verdict.CHANCE: _chance,
@@ -85,10 +85,10 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
     else:
         title = "This classifier is fooled, but only by large changes."
     at = f.at_reference or half
-    told = f.beside_noise(at)
+    shares = f.beside_noise(at)
     text = f"{change(f, at.eps)} – {visibility(levels(f, at.eps))} – brings its accuracy from {percent(f.clean.value)} "
     text += f"down to {with_interval(at)} ({f.name(f.strongest)}, {plural(at.n or f.attacked or 0, 'image')})"
-    text += f"; {beside(told)}." if told is not None else "."
+    text += f"; {beside(shares)}." if shares is not None else "."
     if half.eps > at.eps and not same(half.eps, at.eps):
         text += f" It has halved at {short_size(f, half.eps)}."
     elif same(at.eps, f.run.curve(f.strongest)[0].eps):
@@ -129,7 +129,7 @@ def _held(f: Findings) -> tuple[str, str, str]:
         f"With changes of up to {size_words(f, biggest)}, {who} leaves "
         f"{percent(lowest.value)} {bounds(lowest.low, lowest.high)} accuracy, n{NBSP}={NBSP}{count(lowest.n)}; "
         f"without attack it is {percent(f.clean.value)}"
-        f"{f'; {beside(told)}' if (told := f.beside_noise(lowest)) is not None else ''}. "
+        f"{f'; {beside(shares)}' if (shares := f.beside_noise(lowest)) is not None else ''}. "
         "This is no proof: another attack, or a larger change, may succeed."
     )
     if levels(f, biggest) < 1:

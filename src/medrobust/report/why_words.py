@@ -23,15 +23,15 @@ def signed(value: float) -> str:
     return number(value)
 
 
-def ranged(told: Share) -> str:
+def ranged(share: Share) -> str:
     """ "0.41 (0.32 to 0.5)"; without an interval the number alone."""
-    if told.low is None or told.high is None:
-        return signed(told.value)
-    return f"{signed(told.value)} ({signed(told.low)} to {signed(told.high)})"
+    if share.low is None or share.high is None:
+        return signed(share.value)
+    return f"{signed(share.value)} ({signed(share.low)} to {signed(share.high)})"
 
 
-def _n(told: Share) -> str:
-    return f"n{NBSP}={NBSP}{count(told.n)}"
+def _n(share: Share) -> str:
+    return f"n{NBSP}={NBSP}{count(share.n)}"
 
 
 def steep(along: Share, random: Share) -> str:
@@ -54,11 +54,11 @@ class Estimate:
     foretells: Share | None
 
 
-def enough(told: Estimate) -> str:
-    text = f"The right answer leads by {ranged(told.lead)} logits, and each grey level can take away "
-    text += f"{ranged(told.slope)} of that: by this estimate {ranged(told.enough)} grey levels are enough "
-    text += f"({_n(told.enough)})."
-    held = told.foretells
+def enough(estimate: Estimate) -> str:
+    text = f"The right answer leads by {ranged(estimate.lead)} logits, and each grey level can take away "
+    text += f"{ranged(estimate.slope)} of that: by this estimate {ranged(estimate.enough)} grey levels are enough "
+    text += f"({_n(estimate.enough)})."
+    held = estimate.foretells
     if held is None:
         return text
     text += " Over single images the estimate and the measured ε* have a rank correlation of "
@@ -110,19 +110,21 @@ class Lesion:
         return self.before.surely_above(0.5) and self.before.surely_above(self.area.value)
 
 
-def lesion(told: Lesion) -> str:
+def lesion(shares: Lesion) -> str:
     text = "These images were drawn with a known lesion. The brightest point of Grad-CAM lies in it on "
-    text += f"{told.before.hits} of {told.before.n} images ({numbers(told.before)}; by chance "
-    text += f"{percent(told.area.value)})"
+    text += f"{shares.before.hits} of {shares.before.n} images ({numbers(shares.before)}; by chance "
+    text += f"{percent(shares.area.value)})"
     text += (
-        f", after the attack on {told.after.hits} of {told.after.n} ({numbers(told.after)}). " if told.after else ". "
+        f", after the attack on {shares.after.hits} of {shares.after.n} ({numbers(shares.after)}). "
+        if shares.after
+        else ". "
     )
-    if told.looks:
+    if shares.looks:
         text += "So it looks at the lesion on most images."
-    elif told.before.surely_above(told.area.value):
+    elif shares.before.surely_above(shares.area.value):
         text += "That is more often than by chance, but not shown to be most of the images."
     else:
         text += "That is not clearly more than chance."
-    if told.pixels is not None:
-        text += f" The gradient tells its pixels from others with an AUROC of {ranged(told.pixels)} (0.5 is chance)."
+    if shares.pixels is not None:
+        text += f" The gradient tells its pixels from others with an AUROC of {ranged(shares.pixels)} (0.5 is chance)."
     return text

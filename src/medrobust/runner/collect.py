@@ -76,13 +76,13 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
 
 def _part(plan: Plan, part: Part) -> dict[str, Any]:
     keys = [c.key for c in plan.cells.values() if c.part == part.name]
-    shown = [{"kind": "chart" if isinstance(v, Chart) else "table", **asdict(v)} for v in part.show]
+    views = [{"kind": "chart" if isinstance(v, Chart) else "table", **asdict(v)} for v in part.show]
     counts = {
         "all": len(keys),
         "done": sum(k in plan.done for k in keys),
         "failed": sum(k in plan.failed for k in keys),
     }
-    return {"name": part.name, "title": part.title, "about": part.about, "show": shown, "cells": counts}
+    return {"name": part.name, "title": part.title, "about": part.about, "show": views, "cells": counts}
 
 
 def _published(part: Part, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -61,8 +61,8 @@ class Diff:
     @property
     def beyond(self) -> list[Change]:
         """Beyond their intervals, or believed in one run only; the surest first."""
-        found = [c for c in self.changes if c.beyond or c.restated]
-        return sorted(found, key=lambda c: -c.strength)
+        changes = [c for c in self.changes if c.beyond or c.restated]
+        return sorted(changes, key=lambda c: -c.strength)
 
     @property
     def bare(self) -> list[Change]:
@@ -107,8 +107,8 @@ def gap(a: Row, b: Row) -> tuple[float, float, float]:
 
 
 def _name(row: Row, ignore: set[str]) -> tuple[tuple[str, str], ...]:
-    told = {k: _short(v) for k, v in row.items() if k not in NUMBERS and k not in ignore and v is not None}
-    return tuple(sorted(told.items()))
+    columns = {k: _short(v) for k, v in row.items() if k not in NUMBERS and k not in ignore and v is not None}
+    return tuple(sorted(columns.items()))
 
 
 def _short(value: Any) -> str:

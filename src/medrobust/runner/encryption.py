@@ -67,11 +67,11 @@ def certificates_for_jobs(interface: str | None, tls: Path | None, place: Path) 
         )
     from distributed.security import Security
 
-    made = Security.temporary().get_tls_config_for_role("scheduler")
+    settings = Security.temporary().get_tls_config_for_role("scheduler")
     with disk_errors(place):
         place.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="tls-", dir=place.resolve()))  # for the user alone, and so are its files
-        for name, content in zip(FILES, (made["ca_file"], made["cert"], made["key"]), strict=True):
+        for name, content in zip(FILES, (settings["ca_file"], settings["cert"], settings["key"]), strict=True):
             (folder / name).write_text(content)
     return folder, True
 

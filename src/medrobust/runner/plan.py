@@ -163,9 +163,9 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
         if layout.absent and not dry:
             raise InputError(missing(layout.absent, place.data))
         listed = {part.name: [layout.listed(n) for n in part.cells] for part in study.parts}
-        made = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
-        read(made)
-    return made
+        plan_ = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
+        read(plan_)
+    return plan_
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def start(options: Mapping[str, Any], log: Path, tls: Path | None = None, keys: 
     certificates, temporary = encryption.certificates_for_jobs(interface, tls, keys or log)
     with encryption.no_web_pages():
         cluster = SLURMCluster(
-            **{theirs: options[ours] for ours, theirs in NAMES.items() if ours in options},
+            **{name: options[option] for option, name in NAMES.items() if option in options},
             processes=1,
             job_extra_directives=[f"--gpus={options['gpus']}"] if options["gpus"] else [],
             job_script_prologue=[f"export {n}={options['cpus']}" for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")],

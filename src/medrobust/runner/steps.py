@@ -61,10 +61,10 @@ def plan(steps: Mapping[str, Step], system: Mapping[str, Any], folder: Path, tit
         name = names[step.name] = key(tickets.spec(step.name))
         needs = tuple(tickets.needs[step.name].values())
         cells[name] = Planned(name, title, STEP, Node(STEP), needs, {"step": step.name}, tickets)
-    made = Plan(Study(title, "", ()), Place(folder), cells)
-    read(made)
-    made.failed.clear()  # an audit tries again what failed
-    return made
+    plan_ = Plan(Study(title, "", ()), Place(folder), cells)
+    read(plan_)
+    plan_.failed.clear()  # an audit tries again what failed
+    return plan_
 
 
 def run(
@@ -76,12 +76,12 @@ def run(
     finished: Callable[[str], None],
 ) -> None:
     """Do all steps with ``executor``; finished(step) is called for each. InputError where one cannot be done."""
-    made = plan(steps, system, folder, "audit")
-    by_key = {name: str(cell.labels["step"]) for name, cell in made.cells.items()}
-    for name in made.done:
+    plan_ = plan(steps, system, folder, "audit")
+    by_key = {name: str(cell.labels["step"]) for name, cell in plan_.cells.items()}
+    for name in plan_.done:
         finished(by_key[name])
-    ran = execute.run(made, executor, progress, finished=lambda name: finished(by_key[name]))
+    ran = execute.run(plan_, executor, progress, finished=lambda name: finished(by_key[name]))
     if ran.failed:
-        first = made.failed[ran.failed[0]]
+        first = plan_.failed[ran.failed[0]]
         trace = f"; its traceback is in {folder / FAILED}" if first["trace"] else ""
         raise InputError(f"{first['labels']['step']}: {first['error']}{trace}")

@@ -72,8 +72,8 @@ def _check_names(items: Sequence[Model] | Sequence[Data], kind: str) -> None:
     """Two objects of one name must be the same: tables and digests know them by name."""
     first: dict[str, Any] = {}
     for item in items:
-        known = first.setdefault(item.name, item)
-        if _declared(known) != _declared(item):
+        same_name = first.setdefault(item.name, item)
+        if _declared(same_name) != _declared(item):
             raise InputError(f"two different {kind} objects have the name {item.name!r}; give each a name of its own")
 
 
@@ -139,10 +139,10 @@ def _check_part(part: Part) -> None:
 
 
 def _check_columns(kinds: Sequence[Columns], names: Iterable[str], where: str) -> None:
-    known = set().union(*kinds) if kinds else set()
+    columns = set().union(*kinds) if kinds else set()
     for name in names:
-        if name not in known:
-            raise InputError(f"{where}: its rows have no column {name!r}{nearest(name, known)}")
+        if name not in columns:
+            raise InputError(f"{where}: its rows have no column {name!r}{nearest(name, columns)}")
 
 
 def _unmatched(kinds: Sequence[Columns], where: Mapping[str, Any]) -> str:
@@ -176,9 +176,9 @@ def _check_merging(
             key = tuple(map(str, place))
             other, other_kind = first.setdefault(key, (node, kind))
             if other_kind is not kind:
-                shown = ", ".join(f"{a} {p}" for a, p in zip(axes, place, strict=True))
+                shared = ", ".join(f"{a} {p}" for a, p in zip(axes, place, strict=True))
                 raise InputError(
-                    f"{where}: two rows fall in one place ({shown}); they differ in "
+                    f"{where}: two rows fall in one place ({shared}); they differ in "
                     f"{_difference(other, other_kind, node, kind)}"
                 )
 

@@ -13,7 +13,7 @@ COMMANDS = ("audit", "universal", "defend", "detect", "evade")
 
 def build(f: Findings) -> Content:
     overall, per_class, confusion = tables.overall(f), tables.per_class(f), tables.confusion(f)
-    figures, shown = {}, [t for t in (overall, per_class) if t is not None]
+    figures, tables_ = {}, [t for t in (overall, per_class) if t is not None]
     if (pair := tables.tested(f)) is not None:
         n = plural(pair[1].size, "test image")
         alt = f"Reliability diagram of {f.run.conditions.model}: confidence against share read correctly, {n}."
@@ -22,7 +22,7 @@ def build(f: Findings) -> Content:
     if confusion is not None:
         caption = "Confusion matrix: true class (rows) against what the model says (columns), number of test images "
         caption += f"(n = {count(int(confusion.counts.sum()))}), share of the row."
-        shown.append(confusion.table(caption, "tab-confusion"))
+        tables_.append(confusion.table(caption, "tab-confusion"))
     return Content(
         {
             "overall": overall,
@@ -31,6 +31,6 @@ def build(f: Findings) -> Content:
             "confusion_caption": caption,
             "most_confused": tables.MOST_CONFUSED,
         },
-        shown,
+        tables_,
         figures,
     )

@@ -32,8 +32,8 @@ class Section:
 
 
 def build(f: Findings) -> Content | None:
-    found = section(f)
-    return None if found is None else Content({"content": found}, found.tables)
+    content = section(f)
+    return None if content is None else Content({"content": content}, content.tables)
 
 
 def section(f: Findings) -> Section | None:
@@ -50,18 +50,18 @@ def sentences(f: Findings, info: DetectionInfo) -> list[str]:
     rows, lead = Rows(f), next(iter(info.detectors))
     if not any(_known(_alarms(rows, info, name, size)) for name in info.detectors for size in info.sizes):
         return ["Whether this attack can be seen could not be measured here. That is no sign that it can, or cannot."]
-    found = []
+    texts = []
     for size in info.sizes:
-        made = f"{plural(len(info.detectors), 'detector')} read features of the network "
-        made += f"({listing(info.layers)}) of {plural(size.n_clean, 'correctly classified image')} and of their "
-        made += f"{count(size.n_attacked.get(info.guarded, 0))} attacked copies ({info.title(info.guarded)}, "
-        made += f"{short_size(f, size.eps)}); each image was judged by a detector that had "
-        made += "seen neither it nor its patient. " if f.run.conditions.patients_known else "not seen it. "
-        made += f"The alarm was set on {plural(size.n_held_out, 'other clean image')}. "
-        made += f"The sentences below are about the {info.detectors[lead].title} detector, which was chosen before "
-        made += "anything was measured; the tables show all of them."
-        found += [made, _detected(rows, info, lead, size), _evaded(rows, info, lead, size, f.run.conditions.evasion)]
-    return [s for s in found if s]
+        setup = f"{plural(len(info.detectors), 'detector')} read features of the network "
+        setup += f"({listing(info.layers)}) of {plural(size.n_clean, 'correctly classified image')} and of their "
+        setup += f"{count(size.n_attacked.get(info.guarded, 0))} attacked copies ({info.title(info.guarded)}, "
+        setup += f"{short_size(f, size.eps)}); each image was judged by a detector that had "
+        setup += "seen neither it nor its patient. " if f.run.conditions.patients_known else "not seen it. "
+        setup += f"The alarm was set on {plural(size.n_held_out, 'other clean image')}. "
+        setup += f"The sentences below are about the {info.detectors[lead].title} detector, which was chosen before "
+        setup += "anything was measured; the tables show all of them."
+        texts += [setup, _detected(rows, info, lead, size), _evaded(rows, info, lead, size, f.run.conditions.evasion)]
+    return [s for s in texts if s]
 
 
 def _known(row: Row | None) -> bool:

@@ -12,8 +12,8 @@ COMMANDS = ("explain",)
 
 
 def build(f: Findings) -> Content | None:
-    found = explained(f.run)
-    if not found:
+    classifiers = explained(f.run)
+    if not classifiers:
         return None
-    shown = [t for t in (tables.cam(found), tables.lesion(found)) if t is not None]
-    return Content({"content": shown}, shown)
+    made = [t for t in (tables.cam(classifiers), tables.lesion(classifiers)) if t is not None]
+    return Content({"content": made}, made)

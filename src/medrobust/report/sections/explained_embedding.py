@@ -13,9 +13,11 @@ COMMANDS = ("explain",)
 
 
 def build(f: Findings) -> Content | None:
-    found = explained(f.run)
-    table = tables.embedding(found)
+    classifiers = explained(f.run)
+    table = tables.embedding(classifiers)
     if table is None:
         return None
-    shown = [(e.name, e.picture, words.embedded(e.name, e.info.n, e.info.reached, e.size)) for e in found if e.picture]
-    return Content({"content": table, "pictures": shown}, [table])
+    figures = [
+        (e.name, e.picture, words.embedded(e.name, e.info.n, e.info.reached, e.size)) for e in classifiers if e.picture
+    ]
+    return Content({"content": table, "pictures": figures}, [table])

@@ -14,10 +14,10 @@ COMMANDS = ("explain",)
 
 
 def build(f: Findings) -> Content | None:
-    found = explained(f.run)
-    if not found:
+    classifiers = explained(f.run)
+    if not classifiers:
         return None
-    table, surfaces = tables.landscape(found), words.medians([e.info.surfaces for e in found])
-    drawn = {"profile": figures.profile(found), "contours": figures.contours(found)}
-    drawn |= {"surface": figures.surface(found), "single": figures.single(found)}
+    table, surfaces = tables.landscape(classifiers), words.medians([e.info.surfaces for e in classifiers])
+    drawn = {"profile": figures.profile(classifiers), "contours": figures.contours(classifiers)}
+    drawn |= {"surface": figures.surface(classifiers), "single": figures.single(classifiers)}
     return Content({"content": table, "surfaces": surfaces}, [table], drawn)

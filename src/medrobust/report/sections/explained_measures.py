@@ -14,9 +14,9 @@ COMMANDS = ("explain",)
 
 
 def build(f: Findings) -> Content | None:
-    found = explained(f.run)
-    if not found:
+    classifiers = explained(f.run)
+    if not classifiers:
         return None
-    table = tables.measures(found, pairs(f.run))
-    values = {"content": table, "medians": words.medians([e.info.n for e in found])}
-    return Content(values, [table], {"measures": figures.measures(found)})
+    table = tables.measures(classifiers, pairs(f.run))
+    values = {"content": table, "medians": words.medians([e.info.n for e in classifiers])}
+    return Content(values, [table], {"measures": figures.measures(classifiers)})

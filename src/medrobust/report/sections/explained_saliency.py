@@ -14,9 +14,9 @@ COMMANDS = ("explain",)
 
 
 def build(f: Findings) -> Content | None:
-    found = explained(f.run)
-    if not found:
+    classifiers = explained(f.run)
+    if not classifiers:
         return None
-    drawn = {f"gallery-{k}": svg for k, svg in enumerate(figures.galleries(found))}
-    table = tables.saliency(found)
-    return Content({"content": table, "captions": [gallery(e) for e in found]}, [table], drawn)
+    drawn = {f"gallery-{k}": svg for k, svg in enumerate(figures.galleries(classifiers))}
+    table = tables.saliency(classifiers)
+    return Content({"content": table, "captions": [gallery(e) for e in classifiers]}, [table], drawn)

@@ -12,5 +12,7 @@ COMMANDS = ("explain",)
 
 
 def build(f: Findings) -> Content | None:
-    found = explained(f.run)
-    return Content({"content": [(e.name, setup(e), e.info.notes) for e in found], "sources": sources(found)})
+    classifiers = explained(f.run)
+    return Content(
+        {"content": [(e.name, setup(e), e.info.notes) for e in classifiers], "sources": sources(classifiers)}
+    )

@@ -66,22 +66,22 @@ class Section:
 
 
 def build(f: Findings) -> Content | None:
-    found = section(f)
-    return None if found is None else Content({"content": found}, found.tables)
+    content = section(f)
+    return None if content is None else Content({"content": content}, content.tables)
 
 
 def section(f: Findings) -> Section | None:
     """None where the run did not ask for it, or comes from a version that could not."""
-    told = f.run.conditions.universal
-    if told is None or not any(among(f.run.rows, kind=Kind.UNIVERSAL)):
+    info = f.run.conditions.universal
+    if info is None or not any(among(f.run.rows, kind=Kind.UNIVERSAL)):
         return None
     matrix, caption = confusion(f), ""
     if matrix is not None:
         caption = "What the model says without the change (rows) and with it (columns): the change made towards "
-        goal = told.goals[0].target
+        goal = info.goals[0].target
         caption += "any other answer" if goal is None else f.run.labelled(f.run.class_name(goal))
         caption += f", number of test images (n = {count(int(matrix.counts.sum()))}), share of the row."
-    return Section(sentences(f, told), table(f, told), by_class(f, told), matrix, shots(f, told), _doubt(f), caption)
+    return Section(sentences(f, info), table(f, info), by_class(f, info), matrix, shots(f, info), _doubt(f), caption)
 
 
 # -- the rows ------------------------------------------------------------------------------------------------
@@ -91,15 +91,15 @@ def _row(f: Findings, metric: str, **more: Any) -> Row | None:
     return f.run.find(Kind.UNIVERSAL, metric, **more)
 
 
-def _targets(f: Findings, told: UniversalInfo) -> list[str]:
+def _targets(f: Findings, info: UniversalInfo) -> list[str]:
     """Names of the classes towards which one was made, as far as their rows are there."""
-    names = [f.run.class_name(g.target) for g in told.goals if g.target is not None]
+    names = [f.run.class_name(g.target) for g in info.goals if g.target is not None]
     return [n for n in names if _row(f, "targeted_success", target=n) is not None]
 
 
-def _control(f: Findings, told: UniversalInfo, metric: str, **more: Any) -> Row | None:
+def _control(f: Findings, info: UniversalInfo, metric: str, **more: Any) -> Row | None:
     """Of the random changes of the same size the one that comes nearest to the goal."""
-    rows = [f.run.find(Kind.CONTROL, metric, name, **more) for name in told.controls]
+    rows = [f.run.find(Kind.CONTROL, metric, name, **more) for name in info.controls]
     return max((r for r in rows if r is not None and r.value is not None), key=lambda r: r.value or 0.0, default=None)
 
 
@@ -111,17 +111,19 @@ def _doubt(f: Findings) -> str:
 # -- in words ------------------------------------------------------------------------------------------------
 
 
-def sentences(f: Findings, told: UniversalInfo) -> list[str]:
+def sentences(f: Findings, info: UniversalInfo) -> list[str]:
     """For a reader who wants to know what it means; every number has its interval and its n."""
-    made = f"It was computed from {plural(told.n_made, 'image')} ({told.made_from}) with full knowledge of the model, "
-    made += f"and then tried on {plural(told.n_judged, 'test image')} that had no part in it. "
-    relative = "" if told.zeta is None else f" ({percent(told.zeta, 0)} of the norm of an average image)"
-    made += f"Its size: {size_words(f, told.eps)}{relative}, "
-    made += f"{visibility(levels(f, told.eps))}."
-    return [made, *(s for s in (_fooling(f, told), _cap(f), _towards(f, told), _saved(f, told)) if s)]
+    origin = (
+        f"It was computed from {plural(info.n_made, 'image')} ({info.made_from}) with full knowledge of the model, "
+    )
+    origin += f"and then tried on {plural(info.n_judged, 'test image')} that had no part in it. "
+    relative = "" if info.zeta is None else f" ({percent(info.zeta, 0)} of the norm of an average image)"
+    origin += f"Its size: {size_words(f, info.eps)}{relative}, "
+    origin += f"{visibility(levels(f, info.eps))}."
+    return [origin, *(s for s in (_fooling(f, info), _cap(f), _towards(f, info), _saved(f, info)) if s)]
 
 
-def _fooling(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
+def _fooling(f: Findings, info: UniversalInfo, *, brief: bool = False) -> str:
     row = _row(f, "fooling_rate")
     rate = Share.of(row)
     if row is None or rate is None:
@@ -129,7 +131,7 @@ def _fooling(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
     if not row.ok:
         return f"Inconclusive: {row.note}. That is no sign of strength."
     before, after = (None if brief else Share.of(_row(f, f"accuracy_{when}")) for when in ("before", "after"))
-    return words.fooling(words.Fooling(rate, Share.of(_control(f, told, "fooling_rate")), before, after))
+    return words.fooling(words.Fooling(rate, Share.of(_control(f, info, "fooling_rate")), before, after))
 
 
 def _cap(f: Findings) -> str:
@@ -147,50 +149,50 @@ def _cap(f: Findings) -> str:
     return " ".join(parts)
 
 
-def _towards(f: Findings, told: UniversalInfo, *, brief: bool = False) -> str:
+def _towards(f: Findings, info: UniversalInfo, *, brief: bool = False) -> str:
     """The target that would hide a disease, or the one that works best, and how many of the targets work."""
-    known: dict[str, words.Towards] = {}
-    for name in _targets(f, told):
+    measured: dict[str, words.Towards] = {}
+    for name in _targets(f, info):
         row = _row(f, "targeted_success_new", target=name)
         success = Share.of(row)
         if success is not None and success.ok:
-            control = Share.of(_control(f, told, "targeted_success_new", target=name))
+            control = Share.of(_control(f, info, "targeted_success_new", target=name))
             hides = f.directed and f.normal == [name]
-            known[name] = words.Towards(f.run.labelled(name), success, control, hides)
-    if not known:
+            measured[name] = words.Towards(f.run.labelled(name), success, control, hides)
+    if not measured:
         return ""
-    healthy = [n for n in known if f.directed and n in f.normal]
-    first = max(healthy or known, key=lambda n: known[n].success.value)
-    text = words.towards(known[first])
-    return text if brief or len(known) == 1 else f"{text} {words.reached(list(known.values()))}"
+    healthy = [n for n in measured if f.directed and n in f.normal]
+    first = max(healthy or measured, key=lambda n: measured[n].success.value)
+    text = words.towards(measured[first])
+    return text if brief or len(measured) == 1 else f"{text} {words.reached(list(measured.values()))}"
 
 
-def _saved(f: Findings, told: UniversalInfo) -> str:
+def _saved(f: Findings, info: UniversalInfo) -> str:
     row = _row(f, "fooling_rate")
-    kept = _row(f, "fooling_rate_saved", bits=told.bits)
+    kept = _row(f, "fooling_rate_saved", bits=info.bits)
     rate, saved = Share.of(row), Share.of(kept)
     if rate is None or saved is None or not rate.ok:
         return ""
-    control = Share.of(_control(f, told, "fooling_rate"))
-    return words.after_saving(rate, saved, control, str(told.bits))
+    control = Share.of(_control(f, info, "fooling_rate"))
+    return words.after_saving(rate, saved, control, str(info.bits))
 
 
 def paragraph(f: Findings) -> Paragraph | None:
     """The same in two sentences, for the first page."""
-    told = f.run.conditions.universal
-    if told is None or not any(among(f.run.rows, kind=Kind.UNIVERSAL)):
+    info = f.run.conditions.universal
+    if info is None or not any(among(f.run.rows, kind=Kind.UNIVERSAL)):
         return None
-    text = " ".join(s for s in (_fooling(f, told, brief=True), _towards(f, told, brief=True)) if s)
-    text = f"One single change ({short_size(f, told.eps)}), computed once, was added to every image. {text}"
+    text = " ".join(s for s in (_fooling(f, info, brief=True), _towards(f, info, brief=True)) if s)
+    text = f"One single change ({short_size(f, info.eps)}), computed once, was added to every image. {text}"
     return Paragraph("One change for all images", text.strip(), bool(_doubt(f)))
 
 
 def first_page(f: Findings) -> FirstPage:
     """Of `medrobust universal`: what the one change does, in two sentences."""
-    told = f.run.conditions.universal
+    info = f.run.conditions.universal
     if (swapped := outputs_swapped(f)) is not None:
         return FirstPage(*swapped)
-    if told is None:
+    if info is None:
         return FirstPage("Nothing was measured yet.", "", "warn")
     if f.guessing:
         text = "The classifier is no better than guessing; what it does with a change has no meaning."
@@ -203,10 +205,10 @@ def first_page(f: Findings) -> FirstPage:
 # -- table, matrix, pictures ---------------------------------------------------------------------------------
 
 
-def table(f: Findings, told: UniversalInfo) -> Table:
+def table(f: Findings, info: UniversalInfo) -> Table:
     """A goal a row: success, where the images were before, what saving leaves, and chance."""
-    row, control = partial(_row, f), partial(_control, f, told)
-    bits = told.bits
+    row, control = partial(_row, f), partial(_control, f, info)
+    bits = info.bits
     body = []
     if row("fooling_rate") is not None:
         body = [
@@ -220,7 +222,7 @@ def table(f: Findings, told: UniversalInfo) -> Table:
                 Cell(NOTHING),
             ]
         ]
-    for name in _targets(f, told):
+    for name in _targets(f, info):
         body.append(
             [
                 Cell(f"Read as {f.run.labelled(name)}"),
@@ -234,17 +236,17 @@ def table(f: Findings, told: UniversalInfo) -> Table:
         )
     head = ["Goal", "Reached", "Random change", f"Saved at {bits} bit"]
     head += ["So before", "Reached of the others", "Random change, of the others"]
-    caption = f"One change for every image ({told.title}, {short_size(f, told.eps)}), "
-    caption += f"on {plural(told.n_judged, 'test image')}, with 95 % intervals. Each goal has a change of its own. "
-    caption += f"Random change: of {count(len(told.controls))} kinds of the same size, the one that comes nearest."
+    caption = f"One change for every image ({info.title}, {short_size(f, info.eps)}), "
+    caption += f"on {plural(info.n_judged, 'test image')}, with 95 % intervals. Each goal has a change of its own. "
+    caption += f"Random change: of {count(len(info.controls))} kinds of the same size, the one that comes nearest."
     return Table(caption, [Cell(t) for t in head], body, "tab:universal")
 
 
-def by_class(f: Findings, told: UniversalInfo) -> Table | None:
+def by_class(f: Findings, info: UniversalInfo) -> Table | None:
     """A class a row, where one change was made: how many images get another answer, and what is read correctly."""
-    if len(told.goals) != 1:
+    if len(info.goals) != 1:
         return None
-    target = told.goals[0].target
+    target = info.goals[0].target
     aim = {} if target is None else {"target": f.run.class_name(target)}
     metrics = [("fooling_rate", aim), ("decided_before", {}), ("decided_after", aim)]
     metrics += [("recall_before", {}), ("recall_after", aim)]
@@ -254,25 +256,25 @@ def by_class(f: Findings, told: UniversalInfo) -> Table | None:
         if _row(f, "decided_after", class_name=name, **aim) is not None
     ]
     head = ["Class", "Another answer", "Decided so before", "And after", "Read correctly before", "And after"]
-    caption = f"By class, on {plural(told.n_judged, 'test image')}, with 95 % intervals. Another answer: of the images "
+    caption = f"By class, on {plural(info.n_judged, 'test image')}, with 95 % intervals. Another answer: of the images "
     caption += "decided so before. Read correctly: of the images of that class."
     return Table(caption, [Cell(t) for t in head], body, "tab:universal-classes") if body else None
 
 
 def confusion(f: Findings) -> Confusion | None:
     """Of the first goal, nontargeted in an audit: what the model says without the change and with it."""
-    told, counts = f.run.conditions.universal, f.run.arrays.get("universal.confusion")
+    info, counts = f.run.conditions.universal, f.run.arrays.get("universal.confusion")
     classes = f.run.conditions.classes
-    if told is None or not told.goals or counts is None or len(classes) > MOST_CONFUSED:
+    if info is None or not info.goals or counts is None or len(classes) > MOST_CONFUSED:
         return None
     if counts.ndim != 3 or counts.shape[1:] != (len(classes),) * 2 or not len(counts):
         return None
     return Confusion(classes, counts[0])
 
 
-def shots(f: Findings, told: UniversalInfo) -> list[Shot]:
+def shots(f: Findings, info: UniversalInfo) -> list[Shot]:
     parts = [f.run.arrays.get(f"universal.{name}") for name in ("clean", "delta", "attacked")]
-    if any(p is None or p.ndim != 4 or len(p) < len(told.examples) for p in parts):
+    if any(p is None or p.ndim != 4 or len(p) < len(info.examples) for p in parts):
         return []
     clean, delta, attacked = (np.asarray(p) for p in parts)
 
@@ -280,7 +282,7 @@ def shots(f: Findings, told: UniversalInfo) -> list[Shot]:
         return f.run.labelled(f.run.class_name(index))
 
     out = []
-    for i, e in enumerate(told.examples):
+    for i, e in enumerate(info.examples):
         factor = pictures.magnification(delta[i])
         out.append(
             Shot(

@@ -52,16 +52,16 @@ class Section:
 
 
 def build(f: Findings) -> Content | None:
-    found = section(f)
-    return None if found is None else Content({"content": found}, [found.table] if found.table.rows else [])
+    content = section(f)
+    return None if content is None else Content({"content": content}, [content.table] if content.table.rows else [])
 
 
 def section(f: Findings) -> Section | None:
     """None where the run did not ask for it."""
-    found = explained(f.run)
-    if not found or not found[0].rows:
+    classifiers = explained(f.run)
+    if not classifiers or not classifiers[0].rows:
         return None
-    e = found[0]
+    e = classifiers[0]
     notes = dict.fromkeys(r.note for r in e.rows if not r.ok and r.note)
     size, sentences, shots = short_size(f, e.info.eps), _sentences(f, e), _shots(f, e)
     caption = f"Images that the attack ({e.info.attack_title}, {size}) turned. Gradient: how strongly each pixel moves "
@@ -144,8 +144,8 @@ def table(f: Findings, e: Explained) -> Table:
     for metric, when, columns, title, unit in [*measures, *MAPS]:
         row = e.find(metric, when, **columns)
         if row is not None and row.n:
-            known = _share(e, metric, when, **columns)
-            body.append([Cell(title), Cell(words.ranged(known) if known else NOTHING), Cell(unit), Cell(count(row.n))])
+            share = _share(e, metric, when, **columns)
+            body.append([Cell(title), Cell(words.ranged(share) if share else NOTHING), Cell(unit), Cell(count(row.n))])
     caption = (
         "What the explanations say, before any attack unless told otherwise: medians (shares for yes and no) with "
     )
@@ -157,10 +157,10 @@ def table(f: Findings, e: Explained) -> Table:
 
 
 def _shots(f: Findings, e: Explained) -> list[Shot]:
-    shown = {k.removeprefix("gallery."): v for k, v in e.arrays.items() if k.startswith("gallery.")}
-    if "gradient" not in shown or len(shown["gradient"]) < len(e.info.gallery.ids):
+    maps = {k.removeprefix("gallery."): v for k, v in e.arrays.items() if k.startswith("gallery.")}
+    if "gradient" not in maps or len(maps["gradient"]) < len(e.info.gallery.ids):
         return []
-    levels = [_level(shown, after) for after in ("", "-attacked")]
+    levels = [_level(maps, after) for after in ("", "-attacked")]
     finite = np.concatenate([v[np.isfinite(v)] for v in levels])
     top = float(np.quantile(finite, 0.999)) if finite.size else 0.0
     shots = []
@@ -170,17 +170,17 @@ def _shots(f: Findings, e: Explained) -> list[Shot]:
             ("clean", "", levels[0], "before"),
             ("attacked", "-attacked", levels[1], "after"),
         ):
-            cam = shown[f"cam{end}"][i]
+            cam = maps[f"cam{end}"][i]
             bright = np.nan_to_num((level[i] - top) / DECADES + 1, nan=0.0, neginf=0.0)
             pairs += [
-                (f"image {word}", pictures.data_uri(shown[image][i])),
+                (f"image {word}", pictures.data_uri(maps[image][i])),
                 (f"gradient {word}", pictures.data_uri(_coloured(bright))),
                 (f"Grad-CAM {word}", pictures.data_uri(_coloured(cam / max(float(cam.max()), 1e-30)))),
             ]
-        if "mask" in shown and shown["mask"][i].any():
-            pairs.append(("the lesion", pictures.data_uri(shown["mask"][i][None])))
+        if "mask" in maps and maps["mask"][i].any():
+            pairs.append(("the lesion", pictures.data_uri(maps["mask"][i][None])))
         true, turned = (f.run.labelled(f.run.class_name(k)) for k in (label, after))
-        shots.append(Shot(name, true, turned, pairs, int(shown["clean"].shape[-1])))
+        shots.append(Shot(name, true, turned, pairs, int(maps["clean"].shape[-1])))
     return shots
 
 
@@ -188,11 +188,11 @@ def _examples(e: Explained) -> tuple[list[str], list[int], list[int]]:
     return e.info.gallery.ids, e.info.gallery.label, e.info.gallery.after
 
 
-def _level(shown: dict[str, np.ndarray], end: str) -> np.ndarray:
+def _level(maps: dict[str, np.ndarray], end: str) -> np.ndarray:
     """log10 of the gradient in nats per grey level of one pixel."""
     with np.errstate(divide="ignore"):
-        level = np.log(shown[f"gradient{end}"].astype(np.float64))
-    level += shown[f"log-scale{end}"].astype(np.float64)[:, None, None]
+        level = np.log(maps[f"gradient{end}"].astype(np.float64))
+    level += maps[f"log-scale{end}"].astype(np.float64)[:, None, None]
     return np.asarray((level - math.log(255)) / math.log(10))
 
 

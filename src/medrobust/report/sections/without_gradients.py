@@ -27,26 +27,26 @@ class Section:
 
 
 def build(f: Findings) -> Content | None:
-    found = section(f)
-    return None if found is None else Content({"content": found}, [found.table])
+    content = section(f)
+    return None if content is None else Content({"content": content}, [content.table])
 
 
 def section(f: Findings) -> Section | None:
     """None where the run did not ask for it, or comes from a version that could not."""
-    found = _found(f)
-    probes = [a for a in found if a not in f.run.controls]
+    by_attack = _by_attack(f)
+    probes = [a for a in by_attack if a not in f.run.controls]
     if not probes:
         return None
-    notes = [r.note for a in probes for r in found[a] if not r.ok and r.note]
-    return Section(_sentences(f, found, probes), _table(f, found), listing(list(dict.fromkeys(notes))))
+    notes = [r.note for a in probes for r in by_attack[a] if not r.ok and r.note]
+    return Section(_sentences(f, by_attack, probes), _table(f, by_attack), listing(list(dict.fromkeys(notes))))
 
 
-def _found(f: Findings) -> dict[str, list[Row]]:
+def _by_attack(f: Findings) -> dict[str, list[Row]]:
     """attack -> its rows, by growing number of queries."""
-    found: dict[str, list[Row]] = {}
+    by_attack: dict[str, list[Row]] = {}
     for r in f.run.black_box:
-        found.setdefault(r.attack, []).append(r)
-    return {a: sorted(rows, key=queries) for a, rows in found.items()}
+        by_attack.setdefault(r.attack, []).append(r)
+    return {a: sorted(rows, key=queries) for a, rows in by_attack.items()}
 
 
 def queries(r: Row) -> int:
@@ -54,31 +54,31 @@ def queries(r: Row) -> int:
     return int(r.get("queries", 0))
 
 
-def _sentences(f: Findings, found: dict[str, list[Row]], probes: list[str]) -> list[str]:
-    last = [found[a][-1] for a in probes]
+def _sentences(f: Findings, by_attack: dict[str, list[Row]], probes: list[str]) -> list[str]:
+    last = [by_attack[a][-1] for a in probes]
     best = max(last, key=lambda r: -1.0 if r.value is None else r.value)
-    eps, asked = best.eps, queries(best)
+    eps, count_ = best.eps, queries(best)
     if best.value is None:
         return ["No image was read correctly before, so that none could be turned."]
     turned = Share.of(best)
     if turned is None:
         return []
-    text = f"Asked {count(asked)} times about an image, and told only its scores, {f.run.title(best.attack)} turns "
+    text = f"Asked {count(count_)} times about an image, and told only its scores, {f.run.title(best.attack)} turns "
     text += f"{said(turned, 'correctly read images')} with changes of at most {short_size(f, eps)}."
     white = Share.of(find(f.run.rows, kind=Kind.ATTACK, metric="success_probed"))
-    random = Share.of(next((found[a][-1] for a in found if a in f.run.controls), None))
-    told = words.FromOutside(turned, white, random)
-    return [f"{text} {words.compared(told)}", words.meaning(told)]
+    random = Share.of(next((by_attack[a][-1] for a in by_attack if a in f.run.controls), None))
+    shares = words.FromOutside(turned, white, random)
+    return [f"{text} {words.compared(shares)}", words.meaning(shares)]
 
 
-def _table(f: Findings, found: dict[str, list[Row]]) -> Table:
-    counts = sorted({queries(r) for rows in found.values() for r in rows})
+def _table(f: Findings, by_attack: dict[str, list[Row]]) -> Table:
+    counts = sorted({queries(r) for rows in by_attack.values() for r in rows})
     body = []
-    for attack, rows in found.items():
+    for attack, rows in by_attack.items():
         by = {queries(r): r for r in rows}
         cells = [share(by[c]) if c in by else Cell(NOTHING) for c in counts]
         body.append([Cell(f.run.title(attack)), *cells])
-    any_row = next(iter(found.values()))[0]
+    any_row = next(iter(by_attack.values()))[0]
     caption = f"Share of correctly read images turned within so many questions, at {short_size(f, any_row.eps)} "
     caption += f"(n = {count(any_row.n)} images), with 95 % intervals. Noise is the control: random changes."
     head = ["Attack", *(f"{count(c)} questions" for c in counts)]
