@@ -22,7 +22,7 @@ from pathlib import Path
 
 from medrobust.experiments import catalogue
 from medrobust.grid import Data, Model, Node, Part, Study
-from medrobust.runner import execute, executors
+from medrobust.runner import execute, executors, study_file
 from medrobust.runner.collect import write
 from medrobust.runner.plan import Place, Plan, plan
 from medrobust.runner.plan import read as read_finished
@@ -63,9 +63,16 @@ def grid(n: int) -> Study:
     return Study("Scaling", "here", [Part("noise", "Noise", [catalogue.noise(model, seed=i) for i in range(n)])])
 
 
-def waiting(n: int, seconds: float) -> Study:
+def waiting(n: int, seconds: float = 0.0) -> Study:
     nodes = [Node(WAIT, {"i": i, "seconds": seconds}, labels={"model": f"m{i}"}) for i in range(n)]
     return Study("Waiting", "here", [Part("cells", "Cells", nodes)])
+
+
+def declared(name: str, n: int, out: Path) -> Study:
+    """That grid out of a study file, as the command line reads it."""
+    file = out.with_name("study.py")
+    file.write_text(f"from benchmarks.scaling import {name}\n\n\ndef study(size):\n    return {name}({n})\n")
+    return study_file.load(file, "small").study
 
 
 class Watch:
@@ -87,7 +94,7 @@ class Watch:
 def measure_plan(n: int, out: Path) -> None:
     plan(grid(1), Place(out))  # what is imported and read once
     watch = Watch()
-    study = grid(n)
+    study = declared("grid", n, out)
     watch.line("noise: declaring the grid", n)
     plan(study, Place(out))
     watch.line("noise: planning", n)
@@ -96,7 +103,7 @@ def measure_plan(n: int, out: Path) -> None:
 def measure_own(n: int, out: Path) -> None:
     plan(waiting(1, 0.0), Place(out))
     watch = Watch()
-    study = waiting(n, 0.0)
+    study = declared("waiting", n, out)
     watch.line("own task: declaring the grid", n)
     plan(study, Place(out))
     watch.line("own task: planning", n)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +24,7 @@ from medrobust.json_files import read_object
 from medrobust.progress import NoProgress, Progress
 from medrobust.run_folder import CELLS, RunFolder
 from medrobust.runner.digest_cache import FILE, DigestCache
+from medrobust.runner.garbage import no_collection
 from medrobust.runner.validation import check
 from medrobust.store import ARRAYS, CODE, UNFINISHED, Cell, Store, key, read_facts
 
@@ -153,7 +153,7 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
 
     InputError where data or a model's file is not there (unless dry), or the study asks for what does not exist.
     """
-    with _no_collection():
+    with no_collection():
         check(study)
         if not dry:
             RunFolder.join(place.out).entry(*ENTRIES)
@@ -166,18 +166,6 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
         plan_ = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
         read(plan_)
     return plan_
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, which would look through a million new objects again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def missing(absent: Iterable[Data], root: Path) -> str:

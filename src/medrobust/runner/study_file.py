@@ -10,6 +10,7 @@ from typing import NamedTuple
 from medrobust import own_code
 from medrobust.errors import InputError
 from medrobust.grid import SIZES, Study
+from medrobust.runner.garbage import no_collection
 
 
 class StudyFile(NamedTuple):
@@ -39,7 +40,7 @@ def load(path: Path, size: str) -> StudyFile:
         raise InputError(f"{path} is no Python file; a study file ends in .py")
     module = importlib.util.module_from_spec(spec)
     own_code.forget()
-    with own_code.importable(folder):
+    with own_code.importable(folder), no_collection():
         try:
             spec.loader.exec_module(module)
             if not callable(getattr(module, "study", None)):
