@@ -1,8 +1,8 @@
-"""Finished cells on disk: a run that was killed goes on where it was, and nothing is computed twice.
+"""Finished cells on disk: a killed run resumes, and nothing is computed twice.
 
 DIR/cells/KEY/ holds rows.json and arrays.safetensors. KEY is a hash of everything that the result depends on.
-A cell is written under a temporary name and then renamed: it is there whole, or not at all. rows.json holds the
-sha256 of its content and of the arrays: a cell that was edited or damaged is computed again.
+A cell is written under a temporary name and then renamed, so that it is never incomplete. rows.json holds the sha256
+of its content and of the arrays: a cell that was edited or damaged is computed again.
 DIR/unfinished/KEY.safetensors holds the state of a computation that has not finished yet.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -36,18 +36,28 @@ ROWS, ARRAYS = "rows.json", "arrays.safetensors"
 
 T = TypeVar("T")
 
+Result = tuple[Mapping[str, object], Mapping[str, np.ndarray]]
+"""What a computation gives its cell: facts, plain JSON, and arrays by name."""
+
 
 @dataclass(frozen=True)
 class Cell:
     """One finished piece of work."""
 
-    facts: dict[str, Any]
-    arrays: dict[str, np.ndarray]
+    facts: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
     seconds: float
+
+    def fact(self, name: str, kind: type[T]) -> T:
+        """A fact of that type. KeyError or TypeError where the cell holds none, or one of another type."""
+        value = self.facts[name]
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} of a cell is {value!r}, not of type {kind.__name__}")
+        return value
 
 
 class Store:
-    """The cells of one run folder. Two processes may share it: whoever finishes a cell first keeps it.
+    """The cells of one run folder. Several processes may share it: the first result of a cell is kept.
 
     InputError where the folder holds files and no run of medrobust, DiskError where it cannot be written to.
     """
@@ -58,11 +68,11 @@ class Store:
         self.cells = self.run.entry(CELLS, UNFINISHED)
         with atomic.disk_errors(self.folder):
             self.cells.mkdir(exist_ok=True)
-            # asks the disk itself: a folder may be there and still not take a file
+            # a folder may exist and still not be writable: a file is written to find out
             with tempfile.TemporaryFile(dir=self.cells):
                 pass
 
-    def get(self, spec: Mapping[str, Any]) -> Cell | None:
+    def get(self, spec: Mapping[str, object]) -> Cell | None:
         """The cell of that spec; None where it is missing or not what was written (it is then computed again)."""
         return self.named(key(spec))
 
@@ -70,14 +80,14 @@ class Store:
         """The cell of that key, as ``get``. Warns where there is one that is not what was written."""
         return _read(self.cells / name)
 
-    def put(self, spec: Mapping[str, Any], cell: Cell) -> None:
-        """Write a cell whole, or not at all."""
+    def put(self, spec: Mapping[str, object], cell: Cell) -> None:
+        """Write a cell; an interrupted write leaves none."""
         from safetensors.numpy import save
 
         place = self.cells / key(spec)
         content = save({k: np.ascontiguousarray(v) for k, v in cell.arrays.items()})
-        record = json.loads(json.dumps({"spec": spec, "facts": cell.facts, "seconds": cell.seconds}))
-        record["arrays"] = hashlib.sha256(content).hexdigest()
+        parts = {"spec": spec, "facts": cell.facts, "seconds": cell.seconds}
+        record = json.loads(json.dumps({**parts, "arrays": hashlib.sha256(content).hexdigest()}))
         record["sha256"] = _digest(record)
         with atomic.disk_errors(self.folder):
             temporary = Path(tempfile.mkdtemp(prefix=atomic.PARTIAL, dir=self.cells))
@@ -90,7 +100,7 @@ class Store:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def _move(self, temporary: Path, place: Path) -> None:
-        """Give the finished cell its name, unless another process has made the same one meanwhile."""
+        """Rename the finished cell, unless another process has written the same one meanwhile."""
         if place.is_symlink():
             place.unlink()
         try:
@@ -99,15 +109,13 @@ class Store:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", CellWarning)  # told when it was looked for
+                warnings.simplefilter("ignore", CellWarning)  # the warning was given when the cell was looked for
                 whole = _read(place) is not None
             if not whole:
                 shutil.rmtree(place)
                 temporary.rename(place)
 
-    def once(
-        self, spec: Mapping[str, Any], compute: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]]
-    ) -> Cell:
+    def once(self, spec: Mapping[str, object], compute: Callable[[], Result]) -> Cell:
         """The cell of that spec: read if it is there, else computed and written.
 
         The code that computes it is part of its key, unless ``spec`` names it already: see ``with_code``.
@@ -126,14 +134,14 @@ class Store:
         return cell
 
     @contextlib.contextmanager
-    def unfinished(self, spec: Mapping[str, Any]) -> Iterator[Path]:
-        """A file for the state of that computation: removed once the block is through, else it stays."""
+    def unfinished(self, spec: Mapping[str, object]) -> Iterator[Path]:
+        """A file for the state of that computation: removed when the block ends without an error, else kept."""
         path = self.folder / UNFINISHED / f"{key(spec)}.safetensors"
         with atomic.disk_errors(self.folder):
             path.parent.mkdir(exist_ok=True)
         yield path
         path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other computations are not through yet
+        with contextlib.suppress(OSError):  # it holds the states of other computations
             path.parent.rmdir()
 
     def sweep_leftovers(self) -> None:
@@ -148,7 +156,7 @@ CODE = "code"
 """The entry of a spec that names the code which computes the cell."""
 
 
-def with_code(spec: Mapping[str, Any], compute: Callable[..., Any]) -> Mapping[str, Any]:
+def with_code(spec: Mapping[str, object], compute: Callable[..., object]) -> Mapping[str, object]:
     """``spec`` with the digest of the code that computes it; as it is where it names that already."""
     return spec if CODE in spec else {**spec, CODE: code_digest.of_function(compute)}
 
@@ -183,7 +191,7 @@ def counting() -> Iterator[Tally]:
         _TALLY.reset(token)
 
 
-def key(spec: Mapping[str, Any]) -> str:
+def key(spec: Mapping[str, object]) -> str:
     """The name of a cell: a hash of everything that its result depends on."""
     return hashlib.sha256(_ENCODER.encode(spec).encode()).hexdigest()[:32]
 
@@ -191,10 +199,14 @@ def key(spec: Mapping[str, Any]) -> str:
 _ENCODER = json.JSONEncoder(sort_keys=True)
 
 
-def read_facts(place: Path) -> dict[str, Any] | None:
-    """The facts of the cell in that folder, with its ``seconds``; None as ``Store.named``. Its arrays are not read."""
-    content = _checked(place, lambda: _content(place))
-    return None if content is None else {**content["facts"], "seconds": float(content["seconds"])}
+def read_facts(place: Path) -> Cell | None:
+    """The cell in that folder without its arrays, which are not read; None as ``Store.named``."""
+
+    def read() -> Cell:
+        content = _content(place)
+        return Cell(content.facts, {}, content.seconds)
+
+    return _checked(place, read)
 
 
 def _read(place: Path) -> Cell | None:
@@ -202,12 +214,12 @@ def _read(place: Path) -> Cell | None:
     from safetensors.numpy import load
 
     def read() -> Cell:
-        stated = _content(place)
+        written = _content(place)
         content = (place / ARRAYS).read_bytes()
-        if hashlib.sha256(content).hexdigest() != stated["arrays"]:
+        if hashlib.sha256(content).hexdigest() != written.digest:
             raise ValueError(f"the sha256 of {ARRAYS} differs")
         try:
-            return Cell(stated["facts"], load(content), float(stated["seconds"]))
+            return Cell(written.facts, load(content), written.seconds)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
 
@@ -226,16 +238,24 @@ def _checked(place: Path, read: Callable[[], T]) -> T | None:
     return None
 
 
-def _content(place: Path) -> dict[str, Any]:
-    """The content of ROWS in that folder. ValueError, KeyError or TypeError where it is not what was written."""
+class _Written(NamedTuple):
+    """The content of ROWS. digest: sha256 of the arrays."""
+
+    facts: Mapping[str, object]
+    seconds: float
+    digest: str
+
+
+def _content(place: Path) -> _Written:
+    """What ROWS in that folder holds. ValueError, KeyError or TypeError where it is not what was written."""
     content = json_files.read_object(place / ROWS)
     if content.pop("sha256") != _digest(content):
         raise ValueError(f"the sha256 of {ROWS} differs")
     if not isinstance(content["facts"], dict):
         raise TypeError("its facts are no object")
-    return content
+    return _Written(content["facts"], float(content["seconds"]), str(content["arrays"]))
 
 
-def _digest(content: Mapping[str, Any]) -> str:
+def _digest(content: Mapping[str, object]) -> str:
     """sha256 of the content of ROWS, as JSON gives it back, without the digest itself."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -82,7 +82,7 @@ def detect(
     chosen = {"modality": modality, "severities": [int(s) for s in dict.fromkeys(severe)]}
     if modality is not None:
         suited(modality, 1)  # a wrong one is said before anything is loaded
-    options = detection.options(config, fpr) | chosen
+    options = {**detection.options(config, fpr), **chosen}
     return measure("detect", spec, options, out, compute, device, keep_names, lambda results: summary(out, results))
 
 

@@ -5,7 +5,7 @@ Every command and every cell of a study that judges a classifier against labels 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Admitted(NamedTuple):
         return [*self.doubts, *self.inspection.notes]
 
     @property
-    def findings(self) -> dict[str, Any]:
+    def findings(self) -> dict[str, list[str]]:
         """For results files: the same keys in those of every command."""
         return {"model_doubts": list(self.inspection.doubts), "model_notes": list(self.inspection.notes)}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from medrobust.experiments.system import System
 from medrobust.versions import versions
 
 
-def conditions(spec: AuditSpec, system: System, study: str) -> dict[str, Any]:
+def conditions(spec: AuditSpec, system: System, study: str) -> dict[str, object]:
     """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one."""
     data, classifier, patients = system.data, system.classifier, system.sample.patients
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -89,7 +89,7 @@ class AuditSpec(BaseModel):
         return key(self.model_dump(mode="json"))[:8]
 
     @property
-    def subject(self) -> dict[str, Any]:
+    def subject(self) -> Mapping[str, object]:
         """What was said of images and network: data and model, and of the rest of SUBJECT what is not the default."""
         fields = type(self).model_fields
         told = {name: getattr(self, name) for name in SUBJECT}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,9 @@ from medrobust.experiments.system import System, groups
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import Check, Rows
 from medrobust.run_folder import RunFolder
-from medrobust.store import Cell, Store, key
+from medrobust.store import Cell, Result, Store, key
 from medrobust.threat import Ball
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 Advance = Callable[[int], None]
 Compute = Callable[[Dataset, Advance], Result]
 
@@ -48,7 +47,7 @@ class Context:
         norm = {"linf": "Linf", "l2": "L2"}[self.config.norm]
         return Rows(self.study, self.system.data.name, self.config.model, norm, self.config.seed)
 
-    def cell(self, part: Dataset, key_: dict[str, Any], compute: Callable[[], Result]) -> Cell:
+    def cell(self, part: Dataset, key_: Mapping[str, object], compute: Callable[[], Result]) -> Cell:
         """The finished cell on these images; key_: what else it depends on, with its ``kind``."""
         spec = {
             "model": self.system.model_digest,
@@ -68,7 +67,7 @@ class Context:
         self,
         part: Dataset,
         title: str,
-        key_: dict[str, Any],
+        key_: Mapping[str, object],
         compute: Callable[[Dataset, Advance], Result],
         total: int | None = None,
     ) -> Cell:
@@ -90,7 +89,7 @@ class Context:
         self._cells[name] = Cell(facts, joined, sum(c.seconds for c in done))
         return self._cells[name]
 
-    def _shard(self, part: Dataset, begin: int, key_: dict[str, Any], compute: Compute, total: int) -> Cell:
+    def _shard(self, part: Dataset, begin: int, key_: Mapping[str, object], compute: Compute, total: int) -> Cell:
         shard = part.select(range(begin, min(begin + SHARD, len(part))))
         advanced = 0
 
@@ -109,7 +108,7 @@ class Step:
     """A piece of work that a worker may do by itself. needs: steps whose cells it reads. work: puts its cells there."""
 
     name: str
-    work: Callable[[], Any]
+    work: Callable[[], object]
     needs: tuple[str, ...] = ()
 
 
@@ -126,7 +125,7 @@ class Outcome:
     checks: list[Check] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    examples: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[Mapping[str, object]] = field(default_factory=list)
     doubts: dict[str, str] = field(default_factory=dict)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     on_gradients: tuple[str, ...] = ()

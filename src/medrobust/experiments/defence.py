@@ -17,6 +17,7 @@ from medrobust.experiments.perturbation import PerturbationConfig, goal_of
 from medrobust.experiments.system import groups
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.run_folder import RunFolder
+from medrobust.stats import Estimate
 from medrobust.threat import Ball
 from medrobust.universal.defence import DEFENCES, Attacked, Defence, Hardened
 
@@ -48,10 +49,9 @@ class DefenceConfig(PerturbationConfig):
     @property
     def trainer(self) -> Defence:
         """The defence, ready to be called."""
-        options: dict[str, Any] = {"rounds": self.rounds, "epochs": self.epochs, "limit": self.limit, "lr": self.lr}
-        if self.perturbations is not None:
-            options["perturbations"] = self.perturbations
-        return DEFENCES[self.defence](**options)
+        most = {} if self.perturbations is None else {"perturbations": self.perturbations}
+        make = DEFENCES[self.defence]
+        return make(rounds=self.rounds, epochs=self.epochs, limit=self.limit, lr=self.lr, **most)
 
 
 def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
@@ -117,14 +117,16 @@ class Hardening(Experiment):
         guesses = (
             "" if not last or not self.guessing.text else f"after the defence the classifier is {self.guessing.text}"
         )
-        at: dict[str, Any] = {"attack": config.name, "eps": float(self.ball.eps)}
+        attack, eps = config.name, float(self.ball.eps)
         for round_ in hardened.rounds:
             add_accuracy(outcome.rows, round_.number, round_.accuracy, round_.recall)
             of_round = "; ".join(filter(None, (why, guesses if round_.number == last else "")))
             for name, attacked in (("fresh", round_.fresh), ("old", round_.old), ("first", round_.first)):
-                add_pool(outcome.rows, attacked, round=round_.number, pool=name, doubt=of_round, **at)
+                add_pool(outcome.rows, attacked, round=round_.number, pool=name, doubt=of_round, attack=attack, eps=eps)
             random = guesses if round_.number == last else ""
-            add_pool(outcome.rows, round_.control, round=round_.number, pool="random", doubt=random, **at)
+            add_pool(
+                outcome.rows, round_.control, round=round_.number, pool="random", doubt=random, attack=attack, eps=eps
+            )
         outcome.rows.add(Kind.DEFENCE, "balanced_accuracy", self.guessing.balanced, round=last)
         verdict = f"Inconclusive: {guesses}." if guesses else hardened.verdict
         outcome.conditions["defence"] = {
@@ -149,7 +151,7 @@ class Hardening(Experiment):
         return outcome
 
 
-def add_accuracy(rows: Rows, number: int, accuracy: Any, recall: Mapping[str, Any]) -> None:
+def add_accuracy(rows: Rows, number: int, accuracy: Estimate, recall: Mapping[str, Estimate]) -> None:
     """On untouched images, after a round."""
     rows.add(Kind.DEFENCE, "accuracy", accuracy, round=number)
     for name, share in recall.items():

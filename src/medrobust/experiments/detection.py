@@ -107,7 +107,7 @@ class Detection(Experiment):
 
     # -- one detector ------------------------------------------------------------------------------------
 
-    def _numbers(self, data: DetectorData, name: str) -> list[dict[str, Any]]:
+    def _numbers(self, data: DetectorData, name: str) -> Sequence[Mapping[str, Any]]:
         """The rows of a detector, from its cell where they are known."""
         if data.failure:
             collected = _Found(self.context, data, name)
@@ -128,13 +128,12 @@ class Detection(Experiment):
             "prevalence": self.config.prevalence,
             "corruptions": [*map(list, data.config.corruptions), data.config.corrupted],
         }
-        rows: list[dict[str, Any]] = self.context.cell(data.pairs.part, key, compute).facts["rows"]
-        return rows
+        return self.context.cell(data.pairs.part, key, compute).fact("rows", list)
 
     def _fitted_on_each(self, collected: _Found) -> None:
         data, guarded = collected.data, self.config.guarded
         for fitted_on in self.config.attacks:
-            columns: dict[str, Any] = {"fitted_on": fitted_on, "protocol": "clean"}
+            columns = {"fitted_on": fitted_on, "protocol": "clean"}
             none = Estimate(np.nan, np.nan, np.nan, len(data.attacked(fitted_on)))
             if "paper" in self.config.protocols:
                 try:
@@ -346,6 +345,6 @@ def labelled(sizes: Sequence[float]) -> list[tuple[float, str]]:
     return [(eps, f" at {255 * eps:.4g}/255" if len(sizes) > 1 else "") for eps in sizes]
 
 
-def options(config: DetectionConfig, fpr: float) -> dict[str, Any]:
+def options(config: DetectionConfig, fpr: float) -> Mapping[str, object]:
     """For ``experiments``. fpr: of the guards."""
     return {"detection": asdict(config), "fpr": fpr}

@@ -277,7 +277,7 @@ class DetectorData:
             self._fits[name, attack] = fit
         return fit
 
-    def key(self, name: str) -> dict[str, Any]:
+    def key(self, name: str) -> Mapping[str, object]:
         """What a cell of this detector depends on, beside the images of the pairs."""
         config = self.config
         return {
@@ -290,7 +290,7 @@ class DetectorData:
         }
 
     @property
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> Mapping[str, object]:
         """How many images there were, for the conditions of the run."""
         if self.failure:
             return {"eps": float(self.ball.eps), "n_clean": 0, "n_attacked": {}, "n_held_out": 0, "n_reference": 0}

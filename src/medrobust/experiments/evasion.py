@@ -106,7 +106,7 @@ class Evasion(Experiment):
 
     # -- one detector ------------------------------------------------------------------------------------
 
-    def _numbers(self, name: str) -> dict[str, Any]:
+    def _numbers(self, name: str) -> Mapping[str, Sequence[Any]]:
         """Rows, checks and what was left out of a detector, from its cell where they are known."""
         if self.data.failure:
             return self._failed(name, self.data.failure)
@@ -137,7 +137,7 @@ class Evasion(Experiment):
         facts = {"rows": rows.plain(), "checks": [c.plain() for c in pressed], "left_out": left_out}
         return facts, {"image": np.concatenate(collected.rows), "evaded": together_.evaded(self.strict)}
 
-    def _failed(self, name: str, why: str) -> dict[str, Any]:
+    def _failed(self, name: str, why: str) -> Mapping[str, Sequence[Any]]:
         """No number of this detector."""
         rows, required = self._empty(), self.data.config.required
         for attack in (self.attack, self.config.name):
@@ -179,7 +179,7 @@ class Evasion(Experiment):
             part = self.data.pairs.part.select(rows)
             yield Case(int(fold), part, rows, fit.detectors[fold], fit.thresholds[fold])
 
-    def _key(self, name: str) -> dict[str, Any]:
+    def _key(self, name: str) -> Mapping[str, object]:
         """What the search past a detector depends on, beside images and threshold."""
         return {
             "detector": name,
@@ -230,7 +230,7 @@ class Evasion(Experiment):
         collected.min_eps.append(min_eps)
         collected.rows.append(case.rows)
 
-    def _search(self, name: str, case: Case, eps: float, left: np.ndarray, *, main: bool) -> dict[str, np.ndarray]:
+    def _search(self, name: str, case: Case, eps: float, left: np.ndarray, *, main: bool) -> Mapping[str, np.ndarray]:
         """The strongest evasion of the images ``left`` at ``eps``, kept; its claims are graded again by ``judge``."""
         evasions = self._evasions if main else self._quick
         threshold = case.thresholds[self.config.goal if main else self.strict]
@@ -255,8 +255,8 @@ class Evasion(Experiment):
         return self._kept(part, compute, "evasion", name, evasions, at=eps, threshold=threshold, fold=case.fold)
 
     def _kept(
-        self, part: Dataset, compute: Callable[[], Result], kind: str, name: str, evasions: Sequence[str], **key: Any
-    ) -> dict[str, np.ndarray]:
+        self, part: Dataset, compute: Callable[[], Result], kind: str, name: str, evasions: Sequence[str], **key: object
+    ) -> Mapping[str, np.ndarray]:
         searched = {"evasions": [self._described(e) for e in evasions], "norm": self.context.config.norm}
         # not by the context, which would count its seconds twice
         spec = self.data.pairs.key(part, kind=kind, **self._key(name), **searched, **key)
@@ -366,14 +366,17 @@ class Evasion(Experiment):
 
     def _reach(self, rows: Rows, name: str, min_eps: np.ndarray, groups: np.ndarray) -> None:
         """Share of the images that each size suffices for, and the size that suffices for half of them."""
-        columns: dict[str, Any] = {"detector": name, "attack": self.config.name, "at_fpr": self.strict}
+        attack, fpr = self.config.name, self.strict
         for eps in self.config.eps:
             share = stats.proportion(min_eps <= eps, groups)
-            add_row(rows, Kind.EVASION, "reach", share, self.data, "", **columns, eps=eps)
+            add_row(
+                rows, Kind.EVASION, "reach", share, self.data, "", detector=name, attack=attack, at_fpr=fpr, eps=eps
+            )
         if name != NO_DETECTOR:
             median, largest = stats.median(min_eps, groups), max(self.config.eps)
             note = "above the largest eps" if np.isinf(median.value) else ""
-            rows.add(Kind.EVASION, "min_eps_median", median, **columns, eps=largest, note=note)
+            metric = "min_eps_median"
+            rows.add(Kind.EVASION, metric, median, detector=name, attack=attack, at_fpr=fpr, eps=largest, note=note)
 
 
 _NO_BANK = "it learns from other clean images, of which there are too few"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from medrobust.detectors.crossfit import Seen
 from medrobust.errors import InputError
 from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
 from medrobust.experiments.system import groups
-from medrobust.store import key
+from medrobust.store import Result, key
 from medrobust.threat import Ball
 
 FURTHER = 400
@@ -85,7 +84,7 @@ class Bench:
 
     def _gather(
         self,
-        key_: dict[str, Any],
+        key_: Mapping[str, object],
         make: Callable[[Dataset], Shard],
         kept: Sequence[bool] = (False,),
         limit: int | None = None,
@@ -97,8 +96,10 @@ class Bench:
         decision = np.concatenate([p["decision"] for p in pieces])
         return self._assembled(pieces, decision, np.flatnonzero(wanted), self.twins.groups[:n], np.arange(n))
 
-    def _rows(self, part: Dataset, key_: dict[str, Any], make: Callable[[Dataset], Shard]) -> dict[str, np.ndarray]:
-        def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _rows(
+        self, part: Dataset, key_: Mapping[str, object], make: Callable[[Dataset], Shard]
+    ) -> Mapping[str, np.ndarray]:
+        def compute() -> Result:
             shard = make(part)
             arrays = {f"layer.{name}": value.cpu().numpy() for name, value in self.features(shard.images).items()}
             return {}, {**arrays, "decision": shard.decision, "reached": shard.reached}
@@ -109,13 +110,13 @@ class Bench:
         self.advance(len(part))
         return cell.arrays
 
-    def _decided(self, piece: dict[str, np.ndarray]) -> np.ndarray:
+    def _decided(self, piece: Mapping[str, np.ndarray]) -> np.ndarray:
         head = self.twins.classifier.head
         return head.decide(torch.from_numpy(piece["layer.logits"])).numpy()
 
     def _assembled(
         self,
-        pieces: list[dict[str, np.ndarray]],
+        pieces: Sequence[Mapping[str, np.ndarray]],
         decision: np.ndarray,
         rows: np.ndarray,
         patients: np.ndarray,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import numpy as np
 
 from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
 from medrobust.results import Check
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 
 MOST, FEWEST = 24, 6
 """Images that are compared: fewer where they are large."""
@@ -20,8 +17,6 @@ PIXELS = 24 * 128**2
 """Pixels that are compared, of all images together."""
 TESTED = 6
 """Images on which a copy that hides its gradient must be noticed."""
-
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 def compared(part: Dataset) -> int:
@@ -45,16 +40,10 @@ def derived(classifier: Classifier, sample: Dataset, seed: int) -> Result:
 
 def gradient_check(cell: Cell) -> Check:
     """What ``derived`` found, as a check."""
-    numbers = cell.facts["derivative"]
+    numbers = cell.fact("derivative", dict)
     cosine, needed = (math.nan if numbers[k] is None else float(numbers[k]) for k in ("cosine", "range_needed"))
     result = Derivative(cosine, needed, int(numbers["compared"]), int(numbers["seen"]), bool(numbers["flat"]))
-    return checks.gradient_holds(result, cell.facts["noticed"])
-
-
-def mark(rows: list[dict[str, Any]], check: Check) -> None:
-    """Gives every row a status, for commands whose rows all rest on attacks that follow gradients."""
-    for row in rows:
-        row["status"] = "inconclusive" if check.passed is False else "ok"
+    return checks.gradient_holds(result, cell.fact("noticed", dict))
 
 
 def checked(classifier: Classifier, part: Dataset, seed: int) -> Check:

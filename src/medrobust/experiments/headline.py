@@ -6,9 +6,8 @@ largest. What another attack of the audit broke at that size is broken for the h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -131,7 +130,7 @@ class Headline(Experiment):
         broken = right & (self.robustness.smallest <= np.float32(eps))
         missed = int((broken & ~arrays["reached"]).sum())
         alone = int((right & (arrays["by"] == members.index("square"))).sum()) if members else 0
-        fallen, unconfirmed = int((right & arrays["reached"]).sum()), self.cell.facts["unconfirmed"]
+        fallen, unconfirmed = int((right & arrays["reached"]).sum()), self.cell.fact("unconfirmed", int)
         outcome.checks += [
             checks.confirmed(NAME, unconfirmed, fallen + unconfirmed),
             checks.finds_what_others_find(NAME, eps, missed, int(broken.sum()), n),
@@ -167,7 +166,7 @@ class Headline(Experiment):
         outcome.conditions["attacks"] = {"worst": {"title": "Worst case", "settings": settings, "source": ""}}
 
 
-def info(name: str, attack: Attack, eps: float) -> dict[str, Any]:
+def info(name: str, attack: Attack, eps: float) -> Mapping[str, str | float]:
     """For the conditions: what made the headline number, and at which size."""
     settings = ", ".join(f"{k} {v}" for k, v in attack.settings.items())
     return {"attack": name, "title": attack.title, "settings": settings, "source": attack.source, "eps": eps}

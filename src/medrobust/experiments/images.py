@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from medrobust import data as data_room
 from medrobust import json_files
@@ -48,7 +48,7 @@ def check_fit(data: Dataset, fit: str | None) -> None:
         )
 
 
-def fit_of(provenance: dict[str, Any]) -> str | None:
+def fit_of(provenance: Mapping[str, object]) -> str | None:
     """The fit that a classifier's provenance states."""
     data = provenance.get("data")
     fit = data.get("fit") if isinstance(data, dict) else None

@@ -176,7 +176,7 @@ class Robustness(Experiment):
             if attack.uses_gradient:
                 outcome.checks.append(checks.usable_gradients(name, blind))
             fallen = int((np.isfinite(star) & (star > 0)).sum())
-            unconfirmed = cell.facts["unconfirmed"]
+            unconfirmed = cell.fact("unconfirmed", int)
             outcome.checks.append(checks.confirmed(name, unconfirmed, fallen + unconfirmed))
             attack_rows(
                 outcome.rows,
@@ -195,7 +195,7 @@ class Robustness(Experiment):
             outcome.arrays[f"eps_star.{name}"] = star.astype(np.float32)
         main = self.sweep(self.main)
         outcome.arrays |= {"labels": context.labels, "clean_prediction": main.arrays["before"]}
-        outcome.examples = [{**e, "attack": self.main} for e in main.facts["shown"][: robustness_cells.EXAMPLES]]
+        outcome.examples = [{**e, "attack": self.main} for e in main.fact("shown", list)[: robustness_cells.EXAMPLES]]
         for side in ("clean", "attacked"):
             outcome.arrays[f"examples.{side}"] = main.arrays[f"shown.{side}"][: robustness_cells.EXAMPLES]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +14,9 @@ from medrobust.data import Dataset
 from medrobust.images import BIT_DEPTHS, save_at
 from medrobust.judging import judge
 from medrobust.naming import image_code, patient_code
+from medrobust.store import Result
 from medrobust.threat import Ball, Untargeted
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
 Advance = Callable[[int], None]
 
 

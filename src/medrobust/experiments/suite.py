@@ -26,6 +26,7 @@ from medrobust.experiments.conditions import conditions
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import Context, Experiment, Outcome, Step, steps_by_name
 from medrobust.experiments.system import System, assemble
+from medrobust.experiments.tickets import SystemTicket
 from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import FORMAT, Kind, Row, doubted
@@ -87,7 +88,7 @@ class Suite:
         self._done.add(name)
 
     @property
-    def ticket(self) -> dict[str, Any]:
+    def ticket(self) -> SystemTicket:
         """From which a worker makes the same suite, in whatever folder it was started; plain JSON."""
         config = self.config.model_dump(mode="json") | {"trust_code": self.config.trust_code}
         config |= {name: _absolute(config[name]) for name in ("data", "model", "weights", "pretrained")}
@@ -112,7 +113,7 @@ _SUITES: dict[str, Suite] = {}
 """Of this process: one, so that a worker loads images and classifier once."""
 
 
-def of_ticket(ticket: Mapping[str, Any], store: Store) -> Suite:
+def of_ticket(ticket: SystemTicket, store: Store) -> Suite:
     """The suite of a ticket, in this process. InputError where images or classifier are not those of the plan."""
     name = json.dumps([ticket, str(store.folder)], sort_keys=True)
     if name not in _SUITES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class System:
     """What was assumed, mapped or is missing among the classes: for the terminal; ``notes`` holds them too."""
 
     @property
-    def findings(self) -> dict[str, Any]:
+    def findings(self) -> dict[str, list[str]]:
         """What limits or changes the reading of every number, for results files: the same keys in all of them."""
         return {"class_notes": list(self.class_notes), **self.admitted.findings}
 
@@ -176,7 +177,7 @@ def _classifier(
         raise InputError(f"{spec.model} is not trained yet: medrobust train --out FOLDER --model {spec.model}")
     if spec.classes is not None:
         data = data.for_classes(spec.classes)
-    options: dict[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
+    options: Mapping[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
     data.split("test")  # an empty one is said before hours of training, not after
     if spec.threshold is not None and len(data.classes) != 2:
         raise InputError(f"--threshold needs exactly two classes, the data has {listed(data.classes)}")

@@ -100,7 +100,7 @@ class Universal(Experiment):
             outcome.left_out.append(("universal perturbations", "too few images to make them and to judge them"))
             return outcome
         cells = {k: self._cell(k) for k in self.goals}
-        outcomes = {k: self._judged(k, cell.arrays, legal=cell.facts["legal"]) for k, cell in cells.items()}
+        outcomes = {k: self._judged(k, cell.arrays, legal=cell.fact("legal", bool)) for k, cell in cells.items()}
         self._rows(outcome.rows, cells, outcomes)
         examples = self._chosen(outcomes)
         clean = self.test.images([i for _, i in examples]).numpy()
@@ -136,7 +136,9 @@ class Universal(Experiment):
             "gradients": cell.facts["gradients"],
         }
         delta = torch.from_numpy(cell.arrays["delta"])
-        return Perturbation(delta, self.ball, goal_of(target), provenance, cell.facts["history"], cell.facts["why"])
+        return Perturbation(
+            delta, self.ball, goal_of(target), provenance, cell.fact("history", list), cell.fact("why", str)
+        )
 
     @property
     def _source_name(self) -> str:
@@ -301,23 +303,24 @@ class Universal(Experiment):
     ) -> None:
         for k, o in outcomes.items():
             status, note = _status(cells[k], o)
-            at: dict[str, Any] = {"attack": self.config.name, "eps": self.eps, "status": status, "note": note}
-            at["by_class"] = self.by_class
+            at: Mapping[str, object] = {"attack": self.config.name, "eps": self.eps, "status": status, "note": note}
             if k is not None:
-                target_rows(rows, Kind.UNIVERSAL, o, **at)
-            fooling_rows(rows, Kind.UNIVERSAL, o, target=None if k is None else self.classes[k], **at)
+                target_rows(rows, Kind.UNIVERSAL, o, by_class=self.by_class, **at)
+            target = None if k is None else self.classes[k]
+            fooling_rows(rows, Kind.UNIVERSAL, o, by_class=self.by_class, target=target, **at)
             if k == self.goals[0]:
-                rows_before(rows, Kind.UNIVERSAL, o, **at)
+                rows_before(rows, Kind.UNIVERSAL, o, by_class=self.by_class, **at)
         arrays = self._random().arrays
         for name in _names(arrays):
-            at = {"attack": name, "eps": self.eps, "by_class": self.by_class}
+            at = {"attack": name, "eps": self.eps}
             o = self._judged(None, {side: arrays[f"{side}.{name}"] for side in ("after", "saved")})
-            fooling_rows(rows, Kind.CONTROL, o, **at)
+            fooling_rows(rows, Kind.CONTROL, o, by_class=self.by_class, **at)
             for k in self.goals:
                 if k is not None:
-                    target_rows(rows, Kind.CONTROL, dataclasses.replace(o, target=k), **at)
+                    towards = dataclasses.replace(o, target=k)
+                    target_rows(rows, Kind.CONTROL, towards, by_class=self.by_class, **at)
 
-    def _info(self, cells: Mapping[int | None, Cell]) -> dict[str, Any]:
+    def _info(self, cells: Mapping[int | None, Cell]) -> dict[str, object]:
         """How it was made, for results.json."""
         facts = ("moved", "why", "legal", "gradients", "queries", "history")
         return {
@@ -368,7 +371,7 @@ class Universal(Experiment):
 
     def _examples(
         self, chosen: Sequence[tuple[int | None, int]], outcomes: Mapping[int | None, UniversalOutcome]
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         return [
             {
                 "target": k,
@@ -390,8 +393,8 @@ def _status(cell: Cell, outcome: UniversalOutcome) -> tuple[str, str]:
     """A perturbation that did not leave zero shows no strength, unless there was nothing to do."""
     rate = outcome.fooling_rate if outcome.target is None else outcome.targeted_success
     assert rate is not None
-    if not cell.facts["moved"] and rate.value < 1:
-        return INCONCLUSIVE, cell.facts["why"]
-    if not cell.facts["legal"]:
+    if not cell.fact("moved", bool) and rate.value < 1:
+        return INCONCLUSIVE, cell.fact("why", str)
+    if not cell.fact("legal", bool):
         return INCONCLUSIVE, "the perturbation is larger than it may be"
     return OK, ""

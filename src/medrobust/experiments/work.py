@@ -6,28 +6,25 @@ The same function runs in this process, in a worker process and on a cluster. A 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from medrobust.errors import InputError
 from medrobust.experiments.declared import load
+from medrobust.experiments.tickets import DataFields, Ticket
 from medrobust.grid import Data
 from medrobust.progress import NoProgress
 from medrobust.store import Cell, Store
+from medrobust.store import Result as Result
 
 if TYPE_CHECKING:
     from medrobust.classifier import Classifier
     from medrobust.data import Dataset
 
-Result = tuple[dict[str, Any], dict[str, np.ndarray]]
-
 
 class GoneError(Exception):
-    """A cell that this one stands on cannot be read (any more); ``key`` says which."""
+    """A cell that this one needs cannot be read (any more); ``key`` says which."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"cell {key} cannot be read")
@@ -40,9 +37,9 @@ class Work:
     Inner results that several cells share go through ``store.once`` under their own hashed spec.
     """
 
-    def __init__(self, ticket: Mapping[str, Any]) -> None:
-        self.ticket, self.key = ticket, str(ticket["key"])
-        self.args: dict[str, Any] = dict(ticket["args"])
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket, self.key = ticket, ticket["key"]
+        self.args = dict(ticket["args"])
         self.run, self.root = Path(ticket["run"]), Path(ticket["root"])
         self.store = Store(self.run)
         self.doubts: dict[str, list[str]] = {}
@@ -63,7 +60,9 @@ class Work:
         """The other images that this cell names so."""
         return self._dataset(self.ticket["also"][name], self.ticket["spec"]["also"][name])
 
-    def _dataset(self, declared: Mapping[str, Any], digest: str) -> Dataset:
+    def _dataset(self, declared: DataFields | None, digest: str | None) -> Dataset:
+        if declared is None:
+            raise InputError(f"the task {self.ticket['task']} needs images, and its cell names none")
         data = loaded(tuple(sorted(declared.items())), str(self.root))
         if data.digest() != digest:
             raise InputError(f"{data.name} is not what it was when the study was planned; give the same command again")
@@ -94,8 +93,9 @@ class Work:
 
 
 @functools.lru_cache(maxsize=8)
-def loaded(declared: tuple[tuple[str, Any], ...], root: str) -> Dataset:
-    data: Dataset = load(Data(**dict(declared)), Path(root))
+def loaded(declared: tuple[tuple[str, object], ...], root: str) -> Dataset:
+    fields: dict[str, Any] = dict(declared)
+    data: Dataset = load(Data(**fields), Path(root))
     return data
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from medrobust.atomic import disk_errors
 from medrobust.errors import InputError
+from medrobust.experiments.tickets import Ticket
 from medrobust.runner import encryption
-from medrobust.runner.executors import Outcome, Ticket, attempt
+from medrobust.runner.executors import Outcome, attempt
 
 PATIENCE = 30.0
 """Seconds to wait for a scheduler to answer, and for a first worker before saying that there is none."""
@@ -68,7 +69,7 @@ class Cluster:
         self.address = scheduler.address if isinstance(scheduler, OwnScheduler) else scheduler
         security = None if self.own is not None else encryption.for_address(self.address, tls)
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self.futures: dict[str, Any] = {}
+        self.futures: dict[str, distributed.Future[Outcome]] = {}
         self._workers, self._counted = 1, -RECOUNT
         try:
             self.client = distributed.Client(

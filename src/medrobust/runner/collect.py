@@ -10,6 +10,7 @@ from typing import Any
 
 from medrobust import atomic
 from medrobust.experiments.columns import FIRST, LAST, SEEDS
+from medrobust.experiments.tickets import DataFields, Ticket
 from medrobust.grid import KINDS, Chart, Model, Node, Part, matches
 from medrobust.run_info import with_run
 from medrobust.runner.plan import GIVEN, Plan, Planned
@@ -40,7 +41,9 @@ def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> di
         "models": _models(plan),
         "doubts": _doubts(plan),
         "checks": _checks(plan),
-        "failed": [{k: v for k, v in plan.failed[n].items() if k != "trace"} for n in plan.cells if n in plan.failed],
+        "failed": [
+            {k: v for k, v in asdict(plan.failed[n]).items() if k != "trace"} for n in plan.cells if n in plan.failed
+        ],
         "cells": {"all": len(plan.cells), "done": len(plan.done), "failed": len(plan.failed), "left": len(plan.left)},
         "versions": versions(),
         "rows": rows,
@@ -64,7 +67,7 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
     rows = []
     for part, cells in plan.listed.items():
         for cell in {c.key: c for c in cells}.values():
-            for row in plan.done.get(cell.key, {}).get("rows", ()):
+            for row in plan.done[cell.key].rows if cell.key in plan.done else ():
                 full = {**row, **{k: v for k, v in cell.labels.items() if k not in row or k in FIRST}}
                 full |= {"study": plan.study.title, "part": part, **cell.seeds}
                 attack = str(row.get("attack"))
@@ -72,6 +75,11 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
                 keys = [*FIRST, *SEEDS, "settings", *(k for k in full if k not in FIRST and k not in LAST), *LAST]
                 rows.append({k: full.get(k) for k in dict.fromkeys(keys)})
     return rows
+
+
+def _failed(plan: Plan) -> list[dict[str, object]]:
+    failures = [plan.failed[name] for name in plan.cells if name in plan.failed]
+    return [{k: v for k, v in asdict(failure).items() if k != "trace"} for failure in failures]
 
 
 def _part(plan: Plan, part: Part) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def _data(plan: Plan) -> list[dict[str, Any]]:
     return list(data.values())
 
 
-def _images(ticket: Mapping[str, Any]) -> list[tuple[dict[str, Any], str]]:
+def _images(ticket: Ticket) -> list[tuple[DataFields, str | None]]:
     pairs = [(ticket["data"], ticket["spec"].get("data"))]
     pairs += [(declared, ticket["spec"]["also"][name]) for name, declared in ticket.get("also", {}).items()]
     return [(declared, digest) for declared, digest in pairs if declared is not None]
@@ -118,7 +126,8 @@ def _models(plan: Plan) -> list[dict[str, Any]]:
     for cell in plan.cells.values():
         if isinstance(cell.node, Model):
             given = cell.task == GIVEN
-            digest = cell.ticket["spec"]["digest"] if given else plan.done.get(cell.key, {}).get("digest")
+            done = plan.done.get(cell.key)
+            digest = cell.ticket["spec"]["digest"] if given else None if done is None else done.digest
             entry = {"name": cell.node.name, "data": cell.labels["data"], "architecture": cell.node.architecture}
             entry |= {"options": dict(cell.node.options), "weights": cell.node.weights}
             models.append({**entry, "given": given, "seed": cell.labels["model_seed"], "digest": digest})
@@ -129,7 +138,7 @@ def _doubts(plan: Plan) -> list[dict[str, Any]]:
     """What limits every number of a network, once for each network."""
     doubts: list[dict[str, Any]] = []
     for cell in plan.cells.values():
-        for name, sentences in plan.done.get(cell.key, {}).get("doubts", {}).items():
+        for name, sentences in plan.done[cell.key].doubts.items() if cell.key in plan.done else ():
             model = _model_name(plan, cell, name)
             doubts += [d for text in sentences if (d := {"model": model, "text": text}) not in doubts]
     return doubts
@@ -139,7 +148,7 @@ def _checks(plan: Plan) -> list[dict[str, Any]]:
     """The check of every attacked network's gradient, once for each network and its images."""
     checks: list[dict[str, Any]] = []
     for cell in plan.cells.values():
-        for name, check in plan.done.get(cell.key, {}).get("checks", {}).items():
+        for name, check in plan.done[cell.key].checks.items() if cell.key in plan.done else ():
             data = "" if cell.node.data is None else cell.node.data.name
             entry = {"model": _model_name(plan, cell, name), "data": data, **check}
             checks += [entry] if entry not in checks else []

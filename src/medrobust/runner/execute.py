@@ -6,15 +6,14 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from medrobust import atomic
 from medrobust.atomic import DiskError
 from medrobust.progress import NoProgress, Progress
 from medrobust.runner.executors import Executor, Outcome
-from medrobust.runner.plan import FAILED, Plan, Planned
+from medrobust.runner.plan import FAILED, Failure, Plan, Planned
 
 TRIES = 3
 """How often a cell is begun before it counts as failed."""
@@ -133,9 +132,9 @@ class _Run:
     def _give_up(self, name: str, text: str, trace: str = "", cause: str | None = None) -> None:
         """Write down what failed, and everything that stands on it. cause: the failed cell that this one needs."""
         cell = self.plan.cells[name]
-        failure: dict[str, Any] = {"part": cell.part, "task": cell.task, "labels": dict(cell.labels), "error": text}
-        failure |= {"cause": None if cause is None else words(self.plan.cells[cause]), "trace": trace}
-        atomic.write_text(self.plan.place.out / FAILED / f"{name}.json", json.dumps(failure, indent=1))
+        because = None if cause is None else words(self.plan.cells[cause])
+        failure = Failure(cell.part, cell.task, dict(cell.labels), text, because, trace)
+        atomic.write_text(self.plan.place.out / FAILED / f"{name}.json", json.dumps(asdict(failure), indent=1))
         self.plan.failed[name] = failure
         self.open.discard(name)
         self.summary.failed.append(name)

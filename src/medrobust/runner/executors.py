@@ -7,18 +7,16 @@ import os
 import sys
 import traceback
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from medrobust import private_names
 from medrobust.atomic import DiskError
 from medrobust.errors import InputError
+from medrobust.experiments.tickets import Ticket
 from medrobust.experiments.work import GoneError
 from medrobust.runner.perform import image_names, perform
-
-Ticket = Mapping[str, Any]
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """A disk that takes no more, whoever was writing: no cell is at fault."""

@@ -7,10 +7,12 @@ import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import TypeAdapter
 
 from medrobust import atomic, json_files, own_code
 from medrobust.atomic import disk_errors
@@ -19,6 +21,7 @@ from medrobust.experiments.columns import seed_columns
 from medrobust.experiments.declared import file_in, found
 from medrobust.experiments.task_options import attack_settings
 from medrobust.experiments.tasks import is_own, task_named
+from medrobust.experiments.tickets import DataFields, Spec, Ticket
 from medrobust.grid import Data, Model, Node, Study, everything, without_seed
 from medrobust.json_files import read_object
 from medrobust.progress import NoProgress, Progress
@@ -26,7 +29,7 @@ from medrobust.run_folder import CELLS, RunFolder
 from medrobust.runner.digest_cache import FILE, DigestCache
 from medrobust.runner.garbage import no_collection
 from medrobust.runner.validation import check
-from medrobust.store import ARRAYS, CODE, UNFINISHED, Cell, Store, key, read_facts
+from medrobust.store import ARRAYS, UNFINISHED, Cell, Store, key, read_facts
 
 TRAIN, GIVEN = "train", "given"
 FAILED = "failed"
@@ -59,7 +62,7 @@ class Place:
 class Tickets(Protocol):
     """Makes the tickets of planned cells."""
 
-    def ticket(self, cell: Planned) -> dict[str, Any]: ...
+    def ticket(self, cell: Planned) -> Ticket: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Planned:
     layout: Tickets
 
     @property
-    def ticket(self) -> dict[str, Any]:
+    def ticket(self) -> Ticket:
         """What a worker is handed, plain JSON."""
         return self.layout.ticket(self)
 
@@ -98,6 +101,29 @@ class Listed:
     settings: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What is known of a finished cell. doubts, checks: of the models it used, by the name of the need."""
+
+    rows: Sequence[Mapping[str, Any]]
+    doubts: Mapping[str, Sequence[str]]
+    checks: Mapping[str, Mapping[str, object]]
+    digest: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell failed. cause: the failed cell that it needs, in words. trace: of Python."""
+
+    part: str
+    task: str
+    labels: Mapping[str, object]
+    error: str
+    cause: str | None
+    trace: str
+
+
 @dataclass
 class Plan:
     """All cells of a study in an order in which they could be done; ``done`` holds what is known of finished ones."""
@@ -105,8 +131,8 @@ class Plan:
     study: Study
     place: Place
     cells: dict[str, Planned]
-    done: dict[str, dict[str, Any]] = field(default_factory=dict)
-    failed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    done: dict[str, Done] = field(default_factory=dict)
+    failed: dict[str, Failure] = field(default_factory=dict)
     listed: dict[str, list[Listed]] = field(default_factory=dict)
     """By part, the cells it lists and the labels it gives them: a cell may be in several parts."""
     absent: tuple[Data, ...] = ()
@@ -119,9 +145,9 @@ class Plan:
 
     def finished(self, name: str) -> None:
         """A cell was computed since."""
-        facts = _facts(self.place.out / CELLS / name)
-        if facts is not None:
-            self.done[name] = facts
+        done = _finished(self.place.out / CELLS / name)
+        if done is not None:
+            self.done[name] = done
 
     def seconds(self, cell: Planned) -> float | None:
         """How long it should take: as long as the median of the same task so far, else the file's guess."""
@@ -129,7 +155,7 @@ class Plan:
             times: dict[tuple[str, str], list[float]] = {}
             for name, facts in self.done.items():
                 cell_done = self.cells[name]
-                times.setdefault((cell_done.part, cell_done.task), []).append(facts["seconds"])
+                times.setdefault((cell_done.part, cell_done.task), []).append(facts.seconds)
             self._measured = {k: statistics.median(v) for k, v in times.items()}
         return self._measured.get((cell.part, cell.task), cell.guess)
 
@@ -191,15 +217,13 @@ class _Layout:
         """Keys by ``id`` of a node or model."""
         self.seeds: dict[int, int | None] = {}
         """By ``id`` of a model the seed it was trained with; None where it was trained elsewhere and does not say."""
-        self.models: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-        """(spec, own entries of the ticket) of the cells of models."""
+        self.models: dict[str, tuple[Spec, Mapping[str, object], DataFields | None]] = {}
+        """(spec, arguments, images) of the cells of models."""
         self.digests: dict[Data, str] = {}
         self.codes: dict[str, str | None] = {}
         self.settings: dict[bytes, dict[str, str]] = {}
         self.seed_columns: dict[tuple[Any, ...], Mapping[str, int | None]] = {}
         self.absent: list[Data] = []
-        code = None if place.code is None else str(place.code)
-        self.common = {"run": str(place.out), "root": str(place.data), "folder": code, "keep_names": place.keep_names}
 
     def add(self, part: str, node: Node | Model) -> None:
         if isinstance(node, Model):
@@ -214,26 +238,36 @@ class _Layout:
         shared = self.seed_columns.setdefault(tuple(columns.items()), columns)
         return Listed(self.names[id(node)], node.labels, shared, self._settings(node))
 
-    def ticket(self, cell: Planned) -> dict[str, Any]:
-        node = cell.node
+    def ticket(self, cell: Planned) -> Ticket:
+        node, place = cell.node, self.place
+        models: dict[str, bool | str] = {}
+        also: dict[str, DataFields | None] = {}
         if isinstance(node, Model):
-            spec, own = self.models[cell.key]
+            spec, args, data = self.models[cell.key]
         else:
-            spec = self._spec(node, cell.needs)
-            own = {
-                "args": spec["args"],
-                "data": _plain(node.data),
-                "needs": spec["needs"],
-                "models": {name: self._trusted(n) for name, n in node.needs.items() if isinstance(n, Model)},
-                "also": {k: _plain(d) for k, d in node.also.items()},
-            }
-        return {"task": cell.task, **own, **self.common, "key": cell.key, "spec": spec}
+            spec, args, data = self._spec(node, cell.needs), dict(node.args), _plain(node.data)
+            models = {name: self._trusted(n) for name, n in node.needs.items() if isinstance(n, Model)}
+            also = {name: _plain(d) for name, d in node.also.items()}
+        return {
+            "task": cell.task,
+            "key": cell.key,
+            "spec": spec,
+            "args": args,
+            "data": data,
+            "also": also,
+            "needs": spec.get("needs", {}),
+            "models": models,
+            "run": str(place.out),
+            "root": str(place.data),
+            "folder": None if place.code is None else str(place.code),
+            "keep_names": place.keep_names,
+        }
 
-    def _spec(self, node: Node, needs: tuple[str, ...]) -> dict[str, Any]:
+    def _spec(self, node: Node, needs: tuple[str, ...]) -> Spec:
         """What the key of a cell is made of."""
-        spec = {
+        spec: Spec = {
             "task": node.task,
-            CODE: self._code(node.task),
+            "code": self._code(node.task),
             "args": dict(node.args),
             "data": self._digest(node.data),
             "also": {k: self._digest(d) for k, d in node.also.items()},
@@ -268,24 +302,26 @@ class _Layout:
         self.seeds[id(model)] = model.seed if folder is None and not model.weights else _trained_seed(folder)
         labels = {"data": model.data.name, "model": model.name, "model_seed": self.seeds[id(model)]}
         if folder is not None:
-            spec: dict[str, Any] = {"task": GIVEN, "digest": self.cache.model(folder, self._trusted(model))}
-            own: dict[str, Any] = {"data": None}
+            spec: Spec = {"task": GIVEN, "digest": self.cache.model(folder, self._trusted(model))}
+            args, data = dict[str, object](), None
         else:
             options = dict(model.options) | ({"weights": model.weights} if model.weights else {})
-            hashed: dict[str, Any] = {k: self._bytes(v) if k in FILES and v != "hub" else v for k, v in options.items()}
-            args: dict[str, Any] = {"architecture": model.architecture, "seed": model.seed, "options": options}
+            hashed = {k: self._bytes(v) if k in FILES and v != "hub" else v for k, v in options.items()}
+            args, data = (
+                {"architecture": model.architecture, "seed": model.seed, "options": options},
+                _plain(model.data),
+            )
             spec = {
                 "task": TRAIN,
-                CODE: self._code(TRAIN),
+                "code": self._code(TRAIN),
                 "args": args | {"options": hashed},
                 "data": self._digest(model.data),
                 "needs": {},
             }
             if ":" in model.architecture and "=" not in model.architecture:  # one's own, module:function
                 spec["network"] = own_code.digest(self.place.code, model.architecture)
-            own = {"args": args, "data": _plain(model.data), "models": {}}
         name = key(spec)
-        self.models[name] = spec, own | {"needs": {}}
+        self.models[name] = spec, args, data
         self._planned(part, model, spec["task"], name, (), labels)
         if folder is not None and not self.dry:
             adopt(self.place.out, name, spec, folder)
@@ -316,8 +352,19 @@ class _Layout:
             return f"not there: {text}"
 
 
-def _plain(data: Data | None) -> dict[str, Any] | None:
-    return None if data is None else {k: v for k, v in asdict(data).items() if k != "get"}
+def _plain(data: Data | None) -> DataFields | None:
+    if data is None:
+        return None
+    return {
+        "name": data.name,
+        "spec": data.spec,
+        "size": data.size,
+        "channels": data.channels,
+        "label": data.label,
+        "patient": data.patient,
+        "fit": data.fit,
+        "seed": data.seed,
+    }
 
 
 def _trained_seed(folder: Path | None) -> int | None:
@@ -329,7 +376,7 @@ def _trained_seed(folder: Path | None) -> int | None:
     return seed if isinstance(seed, int) else None
 
 
-def adopt(out: Path, name: str, spec: Mapping[str, Any], folder: Path) -> None:
+def adopt(out: Path, name: str, spec: Spec, folder: Path) -> None:
     """A classifier that was trained elsewhere becomes a finished cell: workers need the run folder only."""
     target = out / "models" / name
     with disk_errors(out):
@@ -351,12 +398,13 @@ def read(plan: Plan) -> None:
     out, failures = plan.place.out / CELLS, plan.place.out / FAILED
     there, failed = _names(out), _names(failures)
     for name, cell in plan.cells.items():
-        if name in there and (facts := _facts(out / name)) is not None:
+        if name in there and (done := _finished(out / name)) is not None:
             if cell.task not in (TRAIN, GIVEN) or (plan.place.out / "models" / name / "model.json").is_file():
-                plan.done[name] = facts
+                plan.done[name] = done
         elif f"{name}.json" in failed:
-            with contextlib.suppress(InputError):  # it is then tried again
-                plan.failed[name] = json_files.read_object(failures / f"{name}.json")
+            with contextlib.suppress(ValueError):  # not readable: the cell is tried again
+                content = json_files.read_object(failures / f"{name}.json")
+                plan.failed[name] = TypeAdapter(Failure).validate_python(content)
 
 
 def _names(folder: Path) -> set[str]:
@@ -366,14 +414,10 @@ def _names(folder: Path) -> set[str]:
         return set()
 
 
-def _facts(folder: Path) -> dict[str, Any] | None:
-    facts = read_facts(folder)
-    if facts is None or not (folder / ARRAYS).is_file():
+def _finished(folder: Path) -> Done | None:
+    cell = read_facts(folder)
+    if cell is None or not (folder / ARRAYS).is_file():
         return None
-    return {
-        "rows": facts.get("rows", []),
-        "doubts": facts.get("doubts", {}),
-        "checks": facts.get("checks", {}),
-        "digest": facts.get("digest"),
-        "seconds": facts["seconds"],
-    }
+    facts = cell.facts
+    remarks = facts.get("doubts", {}), facts.get("checks", {})
+    return Done(facts.get("rows", []), *remarks, facts.get("digest"), cell.seconds)

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from medrobust.errors import InputError
 from medrobust.experiments.context import Step
 from medrobust.experiments.tasks import STEP, task_named
+from medrobust.experiments.tickets import Spec, SystemTicket, Ticket
 from medrobust.grid import Node, Study
 from medrobust.progress import Progress
 from medrobust.runner import execute
 from medrobust.runner.executors import Executor
 from medrobust.runner.plan import FAILED, Place, Plan, Planned, read
-from medrobust.store import CODE, key
+from medrobust.store import key
 
 
 class _Tickets:
     """Of the steps of one audit."""
 
-    def __init__(self, system: Mapping[str, Any], folder: Path) -> None:
-        self.system, self.folder = dict(system), folder
+    def __init__(self, system: SystemTicket, folder: Path) -> None:
+        self.system, self.folder = system, folder
         self.needs: dict[str, dict[str, str]] = {}
         """By step, the keys of the cells that it needs."""
 
-    def spec(self, step: str) -> dict[str, Any]:
+    def spec(self, step: str) -> Spec:
         """What the cell of a step depends on."""
         return {
             "task": STEP,
-            CODE: task_named(STEP).code(),
+            "code": task_named(STEP).code(),
             "step": step,
             "system": key(self.system),  # a digest: cells are kept, and a ticket holds paths
             "needs": self.needs[step],
         }
 
-    def ticket(self, cell: Planned) -> dict[str, Any]:
+    def ticket(self, cell: Planned) -> Ticket:
         """What a worker is handed, plain JSON."""
         step = str(cell.labels["step"])
         return {
@@ -53,7 +53,7 @@ class _Tickets:
         }
 
 
-def plan(steps: Mapping[str, Step], system: Mapping[str, Any], folder: Path, title: str) -> Plan:
+def plan(steps: Mapping[str, Step], system: SystemTicket, folder: Path, title: str) -> Plan:
     """Every step by the name of its cell, needs before what needs them. system: the ticket of what is tested."""
     tickets, names, cells = _Tickets(system, folder), dict[str, str](), dict[str, Planned]()
     for step in steps.values():
@@ -69,7 +69,7 @@ def plan(steps: Mapping[str, Step], system: Mapping[str, Any], folder: Path, tit
 
 def run(
     steps: Mapping[str, Step],
-    system: Mapping[str, Any],
+    system: SystemTicket,
     folder: Path,
     executor: Executor,
     progress: Progress,
@@ -82,6 +82,6 @@ def run(
         finished(by_key[name])
     ran = execute.run(plan_, executor, progress, finished=lambda name: finished(by_key[name]))
     if ran.failed:
-        first = plan_.failed[ran.failed[0]]
-        trace = f"; its traceback is in {folder / FAILED}" if first["trace"] else ""
-        raise InputError(f"{first['labels']['step']}: {first['error']}{trace}")
+        failure = plan_.failed[ran.failed[0]]
+        trace = f"; its traceback is in {folder / FAILED}" if failure.trace else ""
+        raise InputError(f"{failure.labels['step']}: {failure.error}{trace}")

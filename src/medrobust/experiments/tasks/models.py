@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def train(work: Work) -> Result:
     return {"rows": [], "digest": classifier.digest(), "validation": classifier.provenance.get("validation")}, {}
 
 
-def _as_it_is(work: Work, architecture: str, options: dict[str, Any]) -> Classifier:
+def _as_it_is(work: Work, architecture: str, options: Mapping[str, Any]) -> Classifier:
     told = work.ticket["data"]
+    assert told is not None
     spec = ask(
         data=told["spec"].replace("{data}", str(work.root)),
         size=told["size"],
