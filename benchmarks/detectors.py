@@ -25,7 +25,7 @@ import torch
 
 import medrobust as mr
 from medrobust.detectors import LID, Features, KernelDensity
-from medrobust.detectors.features import LOGITS, PENULTIMATE, Table, predicted_class, rows
+from medrobust.detectors.features import LOGITS, PENULTIMATE, LayerFeatures, predicted_class, rows
 
 BATCH, NEIGHBOURS = 100, 20
 FEW = 1000
@@ -61,7 +61,7 @@ def phantoms(clf: mr.Classifier, n: int) -> mr.data.Dataset:
     return mr.data.load(f"phantom:chest@{clf.size or 28}:n={n}")
 
 
-def density(bank: Table, images: Table, rounds: int) -> None:
+def density(bank: LayerFeatures, images: LayerFeatures, rounds: int) -> None:
     """KernelDensity.numbers against scikit-learn's, class by class."""
     from sklearn.neighbors import KernelDensity as Theirs
 
@@ -97,7 +97,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float((np.abs(a - b) / np.maximum(np.abs(b), 1)).max())
 
 
-def dimensionality(bank: Table, images: Table, rounds: int) -> None:
+def dimensionality(bank: LayerFeatures, images: LayerFeatures, rounds: int) -> None:
     """LID.numbers and LID as published, each against numpy."""
     from scipy.spatial.distance import cdist
 

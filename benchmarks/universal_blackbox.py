@@ -25,12 +25,14 @@ from torch import Tensor
 import medrobust as mr
 from medrobust import stats
 from medrobust.options import parse
-from medrobust.universal import Task, TileSearch, Universal, USimBA
+from medrobust.universal import TileSearch, Universal, UniversalTask, USimBA
 
 Curve = list[tuple[int, stats.Estimate]]
 
 
-def simba(method: USimBA, task: Task, judged: Callable[[Tensor], stats.Estimate], seed: int, enough: float) -> Curve:
+def simba(
+    method: USimBA, task: UniversalTask, judged: Callable[[Tensor], stats.Estimate], seed: int, enough: float
+) -> Curve:
     """Held-out share against queries, looked at wherever they have grown by a twentieth, until it is ``enough``."""
     curve: Curve = []
     mark, start = 1000.0, time.process_time()
@@ -92,7 +94,7 @@ def main() -> None:
     if not given.simba:
         return
     with fast.borrowed():
-        task = Task(fast, made, goal, ball, None)
+        task = UniversalTask(fast, made, goal, ball, None)
         theirs = simba(USimBA(given.simba, step=given.step), task, judged, given.seed, max(e.value for _, e in ours))
     print()
     for asked, share in ours:

@@ -33,7 +33,7 @@ from medrobust.data.corruptions import SEVERITIES, suited
 from medrobust.detectors import DETECTORS
 from medrobust.experiments import ask
 from medrobust.experiments.context import Context
-from medrobust.experiments.detection import Detection, DetectionConfig, Guards
+from medrobust.experiments.detection import DetectionConfig, DetectionExperiment, GuardExperiment
 from medrobust.experiments.detector_data import DetectorData
 from medrobust.experiments.system import assemble, given
 from medrobust.progress import NoProgress
@@ -171,11 +171,11 @@ def study(name: str, eps: int, file: Path, asked: argparse.Namespace) -> None:
         corrupted=asked.corrupted,
     )
     context = Context(given(images, classifier), ask(eps=(eps / 255,)), Store(out), study="detection")
-    done = Detection(context, config, [DetectorData(context, config, lambda: mr.Linf(eps / 255))])
+    done = DetectionExperiment(context, config, [DetectorData(context, config, lambda: mr.Linf(eps / 255))])
     outcome = done.outcome()
     found = {"rows": outcome.rows.plain(), "facts": outcome.conditions["detection"], "title": about["title"]}
     atomic.write_bytes(file, json.dumps(found, indent=1).encode())
-    Guards(done, 0.05).picture(file.with_suffix(".png"), outcome)
+    GuardExperiment(done, 0.05).picture(file.with_suffix(".png"), outcome)
 
 
 def network(name: str, data: Path, out: Path) -> tuple[mr.Classifier, mr.data.Dataset]:

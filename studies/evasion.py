@@ -31,7 +31,7 @@ from medrobust.experiments import ask
 from medrobust.experiments.context import Context
 from medrobust.experiments.detection import DetectionConfig
 from medrobust.experiments.detector_data import DetectorData
-from medrobust.experiments.evasion import NO_DETECTOR, Evasion
+from medrobust.experiments.evasion import NO_DETECTOR, EvasionExperiment
 from medrobust.experiments.evasion_config import EvasionConfig
 from medrobust.experiments.system import given
 from medrobust.progress import NoProgress
@@ -87,7 +87,9 @@ def study(name: str, data: Path, out: Path, file: Path) -> None:
         evasions=QUICK if images.size == 128 else tuple(EVASIONS),
         pressed=images.size != 128,
     )
-    evasion = Evasion(context, config, DetectorData(context, detectors, lambda: mr.Linf(AT.get(name, 1) / 255)), FPRS)
+    evasion = EvasionExperiment(
+        context, config, DetectorData(context, detectors, lambda: mr.Linf(AT.get(name, 1) / 255)), FPRS
+    )
     outcome = evasion.outcome()
     found = {"rows": outcome.rows.plain(), "facts": outcome.conditions["evasion"], "title": SETS[name]["title"]}
     found["checks"] = [check.plain() for check in outcome.checks]

@@ -19,7 +19,7 @@ from typing import Any
 import sets
 
 from medrobust.experiments import catalogue
-from medrobust.grid import Data, Model, Part, Published, Study, Table
+from medrobust.grid import Data, Model, Part, Published, Study, StudyTable
 
 TITLE, SOURCE = "Hirano & Takemoto 2020", "Algorithms 13(11):268 (2020)"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -94,8 +94,8 @@ def whole(
         cells,
         about="Rs: share of the images that are read as the target under one change for all of them.",
         show=[
-            Table("Rs on test images", {"metric": "success", "split": "test"}, lines, "attack"),
-            Table("Rs on training images", {"metric": "success", "split": "train"}, lines, "attack"),
+            StudyTable("Rs on test images", {"metric": "success", "split": "test"}, lines, "attack"),
+            StudyTable("Rs on training images", {"metric": "success", "split": "train"}, lines, "attack"),
         ],
         published=[
             Published(

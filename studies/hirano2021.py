@@ -25,7 +25,7 @@ from typing import Any
 import sets
 
 from medrobust.experiments import catalogue
-from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, Table
+from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, StudyTable
 
 TITLE, SOURCE = "Hirano et al. 2021", "BMC Medical Imaging 21:9 (2021)"
 NONE = catalogue.NONTARGETED
@@ -137,9 +137,9 @@ def perturbed(
         about="Rf: share of the images whose decision changes. Rs: share that is read as the target. The change is "
         "made from training images and judged on others; random changes have the same size.",
         show=[
-            Table("Rf or Rs on test images", {"metric": "success", "split": "test"}, lines, "attack"),
-            Table("Rf or Rs on training images", {"metric": "success", "split": "train"}, lines, "attack"),
-            Table(
+            StudyTable("Rf or Rs on test images", {"metric": "success", "split": "test"}, lines, "attack"),
+            StudyTable("Rf or Rs on training images", {"metric": "success", "split": "train"}, lines, "attack"),
+            StudyTable(
                 "What stands behind it, test images",
                 {
                     "metric": ["base", "success_new", "success_saved", "cap", "accuracy_before", "accuracy"],
@@ -174,7 +174,7 @@ def sizes(cases: Sequence[tuple[Model, str]], zetas: Sequence[float], images: in
                 (),
                 "Rf or Rs",
             ),
-            Table(
+            StudyTable(
                 "Rf or Rs, p = 2, test images",
                 {"metric": "success", "split": "test"},
                 ("data", "model", "goal"),
@@ -203,13 +203,13 @@ def defended(cells: Sequence[Node]) -> Part:
         about="Perturbations are made against the classifier, added to half of the training images, and new ones made "
         "against what was trained. Fresh ones tell, not those that it was trained on.",
         show=[
-            Table(
+            StudyTable(
                 "Rf or Rs of perturbations, by round",
                 {"metric": "success"},
                 ("data", "model", "goal", "round"),
                 "attack",
             ),
-            Table("Accuracy on untouched images", {"metric": "accuracy"}, ("data", "model", "goal"), "round"),
+            StudyTable("Accuracy on untouched images", {"metric": "accuracy"}, ("data", "model", "goal"), "round"),
         ],
         published=[
             Published(

@@ -29,7 +29,7 @@ from typing import Any
 import sets
 
 from medrobust.experiments import catalogue
-from medrobust.grid import Data, Model, Node, Part, Published, Study, Table, grid
+from medrobust.grid import Data, Model, Node, Part, Published, Study, StudyTable, grid
 
 TITLE, SOURCE = "After Jindal & Kumar 2022", "a review; its own tables are not at hand"
 ALL = (
@@ -140,7 +140,7 @@ def functions(optimisers: Sequence[str], dims: int, budget: int, seeds: int) -> 
         cells,
         about=f"Median over {seeds} seeds of the best value after {budget:,} evaluations, {dims} dimensions; 0 is the "
         "optimum.",
-        show=[Table(f"Best value, {f}", {"metric": "objective", "data": f}, ("model",), "optimum") for f in names],
+        show=[StudyTable(f"Best value, {f}", {"metric": "objective", "data": f}, ("model",), "optimum") for f in names],
         published=[
             Published(
                 "Grey wolf on the sphere, optimum at 0 / shifted",
@@ -176,17 +176,19 @@ def trained(
         "Medians over seeds and their intervals, each of n images; the interval of a difference is corrected for "
         "training sets that overlap, its p by Holm.",
         show=[
-            Table("Balanced accuracy, weights", mine | {"metric": "balanced_accuracy"}, ("model",), "data"),
-            Table("Balanced accuracy less Adam's", mine | {"metric": "difference"}, ("model",), "data"),
-            Table("Mean rank over the sets", mine | {"metric": "rank"}, ("model",), "data", "1 is the best."),
-            Table(
+            StudyTable("Balanced accuracy, weights", mine | {"metric": "balanced_accuracy"}, ("model",), "data"),
+            StudyTable("Balanced accuracy less Adam's", mine | {"metric": "difference"}, ("model",), "data"),
+            StudyTable("Mean rank over the sets", mine | {"metric": "rank"}, ("model",), "data", "1 is the best."),
+            StudyTable(
                 "All figures of some methods",
                 mine | {"metric": METRICS, "model": ["logistic", "adam", "gwo", "pso", "random"]},
                 ("data", "model"),
                 "metric",
             ),
             *(
-                Table(f"Balanced accuracy, {q}", {"question": q, "metric": "balanced_accuracy"}, ("model",), "data")
+                StudyTable(
+                    f"Balanced accuracy, {q}", {"question": q, "metric": "balanced_accuracy"}, ("model",), "data"
+                )
                 for q in others
             ),
         ],
@@ -203,15 +205,17 @@ def attacked(cases: Sequence[tuple[Model, Sequence[str]]], **common: Any) -> Par
         about="Networks on the features of a classifier, attacked through it. The twin of an evolved network is a "
         "point on Adam's way that reads the test images, and those that are attacked, as well as it does.",
         show=[
-            Table("Accuracy under PGD, at some ε", {"metric": "accuracy"}, ("data", "model"), "eps"),
-            Table(
+            StudyTable("Accuracy under PGD, at some ε", {"metric": "accuracy"}, ("data", "model"), "eps"),
+            StudyTable(
                 "Balanced accuracy on test images, which twins are matched by",
                 {"metric": "matched"},
                 ("data", "model"),
                 "attack",
             ),
-            Table("Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"),
-            Table(
+            StudyTable(
+                "Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"
+            ),
+            StudyTable(
                 "ε that fools an evolved network over its twin's",
                 {"metric": "ratio"},
                 ("data", "model"),

@@ -19,7 +19,7 @@ import hirano2021
 import sets
 
 from medrobust.experiments import catalogue
-from medrobust.grid import Chart, Model, Part, Published, Study, Table
+from medrobust.grid import Chart, Model, Part, Published, Study, StudyTable
 
 TITLE, SOURCE = "Koga & Takemoto 2022", "Algorithms 15(5):144 (2022)"
 NONE = catalogue.NONTARGETED
@@ -85,7 +85,7 @@ def whole(
         about="Rf or Rs on held-out images of a change that was found by asking the classifier alone.",
         show=[
             Chart("Rf or Rs against queries", shown, "budget", ("attack", "goal"), ("data", "model"), "Rf or Rs"),
-            Table("Rf or Rs on test images", shown, ("data", "model", "goal", "budget"), "attack"),
+            StudyTable("Rf or Rs on test images", shown, ("data", "model", "goal", "budget"), "attack"),
         ],
         published=[
             Published(

@@ -27,7 +27,7 @@ from typing import Any
 import sets
 
 from medrobust.experiments import catalogue
-from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, Table, grid
+from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, StudyTable, grid
 
 TITLE, SOURCE = "Ma et al. 2020", "arXiv:1907.10456, Pattern Recognition 110 (2021)"
 GREY = catalogue.GREY
@@ -167,20 +167,20 @@ def curves(
         about="Four attacks without knowledge of each other, and for each image the worst of them, on images that the "
         "classifier was not trained on; noise is a random change of every pixel by the same size.",
         show=[
-            Table(
+            StudyTable(
                 "Clean performance",
                 {"attack": "none", "metric": ["accuracy", "balanced_accuracy", "auroc"], "class_name": None},
                 ("data", "model"),
                 "metric",
             ),
             Chart("Accuracy against ε", top, "eps", ("attack",), ("data", "model"), "accuracy"),
-            Table(
+            StudyTable(
                 "Accuracy at some ε",
                 top | {"eps": [0.3 * GREY, 0.5 * GREY, GREY, 8 * GREY]},
                 ("data", "model", "eps"),
                 "attack",
             ),
-            Table(
+            StudyTable(
                 "Median of the smallest ε that fools",
                 {"metric": "min_eps_median", "attack": [*attacks, "worst"]},
                 ("data", "model"),
@@ -201,8 +201,8 @@ def saving(models: list[Model]) -> Part:
         about="PGD at full strength on 32 images each, as computed and after rounding to what a file of so many bits "
         "holds.",
         show=[
-            Table("Accuracy as computed", {"metric": "accuracy_full"}, ("data", "model"), "eps"),
-            Table("Accuracy after saving", {"metric": "accuracy_saved"}, ("data", "model", "eps"), "bits"),
+            StudyTable("Accuracy as computed", {"metric": "accuracy_full"}, ("data", "model"), "eps"),
+            StudyTable("Accuracy after saving", {"metric": "accuracy_saved"}, ("data", "model", "eps"), "bits"),
         ],
     )
 
@@ -217,22 +217,22 @@ def seen(models: list[Model], names: tuple[str, ...], attacks: tuple[str, ...], 
         about="Detectors read the penultimate layer. Clean protocol: whole patients on one side, everything fitted on "
         "the training side. As published: with the leaks of the published code, for comparison.",
         show=[
-            Table(
+            StudyTable(
                 "AUROC, clean protocol, fitted and tested on the same attack",
                 both | {"protocol": "clean", "same": True},
                 ("data", "detector"),
                 "attack",
             ),
-            Table(
+            StudyTable(
                 "AUROC as published (leaks)", both | {"protocol": "paper", "same": True}, ("data", "detector"), "attack"
             ),
-            Table(
+            StudyTable(
                 "From one attack to another: AUROC, clean protocol",
                 both | {"protocol": "clean", "attack": list(attacks)},
                 ("data", "detector", "fitted_on"),
                 "attack",
             ),
-            Table(
+            StudyTable(
                 "Clean images that raise an alarm, threshold set for 5 % on other clean images",
                 {"metric": "alarms", "at_fpr": 0.05, "attack": "none", "detector": list(names)},
                 ("data",),
@@ -255,7 +255,7 @@ def transferred(pairs: Sequence[tuple[Model, Model]], attacks: tuple[str, ...], 
         cells,
         about="The same attacks made at full strength on an independently trained network and shown to this one.",
         show=[
-            Table(
+            StudyTable(
                 "Accuracy under transferred attacks",
                 {"metric": "accuracy"},
                 ("data", "model", "made_on", "eps"),
@@ -279,18 +279,20 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
         "Classifiers and numbers of classes differ between the sets, so that a difference need not come from the "
         "images.",
         show=[
-            Table(
+            StudyTable(
                 "Claims: pairs in which the medical image has the larger number, 50 %: no difference",
                 {"metric": "pairs"},
                 ("claim", "by", "claimed"),
                 "data",
                 "Confirmed: every interval lies on the claimed side; not confirmed: one lies on the other side.",
             ),
-            Table("Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"),
-            Table(
+            StudyTable(
+                "Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"
+            ),
+            StudyTable(
                 "Saliency, representation, landscape: median over images", {"metric": "measure"}, ("measure",), "data"
             ),
-            Table(
+            StudyTable(
                 "Which measure foretells ε*: Spearman's rank correlation",
                 {"metric": "spearman"},
                 ("measure",),
@@ -305,27 +307,27 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
                 ("data",),
                 "cross-entropy above that of the image (nats)",
             ),
-            Table(
+            StudyTable(
                 "How far the centre of Grad-CAM moves, median share of the diagonal",
                 {"metric": "cam_shift"},
                 ("data",),
                 "attack",
                 "Noise has the size of the attack.",
             ),
-            Table(
+            StudyTable(
                 "Pairs in which an attacked image's Grad-CAM moves further than a noisy one's",
                 {"metric": "further"},
                 ("data",),
                 "attack",
             ),
-            Table(
+            StudyTable(
                 "Attacked images apart from clean ones in the last features",
                 {"metric": ["probe", "silhouette"]},
                 ("data",),
                 "metric",
                 "probe: a linear one, 50 % is chance; silhouette: 0 where they do not lie apart.",
             ),
-            Table(
+            StudyTable(
                 "Effective rank of each layer over the largest possible",
                 {"metric": "rank_share"},
                 ("data", "layer"),

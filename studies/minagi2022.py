@@ -22,7 +22,7 @@ from typing import Any
 import sets
 
 from medrobust.experiments import catalogue
-from medrobust.grid import Data, Model, Node, Part, Published, Study, Table
+from medrobust.grid import Data, Model, Node, Part, Published, Study, StudyTable
 
 TITLE, SOURCE = "Minagi et al. 2022", "J. Imaging 8(2):38 (2022)"
 NONE = catalogue.NONTARGETED
@@ -88,7 +88,7 @@ def made_from(cases: Sequence[Case], images: int | None, **common: Any) -> Part:
             catalogue.random(model, goals, "l2", common["zeta"], ("test",), images, measured=common["measured"])
         )
     shown = {"split": "test"}
-    before = Table(
+    before = StudyTable(
         "Read as the target without any change",
         shown | {"metric": "base"},
         ("data", "model", "goal"),
@@ -104,13 +104,13 @@ def made_from(cases: Sequence[Case], images: int | None, **common: Any) -> Part:
         "another kind with the medical classifier's gradients. Random changes have the same size; of their three "
         "kinds each is a line of its own below.",
         show=[
-            Table(
+            StudyTable(
                 "Rf or Rs by where the images come from",
                 shown | {"metric": "success", "attack": ["sga", "sim"]},
                 ("data", "model", "goal"),
                 "source",
             ),
-            Table(
+            StudyTable(
                 "Random changes of the same size",
                 shown | {"metric": "success", "source": "random"},
                 ("data", "model", "goal"),
@@ -134,7 +134,7 @@ def between(across: Sequence[Sequence[Model]], images: int | None, **common: Any
         "From one network to another",
         cells,
         show=[
-            Table(
+            StudyTable(
                 "Rf, nontargeted, made from training images",
                 {"metric": "success", "split": "test"},
                 ("data", "made_on"),

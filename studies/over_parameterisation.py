@@ -30,7 +30,7 @@ from medrobust import stats
 from medrobust.attacks import PGD
 from medrobust.data import Dataset
 from medrobust.experiments.claims import more_often
-from medrobust.experiments.fragility import MEASURES, Ask, Fragility, fragility, trained
+from medrobust.experiments.fragility import MEASURES, Fragility, FragilityConfig, fragility, trained
 from medrobust.stats import Estimate
 from medrobust.store import Store
 from medrobust.training.recipe import MATCHED
@@ -159,10 +159,10 @@ def make(network: Network, root: Path, out: Path) -> mr.Classifier:
 
 
 ASKS = {
-    "size": Ask(attack=PGD(steps=10), ball=mr.Linf(8 / 255), limit=120),
-    "start": Ask(attack=PGD(steps=10), ball=mr.Linf(1 / 255), limit=60),
-    "matched": Ask(attack=PGD(steps=10), detector=None, limit=100),
-    "classes": Ask(attack=PGD(steps=10), detector=None, limit=60),
+    "size": FragilityConfig(attack=PGD(steps=10), ball=mr.Linf(8 / 255), limit=120),
+    "start": FragilityConfig(attack=PGD(steps=10), ball=mr.Linf(1 / 255), limit=60),
+    "matched": FragilityConfig(attack=PGD(steps=10), detector=None, limit=100),
+    "classes": FragilityConfig(attack=PGD(steps=10), detector=None, limit=60),
 }
 """The detector's attack succeeds on nearly every image at these eps."""
 

@@ -91,7 +91,7 @@ ASKS = {
 MAIN = ["breast-cancer", *SETS]
 """What is compared unless others are named: features that have not seen a label."""
 Places = dict[str, Path | None]
-ATTACKED = accuracy_matched.Robustness(methods=("pso", "ga", "gwo"), seeds=3, images=100, attack=DeepFool())
+ATTACKED = accuracy_matched.AccuracyMatchedConfig(methods=("pso", "ga", "gwo"), seeds=3, images=100, attack=DeepFool())
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from universal_pieces import CRAFT, Study
 import medrobust as mr
 from medrobust import stats
 from medrobust.images import Images, chunks
-from medrobust.universal import SGA, Task
+from medrobust.universal import SGA, UniversalTask
 
 BATCH = 50
 POOL = 3000
@@ -116,7 +116,7 @@ def lines(study: Study, name: str) -> Iterable[list[str]]:
         target = replaced(network, images, part) if part else network
         fast = target.fast(images.shape)
         with fast.borrowed():
-            task = Task(fast, images, mr.Untargeted(), ball, None)
+            task = UniversalTask(fast, images, mr.Untargeted(), ball, None)
             found = SGA(passes=passes).climb(task, 0)
         fooled = network.predict((held + found.delta).clamp(0, 1)) != clean
         classes = [f"{fooled[clean == k].float().mean():.0%}" for k in range(len(network.classes))]

@@ -14,7 +14,7 @@ from medrobust import InputError
 from medrobust.detectors.guard import CARD, Guard
 from medrobust.experiments import ask, audit
 from medrobust.run_folder import RunFolder
-from medrobust.training.state import FILE, State
+from medrobust.training.state import FILE, TrainingState
 from medrobust.universal import Universal
 from medrobust.universal.checkpoint import Checkpoint
 
@@ -91,7 +91,7 @@ def test_an_unfinished_training(tmp_path, name):
     tensors = {f"{part}/{k}": v.clone() for part in ("best", "net") for k, v in net.state_dict().items()}
     save_file(tensors, tmp_path / FILE, {"key": "k", "state": STATES[name]})
     with pytest.raises(InputError) as caught:
-        State.read(tmp_path, "k", net, torch.optim.SGD(net.parameters(), lr=0.1))
+        TrainingState.read(tmp_path, "k", net, torch.optim.SGD(net.parameters(), lr=0.1))
     assert "\n" not in str(caught.value)
 
 

@@ -83,7 +83,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Table:
+class StudyTable:
     """Rows of numbers as a person reads them: one line for each combination of ``lines``, a column for each value
     of ``across``. where: which rows, by their columns; a list means any of these."""
 
@@ -134,7 +134,7 @@ class Part:
     name: str
     title: str
     cells: Sequence[Node]
-    show: Sequence[Table | Chart] = ()
+    show: Sequence[StudyTable | Chart] = ()
     published: Sequence[Published] = ()
     about: str = ""
 

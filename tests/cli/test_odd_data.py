@@ -323,13 +323,13 @@ def test_search_says_what_it_cannot_tell(tmp_path, capsys, kind):
 STUDY = '''"""Odd."""
 
 from medrobust.experiments import catalogue
-from medrobust.grid import Data, Model, Part, Study, Table, grid
+from medrobust.grid import Data, Model, Part, Study, StudyTable, grid
 
 
 def study(size):
     data = Data("odd", "csv:{table}")
     model = Model("net", data, "{architecture}", {{"epochs": 1}})
-    shown = [Table("Accuracy", {{"metric": "accuracy", "attack": "fgsm"}}, ("model", "eps"), "attack")]
+    shown = [StudyTable("Accuracy", {{"metric": "accuracy", "attack": "fgsm"}}, ("model", "eps"), "attack")]
     return Study("Odd", "", [Part("a", "A", grid(catalogue.curve, model=model, attack="fgsm", eps=(1 / 255,)), shown)])
 '''
 

@@ -9,7 +9,7 @@ import pytest
 
 from medrobust import Classifier, data
 from medrobust.experiments import accuracy_matched, search, search_system
-from medrobust.experiments.accuracy_matched import Robustness, attacked
+from medrobust.experiments.accuracy_matched import AccuracyMatchedConfig, attacked
 from medrobust.experiments.search import Ask, Searching
 from medrobust.store import Store
 from medrobust.training import evolved
@@ -114,7 +114,7 @@ def test_evolved_and_gradient_trained_networks_are_attacked_alike(tmp_path):
     from medrobust.cli.bars import Bars
 
     images = search_system.assemble("phantom:chest@32:n=200", "deep", model=_small(tmp_path), limit=80)
-    ask = Robustness(methods=("pso",), seeds=2, images=12, budget=240)
+    ask = AccuracyMatchedConfig(methods=("pso",), seeds=2, images=12, budget=240)
     found = attacked(ask, images, Store(tmp_path / "run"), Bars())
     rows = {r["network"]: r for r in found["rows"]}
     assert list(rows) == ["pso", "twin of pso", "adam", "logistic"]
@@ -132,7 +132,7 @@ def test_evolved_and_gradient_trained_networks_are_attacked_alike(tmp_path):
 def test_a_twin_reads_as_many_images_correctly():
     made = table(n=400)
     shown = np.arange(len(made)) % 4 == 0
-    ask = Robustness(methods=("pso",), seeds=3, budget=600)
+    ask = AccuracyMatchedConfig(methods=("pso",), seeds=3, budget=600)
     networks = accuracy_matched._networks(ask, made, made, shown)
     decided = {key: accuracy_matched._decided(n, made) for key, n in networks.items()}
     accuracy = {key: accuracy_matched._accuracy(d, made) for key, d in decided.items()}

@@ -14,7 +14,7 @@ from medrobust.classifier import Classifier
 from medrobust.experiments import explanation_cells
 from medrobust.experiments.adversarial_pairs import Twins
 from medrobust.experiments.claims import CANNOT_SAY, CONFIRMED, NOT_CONFIRMED, eps_star, foretells, more_often, verdict
-from medrobust.experiments.fragility import MEASURES, Ask, fragility, trained
+from medrobust.experiments.fragility import MEASURES, FragilityConfig, fragility, trained
 from medrobust.stats import Estimate
 from medrobust.store import Store
 
@@ -83,7 +83,7 @@ def test_a_network_is_trained_once(folder, images):
 
 
 def test_fragility_of_a_network_is_kept_and_hangs_together(folder, images):
-    ask = Ask(attack=PGD(steps=5), eps=(2 / 255, 8 / 255, 32 / 255), limit=40, ball=Linf(32 / 255))
+    ask = FragilityConfig(attack=PGD(steps=5), eps=(2 / 255, 8 / 255, 32 / 255), limit=40, ball=Linf(32 / 255))
     classifier = network(folder, images)
     found = fragility(Store(folder), classifier, images, ask)
     cells = len(list((folder / "cells").iterdir()))
@@ -103,7 +103,7 @@ def test_fragility_of_a_network_is_kept_and_hangs_together(folder, images):
 
 
 def test_too_few_images_for_a_detector_are_no_error(folder, images):
-    ask = Ask(attack=PGD(steps=2), eps=(8 / 255,), limit=25, ball=Linf(0.001 / 255))
+    ask = FragilityConfig(attack=PGD(steps=2), eps=(8 / 255,), limit=25, ball=Linf(0.001 / 255))
     found = fragility(Store(folder), network(folder, images), images, ask)
     assert np.isnan(found.auroc.value)
     assert "needed" in found.why

@@ -9,11 +9,11 @@ import torch
 import medrobust as mr
 from medrobust import InputError, stats
 from medrobust.detectors import KernelDensity, Mahalanobis, MaxSoftmax, clustered, embedding
-from medrobust.detectors.crossfit import Crossfit, Seen, by_layer, transfer
+from medrobust.detectors.crossfit import Crossfit, ImageFeatures, by_layer, transfer
 from medrobust.experiments import attack_named
 from medrobust.experiments.adversarial_pairs import Twins
 from medrobust.experiments.detector_data import other_images
-from medrobust.experiments.features_cache import Bench
+from medrobust.experiments.features_cache import FeaturesCache
 from medrobust.store import Store
 from tests.nets import bumpy
 
@@ -120,7 +120,7 @@ def test_an_embedding_keeps_apart_what_is_apart(tmp_path):
         embedding.embed(features[:5])
 
 
-def seen(mean: float, n: int, seed: int, twin: bool = True, noise: float = 1.0) -> Seen:
+def seen(mean: float, n: int, seed: int, twin: bool = True, noise: float = 1.0) -> ImageFeatures:
     """Images of two classes in eight features; attacked ones are moved by ``mean`` in the last."""
     g = torch.Generator().manual_seed(seed)
     classes = torch.arange(n) % 2
@@ -133,7 +133,7 @@ def seen(mean: float, n: int, seed: int, twin: bool = True, noise: float = 1.0) 
         "early": torch.randn(n, 8, generator=g),
         "logits": torch.stack([-x[:, 0], x[:, 0] - 6], 1),
     }
-    return Seen(features, features["logits"].argmax(1), names, np.arange(n) if twin else np.full(n, -1))
+    return ImageFeatures(features, features["logits"].argmax(1), names, np.arange(n) if twin else np.full(n, -1))
 
 
 CLEAN, BANK, OTHER = seen(0, 120, 1), seen(0, 200, 2, twin=False), seen(0, 200, 3, twin=False)
@@ -176,7 +176,7 @@ def test_each_image_is_scored_by_a_detector_that_never_saw_it():
 
 def test_few_reference_images_a_class_serve_as_one_class():
     """One image of each of many classes: a density of a class would know those decided as its own image from others."""
-    many = Seen(BANK.features, torch.arange(len(BANK)) // 2, BANK.groups, BANK.twin)
+    many = ImageFeatures(BANK.features, torch.arange(len(BANK)) // 2, BANK.groups, BANK.twin)
     assert many.pooled
     assert not BANK.pooled
     assert torch.equal(BANK.classes, BANK.predicted)
@@ -241,7 +241,7 @@ def test_other_images_are_other_patients_and_right(toy, tmp_path):
     reference, held_out = other_images(images, images, twins)
     assert not set(reference.ids) & set(held_out.ids)
     assert not set(twins.part.ids) & {*reference.ids, *held_out.ids}
-    bench = Bench(twins, ("penultimate",))
+    bench = FeaturesCache(twins, ("penultimate",))
     bank = bench.further(held_out)
     assert set(bank.groups) <= set(held_out.ids)
     assert (bank.twin == -1).all()

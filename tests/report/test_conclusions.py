@@ -130,12 +130,12 @@ def test_saving_is_judged_only_where_there_was_an_effect(rate, saved, control) -
 @given(shares(), maybe, shares(), shares())
 @hundreds
 def test_a_detector_is_no_protection_only_if_it_sees_plain_attacks(rate, alarms, before, knowing) -> None:
-    seen = detection_words.Seen(rate, alarms)
+    seen = detection_words.DetectionRate(rate, alarms)
     text = detection_words.seen(seen)
     assert ("So it sees the plain attack" in text) == (rate.ok and more(rate, alarms))
     assert numbers(rate) in text
     assert alarms is None or numbers(alarms) in text
-    text = detection_words.evaded(detection_words.Evaded(seen, before, knowing), "PGD")
+    text = detection_words.evaded(detection_words.EvasionRates(seen, before, knowing), "PGD")
     assert numbers(before) in text
     assert numbers(knowing) in text
     if "no protection" in text:
@@ -166,7 +166,7 @@ def test_five_maps_in_22_do_not_look_at_the_lesion() -> None:
 @hundreds
 def test_reasons_are_told_by_their_intervals(a: Share, b: Share, c: Share) -> None:
     assert ("steep in a few directions" in why_words.steep(a, b)) == more(a, b)
-    text = why_words.enough(why_words.Estimate(a, b, c, c))
+    text = why_words.enough(why_words.LinearEstimate(a, b, c, c))
     assert ("most of what decides" in text) == (c.low is not None and c.low**2 > 0.5)
     assert ("not shown to be less" in why_words.moved(a, b, "1")) == (not more(a, b) and not more(b, a))
 

@@ -597,13 +597,13 @@ SECTION = {
     "__init__.py": "",
     "mine.py": """
 from medrobust.report.section import Content
-from medrobust.report.tables import Cell, Table
+from medrobust.report.tables import Table, TableCell
 
 ANCHOR, TITLE, ORDER = "mine", "A question of mine", 15
 
 
 def build(f):
-    table = Table("All & more.", [Cell("a"), Cell("b")], [[Cell("1"), Cell("2")]], "tab:mine")
+    table = Table("All & more.", [TableCell("a"), TableCell("b")], [[TableCell("1"), TableCell("2")]], "tab:mine")
     return Content({"told": f"<b>{f.attacked}</b>", "mine": table}, [table])
 """,
     "mine.html": "<p>Of {{ told }} images.</p>\n{{ table(mine) }}\n",

@@ -110,7 +110,7 @@ def network(classes, size):
 """
 STUDY = """
 from medrobust.experiments import catalogue
-from medrobust.grid import Data, Model, Node, Part, Study, Table
+from medrobust.grid import Data, Model, Node, Part, Study, StudyTable
 
 def here(work):
     import own_beside
@@ -123,7 +123,7 @@ def study(size):
     if size == "smoke":
         net = Model("net", Data("chest", "phantom:chest@32:n=36"), "own_beside:network", {"epochs": 1})
         cells.append(catalogue.clean(net, limit=4))
-    shown = [Table("Own", {"metric": "own"}, ("model",), "metric")]
+    shown = [StudyTable("Own", {"metric": "own"}, ("model",), "metric")]
     return Study("Own", "here", [Part("own", "Own", cells, shown)])
 """
 

@@ -14,7 +14,7 @@ import pytest
 from medrobust import InputError
 from medrobust.atomic import DiskError
 from medrobust.errors import CellWarning
-from medrobust.grid import Data, Model, Node, Part, Published, Study, Table, grid, matches
+from medrobust.grid import Data, Model, Node, Part, Published, Study, StudyTable, grid, matches
 from medrobust.runner import execute, executors
 from medrobust.runner.collect import write
 from medrobust.runner.executors import Serial
@@ -31,7 +31,7 @@ def cell(task: str, value: float, *on: Node, **args) -> Node:
 
 
 def a_study(*cells: Node, **more) -> Study:
-    view = Table("Numbers", {"metric": "number"}, ("model",), "metric")
+    view = StudyTable("Numbers", {"metric": "number"}, ("model",), "metric")
     return Study("A study", "nowhere", [Part("numbers", "Numbers", list(cells), **{"show": [view], **more})])
 
 
@@ -282,7 +282,7 @@ def test_a_folder_that_takes_no_file_is_one_line(tmp_path):
 
 SCRIPT = """
 from medrobust.experiments import catalogue
-from medrobust.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, StudyTable
 
 def study(size):
     cells = [Node("tests.study_tasks:number", {"value": v, "sleep": 0.15}, labels={"model": f"m{v}"}) for v in range(8)]

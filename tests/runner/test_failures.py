@@ -12,7 +12,7 @@ from medrobust.cli import app
 from medrobust.runner import run_log
 
 STUDY = '''"""Two of four cells fail."""
-from medrobust.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, StudyTable
 
 def study(size):
     def cell(task, value, **more):
@@ -20,9 +20,9 @@ def study(size):
     bad = cell("flaky", 2)
     cells = [cell("number", 1), bad, cell("number", 3, needs={"on0": bad}), cell("number", 4)]
     return Study("Broken", "here", [Part("numbers", "Numbers", cells, [
-        Table("Numbers", {"metric": "number"}, ("model",), "metric"),
-        Table("Empty", {"metric": "nubmer"}, ("model",), "metric"),
-        Table("Merged", {"metric": "number"}, (), "metric")])])
+        StudyTable("Numbers", {"metric": "number"}, ("model",), "metric"),
+        StudyTable("Empty", {"metric": "nubmer"}, ("model",), "metric"),
+        StudyTable("Merged", {"metric": "number"}, (), "metric")])])
 '''
 
 

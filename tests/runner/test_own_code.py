@@ -16,7 +16,7 @@ from medrobust.runner.perform import perform
 from medrobust.runner.plan import Place, plan
 
 STUDY = """
-from medrobust.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, StudyTable
 import own_shared
 
 def beside(work):
@@ -30,7 +30,8 @@ def study(size):
     rows = ({"metric": "own"},)
     names = ("own_study:beside", "own_study:AsClass", "own_cells:elsewhere", "own_package.inner:deep")
     cells = [Node(n, {"value": i}, labels={"model": n}, rows=rows) for i, n in enumerate(names)]
-    return Study("Own", "here", [Part("own", "Own", cells, [Table("Own", {"metric": "own"}, ("model",), "metric")])])
+    table = StudyTable("Own", {"metric": "own"}, ("model",), "metric")
+    return Study("Own", "here", [Part("own", "Own", cells, [table])])
 """
 SHARED = """
 def result(value):

@@ -12,11 +12,11 @@ from tests.processes import Process, Server, obey
 from tests.results_files import numbers
 
 FILE = """
-from medrobust.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, StudyTable
 
 def study(size):
     cells = [Node("tests.study_tasks:number", {"value": v, "sleep": 0.1}, labels={"model": f"m{v}"}) for v in range(8)]
-    table = Table("Numbers", {"metric": "number"}, ("model",), "metric")
+    table = StudyTable("Numbers", {"metric": "number"}, ("model",), "metric")
     return Study("Read only", "here", [Part("numbers", "Numbers", cells, [table])])
 """
 

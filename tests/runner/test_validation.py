@@ -11,14 +11,14 @@ from medrobust import InputError
 from medrobust.cli import app
 from medrobust.experiments import catalogue
 from medrobust.experiments.task_options import attack_settings
-from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, Table, grid
+from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, StudyTable, grid
 from medrobust.runner.plan import Place, plan
 from medrobust.runner.validation import check
 
 PHANTOM = Data("phantom", "phantom:chest@32:n=36")
 MODEL = Model("tiny", PHANTOM, "small_cnn", {"epochs": 1})
 CURVES = grid(catalogue.curve, model=MODEL, attack=["fgsm", "pgd"], eps=(1 / 255, 8 / 255), limit=4)
-GOOD = Table("Accuracy", {"metric": "accuracy"}, ("model", "eps"), "attack")
+GOOD = StudyTable("Accuracy", {"metric": "accuracy"}, ("model", "eps"), "attack")
 
 
 def study(*cells: Node, show=(), **more) -> Study:
@@ -40,15 +40,33 @@ def test_a_table_that_fits_its_cells_is_accepted():
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
-        (Table("T", {"metric": "acuracy"}, ("model", "eps"), "attack"), "no cell gives metric acuracy; the nearest"),
-        (Table("T", {"metrik": "accuracy"}, ("model", "eps"), "attack"), "no column 'metrik'; the nearest is metric"),
-        (Table("T", {"metric": "accuracy"}, ("modle", "eps"), "attack"), "no column 'modle'; the nearest"),
-        (Table("T", {"metric": "accuracy"}, ("model", "eps"), "atack"), "no column 'atack'; the nearest are attack"),
-        (Table("T", {"metric": "accuracy", "attack": "pdg"}, ("eps",), "model"), "attack pdg; the nearest is pgd"),
-        (Table("T", {"metric": "accuracy", "model": "tyni"}, ("eps",), "attack"), "model tyni; the nearest is tiny"),
-        (Table("T", {"metric": "accuracy"}, ("model",), "attack"), "rows that differ in eps (0.00392"),
-        (Table("T", {"attack": "pgd"}, ("model", "eps"), "attack"), "rows that differ in metric (accuracy, success)"),
-        (Table("T", {"metric": "accuracy"}, ("model",), "eps"), "they differ in attack, which its lines do not name"),
+        (
+            StudyTable("T", {"metric": "acuracy"}, ("model", "eps"), "attack"),
+            "no cell gives metric acuracy; the nearest",
+        ),
+        (
+            StudyTable("T", {"metrik": "accuracy"}, ("model", "eps"), "attack"),
+            "no column 'metrik'; the nearest is metric",
+        ),
+        (StudyTable("T", {"metric": "accuracy"}, ("modle", "eps"), "attack"), "no column 'modle'; the nearest"),
+        (
+            StudyTable("T", {"metric": "accuracy"}, ("model", "eps"), "atack"),
+            "no column 'atack'; the nearest are attack",
+        ),
+        (StudyTable("T", {"metric": "accuracy", "attack": "pdg"}, ("eps",), "model"), "attack pdg; the nearest is pgd"),
+        (
+            StudyTable("T", {"metric": "accuracy", "model": "tyni"}, ("eps",), "attack"),
+            "model tyni; the nearest is tiny",
+        ),
+        (StudyTable("T", {"metric": "accuracy"}, ("model",), "attack"), "rows that differ in eps (0.00392"),
+        (
+            StudyTable("T", {"attack": "pgd"}, ("model", "eps"), "attack"),
+            "rows that differ in metric (accuracy, success)",
+        ),
+        (
+            StudyTable("T", {"metric": "accuracy"}, ("model",), "eps"),
+            "they differ in attack, which its lines do not name",
+        ),
         (Chart("T", {"metric": "accuracy"}, "eps", ("model",)), "they differ in attack, which its lines do not name"),
         (Chart("T", {"metric": "accuracy"}, "epsilon", ("attack",)), "no column 'epsilon'; the nearest is eps"),
     ],
@@ -125,9 +143,9 @@ def test_two_objects_of_one_name_are_refused():
 
 def test_a_task_of_one_s_own_may_declare_its_rows():
     node = Node("tests.study_tasks:number", {"value": 1}, labels={"model": "m"}, rows=({"metric": ["number"]},))
-    check(study(node, show=[Table("T", {"metric": "number"}, ("model",), "metric")]))
+    check(study(node, show=[StudyTable("T", {"metric": "number"}, ("model",), "metric")]))
     assert "metric nubmer; the nearest is number" in error(
-        study(node, show=[Table("T", {"metric": "nubmer"}, ("model",), "metric")])
+        study(node, show=[StudyTable("T", {"metric": "nubmer"}, ("model",), "metric")])
     )
 
 
@@ -156,12 +174,13 @@ def test_a_changed_default_is_another_cell(tmp_path, monkeypatch):
 
 def test_tables_that_cannot_be_checked_before_the_run_are_named(tmp_path):
     text = """
-from medrobust.grid import Node, Part, Study, Table
+from medrobust.grid import Node, Part, Study, StudyTable
 
 def study(size):
     own = [Node("tests.study_tasks:number", {"value": v}, labels={"model": f"m{v}"}, rows=ROWS) for v in (1, 2)]
+    table = StudyTable("Numbers", {"metric": "number"}, ("model",), "metric")
     return Study("S", "here", [
-        Part("own", "Own", own, [Table("Numbers", {"metric": "number"}, ("model",), "metric")]), Part("bare", "B", own),
+        Part("own", "Own", own, [table]), Part("bare", "B", own),
     ])
 """
     said = []

@@ -23,7 +23,7 @@ def bent(x: torch.Tensor) -> torch.Tensor:
     return ((x - OPTIMUM.to(x.dtype)) * torch.arange(1, DIMS + 1)).abs().sum(-1).mul(4).floor() + x[..., 0].sin()
 
 
-def finish(run: search.Run, function=bent) -> list[torch.Tensor]:
+def finish(run: search.SearchRun, function=bent) -> list[torch.Tensor]:
     asked = []
     while not run.done:
         x = run.ask()

@@ -16,7 +16,7 @@ def draws(rows: int = 1) -> Draws:
     return Draws(range(rows), "test", torch.device("cpu"), torch.float64)
 
 
-def finish(run: search.Run, function) -> list[torch.Tensor]:
+def finish(run: search.SearchRun, function) -> list[torch.Tensor]:
     asked = []
     while not run.done:
         asked.append(run.ask())

@@ -11,22 +11,22 @@ from sklearn.preprocessing import StandardScaler
 
 from medrobust import Classifier, InputError, data, models, search
 from medrobust.training import evolved
-from medrobust.training.evolved import QUESTIONS, Shape, Table, linear, mlp
+from medrobust.training.evolved import QUESTIONS, FeatureTable, Shape, linear, mlp
 from medrobust.training.evolved.folds import inner
 from medrobust.training.evolved.problem import DECAY, balanced, prepared
 from medrobust.training.evolved.weights import Weights
 
 
-def table(n=120, d=12, classes=2, informative=True, seed=0, patients=None) -> Table:
+def table(n=120, d=12, classes=2, informative=True, seed=0, patients=None) -> FeatureTable:
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % classes
     features = rng.normal(size=(n, d)) + (1.2 * labels[:, None] * (np.arange(d) < 3) if informative else 0)
     groups = np.array([f"group {i if patients is None else i % patients}" for i in range(n)])
-    return Table("made", features, labels, groups, tuple(f"c{i}" for i in range(classes)), (0,))
+    return FeatureTable("made", features, labels, groups, tuple(f"c{i}" for i in range(classes)), (0,))
 
 
 @pytest.fixture(scope="module")
-def two() -> Table:
+def two() -> FeatureTable:
     return table()
 
 
@@ -202,7 +202,7 @@ def test_what_is_fitted_never_sees_the_other_side():
     task = evolved.tasks(made, (0,), 3)[0]
     changed = made.features.copy()
     changed[task.test] += 100
-    other = Table(made.name, changed, made.labels, made.groups, made.classes, made.healthy)
+    other = FeatureTable(made.name, changed, made.labels, made.groups, made.classes, made.healthy)
     for question, about in QUESTIONS.items():
         for name in (*about.baselines, "random"):
             one, two = (evolved.method(question, name)(about.problem(t, [task]), 60).fitted[0] for t in (made, other))
@@ -269,7 +269,7 @@ def test_wrong_names_are_told_with_what_there_is():
     with pytest.raises(InputError, match="every class on both sides"):
         evolved.tasks(table(n=6, classes=3), (0,), 5)
     with pytest.raises(InputError, match="no image of class"):
-        Table("t", np.ones((4, 2)), np.zeros(4, dtype=np.int64), np.arange(4).astype(str), ("a", "b"))
+        FeatureTable("t", np.ones((4, 2)), np.zeros(4, dtype=np.int64), np.arange(4).astype(str), ("a", "b"))
 
 
 def test_classes_weigh_the_same_however_many_images_they_have():

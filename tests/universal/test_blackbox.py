@@ -10,7 +10,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust.attacks.lowfreq import LowFrequency, outwards, reach
-from medrobust.universal import Task, TileSearch, USimBA
+from medrobust.universal import TileSearch, UniversalTask, USimBA
 from tests.nets import bumpy, grey, linear
 
 QUICK = {"simba": lambda queries: USimBA(queries, step=0.2), "tile": lambda queries: TileSearch(queries)}
@@ -191,7 +191,7 @@ def test_the_search_sends_all_into_a_class_that_held_at_most_half_of_them(rare):
 def test_where_nothing_moved_or_most_were_there_before_there_is_no_class_to_go_to():
     clf, images = linear(2), torch.rand(200, 1, 6, 6, generator=torch.Generator().manual_seed(4))
     clean = clf.predict(images)
-    task = Task(clf, images[clean == 0], mr.Untargeted(), mr.L2(10.0), None)
+    task = UniversalTask(clf, images[clean == 0], mr.Untargeted(), mr.L2(10.0), None)
     before = task.queries
     assert task.moves(task.zero()) == (0.0, None)
     assert task.queries - before == task.n
@@ -199,6 +199,8 @@ def test_where_nothing_moved_or_most_were_there_before_there_is_no_class_to_go_t
     rate, moved = task.moves(10 * w / w.norm())
     assert rate > 0
     assert moved == 1
-    mostly = Task(clf, torch.cat([images[clean == 0][:3], images[clean == 1][:2]]), mr.Untargeted(), mr.L2(10.0), None)
+    mostly = UniversalTask(
+        clf, torch.cat([images[clean == 0][:3], images[clean == 1][:2]]), mr.Untargeted(), mr.L2(10.0), None
+    )
     assert mostly.moves(-10 * w / w.norm()) == (2 / 5, None)
-    assert Task(clf, images, mr.Targeted(1), mr.L2(1.0), None).moves(task.zero())[1] is None
+    assert UniversalTask(clf, images, mr.Targeted(1), mr.L2(1.0), None).moves(task.zero())[1] is None

@@ -21,7 +21,7 @@ from medrobust.universal import SGDUAP, Universal
 from medrobust.universal.defence import DEFENCES, Hardened, Retraining, Round, UniversalTraining
 from medrobust.universal.defence.hardening import FILE
 from medrobust.universal.defence.retraining import Pool
-from medrobust.universal.defence.rounds import Bench
+from medrobust.universal.defence.rounds import HeldOutImages
 from medrobust.universal.defence.universal_training import Climber
 from tests.nets import linear
 
@@ -175,7 +175,7 @@ def test_a_pool_is_judged_as_the_mean_of_its_perturbations():
     vs = [universal(d, rate=r, target=1) for d, r in zip(deltas, (0.2, 0.9, 0.1), strict=True)]
     clean = clf.predict(images).numpy()
     after = np.stack([clf.predict((images + d).clamp(0, 1)).numpy() for d in deltas])
-    got = Bench(clf, images, labels, None, 1).pool(vs)
+    got = HeldOutImages(clf, images, labels, None, 1).pool(vs)
     assert got.fooling.value == pytest.approx((after != clean).mean())
     assert got.success.value == pytest.approx((after == 1).mean())
     assert got.base.value == pytest.approx((clean == 1).mean())
@@ -184,11 +184,11 @@ def test_a_pool_is_judged_as_the_mean_of_its_perturbations():
     assert got.accuracy.value == pytest.approx((after[1] == labels).mean())
     assert got.fooling.n == 40
     assert (got.pool, got.zero) == (3, 0)
-    plain = Bench(clf, images, labels, None, None).pool(vs)
+    plain = HeldOutImages(clf, images, labels, None, None).pool(vs)
     assert plain.success is None
     assert plain.rate == plain.fooling
     patients = [i // 10 for i in range(40)]
-    wide = Bench(clf, images, labels, patients, None).pool(vs).fooling
+    wide = HeldOutImages(clf, images, labels, patients, None).pool(vs).fooling
     assert wide.high - wide.low >= plain.fooling.high - plain.fooling.low
 
 

@@ -78,9 +78,9 @@ def test_a_method_of_ones_own_that_brags_is_not_believed(images):
         title, source = "Bragging", "a test"
 
         def find(self, task, seed):
-            from medrobust.universal import Found
+            from medrobust.universal import PerturbationResult
 
-            return Found(task.zero() + 1e-6, [{"rate": 1.0}])
+            return PerturbationResult(task.zero() + 1e-6, [{"rate": 1.0}])
 
     clf = bumpy(3)
     v = Bragging()(clf, images, mr.Untargeted(), mr.Linf(8 / 255))

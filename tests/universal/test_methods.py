@@ -122,7 +122,7 @@ def test_sequential_is_the_pseudo_code(target, norm):
     method = Sequential(step=step, passes=passes, clip=False)
     goal = mr.Untargeted() if target is None else mr.Targeted(target)
     v = method(clf, images, goal, ball, seed=5)
-    orders = [mr.universal.Task(clf, images, goal, ball, None).order(5, p) for p in range(passes)]
+    orders = [mr.universal.UniversalTask(clf, images, goal, ball, None).order(5, p) for p in range(passes)]
     with clf.borrowed():
         wanted, rates = literal(clf, images, target, ball, step, passes, orders)
     assert v.moved

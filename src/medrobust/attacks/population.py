@@ -13,7 +13,7 @@ from medrobust.attacks.attack import Batch, ModelOutput, State, evaluate
 from medrobust.attacks.blackbox import BlackBox
 from medrobust.classifier import Classifier
 from medrobust.images import Images
-from medrobust.search import Box, Optimiser, Run
+from medrobust.search import Box, Optimiser, SearchRun
 from medrobust.threat import Ball
 
 
@@ -73,7 +73,7 @@ class Searches:
     asked again.
     """
 
-    def __init__(self, runs: list[Run], row: Tensor, budget: int, which: Tensor | None = None) -> None:
+    def __init__(self, runs: list[SearchRun], row: Tensor, budget: int, which: Tensor | None = None) -> None:
         self.runs, self.row, self.budget = runs, row.cpu(), budget
         self.which = torch.zeros_like(self.row) if which is None else which
 
@@ -107,13 +107,13 @@ class Searches:
         left = torch.tensor([self.budget - run.evaluations - run.ask().shape[1] for run in self.runs])
         return left[self.which] <= 0
 
-    def _each(self) -> Iterator[tuple[Run, Tensor]]:
+    def _each(self) -> Iterator[tuple[SearchRun, Tensor]]:
         for k, run in enumerate(self.runs):
             yield run, (self.which == k).nonzero()[:, 0]
 
     def _forget(self) -> None:
         """Drop the rows that have left, and the runs that none is left of."""
-        runs: list[Run] = []
+        runs: list[SearchRun] = []
         row, which = torch.empty_like(self.row), torch.empty_like(self.which)
         for run, members in self._each():
             if not len(members):

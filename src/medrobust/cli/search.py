@@ -66,7 +66,7 @@ def search(
     With --data breast-cancer on scikit-learn's table of 30 features, without images.
     """
     from medrobust import private_names, report
-    from medrobust.experiments.accuracy_matched import Robustness
+    from medrobust.experiments.accuracy_matched import AccuracyMatchedConfig
     from medrobust.experiments.accuracy_matched import attacked as under_attack
     from medrobust.experiments.images import announce
     from medrobust.experiments.search import Ask, Searching
@@ -123,7 +123,9 @@ def search(
                 folder, budgeted = run.entry("models"), ask.evaluations(question)
                 paths[question] = kept(subject, question, names, budgeted, folder, Store(out), bars)
         if subject is not None and attacked:
-            results["robustness"] = under_attack(Robustness(images=attacked, budget=budget), subject, Store(out), bars)
+            results["robustness"] = under_attack(
+                AccuracyMatchedConfig(images=attacked, budget=budget), subject, Store(out), bars
+            )
         if not keep_names:
             for name in ("data", "name"):
                 results["facts"][name] = private_names.data_name(results["facts"][name])

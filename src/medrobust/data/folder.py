@@ -19,7 +19,7 @@ Place = tuple[int, int]
 """(device, inode): what two names of one file or folder share."""
 
 
-class Image(NamedTuple):
+class FolderImage(NamedTuple):
     """An image file, the name of its class folder, and that of its split folder."""
 
     file: Path
@@ -70,11 +70,11 @@ def open_folder(where: str, request: Request) -> Dataset:
             f"{where} has split folders ({', '.join(f.name for f in split)}) beside others ({others}); "
             "move the others out, or give every class its folder and no split folder"
         )
-    images: list[Image] = []
+    images: list[FolderImage] = []
     for part in split or [root]:
         for kind in _folders(part, passed, is_root=bool(split)):
             files = _images(kind, passed)
-            images += [Image(file, _text(kind.name), part.name) for file in files]
+            images += [FolderImage(file, _text(kind.name), part.name) for file in files]
             if not files:
                 passed.empty.append(_text(kind.relative_to(root).as_posix()))
     if not images:
@@ -127,10 +127,10 @@ def _images(kind: Path, passed: Passed) -> list[Path]:
     return sorted(files)
 
 
-def _once(name: str, images: list[Image]) -> tuple[list[Image], list[str]]:
+def _once(name: str, images: list[FolderImage]) -> tuple[list[FolderImage], list[str]]:
     """Each file once in each split; InputError where links put one file into two classes."""
-    first: dict[tuple[Place, str], Image] = {}
-    labels: dict[Place, Image] = {}
+    first: dict[tuple[Place, str], FolderImage] = {}
+    labels: dict[Place, FolderImage] = {}
     for image in images:
         place = _place(image.file)
         other = labels.setdefault(place, image)

@@ -29,7 +29,7 @@ SPLIT_COLUMNS = ("split", "datasplit", "subset", "partition", "set", "fold", "ph
 """Names of the column of splits. All but the first are used only where every cell of them names a split."""
 
 
-class Image(NamedTuple):
+class TableImage(NamedTuple):
     """A row of the table that names an image. place: (device, inode), which two spellings of a file share."""
 
     id: str
@@ -68,7 +68,7 @@ def open_table(where: str, request: Request) -> Dataset:
         more = tuple(column[row] for column in others)
         if "\n" in word or "\r" in word:
             raise InputError(f"line {line} of {name} has a label with a line break in it; is a quote open there?")
-        listed.append(Image(_identity(table, located[2]), located[0], located[1], line, word, side, who, more))
+        listed.append(TableImage(_identity(table, located[2]), located[0], located[1], line, word, side, who, more))
     _check_there(name, missing, len(cells.rows))
     if 2 * len(left_out) > len(cells.rows):
         raise InputError(f"{len(left_out)} of the {len(cells.rows)} rows of {name} name no file in column {file!r}")
@@ -142,9 +142,9 @@ def _split(name: str, cells: Cells, used: set[str]) -> tuple[str | None, list[st
     return (candidates[0] if candidates else None), notes
 
 
-def _once(name: str, listed: list[Image]) -> tuple[list[Image], list[str]]:
+def _once(name: str, listed: list[TableImage]) -> tuple[list[TableImage], list[str]]:
     """Each file once, in the order of ids; InputError where one comes with two labels, splits or patients."""
-    first: dict[tuple[int, int], Image] = {}
+    first: dict[tuple[int, int], TableImage] = {}
     for image in sorted(listed, key=lambda i: (i.id, i.label, i.split, i.patient, i.extra, i.line)):
         kept = first.setdefault(image.place, image)
         if kept is image:
@@ -152,7 +152,7 @@ def _once(name: str, listed: list[Image]) -> tuple[list[Image], list[str]]:
         for what in ("label", "split", "patient"):
             one, two = (words.tidy(getattr(i, what)) for i in (kept, image))
             if words.is_missing(one):
-                kept = Image(**(kept._asdict() | {what: two}))
+                kept = TableImage(**(kept._asdict() | {what: two}))
             elif one.casefold() != two.casefold() and not words.is_missing(two):
                 (first_line, one), (last_line, two) = sorted([(kept.line, one), (image.line, two)])
                 raise InputError(

@@ -28,7 +28,7 @@ A_CLASS = 5
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageFeatures:
     """Features of some images, one row an image.
 
     features: layer to (n, d). predicted: int64 (n,). groups: str (n,), whose image it is. twin: int64 (n,), of which
@@ -43,11 +43,11 @@ class Seen:
     def __len__(self) -> int:
         return len(self.twin)
 
-    def take(self, rows: np.ndarray) -> Seen:
+    def take(self, rows: np.ndarray) -> ImageFeatures:
         """Those rows: bool (n,) or positions."""
         index = torch.from_numpy(np.flatnonzero(rows) if rows.dtype == bool else rows)
         features = {name: value[index] for name, value in self.features.items()}
-        return Seen(features, self.predicted[index], self.groups[index.numpy()], self.twin[index.numpy()])
+        return ImageFeatures(features, self.predicted[index], self.groups[index.numpy()], self.twin[index.numpy()])
 
     @property
     def pooled(self) -> bool:
@@ -90,11 +90,11 @@ class Crossfit:
     def __init__(
         self,
         recipe: Detector,
-        clean: Seen,
-        attacked: Seen,
-        held_out: Seen | None,
+        clean: ImageFeatures,
+        attacked: ImageFeatures,
+        held_out: ImageFeatures | None,
         *,
-        reference: Seen | None = None,
+        reference: ImageFeatures | None = None,
         k: int = 5,
         seed: int = 0,
         fprs: Sequence[float] = FPRS,
@@ -126,9 +126,9 @@ class Crossfit:
     def without_attacks(
         cls,
         recipe: Detector,
-        clean: Seen,
-        held_out: Seen | None,
-        reference: Seen,
+        clean: ImageFeatures,
+        held_out: ImageFeatures | None,
+        reference: ImageFeatures,
         *,
         seed: int = 0,
         fprs: Sequence[float] = FPRS,
@@ -145,7 +145,12 @@ class Crossfit:
         return made
 
     def _set(
-        self, detectors: list[Detector], clean: Seen, fold: np.ndarray, held_out: Seen | None, fprs: Sequence[float]
+        self,
+        detectors: list[Detector],
+        clean: ImageFeatures,
+        fold: np.ndarray,
+        held_out: ImageFeatures | None,
+        fprs: Sequence[float],
     ) -> None:
         self.fprs, self.clean, self.fold, self.detectors = tuple(fprs), clean, fold, detectors
         self.thresholds: list[dict[float, float]] = []
@@ -159,7 +164,7 @@ class Crossfit:
         of_fold = [self.clean_scores[fold == number] for number in range(len(detectors))]
         self.own = {fpr: np.array([Detector.threshold_at(s, fpr) for s in of_fold]) for fpr in self.fprs}
 
-    def scores(self, samples: Seen) -> np.ndarray:
+    def scores(self, samples: ImageFeatures) -> np.ndarray:
         """float64 (n,): each image scored by the detector that was fitted without it and its patient."""
         out = np.empty(len(samples))
         for fold, detector in enumerate(self.detectors):
@@ -169,13 +174,13 @@ class Crossfit:
                 out[rows] = detector.score_features(part.features, part.predicted).double().numpy()
         return out
 
-    def alarms(self, samples: Seen, fpr: float, scores: np.ndarray | None = None) -> np.ndarray:
+    def alarms(self, samples: ImageFeatures, fpr: float, scores: np.ndarray | None = None) -> np.ndarray:
         """bool (n,): above its fold's threshold. Only where there were held-out images."""
         scores = self.scores(samples) if scores is None else scores
         edge = np.array([t[fpr] for t in self.thresholds])
         return np.asarray(scores > edge[self.fold[samples.twin]])
 
-    def against(self, samples: Seen) -> Rates:
+    def against(self, samples: ImageFeatures) -> Rates:
         """The rates of changed copies of any kind against the clean images."""
         if not len(samples):
             nothing = dict.fromkeys(self.fprs, stats.NOTHING)
@@ -195,7 +200,7 @@ class Crossfit:
         """False-positive rates on clean images that set no threshold, to be compared with the nominal rates."""
         return {f: self._alarm_rate(self.clean, f, self.clean_scores) for f in self.fprs}
 
-    def _alarm_rate(self, samples: Seen, fpr: float, scores: np.ndarray) -> Estimate:
+    def _alarm_rate(self, samples: ImageFeatures, fpr: float, scores: np.ndarray) -> Estimate:
         if not self.thresholds:
             return stats.NOTHING
         return stats.proportion(self.alarms(samples, fpr, scores), samples.groups)
@@ -203,11 +208,11 @@ class Crossfit:
 
 def fit_what_can_be(
     recipe: Detector,
-    clean: Seen,
-    attacked: Seen,
-    held_out: Seen | None,
+    clean: ImageFeatures,
+    attacked: ImageFeatures,
+    held_out: ImageFeatures | None,
     *,
-    reference: Seen | None,
+    reference: ImageFeatures | None,
     seed: int,
     fprs: Sequence[float],
 ) -> tuple[Crossfit, str]:
@@ -226,11 +231,11 @@ def fit_what_can_be(
 
 def transfer(
     recipe: Detector,
-    clean: Seen,
-    attacked: Mapping[str, Seen],
-    held_out: Seen,
+    clean: ImageFeatures,
+    attacked: Mapping[str, ImageFeatures],
+    held_out: ImageFeatures,
     *,
-    reference: Seen | None = None,
+    reference: ImageFeatures | None = None,
     k: int = 5,
     seed: int = 0,
 ) -> dict[tuple[str, str], Rates]:
@@ -245,11 +250,11 @@ def transfer(
 def by_layer(
     recipe: Detector,
     layers: Sequence[str],
-    clean: Seen,
-    attacked: Seen,
-    held_out: Seen | None,
+    clean: ImageFeatures,
+    attacked: ImageFeatures,
+    held_out: ImageFeatures | None,
     *,
-    reference: Seen | None = None,
+    reference: ImageFeatures | None = None,
     k: int = 5,
     seed: int = 0,
 ) -> dict[str, Rates]:

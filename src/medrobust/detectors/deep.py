@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from medrobust.detectors.detector import Detector
-from medrobust.detectors.features import PENULTIMATE, Table
+from medrobust.detectors.features import PENULTIMATE, LayerFeatures
 from medrobust.detectors.forest import Forest
 from medrobust.detectors.rule import Rule
 from medrobust.errors import InputError
@@ -27,7 +27,7 @@ class DeepFeatures(Detector):
         super().__init__(layers)
         self.trees = trees
 
-    def represent(self, table: Table, predicted: Tensor) -> Tensor:  # noqa: ARG002
+    def represent(self, table: LayerFeatures, predicted: Tensor) -> Tensor:  # noqa: ARG002
         return table[self.layer].double()
 
     def make_rule(self, supervised: bool) -> Rule:  # noqa: ARG002

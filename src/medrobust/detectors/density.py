@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medrobust.detectors.detector import Detector
 from medrobust.detectors.distances import squared, squared_to
-from medrobust.detectors.features import PENULTIMATE, Table
+from medrobust.detectors.features import PENULTIMATE, LayerFeatures
 from medrobust.detectors.rule import Logistic, Rule, Sum
 from medrobust.errors import InputError
 
@@ -41,7 +41,7 @@ class KernelDensity(Detector):
         super().__init__(layers)
         self.bandwidth = bandwidth
 
-    def learn(self, bank: Table, classes: Tensor, seed: int) -> None:  # noqa: ARG002
+    def learn(self, bank: LayerFeatures, classes: Tensor, seed: int) -> None:  # noqa: ARG002
         points, order = bank[self.layer].double().cpu(), classes.cpu().argsort(stable=True)
         classes = classes.cpu()[order]
         width = likeliest_bandwidth(points[order], classes) if isinstance(self.bandwidth, str) else self.bandwidth
@@ -56,7 +56,7 @@ class KernelDensity(Detector):
         }
         self.told_ = {"bandwidth": float(width)}
 
-    def log_density(self, table: Table, classes: Tensor) -> Tensor:
+    def log_density(self, table: LayerFeatures, classes: Tensor) -> Tensor:
         """float64 (n,): log density of each row under the estimate of its class in ``classes`` (n,)."""
         x = table[self.layer].double()
         same_class = classes.to(x.device)[:, None] == self.on("classes", x)[None]
@@ -64,10 +64,10 @@ class KernelDensity(Detector):
         kernels = self._exponents(x, slice(None)).masked_fill(~same_class, -torch.inf)
         return kernels.logsumexp(1) - self._scale(x, same_class.sum(1).double())
 
-    def represent(self, table: Table, predicted: Tensor) -> Tensor:
+    def represent(self, table: LayerFeatures, predicted: Tensor) -> Tensor:
         return -self.log_density(table, predicted)[:, None]
 
-    def represent_block(self, table: Table, predicted: Tensor) -> Tensor:
+    def represent_block(self, table: LayerFeatures, predicted: Tensor) -> Tensor:
         """Only the images of the block's one class are looked at; they lie together."""
         x, decided = table[self.layer].double(), predicted[0].cpu()
         first, end = (int(torch.searchsorted(self.arrays_["classes"], decided, side=s)) for s in ("left", "right"))

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from medrobust.classifier import Classifier
-from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, Table, gathered, joined, predicted_class, rows
+from medrobust.detectors.features import (
+    LOGITS,
+    PENULTIMATE,
+    Features,
+    LayerFeatures,
+    gathered,
+    joined,
+    predicted_class,
+    rows,
+)
 from medrobust.detectors.rule import Rule
 from medrobust.detectors.splitting import halves
 from medrobust.errors import InputError
@@ -54,22 +63,22 @@ class Detector(ABC):
     # -- what a detector implements -----------------------------------------------------------------------
 
     @abstractmethod
-    def represent(self, table: Table, predicted: Tensor) -> Tensor:
+    def represent(self, table: LayerFeatures, predicted: Tensor) -> Tensor:
         """Numbers float64 (n, s) for rows of features; differentiable where the detector is."""
 
     @abstractmethod
     def make_rule(self, supervised: bool) -> Rule:
         """A fresh rule; supervised: attacked images will be there to fit it."""
 
-    def learn(self, bank: Table, classes: Tensor, seed: int) -> None:  # noqa: B027 - many have nothing to learn here
+    def learn(self, bank: LayerFeatures, classes: Tensor, seed: int) -> None:  # noqa: B027 - many have nothing to learn here
         """Learn ``arrays_`` from ``bank``: the reference images and their classes (n,); where a detector uses none,
         the rows it is fitted on."""
 
-    def represent_block(self, table: Table, predicted: Tensor) -> Tensor:
+    def represent_block(self, table: LayerFeatures, predicted: Tensor) -> Tensor:
         """``represent`` for a block of rows, all of one decision where the detector ``sorts``; without a graph."""
         return self.represent(table, predicted)
 
-    def represent_published(self, clean: Table, attacked: Table) -> tuple[Tensor, Tensor]:
+    def represent_published(self, clean: LayerFeatures, attacked: LayerFeatures) -> tuple[Tensor, Tensor]:
         """Numbers of clean images and of the same images attacked, as the paper's code computes them."""
         return self.numbers(clean), self.numbers(attacked)
 
@@ -93,10 +102,10 @@ class Detector(ABC):
     def fit(
         self,
         source: Classifier | Features | None,
-        clean: Images | Lazy | Table,
-        adversarial: Images | Lazy | Table | None = None,
+        clean: Images | Lazy | LayerFeatures,
+        adversarial: Images | Lazy | LayerFeatures | None = None,
         *,
-        reference: Images | Lazy | Table | None = None,
+        reference: Images | Lazy | LayerFeatures | None = None,
         labels: Tensor | None = None,
         groups: Sequence[object] | None = None,
         adversarial_groups: Sequence[object] | None = None,
@@ -113,7 +122,7 @@ class Detector(ABC):
         """
         features = Features(source, self.layers or (PENULTIMATE,)) if isinstance(source, Classifier) else source
 
-        def table(images: Images | Lazy | Table) -> Table:
+        def table(images: Images | Lazy | LayerFeatures) -> LayerFeatures:
             if isinstance(images, Mapping):
                 return images
             if features is None:
@@ -136,10 +145,10 @@ class Detector(ABC):
 
     def fit_features(
         self,
-        clean: Table,
-        adversarial: Table | None = None,
+        clean: LayerFeatures,
+        adversarial: LayerFeatures | None = None,
         *,
-        reference: Table | None = None,
+        reference: LayerFeatures | None = None,
         labels: Tensor | None = None,
         groups: Sequence[object] | None = None,
         adversarial_groups: Sequence[object] | None = None,
@@ -177,7 +186,7 @@ class Detector(ABC):
         fit_rule(self.rule_, numbers, attacked, seed)
         return self
 
-    def _check_rows(self, clean: Table, adversarial: Table | None) -> None:
+    def _check_rows(self, clean: LayerFeatures, adversarial: LayerFeatures | None) -> None:
         counts = {"clean": len(clean[LOGITS])}
         if adversarial is not None:
             counts["attacked"] = len(adversarial[LOGITS])
@@ -190,7 +199,7 @@ class Detector(ABC):
             if not all(bool(torch.isfinite(table[name]).all()) for name in self.layers_ if name in table):
                 raise InputError("a detector needs images with finite features; is the network's output NaN?")
 
-    def reads(self, table: Table) -> tuple[str, ...]:
+    def reads(self, table: LayerFeatures) -> tuple[str, ...]:
         """The layers it would read of these features; InputError where one is missing."""
         names = tuple(name for name in table if name != LOGITS) if self.layers is None else self.layers
         missing = [name for name in names if name not in table]
@@ -203,7 +212,7 @@ class Detector(ABC):
 
     # -- scoring ------------------------------------------------------------------------------------------
 
-    def suspicion(self, table: Table, predicted: Tensor | None = None) -> PerImage:
+    def suspicion(self, table: LayerFeatures, predicted: Tensor | None = None) -> PerImage:
         """(n,), higher = more suspicious: the plain formula on rows as they come, with its graph.
 
         For evasion: differentiable with respect to the features where the detector is. ``score_features`` is the
@@ -218,16 +227,16 @@ class Detector(ABC):
             raise InputError(f"{self.title} is not fitted yet; call fit(classifier, clean, adversarial) first")
         return self.rule_
 
-    def score_features(self, table: Table, predicted: Tensor | None = None) -> PerImage:
+    def score_features(self, table: LayerFeatures, predicted: Tensor | None = None) -> PerImage:
         """float64 (n,) on the CPU: the scores of rows of features. predicted: default, from their "logits"."""
         rule = self._rule
 
-        def scores(block: Table, decided: Tensor) -> Tensor:
+        def scores(block: LayerFeatures, decided: Tensor) -> Tensor:
             return rule.decide(self.represent_block(block, decided))
 
         return self._in_blocks(scores, table, predicted)
 
-    def numbers(self, table: Table, predicted: Tensor | None = None) -> Tensor:
+    def numbers(self, table: LayerFeatures, predicted: Tensor | None = None) -> Tensor:
         """float64 (n, s): what the rule is given, computed in full blocks."""
         return self._in_blocks(self.represent_block, table, predicted)
 
@@ -263,7 +272,9 @@ class Detector(ABC):
         return float(values[math.floor(fpr * values.size + 1e-9)])
 
     @torch.no_grad()
-    def _in_blocks(self, formula: Callable[[Table, Tensor], Tensor], table: Table, predicted: Tensor | None) -> Tensor:
+    def _in_blocks(
+        self, formula: Callable[[LayerFeatures, Tensor], Tensor], table: LayerFeatures, predicted: Tensor | None
+    ) -> Tensor:
         """``formula`` on ``block`` rows at a time, the last of them filled up with copies of its first row."""
         predicted = predicted_class(table) if predicted is None else predicted
         if not len(predicted):

@@ -15,7 +15,7 @@ from medrobust.images import Images, Lazy, Logits, check_images, chunks
 from medrobust.layer_probe import hint, known_layouts, layout, map_layout, readable
 from medrobust.layout import tensor_of
 
-Table: TypeAlias = Mapping[str, Tensor]
+LayerFeatures: TypeAlias = Mapping[str, Tensor]
 """Layer -> float32 (n, d); "logits" is always among them."""
 
 PENULTIMATE, LOGITS = "penultimate", "logits"
@@ -137,17 +137,17 @@ class Features:
         return f"Features({', '.join(self.layers)})"
 
 
-def predicted_class(table: Table) -> Tensor:
+def predicted_class(table: LayerFeatures) -> Tensor:
     """int64 (n,): the class that the classifier decides on."""
     return table[LOGITS].argmax(1)
 
 
-def rows(table: Table, index: Tensor | slice) -> dict[str, Tensor]:
+def rows(table: LayerFeatures, index: Tensor | slice) -> dict[str, Tensor]:
     """Those rows of every layer; index: positions, a mask or a slice."""
     return {name: values[index] for name, values in table.items()}
 
 
-def joined(*tables: Table) -> dict[str, Tensor]:
+def joined(*tables: LayerFeatures) -> dict[str, Tensor]:
     """The rows of all, layer by layer."""
     return {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from medrobust import seeds
 from medrobust.detectors.detector import Detector, filled
 from medrobust.detectors.distances import squared, squared_to
-from medrobust.detectors.features import LOGITS, Table
+from medrobust.detectors.features import LOGITS, LayerFeatures
 from medrobust.detectors.rule import Logistic, Rule
 from medrobust.errors import InputError
 
@@ -39,7 +39,7 @@ class LID(Detector):
         self._singles: dict[str, Bank] = {}
         """The reference images in float32, by layer; made when first scored."""
 
-    def learn(self, bank: Table, classes: Tensor, seed: int) -> None:  # noqa: ARG002
+    def learn(self, bank: LayerFeatures, classes: Tensor, seed: int) -> None:  # noqa: ARG002
         count = len(bank[LOGITS])
         if count <= self.k:
             raise InputError(f"LID looks for {self.k} neighbours among {count} reference images; give more")
@@ -53,7 +53,7 @@ class LID(Detector):
             self.arrays_[f"lengths/{name}"] = ((points - centre) ** 2).sum(1)
             self.arrays_[f"centre/{name}"] = centre
 
-    def represent(self, table: Table, predicted: Tensor) -> Tensor:  # noqa: ARG002
+    def represent(self, table: LayerFeatures, predicted: Tensor) -> Tensor:  # noqa: ARG002
         columns = []
         for name in self.layers_:
             x = table[name].double()
@@ -62,7 +62,7 @@ class LID(Detector):
             columns.append(dimension(nearest(far, self.k)))
         return torch.stack(columns, 1)
 
-    def represent_block(self, table: Table, predicted: Tensor) -> Tensor:
+    def represent_block(self, table: LayerFeatures, predicted: Tensor) -> Tensor:
         """In float32 where the rows allow it, see ``quick_dimension``."""
         if next(iter(table.values())).device.type != "cpu":
             return self.represent(table, predicted)
@@ -81,7 +81,7 @@ class LID(Detector):
             dimensions[some] = torch.where(doubt[some], whole[: len(some)], dimensions[some])
         return dimensions
 
-    def represent_published(self, clean: Table, attacked: Table) -> tuple[Tensor, Tensor]:
+    def represent_published(self, clean: LayerFeatures, attacked: LayerFeatures) -> tuple[Tensor, Tensor]:
         """In batches of ``batch`` images in their order: both the clean and the attacked ones are compared with the
         clean batch, that holds the clean image itself and the attacked one's twin, and the nearest is dropped.
 

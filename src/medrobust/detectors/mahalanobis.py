@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medrobust.detectors.detector import Detector
-from medrobust.detectors.features import Table
+from medrobust.detectors.features import LayerFeatures
 from medrobust.detectors.rule import Logistic, Rule, Sum
 
 
@@ -30,7 +30,7 @@ class Mahalanobis(Detector):
     def __init__(self, layers: Sequence[str] | None = None) -> None:
         super().__init__(layers)
 
-    def learn(self, bank: Table, classes: Tensor, seed: int) -> None:  # noqa: ARG002
+    def learn(self, bank: LayerFeatures, classes: Tensor, seed: int) -> None:  # noqa: ARG002
         classes = classes.cpu()
         present = classes.unique()
         for name in self.layers_:
@@ -42,13 +42,13 @@ class Mahalanobis(Detector):
             self.arrays_[f"whiten/{name}"] = whiten
             self.arrays_[f"means/{name}"] = means @ whiten.T
 
-    def distance(self, table: Table, name: str) -> Tensor:
+    def distance(self, table: LayerFeatures, name: str) -> Tensor:
         """float64 (n, classes of the bank): squared distances from each class mean in one layer; differentiable."""
         x = table[name].double()
         white = x @ self.on(f"whiten/{name}", x).T
         return ((white[:, None] - self.on(f"means/{name}", x)[None]) ** 2).sum(2)
 
-    def represent(self, table: Table, predicted: Tensor) -> Tensor:  # noqa: ARG002
+    def represent(self, table: LayerFeatures, predicted: Tensor) -> Tensor:  # noqa: ARG002
         return torch.stack([self.distance(table, name).amin(1) for name in self.layers_], 1)
 
     def make_rule(self, supervised: bool) -> Rule:

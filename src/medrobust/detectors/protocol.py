@@ -15,7 +15,7 @@ import medrobust.detectors.clustered as clustered
 from medrobust import seeds, stats
 from medrobust.classifier import Classifier
 from medrobust.detectors.detector import Detector, fit_rule
-from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, Table, predicted_class, rows
+from medrobust.detectors.features import LOGITS, PENULTIMATE, Features, LayerFeatures, predicted_class, rows
 from medrobust.detectors.splitting import aside, named, with_copies
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy
@@ -69,16 +69,16 @@ class Evaluation:
 
 def evaluate(
     detector: Detector,
-    clean: Images | Lazy | Table,
-    adversarial: Images | Table,
+    clean: Images | Lazy | LayerFeatures,
+    adversarial: Images | LayerFeatures,
     protocol: str = "clean",
     *,
     source: Classifier | Features | None = None,
     labels: Tensor | None = None,
     groups: Sequence[object] | None = None,
-    reference: Images | Lazy | Table | None = None,
+    reference: Images | Lazy | LayerFeatures | None = None,
     reference_labels: Tensor | None = None,
-    tested_on: Images | Table | None = None,
+    tested_on: Images | LayerFeatures | None = None,
     repeats: int = 3,
     share: float = 0.8,
     seed: int = 0,
@@ -105,7 +105,7 @@ def evaluate(
         raise InputError(f"share must lie between 0 and 1 and repeats be at least 1, got {share} and {repeats}")
     features = Features(source, detector.layers or (PENULTIMATE,)) if isinstance(source, Classifier) else source
 
-    def table(images: Any) -> Table:
+    def table(images: Any) -> LayerFeatures:
         if isinstance(images, Mapping):
             return images
         if features is None:
@@ -131,15 +131,15 @@ class _Cases:
 
     def __init__(
         self,
-        clean: Table,
-        attacked: Table,
-        other: Table | None,
+        clean: LayerFeatures,
+        attacked: LayerFeatures,
+        other: LayerFeatures | None,
         labels: Tensor | None,
         groups: Sequence[object] | None,
         *,
         fooled_only: bool,
     ) -> None:
-        self.bank: Table | None = None
+        self.bank: LayerFeatures | None = None
         self.bank_labels: Tensor | None = None
         count = len(clean[LOGITS])
         for twins in (attacked, *(() if other is None else (other,))):
@@ -221,7 +221,7 @@ def _paper(recipe: Detector, cases: _Cases, share: float, seed: int, repeat: int
     )
 
 
-def _rows_and_bank(detector: Detector, cases: _Cases, seed: int) -> tuple[Tensor, Table, Tensor | None]:
+def _rows_and_bank(detector: Detector, cases: _Cases, seed: int) -> tuple[Tensor, LayerFeatures, Tensor | None]:
     """Positions of the images that are scored, and what the detector learns its arrays from."""
     everyone = torch.arange(len(cases.given))
     if not detector.uses_bank:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medrobust.detectors.detector import Detector
-from medrobust.detectors.features import PENULTIMATE, Table
+from medrobust.detectors.features import PENULTIMATE, LayerFeatures
 from medrobust.detectors.rule import Rule
 from medrobust.detectors.support_vectors import SCALE, SupportVectors
 from medrobust.errors import InputError
@@ -33,10 +33,10 @@ class QuantisedFeatures(Detector):
         super().__init__(layers)
         self.gamma = gamma
 
-    def learn(self, bank: Table, classes: Tensor, seed: int) -> None:  # noqa: ARG002
+    def learn(self, bank: LayerFeatures, classes: Tensor, seed: int) -> None:  # noqa: ARG002
         self.arrays_ = {"mean": bank[self.layer].double().cpu().mean(0)}
 
-    def represent(self, table: Table, predicted: Tensor) -> Tensor:  # noqa: ARG002
+    def represent(self, table: LayerFeatures, predicted: Tensor) -> Tensor:  # noqa: ARG002
         x = table[self.layer].double()
         return (x > self.on("mean", x)).to(torch.float64)
 

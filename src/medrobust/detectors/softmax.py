@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from medrobust.detectors.detector import Detector
-from medrobust.detectors.features import LOGITS, Table
+from medrobust.detectors.features import LOGITS, LayerFeatures
 from medrobust.detectors.rule import Rule, Sum
 
 
@@ -24,7 +24,7 @@ class MaxSoftmax(Detector):
     def __init__(self) -> None:
         super().__init__((LOGITS,))
 
-    def represent(self, table: Table, predicted: Tensor) -> Tensor:  # noqa: ARG002
+    def represent(self, table: LayerFeatures, predicted: Tensor) -> Tensor:  # noqa: ARG002
         logits = table[LOGITS].double()
         top = logits.argmax(1, keepdim=True)
         others = logits.scatter(1, top, -torch.inf)

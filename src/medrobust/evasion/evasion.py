@@ -12,7 +12,7 @@ from torch import Tensor
 from medrobust.attacks import Batch, State
 from medrobust.classifier import Classifier
 from medrobust.detectors import Detector
-from medrobust.detectors.features import Table
+from medrobust.detectors.features import LayerFeatures
 from medrobust.errors import InputError
 from medrobust.evasion.joint import JointOutput
 from medrobust.images import Images, Lazy, PerImage
@@ -44,7 +44,7 @@ class Evasion(ABC):
         """The direction of ascent (n, c, h, w); ``state`` has an entry a row, its tensors may be replaced."""
 
     def learn(  # noqa: B027 - many have nothing to learn
-        self, detector: Detector, reference: Table, classes: Tensor, threshold: float
+        self, detector: Detector, reference: LayerFeatures, classes: Tensor, threshold: float
     ) -> None:
         """Learn from clean images: layer -> (m, d) with "logits", and the classes (m,) decided on them."""
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medrobust.attacks import Batch, State
 from medrobust.detectors import Detector
-from medrobust.detectors.features import LOGITS, Table
+from medrobust.detectors.features import LOGITS, LayerFeatures
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
 from medrobust.evasion.joint import JointOutput
@@ -34,7 +34,7 @@ class HFC(Evasion):
             raise InputError(f"weight must not be negative and components at least 1, got {weight} and {components}")
         self.weight, self.components = weight, components
 
-    def learn(self, detector: Detector, reference: Table, classes: Tensor, threshold: float) -> None:  # noqa: ARG002
+    def learn(self, detector: Detector, reference: LayerFeatures, classes: Tensor, threshold: float) -> None:  # noqa: ARG002
         self._layers = tuple(name for name in detector.layers_ if name in reference) or (LOGITS,)
         self._mixtures = {
             (name, c): mixture(reference[name][classes == c].double(), self.components)

@@ -17,7 +17,7 @@ from medrobust.attacks import Batch
 from medrobust.attacks.active_batch import ActiveBatch, goal_on
 from medrobust.classifier import Classifier
 from medrobust.detectors import Detector, Features
-from medrobust.detectors.features import LOGITS, Table, predicted_class
+from medrobust.detectors.features import LOGITS, LayerFeatures, predicted_class
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
 from medrobust.evasion.joint import JointModel, quick
@@ -100,7 +100,7 @@ def _teach(
     reference: Images | Lazy | Mapping[str, Tensor] | None,
     threshold: float,
 ) -> None:
-    table: Table = {}
+    table: LayerFeatures = {}
     if reference is not None and evasion.needs_reference:
         table = reference if isinstance(reference, Mapping) else Features(classifier, detector.layers_)(reference)
         table = {name: value.cpu() for name, value in table.items() if name in (*detector.layers_, LOGITS)}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medrobust.attacks import Batch, State
 from medrobust.detectors import Detector
-from medrobust.detectors.features import LOGITS, Table
+from medrobust.detectors.features import LOGITS, LayerFeatures
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
 from medrobust.evasion.joint import JointOutput
@@ -24,7 +24,7 @@ class FeatureMatching(Evasion):
     source = "Sabour et al. 2016, arXiv:1511.05122; Tramer et al. 2020, arXiv:2002.08347"
     needs_reference = True
 
-    def learn(self, detector: Detector, reference: Table, classes: Tensor, threshold: float) -> None:
+    def learn(self, detector: Detector, reference: LayerFeatures, classes: Tensor, threshold: float) -> None:
         unflagged = detector.score_features(reference) <= threshold
         self._guides = {name: value.double() for name, value in reference.items()}
         self._classes, self._unflagged = classes, unflagged

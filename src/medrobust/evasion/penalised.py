@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medrobust.attacks import Batch, State
 from medrobust.detectors import Detector
-from medrobust.detectors.features import Table
+from medrobust.detectors.features import LayerFeatures
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
 from medrobust.evasion.joint import JointOutput
@@ -34,7 +34,7 @@ class KDPenalisedCW(Evasion):
         self.rounds, self.kappa = rounds, kappa
         self._threshold = 0.0
 
-    def learn(self, detector: Detector, reference: Table, classes: Tensor, threshold: float) -> None:  # noqa: ARG002
+    def learn(self, detector: Detector, reference: LayerFeatures, classes: Tensor, threshold: float) -> None:  # noqa: ARG002
         self._threshold = threshold
 
     def begin(self, output: JointOutput, batch: Batch) -> State:  # noqa: ARG002

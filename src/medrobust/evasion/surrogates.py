@@ -16,12 +16,12 @@ from torch import Tensor
 
 from medrobust.detectors import Detector, MaxSoftmax, QuantisedFeatures
 from medrobust.detectors.distances import squared
-from medrobust.detectors.features import LOGITS, Table
+from medrobust.detectors.features import LOGITS, LayerFeatures
 from medrobust.detectors.forest import Forest
 from medrobust.detectors.support_vectors import SupportVectors
 from medrobust.images import PerImage
 
-Surrogate: TypeAlias = Callable[[Table, Tensor], PerImage]
+Surrogate: TypeAlias = Callable[[LayerFeatures, Tensor], PerImage]
 """(features with their graph, class aimed at (n,)) to float64 (n,): higher is more suspicious."""
 
 SOFTNESS = 0.5
@@ -40,25 +40,25 @@ def surrogate(detector: Detector) -> Surrogate:
     assert detector.rule_ is not None
     decide = next((d for kind, d in DECIDE if isinstance(detector.rule_, kind)), None)
 
-    def score(table: Table, aimed: Tensor) -> PerImage:
+    def score(table: LayerFeatures, aimed: Tensor) -> PerImage:
         numbers = represent(detector, table, aimed)
         return detector.rule_.decide(numbers) if decide is None else decide(detector.rule_, numbers)  # type: ignore[union-attr]
 
     return score
 
 
-def _as_it_is(detector: Detector, table: Table, aimed: Tensor) -> Tensor:
+def _as_it_is(detector: Detector, table: LayerFeatures, aimed: Tensor) -> Tensor:
     return detector.represent(table, aimed)
 
 
-def aimed_confidence(detector: Detector, table: Table, aimed: Tensor) -> Tensor:  # noqa: ARG001
+def aimed_confidence(detector: Detector, table: LayerFeatures, aimed: Tensor) -> Tensor:  # noqa: ARG001
     """log(1 - softmax of the class aimed at); the detector's own number where that class leads."""
     logits = table[LOGITS].double()
     others = logits.scatter(1, aimed[:, None], -torch.inf)
     return (others.logsumexp(1) - logits.logsumexp(1))[:, None]
 
 
-def soft_quantiser(detector: Detector, table: Table, aimed: Tensor) -> Tensor:  # noqa: ARG001
+def soft_quantiser(detector: Detector, table: LayerFeatures, aimed: Tensor) -> Tensor:  # noqa: ARG001
     """0 and 1 forwards, the slope of a sigmoid backwards."""
     x = table[detector.layer].double()
     mean = detector.on("mean", x)
@@ -114,7 +114,7 @@ def _spread(threshold: Tensor, feature: Tensor) -> Tensor:
     return SOFTNESS * torch.maximum(spread, usual)[index]
 
 
-REPRESENT: tuple[tuple[type[Detector], Callable[[Any, Table, Tensor], Tensor]], ...] = (
+REPRESENT: tuple[tuple[type[Detector], Callable[[Any, LayerFeatures, Tensor], Tensor]], ...] = (
     (MaxSoftmax, aimed_confidence),
     (QuantisedFeatures, soft_quantiser),
 )

@@ -30,7 +30,7 @@ from medrobust.progress import Progress
 from medrobust.store import Store
 from medrobust.threat import Linf, Untargeted
 from medrobust.training import evolved
-from medrobust.training.evolved import Fitted, Problem, Table, Task
+from medrobust.training.evolved import FeatureTable, Fitted, OuterFold, Problem
 
 GRID = tuple(0.02 * 1.2**i / 255 for i in range(38))
 """0.02 to 17 grey levels in steps of a fifth."""
@@ -48,7 +48,7 @@ Stars = Mapping[tuple[str, int], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Robustness:
+class AccuracyMatchedConfig:
     """What is attacked: names of evolved networks, how many seeds of each, on how many test images; and by what.
 
     An attack that looks for the smallest change (DeepFool) costs a tenth of one that is carried over a grid of sizes.
@@ -61,7 +61,7 @@ class Robustness:
     attack: Attack = field(default_factory=lambda: attacks.PGD(steps=10))
 
 
-def attacked(ask: Robustness, images: Images, store: Store, progress: Progress) -> dict[str, Any]:
+def attacked(ask: AccuracyMatchedConfig, images: Images, store: Store, progress: Progress) -> dict[str, Any]:
     """Evolved networks, their gradient-trained twins, Adam and logistic regression under attack, image by image."""
     whole = images.test.sample(MATCHING, 0)
     part = whole.sample(ask.images, 0)
@@ -108,11 +108,11 @@ def _why(doubts: Mapping[tuple[str, int], str], name: str) -> str:
     return next((why for (network, _), why in doubts.items() if network == name and why), "")
 
 
-def _networks(ask: Robustness, fitted: Table, matching: Table, shown: np.ndarray) -> Networks:
+def _networks(ask: AccuracyMatchedConfig, fitted: FeatureTable, matching: FeatureTable, shown: np.ndarray) -> Networks:
     """All networks that are attacked; ``shown``: which of the matching images will be."""
     everything = np.arange(len(fitted))
     problem = evolved.QUESTIONS["weights"].problem(
-        fitted, [Task(s, 0, everything, everything) for s in range(ask.seeds)]
+        fitted, [OuterFold(s, 0, everything, everything) for s in range(ask.seeds)]
     )
     ways = list(zip(*_adams_way(problem, ask.budget), strict=True))  # a seed's points
     seen = [np.array([_decided(network, matching) for network in way]) for way in ways]
@@ -129,7 +129,7 @@ def _networks(ask: Robustness, fitted: Table, matching: Table, shown: np.ndarray
     return out
 
 
-def _nearest(decided: np.ndarray, seen: np.ndarray, matching: Table, shown: np.ndarray) -> int:
+def _nearest(decided: np.ndarray, seen: np.ndarray, matching: FeatureTable, shown: np.ndarray) -> int:
     """Which row of ``seen`` (points, n) decides as well as ``decided`` (n,)."""
     right, own = (seen == matching.labels)[:, shown].mean(1), (decided == matching.labels)[shown].mean()
     gaps = np.array([_accuracy(row, matching) for row in seen]) - _accuracy(decided, matching)
@@ -156,12 +156,12 @@ def _adams_way(problem: Problem, budget: int) -> list[list[Fitted]]:
     return out
 
 
-def _decided(network: Fitted, table: Table) -> np.ndarray:
+def _decided(network: Fitted, table: FeatureTable) -> np.ndarray:
     """int64 (n,): the class that the network gives each image."""
     return np.asarray(network.probabilities(table.features).argmax(1))
 
 
-def _accuracy(decided: np.ndarray, table: Table) -> float:
+def _accuracy(decided: np.ndarray, table: FeatureTable) -> float:
     """Balanced: the mean over the classes."""
     right = decided == table.labels
     return float(np.mean([right[table.labels == c].mean() for c in np.unique(table.labels)]))
@@ -176,7 +176,7 @@ def _swept(
 
 
 def _compared(
-    ask: Robustness, found: Stars, accuracy: Mapping[tuple[str, int], float], matching: int, part: Dataset
+    ask: AccuracyMatchedConfig, found: Stars, accuracy: Mapping[tuple[str, int], float], matching: int, part: Dataset
 ) -> dict[str, Any]:
     owners = search_system.groups(part)
     names = list(dict.fromkeys(name for name, _ in found))

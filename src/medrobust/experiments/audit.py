@@ -17,20 +17,20 @@ from typing import Any
 from medrobust import json_files, private_names
 from medrobust.errors import InputError
 from medrobust.experiments import suite
-from medrobust.experiments.blackbox import BlackBox
+from medrobust.experiments.blackbox import BlackBoxExperiment
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import Context, Experiment
-from medrobust.experiments.detection import Detection, DetectionConfig
+from medrobust.experiments.detection import DetectionConfig, DetectionExperiment
 from medrobust.experiments.detector_data import DetectorData
-from medrobust.experiments.evasion import Evasion
+from medrobust.experiments.evasion import EvasionExperiment
 from medrobust.experiments.evasion_config import EvasionConfig
 from medrobust.experiments.explanation import in_audit
-from medrobust.experiments.headline import Headline
-from medrobust.experiments.robustness import Robustness
-from medrobust.experiments.sanity import Sanity
+from medrobust.experiments.headline import HeadlineExperiment
+from medrobust.experiments.robustness import RobustnessExperiment
+from medrobust.experiments.sanity import SanityExperiment
 from medrobust.experiments.suite import Execute, Suite
 from medrobust.experiments.system import assemble
-from medrobust.experiments.universal import Universal, quick
+from medrobust.experiments.universal import UniversalExperiment, quick
 from medrobust.progress import NoProgress, Progress
 from medrobust.run_folder import RunFolder
 from medrobust.store import Store
@@ -55,12 +55,12 @@ EVASION = EvasionConfig(("selective:steps=20",), attacked=24, goal=0.05, whole_f
 def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
     """Of an audit; the config says which of the later ones. options: none."""
     del options
-    config, robustness = context.config, Robustness(context)
-    sanity = Sanity(context, robustness)
-    headline = Headline(context, robustness, sanity)
-    chosen: list[Experiment] = [robustness, sanity, BlackBox(context, robustness), headline]
+    config, robustness = context.config, RobustnessExperiment(context)
+    sanity = SanityExperiment(context, robustness)
+    headline = HeadlineExperiment(context, robustness, sanity)
+    chosen: list[Experiment] = [robustness, sanity, BlackBoxExperiment(context, robustness), headline]
     if config.universal:
-        chosen.append(Universal(context, robustness.clean, quick(config.norm)))
+        chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
     if config.detect:
         chosen += detection(context, robustness)
     if config.explain:
@@ -68,11 +68,11 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     return chosen
 
 
-def detection(context: Context, robustness: Robustness) -> list[Experiment]:
+def detection(context: Context, robustness: RobustnessExperiment) -> list[Experiment]:
     """Can the attack that explanations show be detected, and evaded? On few images."""
     config = replace(DETECTION, attacks=(robustness.shown_name,))
     data = DetectorData(context, config, lambda: robustness.shown_attack[2], (f"sweep {robustness.main}",))
-    return [Detection(context, config, [data]), Evasion(context, EVASION, data, config.fprs)]
+    return [DetectionExperiment(context, config, [data]), EvasionExperiment(context, EVASION, data, config.fprs)]
 
 
 def audit(

@@ -13,8 +13,8 @@ from medrobust.attacks import Attack, SimBA, Square, queried
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
-from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step
-from medrobust.experiments.robustness import Robustness
+from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Result, Step
+from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.system import groups
 from medrobust.judging import judge
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
@@ -63,12 +63,12 @@ def by_chance(classifier: Classifier, part: Dataset, ball: Ball, seed: int, adva
     return {}, {"spent": spent.numpy()}
 
 
-class BlackBox(Experiment):
+class BlackBoxExperiment(Experiment):
     """Attacks without gradients on a few images, beside one that sees gradients and beside random changes."""
 
     name = "blackbox"
 
-    def __init__(self, context: Context, robustness: Robustness) -> None:
+    def __init__(self, context: Context, robustness: RobustnessExperiment) -> None:
         self.context, self.robustness, self.seed = context, robustness, context.config.seed
         self.subset = context.sample.sample(PROBED, self.seed)
 
@@ -114,8 +114,8 @@ class BlackBox(Experiment):
             lambda shard, advance: by_chance(classifier, shard, ball, self.seed, advance),
         )
 
-    def outcome(self) -> Outcome:
-        outcome, ball, main = Outcome(self.context.rows()), self._ball, self.robustness.main
+    def outcome(self) -> ExperimentResult:
+        outcome, ball, main = ExperimentResult(self.context.rows()), self._ball, self.robustness.main
         chance, beside = self._chance(), self._beside()
         if ball is None or chance is None or beside is None:
             return outcome

@@ -9,7 +9,7 @@ import numpy as np
 
 from medrobust import guessing, stats
 from medrobust.experiments import robustness_cells
-from medrobust.experiments.context import Context, Experiment, Outcome, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.gradient_check import compared, derived, gradient_check
 from medrobust.experiments.rows import clean_rows
 from medrobust.experiments.system import groups
@@ -17,7 +17,7 @@ from medrobust.results import Kind
 from medrobust.store import Cell
 
 
-class Clean(Experiment):
+class CleanExperiment(Experiment):
     """Performance on the whole test split. gradient: also compare the gradient with finite differences."""
 
     name = "clean"
@@ -51,8 +51,8 @@ class Clean(Experiment):
         subset = sample.sample(compared(sample), seed)
         return self.context.cell(subset, {"kind": "derivative"}, lambda: derived(classifier, subset, seed))
 
-    def outcome(self) -> Outcome:
-        outcome = Outcome(self.context.rows(), guesses=self.guessing.text)
+    def outcome(self) -> ExperimentResult:
+        outcome = ExperimentResult(self.context.rows(), guesses=self.guessing.text)
         test, classifier = self.context.test, self.context.classifier
         arrays, patients = self.cell.arrays, groups(test)
         clean_rows(outcome.rows, arrays["probability"], test.labels, arrays["decision"], classifier.classes, patients)

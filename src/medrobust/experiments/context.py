@@ -113,7 +113,7 @@ class Step:
 
 
 @dataclass
-class Outcome:
+class ExperimentResult:
     """What an experiment found. conditions: its entries of results.json's conditions.
 
     doubts: attack -> why none of its numbers is believed. left_out: (part, why) of what could not be measured.
@@ -147,7 +147,7 @@ class Experiment(ABC):
         """In the order in which one process does them."""
 
     @abstractmethod
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ExperimentResult:
         """Rows, checks and what results.json tells of the experiment."""
 
     def save(self, run: RunFolder, *, keep_names: bool) -> None:  # noqa: B027 - most have no files of their own

@@ -10,8 +10,8 @@ from typing import Any
 from medrobust import guessing, training
 from medrobust.errors import InputError
 from medrobust.experiments.checks import doubt
-from medrobust.experiments.clean import Clean
-from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.clean import CleanExperiment
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
 from medrobust.experiments.gradient_check import checked
 from medrobust.experiments.perturbation import PerturbationConfig, goal_of
 from medrobust.experiments.system import groups
@@ -19,7 +19,7 @@ from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.run_folder import RunFolder
 from medrobust.stats import Estimate
 from medrobust.threat import Ball
-from medrobust.universal.defence import DEFENCES, Attacked, Defence, Hardened
+from medrobust.universal.defence import DEFENCES, Defence, Hardened, PoolResult
 
 ROUNDS = "rounds"
 """Folder of the rounds that are finished."""
@@ -56,10 +56,10 @@ class DefenceConfig(PerturbationConfig):
 
 def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
     """Of ``medrobust defend``; options: fields of a DefenceConfig."""
-    return [Clean(context, gradient=False), Hardening(context, DefenceConfig(**options))]
+    return [CleanExperiment(context, gradient=False), DefenceExperiment(context, DefenceConfig(**options))]
 
 
-class Hardening(Experiment):
+class DefenceExperiment(Experiment):
     """One defence: the hardened classifier, and what fresh perturbations do to it after every round."""
 
     name = "defence"
@@ -108,8 +108,8 @@ class Hardening(Experiment):
         """The hardened classifier, in model/."""
         self.hardened.classifier.save(run.entry("model"), keep_names)
 
-    def outcome(self) -> Outcome:
-        outcome, hardened, config = Outcome(self.context.rows()), self.hardened, self.config
+    def outcome(self) -> ExperimentResult:
+        outcome, hardened, config = ExperimentResult(self.context.rows()), self.hardened, self.config
         if self.maker.opens:
             # training changes weights, not how the gradient is hidden; the last network is the one to be believed
             outcome.checks.append(checked(hardened.classifier, self.data.split("test"), self.seed))
@@ -158,7 +158,7 @@ def add_accuracy(rows: Rows, number: int, accuracy: Estimate, recall: Mapping[st
         rows.add(Kind.DEFENCE, "recall", share, class_name=name, round=number)
 
 
-def add_pool(rows: Rows, attacked: Attacked | None, *, attack: str, doubt: str = "", **columns: Any) -> None:
+def add_pool(rows: Rows, attacked: PoolResult | None, *, attack: str, doubt: str = "", **columns: Any) -> None:
     """What several perturbations of one origin do; strongest: of the one that did best where it was made."""
     if attacked is None:
         return

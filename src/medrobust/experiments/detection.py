@@ -17,9 +17,9 @@ from medrobust.data.corruptions import suited
 from medrobust.detectors import DETECTORS, Guard, clustered, embedding
 from medrobust.detectors.crossfit import Crossfit, Rates, by_layer
 from medrobust.errors import InputError
-from medrobust.experiments.clean import Clean
+from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
-from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
 from medrobust.experiments.detector_data import DetectorConfig, DetectorData
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.stats import NOTHING, Estimate
@@ -56,7 +56,7 @@ class DetectionConfig(DetectorConfig):
         return next((a for a in self.attacks if a.partition(":")[0] == self.main), self.attacks[0])
 
 
-class Detection(Experiment):
+class DetectionExperiment(Experiment):
     """Every detector, fitted on each attack and tested on all of them, on noise and on corruptions.
 
     data: one entry a size of attack. Rows: ``attack`` is the attack tested on, "none" for images without an attack,
@@ -76,8 +76,8 @@ class Detection(Experiment):
             steps += [*data.steps(), *fits]
         return steps
 
-    def outcome(self) -> Outcome:
-        outcome = Outcome(self.context.rows())
+    def outcome(self) -> ExperimentResult:
+        outcome = ExperimentResult(self.context.rows())
         for data in self.data:
             before = len(outcome.rows.rows)
             for name in self.config.detectors:
@@ -240,7 +240,7 @@ class _Found:
             self.add(attack, "seen", rates.seen[fpr], at_fpr=fpr, **columns)
 
 
-class Guards(Experiment):
+class GuardExperiment(Experiment):
     """A picture of the features, DIR/tsne.png, and each detector as a guard to use, DIR/guards; no numbers.
 
     Each detector is fitted on all images and the guarded attack's, and its threshold set for ``fpr``.
@@ -248,21 +248,21 @@ class Guards(Experiment):
 
     name = "guards"
 
-    def __init__(self, detection: Detection, fpr: float) -> None:
+    def __init__(self, detection: DetectionExperiment, fpr: float) -> None:
         self.detection, self.data, self.fpr = detection, detection.data[-1], fpr
         self.attack = detection.config.guarded
 
     def steps(self) -> Sequence[Step]:
         return ()
 
-    def outcome(self) -> Outcome:
-        outcome, run = Outcome(self.detection.context.rows()), self.data.context.store.run
+    def outcome(self) -> ExperimentResult:
+        outcome, run = ExperimentResult(self.detection.context.rows()), self.data.context.store.run
         for name, make in (("tsne.png", self.picture), ("guards", self._guards)):
             if not make(run.entry(name), outcome):
                 run.remove(name)
         return outcome
 
-    def picture(self, path: Any, outcome: Outcome) -> bool:
+    def picture(self, path: Any, outcome: ExperimentResult) -> bool:
         """t-SNE of the clean images and the attacked ones, in the layer that detectors read."""
         data, layer = self.data, self.detection.config.layers[-1]
         attacked, seed = data.attacked(self.attack), data.context.config.seed
@@ -278,7 +278,7 @@ class Guards(Experiment):
         embedding.draw(path, points, labels, is_attacked, data.context.classifier.classes, title)
         return True
 
-    def _guards(self, folder: Any, outcome: Outcome) -> bool:
+    def _guards(self, folder: Any, outcome: ExperimentResult) -> bool:
         saved = False
         for name in self.detection.config.detectors:
             try:
@@ -335,9 +335,9 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
         corruptions = tuple((name, severity) for name in names for severity in options["severities"])
         own = replace(config, corruptions=corruptions)
         data.append(DetectorData(context, own, partial(context.ball, eps), label=label))
-    detection = Detection(context, config, data)
+    detection = DetectionExperiment(context, config, data)
     follow = any(attack.uses_gradient for attack in data[0].attacks.values())
-    return [Clean(context, gradient=follow), detection, Guards(detection, options["fpr"])]
+    return [CleanExperiment(context, gradient=follow), detection, GuardExperiment(detection, options["fpr"])]
 
 
 def labelled(sizes: Sequence[float]) -> list[tuple[float, str]]:

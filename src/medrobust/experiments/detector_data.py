@@ -18,13 +18,13 @@ from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.data.corruptions import CORRUPTIONS
 from medrobust.detectors import DETECTORS, Features
-from medrobust.detectors.crossfit import FPRS, Crossfit, Seen, fit_what_can_be
+from medrobust.detectors.crossfit import FPRS, Crossfit, ImageFeatures, fit_what_can_be
 from medrobust.detectors.detector import LEAST as REFERENCE
 from medrobust.errors import InputError
 from medrobust.experiments.adversarial_pairs import PAIRS, Twins
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Context, Step
-from medrobust.experiments.features_cache import Bench, whose_images
+from medrobust.experiments.features_cache import FeaturesCache, whose_images
 from medrobust.threat import Ball
 
 THRESHOLD = 20
@@ -95,7 +95,7 @@ class DetectorData:
         self._ball = ball
         self.attacks: dict[str, Attack] = {name: attack_named(name) for name in config.attacks}
         self.left_out: list[tuple[str, str]] = []
-        self._tried: dict[str, Seen] = {}
+        self._tried: dict[str, ImageFeatures] = {}
         self._fits: dict[tuple[str, str], tuple[Crossfit, str]] = {}
         if config.required:  # a wrong layer, and no image to attack, are found before anything is computed
             Features(context.classifier, config.layers)
@@ -176,10 +176,10 @@ class DetectorData:
         )
 
     @cached_property
-    def features(self) -> Bench:
-        return Bench(self.pairs, self.config.layers, self.context.progress.advance)
+    def features(self) -> FeaturesCache:
+        return FeaturesCache(self.pairs, self.config.layers, self.context.progress.advance)
 
-    def _read(self, title: str, n: int, work: Callable[[], Seen]) -> Seen:
+    def _read(self, title: str, n: int, work: Callable[[], ImageFeatures]) -> ImageFeatures:
         self.context.progress.start(title, n)
         try:
             return work()
@@ -187,11 +187,11 @@ class DetectorData:
             self.context.progress.stop()
 
     @cached_property
-    def clean(self) -> Seen:
+    def clean(self) -> ImageFeatures:
         """Features of the images themselves."""
         return self._read("Features of clean images", len(self.pairs), self.features.clean)
 
-    def tried(self, attack: str) -> Seen:
+    def tried(self, attack: str) -> ImageFeatures:
         """Of the attacked images, whether or not the attack succeeded."""
         if attack not in self._tried:
             chosen = self.attacks[attack]
@@ -200,18 +200,18 @@ class DetectorData:
             self._tried[attack] = self._read(title, len(self.pairs), work)
         return self._tried[attack]
 
-    def attacked(self, attack: str) -> Seen:
+    def attacked(self, attack: str) -> ImageFeatures:
         """Of the images on which the attack succeeded: they are decided otherwise than the clean ones."""
         tried = self.tried(attack)
         return tried.take(np.asarray(tried.predicted.numpy() != self.clean.predicted.numpy()[tried.twin]))
 
     @cached_property
-    def noise(self) -> Seen:
+    def noise(self) -> ImageFeatures:
         """Of the images with noise of the attack's size that are still classified right."""
         return self._read("Noise of the same size", len(self.pairs), lambda: self.features.noisy(self.ball))
 
     @cached_property
-    def corrupted(self) -> dict[tuple[str, int], Seen]:
+    def corrupted(self) -> dict[tuple[str, int], ImageFeatures]:
         """Of the corrupted images that are still classified right, by corruption and severity."""
         n = min(self.config.corrupted, len(self.pairs))
         return {
@@ -224,7 +224,7 @@ class DetectorData:
         }
 
     @cached_property
-    def _others(self) -> tuple[Seen | None, Seen | None]:
+    def _others(self) -> tuple[ImageFeatures | None, ImageFeatures | None]:
         system = self.context.system
         reference, held_out = other_images(system.data, system.test, self.pairs)
         what = "images to compare with (half of the clean test images serve instead)"
@@ -233,7 +233,7 @@ class DetectorData:
             self._further(held_out, THRESHOLD, "thresholds, and with them alarms"),
         )
 
-    def _further(self, part: Dataset, least: int, what: str) -> Seen | None:
+    def _further(self, part: Dataset, least: int, what: str) -> ImageFeatures | None:
         n = min(self.config.further, len(part))
         try:
             work = partial(self.features.further, part, self.config.further, least)
@@ -243,12 +243,12 @@ class DetectorData:
             return None
 
     @property
-    def reference(self) -> Seen | None:
+    def reference(self) -> ImageFeatures | None:
         """Clean images that detectors compare with; None where they are too few."""
         return self._others[0]
 
     @property
-    def held_out(self) -> Seen | None:
+    def held_out(self) -> ImageFeatures | None:
         """Clean images that thresholds are set on; None where they are too few."""
         return self._others[1]
 

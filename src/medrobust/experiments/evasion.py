@@ -23,10 +23,10 @@ from medrobust.errors import InputError
 from medrobust.evasion import Evasion as EvasionAttack
 from medrobust.evasion import EvasionOutcome, judge, run, smallest, strongest, together
 from medrobust.experiments import checks
-from medrobust.experiments.clean import Clean
+from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
-from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step, base_name
-from medrobust.experiments.detection import Detection, DetectionConfig, add_row
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step, base_name
+from medrobust.experiments.detection import DetectionConfig, DetectionExperiment, add_row
 from medrobust.experiments.detector_data import DetectorData
 from medrobust.experiments.evasion_config import EvasionConfig, evasion_named
 from medrobust.results import INCONCLUSIVE, OK, Check, Kind, Rows
@@ -65,7 +65,7 @@ class _Found:
     """Images that did not get past, on which an evasion had no usable gradient: they prove nothing."""
 
 
-class Evasion(Experiment):
+class EvasionExperiment(Experiment):
     """Every detector of ``data``, fitted on its first attack, and attacks that know it, beside that attack itself.
 
     ``data.config.fprs`` must hold ``config.goal``; fprs: what is reported.
@@ -83,8 +83,8 @@ class Evasion(Experiment):
         evade = [Step(f"evade {name}", partial(self._numbers, name), self.data.ready) for name in names]
         return [*self.data.steps(), *evade]
 
-    def outcome(self) -> Outcome:
-        outcome, data = Outcome(self.context.rows()), self.data
+    def outcome(self) -> ExperimentResult:
+        outcome, data = ExperimentResult(self.context.rows()), self.data
         if not data.failure:
             data.load()
             outcome.left_out += [(f"evasion {name}", _NO_BANK) for name in self.config.evasions if not self._able(name)]
@@ -392,4 +392,8 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     config = EvasionConfig.read(options["evasion"])
     thresholds = replace(detectors, fprs=tuple(dict.fromkeys((*detectors.fprs, config.goal))))
     data = DetectorData(context, thresholds, partial(context.ball, options["eps"]))
-    return [Clean(context), Detection(context, thresholds, [data]), Evasion(context, config, data, detectors.fprs)]
+    return [
+        CleanExperiment(context),
+        DetectionExperiment(context, thresholds, [data]),
+        EvasionExperiment(context, config, data, detectors.fprs),
+    ]

@@ -21,12 +21,12 @@ from medrobust.errors import InputError
 from medrobust.experiments import explanation_cells as cells
 from medrobust.experiments.adversarial_pairs import PAIRS, Shard, Twins, one_a_patient
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
 from medrobust.experiments.explanation_cells import Quantity
 from medrobust.experiments.explanation_config import IN_AUDIT, ExplanationConfig, info
-from medrobust.experiments.features_cache import Bench
-from medrobust.experiments.headline import Headline
-from medrobust.experiments.robustness import Robustness
+from medrobust.experiments.features_cache import FeaturesCache
+from medrobust.experiments.headline import HeadlineExperiment
+from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.naming import image_code
 from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.stats import Estimate
@@ -87,21 +87,21 @@ class Explanation(Experiment):
         if self.failure is None:
             getattr(self, f"_{piece}")
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ExperimentResult:
         """Rows of kind explanation, ``conditions["explained"]`` by place, and arrays explain.PLACE.NAME."""
         return self._outcome
 
     @cached_property
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> ExperimentResult:
         place = str(self.place)
         if self.failure is not None:
             self._add("slope-l1", stats.NOTHING, note=self.failure)
-            return Outcome(
+            return ExperimentResult(
                 self.rows, conditions={"explained": {place: info(self.context, self.config, self.attack, None)}}
             )
         about = info(self.context, self.config, self.attack, self.second) | self._measured()
         arrays = {f"explain.{place}.{name}": values for name, values in self.arrays.items()}
-        return Outcome(self.rows, conditions={"explained": {place: about}}, arrays=arrays)
+        return ExperimentResult(self.rows, conditions={"explained": {place: about}}, arrays=arrays)
 
     # -- what it stands on -------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ class Explanation(Experiment):
         """Penultimate features of clean and of attacked images; None where the network has none."""
         self.progress.start("Embedding", 2 * len(self.twins))
         try:
-            bench = Bench(self.twins, (PENULTIMATE,), self.progress.advance)
+            bench = FeaturesCache(self.twins, (PENULTIMATE,), self.progress.advance)
             return bench.clean(), bench.attacked(*self.attack)
         except InputError as error:  # a network without a linear layer
             self.notes.append(f"No embedding: {error}.")
@@ -409,7 +409,7 @@ class Explanation(Experiment):
             self._add("probe-auroc", stats.auroc(found.scores, labels == names[1], owners), when, of=of)
 
 
-def in_audit(context: Context, robustness: Robustness, headline: Headline) -> Explanation:
+def in_audit(context: Context, robustness: RobustnessExperiment, headline: HeadlineExperiment) -> Explanation:
     """A few explanations of some attacked images, beside their smallest eps; what cannot be explained is no error."""
     return Explanation(
         context,

@@ -15,9 +15,9 @@ from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.experiments import checks
 from medrobust.experiments.admission import admit
-from medrobust.experiments.clean import Clean
+from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.config import ask
-from medrobust.experiments.context import Context, Experiment, Outcome, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.explanation import Explanation
 from medrobust.experiments.explanation_config import ExplanationConfig
 from medrobust.experiments.system import assemble
@@ -32,14 +32,14 @@ class Beside(Experiment):
 
     def __init__(self, explanation: Explanation) -> None:
         self.explanation, self.name, self.place = explanation, explanation.name, explanation.place
-        self.clean = Clean(explanation.context)
+        self.clean = CleanExperiment(explanation.context)
 
     def steps(self) -> Sequence[Step]:
         own = [Step(f"{self.name} {s.name}", s.work, s.needs) for s in self.clean.steps()]
         return [*self.explanation.steps(), *own]
 
     @cached_property
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> ExperimentResult:
         outcome, clean = self.explanation.outcome(), self.clean.outcome()
         why = checks.doubt(clean.checks) or clean.guesses
         outcome.rows.rows = doubted(outcome.rows.rows, why, (Kind.EXPLANATION,))
@@ -49,7 +49,7 @@ class Beside(Experiment):
         outcome.of_another, outcome.guesses = True, why
         return outcome
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ExperimentResult:
         return self._outcome
 
 
@@ -63,7 +63,7 @@ class Earlier(Experiment):
         return ()
 
     @cached_property
-    def _outcome(self) -> Outcome:
+    def _outcome(self) -> ExperimentResult:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -85,9 +85,9 @@ class Earlier(Experiment):
         kept = {here + k.removeprefix(own): v for k, v in arrays.items() if k.startswith(own)}
         if (picture := kept.get(f"{here}tsne")) is not None:
             self.context.store.run.write_bytes(f"tsne-{self.place}.png", picture.tobytes())
-        return Outcome(rows, conditions={"explained": {str(self.place): info}}, arrays=kept, of_another=True)
+        return ExperimentResult(rows, conditions={"explained": {str(self.place): info}}, arrays=kept, of_another=True)
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ExperimentResult:
         return self._outcome
 
 
@@ -105,8 +105,8 @@ class Pairs(Experiment):
     def steps(self) -> Sequence[Step]:
         return ()
 
-    def outcome(self) -> Outcome:
-        outcome = Outcome(self.first.context.rows())
+    def outcome(self) -> ExperimentResult:
+        outcome = ExperimentResult(self.first.context.rows())
         of_first = image_numbers(self.first.outcome(), 0)
         for other in self.others:
             found = other.outcome()
@@ -130,7 +130,7 @@ class Pairs(Experiment):
         return outcome
 
 
-def image_numbers(outcome: Outcome, place: int) -> dict[str, np.ndarray]:
+def image_numbers(outcome: ExperimentResult, place: int) -> dict[str, np.ndarray]:
     """By name, one number an image, of the classifier at that place."""
     prefix = f"explain.{place}.{IMAGE}"
     return {k.removeprefix(prefix): v for k, v in outcome.arrays.items() if k.startswith(prefix)}
@@ -147,7 +147,7 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     second = None if options["second"] is None else partial(_second, context, options["second"])
     first = Explanation(context, config, second=second)
     others = [_beside(context, config, given, place) for place, given in enumerate(options["beside"], start=1)]
-    return [first, Clean(context), *others, *([Pairs(first, others)] if others else [])]
+    return [first, CleanExperiment(context), *others, *([Pairs(first, others)] if others else [])]
 
 
 def _beside(context: Context, config: ExplanationConfig, given: Mapping[str, Any], place: int) -> Beside | Earlier:

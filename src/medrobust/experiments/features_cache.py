@@ -11,7 +11,7 @@ from medrobust import code_digest
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.detectors import Features
-from medrobust.detectors.crossfit import Seen
+from medrobust.detectors.crossfit import ImageFeatures
 from medrobust.errors import InputError
 from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
 from medrobust.experiments.system import groups
@@ -22,7 +22,7 @@ FURTHER = 400
 """Further clean images: for thresholds, several above that of a false-positive rate of 1 %."""
 
 
-class Bench:
+class FeaturesCache:
     """Features of these layers (and the logits) of these images and of any of their twins.
 
     Memory holds the images of one shard and the features of all. advance: called with the number of images read.
@@ -35,11 +35,11 @@ class Bench:
         self.advance = advance or (lambda _: None)
         self.seconds: dict[str, float] = {}
 
-    def clean(self) -> Seen:
+    def clean(self) -> ImageFeatures:
         """The images themselves."""
         return self._gather({"of": "clean"}, self.twins.clean)
 
-    def attacked(self, name: str, attack: Attack, ball: Ball, *, failed: bool = False) -> Seen:
+    def attacked(self, name: str, attack: Attack, ball: Ball, *, failed: bool = False) -> ImageFeatures:
         """The twins that ``attack`` succeeded to make; failed: and those that it did not."""
         key_ = {
             "of": "attacked",
@@ -51,17 +51,17 @@ class Bench:
             key_, lambda part: self.twins.attacked(part, name, attack, ball), (True, False) if failed else (True,)
         )
 
-    def noisy(self, ball: Ball) -> Seen:
+    def noisy(self, ball: Ball) -> ImageFeatures:
         """The twins with noise of the ball's full size that are still classified right."""
         key_ = {"of": "noise", "ball": [ball.name, float(ball.eps)]}
         return self._gather(key_, lambda part: self.twins.noisy(part, ball))
 
-    def corrupted(self, name: str, severity: int, limit: int | None = None) -> Seen:
+    def corrupted(self, name: str, severity: int, limit: int | None = None) -> ImageFeatures:
         """The corrupted twins of the first ``limit`` images that are still classified right."""
         key_ = {"of": "corrupted", "corruption": name, "severity": severity}
         return self._gather(key_, lambda part: self.twins.corrupted(part, name, severity), limit=limit)
 
-    def further(self, part: Dataset, limit: int = FURTHER, least: int = 40) -> Seen:
+    def further(self, part: Dataset, limit: int = FURTHER, least: int = 40) -> ImageFeatures:
         """Other clean images that are classified right, at most ``limit``; none of the twins' patients.
 
         Their ``twin`` is -1: they have none. InputError where fewer than ``least`` are left.
@@ -88,7 +88,7 @@ class Bench:
         make: Callable[[Dataset], Shard],
         kept: Sequence[bool] = (False,),
         limit: int | None = None,
-    ) -> Seen:
+    ) -> ImageFeatures:
         """Rows of all shards. kept: whether the wrong decision was reached (True), was not (False), or either."""
         pieces = [self._rows(part, key_, make) for part in self.twins.shards(limit)]
         n = sum(len(p["reached"]) for p in pieces)
@@ -121,11 +121,11 @@ class Bench:
         rows: np.ndarray,
         patients: np.ndarray,
         twin: np.ndarray,
-    ) -> Seen:
+    ) -> ImageFeatures:
         names = [name for name in pieces[0] if name.startswith("layer.")]
         whole = {name.removeprefix("layer."): np.concatenate([p[name] for p in pieces])[rows] for name in names}
         features = {name: torch.from_numpy(value) for name, value in whole.items()}
-        return Seen(features, torch.from_numpy(decision[rows]), patients[rows], twin[rows])
+        return ImageFeatures(features, torch.from_numpy(decision[rows]), patients[rows], twin[rows])
 
 
 def whose_images(part: Dataset) -> np.ndarray:

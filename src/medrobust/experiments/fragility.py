@@ -23,7 +23,7 @@ from medrobust.experiments import robustness_cells
 from medrobust.experiments.adversarial_pairs import Twins
 from medrobust.experiments.config import digest
 from medrobust.experiments.detector_data import other_images
-from medrobust.experiments.features_cache import Bench, whose_images
+from medrobust.experiments.features_cache import FeaturesCache, whose_images
 from medrobust.experiments.system import groups
 from medrobust.run_folder import RunFolder
 from medrobust.stats import Estimate
@@ -36,7 +36,7 @@ MEASURES = ("slope-l1", "margin", "margin-slope", "linear-eps")
 
 
 @dataclass(frozen=True)
-class Ask:
+class FragilityConfig:
     """What is measured of each network. ball: of the detector's attack. detector: a name of DETECTORS, or None."""
 
     attack: Attack = field(default_factory=lambda: PGD(steps=20))
@@ -87,9 +87,9 @@ def trained(folder: Path, data: Dataset, model: str, **options: Any) -> Classifi
     return made
 
 
-def fragility(store: Store, classifier: Classifier, data: Dataset, ask: Ask | None = None) -> Fragility:
+def fragility(store: Store, classifier: Classifier, data: Dataset, ask: FragilityConfig | None = None) -> Fragility:
     """Attack, slope and detector of one network on the test split of ``data``."""
-    ask = ask or Ask()
+    ask = ask or FragilityConfig()
     data = data.for_classes(classifier.classes)
     test = data.split("test")
     part = test.sample(ask.limit, ask.seed)
@@ -128,13 +128,15 @@ def _measured(classifier: Classifier, part: Dataset, seed: int) -> robustness_ce
     return {}, {name: values.numpy() for name, values in found.items()}
 
 
-def _seen(store: Store, classifier: Classifier, data: Dataset, test: Dataset, ask: Ask) -> tuple[Estimate, str]:
+def _seen(
+    store: Store, classifier: Classifier, data: Dataset, test: Dataset, ask: FragilityConfig
+) -> tuple[Estimate, str]:
     """The detector's area, or why there is none."""
     if ask.detector is None:
         return stats.NOTHING, "not asked for"
     try:
         twins = Twins(store, classifier, test, limit=ask.limit, seed=ask.seed)
-        bench = Bench(twins, (ask.layer,))
+        bench = FeaturesCache(twins, (ask.layer,))
         attacked = bench.attacked(repr(ask.attack), ask.attack, ask.ball)
         reference, apart = (bench.further(part) for part in other_images(data, test, twins))
         recipe = DETECTORS[ask.detector]()

@@ -18,10 +18,10 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step, base_name
-from medrobust.experiments.robustness import NO_GRADIENT, Robustness
+from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Result, Step, base_name
+from medrobust.experiments.robustness import NO_GRADIENT, RobustnessExperiment
 from medrobust.experiments.rows import attack_rows
-from medrobust.experiments.sanity import Sanity
+from medrobust.experiments.sanity import SanityExperiment
 from medrobust.judging import judge
 from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.store import Cell
@@ -50,12 +50,12 @@ def examined(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, 
     }
 
 
-class Headline(Experiment):
+class HeadlineExperiment(Experiment):
     """The ensemble on the attacked images, and the worst case: for each image the attack that needed least."""
 
     name = "headline"
 
-    def __init__(self, context: Context, robustness: Robustness, sanity: Sanity) -> None:
+    def __init__(self, context: Context, robustness: RobustnessExperiment, sanity: SanityExperiment) -> None:
         self.context, self.config, self.robustness, self.sanity = context, context.config, robustness, sanity
         self.attack = attack_named(self.config.auto) if self.config.auto else None
         self.swept = next((name for name in robustness.attacks if base_name(name) == NAME), None)
@@ -94,8 +94,8 @@ class Headline(Experiment):
         smallest = self.robustness.smallest
         return smallest if self.cell is None else np.minimum(smallest, self.min_eps)
 
-    def outcome(self) -> Outcome:
-        outcome = Outcome(self.context.rows())
+    def outcome(self) -> ExperimentResult:
+        outcome = ExperimentResult(self.context.rows())
         outcome.on_gradients = (NAME,)
         eps, attack = self.robustness.headline_eps, self.attack
         if eps is not None and attack is not None:
@@ -108,7 +108,7 @@ class Headline(Experiment):
             self._worst_part(outcome)
         return outcome
 
-    def _ensemble_part(self, outcome: Outcome, attack: Attack, eps: float) -> None:
+    def _ensemble_part(self, outcome: ExperimentResult, attack: Attack, eps: float) -> None:
         assert self.cell is not None
         arrays, n, patients, rows = self.cell.arrays, self.min_eps.size, self.context.patients, outcome.rows
         lost = int(arrays["blind"].sum())
@@ -137,7 +137,7 @@ class Headline(Experiment):
             checks.square_is_not_needed(NAME, eps, alone, fallen - alone, int(right.sum())),
         ]
 
-    def _worst_part(self, outcome: Outcome) -> None:
+    def _worst_part(self, outcome: ExperimentResult) -> None:
         robustness, doubts = self.robustness, self.robustness.doubts | self.sanity.outcome().doubts
         cells = [robustness.sweep(name).arrays for name in robustness.attacks]
         stars, after, blind = ([c[k] for c in cells] for k in ("eps_star", "after", "blind"))

@@ -15,10 +15,19 @@ from medrobust import code_digest, stats
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.experiments import checks, robustness_cells
-from medrobust.experiments.clean import Clean
+from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.context import Advance, Context, Experiment, Outcome, Result, Step, attacks_of, main_attack
+from medrobust.experiments.context import (
+    Advance,
+    Context,
+    Experiment,
+    ExperimentResult,
+    Result,
+    Step,
+    attacks_of,
+    main_attack,
+)
 from medrobust.experiments.rows import attack_rows, noise_rows
 from medrobust.results import Kind
 from medrobust.store import Cell
@@ -30,7 +39,7 @@ NOTICED = 0.10
 NO_GRADIENT = "most images gave no usable gradient"
 
 
-class Robustness(Experiment):
+class RobustnessExperiment(Experiment):
     """Clean performance, every attack over the grid, and noise of the same size."""
 
     name = "robustness"
@@ -39,7 +48,7 @@ class Robustness(Experiment):
         self.context, self.config = context, context.config
         self.attacks = attacks_of(context.config)
         self.main = main_attack(list(self.attacks))
-        self.clean = Clean(context)
+        self.clean = CleanExperiment(context)
 
     def steps(self) -> Sequence[Step]:
         sweeps = [
@@ -160,7 +169,7 @@ class Robustness(Experiment):
 
     # -- what it amounts to ------------------------------------------------------------------------------
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> ExperimentResult:
         outcome = self.clean.outcome()
         self._attack_part(outcome)
         self._noise_part(outcome)
@@ -168,7 +177,7 @@ class Robustness(Experiment):
         outcome.on_gradients = tuple(name for name, attack in self.attacks.items() if attack.uses_gradient)
         return outcome
 
-    def _attack_part(self, outcome: Outcome) -> None:
+    def _attack_part(self, outcome: ExperimentResult) -> None:
         context, doubts = self.context, self.doubts
         for name, attack in self.attacks.items():
             cell = self.sweep(name)
@@ -199,7 +208,7 @@ class Robustness(Experiment):
         for side in ("clean", "attacked"):
             outcome.arrays[f"examples.{side}"] = main.arrays[f"shown.{side}"][: robustness_cells.EXAMPLES]
 
-    def _noise_part(self, outcome: Outcome) -> None:
+    def _noise_part(self, outcome: ExperimentResult) -> None:
         context, eps = self.context, self.config.eps
         decision = self._noise().arrays["decision"]
         right = self.sweep(self.main).arrays["before"] == context.labels

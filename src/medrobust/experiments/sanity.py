@@ -14,8 +14,8 @@ from medrobust import code_digest
 from medrobust.attacks import Attack, Composed
 from medrobust.data import Dataset
 from medrobust.experiments import checks, robustness_cells
-from medrobust.experiments.context import Context, Experiment, Outcome, Step
-from medrobust.experiments.robustness import Robustness
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
+from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.rows import saving_rows
 from medrobust.experiments.system import groups
 from medrobust.results import Check
@@ -29,12 +29,12 @@ SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
 """Below half a grey level, where 8-bit saving must undo everything; one level; two."""
 
 
-class Sanity(Experiment):
+class SanityExperiment(Experiment):
     """Sanity checks of the main attack, and its examples after saving."""
 
     name = "sanity"
 
-    def __init__(self, context: Context, robustness: Robustness) -> None:
+    def __init__(self, context: Context, robustness: RobustnessExperiment) -> None:
         self.context, self.config, self.robustness = context, context.config, robustness
         self.main, self.attack = robustness.main, robustness.attacks[robustness.main]
 
@@ -43,8 +43,8 @@ class Sanity(Experiment):
         checked = [Step(f"sanity {title}", partial(self._reached, title), needs) for title in self._titles]
         return [*checked, *(Step(f"saving {e * 255:.3g}/255", partial(self._saved, e)) for e in self._saving_eps)]
 
-    def outcome(self) -> Outcome:
-        outcome = Outcome(self.context.rows(), self._checks())
+    def outcome(self) -> ExperimentResult:
+        outcome = ExperimentResult(self.context.rows(), self._checks())
         if self._huge_check.passed is False:
             outcome.doubts[self.main] = "a huge eps does not reach 100 %"
         self._saving_part(outcome)
@@ -131,7 +131,7 @@ class Sanity(Experiment):
             ]
         return checks_
 
-    def _saving_part(self, outcome: Outcome) -> None:
+    def _saving_part(self, outcome: ExperimentResult) -> None:
         patients = groups(self.context.sample.sample(SAVED, self.config.seed))
         for eps in self._saving_eps:
             saving_rows(outcome.rows, self.main, eps, self._saved(eps).arrays, patients)

@@ -20,7 +20,7 @@ from medrobust.experiments import search_rows
 from medrobust.progress import NoProgress, Progress
 from medrobust.store import Cell, Store
 from medrobust.training import evolved
-from medrobust.training.evolved import QUESTIONS, Found, Problem, Table, Task
+from medrobust.training.evolved import QUESTIONS, EvolvedResult, FeatureTable, OuterFold, Problem
 
 COMMON = ("random", "ga", "pso", "de", "cma-es", "gwo", "woa", "gwo+adam")
 """Compared unless others are named."""
@@ -92,7 +92,7 @@ class Searching:
         self,
         ask: Ask,
         folder: Path,
-        table: Table,
+        table: FeatureTable,
         about: dict[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -139,7 +139,7 @@ class Searching:
         if question not in self.problems:
             self.problems[question] = QUESTIONS[question].problem(self.table, self.tasks)
         problem = self.problems[question]
-        found: Found = evolved.method(question, name)(problem, self.ask.evaluations(question))
+        found: EvolvedResult = evolved.method(question, name)(problem, self.ask.evaluations(question))
         facts = {"evaluations": found.evaluations, "seconds": found.seconds, "found": found.facts}
         arrays = {
             "probability": judged(found, self.table, self.tasks),
@@ -168,7 +168,7 @@ class Searching:
         }
 
 
-def judged(found: Found, table: Table, tasks: list[Task]) -> np.ndarray:
+def judged(found: EvolvedResult, table: FeatureTable, tasks: list[OuterFold]) -> np.ndarray:
     """float32 (seeds, n, k): each image's probabilities from the network of the fold that it was held out of."""
     seeds = sorted({t.seed for t in tasks})
     out = np.full((len(seeds), len(table), len(table.classes)), np.nan, dtype=np.float32)

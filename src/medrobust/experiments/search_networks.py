@@ -14,7 +14,7 @@ from medrobust.experiments.search_system import Images
 from medrobust.progress import Progress
 from medrobust.store import Store
 from medrobust.training import evolved
-from medrobust.training.evolved import Fitted, Task
+from medrobust.training.evolved import Fitted, OuterFold
 
 
 def kept(
@@ -23,7 +23,7 @@ def kept(
     """Fit each method's network on all training images (seed 0), and save it as a classifier that audits can take."""
     table = search_system.table(images, images.fitted, store, progress)
     everything = np.arange(len(table))
-    problem = evolved.QUESTIONS[question].problem(table, [Task(0, 0, everything, everything)])
+    problem = evolved.QUESTIONS[question].problem(table, [OuterFold(0, 0, everything, everything)])
     out = {}
     progress.start("Keeping networks", len(names))
     for name in names:

@@ -9,7 +9,7 @@ import numpy as np
 from medrobust import guessing, ranks, stats
 from medrobust.store import Cell
 from medrobust.training import evolved
-from medrobust.training.evolved import METRICS, QUESTIONS, Table, Task, scored
+from medrobust.training.evolved import METRICS, QUESTIONS, FeatureTable, OuterFold, scored
 
 if TYPE_CHECKING:
     from medrobust.experiments.search import Ask
@@ -19,7 +19,7 @@ MAIN = "balanced_accuracy"
 
 
 def summary(
-    cells: dict[str, Cell], table: Table, tasks: list[Task], ask: Ask, question: str
+    cells: dict[str, Cell], table: FeatureTable, tasks: list[OuterFold], ask: Ask, question: str
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """(rows, what was found on this question)."""
     by_seed = {name: _scores(cell, table) for name, cell in cells.items()}
@@ -41,7 +41,7 @@ def summary(
     return rows, told
 
 
-def _guesses(cell: Cell, table: Table) -> str:
+def _guesses(cell: Cell, table: FeatureTable) -> str:
     """Why the reference says nothing: with most seeds it is no better than guessing. Empty where it is better."""
     found = [guessing.of(p.argmax(1) == table.labels, table.labels, table.groups) for p in cell.arrays["probability"]]
     found.sort(key=lambda g: g.balanced.value)
@@ -80,7 +80,7 @@ def times(cell: Cell, tasks: int) -> dict[str, Any]:
     return {"seconds": cell.facts["seconds"] / tasks, "clock": (cell.arrays["clock"] / tasks).tolist()}
 
 
-def _scores(cell: Cell, table: Table) -> dict[str, np.ndarray]:
+def _scores(cell: Cell, table: FeatureTable) -> dict[str, np.ndarray]:
     """Metric -> (seeds,), of all images, each from the fold that it was held out of."""
     each = [scored(p, table.labels, table.healthy) for p in cell.arrays["probability"]]
     return {metric: np.array([s[metric] for s in each]) for metric in METRICS}
@@ -108,8 +108,8 @@ def _method(cell: Cell, tasks: int) -> dict[str, Any]:
 
 def _against(
     cells: dict[str, Cell],
-    table: Table,
-    tasks: list[Task],
+    table: FeatureTable,
+    tasks: list[OuterFold],
     by_seed: dict[str, dict[str, np.ndarray]],
     ask: Ask,
     reference: str,
@@ -140,7 +140,7 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _folds(cell: Cell, table: Table, tasks: list[Task]) -> np.ndarray:
+def _folds(cell: Cell, table: FeatureTable, tasks: list[OuterFold]) -> np.ndarray:
     """(seeds * folds,): balanced accuracy of each task's test images."""
     seeds = sorted({t.seed for t in tasks})
     out = []

@@ -21,7 +21,7 @@ from medrobust.experiments.system import healthy_classes
 from medrobust.progress import NoProgress, Progress
 from medrobust.store import Store
 from medrobust.training import evolved
-from medrobust.training.evolved import Table
+from medrobust.training.evolved import FeatureTable
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def parted(
     )
 
 
-def table(images: Images, part: Dataset, store: Store, progress: Progress) -> Table:
+def table(images: Images, part: Dataset, store: Store, progress: Progress) -> FeatureTable:
     """The features of those images, read once and kept."""
     spec = {
         "kind": "search features",

@@ -24,7 +24,7 @@ from medrobust.errors import InputError
 from medrobust.experiments import checks
 from medrobust.experiments.conditions import conditions
 from medrobust.experiments.config import AuditSpec
-from medrobust.experiments.context import Context, Experiment, Outcome, Step, steps_by_name
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step, steps_by_name
 from medrobust.experiments.system import System, assemble
 from medrobust.experiments.tickets import SystemTicket
 from medrobust.naming import Naming
@@ -156,7 +156,7 @@ class _Writer:
         self, suite: Suite, run: RunFolder, command: str, keep_names: bool, written: Callable[[], object] | None
     ) -> None:
         self.suite, self.run, self.command, self.keep_names, self.written = suite, run, command, keep_names, written
-        self.outcomes: dict[str, Outcome] = {}
+        self.outcomes: dict[str, ExperimentResult] = {}
         self.steps: set[str] = set()
         self.last = time.monotonic()
 
@@ -215,7 +215,7 @@ class _Writer:
         return results
 
 
-def _believed(outcomes: list[Outcome]) -> list[Row]:
+def _believed(outcomes: list[ExperimentResult]) -> list[Row]:
     """The rows of all outcomes; numbers that rest on a gradient that fails its check, and all of a classifier that
     guesses, are in doubt."""
     others = [row for outcome in outcomes if outcome.of_another for row in outcome.rows.rows]

@@ -203,9 +203,9 @@ def _optimiser(name: str) -> str:
 
 
 def _evolved_attack() -> str:
-    from medrobust.experiments.accuracy_matched import Robustness
+    from medrobust.experiments.accuracy_matched import AccuracyMatchedConfig
 
-    return settings_text(Robustness().attack.settings)
+    return settings_text(AccuracyMatchedConfig().attack.settings)
 
 
 def _built(kind: Callable[..., Any], settings: Mapping[str, Any], what: str) -> Any:

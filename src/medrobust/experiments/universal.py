@@ -17,8 +17,8 @@ import torch
 from medrobust import code_digest, private_names
 from medrobust.data import Dataset
 from medrobust.errors import InputError
-from medrobust.experiments.clean import Clean
-from medrobust.experiments.context import Context, Experiment, Outcome, Result, Step
+from medrobust.experiments.clean import CleanExperiment
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
 from medrobust.experiments.perturbation import PerturbationConfig, goal_of
 from medrobust.experiments.rows import MANY
 from medrobust.experiments.system import groups
@@ -67,19 +67,19 @@ def quick(norm: str) -> UniversalConfig:
 def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
     """Of ``medrobust universal``; options: fields of a UniversalConfig."""
     config = UniversalConfig(**options)
-    clean = Clean(context, gradient=config.maker.opens)
-    universal = Universal(context, clean, config)
+    clean = CleanExperiment(context, gradient=config.maker.opens)
+    universal = UniversalExperiment(context, clean, config)
     if universal.sides is None:
         raise InputError("too few images to make a perturbation from some and judge it on others; give --source")
     return [clean, universal]
 
 
-class Universal(Experiment):
+class UniversalExperiment(Experiment):
     """One perturbation for all images, for every goal, beside random ones of the same size."""
 
     name = "universal"
 
-    def __init__(self, context: Context, clean: Clean, config: UniversalConfig) -> None:
+    def __init__(self, context: Context, clean: CleanExperiment, config: UniversalConfig) -> None:
         self.context, self.system, self.reading, self.config = context, context.system, clean, config
         self.seed, self.progress, self.method = context.config.seed, context.progress, config.maker
         self.classes = context.classifier.classes
@@ -94,8 +94,8 @@ class Universal(Experiment):
         goals = [Step(f"universal {self._title(k)}", partial(self._cell, k), ("clean",)) for k in self.goals]
         return [*goals, Step("universal random", self._random, ("clean",))]
 
-    def outcome(self) -> Outcome:
-        outcome = Outcome(self.context.rows())
+    def outcome(self) -> ExperimentResult:
+        outcome = ExperimentResult(self.context.rows())
         if self.sides is None:
             outcome.left_out.append(("universal perturbations", "too few images to make them and to judge them"))
             return outcome

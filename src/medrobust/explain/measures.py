@@ -25,7 +25,7 @@ from medrobust.threat import Untargeted
 
 
 @dataclass(frozen=True)
-class Batch:
+class MeasureInput:
     """Some images and what is known of them."""
 
     classifier: Classifier
@@ -43,7 +43,7 @@ class Batch:
 
 
 Numbers = dict[str, PerImage]
-Part = Callable[[Batch], Numbers]
+Part = Callable[[MeasureInput], Numbers]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Measure:
     """Expected direction, by the paper or by geometry: True where larger values should go with a smaller eps*."""
 
 
-def _gradient(b: Batch) -> Numbers:
+def _gradient(b: MeasureInput) -> Numbers:
     maps = over_channels(b.gradient.direction)
     by_name = {
         "slope-l1": b.gradient.norm(1) / 255,
@@ -71,17 +71,17 @@ def _gradient(b: Batch) -> Numbers:
     return {name: values.masked_fill(b.gradient.blind, torch.nan) for name, values in by_name.items()}
 
 
-def _margin(b: Batch) -> Numbers:
+def _margin(b: MeasureInput) -> Numbers:
     gradients = margin_gradient(b.classifier, b.images, b.labels)
     slope = gradients.norm(1).masked_fill(gradients.blind, torch.nan)
     return {"margin": -gradients.loss, "margin-slope": slope / 255, "linear-eps": -gradients.loss / slope * 255}
 
 
-def _curvature(b: Batch) -> Numbers:
+def _curvature(b: MeasureInput) -> Numbers:
     return {"curvature": curvature(b.classifier, b.images, b.labels, seed=b.seed, ids=b.ids).value}
 
 
-def _rise(b: Batch) -> Numbers:
+def _rise(b: MeasureInput) -> Numbers:
     """Loss at 1/255 along two directions, less that of the image."""
     goal = Untargeted(b.labels).prepare(b.classifier.head, len(b.classifier.classes), len(b.images), b.images.device)
 
@@ -93,21 +93,21 @@ def _rise(b: Batch) -> Numbers:
     return {name: loss((b.images + d / 255).clamp(0, 1)) - clean for name, d in along.items()}
 
 
-def _integrated(b: Batch) -> Numbers:
+def _integrated(b: MeasureInput) -> Numbers:
     maps = integrated_map(b.classifier, b.images, b.labels)
     return {"integrated-gini": gini(maps), "integrated-half": half_share(maps)}
 
 
-def _smooth(b: Batch) -> Numbers:
+def _smooth(b: MeasureInput) -> Numbers:
     maps = smooth_map(b.classifier, b.images, b.labels, seed=b.seed, ids=b.ids)
     return {"smooth-gini": gini(maps), "smooth-half": half_share(maps)}
 
 
-def _cam(b: Batch) -> Numbers:
+def _cam(b: MeasureInput) -> Numbers:
     return {"cam-half": half_share(grad_cam(b.classifier, b.images))}
 
 
-def _layer(b: Batch) -> Numbers:
+def _layer(b: MeasureInput) -> Numbers:
     assert b.layer is not None
     return simplicity(b.classifier, b.images, (b.layer,))[b.layer]
 
@@ -182,7 +182,9 @@ def measure(
     out: dict[str, list[PerImage]] = {name: [] for name in names}
     for rows in torch.arange(n).split(classifier.lanes(shape)):
         some = images[rows] if isinstance(images, Tensor) else images.images(rows.tolist())
-        batch = Batch(classifier, check_images(some).cpu(), labels[rows], [ids[i] for i in rows.tolist()], seed, layer)
+        batch = MeasureInput(
+            classifier, check_images(some).cpu(), labels[rows], [ids[i] for i in rows.tolist()], seed, layer
+        )
         by_name = {name: values for part in parts for name, values in part(batch).items()}
         for name in names:
             out[name].append(by_name[name])

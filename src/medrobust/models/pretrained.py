@@ -20,7 +20,7 @@ from torch import nn
 from medrobust import json_files
 from medrobust.errors import InputError
 from medrobust.models.finite import buffer_names, not_finite
-from medrobust.models.state_dicts import State, fitted, unwrapped
+from medrobust.models.state_dicts import StateDict, fitted, unwrapped
 
 _SCALAR = np.float64(0).__reduce__()[0]
 HARMLESS: list[Any] = [
@@ -57,7 +57,7 @@ class Pretrained:
         return self._read_safetensors() if self.file.suffix == ".safetensors" else self._read_torch()
 
     @cached_property
-    def state(self) -> State:
+    def state(self) -> StateDict:
         """The tensors by name, as the file names them, out of the dictionary that holds them."""
         return unwrapped(self.raw, str(self.file))[0]
 
@@ -90,7 +90,7 @@ class Pretrained:
         are summed for grey, weights for grey shared out among three channels. classifier: the classifier layers'
         names; () takes the last linear layer. InputError "checkpoint of another architecture" for anything else.
         """
-        wanted: State = dict(net.state_dict())
+        wanted: StateDict = dict(net.state_dict())
         named, notes = fitted(self.raw, wanted, str(self.file))
         state = _adapt_channels(_without_counters(named, wanted), wanted)
         heads = tuple(classifier) or _last_linear(net)
@@ -188,14 +188,14 @@ def classifier_keys(net: nn.Module, layers: Sequence[str]) -> tuple[str, ...]:
     return tuple(key for layer in layers for key in (f"{layer}.weight", f"{layer}.bias") if key in there)
 
 
-def check_finite(state: State, where: str, net: nn.Module) -> None:
+def check_finite(state: StateDict, where: str, net: nn.Module) -> None:
     """InputError where a weight for ``net`` is NaN or infinite."""
     name = not_finite(state, buffer_names(net))
     if name is not None:
         raise InputError(f"the weights in {where} are not finite (NaN or infinity in {name}): train it again")
 
 
-def difference(state: State, wanted: State, but: Sequence[str] = ()) -> str:
+def difference(state: StateDict, wanted: StateDict, but: Sequence[str] = ()) -> str:
     """What keeps ``state`` from fitting ``wanted``, in words with the first names; empty where it fits.
 
     but: names that may be missing.
@@ -231,14 +231,14 @@ def _numbers(text: str, what: str, file: Path) -> tuple[float, ...]:
     return numbers
 
 
-def _without_counters(state: State, wanted: State) -> State:
+def _without_counters(state: StateDict, wanted: StateDict) -> StateDict:
     """BatchNorm's batch counters differ between versions of torch and change no output."""
     counter = "num_batches_tracked"
     kept = {key: value for key, value in state.items() if key in wanted or not key.endswith(counter)}
     return kept | {key: value for key, value in wanted.items() if key.endswith(counter) and key not in state}
 
 
-def _adapt_channels(state: State, wanted: State) -> State:
+def _adapt_channels(state: StateDict, wanted: StateDict) -> StateDict:
     """A first convolution for 3 channels summed for 1 (as timm does), one for 1 channel shared out among 3."""
     adapted = dict(state)
     for key, value in state.items():
@@ -259,7 +259,7 @@ def _last_linear(net: nn.Module) -> tuple[str, ...]:
     return tuple(linear[-1:])
 
 
-def _leave_out(state: State, wanted: State, classifier: Sequence[str]) -> tuple[State, tuple[str, ...]]:
+def _leave_out(state: StateDict, wanted: StateDict, classifier: Sequence[str]) -> tuple[StateDict, tuple[str, ...]]:
     """The state without classifier layers of another number of classes, and the names that are then missing."""
     fresh: list[str] = []
     for layer in classifier:
@@ -273,7 +273,7 @@ def _leave_out(state: State, wanted: State, classifier: Sequence[str]) -> tuple[
     return {key: value for key, value in state.items() if key not in fresh}, tuple(fresh)
 
 
-def _timm_converter(net: nn.Module) -> Callable[[State, nn.Module], State] | None:
+def _timm_converter(net: nn.Module) -> Callable[[StateDict, nn.Module], StateDict] | None:
     """timm's own translation of foreign checkpoints (torchvision's VGG, a ViT of another image size)."""
     module = type(net).__module__
     if not module.startswith("timm."):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 PLAIN = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
 """Keys under which training scripts keep the weights."""
@@ -26,7 +26,7 @@ NO_WEIGHT = re.compile(
 """Names of tensors that belong to the training: losses and their weights, metrics, counters."""
 
 
-def unwrapped(raw: Any, file: str) -> tuple[State, str]:
+def unwrapped(raw: Any, file: str) -> tuple[StateDict, str]:
     """The dictionary of tensors in what a file holds, and a sentence where there was a choice; else ""."""
     if _is_state(raw):
         return _named(raw), ""
@@ -49,7 +49,7 @@ def unwrapped(raw: Any, file: str) -> tuple[State, str]:
     raise _nothing(file)
 
 
-def fitted(raw: Any, wanted: Mapping[str, Tensor], file: str) -> tuple[State, tuple[str, ...]]:
+def fitted(raw: Any, wanted: Mapping[str, Tensor], file: str) -> tuple[StateDict, tuple[str, ...]]:
     """The weights under the names that a network wants, as far as taking prefixes away gets there, and a sentence for
     whatever was renamed or dropped. Names that still do not fit are left for the caller to refuse.
 
@@ -58,7 +58,7 @@ def fitted(raw: Any, wanted: Mapping[str, Tensor], file: str) -> tuple[State, tu
     state, choice = unwrapped(raw, file)
     notes = [choice] if choice else []
     chain = max(_chains(state), key=lambda c: (_fitting(state, c, wanted), -len(c)))
-    matched: State = {}
+    matched: StateDict = {}
     renamed, dropped = 0, []
     for key, value in state.items():
         bare = key.removeprefix(chain)
@@ -80,7 +80,7 @@ def fitted(raw: Any, wanted: Mapping[str, Tensor], file: str) -> tuple[State, tu
     return matched, tuple(notes)
 
 
-def _chains(state: State) -> list[str]:
+def _chains(state: StateDict) -> list[str]:
     """Every chain of prefixes that some name begins with, the empty one first."""
     counts: Counter[str] = Counter()
     for key in state:
@@ -91,7 +91,7 @@ def _chains(state: State) -> list[str]:
     return ["", *counts]
 
 
-def _fitting(state: State, chain: str, wanted: Mapping[str, Tensor]) -> int:
+def _fitting(state: StateDict, chain: str, wanted: Mapping[str, Tensor]) -> int:
     """How many names fit, and again how many shapes."""
     names = [(key, key[len(chain) :]) for key in state if key.startswith(chain)]
     return sum(1 + (state[k].shape == wanted[n].shape) for k, n in names if n in wanted)
@@ -105,7 +105,7 @@ def _is_state(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(isinstance(v, Tensor) for v in value.values())
 
 
-def _named(state: Mapping[Any, Tensor]) -> State:
+def _named(state: Mapping[Any, Tensor]) -> StateDict:
     return {str(key): value for key, value in state.items()}
 
 

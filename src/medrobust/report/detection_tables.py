@@ -9,7 +9,7 @@ from medrobust.report.findings import Findings
 from medrobust.report.run import same
 from medrobust.report.schema import DetectionInfo
 from medrobust.report.sizes import short_size
-from medrobust.report.tables import Cell, Table
+from medrobust.report.tables import Table, TableCell
 from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, percent, plural
 from medrobust.results import Kind, Row
 
@@ -22,19 +22,19 @@ DIGITS = {"auroc": 3, "auroc_paired": 3, "alarms_per_1000": 0, "steps": 0}
 NO_ATTACK, NOISE, NO_DETECTOR = "none", "noise", "none"
 
 
-def shown(row: Row | None) -> Cell:
+def shown(row: Row | None) -> TableCell:
     """A number with its interval, marked where it is in doubt."""
     if row is None or row.value is None:
-        return Cell(NOTHING)
+        return TableCell(NOTHING)
     digits, scale = (DIGITS[row.metric], 1) if row.metric in DIGITS else (1, 100)
     interval = bounds(row.low, row.high, digits, scale) or f"({NO_INTERVAL})"
     value = percent(row.value) if scale == 100 else f"{row.value:.{digits}f}"
     if row.metric == "predictive_value" and row.high is not None and row.low is not None and row.high - row.low > OPEN:
         value = "cannot say"  # one false alarm more or less would turn it round
-    return Cell(value if row.metric == "steps" else f"{value} {interval}", not row.ok)
+    return TableCell(value if row.metric == "steps" else f"{value} {interval}", not row.ok)
 
 
-class Rows:
+class DetectorRows:
     """Rows of detectors and evasions, by their columns."""
 
     def __init__(self, f: Findings) -> None:
@@ -71,7 +71,7 @@ class Rows:
 
 def tables(f: Findings, info: DetectionInfo) -> list[Table]:
     """All that have a number; lines without one are left out."""
-    rows, made = Rows(f), []
+    rows, made = DetectorRows(f), []
     for size in info.sizes:
         eps, at = size.eps, "" if len(info.sizes) == 1 else f"{255 * size.eps:g}"
         made += [
@@ -86,23 +86,25 @@ def tables(f: Findings, info: DetectionInfo) -> list[Table]:
     return [t for t in made if t is not None and t.rows]
 
 
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str | Cell]], label: str, at: str = "") -> Table:
-    measured = [row for row in rows if any(isinstance(c, Cell) and c.text != NOTHING for c in row)]
-    body = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in measured]
-    return Table(caption, [Cell(h) for h in head], body, f"tab:{label}{f'-{at}' if at else ''}")
+def _table(
+    caption: str, head: Sequence[str], rows: Iterable[Sequence[str | TableCell]], label: str, at: str = ""
+) -> Table:
+    measured = [row for row in rows if any(isinstance(c, TableCell) and c.text != NOTHING for c in row)]
+    body = [[c if isinstance(c, TableCell) else TableCell(c) for c in row] for row in measured]
+    return Table(caption, [TableCell(h) for h in head], body, f"tab:{label}{f'-{at}' if at else ''}")
 
 
-def _attacked(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: str) -> Table:
+def _attacked(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table:
     paper = any(r.get("protocol") == "paper" for r in rows.rows)
     size = next(s for s in info.sizes if same(s.eps, eps))
-    body: list[list[str | Cell]] = []
+    body: list[list[str | TableCell]] = []
     for name, detector in info.detectors.items():
         for attack, attack_info in info.attacks.items():
             area = rows.fitted("auroc", name, attack, eps)
             title = detector.title
             if area is not None and area.get("fitted_on") == NO_ATTACK:
                 title += ", fitted without attacks"
-            line: list[str | Cell] = [title, attack_info.title, count(size.n_attacked.get(attack, 0)), shown(area)]
+            line: list[str | TableCell] = [title, attack_info.title, count(size.n_attacked.get(attack, 0)), shown(area)]
             line += [shown(rows.fitted(m, name, attack, eps, at_fpr=FPR)) for m in ("alarms", "seen")]
             line.append(shown(rows.alone("alarms", name, NO_ATTACK, eps, at_fpr=FPR)))
             body.append(line + ([shown(rows.fitted("auroc", name, attack, eps, "paper"))] if paper else []))
@@ -113,11 +115,11 @@ def _attacked(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: str)
     return _table(caption, head, body, "detect", at)
 
 
-def _transfer(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: str) -> Table | None:
+def _transfer(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table | None:
     if len(info.attacks) < 2:
         return None
     at_size = {"eps": eps, "protocol": "clean"}
-    body: list[list[str | Cell]] = [
+    body: list[list[str | TableCell]] = [
         [
             d.title,
             a.title,
@@ -133,10 +135,10 @@ def _transfer(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: str)
     return _table(f"AUROC from one attack to another, {short_size(f, eps)}.", head, body, "transfer", at)
 
 
-def _layers(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: str) -> Table | None:
+def _layers(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table | None:
     if len(info.layers) < 2:
         return None
-    body: list[list[str | Cell]] = [
+    body: list[list[str | TableCell]] = [
         [d.title, *(shown(rows.find(Kind.DETECTOR, "auroc", detector=name, eps=eps, layer=y)) for y in info.layers)]
         for name, d in info.detectors.items()
     ]
@@ -145,7 +147,7 @@ def _layers(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: str) -
     )
 
 
-def _false_alarms(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: str) -> Table:
+def _false_alarms(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table:
     corruptions = dict.fromkeys(
         (str(r.get("corruption")), r.get("severity")) for r in rows.rows if r.get("corruption") and same(r.eps, eps)
     )
@@ -154,7 +156,7 @@ def _false_alarms(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: 
         (f"noise of {short_size(f, eps)}", {"attack": NOISE}),
         *((f"{c}, severity {s}", {"attack": NO_ATTACK, "corruption": c, "severity": s}) for c, s in corruptions),
     ]
-    body: list[list[str | Cell]] = []
+    body: list[list[str | TableCell]] = []
     for what, columns in tested:
         alarms = [rows.alone("alarms", name, **{"eps": eps, "at_fpr": FPR, **columns}) for name in info.detectors]
         n = next((r.n for r in alarms if r is not None), 0)
@@ -164,9 +166,9 @@ def _false_alarms(f: Findings, info: DetectionInfo, rows: Rows, eps: float, at: 
     return _table(caption, head, body, "false-alarms", at)
 
 
-def _in_use(info: DetectionInfo, rows: Rows, eps: float, at: str) -> Table:
+def _in_use(info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table:
     metrics = ("alarms_per_1000", "predictive_value")
-    body: list[list[str | Cell]] = [
+    body: list[list[str | TableCell]] = [
         [d.title, *(shown(rows.alone(m, name, NO_ATTACK, eps, at_fpr=FPR)) for m in metrics)]
         for name, d in info.detectors.items()
     ]
@@ -175,11 +177,11 @@ def _in_use(info: DetectionInfo, rows: Rows, eps: float, at: str) -> Table:
     return _table(caption, head, body, "in-use", at)
 
 
-def _evaded(f: Findings, info: DetectionInfo, rows: Rows) -> Table:
+def _evaded(f: Findings, info: DetectionInfo, rows: DetectorRows) -> Table:
     evasion = f.run.conditions.evasion
     assert evasion is not None
     metrics = ("fooled", "auroc", "detected", "success", "success_saved", "steps")
-    body: list[list[str | Cell]] = []
+    body: list[list[str | TableCell]] = []
     for name, d in info.detectors.items():
         for attack, title in ((evasion.attack, info.title(evasion.attack)), (evasion.name, evasion.title)):
             at: dict[str, Any] = {"detector": name, "attack": attack, "eps": evasion.eps}
@@ -197,12 +199,12 @@ def _evaded(f: Findings, info: DetectionInfo, rows: Rows) -> Table:
     return _table(caption, head, body, "evade")
 
 
-def _reach(f: Findings, info: DetectionInfo, rows: Rows) -> Table | None:
+def _reach(f: Findings, info: DetectionInfo, rows: DetectorRows) -> Table | None:
     sizes = sorted({r.eps for r in rows.rows if r.metric == "reach"})
     if not sizes:
         return None
     names = {NO_DETECTOR: "no detector", **{name: d.title for name, d in info.detectors.items()}}
-    body: list[list[str | Cell]] = [
+    body: list[list[str | TableCell]] = [
         [title, *(shown(rows.find(Kind.EVASION, "reach", detector=name, eps=eps)) for eps in sizes)]
         for name, title in names.items()
     ]

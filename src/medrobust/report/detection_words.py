@@ -11,7 +11,7 @@ ALLOWED = 0.05
 
 
 @dataclass(frozen=True)
-class Seen:
+class DetectionRate:
     """Share of attacked images that raise an alarm; alarms: of clean images that did not set the threshold."""
 
     rate: Share
@@ -23,7 +23,7 @@ class Seen:
         return self.rate.ok and relation(self.rate, self.alarms) is Relation.ABOVE
 
 
-def seen(shares: Seen) -> str:
+def seen(shares: DetectionRate) -> str:
     text = f"It raises an alarm on {said(shares.rate, 'attacked images')} if nobody works against it"
     if shares.alarms is None:
         return text + "; false alarms on clean images were not measured, so nothing follows."
@@ -40,11 +40,11 @@ def seen(shares: Seen) -> str:
 
 
 @dataclass(frozen=True)
-class Evaded:
+class EvasionRates:
     """Share of images on which the model is fooled without an alarm, by the plain attack and by one that knows the
     detector, on the same images."""
 
-    seen: Seen
+    seen: DetectionRate
     plain: Share
     knowing: Share
 
@@ -54,7 +54,7 @@ class Evaded:
         return self.seen.sees and self.knowing.ok and self.knowing.surely_above(0.5)
 
 
-def evaded(shares: Evaded, title: str) -> str:
+def evaded(shares: EvasionRates, title: str) -> str:
     text = f"The plain attack fools the model without an alarm on {said(shares.plain)}; an attacker who knows the "
     text += f"detector ({title}, changes of the same size) does so on {said(shares.knowing)}. "
     if not shares.seen.sees:

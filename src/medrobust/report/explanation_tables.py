@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from medrobust.report.comparison import Share
 from medrobust.report.explained import Explained
-from medrobust.report.tables import Cell, Table
+from medrobust.report.tables import Table, TableCell
 from medrobust.report.words import NBSP, NO_INTERVAL, NOTHING, count, number
 from medrobust.results import Row
 
@@ -48,9 +48,9 @@ def signed(value: float) -> str:
     return ("−" if value < 0 else "") + text
 
 
-def cell(row: Row | None, *, percent: bool = False, n: bool = False) -> Cell:
+def cell(row: Row | None, *, percent: bool = False, n: bool = False) -> TableCell:
     """As ``told``; marked where the number has an interval and is in doubt all the same."""
-    return Cell(told(row, percent=percent, n=n), row is not None and row.low is not None and not row.ok)
+    return TableCell(told(row, percent=percent, n=n), row is not None and row.low is not None and not row.ok)
 
 
 def compared(pairs: Sequence[Row], place: int, measure: str, when: str = "clean") -> Row | None:
@@ -67,7 +67,7 @@ def measures(runs: Sequence[Explained], pairs: Sequence[Row]) -> Table:
         rows = [run.find(name) for run in runs]
         # said where some images have no such number
         fewer = [r is not None and r.n != run.info.n for r, run in zip(rows, runs, strict=True)]
-        cells = [Cell(f"{m.title}, {m.unit}")]
+        cells = [TableCell(f"{m.title}, {m.unit}")]
         cells += [cell(r, n=some) for r, some in zip(rows, fewer, strict=True)]
         for k in range(1, len(runs)):
             cells.append(cell(compared(pairs, k, name), percent=True))
@@ -78,7 +78,7 @@ def measures(runs: Sequence[Explained], pairs: Sequence[Row]) -> Table:
     if len(runs) > 1:
         caption += "Pairs: of an image of the first classifier and one of the other, the share in which the first has "
         caption += "the larger value (AUROC, DeLong's interval); 50 % is no difference."
-    return Table(caption, [Cell(h) for h in head], body, "tab:measures")
+    return Table(caption, [TableCell(h) for h in head], body, "tab:measures")
 
 
 def saliency(runs: Sequence[Explained]) -> Table:
@@ -88,7 +88,7 @@ def saliency(runs: Sequence[Explained]) -> Table:
     for run in runs:
         for metric, title, percent in kinds:
             rows = [run.find(metric, when) for when in ("clean", "attacked", "change")]
-            body.append([Cell(f"{run.name}: {title.lower()}"), *(cell(r, percent=percent, n=True) for r in rows)])
+            body.append([TableCell(f"{run.name}: {title.lower()}"), *(cell(r, percent=percent, n=True) for r in rows)])
     caption = "How the input gradient is spread before and after the attack: medians with 95 % intervals. "
     caption += "Change: of each image that the attack turned."
     return Table(caption, _head("Classifier", "Before", "After", "Change"), body, "tab:saliency")
@@ -98,7 +98,7 @@ def cam(runs: Sequence[Explained]) -> Table:
     """How far the centre of Grad-CAM moves."""
     body = []
     for run in runs:
-        cells = [Cell(run.name)]
+        cells = [TableCell(run.name)]
         for metric, percent in (("cam-shift", True), ("cam-shift-px", False), ("cam-shift-asked", True)):
             cells.append(cell(run.find(metric, "change"), percent=percent, n=metric == "cam-shift"))
         cells.append(cell(run.find("cam-shift", "noise"), percent=True))
@@ -127,7 +127,7 @@ def lesion(runs: Sequence[Explained]) -> Table | None:
         if area is None:
             continue
         for kind, title in MAPS:
-            cells = [Cell(f"{run.name}: {title}")]
+            cells = [TableCell(f"{run.name}: {title}")]
             for how, percent in (("point", True), ("auroc", False), ("share", True)):
                 for when in ("clean", "attacked"):
                     row = run.find(f"lesion-{how}", when, map=kind)
@@ -137,7 +137,7 @@ def lesion(runs: Sequence[Explained]) -> Table | None:
             "" if how == "auroc" else told(area, percent=True)
             for how in ("point", "point", "auroc", "auroc", "share", "share")
         ]
-        body.append([Cell(f"{run.name}: chance (area of the lesion)"), *(Cell(c or "0.5") for c in chance)])
+        body.append([TableCell(f"{run.name}: chance (area of the lesion)"), *(TableCell(c or "0.5") for c in chance)])
     if not body:
         return None
     head = ["Map", "Largest value in the lesion", "after the attack", "AUROC of its pixels", "after the attack"]
@@ -146,7 +146,7 @@ def lesion(runs: Sequence[Explained]) -> Table | None:
         "Agreement with the true lesion, images that have one: share of images (pointing game) and medians, with 95 % "
     )
     caption += "intervals."
-    return Table(caption, [Cell(h) for h in head], body, "tab:lesion")
+    return Table(caption, [TableCell(h) for h in head], body, "tab:lesion")
 
 
 def layers(runs: Sequence[Explained]) -> Table:
@@ -154,7 +154,7 @@ def layers(runs: Sequence[Explained]) -> Table:
     body = []
     for run in runs:
         for layer in run.info.layers:
-            cells = [Cell(f"{run.name}: {layer}")]
+            cells = [TableCell(f"{run.name}: {layer}")]
             for kind, _ in KINDS:
                 cells.append(cell(run.find(kind, layer=layer), percent=kind == "relative-rank"))
             cells.append(cell(run.find("effective-rank", "change", layer=layer), n=True))
@@ -178,7 +178,7 @@ def landscape(runs: Sequence[Explained]) -> Table:
             rows = [run.loss(level, direction) for level in LEVELS]
             if any(rows):
                 clean = cell(run.loss(0), n=True)
-                body.append([Cell(f"{run.name}: {title}"), clean, *(cell(r) for r in rows)])
+                body.append([TableCell(f"{run.name}: {title}"), clean, *(cell(r) for r in rows)])
     head = _head("Along", "At the image", *(f"{level}/255" for level in LEVELS))
     caption = "Cross-entropy in nats away from the image, median of the images with its 95 % interval."
     return Table(caption, head, body, "tab:landscape")
@@ -199,14 +199,16 @@ def embedding(runs: Sequence[Explained]) -> Table | None:
             if probe is None:
                 continue
             if probe.value is None:
-                body.append([Cell(f"{run.name}: {title}"), Cell(probe.note), *(Cell(NOTHING) for _ in range(3))])
+                body.append(
+                    [TableCell(f"{run.name}: {title}"), TableCell(probe.note), *(TableCell(NOTHING) for _ in range(3))]
+                )
                 continue
             chance = f"{100 * float(probe.get('chance')):.0f}{NBSP}%"
             body.append(
                 [
-                    Cell(f"{run.name}: {title}"),
+                    TableCell(f"{run.name}: {title}"),
                     cell(probe, percent=True, n=True),
-                    Cell(chance),
+                    TableCell(chance),
                     cell(run.find("probe-auroc", when, of=kind)),
                     cell(run.find("silhouette", when, of=kind)),
                 ]
@@ -221,5 +223,5 @@ def embedding(runs: Sequence[Explained]) -> Table | None:
     return Table(caption, head, body, "tab:embedding")
 
 
-def _head(*titles: str) -> list[Cell]:
-    return [Cell(t) for t in titles]
+def _head(*titles: str) -> list[TableCell]:
+    return [TableCell(t) for t in titles]

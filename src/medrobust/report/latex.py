@@ -103,5 +103,5 @@ def _table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(cells: list[tables.Cell]) -> str:
+def _row(cells: list[tables.TableCell]) -> str:
     return " & ".join(escape(c.text) + (r"$^\dagger$" if c.doubt else "") for c in cells) + r" \\"

@@ -22,7 +22,7 @@ class AttackInfo(Stated):
     source: str = ""
 
 
-class LeftOut(Stated):
+class LeftOutEntry(Stated):
     file: str
     reason: str
 
@@ -207,7 +207,7 @@ class Conditions(Stated):
     model_doubts: list[str] = []
     """What limits every number of the network, a sentence each."""
     model_notes: list[str] = []
-    left_out: list[LeftOut] = []
+    left_out: list[LeftOutEntry] = []
     n_train: int | None = None
     n_val: int | None = None
     n_test: int | None = None

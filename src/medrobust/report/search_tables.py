@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medrobust.report import search_words as words
-from medrobust.report.tables import Cell, Table
+from medrobust.report.tables import Table, TableCell
 from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, number, percent
 
 METRICS = (
@@ -42,19 +42,19 @@ def scores(results: dict[str, Any], question: str) -> Table:
     shown = [(k, t) for k, t in METRICS if found[told["reference"], k]["value"] is not None]
     rows = []
     for name in ordered(results, question):
-        cells = [Cell(told["methods"][name]["title"])]
+        cells = [TableCell(told["methods"][name]["title"])]
         for metric, _ in shown:
             row = found[name, metric]
             if metric == "auroc":
-                cells.append(Cell(f"{row['value']:.3f} {_ends(row, 3, 1)}"))
+                cells.append(TableCell(f"{row['value']:.3f} {_ends(row, 3, 1)}"))
             else:
-                cells.append(Cell(f"{100 * row['value']:.1f} {_ends(row)}"))
+                cells.append(TableCell(f"{100 * row['value']:.1f} {_ends(row)}"))
             if metric == "balanced_accuracy":
-                cells.append(Cell(f"{100 * row['q1']:.1f}–{100 * row['q3']:.1f}"))
+                cells.append(TableCell(f"{100 * row['q1']:.1f}–{100 * row['q3']:.1f}"))
         rows.append(cells)
     head = ["method"] + [w for k, t in shown for w in ((t, "quartiles") if k == "balanced_accuracy" else (t,))]
     caption = SCORES.format(seeds=facts["seeds"], n=count(facts["n"]), folds=facts["folds"])
-    return Table(caption, [Cell(h) for h in head], rows, f"scores:{question}")
+    return Table(caption, [TableCell(h) for h in head], rows, f"scores:{question}")
 
 
 def apart(results: dict[str, Any], times: dict[str, Any], question: str) -> Table:
@@ -81,11 +81,11 @@ def apart(results: dict[str, Any], times: dict[str, Any], question: str) -> Tabl
             cells.append(f"{about['found']['kept']['value']:.0f}" if "kept" in about["found"] else NOTHING)
         spent = about["evaluations"]
         cells += [NOTHING if spent is None else count(spent), number(times[question][name]["seconds"])]
-        rows.append([Cell(c) for c in cells])
+        rows.append([TableCell(c) for c in cells])
     head = ["method", f"balanced accuracy less {reference}", "p", "p, signed ranks", "mean rank"]
     head += ["objective in training", *(["features kept"] if kept else []), "evaluations", "seconds"]
     caption = APART.format(reference=reference, tests=facts["seeds"] * facts["folds"])
-    return Table(caption, [Cell(h) for h in head], rows, f"apart:{question}")
+    return Table(caption, [TableCell(h) for h in head], rows, f"apart:{question}")
 
 
 def robust_table(told: dict[str, Any]) -> Table:
@@ -101,11 +101,11 @@ def robust_table(told: dict[str, Any]) -> Table:
         cells.append(_number(middle) if middle["value"] is not None else NOTHING)
         cells.append(f"{_number(ratio)}; {words.by_seed(ratio)}" if ratio and ratio["low"] else "")
         cells.append("all" if row.get("doubt") else str(row["inconclusive"]))
-        rows.append([Cell(c) for c in cells])
+        rows.append([TableCell(c) for c in cells])
     head = ["network", "matched", "no attack", "apart from its twin", *(f"{level}/255" for level in levels)]
     head += ["median ε* (/255)", "ε* over its twin's", "inconclusive"]
     caption = ROBUST.format(attack=told["attack"], n=told["n"], seeds=told["seeds"], matching=told["matching"])
-    return Table(caption, [Cell(h) for h in head], rows, "robustness")
+    return Table(caption, [TableCell(h) for h in head], rows, "robustness")
 
 
 def _share(row: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ BITS = (8, 12, 16)
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     text: str
     doubt: bool = False
     """Marked "inconclusive" wherever it is shown."""
@@ -40,24 +40,24 @@ class Cell:
 @dataclass(frozen=True)
 class Table:
     caption: str
-    head: list[Cell]
-    rows: list[list[Cell]] = field(default_factory=list)
+    head: list[TableCell]
+    rows: list[list[TableCell]] = field(default_factory=list)
     label: str = ""
     """The first column is a row's heading; label names the table in LaTeX."""
     widths: tuple[float, ...] = ()
     """Of columns of running text, as shares of the page; empty: as wide as they need."""
 
 
-def _cells(*texts: str) -> list[Cell]:
-    return [Cell(t) for t in texts]
+def _cells(*texts: str) -> list[TableCell]:
+    return [TableCell(t) for t in texts]
 
 
-def share(row: Row | None) -> Cell:
-    return Cell(with_interval(row), row is not None and not row.ok and row.value is not None)
+def share(row: Row | None) -> TableCell:
+    return TableCell(with_interval(row), row is not None and not row.ok and row.value is not None)
 
 
-def attack_head(f: Findings, attack: str) -> Cell:
-    return Cell(f.run.title(attack), in_doubt(f, attack))
+def attack_head(f: Findings, attack: str) -> TableCell:
+    return TableCell(f.run.title(attack), in_doubt(f, attack))
 
 
 def unit(f: Findings) -> str:
@@ -89,7 +89,7 @@ def overall(f: Findings) -> Table | None:
         (title, show, row) for metric, title, show in names if (row := f.run.find(Kind.CLEAN, metric)) is not None
     ]
     rows = [
-        [Cell(title), Cell(show(row), not row.ok and row.value is not None), Cell(count(row.n))]
+        [TableCell(title), TableCell(show(row), not row.ok and row.value is not None), TableCell(count(row.n))]
         for title, show, row in measured
     ]
     return (
@@ -118,9 +118,9 @@ def per_class(f: Findings) -> Table | None:
         return None
     classes = f.run.conditions.classes[:MOST_CLASSES]
     body = [
-        [Cell(c + (" (disease)" if f.directed and c in f.disease else ""))]
-        + [Cell(kinds[i][2](rows[c][i])) for i in used]
-        + [Cell(count(sensitivity.n if (sensitivity := rows[c][0]) else None))]
+        [TableCell(c + (" (disease)" if f.directed and c in f.disease else ""))]
+        + [TableCell(kinds[i][2](rows[c][i])) for i in used]
+        + [TableCell(count(sensitivity.n if (sensitivity := rows[c][0]) else None))]
         for c in classes
     ]
     caption = "Each class against the rest, untouched test images, with 95 % intervals; n: images of the class."
@@ -138,10 +138,10 @@ class Confusion:
 
     def table(self, caption: str, label: str) -> Table:
         """As a table of counts and shares of the row."""
-        head = [Cell(""), *(Cell(c) for c in self.classes)]
+        head = [TableCell(""), *(TableCell(c) for c in self.classes)]
         places = range(len(self.classes))
         body = [
-            [Cell(name), *(Cell(f"{count(int(self.counts[i, j]))} ({self.shade(i, j)} %)") for j in places)]
+            [TableCell(name), *(TableCell(f"{count(int(self.counts[i, j]))} ({self.shade(i, j)} %)") for j in places)]
             for i, name in enumerate(self.classes)
         ]
         return Table(f"{caption} {self.note}".strip(), head, body, label)
@@ -190,12 +190,12 @@ def accuracy(f: Findings) -> Table | None:
     for eps in sorted(r.eps for a in attacks for r in f.run.curve(a)):
         if not grid or eps > grid[-1] * (1 + 1e-6):
             grid.append(eps)
-    rows = [[Cell(eps_text(f, eps)), *(share(f.run.at(a, "accuracy", eps)) for a in attacks)] for eps in grid]
+    rows = [[TableCell(eps_text(f, eps)), *(share(f.run.at(a, "accuracy", eps)) for a in attacks)] for eps in grid]
     clean = f.clean
     if clean is not None:
         low, high = (None, None) if np.isnan(clean.low) or np.isnan(clean.high) else (clean.low, clean.high)
         text = f"{percent(clean.value)} {bounds(low, high)}".strip()
-        rows.insert(0, [Cell("0"), *(Cell(text) for _ in attacks)])
+        rows.insert(0, [TableCell("0"), *(TableCell(text) for _ in attacks)])
     n = n_text(r for a in attacks for r in f.run.curve(a))
     caption = (
         f"Accuracy under attack against ε, with 95 % intervals ({n} images). Noise columns are controls, no attacks."
@@ -208,7 +208,7 @@ def accuracy(f: Findings) -> Table | None:
             f"{with_interval(r)} at {short_size(f, r.eps)} (n = {count(r.n)})" for r in f.run.curve(probe)
         )
         caption += "."
-    return Table(caption, [Cell(unit(f)), *(attack_head(f, a) for a in attacks)], rows, "tab:accuracy")
+    return Table(caption, [TableCell(unit(f)), *(attack_head(f, a) for a in attacks)], rows, "tab:accuracy")
 
 
 def smallest(f: Findings) -> Table | None:
@@ -222,11 +222,11 @@ def smallest(f: Findings) -> Table | None:
         rows.append(
             [
                 attack_head(f, attack),
-                Cell(_median_text(f, median)),
-                Cell(eps_text(f, half.eps) if half else "not reached"),
-                Cell(broken),
-                Cell(number(cost.value) if cost is not None and cost.value is not None else NOTHING),
-                Cell(percent(unusable.value) if unusable is not None else NOTHING),
+                TableCell(_median_text(f, median)),
+                TableCell(eps_text(f, half.eps) if half else "not reached"),
+                TableCell(broken),
+                TableCell(number(cost.value) if cost is not None and cost.value is not None else NOTHING),
+                TableCell(percent(unusable.value) if unusable is not None else NOTHING),
             ]
         )
     name = unit(f)
@@ -262,7 +262,7 @@ def flips(f: Findings) -> Table | None:
     lead = f.strongest if f.strongest in attacks else attacks[0]
     pairs = [(x.source, x.target) for x in f.flips(lead, f.reference)]
     body = [
-        [Cell(f"{a} → {b}"), *(share(f.run.at(x, "flip", f.reference, class_name=a, target=b)) for x in attacks)]
+        [TableCell(f"{a} → {b}"), *(share(f.run.at(x, "flip", f.reference, class_name=a, target=b)) for x in attacks)]
         for a, b in pairs[:MOST_FLIPS]
     ]
     n = n_text(f.run.at(lead, "flip", f.reference, class_name=a, target=b) for a, b in pairs[:MOST_FLIPS])
@@ -273,7 +273,7 @@ def flips(f: Findings) -> Table | None:
         caption += " Noise columns are controls, no attacks."
     if len(pairs) > MOST_FLIPS:
         caption += f" The {MOST_FLIPS} most frequent of {len(pairs)}; results.csv holds all."
-    return Table(caption, [Cell("From → to"), *(attack_head(f, a) for a in attacks)], body, "tab:flips")
+    return Table(caption, [TableCell("From → to"), *(attack_head(f, a) for a in attacks)], body, "tab:flips")
 
 
 def saving(f: Findings) -> Table | None:
@@ -288,14 +288,14 @@ def saving(f: Findings) -> Table | None:
     # every eps for the attack that the page speaks of; one each for the others
     chosen = [(a, r) for a, r in measured if a == lead or same(r.eps, at)]
     body = [
-        [Cell(f.run.title(a), in_doubt(f, a)), Cell(eps_text(f, r.eps)), share(r)]
+        [TableCell(f.run.title(a), in_doubt(f, a)), TableCell(eps_text(f, r.eps)), share(r)]
         + [share(f.run.at(a, "accuracy_saved", r.eps, bits=b)) for b in bits]
         for a, r in sorted(chosen, key=lambda pair: pair[0] != lead)
     ]
     clean = [f.run.find(Kind.CLEAN, "accuracy_saved", bits=b) for b in bits]
     untouched = [r for r in clean if r is not None]
     if untouched:
-        body.insert(0, [Cell("No attack"), Cell("0"), Cell(NOTHING), *(share(r) for r in clean)])
+        body.insert(0, [TableCell("No attack"), TableCell("0"), TableCell(NOTHING), *(share(r) for r in clean)])
     n = n_text(r for _, r in measured)
     caption = f"Accuracy on full-strength attacked images, as computed and after saving at a bit depth ({n} images), "
     caption += "with 95 % intervals."

@@ -44,7 +44,7 @@ def steep(along: Share, random: Share) -> str:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class LinearEstimate:
     """Lead of the right answer, what a grey level takes of it, grey levels that are enough by that, and their rank
     correlation with the measured eps*."""
 
@@ -54,7 +54,7 @@ class Estimate:
     foretells: Share | None
 
 
-def enough(estimate: Estimate) -> str:
+def enough(estimate: LinearEstimate) -> str:
     text = f"The right answer leads by {ranged(estimate.lead)} logits, and each grey level can take away "
     text += f"{ranged(estimate.slope)} of that: by this estimate {ranged(estimate.enough)} grey levels are enough "
     text += f"({_n(estimate.enough)})."

@@ -18,7 +18,7 @@ from medrobust.atomic import disk_errors
 from medrobust.errors import InputError
 from medrobust.experiments.tickets import Ticket
 from medrobust.runner import encryption
-from medrobust.runner.executors import Outcome, attempt
+from medrobust.runner.executors import CellOutcome, attempt
 
 PATIENCE = 30.0
 """Seconds to wait for a scheduler to answer, and for a first worker before saying that there is none."""
@@ -68,8 +68,8 @@ class Cluster:
         self.own = scheduler if isinstance(scheduler, OwnScheduler) else None
         self.address = scheduler.address if isinstance(scheduler, OwnScheduler) else scheduler
         security = None if self.own is not None else encryption.for_address(self.address, tls)
-        self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self.futures: dict[str, distributed.Future[Outcome]] = {}
+        self.outcomes: queue.SimpleQueue[CellOutcome] = queue.SimpleQueue()
+        self.futures: dict[str, distributed.Future[CellOutcome]] = {}
         self._workers, self._counted = 1, -RECOUNT
         try:
             self.client = distributed.Client(
@@ -117,7 +117,7 @@ class Cluster:
         self.futures[name] = future
         future.add_done_callback(lambda f: self.outcomes.put(self._outcome(name, f)))
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[CellOutcome]:
         try:
             outcome = self.outcomes.get(timeout=RECOUNT)
         except queue.Empty:
@@ -140,19 +140,19 @@ class Cluster:
     def _lost(self) -> str:
         return f"the scheduler at {self.address} is gone; what is finished is kept, the same command goes on from there"
 
-    def _outcome(self, name: str, future: Any) -> Outcome:
+    def _outcome(self, name: str, future: Any) -> CellOutcome:
         from distributed import KilledWorker
 
         if future.status == "finished":
-            outcome: Outcome = future.result()
+            outcome: CellOutcome = future.result()
             return outcome
         if future.status in ("cancelled", "lost"):
-            return Outcome(name, "lost")
+            return CellOutcome(name, "lost")
         error = future.exception()
         if isinstance(error, KilledWorker):
             where = "" if self.own is None else f"; see {self.own.log}"
-            return Outcome(name, "died", f"the worker process that computed it died{where}")
-        return Outcome(name, "died", f"{type(error).__name__}: {error}".splitlines()[0])
+            return CellOutcome(name, "died", f"the worker process that computed it died{where}")
+        return CellOutcome(name, "died", f"{type(error).__name__}: {error}".splitlines()[0])
 
     def _check(self, run: Path) -> None:
         """InputError where a worker does not see the run folder: before hours of work, not after."""

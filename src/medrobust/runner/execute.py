@@ -12,7 +12,7 @@ from pathlib import Path
 from medrobust import atomic
 from medrobust.atomic import DiskError
 from medrobust.progress import NoProgress, Progress
-from medrobust.runner.executors import Executor, Outcome
+from medrobust.runner.executors import CellOutcome, Executor
 from medrobust.runner.plan import FAILED, Failure, Plan, Planned
 
 TRIES = 3
@@ -88,7 +88,7 @@ class _Run:
         self.executor.submit(cell.ticket)
         self.progress.advance(0, now=words(cell))
 
-    def _ended(self, outcome: Outcome) -> None:
+    def _ended(self, outcome: CellOutcome) -> None:
         name = outcome.key
         self.running.discard(name)
         if outcome.kind == "done":

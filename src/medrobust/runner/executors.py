@@ -23,7 +23,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellOutcome:
     """What became of a cell.
 
     kind: "done"; "failed", with the error; "input", the same where trying again is of no use; "gone", a cell that it
@@ -52,7 +52,7 @@ class Executor(Protocol):
 
     def submit(self, ticket: Ticket) -> None: ...
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[CellOutcome]:
         """The next outcomes; none after about a second without any."""
         ...
 
@@ -94,21 +94,21 @@ def make(
     return cluster.Cluster(own, out)
 
 
-def attempt(ticket: Ticket) -> Outcome:
+def attempt(ticket: Ticket) -> CellOutcome:
     """Compute a cell; whatever goes wrong becomes an outcome."""
     key = str(ticket["key"])
     try:
         perform(ticket)
     except GoneError as error:
-        return Outcome(key, "gone", error.key)
+        return CellOutcome(key, "gone", error.key)
     except InputError as error:
         if isinstance(error, DiskError) or (isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL):
-            return Outcome(key, "disk", str(error))
-        return Outcome(key, "input", _private(ticket, str(error)))
+            return CellOutcome(key, "disk", str(error))
+        return CellOutcome(key, "input", _private(ticket, str(error)))
     except Exception as error:
         line = traceback.format_exception_only(error)[-1].strip()
-        return Outcome(key, "failed", _private(ticket, line), _private(ticket, traceback.format_exc()))
-    return Outcome(key, "done")
+        return CellOutcome(key, "failed", _private(ticket, line), _private(ticket, traceback.format_exc()))
+    return CellOutcome(key, "done")
 
 
 def _private(ticket: Ticket, text: str) -> str:
@@ -142,7 +142,7 @@ class Serial:
     def submit(self, ticket: Ticket) -> None:
         self.queue.append(ticket)
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[CellOutcome]:
         return [attempt(self.queue.popleft())]
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from medrobust.errors import InputError
 from medrobust.experiments.columns import Columns, can_match, columns, possible
 from medrobust.experiments.task_options import check_model, check_node, nearest
 from medrobust.experiments.tasks import task_named
-from medrobust.grid import Chart, Data, Model, Node, Part, Study, Table, everything, without_seed
+from medrobust.grid import Chart, Data, Model, Node, Part, Study, StudyTable, everything, without_seed
 
 PLACEHOLDER = re.compile(r"\{(\w*)\}")
 PLACES = 20_000
@@ -55,7 +55,7 @@ def undeclared(study: Study) -> list[str]:
     lines = []
     for part in study.parts:
         tasks = dict.fromkeys(n.task for n in part.cells if columns(n) is None)
-        named = [f"{'table' if isinstance(v, Table) else 'chart'} {v.title!r}" for v in part.show]
+        named = [f"{'table' if isinstance(v, StudyTable) else 'chart'} {v.title!r}" for v in part.show]
         named += [f"published {p.what!r}" for p in part.published]
         if tasks and named:
             lines.append(
@@ -122,8 +122,8 @@ def _check_part(part: Part) -> None:
             return
         kinds += [(node, kind) for kind in given]
     for view in part.show:
-        where = f"part {part.name!r}, {'table' if isinstance(view, Table) else 'chart'} {view.title!r}"
-        axes = (*view.lines, view.across) if isinstance(view, Table) else (*view.lines, *view.panels, view.x)
+        where = f"part {part.name!r}, {'table' if isinstance(view, StudyTable) else 'chart'} {view.title!r}"
+        axes = (*view.lines, view.across) if isinstance(view, StudyTable) else (*view.lines, *view.panels, view.x)
         _check_columns([kind for _, kind in kinds], (*view.where, *axes), where)
         matching = [(node, kind) for node, kind in kinds if can_match(kind, view.where)]
         if not matching:
@@ -157,7 +157,7 @@ def _unmatched(kinds: Sequence[Columns], where: Mapping[str, Any]) -> str:
 
 
 def _check_merging(
-    matching: Sequence[tuple[Node, Columns]], view: Table | Chart, axes: Sequence[str], where: str
+    matching: Sequence[tuple[Node, Columns]], view: StudyTable | Chart, axes: Sequence[str], where: str
 ) -> None:
     """InputError where several rows fall in one place of the table, which would show the last of them."""
     first: dict[tuple[Any, ...], tuple[Node, Columns]] = {}

@@ -24,7 +24,7 @@ from medrobust.search.gwo_pso import GWOPSO
 from medrobust.search.harmony import HS
 from medrobust.search.mfo import MFO
 from medrobust.search.minimising import Result, StoppedError, minimise
-from medrobust.search.optimiser import GRADIENT_COST, Optimiser, Run, Search
+from medrobust.search.optimiser import GRADIENT_COST, Optimiser, Search, SearchRun
 from medrobust.search.pso import PSO
 from medrobust.search.pso_abc import PSOABC
 from medrobust.search.pso_ga import PSOGA
@@ -95,8 +95,8 @@ __all__ = [
     "RandomSearch",
     "Real",
     "Result",
-    "Run",
     "Search",
+    "SearchRun",
     "SepCMAES",
     "Space",
     "StoppedError",

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from medrobust.search.optimiser import GRADIENT_COST, Optimiser, Run, Search
+from medrobust.search.optimiser import GRADIENT_COST, Optimiser, Search, SearchRun
 
 
 class Adam(Optimiser):
@@ -23,7 +23,7 @@ class Adam(Optimiser):
     def __init__(self, rate: float = 0.01, population: int = 1, beta1: float = 0.9, beta2: float = 0.999) -> None:
         self.rate, self.population, self.beta1, self.beta2 = rate, population, beta1, beta2
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s = run.state
         s.x = run.first(self.population)
         s.mean, s.square = torch.zeros_like(s.x), torch.zeros_like(s.x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medrobust.search.moves import WORST, fittest
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class SA(Optimiser):
@@ -28,7 +28,7 @@ class SA(Optimiser):
     def __init__(self, population: int = 20, coldest: float = 1e-8, step: float = 0.2) -> None:
         self.population, self.coldest, self.step = population, coldest, step
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s = run.state
         x, f = yield run.first(self.population)
         s.spread = spread(f)

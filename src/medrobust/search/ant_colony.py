@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from medrobust.search.moves import fittest, roulette, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class ACOR(Optimiser):
@@ -21,7 +21,7 @@ class ACOR(Optimiser):
     def __init__(self, population: int = 50, ants: int = 2, greed: float = 1e-4, evaporation: float = 0.85) -> None:
         self.population, self.ants, self.greed, self.evaporation = population, ants, greed, evaporation
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, k = run.state, self.population
         x, f = yield run.first(k)
         s.x, s.f = fittest(x, f, k)

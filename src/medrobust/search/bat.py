@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class BA(Optimiser):
@@ -33,7 +33,7 @@ class BA(Optimiser):
         self.population, self.slowest, self.fastest = population, slowest, fastest
         self.loudness, self.pulse, self.cooling, self.warming, self.step = loudness, pulse, cooling, warming, step
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P, D = run.state, self.population, run.space.dims
         s.x, s.f = yield run.first(P)
         s.velocity = torch.zeros_like(s.x)

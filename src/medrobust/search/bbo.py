@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.search.moves import fittest, roulette
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class BBO(Optimiser):
@@ -25,7 +25,7 @@ class BBO(Optimiser):
             raise InputError(f"BBO needs a population of at least elite + 1 = {elite + 1}, got {population}")
         self.population, self.mutation, self.elite = population, mutation, elite
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P, D = run.state, self.population, run.space.dims
         x, f = yield run.first(P)
         s.x, s.f = fittest(x, f, P)
@@ -39,7 +39,7 @@ class BBO(Optimiser):
             s.x, s.f = fittest(x, f, P)
 
 
-def migrated(run: Run, x: Tensor, source: Tensor) -> Tensor:
+def migrated(run: SearchRun, x: Tensor, source: Tensor) -> Tensor:
     """x (S, P, D), best first: habitat k takes each component from ``source`` with probability lambda_k = (k + 1) / P.
 
     Which habitat it comes from is drawn in proportion to mu = 1 - lambda.

@@ -6,7 +6,7 @@ import torch
 
 from medrobust.search.bbo import migrated
 from medrobust.search.moves import better, ranked, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class BBOPSO(Optimiser):
@@ -21,7 +21,7 @@ class BBOPSO(Optimiser):
     def __init__(self, population: int = 32, pull: float = 1.496, fastest: float = 0.2) -> None:
         self.population, self.pull, self.fastest = population, pull, fastest
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P, D = run.state, self.population, run.space.dims
         s.x, f = yield run.first(P)
         s.best, s.best_f, s.velocity = s.x, f, torch.zeros_like(s.x)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from medrobust.search.moves import others, roulette, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class ABC(Optimiser):
@@ -25,14 +25,14 @@ class ABC(Optimiser):
     def __init__(self, population: int = 32, limit: int | None = None) -> None:
         self.population, self.limit = population, limit
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, sources = run.state, self.population // 2
         s.x, s.f = yield run.first(sources)
         begin(run)
         while True:
             yield from self.cycle(run)
 
-    def cycle(self, run: Run, guide: bool = False) -> Search:
+    def cycle(self, run: SearchRun, guide: bool = False) -> Search:
         """One cycle on run.state's sources; ``guide``: onlookers take the partner from run.state.guide (S, 1, D)."""
         s = run.state
         sources = s.x.shape[1]
@@ -54,7 +54,7 @@ class ABC(Optimiser):
         return self.population // 2
 
 
-def begin(run: Run) -> None:
+def begin(run: SearchRun) -> None:
     run.state.failures = torch.zeros_like(run.state.f, dtype=torch.long)
     run.state.scouting = torch.zeros_like(run.state.f, dtype=torch.bool)
 
@@ -64,7 +64,7 @@ def quality(f: Tensor) -> Tensor:
     return torch.where(f >= 0, 1 / (1 + f.clamp(min=0)), 1 + f.abs())
 
 
-def neighbour(run: Run, x: Tensor, partner: Tensor) -> Tensor:
+def neighbour(run: SearchRun, x: Tensor, partner: Tensor) -> Tensor:
     """One component moves towards or away from the partner's."""
     points, dims = x.shape[1:]
     moves = torch.zeros_like(x, dtype=torch.bool).scatter(2, run.draws.below(dims, points, 1), True)
@@ -72,7 +72,7 @@ def neighbour(run: Run, x: Tensor, partner: Tensor) -> Tensor:
     return torch.where(moves, x + phi * (x - partner), x)
 
 
-def settle(run: Run, at: Tensor, trial: Tensor, g: Tensor, forced: Tensor) -> None:
+def settle(run: SearchRun, at: Tensor, trial: Tensor, g: Tensor, forced: Tensor) -> None:
     """Trials (S, K) at sources ``at``: the best of each source replaces it where it is better, or where ``forced``."""
     s = run.state
     K = g.shape[1]

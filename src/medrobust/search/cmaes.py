@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.search.moves import each, mirrored, ranked, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 WIDEST = 1 / 3
 """Largest standard deviation, in widths of the box (pycma's): a wider one, folded, is uniform and learns nothing."""
@@ -67,7 +67,7 @@ class CMAES(Optimiser):
     def least(self, dims: int) -> int:
         return self.population or 4 + int(3 * math.log(dims))
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         n, lam = run.space.dims, self.least(run.space.dims)
         k = Constants(lam, n, self.diagonal)
         weights = k.weights.to(run.device)
@@ -111,25 +111,25 @@ class CMAES(Optimiser):
 
     # the covariance C = B diag(d^2) B'
 
-    def isotropic(self, run: Run) -> None:
+    def isotropic(self, run: SearchRun) -> None:
         s = run.state
         s.C = torch.eye(s.mean.shape[1], dtype=torch.float64, device=run.device).repeat(run.rows, 1, 1)
         s.B, s.d = s.C.clone(), torch.ones_like(s.mean)
 
-    def variances(self, run: Run) -> Tensor:
+    def variances(self, run: SearchRun) -> Tensor:
         C: Tensor = run.state.C
         return C.diagonal(dim1=1, dim2=2)
 
-    def stretched(self, run: Run, z: Tensor) -> Tensor:
+    def stretched(self, run: SearchRun, z: Tensor) -> Tensor:
         """B d z: standard normal points (S, P, D) made to follow C."""
         s = run.state
         return each(torch.matmul, z * s.d[:, None], s.B.transpose(1, 2))
 
-    def rotated(self, run: Run, z: Tensor) -> Tensor:
+    def rotated(self, run: SearchRun, z: Tensor) -> Tensor:
         """B z = C^-1/2 B d z."""
         return each(torch.mv, run.state.B, z)
 
-    def learn(self, run: Run, k: Constants, kept: Tensor, y: Tensor, w: Tensor, generation: int) -> None:
+    def learn(self, run: SearchRun, k: Constants, kept: Tensor, y: Tensor, w: Tensor, generation: int) -> None:
         s = run.state
         rank_one = s.path_c[:, :, None] * s.path_c[:, None]
         rank_mu = each(torch.matmul, y.transpose(1, 2) * w[:, None], y)
@@ -150,21 +150,21 @@ class SepCMAES(CMAES):
     source = "Ros & Hansen 2008, doi:10.1007/978-3-540-87700-4_30"
     diagonal = True
 
-    def isotropic(self, run: Run) -> None:
+    def isotropic(self, run: SearchRun) -> None:
         run.state.C = torch.ones_like(run.state.mean)
 
-    def variances(self, run: Run) -> Tensor:
+    def variances(self, run: SearchRun) -> Tensor:
         C: Tensor = run.state.C
         return C
 
-    def stretched(self, run: Run, z: Tensor) -> Tensor:
+    def stretched(self, run: SearchRun, z: Tensor) -> Tensor:
         scaled: Tensor = z * run.state.C.sqrt()[:, None]
         return scaled
 
-    def rotated(self, run: Run, z: Tensor) -> Tensor:  # noqa: ARG002  # the axes are their own
+    def rotated(self, run: SearchRun, z: Tensor) -> Tensor:  # noqa: ARG002  # the axes are their own
         return z
 
-    def learn(self, run: Run, k: Constants, kept: Tensor, y: Tensor, w: Tensor, generation: int) -> None:
+    def learn(self, run: SearchRun, k: Constants, kept: Tensor, y: Tensor, w: Tensor, generation: int) -> None:
         del generation  # there is nothing to decompose
         s = run.state
         C = kept * s.C + k.c_1 * s.path_c**2 + k.c_mu * (w[:, :, None] * y**2).sum(1)

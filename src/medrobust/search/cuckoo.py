@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from medrobust.search.moves import better, levy, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class CS(Optimiser):
@@ -22,7 +22,7 @@ class CS(Optimiser):
     def __init__(self, population: int = 25, abandoned: float = 0.25, step: float = 0.01) -> None:
         self.population, self.abandoned, self.step = population, abandoned, step
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P, D = run.state, self.population, run.space.dims
         s.x, s.f = yield run.first(P)
         while True:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.search.moves import better, halfway, others
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 STRATEGIES = ("rand/1/bin", "best/1/bin", "rand/2/bin", "current-to-best/1/bin")
 
@@ -37,7 +37,7 @@ class DE(Optimiser):
         self.population, self.strategy, self.crossover = population, strategy, crossover
         self.weight = weight if isinstance(weight, tuple) else (weight, weight)
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s = run.state
         s.x, s.f = yield run.first(self.population)
         while True:
@@ -46,7 +46,7 @@ class DE(Optimiser):
             trial, g = yield halfway(trial, s.x, run.low, run.high)
             s.x, s.f = better(s.x, s.f, trial, g)
 
-    def _mutant(self, run: Run, x: Tensor) -> Tensor:
+    def _mutant(self, run: SearchRun, x: Tensor) -> Tensor:
         low, high = self.weight
         F = low + (high - low) * run.draws.uniform(1, 1) if high > low else low
         rows = torch.arange(len(x), device=x.device)[:, None, None]
@@ -61,7 +61,7 @@ class DE(Optimiser):
         return x + F * (best - x) + F * (b - c)
 
 
-def crossed(run: Run, parent: Tensor, mutant: Tensor, rate: Tensor) -> Tensor:
+def crossed(run: SearchRun, parent: Tensor, mutant: Tensor, rate: Tensor) -> Tensor:
     """Binomial crossover: each component from the mutant with probability ``rate`` (S, P, 1), one in any case."""
     points, dims = parent.shape[1:]
     chosen = run.draws.uniform(points, dims) < rate

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.search.moves import ranked, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 BLOCK = 8
 """Steps of a generation whose noise is drawn at once: few enough to stay in the cache."""
@@ -44,11 +44,11 @@ class FA(Optimiser):
         self.population, self.attraction, self.absorption = population, attraction, absorption
         self.noise, self.evaluate = noise, evaluate
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         run.state.x, run.state.f = yield run.first(self.population)
         yield from self.moves(run) if self.evaluate == "move" else self.generations(run)
 
-    def moves(self, run: Run) -> Search:
+    def moves(self, run: SearchRun) -> Search:
         s, P = run.state, self.population
         s.x, s.f = s.x.clone(), s.f.clone()  # changed in place below, and the caller holds the points that it was asked
         s.at = torch.full((run.rows, 1), -1, device=run.device)  # the pair (i, j) that moved last, as i P + j
@@ -63,12 +63,12 @@ class FA(Optimiser):
             s.x.scatter_(1, s.i[:, :, None].expand_as(x), x)
             s.f.scatter_(1, s.i, f)
 
-    def generations(self, run: Run) -> Search:
+    def generations(self, run: SearchRun) -> Search:
         s = run.state
         while True:
             s.x, s.f = yield self.flown(run, s.x, s.f)
 
-    def flown(self, run: Run, x: Tensor, f: Tensor) -> Tensor:
+    def flown(self, run: SearchRun, x: Tensor, f: Tensor) -> Tensor:
         """(S, P, D): each after its moves towards the places of the brighter ones, the brightest last."""
         order = ranked(f).flip(1)  # dimmest first: what moves towards the j-th lies before it
         x, f = take(x, order), take(f, order)
@@ -91,19 +91,19 @@ class FA(Optimiser):
         lost = x + self.alpha(run) * 2**-16 * run.draws.noise(points, dims) * run.width
         return torch.where(stays.all(1, keepdim=True), lost, torch.where(stays, x, run.low + at * run.width))
 
-    def bits(self, run: Run, points: int) -> Iterator[Tensor]:
+    def bits(self, run: SearchRun, points: int) -> Iterator[Tensor]:
         """The noise of 1, 2, … ``points`` moves."""
         for first in range(1, points + 1, BLOCK):
             sizes = list(range(first, min(first + BLOCK, points + 1)))
             yield from run.draws.noise(sum(sizes), run.space.dims).split(sizes, 1)
 
-    def towards(self, run: Run, x: Tensor, other: Tensor) -> Tensor:
+    def towards(self, run: SearchRun, x: Tensor, other: Tensor) -> Tensor:
         toward = other - x
         unit = toward / run.width.clamp(min=torch.finfo(x.dtype).tiny)
         distance2 = (unit * unit).mean(2, keepdim=True)
         beta = self.attraction * (-self.absorption * distance2).exp()
         return x + beta * toward + self.alpha(run) * (run.draws.uniform(*x.shape[1:]) - 0.5) * run.width
 
-    def alpha(self, run: Run) -> float:
+    def alpha(self, run: SearchRun) -> float:
         """The noise of now, as a share of the box's width."""
         return self.noise * float((1e-4 / 0.9) ** run.progress)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.search.moves import fittest, root, take, tournament
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class GA(Optimiser):
@@ -39,7 +39,7 @@ class GA(Optimiser):
         self.population, self.elite, self.tournament = population, elite, tournament
         self.crossover, self.spread, self.mutation, self.nearness = crossover, spread, mutation, nearness
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s = run.state
         s.x, s.f = yield run.first(self.population)
         while True:
@@ -47,7 +47,7 @@ class GA(Optimiser):
             x, f = fittest(s.x, s.f, self.elite)
             s.x, s.f = torch.cat((x, children), 1), torch.cat((f, g), 1)
 
-    def children(self, run: Run, x: Tensor, f: Tensor, count: int) -> Tensor:
+    def children(self, run: SearchRun, x: Tensor, f: Tensor, count: int) -> Tensor:
         """(S, count, D)."""
         pairs = (count + 1) // 2
         mother, father = take(x, tournament(run.draws, f, 2 * pairs, self.tournament)).chunk(2, 1)
@@ -55,7 +55,7 @@ class GA(Optimiser):
         return polynomial(run, mixed, self.mutation or 1 / x.shape[2], self.nearness)
 
 
-def simulated_binary(run: Run, mother: Tensor, father: Tensor, share: float, eta: float) -> Tensor:
+def simulated_binary(run: SearchRun, mother: Tensor, father: Tensor, share: float, eta: float) -> Tensor:
     """Two children a pair, (S, 2 pairs, D): as far apart as one-point crossover of binary strings would put them.
 
     Which child gets which of a component's two values is drawn, as in the authors' program (KanGAL's NSGA-II,
@@ -71,7 +71,7 @@ def simulated_binary(run: Run, mother: Tensor, father: Tensor, share: float, eta
     return torch.cat((middle + half, middle - half), 1)
 
 
-def polynomial(run: Run, x: Tensor, share: float, eta: float) -> Tensor:
+def polynomial(run: SearchRun, x: Tensor, share: float, eta: float) -> Tensor:
     """Move a ``share`` of the components by up to the box's width, mostly little."""
     points, dims = x.shape[1:]
     u = run.draws.uniform(points, dims)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medrobust.search.moves import WORST, each, ranked, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class GSA(Optimiser):
@@ -27,7 +27,7 @@ class GSA(Optimiser):
     def __init__(self, population: int = 32, gravity: float = 0.5, fading: float | None = None) -> None:
         self.population, self.gravity, self.fading = population, gravity, fading
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P = run.state, self.population
         s.x, s.f = yield run.first(P)
         s.velocity = torch.zeros_like(s.x)
@@ -41,7 +41,7 @@ class GSA(Optimiser):
             outside = (moved < run.low) | (moved > run.high)
             s.x, s.f = yield torch.where(outside, run.anywhere(P), moved)
 
-    def pull(self, run: Run, x: Tensor, mass: Tensor, heavy: Tensor) -> Tensor:
+    def pull(self, run: SearchRun, x: Tensor, mass: Tensor, heavy: Tensor) -> Tensor:
         """(S, P, D): sum over the heavy points j of rand_j M_j (x_j - x_i) / R_ij, in units of the box."""
         width = run.width.clamp(min=torch.finfo(x.dtype).tiny)
         unit = (x - run.low) / width

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from medrobust.search.moves import fittest
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class GWO(Optimiser):
@@ -24,7 +24,7 @@ class GWO(Optimiser):
     def __init__(self, population: int = 32) -> None:
         self.population = population
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s = run.state
         s.x, f = yield run.first(self.population)
         s.leaders, s.leaders_f = fittest(s.x, f, 3)
@@ -36,7 +36,7 @@ class GWO(Optimiser):
             s.leaders, s.leaders_f = fittest(pool, seen_f, 3)
 
 
-def around(run: Run, leader: Tensor, x: Tensor, a: float, own: Tensor | float = 1.0) -> Tensor:
+def around(run: SearchRun, leader: Tensor, x: Tensor, a: float, own: Tensor | float = 1.0) -> Tensor:
     """X_leader - A |C X_leader - X| (equations 3.5 and 3.6), A in [-a, a], C in [0, 2]; ``own`` weighs X."""
     r1, r2 = run.draws.uniform(2, *x.shape[1:]).unbind(1)
     return leader - (2 * a * r1 - a) * (2 * r2 * leader - own * x).abs()

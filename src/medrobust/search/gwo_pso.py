@@ -6,7 +6,7 @@ import torch
 
 from medrobust.search.gwo import around
 from medrobust.search.moves import fittest
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class GWOPSO(Optimiser):
@@ -23,7 +23,7 @@ class GWOPSO(Optimiser):
     def __init__(self, population: int = 32, pull: float = 0.5) -> None:
         self.population, self.pull = population, pull
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P, D = run.state, self.population, run.space.dims
         s.x, f = yield run.first(P)
         s.leaders, s.leaders_f = fittest(s.x, f, 3)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class HS(Optimiser):
@@ -23,7 +23,7 @@ class HS(Optimiser):
     def __init__(self, population: int = 32, remember: float = 0.9, retune: float = 0.3, width: float = 0.01) -> None:
         self.population, self.remember, self.retune, self.width = population, remember, retune, width
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P, D = run.state, self.population, run.space.dims
         s.x, s.f = yield run.first(P)
         while True:

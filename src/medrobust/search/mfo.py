@@ -7,7 +7,7 @@ import math
 import torch
 
 from medrobust.search.moves import fittest
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class MFO(Optimiser):
@@ -22,7 +22,7 @@ class MFO(Optimiser):
     def __init__(self, population: int = 32, spiral: float = 1.0) -> None:
         self.population, self.spiral = population, spiral
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P, D = run.state, self.population, run.space.dims
         s.x, f = yield run.first(P)
         s.flames, s.flames_f = fittest(s.x, f, P)

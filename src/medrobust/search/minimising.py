@@ -13,7 +13,7 @@ from torch import Tensor
 from medrobust.errors import InputError
 from medrobust.search.box import Box
 from medrobust.search.draws import Seed
-from medrobust.search.optimiser import Optimiser, Run
+from medrobust.search.optimiser import Optimiser, SearchRun
 
 
 @dataclass
@@ -76,7 +76,7 @@ def minimise(
     return _result(run, values, totals, seconds)
 
 
-def _step(run: Run, function: Callable[[Any], Tensor]) -> Tensor:
+def _step(run: SearchRun, function: Callable[[Any], Tensor]) -> Tensor:
     x = run.ask()
     if run.needs_gradient:
         x = x.detach().requires_grad_()
@@ -90,7 +90,7 @@ def _step(run: Run, function: Callable[[Any], Tensor]) -> Tensor:
     return f.detach().double().nan_to_num(torch.inf, torch.inf, -torch.inf)
 
 
-def _result(run: Run, values: list[Tensor], totals: list[int], seconds: list[float]) -> Result:
+def _result(run: SearchRun, values: list[Tensor], totals: list[int], seconds: list[float]) -> Result:
     worth = torch.cat(values, 1) if values else torch.empty(run.rows, 0, dtype=torch.float64)
     return Result(
         run.best_x,

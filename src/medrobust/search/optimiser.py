@@ -30,7 +30,7 @@ GRADIENT_COST = 3
 """A value with its gradient costs about three values: one pass forwards, about two backwards."""
 
 
-class State(SimpleNamespace):
+class SearchState(SimpleNamespace):
     """The state of an optimiser: tensors whose first axis is the rows."""
 
     def keep(self, rows: Tensor) -> None:
@@ -49,7 +49,7 @@ class Optimiser(ABC):
     """The smallest population with which the method is defined."""
 
     @abstractmethod
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         """Yield points for ever; the run stops asking when the budget is spent."""
 
     def least(self, dims: int) -> int:  # noqa: ARG002  # CMA-ES's population depends on them
@@ -64,7 +64,7 @@ class Optimiser(ABC):
         device: torch.device | str | None = None,
         start: Tensor | None = None,
         nan: str = "refuse",
-    ) -> Run:
+    ) -> SearchRun:
         """A run of this optimiser.
 
         seeds: one a row; a number, or (number, image id, …).
@@ -73,10 +73,10 @@ class Optimiser(ABC):
         start: (S, D), one point a row, or (S, P, D): evaluated first, in place of as many of the random first points.
         nan: "refuse" not-a-number with InputError, or count it as the "worst" possible value.
         """
-        return Run(self, space, seeds, budget, device, start, nan)
+        return SearchRun(self, space, seeds, budget, device, start, nan)
 
 
-class Run:
+class SearchRun:
     """One search per row, in step. See Optimiser.start.
 
     evaluations: spent so far, per row.
@@ -115,9 +115,9 @@ class Run:
             raise InputError(f"there are bounds for {len(space.low)} rows but {len(seeds)} seeds; give one seed a row")
         self.device = torch.device(device) if device is not None else space.low.device
         rows = len(seeds)
-        self.state = State()
+        self.state = SearchState()
         own = space.low.ndim == 2
-        self._bounds = State()
+        self._bounds = SearchState()
         self._bounds.low, self._bounds.high = (
             (b if own else b.expand(rows, -1)).to(self.device)[:, None] for b in (space.low, space.high)
         )
@@ -248,7 +248,7 @@ class Run:
         """Forget everything but the best point, and go on from it until ``end`` evaluations are spent."""
         if self.evaluations:
             self.given = self.best_x[:, None]
-        self.state, self.needs_gradient, self._stage = State(), False, (self.evaluations, end)
+        self.state, self.needs_gradient, self._stage = SearchState(), False, (self.evaluations, end)
 
     def anywhere(self, points: int) -> Tensor:
         """(S, points, D), uniform within the bounds."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medrobust.search.moves import better
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class PSO(Optimiser):
@@ -34,7 +34,7 @@ class PSO(Optimiser):
     ) -> None:
         self.population, self.inertia, self.own, self.swarm, self.fastest = population, inertia, own, swarm, fastest
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s = run.state
         s.x, f = yield run.first(self.population)
         s.best, s.best_f = s.x, f
@@ -46,7 +46,7 @@ class PSO(Optimiser):
             s.x, f = yield moved
             s.best, s.best_f = better(s.best, s.best_f, s.x, f)
 
-    def faster(self, run: Run, x: Tensor, velocity: Tensor, own: Tensor, swarm: Tensor) -> Tensor:
+    def faster(self, run: SearchRun, x: Tensor, velocity: Tensor, own: Tensor, swarm: Tensor) -> Tensor:
         """The next velocity, towards ``own`` best points (S, P, D) and the ``swarm``'s (S, 1, D)."""
         r1, r2 = run.draws.uniform(2, *x.shape[1:]).unbind(1)
         velocity = self.inertia * velocity + self.own * r1 * (own - x) + self.swarm * r2 * (swarm - x)

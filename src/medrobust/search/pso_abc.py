@@ -6,7 +6,7 @@ import torch
 
 from medrobust.search.bee_colony import ABC, begin, quality
 from medrobust.search.moves import better, fittest
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 from medrobust.search.pso import PSO
 
 
@@ -27,7 +27,7 @@ class PSOABC(Optimiser):
         self.particles = population // 2
         self.pso, self.bees = PSO(), ABC(population - self.particles)
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, n = run.state, self.particles
         x, f = yield run.first(n + self.bees.population // 2)
         s.particle, s.x = x[:, :n], x[:, n:]

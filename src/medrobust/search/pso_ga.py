@@ -6,7 +6,7 @@ import torch
 
 from medrobust.search.ga import GA
 from medrobust.search.moves import better
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 from medrobust.search.pso import PSO
 
 
@@ -21,7 +21,7 @@ class PSOGA(Optimiser):
         self.population = population
         self.pso, self.ga = PSO(), GA(mutation=0.1)
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, half = run.state, self.population // 2
         s.x, s.f = yield run.first(self.population)
         # of every individual: its own best, and how fast it is; children begin at rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class RandomSearch(Optimiser):
@@ -15,7 +15,7 @@ class RandomSearch(Optimiser):
     def __init__(self, population: int = 32) -> None:
         self.population = population
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         yield run.first(self.population)
         while True:
             yield run.anywhere(self.population)

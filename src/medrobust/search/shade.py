@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medrobust.search.de import crossed
 from medrobust.search.moves import better, halfway, others, ranked, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class SHADE(Optimiser):
@@ -30,7 +30,7 @@ class SHADE(Optimiser):
     def __init__(self, population: int = 32, memory: int = 100, greed: float = 0.2) -> None:
         self.population, self.memory, self.greed = population, memory, greed
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P = run.state, self.population
         s.x, s.f = yield run.first(P)
         s.m_f, s.m_cr = torch.full((2, run.rows, self.memory), 0.5, dtype=s.x.dtype, device=run.device)
@@ -46,14 +46,14 @@ class SHADE(Optimiser):
             self.remember(run, g)
             s.x, s.f = better(s.x, s.f, trial, g)
 
-    def p_best(self, run: Run) -> Tensor:
+    def p_best(self, run: SearchRun) -> Tensor:
         """(S, P, D): for each point one of the p best, p drawn anew for each."""
         s, P = run.state, self.population
         low = min(2 / P, self.greed)
         among = ((low + (self.greed - low) * run.draws.uniform(P)) * P).clamp(min=1).floor()
         return take(s.x, ranked(s.f).gather(1, (run.draws.uniform(P) * among).long()))
 
-    def difference(self, run: Run) -> Tensor:
+    def difference(self, run: SearchRun) -> Tensor:
         """x_r1 - x_r2, r1 from the population, r2 from population and archive, both different from the point."""
         s, P = run.state, self.population
         r1 = others(run.draws, P, 1)[:, :, 0]
@@ -63,7 +63,7 @@ class SHADE(Optimiser):
             r2 = r2 + (r2 >= taken)
         return take(s.x, r1) - take(torch.cat((s.x, s.archive), 1), r2)
 
-    def remember(self, run: Run, g: Tensor) -> None:
+    def remember(self, run: SearchRun, g: Tensor) -> None:
         s, P = run.state, self.population
         won = g < s.f
         gain = torch.where(won, s.f - g, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medrobust.errors import InputError
 from medrobust.search.adam import Adam
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class Then(Optimiser):
@@ -18,7 +18,7 @@ class Then(Optimiser):
         self.title = f"{self.first.title}, then {self.second.title}"
         self.source = f"{self.first.source}; {self.second.source}"
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         least = self.first.least(run.space.dims)
         last = run.budget - self.second.least(run.space.dims)
         run.begin_stage(min(max(least, round(self.share * run.budget)), last))
@@ -30,7 +30,7 @@ class Then(Optimiser):
         return self.first.least(dims) + self.second.least(dims)
 
 
-def _until_over(optimiser: Optimiser, run: Run) -> Search:
+def _until_over(optimiser: Optimiser, run: SearchRun) -> Search:
     search = optimiser.search(run)
     points = next(search)
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from medrobust.search.moves import better, others, take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class TLBO(Optimiser):
@@ -22,7 +22,7 @@ class TLBO(Optimiser):
     def __init__(self, population: int = 32) -> None:
         self.population = population
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P, D = run.state, self.population, run.space.dims
         s.x, s.f = yield run.first(P)
         while True:

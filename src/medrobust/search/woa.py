@@ -7,7 +7,7 @@ import math
 import torch
 
 from medrobust.search.moves import take
-from medrobust.search.optimiser import Optimiser, Run, Search
+from medrobust.search.optimiser import Optimiser, Search, SearchRun
 
 
 class WOA(Optimiser):
@@ -25,7 +25,7 @@ class WOA(Optimiser):
     def __init__(self, population: int = 32, spiral: float = 1.0) -> None:
         self.population, self.spiral = population, spiral
 
-    def search(self, run: Run) -> Search:
+    def search(self, run: SearchRun) -> Search:
         s, P = run.state, self.population
         s.x, _ = yield run.first(P)
         while True:

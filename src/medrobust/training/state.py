@@ -23,7 +23,7 @@ KIND = "training"
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where a training stands. epoch: epochs done; best: the weights of the epoch ``best_epoch``, the one to keep.
 
     adversary: what the one who attacks during training has learnt, see Adversary.
@@ -56,7 +56,7 @@ class State:
         atomic.write_bytes(folder / FILE, save(tensors, metadata))
 
     @classmethod
-    def read(cls, folder: Path, key: str, net: nn.Module, optimiser: torch.optim.Optimizer) -> State:
+    def read(cls, folder: Path, key: str, net: nn.Module, optimiser: torch.optim.Optimizer) -> TrainingState:
         """The state in ``folder``, its tensors put into ``net`` and ``optimiser``; a fresh one where there is none."""
         from safetensors import SafetensorError, safe_open
 

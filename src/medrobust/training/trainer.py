@@ -22,7 +22,7 @@ from medrobust.training.evaluate import evaluate, score
 from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
 from medrobust.training.sampling import balanced
-from medrobust.training.state import FILE, State, snapshot
+from medrobust.training.state import FILE, TrainingState, snapshot
 
 
 class Trainer:
@@ -51,10 +51,10 @@ class Trainer:
         self.mean = torch.tensor(clf.mean, device=clf.device).view(shape)
         self.std = torch.tensor(clf.std, device=clf.device).view(shape)
 
-    def run(self, folder: Path | None, key: str) -> State:
+    def run(self, folder: Path | None, key: str) -> TrainingState:
         """Train from where the state in ``folder`` stands to the end, and leave the best weights in the network."""
         net = self.clf.net
-        state = State() if folder is None else State.read(folder, key, net, self.optimiser)
+        state = TrainingState() if folder is None else TrainingState.read(folder, key, net, self.optimiser)
         if self.adversary is not None:
             self.adversary.restore(state.adversary)
         self.progress.start(f"training {self.recipe.epochs} epochs", self.recipe.epochs * self.steps)
@@ -76,7 +76,7 @@ class Trainer:
         net.eval()
         return state
 
-    def _epoch(self, state: State) -> None:
+    def _epoch(self, state: TrainingState) -> None:
         loss = self._pass(state.epoch)
         if not math.isfinite(loss):
             raise _DivergedError(f"training diverged in epoch {state.epoch + 1} (loss {loss}): {self._lower()}")

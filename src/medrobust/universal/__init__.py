@@ -8,7 +8,7 @@ from medrobust.universal.controls import controls
 from medrobust.universal.defence import DEFENCES, Retraining, UniversalTraining
 from medrobust.universal.df import DFUAP
 from medrobust.universal.judging import fooling_rate, judge
-from medrobust.universal.method import Found, UniversalMethod
+from medrobust.universal.method import PerturbationResult, UniversalMethod
 from medrobust.universal.noise import Noise
 from medrobust.universal.outcome import UniversalOutcome
 from medrobust.universal.perturbation import Universal
@@ -16,7 +16,7 @@ from medrobust.universal.sequential import Sequential
 from medrobust.universal.sga import SGA
 from medrobust.universal.sgd import SGDUAP
 from medrobust.universal.simba import USimBA
-from medrobust.universal.task import Task
+from medrobust.universal.task import UniversalTask
 from medrobust.universal.tile import TileSearch
 from medrobust.universal.varied import Varied
 
@@ -36,16 +36,16 @@ __all__ = [
     "SGA",
     "SGDUAP",
     "UNIVERSAL",
-    "Found",
     "Noise",
+    "PerturbationResult",
     "Retraining",
     "Sequential",
-    "Task",
     "TileSearch",
     "USimBA",
     "Universal",
     "UniversalMethod",
     "UniversalOutcome",
+    "UniversalTask",
     "UniversalTraining",
     "Varied",
     "controls",

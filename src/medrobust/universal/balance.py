@@ -10,7 +10,7 @@ import torch
 from medrobust.classifier import Classifier
 from medrobust.images import Logits, PerImage
 from medrobust.threat import Goal, Targeted
-from medrobust.universal.task import Loss, Task
+from medrobust.universal.task import UniversalLoss, UniversalTask
 
 MEMORY = 0.1
 """Weight of the newest image in the running share of a class."""
@@ -18,7 +18,7 @@ FLOOR = 0.02
 """A class that is fooled throughout keeps this weight, or it would drift back."""
 
 
-def balanced(loss: Loss, task: Task, wanted: bool = True) -> Loss:
+def balanced(loss: UniversalLoss, task: UniversalTask, wanted: bool = True) -> UniversalLoss:
     """``loss`` with equal weight for every class of this task, or unchanged."""
     return Balanced(loss, len(task.classifier.classes), task.device) if wanted else loss
 
@@ -34,7 +34,7 @@ class Balanced:
     it is the plain loss. Stateful: made anew for each perturbation.
     """
 
-    def __init__(self, loss: Loss, classes: int, device: torch.device) -> None:
+    def __init__(self, loss: UniversalLoss, classes: int, device: torch.device) -> None:
         self.loss = loss
         self.unfooled = torch.ones(classes, device=device, dtype=torch.float64)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.universal.losses import Hinge
-from medrobust.universal.minibatch import MinibatchMethod, State
-from medrobust.universal.task import Loss, Task
+from medrobust.universal.minibatch import MethodState, MinibatchMethod
+from medrobust.universal.task import UniversalLoss, UniversalTask
 
 
 class DFUAP(MinibatchMethod):
@@ -42,13 +42,15 @@ class DFUAP(MinibatchMethod):
         self.passes, self.batch, self.step = passes, batch, step
         self.kappa, self.balance, self.stretch = kappa, balance, stretch
 
-    def loss(self) -> Loss:
+    def loss(self) -> UniversalLoss:
         return Hinge(self.kappa)
 
-    def start(self, task: Task) -> State:
+    def start(self, task: UniversalTask) -> MethodState:
         return {"delta": task.zero(), "mean": task.zero(), "square": task.zero()}
 
-    def sweep(self, task: Task, state: State, loss: Loss, number: int, order: np.ndarray) -> Tensor:
+    def sweep(
+        self, task: UniversalTask, state: MethodState, loss: UniversalLoss, number: int, order: np.ndarray
+    ) -> Tensor:
         delta, mean, square = state["delta"], state["mean"], state["square"]
         length = self.step * float(task.ball.eps) / float(task.ball.size(torch.ones_like(delta)[None]))
         hits = torch.zeros((), device=task.device)

@@ -18,11 +18,11 @@ from medrobust.images import Images, Lazy
 from medrobust.threat import Ball, Goal
 from medrobust.universal.checkpoint import Checkpoint
 from medrobust.universal.perturbation import Universal
-from medrobust.universal.task import Advance, Task, Watch
+from medrobust.universal.task import Advance, UniversalTask, Watch
 
 
 @dataclass(frozen=True)
-class Found:
+class PerturbationResult:
     """The result of a method: the perturbation (c, h, w), its history, and the reason of a failure if there was one."""
 
     delta: Tensor
@@ -34,7 +34,7 @@ class UniversalMethod(ABC):
     """A way to make a universal perturbation.
 
     A method of your own states ``title`` and ``source`` and implements ``find``; it asks the classifier only through
-    the ``Task``, which counts.
+    the ``UniversalTask``, which counts.
     """
 
     title: ClassVar[str]
@@ -43,7 +43,7 @@ class UniversalMethod(ABC):
     """The network may be looked into: gradients are taken, on a copy that is faster to compute."""
 
     @abstractmethod
-    def find(self, task: Task, seed: int) -> Found:
+    def find(self, task: UniversalTask, seed: int) -> PerturbationResult:
         """The perturbation for this task. All randomness is keyed by ``seed`` (see medrobust.seeds)."""
 
     def work(self, n: int) -> int:
@@ -86,7 +86,7 @@ class UniversalMethod(ABC):
         self.check(len(images))
         with contextlib.ExitStack() as stack:
             stack.enter_context(classifier.borrowed())
-            task = Task(classifier, images, goal, ball, advance, watch=watch, folded=self.opens)
+            task = UniversalTask(classifier, images, goal, ball, advance, watch=watch, folded=self.opens)
             stack.enter_context(task.classifier.borrowed())
             if checkpoint is not None:
                 config = [

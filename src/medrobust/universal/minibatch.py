@@ -9,10 +9,10 @@ from torch import Tensor
 
 from medrobust.threat import Untargeted
 from medrobust.universal.balance import Balanced, balanced
-from medrobust.universal.method import Found, UniversalMethod
-from medrobust.universal.task import Loss, Task
+from medrobust.universal.method import PerturbationResult, UniversalMethod
+from medrobust.universal.task import UniversalLoss, UniversalTask
 
-State = dict[str, Tensor]
+MethodState = dict[str, Tensor]
 """The state that a pass hands to the next, by name; "delta" (c, h, w) is the perturbation."""
 
 PREFERENCE = 0.05
@@ -24,9 +24,10 @@ class MinibatchMethod(UniversalMethod):
     """Passes over the images in minibatches. A method says what it ascends (``loss``), what a pass hands to the next
     (``start``) and what a pass does (``sweep``).
 
-    Nontargeted, sending all images into their rarest class fools every image that was not there: ``Task.pile``. Where
-    the climb ends below that, as it does on a linear network whose classes pull against each other, a second climb goes
-    for that class, and is returned unless the first is better on these images by more than ``PREFERENCE``.
+    Nontargeted, sending all images into their rarest class fools every image that was not there
+    (``UniversalTask.pile``). Where the climb ends below that, as it does on a linear network whose classes pull
+    against each other, a second climb goes for that class, and is returned unless the first is better on these images
+    by more than ``PREFERENCE``.
     Without ``balance``, as published, there is neither a weight of classes nor a second climb.
 
     A climb stops where all of its images are fooled, often well inside the ball, and few images are soon fooled all.
@@ -40,22 +41,24 @@ class MinibatchMethod(UniversalMethod):
     repeats: int = 1
 
     @abstractmethod
-    def loss(self) -> Loss:
+    def loss(self) -> UniversalLoss:
         """The loss to be ascended."""
 
-    def start(self, task: Task) -> State:
+    def start(self, task: UniversalTask) -> MethodState:
         """The state before the first pass."""
         return {"delta": task.zero()}
 
     @abstractmethod
-    def sweep(self, task: Task, state: State, loss: Loss, number: int, order: np.ndarray) -> Tensor:
+    def sweep(
+        self, task: UniversalTask, state: MethodState, loss: UniversalLoss, number: int, order: np.ndarray
+    ) -> Tensor:
         """Pass ``number`` over the images in that order: changes ``state``; how often a goal was reached."""
 
     def work(self, n: int) -> int:
         # the clean predictions, two climbs, the rates of both, and that of no change at all
         return n * (2 * self.passes * self.repeats + 4)
 
-    def climb(self, task: Task, seed: int, part: str = "climb") -> Found:
+    def climb(self, task: UniversalTask, seed: int, part: str = "climb") -> PerturbationResult:
         """The perturbation at the end of all passes, one history entry a pass. part: its name in a checkpoint."""
         loss = balanced(self.loss(), task, self.balance)
         history: list[dict[str, float]] = []
@@ -72,19 +75,21 @@ class MinibatchMethod(UniversalMethod):
             if isinstance(loss, Balanced):
                 state["unfooled"] = loss.unfooled
             task.keep(part, state, history)
-        return Found(self._at_end(task, state["delta"]), history)
+        return PerturbationResult(self._at_end(task, state["delta"]), history)
 
-    def _at_end(self, task: Task, delta: Tensor) -> Tensor:
+    def _at_end(self, task: UniversalTask, delta: Tensor) -> Tensor:
         """``delta``, or as much of it as the ball holds; 0 stays 0."""
         if not self.stretch:
             return delta
         return task.project(float(task.ball.eps) * task.ball.at_edge(delta[None])[0])
 
-    def find(self, task: Task, seed: int) -> Found:
+    def find(self, task: UniversalTask, seed: int) -> PerturbationResult:
         perturbation = self.climb(task, seed)
         # a pass counts what each image met when its turn came; of the end, what counts is what all of them meet
         rate = task.rate(perturbation.delta)
-        ended = Found(perturbation.delta, [*perturbation.history[:-1], perturbation.history[-1] | {"rate": rate}])
+        ended = PerturbationResult(
+            perturbation.delta, [*perturbation.history[:-1], perturbation.history[-1] | {"rate": rate}]
+        )
         pile = task.pile() if isinstance(task.goal, Untargeted) else None
         if pile is None or not self.balance:
             return ended
@@ -97,4 +102,4 @@ class MinibatchMethod(UniversalMethod):
         if other < rate - PREFERENCE or not piled.delta.any():
             return ended
         entry = {"pass": len(perturbation.history) + len(piled.history), "rate": other, "toward": float(target)}
-        return Found(piled.delta, [*perturbation.history, entry])
+        return PerturbationResult(piled.delta, [*perturbation.history, entry])

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.universal.losses import log_cross_entropy
-from medrobust.universal.method import Found, UniversalMethod
-from medrobust.universal.task import Task
+from medrobust.universal.method import PerturbationResult, UniversalMethod
+from medrobust.universal.task import UniversalTask
 
 
 class Sequential(UniversalMethod):
@@ -40,7 +40,7 @@ class Sequential(UniversalMethod):
         # at most a gradient, a try and a rate for each image and pass, were no look thrown away; no change, and the end
         return n * (3 * self.passes + 3)
 
-    def find(self, task: Task, seed: int) -> Found:
+    def find(self, task: UniversalTask, seed: int) -> PerturbationResult:
         delta = best = task.zero()
         history: list[dict[str, float]] = []
         if kept := task.resume("passes"):
@@ -58,9 +58,9 @@ class Sequential(UniversalMethod):
         chosen, why = best if self.keep == "best" else delta, self._why(delta, history)
         if chosen is not delta or not self.clip:  # what was last measured was another one, or shown in another way
             history = [*history, {"pass": history[-1]["pass"], "rate": task.rate(chosen), "updates": 0}]
-        return Found(chosen, history, why)
+        return PerturbationResult(chosen, history, why)
 
-    def _pass(self, task: Task, delta: Tensor, order: np.ndarray) -> tuple[Tensor, int]:
+    def _pass(self, task: UniversalTask, delta: Tensor, order: np.ndarray) -> tuple[Tensor, int]:
         """Each image once, in order; the perturbation and the number of updates."""
         place, window, updates = 0, 1, 0
         while place < task.n:
@@ -73,7 +73,7 @@ class Sequential(UniversalMethod):
                 place, window, updates = place + fooled + 1, max(1, window // 2), updates + 1
         return delta, updates
 
-    def _first_crossing(self, task: Task, delta: Tensor, index: np.ndarray) -> tuple[int, Tensor] | None:
+    def _first_crossing(self, task: UniversalTask, delta: Tensor, index: np.ndarray) -> tuple[int, Tensor] | None:
         """Position of the first image that one step takes across the boundary, and the perturbation after it."""
         images, goal = task.take(index), task.aim(index)
         slope, logits = task.slopes(self._show(images, delta), goal, log_cross_entropy)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.universal.losses import Hinge
-from medrobust.universal.minibatch import MinibatchMethod, State
+from medrobust.universal.minibatch import MethodState, MinibatchMethod
 from medrobust.universal.schedule import cosine
-from medrobust.universal.task import Loss, Task
+from medrobust.universal.task import UniversalLoss, UniversalTask
 
 
 class SGA(MinibatchMethod):
@@ -54,10 +54,12 @@ class SGA(MinibatchMethod):
         self.step, self.inner_step, self.kappa = step, inner_step, kappa
         self.decay, self.balance, self.stretch = decay, balance, stretch
 
-    def loss(self) -> Loss:
+    def loss(self) -> UniversalLoss:
         return Hinge(self.kappa)
 
-    def sweep(self, task: Task, state: State, loss: Loss, number: int, order: np.ndarray) -> Tensor:
+    def sweep(
+        self, task: UniversalTask, state: MethodState, loss: UniversalLoss, number: int, order: np.ndarray
+    ) -> Tensor:
         each, hits = math.ceil(task.n / self.outer), torch.zeros((), device=task.device)
         for done, index in enumerate(task.chunks(order, self.outer), number * each):
             shrink = cosine(done, self.passes * each) if self.decay else 1.0
@@ -66,7 +68,9 @@ class SGA(MinibatchMethod):
             hits += reached
         return hits
 
-    def _ahead(self, task: Task, delta: Tensor, index: np.ndarray, loss: Loss, length: float) -> tuple[Tensor, Tensor]:
+    def _ahead(
+        self, task: UniversalTask, delta: Tensor, index: np.ndarray, loss: UniversalLoss, length: float
+    ) -> tuple[Tensor, Tensor]:
         """Sum of the gradients that a copy of ``delta`` meets on its way through the batch; goals reached."""
         copy, total, hits = delta, task.zero(), torch.zeros((), device=task.device)
         for _ in range(self.repeats):

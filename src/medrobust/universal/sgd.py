@@ -10,9 +10,9 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.universal.losses import BoundedCrossEntropy
-from medrobust.universal.minibatch import MinibatchMethod, State
+from medrobust.universal.minibatch import MethodState, MinibatchMethod
 from medrobust.universal.schedule import cosine
-from medrobust.universal.task import Loss, Task
+from medrobust.universal.task import UniversalLoss, UniversalTask
 
 
 class SGDUAP(MinibatchMethod):
@@ -46,13 +46,15 @@ class SGDUAP(MinibatchMethod):
         self.passes, self.batch, self.step, self.beta = passes, batch, step, beta
         self.momentum, self.decay, self.balance, self.stretch = momentum, decay, balance, stretch
 
-    def loss(self) -> Loss:
+    def loss(self) -> UniversalLoss:
         return BoundedCrossEntropy(self.beta)
 
-    def start(self, task: Task) -> State:
+    def start(self, task: UniversalTask) -> MethodState:
         return {"delta": task.zero(), "direction": task.zero()}
 
-    def sweep(self, task: Task, state: State, loss: Loss, number: int, order: np.ndarray) -> Tensor:
+    def sweep(
+        self, task: UniversalTask, state: MethodState, loss: UniversalLoss, number: int, order: np.ndarray
+    ) -> Tensor:
         each, hits = math.ceil(task.n / self.batch), torch.zeros((), device=task.device)
         for done, index in enumerate(task.chunks(order, self.batch), number * each):
             gradient, reached = task.gradient(index, state["delta"], loss)

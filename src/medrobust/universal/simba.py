@@ -13,8 +13,8 @@ from medrobust.attacks.lowfreq import LowFrequency, outwards, reach
 from medrobust.errors import InputError
 from medrobust.threat import Goal, Targeted
 from medrobust.universal.budget import QueryMethod
-from medrobust.universal.method import Found
-from medrobust.universal.task import Task
+from medrobust.universal.method import PerturbationResult
+from medrobust.universal.task import UniversalTask
 
 KEPT = 16
 """Patterns after which a checkpoint is written."""
@@ -46,14 +46,14 @@ class USimBA(QueryMethod):
     def least(self, n: int) -> int:
         return 4 * n  # the clean predictions, the start, and one pattern added and subtracted
 
-    def find(self, task: Task, seed: int) -> Found:
+    def find(self, task: UniversalTask, seed: int) -> PerturbationResult:
         history = []
         for delta, entry in self.path(task, seed):  # noqa: B007 - the last is what was found
             history.append(entry)
         moved, done = history[-1]["moves"] > 0, history[-1]["rate"] == 1
-        return Found(delta, history, "" if moved or done or not float(task.ball.eps) else self.why_still())
+        return PerturbationResult(delta, history, "" if moved or done or not float(task.ball.eps) else self.why_still())
 
-    def path(self, task: Task, seed: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    def path(self, task: UniversalTask, seed: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         """The perturbation at the start and after each pattern, and its numbers: a larger budget goes on from there.
 
         Of what a checkpoint kept, the entries come first, all with the perturbation at the end of them.
@@ -85,7 +85,7 @@ class USimBA(QueryMethod):
                 task.keep("patterns", {"delta": delta, "score": torch.tensor(score, dtype=torch.float64)}, history)
             yield delta, history[-1]
 
-    def _look(self, task: Task, delta: Tensor) -> tuple[float, float]:
+    def _look(self, task: UniversalTask, delta: Tensor) -> tuple[float, float]:
         """Sum of the probabilities that are to rise, and the share of images at which the goal is reached."""
         score = torch.zeros((), dtype=torch.float64, device=task.device)
         hits = torch.zeros((), device=task.device)
@@ -96,7 +96,7 @@ class USimBA(QueryMethod):
         return float(score), float(hits) / task.n
 
 
-def probability(task: Task, goal: Goal, logits: Tensor) -> Tensor:
+def probability(task: UniversalTask, goal: Goal, logits: Tensor) -> Tensor:
     """float64 (n,) to be raised: of the target, or of anything but the clean prediction; 0 where it is not finite."""
     sign = -1 if isinstance(goal, Targeted) else 1
     own = (-(sign * goal.cross_entropy(task.classifier.head, logits.double())).exp()).exp()

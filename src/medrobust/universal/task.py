@@ -17,7 +17,7 @@ from medrobust.images import Images, Lazy, Logits, PerImage, check_images
 from medrobust.threat import Ball, Goal, Targeted, Untargeted
 from medrobust.universal.checkpoint import Checkpoint, Stand
 
-Loss = Callable[[Goal, Classifier, Logits], PerImage]
+UniversalLoss = Callable[[Goal, Classifier, Logits], PerImage]
 """(n,) to be ascended, of the rows' goal and their logits (float64 when a gradient is taken)."""
 
 Advance = Callable[[int], None]
@@ -30,7 +30,7 @@ RECENT = 32
 """Images over which the share is averaged on the way."""
 
 
-class Task:
+class UniversalTask:
     """The images, the goal and the ball of one call, and the only way to the classifier: everything is counted.
 
     folded: ask the copy with BatchNorm folded (``Classifier.fast``: the same answers up to rounding, in less time);
@@ -160,7 +160,9 @@ class Task:
         self.tell(float(hits) / self.n)
         return float(hits) / self.n
 
-    def gradient(self, index: np.ndarray, delta: Tensor, loss: Loss, *, clip: bool = True) -> tuple[Tensor, Tensor]:
+    def gradient(
+        self, index: np.ndarray, delta: Tensor, loss: UniversalLoss, *, clip: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Gradient (c, h, w) of the loss, summed over these images, with respect to the shared ``delta``; and the
         number of them at which the goal is reached.
 
@@ -183,7 +185,7 @@ class Task:
             self.tell(recent * self._recent + (1 - recent) * float(hits) / len(index))
         return total, hits
 
-    def slopes(self, images: Images, goal: Goal, loss: Loss) -> tuple[Images, Logits]:
+    def slopes(self, images: Images, goal: Goal, loss: UniversalLoss) -> tuple[Images, Logits]:
         """Gradient of the loss for each image (n, c, h, w), 0 where it is not finite; and the logits."""
         n = images.shape[0]
         self.count(queries=n, gradients=n)

@@ -20,9 +20,9 @@ from medrobust.errors import InputError
 from medrobust.images import Images
 from medrobust.universal.budget import QueryMethod
 from medrobust.universal.losses import Hinge
-from medrobust.universal.method import Found
+from medrobust.universal.method import PerturbationResult
 from medrobust.universal.schedule import cosine
-from medrobust.universal.task import Task
+from medrobust.universal.task import UniversalTask
 
 NOWHERE = -1
 """No class that images are sent to."""
@@ -77,7 +77,7 @@ class TileSearch(QueryMethod):
     def least(self, n: int) -> int:
         return 2 * n + 2 * self.pairs  # the clean predictions, one step, and the rate after it
 
-    def find(self, task: Task, seed: int) -> Found:
+    def find(self, task: UniversalTask, seed: int) -> PerturbationResult:
         tiles, delta, toward = Tiles(task.shape, self.tile), task.zero(), NOWHERE
         direction = torch.zeros(tiles.shape, device=task.device)
         left = self.queries - task.queries
@@ -108,10 +108,10 @@ class TileSearch(QueryMethod):
                 place = torch.tensor([number + 1, tried, tiles.side, toward])
                 task.keep("search", {"delta": delta, "direction": direction, "place": place}, history)
         still = not bool(delta.any()) and float(task.ball.eps) > 0
-        return Found(delta, history, self.why_still() if still else "")
+        return PerturbationResult(delta, history, self.why_still() if still else "")
 
     def _ask(
-        self, task: Task, delta: Tensor, tiles: Tiles, index: np.ndarray, toward: int, key: tuple[int, int]
+        self, task: UniversalTask, delta: Tensor, tiles: Tiles, index: np.ndarray, toward: int, key: tuple[int, int]
     ) -> Tensor:
         """The direction of ascent that one pattern an image, added and subtracted, tells: a tile."""
         goal = task.aim(np.tile(index, 2)) if toward == NOWHERE else task.aimed(toward, 2 * len(index))
@@ -125,7 +125,7 @@ class TileSearch(QueryMethod):
         up, down = value.nan_to_num(0.0, 0.0, 0.0).float().chunk(2)
         return ((up - down).view(-1, 1, 1, 1) * drawn).mean(0)
 
-    def _turns(self, task: Task, seed: int) -> Iterator[np.ndarray]:
+    def _turns(self, task: UniversalTask, seed: int) -> Iterator[np.ndarray]:
         """``pairs`` images at a time, each as often as any other, in an order that changes from pass to pass."""
         queue, number = np.empty(0, np.int64), 0
         while True:

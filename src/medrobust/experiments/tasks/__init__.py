@@ -13,7 +13,7 @@ from medrobust import code_digest, own_code
 from medrobust.errors import InputError
 
 
-class Task(NamedTuple):
+class StudyTask(NamedTuple):
     """where: ``module:function``."""
 
     where: str
@@ -29,38 +29,38 @@ STEP = "audit step"
 """The task of a step of an audit; no study file asks for it."""
 
 TASKS = {
-    STEP: Task(f"{_HERE}.audit:step"),
-    "train": Task(f"{_HERE}.models:train"),
-    "clean": Task(f"{_HERE}.curves:clean"),
-    "swept": Task(f"{_HERE}.curves:swept"),
-    "curve": Task(f"{_HERE}.curves:curve"),
-    "worst": Task(f"{_HERE}.curves:worst"),
-    "noise": Task(f"{_HERE}.curves:noise"),
-    "saved": Task(f"{_HERE}.curves:saved"),
-    "transfer": Task(f"{_HERE}.curves:transfer"),
-    "features": Task(f"{_HERE}.detection:features"),
-    "detector": Task(f"{_HERE}.detection:detector"),
-    "universal": Task(f"{_HERE}.universal:made"),
-    "judged": Task(f"{_HERE}.universal:judged"),
-    "random": Task(f"{_HERE}.universal:random"),
-    "minimised": Task(f"{_HERE}.search:minimised"),
-    "explained": Task(f"{_HERE}.explanations:explained"),
-    "claimed": Task(f"{_HERE}.explanations:claimed"),
-    "features_table": Task(f"{_HERE}.evolved:features_table"),
-    "evolved": Task(f"{_HERE}.evolved:evolved"),
-    "compared": Task(f"{_HERE}.evolved:compared"),
-    "ranked": Task(f"{_HERE}.evolved:ranked"),
-    "evolved_attacked": Task(f"{_HERE}.evolved:evolved_attacked"),
-    "defence": Task(f"{_HERE}.universal:defence"),
+    STEP: StudyTask(f"{_HERE}.audit:step"),
+    "train": StudyTask(f"{_HERE}.models:train"),
+    "clean": StudyTask(f"{_HERE}.curves:clean"),
+    "swept": StudyTask(f"{_HERE}.curves:swept"),
+    "curve": StudyTask(f"{_HERE}.curves:curve"),
+    "worst": StudyTask(f"{_HERE}.curves:worst"),
+    "noise": StudyTask(f"{_HERE}.curves:noise"),
+    "saved": StudyTask(f"{_HERE}.curves:saved"),
+    "transfer": StudyTask(f"{_HERE}.curves:transfer"),
+    "features": StudyTask(f"{_HERE}.detection:features"),
+    "detector": StudyTask(f"{_HERE}.detection:detector"),
+    "universal": StudyTask(f"{_HERE}.universal:made"),
+    "judged": StudyTask(f"{_HERE}.universal:judged"),
+    "random": StudyTask(f"{_HERE}.universal:random"),
+    "minimised": StudyTask(f"{_HERE}.search:minimised"),
+    "explained": StudyTask(f"{_HERE}.explanations:explained"),
+    "claimed": StudyTask(f"{_HERE}.explanations:claimed"),
+    "features_table": StudyTask(f"{_HERE}.evolved:features_table"),
+    "evolved": StudyTask(f"{_HERE}.evolved:evolved"),
+    "compared": StudyTask(f"{_HERE}.evolved:compared"),
+    "ranked": StudyTask(f"{_HERE}.evolved:ranked"),
+    "evolved_attacked": StudyTask(f"{_HERE}.evolved:evolved_attacked"),
+    "defence": StudyTask(f"{_HERE}.universal:defence"),
 }
 
 
-def task_named(name: str) -> Task:
+def task_named(name: str) -> StudyTask:
     """The task of that name, or one's own as ``module:function``; InputError where there is none."""
     if name in TASKS:
         return TASKS[name]
     if ":" in name:
-        return Task(name)
+        return StudyTask(name)
     raise InputError(
         f"task {name!r} is not known; choose from {', '.join(t for t in TASKS if t != STEP)}, or write module:function"
     )

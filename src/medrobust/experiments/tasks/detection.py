@@ -8,7 +8,7 @@ from typing import Any
 
 from medrobust.experiments.config import ask
 from medrobust.experiments.context import Context
-from medrobust.experiments.detection import Detection, DetectionConfig
+from medrobust.experiments.detection import DetectionConfig, DetectionExperiment
 from medrobust.experiments.detector_data import DetectorConfig, DetectorData
 from medrobust.experiments.system import given
 from medrobust.experiments.tasks.gradient import gradient_doubt
@@ -41,7 +41,7 @@ def detector(work: Work) -> Result:
         **_images(work),
     )
     data = _data(context, config, work)
-    outcome = Detection(context, config, [data]).outcome()
+    outcome = DetectionExperiment(context, config, [data]).outcome()
     follow = any(attack.uses_gradient for attack in data.attacks.values())
     why = "; ".join(filter(None, (gradient_doubt(work) if follow else "", data.pairs.guessing.text)))
     rows = [replace(row, norm=args["norm"]) for row in doubted(outcome.rows.rows, why, kinds=(Kind.DETECTOR,))]

@@ -16,7 +16,7 @@ from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.stats import Estimate
 from medrobust.store import Cell
 from medrobust.training import evolved as room
-from medrobust.training.evolved import QUESTIONS, Table, Task
+from medrobust.training.evolved import QUESTIONS, FeatureTable, OuterFold
 
 GREY = 1 / 255
 
@@ -108,7 +108,7 @@ def evolved_attacked(work: Work) -> Result:
     """Evolved networks and their twins under PGD, image by image. args: methods, seeds, images, budget, seen, limit,
     seed. needs: source."""
     args = work.args
-    ask = accuracy_matched.Robustness(tuple(args["methods"]), args["seeds"], args["images"], args["budget"])
+    ask = accuracy_matched.AccuracyMatchedConfig(tuple(args["methods"]), args["seeds"], args["images"], args["budget"])
     told = accuracy_matched.attacked(ask, _images(work), work.store, NoProgress())
     rows = fresh("linf", args["seed"])
 
@@ -151,10 +151,10 @@ def _images(work: Work) -> search_system.Images:
     return search_system.parted(data, source, args["seen"], limit=args["limit"], seed=args["seed"])
 
 
-def _asked(work: Work) -> tuple[Table, list[Task]]:
+def _asked(work: Work) -> tuple[FeatureTable, list[OuterFold]]:
     cell: Cell = work.input("table")
     told = cell.facts
-    table = Table(
+    table = FeatureTable(
         told["name"],
         cell.arrays["features"],
         cell.arrays["labels"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from medrobust.report import check_lines
 from medrobust.report.findings import Findings
 from medrobust.report.section import EVERY_COMMAND, Content
-from medrobust.report.tables import Cell, Table
+from medrobust.report.tables import Table, TableCell
 
 ANCHOR, TITLE, ORDER, NEEDS = "checks", "Sanity checks", 110, ("sanity", "blackbox", "headline")
 COMMANDS = (EVERY_COMMAND,)
@@ -18,5 +18,7 @@ def build(f: Findings) -> Content:
     head = ("Result", "Check", "Attack", "Seen", "If it fails")
     body = [(RESULT[x.passed], x.name, x.attacks, "; ".join(x.details), x.consequence) for x in lines]
     widths = (0.09, 0.2, 0.12, 0.28, 0.24)
-    table = Table(caption, [Cell(t) for t in head], [[Cell(t) for t in row] for row in body], "tab:checks", widths)
+    table = Table(
+        caption, [TableCell(t) for t in head], [[TableCell(t) for t in row] for row in body], "tab:checks", widths
+    )
     return Content({"checks": lines, "caption": caption}, [table] if lines else [])

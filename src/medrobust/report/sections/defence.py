@@ -8,7 +8,7 @@ from medrobust.report.findings import Findings
 from medrobust.report.first_page import FirstPage
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
-from medrobust.report.tables import Cell, Table, share
+from medrobust.report.tables import Table, TableCell, share
 from medrobust.report.verdict import outputs_swapped
 from medrobust.report.words import plural
 from medrobust.results import Kind
@@ -32,7 +32,7 @@ def build(f: Findings) -> Content | None:
         for metric, pool in columns:
             more: dict[str, Any] = {"round": number} | ({} if pool is None else {"pool": pool})
             cells.append(share(f.run.find(Kind.DEFENCE, metric, **more)))
-        body.append([Cell(str(number)), *cells])
+        body.append([TableCell(str(number)), *cells])
     head = ["Round", "Accuracy, untouched", "Fresh", "Strongest fresh", "Accuracy under it", "Of the round before"]
     caption = (
         f"{info.title}, {short_size(f, info.eps)}: share of {plural(info.n_judged, 'test image')} with {what}, with "
@@ -41,7 +41,7 @@ def build(f: Findings) -> Content | None:
         f"95 % intervals. Fresh: mean of {plural(info.pool, 'perturbation')} made against the classifier of that "
     )
     caption += "round; strongest: the one that did best where it was made; first: those made before any training."
-    table = Table(caption, [Cell(t) for t in [*head, "First", "Random"]], body, "tab:defence")
+    table = Table(caption, [TableCell(t) for t in [*head, "First", "Random"]], body, "tab:defence")
     return Content({"content": table, "info": info}, [table])
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medrobust.report import detection_words as words
 from medrobust.report.comparison import Share
-from medrobust.report.detection_tables import FPR, NO_ATTACK, Rows, tables
+from medrobust.report.detection_tables import FPR, NO_ATTACK, DetectorRows, tables
 from medrobust.report.findings import Findings
 from medrobust.report.run import same
 from medrobust.report.schema import DetectionInfo, DetectionSize, EvasionInfo
@@ -22,7 +22,7 @@ COMMANDS = ("audit", "detect", "evade")
 
 
 @dataclass(frozen=True)
-class Section:
+class DetectionSection:
     """What the page shows of it."""
 
     sentences: list[str]
@@ -36,18 +36,18 @@ def build(f: Findings) -> Content | None:
     return None if content is None else Content({"content": content}, content.tables)
 
 
-def section(f: Findings) -> Section | None:
+def section(f: Findings) -> DetectionSection | None:
     """None where the run did not measure it."""
-    info, rows = f.run.conditions.detection, Rows(f).rows
+    info, rows = f.run.conditions.detection, DetectorRows(f).rows
     if info is None or not rows:
         return None
     notes = [r.note for r in rows if not r.ok and r.note]
-    return Section(sentences(f, info), tables(f, info), listing(list(dict.fromkeys(notes))))
+    return DetectionSection(sentences(f, info), tables(f, info), listing(list(dict.fromkeys(notes))))
 
 
 def sentences(f: Findings, info: DetectionInfo) -> list[str]:
     """For a reader who wants to know what it means; every number has its interval and its n."""
-    rows, lead = Rows(f), next(iter(info.detectors))
+    rows, lead = DetectorRows(f), next(iter(info.detectors))
     if not any(_known(_alarms(rows, info, name, size)) for name in info.detectors for size in info.sizes):
         return ["Whether this attack can be seen could not be measured here. That is no sign that it can, or cannot."]
     texts = []
@@ -69,20 +69,20 @@ def _known(row: Row | None) -> bool:
     return row is not None and row.value is not None
 
 
-def _alarms(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize) -> Row | None:
+def _alarms(rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize) -> Row | None:
     """Share of attacked images that raise an alarm."""
     return rows.fitted("alarms", name, info.guarded, size.eps, at_fpr=FPR)
 
 
-def _rates(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize) -> words.Seen | None:
+def _rates(rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize) -> words.DetectionRate | None:
     """Alarms on attacked images beside those on clean ones."""
     rate = Share.of(_alarms(rows, info, name, size))
     if rate is None:
         return None
-    return words.Seen(rate, Share.of(rows.alone("alarms", name, NO_ATTACK, size.eps, at_fpr=FPR)))
+    return words.DetectionRate(rate, Share.of(rows.alone("alarms", name, NO_ATTACK, size.eps, at_fpr=FPR)))
 
 
-def _detected(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize) -> str:
+def _detected(rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize) -> str:
     rates = _rates(rows, info, name, size)
     if rates is None or not rates.rate.ok:
         return ""
@@ -90,7 +90,9 @@ def _detected(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize) -
     return words.seen(rates) + (f" AUROC {plain(area)}." if _known(area) else "")
 
 
-def _evaded(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize, evasion: EvasionInfo | None) -> str:
+def _evaded(
+    rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize, evasion: EvasionInfo | None
+) -> str:
     if evasion is None or not same(evasion.eps, size.eps):
         return ""
     at = {"detector": name, "eps": size.eps, "at_fpr": FPR}
@@ -100,4 +102,4 @@ def _evaded(rows: Rows, info: DetectionInfo, name: str, size: DetectionSize, eva
     rates = _rates(rows, info, name, size)
     if before is None or after is None or rates is None:
         return ""
-    return words.evaded(words.Evaded(rates, before, after), evasion.title)
+    return words.evaded(words.EvasionRates(rates, before, after), evasion.title)

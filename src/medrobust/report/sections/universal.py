@@ -17,7 +17,7 @@ from medrobust.report.paragraph import Paragraph
 from medrobust.report.schema import UniversalInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import levels, short_size, size_words, visibility
-from medrobust.report.tables import MOST_CONFUSED, Cell, Confusion, Table, share
+from medrobust.report.tables import MOST_CONFUSED, Confusion, Table, TableCell, share
 from medrobust.report.verdict import outputs_swapped
 from medrobust.report.words import NOTHING, count, listing, percent, plural
 from medrobust.results import Kind, Row, among
@@ -30,7 +30,7 @@ COMMANDS = ("audit", "universal")
 
 
 @dataclass(frozen=True)
-class Shot:
+class UniversalFigure:
     """One goal: an untouched image, the change, the image with the change, and what the model says."""
 
     goal: str
@@ -46,14 +46,14 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Section:
+class UniversalSection:
     """What the page shows of it."""
 
     sentences: list[str]
     table: Table
     by_class: Table | None
     confusion: Confusion | None
-    shots: list[Shot]
+    shots: list[UniversalFigure]
     doubt: str = ""
     """Why some of its numbers are inconclusive."""
     caption: str = ""
@@ -70,7 +70,7 @@ def build(f: Findings) -> Content | None:
     return None if content is None else Content({"content": content}, content.tables)
 
 
-def section(f: Findings) -> Section | None:
+def section(f: Findings) -> UniversalSection | None:
     """None where the run did not ask for it, or comes from a version that could not."""
     info = f.run.conditions.universal
     if info is None or not any(among(f.run.rows, kind=Kind.UNIVERSAL)):
@@ -81,7 +81,9 @@ def section(f: Findings) -> Section | None:
         goal = info.goals[0].target
         caption += "any other answer" if goal is None else f.run.labelled(f.run.class_name(goal))
         caption += f", number of test images (n = {count(int(matrix.counts.sum()))}), share of the row."
-    return Section(sentences(f, info), table(f, info), by_class(f, info), matrix, shots(f, info), _doubt(f), caption)
+    return UniversalSection(
+        sentences(f, info), table(f, info), by_class(f, info), matrix, shots(f, info), _doubt(f), caption
+    )
 
 
 # -- the rows ------------------------------------------------------------------------------------------------
@@ -213,19 +215,19 @@ def table(f: Findings, info: UniversalInfo) -> Table:
     if row("fooling_rate") is not None:
         body = [
             [
-                Cell("Another answer (fooling rate)"),
+                TableCell("Another answer (fooling rate)"),
                 share(row("fooling_rate")),
                 share(control("fooling_rate")),
                 share(row("fooling_rate_saved", bits=bits)),
-                Cell(NOTHING),
-                Cell(NOTHING),
-                Cell(NOTHING),
+                TableCell(NOTHING),
+                TableCell(NOTHING),
+                TableCell(NOTHING),
             ]
         ]
     for name in _targets(f, info):
         body.append(
             [
-                Cell(f"Read as {f.run.labelled(name)}"),
+                TableCell(f"Read as {f.run.labelled(name)}"),
                 share(row("targeted_success", target=name)),
                 share(control("targeted_success", target=name)),
                 share(row("targeted_success_saved", target=name, bits=bits)),
@@ -239,7 +241,7 @@ def table(f: Findings, info: UniversalInfo) -> Table:
     caption = f"One change for every image ({info.title}, {short_size(f, info.eps)}), "
     caption += f"on {plural(info.n_judged, 'test image')}, with 95 % intervals. Each goal has a change of its own. "
     caption += f"Random change: of {count(len(info.controls))} kinds of the same size, the one that comes nearest."
-    return Table(caption, [Cell(t) for t in head], body, "tab:universal")
+    return Table(caption, [TableCell(t) for t in head], body, "tab:universal")
 
 
 def by_class(f: Findings, info: UniversalInfo) -> Table | None:
@@ -251,14 +253,17 @@ def by_class(f: Findings, info: UniversalInfo) -> Table | None:
     metrics = [("fooling_rate", aim), ("decided_before", {}), ("decided_after", aim)]
     metrics += [("recall_before", {}), ("recall_after", aim)]
     body = [
-        [Cell(f.run.labelled(name)), *(share(_row(f, metric, class_name=name, **more)) for metric, more in metrics)]
+        [
+            TableCell(f.run.labelled(name)),
+            *(share(_row(f, metric, class_name=name, **more)) for metric, more in metrics),
+        ]
         for name in f.run.conditions.classes
         if _row(f, "decided_after", class_name=name, **aim) is not None
     ]
     head = ["Class", "Another answer", "Decided so before", "And after", "Read correctly before", "And after"]
     caption = f"By class, on {plural(info.n_judged, 'test image')}, with 95 % intervals. Another answer: of the images "
     caption += "decided so before. Read correctly: of the images of that class."
-    return Table(caption, [Cell(t) for t in head], body, "tab:universal-classes") if body else None
+    return Table(caption, [TableCell(t) for t in head], body, "tab:universal-classes") if body else None
 
 
 def confusion(f: Findings) -> Confusion | None:
@@ -272,7 +277,7 @@ def confusion(f: Findings) -> Confusion | None:
     return Confusion(classes, counts[0])
 
 
-def shots(f: Findings, info: UniversalInfo) -> list[Shot]:
+def shots(f: Findings, info: UniversalInfo) -> list[UniversalFigure]:
     parts = [f.run.arrays.get(f"universal.{name}") for name in ("clean", "delta", "attacked")]
     if any(p is None or p.ndim != 4 or len(p) < len(info.examples) for p in parts):
         return []
@@ -285,7 +290,7 @@ def shots(f: Findings, info: UniversalInfo) -> list[Shot]:
     for i, e in enumerate(info.examples):
         factor = pictures.magnification(delta[i])
         out.append(
-            Shot(
+            UniversalFigure(
                 goal="any other answer" if e.target is None else named(e.target),
                 name=e.id,
                 clean=pictures.data_uri(clean[i]),

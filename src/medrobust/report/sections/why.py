@@ -16,7 +16,7 @@ from medrobust.report.explained import Explained, explained
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
-from medrobust.report.tables import Cell, Table
+from medrobust.report.tables import Table, TableCell
 from medrobust.report.words import NOTHING, count, grey_levels, plural
 
 DECADES = 2
@@ -26,7 +26,7 @@ ANCHOR, TITLE, ORDER, NEEDS = "why", "Why it breaks", 80, ("explanation",)
 
 
 @dataclass(frozen=True)
-class Shot:
+class ExplanationFigure:
     """One image and two maps of it, before and after the attack; data URIs."""
 
     name: str
@@ -38,12 +38,12 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Section:
+class ExplanationSection:
     """What the page shows of it."""
 
     sentences: list[str]
     table: Table
-    shots: list[Shot]
+    shots: list[ExplanationFigure]
     caption: str
     figure: str
     """The landscape as SVG; empty where there is none."""
@@ -56,7 +56,7 @@ def build(f: Findings) -> Content | None:
     return None if content is None else Content({"content": content}, [content.table] if content.table.rows else [])
 
 
-def section(f: Findings) -> Section | None:
+def section(f: Findings) -> ExplanationSection | None:
     """None where the run did not ask for it."""
     classifiers = explained(f.run)
     if not classifiers or not classifiers[0].rows:
@@ -70,7 +70,7 @@ def section(f: Findings) -> Section | None:
     surface = "Loss of the right answer when an image is moved along the sign of its gradient (across) and along "
     surface += f"random signs (upwards): median of {plural(e.info.surfaces, 'image')}. White line: where the right "
     surface += "answer holds a probability of one half."
-    return Section(
+    return ExplanationSection(
         sentences,
         table(f, e),
         shots,
@@ -98,7 +98,7 @@ def _sentences(f: Findings, e: Explained) -> list[str]:
         out.append(words.steep(along, random))
     lead, slope, enough = (_share(e, name) for name in ("margin", "margin-slope", "linear-eps"))
     if lead is not None and slope is not None and enough is not None and f.run.conditions.norm == "Linf":
-        out.append(words.enough(words.Estimate(lead, slope, enough, _correlation(e))))
+        out.append(words.enough(words.LinearEstimate(lead, slope, enough, _correlation(e))))
     if (half := _share(e, "saliency-half")) is not None:
         out.append(words.wide(half))
     if (shift := _share(e, "cam-shift", "change")) is not None:
@@ -145,18 +145,25 @@ def table(f: Findings, e: Explained) -> Table:
         row = e.find(metric, when, **columns)
         if row is not None and row.n:
             share = _share(e, metric, when, **columns)
-            body.append([Cell(title), Cell(words.ranged(share) if share else NOTHING), Cell(unit), Cell(count(row.n))])
+            body.append(
+                [
+                    TableCell(title),
+                    TableCell(words.ranged(share) if share else NOTHING),
+                    TableCell(unit),
+                    TableCell(count(row.n)),
+                ]
+            )
     caption = (
         "What the explanations say, before any attack unless told otherwise: medians (shares for yes and no) with "
     )
     caption += "95 % intervals" + (", one image a patient." if f.run.conditions.patients_known else ".")
-    return Table(caption, [Cell(t) for t in ("Measure", "Value", "Unit", "n")], body, "tab:explain")
+    return Table(caption, [TableCell(t) for t in ("Measure", "Value", "Unit", "n")], body, "tab:explain")
 
 
 # -- pictures --------------------------------------------------------------------------------------------
 
 
-def _shots(f: Findings, e: Explained) -> list[Shot]:
+def _shots(f: Findings, e: Explained) -> list[ExplanationFigure]:
     maps = {k.removeprefix("gallery."): v for k, v in e.arrays.items() if k.startswith("gallery.")}
     if "gradient" not in maps or len(maps["gradient"]) < len(e.info.gallery.ids):
         return []
@@ -180,7 +187,7 @@ def _shots(f: Findings, e: Explained) -> list[Shot]:
         if "mask" in maps and maps["mask"][i].any():
             pairs.append(("the lesion", pictures.data_uri(maps["mask"][i][None])))
         true, turned = (f.run.labelled(f.run.class_name(k)) for k in (label, after))
-        shots.append(Shot(name, true, turned, pairs, int(maps["clean"].shape[-1])))
+        shots.append(ExplanationFigure(name, true, turned, pairs, int(maps["clean"].shape[-1])))
     return shots
 
 

@@ -9,7 +9,7 @@ from medrobust.report.comparison import Share, said
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
-from medrobust.report.tables import Cell, Table, share
+from medrobust.report.tables import Table, TableCell, share
 from medrobust.report.words import NOTHING, count, listing
 from medrobust.results import Kind, Row, find
 
@@ -17,7 +17,7 @@ ANCHOR, TITLE, ORDER, NEEDS = "without", "Without gradients", 60, ("blackbox",)
 
 
 @dataclass(frozen=True)
-class Section:
+class BlackBoxSection:
     """What the page shows of it."""
 
     sentences: list[str]
@@ -31,14 +31,14 @@ def build(f: Findings) -> Content | None:
     return None if content is None else Content({"content": content}, [content.table])
 
 
-def section(f: Findings) -> Section | None:
+def section(f: Findings) -> BlackBoxSection | None:
     """None where the run did not ask for it, or comes from a version that could not."""
     by_attack = _by_attack(f)
     probes = [a for a in by_attack if a not in f.run.controls]
     if not probes:
         return None
     notes = [r.note for a in probes for r in by_attack[a] if not r.ok and r.note]
-    return Section(_sentences(f, by_attack, probes), _table(f, by_attack), listing(list(dict.fromkeys(notes))))
+    return BlackBoxSection(_sentences(f, by_attack, probes), _table(f, by_attack), listing(list(dict.fromkeys(notes))))
 
 
 def _by_attack(f: Findings) -> dict[str, list[Row]]:
@@ -76,10 +76,10 @@ def _table(f: Findings, by_attack: dict[str, list[Row]]) -> Table:
     body = []
     for attack, rows in by_attack.items():
         by = {queries(r): r for r in rows}
-        cells = [share(by[c]) if c in by else Cell(NOTHING) for c in counts]
-        body.append([Cell(f.run.title(attack)), *cells])
+        cells = [share(by[c]) if c in by else TableCell(NOTHING) for c in counts]
+        body.append([TableCell(f.run.title(attack)), *cells])
     any_row = next(iter(by_attack.values()))[0]
     caption = f"Share of correctly read images turned within so many questions, at {short_size(f, any_row.eps)} "
     caption += f"(n = {count(any_row.n)} images), with 95 % intervals. Noise is the control: random changes."
     head = ["Attack", *(f"{count(c)} questions" for c in counts)]
-    return Table(caption, [Cell(t) for t in head], body, "tab:queries")
+    return Table(caption, [TableCell(t) for t in head], body, "tab:queries")

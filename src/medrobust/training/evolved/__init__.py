@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from medrobust.training.evolved.extractor import KINDS, check_features, extractor
 from medrobust.training.evolved.fitted import Fitted
-from medrobust.training.evolved.folds import Task, stratified, tasks
-from medrobust.training.evolved.methods import QUESTIONS, Found, about, code, method, needs_gradient, optimiser
+from medrobust.training.evolved.folds import OuterFold, stratified, tasks
+from medrobust.training.evolved.methods import QUESTIONS, EvolvedResult, about, code, method, needs_gradient, optimiser
 from medrobust.training.evolved.mlp import Shape
 from medrobust.training.evolved.problem import Problem
 from medrobust.training.evolved.reduction import Reduction
 from medrobust.training.evolved.scores import METRICS, scored
-from medrobust.training.evolved.table import Table, breast_cancer, of_features, of_images
+from medrobust.training.evolved.table import FeatureTable, breast_cancer, of_features, of_images
 
 __all__ = [
     "KINDS",
     "METRICS",
     "QUESTIONS",
+    "EvolvedResult",
+    "FeatureTable",
     "Fitted",
-    "Found",
+    "OuterFold",
     "Problem",
     "Reduction",
     "Shape",
-    "Table",
-    "Task",
     "about",
     "breast_cancer",
     "check_features",

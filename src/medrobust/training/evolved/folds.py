@@ -9,10 +9,10 @@ import numpy as np
 
 from medrobust.data import splits
 from medrobust.errors import InputError
-from medrobust.training.evolved.table import Table
+from medrobust.training.evolved.table import FeatureTable
 
 
-class Task(NamedTuple):
+class OuterFold(NamedTuple):
     """One outer fold of one seed: everything is fitted on ``train``, and ``test`` is asked once, at the end."""
 
     seed: int
@@ -44,16 +44,16 @@ def stratified(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) ->
     return out
 
 
-def tasks(table: Table, seeds: Sequence[int], folds: int) -> list[Task]:
+def tasks(table: FeatureTable, seeds: Sequence[int], folds: int) -> list[OuterFold]:
     """All outer folds of all seeds, seed by seed; every image is tested once a seed."""
     return [
-        Task(seed, fold, train, test)
+        OuterFold(seed, fold, train, test)
         for seed in seeds
         for fold, (train, test) in enumerate(stratified(table.labels, table.groups, folds, seed))
     ]
 
 
-def inner(table: Table, task: Task, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def inner(table: FeatureTable, task: OuterFold, folds: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """(train, validation) positions in the table, both within the task's training part."""
     training = task.train
     # a seed of its own: the outer partition would be drawn again from the same numbers

@@ -13,10 +13,10 @@ import medrobust.training.evolved.mlp as mlp
 from medrobust import seeds
 from medrobust.search import Integer, Real, Space
 from medrobust.training.evolved.fitted import Fitted
-from medrobust.training.evolved.folds import Task, inner
+from medrobust.training.evolved.folds import OuterFold, inner
 from medrobust.training.evolved.mlp import Layers, Shape
 from medrobust.training.evolved.problem import INPUTS, Problem, Side, prepared, stacked
-from medrobust.training.evolved.table import Table
+from medrobust.training.evolved.table import FeatureTable
 
 STEPS = 50
 """Adam steps of every network: part of the question, the same for all methods."""
@@ -37,7 +37,7 @@ class Hyper(Problem):
     starts are the same for all candidates of a task.
     """
 
-    def __init__(self, table: Table, tasks: Sequence[Task], inputs: int = INPUTS) -> None:
+    def __init__(self, table: FeatureTable, tasks: Sequence[OuterFold], inputs: int = INPUTS) -> None:
         super().__init__(table, tasks)
         self.prepared = [prepared(table, t.train, t.test, inputs) for t in tasks]
         pairs = [[prepared(table, a, b, inputs) for a, b in inner(table, t, FOLDS)] for t in tasks]
@@ -100,7 +100,7 @@ class Hyper(Problem):
         with torch.no_grad():
             return Layers(*(w.detach() for w in self._switched(self.shape.layers(point), hidden, inputs)))
 
-    def start(self, task: Task) -> Tensor:
+    def start(self, task: OuterFold) -> Tensor:
         """float32 (D,): standard normal, so that weights have variance 1 / inputs."""
         return seeds.normal(task.seed, "first weights", [task.fold], [self.shape.size])[0]
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from medrobust.search import Binary, Space
 from medrobust.training.evolved.fitted import Fitted
-from medrobust.training.evolved.folds import Task, inner
+from medrobust.training.evolved.folds import OuterFold, inner
 from medrobust.training.evolved.linear import logistic
 from medrobust.training.evolved.problem import DECAY, INNER, Problem, Side, prepared
-from medrobust.training.evolved.table import Table
+from medrobust.training.evolved.table import FeatureTable
 
 INPUTS = 64
 """Features offered: more are reduced to as many principal components first."""
@@ -30,7 +30,9 @@ class Masks(Problem):
     is judged at the end is a logistic regression on the kept features.
     """
 
-    def __init__(self, table: Table, tasks: Sequence[Task], inputs: int = INPUTS, decay: float = DECAY) -> None:
+    def __init__(
+        self, table: FeatureTable, tasks: Sequence[OuterFold], inputs: int = INPUTS, decay: float = DECAY
+    ) -> None:
         super().__init__(table, tasks)
         self.inputs, self.decay, k = inputs, decay, len(table.classes)
         self.prepared = [prepared(table, t.train, t.test, inputs) for t in tasks]

@@ -34,7 +34,7 @@ STARTS = 10
 
 
 @dataclass
-class Found:
+class EvolvedResult:
     """The result of a method for S tasks.
 
     fitted: the networks, one a task. best (S, D), worth (S,): None and empty for methods that search no space.
@@ -54,21 +54,21 @@ class Found:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-Method = Callable[[Any, int], Found]
+Method = Callable[[Any, int], EvolvedResult]
 """Called with the problem and the budget of evaluations a task."""
 
 
 def searched(optimiser: Optimiser) -> Method:
     """The method that lets ``optimiser`` search the problem's space."""
 
-    def find(problem: Problem, budget: int) -> Found:
+    def find(problem: Problem, budget: int) -> EvolvedResult:
         begin = time.process_time()
         result = search.minimise(optimiser, problem, problem.space, problem.seeds, budget)
         seconds = time.process_time() - begin
         at = np.unique(np.geomspace(1, result.evaluations, MARKS).round().astype(np.int64))
         # the clock on the wall also ran while others had the processor: its shape is kept, its length is not
         clock = np.interp(at, result.totals, result.seconds) / max(result.seconds[-1], 1e-9) * seconds
-        return Found(
+        return EvolvedResult(
             problem.settle(result.best_x),
             result.best_x,
             result.best_f.numpy(),
@@ -83,26 +83,26 @@ def searched(optimiser: Optimiser) -> Method:
     return find
 
 
-def logistic(problem: Weights, budget: int) -> Found:  # noqa: ARG001 - it stops by itself
+def logistic(problem: Weights, budget: int) -> EvolvedResult:  # noqa: ARG001 - it stops by itself
     """Logistic regression on the same inputs and objective: the network without its hidden layer."""
     begin = time.process_time()
     fitted = [linear.logistic(p.fitted, problem.decay) for p in problem.prepared]
     seconds = time.process_time() - begin
-    return Found(
+    return EvolvedResult(
         [Fitted.linear(p.reduction, m) for m, p in zip(fitted, problem.prepared, strict=True)], seconds=seconds
     )
 
 
-def all_features(problem: Masks, budget: int) -> Found:  # noqa: ARG001 - nothing is searched
+def all_features(problem: Masks, budget: int) -> EvolvedResult:  # noqa: ARG001 - nothing is searched
     """Logistic regression on everything that is offered."""
     begin = time.process_time()
     masks = np.ones((len(problem.tasks), problem.features), dtype=bool)
     fitted = problem.judged(masks)
     facts = {"kept": masks.sum(1).tolist(), "offered": problem.features}
-    return Found(fitted, seconds=time.process_time() - begin, facts=facts)
+    return EvolvedResult(fitted, seconds=time.process_time() - begin, facts=facts)
 
 
-def sparse(problem: Masks, budget: int) -> Found:  # noqa: ARG001 - a grid of strengths, whatever the budget
+def sparse(problem: Masks, budget: int) -> EvolvedResult:  # noqa: ARG001 - a grid of strengths, whatever the budget
     """Logistic regression with an L1 penalty, its strength chosen in the inner folds."""
     begin, fitted, kept = time.process_time(), [], []
     for task, p in zip(problem.tasks, problem.prepared, strict=True):
@@ -110,17 +110,17 @@ def sparse(problem: Masks, budget: int) -> Found:  # noqa: ARG001 - a grid of st
         model = linear.sparse(p.fitted, [(f.fitted, f.held) for f in folds])
         fitted.append(Fitted.linear(p.reduction, model))
         kept.append(int((np.abs(model.coef_) > 0).any(0).sum()))
-    return Found(fitted, seconds=time.process_time() - begin, facts={"kept": kept, "offered": problem.features})
+    return EvolvedResult(fitted, seconds=time.process_time() - begin, facts={"kept": kept, "offered": problem.features})
 
 
-def by_default(problem: Hyper, budget: int) -> Found:  # noqa: ARG001 - nothing is searched
+def by_default(problem: Hyper, budget: int) -> EvolvedResult:  # noqa: ARG001 - nothing is searched
     """The values one would take without searching."""
     begin = time.process_time()
     fitted = problem.judged(hyper.defaults(problem))
-    return Found(fitted, seconds=time.process_time() - begin)
+    return EvolvedResult(fitted, seconds=time.process_time() - begin)
 
 
-def tpe(problem: Hyper, budget: int) -> Found:
+def tpe(problem: Hyper, budget: int) -> EvolvedResult:
     """Tree-structured Parzen estimators through optuna (Bergstra et al. 2011), one study a task, in step."""
     import optuna
     from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -152,7 +152,7 @@ def tpe(problem: Hyper, budget: int) -> Found:
     best = {name: [study.best_params[name] for study in studies] for name in ranges}
     chosen = {name: torch.tensor(values) for name, values in best.items()}
     curve = np.minimum.accumulate(np.asarray(worth).T, 1)
-    return Found(
+    return EvolvedResult(
         problem.judged(chosen),
         None,
         curve[:, -1],
@@ -165,18 +165,18 @@ def tpe(problem: Hyper, budget: int) -> Found:
     )
 
 
-def unmoved(problem: Thresholds, budget: int) -> Found:  # noqa: ARG001 - nothing is searched
+def unmoved(problem: Thresholds, budget: int) -> EvolvedResult:  # noqa: ARG001 - nothing is searched
     """The largest probability decides."""
-    return Found(problem.settle(torch.zeros(len(problem.tasks), problem.space.dims, dtype=torch.float64)))
+    return EvolvedResult(problem.settle(torch.zeros(len(problem.tasks), problem.space.dims, dtype=torch.float64)))
 
 
-def scanned(problem: Thresholds, budget: int) -> Found:  # noqa: ARG001 - it looks at every image once
+def scanned(problem: Thresholds, budget: int) -> EvolvedResult:  # noqa: ARG001 - it looks at every image once
     """Every threshold that decides differently, looked at: the exact optimum on the same scores."""
     begin = time.process_time()
     best = problem.scanned()
     seconds = time.process_time() - begin
     worth = np.array([float(problem.value(i, b[None])[0]) for i, b in enumerate(best)])
-    return Found(problem.settle(best), best, worth, seconds=seconds, facts=problem.facts(best))
+    return EvolvedResult(problem.settle(best), best, worth, seconds=seconds, facts=problem.facts(best))
 
 
 @dataclass(frozen=True)

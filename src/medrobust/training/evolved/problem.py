@@ -13,9 +13,9 @@ from torch import Tensor
 
 from medrobust.search import Box
 from medrobust.training.evolved.fitted import Fitted
-from medrobust.training.evolved.folds import Task
+from medrobust.training.evolved.folds import OuterFold
 from medrobust.training.evolved.reduction import Reduction
-from medrobust.training.evolved.table import Table
+from medrobust.training.evolved.table import FeatureTable
 
 DECAY = 1e-3
 """Of the sum of squared weights beside the mean cross-entropy, for every method (C = 1 / (2 n DECAY))."""
@@ -36,7 +36,7 @@ class Problem(ABC):
     space: Box
     differentiable = False
 
-    def __init__(self, table: Table, tasks: Sequence[Task]) -> None:
+    def __init__(self, table: FeatureTable, tasks: Sequence[OuterFold]) -> None:
         self.table, self.tasks = table, list(tasks)
 
     @property
@@ -80,7 +80,7 @@ def balanced(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.asarray(1 / (classes * counts[labels]))
 
 
-def prepared(table: Table, train: np.ndarray, held: np.ndarray, inputs: int) -> Prepared:
+def prepared(table: FeatureTable, train: np.ndarray, held: np.ndarray, inputs: int) -> Prepared:
     """Reduced to ``inputs`` components by what the training rows alone tell."""
     reduction = Reduction.fit(table.features[train], inputs)
     sides = []

@@ -17,7 +17,7 @@ from medrobust.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class FeatureTable:
     """n rows (d features) of k classes.
 
     features: float64 (n, d), finite. labels: int64 (n,). groups: str (n,), rows of one group (a patient, or images
@@ -55,7 +55,7 @@ class Table:
 
 def of_images(
     classifier: Classifier, part: Dataset, healthy: tuple[int, ...] = (), advance: Callable[[int], None] | None = None
-) -> Table:
+) -> FeatureTable:
     """The penultimate features of ``classifier`` for the images of ``part``: what goes into its last linear layer.
 
     A hand-made feature network (models/handmade.py) gives its features in the same way. advance: told how many
@@ -69,18 +69,18 @@ def of_images(
     return of_features(torch.cat(rows).double().numpy(), part, healthy)
 
 
-def of_features(features: np.ndarray, part: Dataset, healthy: tuple[int, ...] = ()) -> Table:
+def of_features(features: np.ndarray, part: Dataset, healthy: tuple[int, ...] = ()) -> FeatureTable:
     """The table of features (n, d) that were computed before, with the labels and patients of ``part``."""
     patients = None if part.patients is None else part.patients.tolist()
     groups = with_copies(named(len(part), patients), torch.from_numpy(features))
-    return Table(part.name, features, part.labels, groups, part.classes, healthy)
+    return FeatureTable(part.name, features, part.labels, groups, part.classes, healthy)
 
 
-def breast_cancer() -> Table:
+def breast_cancer() -> FeatureTable:
     """Wisconsin diagnostic breast cancer (Street et al. 1993), 569 x 30, from scikit-learn; benign is healthy."""
     from sklearn.datasets import load_breast_cancer
 
     data = load_breast_cancer()
     labels = 1 - data.target.astype(np.int64)  # scikit-learn has malignant first
     groups = with_copies(named(len(labels), None), torch.from_numpy(data.data))
-    return Table("breast cancer", data.data.astype(np.float64), labels, groups, ("benign", "malignant"), (0,))
+    return FeatureTable("breast cancer", data.data.astype(np.float64), labels, groups, ("benign", "malignant"), (0,))

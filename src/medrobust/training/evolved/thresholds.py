@@ -12,9 +12,9 @@ from torch import Tensor
 import medrobust.training.evolved.linear as linear
 from medrobust.search import Box
 from medrobust.training.evolved.fitted import Fitted
-from medrobust.training.evolved.folds import Task, inner
+from medrobust.training.evolved.folds import OuterFold, inner
 from medrobust.training.evolved.problem import DECAY, INNER, INPUTS, Problem, prepared
-from medrobust.training.evolved.table import Table
+from medrobust.training.evolved.table import FeatureTable
 
 REACH = 4.0
 """Logits are moved by this much at most: for two classes, thresholds from 0.018 to 0.982."""
@@ -28,7 +28,9 @@ class Thresholds(Problem):
     Worth: 1 - balanced accuracy on the training images, each scored by the inner fold that has not seen it.
     """
 
-    def __init__(self, table: Table, tasks: Sequence[Task], inputs: int = INPUTS, decay: float = DECAY) -> None:
+    def __init__(
+        self, table: FeatureTable, tasks: Sequence[OuterFold], inputs: int = INPUTS, decay: float = DECAY
+    ) -> None:
         super().__init__(table, tasks)
         k = len(table.classes)
         self.space = Box(-REACH, REACH, dims=k - 1, dtype=torch.float64)

@@ -10,10 +10,10 @@ from torch import Tensor
 import medrobust.training.evolved.mlp as mlp
 from medrobust.search import Box
 from medrobust.training.evolved.fitted import Fitted
-from medrobust.training.evolved.folds import Task
+from medrobust.training.evolved.folds import OuterFold
 from medrobust.training.evolved.mlp import Shape
 from medrobust.training.evolved.problem import DECAY, INPUTS, Problem, prepared, stacked
-from medrobust.training.evolved.table import Table
+from medrobust.training.evolved.table import FeatureTable
 
 BOUND = 3.0
 """Half the side of the box, before the weights are divided by the root of their layer's inputs."""
@@ -28,7 +28,12 @@ class Weights(Problem):
     differentiable = True
 
     def __init__(
-        self, table: Table, tasks: Sequence[Task], inputs: int = INPUTS, hidden: int = HIDDEN, decay: float = DECAY
+        self,
+        table: FeatureTable,
+        tasks: Sequence[OuterFold],
+        inputs: int = INPUTS,
+        hidden: int = HIDDEN,
+        decay: float = DECAY,
     ) -> None:
         super().__init__(table, tasks)
         self.decay = decay

@@ -23,7 +23,7 @@ from medrobust.progress import NoProgress, Progress
 from medrobust.threat import Ball, Goal, Targeted
 from medrobust.training import Adversary, Pixels
 from medrobust.universal.controls import controls
-from medrobust.universal.defence.rounds import Bench, Round
+from medrobust.universal.defence.rounds import HeldOutImages, Round
 from medrobust.universal.method import UniversalMethod
 from medrobust.universal.perturbation import Universal
 from medrobust.universal.sga import SGA
@@ -238,7 +238,7 @@ class _Work:
 
     def judge(self, classifier: Classifier, pools: list[list[Universal]]) -> Round:
         """The newest pool, the one before and the first against this classifier, beside random perturbations."""
-        bench = Bench(classifier, self.test, self.test.labels, self.groups, _target(self.goal))
+        bench = HeldOutImages(classifier, self.test, self.test.labels, self.groups, _target(self.goal))
         random = controls(classifier, self.test, self.ball, self.seed)
         looks = 1 + len(random) + len(pools[-1]) + sum(len(p) for p in pools[:-1][-1:]) + len(pools[0])
         self.progress.start(f"round {len(pools) - 1}: judging", looks)

@@ -24,7 +24,7 @@ from medrobust.universal.perturbation import Universal
 
 
 @dataclass(frozen=True)
-class Attacked:
+class PoolResult:
     """A pool of perturbations against one classifier.
 
     fooling: Rf, the mean of the pool. success, base, new: Rs and its base rate, and Rs among the images not decided as
@@ -68,10 +68,10 @@ class Round:
     number: int
     accuracy: Estimate
     recall: dict[str, Estimate]
-    fresh: Attacked
-    old: Attacked | None
-    first: Attacked | None
-    control: Attacked
+    fresh: PoolResult
+    old: PoolResult | None
+    first: PoolResult | None
+    control: PoolResult
 
     def plain(self) -> dict[str, Any]:
         """As JSON; null where there was nothing to count."""
@@ -85,11 +85,11 @@ class Round:
         return cls(plain["number"], _estimate(plain["accuracy"]), recall, **pools)  # type: ignore[arg-type]
 
 
-def _attacked(plain: dict[str, Any] | None) -> Attacked | None:
+def _attacked(plain: dict[str, Any] | None) -> PoolResult | None:
     if plain is None:
         return None
     fields: dict[str, Any] = {k: _estimate(v) if isinstance(v, list) else v for k, v in plain.items()}
-    return Attacked(**fields)
+    return PoolResult(**fields)
 
 
 def _estimate(plain: list[float | None]) -> Estimate:
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-class Bench:
+class HeldOutImages:
     """The images held out, and one classifier's decisions on them: taken once, however many pools are judged.
 
     labels: (n,). groups: a patient for each image, or None.
@@ -128,7 +128,7 @@ class Bench:
         self._clean = outcome.clean
         return dataclasses.replace(outcome, target=self.target)
 
-    def pool(self, vs: Sequence[Universal]) -> Attacked:
+    def pool(self, vs: Sequence[Universal]) -> PoolResult:
         """Several perturbations as one, see the head of this file."""
         outcomes = [self.judge(v) for v in vs]
         best = outcomes[max(range(len(vs)), key=lambda i: vs[i].history[-1]["rate"] if vs[i].history else 0.0)]
@@ -144,7 +144,7 @@ class Bench:
         accuracy = best.accuracy_after
         assert accuracy is not None
         still = [v for v in vs if not v.moved]
-        return Attacked(
+        return PoolResult(
             fooling=self._mean([o.fooled for o in outcomes]),
             success=success,
             base=base,
