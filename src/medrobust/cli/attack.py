@@ -57,7 +57,7 @@ def attack(
     pixels, labels = system.sample.tensors()
     patients = groups(system.sample)
     right = (system.classifier.predict(pixels) == labels).numpy()
-    warn(system.checks(), system.class_notes)
+    warn([system.admitted.order], system.class_notes)
     curves, check = {}, None
     with Bars() as bars:
         for name in spec.attacks:
@@ -80,7 +80,7 @@ def attack(
             )
             bars.stop()
     if check is not None:
-        warn_of_gradient(check.plain())
+        warn_of_gradient(check)
     clean = stats.proportion(right, patients)
     rows = [["0 (no attack)", *(percent(clean) for _ in curves)]]
     rows += [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,8 @@ from medrobust.cli.options import (
 from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
 
 if TYPE_CHECKING:
+    from medrobust.report.run import Run
+    from medrobust.report.schema import HeadlineInfo, UniversalInfo
     from medrobust.results import Check, Row
 
 
@@ -69,6 +71,7 @@ def audit(
     from medrobust import report
     from medrobust.experiments import ask
     from medrobust.experiments import audit as run_audit
+    from medrobust.report.run import parsed
     from medrobust.store import counting
 
     compute.check()
@@ -101,50 +104,49 @@ def audit(
             written=lambda: report.write(folder, locked=True),
         )
     page = folder / "report.html"
-    summary(results)
+    summary(parsed(results))
     say(tally.words())
     say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")
     return folder / "results.json"
 
 
-def summary(results: dict[str, Any]) -> None:
+def summary(run: Run) -> None:
     """The few numbers that a person at a terminal wants first."""
-    from medrobust.results import Check, Kind, Row, among, find
+    from medrobust.results import Kind, among, find
 
-    rows, info = [Row.read(r) for r in results["rows"]], results["conditions"]
-    checks = [Check.read(c) for c in results["checks"]]
-    warn_of_order(results["checks"])
+    rows, checks, info = run.rows, run.checks, run.conditions
+    warn_of_order(checks)
     if unbelieved := [c for c in checks if c.decisive and c.passed is False]:
         names = " and ".join(f"“{name}”" for name in dict.fromkeys(c.name for c in unbelieved))
         say(f"INCONCLUSIVE: failed: {names}. What attacks that follow gradients leave is no sign of strength.")
-    say_classes(info["class_notes"])
+    say_classes(info.class_notes)
     clean = find(rows, kind=Kind.CLEAN, metric="accuracy")
     assert clean is not None
     kinds = (Kind.WORST, Kind.ATTACK)
-    held = [r for k in kinds for r in among(rows, kind=k, metric="accuracy") if r.attack in info["attacks"]]
+    held = [r for k in kinds for r in among(rows, kind=k, metric="accuracy") if r.attack in info.attacks]
     levels = sorted({r.eps for r in held})
     near = [e for e in levels if any(abs(e * 255 - g) < 0.02 for g in (0.1, 0.3, 0.5, 1, 2, 4, 8))]
     if len(levels) <= 8 or not near:
         near = levels[:8]
     lines = []
-    for name, attack in info["attacks"].items():
+    for name, attack in info.attacks.items():
         by_eps = {r.eps: r for r in held if r.attack == name}
-        lines.append([attack["title"], *(_cell(by_eps.get(e)) for e in near)])
+        lines.append([attack.title, *(_cell(by_eps.get(e)) for e in near)])
     noise = {r.eps: r for r in among(rows, kind=Kind.CONTROL, metric="accuracy", attack="noise")}
     lines.append(["Random ± eps noise", *(_cell(noise.get(e)) for e in near)])
     title = (
-        f"Accuracy on {info['n_attacked']} test images under attack "
-        f"(clean, all {info['n_test']}: {clean.value:.1%}, {clean.low:.1%} to {clean.high:.1%})"
+        f"Accuracy on {info.n_attacked} test images under attack "
+        f"(clean, all {info.n_test}: {clean.value:.1%}, {clean.low:.1%} to {clean.high:.1%})"
     )
     guessed(guesses(rows))
-    table(["attack \\ eps", *(_size(e, info["norm"]) for e in near)], lines, title)
-    if info.get("headline"):
-        say(headline(rows, info["headline"], info["norm"]))
-    if info.get("universal"):
-        say(one_change(rows, info["universal"], info["norm"]))
+    table(["attack \\ eps", *(_size(e, info.norm) for e in near)], lines, title)
+    if info.headline is not None:
+        say(headline(rows, info.headline, info.norm))
+    if info.universal is not None:
+        say(one_change(rows, info.universal, info.norm))
     checked(checks)
-    if info["left_out"]:
-        say(f"{len(info['left_out'])} images were left out: see the report")
+    if info.left_out:
+        say(f"{len(info.left_out)} images were left out: see the report")
 
 
 def checked(checks: list[Check]) -> None:
@@ -172,36 +174,36 @@ def guesses(rows: list[Row]) -> str:
     return Guessing(row.estimate, level.value).text
 
 
-def headline(rows: list[Row], info: dict[str, Any], norm: str) -> str:
+def headline(rows: list[Row], info: HeadlineInfo, norm: str) -> str:
     """What is left at one size under everything that was tried, and what it took without gradients, in a line."""
     from medrobust.results import Kind, among, find
 
-    at = {"metric": "accuracy", "eps": info["eps"]}
-    row = find(rows, kind=Kind.WORST, **at) or find(rows, kind=Kind.ATTACK, attack=info["attack"], **at)
+    at = {"metric": "accuracy", "eps": info.eps}
+    row = find(rows, kind=Kind.WORST, **at) or find(rows, kind=Kind.ATTACK, attack=info.attack, **at)
     assert row is not None
     doubt = "" if row.ok else " (inconclusive)"
-    line = f"headline{doubt}: at {_size(info['eps'], norm)}, {info['title']} and the other attacks leave {_cell(row)} "
+    line = f"headline{doubt}: at {_size(info.eps, norm)}, {info.title} and the other attacks leave {_cell(row)} "
     line += f"accuracy ({row.low:.0%} to {row.high:.0%}, n = {row.n})"
     if (noise := find(rows, kind=Kind.CONTROL, attack="noise", **at)) is not None:
         line += f", random noise of that size {_cell(noise)}"
-    turned = list(among(rows, kind=Kind.BLACK_BOX, metric="success_at", eps=info["eps"]))
+    turned = list(among(rows, kind=Kind.BLACK_BOX, metric="success_at", eps=info.eps))
     if turned and (best := max(turned, key=lambda r: r.value or 0.0)).value is not None:
         line += f"; without gradients, {best.get('queries')} queries an image turn {_cell(best)} "
         line += f"of {best.n} ({best.low:.0%} to {best.high:.0%})"
     return line
 
 
-def one_change(rows: list[Row], info: dict[str, Any], norm: str) -> str:
+def one_change(rows: list[Row], info: UniversalInfo, norm: str) -> str:
     """What one change for every image does, in a line."""
     from medrobust.results import Kind, among, find
 
     def chance(metric: str, target: str | None) -> float | None:
-        rates = [r for name in info["controls"] for r in among(rows, kind=Kind.CONTROL, metric=metric, attack=name)]
+        rates = [r for name in info.controls for r in among(rows, kind=Kind.CONTROL, metric=metric, attack=name)]
         return max((r.value or 0.0 for r in rates if r.get("target") == target), default=None)
 
     rate = find(rows, kind=Kind.UNIVERSAL, metric="fooling_rate", class_name=None)
     assert rate is not None
-    line = f"one change for every image ({info['title']}, {_size(info['eps'], norm)}): {_cell(rate)} of {rate.n} test "
+    line = f"one change for every image ({info.title}, {_size(info.eps, norm)}): {_cell(rate)} of {rate.n} test "
     line += f"images get another answer ({rate.low:.0%} to {rate.high:.0%}), {chance('fooling_rate', None) or 0.0:.0%} "
     line += "under random changes of that size"
     for row in among(rows, kind=Kind.UNIVERSAL, metric="targeted_success"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,9 @@ from medrobust.cli.options import (
 )
 from medrobust.cli.perturbations import Eps, Norm, Target, Zeta, one_eps
 from medrobust.cli.text import at_most, brief, guessed, percent, say, table
+
+if TYPE_CHECKING:
+    from medrobust.report.run import Run
 
 
 def defend(
@@ -77,17 +80,16 @@ def defend(
     return written
 
 
-def summary(results: dict[str, Any]) -> None:
+def summary(run: Run) -> None:
     """A row a round, then whether a fresh perturbation works again."""
     from medrobust.experiments.perturbation import size_words
     from medrobust.results import Kind, Row, find
 
-    info_, rows = results["conditions"], [Row.read(row) for row in results["rows"]]
-    info = info_["defence"]
-    rate, what = ("fooling_rate", "Rf") if info["target"] is None else ("targeted_success", "Rs")
-    warn(results["checks"], info_["class_notes"])
-    size = size_words(info_["norm"], info["eps"], info["zeta"])
-    say(f"{info['title']} against {info['method']['title']}, {size}")
+    conditions, info, rows = run.conditions, run.conditions.defence, run.rows
+    assert info is not None
+    rate, symbol = ("fooling_rate", "Rf") if info.target is None else ("targeted_success", "Rs")
+    warn(run.checks, conditions.class_notes)
+    say(f"{info.title} against {info.method.title}, {size_words(conditions.norm, info.eps, info.zeta)}")
 
     def row(number: int, metric: str, pool: str | None = None) -> Row | None:
         return find(rows, kind=Kind.DEFENCE, metric=metric, round=number, pool=pool, class_name=None)
@@ -97,23 +99,24 @@ def summary(results: dict[str, Any]) -> None:
         return "" if row_ is None else brief(row_.estimate, 0) + MARK * (not row_.ok)
 
     lines = []
-    for number in info["rounds"]:
+    for number in info.rounds:
         fresh = [cell(number, metric, "fresh") for metric in (rate, "strongest", "accuracy_strongest")]
         others = [cell(number, rate, pool) for pool in ("old", "first", "random")]
         lines.append([str(number), cell(number, "accuracy"), *fresh, *others])
-    head = ["round", "clean acc.", f"{what} fresh", "best", "acc. under it", f"{what} old", f"{what} first", "random"]
-    on = f"On {info['n_judged']} test images, {info['pool']} perturbations a round, in % with the 95 % interval"
+    pools = ["best", "acc. under it", f"{symbol} old", f"{symbol} first", "random"]
+    head = ["round", "clean acc.", f"{symbol} fresh", *pools]
+    on = f"On {info.n_judged} test images, {info.pool} perturbations a round, in % with the 95 % interval"
     table(head, lines, on)
     say(
-        f"fresh: mean {what} of perturbations made against the classifier of that round; best: of the one that did\n"
+        f"fresh: mean {symbol} of perturbations made against the classifier of that round; best: of the one that did\n"
         "best where it was made; old: mean of those of the round before; first: of those of round 0"
     )
-    bases = [row_ for n in info["rounds"] if (row_ := row(n, "targeted_base", "fresh")) is not None]
+    bases = [row_ for n in info.rounds if (row_ := row(n, "targeted_base", "fresh")) is not None]
     if bases:
         say("base rate of Rs: " + ", ".join(percent(row_.estimate) for row_ in bases))
-    for still in info["still"]:
-        say(f"round {still['round']}: {still['zero']} of {info['pool']} perturbations stayed zero: {still['why']}")
-    if info["stopped"]:
-        say(f"stopped: {info['stopped']}")
-    say(info["verdict"])
+    for still in info.still:
+        say(f"round {still.round}: {still.zero} of {info.pool} perturbations stayed zero: {still.why}")
+    if info.stopped:
+        say(f"stopped: {info.stopped}")
+    say(info.verdict)
     guessed(guesses(rows))

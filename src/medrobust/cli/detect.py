@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from medrobust.cli.measure import measure
 from medrobust.cli.options import MODEL, ComputeOptions, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
 from medrobust.cli.text import at_most, eps_list, guessed, say, say_left_out, table, words
 from medrobust.errors import InputError
+
+if TYPE_CHECKING:
+    from medrobust.report.run import Run
 
 
 def detect(
@@ -83,26 +87,24 @@ def detect(
     if modality is not None:
         suited(modality, 1)  # a wrong one is said before anything is loaded
     options = {**detection.options(config, fpr), **chosen}
-    return measure("detect", spec, options, out, compute, device, keep_names, lambda results: summary(out, results))
+    return measure("detect", spec, options, out, compute, device, keep_names, partial(summary, out))
 
 
-def summary(out: Path, results: dict[str, Any]) -> None:
+def summary(out: Path, run: Run) -> None:
     """What was found about the classifier, the tables of the page, what was left out, and what else was written."""
     from medrobust.cli.audit import guesses
-    from medrobust.report import findings, run
     from medrobust.report.detection_tables import tables
-    from medrobust.results import Row
+    from medrobust.report.findings import find
 
-    warn(results["checks"], results["conditions"]["class_notes"])
-    findings_ = findings.find(run.read(out))
-    info = findings_.run.conditions.detection
-    for one in [] if info is None else tables(findings_, info):
+    warn(run.checks, run.conditions.class_notes)
+    info = run.conditions.detection
+    for one in [] if info is None else tables(find(run), info):
         table([c.text for c in one.head], [[c.text for c in row] for row in one.rows], one.caption)
-    guessed(guesses([Row.read(r) for r in results["rows"]]))
-    say_left_out(results["left_out"])
-    for check in results["checks"]:
-        if check["passed"] is False and not check["decisive"] and check["attack"] != "none":
-            say(f"check failed: {check['name']} ({check['attack']}): {check['detail']}; {check['consequence']}")
+    guessed(guesses(run.rows))
+    say_left_out(run.left_out)
+    for check in run.checks:
+        if check.passed is False and not check.decisive and check.attack != "none":
+            say(f"check failed: {check.name} ({check.attack}): {check.detail}; {check.consequence}")
     for name, path in (("picture", out / "tsne.png"), *(("guard  ", p) for p in sorted((out / "guards").glob("*")))):
         if path.exists():
             say(f"{name} {path}")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from medrobust.cli.text import say
+
+if TYPE_CHECKING:
+    from medrobust.results import Check
 
 MARK = " (inconclusive)"
 
 
-def warn(checks: Iterable[Mapping[str, Any]], class_notes: Iterable[str] = ()) -> None:
-    """The question about swapped outputs first; nothing where all is well."""
+def warn(checks: Iterable[Check], class_notes: Iterable[str] = ()) -> None:
+    """Print the doubts that limit every number, that about swapped outputs first."""
     checks = list(checks)
     warn_of_order(checks)
     for check in checks:
@@ -19,29 +22,28 @@ def warn(checks: Iterable[Mapping[str, Any]], class_notes: Iterable[str] = ()) -
     say_classes(class_notes)
 
 
-def warn_of_order(checks: Iterable[Mapping[str, Any]]) -> None:
+def warn_of_order(checks: Iterable[Check]) -> None:
     """The first line that a person reads where the outputs are probably swapped."""
     from medrobust.experiments.output_order import NAME, question
-    from medrobust.results import Check
 
     for check in checks:
-        if check["name"] == NAME and (sentence := question(Check(**check))):
+        if check.name == NAME and (sentence := question(check)):
             say(sentence)
 
 
-def warn_of_gradient(check: Mapping[str, Any]) -> None:
+def warn_of_gradient(check: Check) -> None:
     """One line where the gradient is not known to be that of the network; nothing where it is."""
     from medrobust.results import GRADIENT
 
-    if check["attack"] != GRADIENT:
+    if check.attack != GRADIENT:
         return
-    if check["passed"] is False:
+    if check.passed is False:
         say(
-            f"INCONCLUSIVE: failed: “{check['name']}”. What attacks that follow gradients leave is no sign of strength "
-            f"({check['detail']})"
+            f"INCONCLUSIVE: failed: “{check.name}”. What attacks that follow gradients leave is no sign of strength "
+            f"({check.detail})"
         )
-    elif check["passed"] is None:
-        say(f"inconclusive: {check['name']}: {check['detail']}")
+    elif check.passed is None:
+        say(f"inconclusive: {check.name}: {check.detail}")
 
 
 def say_classes(notes: Iterable[str]) -> None:

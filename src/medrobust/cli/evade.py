@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +71,7 @@ def evade(
     )
     config = EvasionConfig(evasions=words(evasions) or (), attacked=attacked, eps=spec.eps)
     options = {"detection": asdict(detectors_config), "evasion": asdict(config), "eps": _fitted_at(spec.eps, at)}
-    return measure("evade", spec, options, out, compute, device, keep_names, lambda results: summary(out, results))
+    return measure("evade", spec, options, out, compute, device, keep_names, partial(summary, out))
 
 
 def _fitted_at(grid: tuple[float, ...], at: str | None) -> float:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medrobust.cli.choices import ATTACKS, MEASURES
-from medrobust.cli.doubts import say_classes, warn
+from medrobust.cli.doubts import warn
 from medrobust.cli.measure import measure
 from medrobust.cli.options import MODEL, ComputeOptions, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
 from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
 from medrobust.errors import InputError
+
+if TYPE_CHECKING:
+    from medrobust.report.run import Run
 
 SHOWN = ("slope-l1", "curvature", "saliency-half", "saliency-gini", "effective-rank", "linear-eps")
 """Measures of the short table; the page and results.csv hold all."""
@@ -88,17 +91,14 @@ def explain(
     return measure("explain", spec, chosen, out, compute, device, keep_names, summary)
 
 
-def summary(results: dict[str, Any]) -> None:
+def summary(run: Run) -> None:
     """A few measures, a classifier a column; then what the attack moves."""
     from medrobust.report.explained import explained
     from medrobust.report.explanation_tables import told
-    from medrobust.report.run import parsed
 
-    run = parsed(results)
     classifiers = explained(run)
     first = classifiers[0].info
-    warn(results["checks"])
-    say_classes(results["conditions"]["class_notes"])
+    warn(run.checks, run.conditions.class_notes)
 
     head = ["median of the images, 95 % interval", *(f"{e.name}, n = {e.info.n}" for e in classifiers)]
     lines = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
@@ -14,6 +14,7 @@ from medrobust.cli.text import say
 if TYPE_CHECKING:
     from medrobust.experiments import AuditSpec
     from medrobust.experiments.suite import Execute, Suite
+    from medrobust.report.run import Run
 
 
 def execute(compute: ComputeOptions, bars: Bars) -> Execute | None:
@@ -34,12 +35,12 @@ def execute(compute: ComputeOptions, bars: Bars) -> Execute | None:
 def measure(
     kind: str,
     config: AuditSpec,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     out: Path,
     compute: ComputeOptions,
     device: str | None,
     keep_names: bool,
-    show: Callable[[dict[str, Any]], None],
+    show: Callable[[Run], None],
 ) -> Path:
     """Run the suite of the command ``kind`` in the folder ``out``, ``show`` its results, and say where they lie.
 
@@ -48,6 +49,7 @@ def measure(
     from medrobust import report
     from medrobust.experiments import suite
     from medrobust.experiments.system import assemble
+    from medrobust.report.run import parsed
     from medrobust.run_folder import RunFolder
     from medrobust.store import Store, counting
 
@@ -64,7 +66,7 @@ def measure(
             execute=execute(compute, bars),
             written=lambda: report.write(out, locked=True),
         )
-    show(results)
+    show(parsed(results))
     say(tally.words())
     say(f"\nreport  {out / 'report.html'}\nnumbers {out / 'results.csv'}")
     return out / "results.json"

@@ -132,8 +132,10 @@ def search(
         results = with_run(out, "results.json", results, command_line())
         run.write_text("results.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False))
         run.write_text("times.json", json.dumps(times, indent=1, sort_keys=True))
+    from medrobust.results import Check
+
     page = report.write_search(out)
-    warn(results.get("checks", ()))
+    warn([Check.read(check) for check in results.get("checks", ())])
     for question in ask.questions:
         summary(results, times, question)
     say(tally.words())

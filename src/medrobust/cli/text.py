@@ -9,10 +9,13 @@ from __future__ import annotations
 import codecs
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from medrobust.errors import InputError, visible
+
+if TYPE_CHECKING:
+    from medrobust.report.schema import Unmeasured
 
 
 def percent(estimate: Any) -> str:
@@ -152,11 +155,11 @@ def class_map(text: str | None) -> dict[str, str] | None:
     return {old.strip(): new.strip() for old, _, new in pairs}
 
 
-def say_left_out(parts: Sequence[Mapping[str, str]]) -> None:
-    """What could not be fitted or judged, and why: a line for each reason."""
+def say_left_out(parts: Sequence[Unmeasured]) -> None:
+    """Print what could not be measured, a line for each reason."""
     by_reason: dict[str, list[str]] = {}
     for part in parts:
-        by_reason.setdefault(part["why"], []).append(part["part"])
+        by_reason.setdefault(part.why, []).append(part.part)
     for why, names in by_reason.items():
         say(f"left out: {'; '.join(dict.fromkeys(names))}: {why}")
 

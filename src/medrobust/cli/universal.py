@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,8 +26,13 @@ from medrobust.cli.options import (
 from medrobust.cli.perturbations import Eps, Norm, Target, Zeta, one_eps
 from medrobust.cli.text import at_most, brief, guessed, percent, say, table
 
+if TYPE_CHECKING:
+    from medrobust.report.run import Run
+
 SHOWN = 12
 """Rows of classes that a terminal takes."""
+TARGETED = ("targeted_success", "targeted_success_new", "targeted_success_saved")
+"""Metrics that random changes have for each target too."""
 
 
 def universal(
@@ -101,44 +106,47 @@ def check_place(source: str) -> None:
             raise InputError(f"--source {source}: {error}") from None
 
 
-def summary(results: dict[str, Any]) -> None:
+def summary(run: Run) -> None:
     """The perturbation beside the random ones, then what happens to each class."""
     from medrobust.experiments.perturbation import size_words
     from medrobust.results import Kind, Row, find
 
-    about, rows = results["conditions"], [Row.read(row) for row in results["rows"]]
-    info = about["universal"]
-    goal = info["goals"][0]
-    wanted = None if goal["target"] is None else about["classes"][goal["target"]]
-    warn(results["checks"], about["class_notes"])
-    size = size_words(about["norm"], info["eps"], info["zeta"])
-    say(f"{info['title']} made from {info['n_made']} images ({info['made_from']}), {size}")
+    conditions, info, rows = run.conditions, run.conditions.universal, run.rows
+    assert info is not None
+    own, goal = info.name, info.goals[0]
+    wanted = None if goal.target is None else conditions.classes[goal.target]
+    warn(run.checks, conditions.class_notes)
+    size = size_words(conditions.norm, info.eps, info.zeta)
+    say(f"{info.title} made from {info.n_made} images ({info.made_from}), {size}")
 
-    def row(metric: str, attack: str = info["name"], class_name: str | None = None, saved: bool = False) -> Row | None:
-        own = attack == info["name"]
-        aim = wanted if own or metric.startswith("targeted") else None
-        bits = info["bits"] if saved else None
-        kind = Kind.UNIVERSAL if own else Kind.CONTROL
-        return find(rows, kind=kind, attack=attack, metric=metric, target=aim, class_name=class_name, bits=bits)
+    def row(metric: str, attack: str = own, class_name: str | None = None, saved: bool = False) -> Row | None:
+        target = wanted if attack == own or metric in TARGETED else None
+        bits = info.bits if saved else None
+        kind = Kind.UNIVERSAL if attack == own else Kind.CONTROL
+        return find(rows, kind=kind, attack=attack, metric=metric, target=target, class_name=class_name, bits=bits)
 
-    def cell(metric: str, attack: str = info["name"], digits: int = 1, **more: Any) -> str:
-        found = row(metric, attack, **more)
-        return "" if found is None else brief(found.estimate, digits)
+    def cell(
+        metric: str, attack: str = own, digits: int = 1, class_name: str | None = None, saved: bool = False
+    ) -> str:
+        return text(row(metric, attack, class_name, saved), digits)
+
+    def text(row: Row | None, digits: int) -> str:
+        return "" if row is None else brief(row.estimate, digits)
 
     lines = []
-    for name in (info["name"], *info["controls"]):
+    for name in (own, *info.controls):
         rate = row("fooling_rate", name)
-        shown = ("this perturbation" if name == info["name"] else name) + MARK * (rate is not None and not rate.ok)
+        title = ("this perturbation" if name == own else name) + MARK * (rate is not None and not rate.ok)
         if wanted is None:
-            lines.append([shown, cell("fooling_rate", name), cell("fooling_rate_saved", name, saved=True)])
+            lines.append([title, cell("fooling_rate", name), cell("fooling_rate_saved", name, saved=True)])
         else:
             aimed = [cell(metric, name) for metric in ("targeted_success", "targeted_success_new")]
             saved = cell("targeted_success_saved", name, saved=True)
-            lines.append([shown, *aimed, saved, cell("fooling_rate", name)])
-    head = ["perturbation", "Rf: decision changed", f"Rf saved at {info['bits']} bit"]
+            lines.append([title, *aimed, saved, cell("fooling_rate", name)])
+    head = ["perturbation", "Rf: decision changed", f"Rf saved at {info.bits} bit"]
     if wanted is not None:
-        head = ["perturbation", f"Rs: decided {wanted}", "Rs of others", f"Rs saved at {info['bits']} bit", "Rf"]
-    table(head, lines, f"On {info['n_judged']} test images, in % with the 95 % interval")
+        head = ["perturbation", f"Rs: decided {wanted}", "Rs of others", f"Rs saved at {info.bits} bit", "Rf"]
+    table(head, lines, f"On {info.n_judged} test images, in % with the 95 % interval")
     if wanted is not None:
         base = row("targeted_base")
         assert base is not None
@@ -150,11 +158,12 @@ def summary(results: dict[str, Any]) -> None:
     most = before("fooling_cap")
     if wanted is None and most is not None and most.value is not None:
         say(f"Rf when all images go to one class: at most {percent(most.estimate)}")
-    after = {name: found for name in about["classes"] if (found := row("decided_after", class_name=name)) is not None}
+    by_class = {name: row("decided_after", class_name=name) for name in conditions.classes}
+    after = {name: decided for name, decided in by_class.items() if decided is not None}
     lines = []
     for name in sorted(after, key=lambda c: -(after[c].value or 0.0))[:SHOWN]:
-        pairs = (before("decided_before", name), after[name], before("recall_before", name))
-        cells = ["" if found is None else brief(found.estimate, 0) for found in pairs]
+        columns = (before("decided_before", name), after[name], before("recall_before", name))
+        cells = [text(column, 0) for column in columns]
         fooled, right = (cell(metric, digits=0, class_name=name) for metric in ("fooling_rate", "recall_after"))
         lines.append([name, fooled, *cells, right])
     head = ["class", "Rf among them", "decided so before", "and after", "right before", "and after"]
@@ -163,5 +172,5 @@ def summary(results: dict[str, Any]) -> None:
     if first is not None and last is not None:
         say(f"accuracy {percent(first.estimate)} before, {percent(last.estimate)} after")
     guessed(guesses(rows))
-    if goal["why"]:
-        say(f"{'note' if goal['moved'] else 'inconclusive'}: {goal['why']}")
+    if goal.why:
+        say(f"{'note' if goal.moved else 'inconclusive'}: {goal.why}")

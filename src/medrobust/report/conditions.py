@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from medrobust.report import tables, words
 from medrobust.report.findings import Findings
@@ -124,7 +124,7 @@ def _threat(f: Findings) -> Items:
     return items
 
 
-def _flat(values: dict[str, Any]) -> Items:
+def _flat(values: Mapping[str, object]) -> Items:
     """A provenance or a spec: one line an entry, what is empty or only for machines left out."""
     items = []
     for name, value in values.items():

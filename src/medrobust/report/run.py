@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from medrobust import json_files
 from medrobust.errors import InputError
-from medrobust.report.schema import Conditions, Example, RunInfo, Stated
+from medrobust.report.schema import Conditions, Example, RunInfo, Stated, Unmeasured
 from medrobust.results import FORMAT, GRADIENT, Check, Kind, Row
 
 NOISE_TITLES = {"noise": "Random noise (±ε)", "noise-uniform": "Random noise (uniform)"}
@@ -32,6 +32,7 @@ class _Parts(Stated):
     rows: list[Any] = Field(default_factory=list)
     checks: list[Any] = Field(default_factory=list)
     examples: list[Example] = Field(default_factory=list)
+    left_out: list[Unmeasured] = Field(default_factory=list)
     seconds: dict[str, float] = Field(default_factory=dict)
     run: RunInfo = Field(default_factory=RunInfo)
 
@@ -44,10 +45,11 @@ class Run:
     rows: list[Row]
     checks: list[Check] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
+    left_out: list[Unmeasured] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     run: RunInfo = field(default_factory=RunInfo)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    spec: dict[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, object] = field(default_factory=dict)
     command: str = "audit"
     """Which command made it: the kind of its results."""
 
@@ -198,11 +200,11 @@ def read(run_dir: Path) -> Run:
 
 
 def parsed(
-    raw: dict[str, Any],
+    raw: Mapping[str, object],
     path: Path = Path("results.json"),
     *,
     arrays: dict[str, np.ndarray] | None = None,
-    spec: dict[str, Any] | None = None,
+    spec: Mapping[str, object] | None = None,
 ) -> Run:
     """Results as the report reads them; path: named in errors. InputError where they are not of this version."""
     try:
@@ -216,6 +218,7 @@ def parsed(
         [_at(path, f"rows.{i}", Row.read, row) for i, row in enumerate(parts.rows)],
         [_at(path, f"checks.{i}", Check.read, check) for i, check in enumerate(parts.checks)],
         parts.examples,
+        parts.left_out,
         parts.seconds,
         parts.run,
         arrays or {},
@@ -234,7 +237,7 @@ def _at(path: Path, where: str, reader: Callable[[Any], T], plain: Any) -> T:
         raise InputError(f"{path}: {where}: {error}; run the audit again to write it anew") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Mapping[str, object]:
     """The object in a file of a run. NaN and Infinity are no JSON: a number that is not finite is an undefined one."""
     try:
         return json_files.read_object(path, finite=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -27,12 +27,20 @@ class LeftOutEntry(Stated):
     reason: str
 
 
+class Unmeasured(Stated):
+    """What could not be measured, and why."""
+
+    part: str
+    why: str
+
+
 class UniversalGoal(Stated):
     """One universal perturbation. target: the class it goes for; None: away from the clean answer."""
 
     target: int | None = None
     moved: bool = True
     why: str = ""
+    """Why it did not leave zero."""
     legal: bool = True
     gradients: int = 0
 
@@ -46,11 +54,15 @@ class UniversalExample(Stated):
 
 
 class UniversalInfo(Stated):
-    """How one change for every image was made. zeta: its size as a share of an average image, where it was given so."""
+    """How one change for every image was made. name: of its rows.
 
+    zeta: its size as a share of an average image, where it was given so.
+    """
+
+    name: str = ""
     title: str
     source: str = ""
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, object] = {}
     zeta: float | None = None
     eps: float
     bits: int = 8
@@ -62,13 +74,28 @@ class UniversalInfo(Stated):
     examples: list[UniversalExample] = []
 
 
+class MethodInfo(Stated):
+    title: str = ""
+
+
+class StillZero(Stated):
+    """Perturbations of a round that did not leave zero, of those of its pool."""
+
+    round: int
+    zero: int
+    why: str = ""
+
+
 class DefenceInfo(Stated):
     """How a classifier was hardened. pool: perturbations made after each of the rounds."""
 
     title: str
     source: str = ""
+    method: MethodInfo = MethodInfo()
     target: int | None = None
+    zeta: float | None = None
     eps: float
+    still: list[StillZero] = []
     n_judged: int
     pool: int
     rounds: list[int] = []
@@ -192,7 +219,7 @@ class RunInfo(Stated):
     begun: str = ""
     finished: str = ""
     command: str = ""
-    machine: dict[str, Any] = {}
+    machine: Mapping[str, object] = {}
     versions: dict[str, str] = {}
 
 
@@ -200,6 +227,8 @@ class Conditions(Stated):
     """What was tested, and how. eps are fractions of the pixel range; n_… count images."""
 
     classes: list[str] = Field(min_length=1)
+    class_notes: list[str] = []
+    """What was assumed, mapped or is missing among the classes."""
     study: str = "audit"
     data: str = ""
     data_digest: str = ""
@@ -221,7 +250,7 @@ class Conditions(Stated):
     model: str = ""
     model_digest: str = ""
     trained_here: bool | None = None
-    provenance: dict[str, Any] = {}
+    provenance: Mapping[str, object] = {}
     parameters: int | None = None
     head: str = ""
     mean: list[float] = []
