@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-
-from medrobust.experiments import audit
 
 from .processes import Server
 
-torch.set_num_threads(1)
+# Nothing heavy is imported here: the process that hands out the tests (pytest-xdist) needs neither torch nor medrobust.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
 # no test writes into the home folder, and codes are the same in every process
 os.environ.setdefault("MEDROBUST_SALT", "salt of the tests")
 
+SERVER = pytest.StashKey[Server]()
+
 
 @pytest.fixture(scope="session")
-def processes(tmp_path_factory) -> Iterator[Server]:
-    """Starts processes in milliseconds: forks of one that has imported everything."""
-    pytest.importorskip("resource")
-    server = Server(tmp_path_factory.mktemp("processes"))
-    yield server
-    server.close()
+def processes(request) -> Server:
+    """Starts processes in milliseconds."""
+    if SERVER not in request.config.stash:
+        pytest.skip("forks of pytest need fork(2)")
+    return request.config.stash[SERVER]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items) -> None:
+    """Files with slow tests come first, so that no process of pytest-xdist is left alone with one at the end.
+
+    The server begins before the first test, where a test needs it.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+    if hasattr(os, "fork") and any("processes" in getattr(item, "fixturenames", ()) for item in items):
+        config.stash[SERVER] = Server()
+
+
+def pytest_unconfigure(config) -> None:
+    if SERVER in config.stash:
+        config.stash[SERVER].close()
 
 
 @pytest.fixture(scope="module")
 def whole(request, tmp_path_factory) -> Path:
     """The finished audit of a test file's own ``spec()``."""
+    from medrobust.experiments import audit
+
     folder = tmp_path_factory.mktemp("audits") / "whole"
     audit(request.module.spec(), folder, device="cpu")
     return folder

@@ -1,56 +1,25 @@
-"""Processes that tests start, watch and kill, forked from one that has paid for the imports.
+"""Processes that tests start, watch and kill: forks of pytest, which has paid for the imports.
 
-A Python that imports torch takes seconds to begin; a fork of one takes milliseconds.
+A Python that imports torch takes seconds to begin; a fork of one takes milliseconds. All are forked by one server,
+which is itself a fork of pytest from before the first test: they hold no state, thread or open file of a test.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
-import subprocess
+import signal
 import sys
+import tempfile
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-SERVER = """
-import importlib, json, os, signal, sys, traceback
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
-import torch
-torch.set_num_threads(1)
-import torch._dynamo  # what an optimiser imports when it is made: once, for all that are forked from here
-from medrobust import cli, experiments, report, runner, training, universal
-
-for line in sys.stdin:
-    asked = json.loads(line)
-    if "pid" in asked:
-        done, status = os.waitpid(asked["pid"], 0 if asked["wait"] else os.WNOHANG)
-        print(os.waitstatus_to_exitcode(status) if done else "", flush=True)
-        continue
-    pid = os.fork()
-    if pid:
-        print(pid, flush=True)
-        continue
-    code = 1
-    try:
-        os.chdir(asked["folder"])
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for number, name in ((1, asked["out"]), (2, asked["err"])):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        module, _, name = asked["function"].partition(":")
-        getattr(importlib.import_module(module), name)(*asked["arguments"])
-        code = 0
-    except SystemExit as left:
-        code = int(left.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-"""
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAPABILITY_VERSION = 24, 1, 2, 0x20080522
 
 
@@ -95,23 +64,27 @@ class Process:
 class Server:
     """Forks processes. One for each process of pytest."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.begun = folder, 0
-        paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        )
+    def __init__(self) -> None:
+        self.temporary = tempfile.TemporaryDirectory()
+        self.folder, self.begun = Path(self.temporary.name), 0
+        importlib.import_module("torch._dynamo")  # what an optimiser imports when it is made
+        importlib.import_module("timm")
+        for room in ("cli", "experiments", "report", "runner", "training", "universal"):
+            importlib.import_module(f"medrobust.{room}")
+        (requests, write), (read, answers) = os.pipe(), os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            serve(requests, answers)
+        os.close(requests)
+        os.close(answers)
+        self.requests, self.answers = os.fdopen(write, "w"), os.fdopen(read)
 
     def ask(self, **asked: Any) -> str:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
+        self.requests.write(json.dumps(asked) + "\n")
+        self.requests.flush()
+        return self.answers.readline().strip()
 
     def start(self, function: str, *arguments: Any, folder: Path | None = None) -> Process:
         """Call ``module:function`` with these arguments (plain JSON) in ``folder``."""
@@ -127,11 +100,59 @@ class Server:
         return self.start("tests.processes:command_line", [str(a) for a in arguments], limits, folder=folder)
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
+        self.requests.close()
+        self.answers.close()
+        os.waitpid(self.pid, 0)
+        self.temporary.cleanup()
+
+
+def serve(requests: int, answers: int) -> None:
+    """Fork a process for each request, until pytest closes its end; never returns."""
+    try:
+        # what pytest has changed: its pipes to other processes, its handling of signals, warnings as errors
+        low, high = sorted((requests, answers))
+        for first, last in ((3, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(first, last)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+        with os.fdopen(requests) as lines, os.fdopen(answers, "w") as out:
+            for line in lines:
+                asked = json.loads(line)
+                if "pid" in asked:
+                    done, status = os.waitpid(asked["pid"], 0 if asked["wait"] else os.WNOHANG)
+                    print(os.waitstatus_to_exitcode(status) if done else "", file=out, flush=True)
+                elif pid := os.fork():
+                    print(pid, file=out, flush=True)
+                else:
+                    call(**asked)
+    finally:
+        os._exit(0)
+
+
+def call(function: str, arguments: Sequence[Any], folder: str, out: str, err: str) -> None:
+    """Call ``module:function`` in this process, whose output goes to these files, and end it."""
+    code = 1
+    try:
+        os.chdir(folder)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, name in ((1, out), (2, err)):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdin = sys.__stdin__ = os.fdopen(0)
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w")
+        sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, errors="backslashreplace")
+        module, _, name = function.partition(":")
+        getattr(importlib.import_module(module), name)(*arguments)
+        code = 0
+    except SystemExit as left:
+        code = int(left.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def command_line(arguments: Sequence[str], limits: dict[str, Any]) -> None:
