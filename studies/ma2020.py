@@ -27,7 +27,7 @@ from typing import Any
 import sets
 
 from medrobust.experiments import catalogue
-from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, StudyTable, grid
+from medrobust.grid import ANY, Chart, Data, Model, Node, Part, Published, Study, StudyTable, grid
 
 TITLE, SOURCE = "Ma et al. 2020", "arXiv:1907.10456, Pattern Recognition 110 (2021)"
 GREY = catalogue.GREY
@@ -267,6 +267,7 @@ def transferred(pairs: Sequence[tuple[Model, Model]], attacks: tuple[str, ...], 
 
 def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, eps: float, **pictures: Any) -> Part:
     """Each medical classifier, with an independent one for the published plane, held against a natural one."""
+    measures = list(pictures.get("measures", catalogue.EXPLAINED))
     cells = [catalogue.explained(model, second, eps=eps, seconds=150, **pictures) for model, second in models]
     outside = catalogue.explained(natural, eps=eps, seconds=150, **pictures)
     claims = catalogue.claimed(cells, outside)
@@ -281,7 +282,7 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
         show=[
             StudyTable(
                 "Claims: pairs in which the medical image has the larger number, 50 %: no difference",
-                {"metric": "pairs"},
+                {"metric": "larger"},
                 ("claim", "by", "claimed"),
                 "data",
                 "Confirmed: every interval lies on the claimed side; not confirmed: one lies on the other side.",
@@ -290,11 +291,14 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
                 "Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"
             ),
             StudyTable(
-                "Saliency, representation, landscape: median over images", {"metric": "measure"}, ("measure",), "data"
+                "Saliency, representation, landscape: median over images",
+                {"metric": measures, "when": "clean", "layer": None, "at": None},
+                ("metric",),
+                "data",
             ),
             StudyTable(
                 "Which measure foretells ε*: Spearman's rank correlation",
-                {"metric": "spearman"},
+                {"metric": "rank_correlation"},
                 ("measure",),
                 "data",
                 "Whole patients drawn for the interval.",
@@ -302,34 +306,34 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
             Chart(
                 "Rise of the loss around an image",
                 {"metric": "rise"},
-                "eps",
+                "at",
                 ("direction",),
                 ("data",),
                 "cross-entropy above that of the image (nats)",
             ),
             StudyTable(
                 "How far the centre of Grad-CAM moves, median share of the diagonal",
-                {"metric": "cam_shift"},
+                {"metric": "cam-shift", "when": ["change", "noise"]},
                 ("data",),
                 "attack",
                 "Noise has the size of the attack.",
             ),
             StudyTable(
                 "Pairs in which an attacked image's Grad-CAM moves further than a noisy one's",
-                {"metric": "further"},
+                {"metric": "larger_than_noise"},
                 ("data",),
                 "attack",
             ),
             StudyTable(
                 "Attacked images apart from clean ones in the last features",
-                {"metric": ["probe", "silhouette"]},
+                {"metric": ["probe", "silhouette"], "of": "attacked"},
                 ("data",),
                 "metric",
                 "probe: a linear one, 50 % is chance; silhouette: 0 where they do not lie apart.",
             ),
             StudyTable(
                 "Effective rank of each layer over the largest possible",
-                {"metric": "rank_share"},
+                {"metric": "relative-rank", "when": ["clean", "attacked"], "layer": ANY},
                 ("data", "layer"),
                 "attack",
             ),
@@ -363,7 +367,7 @@ def _explanations_published(names: list[str]) -> list[Published]:
             TITLE,
             kind,
             setting,
-            {"metric": "pairs", "claim": claim, "by": by, "data": names},
+            {"metric": "larger", "claim": claim, "by": by, "data": names},
             "; ".join(r for r in (reasons.get(by), "numbers instead of a few pictures", MATCHED) if r),
         )
         for claim, by, text, kind in said
@@ -375,7 +379,7 @@ def _explanations_published(names: list[str]) -> list[Published]:
             TITLE,
             "code",
             setting,
-            {"metric": "probe", "data": names},
+            {"metric": "probe", "of": "attacked", "data": names},
             f"a linear probe, patients kept apart; {MATCHED}",
         )
     )
@@ -386,7 +390,7 @@ def _explanations_published(names: list[str]) -> list[Published]:
             TITLE,
             "code",
             setting,
-            {"metric": "further", "data": names},
+            {"metric": "larger_than_noise", "data": names},
             f"against noise of the same size; {MATCHED}",
         )
     )

@@ -88,14 +88,14 @@ def made_from(cases: Sequence[Case], images: int | None, **common: Any) -> Part:
             catalogue.random(model, goals, "l2", common["zeta"], ("test",), images, measured=common["measured"])
         )
     shown = {"split": "test"}
+    rates = catalogue.rates(goal for _, goals, _ in cases for goal in goals)
     before = StudyTable(
         "Read as the target without any change",
-        shown | {"metric": "base"},
+        shown | {"metric": "targeted_base"},
         ("data", "model", "goal"),
         "source",
         "The same images, whatever the change was made from.",
     )
-    targeted = any(goal != NONE for _, goals, _ in cases for goal in goals)
     return Part(
         "sources",
         "Made from other images",
@@ -104,19 +104,25 @@ def made_from(cases: Sequence[Case], images: int | None, **common: Any) -> Part:
         "another kind with the medical classifier's gradients. Random changes have the same size; of their three "
         "kinds each is a line of its own below.",
         show=[
-            StudyTable(
-                "Rf or Rs by where the images come from",
-                shown | {"metric": "success", "attack": ["sga", "sim"]},
-                ("data", "model", "goal"),
-                "source",
+            *(
+                StudyTable(
+                    f"{name} by where the images come from",
+                    {**shown, **rate, "attack": ["sga", "sim"]},
+                    ("data", "model", "goal"),
+                    "source",
+                )
+                for name, rate in rates.items()
             ),
-            StudyTable(
-                "Random changes of the same size",
-                shown | {"metric": "success", "source": "random"},
-                ("data", "model", "goal"),
-                "attack",
+            *(
+                StudyTable(
+                    f"{name} of random changes of the same size",
+                    {**shown, **rate, "source": "random"},
+                    ("data", "model", "goal"),
+                    "attack",
+                )
+                for name, rate in rates.items()
             ),
-            *([before] if targeted else []),
+            *([before] if "Rs" in rates else []),
         ],
         published=_published(),
     )
@@ -136,7 +142,7 @@ def between(across: Sequence[Sequence[Model]], images: int | None, **common: Any
         show=[
             StudyTable(
                 "Rf, nontargeted, made from training images",
-                {"metric": "success", "split": "test"},
+                {**catalogue.FOOLING, "split": "test"},
                 ("data", "made_on"),
                 "model",
             )
@@ -146,7 +152,7 @@ def between(across: Sequence[Sequence[Model]], images: int | None, **common: Any
 
 def _published() -> list[Published]:
     def near(model: str, source: str) -> dict[str, Any]:
-        return {"model": model, "goal": NONE, "source": source, "metric": "success", "split": "test"}
+        return {"model": model, **catalogue.FOOLING, "source": source, "split": "test"}
 
     other = "another set and network, 128 px; SGA (batched) from 400 images instead of the sequential method"
     log = [

@@ -85,7 +85,7 @@ class Node:
 @dataclass(frozen=True)
 class StudyTable:
     """Rows of numbers as a person reads them: one line for each combination of ``lines``, a column for each value
-    of ``across``. where: which rows, by their columns; a list means any of these."""
+    of ``across``. where: which rows, by their columns, as ``matches`` has it."""
 
     title: str
     where: Mapping[str, Any]
@@ -169,14 +169,21 @@ def grid(make: Callable[..., Node | list[Node]], **axes: Any) -> list[Node]:
     return [cell for cells in made for cell in (cells if isinstance(cells, list) else [cells])]
 
 
+ANY = "*"
+"""In ``where``: the column has a value, whichever."""
+
+
 def matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """The row has these values; a list or tuple means any of these; numbers are compared up to rounding."""
+    """The row has these values; a list or tuple means any of these, ANY any value but none; numbers are compared up
+    to rounding."""
     return all(_is(row.get(k), v) for k, v in where.items())
 
 
 def _is(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, (list, tuple)):
         return any(_is(value, w) for w in wanted)
+    if wanted == ANY:
+        return value is not None
     if isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
         return abs(value - wanted) <= 1e-6 * max(abs(value), abs(wanted))
     return bool(value == wanted)

@@ -32,6 +32,11 @@ def parse(
     return name, values
 
 
+def text(name: str, values: Mapping[str, Any]) -> str:
+    """What ``parse`` reads as this name and these values."""
+    return ":".join([name, *(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in values.items())])
+
+
 def _value(whose: str, text: str, default: object) -> Any:
     """``text`` as what the option's default is."""
     if isinstance(default, bool):

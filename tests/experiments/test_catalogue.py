@@ -66,20 +66,20 @@ def test_a_cell_of_explanations_says_what_the_rooms_say(tiny, tmp_path):
     node = catalogue.explained(tiny, limit=20, surfaces=6, measures=("slope-l1",), steps=2, eps=32 / 255)
     told = go(Study("S", "here", [Part("inside", "Inside", [node, catalogue.claimed([node], node)])]), tmp_path)
     assert not told["failed"]
-    rows = {(r["metric"], r["attack"], r["eps"], r.get("direction")): r for r in told["rows"]}
+    rows = {(r["metric"], r["attack"], r.get("direction"), r.get("at")): r for r in told["rows"]}
     (folder,) = (tmp_path / "models").iterdir()
     classifier = Classifier.load(folder)
     test, _ = unseen(load(PHANTOM, tmp_path), classifier, trained=False)
     part = Twins(Store(tmp_path), classifier, test, limit=20).part
     slope = explain.measure(classifier, part, torch.from_numpy(part.labels), ("slope-l1",), ids=part.ids)["slope-l1"]
-    mine = rows["measure", "none", 0.0, None]
+    mine = rows["slope-l1", "none", None, None]
     assert [mine[k] for k in ("value", "low", "high", "n")] == pytest.approx(list(stats.median(slope.numpy())))
     # the loss rises along its gradient, at first; the plane holds every step of 0.5/255 but the image itself
-    rises = [v for k, v in rows.items() if k[0] == "rise" and k[3] == "gradient"]
-    assert [r["eps"] for r in rises] == pytest.approx(list(explain.GRID[1:]))
+    rises = [v for k, v in rows.items() if k[0] == "rise" and k[2] == "gradient"]
+    assert [r["at"] for r in rises] == pytest.approx(list(explain.GRID[1:]))
     assert rises[0]["value"] > 0
     # a set beside itself: no difference, whatever is claimed
-    pairs = [r for r in told["rows"] if r["metric"] == "pairs" and r["data"] == "phantom"]
+    pairs = [r for r in told["rows"] if r["metric"] == "larger" and r["data"] == "phantom"]
     assert pairs
     assert [r["value"] for r in pairs] == pytest.approx([0.5] * len(pairs))
     assert {r["note"] for r in pairs} == {CANNOT_SAY}

@@ -111,7 +111,7 @@ def test_cells_whose_rows_are_alike_do_not_share_a_place():
             "takes no 'pases'; the nearest is passes",
         ),
         (catalogue.judged(catalogue.universal(MODEL, method="sgaa")), "no method 'sgaa'; the nearest are sga"),
-        (catalogue.retraining(MODEL, {"runds": 1}), "retraining takes no 'runds'; the nearest is rounds"),
+        (catalogue.retraining(MODEL, {"runds": 1}), "defence 'retrain' takes no 'runds'; the nearest is rounds"),
         (catalogue.minimised("dee", "sphere", False, 2, 30, 2), "no optimiser 'dee'; the nearest"),
         (catalogue.compared(catalogue.features_table(), ("gwoo",), budget=300, seeds=2), "gwoo"),
         (

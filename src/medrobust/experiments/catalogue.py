@@ -6,7 +6,7 @@ with it, and is one cell however often it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medrobust.grid import Data, Model, Node
@@ -16,6 +16,17 @@ GRID = (*(g / 10 * GREY for g in range(1, 11)), *(g * GREY for g in range(2, 11)
 """0.1 to 1.0 and 2 to 10 grey levels."""
 
 NONTARGETED = "nontargeted"
+FOOLING = {"metric": "fooling_rate", "goal": NONTARGETED}
+"""Rows of the fooling rate Rf of nontargeted perturbations, for tables and charts."""
+TARGETED = {"metric": "targeted_success"}
+"""Rows of the targeted success rate Rs."""
+
+
+def rates(goals: Iterable[str]) -> dict[str, dict[str, str]]:
+    """By the name of the rate, its rows: Rf where a goal is nontargeted, Rs where one is a class."""
+    goals = set(goals)
+    fooling = {"Rf": FOOLING} if NONTARGETED in goals else {}
+    return fooling | ({"Rs": TARGETED} if goals - {NONTARGETED} else {})
 
 
 def _labels(model: Model, seed: int, **more: Any) -> dict[str, Any]:
@@ -272,9 +283,14 @@ def retraining(
     seed: int = 0,
     measured: int = 400,
     seconds: float | None = None,
+    defence: str = "retrain",
 ) -> Node:
-    """Adversarial retraining, round by round. settings: of ``medrobust.universal.Retraining``."""
+    """Training on perturbations, round by round. defence: a name of ``medrobust.universal.defence.DEFENCES``.
+
+    settings: its rounds, epochs, perturbations, limit, lr.
+    """
     args = {
+        "defence": defence,
         "method": method,
         "settings": dict(settings),
         "method_settings": dict(method_settings or {}),

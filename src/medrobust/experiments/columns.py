@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from medrobust.grid import Data, Model, Node, matches
+from medrobust.experiments.catalogue import NONTARGETED
+from medrobust.grid import ANY, Data, Model, Node, matches
 
 Columns = Mapping[str, tuple[Any, ...] | None]
 """Of a row that a cell may give: column to its possible values; None where the study does not know them."""
@@ -90,6 +91,8 @@ def _can_be(values: tuple[Any, ...] | None, wanted: Any) -> bool:
 
 
 def _is(value: Any, wanted: Any) -> bool:
+    if value == ANY:
+        return wanted is not None
     if isinstance(value, str) and value.endswith("*") and isinstance(wanted, str):
         return wanted.startswith(value[:-1])
     return matches({"v": value}, {"v": wanted})
@@ -178,31 +181,43 @@ def _detector(node: Node) -> list[Columns]:
 def _judged(node: Node) -> list[Columns]:
     args = node.args
     common: Columns = {"attack": (args["method"],), "norm": (args["norm"],), "eps": None}
-    more = ("cap",) if args["goal"] == "nontargeted" else ("base", "success_new")
-    metrics = ("success", "success_saved", "accuracy_before", "accuracy", *more)
-    return [{**common, "metric": metrics, "split": tuple(args["on"])}, {**common, "metric": ("gradients", "queries")}]
+    split: Columns = {**common, "split": tuple(args["on"])}
+    target = {} if args["goal"] == NONTARGETED else {"target": (args["goal"],)}
+    kinds = [{**split, "metric": ("fooling_cap", "accuracy_before")}, {**common, "metric": ("gradients", "queries")}]
+    return kinds + _fooling({**split, **target}) + (_towards({**split, **target}, base=True) if target else [])
 
 
 def _random(node: Node) -> list[Columns]:
     args = node.args
-    return [
-        {
-            "attack": ("random *",),
-            "norm": (args["norm"],),
-            "eps": None,
-            "metric": ("success",),
-            "split": tuple(args["on"]),
-            "goal": tuple(args["goals"]),
-        }
-    ]
+    common: Columns = {"attack": ("random *",), "norm": (args["norm"],), "eps": None, "split": tuple(args["on"])}
+    kinds: list[Columns] = []
+    for goal in args["goals"]:
+        at: Columns = {**common, "goal": (goal,)}
+        kinds += _fooling(at) if goal == NONTARGETED else _towards({**at, "target": (goal,)})
+    return kinds
+
+
+def _fooling(common: Columns) -> list[Columns]:
+    saved = {"metric": ("fooling_rate_saved", "accuracy_saved"), "bits": None}
+    return [{**common, "metric": ("fooling_rate", "accuracy_after")}, {**common, **saved}]
+
+
+def _towards(common: Columns, base: bool = False) -> list[Columns]:
+    metrics = ("targeted_success", "targeted_success_new", *(("targeted_base",) if base else ()))
+    return [{**common, "metric": metrics}, {**common, "metric": ("targeted_success_saved",), "bits": None}]
 
 
 def _defence(node: Node) -> list[Columns]:
-    pools = ("fresh", "of the round before", "of the start", "random")
+    targeted = ("targeted_success", "targeted_base", "targeted_success_new")
+    metrics: tuple[str, ...] = ("fooling_rate", "strongest", "strongest_saved", "accuracy_strongest")
+    metrics = metrics if node.args["goal"] == NONTARGETED else (*metrics, *targeted)
     common: Columns = {"norm": (node.args["norm"],), "round": None}
+    tried: Columns = {**common, "eps": None, "metric": metrics}
     return [
-        {**common, "attack": ("none",), "metric": ("accuracy",)},
-        {**common, "attack": pools, "eps": None, "metric": ("success",)},
+        {**common, "metric": ("accuracy", "balanced_accuracy")},
+        {**common, "metric": ("recall",), "class_name": None},
+        {**tried, "attack": (node.args["method"],), "pool": ("fresh", "old", "first")},
+        {**tried, "attack": ("random",), "pool": ("random",)},
     ]
 
 
@@ -212,16 +227,35 @@ def _minimised(node: Node) -> list[Columns]:
 
 def _explained(node: Node) -> list[Columns]:
     args = node.args
-    norm, at = (args["norm"],), {"attack": (args["attack"],), "eps": (args["eps"],)}
-    return [
-        {"norm": norm, "attack": ("pgd",), "metric": ("min_eps_median",)},
-        {"norm": norm, "metric": ("measure", "spearman"), "measure": None},
-        {"norm": norm, "metric": ("rise",), "eps": None, "direction": ("gradient", "random", "second")},
-        {"norm": norm, "metric": ("rank_share",), "layer": None},
-        {"norm": norm, **at, "metric": ("rank_share",), "layer": None},
-        {"norm": norm, **at, "metric": ("cam_shift", "further", "probe", "silhouette")},
-        {"norm": norm, **at, "attack": ("noise",), "metric": ("cam_shift",)},
+    measures = tuple(args["measures"])
+    norm: Columns = {"norm": (args["norm"],)}
+    at: Columns = {"attack": (args["attack"],), "eps": (args["eps"],)}
+    clean: Columns = {**norm, "when": ("clean",)}
+    attacked: Columns = {**norm, **at, "when": ("attacked",)}
+    change: Columns = {**norm, **at, "when": ("change",)}
+    saliency = ("saliency-gini", "saliency-half")
+    lesions = tuple(f"lesion-{how}" for how in ("point", "auroc", "share"))
+    layers: Columns = {
+        "metric": ("effective-rank", "relative-rank", "spectral-entropy", "spatial-entropy"),
+        "layer": (ANY,),
+    }
+    apart: Columns = {"metric": ("probe", "silhouette", "probe-auroc"), "of": ("attacked", "groups")}
+    kinds: list[Columns] = [
+        {**norm, "attack": ("pgd",), "metric": ("min_eps_median",)},
+        {**clean, "metric": tuple(dict.fromkeys((*measures, *saliency, "lesion-area")))},
+        {**clean, "metric": ("rank_correlation",), "measure": measures},
+        {**clean, "metric": ("loss",), "at": (0.0,)},
+        {**clean, "metric": ("loss", "rise"), "at": (ANY,), "direction": ("gradient", "random", "second")},
+        {**clean, **apart, "of": ("classes",), "chance": None},
+        {**attacked, **apart, "chance": None},
+        {**change, "metric": ("cam-shift", "cam-shift-px", "cam-shift-asked", "cam-shift-asked-px")},
+        {**norm, **at, "attack": ("noise",), "when": ("noise",), "metric": ("cam-shift",)},
+        {**change, "metric": ("larger_than_noise",), "measure": ("cam-shift",)},
     ]
+    for kind in (clean, attacked, change):
+        kinds += [{**kind, "metric": saliency}] if kind is not clean else []
+        kinds += [{**kind, "metric": lesions, "map": (ANY,)}, {**kind, **layers}]
+    return [{**kind, "unknown": None} for kind in kinds]
 
 
 def _claimed(node: Node) -> list[Columns]:
@@ -229,11 +263,11 @@ def _claimed(node: Node) -> list[Columns]:
         {
             "data": (*node.args["sets"], "all of them"),
             "norm": ("",),
-            "metric": ("pairs",),
+            "metric": ("larger",),
             "claim": None,
             "by": None,
             "claimed": ("more", "less"),
-            "against": (node.args["natural"],),
+            "than": (node.args["natural"],),
         }
     ]
 

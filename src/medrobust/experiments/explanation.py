@@ -48,10 +48,10 @@ class Explanation(Experiment):
     """Explanations of one classifier's images before and after one attack at full strength.
 
     attack: its name, the attack and its ball; those of the config, at the largest eps of the run, if not given. second:
-    an independently trained classifier, for the published plane. min_eps: of the images of the context's sample, for
-    the rank correlation with their estimate. needs: steps that make what ``attack`` reads. required: whether it is an
-    error where nothing can be explained; else a row says so. place: of the classifier among those of the run; what it
-    is called in rows of all but the first.
+    an independently trained classifier, for the published plane. min_eps: the smallest eps of each of these images,
+    NaN where it is not known, for its rank correlation with measures. needs: steps that make what ``attack`` reads.
+    required: whether it is an error where nothing can be explained; else a row says so. place: of the classifier among
+    those of the run; what it is called in rows of all but the first.
     """
 
     name = "explanation"
@@ -63,7 +63,7 @@ class Explanation(Experiment):
         *,
         attack: Callable[[], tuple[str, Attack, Ball]] | None = None,
         second: Callable[[], Classifier] | None = None,
-        min_eps: Callable[[], np.ndarray] | None = None,
+        min_eps: Callable[[Twins], np.ndarray] | None = None,
         needs: tuple[str, ...] = (),
         required: bool = True,
         place: int = 0,
@@ -335,15 +335,15 @@ class Explanation(Experiment):
         return float(self.attack[2].eps)
 
     def _rank_correlation(self, measures: Mapping[str, np.ndarray]) -> None:
-        """Of the estimate of a linear network with the measured smallest eps."""
-        if self.min_eps is None or "linear-eps" not in measures:
+        """Of measures with the smallest eps of each image."""
+        if self.min_eps is None:
             return
-        known = dict(zip(self.context.sample.ids, self.min_eps().tolist(), strict=True))
-        star = np.array([known.get(i, np.nan) for i in self.twins.part.ids])
-        both = self.counted & ~np.isnan(star)
-        if both.sum() >= LEAST_MEDIAN:
-            found = stats.spearman(measures["linear-eps"][both], star[both])
-            self._add("rank_correlation", found, measure="linear-eps")
+        smallest = self.min_eps(self.twins)
+        known = self.counted & ~np.isnan(smallest)
+        for name in self.config.ranked:
+            if name in measures and known.sum() >= LEAST_MEDIAN:
+                found = stats.spearman(measures[name][known], smallest[known])
+                self._add("rank_correlation", found, measure=name)
 
     def _landscape_rows(self) -> int:
         """Loss at the image and at STEPS along each direction; returns of how many images."""
@@ -411,11 +411,16 @@ class Explanation(Experiment):
 
 def in_audit(context: Context, robustness: RobustnessExperiment, headline: HeadlineExperiment) -> Explanation:
     """A few explanations of some attacked images, beside their smallest eps; what cannot be explained is no error."""
+
+    def smallest(twins: Twins) -> np.ndarray:
+        by_name = dict(zip(context.sample.ids, headline.worst.tolist(), strict=True))
+        return np.array([by_name.get(name, np.nan) for name in twins.part.ids])
+
     return Explanation(
         context,
         IN_AUDIT,
         attack=lambda: robustness.shown_attack,
-        min_eps=lambda: headline.worst,
+        min_eps=smallest,
         needs=(f"sweep {robustness.main}", PAIRS),
         required=False,
     )

@@ -25,7 +25,8 @@ class ExplanationConfig:
     None for all. sampled: of the images that the run attacks, else of the whole test split. least: right images
     without which there is nothing to explain. surfaces: images whose loss landscape is computed, on ``grid`` (fractions
     of the pixel range). saliencies: maps that are compared with lesions and shown. shown: images in the gallery; held:
-    also those that withstand the attack.
+    also those that withstand the attack. ranked: measures whose rank correlation with the smallest eps is computed,
+    where that is known.
     """
 
     measures: tuple[str, ...] = tuple(explain.MEASURES)
@@ -41,6 +42,7 @@ class ExplanationConfig:
     embedding: bool = True
     shown: int = 6
     held: bool = True
+    ranked: tuple[str, ...] = ("linear-eps",)
 
     def __post_init__(self) -> None:
         for name in self.measures:

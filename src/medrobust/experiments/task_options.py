@@ -30,7 +30,7 @@ ARGS: dict[str, tuple[str, ...]] = {
     "universal": (*_UNIVERSAL, "n", "source"),
     "judged": ("goal", "judged", "method", "norm", "on", "seed"),
     "random": ("goals", "judged", "measured", "norm", "on", "seed", "zeta"),
-    "defence": (*_UNIVERSAL, "method_settings"),
+    "defence": (*_UNIVERSAL, "defence", "method_settings"),
     "minimised": ("budget", "dims", "function", "optimiser", "seeds", "shifted"),
     "features_table": ("source",),
     "evolved": ("method", *_SEARCH),
@@ -39,6 +39,8 @@ ARGS: dict[str, tuple[str, ...]] = {
     "evolved_attacked": ("budget", "images", "limit", "methods", "seed", "seeds", "seen", "source"),
 }
 """Arguments of each task of the package, all of them needed."""
+HARDENING = {"rounds", "epochs", "perturbations", "limit", "lr"}
+"""Settings of a defence."""
 MAY_ALSO = {"features_table": ("limit", "seed", "seen")}
 """Arguments that a task takes in some cases."""
 
@@ -102,8 +104,7 @@ def attack_settings(node: Node) -> dict[str, str]:
         return attack_settings(perturbation) if isinstance(perturbation, Node) else {}
     if task == "defence":
         method = _method(args["method"], args["method_settings"])
-        rounds = _retraining(args["settings"])
-        return dict.fromkeys(("fresh", "of the round before", "of the start"), f"{args['method']}: {method}; {rounds}")
+        return {args["method"]: f"{method}; {_hardening(args['defence'], args['settings'])}"}
     if task == "minimised":
         return {args["optimiser"]: f"{args['budget']} evaluations, {_optimiser(args['optimiser'])}"}
     if task == "evolved_attacked":
@@ -189,11 +190,13 @@ def _method(name: str, settings: Mapping[str, Any]) -> str:
     return settings_text(_built(UNIVERSAL[name], settings, f"method {name!r}").settings)
 
 
-def _retraining(settings: Mapping[str, Any]) -> str:
-    from medrobust.universal import Retraining
+def _hardening(name: str, settings: Mapping[str, Any]) -> str:
+    from medrobust.experiments.defence import DefenceConfig
 
-    retraining = _built(Retraining, settings, "retraining")
-    return settings_text({k: v for k, v in vars(retraining).items() if not callable(v)})
+    if unknown := sorted(settings.keys() - HARDENING):
+        raise InputError(f"defence {name!r} takes no {unknown[0]!r}{nearest(unknown[0], HARDENING)}")
+    made = DefenceConfig(defence=name, **settings).trainer
+    return settings_text({k: v for k, v in vars(made).items() if not callable(v)})
 
 
 def _optimiser(name: str) -> str:

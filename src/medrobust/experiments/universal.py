@@ -23,10 +23,10 @@ from medrobust.experiments.perturbation import PerturbationConfig, goal_of
 from medrobust.experiments.rows import MANY
 from medrobust.experiments.system import groups
 from medrobust.experiments.universal_images import Sides, decoded, other_images, pixels_digest, sides
-from medrobust.experiments.universal_rows import fooling_rows, rows_before, target_rows
+from medrobust.experiments.universal_rows import believed, fooling_rows, rows_before, target_rows
 from medrobust.images import Lazy
 from medrobust.naming import image_code
-from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
+from medrobust.results import Kind, Rows
 from medrobust.run_folder import RunFolder
 from medrobust.store import Cell
 from medrobust.threat import Ball
@@ -302,7 +302,8 @@ class UniversalExperiment(Experiment):
         self, rows: Rows, cells: Mapping[int | None, Cell], outcomes: Mapping[int | None, UniversalOutcome]
     ) -> None:
         for k, o in outcomes.items():
-            status, note = _status(cells[k], o)
+            cell = cells[k]
+            status, note = believed(o, cell.fact("moved", bool), cell.fact("why", str), cell.fact("legal", bool))
             at: Mapping[str, object] = {"attack": self.config.name, "eps": self.eps, "status": status, "note": note}
             if k is not None:
                 target_rows(rows, Kind.UNIVERSAL, o, by_class=self.by_class, **at)
@@ -387,14 +388,3 @@ class UniversalExperiment(Experiment):
 def _names(arrays: Mapping[str, np.ndarray]) -> list[str]:
     """Of the random perturbations in their cell, sorted: a cell that was read has an order of its own."""
     return sorted(name.removeprefix("after.") for name in arrays if name.startswith("after."))
-
-
-def _status(cell: Cell, outcome: UniversalOutcome) -> tuple[str, str]:
-    """A perturbation that did not leave zero shows no strength, unless there was nothing to do."""
-    rate = outcome.fooling_rate if outcome.target is None else outcome.targeted_success
-    assert rate is not None
-    if not cell.fact("moved", bool) and rate.value < 1:
-        return INCONCLUSIVE, cell.fact("why", str)
-    if not cell.fact("legal", bool):
-        return INCONCLUSIVE, "the perturbation is larger than it may be"
-    return OK, ""

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from medrobust.grid import matches
 from medrobust.report.charts import _legend, _percent_axis, canvas, look, svg
-from medrobust.report.study_tables import matches, unit
+from medrobust.report.study_tables import unit
 
 MOST = 8
 """Lines in one picture; more could not be told apart."""
 
-AXES = {"eps": ("ε (/255)", 255.0), "zeta": ("ζ, share of the mean norm of an image (%)", 100.0)}
+AXES = {
+    "eps": ("ε (/255)", 255.0),
+    "at": ("distance from the image (/255)", 255.0),
+    "zeta": ("ζ, share of the mean norm of an image (%)", 100.0),
+}
 
 Row = Mapping[str, Any]
 
@@ -46,9 +51,9 @@ def _draw(name: str, title: str, view: Mapping[str, Any], rows: list[Row]) -> st
             style = look(k)
             axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.1, linewidth=0)
             axes.plot(x, y, label=", ".join(map(str, line)), clip_on=False, **style)  # type: ignore[arg-type]
-        if view["x"] == "eps":
+        if view["x"] in ("eps", "at"):
             axes.set_xscale("log")
-            ticks = sorted({r["eps"] * scale for r in rows})
+            ticks = sorted({r[view["x"]] * scale for r in rows})
             shown = [t for t in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 32) if ticks[0] <= t * 1.01 and t <= ticks[-1] * 1.01]
             axes.set_xticks(shown, [f"{t:g}" for t in shown])
             axes.set_xticks([], minor=True)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medrobust.grid import matches
 from medrobust.report.words import number
+from medrobust.results import Kind
 
 Row = Mapping[str, Any]
 
-GREYS = ("min_eps_median",)
-"""Metrics that are sizes, shown in 8-bit grey levels where the norm is Linf."""
-PLAIN = ("measure", "rise", "silhouette", "rank", "friedman_p", "ratio")
-"""Numbers in the unit that the line says, with three significant digits."""
-SAID = ("pairs", "difference", "ratio")
+GREYS = "min_eps_median"
+"""A size, shown in 8-bit grey levels where the norm is Linf."""
+COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image")
+COUNT = (*COSTS, "gradients", "queries", "gradients_lost", "evaluations", "alarms_per_1000")
+DECIMALS = {"auroc": 3, "auroc_paired": 3, "probe-auroc": 3, "lesion-auroc": 3, "ece": 3, "brier": 3}
+DECIMALS |= {"rank_correlation": 2}
+PLAIN = ("rank", "friedman_p", "ratio")
+"""Numbers with three significant digits; those of explanations are, but for the shares among them."""
+LESIONS = ("lesion-point", "lesion-share", "lesion-area")
+SHARES = ("probe", "larger", "larger_than_noise", "cam-shift", "cam-shift-asked", "relative-rank", *LESIONS)
+SAID = ("larger", "difference", "ratio")
 """Metrics whose note (a verdict, a p) is shown beside the number."""
-COUNTS = ("gradients", "queries", "gradients_per_image", "gradients_lost", "evaluations")
 TITLES = {
     "data": "data",
     "model": "model",
@@ -35,23 +42,32 @@ TITLES = {
     "norm": "norm",
     "split": "images",
     "round": "round",
+    "at": "distance (/255)",
+    "pool": "perturbations",
     "metric": "figure",
     "by": "measured by",
 }
 METRICS = {
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC",
-    "base": "there before",
-    "success_new": "of the others",
-    "success_saved": "after saving",
+    "targeted_base": "read as the target before",
+    "targeted_success": "Rs",
+    "targeted_success_new": "Rs of the others",
+    "targeted_success_saved": "Rs after saving",
+    "fooling_rate": "Rf",
+    "fooling_rate_saved": "Rf after saving",
+    "fooling_cap": "cap of Rf",
     "accuracy_before": "accuracy before",
+    "accuracy_after": "accuracy after",
     "rise": "rise of the loss (nats)",
     "min_eps_median": "median of the smallest ε that fools",
-    "cam_shift": "shift of Grad-CAM",
-    "rank_share": "rank over the largest possible",
-    "further": "pairs that move further",
-    "pairs": "pairs with the larger number",
+    "cam-shift": "shift of Grad-CAM",
+    "relative-rank": "rank over the largest possible",
+    "larger_than_noise": "pairs that move further than under noise",
+    "larger": "pairs with the larger number",
 }
+POOLS = {"old": "of the round before", "first": "of the start"}
+"""Perturbations that a defence is tried with."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +115,11 @@ class Sheet:
         return f"n = {min(ns)}" if len(ns) == 1 else f"n = {min(ns)} to {max(ns)}"
 
 
-def sheet(rows: Iterable[Row], view: Mapping[str, Any]) -> Sheet:
-    """The rows that ``view`` asks for: a line for each combination of its ``lines``, a column for each ``across``."""
+def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> Sheet:
+    """The rows that ``view`` asks for: a line for each combination of its ``lines``, a column for each ``across``.
+
+    titles: of metrics, by name.
+    """
     chosen = [r for r in rows if matches(r, view["where"])]
     lines, across = tuple(view["lines"]), str(view["across"])
     columns = list(dict.fromkeys(_key(r, (across,)) for r in chosen))
@@ -113,9 +132,12 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any]) -> Sheet:
     return Sheet(
         view["title"],
         tuple(TITLES.get(k, k) for k in lines),
-        tuple(named(across, c[0]) for c in columns),
+        tuple(named(across, c[0], titles) for c in columns),
         tuple(
-            (tuple(named(k, v) for k, v in zip(lines, name, strict=True)), tuple(got.get(c, NOTHING) for c in columns))
+            (
+                tuple(named(k, v, titles) for k, v in zip(lines, name, strict=True)),
+                tuple(got.get(c, NOTHING) for c in columns),
+            )
             for name, got in found.items()
         ),
         view.get("note", ""),
@@ -128,7 +150,7 @@ def sheets(results: Mapping[str, Any], part: str) -> list[Sheet]:
     """All tables of one part that have a line."""
     mine = [r for r in results["rows"] if r["part"] == part]
     views = next(p["show"] for p in results["parts"] if p["name"] == part)
-    made = [sheet(mine, view) for view in views if view["kind"] == "table"]
+    made = [sheet(mine, view, results.get("titles")) for view in views if view["kind"] == "table"]
     return [s for s in made if s.lines]
 
 
@@ -168,34 +190,32 @@ def figure(row: Row) -> Figure:
 
 
 def unit(row: Row) -> str:
-    metric = str(row["metric"])
-    if metric.startswith(GREYS) and row.get("norm") == "linf":
-        return "/255"
-    return (
-        ""
-        if metric.startswith(("auroc", *COUNTS, *GREYS, *PLAIN, "ece", "brier", "objective", "spearman"))
-        or "per_1000" in metric
-        else " %"
-    )
+    metric = row["metric"]
+    if metric == GREYS:
+        return "/255" if row.get("norm") == "linf" else ""
+    return "" if metric in (*COUNT, *DECIMALS, *PLAIN, "objective") or _measure(row) else " %"
 
 
-def formatter(row: Row) -> Any:
+def formatter(row: Row) -> Callable[[float], str]:
     """How numbers of this metric are written, without their unit."""
-    metric = str(row["metric"])
-    if metric.startswith(("auroc", "ece", "brier")):
-        return "{:.3f}".format
-    if metric.startswith(PLAIN):
+    metric = row["metric"]
+    if metric in DECIMALS:
+        return lambda v: f"{v:.{DECIMALS[metric]}f}"
+    if metric in PLAIN or _measure(row):
         return number
-    if metric.startswith("spearman"):
-        return "{:.2f}".format
-    if metric.startswith(GREYS):
+    if metric == GREYS:
         scale = 255 if row.get("norm") == "linf" else 1
         return lambda v: number(v * scale)
-    if metric.startswith("objective"):
-        return "{:.2g}".format
-    if metric.startswith(COUNTS) or "per_1000" in metric:
+    if metric == "objective":
+        return lambda v: f"{v:.2g}"
+    if metric in COUNT:
         return lambda v: f"{v:,.0f}"
     return lambda v: f"{100 * v:.1f}"
+
+
+def _measure(row: Row) -> bool:
+    """A number of an explanation that is no share."""
+    return row.get("kind") == Kind.EXPLANATION and row["metric"] not in (*SHARES, *DECIMALS)
 
 
 def compared(results: Mapping[str, Any], part: str) -> list[tuple[dict[str, Any], list[Figure]]]:
@@ -203,25 +223,12 @@ def compared(results: Mapping[str, Any], part: str) -> list[tuple[dict[str, Any]
     return [(p, [figure(r) for r in p["rows"]]) for p in results["published"] if p["part"] == part]
 
 
-def matches(row: Row, where: Mapping[str, Any]) -> bool:
-    """The row has these values; a list means any of these; numbers up to rounding."""
-    return all(_is(row.get(k), v) for k, v in where.items())
-
-
-def _is(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, (list, tuple)):
-        return any(_is(value, w) for w in wanted)
-    if isinstance(value, (int, float)) and isinstance(wanted, (int, float)):
-        return abs(value - wanted) <= 1e-6 * max(abs(value), abs(wanted))
-    return bool(value == wanted)
-
-
 def _key(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(row.get(k) for k in columns)
 
 
-def named(column: str, value: Any) -> str:
-    """A value as a person reads it; column "": the name of a column itself."""
+def named(column: str, value: Any, titles: Mapping[str, str] | None = None) -> str:
+    """A value as a person reads it; column "": the name of a column itself. titles: of metrics, by name."""
     if column == "":
         return TITLES.get(value, str(value)).replace("_", " ")
     if value is None:
@@ -232,6 +239,12 @@ def named(column: str, value: Any) -> str:
         return f"{100 * value:g}\u00a0%"
     if column == "norm":
         return {"linf": "Linf", "l2": "L2"}.get(value, str(value))
+    if column in ("metric", "measure") and titles and value in titles:
+        return titles[value]
+    if column == "at":
+        return number(value * 255)
+    if column == "pool":
+        return POOLS.get(value, value)
     if column == "metric":
         return METRICS.get(value, str(value).replace("_", " "))
     return str(value)

@@ -46,6 +46,7 @@ def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> di
         ],
         "cells": {"all": len(plan.cells), "done": len(plan.done), "failed": len(plan.failed), "left": len(plan.left)},
         "versions": versions(),
+        "titles": {k: v for cell in plan.done.values() for k, v in sorted(cell.titles.items())},
         "rows": rows,
     }
 
@@ -156,9 +157,11 @@ def _checks(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _model_name(plan: Plan, cell: Planned, name: str) -> str:
-    """What tables call the model that a cell needs under that name."""
+    """What tables call the model that a cell needs under that name, or made of its model."""
     needed = plan.cells.get(cell.ticket["needs"].get(name, ""))
-    return name if needed is None else str(needed.labels.get("model", name))
+    if needed is None:
+        return ", ".join(filter(None, (cell.labels.get("model"), name)))
+    return str(needed.labels.get("model", name))
 
 
 def folder_for(path: Path, size: str) -> Path:

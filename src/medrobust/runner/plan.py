@@ -103,13 +103,15 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What is known of a finished cell. doubts, checks: of the models it used, by the name of the need."""
+    """What is known of a finished cell. doubts, checks: of the models it used, by the name of the need. titles: of
+    metrics, where tables need them."""
 
     rows: Sequence[Mapping[str, Any]]
     doubts: Mapping[str, Sequence[str]]
     checks: Mapping[str, Mapping[str, object]]
     digest: str | None
     seconds: float
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -420,4 +422,4 @@ def _finished(folder: Path) -> Done | None:
         return None
     facts = cell.facts
     remarks = facts.get("doubts", {}), facts.get("checks", {})
-    return Done(facts.get("rows", []), *remarks, facts.get("digest"), cell.seconds)
+    return Done(facts.get("rows", []), *remarks, facts.get("digest"), cell.seconds, facts.get("titles", {}))

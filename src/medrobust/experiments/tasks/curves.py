@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from medrobust.experiments.system import groups, unseen
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.experiments.work import Result, Work
 from medrobust.judging import judge
-from medrobust.results import Kind, Rows, doubted
+from medrobust.results import Kind, Row, Rows, doubted
 from medrobust.threat import BALLS, Untargeted
 
 
@@ -35,6 +37,11 @@ def shard(part: Dataset, number: int, of: int) -> Dataset:
 def fresh(norm: str = "linf", seed: int = 0) -> Rows:
     """Rows whose study, data and model the plan knows."""
     return Rows(norm=norm, seed=seed)
+
+
+def anonymous(rows: Iterable[Row], norm: str) -> list[dict[str, Any]]:
+    """Rows of an experiment as a cell holds them: without study, data and model, which the plan knows."""
+    return [replace(row, study="", data="", model="", norm=norm).plain() for row in rows]
 
 
 def clean(work: Work) -> Result:

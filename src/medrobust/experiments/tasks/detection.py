@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ from medrobust.experiments.context import Context
 from medrobust.experiments.detection import DetectionConfig, DetectionExperiment
 from medrobust.experiments.detector_data import DetectorConfig, DetectorData
 from medrobust.experiments.system import given
+from medrobust.experiments.tasks.curves import anonymous
 from medrobust.experiments.tasks.gradient import gradient_doubt
 from medrobust.experiments.work import Result, Work
 from medrobust.results import Kind, doubted
@@ -44,9 +44,9 @@ def detector(work: Work) -> Result:
     outcome = DetectionExperiment(context, config, [data]).outcome()
     follow = any(attack.uses_gradient for attack in data.attacks.values())
     why = "; ".join(filter(None, (gradient_doubt(work) if follow else "", data.pairs.guessing.text)))
-    rows = [replace(row, norm=args["norm"]) for row in doubted(outcome.rows.rows, why, kinds=(Kind.DETECTOR,))]
-    same = [{"same": row.attack == row.get("fitted_on")} for row in rows]
-    return {"rows": [row.plain() | more for row, more in zip(rows, same, strict=True)], **outcome.conditions}, {}
+    rows = anonymous(doubted(outcome.rows.rows, why, kinds=(Kind.DETECTOR,)), args["norm"])
+    rows = [row | {"same": row["attack"] == row.get("fitted_on")} for row in rows]
+    return {"rows": rows, "conditions": outcome.conditions}, {}
 
 
 def _context(work: Work) -> Context:

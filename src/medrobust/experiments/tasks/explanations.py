@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from medrobust import explain, private_names, stats
 from medrobust.attacks import PGD
-from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, verdict
+from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, more_often, verdict
 from medrobust.experiments.config import ask
 from medrobust.experiments.context import Context
-from medrobust.experiments.explanation import Explanation
+from medrobust.experiments.explanation import LEAST_MEDIAN, Explanation
 from medrobust.experiments.explanation_config import ExplanationConfig
 from medrobust.experiments.system import given
-from medrobust.experiments.tasks.curves import fresh
+from medrobust.experiments.tasks.curves import anonymous, fresh
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.experiments.work import Result, Work
-from medrobust.results import INCONCLUSIVE, OK, Kind, Row, Rows
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.store import Store
 
-FEW = 6
-"""Images below which the order statistics hold no 95 % interval of a median."""
 ALL = "all of them"
 SHIFT, NOISE_SHIFT = "cam-shift.change", "cam-shift.noise"
 DIRECTIONS = ("gradient", "random", "second")
-"""Along which the loss is told; the first axis of every plane is the gradient's."""
+"""Along which the rise of the loss is measured; the first axis of every plane is the gradient's."""
 
 
 def explained(work: Work) -> Result:
@@ -35,64 +35,55 @@ def explained(work: Work) -> Result:
     PGD, for eps*), seed. needs: model; second, an independently trained one, for the published plane. The pictures
     (t-SNE) and what a kill need not lose lie in RUN/explained/KEY.
     """
-    args, classifier = work.args, work.model()
-    system = given(work.data, classifier)
+    args, measures = work.args, tuple(work.args["measures"])
     spec = ask(data=work.data.name, norm=args["norm"], eps=(args["eps"],), seed=args["seed"])
     config = ExplanationConfig(
-        measures=tuple(args["measures"]), attack=args["attack"], limit=args["limit"], surfaces=args["surfaces"]
+        measures=measures, attack=args["attack"], limit=args["limit"], surfaces=args["surfaces"], ranked=measures
     )
+
+    def smallest(twins: Twins) -> np.ndarray:
+        return eps_star(twins, PGD(steps=args["steps"]), spec.ball)
+
     second = (lambda: work.model("second")) if "second" in work.ticket["needs"] else None
-    store = Store(work.run / "explained" / work.key)
-    made = Explanation(Context(system, spec, store, study=""), config, second=second)
+    context = Context(given(work.data, work.model()), spec, Store(work.run / "explained" / work.key), study="")
+    made = Explanation(context, config, second=second, min_eps=smallest)
     outcome = made.outcome()
-    numbers = dict(made.numbers)
-    numbers[EPS_STAR] = eps_star(made.twins, PGD(steps=args["steps"]), spec.ball)
-    rows = fresh(args["norm"], args["seed"])
-    _image_rows(rows, numbers, args)
+    numbers = made.numbers | {EPS_STAR: smallest(made.twins)}
     surfaces = {k.removeprefix("landscape."): v for k, v in made.arrays.items() if k.startswith("landscape.")}
-    _landscape_rows(rows, surfaces)
-    _explained_rows(rows, outcome.rows.rows, args)
-    doubt = gradient_doubt(work)
+    rows, doubt = outcome.rows, gradient_doubt(work)
+    _further_rows(rows, numbers, args)
+    _rises(rows, surfaces)
     doubt_all(rows, doubt)
-    facts = private_names.found(outcome.conditions["explained"]["0"])
-    return {"rows": rows.plain(), "facts": facts, DOUBT: doubt}, numbers | {"landscape.random": surfaces["random"]}
+    facts = {"conditions": private_names.found(outcome.conditions), "titles": _titles(measures), DOUBT: doubt}
+    arrays = numbers | {"landscape.random": surfaces["random"]}
+    return {"rows": anonymous(rows.rows, args["norm"]), **facts}, arrays
 
 
-def _image_rows(rows: Rows, numbers: dict[str, np.ndarray], args: dict[str, Any]) -> None:
-    """Medians over images, what foretells eps*, and what the attack and noise of its size do to Grad-CAM."""
+def _titles(measures: Iterable[str]) -> dict[str, str]:
+    """What tables call a measure."""
+    about = {name: explain.MEASURES[name] for name in measures}
+    return {name: f"{measure.title}, {measure.unit}" for name, measure in about.items()}
+
+
+def _further_rows(rows: Rows, numbers: Mapping[str, np.ndarray], args: Mapping[str, Any]) -> None:
+    """The smallest eps that fools, and in how many pairs the attack moves Grad-CAM further than noise of its size."""
     star = numbers[EPS_STAR]
-    rows.add(Kind.ATTACK, "min_eps_median", stats.median(star), attack="pgd")
-    measures = {name: numbers[name] for name in args["measures"]}
-    ranks = foretells(measures, star, np.arange(len(star)))
-    for name, values in measures.items():
-        about = explain.MEASURES[name]
-        _add(rows, "none", 0.0, "measure", stats.median(_known(values)), measure=f"{about.title}, {about.unit}")
-        _add(rows, "none", 0.0, "spearman", ranks[name], measure=about.title)
-    for attack, name in ((args["attack"], SHIFT), ("noise", NOISE_SHIFT)):
-        _add(rows, attack, args["eps"], "cam_shift", stats.median(_known(numbers[name])))
     whose = np.arange(len(star))
+    rows.add(Kind.ATTACK, "min_eps_median", stats.median(star), attack="pgd")
     further = more_often(numbers[SHIFT], numbers[NOISE_SHIFT], whose, whose)
-    _add(rows, args["attack"], args["eps"], "further", further)
+    about = {"attack": args["attack"], "eps": args["eps"], "measure": "cam-shift", "when": "change"}
+    _add(rows, "larger_than_noise", further, **about)
 
 
-def _landscape_rows(rows: Rows, surfaces: dict[str, np.ndarray]) -> None:
+def _rises(rows: Rows, surfaces: Mapping[str, np.ndarray]) -> None:
     """Rise of the loss above that of the image, along each direction, at every point of the grid."""
     for name in DIRECTIONS:
         surface = surfaces.get("random" if name == "gradient" else name)
         if surface is None:
             continue
         loss = (surface[:, :, 0] if name == "gradient" else surface[:, 0, :]).astype(float)
-        for eps, values in zip(explain.GRID[1:], (loss[:, 1:] - loss[:, :1]).T, strict=True):
-            _add(rows, "none", eps, "rise", stats.median(values), direction=name)
-
-
-def _explained_rows(rows: Rows, found: list[Row], args: dict[str, Any]) -> None:
-    """How simple each layer's view is, and whether attacked images lie apart in the last features."""
-    for row in found:
-        if row.metric == "relative-rank" and row.get("layer") and row.get("when") != "change":
-            _add(rows, row.attack, row.eps, "rank_share", row.estimate, layer=row.get("layer"))
-        if row.metric in ("probe", "silhouette") and row.get("of") == "attacked":
-            _add(rows, args["attack"], args["eps"], row.metric, row.estimate, note=row.note)
+        for distance, values in zip(explain.GRID[1:], (loss[:, 1:] - loss[:, :1]).T, strict=True):
+            _add(rows, "rise", stats.median(values), when="clean", direction=name, at=distance)
 
 
 def claimed(work: Work) -> Result:
@@ -123,7 +114,7 @@ def _claim_row(rows: Rows, claim: Any, name: str, e: stats.Estimate, said: str, 
     """The note is the verdict. doubt: why the attacks behind it are not believed."""
     rows.add(
         Kind.EXPLANATION,
-        "pairs",
+        "larger",
         e,
         status=INCONCLUSIVE if doubt else OK,
         note="; ".join(filter(None, (said, doubt))),
@@ -131,16 +122,11 @@ def _claim_row(rows: Rows, claim: Any, name: str, e: stats.Estimate, said: str, 
         claim=claim.text,
         by=claim.by,
         claimed=claim.words,
-        against=work.args["natural"],
+        than=work.args["natural"],
     )
 
 
-def _add(rows: Rows, attack: str, eps: float, metric: str, e: stats.Estimate, note: str = "", **more: str) -> None:
-    few = "" if e.n >= FEW else f"{e.n} images are too few for an interval"
-    note = note or few or ("" if np.isfinite(e.value) else "nothing to measure")
-    status = INCONCLUSIVE if note else OK
-    rows.add(Kind.EXPLANATION, metric, e, attack=attack, eps=eps, status=status, note=note, **more)
-
-
-def _known(values: np.ndarray) -> np.ndarray:
-    return values[~np.isnan(values)]
+def _add(rows: Rows, metric: str, e: stats.Estimate, **columns: Any) -> None:
+    few = "" if e.n >= LEAST_MEDIAN else f"{e.n} images are too few for an interval"
+    note = few or ("" if np.isfinite(e.value) else "nothing to measure")
+    rows.add(Kind.EXPLANATION, metric, e, status=INCONCLUSIVE if note else OK, note=note, **columns)
