@@ -46,7 +46,7 @@ def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> di
         ],
         "cells": {"all": len(plan.cells), "done": len(plan.done), "failed": len(plan.failed), "left": len(plan.left)},
         "versions": versions(),
-        "titles": {k: v for cell in plan.done.values() for k, v in sorted(cell.titles.items())},
+        "titles": dict(sorted(t for cell in plan.done.values() for t in cell.titles.items())),
         "rows": rows,
     }
 
