@@ -126,7 +126,7 @@ def test_outputs_within_0_and_1_are_probabilities_until_the_user_says_otherwise(
     said = mr.Classifier(net, ("a", "b"), head=head, channels=1, outputs="logits")
     torch.testing.assert_close(said.head.probabilities(said.logits(images)), said.probabilities(images))
     with pytest.raises(mr.InputError, match="outputs must be"):
-        mr.Classifier(net, ("a", "b"), head=head, channels=1, outputs="probabilities")
+        mr.Classifier(net, ("a", "b"), head=head, channels=1, outputs="odds")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -29,18 +29,21 @@ from medrobust.models.finite import check_weights
 from medrobust.models.folding import Bfloat16
 from medrobust.models.form import Form, Formed, first_channels
 
+OUTPUTS = ("logits", "probabilities")
+"""What a network may return."""
+
 
 class Classifier:
     """A torch network as a classifier of pixels in [0, 1].
 
-    net: any module that maps (n, channels, h, w) to raw outputs, not probabilities; alone, or as an entry of a tuple,
+    net: any module that maps (n, channels, h, w) to raw outputs; alone, or as an entry of a tuple,
         a dict or a data class. In half, bfloat16 or double precision, images are converted to its type. The network
         inside a ``torch.compile`` is taken.
     classes: names, in the order of the outputs.
     mean, std: per channel (or one for all), on the [0, 1] scale.
     head: "softmax" (an output a class), "logit" (one output, two classes), "multilabel" (an output a finding).
-    outputs: "logits" where all outputs lie in [0, 1] and are logits all the same: otherwise such outputs are taken to
-        be probabilities and refused.
+    outputs: what the network returns where all of it lies in [0, 1], which is refused unless it is said: "logits", or
+        "probabilities", which are turned into logits that decide as they do (``models.probabilities``).
     channels: what the network takes; that of the first convolution that runs when not given. One-channel images are
         repeated for a network of three, and the gradient is summed back.
     size: side of the square input in pixels, when the network takes only one.
@@ -76,8 +79,8 @@ class Classifier:
             raise InputError(f"a classifier needs at least two classes, got {list(self.classes)}")
         self.head: Head = head_named(head)
         self.head.outputs(len(self.classes))
-        if outputs not in (None, "logits"):
-            raise InputError(f'outputs must be "logits" or left out, got {outputs!r}')
+        if outputs not in (None, *OUTPUTS):
+            raise InputError(f'outputs must be "logits", "probabilities" or left out, got {outputs!r}')
         self.outputs = outputs
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.channels_given = channels is not None
@@ -280,7 +283,9 @@ class Classifier:
 
     def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
         channels = self.channels or shape[1]
-        plain = self.plain_net
+        inside = self.form.probabilities is not None and self.form == Form(probabilities=self.form.probabilities)
+        plain = self.net if inside else self.plain_net  # what is read off the last operation stays outside the copy
+        bfloat16 = bfloat16 and not inside
         with self.borrowed():
             net = models.folded(plain, (channels, *shape[2:]))
             if bfloat16:
@@ -289,7 +294,7 @@ class Classifier:
             return self
         made = self.with_net(net, self.lanes(shape))
         if self.inspection is not None:  # the copy takes and returns what ``plain`` does, and needs no second look
-            made.inspection = self.inspection.of_plain()
+            made.inspection = self.inspection if inside else self.inspection.of_plain()
         return made
 
     # -- keeping -----------------------------------------------------------------------------------------
@@ -345,6 +350,7 @@ class Classifier:
             "size": self.size,
             "threshold": self.threshold,
             "architecture": self.provenance.get("architecture"),
+            "probabilities": self.outputs == "probabilities",
         }
         stated = json.dumps(settings, sort_keys=True)
         state = (stated, models.state(self.net))

@@ -119,7 +119,7 @@ def inspect(classifier: Inspected, images: Images) -> Inspection:
                 f"The network gave the same outputs for all {given} images tried: are its weights loaded and its "
                 "inputs normalised as in training?"
             )
-        if classifier.outputs != "logits":
+        if classifier.outputs is None:
             _refuse_probabilities(classifier, inputs, raw[:given], form)
     differentiable = _differentiable(classifier, images, channels, form)
     if not differentiable:
@@ -180,7 +180,12 @@ def _first(classifier: Inspected, images: Images) -> tuple[Form, int | None, Ten
         key = logits[0][1]
         raw = torch.cat([values for values, _ in logits]).float()
         notes = _notes(answers[0], key, dtype, single, channels, classifier)
-        return Form(dtype, key, single), channels, raw, notes
+        form = Form(dtype, key, single)
+        if classifier.outputs == "probabilities":
+            form = form._replace(probabilities=_kind(classifier.head, raw, form))
+            raw = form.run(classifier.net, inputs)
+            notes.append("The network returns probabilities: attacks work on logits that decide as they do.")
+        return form, channels, raw, notes
     assert refusal is not None
     raise refusal
 
@@ -253,9 +258,20 @@ def _refuse_probabilities(classifier: Inspected, inputs: Tensor, raw: Tensor, fo
         return
     raise InputError(
         f"all outputs lie in [0, 1] on {raw.shape[0]} image(s): they are taken to be probabilities already (softmax or "
-        "sigmoid); attacks need logits: give the network without its last softmax or sigmoid, or, where they are "
-        'logits, say --outputs logits (in Python outputs="logits")'
+        "sigmoid); if so, say --outputs probabilities, or give the network without its last softmax or sigmoid; "
+        'if they are logits, say --outputs logits (in Python outputs="logits")'
     )
+
+
+def _kind(head: Head, raw: Tensor, form: Form) -> str:
+    """How probabilities are read; InputError where some are none."""
+    finite = raw[torch.isfinite(raw)]
+    if not _within(finite, TOLERANCE.get(form.dtype, ROUNDING)):
+        raise InputError(
+            f"outputs from {float(finite.min()):.3g} to {float(finite.max()):.3g} are no probabilities: leave out "
+            "--outputs probabilities"
+        )
+    return "classes" if head.name == "softmax" else "each"
 
 
 def _leaves(net: nn.Module, inputs: Tensor, form: Form, slack: float) -> bool:

@@ -31,7 +31,7 @@ Classes = Annotated[str | None, typer.Option(help="Names of the network's output
 Mean = Annotated[str | None, typer.Option(help="Input mean of the weights, [0, 1] scale, e.g. 0.5,0.5,0.5.")]
 Std = Annotated[str | None, typer.Option(help="Input standard deviation of the weights.")]
 Head = Annotated[str, typer.Option(help="softmax (an output a class) or logit (one output, two classes).")]
-Outputs = Annotated[str | None, typer.Option(help="logits: the outputs are logits although all of them lie in [0, 1].")]
+Outputs = Annotated[str | None, typer.Option(help="logits or probabilities: what outputs are that all lie in [0, 1].")]
 Pretrained = Annotated[str | None, typer.Option(help="Weights to train further from: a file, or hub.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]

@@ -61,7 +61,7 @@ class AuditSpec(BaseModel):
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     head: Literal["softmax", "logit"] = "softmax"
-    outputs: Literal["logits"] | None = None
+    outputs: Literal["logits", "probabilities"] | None = None
     classes: tuple[str, ...] | None = None
     class_map: dict[str, str] | None = None
     """Class names of the data: those of the classifier. Labels are mapped by name, never by position."""

@@ -40,7 +40,7 @@ class Card(BaseModel):
     channels: Literal[1, 3]
     size: int | None = None
     head: Literal["softmax", "logit", "multilabel"] = "softmax"
-    outputs: Literal["logits"] | None = None
+    outputs: Literal["logits", "probabilities"] | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     threshold: float | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medrobust.errors import InputError
+from medrobust.models.probabilities import to_logits
 
 LOGITS = "logits"
 """The key under which libraries return them (transformers' ModelOutput, torchvision's GoogLeNetOutputs)."""
@@ -17,24 +18,32 @@ LOGITS = "logits"
 
 class Form(NamedTuple):
     """dtype: of the images the network computes with. key: of the entry of its output that holds the logits, None
-    where it returns a tensor. single: it is given one image at a time."""
+    where it returns a tensor. single: it is given one image at a time. probabilities: what it returns is one
+    probability of each of several exclusive classes ("classes"), of each decision by itself ("each"), or None: logits.
+    """
 
     dtype: torch.dtype = torch.float32
     key: str | int | None = None
     single: bool = False
+    probabilities: str | None = None
 
     def run(self, net: nn.Module, inputs: Tensor) -> Tensor:
-        """Raw outputs, float32 (n, outputs), of normalised images (n, c, h, w)."""
+        """Raw outputs, float32 (n, outputs), of normalised images (n, c, h, w); logits of probabilities."""
         if self.single:
             return torch.cat([self._batch(net, one) for one in inputs.split(1)])
         return self._batch(net, inputs)
 
     def _batch(self, net: nn.Module, inputs: Tensor) -> Tensor:
-        out = net(inputs.to(self.dtype))
-        if self.key is not None:
-            out = entries(out)[self.key]
-        raw: Tensor = out.reshape(inputs.shape[0], -1).float()
-        return raw
+        def call(net: nn.Module, dtype: torch.dtype) -> Tensor:
+            out = net(inputs.to(dtype))
+            taken = out if self.key is None else entries(out)[self.key]
+            assert isinstance(taken, Tensor)
+            return taken
+
+        n = inputs.shape[0]
+        if self.probabilities:
+            return to_logits(net, call, n, self.dtype, self.probabilities == "classes")
+        return call(net, self.dtype).reshape(n, -1).float()
 
 
 class Formed(nn.Module):
