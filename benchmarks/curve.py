@@ -27,7 +27,7 @@ STEPS, STEP = 20, 0.1
 
 
 def ours(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> list[float]:
-    counted = mr.Classifier(net, clf.classes, channels=x.shape[1], lanes=batch)
+    counted = mr.Classifier(net, clf.classes, channels=x.shape[1], batch_size=batch)
     curve = mr.attacks.sweep(mr.attacks.PGD(steps=STEPS), counted, x, mr.Untargeted(y), mr.Linf, GRID)
     return [a.value for a in curve.accuracy]
 
@@ -82,7 +82,7 @@ def main() -> None:
     asked = parser.parse_args()
     clf = mr.Classifier.load(asked.model)
     data, x, y = images_for(clf, asked.data, asked.n)
-    batch = clf.lanes(x.shape)
+    batch = clf.batch_size(x.shape)
     print(f"{data}, n = {len(x)}, {tuple(x.shape[1:])}, batch {batch}, {torch.get_num_threads()} threads\n")
     print("| library | seconds | gradient rows an image | accuracy at 0.3, 0.5, 1, 2/255 | ratio to medrobust |")
     print("|---|---|---|---|---|")

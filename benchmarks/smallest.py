@@ -26,7 +26,7 @@ Find = Callable[[Counted, mr.Classifier, Tensor, Tensor, int], Tensor]
 
 def ours(attack: mr.attacks.Attack, ball: type) -> Find:
     def find(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> Tensor:
-        counted = mr.Classifier(net, clf.classes, channels=x.shape[1], lanes=batch)
+        counted = mr.Classifier(net, clf.classes, channels=x.shape[1], batch_size=batch)
         return mr.attacks.sweep(attack, counted, x, mr.Untargeted(y), ball, [ball(0.5).eps]).images
 
     return find
@@ -102,7 +102,7 @@ def main() -> None:
     data, x, y = images_for(clf, asked.data, asked.n)
     right = clf.predict(x) == y
     x, y = x[right], y[right]
-    batch = clf.lanes(x.shape)
+    batch = clf.batch_size(x.shape)
     print(f"{data}, n = {len(x)} read correctly, batch {batch}, {torch.get_num_threads()} threads")
     for norm, attacks in ATTACKS.items():
         print(

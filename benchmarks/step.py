@@ -32,10 +32,10 @@ def main() -> None:
     asked = parser.parse_args()
     keep, classifier_module.devices.keep_memory = devices.keep_memory, lambda: False
     clf = mr.Classifier.load(asked.model)
-    lanes = clf.lanes((1, 1, clf.size or 28, clf.size or 28))
-    data, x, y = images_for(clf, asked.data, 2 * lanes)
+    batch_size = clf.batch_size((1, 1, clf.size or 28, clf.size or 28))
+    data, x, y = images_for(clf, asked.data, 2 * batch_size)
     right = clf.predict(x) == y
-    x, y = x[right][:lanes], y[right][:lanes]
+    x, y = x[right][:batch_size], y[right][:batch_size]
     fast = clf.fast(x.shape)
     net = clf.net.eval().requires_grad_(False)
     mean, std = torch.tensor(clf.mean).view(1, -1, 1, 1), torch.tensor(clf.std).view(1, -1, 1, 1)

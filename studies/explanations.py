@@ -34,7 +34,7 @@ from medrobust import atomic, explain, stats
 from medrobust.attacks import PGD
 from medrobust.data import Dataset
 from medrobust.experiments import ask
-from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, foretells, more_often, verdict
+from medrobust.experiments.claims import CLAIMS, MIN_EPS, foretells, measured_min_eps, more_often, verdict
 from medrobust.experiments.context import Context
 from medrobust.experiments.explanation import Explanation
 from medrobust.experiments.explanation_config import ExplanationConfig
@@ -136,8 +136,8 @@ class Told:
         return {k.removeprefix("image."): v for k, v in self.numbers.items() if k.startswith("image.")}
 
     @property
-    def star(self) -> np.ndarray:
-        return self.numbers[EPS_STAR]
+    def min_eps(self) -> np.ndarray:
+        return self.numbers[MIN_EPS]
 
     @property
     def noise(self) -> np.ndarray:
@@ -147,7 +147,7 @@ class Told:
     @property
     def whose(self) -> np.ndarray:
         """One image a patient: each stands for itself."""
-        return np.arange(len(self.star))
+        return np.arange(len(self.min_eps))
 
     @property
     def name(self) -> str:
@@ -244,7 +244,7 @@ def study(name: str, data: Path, out: Path) -> None:
     arrays = {f"image.{k}": v for k, v in made.numbers.items()} | made.arrays
     if not small:
         arrays |= {f"image.{k}": values for k, values in dear(made).items()}
-    numbers = arrays | {EPS_STAR: eps_star(made.twins, PGD(steps=STEPS), mr.threat.Linf)}
+    numbers = arrays | {MIN_EPS: measured_min_eps(made.twins, PGD(steps=STEPS), mr.threat.Linf)}
     atomic.write_bytes(out / name / "told.safetensors", save({k: np.ascontiguousarray(v) for k, v in numbers.items()}))
     told = {"facts": outcome.conditions["explained"]["0"], "rows": outcome.rows.plain()}
     atomic.write_bytes(out / name / "told.json", json.dumps(told).encode())
@@ -310,7 +310,7 @@ def print_sets(told: Tolds) -> None:
             f"{t.facts['accuracy']:.1%}",
             str(t.facts["n"]),
             str(t.facts["reached"]),
-            number(stats.median(t.star * 255)),
+            number(stats.median(t.min_eps * 255)),
         )
 
 
@@ -385,8 +385,8 @@ def known(values: np.ndarray) -> np.ndarray:
 
 def print_foretelling(told: Tolds) -> None:
     print("\nWhich explanation foretells fragility: Spearman with eps*, bootstrap over images (one a patient)\n")
-    head("measure", *(f"{t.name} (n = {len(t.star)})" for t in told.values()))
-    found = [foretells({k: t.image[k] for k in MEASURES if k in t.image}, t.star, t.whose) for t in told.values()]
+    head("measure", *(f"{t.name} (n = {len(t.min_eps)})" for t in told.values()))
+    found = [foretells({k: t.image[k] for k in MEASURES if k in t.image}, t.min_eps, t.whose) for t in told.values()]
     for name in sorted(measured_somewhere(told), key=lambda k: -abs(np.nanmean([f[k].value for f in found if k in f]))):
         line(MEASURES[name].title, *(number(f.get(name, stats.NOTHING), ".2f") for f in found))
 
@@ -394,13 +394,13 @@ def print_foretelling(told: Tolds) -> None:
 def print_claims(told: Tolds) -> None:
     print("\nClaims: how often a medical image has the larger number, against a natural one (0.5: no difference)\n")
     pairs = [(t, told[t.about["against"]]) for t in told.values() if t.about.get("against") in told]
-    names = [f"{t.name} (n = {len(t.star)} + {len(o.star)})" for t, o in pairs]
+    names = [f"{t.name} (n = {len(t.min_eps)} + {len(o.min_eps)})" for t, o in pairs]
     head("claim", "measured by", "claimed", *names, "verdict")
     before = ""
     for claim in CLAIMS:
         found = []
         for t, o in pairs:
-            x, y = (who.star if claim.name == EPS_STAR else who.image.get(claim.name) for who in (t, o))
+            x, y = (who.min_eps if claim.name == MIN_EPS else who.image.get(claim.name) for who in (t, o))
             found.append(stats.NOTHING if x is None or y is None else more_often(x, y, t.whose, o.whose))
         told_of = [f"{number(e, '.2f')} {verdict([e], claim.more)}" for e in found]
         cells = ["not measured" if np.isnan(e.value) else t for e, t in zip(found, told_of, strict=True)]

@@ -182,7 +182,7 @@ class Made:
     told: Fragility
 
     @property
-    def star(self) -> float:
+    def min_eps(self) -> float:
         """Median eps*, in /255."""
         return self.told.median.value * 255
 
@@ -255,7 +255,7 @@ def print_missed(made: list[Made], target: float) -> list[Made]:
 
 
 QUANTITIES: dict[str, Callable[[Made], float]] = {
-    "median eps* (/255)": lambda m: m.star,
+    "median eps* (/255)": lambda m: m.min_eps,
     "slope of the lead (logits per 1/255)": lambda m: m.told.measures["margin-slope"].value,
     "lead (logits)": lambda m: m.told.measures["margin"].value,
     "lead over slope (/255)": lambda m: m.told.measures["linear-eps"].value,
@@ -299,12 +299,12 @@ def print_start(made: list[Made]) -> None:
     head("set", "network", "test accuracy", "median eps* (/255)", *MEASURES, "AUROC of the detector")
     for m in made:
         t = m.told
-        star = Estimate(*(255 * v for v in t.median[:3]), t.median.n)
-        cells = [number(e, ".3g") for e in (t.accuracy, star, *(t.measures[k] for k in MEASURES), t.auroc)]
+        min_eps = Estimate(*(255 * v for v in t.median[:3]), t.median.n)
+        cells = [number(e, ".3g") for e in (t.accuracy, min_eps, *(t.measures[k] for k in MEASURES), t.auroc)]
         line(m.network.data, m.network.variant, *cells)
     for data, pair in grouped(made, lambda m: m.network.data).items():
         if len(pair) == 2:
-            tuned, scratch = (np.where(m.told.eps_star > 0, m.told.eps_star, np.nan) for m in pair)
+            tuned, scratch = (np.where(m.told.min_eps > 0, m.told.min_eps, np.nan) for m in pair)
             more = more_often(tuned, scratch, pair[0].told.whose, pair[1].told.whose)
             print(f"\n{data}: an image of the fine-tuned network has the larger eps*: {number(more)}, n = {more.n}")
 
@@ -327,13 +327,13 @@ def print_matched(made: list[Made]) -> None:
         if len(by) < 2:
             continue
         tuned, scratch = by[MATCHED_TUNED], by[SCRATCH]
-        stars = [np.where(m.told.eps_star > 0, m.told.eps_star, np.nan) for m in (tuned, scratch)]
+        stars = [np.where(m.told.min_eps > 0, m.told.min_eps, np.nan) for m in (tuned, scratch)]
         more = more_often(*stars, tuned.told.whose, scratch.told.whose)
         shares.setdefault(data, []).append(more.value)
         for m in (scratch, tuned):
             t = m.told
-            star = Estimate(*(255 * v for v in t.median[:3]), t.median.n)
-            cells = [number(e, ".3g") for e in (t.accuracy, star, *(t.measures[k] for k in MEASURES))]
+            min_eps = Estimate(*(255 * v for v in t.median[:3]), t.median.n)
+            cells = [number(e, ".3g") for e in (t.accuracy, min_eps, *(t.measures[k] for k in MEASURES))]
             line(data, str(seed), m.network.variant, f"{m.validation:.3f}", *cells, number(more) if m is tuned else "")
     for data, values in shares.items():
         print(
@@ -358,14 +358,17 @@ def print_classes(made: list[Made]) -> None:
             each = "70, of the two rare ones all there are" if k == 7 else str(same[0].network.each)
             cells = [
                 number(over(same, v), ".3f")
-                for v in (lambda m: m.told.accuracy.value, lambda m: m.star, QUANTITIES["lead over slope (/255)"])
+                for v in (lambda m: m.told.accuracy.value, lambda m: m.min_eps, QUANTITIES["lead over slope (/255)"])
             ]
             kept = [number(over(same, lambda m, e=e: m.told.kept(e / 255).value), ".3f") for e in KEPT]
             line(str(k), str(len(same)), each, *cells, *kept)
         even = [m for m in those if len(m.network.classes) < 7]
         k, whose = [len(m.network.classes) for m in even], ["-".join(m.network.classes) for m in even]
-        star = stats.spearman(k, [m.star for m in even], whose)
-        print(f"\nSpearman of the number of classes (not 7) with median eps*: {number(star)}, n = {star.n} networks,")
+        min_eps = stats.spearman(k, [m.min_eps for m in even], whose)
+        print(
+            f"\nSpearman of the number of classes (not 7) with median eps*: {number(min_eps)}, "
+            f"n = {min_eps.n} networks,"
+        )
         print("bootstrap over sets of classes; with the accuracy kept:")
         for e in KEPT:
             print(f"  at {e:g}/255 {number(stats.spearman(k, [m.told.kept(e / 255).value for m in even], whose))}")
@@ -397,7 +400,7 @@ def draw_size(made: list[Made], path: Path) -> None:
                     (left, "none", "target missed"),
                 ):
                     if some:
-                        x, y = [m.told.parameters for m in some], [m.star for m in some]
+                        x, y = [m.told.parameters for m in some], [m.min_eps for m in some]
                         axes.scatter(
                             x,
                             y,

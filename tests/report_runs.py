@@ -81,16 +81,18 @@ class Maker:
         kind = Kind.WORST if attack == "worst" else Kind.ATTACK
         right = self.labels == self.predicted
         if attack == "worst":
-            stars = [v / (1 + 1e-6) for k, v in self.arrays.items() if k.startswith("eps_star.")]
-            star = np.min(stars, axis=0)
+            min_eps = [v / (1 + 1e-6) for k, v in self.arrays.items() if k.startswith("min_eps.")]
+            smallest = np.min(min_eps, axis=0)
         else:
-            star = self.star0 * STRENGTH[attack] * self.rng.uniform(0.9, 1.1, self.n)
+            smallest = self.star0 * STRENGTH[attack] * self.rng.uniform(0.9, 1.1, self.n)
         grid = np.array([*GRID, np.inf])
-        star = np.full(self.n, np.inf) if zero_gradient else grid[np.minimum(np.searchsorted(GRID, star), len(GRID))]
-        star = np.where(right, star, 0.0)
-        self.arrays[f"eps_star.{attack}"] = star.astype(np.float32)
+        smallest = (
+            np.full(self.n, np.inf) if zero_gradient else grid[np.minimum(np.searchsorted(GRID, smallest), len(GRID))]
+        )
+        smallest = np.where(right, smallest, 0.0)
+        self.arrays[f"min_eps.{attack}"] = smallest.astype(np.float32)
         for eps in GRID:
-            held = star > eps * (1 + 1e-9)
+            held = smallest > eps * (1 + 1e-9)
             self.row(kind, attack, eps, "accuracy", stats.proportion(held), **doubt)
             self.row(kind, attack, eps, "success", stats.proportion(~held[right]), **doubt)
             for i, a in enumerate(self.classes if len(self.classes) <= MANY else []):
@@ -102,7 +104,7 @@ class Maker:
                     self.row(kind, attack, eps, "flip", stats.proportion(turned), **flip, **doubt)
             if saved and attack not in ("square", "worst"):
                 self.saving_rows(attack, eps, held, right if eps * 255 < 0.5 else held, **doubt)
-        middle = stats.median(star[right])
+        middle = stats.median(smallest[right])
         above = {} if np.isfinite(middle.value) else {"note": "above the grid"}
         self.row(kind, attack, 0.0, "min_eps_median", middle, **doubt | above)
         self.row(kind, attack, 0.0, "gradients_per_image", stats.Estimate(20.0, np.nan, np.nan, self.n))
@@ -266,7 +268,7 @@ def _audited(m: Maker, folder: Path, **conditions: Any) -> Path:
     few = np.arange(32)
     right = (m.labels == m.predicted)[few]
     for eps in (0.5 / 255, 1 / 255, 2 / 255):
-        held = m.arrays["eps_star.pgd"][few] > np.float32(eps)
+        held = m.arrays["min_eps.pgd"][few] > np.float32(eps)
         m.saving_rows("pgd", eps, held, right if eps * 255 < 0.9 else held)
     m.row(Kind.BLACK_BOX, "square", 0.3 / 255, "accuracy", stats.proportion(right), note="150 queries")
     m.noise_rows(names=("noise",))

@@ -229,10 +229,10 @@ def test_dropout_and_batchnorm_are_switched_off_while_it_computes():
     assert torch.equal(clf.logits(images), still)
 
 
-@pytest.mark.parametrize("lanes", [None, 4])
-def test_logits_do_not_depend_on_the_batch_to_the_bit(lanes):
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_logits_do_not_depend_on_the_batch_to_the_bit(batch_size):
     made = bumpy()
-    clf = mr.Classifier(made.net, made.classes, lanes=lanes)
+    clf = mr.Classifier(made.net, made.classes, batch_size=batch_size)
     images = torch.rand(23, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     together = clf.logits(images)
     assert torch.equal(torch.cat([clf.logits(i[None]) for i in images]), together)

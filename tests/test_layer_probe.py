@@ -33,7 +33,7 @@ def made(kind: str, **options: object) -> mr.Classifier:
         for parameter in net.parameters():  # biases and scales that start at 0 would hide a layer
             if parameter.ndim == 1:
                 nn.init.normal_(parameter, 1.0, 0.1)
-    return mr.Classifier(net.eval(), ("a", "b"), outputs="logits", channels=3, lanes=4)  # some lie within [0, 1]
+    return mr.Classifier(net.eval(), ("a", "b"), outputs="logits", channels=3, batch_size=4)  # some lie within [0, 1]
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

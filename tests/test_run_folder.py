@@ -253,4 +253,4 @@ def test_a_perturbation_does_not_overwrite_files_of_others_and_follows_no_link(t
     v.save(link)
     assert weights.read_bytes() == before
     assert not link.is_symlink()
-    assert not Universal.load(link).moved
+    assert not Universal.load(link).nonzero

@@ -49,7 +49,7 @@ class Classifier:
     size: side of the square input in pixels, when the network takes only one.
     threshold: operating point on the second class's probability (two classes only; 0.5 when not given).
         It is folded into the logits, so that attacks cross the boundary that is used in practice.
-    lanes: rows a full pass is padded to. A fixed shape makes a row's result the same to the bit in any batch;
+    batch_size: rows a full pass is padded to. A fixed shape makes a row's result the same to the bit in any batch;
         chosen from the image size when not given.
 
     Raises InputError for NaN weights. On the first images that it is given (or earlier, by ``examine``) the network is
@@ -68,7 +68,7 @@ class Classifier:
         channels: int | None = None,
         size: int | None = None,
         threshold: float | None = None,
-        lanes: int | None = None,
+        batch_size: int | None = None,
         provenance: dict[str, Any] | None = None,
     ) -> None:
         if not isinstance(net, nn.Module):
@@ -88,9 +88,9 @@ class Classifier:
         self._check_normalisation()
         self.size = size
         self.threshold = self.head.check_threshold(threshold, len(self.classes))
-        if lanes is not None and lanes < 1:
-            raise InputError(f"lanes must be at least 1, got {lanes}")
-        self._lanes = lanes
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        self._batch_size = batch_size
         self.provenance = dict(provenance or {})
         check_weights(net)
         self.inspection: Inspection | None = None
@@ -126,7 +126,7 @@ class Classifier:
         images = check_images(images)
         self.ready(images)
         parts = []
-        for chunk in images.split(self.lanes(images.shape)):
+        for chunk in images.split(self.batch_size(images.shape)):
             padded = pad(chunk.to(self.device), self.fit(chunk.shape[0], images.shape))
             parts.append(self(padded)[: chunk.shape[0]].to(images.device))
         return torch.cat(parts) if parts else images.new_empty((0, len(self.classes)))
@@ -179,31 +179,31 @@ class Classifier:
         """Number of trainable numbers in the network."""
         return sum(p.numel() for p in self.net.parameters())
 
-    def lanes(self, shape: Sequence[int]) -> int:
+    def batch_size(self, shape: Sequence[int]) -> int:
         """Rows of a padded batch for images (n, c, h, w): large enough to be fast, small enough to fill."""
         if self.form.single:
             return 1
-        if self._lanes is not None:
-            return self._lanes
+        if self._batch_size is not None:
+            return self._batch_size
         budget, low, high = (2**17, 8, 64) if self.device.type == "cpu" else (2**22, 32, 512)
         rows: int = 2 ** int(math.log2(max(low, min(high, budget // (shape[-1] * shape[-2])))))
         return rows
 
     def fit(self, n: int, shape: Sequence[int]) -> int:
-        """Rows to pad n <= ``lanes`` images (n, c, h, w) to: the fewest known to give the same bits as full lanes."""
+        """Rows to pad n images (n, c, h, w) to: the fewest known to give the same bits as full batches."""
         known = self._exact.get(tuple(shape[1:]), ())
-        return min((k for k in known if k >= n), default=self.lanes(shape))
+        return min((k for k in known if k >= n), default=self.batch_size(shape))
 
     def try_narrow(self, shape: Sequence[int]) -> None:
-        """Find out once which smaller batches give the same bits as full lanes for images (n, c, h, w).
+        """Find out once which smaller batches give the same bits as full batches for images (n, c, h, w).
 
         Which kernel runs depends on the shape alone, so equal logits and gradients of one random batch tell. Most
-        networks agree down to two rows on a CPU; where they do not, full lanes are used throughout.
+        networks agree down to two rows on a CPU; where they do not, full batches are used throughout.
         """
         kind = tuple(shape[1:])
         if kind in self._exact:
             return
-        full = self.lanes(shape)
+        full = self.batch_size(shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             images = torch.rand(full, *kind).to(self.device)
@@ -266,7 +266,7 @@ class Classifier:
             self._fast = (state, self._made_fast(shape, bfloat16))
         return self._fast[1]
 
-    def with_net(self, net: nn.Module, lanes: int | None = None) -> Classifier:
+    def with_net(self, net: nn.Module, batch_size: int | None = None) -> Classifier:
         """Another network with this one's classes, normalisation, head, operating point and size."""
         return Classifier(
             net,
@@ -278,7 +278,7 @@ class Classifier:
             channels=self.channels,
             size=self.size,
             threshold=self.threshold,
-            lanes=self._lanes if lanes is None else lanes,
+            batch_size=self._batch_size if batch_size is None else batch_size,
         )
 
     def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
@@ -292,7 +292,7 @@ class Classifier:
                 net = Bfloat16(copy.deepcopy(plain) if net is None else net)
         if net is None:
             return self
-        made = self.with_net(net, self.lanes(shape))
+        made = self.with_net(net, self.batch_size(shape))
         if self.inspection is not None:  # the copy takes and returns what ``plain`` does, and needs no second look
             made.inspection = self.inspection if inside else self.inspection.of_plain()
         return made
@@ -399,9 +399,9 @@ class Classifier:
             )
 
 
-def pad(images: Images, lanes: int) -> Images:
-    """``images`` with rows of mid-grey behind them up to ``lanes`` rows."""
-    missing = lanes - images.shape[0]
+def pad(images: Images, batch_size: int) -> Images:
+    """``images`` with rows of mid-grey behind them up to ``batch_size`` rows."""
+    missing = batch_size - images.shape[0]
     if missing <= 0:
         return images
     return torch.cat([images, images.new_full((missing, *images.shape[1:]), 0.5)])

@@ -45,9 +45,9 @@ def renumbered(labels: Labels, classes: Sequence[str], wanted: Sequence[str]) ->
     place = torch.tensor([list(wanted).index(name) for name in classes], device=labels.device)
     if labels.ndim < 2:
         return place[labels]
-    moved = labels.new_zeros((labels.shape[0], len(wanted)))
-    moved[:, place] = labels
-    return moved
+    reordered = labels.new_zeros((labels.shape[0], len(wanted)))
+    reordered[:, place] = labels
+    return reordered
 
 
 def chunks(images: Images | Lazy, size: int) -> Iterator[Images]:

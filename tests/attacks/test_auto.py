@@ -49,13 +49,13 @@ def test_on_a_linear_model_auto_breaks_exactly_what_can_be_broken(head, classes,
     assert done.reached[within & (truth < 0.98 * eps)].all()
     assert not done.reached[~within].any()
     assert torch.equal(done.by >= 0, done.reached)
-    assert not done.blind.any()
+    assert not done.no_gradient.any()
     grid = [eps * (0.8 + 0.02 * k) for k in range(20)]
     curve = sweep(SHORT, clf, images, mr.Untargeted(labels), norm, grid)
-    reach = torch.isfinite(curve.eps_star) & (truth > grid[0])
-    assert (curve.eps_star[reach] / truth[reach]).min() > 0.999
-    assert (curve.eps_star[reach] / truth[reach]).max() < 1.04
-    assert torch.isfinite(curve.eps_star[truth < 0.98 * grid[-1]]).all()
+    reach = torch.isfinite(curve.min_eps) & (truth > grid[0])
+    assert (curve.min_eps[reach] / truth[reach]).min() > 0.999
+    assert (curve.min_eps[reach] / truth[reach]).max() < 1.04
+    assert torch.isfinite(curve.min_eps[truth < 0.98 * grid[-1]]).all()
 
 
 @pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
@@ -118,13 +118,13 @@ def test_a_sweep_takes_the_smallest_eps_of_all_members(images):
     clf = bumpy(classes=3)
     goal, grid = mr.Untargeted(clf.predict(images)), [k / 255 for k in (0.5, 1, 2, 3, 4, 8, 16)]
     curve = sweep(SHORT, clf, images, goal, mr.Linf, grid)
-    assert torch.isfinite(curve.eps_star).any()
+    assert torch.isfinite(curve.min_eps).any()
     size = mr.Linf(1.0).size(curve.images - images)
-    broken = torch.isfinite(curve.eps_star)
-    assert (size[broken] <= curve.eps_star[broken] + 1e-6).all()
+    broken = torch.isfinite(curve.min_eps)
+    assert (size[broken] <= curve.min_eps[broken] + 1e-6).all()
     assert (clf.predict(curve.images)[broken] != goal.labels[broken]).all()
-    others = torch.stack([sweep(a, clf, images, goal, mr.Linf, grid).eps_star for a in (FGSM(), PGD(), FMN(15))])
-    levels = torch.searchsorted(torch.tensor(grid), torch.cat([curve.eps_star[None], others.amin(0)[None]]))
+    others = torch.stack([sweep(a, clf, images, goal, mr.Linf, grid).min_eps for a in (FGSM(), PGD(), FMN(15))])
+    levels = torch.searchsorted(torch.tensor(grid), torch.cat([curve.min_eps[None], others.amin(0)[None]]))
     assert (levels[0] <= levels[1]).all()
     assert curve.by is not None
     assert torch.equal(curve.by >= 0, broken)
@@ -150,10 +150,10 @@ def test_zero_gradients_are_inconclusive_unless_square_breaks_the_image(images):
     square = Auto.members.index("square")
     assert (large.by == square).any()  # besides what the random starts of the others happen upon
     for done in (tiny, large):
-        assert torch.equal(done.blind, ~done.reached)
-    assert tiny.blind.any()
+        assert torch.equal(done.no_gradient, ~done.reached)
+    assert tiny.no_gradient.any()
     curve = sweep(SHORT, clf, images, goal, mr.Linf, [0.002, 0.2])
-    assert torch.equal(curve.inconclusive, torch.isinf(curve.eps_star))
+    assert torch.equal(curve.inconclusive, torch.isinf(curve.min_eps))
 
 
 def test_what_was_wrong_before_is_left_alone(images):

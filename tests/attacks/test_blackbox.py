@@ -63,7 +63,7 @@ def test_the_budget_is_used_up_exactly_where_an_attack_fails(attack):
     assert not done.reached.any()
     assert (done.queries == 23).all()
     assert clf.net.rows == 9 * (1 + 23)  # the clean look, and every query once, however often it is repeated
-    assert not done.blind.any()
+    assert not done.no_gradient.any()
 
 
 @pytest.mark.parametrize("attack", [a for a in ASKING if not isinstance(a, Square)], ids=repr)
@@ -88,10 +88,10 @@ def test_an_image_is_counted_as_broken_by_the_query_that_broke_it(attack):
     done = run(attack, clf, images, goal, ball)
     late = [i for i in done.reached.nonzero()[:, 0].tolist() if done.queries[i] > 8]
     for i in late[:2] or done.reached.nonzero()[:1, 0].tolist():
-        spent = int(done.queries[i])
-        assert torch.equal(again(spent, i).images[0], done.images[i])
-        if spent > 8:
-            assert not again(spent - 1, i).reached[0]
+        queries_used = int(done.queries[i])
+        assert torch.equal(again(queries_used, i).images[0], done.images[i])
+        if queries_used > 8:
+            assert not again(queries_used - 1, i).reached[0]
     assert done.reached.any()
 
 
@@ -102,7 +102,7 @@ def test_a_network_that_ignores_the_image_is_inconclusive_not_robust(attack):
     goal = mr.Untargeted(torch.zeros(5, dtype=torch.long))
     done = run(attack, clf, images, goal, mr.Linf(0.5))
     assert not done.reached.any()
-    assert done.blind.all()
+    assert done.no_gradient.all()
     curve = sweep(attack, clf, images, goal, mr.Linf, [0.1, 0.5])
     assert curve.inconclusive.all()
 
@@ -202,7 +202,7 @@ def test_a_sweep_of_transfer_shows_an_example_of_every_eps():
     curve = sweep(Transfer(surrogate, BIM()), clf, images, goal, mr.Linf, grid)
     alone = torch.stack([run(Transfer(surrogate, BIM()), clf, images, goal, mr.Linf(e)).reached for e in grid])
     first = torch.where(alone.any(0), torch.tensor(grid)[alone.int().argmax(0)], torch.inf)
-    assert torch.equal(curve.eps_star, first)
+    assert torch.equal(curve.min_eps, first)
 
 
 def test_transfer_between_classifiers_of_other_classes_is_refused():
@@ -262,9 +262,9 @@ def test_success_against_queries_counts_what_was_asked():
     labels[0] = (labels[0] + 1) % 3  # wrong before any attack: no success of it
     found = mr.attacks.queried(SimBA(60), clf, images, mr.Untargeted(labels), mr.Linf(0.1), groups=list("aabbccdd"))
     done = run(SimBA(60), clf, images, mr.Untargeted(labels), mr.Linf(0.1))
-    assert found.spent[0] == 0
-    assert torch.equal(torch.isfinite(found.spent), done.reached)
-    assert torch.equal(found.spent[done.reached & ~done.clean], done.queries[done.reached & ~done.clean].float())
+    assert found.queries_used[0] == 0
+    assert torch.equal(torch.isfinite(found.queries_used), done.reached)
+    assert torch.equal(found.queries_used[done.reached & ~done.clean], done.queries[done.reached & ~done.clean].float())
     shares = [found.success(q) for q in (0, 1, 20, 60)]
     assert shares[0].value == 0
     assert [s.value for s in shares] == sorted(s.value for s in shares)

@@ -81,7 +81,7 @@ def test_a_row_gives_the_same_bytes_alone_in_any_batch_and_order(name, ball, clf
 def test_many_more_rows_than_lanes(name, images):
     """Rows enter and leave a batch of four at different times."""
     clf = bumpy(classes=3)
-    wide, narrow = clf, mr.Classifier(clf.net, clf.classes, lanes=4)
+    wide, narrow = clf, mr.Classifier(clf.net, clf.classes, batch_size=4)
     labels, ball = clf.predict(images), balls(name)[0]
     a, b = (make(name)(c, images, mr.Untargeted(labels), ball, seed=1) for c in (wide, narrow))
     # another shape may round differently in the last bit; a lane mixed up would differ by whole steps
@@ -176,7 +176,7 @@ def test_a_zero_gradient_is_inconclusive_not_robust(attack, wrapper, images):
     inner = bumpy(classes=3)
     clf = mr.Classifier(wrapper(inner.net), inner.classes)
     curve = sweep(attack, clf, images, mr.Untargeted(clf.predict(images)), mr.Linf, [0.01])
-    assert curve.inconclusive[curve.eps_star > 0.01].all()
+    assert curve.inconclusive[curve.min_eps > 0.01].all()
     assert curve.inconclusive.any()
 
 
@@ -194,7 +194,7 @@ def test_logits_that_are_not_finite_are_inconclusive_and_never_a_success(images)
     nan = ~torch.isfinite(clf.logits(images)).all(1)
     assert nan.any()
     assert not done.reached[nan].any()
-    assert done.blind[nan].all()
+    assert done.no_gradient[nan].all()
 
 
 def test_full_steps_give_a_stronger_example_than_the_first_success(clf, images):
@@ -219,7 +219,7 @@ def test_images_that_are_wrong_already_are_returned_untouched(clf, images):
     assert torch.equal(done.images, images)
     assert done.gradients.sum() == 0
     curve = sweep(PGD(), clf, images, mr.Untargeted(labels), mr.Linf, [0.01, 0.02])
-    assert (curve.eps_star == 0).all()
+    assert (curve.min_eps == 0).all()
 
 
 def test_eps_zero_is_clean(clf, images):
@@ -233,10 +233,10 @@ def test_a_sweep_s_example_is_a_success_at_its_eps_star(clf, images):
     labels = clf.predict(images)
     grid = [e / 255 for e in (1, 2, 4, 8, 16)]
     curve = sweep(PGD(), clf, images, mr.Untargeted(labels), mr.Linf, grid)
-    broken = torch.isfinite(curve.eps_star)
+    broken = torch.isfinite(curve.min_eps)
     assert broken.any()
     size = mr.Linf(1.0).size(curve.images - images)
-    assert (size[broken] <= curve.eps_star[broken] + 1e-6).all()
+    assert (size[broken] <= curve.min_eps[broken] + 1e-6).all()
     assert (clf.predict(curve.images)[broken] != labels[broken]).all()
 
 
@@ -348,7 +348,7 @@ def test_narrow_batches_are_used_only_where_they_give_the_same_bits(images):
     uneven = mr.Classifier(Uneven(clf.net), clf.classes)
     for c in (clf, uneven):
         c.try_narrow(images.shape)
-    assert uneven.fit(3, images.shape) == uneven.lanes(images.shape)
+    assert uneven.fit(3, images.shape) == uneven.batch_size(images.shape)
     one, other = (
         PGD(steps=6)(uneven, x, mr.Untargeted(y), mr.Linf(0.03), ids=i)
         for x, y, i in [(images, clf.predict(images), range(11)), (images[4:6], clf.predict(images[4:6]), [4, 5])]
@@ -376,7 +376,7 @@ def test_an_image_that_holds_at_the_largest_eps_is_not_called_held_at_every_eps(
     goal, grid = mr.Untargeted(torch.zeros(5, dtype=torch.long)), [0.01, 0.05, 0.2, 0.4]
     assert (clf.predict(attack(clf, images, goal, mr.Linf(0.4))) == 0).all()
     curve = sweep(attack, clf, images, goal, mr.Linf, grid)
-    assert curve.eps_star.tolist() == pytest.approx([0.05] * 5)
+    assert curve.min_eps.tolist() == pytest.approx([0.05] * 5)
 
 
 def test_a_sweep_of_fgsm_is_fgsm_at_every_eps_though_it_is_not_monotone():
@@ -386,7 +386,7 @@ def test_a_sweep_of_fgsm_is_fgsm_at_every_eps_though_it_is_not_monotone():
     alone = [int(clf.predict(FGSM()(clf, images, goal, mr.Linf(e)))[0]) for e in grid]
     assert alone == [0, 1, 1, 0, 0]
     curve = sweep(FGSM(), clf, images, goal, mr.Linf, grid)
-    assert curve.eps_star.tolist() == pytest.approx([0.03] * 7)
+    assert curve.min_eps.tolist() == pytest.approx([0.03] * 7)
     assert (curve.gradients == 1).all()
     assert torch.equal(curve.images, FGSM()(clf, images, goal, mr.Linf(0.03)))
 

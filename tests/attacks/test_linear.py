@@ -92,8 +92,8 @@ def test_a_sweep_finds_the_closed_form_distance(attack, head, norm, targeted):
     grid = [float(truth.min()) * 0.9 * 1.02**i for i in range(300)]
     grid = [e for e in grid if e <= max(1.2 * float(truth.max()), grid[0])]
     curve = sweep(attack, clf, images, goal, norm, grid)
-    assert (curve.eps_star / truth).max() < 1.05
-    assert (curve.eps_star / truth).min() > 0.999
+    assert (curve.min_eps / truth).max() < 1.05
+    assert (curve.min_eps / truth).min() > 0.999
     # accuracy falls from 1 to 0 along such a grid, and never rises
     values = [a.value for a in curve.accuracy]
     assert values[0] == 1.0
@@ -108,9 +108,9 @@ def test_every_search_agrees_where_success_is_monotone_and_the_clever_ones_cost_
     march, bisect, trace = (
         sweep(BIM(), clf, images, goal, mr.Linf, grid, search=s) for s in ("march", "bisect", "trace")
     )
-    hinted = sweep(BIM(), clf, images, goal, mr.Linf, grid, near=bisect.eps_star + 0.004)
+    hinted = sweep(BIM(), clf, images, goal, mr.Linf, grid, near=bisect.min_eps + 0.004)
     for other in (bisect, trace, hinted):
-        assert torch.equal(march.eps_star, other.eps_star)
+        assert torch.equal(march.min_eps, other.min_eps)
     costs = [int(c.gradients.sum()) for c in (march, bisect, trace)]
     assert costs == sorted(costs, reverse=True)
     assert int(hinted.gradients.sum()) < costs[1]

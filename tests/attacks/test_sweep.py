@@ -158,10 +158,10 @@ def test_an_eps_star_is_exact_on_a_linear_model():
     with torch.no_grad():
         exact = (logits[:, 0] - logits[:, 1]).abs() / (weight[0] - weight[1]).abs().sum()
     grid = torch.linspace(float(exact.min()) / 2, float(exact.max()) * 1.2, 24).tolist()
-    star = sweep(PGD(), clf, images, mr.Untargeted(labels), mr.Linf, grid).eps_star
+    min_eps = sweep(PGD(), clf, images, mr.Untargeted(labels), mr.Linf, grid).min_eps
     expected = torch.tensor(grid)[torch.searchsorted(torch.tensor(grid), exact)]
     near = (torch.tensor(grid)[:, None] - exact).abs().amin(0) < 1e-3 * exact  # a tie with a level of the grid
-    assert torch.equal(star[~near], expected[~near])
+    assert torch.equal(min_eps[~near], expected[~near])
 
 
 def test_bfloat16_finds_what_float32_finds():

@@ -143,17 +143,17 @@ def test_a_twin_reads_as_many_images_correctly():
 
 
 def test_twins_that_break_alike_have_a_ratio_of_one_and_twice_the_change_is_two():
-    def stars(name, *values, blind=(False,) * 4):
-        return {(name, s): {"eps_star": np.array(values), "inconclusive": np.array(blind)} for s in range(2)}
+    def attacked(name, *values, no_gradient=(False,) * 4):
+        return {(name, s): {"min_eps": np.array(values), "inconclusive": np.array(no_gradient)} for s in range(2)}
 
     owners = ["a", "b", "c", "c"]
-    mine = stars("pso", 0.02, 0.02, 0.01, 0.03)
-    told = accuracy_matched._ratio(mine | stars("twin of pso", 0.0, 0.01, 0.005, 0.015), "pso", 2, owners)
+    mine = attacked("pso", 0.02, 0.02, 0.01, 0.03)
+    told = accuracy_matched._ratio(mine | attacked("twin of pso", 0.0, 0.01, 0.005, 0.015), "pso", 2, owners)
     assert told["n"] == 3  # both read three of the four
     assert [told["value"], told["low"], told["high"], *told["seeds"]] == pytest.approx([2.0] * 5)
-    same = stars("twin of pso", 0.02, 0.02, 0.01, 0.03)
+    same = attacked("twin of pso", 0.02, 0.02, 0.01, 0.03)
     assert accuracy_matched._ratio(mine | same, "pso", 2, owners)["value"] == pytest.approx(1)
-    hidden = stars("twin of pso", 0.01, 0.01, 0.005, np.inf, blind=(False, False, False, True))
+    hidden = attacked("twin of pso", 0.01, 0.01, 0.005, np.inf, no_gradient=(False, False, False, True))
     told = accuracy_matched._ratio(mine | hidden, "pso", 2, owners)
     assert (told["n"], told["left_out"]) == (3, 2)
     assert told["value"] == pytest.approx(2)

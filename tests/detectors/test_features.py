@@ -67,7 +67,7 @@ def test_one_forward_pass_gives_everything():
     features = Features(clf, ("penultimate", "body.0"))
     features(grey(1, 16))  # what the layers carry is probed once
     handle = clf.net.register_forward_hook(lambda *_: calls.append(1))
-    features(grey(clf.lanes((1, 1, 16, 16)), 16))
+    features(grey(clf.batch_size((1, 1, 16, 16)), 16))
     handle.remove()
     assert len(calls) == 1
 

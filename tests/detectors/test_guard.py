@@ -39,7 +39,7 @@ def test_one_forward_pass_an_image(guarded):
     clf, _, guard, clean = guarded
     calls = []
     handle = clf.net.register_forward_hook(lambda *_: calls.append(1))
-    guard(clean[: clf.lanes(clean.shape)])
+    guard(clean[: clf.batch_size(clean.shape)])
     handle.remove()
     assert len(calls) == 1
 

@@ -10,7 +10,7 @@ from torch import nn
 import medrobust as mr
 from medrobust.detectors import DETECTORS, Detector, Features, KernelDensity, Mahalanobis
 from medrobust.detectors.rule import Rule, Sum
-from medrobust.evasion import EVASIONS, judge, run, smallest, surrogate, together
+from medrobust.evasion import EVASIONS, combine, judge, run, smallest, surrogate
 from medrobust.evasion.selective import orthogonal
 from tests.nets import bumpy, grey
 
@@ -217,7 +217,7 @@ def test_the_grader_agrees_with_a_count_by_hand(flat):
     by_hand = float((pairs > 0).double().mean() + 0.5 * (pairs == 0).double().mean())
     assert told.auroc.value == pytest.approx(by_hand)
     assert told.plain_detected(0.5).n == 39
-    twice = together([told, told])
+    twice = combine([told, told])
     assert twice.success(0.05).value == pytest.approx(told.success(0.05).value)
     assert twice.auroc.value == pytest.approx(told.auroc.value)
     with pytest.raises(mr.InputError, match="no threshold"):
@@ -225,7 +225,7 @@ def test_the_grader_agrees_with_a_count_by_hand(flat):
     with pytest.raises(mr.InputError, match="40 images have 2 groups"):
         judge(clf, detector, images, adversarial, goal, ball, thresholds, groups=[1, 2])
     with pytest.raises(mr.InputError, match="no outcomes"):
-        together([])
+        combine([])
 
 
 def test_more_steps_and_larger_eps_do_not_do_worse(learned):

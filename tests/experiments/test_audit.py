@@ -176,10 +176,10 @@ def test_accuracy_begins_at_clean_and_never_rises(whole):
         assert list(curve) == pytest.approx(grid)
         assert curve[0.0]["value"] == right.mean()
         assert all(b["value"] <= a["value"] for a, b in zip(curve.values(), list(curve.values())[1:], strict=False))
-        star = arrays[f"eps_star.{attack}"]
-        assert ((star == 0) == ~right).all()
+        min_eps = arrays[f"min_eps.{attack}"]
+        assert ((min_eps == 0) == ~right).all()
         for e, r in curve.items():
-            held = stats.proportion(star > np.float32(e))
+            held = stats.proportion(min_eps > np.float32(e))
             assert (r["value"], r["low"], r["high"], r["n"]) == pytest.approx(tuple(held))
     assert accuracy(told, "worst")[32 / 255]["value"] < right.mean()
 
@@ -189,12 +189,12 @@ def test_the_worst_case_is_at_most_every_attack_and_each_image_s_minimum(whole):
     worst = accuracy(told, "worst")
     for attack in ATTACKS[:2]:
         assert all(worst[e]["value"] <= r["value"] for e, r in accuracy(told, attack).items())
-    each = np.stack([arrays[f"eps_star.{a}"] for a in ATTACKS[:2]]).min(0)
+    each = np.stack([arrays[f"min_eps.{a}"] for a in ATTACKS[:2]]).min(0)
     # what the ensemble broke at the headline's size counts from there on; nothing else is changed
     size = np.float32(told["conditions"]["headline"]["eps"])
-    found = arrays["eps_star.worst"] < each
-    assert (arrays["eps_star.worst"][found] == size).all()
-    assert np.array_equal(arrays["eps_star.worst"][~found], each[~found])
+    found = arrays["min_eps.worst"] < each
+    assert (arrays["min_eps.worst"][found] == size).all()
+    assert np.array_equal(arrays["min_eps.worst"][~found], each[~found])
     alone = [r for r in told["rows"] if r["attack"] == "auto" and r["metric"] == "accuracy"]
     assert [r["eps"] for r in alone] == [told["conditions"]["headline"]["eps"]]
     assert worst[alone[0]["eps"]]["value"] <= alone[0]["value"]

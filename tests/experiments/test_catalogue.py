@@ -11,7 +11,7 @@ import torch
 from medrobust import explain, stats
 from medrobust.experiments import catalogue
 from medrobust.experiments.adversarial_pairs import Twins
-from medrobust.experiments.claims import CANNOT_SAY, CLAIMS, CONFIRMED, EPS_STAR, NOT_CONFIRMED
+from medrobust.experiments.claims import CANNOT_SAY, CLAIMS, CONFIRMED, MIN_EPS, NOT_CONFIRMED
 from medrobust.experiments.declared import load
 from medrobust.experiments.search import Ask, Searching
 from medrobust.experiments.system import unseen
@@ -35,7 +35,7 @@ def claims(natural: dict, *sets: dict) -> dict:
 
 def test_claims_are_confirmed_by_every_set_or_not_at_all():
     low, high = np.arange(40.0), np.arange(40.0) + 100
-    names = {EPS_STAR: ("eps*", low, high), "slope-l1": ("slope of the loss (L1)", high, low)}  # as claimed
+    names = {MIN_EPS: ("eps*", low, high), "slope-l1": ("slope of the loss (L1)", high, low)}  # as claimed
     as_claimed = {k: v[1] for k, v in names.items()}
     natural = {k: v[2] for k, v in names.items()}
     found = claims(natural, as_claimed, as_claimed)

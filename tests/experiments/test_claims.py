@@ -13,7 +13,15 @@ from medrobust.attacks import PGD
 from medrobust.classifier import Classifier
 from medrobust.experiments import explanation_cells
 from medrobust.experiments.adversarial_pairs import Twins
-from medrobust.experiments.claims import CANNOT_SAY, CONFIRMED, NOT_CONFIRMED, eps_star, foretells, more_often, verdict
+from medrobust.experiments.claims import (
+    CANNOT_SAY,
+    CONFIRMED,
+    NOT_CONFIRMED,
+    foretells,
+    measured_min_eps,
+    more_often,
+    verdict,
+)
 from medrobust.experiments.fragility import MEASURES, FragilityConfig, fragility, trained
 from medrobust.stats import Estimate
 from medrobust.store import Store
@@ -89,14 +97,14 @@ def test_fragility_of_a_network_is_kept_and_hangs_together(folder, images):
     cells = len(list((folder / "cells").iterdir()))
     again = fragility(Store(folder), classifier, images, ask)
     assert len(list((folder / "cells").iterdir())) == cells
-    assert np.array_equal(again.eps_star, found.eps_star)
+    assert np.array_equal(again.measured_min_eps, found.measured_min_eps)
     assert found.parameters == sum(p.numel() for p in classifier.net.parameters())
-    right = found.eps_star > 0
+    right = found.measured_min_eps > 0
     shares = [found.kept(e) for e in (0.0, *ask.eps)]
     assert [s.n for s in shares] == [int(right.sum())] * 4
     assert shares[0].value == 1
     assert [s.value for s in shares] == sorted((s.value for s in shares), reverse=True)
-    assert shares[-1].value == np.isinf(found.eps_star).sum() / right.sum()
+    assert shares[-1].value == np.isinf(found.measured_min_eps).sum() / right.sum()
     assert set(found.measures) == set(MEASURES)
     assert all(e.n == right.sum() for e in found.measures.values())
     assert 0 <= found.auroc.value <= 1 or found.why
@@ -112,13 +120,13 @@ def test_too_few_images_for_a_detector_are_no_error(folder, images):
 def test_eps_star_and_the_estimate_from_the_gradient_agree(folder, images):
     classifier = network(folder, images)
     twins = Twins(Store(folder), classifier, images.split("test"), limit=30)
-    star = eps_star(twins, PGD(steps=10), Linf, [k / 2 / 255 for k in range(1, 65)])
-    assert (star > 0).all()
+    min_eps = measured_min_eps(twins, PGD(steps=10), Linf, [k / 2 / 255 for k in range(1, 65)])
+    assert (min_eps > 0).all()
     from medrobust import explain
 
     pixels, labels = twins.part.tensors()
     linear = explain.measure(classifier, pixels, labels, ["linear-eps"], ids=twins.part.ids)["linear-eps"].numpy()
-    assert foretells({"linear-eps": linear}, star, twins.groups)["linear-eps"].low > 0.5
+    assert foretells({"linear-eps": linear}, min_eps, twins.groups)["linear-eps"].low > 0.5
     ball, layer = Linf(1 / 255), explain.last_spatial(classifier, pixels.shape)
     noisy = twins.noisy(twins.part, ball)
     _, maps = explanation_cells.maps(classifier, twins.part, noisy, noisy, layer, ("cam",), 0)

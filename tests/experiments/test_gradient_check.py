@@ -189,7 +189,7 @@ def test_it_ends_where_further_images_would_change_nothing(images):
             asked.append(len(x))
             return self.net(x)
 
-    whole = Classifier(Counted().eval(), ("a", "b", "c"), channels=1, lanes=8)
+    whole = Classifier(Counted().eval(), ("a", "b", "c"), channels=1, batch_size=8)
     whole.ready(images)
     asked.clear()
     ends = Ends(whole, images, 0, list(range(12)))

@@ -80,7 +80,7 @@ def test_lazy_images_are_streamed(case):
     found = explain.measure(clf, lazy, labels, ("slope-l1", "margin"), advance=seen.append)
     assert list(found) == ["slope-l1", "margin"]
     assert torch.equal(found["margin"], whole["margin"])
-    assert lazy.most <= clf.lanes(images.shape)
+    assert lazy.most <= clf.batch_size(images.shape)
     assert sum(seen) == N
 
 

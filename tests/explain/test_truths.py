@@ -55,7 +55,7 @@ def test_lengths_are_those_of_the_cross_entropy():
     torch.testing.assert_close(found.direction * found.log_scale.exp().float().view(-1, 1, 1, 1), wanted)
     for p in (1, 2):
         torch.testing.assert_close(found.norm(p).float(), wanted.flatten(1).norm(p, 1))
-    assert not found.blind.any()
+    assert not found.no_gradient.any()
 
 
 def test_a_network_that_is_sure_to_1e_80_still_has_a_saliency_and_a_slope():
@@ -63,7 +63,7 @@ def test_a_network_that_is_sure_to_1e_80_still_has_a_saliency_and_a_slope():
     found = explain.loss_gradient(clf, images, torch.tensor([1, 1]))
     assert bool((found.loss < 1e-70).all())
     assert bool((found.loss > 0).all())
-    assert not found.blind.any()
+    assert not found.no_gradient.any()
     # one minus the probability, times the weight
     torch.testing.assert_close(found.norm(1), found.loss * 20.0 * 18.0, rtol=1e-5, atol=0)
     torch.testing.assert_close(

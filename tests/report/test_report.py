@@ -334,8 +334,10 @@ def test_the_worst_case_leads_and_is_no_attack_of_its_own(pages: dict[str, Path]
     row = found.at_reference
     assert row is not None
     assert f"down to {100 * (row.value or 0):.1f}" in said
-    star = found.run.arrays
-    assert (star["eps_star.worst"] <= np.min([star[f"eps_star.{a}"] for a in found.run.attacks], axis=0) * 1.0001).all()
+    min_eps = found.run.arrays
+    assert (
+        min_eps["min_eps.worst"] <= np.min([min_eps[f"min_eps.{a}"] for a in found.run.attacks], axis=0) * 1.0001
+    ).all()
 
 
 def test_a_probe_at_one_eps_is_told_apart(pages: dict[str, Path]) -> None:
@@ -642,10 +644,10 @@ def test_the_change_is_magnified_by_a_round_factor_that_stays_in_range() -> None
 
 def test_median_is_over_the_images_read_correctly(pages: dict[str, Path]) -> None:
     found = findings.find(read(pages["fragile"]))
-    star = load_file(pages["fragile"] / "figures.safetensors")["eps_star.pgd"]
+    min_eps = load_file(pages["fragile"] / "figures.safetensors")["min_eps.pgd"]
     median = found.median("pgd")
     assert median is not None
-    assert median.value == pytest.approx(np.median(star[star > 0]))
+    assert median.value == pytest.approx(np.median(min_eps[min_eps > 0]))
 
 
 def test_docs_hold_the_sentences_of_the_report() -> None:

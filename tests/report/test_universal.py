@@ -78,7 +78,7 @@ def with_universal(
         "n_judged": N,
         "bits": 8,
         "controls": ["random signs", "random uniform"],
-        "goals": [{"target": t, "moved": not why, "why": why, "legal": True, "gradients": 600} for t in goals],
+        "goals": [{"target": t, "nonzero": not why, "why": why, "legal": True, "gradients": 600} for t in goals],
         "examples": [{"target": t, "id": f"x{t}.png", "label": 1, "before": 1, "after": 0} for t in goals[:2]],
     }
     told["rows"] += rows.plain()

@@ -37,7 +37,7 @@ class Watched(nn.Module):
 def watched(classes: int, head: str) -> mr.Classifier:
     """One row a forward pass, so that no padding hides a query."""
     plain = linear(classes, head=head)
-    clf = mr.Classifier(Watched(plain.net), plain.classes, head=head, channels=1, lanes=1)
+    clf = mr.Classifier(Watched(plain.net), plain.classes, head=head, channels=1, batch_size=1)
     clf.logits(grey(1))
     clf.net.watching = True
     return clf
@@ -128,7 +128,7 @@ def test_u_simba_is_its_pseudo_code(goal, norm):
         if max(up, down) > best:
             best, delta = (up, plus) if up >= down else (down, minus)
     assert torch.allclose(v.delta, delta, atol=1e-5)
-    assert v.moved
+    assert v.nonzero
     assert v.provenance["queries"] == used
 
 
@@ -141,7 +141,7 @@ def test_a_probability_that_never_moves_leaves_the_perturbation_at_zero_and_says
     clf = mr.Classifier(Constant(), ("a", "b"), channels=1)
     for name in QUICK:
         v = QUICK[name](400)(clf, grey(10), mr.Untargeted(), mr.Linf(0.1))
-        assert not v.moved
+        assert not v.nonzero
         assert "says nothing about robustness" in v.why
 
 
@@ -184,7 +184,7 @@ def test_the_search_sends_all_into_a_class_that_held_at_most_half_of_them(rare):
     assert {entry["toward"] for entry in v.history[1:]} == {rare}
     assert (clf.predict(v.apply(both)) == rare).all()
     assert v.history[-1]["rate"] == 0.75
-    free = TileSearch(4000, pile=False)(clf, both, mr.Untargeted(), ball)
+    free = TileSearch(4000, majority_class=False)(clf, both, mr.Untargeted(), ball)
     assert {entry["toward"] for entry in free.history} == {-1}
 
 
@@ -196,9 +196,9 @@ def test_where_nothing_moved_or_most_were_there_before_there_is_no_class_to_go_t
     assert task.moves(task.zero()) == (0.0, None)
     assert task.queries - before == task.n
     w = (clf.net.weight[1] - clf.net.weight[0]).detach().view(1, 6, 6)
-    rate, moved = task.moves(10 * w / w.norm())
+    rate, nonzero = task.moves(10 * w / w.norm())
     assert rate > 0
-    assert moved == 1
+    assert nonzero == 1
     mostly = UniversalTask(
         clf, torch.cat([images[clean == 0][:3], images[clean == 1][:2]]), mr.Untargeted(), mr.L2(10.0), None
     )

@@ -64,10 +64,10 @@ def test_a_method_keeps_its_promises(name, head, classes, goal, norm):
     again = UNIVERSAL[name]()(clf, images, goal, ball, seed=3)
     assert torch.equal(v.delta, again.delta)
     assert v.history == again.history
-    assert lazy.most <= max(64, clf.lanes(images.shape))
+    assert lazy.most <= max(64, clf.batch_size(images.shape))
 
     # it says how it was made, and never looks without counting
-    assert v.moved or v.why
+    assert v.nonzero or v.why
     assert v.provenance["images"] == {"name": "lazy", "n": len(images)}
     assert v.provenance["classifier"] == clf.digest()
     assert v.provenance["queries"] >= v.provenance["gradients"]
@@ -100,7 +100,7 @@ def test_colour_images_and_a_grey_image_for_a_colour_network(name):
 @pytest.mark.parametrize("name", UNIVERSAL)
 def test_an_eps_of_zero_moves_nothing_and_says_so(name):
     v = UNIVERSAL[name]()(linear(3), grey(12), mr.Targeted(2), mr.L2(0.0))
-    assert not v.moved
+    assert not v.nonzero
     assert v.why
 
 

@@ -103,10 +103,10 @@ def literal(clf, images, target, ball, step, passes, orders):
             leaf = (x + v).detach().requires_grad_()
             label = torch.tensor([int(clean[i]) if target is None else target])
             (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(clf(leaf).double(), label), leaf)
-            moved = x + v + (step if target is None else -step) * gradient.sign()
-            after = int(clf(moved).argmax())
+            nonzero = x + v + (step if target is None else -step) * gradient.sign()
+            after = int(clf(nonzero).argmax())
             if after == target if target is not None else after != before:
-                v = ball.project(moved - x)[0]
+                v = ball.project(nonzero - x)[0]
         after = clf(images + v).argmax(1)
         rates.append(float((after == target if target is not None else after != clean).float().mean()))
         if rates[-1] == 1:
@@ -125,7 +125,7 @@ def test_sequential_is_the_pseudo_code(target, norm):
     orders = [mr.universal.UniversalTask(clf, images, goal, ball, None).order(5, p) for p in range(passes)]
     with clf.borrowed():
         wanted, rates = literal(clf, images, target, ball, step, passes, orders)
-    assert v.moved
+    assert v.nonzero
     assert torch.allclose(v.delta, wanted, atol=1e-6)
     assert [entry["rate"] for entry in v.history[:-1]] == pytest.approx(rates[: len(v.history) - 1])
     assert v.history[-1]["rate"] == pytest.approx(mr.universal.fooling_rate(clf, images, v).value) or target is not None
@@ -134,7 +134,7 @@ def test_sequential_is_the_pseudo_code(target, norm):
 def test_sequential_that_never_crosses_stays_zero_and_says_why():
     clf, images = linear(3, side=6), torch.rand(16, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     v = Sequential(step=1e-6)(clf, images, mr.Untargeted(), mr.Linf(0.2))
-    assert not v.moved
+    assert not v.nonzero
     assert "no image crossed the boundary" in v.why
     assert "says nothing about robustness" in v.why
 
@@ -164,7 +164,7 @@ class Deaf(nn.Module):
 def test_a_zero_gradient_is_never_called_robust(method):
     clf = mr.Classifier(Deaf(), ["dark", "light"], channels=1)
     v = method(clf, grey(16), mr.Targeted(0), mr.Linf(0.1))
-    assert not v.moved
+    assert not v.nonzero
     assert "nothing about robustness" in v.why
 
 
@@ -208,7 +208,7 @@ def test_a_network_that_is_sure_beyond_what_float32_holds_is_still_moved():
     gap = (clf.logits(images) @ torch.tensor([-1.0, 1.0])).abs().min()
     assert gap > 100
     v = SGDUAP()(clf, images, mr.Untargeted(), mr.Linf(0.3))
-    assert v.moved
+    assert v.nonzero
     assert mr.universal.fooling_rate(clf, images, v).value > 0.3
 
 
@@ -218,7 +218,7 @@ def test_what_does_nothing_to_its_own_images_says_so(method):
     far = images[clf.logits(images).sort(1).values.diff(dim=1)[:, -1] > 0.5]
     v = method(clf, far, mr.Untargeted(), mr.Linf(1e-4))
     assert mr.universal.fooling_rate(clf, far, v).value == 0
-    assert ("never left the start" if v.moved else "stayed zero") in v.why
+    assert ("never left the start" if v.nonzero else "stayed zero") in v.why
     assert "says nothing about robustness" in v.why
 
 
@@ -241,4 +241,4 @@ def test_what_ends_inside_the_ball_is_scaled_to_its_edge(method, norm):
     assert edge.size == pytest.approx(float(ball.eps), rel=1e-5)
     assert torch.allclose(edge.delta, inside.delta * (edge.size / inside.size), atol=1e-5)
     nothing = method()(clf, images, mr.Targeted(1), norm(0.0))
-    assert not nothing.moved
+    assert not nothing.nonzero

@@ -72,12 +72,12 @@ class APGD(Attack):
         images = torch.where(back.view(wide), state["best"], images)
         gradient = torch.where(back.view(wide), state["best_gradient"], gradient)
 
-        moved = images + (state["step"].view(wide) * batch.ball.eps) * batch.ball.ascent(gradient)
-        moved = batch.ball.move(batch.origin, moved)
+        stepped = images + (state["step"].view(wide) * batch.ball.eps) * batch.ball.ascent(gradient)
+        stepped = batch.ball.move(batch.origin, stepped)
         # after going back, the previous point is the best itself, so that the old momentum is dropped
         previous = torch.where(back.view(wide), images, state["previous"])
         weight = torch.where(first, 1.0, self.momentum).view(wide)
-        after = images + weight * (moved - images) + (1 - weight) * (images - previous)
+        after = images + weight * (stepped - images) + (1 - weight) * (images - previous)
         state["previous"] = images
         return batch.ball.move(batch.origin, after)
 

@@ -58,7 +58,7 @@ class ModelOutput:
     gradient: Images | None
     """Of the loss with respect to the images, 0 where following it would leave [0, 1]; its length is meaningful for
     the margin loss only."""
-    blind: Tensor
+    no_gradient: Tensor
     """bool: the gradient was zero everywhere, or something was not finite."""
     images: Images | None = None
     """The candidate kept for each row, where it had several: the first that reached the goal, else the best."""
@@ -226,11 +226,11 @@ def grade(
         return ModelOutput(logits, margin, reached, loss, None, ~finite)
     top = gradient.flatten(1).abs().amax(1)  # NaN and infinity stay visible in it
     followable = torch.isfinite(top)
-    blind = ~((top > 0) & followable & finite)
+    no_gradient = ~((top > 0) & followable & finite)
     if not followable.all():
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
     # A black pixel cannot get darker: without this, half of an L2 step, and of a linear estimate of the distance,
     # would be spent on the black border of a medical image and cut off again.
     outward = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
     gradient = gradient.masked_fill(outward, 0.0)
-    return ModelOutput(logits, margin, reached, loss, gradient, blind)
+    return ModelOutput(logits, margin, reached, loss, gradient, no_gradient)

@@ -28,7 +28,7 @@ class Attacked:
     the clean image and the verification are not counted."""
     clean: Tensor
     """bool: the goal was reached before any attack."""
-    blind: Tensor
+    no_gradient: Tensor
     """bool: never reached, and a gradient was zero, no query changed the scores, or the logits were not finite: this
     proves nothing."""
     by: Tensor | None = None

@@ -76,7 +76,7 @@ class Auto(Composed):
         finished = 0
         # in a sweep the exact distances come first, and the others look below them
         order = MEMBERS if len(task.levels) == 1 else ("fmn", "apgd", "apgd-margin", "square")
-        blind = torch.ones(len(task.images), dtype=torch.bool)
+        no_gradient = torch.ones(len(task.images), dtype=torch.bool)
         for name in order:
             left = (~total.clean & (total.level > 0)).nonzero()[:, 0]
             if not left.numel():
@@ -86,13 +86,13 @@ class Auto(Composed):
             attack = self.attacks[name]
             attacked = task.smallest(attack, left) if attack.minimal else task.search(attack, left, total.take(left))
             if attack.uses_gradient:
-                blind[left] &= attacked.blind
+                no_gradient[left] &= attacked.no_gradient
             total = _merged(total, left, attacked, MEMBERS.index(name))
             done = int((total.clean | (total.level == 0)).sum())
             advance(done - finished)
             finished = done
         advance(len(task.images) - finished)
-        return replace(total, blind=blind & ~total.reached)
+        return replace(total, no_gradient=no_gradient & ~total.reached)
 
     def _strongest(self, task: _Task) -> Attacked:
         everything = torch.arange(len(task.images))
@@ -108,8 +108,10 @@ class Auto(Composed):
                 best, strength = attacked, reach
                 continue
             better = (reach > strength).nonzero()[:, 0]
-            spent = {k: getattr(best, k) + getattr(attacked, k) for k in ("gradients", "forwards", "queries")}
-            best = replace(best.put(better, attacked.take(better)), blind=best.blind & attacked.blind, **spent)
+            cost = {k: getattr(best, k) + getattr(attacked, k) for k in ("gradients", "forwards", "queries")}
+            best = replace(
+                best.put(better, attacked.take(better)), no_gradient=best.no_gradient & attacked.no_gradient, **cost
+            )
             strength = torch.maximum(strength, reach)
         assert best is not None
         return best

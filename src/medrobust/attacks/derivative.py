@@ -102,10 +102,10 @@ class Ends:
         new = [i for i in rows if i not in self.known]
         if new:
             n = len(new)
-            together = max(1, self.classifier.lanes(self.images.shape) // (2 * n))
+            pairs_per_pass = max(1, self.classifier.batch_size(self.images.shape) // (2 * n))
             pairs = ((up, down) for _, _, up, down in self.changes(new))
             answers = []
-            while several := list(itertools.islice(pairs, together)):
+            while several := list(itertools.islice(pairs, pairs_per_pass)):
                 answers += self.classifier.logits(torch.cat([end for pair in several for end in pair])).split(n)
             ends = torch.stack(answers).double().unflatten(0, (2, DIRECTIONS, 2)).permute(2, 0, 1, 3, 4)
             self.known |= {i: ends[:, :, :, j] for j, i in enumerate(new)}
@@ -130,9 +130,9 @@ def derivative(
     """
     names: list[Id] = list(range(len(images))) if ids is None else list(ids)
     ends = ends or Ends(classifier, images, seed, names)
-    lanes = classifier.lanes(images.shape)
-    step = max(2, lanes // 4)
-    block = step * max(1, lanes // step)  # gradients of a full batch cost as much as those of a few images
+    batch_size = classifier.batch_size(images.shape)
+    step = max(2, batch_size // 4)
+    block = step * max(1, batch_size // step)  # gradients of a full batch cost as much as those of a few images
     parts: list[_Part] = []
     answers: list[_Tangent] = []
     result = Derivative(math.nan, math.nan, 0, 0)
@@ -166,7 +166,7 @@ class _Tangent(NamedTuple):
             gap = classifier.head.gap(logits, decided)
             (pull,) = torch.autograd.grad(gap.sum(), logits)
         goal, parts = Untargeted(decided), []
-        for rows in torch.arange(len(images)).split(classifier.lanes(images.shape)):
+        for rows in torch.arange(len(images)).split(classifier.batch_size(images.shape)):
             part = images[rows].to(classifier.device)
             wanted = goal.take(rows).prepare(classifier.head, len(classifier.classes), len(rows), part.device)
             output = slope(classifier, part, wanted, margin)

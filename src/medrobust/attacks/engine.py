@@ -110,5 +110,5 @@ def _verified(
         return replace(done, forwards=forwards)
     repeated = Loop(attack, classifier, images[again], goal.take(again), ball, options.take(again)).finish()
     # what the copy cost is spent; the queries are those of the attack on the classifier itself
-    spent = {"gradients": done.gradients[again] + repeated.gradients, "forwards": forwards[again] + repeated.forwards}
-    return replace(done, forwards=forwards).put(again, replace(repeated, **spent))
+    cost = {"gradients": done.gradients[again] + repeated.gradients, "forwards": forwards[again] + repeated.forwards}
+    return replace(done, forwards=forwards).put(again, replace(repeated, **cost))

@@ -35,9 +35,9 @@ def along_gradient(
     goal = goal.prepare(classifier.head, len(classifier.classes), images.shape[0], images.device)
     parts = [
         _part(attack, classifier, images[chunk], goal.take(chunk), ball, levels, advance)
-        for chunk in torch.arange(images.shape[0]).split(classifier.lanes(images.shape))
+        for chunk in torch.arange(images.shape[0]).split(classifier.batch_size(images.shape))
     ]
-    fields = ("images", "reached", "level", "gradients", "forwards", "queries", "clean", "blind")
+    fields = ("images", "reached", "level", "gradients", "forwards", "queries", "clean", "no_gradient")
     return Attacked(*(torch.cat([getattr(p, f) for p in parts]) for f in fields))
 
 
@@ -61,22 +61,22 @@ def _part(
     direction = ball(0.0).ascent(output.gradient).to(images.device)
     level = torch.where(clean, 0, len(levels))
     forwards = torch.zeros(n, dtype=torch.long)
-    result, blind = images.clone(), output.blind.to(images.device)
+    result, no_gradient = images.clone(), output.no_gradient.to(images.device)
     for k, eps in enumerate(levels):
         left = (level == len(levels)).nonzero()[:, 0]
         if not left.numel():
             break
         origin = images[left]
-        moved = ball(eps).move(origin, origin + eps * direction[left])
-        logits = classifier.logits(moved)
+        stepped = ball(eps).move(origin, origin + eps * direction[left])
+        logits = classifier.logits(stepped)
         finite = torch.isfinite(logits).all(1)
         hit = goal.take(left).reached(classifier.head, logits) & finite
-        blind[left] |= ~finite
+        no_gradient[left] |= ~finite
         forwards[left] += 1
-        result[left] = moved
+        result[left] = stepped
         level[left[hit]] = k
     if advance is not None:
         advance(n)
     reached = level < len(levels)
     once = torch.ones(n, dtype=torch.long)
-    return Attacked(result, reached | clean, level, once, forwards, once + forwards, clean, blind & ~reached)
+    return Attacked(result, reached | clean, level, once, forwards, once + forwards, clean, no_gradient & ~reached)

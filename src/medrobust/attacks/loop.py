@@ -80,7 +80,7 @@ class Loop:
         if full and len(levels) > 1:
             raise InputError("full=True wants one eps, not a grid: the strongest example is one for each eps")
         self.advance = options.advance or (lambda _: None)
-        self.lanes = classifier.lanes(self.origin.shape)
+        self.batch_size = classifier.batch_size(self.origin.shape)
         # "follow" needs a gradient at the clean image and steps that can begin anywhere
         self.follow = search == "follow" and attack.can_warm_start and len(levels) > 1
         self.toward = torch.zeros_like(self.origin) if self.follow else None
@@ -90,7 +90,7 @@ class Loop:
         self.strength = torch.full((n,), -torch.inf)
         self.gradients, self.forwards = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.long)
         self.queries = torch.zeros(n, dtype=torch.long)
-        self.blind = torch.zeros(n, dtype=torch.bool)
+        self.no_gradient = torch.zeros(n, dtype=torch.bool)
         self.scores_vary = torch.full((n,), attack.uses_gradient)
         """bool: an answer differed from that to the clean image; an attack with gradients knows by them."""
         self.clean_loss = torch.zeros(n)
@@ -112,9 +112,9 @@ class Loop:
             while self.waiting or active or self.ending or self.tracing:
                 active = self._refill(active)
                 # passes without a gradient wait for a full batch, or until there is nothing else to do
-                if self.ending and (active is None or len(self.ending) >= self.lanes):
+                if self.ending and (active is None or len(self.ending) >= self.batch_size):
                     self.ending = self._last_pass(self.ending)
-                elif self.tracing and (active is None or len(self.tracing) >= self.lanes):
+                elif self.tracing and (active is None or len(self.tracing) >= self.batch_size):
                     self.tracing = self._trace(self.tracing)
                 elif active is not None:
                     active, due = self._advance(active)
@@ -127,7 +127,7 @@ class Loop:
             self.forwards,
             self.queries,
             clean,
-            (self.blind | ~self.scores_vary) & ~self.reached & ~clean,
+            (self.no_gradient | ~self.scores_vary) & ~self.reached & ~clean,
         )
 
     # -- which image, at which eps ----------------------------------------------------------------------
@@ -146,7 +146,7 @@ class Loop:
         clean = self.goal.reached(self.classifier.head, logits) & finite
         self.clean_loss = self.attack.loss(self.goal, self.classifier.head, logits).cpu()
         (self.gradients if self.follow else self.forwards).add_(1)
-        self.blind |= ~finite
+        self.no_gradient |= ~finite
         skip = torch.zeros_like(clean) if self.full else clean
         if self.after is not None and not self.full:
             skip = skip | torch.tensor([not self.bracket.open(i) for i in range(self.n)], dtype=torch.bool)
@@ -160,7 +160,7 @@ class Loop:
         """The clean logits; and from the gradient, which way and at about which eps each image breaks."""
         assert self.toward is not None
         logits, level = [], []
-        for chunk in torch.arange(self.n).split(self.lanes):
+        for chunk in torch.arange(self.n).split(self.batch_size):
             goal = goal_on(self.goal.take(chunk), self.device)
             with self.classifier.borrowed():
                 output = evaluate(self.classifier, self.origin[chunk].to(self.device), goal, margin, gradient=True)
@@ -178,8 +178,8 @@ class Loop:
         return self.bracket.levels - 1 if self.keeps_best else self.bracket.next(i)
 
     def _refill(self, active: ActiveBatch | None) -> ActiveBatch | None:
-        free = self.lanes - (0 if active is None else len(active))
-        if not free or not self.waiting or (self.attack.starts_together and free < self.lanes // 2):
+        free = self.batch_size - (0 if active is None else len(active))
+        if not free or not self.waiting or (self.attack.starts_together and free < self.batch_size // 2):
             return active
         picked = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
         image, level, restart, begin = (torch.tensor(v) for v in zip(*picked, strict=True))
@@ -258,7 +258,7 @@ class Loop:
         return output
 
     def _last_pass(self, ending: ActiveBatch) -> ActiveBatch | None:
-        now = torch.arange(len(ending)) < self.lanes
+        now = torch.arange(len(ending)) < self.batch_size
         rest = None if now.all() else ending.keep(~now)
         ending = ending.keep(now)
         output = evaluate(self.classifier, ending.now, ending.batch.goal, self.attack.loss, gradient=False)
@@ -284,7 +284,7 @@ class Loop:
             self._settle(done.keep(~reached), success=False)
 
     def _count(self, active: ActiveBatch, output: ModelOutput) -> None:
-        self.blind[active.image] |= (output.blind & ~output.reached).cpu()
+        self.no_gradient[active.image] |= (output.no_gradient & ~output.reached).cpu()
         queries = torch.ones(len(active), dtype=torch.long) if output.queries is None else output.queries.cpu()
         self.queries[active.image] += queries
         (self.forwards if output.gradient is None else self.gradients)[active.image] += queries
@@ -370,7 +370,7 @@ class Loop:
 
     def _trace(self, tracing: ActiveBatch) -> ActiveBatch | None:
         """Evaluate, without a gradient, the perturbation cut to the middle of its levels."""
-        now = torch.arange(len(tracing)) < self.lanes
+        now = torch.arange(len(tracing)) < self.batch_size
         rest = None if now.all() else tracing.keep(~now)
         tracing = tracing.keep(now)
         below, above = tracing.state["below"], tracing.state["above"]

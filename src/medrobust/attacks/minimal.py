@@ -110,7 +110,7 @@ def _pick(mask: Tensor, a: ModelOutput, b: ModelOutput) -> ModelOutput:
         b,
         loss=torch.where(mask, a.loss, b.loss),
         gradient=torch.where(mask.view(WIDE), a.gradient, b.gradient),
-        blind=a.blind & b.blind,
+        no_gradient=a.no_gradient & b.no_gradient,
     )
 
 
@@ -169,8 +169,8 @@ class FMN(Attack):
         shrunk = torch.minimum(state["eps"] * (1 - rate), state["best"])
         state["eps"] = torch.minimum(torch.where(output.reached, shrunk, grown), self._largest(batch))
         ball = batch.ball.at(state["eps"])
-        moved = images + (stride * state["eps"]).view(WIDE) * ball.ascent(output.gradient)
-        return ball.move(batch.origin, moved)
+        stepped = images + (stride * state["eps"]).view(WIDE) * ball.ascent(output.gradient)
+        return ball.move(batch.origin, stepped)
 
     @staticmethod
     def _largest(batch: Batch) -> Tensor:

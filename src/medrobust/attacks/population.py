@@ -46,9 +46,9 @@ class Population(BlackBox):
 
     def evaluate(self, classifier: Classifier, images: Images, batch: Batch, state: State) -> ModelOutput:  # noqa: ARG002
         points, row, column = state["search"].ask()
-        lanes = classifier.lanes(batch.origin.shape)
+        batch_size = classifier.batch_size(batch.origin.shape)
         choice = _Choice(len(batch.ids), int(column.max()) + 1)
-        for part in torch.arange(len(row)).split(lanes):
+        for part in torch.arange(len(row)).split(batch_size):
             row_part = row[part]
             ball = batch.ball.at(_eps(batch.ball)[row_part])
             candidates = self.picture(points[part], batch.origin[row_part], ball)
@@ -151,7 +151,9 @@ class _Choice:
             self.queries[r] += k + 1 if len(reached) else len(candidates)
             one = output.keep(candidates[k : k + 1].to(output.reached.device))
             if held is None or len(reached) or bool(one.loss > held.loss):
-                self.chosen[r] = replace(one, blind=one.blind if held is None else one.blind | held.blind)
+                self.chosen[r] = replace(
+                    one, no_gradient=one.no_gradient if held is None else one.no_gradient | held.no_gradient
+                )
 
     def output(self) -> ModelOutput:
         """Of all rows."""
@@ -159,7 +161,7 @@ class _Choice:
         assert len(rows) == len(self.chosen)
         joined = {
             name: torch.cat([getattr(one, name) for one in rows])
-            for name in ("logits", "margin", "reached", "loss", "blind", "images")
+            for name in ("logits", "margin", "reached", "loss", "no_gradient", "images")
         }
         scores_vary = (self.range[:, 0] < self.range[:, 1]).to(joined["reached"].device)
         queries = self.queries.to(joined["reached"].device)

@@ -23,7 +23,7 @@ class Queried:
 
     attack: str
     budget: int
-    spent: Tensor
+    queries_used: Tensor
     """float32 (n,): queries up to the one that succeeded; 0 where the goal was reached before, infinity where never."""
     images: Images
     inconclusive: Tensor
@@ -32,14 +32,14 @@ class Queried:
 
     def success(self, queries: int) -> stats.Estimate:
         """Of the images not reached before the attack, the share reached within so many queries, with its interval."""
-        open_ = (self.spent > 0).numpy()
-        return stats.proportion((self.spent <= queries).numpy()[open_], stats.members(self.groups, open_))
+        open_ = (self.queries_used > 0).numpy()
+        return stats.proportion((self.queries_used <= queries).numpy()[open_], stats.members(self.groups, open_))
 
     @property
     def median(self) -> stats.Estimate:
         """Median queries of the images not reached before, with its 95 % interval; infinite where most hold."""
-        open_ = (self.spent > 0).numpy()
-        return stats.median(self.spent.double().numpy()[open_], stats.members(self.groups, open_))
+        open_ = (self.queries_used > 0).numpy()
+        return stats.median(self.queries_used.double().numpy()[open_], stats.members(self.groups, open_))
 
 
 def queried(
@@ -59,8 +59,13 @@ def queried(
     groups: a patient for each image; intervals are widened accordingly.
     """
     done = run(attack, classifier, images, goal, ball, seed=seed, ids=ids, advance=advance)
-    spent = torch.where(done.reached, done.queries.float(), torch.inf)
-    spent = torch.where(done.clean, 0.0, spent)
+    queries_used = torch.where(done.reached, done.queries.float(), torch.inf)
+    queries_used = torch.where(done.clean, 0.0, queries_used)
     return Queried(
-        attack.title, attack.steps, spent, done.images, done.blind, None if groups is None else tuple(groups)
+        attack.title,
+        attack.steps,
+        queries_used,
+        done.images,
+        done.no_gradient,
+        None if groups is None else tuple(groups),
     )

@@ -27,11 +27,11 @@ class Curve:
 
     attack: str
     eps: tuple[float, ...]
-    eps_star: Tensor
+    min_eps: Tensor
     """float32 (n,): smallest eps of the grid at which the goal was reached (minimal attacks: the exact size);
     0 where it was reached before any attack, infinity where never."""
     images: Images
-    """For each image the example at eps_star, or the last attempt."""
+    """For each image the example at min_eps, or the last attempt."""
     gradients: Tensor
     """int64 (n,): gradient evaluations spent."""
     forwards: Tensor
@@ -46,25 +46,25 @@ class Curve:
     def accuracy(self) -> tuple[stats.Estimate, ...]:
         """At each eps, the share of images at which the goal is not reached (for an untargeted goal: the accuracy),
         with its 95 % interval. Images in ``inconclusive`` count as not reached: read the two together."""
-        return tuple(stats.proportion((self.eps_star > e).numpy(), self.groups) for e in self._edges())
+        return tuple(stats.proportion((self.min_eps > e).numpy(), self.groups) for e in self._edges())
 
     @property
     def success(self) -> tuple[stats.Estimate, ...]:
         """At each eps, the share of the images not reached before the attack that are reached by it."""
-        open_ = (self.eps_star > 0).numpy()
+        open_ = (self.min_eps > 0).numpy()
         return tuple(
-            stats.proportion((self.eps_star <= e).numpy()[open_], stats.members(self.groups, open_))
+            stats.proportion((self.min_eps <= e).numpy()[open_], stats.members(self.groups, open_))
             for e in self._edges()
         )
 
     @property
     def median(self) -> stats.Estimate:
-        """Median eps_star of the images not reached before the attack, with its 95 % interval; may be infinite."""
-        open_ = (self.eps_star > 0).numpy()
-        return stats.median(self.eps_star.double().numpy()[open_], stats.members(self.groups, open_))
+        """Median min_eps of the images not reached before the attack, with its 95 % interval; may be infinite."""
+        open_ = (self.min_eps > 0).numpy()
+        return stats.median(self.min_eps.double().numpy()[open_], stats.members(self.groups, open_))
 
     def _edges(self) -> list[float]:
-        # eps_star is float32: compare at its precision
+        # min_eps is float32: compare at its precision
         return [float(torch.tensor(e)) for e in self.eps]
 
 
@@ -86,7 +86,7 @@ def sweep(
     """Carry each image (n, c, h, w) through the grid ``eps`` to the smallest at which the attack succeeds.
 
     ball: Linf or L2, the class. groups: a patient for each image; intervals are widened accordingly.
-    search: in which order the grid is tried, see ``Bracket``. near: eps_star (n,) of a related attack, where to begin:
+    search: in which order the grid is tried, see ``Bracket``. near: min_eps (n,) of a related attack, where to begin:
         it changes the order, not what counts. advance: called with the number of images finished.
     """
     if not len(eps):
@@ -128,12 +128,12 @@ def sweep(
         done.images,
         done.gradients,
         done.forwards,
-        done.blind,
+        done.no_gradient,
         None if groups is None else tuple(groups),
         done.by,
     )
 
 
 def _start(near: Tensor | None, grid: Sequence[float]) -> Tensor | None:
-    """The level of each eps_star; the largest where it is infinite (the engine clamps)."""
+    """The level of each min_eps; the largest where it is infinite (the engine clamps)."""
     return None if near is None else torch.searchsorted(torch.tensor(grid), near.double().float())

@@ -83,12 +83,12 @@ class Transfer(Composed):
                 level=torch.where(hit, k, attacked.level),
                 forwards=attacked.forwards + 1,
                 queries=attacked.queries + 1,
-                blind=attacked.blind | ~finite,
+                no_gradient=attacked.no_gradient | ~finite,
             )
             done = done.put(left, attacked)
         if options.get("advance") is not None:
             options["advance"](n)
-        return replace(done, blind=done.blind & ~done.reached)
+        return replace(done, no_gradient=done.no_gradient & ~done.reached)
 
     @staticmethod
     def _before(classifier: Classifier, images: Images, goal: Goal, levels: int) -> Attacked:

@@ -173,4 +173,4 @@ def summary(run: Run) -> None:
         say(f"accuracy {percent(first.estimate)} before, {percent(last.estimate)} after")
     guessed(guesses(rows))
     if goal.why:
-        say(f"{'note' if goal.moved else 'inconclusive'}: {goal.why}")
+        say(f"{'note' if goal.nonzero else 'inconclusive'}: {goal.why}")

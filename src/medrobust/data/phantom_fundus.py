@@ -99,8 +99,8 @@ def _vessels(disc: np.ndarray, macula: np.ndarray, side: int, rng: Rng) -> tuple
 
 
 def _beside(point: np.ndarray, right: float, down: float) -> np.ndarray:
-    moved: np.ndarray = point + np.array([right, down])
-    return moved
+    shifted: np.ndarray = point + np.array([right, down])
+    return shifted
 
 
 def _trunk(lines: list[Stroke], control: list[np.ndarray], width: float, half: int, branches: int, rng: Rng) -> None:

@@ -57,7 +57,7 @@ class Features:
     def stream(self, images: Images | Lazy) -> Iterator[dict[str, Tensor]]:
         """The same, one padded batch after another; only one is in memory."""
         first = images[:1] if isinstance(images, Tensor) else images.images(range(min(1, len(images))))
-        for chunk in chunks(images, self.classifier.lanes(check_images(first).shape)):
+        for chunk in chunks(images, self.classifier.batch_size(check_images(first).shape)):
             with torch.no_grad():
                 _, table = self.differentiable(check_images(chunk))
             # an image's own memory: a slice of a padded batch would keep all of it alive
@@ -70,7 +70,7 @@ class Features:
         read = self._readers(images.shape) if len(images) else {}
         logits, tables = [], []
         with clf.borrowed():
-            for chunk in images.split(clf.lanes(images.shape)):
+            for chunk in images.split(clf.batch_size(images.shape)):
                 n = chunk.shape[0]
                 caught: dict[str, Tensor] = {}
                 with self._listening(caught, read):

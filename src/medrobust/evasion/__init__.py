@@ -7,7 +7,7 @@ from collections.abc import Callable
 from medrobust.evasion.confident import HighConfidence
 from medrobust.evasion.evasion import Evasion
 from medrobust.evasion.hfc import HFC
-from medrobust.evasion.judging import EvasionOutcome, ScoredImages, judge, together
+from medrobust.evasion.judging import EvasionOutcome, ScoredImages, combine, judge
 from medrobust.evasion.loop import Evaded, run
 from medrobust.evasion.matching import FeatureMatching
 from medrobust.evasion.penalised import KDPenalisedCW
@@ -39,10 +39,10 @@ __all__ = [
     "ScoredImages",
     "SelectivePGD",
     "Strongest",
+    "combine",
     "judge",
     "run",
     "smallest",
     "strongest",
     "surrogate",
-    "together",
 ]

@@ -23,7 +23,7 @@ AGREES = 1e-3
 class JointOutput:
     """The output for n rows. Losses are functions of ``table`` (float64 leaves) and are to be ascended.
 
-    table: layer -> (lanes, d), the first n rows are these; the others fill up the batch.
+    table: layer -> (batch_size, d), the first n rows are these; the others fill up the batch.
     """
 
     images: Images
@@ -71,14 +71,16 @@ class JointModel:
         self.surrogate: Surrogate = surrogate(detector)
 
     def evaluate(self, images: Images, goal: Goal) -> JointOutput:
-        """images: (n, c, h, w), n at most ``lanes``; goal: prepared for them."""
+        """images: (n, c, h, w), n at most ``batch_size``; goal: prepared for them."""
         n, head = len(images), self.classifier.head
-        lanes = self.classifier.lanes(images.shape)
+        batch_size = self.classifier.batch_size(images.shape)
         padded = pad(images.detach(), self.classifier.fit(n, images.shape)).requires_grad_()
         with torch.enable_grad():
             _, layers = self.features.differentiable(padded)
-            # the network may run narrower where that gives the same bits; the detector's products always have all lanes
-            every = {name: _filled(value.detach().double(), lanes).requires_grad_() for name, value in layers.items()}
+            # the network may run narrower where that gives the same bits; the detector's products have full batches
+            every = {
+                name: _filled(value.detach().double(), batch_size).requires_grad_() for name, value in layers.items()
+            }
             logits = every[LOGITS][:n]
             margin = goal.margin(head, logits)
         aimed = aim(goal, logits.detach())
@@ -89,7 +91,7 @@ class JointModel:
 
         def suspicion() -> PerImage:
             with torch.enable_grad():
-                return self.surrogate(every, _filled(aimed, lanes))[:n]
+                return self.surrogate(every, _filled(aimed, batch_size))[:n]
 
         def back(pulls: dict[str, Tensor]) -> Images:
             used = [name for name in pulls if layers[name].requires_grad]
@@ -106,9 +108,9 @@ class JointModel:
         return JointOutput(images, goal, every, margin, fooled, aimed, score, suspicion, back)
 
 
-def _filled(values: Tensor, lanes: int) -> Tensor:
-    """``values`` with rows of 0 behind them up to ``lanes`` rows."""
-    return torch.cat([values, values.new_zeros((lanes - len(values), *values.shape[1:]))])
+def _filled(values: Tensor, batch_size: int) -> Tensor:
+    """``values`` with rows of 0 behind them up to ``batch_size`` rows."""
+    return torch.cat([values, values.new_zeros((batch_size - len(values), *values.shape[1:]))])
 
 
 def aim(goal: Goal, logits: Tensor) -> Tensor:

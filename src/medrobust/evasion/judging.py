@@ -167,7 +167,7 @@ def judge(
     )
 
 
-def together(outcomes: Sequence[EvasionOutcome]) -> EvasionOutcome:
+def combine(outcomes: Sequence[EvasionOutcome]) -> EvasionOutcome:
     """Outcomes of different images before detectors fitted apart, as one; InputError where there is none."""
     if not outcomes:
         raise InputError("no outcomes to put together; give at least one")

@@ -37,7 +37,7 @@ class Evaded:
     """float64: the real detector's."""
     steps: Tensor
     """int64: steps made."""
-    blind: Tensor
+    no_gradient: Tensor
     """bool: not past the threshold, and a gradient was zero everywhere: this proves nothing."""
 
 
@@ -137,12 +137,12 @@ class _Run:
         self.origin, self.goal, self.ids, self.seed = images, goal, list(ids), seed
         self.threshold = -torch.inf if full else threshold
         self.target = threshold
-        self.device, self.lanes = classifier.device, classifier.lanes(images.shape)
+        self.device, self.batch_size = classifier.device, classifier.batch_size(images.shape)
         self.waiting = deque(range(len(images)))
         self.advance = advance or (lambda _: None)
         n = len(images)
         self.result = images.clone()
-        self.fooled, self.blind = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
+        self.fooled, self.no_gradient = torch.zeros(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)
         self.score = torch.full((n,), torch.inf, dtype=torch.float64)
         self.steps = torch.zeros(n, dtype=torch.long)
 
@@ -152,10 +152,10 @@ class _Run:
             active = self._refill(active)
             assert active is not None
             active = self._advance(active)
-        return Evaded(self.result, self.fooled, self.score, self.steps, self.blind)
+        return Evaded(self.result, self.fooled, self.score, self.steps, self.no_gradient)
 
     def _refill(self, active: ActiveBatch | None) -> ActiveBatch | None:
-        free = self.lanes - (0 if active is None else len(active))
+        free = self.batch_size - (0 if active is None else len(active))
         if not free or not self.waiting:
             return active
         image = torch.tensor([self.waiting.popleft() for _ in range(min(free, len(self.waiting)))])
@@ -186,17 +186,17 @@ class _Run:
         active.score = torch.where(better, output.score, active.score)
         active.best = torch.where(better.view(-1, 1, 1, 1), active.now, active.best)
         past = torch.isfinite(active.score) & (active.score <= self.threshold)
-        over = past | (active.batch.index >= self.evasion.steps)
-        if not over.all():
+        finished = past | (active.batch.index >= self.evasion.steps)
+        if not finished.all():
             direction = self.evasion.direction(output, active.batch, active.state)
             dark = (direction == 0).flatten(1).all(1)
-            self.blind[active.image] |= (dark & ~over).cpu()
-            moved = self.evasion.step(active.now, direction, active.batch)
-            active.now = torch.where(over.view(-1, 1, 1, 1), active.now, moved)
-            active.batch = replace(active.batch, index=active.batch.index + (~over).long())
-        if over.any():
-            self._settle(active.keep(over))
-        return None if over.all() else active.keep(~over)
+            self.no_gradient[active.image] |= (dark & ~finished).cpu()
+            stepped = self.evasion.step(active.now, direction, active.batch)
+            active.now = torch.where(finished.view(-1, 1, 1, 1), active.now, stepped)
+            active.batch = replace(active.batch, index=active.batch.index + (~finished).long())
+        if finished.any():
+            self._settle(active.keep(finished))
+        return None if finished.all() else active.keep(~finished)
 
     def _settle(self, done: ActiveBatch) -> None:
         assert done.best is not None
@@ -206,5 +206,5 @@ class _Run:
         pixels = torch.where(fooled.to(self.device).view(-1, 1, 1, 1), done.best, done.now)
         self.result[image] = pixels.to(self.result.device)
         self.fooled[image], self.score[image], self.steps[image] = fooled, score, done.batch.index.cpu()
-        self.blind[image] &= ~(fooled & (score <= self.target))
+        self.no_gradient[image] &= ~(fooled & (score <= self.target))
         self.advance(len(image))

@@ -43,18 +43,18 @@ class KDPenalisedCW(Evasion):
         return {"c": torch.ones_like(low), "low": low, "high": high}
 
     def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:
-        over = (batch.index > 0) & (batch.index % self._length == 0)
+        round_ended = (batch.index > 0) & (batch.index % self._length == 0)
         c, low, high = state["c"], state["low"], state["high"]
-        low, high = torch.where(over & output.fooled, c, low), torch.where(over & ~output.fooled, c, high)
+        low, high = torch.where(round_ended & output.fooled, c, low), torch.where(round_ended & ~output.fooled, c, high)
         middle = torch.where(torch.isinf(high), 10 * low, (low.clamp_min(1e-2 * high) * high).sqrt())
-        state["low"], state["high"], state["c"] = low, high, torch.where(over, middle, c)
+        state["low"], state["high"], state["c"] = low, high, torch.where(round_ended, middle, c)
         excess = (output.suspicion() - self._threshold).relu()
         return output.gradient(output.margin.clamp_max(self.kappa) - state["c"] * excess)
 
     def step(self, images: Images, direction: Images, batch: Batch) -> Images:
-        moved = super().step(images, direction, batch)
+        stepped = super().step(images, direction, batch)
         again = ((batch.index > 0) & (batch.index % self._length == 0)).view(-1, 1, 1, 1)
-        return torch.where(again, batch.origin, moved)
+        return torch.where(again, batch.origin, stepped)
 
     def progress(self, batch: Batch) -> PerImage:
         return (batch.index % self._length) / self._length

@@ -81,7 +81,7 @@ def strongest(
     goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
     left = torch.arange(n)
     result, by = images.clone(), torch.full((n,), -1)
-    fooled, blind = torch.zeros(n, dtype=torch.bool), torch.ones(n, dtype=torch.bool)
+    fooled, no_gradient = torch.zeros(n, dtype=torch.bool), torch.ones(n, dtype=torch.bool)
     score, steps = torch.full((n,), torch.inf, dtype=torch.float64), torch.zeros(n, dtype=torch.long)
     for k, evasion in able:
         if not len(left):
@@ -106,9 +106,9 @@ def strongest(
         first = left[(by[left] < 0) & (steps[left] == 0)]  # a last attempt is shown where nothing better comes
         result[first] = evaded.images[torch.isin(left, first)]
         steps[left] += evaded.steps
-        blind[left] &= evaded.blind
+        no_gradient[left] &= evaded.no_gradient
         left = left[~(fooled[left] & (score[left] <= threshold))]
-    return Strongest(result, fooled, score, steps, blind, by)
+    return Strongest(result, fooled, score, steps, no_gradient, by)
 
 
 def smallest(

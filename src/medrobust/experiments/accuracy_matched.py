@@ -44,7 +44,7 @@ MATCHING = 2000
 Networks = dict[tuple[str, int], Fitted]
 """By name and seed."""
 Stars = Mapping[tuple[str, int], Mapping[str, np.ndarray]]
-"""What the attack found, by name and seed: eps_star and inconclusive, one entry an image."""
+"""What the attack found, by name and seed: min_eps and inconclusive, one entry an image."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _swept(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     pixels, labels = part.tensors()
     curve = attacks.sweep(attack, clf, pixels, Untargeted(labels), Linf, GRID, ids=part.ids, advance=progress.advance)
-    return {}, {"eps_star": curve.eps_star.numpy(), "inconclusive": curve.inconclusive.numpy()}
+    return {}, {"min_eps": curve.min_eps.numpy(), "inconclusive": curve.inconclusive.numpy()}
 
 
 def _compared(
@@ -183,16 +183,16 @@ def _compared(
     rows = []
     for name in names:
         runs = [(s, a) for (n, s), a in found.items() if n == name]
-        star = np.stack([a["eps_star"] for _, a in runs])
+        min_eps = np.stack([a["min_eps"] for _, a in runs])
         row: dict[str, Any] = {
             "network": name,
             "seeds": len(runs),
             "n": len(part),
             "matched": float(np.mean([accuracy[name, s] for s, _ in runs])),
             # an image counts with the share of seeds: the interval is that of images, and a little too wide
-            "clean": _told(stats.proportion((star > 0).mean(0), owners)),
-            "accuracy": {f"{g:g}": _told(stats.proportion((star > g / 255).mean(0), owners)) for g in SHOWN},
-            "median": _told(stats.median(np.median(star, 0)[(star > 0).all(0)] * 255)),
+            "clean": _told(stats.proportion((min_eps > 0).mean(0), owners)),
+            "accuracy": {f"{g:g}": _told(stats.proportion((min_eps > g / 255).mean(0), owners)) for g in SHOWN},
+            "median": _told(stats.median(np.median(min_eps, 0)[(min_eps > 0).all(0)] * 255)),
             "inconclusive": int(sum(a["inconclusive"].sum() for _, a in runs)),
         }
         if name in ask.methods:
@@ -221,11 +221,11 @@ def _ratio(found: Stars, name: str, seeds: int, owners: list[str]) -> dict[str, 
     logs, left_out = np.full((seeds, len(owners)), np.nan), 0
     for seed in range(seeds):
         pair = [found[n, seed] for n in (name, f"twin of {name}")]
-        mine, twin = (np.minimum(a["eps_star"], GRID[-1]) for a in pair)
+        mine, twin = (np.minimum(a["min_eps"], GRID[-1]) for a in pair)
         both = (mine > 0) & (twin > 0)
-        blind = both & (pair[0]["inconclusive"] | pair[1]["inconclusive"])
-        left_out += int(blind.sum())
-        both &= ~blind
+        no_gradient = both & (pair[0]["inconclusive"] | pair[1]["inconclusive"])
+        left_out += int(no_gradient.sum())
+        both &= ~no_gradient
         logs[seed, both] = np.log(mine[both] / twin[both])
     seen = ~np.isnan(logs).all(0)
     image = np.array([column[~np.isnan(column)].mean() for column in logs[:, seen].T])
@@ -241,7 +241,7 @@ def _gap(found: Stars, accuracy: Mapping[tuple[str, int], float], name: str, see
     """How equal: the largest difference to the twin over the seeds, and the mean one on the attacked images."""
     apart = [accuracy[name, s] - accuracy[f"twin of {name}", s] for s in range(seeds)]
     right = [
-        float((found[name, s]["eps_star"] > 0).mean() - (found[f"twin of {name}", s]["eps_star"] > 0).mean())
+        float((found[name, s]["min_eps"] > 0).mean() - (found[f"twin of {name}", s]["min_eps"] > 0).mean())
         for s in range(seeds)
     ]
     return {"matched": max(apart, key=abs), "attacked": max(right, key=abs), "attacked_mean": float(np.mean(right))}

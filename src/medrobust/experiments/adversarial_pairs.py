@@ -124,7 +124,7 @@ class Twins:
                 "decision": outcome.after.numpy(),
                 "reached": outcome.reached.numpy(),
             }
-            return {"blind": int(done.blind.sum())}, arrays
+            return {"no_gradient": int(done.no_gradient.sum())}, arrays
 
         arrays = self.store.once(spec, compute).arrays
         return Shard(torch.from_numpy(arrays["images"]), arrays["decision"], arrays["reached"])
@@ -162,8 +162,8 @@ class Twins:
         return Shard(images, decision.numpy(), (decision != labels).numpy())
 
     def _decide(self, part: Dataset) -> np.ndarray:
-        lanes = self.classifier.lanes((1, 1, part.size, part.size))
-        return torch.cat([self.classifier.predict(images) for images, _, _ in part.batches(lanes)]).numpy()
+        batch_size = self.classifier.batch_size((1, 1, part.size, part.size))
+        return torch.cat([self.classifier.predict(images) for images, _, _ in part.batches(batch_size)]).numpy()
 
 
 def one_a_patient(part: Dataset, seed: int) -> Dataset:

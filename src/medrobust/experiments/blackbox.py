@@ -42,14 +42,14 @@ def probed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, se
     goal = Untargeted(labels)
     queries = queried(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, advance=advance)
     outcome = judge(classifier, images, queries.images, goal, ball)
-    spent = torch.where(outcome.reached, queries.spent, torch.inf)
-    return {}, {"spent": spent.numpy(), "blind": queries.inconclusive.numpy()}
+    queries_used = torch.where(outcome.reached, queries.queries_used, torch.inf)
+    return {}, {"queries_used": queries_used.numpy(), "no_gradient": queries.inconclusive.numpy()}
 
 
 def by_chance(classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
     """The control: random changes of exactly the ball's size, one a query."""
     images, labels = part.tensors()
-    spent = torch.where(classifier.predict(images) != labels, 0.0, torch.inf)
+    queries_used = torch.where(classifier.predict(images) != labels, 0.0, torch.inf)
     for k in range(1, CHANCE + 1):
         ids = [f"{i}/{k}" for i in part.ids]
         if ball.name == "linf":
@@ -58,9 +58,9 @@ def by_chance(classifier: Classifier, part: Dataset, ball: Ball, seed: int, adva
             change = ball.at_edge(seeds.normal(seed, "chance", ids, images.shape[1:]))
         changed = ball.move(images, images + ball.eps * change)
         wrong = classifier.predict(changed) != labels
-        spent = torch.where(wrong, spent.minimum(torch.tensor(float(k))), spent)
+        queries_used = torch.where(wrong, queries_used.minimum(torch.tensor(float(k))), queries_used)
     advance(len(images))
-    return {}, {"spent": spent.numpy()}
+    return {}, {"queries_used": queries_used.numpy()}
 
 
 class BlackBoxExperiment(Experiment):
@@ -123,21 +123,21 @@ class BlackBoxExperiment(Experiment):
         for name, attack in attacks().items():
             cell = self._probe(name)
             assert cell is not None
-            spent, lost = cell.arrays["spent"], int(cell.arrays["blind"].sum())
+            queries_used, lost = cell.arrays["queries_used"], int(cell.arrays["no_gradient"].sum())
             note = f"{QUERIES} queries" + (
-                f"; on {lost} of {spent.size} images no answer ever differed" if lost else ""
+                f"; on {lost} of {queries_used.size} images no answer ever differed" if lost else ""
             )
-            status = INCONCLUSIVE if lost >= max(1, checks.TOLERATED * spent.size) else OK
-            held = stats.proportion(~np.isfinite(spent), owners)
+            status = INCONCLUSIVE if lost >= max(1, checks.TOLERATED * queries_used.size) else OK
+            held = stats.proportion(~np.isfinite(queries_used), owners)
             outcome.rows.add(Kind.BLACK_BOX, "accuracy", held, attack=name, eps=eps, status=status, note=note)
-            _success(outcome.rows, Kind.BLACK_BOX, name, eps, spent, owners, COUNTS, status, note)
-            judged = spent > 0  # images that were wrong before fell to nothing
-            reached = np.isfinite(spent)[judged]
+            _success(outcome.rows, Kind.BLACK_BOX, name, eps, queries_used, owners, COUNTS, status, note)
+            judged = queries_used > 0  # images that were wrong before fell to nothing
+            reached = np.isfinite(queries_used)[judged]
             outcome.checks.append(checks.black_box_is_weaker(main, eps, reached, white[judged], QUERIES, attack.title))
-        spent = chance.arrays["spent"]
+        queries_used = chance.arrays["queries_used"]
         note = "random changes, one a query"
-        _success(outcome.rows, Kind.CONTROL, NOISE, eps, spent, owners, (CHANCE,), OK, note)
-        right = spent > 0
+        _success(outcome.rows, Kind.CONTROL, NOISE, eps, queries_used, owners, (CHANCE,), OK, note)
+        right = queries_used > 0
         patients = None if owners is None else owners[right]
         fallen = stats.proportion(white[right], patients)
         outcome.rows.add(Kind.ATTACK, "success_probed", fallen, attack=main, eps=eps)
@@ -149,14 +149,14 @@ def _success(
     kind: Kind,
     name: str,
     eps: float,
-    spent: np.ndarray,
+    queries_used: np.ndarray,
     owners: np.ndarray | None,
     counts: tuple[int, ...],
     status: str,
     note: str,
 ) -> None:
-    right = spent > 0
+    right = queries_used > 0
     who = None if owners is None else owners[right]
     for count in counts:
-        share = stats.proportion(spent[right] <= count, who)
+        share = stats.proportion(queries_used[right] <= count, who)
         rows.add(kind, "success_at", share, attack=name, eps=eps, status=status, note=note, queries=count)

@@ -52,9 +52,9 @@ def gradient_holds(derivative: Derivative, noticed: dict[str, bool]) -> Check:
         )
     if derivative.holds is False:
         return check
-    blind = [name for name, doubted in noticed.items() if not doubted]
-    if blind:
-        return _unasked(check, f"hidden on purpose in a copy ({', '.join(blind)}), the gradient passed as well")
+    missed = [name for name, doubted in noticed.items() if not doubted]
+    if missed:
+        return _unasked(check, f"hidden on purpose in a copy ({', '.join(missed)}), the gradient passed as well")
     ways = {1: "one way", 2: "two ways"}.get(len(noticed), f"{len(noticed)} ways")
     every = {1: "it was", 2: "both were"}.get(len(noticed), "all were")
     return replace(
@@ -129,12 +129,12 @@ def huge_eps(attack: str, eps: float, reached: np.ndarray, *, shared: str = "") 
     return check
 
 
-def usable_gradients(attack: str, blind: np.ndarray) -> Check:
+def usable_gradients(attack: str, no_gradient: np.ndarray) -> Check:
     return Check(
         "gradients are not zero",
         attack,
-        bool(blind.mean() < TOLERATED),
-        f"{int(blind.sum())} of {blind.size} images were never fooled and gave no usable gradient",
+        bool(no_gradient.mean() < TOLERATED),
+        f"{int(no_gradient.sum())} of {no_gradient.size} images were never fooled and gave no usable gradient",
         "if this fails, those images prove nothing: they read inconclusive, not robust",
     )
 
@@ -150,9 +150,9 @@ def confirmed(attack: str, unconfirmed: int, claimed: int) -> Check:
     return check if claimed else _unasked(check, "the attack claimed no success")
 
 
-def noise_is_weaker(attack: str, eps: tuple[float, ...], star: np.ndarray, noise_wrong: np.ndarray) -> Check:
+def noise_is_weaker(attack: str, eps: tuple[float, ...], min_eps: np.ndarray, noise_wrong: np.ndarray) -> Check:
     """noise_wrong: bool (n, len(eps))."""
-    attacked = np.stack([star <= np.float32(e) for e in eps], 1).mean(0)
+    attacked = np.stack([min_eps <= np.float32(e) for e in eps], 1).mean(0)
     excess = noise_wrong.mean(0) - attacked
     worst = int(excess.argmax())
     check = Check(
@@ -163,14 +163,14 @@ def noise_is_weaker(attack: str, eps: tuple[float, ...], star: np.ndarray, noise
         f"under attack {attacked[worst]:.0%}",
         "if this fails, the attack is not better than chance",
     )
-    turned = max(noise_wrong.mean(0).max(), attacked.max()) - (star == 0).mean()
+    turned = max(noise_wrong.mean(0).max(), attacked.max()) - (min_eps == 0).mean()
     return check if turned > TOLERATED else _unasked(check, "neither noise nor the attack changed decisions")
 
 
-def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, star: np.ndarray) -> Check:
-    """one, star: eps* of the single-step and of the many-step attack on the same images."""
+def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, min_eps: np.ndarray) -> Check:
+    """one, min_eps: eps* of the single-step and of the many-step attack on the same images."""
     single = np.stack([(one <= np.float32(e)).mean() for e in eps])
-    several = np.stack([(star <= np.float32(e)).mean() for e in eps])
+    several = np.stack([(min_eps <= np.float32(e)).mean() for e in eps])
     worst = int((single - several).argmax())
     check = Check(
         "many steps are not weaker than one",
@@ -179,7 +179,7 @@ def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, st
         f"closest at {eps[worst] * 255:.3g}/255: one step fools {single[worst]:.0%}, many {several[worst]:.0%}",
         "if this fails, the many-step attack is caught by masked gradients",
     )
-    turned = max(single.max(), several.max()) - (star == 0).mean()
+    turned = max(single.max(), several.max()) - (min_eps == 0).mean()
     return check if turned > TOLERATED else _unasked(check, "neither attack changed decisions")
 
 

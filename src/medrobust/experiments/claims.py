@@ -20,7 +20,7 @@ from medrobust.threat import Ball
 
 CONFIRMED, NOT_CONFIRMED, CANNOT_SAY = "confirmed", "not confirmed", "cannot say"
 
-EPS_STAR = "eps star"
+MIN_EPS = "min eps"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("Medical images fall to smaller changes", "eps*", EPS_STAR, False),
+    Claim("Medical images fall to smaller changes", "eps*", MIN_EPS, False),
     Claim("Their gradient spreads over more pixels", "pixels holding half the gradient", "saliency-half", True),
     Claim("Their gradient spreads over more pixels", "integrated gradients", "integrated-half", True),
     Claim("Their gradient spreads over more pixels", "SmoothGrad", "smooth-half", True),
@@ -59,17 +59,17 @@ CLAIMS = (
 """Said of pictures in the paper; each is held to numbers here."""
 
 
-def eps_star(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float] = GRID) -> np.ndarray:
+def measured_min_eps(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float] = GRID) -> np.ndarray:
     """float64 (n,): for each of these images the smallest of ``eps`` at which the attack succeeds, infinite where it
     does not. One cell a shard."""
     grid = tuple(eps)
 
     def compute(part: Dataset) -> robustness_cells.Result:
         _, arrays = robustness_cells.swept(attack, twins.classifier, part, ball, grid, None, twins.seed, lambda _: None)
-        return {}, {"eps_star": arrays["eps_star"].astype(np.float64)}
+        return {}, {"measured_min_eps": arrays["measured_min_eps"].astype(np.float64)}
 
     key = {"attack": code_digest.described(attack), "norm": ball.name, "eps": grid}
-    return _each(twins, "claims eps star", key, compute, "eps_star")
+    return _each(twins, "claims min eps", key, compute, "measured_min_eps")
 
 
 def _each(
@@ -82,9 +82,9 @@ def _each(
     return np.concatenate(done)
 
 
-def foretells(numbers: Mapping[str, np.ndarray], star: np.ndarray, patients: np.ndarray) -> dict[str, Estimate]:
+def foretells(numbers: Mapping[str, np.ndarray], min_eps: np.ndarray, patients: np.ndarray) -> dict[str, Estimate]:
     """Each measure's rank correlation with eps*, whole patients drawn for the interval."""
-    return {name: stats.spearman(values, star, patients) for name, values in numbers.items()}
+    return {name: stats.spearman(values, min_eps, patients) for name, values in numbers.items()}
 
 
 def more_often(first: np.ndarray, second: np.ndarray, first_whose: np.ndarray, second_whose: np.ndarray) -> Estimate:

@@ -21,7 +21,7 @@ from medrobust.detectors.crossfit import Crossfit
 from medrobust.detectors.detector import LEAST as FITTED
 from medrobust.errors import InputError
 from medrobust.evasion import Evasion as EvasionAttack
-from medrobust.evasion import EvasionOutcome, judge, run, smallest, strongest, together
+from medrobust.evasion import EvasionOutcome, combine, judge, run, smallest, strongest
 from medrobust.experiments import checks
 from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
@@ -132,10 +132,10 @@ class EvasionExperiment(Experiment):
                 self._case(name, case, collected)
         finally:
             self.context.progress.stop()
-        rows, together_ = self._rows(name, collected), together(collected.outcomes)
+        rows, combined = self._rows(name, collected), combine(collected.outcomes)
         pressed = self._pressed(name, cases[0]) if self.config.pressed else []
         facts = {"rows": rows.plain(), "checks": [c.plain() for c in pressed], "left_out": left_out}
-        return facts, {"image": np.concatenate(collected.rows), "evaded": together_.evaded(self.strict)}
+        return facts, {"image": np.concatenate(collected.rows), "evaded": combined.evaded(self.strict)}
 
     def _failed(self, name: str, why: str) -> Mapping[str, Sequence[Any]]:
         """No number of this detector."""
@@ -226,7 +226,7 @@ class EvasionExperiment(Experiment):
             collected.outcomes.append(outcome)
             collected.steps.append(done["steps"])
             collected.by.append(done["by"])
-            collected.no_gradient += int((~outcome.evaded(self.strict) & done["blind"]).sum())
+            collected.no_gradient += int((~outcome.evaded(self.strict) & done["no_gradient"]).sum())
         collected.min_eps.append(min_eps)
         collected.rows.append(case.rows)
 
@@ -250,7 +250,9 @@ class EvasionExperiment(Experiment):
                 ids=part.ids,
                 reference=self.data.bank,
             )
-            return {}, {k: getattr(outcome, k).numpy() for k in ("images", "fooled", "score", "steps", "by", "blind")}
+            return {}, {
+                k: getattr(outcome, k).numpy() for k in ("images", "fooled", "score", "steps", "by", "no_gradient")
+            }
 
         return self._kept(part, compute, "evasion", name, evasions, at=eps, threshold=threshold, fold=case.fold)
 
@@ -334,7 +336,7 @@ class EvasionExperiment(Experiment):
 
     def _rows(self, name: str, collected: _Found) -> Rows:
         """Beside the attack that knows of no detector, on the same images."""
-        rows, outcome = self._empty(), together(collected.outcomes)
+        rows, outcome = self._empty(), combine(collected.outcomes)
         groups, n = outcome.groups, len(outcome.groups)
         note = f"{collected.no_gradient} of {n} images had no usable gradient" if collected.no_gradient else ""
         doubtful = collected.no_gradient >= max(1, checks.TOLERATED * n)

@@ -50,7 +50,7 @@ class FragilityConfig:
 
 @dataclass(frozen=True)
 class Fragility:
-    """Of one network, over its test images. eps_star, whose: an entry an attacked image."""
+    """Of one network, over its test images. min_eps, whose: an entry an attacked image."""
 
     parameters: int
     accuracy: Estimate
@@ -60,20 +60,20 @@ class Fragility:
     auroc: Estimate
     """Of the detector against its attack, clean protocol; NaN with the reason in ``why``."""
     why: str
-    eps_star: np.ndarray
+    min_eps: np.ndarray
     """0 where an image is wrong without an attack, infinite where it held."""
     whose: np.ndarray
 
     @property
     def median(self) -> Estimate:
-        """Of eps_star, over the images that are right without an attack; may be infinite."""
-        right = self.eps_star > 0
-        return stats.median(self.eps_star[right], self.whose[right])
+        """Of min_eps, over the images that are right without an attack; may be infinite."""
+        right = self.min_eps > 0
+        return stats.median(self.min_eps[right], self.whose[right])
 
     def kept(self, eps: float) -> Estimate:
         """Accuracy under attack at ``eps`` relative to that without: the share of right images that hold."""
-        right = self.eps_star > 0
-        return stats.proportion(self.eps_star[right] > eps * (1 + 1e-6), self.whose[right])
+        right = self.min_eps > 0
+        return stats.proportion(self.min_eps[right] > eps * (1 + 1e-6), self.whose[right])
 
 
 def trained(folder: Path, data: Dataset, model: str, **options: Any) -> Classifier:
@@ -110,15 +110,15 @@ def fragility(store: Store, classifier: Classifier, data: Dataset, ask: Fragilit
     measured = store.once(
         {**about, "kind": "network measures", "names": MEASURES}, lambda: _measured(classifier, part, ask.seed)
     )
-    star = swept.arrays["eps_star"]
+    min_eps = swept.arrays["min_eps"]
     auroc, why = _seen(store, classifier, data, test, ask)
     return Fragility(
         parameters=classifier.parameters,
         accuracy=stats.proportion(clean.arrays["decision"] == test.labels, groups(test)),
-        measures={name: stats.median(_known(measured.arrays[name][star > 0])) for name in MEASURES},
+        measures={name: stats.median(_known(measured.arrays[name][min_eps > 0])) for name in MEASURES},
         auroc=auroc,
         why=why,
-        eps_star=star,
+        min_eps=min_eps,
         whose=whose_images(part),
     )
 

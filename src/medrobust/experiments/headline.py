@@ -46,7 +46,7 @@ def examined(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, 
         "by": torch.where(outcome.reached, by, -1).numpy(),
         "gradients": done.gradients.numpy(),
         "forwards": done.forwards.numpy(),
-        "blind": (done.blind | claimed).numpy(),
+        "no_gradient": (done.no_gradient | claimed).numpy(),
     }
 
 
@@ -111,7 +111,7 @@ class HeadlineExperiment(Experiment):
     def _ensemble_part(self, outcome: ExperimentResult, attack: Attack, eps: float) -> None:
         assert self.cell is not None
         arrays, n, patients, rows = self.cell.arrays, self.min_eps.size, self.context.patients, outcome.rows
-        lost = int(arrays["blind"].sum())
+        lost = int(arrays["no_gradient"].sum())
         note = f"{lost} of {n} images had no usable gradient and held against queries" if lost else ""
         status = INCONCLUSIVE if lost >= max(1, checks.TOLERATED * n) else OK
         right = ~arrays["before"]
@@ -140,13 +140,13 @@ class HeadlineExperiment(Experiment):
     def _worst_part(self, outcome: ExperimentResult) -> None:
         robustness, doubts = self.robustness, self.robustness.doubts | self.sanity.outcome().doubts
         cells = [robustness.sweep(name).arrays for name in robustness.attacks]
-        stars, after, blind = ([c[k] for c in cells] for k in ("eps_star", "after", "blind"))
+        min_eps, after, no_gradient = ([c[k] for c in cells] for k in ("min_eps", "after", "no_gradient"))
         if self.cell is not None:
-            stars, after = [*stars, self.min_eps], [*after, self.cell.arrays["after"]]
-            blind = [*blind, self.cell.arrays["blind"]]
-            if self.cell.arrays["blind"].mean() > 0.5:
+            min_eps, after = [*min_eps, self.min_eps], [*after, self.cell.arrays["after"]]
+            no_gradient = [*no_gradient, self.cell.arrays["no_gradient"]]
+            if self.cell.arrays["no_gradient"].mean() > 0.5:
                 doubts[NAME] = NO_GRADIENT
-        best = np.stack(stars).argmin(0)
+        best = np.stack(min_eps).argmin(0)
         attack_rows(
             outcome.rows,
             "worst",
@@ -155,13 +155,13 @@ class HeadlineExperiment(Experiment):
             self.context.labels,
             np.stack(after)[best, np.arange(best.size)],
             # an image proves something if any attack had a gradient to follow and failed
-            np.logical_and.reduce(blind),
+            np.logical_and.reduce(no_gradient),
             self.context.classifier.classes,
             self.context.patients,
-            next(iter(doubts.values())) if len(doubts) == len(stars) else "",  # the worst case is one of them
+            next(iter(doubts.values())) if len(doubts) == len(min_eps) else "",  # the worst case is one of them
             Kind.WORST,
         )
-        outcome.arrays["eps_star.worst"] = self.worst.astype(np.float32)
+        outcome.arrays["min_eps.worst"] = self.worst.astype(np.float32)
         settings = "for each image, the attack that needed the smallest eps"
         outcome.conditions["attacks"] = {"worst": {"title": "Worst case", "settings": settings, "source": ""}}
 

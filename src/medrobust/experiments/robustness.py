@@ -123,7 +123,7 @@ class RobustnessExperiment(Experiment):
 
     def min_eps(self, name: str) -> np.ndarray:
         """(n,): the smallest eps of the grid that fooled each image; 0 wrong before, inf never."""
-        return self.sweep(name).arrays["eps_star"]
+        return self.sweep(name).arrays["min_eps"]
 
     @property
     def smallest(self) -> np.ndarray:
@@ -138,8 +138,8 @@ class RobustnessExperiment(Experiment):
     @property
     def typical_eps(self) -> float:
         """The eps of the grid at which about half of the images fall: where a comparison shows most."""
-        star = self.min_eps(self.main)
-        typical = float(np.median(star[star > 0])) if (star > 0).any() else np.inf
+        min_eps = self.min_eps(self.main)
+        typical = float(np.median(min_eps[min_eps > 0])) if (min_eps > 0).any() else np.inf
         grid = [e for e in self.config.eps if e > 0]
         if not grid:
             return 1 / 255
@@ -162,10 +162,10 @@ class RobustnessExperiment(Experiment):
     @property
     def doubts(self) -> dict[str, str]:
         """attack -> why none of its numbers is believed."""
-        return {name: NO_GRADIENT for name in self.attacks if self._blind(name)}
+        return {name: NO_GRADIENT for name in self.attacks if self._no_gradient(name)}
 
-    def _blind(self, name: str) -> bool:
-        return self.attacks[name].uses_gradient and float(self.sweep(name).arrays["blind"].mean()) > 0.5
+    def _no_gradient(self, name: str) -> bool:
+        return self.attacks[name].uses_gradient and float(self.sweep(name).arrays["no_gradient"].mean()) > 0.5
 
     # -- what it amounts to ------------------------------------------------------------------------------
 
@@ -181,27 +181,27 @@ class RobustnessExperiment(Experiment):
         context, doubts = self.context, self.doubts
         for name, attack in self.attacks.items():
             cell = self.sweep(name)
-            star, blind = cell.arrays["eps_star"], cell.arrays["blind"]
+            min_eps, no_gradient = cell.arrays["min_eps"], cell.arrays["no_gradient"]
             if attack.uses_gradient:
-                outcome.checks.append(checks.usable_gradients(name, blind))
-            fallen = int((np.isfinite(star) & (star > 0)).sum())
+                outcome.checks.append(checks.usable_gradients(name, no_gradient))
+            fallen = int((np.isfinite(min_eps) & (min_eps > 0)).sum())
             unconfirmed = cell.fact("unconfirmed", int)
             outcome.checks.append(checks.confirmed(name, unconfirmed, fallen + unconfirmed))
             attack_rows(
                 outcome.rows,
                 name,
                 self.config.eps,
-                star,
+                min_eps,
                 context.labels,
                 cell.arrays["after"],
-                blind,
+                no_gradient,
                 context.classifier.classes,
                 context.patients,
                 doubts.get(name, ""),
             )
             cost = stats.mean(cell.arrays["gradients"])
             outcome.rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=name, eps=max(self.config.eps))
-            outcome.arrays[f"eps_star.{name}"] = star.astype(np.float32)
+            outcome.arrays[f"min_eps.{name}"] = min_eps.astype(np.float32)
         main = self.sweep(self.main)
         outcome.arrays |= {"labels": context.labels, "clean_prediction": main.arrays["before"]}
         outcome.examples = [{**e, "attack": self.main} for e in main.fact("shown", list)[: robustness_cells.EXAMPLES]]
@@ -217,12 +217,12 @@ class RobustnessExperiment(Experiment):
         outcome.checks += [checks.noise_is_weaker(name, eps, self.min_eps(name), wrong) for name in self.attacks]
 
 
-def chosen_eps(norm: str, grid: tuple[float, ...], star: np.ndarray) -> float | None:
+def chosen_eps(norm: str, grid: tuple[float, ...], min_eps: np.ndarray) -> float | None:
     """The size of the headline number, from the smallest eps* of the attacks so far; None without a positive eps."""
     sizes = [e for e in grid if e > 0]
     if not sizes:
         return None
-    clean, held = float((star > 0).mean()), {e: float((star > np.float32(e)).mean()) for e in sizes}
+    clean, held = float((min_eps > 0).mean()), {e: float((min_eps > np.float32(e)).mean()) for e in sizes}
     if norm == "linf":
         nearest = min(sizes, key=lambda e: (abs(math.log(e / GREY)), e))
         if clean - held[nearest] >= NOTICED:

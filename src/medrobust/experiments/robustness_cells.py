@@ -23,7 +23,7 @@ Advance = Callable[[int], None]
 def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
     """Probabilities and decisions on clean images, and on the same images saved at 8 bits."""
     probability, decisions, saved = [], [], []
-    for images, _, _ in part.batches(classifier.lanes((1, 1, part.size, part.size))):
+    for images, _, _ in part.batches(classifier.batch_size((1, 1, part.size, part.size))):
         logits = classifier.logits(images)
         probability.append(classifier.to_probabilities(logits))
         decisions.append(classifier.head.decide(logits))
@@ -55,13 +55,13 @@ def swept(
     start = None if near is None else torch.from_numpy(near)
     curve = sweep(attack, classifier, images, goal, ball, eps, seed=seed, ids=part.ids, near=start, advance=advance)
     outcome = judge(classifier, images, curve.images, goal, ball(1.0 if ball.name == "linf" else torch.inf))
-    star = curve.eps_star.clone()
-    within = (outcome.size <= star + 1e-6) | outcome.reached_before
+    min_eps = curve.min_eps.clone()
+    within = (outcome.size <= min_eps + 1e-6) | outcome.reached_before
     confirmed = outcome.reached & within
-    star = torch.where(confirmed | torch.isinf(star), star, torch.inf)
-    examples = _examples(labels, star)
+    min_eps = torch.where(confirmed | torch.isinf(min_eps), min_eps, torch.inf)
+    examples = _examples(labels, min_eps)
     facts = {
-        "unconfirmed": int((~confirmed & torch.isfinite(curve.eps_star)).sum()),
+        "unconfirmed": int((~confirmed & torch.isfinite(curve.min_eps)).sum()),
         "shown": [
             {
                 "id": image_code(part, i),
@@ -70,7 +70,7 @@ def swept(
                 "after": int(outcome.after[i]),
                 "confidence_before": float(outcome.confidence_before[i]),
                 "confidence_after": float(outcome.confidence_after[i]),
-                "eps": float(star[i]) if torch.isfinite(star[i]) else max(eps),
+                "eps": float(min_eps[i]) if torch.isfinite(min_eps[i]) else max(eps),
                 "size": float(outcome.size[i]),
                 "patient": patient_code(part, i),
             }
@@ -80,12 +80,12 @@ def swept(
     return facts, {
         "shown.clean": images[examples].numpy(),
         "shown.attacked": curve.images[examples].numpy(),
-        "eps_star": star.numpy(),
+        "min_eps": min_eps.numpy(),
         "before": outcome.before.numpy(),
         "after": outcome.after.numpy(),
         "gradients": curve.gradients.numpy(),
         "forwards": curve.forwards.numpy(),
-        "blind": curve.inconclusive.numpy(),
+        "no_gradient": curve.inconclusive.numpy(),
     }
 
 
@@ -138,12 +138,12 @@ def fixed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, see
 EXAMPLES = 6
 
 
-def _examples(labels: torch.Tensor, star: torch.Tensor) -> list[int]:
+def _examples(labels: torch.Tensor, min_eps: torch.Tensor) -> list[int]:
     """Some images of every class in turn that were right before the attack: those it fooled before those that held."""
-    right = star > 0
+    right = min_eps > 0
     ranked: list[tuple[int, int, int]] = []
     turns: dict[int, int] = {}
-    for i in sorted(right.nonzero()[:, 0].tolist(), key=lambda i: (not torch.isfinite(star[i]), i)):
+    for i in sorted(right.nonzero()[:, 0].tolist(), key=lambda i: (not torch.isfinite(min_eps[i]), i)):
         turn = turns.get(int(labels[i]), 0)
         turns[int(labels[i])] = turn + 1
         ranked.append((turn, int(labels[i]), i))

@@ -53,10 +53,10 @@ def attack_rows(
     rows: Rows,
     attack: str,
     eps: tuple[float, ...],
-    star: np.ndarray,
+    min_eps: np.ndarray,
     labels: np.ndarray,
     after: np.ndarray,
-    blind: np.ndarray,
+    no_gradient: np.ndarray,
     classes: tuple[str, ...],
     patients: np.ndarray | None,
     doubt: str = "",
@@ -64,13 +64,13 @@ def attack_rows(
 ) -> None:
     """What an attack did at each eps, from one eps* an image.
 
-    star: (n,) smallest eps that fooled; 0 wrong before, inf never. after: decisions at eps*.
-    blind: (n,) images whose gradient vanished and that were never fooled. doubt: why this attack is not believed.
+    min_eps: (n,) smallest eps that fooled; 0 wrong before, inf never. after: decisions at eps*.
+    no_gradient: (n,) images whose gradient vanished and that were never fooled. doubt: why this attack is not believed.
     """
-    start_right = star > 0
+    start_right = min_eps > 0
     for at in eps:
-        held = star > np.float32(at)  # eps* is float32: compare at its precision
-        lost = int((held & blind).sum())
+        held = min_eps > np.float32(at)  # eps* is float32: compare at its precision
+        lost = int((held & no_gradient).sum())
         note = doubt or (f"{lost} of {held.size} images had no usable gradient" if lost else "")
         status = INCONCLUSIVE if doubt or lost >= max(1, TOLERATED * held.size) else OK
 
@@ -83,11 +83,11 @@ def attack_rows(
             chosen = start_right & of
             flipped = stats.proportion((~held & (after == into))[chosen], _of(patients, chosen))
             add("flip", flipped, class_name=source, target=goal)
-    middle = stats.median(star[start_right], _of(patients, start_right))
+    middle = stats.median(min_eps[start_right], _of(patients, start_right))
     note = doubt or ("" if math.isfinite(middle.value) else "above the grid")
     status = INCONCLUSIVE if doubt else OK
     rows.add(kind, "min_eps_median", middle, attack=attack, eps=max(eps), status=status, note=note)
-    rows.add(kind, "inconclusive", stats.proportion(blind & (star > 0), patients), attack=attack, eps=max(eps))
+    rows.add(kind, "inconclusive", stats.proportion(no_gradient & (min_eps > 0), patients), attack=attack, eps=max(eps))
 
 
 def saving_rows(

@@ -258,7 +258,7 @@ class UniversalExperiment(Experiment):
             progress.advance(len(self.test))
         finally:
             progress.stop()
-        facts = {"why": v.why, "moved": v.moved, "size": v.size, "legal": bool(outcome.legal), "history": v.history}
+        facts = {"why": v.why, "nonzero": v.nonzero, "size": v.size, "legal": bool(outcome.legal), "history": v.history}
         facts |= {k: v.provenance[k] for k in ("gradients", "queries")}
         return facts, {"delta": v.delta.numpy(), "after": outcome.after, "saved": outcome.after_saving}
 
@@ -303,7 +303,7 @@ class UniversalExperiment(Experiment):
     ) -> None:
         for k, o in outcomes.items():
             cell = cells[k]
-            status, note = believed(o, cell.fact("moved", bool), cell.fact("why", str), cell.fact("legal", bool))
+            status, note = believed(o, cell.fact("nonzero", bool), cell.fact("why", str), cell.fact("legal", bool))
             at: Mapping[str, object] = {"attack": self.config.name, "eps": self.eps, "status": status, "note": note}
             if k is not None:
                 target_rows(rows, Kind.UNIVERSAL, o, by_class=self.by_class, **at)
@@ -323,7 +323,7 @@ class UniversalExperiment(Experiment):
 
     def _info(self, cells: Mapping[int | None, Cell]) -> dict[str, object]:
         """How it was made, for results.json."""
-        facts = ("moved", "why", "legal", "gradients", "queries", "history")
+        facts = ("nonzero", "why", "legal", "gradients", "queries", "history")
         return {
             "name": self.config.name,
             "title": self.method.title,

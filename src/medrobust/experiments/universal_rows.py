@@ -10,13 +10,13 @@ from medrobust.stats import Estimate
 from medrobust.universal import UniversalOutcome
 
 
-def believed(o: UniversalOutcome, moved: bool, why: str, legal: bool) -> tuple[str, str]:
+def believed(o: UniversalOutcome, nonzero: bool, why: str, legal: bool) -> tuple[str, str]:
     """Status and note of its rows: one that stayed zero shows no strength, unless there was nothing to do.
 
     why: it stayed zero. legal: it is no larger than it may be.
     """
     rate = o.fooling_rate if o.targeted_success is None else o.targeted_success
-    if not moved and rate.value < 1:
+    if not nonzero and rate.value < 1:
         return INCONCLUSIVE, why
     return (OK, "") if legal else (INCONCLUSIVE, "the perturbation is larger than it may be")
 

@@ -34,7 +34,7 @@ def grad_cam(
         raise InputError(f"{len(images)} images but classes of shape {tuple(classes.shape)}; give one class an image")
     parts = []
     with classifier.borrowed():
-        for rows in torch.arange(len(images)).split(classifier.lanes(images.shape)):
+        for rows in torch.arange(len(images)).split(classifier.batch_size(images.shape)):
             parts.append(_of_batch(classifier, images[rows], classes[rows.to(classes.device)], layer).cpu())
     return torch.cat(parts)
 

@@ -30,7 +30,7 @@ class Gradients:
     logits: Logits
 
     @property
-    def blind(self) -> Tensor:
+    def no_gradient(self) -> Tensor:
         """bool (n,): zero everywhere, or something is not finite. Nothing can be said of such an image."""
         top = self.direction.flatten(1).abs().amax(1)
         finite = torch.isfinite(self.logits).all(1) & torch.isfinite(self.direction).flatten(1).all(1)
@@ -69,7 +69,7 @@ def _gradients(classifier: Classifier, images: Images, labels: Labels, *, logari
     goal = Untargeted(labels).prepare(classifier.head, len(classifier.classes), len(images), classifier.device)
     parts = []
     with classifier.borrowed():
-        for rows in torch.arange(len(images)).split(classifier.lanes(images.shape)):
+        for rows in torch.arange(len(images)).split(classifier.batch_size(images.shape)):
             here, aim = images[rows].to(classifier.device), goal.take(rows.to(classifier.device))
             output = slope(classifier, here, aim, cross_entropy if logarithmic else margin)
             # the loss that is followed is the logarithm of the cross-entropy L: dL = L d(log L)

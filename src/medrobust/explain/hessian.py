@@ -59,7 +59,7 @@ def curvature(
     parts: list[Curvature] = []
     # attention kernels that are fast have no second derivative
     with classifier.borrowed(), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
-        for rows in torch.arange(len(images)).split(classifier.lanes(images.shape)):
+        for rows in torch.arange(len(images)).split(classifier.batch_size(images.shape)):
             here = images[rows].to(classifier.device)
             start = seeds.normal(seed, "lanczos", [ids[i] for i in rows.tolist()], here.shape[1:])
             product, log_scale = _hessian(classifier, here, goal.take(rows.to(classifier.device)))

@@ -68,12 +68,12 @@ def _gradient(b: MeasureInput) -> Numbers:
         "saliency-gini": gini(maps),
         "saliency-half": half_share(maps),
     }
-    return {name: values.masked_fill(b.gradient.blind, torch.nan) for name, values in by_name.items()}
+    return {name: values.masked_fill(b.gradient.no_gradient, torch.nan) for name, values in by_name.items()}
 
 
 def _margin(b: MeasureInput) -> Numbers:
     gradients = margin_gradient(b.classifier, b.images, b.labels)
-    slope = gradients.norm(1).masked_fill(gradients.blind, torch.nan)
+    slope = gradients.norm(1).masked_fill(gradients.no_gradient, torch.nan)
     return {"margin": -gradients.loss, "margin-slope": slope / 255, "linear-eps": -gradients.loss / slope * 255}
 
 
@@ -180,7 +180,7 @@ def measure(
     if layer is None and _layer in parts:
         layer = middle(classifier, shape)
     out: dict[str, list[PerImage]] = {name: [] for name in names}
-    for rows in torch.arange(n).split(classifier.lanes(shape)):
+    for rows in torch.arange(n).split(classifier.batch_size(shape)):
         some = images[rows] if isinstance(images, Tensor) else images.images(rows.tolist())
         batch = MeasureInput(
             classifier, check_images(some).cpu(), labels[rows], [ids[i] for i in rows.tolist()], seed, layer

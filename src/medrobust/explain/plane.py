@@ -43,7 +43,7 @@ def landscape(
     goal = Untargeted(labels).prepare(classifier.head, len(classifier.classes), n, images.device)
     steps, out = torch.tensor(grid, dtype=torch.float32), torch.empty(n * side * side, dtype=torch.float64)
     with classifier.borrowed():
-        for points in torch.arange(out.numel()).split(classifier.lanes(images.shape)):
+        for points in torch.arange(out.numel()).split(classifier.batch_size(images.shape)):
             image, place = points // side**2, points % side**2
             a, b = (steps[k].view(-1, 1, 1, 1) for k in (place // side, place % side))
             at = (images[image] + a * first[image] + b * second[image]).clamp(0, 1)

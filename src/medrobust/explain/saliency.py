@@ -66,7 +66,7 @@ def integrated_gradients(
     from captum.attr import IntegratedGradients
 
     images = check_images(images)
-    lanes, here = classifier.lanes(images.shape), classifier.device
+    batch_size, here = classifier.batch_size(images.shape), classifier.device
     goal = Untargeted(labels).prepare(classifier.head, len(classifier.classes), len(images), here)
     assert goal.labels is not None
 
@@ -75,16 +75,16 @@ def integrated_gradients(
 
     method, parts = IntegratedGradients(lead, multiply_by_inputs=True), []
     with classifier.borrowed():
-        # always full lanes: captum then makes one pass a point, all of one shape, and adds them up in one order
-        for chunk, label in zip(images.split(lanes), goal.labels.split(lanes), strict=True):
-            full_label = label.new_zeros(lanes, *label.shape[1:])
+        # always full batches: captum then makes one pass a point, all of one shape, and adds them up in one order
+        for chunk, label in zip(images.split(batch_size), goal.labels.split(batch_size), strict=True):
+            full_label = label.new_zeros(batch_size, *label.shape[1:])
             full_label[: len(chunk)] = label
             given = method.attribute(
-                pad(chunk.to(here), lanes),
+                pad(chunk.to(here), batch_size),
                 baseline,
                 additional_forward_args=(full_label,),
                 n_steps=steps,
-                internal_batch_size=lanes,
+                internal_batch_size=batch_size,
             )
             parts.append(given[: len(chunk)].float().cpu())
     return torch.cat(parts)

@@ -247,14 +247,14 @@ def _curve(
     _line(axes, [unit(r.eps) for r in rows], rows, style, label, band=band)
 
 
-def eps_star(f: Findings, alt: str) -> str:
+def min_eps(f: Findings, alt: str) -> str:
     """Share of the correctly read images that are fooled by a change of at most eps, an attack a line."""
-    names = [a for a in f.run.measured if (v := f.eps_star(a)) is not None and v.size]
+    names = [a for a in f.run.measured if (v := f.min_eps(a)) is not None and v.size]
     with canvas(6.4, 4.2) as (figure, axes):
-        grid = [float(e) for a in names for e in f.eps_star(a)] + [r.eps for a in names for r in f.run.curve(a)]  # type: ignore[union-attr]
+        grid = [float(e) for a in names for e in f.min_eps(a)] + [r.eps for a in names for r in f.run.curve(a)]  # type: ignore[union-attr]
         unit = _eps_axis(f, axes, grid)
         for attack in names:
-            values = np.sort(f.eps_star(attack))  # type: ignore[arg-type]
+            values = np.sort(f.min_eps(attack))  # type: ignore[arg-type]
             finite = values[np.isfinite(values)]
             top = max([r.eps for r in f.run.curve(attack)] or [float(finite[-1]) if finite.size else 0.0])
             x = [0.0, *(unit(float(v)) for v in finite), unit(top)]

@@ -190,14 +190,14 @@ class Findings:
         rows = self.run.curve(self.strongest) if self.strongest else []
         return rows[-1] if rows else None
 
-    def eps_star(self, attack: str) -> np.ndarray | None:
+    def min_eps(self, attack: str) -> np.ndarray | None:
         """eps* of the images that were read correctly before the attack (inf: never broken on the grid)."""
-        values = self.run.arrays.get(f"eps_star.{attack}")
+        values = self.run.arrays.get(f"min_eps.{attack}")
         return None if values is None else values[values > 0]
 
     def median(self, attack: str) -> stats.Estimate | None:
         """Median eps* over the images that were read correctly; inf where most were never broken."""
-        row, values = self.run.at(attack, "min_eps_median"), self.eps_star(attack)
+        row, values = self.run.at(attack, "min_eps_median"), self.min_eps(attack)
         if row is None:
             return stats.median(values) if values is not None and values.size else None
         value = row.value

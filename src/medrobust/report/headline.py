@@ -62,10 +62,10 @@ def paragraph(f: Findings) -> Paragraph | None:
 def _cost(f: Findings) -> str:
     info = f.run.conditions.headline
     assert info is not None
-    spent = [f.run.at(info.attack, f"{kind}_per_image", info.eps) for kind in ("gradients", "forwards")]
-    if any(r is None or r.value is None for r in spent):
+    per_image = [f.run.at(info.attack, f"{kind}_per_image", info.eps) for kind in ("gradients", "forwards")]
+    if any(r is None or r.value is None for r in per_image):
         return ""
-    gradients, looks = (number(r.value) for r in spent if r is not None and r.value is not None)
+    gradients, looks = (number(r.value) for r in per_image if r is not None and r.value is not None)
     return f"It took {gradients} gradients and {looks} further looks at the model an image. "
 
 

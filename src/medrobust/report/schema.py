@@ -38,7 +38,7 @@ class UniversalGoal(Stated):
     """One universal perturbation. target: the class it goes for; None: away from the clean answer."""
 
     target: int | None = None
-    moved: bool = True
+    nonzero: bool = True
     why: str = ""
     """Why it did not leave zero."""
     legal: bool = True

@@ -216,7 +216,7 @@ def smallest(f: Findings) -> Table | None:
     rows = []
     for attack in f.run.measured:
         median, half = f.median(attack), f.half(attack)
-        values, cost = f.eps_star(attack), f.run.at(attack, "gradients_per_image")
+        values, cost = f.min_eps(attack), f.run.at(attack, "gradients_per_image")
         broken = percent(float(np.isfinite(values).mean())) if values is not None and values.size else NOTHING
         unusable = f.run.at(attack, "inconclusive")
         rows.append(

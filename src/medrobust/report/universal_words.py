@@ -88,7 +88,7 @@ def after_saving(rate: Share, saved: Share, control: Share | None, bits: str) ->
     return text + (": saving is no cure." if relation(saved, control) is Relation.ABOVE else ".")
 
 
-def pile(share: float, before: float, called: str) -> str:
+def majority_class(share: float, before: float, called: str) -> str:
     return f"Nearly all images end in one class: {percent(share)} are read as {called}, {percent(before)} before."
 
 

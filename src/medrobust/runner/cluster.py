@@ -168,11 +168,11 @@ class Cluster:
             token.parent.mkdir(parents=True, exist_ok=True)
             token.write_text("")
         try:
-            blind = [worker for worker, sees in self.client.run(_sees, str(token)).items() if not sees]
+            lost = [worker for worker, sees in self.client.run(_sees, str(token)).items() if not sees]
         finally:
             token.unlink(missing_ok=True)
-        if blind:
-            raise InputError(f"worker {blind[0]} does not see {run.resolve()}; --out must lie on a disk that all share")
+        if lost:
+            raise InputError(f"worker {lost[0]} does not see {run.resolve()}; --out must lie on a disk that all share")
 
 
 def _sees(path: str) -> bool:

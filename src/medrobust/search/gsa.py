@@ -37,9 +37,9 @@ class GSA(Optimiser):
             kept = max(1, round(P * (1 - 0.98 * run.progress)))
             pull = self.pull(run, s.x, masses(s.f), ranked(s.f)[:, :kept])
             s.velocity = run.draws.uniform(*s.x.shape[1:]) * s.velocity + G * pull
-            moved = s.x + s.velocity
-            outside = (moved < run.low) | (moved > run.high)
-            s.x, s.f = yield torch.where(outside, run.anywhere(P), moved)
+            new_x = s.x + s.velocity
+            outside = (new_x < run.low) | (new_x > run.high)
+            s.x, s.f = yield torch.where(outside, run.anywhere(P), new_x)
 
     def pull(self, run: SearchRun, x: Tensor, mass: Tensor, heavy: Tensor) -> Tensor:
         """(S, P, D): sum over the heavy points j of rand_j M_j (x_j - x_i) / R_ij, in units of the box."""

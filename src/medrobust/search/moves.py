@@ -63,8 +63,8 @@ def roulette(draws: Draws, weights: Tensor, spins: int) -> Tensor:
     total = wheel[:, -1:]
     spin = draws.uniform(spins).double() * total
     at = torch.searchsorted(wheel, spin, right=True).clamp(max=weights.shape[1] - 1)
-    blind = (draws.uniform(spins).double() * weights.shape[1]).long().clamp(max=weights.shape[1] - 1)
-    return torch.where(total > 0, at, blind)
+    uniform = (draws.uniform(spins).double() * weights.shape[1]).long().clamp(max=weights.shape[1] - 1)
+    return torch.where(total > 0, at, uniform)
 
 
 def halfway(trial: Tensor, parent: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -41,9 +41,9 @@ class PSO(Optimiser):
         s.velocity = (run.anywhere(self.population) - s.x) / 2
         while True:
             s.velocity = self.faster(run, s.x, s.velocity, s.best, run.best_x[:, None])
-            moved = s.x + s.velocity
-            s.velocity = torch.where((moved < run.low) | (moved > run.high), 0.0, s.velocity)
-            s.x, f = yield moved
+            new_x = s.x + s.velocity
+            s.velocity = torch.where((new_x < run.low) | (new_x > run.high), 0.0, s.velocity)
+            s.x, f = yield new_x
             s.best, s.best_f = better(s.best, s.best_f, s.x, f)
 
     def faster(self, run: SearchRun, x: Tensor, velocity: Tensor, own: Tensor, swarm: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def judge(
             raise InputError(f"{n} images but {len(given)} {name}; give one an image")
     parts: list[list[Tensor]] = [[], [], []]
     with classifier.borrowed():
-        for chunk in chunks(images, classifier.lanes((1, *v.delta.shape))):
+        for chunk in chunks(images, classifier.batch_size((1, *v.delta.shape))):
             chunk = check_images(chunk)
             attacked = v.apply(chunk)
             versions = (None if clean is not None else chunk, attacked, save_at(attacked, bits))
@@ -65,7 +65,7 @@ def fooling_rate(classifier: Classifier, images: Images | Lazy, v: Universal) ->
     """Rf: share of the images whose decision changes under ``v``, against the clean prediction."""
     hits: list[Tensor] = []
     with classifier.borrowed():
-        for chunk in chunks(images, classifier.lanes((1, *v.delta.shape))):
+        for chunk in chunks(images, classifier.batch_size((1, *v.delta.shape))):
             changed = classifier.predict(chunk) != classifier.predict(v.apply(chunk))
             hits.append(changed.flatten(1).any(1) if changed.ndim > 1 else changed)
     return proportion(torch.cat(hits).cpu().numpy() if hits else [])

@@ -25,7 +25,7 @@ class MinibatchMethod(UniversalMethod):
     (``start``) and what a pass does (``sweep``).
 
     Nontargeted, sending all images into their rarest class fools every image that was not there
-    (``UniversalTask.pile``). Where the climb ends below that, as it does on a linear network whose classes pull
+    (``UniversalTask.rarest_class``). Where the climb ends below that, as it does on a linear network whose classes pull
     against each other, a second climb goes for that class, and is returned unless the first is better on these images
     by more than ``PREFERENCE``.
     Without ``balance``, as published, there is neither a weight of classes nor a second climb.
@@ -90,16 +90,16 @@ class MinibatchMethod(UniversalMethod):
         ended = PerturbationResult(
             perturbation.delta, [*perturbation.history[:-1], perturbation.history[-1] | {"rate": rate}]
         )
-        pile = task.pile() if isinstance(task.goal, Untargeted) else None
-        if pile is None or not self.balance:
+        rarest_class = task.rarest_class() if isinstance(task.goal, Untargeted) else None
+        if rarest_class is None or not self.balance:
             return ended
-        target, share = pile
+        target, share = rarest_class
         if rate >= share:
             return ended
         with task.toward(target):
-            piled = self.climb(task, seed, "pile")
-        other = task.rate(piled.delta)
-        if other < rate - PREFERENCE or not piled.delta.any():
+            one_class = self.climb(task, seed, "rarest_class")
+        other = task.rate(one_class.delta)
+        if other < rate - PREFERENCE or not one_class.delta.any():
             return ended
-        entry = {"pass": len(perturbation.history) + len(piled.history), "rate": other, "toward": float(target)}
-        return PerturbationResult(piled.delta, [*perturbation.history, entry])
+        entry = {"pass": len(perturbation.history) + len(one_class.history), "rate": other, "toward": float(target)}
+        return PerturbationResult(one_class.delta, [*perturbation.history, entry])

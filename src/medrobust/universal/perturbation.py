@@ -48,7 +48,7 @@ class Universal:
         object.__setattr__(self, "delta", self.delta.detach().float().cpu().contiguous())
 
     @property
-    def moved(self) -> bool:
+    def nonzero(self) -> bool:
         """False where the perturbation is zero everywhere; ``why`` then says why."""
         return bool(self.delta.any())
 

@@ -67,7 +67,7 @@ class Sequential(UniversalMethod):
             index = order[place : place + window]
             crossed = self._first_crossing(task, delta, index)
             if crossed is None:
-                place, window = place + len(index), min(2 * window, task.lanes)
+                place, window = place + len(index), min(2 * window, task.batch_size)
             else:
                 fooled, delta = crossed
                 place, window, updates = place + fooled + 1, max(1, window // 2), updates + 1
@@ -80,14 +80,14 @@ class Sequential(UniversalMethod):
         left = torch.nonzero(~task.reached(goal, logits))[:, 0]
         if not len(left):
             return None
-        moved = delta + self.step * slope[left].sign()
-        after = task.logits(self._show(images[left], moved))
+        stepped = delta + self.step * slope[left].sign()
+        after = task.logits(self._show(images[left], stepped))
         # nontargeted, "no longer C(x)" and "no longer C(x + v)" are one: only images with C(x + v) = C(x) are tried
         crossing = torch.nonzero(task.reached(goal.take(left), after))[:, 0]
         if not len(crossing):
             return None
         first = int(crossing[0])
-        return int(left[first]), task.project(moved[first])
+        return int(left[first]), task.project(stepped[first])
 
     def _show(self, images: Tensor, delta: Tensor) -> Tensor:
         return (images + delta).clamp(0, 1) if self.clip else images + delta

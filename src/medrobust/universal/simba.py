@@ -50,8 +50,10 @@ class USimBA(QueryMethod):
         history = []
         for delta, entry in self.path(task, seed):  # noqa: B007 - the last is what was found
             history.append(entry)
-        moved, done = history[-1]["moves"] > 0, history[-1]["rate"] == 1
-        return PerturbationResult(delta, history, "" if moved or done or not float(task.ball.eps) else self.why_still())
+        nonzero, done = history[-1]["moves"] > 0, history[-1]["rate"] == 1
+        return PerturbationResult(
+            delta, history, "" if nonzero or done or not float(task.ball.eps) else self.why_still()
+        )
 
     def path(self, task: UniversalTask, seed: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         """The perturbation at the start and after each pattern, and its numbers: a larger budget goes on from there.
@@ -89,7 +91,7 @@ class USimBA(QueryMethod):
         """Sum of the probabilities that are to rise, and the share of images at which the goal is reached."""
         score = torch.zeros((), dtype=torch.float64, device=task.device)
         hits = torch.zeros((), device=task.device)
-        for index in task.chunks(np.arange(task.n), task.lanes):
+        for index in task.chunks(np.arange(task.n), task.batch_size):
             goal, logits = task.aim(index), task.logits(task.show(task.take(index), delta))
             score += probability(task, goal, logits).sum()
             hits += task.reached(goal, logits).sum()

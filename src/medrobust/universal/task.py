@@ -71,9 +71,9 @@ class UniversalTask:
         self._aims = self._find_aims()
 
     @property
-    def lanes(self) -> int:
+    def batch_size(self) -> int:
         """Rows of a full batch."""
-        return self.classifier.lanes((1, *self.shape))
+        return self.classifier.batch_size((1, *self.shape))
 
     def take(self, index: Sequence[int] | np.ndarray) -> Images:
         """The images at these positions."""
@@ -117,7 +117,7 @@ class UniversalTask:
         """Logits (n, k) of images on ``device``; each row counts as one query."""
         self.count(queries=images.shape[0])
         parts = []
-        for chunk in images.split(self.lanes):
+        for chunk in images.split(self.batch_size):
             padded = pad(chunk, self.classifier.fit(chunk.shape[0], images.shape))
             parts.append(self.classifier(padded)[: chunk.shape[0]])
         return torch.cat(parts)
@@ -147,7 +147,7 @@ class UniversalTask:
 
     def _looks(self, delta: Tensor, clip: bool = True) -> Iterator[tuple[Logits, Tensor]]:
         """For all images in their order, a batch at a time: logits under ``delta``, and where the goal is reached."""
-        for index in self.chunks(np.arange(self.n), self.lanes):
+        for index in self.chunks(np.arange(self.n), self.batch_size):
             images = self.take(index)
             logits = self.logits(self.show(images, delta) if clip else images + delta)
             yield logits, self.reached(self.aim(index), logits)
@@ -172,7 +172,7 @@ class UniversalTask:
         """
         total = self.zero()
         hits = torch.zeros((), device=self.device)
-        for part in self.chunks(index, self.lanes):
+        for part in self.chunks(index, self.batch_size):
             goal, raw = self.aim(part), self.take(part) + delta
             perturbed = raw.clamp(0, 1) if clip else raw
             slope, logits = self.slopes(perturbed, goal, loss)
@@ -233,7 +233,7 @@ class UniversalTask:
         if self._watch is not None:
             self._watch(rate)
 
-    def pile(self) -> tuple[int, float] | None:
+    def rarest_class(self) -> tuple[int, float] | None:
         """The rarest class among the clean predictions, and the share of images that are not in it.
 
         Of a nontargeted goal; None where decisions are sets of findings, or there is a target.
@@ -311,5 +311,5 @@ class UniversalTask:
             raise InputError(
                 "a universal perturbation is to change the clean prediction, whatever the label: give Untargeted()"
             )
-        parts = [head.decide(self.logits(self.take(i))) for i in self.chunks(np.arange(self.n), self.lanes)]
+        parts = [head.decide(self.logits(self.take(i))) for i in self.chunks(np.arange(self.n), self.batch_size)]
         return Untargeted(torch.cat(parts)).prepare(head, classes, self.n, self.device)

@@ -35,17 +35,17 @@ class TileSearch(QueryMethod):
     asks every image about each. Patterns are tiles repeated over the image; a tile of 4 x 4 grey pixels has 16 numbers
     to find, and what is found is kept when the tile doubles.
 
-    Nontargeted, images of different classes pull against each other, and few queries do not settle that: with ``pile``,
-    all are sent to the class that most of the moved ones went to, as the looks on the way tell, unless more than half
-    of them were there before (figures: docs/results/universal.md).
+    Nontargeted, images of different classes pull against each other, and few queries do not settle that: with
+    ``majority_class``, all are sent to the class that most of the moved ones went to, as the looks on the way tell,
+    unless more than half of them were there before (figures: docs/results/universal.md).
 
     queries: forward passes of one image each, in all, never exceeded; those for the clean predictions are among them.
     tile: side of the first tile, in pixels. patience: the tile doubles once so many patterns were tried for each of its
     numbers. pairs: patterns a step. probe: size of a pattern, and step: length of the first step, as shares of the
     ball; steps fall to a twentieth by the last. momentum: share of the old direction that is kept. kappa: an image that
-    reaches the goal by so many logits contributes no gradient. pile: see above. looks: how often all images are asked
-    for their answers; fewer where it would cost more than a tenth of the queries. From half of the steps on, a look at
-    which all reach the goal ends it.
+    reaches the goal by so many logits contributes no gradient. majority_class: see above. looks: how often all images
+    are asked for their answers; fewer where it would cost more than a tenth of the queries. From half of the steps on,
+    a look at which all reach the goal ends it.
     """
 
     title = "Tile search"
@@ -61,7 +61,7 @@ class TileSearch(QueryMethod):
         step: float = 0.15,
         momentum: float = 0.9,
         kappa: float = 2.0,
-        pile: bool = True,
+        majority_class: bool = True,
         looks: int = 5,
     ) -> None:
         if min(queries, tile, pairs, looks) < 1:
@@ -72,7 +72,7 @@ class TileSearch(QueryMethod):
             raise InputError(f"momentum must lie in [0, 1) and kappa not be negative, got {momentum} and {kappa}")
         self.queries, self.tile, self.patience, self.pairs = queries, tile, patience, pairs
         self.probe, self.step, self.momentum = probe, step, momentum
-        self.kappa, self.pile, self.looks = kappa, pile, looks
+        self.kappa, self.majority_class, self.looks = kappa, majority_class, looks
 
     def least(self, n: int) -> int:
         return 2 * n + 2 * self.pairs  # the clean predictions, one step, and the rate after it
@@ -102,8 +102,8 @@ class TileSearch(QueryMethod):
             tried += self.pairs
             delta = task.step(delta, self.step * cosine(number, steps), tiles.patterns(direction[None])[0])
             if number + 1 in marks:
-                rate, moved = task.moves(delta)
-                toward = moved if self.pile and moved is not None else toward
+                rate, toward_most = task.moves(delta)
+                toward = toward_most if self.majority_class and toward_most is not None else toward
                 history.append({"queries": task.queries, "rate": rate, "tile": tiles.side, "toward": toward})
                 place = torch.tensor([number + 1, tried, tiles.side, toward])
                 task.keep("search", {"delta": delta, "direction": direction, "place": place}, history)

@@ -62,7 +62,7 @@ def swept(work: Work) -> Result:
     found, arrays = robustness_cells.swept(
         attack_named(args["attack"]), classifier, part, BALLS[args["norm"]], eps, None, args["seed"], _quiet
     )
-    kept = ("eps_star", "before", "after", "gradients", "forwards", "blind")
+    kept = ("min_eps", "before", "after", "gradients", "forwards", "no_gradient")
     return {"rows": [], "unconfirmed": found["unconfirmed"]}, {k: arrays[k] for k in kept}
 
 
@@ -82,13 +82,13 @@ def curve(work: Work) -> Result:
 def worst(work: Work) -> Result:
     """For each image the attack that needed least. args as ``curve``. needs: model, curve0, curve1, …"""
     done = work.inputs("curve")
-    star = np.stack([c.arrays["eps_star"] for c in done])
-    best, images = star.argmin(0), np.arange(star.shape[1])
+    min_eps = np.stack([c.arrays["min_eps"] for c in done])
+    best, images = min_eps.argmin(0), np.arange(min_eps.shape[1])
     arrays = {
-        "eps_star": star.min(0),
+        "min_eps": min_eps.min(0),
         "after": np.stack([c.arrays["after"] for c in done])[best, images],
         # an image proves something if any attack had a gradient to follow and failed
-        "blind": np.logical_and.reduce([c.arrays["blind"] for c in done]),
+        "no_gradient": np.logical_and.reduce([c.arrays["no_gradient"] for c in done]),
     }
     doubt = next((c.facts[DOUBT] for c in done if c.facts[DOUBT]), "")
     return {"rows": _rows(work, work.model(), "worst", arrays, doubt, Kind.WORST).plain()}, arrays
@@ -103,16 +103,16 @@ def _rows(
         rows,
         attack,
         tuple(args["eps"]),
-        arrays["eps_star"],
+        arrays["min_eps"],
         part.labels,
         arrays["after"],
-        arrays["blind"],
+        arrays["no_gradient"],
         classifier.classes,
         groups(part),
         kind=kind,
     )
     doubt_all(rows, doubt)
-    chance = guessing.of(arrays["eps_star"] > 0, part.labels, groups(part))
+    chance = guessing.of(arrays["min_eps"] > 0, part.labels, groups(part))
     if chance.no_better:
         rows.rows = doubted(rows.rows, chance.text, attacks={attack})
     # a study is about rates; which errors one model makes is an audit's part

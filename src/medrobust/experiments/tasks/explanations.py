@@ -10,7 +10,7 @@ import numpy as np
 from medrobust import explain, private_names, stats
 from medrobust.attacks import PGD
 from medrobust.experiments.adversarial_pairs import Twins
-from medrobust.experiments.claims import CLAIMS, EPS_STAR, eps_star, more_often, verdict
+from medrobust.experiments.claims import CLAIMS, MIN_EPS, measured_min_eps, more_often, verdict
 from medrobust.experiments.config import ask
 from medrobust.experiments.context import Context
 from medrobust.experiments.explanation import LEAST_MEDIAN, Explanation
@@ -42,13 +42,13 @@ def explained(work: Work) -> Result:
     )
 
     def smallest(twins: Twins) -> np.ndarray:
-        return eps_star(twins, PGD(steps=args["steps"]), spec.ball)
+        return measured_min_eps(twins, PGD(steps=args["steps"]), spec.ball)
 
     second = (lambda: work.model("second")) if "second" in work.ticket["needs"] else None
     context = Context(given(work.data, work.model()), spec, Store(work.run / "explained" / work.key), study="")
     made = Explanation(context, config, second=second, min_eps=smallest)
     outcome = made.outcome()
-    numbers = made.numbers | {EPS_STAR: smallest(made.twins)}
+    numbers = made.numbers | {MIN_EPS: smallest(made.twins)}
     surfaces = {k.removeprefix("landscape."): v for k, v in made.arrays.items() if k.startswith("landscape.")}
     rows, doubt = outcome.rows, gradient_doubt(work)
     _further_rows(rows, numbers, args)
@@ -67,9 +67,9 @@ def _titles(measures: Iterable[str]) -> dict[str, str]:
 
 def _further_rows(rows: Rows, numbers: Mapping[str, np.ndarray], args: Mapping[str, Any]) -> None:
     """The smallest eps that fools, and in how many pairs the attack moves Grad-CAM further than noise of its size."""
-    star = numbers[EPS_STAR]
-    whose = np.arange(len(star))
-    rows.add(Kind.ATTACK, "min_eps_median", stats.median(star), attack="pgd")
+    min_eps = numbers[MIN_EPS]
+    whose = np.arange(len(min_eps))
+    rows.add(Kind.ATTACK, "min_eps_median", stats.median(min_eps), attack="pgd")
     further = more_often(numbers[SHIFT], numbers[NOISE_SHIFT], whose, whose)
     about = {"attack": args["attack"], "eps": args["eps"], "measure": "cam-shift", "when": "change"}
     _add(rows, "larger_than_noise", further, **about)

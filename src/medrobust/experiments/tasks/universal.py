@@ -61,7 +61,7 @@ def judged(work: Work) -> Result:
     for split in args["on"]:
         part = _split(apart, split).sample(args["judged"], args["seed"])
         outcome = _judge(classifier, part, v)
-        status, note = believed(outcome, v.moved, v.why, bool(outcome.legal))
+        status, note = believed(outcome, v.nonzero, v.why, bool(outcome.legal))
         guesses = (
             "" if outcome.multilabel else guessing.of(outcome.clean == part.labels, part.labels, groups(part)).text
         )

@@ -14,9 +14,9 @@ ANCHOR, TITLE, ORDER, NEEDS = "smallest", "How small a change is enough", 30, ("
 
 def build(f: Findings) -> Content:
     table, figures = tables.smallest(f), {}
-    drawn = [(a, v) for a in f.run.measured if (v := f.eps_star(a)) is not None and v.size]
+    drawn = [(a, v) for a in f.run.measured if (v := f.min_eps(a)) is not None and v.size]
     if drawn:
         alt = "Share of images fooled by a change of at most ε, one line an attack. "
         alt += " ".join(f"{f.run.title(a)}: {percent(float(np.isfinite(v).mean()))} on the grid." for a, v in drawn)
-        figures["eps_star"] = charts.eps_star(f, alt)
+        figures["min_eps"] = charts.min_eps(f, alt)
     return Content({"smallest": table}, [table] if table else [], figures)

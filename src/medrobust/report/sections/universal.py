@@ -22,7 +22,7 @@ from medrobust.report.verdict import outputs_swapped
 from medrobust.report.words import NOTHING, count, listing, percent, plural
 from medrobust.results import Kind, Row, among
 
-PILED = 0.9
+MAJORITY = 0.9
 """Share of the images in one class from which they are said to pile up there."""
 
 ANCHOR, TITLE, ORDER, NEEDS = "universal", "One change for every image", 50, ("universal",)
@@ -143,9 +143,9 @@ def _cap(f: Findings) -> str:
         return ""
     into, of, total = matrix.counts.sum(0), matrix.counts.sum(1), max(int(matrix.counts.sum()), 1)
     top, parts = int(into.argmax()), []
-    if into[top] >= PILED * total:
+    if into[top] >= MAJORITY * total:
         called = f.run.labelled(matrix.classes[top])
-        parts.append(words.pile(float(into[top]) / total, float(of[top]) / total, called))
+        parts.append(words.majority_class(float(into[top]) / total, float(of[top]) / total, called))
     if len(matrix.classes) == 2 and most is not None:
         parts.append(words.cap(most))
     return " ".join(parts)

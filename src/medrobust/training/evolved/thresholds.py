@@ -60,8 +60,8 @@ class Thresholds(Problem):
         out = []
         for model, shift in zip(self.models, best.numpy(), strict=True):
             ((weight, bias),) = model.layers
-            moved = bias + (shift if len(bias) == 1 else np.concatenate([[0.0], shift]))
-            out.append(Fitted(model.reduction, [(weight, moved)]))
+            shifted = bias + (shift if len(bias) == 1 else np.concatenate([[0.0], shift]))
+            out.append(Fitted(model.reduction, [(weight, shifted)]))
         return out
 
     def scanned(self) -> Tensor:
@@ -75,8 +75,8 @@ class Thresholds(Problem):
     def _scanned(self, i: int, k: int, sweeps: int) -> Tensor:
         scores, shift = self.scores[i], torch.zeros(k - 1, dtype=torch.float64)
         for c in [*range(1, k)] * sweeps:
-            moved = self._moved(scores, shift[None])[0]
-            others = moved[:, [j for j in range(k) if j != c]].max(1).values
+            shifted = self._moved(scores, shift[None])[0]
+            others = shifted[:, [j for j in range(k) if j != c]].max(1).values
             turns = (others - scores[:, c]).sort().values  # a larger shift decides for c
             tried = torch.cat([turns.new_zeros(1), (turns[1:] + turns[:-1]) / 2]).clamp(-REACH, REACH)
             tried = tried[tried.abs().sort(stable=True).indices]

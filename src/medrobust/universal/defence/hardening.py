@@ -152,7 +152,7 @@ class Defence(ABC):
         rounds = [log.once(0, partial(work.judge, classifier, pools))]
         adversary, stopped = None, ""
         for number in range(1, self.rounds + 1):
-            if not any(v.moved for v in pools[-1]):
+            if not any(v.nonzero for v in pools[-1]):
                 stopped = f"in round {number - 1} no perturbation moved ({pools[-1][0].why}): nothing to train on"
                 break
             drawn = int(seeds.generator(work.seed, "defence", number).integers(2**31))

@@ -53,7 +53,7 @@ class Retraining(Defence):
         seed: int,
         before: Adversary | None,  # noqa: ARG002
     ) -> Adversary:
-        used = [v for pool in (pools if self.remember else pools[-1:]) for v in pool if v.moved]
+        used = [v for pool in (pools if self.remember else pools[-1:]) for v in pool if v.nonzero]
         return Pool(used, self.share, seed)
 
 

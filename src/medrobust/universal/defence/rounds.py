@@ -143,7 +143,7 @@ class HeldOutImages:
             strongest = (best.targeted_success, best.targeted_success_saved)
         accuracy = best.accuracy_after
         assert accuracy is not None
-        still = [v for v in vs if not v.moved]
+        still = [v for v in vs if not v.nonzero]
         return PoolResult(
             fooling=self._mean([o.fooled for o in outcomes]),
             success=success,

@@ -100,8 +100,8 @@ class Climber:
             logits = classifier((images + delta).clamp(0, 1)).double()
             (gradient,) = torch.autograd.grad(self.loss(goal, classifier, logits).sum(), delta)
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0)[None]
-        moved = delta.detach()[None] + self.step * float(self.ball.eps) * self.ball.ascent(gradient)
-        self.delta = self.ball.project(moved)[0].cpu()
+        stepped = delta.detach()[None] + self.step * float(self.ball.eps) * self.ball.ascent(gradient)
+        self.delta = self.ball.project(stepped)[0].cpu()
 
     def tensors(self) -> dict[str, Tensor]:
         return {"delta": self.delta}
