@@ -142,7 +142,7 @@ def test_a_detector(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", DEEP, "{}", '{"asked": 3}', '{"asked": []}'])
+@pytest.mark.parametrize("text", ["{", "[]", DEEP, "{}", '{"config": 3}', '{"config": []}'])
 def test_what_was_asked_of_an_audit(tmp_path: Path, text):
     with RunFolder(tmp_path / "run", "audit") as run:
         run.write_text("spec.json", text)

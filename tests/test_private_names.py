@@ -6,11 +6,13 @@ import hashlib
 import hmac
 import stat
 import sys
+import types
 
 import pytest
 
 from medrobust import private_names
 from medrobust.cli import main
+from medrobust.naming import Naming
 
 from .data_files import cohort
 
@@ -107,6 +109,19 @@ def test_provenance_keeps_what_builds_the_network(salt):
     assert told["data"]["digest"] == "ab"
     assert told["seed"] == 3
     assert "anna" not in repr(told)
+
+
+def test_the_path_of_a_model_is_a_code_beside_phantoms_too(salt):
+    data = types.SimpleNamespace(name="phantom:chest", ids=("a",), left_out=(), patients=None)
+    info = {"data": data.name, "model": "/home/anna/net.pth", "provenance": {"file": "/home/anna/w/net.pth"}}
+    info |= {"data_notes": [], "left_out": [], "config": {"model": "/home/anna/net.pth"}, "options": {}}
+    results = {"conditions": info, "rows": [{"data": data.name, "model": info["model"]}], "examples": [{"id": "a"}]}
+    written = Naming(data, keep=False).results(results)
+    assert "anna" not in repr(written)
+    assert written["conditions"]["model"] == written["rows"][0]["model"] == private_names.place("/home/anna/net.pth")
+    assert written["conditions"]["data"] == "phantom:chest"
+    assert written["examples"] == [{"id": "a"}]
+    assert Naming(data, keep=True).results(results)["conditions"]["model"] == "/home/anna/net.pth"
 
 
 def test_the_owner_finds_an_image_and_a_patient_again(salt, tmp_path, monkeypatch, capsys):

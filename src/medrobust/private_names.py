@@ -28,7 +28,7 @@ LEAST = 16
 KINDS = ("csv", "folder", "medmnist")
 """Data that are named by a place: ``csv:FILE``."""
 PATH_FIELDS = ("data", "model", "weights", "pretrained", "source", "second", "beside", "file")
-"""Fields of what was asked that may hold a path."""
+"""Fields of a config that may hold a path."""
 
 _PLACE = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:\\|\\\\|~?/)[^\s'",;()\[\]]*[/\\][^\s'",;:()\[\]]+""")
 """An absolute path of two parts or more in a text."""
@@ -54,7 +54,7 @@ def lasting() -> bool:
 
 
 def place(text: str) -> str:
-    """A word of a command line, or a value of what was asked, with the path in it as a code.
+    """A word of a command line, or a value of a config, with the path in it as a code.
 
     ``csv:/home/a/labels.csv`` to ``csv:0f…``, ``/home/a/net.pth`` to ``0f….pth``; what names no place stays as it is.
     """
@@ -88,19 +88,19 @@ def text(sentence: str, names: Iterable[str] = ()) -> str:
     return _PLACE.sub(lambda match: code(match.group(), "place"), sentence)
 
 
-def asked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was asked, as plain JSON, without paths."""
-    return {k: _asked(k, v) for k, v in values.items()}
+def config(values: Mapping[str, object]) -> dict[str, object]:
+    """The fields of a config, as plain JSON, without paths."""
+    return {k: _field(k, v) for k, v in values.items()}
 
 
-def found(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def found(values: Mapping[str, object], *names: str) -> dict[str, object]:
     """Results of a command, as plain JSON, without paths and without the names of data. names: more of these."""
     data = values.get("data")
     known = {*names, *([str(data)] if isinstance(data, str) else [])}
     return {k: _found(k, v, known) for k, v in values.items()}
 
 
-def _found(name: str, value: Any, known: set[str]) -> Any:
+def _found(name: str, value: object, known: set[str]) -> object:
     if isinstance(value, Mapping):
         return {k: _found(k, v, known) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -135,13 +135,13 @@ def provenance(values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _asked(name: str, value: Any) -> Any:
+def _field(name: str, value: object) -> object:
     if isinstance(value, Mapping):
-        return asked(value)
+        return config(value)
     if name in PATH_FIELDS and isinstance(value, str):
         return place(value)
     if isinstance(value, list | tuple):
-        return [_asked(name, v) for v in value]
+        return [_field(name, v) for v in value]
     return value
 
 

@@ -10,10 +10,10 @@ Numbers that are not finite are null in files and None in a ``Row``: this is the
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 from medrobust.errors import InputError
 from medrobust.stats import Estimate
@@ -257,6 +257,19 @@ class Check:
         if passed not in (True, False, None) or not isinstance(decisive, bool):
             raise InputError(f"a check is not of this version (passed is {passed!r}, decisive {decisive!r})")
         return cls(**texts, passed=passed, decisive=decisive)
+
+
+class ResultsFile(TypedDict):
+    """results.json of a command, without the record of its run. conditions: as ``report.schema`` reads them."""
+
+    format: int
+    kind: str
+    conditions: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    checks: Sequence[Mapping[str, object]]
+    examples: Sequence[Mapping[str, Any]]
+    left_out: Sequence[Mapping[str, str]]
+    seconds: Mapping[str, float]
 
 
 def find(rows: Iterable[Row], **columns: Any) -> Row | None:

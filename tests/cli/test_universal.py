@@ -113,6 +113,7 @@ def test_a_perturbation_is_made_judged_and_kept(model, tmp_path, capsys):
         decided = row(told, "decided_after", target="pneumonia", class_name=name)
         assert decided.value == pytest.approx(float((after == k).float().mean()))
     assert load_file(out / "figures.safetensors")["universal.confusion"].sum() == len(test)
+    assert not {"attacks", "eps", "auto"} & set(told["conditions"]["config"])  # settings of other commands
     controls = told["conditions"]["universal"]["controls"]
     assert len(controls) == 3
     assert all(find(read(told), attack=c, metric="targeted_success", target="pneumonia") for c in controls)

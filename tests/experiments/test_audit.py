@@ -150,7 +150,7 @@ def test_a_run_folder_holds_what_is_promised(whole):
     assert list(about["attacks"]) == list(ATTACKS)
     assert all(re.fullmatch("[0-9a-f]{64}", about[k]) for k in ("data_digest", "model_digest"))
     assert {"python", "medrobust", "torch"} <= set(about["versions"])
-    assert about["asked"] == json.loads((whole / "spec.json").read_text())["asked"]
+    assert about["config"] == json.loads((whole / "spec.json").read_text())["config"]
     assert (whole / "report.html").stat().st_size > 10_000
 
 

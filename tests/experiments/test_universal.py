@@ -225,10 +225,10 @@ def test_a_folder_of_an_older_version_goes_on(whole, tmp_path):
 
     folder = shutil.copytree(whole, tmp_path / "old")
     old = json.loads((folder / "spec.json").read_text())
-    del old["asked"]["universal"]
+    del old["config"]["universal"]
     (folder / "spec.json").write_text(json.dumps(old))
     audit(spec(), folder, device="cpu")
-    assert json.loads((folder / "spec.json").read_text())["asked"]["universal"] is True
+    assert json.loads((folder / "spec.json").read_text())["config"]["universal"] is True
 
 
 # -- what proves nothing -------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 An audit is a list of experiments with its own settings.
 
-DIR/spec.json     what was asked
+DIR/spec.json     the config
 DIR/model/        the classifier, where it was trained here
 """
 
@@ -85,8 +85,8 @@ def audit(
     keep_names: bool = False,
     execute: Execute | None = None,
     written: Callable[[], object] | None = None,
-) -> dict[str, Any]:
-    """Do what ``config`` asks in ``folder`` and return what results.json holds. Killed, the same call goes on.
+) -> Mapping[str, object]:
+    """Audit with ``config`` in ``folder`` and return the content of results.json. Killed, the same call resumes.
 
     device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. keep_names: write
     names of images, patients and files as they are, instead of codes (see ``medrobust.private_names``). execute: does
@@ -95,8 +95,8 @@ def audit(
     """
     progress = progress or NoProgress()
     plain = config.model_dump(mode="json")
-    written_config = plain if keep_names else private_names.asked(plain)
-    opening = json.dumps({"format": 1, "asked": written_config, "versions": versions()}, indent=1)
+    written_config = plain if keep_names else private_names.config(plain)
+    opening = json.dumps({"format": 1, "config": written_config, "versions": versions()}, indent=1)
     with RunFolder(folder, "audit", {SPEC: opening.encode()}) as run:
         _check_same(run, plain)
         system = assemble(config, run, progress, device)
@@ -107,15 +107,15 @@ def audit(
         return suite.run(experiments_, run, command=command, keep_names=keep_names, execute=execute, written=written)
 
 
-def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
-    """One folder, one audit: asking something else of the same folder would mix two sets of numbers."""
+def _check_same(run: RunFolder, config: Mapping[str, Any]) -> None:
+    """InputError where the folder holds an audit with another config, whose numbers would be mixed with these."""
     path = run.made(SPEC)
     if path is None:
         return
-    before = json_files.read_object(path).get("asked")
+    before = json_files.read_object(path).get("config")
     if not isinstance(before, dict):
-        raise InputError(f"{path} does not say what was asked; choose another --out")
-    hidden = private_names.asked(config)
+        raise InputError(f"{path} holds no config; choose another --out")
+    hidden = private_names.config(config)
     # an option that an older version did not have is not a change; codes of a salt that is lost say nothing
     changed = [
         k

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +13,16 @@ import torch
 from medrobust.attacks import Attack
 from medrobust.errors import InputError
 from medrobust.evasion import Evasion
-from medrobust.experiments.config import AuditSpec
+from medrobust.experiments.config import SYSTEM, AuditSpec
 from medrobust.experiments.system import System
 from medrobust.versions import versions
 
 
-def conditions(spec: AuditSpec, system: System, study: str) -> dict[str, object]:
-    """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one."""
+def conditions(spec: AuditSpec, system: System, study: str, settings: Collection[str]) -> dict[str, Any]:
+    """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one.
+
+    settings: fields of ``spec`` that this command reads, beside those of data and model.
+    """
     data, classifier, patients = system.data, system.classifier, system.sample.patients
     return {
         "study": study,
@@ -48,10 +53,10 @@ def conditions(spec: AuditSpec, system: System, study: str) -> dict[str, object]
         "threshold": classifier.threshold or 0.5,
         "seed": spec.seed,
         "norm": {"linf": "Linf", "l2": "L2"}[spec.norm],
-        "eps": list(spec.eps),
+        "eps": list(spec.eps) if "eps" in settings else [],
         "attacks": {},
         **dict.fromkeys(("headline", "universal", "detect", "explain")),
-        "asked": spec.model_dump(mode="json"),
+        "config": spec.model_dump(mode="json", include={*SYSTEM, *settings}),
         "versions": versions(),
         "hardware": hardware(classifier.device),
     }

@@ -40,7 +40,9 @@ SUBJECT = (
     "outputs",
     "threshold",
 )
-"""Fields of an ask that say which images and which network, and how they are read."""
+"""Fields that say which images and which network, and how they are read."""
+SYSTEM = (*SUBJECT, "train", "pretrained", "epochs", "lr", "healthy", "limit", "seed", "norm")
+"""Fields that every command reads."""
 
 
 class AuditSpec(BaseModel):

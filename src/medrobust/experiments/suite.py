@@ -16,7 +16,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,20 +29,31 @@ from medrobust.experiments.system import System, assemble
 from medrobust.experiments.tickets import SystemTicket
 from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
-from medrobust.results import FORMAT, Kind, Row, doubted
+from medrobust.results import FORMAT, Kind, ResultsFile, Row, doubted
 from medrobust.run_folder import RunFolder
 from medrobust.run_info import with_run
 from medrobust.store import Store
 
+
+class Command(NamedTuple):
+    """experiments: ``module:function`` that makes them from (context, options).
+
+    settings: fields of the config that they read, beside those of the system.
+    """
+
+    experiments: str
+    settings: tuple[str, ...] = ()
+
+
 SUITES = {
-    "audit": "medrobust.experiments.audit:experiments",
-    "universal": "medrobust.experiments.universal:experiments",
-    "defend": "medrobust.experiments.defence:experiments",
-    "detect": "medrobust.experiments.detection:experiments",
-    "evade": "medrobust.experiments.evasion:experiments",
-    "explain": "medrobust.experiments.explanations:experiments",
+    "audit": Command("medrobust.experiments.audit:experiments", tuple(AuditSpec.model_fields)),
+    "universal": Command("medrobust.experiments.universal:experiments"),
+    "defend": Command("medrobust.experiments.defence:experiments"),
+    "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps")),
+    "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps")),
+    "explain": Command("medrobust.experiments.explanations:experiments", ("eps",)),
 }
-"""By command, the function (context, options) that gives its experiments."""
+"""By name of the command."""
 ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
 """What rests on the gradient beside the attacks that follow it: the worst case, the perturbation for every image, the
 attack that detectors look for, and what is read off the network's gradients."""
@@ -73,7 +84,7 @@ class Suite:
         self.kind, self.config, self.options, self.device = kind, config, dict(options), device
         self.system, self.store = system, store
         self.context = Context(system, config, store, progress, kind)
-        module, _, function = SUITES[kind].partition(":")
+        module, _, function = SUITES[kind].experiments.partition(":")
         self.experiments: list[Experiment] = getattr(importlib.import_module(module), function)(self.context, options)
         self.steps: Mapping[str, Step] = steps_by_name(self.experiments)
         self._done: set[str] = set()
@@ -134,7 +145,7 @@ def run(
     keep_names: bool = False,
     execute: Execute | None = None,
     written: Callable[[], object] | None = None,
-) -> dict[str, Any]:
+) -> Mapping[str, object]:
     """Do every step, write results.json, and return what it holds. folder: begun, and locked by the caller.
 
     execute: does the steps in workers; in this process if not given. written: called whenever results.json is new.
@@ -178,19 +189,19 @@ class _Writer:
         if len(self.outcomes) < len(self.suite.experiments) and time.monotonic() - self.last > OFTEN:
             self.write()
 
-    def write(self) -> dict[str, Any]:
+    def write(self) -> Mapping[str, object]:
         """results.json and figures.safetensors of the outcomes so far; returns the former."""
         from safetensors.numpy import save
 
         suite, outcomes = self.suite, list(self.outcomes.values())
-        stated = conditions(suite.config, suite.system, suite.kind)
+        stated = conditions(suite.config, suite.system, suite.kind, SUITES[suite.kind].settings)
         for outcome in outcomes:
             for name, value in outcome.conditions.items():
                 before = stated.get(name)
                 stated[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
         stated["options"] = suite.options
         stated["pending"] = [e.name for e in suite.experiments if e.name not in self.outcomes]
-        results: dict[str, Any] = {
+        results: ResultsFile = {
             "format": FORMAT,
             "kind": suite.kind,
             "conditions": stated,
@@ -204,15 +215,15 @@ class _Writer:
         arrays = {k: np.ascontiguousarray(v) for outcome in outcomes for k, v in outcome.arrays.items()}
         self.run.write_bytes("figures.safetensors", save(arrays))
         device = str(suite.system.classifier.device)
-        results = with_run(self.run.path, "results.json", results, self.command, device)
+        written = with_run(self.run.path, "results.json", results, self.command, device)
         # last: whoever sees results.json may rely on everything else being there
-        self.run.write_text("results.json", json.dumps(results, indent=1, allow_nan=False))
+        self.run.write_text("results.json", json.dumps(written, indent=1, allow_nan=False))
         self.last = time.monotonic()
         if not stated["pending"]:
             suite.store.sweep_leftovers()
         if self.written is not None:
             self.written()
-        return results
+        return written
 
 
 def _believed(outcomes: list[ExperimentResult]) -> list[Row]:

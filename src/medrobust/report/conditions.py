@@ -38,14 +38,14 @@ def groups(f: Findings) -> list[tuple[str, Items]]:
     """(heading, its terms and values); what is not known is left out."""
     c = f.run.conditions
     machine = [*sorted(c.versions.items()), ("Hardware", c.hardware)]
-    config = f.run.spec.get("asked", f.run.spec)
+    config = f.run.spec.get("config", f.run.spec)
     sections = [
         ("This run", run_items(f.run.run)),
         ("Data", _data(f)),
         ("Model", _model(c)),
         ("Where the model comes from", _flat(c.provenance)),
         ("Attacks", _threat(f)),
-        ("What was asked (spec.json)", _flat(config) if isinstance(config, dict) else []),
+        ("Settings (spec.json)", _flat(config) if isinstance(config, dict) else []),
         ("Software and machine", machine),
         ("Time taken", [(PARTS.get(part, part), words.duration(s)) for part, s in f.run.seconds.items()]),
     ]
@@ -76,7 +76,7 @@ def _healthy(f: Findings) -> str:
     """Which classes, and who says so."""
     if not f.directed:
         return "not known; name such classes with --healthy"
-    config = f.run.spec.get("asked")
+    config = f.run.spec.get("config")
     stated = isinstance(config, dict) and config.get("healthy")
     return ", ".join(f.normal) + (" (as --healthy says)" if stated else " (by their names; --healthy says otherwise)")
 
