@@ -60,7 +60,18 @@ def test_one_logit_is_the_two_logit_model_of_minus_and_plus_half():
 
 
 def ends(layer: nn.Module, outputs: int = 2) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(36, outputs), layer)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, outputs), layer)
+
+
+def apart() -> nn.Module:
+    """A last layer whose logits leave [0, 1] whatever comes in."""
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, -1.0], [-1.0, 3.0]]))
+        layer.bias.fill_(-2.0)
+    return layer
 
 
 class ByHand(nn.Module):
@@ -107,7 +118,7 @@ def test_probabilities_are_refused(net, head, gradients):
 
 @pytest.mark.parametrize(
     ("net", "head"),
-    [(ends(nn.LogSoftmax(1)), "softmax"), (nn.Sequential(ends(nn.Sigmoid()), nn.Linear(2, 2)), "softmax")],
+    [(ends(nn.LogSoftmax(1)), "softmax"), (nn.Sequential(ends(nn.Sigmoid()), apart()), "softmax")],
     ids=["log-softmax", "sigmoid-inside"],
 )
 def test_logits_of_any_origin_are_taken(net, head):
