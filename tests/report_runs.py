@@ -158,6 +158,7 @@ class Maker:
             "conditions": {
                 "study": "audit",
                 "data": self.name,
+                "synthetic": self.name.startswith("phantom:"),
                 "data_digest": "9f2c" * 16,
                 "data_notes": [],
                 "left_out": [],

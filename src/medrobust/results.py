@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypedDict
 
+import numpy as np
+
 from medrobust.errors import InputError
 from medrobust.stats import Estimate
 
@@ -206,6 +208,11 @@ class Rows:
             replace(Row.read(row), study=self.study, data=self.data, model=self.model, norm=self.norm, seed=self.seed)
             for row in plain
         ]
+
+
+def group(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays that are named ``NAME.…``, by the rest of their names."""
+    return {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}
 
 
 COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image", "inconclusive")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medrobust import naming
 from medrobust.attacks import Attack
 from medrobust.errors import InputError
 from medrobust.evasion import Evasion
@@ -29,6 +30,7 @@ def conditions(spec: AuditSpec, system: System, study: str, settings: Collection
         "data": data.name,
         "data_digest": system.data_digest,
         "data_notes": list(system.notes),
+        "synthetic": naming.public(data),
         **system.findings,
         "left_out": [{"file": x.file, "reason": x.reason} for x in data.left_out],
         "n_train": _count(system, "train"),

@@ -15,6 +15,7 @@ from medrobust.detectors.crossfit import ImageFeatures
 from medrobust.errors import InputError
 from medrobust.experiments.adversarial_pairs import SHARD, Shard, Twins
 from medrobust.experiments.system import groups
+from medrobust.results import group
 from medrobust.store import Result, key
 from medrobust.threat import Ball
 
@@ -122,8 +123,8 @@ class FeaturesCache:
         patients: np.ndarray,
         twin: np.ndarray,
     ) -> ImageFeatures:
-        names = [name for name in pieces[0] if name.startswith("layer.")]
-        whole = {name.removeprefix("layer."): np.concatenate([p[name] for p in pieces])[rows] for name in names}
+        layers = [group(piece, "layer") for piece in pieces]
+        whole = {name: np.concatenate([layer[name] for layer in layers])[rows] for name in layers[0]}
         features = {name: torch.from_numpy(value) for name, value in whole.items()}
         return ImageFeatures(features, torch.from_numpy(decision[rows]), patients[rows], twin[rows])
 

@@ -26,7 +26,7 @@ from medrobust.experiments.universal_images import Sides, decoded, other_images,
 from medrobust.experiments.universal_rows import believed, fooling_rows, rows_before, target_rows
 from medrobust.images import Lazy
 from medrobust.naming import image_code
-from medrobust.results import Kind, Rows
+from medrobust.results import Kind, Rows, group
 from medrobust.run_folder import RunFolder
 from medrobust.store import Cell
 from medrobust.threat import Ball
@@ -387,4 +387,4 @@ class UniversalExperiment(Experiment):
 
 def _names(arrays: Mapping[str, np.ndarray]) -> list[str]:
     """Of the random perturbations in their cell, sorted: a cell that was read has an order of its own."""
-    return sorted(name.removeprefix("after.") for name in arrays if name.startswith("after."))
+    return sorted(group(arrays, "after"))

@@ -13,7 +13,7 @@ import numpy as np
 from medrobust.report.run import Run
 from medrobust.report.schema import ExplainedInfo
 from medrobust.report.words import grey_levels
-from medrobust.results import Kind, Row
+from medrobust.results import Kind, Row, group
 
 OF = ("map", "layer", "direction", "at", "of", "measure", "than")
 """Columns that say of what a number is; those that are not asked for are empty."""
@@ -68,8 +68,7 @@ def explained(run: Run) -> list[Explained]:
     for place, info in sorted(run.conditions.explained.items(), key=lambda item: int(item[0])):
         beside = int(place) or None
         rows = [r for r in run.rows if r.kind == Kind.EXPLANATION and r.has(beside=beside, than=None)]
-        prefix = f"explain.{place}."
-        arrays = {k.removeprefix(prefix): v for k, v in run.arrays.items() if k.startswith(prefix)}
+        arrays = group(run.arrays, f"explain.{place}")
         short = re.sub(r"(/labels)?\.(csv|npz)$", "", info.data)
         classifiers.append(Explained(f"{short}, {info.architecture or 'network'}", info, rows, arrays))
     names = [e.name for e in classifiers]

@@ -31,7 +31,7 @@ TOLERATED_SHARE = 0.05
 FEW = 50
 """Fewer attacked images than this and the page warns of it first."""
 WHOLE_AUDIT = ("eps 0 equals clean",)
-"""Checks made with one attack whose failure takes the belief from the whole audit."""
+"""Checks of one attack that put every attack in doubt when they fail."""
 
 
 class Verdict(Enum):
@@ -63,6 +63,8 @@ class Findings:
     """Failed checks that concern every attack that follows gradients; those attacks are in doubt."""
     unproved: list[str] = field(default_factory=list)
     """Why it is not known whether the gradient is that of the network: the comparison could not have failed."""
+    unusable: dict[str, list[str]] = field(default_factory=dict)
+    """attack -> why it could not do its work; among its doubts too."""
 
     @cached_property
     def clean(self) -> stats.Estimate | None:
@@ -291,6 +293,7 @@ class Findings:
 def find(run: Run) -> Findings:
     """Gather the doubts of a run."""
     doubts: dict[str, list[str]] = {}
+    unusable: dict[str, list[str]] = {}
     shaken: list[str] = []
     decisive: list[str] = []
     unproved: list[str] = []
@@ -312,11 +315,12 @@ def find(run: Run) -> Findings:
     for attack in [*run.attacks, run.ensemble]:
         if attack is None:
             continue
-        # what a decisive check takes from all is said once
+        # a decisive check is named once, for all attacks
         reasons = [why for why in _unusable(run, attack) if not any(name in why for name in decisive)]
         if reasons:
+            unusable[attack] = reasons
             doubts.setdefault(attack, []).extend(reasons)
-    return Findings(run, doubts, shaken, decisive, unproved)
+    return Findings(run, doubts, shaken, decisive, unproved, unusable)
 
 
 def _unusable(run: Run, attack: str) -> list[str]:

@@ -89,9 +89,7 @@ def what_was_tested(f: Findings) -> Paragraph:
     what = f"{count(len(c.classes))} classes" if len(c.classes) > 8 else names_of(f, c.classes)
     training = "fine-tuned" if c.provenance.get("pretrained") else "trained"
     origin = {True: f", {training} for this audit", False: ", as supplied", None: ""}[c.trained_here]
-    text = (
-        f"The classifier {c.model or 'under test'}{origin}, which sorts {'synthetic ' if f.run.phantom else ''}images"
-    )
+    text = f"The classifier {c.model or 'under test'}{origin}, which sorts {'synthetic ' if c.synthetic else ''}images"
     text += f" of {c.data or 'the given data'} into {what}."
     if f.directed:
         text += f" Healthy is {names_of(f, f.normal)} (see --healthy)."
@@ -196,7 +194,7 @@ def frequency(f: Findings, row: Row | None, noise: Row | None, of: str, verb: st
     if turned is None:
         return f"No image labelled {of} was read correctly before the attack, so none could be turned."
     part, whole = out_of(turned)
-    kind = "synthetic image" if f.run.phantom else "image"
+    kind = "synthetic image" if f.run.conditions.synthetic else "image"
     text = f"Of {whole} {kind}{'' if whole == '1' else 's'} labelled {of} that it had read correctly, {part} "
     text += f"{'is' if part in ('none', '1', 'fewer than 1') else 'are'} {verb} after the attack "
     text += f"({f.run.said(row.attack)}, {short_size(f, row.eps)}; {numbers(turned)})"
@@ -283,9 +281,11 @@ def how_far(f: Findings) -> Paragraph:
         parts.append(f"{plural(left_out, 'image')} {'was' if left_out == 1 else 'were'} left out.")
     if f.run.conditions.data_notes:
         parts.append("The data come with remarks that bear on this: see “Notes on the data”.")
-    if f.run.phantom:
+    if f.run.conditions.synthetic:
         parts.append("The images are synthetic: the numbers say nothing about patients.")
-    warn = bool(f.run.conditions.model_doubts or failed or inconclusive or not checks or f.few or f.run.phantom)
+    warn = bool(
+        f.run.conditions.model_doubts or failed or inconclusive or not checks or f.few or f.run.conditions.synthetic
+    )
     return Paragraph("How far to believe this", " ".join(parts), warn)
 
 
@@ -309,12 +309,11 @@ def _failed(f: Findings) -> list[str]:
 
 
 def _inconclusive(f: Findings) -> list[str]:
-    """A sentence for each reason that an attack could not do its work, its attacks named together."""
+    """A sentence for each reason that attacks could not do their work."""
     names: dict[str, list[str]] = {}
-    for attack, why in f.doubts.items():
-        for reason in why:
-            if not reason.startswith("the check "):
-                names.setdefault(reason, []).append(f.run.title(attack))
+    for attack, reasons in f.unusable.items():
+        for reason in reasons:
+            names.setdefault(reason, []).append(f.run.title(attack))
     return [
         f"INCONCLUSIVE: {listing(who)}; {reason}. The accuracy that is left is no sign of strength."
         for reason, who in names.items()

@@ -169,10 +169,6 @@ class Run:
         """A class inside a sentence: "pneumonia", but "class 3" where its name is only a number."""
         return f"class\u00a0{name}" if name.strip().lstrip("-").isdigit() else name
 
-    @property
-    def phantom(self) -> bool:
-        return self.conditions.data.startswith("phantom:")
-
 
 def same(a: float, b: float) -> bool:
     """Whether two eps are one point of the grid (they come from decimal text and from fractions of 255)."""

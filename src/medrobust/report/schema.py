@@ -233,6 +233,8 @@ class Conditions(Stated):
     data: str = ""
     data_digest: str = ""
     data_notes: list[str] = []
+    synthetic: bool = False
+    """The images were drawn by a program."""
     model_doubts: list[str] = []
     """What limits every number of the network, a sentence each."""
     model_notes: list[str] = []

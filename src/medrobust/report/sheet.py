@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import Any
 
 import numpy as np
 
 from medrobust.report.explained import explained
 from medrobust.report.run import Run
-from medrobust.results import FIXED
+from medrobust.results import FIXED, group
 
 BEFORE = FIXED[: FIXED.index("metric")]
 AFTER = FIXED[len(BEFORE) :]
@@ -20,19 +19,20 @@ AFTER = FIXED[len(BEFORE) :]
 def images(run: Run) -> str:
     """images.csv: every number that was measured of an image, one image a line."""
     classifiers = explained(run)
-    names = list(dict.fromkeys(n for e in classifiers for n in e.arrays if n.startswith("image.")))
+    numbers = [group(e.arrays, "image") for e in classifiers]
+    names = list(dict.fromkeys(name for of_images in numbers for name in of_images))
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["name", "id", *(n.removeprefix("image.") for n in names)])
-    for e in classifiers:
-        columns = [e.arrays.get(n) for n in names]
+    writer.writerow(["name", "id", *names])
+    for e, of_images in zip(classifiers, numbers, strict=True):
+        columns = [of_images.get(name) for name in names]
         for i, image in enumerate(e.info.ids):
             values = ("" if c is None or not np.isfinite(c[i]) else f"{c[i]:.9g}" for c in columns)
             writer.writerow([e.name, image, *values])
     return out.getvalue()
 
 
-def text(rows: Sequence[dict[str, Any]]) -> str:
+def text(rows: Sequence[Mapping[str, object]]) -> str:
     """The rows as CSV; an undefined number is an empty field."""
     further = dict.fromkeys(k for row in rows for k in row if k not in FIXED)
     out = StringIO()

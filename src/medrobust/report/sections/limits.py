@@ -18,7 +18,7 @@ def build(f: Findings) -> Content:
 def limits(f: Findings) -> list[str]:
     """What this audit does not show."""
     c, out = f.run.conditions, []
-    if f.run.phantom:
+    if f.run.conditions.synthetic:
         out.append(
             "The images are synthetic. The numbers describe a model on drawings; they say nothing about patients."
         )

@@ -18,6 +18,7 @@ from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell
 from medrobust.report.words import NOTHING, count, grey_levels, plural
+from medrobust.results import group
 
 DECADES = 2
 """Of the gradient's size that the colours of a saliency map span."""
@@ -164,7 +165,7 @@ def table(f: Findings, e: Explained) -> Table:
 
 
 def _shots(f: Findings, e: Explained) -> list[ExplanationFigure]:
-    maps = {k.removeprefix("gallery."): v for k, v in e.arrays.items() if k.startswith("gallery.")}
+    maps = group(e.arrays, "gallery")
     if "gradient" not in maps or len(maps["gradient"]) < len(e.info.gallery.ids):
         return []
     levels = [_level(maps, after) for after in ("", "-attacked")]
