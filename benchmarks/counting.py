@@ -41,7 +41,7 @@ class Counted(nn.Module):
 def images_for(clf: mr.Classifier, spec: str, n: int) -> tuple[str, Tensor, Tensor]:
     """Name, images and labels of n test images, drawn by class; all channels that the network takes."""
     data = mr.data.load(spec, size=clf.size)
-    data = data.split("test") if data.sides_given or not data.name.startswith("medmnist:cifar") else data
+    data = data.split("test") if data.split_given or not data.name.startswith("medmnist:cifar") else data
     part = data.sample(n, 0)
     x, y = part.tensors()
     if clf.channels and x.shape[1] != clf.channels:

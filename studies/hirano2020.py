@@ -92,7 +92,7 @@ def whole(
         "targeted",
         "To a chosen class",
         cells,
-        about="Rs: share of the images that are read as the target under one change for all of them.",
+        note="Rs: share of the images that are read as the target under one change for all of them.",
         show=[
             StudyTable("Rs on test images", {**catalogue.TARGETED, "split": "test"}, lines, "attack"),
             StudyTable("Rs on training images", {**catalogue.TARGETED, "split": "train"}, lines, "attack"),

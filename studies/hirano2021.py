@@ -143,7 +143,7 @@ def perturbed(
         "perturbations",
         "One change for every image",
         cells,
-        about="Rf: share of the images whose decision changes. Rs: share that is read as the target. The change is "
+        note="Rf: share of the images whose decision changes. Rs: share that is read as the target. The change is "
         "made from training images and judged on others; random changes have the same size.",
         show=[
             *(
@@ -203,7 +203,7 @@ def defended(cells: Sequence[Node]) -> Part:
         "retraining",
         "Does retraining help?",
         cells,
-        about="Perturbations are made against the classifier, added to half of the training images, and new ones made "
+        note="Perturbations are made against the classifier, added to half of the training images, and new ones made "
         "against what was trained. Fresh ones tell, not those that it was trained on.",
         show=[
             *(

@@ -138,7 +138,7 @@ def functions(optimisers: Sequence[str], dims: int, budget: int, seeds: int) -> 
         "search",
         "Optimisers at equal evaluations",
         cells,
-        about=f"Median over {seeds} seeds of the best value after {budget:,} evaluations, {dims} dimensions; 0 is the "
+        note=f"Median over {seeds} seeds of the best value after {budget:,} evaluations, {dims} dimensions; 0 is the "
         "optimum.",
         show=[StudyTable(f"Best value, {f}", {"metric": "objective", "data": f}, ("model",), "optimum") for f in names],
         published=[
@@ -171,7 +171,7 @@ def trained(
         "networks",
         "Networks trained by search",
         [*weights, catalogue.ranked(weights), *more],
-        about=f"A network with one hidden layer of 8 tanh units on features of images; {common['budget']:,} "
+        note=f"A network with one hidden layer of 8 tanh units on features of images; {common['budget']:,} "
         f"evaluations for every method, {common['seeds']} seeds, {common['folds']} folds, whole patients on one side. "
         "Medians over seeds and their intervals, each of n images; the interval of a difference is corrected for "
         "training sets that overlap, its p by Holm.",
@@ -202,7 +202,7 @@ def attacked(cases: Sequence[tuple[Model, Sequence[str]]], **common: Any) -> Par
         "attacked",
         "Are evolved networks more or less robust?",
         cells,
-        about="Networks on the features of a classifier, attacked through it. The twin of an evolved network is a "
+        note="Networks on the features of a classifier, attacked through it. The twin of an evolved network is a "
         "point on Adam's way that reads the test images, and those that are attacked, as well as it does.",
         show=[
             StudyTable("Accuracy under PGD, at some ε", {"metric": "accuracy"}, ("data", "model"), "eps"),

@@ -82,7 +82,7 @@ def whole(
         "queries",
         "Against image queries",
         cells,
-        about="Rf or Rs on held-out images of a change that was found by asking the classifier alone.",
+        note="Rf or Rs on held-out images of a change that was found by asking the classifier alone.",
         show=[
             *(
                 Chart(f"{name} against queries", rows, "budget", ("attack", "goal"), ("data", "model"), name)

@@ -164,7 +164,7 @@ def curves(
         "curves",
         "Accuracy under attack",
         cells,
-        about="Four attacks without knowledge of each other, and for each image the worst of them, on images that the "
+        note="Four attacks without knowledge of each other, and for each image the worst of them, on images that the "
         "classifier was not trained on; noise is a random change of every pixel by the same size.",
         show=[
             StudyTable(
@@ -198,7 +198,7 @@ def saving(models: list[Model]) -> Part:
         "saving",
         "After saving",
         grid(catalogue.saved, model=models),
-        about="PGD at full strength on 32 images each, as computed and after rounding to what a file of so many bits "
+        note="PGD at full strength on 32 images each, as computed and after rounding to what a file of so many bits "
         "holds.",
         show=[
             StudyTable("Accuracy as computed", {"metric": "accuracy_full"}, ("data", "model"), "eps"),
@@ -214,7 +214,7 @@ def seen(models: list[Model], names: tuple[str, ...], attacks: tuple[str, ...], 
         "detection",
         "Can the attack be seen?",
         cells,
-        about="Detectors read the penultimate layer. Clean protocol: whole patients on one side, everything fitted on "
+        note="Detectors read the penultimate layer. Clean protocol: whole patients on one side, everything fitted on "
         "the training side. As published: with the leaks of the published code, for comparison.",
         show=[
             StudyTable(
@@ -253,7 +253,7 @@ def transferred(pairs: Sequence[tuple[Model, Model]], attacks: tuple[str, ...], 
         "transfer",
         "Made on another network",
         cells,
-        about="The same attacks made at full strength on an independently trained network and shown to this one.",
+        note="The same attacks made at full strength on an independently trained network and shown to this one.",
         show=[
             StudyTable(
                 "Accuracy under transferred attacks",
@@ -275,7 +275,7 @@ def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, e
         "explanations",
         "Why does it break?",
         [*cells, outside, claims],
-        about="Images that the classifier reads rightly, one a patient. What the paper reads off pictures is asked of "
+        note="Images that the classifier reads rightly, one a patient. What the paper reads off pictures is asked of "
         "numbers, one an image: how often a medical image has the larger one, against one of the natural set. "
         "Classifiers and numbers of classes differ between the sets, so that a difference need not come from the "
         "images.",

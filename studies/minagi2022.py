@@ -100,7 +100,7 @@ def made_from(cases: Sequence[Case], images: int | None, **common: Any) -> Part:
         "sources",
         "Made from other images",
         cells,
-        about="Rf (nontargeted) or Rs (to a class) on medical test images, of a change that was made from images of "
+        note="Rf (nontargeted) or Rs (to a class) on medical test images, of a change that was made from images of "
         "another kind with the medical classifier's gradients. Random changes have the same size; of their three "
         "kinds each is a line of its own below.",
         show=[

@@ -191,8 +191,8 @@ class Classifier:
 
     def fit(self, n: int, shape: Sequence[int]) -> int:
         """Rows to pad n images (n, c, h, w) to: the fewest known to give the same bits as full batches."""
-        known = self._exact.get(tuple(shape[1:]), ())
-        return min((k for k in known if k >= n), default=self.batch_size(shape))
+        exact = self._exact.get(tuple(shape[1:]), ())
+        return min((k for k in exact if k >= n), default=self.batch_size(shape))
 
     def try_narrow(self, shape: Sequence[int]) -> None:
         """Find out once which smaller batches give the same bits as full batches for images (n, c, h, w).

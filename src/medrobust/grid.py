@@ -136,7 +136,7 @@ class Part:
     cells: Sequence[Node]
     show: Sequence[StudyTable | Chart] = ()
     published: Sequence[Published] = ()
-    about: str = ""
+    note: str = ""
 
     def __post_init__(self) -> None:
         for cell in self.cells:
@@ -154,7 +154,7 @@ class Study:
     title: str
     source: str
     parts: Sequence[Part]
-    about: str = ""
+    note: str = ""
 
 
 def grid(make: Callable[..., Node | list[Node]], **axes: Any) -> list[Node]:

@@ -34,8 +34,8 @@ class Guessing(NamedTuple):
             return "no better than guessing as far as is known: no image was tested"
         if self.level >= 1:
             return "no better than guessing as far as is known: all test images are of one class"
-        known = " as far as is known" if b.value > self.level else ""
-        line = f"no better than guessing{known}: balanced accuracy {b.value:.1%} ({b.low:.1%} to {b.high:.1%}, "
+        qualifier = " as far as is known" if b.value > self.level else ""
+        line = f"no better than guessing{qualifier}: balanced accuracy {b.value:.1%} ({b.low:.1%} to {b.high:.1%}, "
         return line + f"n = {b.n}), guessing gives {self.level:.{0 if self.level >= 0.01 else 1}%}"
 
 

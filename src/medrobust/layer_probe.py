@@ -47,22 +47,22 @@ def hint(classifier: Classifier) -> str:
 
 def layout(classifier: Classifier, shape: Sequence[int], name: str) -> Layout:
     """Layout of one layer, for images (n, c, h, w). InputError where it holds nothing of an image or is not run."""
-    known = known_layouts(classifier, shape, (name,))
-    if name not in known:
+    layouts = probed_layouts(classifier, shape, (name,))
+    if name not in layouts:
         raise InputError(
             f"layer {name!r} is not run when the network classifies an image; name another{hint(classifier)}"
         )
-    if known[name].fault:
-        raise InputError(f"layer {name!r} {known[name].fault}; name another layer")
-    return known[name]
+    if layouts[name].fault:
+        raise InputError(f"layer {name!r} {layouts[name].fault}; name another layer")
+    return layouts[name]
 
 
-def known_layouts(classifier: Classifier, shape: Sequence[int], names: Sequence[str]) -> dict[str, Layout]:
+def probed_layouts(classifier: Classifier, shape: Sequence[int], names: Sequence[str]) -> dict[str, Layout]:
     """Layouts of those of ``names`` that run, in the order in which they finish; probed once a classifier and size."""
-    known = classifier.layouts.setdefault(tuple(shape[1:]), {})
-    if not known.keys() >= set(names):
-        known.update(probe(classifier, shape, names))
-    return known
+    layouts = classifier.layouts.setdefault(tuple(shape[1:]), {})
+    if not layouts.keys() >= set(names):
+        layouts.update(probe(classifier, shape, names))
+    return layouts
 
 
 def map_layout(classifier: Classifier, shape: Sequence[int], name: str) -> Layout:

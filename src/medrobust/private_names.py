@@ -96,22 +96,22 @@ def config(values: Mapping[str, object]) -> dict[str, object]:
 def found(values: Mapping[str, object], *names: str) -> dict[str, object]:
     """Results of a command, as plain JSON, without paths and without the names of data. names: more of these."""
     data = values.get("data")
-    known = {*names, *([str(data)] if isinstance(data, str) else [])}
-    return {k: _found(k, v, known) for k, v in values.items()}
+    hidden = {*names, *([str(data)] if isinstance(data, str) else [])}
+    return {k: _found(k, v, hidden) for k, v in values.items()}
 
 
-def _found(name: str, value: object, known: set[str]) -> object:
+def _found(name: str, value: object, hidden: set[str]) -> object:
     if isinstance(value, Mapping):
-        return {k: _found(k, v, known) for k, v in value.items()}
+        return {k: _found(k, v, hidden) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_found(name, v, known) for v in value]
+        return [_found(name, v, hidden) for v in value]
     if not isinstance(value, str):
         return value
     if name == "data" and ":" not in value:
         return data_name(value)
-    if name in PATH_FIELDS and not any(n in value for n in known if " " in value):
+    if name in PATH_FIELDS and not any(n in value for n in hidden if " " in value):
         return place(value)
-    for n in known:
+    for n in hidden:
         if "/" in n or value.endswith(f" {n}"):  # a bare word may stand in any sentence
             value = value.replace(n, data_name(n)) if "/" in n else value.removesuffix(n) + data_name(n)
     return text(value)

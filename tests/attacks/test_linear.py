@@ -105,13 +105,13 @@ def test_every_search_agrees_where_success_is_monotone_and_the_clever_ones_cost_
     clf, images = linear(2), grey(20)
     goal = mr.Untargeted(clf.predict(images))
     grid = [i / 1000 for i in range(1, 40)]
-    march, bisect, trace = (
-        sweep(BIM(), clf, images, goal, mr.Linf, grid, search=s) for s in ("march", "bisect", "trace")
+    upward, bisect, shrink = (
+        sweep(BIM(), clf, images, goal, mr.Linf, grid, search=s) for s in ("linear", "bisect", "shrink")
     )
     hinted = sweep(BIM(), clf, images, goal, mr.Linf, grid, near=bisect.min_eps + 0.004)
-    for other in (bisect, trace, hinted):
-        assert torch.equal(march.min_eps, other.min_eps)
-    costs = [int(c.gradients.sum()) for c in (march, bisect, trace)]
+    for other in (bisect, shrink, hinted):
+        assert torch.equal(upward.min_eps, other.min_eps)
+    costs = [int(c.gradients.sum()) for c in (upward, bisect, shrink)]
     assert costs == sorted(costs, reverse=True)
     assert int(hinted.gradients.sum()) < costs[1]
 

@@ -142,11 +142,11 @@ def test_going_on_from_what_was_found_is_no_weaker_than_beginning_from_nothing(a
     """The accuracy at every eps is no higher than that of a march from nothing at every eps, but for one image."""
     clf, images = bumpy(), grey(48, side=16, seed=5)
     goal, grid = mr.Untargeted(clf.predict(images)), GRID if norm is mr.Linf else [e * 8 for e in GRID]
-    follow = sweep(attack, clf, images, goal, norm, grid, search="follow")
-    march = sweep(attack, clf, images, goal, norm, grid, search="march")
-    for mine, theirs in zip(follow.accuracy, march.accuracy, strict=True):
+    warm = sweep(attack, clf, images, goal, norm, grid, search="warm")
+    linear = sweep(attack, clf, images, goal, norm, grid, search="linear")
+    for mine, theirs in zip(warm.accuracy, linear.accuracy, strict=True):
         assert mine.value <= theirs.value + 1.01 / len(images)
-    assert follow.gradients.sum() < 0.7 * march.gradients.sum()
+    assert warm.gradients.sum() < 0.7 * linear.gradients.sum()
 
 
 def test_an_eps_star_is_exact_on_a_linear_model():

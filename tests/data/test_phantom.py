@@ -17,7 +17,7 @@ NAMES = sorted(MODALITIES)
 def test_an_image_is_a_pure_function_of_its_index(name: str) -> None:
     small, large = data.load(f"phantom:{name}@32:n=36"), data.load(f"phantom:{name}@32:n=360")
     assert torch.equal(small.images([7]), large.images([7]))
-    assert small.sides[7] == large.sides[7]
+    assert small.split_of[7] == large.split_of[7]
     assert small.ids[7] == f"phantom-{name}-00007"
     assert not torch.equal(small.images([7]), small.images([9]))
     other = data.load(f"phantom:{name}@32:n=36", seed=1)

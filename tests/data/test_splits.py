@@ -14,8 +14,8 @@ from medrobust.errors import InputError
 from tests.data_files import REAL, class_folders, cohort, needs_real, write_table
 
 
-def sides(dataset: data.Dataset) -> dict[str, str]:
-    return dict(zip(dataset.ids, dataset.sides.tolist(), strict=True))
+def split_of(dataset: data.Dataset) -> dict[str, str]:
+    return dict(zip(dataset.ids, dataset.split_of.tolist(), strict=True))
 
 
 def test_shares_are_met_and_classes_keep_their_proportion(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_patient_is_never_on_two_sides(tmp_path: Path, seed: int) -> None:
     found = data.load(f"csv:{cohort(tmp_path, 90, patients=23)}", seed=seed)
     assert found.patients is not None
     for patient in set(found.patients):
-        assert len(set(found.sides[found.patients == patient])) == 1
+        assert len(set(found.split_of[found.patients == patient])) == 1
     assert {name: len(found.split(name)) for name in splits.SPLITS} == pytest.approx(
         {name: 90 * share for name, share in splits.SHARES.items()}, abs=5
     )
@@ -44,18 +44,18 @@ def test_shuffled_rows_give_the_same_split_sample_and_digest(tmp_path: Path) -> 
     np.random.default_rng(0).shuffle(rows)
     first, second = data.load(f"csv:{table}"), data.load(f"csv:{write_table(tmp_path, rows, 'shuffled.csv')}")
     assert first.ids == second.ids
-    assert sides(first) == sides(second)
+    assert split_of(first) == split_of(second)
     assert first.digest() == second.digest()
 
 
 def test_the_seed_draws_another_split(tmp_path: Path) -> None:
     table = cohort(tmp_path, 60)
-    assert sides(data.load(f"csv:{table}")) != sides(data.load(f"csv:{table}", seed=1))
+    assert split_of(data.load(f"csv:{table}")) != split_of(data.load(f"csv:{table}", seed=1))
 
 
 def test_one_image_a_class_still_fills_every_split() -> None:
     labels = np.arange(200)
-    found = splits.deal([str(i) for i in labels], labels, splits.SHARES, seed=0)
+    found = splits.assign_groups([str(i) for i in labels], labels, splits.SHARES, seed=0)
     assert {name: int((found == name).sum()) for name in splits.SPLITS} == pytest.approx(
         {"train": 140, "val": 20, "test": 40}, abs=2
     )
@@ -86,7 +86,7 @@ def test_patients_on_both_sides_of_a_given_split_are_counted_and_left_there(tmp_
     assert any(
         note.startswith("2 patients stand on both sides of the given train/test split (4") for note in found.notes
     )
-    assert found.sides.tolist() == given
+    assert found.split_of.tolist() == given
 
 
 def test_a_test_only_set_serves_its_test_and_says_what_is_missing(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert first.digest() == second.digest()
     for field in ("ids", "classes", "left_out", "notes"):
         assert getattr(first, field) == getattr(second, field)
-    for field in ("labels", "sides", "patients"):
+    for field in ("labels", "split_of", "patients"):
         assert np.array_equal(getattr(first, field), getattr(second, field))
     assert np.array_equal(first.tensors()[0], second.tensors()[0])
 
@@ -316,7 +316,7 @@ def test_patients_are_found_under_their_usual_names(tmp_path: Path, column: str)
     assert noted(found, "5 patients in 12 images")
     assert column == "patient" or noted(found, f"read from the column '{column}'")
     for person in set(PEOPLE):
-        assert len(set(found.sides[found.patients == person])) == 1
+        assert len(set(found.split_of[found.patients == person])) == 1
 
 
 def test_a_named_column_is_used_and_none_uses_none(tmp_path: Path) -> None:
@@ -364,12 +364,12 @@ def test_the_split_is_found_under_other_names_where_every_cell_is_one(tmp_path: 
     given = ["Train", "val", "TEST"] * 4
     for column in ("Split", "subset", "data_split", "partition"):
         found = table(tmp_path, f"file,label,{column}", rows(given))
-        assert found.sides_given
-        assert found.sides.tolist() == ["train", "val", "test"] * 4
+        assert found.split_given
+        assert found.split_of.tolist() == ["train", "val", "test"] * 4
     folds = table(tmp_path, "file,label,fold", rows(["1", "2", "3"] * 4))
-    assert not folds.sides_given
+    assert not folds.split_given
     half = table(tmp_path, "file,label,set", rows(["train", "val", "?"] * 4))
-    assert not half.sides_given
+    assert not half.split_given
     assert noted(half, "'set' was not taken for the split")
     with pytest.raises(InputError, match="'set', 'subset'; name one of them split"):
         table(tmp_path, "file,label,set,subset", rows(given, given[::-1]))

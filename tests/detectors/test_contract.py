@@ -157,9 +157,9 @@ def test_the_bank_holds_no_image_it_is_fitted_on_nor_one_of_its_patient(name, wo
         pytest.skip("has no bank")
     groups = [f"p{i // 4}" for i in range(ROWS)]
     detector = DETECTORS[name]().fit(world[3], world[4], world[5], groups=groups)
-    assert detector.told_["clean"] + detector.told_["bank"] == ROWS
-    assert detector.told_["clean"] == detector.told_["adversarial"]
-    assert detector.told_["clean"] % 4 == 0
+    assert detector.info_["clean"] + detector.info_["bank"] == ROWS
+    assert detector.info_["clean"] == detector.info_["adversarial"]
+    assert detector.info_["clean"] % 4 == 0
 
 
 def test_a_broken_detector_on_disk_is_refused_by_name(world, tmp_path):

@@ -250,6 +250,6 @@ def test_other_images_are_other_patients_and_right(toy, tmp_path):
     assert torch.equal(clean.features["logits"].argmax(1), torch.from_numpy(twins.part.labels))
     assert len(bench.corrupted("contrast", 1, 20)) <= 20
     train, val = other_images(images, images.split("test"), Twins(Store(tmp_path), clf, images.split("test")))
-    assert (set(train.sides), set(val.sides)) == ({"train"}, {"val"})
+    assert (set(train.split_of), set(val.split_of)) == ({"train"}, {"val"})
     with pytest.raises(InputError, match="of other patients, 40 are needed"):
         bench.further(twins.part)

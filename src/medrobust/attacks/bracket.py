@@ -7,18 +7,18 @@ from torch import Tensor
 
 from medrobust.errors import InputError
 
-SEARCHES = ("follow", "trace", "bisect", "march")
+SEARCHES = ("warm", "shrink", "bisect", "linear")
 
 
 class Bracket:
     """For each of n images, the largest level known to fail (-1: none) and the smallest known to succeed.
 
     search: how the next level is chosen.
-        "march": upwards from the smallest.
+        "linear": upwards from the smallest.
         "bisect": the middle of what is open.
-        "trace": after a success the engine follows the perturbation found towards the image, which costs forward
+        "shrink": after a success the engine follows the perturbation found towards the image, which costs forward
             passes only; then just the level below is left to be tried. Before any success, as "bisect".
-        "follow": as "trace"; and a run below a success begins at the example found, cut to that eps, instead of from
+        "warm": as "shrink"; and a run below a success begins at the example found, cut to that eps, instead of from
         nothing (the engine's part: here the two are one).
     near: int64 (n,), a level to try first (where a related attack succeeded); it changes the order, not the rule.
     """
@@ -49,9 +49,9 @@ class Bracket:
         again = self.again[i]
         if again and high == self.levels:
             return again.pop(0)
-        if self.search == "march":
+        if self.search == "linear":
             return low + 1
-        if self.search == "trace" and high < self.levels:
+        if self.search == "shrink" and high < self.levels:
             return high - 1
         if self.near is not None:
             # above a hint that failed: four levels further, then the largest
@@ -64,7 +64,7 @@ class Bracket:
         return self.high[i] - self.low[i] > 1
 
     def failed(self, i: int, level: int) -> None:
-        never = self.search == "trace" and self.high[i] == self.levels
+        never = self.search == "shrink" and self.high[i] == self.levels
         if never and level == self.levels - 1 and self.again[i] is None:
             self.again[i] = [k for k in (self.levels // 2, self.levels // 4) if self.low[i] < k < level]
         if never and self.again[i] is not None:
@@ -76,6 +76,6 @@ class Bracket:
     def succeeded(self, i: int, level: int) -> None:
         self.high[i] = min(self.high[i], level)
 
-    def found(self) -> Tensor:
+    def smallest(self) -> Tensor:
         """int64 (n,): the smallest level that succeeded; the number of levels where none did."""
         return torch.tensor(self.high, dtype=torch.long)

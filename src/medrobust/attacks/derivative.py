@@ -86,7 +86,7 @@ class Ends:
 
     def __init__(self, classifier: Classifier, images: Images, seed: int, ids: list[Id]) -> None:
         self.classifier, self.images, self.seed, self.ids = classifier, images, seed, ids
-        self.known: dict[int, Tensor] = {}
+        self.lines: dict[int, Tensor] = {}
 
     def changes(self, rows: Sequence[int]) -> Iterator[tuple[int, int, Images, Images]]:
         """(kind, number, up, down) of every direction: two legal images (n, c, h, w) on either side of each image."""
@@ -99,7 +99,7 @@ class Ends:
 
     def logits(self, rows: Sequence[int]) -> Tensor:
         """float64 (2 ends, 2 kinds, directions, n, k)."""
-        new = [i for i in rows if i not in self.known]
+        new = [i for i in rows if i not in self.lines]
         if new:
             n = len(new)
             pairs_per_pass = max(1, self.classifier.batch_size(self.images.shape) // (2 * n))
@@ -108,8 +108,8 @@ class Ends:
             while several := list(itertools.islice(pairs, pairs_per_pass)):
                 answers += self.classifier.logits(torch.cat([end for pair in several for end in pair])).split(n)
             ends = torch.stack(answers).double().unflatten(0, (2, DIRECTIONS, 2)).permute(2, 0, 1, 3, 4)
-            self.known |= {i: ends[:, :, :, j] for j, i in enumerate(new)}
-        return torch.stack([self.known[i] for i in rows], 3)
+            self.lines |= {i: ends[:, :, :, j] for j, i in enumerate(new)}
+        return torch.stack([self.lines[i] for i in rows], 3)
 
 
 class _Part(NamedTuple):

@@ -32,7 +32,7 @@ def run(
     seed: int = 0,
     ids: Sequence[Id] | None = None,
     full: bool = False,
-    search: str = "follow",
+    search: str = "warm",
     near: Tensor | None = None,
     after: Attacked | None = None,
     fast: bool | None = None,

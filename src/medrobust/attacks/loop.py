@@ -26,7 +26,7 @@ from medrobust.seeds import Id
 from medrobust.threat import Ball, Goal, margin
 from medrobust.threat.balls import TOLERANCE
 
-COLD, TOWARD, FOLLOW = 0, 1, 2
+COLD, TOWARD, WARM = 0, 1, 2
 """Where a run begins: as the attack says; one step along the clean gradient; at what broke the level above."""
 
 BEYOND = 1.5
@@ -42,7 +42,7 @@ class Options:
     seed: int = 0
     ids: Sequence[Id] | None = None
     full: bool = False
-    search: str = "follow"
+    search: str = "warm"
     near: Tensor | None = None
     after: Attacked | None = None
     advance: Callable[[int], None] | None = None
@@ -81,10 +81,10 @@ class Loop:
             raise InputError("full=True wants one eps, not a grid: the strongest example is one for each eps")
         self.advance = options.advance or (lambda _: None)
         self.batch_size = classifier.batch_size(self.origin.shape)
-        # "follow" needs a gradient at the clean image and steps that can begin anywhere
-        self.follow = search == "follow" and attack.can_warm_start and len(levels) > 1
-        self.toward = torch.zeros_like(self.origin) if self.follow else None
-        self.bracket = Bracket(n, len(levels), "trace" if search == "follow" else search, options.near)
+        # "warm" needs a gradient at the clean image and steps that can begin anywhere
+        self.warm = search == "warm" and attack.can_warm_start and len(levels) > 1
+        self.toward = torch.zeros_like(self.origin) if self.warm else None
+        self.bracket = Bracket(n, len(levels), "shrink" if search == "warm" else search, options.near)
         self.result = self.origin.clone()
         self.reached = torch.zeros(n, dtype=torch.bool)
         self.strength = torch.full((n,), -torch.inf)
@@ -100,7 +100,7 @@ class Loop:
         self.waiting: deque[tuple[int, int, int, int]] = deque()  # (image, level, restart, where it begins)
         self.ending: ActiveBatch | None = None
         """Rows whose last evaluation is due."""
-        self.tracing: ActiveBatch | None = None
+        self.shrinking: ActiveBatch | None = None
         """Successes that are followed towards their image, each between its levels "below" and "above"."""
 
     def finish(self) -> Attacked:
@@ -109,20 +109,20 @@ class Loop:
         with self.classifier.borrowed():
             if self.waiting:
                 self.classifier.try_narrow(self.origin.shape)
-            while self.waiting or active or self.ending or self.tracing:
+            while self.waiting or active or self.ending or self.shrinking:
                 active = self._refill(active)
                 # passes without a gradient wait for a full batch, or until there is nothing else to do
                 if self.ending and (active is None or len(self.ending) >= self.batch_size):
                     self.ending = self._last_pass(self.ending)
-                elif self.tracing and (active is None or len(self.tracing) >= self.batch_size):
-                    self.tracing = self._trace(self.tracing)
+                elif self.shrinking and (active is None or len(self.shrinking) >= self.batch_size):
+                    self.shrinking = self._shrink(self.shrinking)
                 elif active is not None:
                     active, due = self._advance(active)
                     self.ending = joined(self.ending, due)
         return Attacked(
             self.result,
             self.reached | clean,
-            torch.where(clean, 0, self.bracket.found()),
+            torch.where(clean, 0, self.bracket.smallest()),
             self.gradients,
             self.forwards,
             self.queries,
@@ -141,17 +141,17 @@ class Loop:
 
     def _skip_those_reached_already(self) -> Tensor:
         """Evaluate the clean images: those misclassified already need no attack, unless the strongest is wanted."""
-        logits = self._clean_pass() if self.follow else self.classifier.logits(self.origin)
+        logits = self._clean_pass() if self.warm else self.classifier.logits(self.origin)
         finite = torch.isfinite(logits).all(1)
         clean = self.goal.reached(self.classifier.head, logits) & finite
         self.clean_loss = self.attack.loss(self.goal, self.classifier.head, logits).cpu()
-        (self.gradients if self.follow else self.forwards).add_(1)
+        (self.gradients if self.warm else self.forwards).add_(1)
         self.no_gradient |= ~finite
         skip = torch.zeros_like(clean) if self.full else clean
         if self.after is not None and not self.full:
             skip = skip | torch.tensor([not self.bracket.open(i) for i in range(self.n)], dtype=torch.bool)
         for i in (~skip).nonzero()[:, 0].tolist():
-            begin = COLD if not self.follow else FOLLOW if self.reached[i] else TOWARD
+            begin = COLD if not self.warm else WARM if self.reached[i] else TOWARD
             self.waiting.append((i, self._first_level(i), 0, begin))
         self.advance(int(skip.sum()))
         return clean
@@ -324,10 +324,10 @@ class Loop:
         score = [0.0 if success else -torch.inf] * len(done) if done.score is None else done.score.tolist()
         pixels = done.now.to(self.result.device)
         tries = zip(done.image.tolist(), done.level.tolist(), done.batch.restart.tolist(), strict=True)
-        to_trace = []
+        to_shrink = []
         for k, (i, level, restart) in enumerate(tries):
             if success:
-                self._found(i, level, size[k], score[k], pixels[k])
+                self._record_success(i, level, size[k], score[k], pixels[k])
             elif not self.reached[i] and score[k] >= self.strength[i]:
                 self.result[i], self.strength[i] = pixels[k], score[k]
             if restart + 1 < self.attack.restarts and (self.keeps_best or not success):
@@ -335,16 +335,16 @@ class Loop:
                 continue
             if not success:
                 self.bracket.failed(i, level)
-            if success and self.bracket.search == "trace" and not self.keeps_best and self.bracket.open(i):
-                to_trace.append(k)
+            if success and self.bracket.search == "shrink" and not self.keeps_best and self.bracket.open(i):
+                to_shrink.append(k)
             else:
                 self._next(i)
-        if to_trace:
+        if to_shrink:
             mask = torch.zeros(len(done), dtype=torch.bool)
-            mask[to_trace] = True
-            self.tracing = joined(self.tracing, self._to_trace(done.keep(mask)))
+            mask[to_shrink] = True
+            self.shrinking = joined(self.shrinking, self._to_shrink(done.keep(mask)))
 
-    def _found(self, i: int, level: int, size: float, score: float, pixels: Images) -> None:
+    def _record_success(self, i: int, level: int, size: float, score: float, pixels: Images) -> None:
         if not self.reached[i] or level < self.bracket.high[i] or score > self.strength[i]:
             self.result[i], self.strength[i] = pixels, score
         self.reached[i] = True
@@ -354,13 +354,13 @@ class Loop:
 
     def _next(self, i: int) -> None:
         if not self.keeps_best and self.bracket.open(i):
-            self.waiting.append((i, self.bracket.next(i), 0, FOLLOW if self.follow and self.reached[i] else COLD))
+            self.waiting.append((i, self.bracket.next(i), 0, WARM if self.warm and self.reached[i] else COLD))
         else:
             self.advance(1)
 
     # -- following a success towards its image -------------------------------------------------------------
 
-    def _to_trace(self, done: ActiveBatch) -> ActiveBatch:
+    def _to_shrink(self, done: ActiveBatch) -> ActiveBatch:
         images = done.image.tolist()
         state = {
             "below": torch.tensor([self.bracket.low[i] for i in images], device=self.device),
@@ -368,28 +368,28 @@ class Loop:
         }
         return replace(done, state=state, best=None, score=None)
 
-    def _trace(self, tracing: ActiveBatch) -> ActiveBatch | None:
+    def _shrink(self, shrinking: ActiveBatch) -> ActiveBatch | None:
         """Evaluate, without a gradient, the perturbation cut to the middle of its levels."""
-        now = torch.arange(len(tracing)) < self.batch_size
-        rest = None if now.all() else tracing.keep(~now)
-        tracing = tracing.keep(now)
-        below, above = tracing.state["below"], tracing.state["above"]
+        now = torch.arange(len(shrinking)) < self.batch_size
+        rest = None if now.all() else shrinking.keep(~now)
+        shrinking = shrinking.keep(now)
+        below, above = shrinking.state["below"], shrinking.state["above"]
         middle = torch.div(below + above, 2, rounding_mode="floor")
         ball = self.ball.at(self.grid.to(self.device)[middle])
-        cut = ball.move(tracing.batch.origin, tracing.now)
-        output = evaluate(self.classifier, cut, tracing.batch.goal, self.attack.loss, gradient=False)
-        self._count(tracing, output)
-        tracing.now = torch.where(output.reached.view(-1, 1, 1, 1), cut, tracing.now)
-        tracing.state["above"] = torch.where(output.reached, middle, above)
-        tracing.state["below"] = torch.where(output.reached, below, middle)
-        going = tracing.state["above"] - tracing.state["below"] > 1
+        cut = ball.move(shrinking.batch.origin, shrinking.now)
+        output = evaluate(self.classifier, cut, shrinking.batch.goal, self.attack.loss, gradient=False)
+        self._count(shrinking, output)
+        shrinking.now = torch.where(output.reached.view(-1, 1, 1, 1), cut, shrinking.now)
+        shrinking.state["above"] = torch.where(output.reached, middle, above)
+        shrinking.state["below"] = torch.where(output.reached, below, middle)
+        going = shrinking.state["above"] - shrinking.state["below"] > 1
         if not going.all():
-            self._traced(tracing.keep(~going))
-        return joined(rest, tracing.keep(going) if going.any() else None)
+            self._shrunk(shrinking.keep(~going))
+        return joined(rest, shrinking.keep(going) if going.any() else None)
 
-    def _traced(self, done: ActiveBatch) -> None:
+    def _shrunk(self, done: ActiveBatch) -> None:
         size = done.batch.ball.size(done.now - done.batch.origin).tolist()
         pixels = done.now.to(self.result.device)
         for k, (i, level) in enumerate(zip(done.image.tolist(), done.state["above"].tolist(), strict=True)):
-            self._found(i, level, size[k], 0.0, pixels[k])
+            self._record_success(i, level, size[k], 0.0, pixels[k])
             self._next(i)

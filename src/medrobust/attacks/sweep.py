@@ -79,7 +79,7 @@ def sweep(
     seed: int = 0,
     ids: Sequence[Id] | None = None,
     groups: Sequence[object] | None = None,
-    search: str = "follow",
+    search: str = "warm",
     near: Tensor | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Curve:
@@ -96,7 +96,7 @@ def sweep(
         done = along_gradient(attack, classifier, images, goal, ball, grid, advance)
     else:
         start = _start(near, grid) if not attack.minimal else None
-        cold = search == "trace" or (search == "follow" and not attack.can_warm_start)
+        cold = search == "shrink" or (search == "warm" and not attack.can_warm_start)
         if near is None and not attack.minimal and cold:
             # from the largest eps a few large steps overshoot, and the way back costs forward passes only
             start = torch.full((images.shape[0],), len(grid) - 1)

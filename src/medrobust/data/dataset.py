@@ -33,7 +33,7 @@ class Dataset:
     images, by which randomness is keyed. patients: str (n,), "" where unknown, or None. extra: any other
     column, str (n,). left_out: images that were listed and cannot be used, with the reason. notes: sentences for the
     terminal and the report, one on each thing that was dropped, merged or reinterpreted, with its count.
-    rows: where each image stands in ``source``. sides: "train", "val" or "test" for each image. sides_given: they
+    rows: where each image stands in ``source``. split_of: "train", "val" or "test" for each image. split_given: they
     came with the data; otherwise they were drawn here.
     """
 
@@ -43,12 +43,12 @@ class Dataset:
     classes: tuple[str, ...]
     labels: np.ndarray
     ids: tuple[str, ...]
-    sides: np.ndarray
+    split_of: np.ndarray
     patients: np.ndarray | None = None
     extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
-    sides_given: bool = True
+    split_given: bool = True
 
     @property
     def channels(self) -> int:
@@ -85,7 +85,7 @@ class Dataset:
             rows=self.rows[index],
             labels=self.labels[index],
             ids=tuple(self.ids[i] for i in index),
-            sides=self.sides[index],
+            split_of=self.split_of[index],
             patients=None if self.patients is None else self.patients[index],
             extra={name: column[index] for name, column in self.extra.items()},
         )
@@ -94,9 +94,9 @@ class Dataset:
         """The "train", "val" or "test" part, in the order of the ids. InputError where it is empty."""
         if name not in splits.SPLITS:
             raise InputError(f"unknown split {name!r}; choose one of {', '.join(splits.SPLITS)}")
-        index = np.flatnonzero(self.sides == name)
+        index = np.flatnonzero(self.split_of == name)
         if not index.size:
-            there = [f"{s} ({int((self.sides == s).sum())})" for s in splits.SPLITS if (self.sides == s).any()]
+            there = [f"{s} ({int((self.split_of == s).sum())})" for s in splits.SPLITS if (self.split_of == s).any()]
             raise InputError(
                 f"empty split: {self.name} has no {name} images, only {', '.join(there) or 'nothing'}; "
                 f"mark some as {name} in its split column or folder, or give it no split at all to have one drawn"
@@ -137,7 +137,7 @@ class Dataset:
         if each < 1:
             raise InputError(f"at least one training image of each class must stay, got {each}")
         left = dict.fromkeys(range(len(self.classes)), each)
-        kept = self.sides != "train"
+        kept = self.split_of != "train"
         for i in sorted(np.flatnonzero(~kept).tolist(), key=lambda i: splits.key(seed, "train on", self.ids[i])):
             label = int(self.labels[i])
             kept[i], left[label] = left[label] > 0, left[label] - 1
@@ -205,7 +205,7 @@ class Dataset:
         hasher = hashlib.sha256(f"{self.channels} {self.size} {self.bits} {self.fit or ''}".encode())
         for image in sorted(range(len(self)), key=self.ids.__getitem__):
             patient = "" if self.patients is None else str(self.patients[image])
-            line = (self.ids[image], self.classes[int(self.labels[image])], str(self.sides[image]), patient)
+            line = (self.ids[image], self.classes[int(self.labels[image])], str(self.split_of[image]), patient)
             hasher.update("\x1f".join((*line, self.source.fingerprint(int(self.rows[image])), "\n")).encode())
         return hasher.hexdigest()
 
@@ -241,12 +241,14 @@ def assemble(
     ids = tuple(_pick(listing.ids, rows))
     people, on_patients = _patients(listing, rows)
     given = None if listing.splits is None else _pick(listing.splits, rows)
-    sides, on_sides = splits.assign(labels, ids, people, given, request.seed)
+    split_of, on_split = splits.assign(labels, ids, people, given, request.seed)
     # as objects: one long cell would make every cell of an array of strings as long
     extra = {column: np.array(_pick(cells, rows), dtype=object) for column, cells in listing.extra.items()}
     left_out = tuple(sorted((*listing.left_out, *left_out, *unlabelled)))
-    notes = (*_on_left_out(left_out, len(rows)), *listing.notes, *on_labels, *on_patients, *on_sides)
-    return Dataset(name, source, rows, classes, labels, ids, sides, people, extra, left_out, notes, given is not None)
+    notes = (*_on_left_out(left_out, len(rows)), *listing.notes, *on_labels, *on_patients, *on_split)
+    return Dataset(
+        name, source, rows, classes, labels, ids, split_of, people, extra, left_out, notes, given is not None
+    )
 
 
 def check(name: str, listing: Listing) -> None:
@@ -260,7 +262,7 @@ def _patients(listing: Listing, rows: np.ndarray) -> tuple[np.ndarray | None, tu
     """The patients of these images, None where no image has one, and a note where some have none."""
     if listing.patients is None:
         return None, ()
-    named = patients.known(_pick(listing.patients, rows))
+    named = patients.named(_pick(listing.patients, rows))
     longest = max(named, key=len, default="")
     limits.check(limits.NAME, len(longest), f"the patient {quoted(longest)}")
     people = np.array(named, dtype=np.str_)

@@ -181,20 +181,20 @@ def _annotate(data: Dataset, good: Sequence[FileInfo], request: Request) -> Data
     elif data.bits == 16 and any(info.bits == 8 for info in good):
         shallow = sum(info.bits == 8 for info in good)
         notes.append(f"{shallow} of {n} images have 8 bits, the others 16; they were brought to 16 bits (times 257).")
-    notes += _twins(data)
+    notes += _in_two_splits(data)
     return dataclasses.replace(data, notes=tuple(notes))
 
 
-def _twins(data: Dataset) -> list[str]:
+def _in_two_splits(data: Dataset) -> list[str]:
     """Sentences on the same file content in two splits (the test then holds training images) or with two labels."""
-    sides: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
     labels: dict[str, set[int]] = {}
-    for row, side, label in zip(data.rows, data.sides, data.labels, strict=True):
+    for row, side, label in zip(data.rows, data.split_of, data.labels, strict=True):
         fingerprint = data.source.fingerprint(int(row))
-        sides.setdefault(fingerprint, set()).add(str(side))
+        splits.setdefault(fingerprint, set()).add(str(side))
         labels.setdefault(fingerprint, set()).add(int(label))
     notes = []
-    if both := sum(len(where) > 1 for where in sides.values()):
+    if both := sum(len(where) > 1 for where in splits.values()):
         notes.append(f"{both} images stand byte for byte in more than one split under different names.")
     if both := sum(len(which) > 1 for which in labels.values()):
         notes.append(f"{both} images stand byte for byte under different names with different labels.")

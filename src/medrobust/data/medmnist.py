@@ -121,7 +121,7 @@ def read_npz(file: Path, member: str, name: str, request: Request) -> Dataset:
 def _dataset(
     arrays: dict[str, np.ndarray], names: list[str], member: str, name: str, request: Request, scratch: Path | None
 ) -> Dataset:
-    images, labels, sides, ids, notes = [], [], [], [], []
+    images, labels, splits, ids, notes = [], [], [], [], []
     for side in SPLITS:
         if f"{side}_images" not in arrays or f"{side}_labels" not in arrays:
             if (f"{side}_images" in arrays) != (f"{side}_labels" in arrays):
@@ -131,28 +131,30 @@ def _dataset(
         _check(name, side, pixels, targets)
         images.append(pixels)
         labels += _numbers(name, side, targets, notes)
-        sides += [side] * len(pixels)
+        splits += [side] * len(pixels)
         ids += [f"{side}-{row}" for row in range(len(pixels))]
     if not images or len({part.shape[1:] for part in images}) > 1:
         shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
         held = shapes or ", ".join(quoted(key) for key in names[:5]) or "nothing"
         raise InputError(f"{name} is not laid out as MedMNIST is: it has {held}; needed are {LAYOUT}")
-    known = [number for number in labels if number is not None]
-    count = max(known, default=0) + 1
+    numbers = [number for number in labels if number is not None]
+    count = max(numbers, default=0) + 1
     classes = CLASSES.get(member, ())
     if not classes or count > len(classes):
         limits.check(limits.CLASSES, count, f"the labels of {name} go up to {count - 1}; it")
         if classes:
             notes.append(f"{name} has labels up to {count - 1}, more than {member} has classes; they are numbered.")
         classes = tuple(f"class {number}" for number in range(count))
-    if len(set(known)) < 2:
-        raise InputError(f"{name} must have images of at least two classes, found {len(set(known))}")
+    if len(set(numbers)) < 2:
+        raise InputError(f"{name} must have images of at least two classes, found {len(set(numbers))}")
     native = images[0].shape[1]
     source = ArraySource(images, request.size or native, request.channels == 1)
     if scratch is not None:
         weakref.finalize(source, shutil.rmtree, scratch, ignore_errors=True)
     words = ["" if number is None else classes[number] for number in labels]
-    return assemble(name, source, Listing(ids, words, classes, sides, notes=(*notes, *_notes(source, native))), request)
+    return assemble(
+        name, source, Listing(ids, words, classes, splits, notes=(*notes, *_notes(source, native))), request
+    )
 
 
 def _check(name: str, side: str, pixels: np.ndarray, targets: np.ndarray) -> None:

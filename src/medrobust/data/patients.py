@@ -75,7 +75,7 @@ def find_column(
     return None, tuple(notes)
 
 
-def known(cells: Sequence[str]) -> list[str]:
+def named(cells: Sequence[str]) -> list[str]:
     """The patient of each image, "" where the cell names nobody."""
     tidied = [words.tidy(cell) for cell in cells]
     return ["" if word.casefold() in words.NOBODY else word for word in tidied]
@@ -103,18 +103,18 @@ def _named(name: str, columns: Mapping[str, Sequence[str]], wanted: str) -> str:
 
 
 def _values(cells: Sequence[str]) -> int:
-    return len(set(known(cells)) - {""})
+    return len(set(named(cells)) - {""})
 
 
 def _grouping(cells: Sequence[str]) -> tuple[int, ...]:
     """The number of the first row that has the same patient, for each row: equal for columns that group alike."""
     first: dict[str, int] = {}
-    return tuple(row if not patient else first.setdefault(patient, row) for row, patient in enumerate(known(cells)))
+    return tuple(row if not patient else first.setdefault(patient, row) for row, patient in enumerate(named(cells)))
 
 
 def _looks_like_ids(column: str, cells: Sequence[str]) -> bool:
     """Many values, each of which may repeat, under a name or in a form that ids have."""
-    given = [word for word in known(cells) if word]
+    given = [word for word in named(cells) if word]
     many = max(3, len(given) / 20) <= len(set(given)) < len(given)
     if not many:
         return False

@@ -37,7 +37,7 @@ def key(seed: int, purpose: str, name: str) -> bytes:
     return hashlib.blake2b(f"{int(seed)}\x1f{purpose}\x1f{name}".encode(), digest_size=16).digest()
 
 
-def deal(groups: Sequence[str], labels: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:
+def assign_groups(groups: Sequence[str], labels: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:
     """str (n,): the split of each image; images of one group share it. Deterministic in (seed, groups, labels)."""
     members: dict[str, list[int]] = defaultdict(list)
     for image, group in enumerate(groups):
@@ -69,7 +69,7 @@ def assign(
     """The split of each image, and notes on it. A given split is kept as it is; missing validation is carved."""
     groups = group_names(ids, patients)
     if given is None:
-        side = deal(groups, labels, SHARES, seed)
+        side = assign_groups(groups, labels, SHARES, seed)
         kind = "patients" if patients is not None else "images"
         shares = ", ".join(f"{round(100 * part)} % {name}" for name, part in SHARES.items())
         return side, (f"The {kind} were split at random, stratified by class: {shares} (seed {seed}).",)
@@ -77,7 +77,7 @@ def assign(
     notes = shared_patients(side, patients)
     train = np.flatnonzero(side == "train")
     if train.size and not (side == "val").any():
-        side[train] = deal([groups[i] for i in train], labels[train], CARVED, seed)
+        side[train] = assign_groups([groups[i] for i in train], labels[train], CARVED, seed)
         kind = "patient-wise" if patients is not None else "image-wise"
         notes.append(
             f"The given split has no validation part: {int((side == 'val').sum())} of its {train.size} training "
@@ -110,14 +110,14 @@ def shared_patients(side: np.ndarray, patients: np.ndarray | None) -> list[str]:
     """A sentence for the report where a given split has a patient on two sides; it is not changed."""
     if patients is None:
         return []
-    sides: dict[str, set[str]] = defaultdict(set)
+    splits: dict[str, set[str]] = defaultdict(set)
     for patient, where in zip(patients, side, strict=True):
         if patient:
-            sides[patient].add(str(where))
-    both = {patient for patient, where in sides.items() if len(where) > 1}
+            splits[patient].add(str(where))
+    both = {patient for patient, where in splits.items() if len(where) > 1}
     if not both:
         return []
-    names = [s for s in SPLITS if any(s in sides[p] for p in both)]
+    names = [s for s in SPLITS if any(s in splits[p] for p in both)]
     images = sum(patient in both for patient in patients)
     count = "1 patient stands" if len(both) == 1 else f"{len(both)} patients stand"
     return [

@@ -31,23 +31,23 @@ A_CLASS = 5
 class ImageFeatures:
     """Features of some images, one row an image.
 
-    features: layer to (n, d). predicted: int64 (n,). groups: str (n,), whose image it is. twin: int64 (n,), of which
-    clean image it is the twin (its position there).
+    features: layer to (n, d). predicted: int64 (n,). groups: str (n,), whose image it is. pair_of: int64 (n,), of
+    which clean image it is the adversarial copy (its position there).
     """
 
     features: Mapping[str, Tensor]
     predicted: Tensor
     groups: np.ndarray
-    twin: np.ndarray
+    pair_of: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.twin)
+        return len(self.pair_of)
 
     def take(self, rows: np.ndarray) -> ImageFeatures:
         """Those rows: bool (n,) or positions."""
         index = torch.from_numpy(np.flatnonzero(rows) if rows.dtype == bool else rows)
         features = {name: value[index] for name, value in self.features.items()}
-        return ImageFeatures(features, self.predicted[index], self.groups[index.numpy()], self.twin[index.numpy()])
+        return ImageFeatures(features, self.predicted[index], self.groups[index.numpy()], self.pair_of[index.numpy()])
 
     @property
     def pooled(self) -> bool:
@@ -108,7 +108,7 @@ class Crossfit:
         detectors = []
         for number in range(k):
             training = fold != number
-            near, far = clean.take(training), attacked.take(training[attacked.twin])
+            near, far = clean.take(training), attacked.take(training[attacked.pair_of])
             detectors.append(
                 recipe.blank().fit_features(
                     near.features,
@@ -168,7 +168,7 @@ class Crossfit:
         """float64 (n,): each image scored by the detector that was fitted without it and its patient."""
         out = np.empty(len(samples))
         for fold, detector in enumerate(self.detectors):
-            rows = np.flatnonzero(self.fold[samples.twin] == fold)
+            rows = np.flatnonzero(self.fold[samples.pair_of] == fold)
             if rows.size:
                 part = samples.take(rows)
                 out[rows] = detector.score_features(part.features, part.predicted).double().numpy()
@@ -178,7 +178,7 @@ class Crossfit:
         """bool (n,): above its fold's threshold. Only where there were held-out images."""
         scores = self.scores(samples) if scores is None else scores
         edge = np.array([t[fpr] for t in self.thresholds])
-        return np.asarray(scores > edge[self.fold[samples.twin]])
+        return np.asarray(scores > edge[self.fold[samples.pair_of]])
 
     def against(self, samples: ImageFeatures) -> Rates:
         """The rates of changed copies of any kind against the clean images."""
@@ -186,8 +186,8 @@ class Crossfit:
             nothing = dict.fromkeys(self.fprs, stats.NOTHING)
             return Rates(stats.NOTHING, stats.NOTHING, nothing, nothing)
         scores = self.scores(samples)
-        every, paired_clean = np.arange(len(self.clean)), np.unique(samples.twin)
-        fold, groups = self.fold[samples.twin], samples.groups
+        every, paired_clean = np.arange(len(self.clean)), np.unique(samples.pair_of)
+        fold, groups = self.fold[samples.pair_of], samples.groups
         area, paired = (
             clustered.auroc(self.clean_scores[of], scores, self.fold[of], fold, self.clean.groups[of], groups)
             for of in (every, paired_clean)
@@ -241,8 +241,8 @@ def transfer(
 ) -> dict[tuple[str, str], Rates]:
     """(fitted on, tested on) to rates, for every pair of attacks."""
     table = {}
-    for name, twins in attacked.items():
-        fitted = Crossfit(recipe, clean, twins, held_out, reference=reference, k=k, seed=seed)
+    for name, attacked_features in attacked.items():
+        fitted = Crossfit(recipe, clean, attacked_features, held_out, reference=reference, k=k, seed=seed)
         table.update({(name, other): fitted.against(samples) for other, samples in attacked.items()})
     return table
 

@@ -24,7 +24,7 @@ class KernelDensity(Detector):
         are likeliest. A density of 1,280 features at bandwidth 1 is far below the smallest float64, so everything
         stays a logarithm (log-sum-exp); a density taken first and its logarithm after would read log 0.
 
-    A class without an image in the bank is measured against the whole bank. ``told_["bandwidth"]`` is the one used.
+    A class without an image in the bank is measured against the whole bank. ``info_["bandwidth"]`` is the one used.
     """
 
     title = "Kernel density"
@@ -54,7 +54,7 @@ class KernelDensity(Detector):
             "classes": classes,
             "bandwidth": torch.tensor([width], dtype=torch.float64),
         }
-        self.told_ = {"bandwidth": float(width)}
+        self.info_ = {"bandwidth": float(width)}
 
     def log_density(self, table: LayerFeatures, classes: Tensor) -> Tensor:
         """float64 (n,): log density of each row under the estimate of its class in ``classes`` (n,)."""

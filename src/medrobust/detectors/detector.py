@@ -57,7 +57,7 @@ class Detector(ABC):
         self.arrays_: dict[str, Tensor] = {}
         self.rule_: Rule | None = None
         self.features_: Features | None = None
-        self.told_: dict[str, Any] = {}
+        self.info_: dict[str, Any] = {}
         """How it was fitted: numbers of images, seed, digest of the classifier; plain JSON."""
 
     # -- what a detector implements -----------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Detector(ABC):
             seed=seed,
         )
         if features is not None:
-            self.told_["classifier"] = features.classifier.digest()
+            self.info_["classifier"] = features.classifier.digest()
         return self
 
     def fit_features(
@@ -174,12 +174,12 @@ class Detector(ABC):
         classes = predicted_class(bank) if labels is None else labels.long()
         if len(classes) != len(bank[LOGITS]):
             raise InputError(f"{len(bank[LOGITS])} reference images have {len(classes)} labels; give one an image")
-        self.arrays_, self.told_ = {}, {}
+        self.arrays_, self.info_ = {}, {}
         self.learn(bank, classes, seed)
         # as they come back from disk: another order in memory runs another kernel, and the last bits differ
         self.arrays_ = {name: values.contiguous() for name, values in self.arrays_.items()}
-        info = {**self.told_, "clean": len(clean[LOGITS]), "bank": len(classes) if self.uses_bank else 0, "seed": seed}
-        self.told_ = {**info, "adversarial": 0 if adversarial is None else len(adversarial[LOGITS])}
+        info = {**self.info_, "clean": len(clean[LOGITS]), "bank": len(classes) if self.uses_bank else 0, "seed": seed}
+        self.info_ = {**info, "adversarial": 0 if adversarial is None else len(adversarial[LOGITS])}
         numbers = self.numbers(clean)
         attacked = numbers[:0] if adversarial is None else self.numbers(adversarial)
         self.rule_ = self.make_rule(adversarial is not None)
@@ -249,7 +249,7 @@ class Detector(ABC):
 
     def attach(self, classifier: Classifier) -> Self:
         """Read this classifier: the one it was fitted on, or InputError."""
-        wanted = self.told_.get("classifier")
+        wanted = self.info_.get("classifier")
         if wanted is not None and classifier.digest() != wanted:
             raise InputError(
                 f"{self.title} was fitted on another classifier (weights or settings differ); "

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
 from medrobust.images import Images, Lazy, Logits, check_images, chunks
-from medrobust.layer_probe import hint, known_layouts, layout, map_layout, readable
+from medrobust.layer_probe import hint, layout, map_layout, probed_layouts, readable
 from medrobust.layout import tensor_of
 
 LayerFeatures: TypeAlias = Mapping[str, Tensor]
@@ -88,7 +88,7 @@ class Features:
     def _readers(self, shape: Sequence[int]) -> dict[str, Callable[[Tensor], Tensor]]:
         """How each layer's output is read for images (n, c, h, w)."""
         modules = tuple(name for name in self.layers if name not in (PENULTIMATE, LOGITS))
-        known_layouts(self.classifier, shape, modules)  # all in one probe
+        probed_layouts(self.classifier, shape, modules)  # all in one probe
         if self.maps:
             return {name: map_layout(self.classifier, shape, name).maps for name in modules}
         return {name: layout(self.classifier, shape, name).pooled for name in modules}

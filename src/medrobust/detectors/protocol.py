@@ -42,7 +42,7 @@ class Evaluation:
     """Test results, each the mean over the repeats, with a 95 % interval in which an image counts once.
 
     auroc: area under the ROC curve; Obuchowski's interval, a patient's images and their twins move together.
-    auroc_twins: the same against the clean twins of the attacked images only. Where few attacks succeed, they do at
+    auroc_paired: the same against the clean images of the attacked images only. Where few attacks succeed, they do at
         images that were borderline before: whatever tells borderline images apart then seems to see attacks. Far
         below ``auroc``, that is what happened.
     tpr_at_1, tpr_at_5: share of attacked images that scores above the threshold at which 1 % and 5 % of the test
@@ -56,7 +56,7 @@ class Evaluation:
 
     protocol: str
     auroc: Estimate
-    auroc_twins: Estimate
+    auroc_paired: Estimate
     tpr_at_1: Estimate
     tpr_at_5: Estimate
     accuracy: Estimate
@@ -142,9 +142,9 @@ class _Cases:
         self.bank: LayerFeatures | None = None
         self.bank_labels: Tensor | None = None
         count = len(clean[LOGITS])
-        for twins in (attacked, *(() if other is None else (other,))):
-            if len(twins[LOGITS]) != count:
-                raise InputError(f"{count} clean and {len(twins[LOGITS])} attacked images; give one copy an image")
+        for copies in (attacked, *(() if other is None else (other,))):
+            if len(copies[LOGITS]) != count:
+                raise InputError(f"{count} clean and {len(copies[LOGITS])} attacked images; give one copy an image")
         if labels is not None and len(labels) != count:
             raise InputError(f"{count} images have {len(labels)} labels; give one an image")
         truth = predicted_class(clean) if labels is None else labels.cpu()
@@ -242,11 +242,11 @@ def _summary(protocol: str, cases: _Cases, tested: tuple[Tested, ...]) -> Evalua
         for t in tested
     )
     one, five = (_rate(tested, groups, fpr) for fpr in (0.01, 0.05))
-    twins = tuple(_twins_only(t) for t in tested)
+    copies = tuple(_paired_only(t) for t in tested)
     return Evaluation(
         protocol,
         _area(tested, groups),
-        _area(twins, groups),
+        _area(copies, groups),
         one,
         five,
         _accuracy(tested, groups),
@@ -258,7 +258,7 @@ def _summary(protocol: str, cases: _Cases, tested: tuple[Tested, ...]) -> Evalua
     )
 
 
-def _twins_only(tested: Tested) -> Tested:
+def _paired_only(tested: Tested) -> Tested:
     paired = np.isin(tested.clean_at, tested.attacked_at)
     return dataclasses.replace(tested, clean=tested.clean[paired], clean_at=tested.clean_at[paired])
 

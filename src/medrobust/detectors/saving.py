@@ -37,7 +37,7 @@ def save(detector: Detector, folder: Path) -> Path:
         "settings": detector.settings,
         "layers": list(detector.layers_),
         "rule": detector.rule_.name,
-        "fitted": detector.told_,
+        "fitted": detector.info_,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     own_files.check_safetensors(folder / ARRAYS, KIND)
@@ -57,16 +57,16 @@ def load(folder: Path, classifier: Classifier | None) -> Detector:
     from medrobust.detectors import kinds
 
     card, content = _read(folder)
-    known = kinds()
-    if card["kind"] not in known:
+    by_name = kinds()
+    if card["kind"] not in by_name:
         raise InputError(f"{folder / CARD} names a detector {card['kind']!r} that is not known here")
     try:
         arrays = from_bytes(content)
-        detector = known[card["kind"]](**card["settings"])
+        detector = by_name[card["kind"]](**card["settings"])
     except (SafetensorError, TypeError) as error:
         raise InputError(f"{folder} holds no readable detector: {error}") from error
     detector.layers_ = tuple(card["layers"])
-    detector.told_ = dict(card["fitted"])
+    detector.info_ = dict(card["fitted"])
     detector.arrays_ = {k.removeprefix(BANK): v for k, v in arrays.items() if k.startswith(BANK)}
     rules = [r for r in (detector.make_rule(s) for s in (True, False)) if r.name == card["rule"]]
     if not rules:

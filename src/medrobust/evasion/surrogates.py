@@ -109,8 +109,8 @@ def _spread(threshold: Tensor, feature: Tensor) -> Tensor:
     )
     off = (threshold - mean[index]) ** 2
     spread = (torch.zeros_like(mean).index_add(0, index, off) / count).sqrt()
-    known = spread[spread > 0]
-    usual = known.median() if len(known) else threshold.abs().mean().clamp_min(1e-6)
+    positive = spread[spread > 0]
+    usual = positive.median() if len(positive) else threshold.abs().mean().clamp_min(1e-6)
     return SOFTNESS * torch.maximum(spread, usual)[index]
 
 

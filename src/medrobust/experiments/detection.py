@@ -272,7 +272,7 @@ class GuardExperiment(Experiment):
             outcome.left_out.append(("picture", str(error)))
             return False
         truth = data.clean.predicted.numpy()  # these are classified right
-        labels = np.concatenate([truth, truth[attacked.twin]])
+        labels = np.concatenate([truth, truth[attacked.pair_of]])
         title = f"{layer} features, {self.attack}, {data.ball}"
         is_attacked = np.arange(len(labels)) >= len(truth)
         embedding.draw(path, points, labels, is_attacked, data.context.classifier.classes, title)

@@ -203,7 +203,7 @@ class DetectorData:
     def attacked(self, attack: str) -> ImageFeatures:
         """Of the images on which the attack succeeded: they are decided otherwise than the clean ones."""
         tried = self.tried(attack)
-        return tried.take(np.asarray(tried.predicted.numpy() != self.clean.predicted.numpy()[tried.twin]))
+        return tried.take(np.asarray(tried.predicted.numpy() != self.clean.predicted.numpy()[tried.pair_of]))
 
     @cached_property
     def noise(self) -> ImageFeatures:
@@ -309,8 +309,8 @@ class DetectorData:
 
 def other_images(data: Dataset, test: Dataset, pairs: Twins) -> tuple[Dataset, Dataset]:
     """(for reference, for thresholds): training and validation images, or two halves of the test images left over."""
-    sides = set(data.sides.tolist())
-    if {"train", "val"} <= sides and len(test) < len(data):
+    split_of = set(data.split_of.tolist())
+    if {"train", "val"} <= split_of and len(test) < len(data):
         return data.split("train"), data.split("val")
     attacked = set(pairs.part.ids)
     free = [i for i, name in enumerate(test.ids) if name not in attacked]

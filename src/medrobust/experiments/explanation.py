@@ -239,8 +239,8 @@ class Explanation(Experiment):
         """Penultimate features of clean and of attacked images; None where the network has none."""
         self.progress.start("Embedding", 2 * len(self.twins))
         try:
-            bench = FeaturesCache(self.twins, (PENULTIMATE,), self.progress.advance)
-            return bench.clean(), bench.attacked(*self.attack)
+            features = FeaturesCache(self.twins, (PENULTIMATE,), self.progress.advance)
+            return features.clean(), features.attacked(*self.attack)
         except InputError as error:  # a network without a linear layer
             self.notes.append(f"No embedding: {error}.")
             return None

@@ -136,11 +136,11 @@ def _seen(
         return stats.NOTHING, "not asked for"
     try:
         twins = Twins(store, classifier, test, limit=ask.limit, seed=ask.seed)
-        bench = FeaturesCache(twins, (ask.layer,))
-        attacked = bench.attacked(repr(ask.attack), ask.attack, ask.ball)
-        reference, apart = (bench.further(part) for part in other_images(data, test, twins))
+        features = FeaturesCache(twins, (ask.layer,))
+        attacked = features.attacked(repr(ask.attack), ask.attack, ask.ball)
+        reference, apart = (features.further(part) for part in other_images(data, test, twins))
         recipe = DETECTORS[ask.detector]()
-        fit = Crossfit(recipe, bench.clean(), attacked, apart, reference=reference, seed=ask.seed)
+        fit = Crossfit(recipe, features.clean(), attacked, apart, reference=reference, seed=ask.seed)
     except InputError as error:
         return stats.NOTHING, str(error)
     return fit.against(attacked).auroc, ""

@@ -32,7 +32,7 @@ def summary(
     told = {
         "reference": reference,
         "reference_guesses": _guesses(cells[reference], table),
-        "methods": {n: {**evolved.about(question, n), **_method(c, len(tasks))} for n, c in cells.items()},
+        "methods": {n: {**evolved.method_info(question, n), **_method(c, len(tasks))} for n, c in cells.items()},
         "against": _against(cells, table, tasks, by_seed, ask, reference),
         "blocks": {name: scores[MAIN].tolist() for name, scores in by_seed.items()},
     }

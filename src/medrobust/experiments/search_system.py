@@ -113,7 +113,7 @@ def parted(
         compared = test
         told = "Only test images are compared on: what gives the features has seen the labels of the others."
     else:
-        compared = images.select(np.flatnonzero(images.sides != "test"))
+        compared = images.select(np.flatnonzero(images.split_of != "test"))
         told = "What gives the features has seen no label of these images. The test images were left for audits."
     about = {
         "data": images.name,

@@ -127,7 +127,7 @@ def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Datase
     A classifier that comes from elsewhere has seen none of a data set without a given split: all of it is a test.
     """
     data = data.for_classes(classifier.classes)
-    if trained or at_home(classifier, data) or data.sides_given or naming.public(data):
+    if trained or at_home(classifier, data) or data.split_given or naming.public(data):
         return data.split("test"), data.notes
     note = "The classifier was not trained here and the data has no split of its own: all its images are test images."
     # a split that was drawn here is not used then

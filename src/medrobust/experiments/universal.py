@@ -22,7 +22,7 @@ from medrobust.experiments.context import Context, Experiment, ExperimentResult,
 from medrobust.experiments.perturbation import PerturbationConfig, goal_of
 from medrobust.experiments.rows import MANY
 from medrobust.experiments.system import groups
-from medrobust.experiments.universal_images import Sides, decoded, other_images, pixels_digest, sides
+from medrobust.experiments.universal_images import CraftSplit, craft_split, decoded, other_images, pixels_digest
 from medrobust.experiments.universal_rows import believed, fooling_rows, rows_before, target_rows
 from medrobust.images import Lazy
 from medrobust.naming import image_code
@@ -69,7 +69,7 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     config = UniversalConfig(**options)
     clean = CleanExperiment(context, gradient=config.maker.opens)
     universal = UniversalExperiment(context, clean, config)
-    if universal.sides is None:
+    if universal.craft_split is None:
         raise InputError("too few images to make a perturbation from some and judge it on others; give --source")
     return [clean, universal]
 
@@ -89,14 +89,14 @@ class UniversalExperiment(Experiment):
         """With many classes and several goals, numbers for each class would bury the others."""
 
     def steps(self) -> Sequence[Step]:
-        if self.sides is None:
+        if self.craft_split is None:
             return []
         goals = [Step(f"universal {self._title(k)}", partial(self._cell, k), ("clean",)) for k in self.goals]
         return [*goals, Step("universal random", self._random, ("clean",))]
 
     def outcome(self) -> ExperimentResult:
         outcome = ExperimentResult(self.context.rows())
-        if self.sides is None:
+        if self.craft_split is None:
             outcome.left_out.append(("universal perturbations", "too few images to make them and to judge them"))
             return outcome
         cells = {k: self._cell(k) for k in self.goals}
@@ -147,18 +147,18 @@ class UniversalExperiment(Experiment):
     # -- images, and the size ----------------------------------------------------------------------------
 
     @cached_property
-    def sides(self) -> Sides | None:
+    def craft_split(self) -> CraftSplit | None:
         """None where there are too few images for both."""
         other = self.config.source is not None
-        apart = sides(self.system, self.seed)
+        apart = craft_split(self.system, self.seed)
         if other and (apart is None or apart.judged is not self.system.test):
-            return Sides(self.system.test, self.system.test, "")  # none of them is needed to make it
+            return CraftSplit(self.system.test, self.system.test, "")  # none of them is needed to make it
         return apart
 
     @property
-    def apart(self) -> Sides:
-        assert self.sides is not None
-        return self.sides
+    def apart(self) -> CraftSplit:
+        assert self.craft_split is not None
+        return self.craft_split
 
     @cached_property
     def test(self) -> Dataset:

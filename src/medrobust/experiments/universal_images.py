@@ -9,7 +9,7 @@ import numpy as np
 
 from medrobust import data as data_room
 from medrobust.data import Dataset
-from medrobust.data.splits import deal
+from medrobust.data.splits import assign_groups
 from medrobust.errors import InputError
 from medrobust.experiments.images import announce
 from medrobust.experiments.system import System, groups
@@ -19,7 +19,7 @@ from medrobust.training import Pixels
 
 
 @dataclass(frozen=True)
-class Sides:
+class CraftSplit:
     """The images it may be made from, those it may be judged on, and in words where the first come from."""
 
     craft: Dataset
@@ -27,7 +27,7 @@ class Sides:
     origin: str
 
 
-def sides(system: System, seed: int) -> Sides | None:
+def craft_split(system: System, seed: int) -> CraftSplit | None:
     """Training images against test images; where all images are test images, one half of them against the other.
 
     None where there are too few images for both.
@@ -36,14 +36,14 @@ def sides(system: System, seed: int) -> Sides | None:
     unseen = set(test.ids)
     others = [i for i, name in enumerate(data.ids) if name not in unseen]
     if others:
-        train = [i for i in others if data.sides[i] == "train"]
-        return Sides(data.select(train or others), test, "training images" if train else "validation images")
+        train = [i for i in others if data.split_of[i] == "train"]
+        return CraftSplit(data.select(train or others), test, "training images" if train else "validation images")
     owners = groups(test)
-    half = deal(list(test.ids if owners is None else owners), test.labels, {"craft": 0.5, "judge": 0.5}, seed)
+    half = assign_groups(list(test.ids if owners is None else owners), test.labels, {"craft": 0.5, "judge": 0.5}, seed)
     parts = [test.select(np.flatnonzero(half == name)) for name in ("craft", "judge")]
     if not all(len(p) for p in parts):
         return None
-    return Sides(parts[0], parts[1], "test images that it is not judged on")
+    return CraftSplit(parts[0], parts[1], "test images that it is not judged on")
 
 
 def other_images(spec: str, data: Dataset, seed: int, progress: Progress) -> Dataset:

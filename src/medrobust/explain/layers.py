@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
-from medrobust.layer_probe import hint, known_layouts, readable
+from medrobust.layer_probe import hint, probed_layouts, readable
 from medrobust.layout import Layout, tensor_of
 
 COARSE = 4
@@ -39,7 +39,7 @@ def spatial_layers(classifier: Classifier, shape: Sequence[int]) -> list[Layer]:
     last tokens behind a class token) is left out. InputError where there is none (a network without convolutions).
     """
     modules = {name: module for name, module in readable(classifier).items() if name}
-    layouts = known_layouts(classifier, shape, tuple(modules))
+    layouts = probed_layouts(classifier, shape, tuple(modules))
     reach, sizes = _reach(classifier, shape, layouts)
     layers = []
     for name in layouts:

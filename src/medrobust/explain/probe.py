@@ -35,7 +35,7 @@ class Separability:
 def separability(
     features: Tensor | np.ndarray,
     labels: Sequence[int] | np.ndarray,
-    twins: Sequence[object] | np.ndarray,
+    clusters: Sequence[object] | np.ndarray,
     seed: int = 0,
 ) -> Separability:
     """features: (n, d), standardised on each fold's training side. labels: (n,), the group of each. twins: (n,), who
@@ -49,7 +49,7 @@ def separability(
     from sklearn.preprocessing import StandardScaler
 
     rows = np.asarray(features, dtype=np.float64)
-    groups, owners = np.asarray(labels), np.asarray([str(t) for t in twins])
+    groups, owners = np.asarray(labels), np.asarray([str(t) for t in clusters])
     names, counts = np.unique(groups, return_counts=True)
     if len(names) < 2:
         raise InputError("separability needs at least two groups of images")

@@ -162,8 +162,8 @@ def _ours(name: str, outputs: int, channels: int) -> nn.Module:
 
 
 def _load(net: nn.Module, name: str, file: str) -> pretrained.Loaded:
-    known = () if is_ours(name) or own_network.is_own(name) else timm_network.classifier(name)
-    return pretrained.Pretrained(file).into(net, name, known)
+    stated = () if is_ours(name) or own_network.is_own(name) else timm_network.classifier(name)
+    return pretrained.Pretrained(file).into(net, name, stated)
 
 
 def _check(classes: int, channels: int, size: int | None, head: str) -> None:

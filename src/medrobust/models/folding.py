@@ -77,8 +77,8 @@ def _follow(net: nn.Module, shape: Sequence[int]) -> tuple[list[tuple[nn.Module,
 
     def after(module: nn.Module, _: object, out: object) -> None:
         # other subclasses may change their weights on the way
-        known = type(module) in CONVOLUTIONS or type(module).__name__ == "Conv2dSame"
-        if known and isinstance(out, Tensor):
+        supported = type(module) in CONVOLUTIONS or type(module).__name__ == "Conv2dSame"
+        if supported and isinstance(out, Tensor):
             came[id(out)] = (module, out)  # the tensor is kept, or its id could be given to another
 
     hooks = []

@@ -98,7 +98,7 @@ def _arguments(name: str, function: Callable[..., Any], offered: dict[str, int |
 
     Several for a function of ``**kwargs``, to be tried in turn. InputError where it needs any other.
     """
-    known = {key: value for key, value in offered.items() if value is not None}
+    given = {key: value for key, value in offered.items() if value is not None}
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError) as error:
@@ -108,8 +108,8 @@ def _arguments(name: str, function: Callable[..., Any], offered: dict[str, int |
         if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL, p.POSITIONAL_ONLY):
             continue
         means = next((key for key, names in SYNONYMS.items() if p.name == key or p.name in names), None)
-        if means in known:
-            taken[p.name] = known.pop(means)
+        if means in given:
+            taken[p.name] = given.pop(means)
         elif p.default is p.empty:
             raise InputError(
                 f"{name} needs the argument {p.name!r}, but is called with classes=, channels= and size= only: "
@@ -117,8 +117,8 @@ def _arguments(name: str, function: Callable[..., Any], offered: dict[str, int |
             )
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         return [taken]
-    renamed = {"num_classes": known["classes"]} if "classes" in known else {}
-    return [taken | known, taken | renamed, taken]
+    renamed = {"num_classes": given["classes"]} if "classes" in given else {}
+    return [taken | given, taken | renamed, taken]
 
 
 @contextmanager

@@ -93,11 +93,11 @@ class Watching(TorchFunctionMode):
             out = func(*args, **named)
             if func in SOFTMAXES and first is not None:
                 self.remember(out, first, softmax=True)
-            elif func in RESHAPED and (known := self.origins.get(id(first))) is not None:
-                self.remember(out, func(known.inputs, *args[1:], **named), known.softmax)
-            elif func in ONE_LESS and args[1:] == (1,) and not named and (known := self.origins.get(id(first))):
-                if not known.softmax:
-                    self.remember(out, -known.inputs, softmax=False)
+            elif func in RESHAPED and (origin := self.origins.get(id(first))) is not None:
+                self.remember(out, func(origin.inputs, *args[1:], **named), origin.softmax)
+            elif func in ONE_LESS and args[1:] == (1,) and not named and (origin := self.origins.get(id(first))):
+                if not origin.softmax:
+                    self.remember(out, -origin.inputs, softmax=False)
             elif func in JOINED and isinstance(args[0], (tuple, list)):
                 parts = [self.origins.get(id(part)) for part in args[0]]
                 sigmoids = [part.inputs for part in parts if part is not None and not part.softmax]
@@ -128,9 +128,9 @@ def to_logits(
         logits = _inverted(probabilities, exclusive)
         saturated = _saturated(probabilities, exclusive)
         if dtype != torch.float64 and bool(saturated.any()) and (double := _double(net)) is not None:
-            exact, known = _read(double, run, n, torch.float64, exclusive)
-            known = _inverted(exact, exclusive) if known is None else known
-            logits = torch.where(saturated[:, None], known, logits.double())
+            exact, read = _read(double, run, n, torch.float64, exclusive)
+            read = _inverted(exact, exclusive) if read is None else read
+            logits = torch.where(saturated[:, None], read, logits.double())
     return _agreeing(logits.float(), probabilities.detach(), exclusive)
 
 

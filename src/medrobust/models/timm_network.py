@@ -38,8 +38,8 @@ def configuration(name: str) -> dict[str, Any]:
             config = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = timm.list_pretrained(name.split(".")[0])
-        known = f"timm has {', '.join(tags[:4])}" if tags else "timm has no weights for it"
-        raise InputError(f"{error}".rstrip(".") + f": {known}, or leave the tag off") from error
+        reason = f"timm has {', '.join(tags[:4])}" if tags else "timm has no weights for it"
+        raise InputError(f"{error}".rstrip(".") + f": {reason}, or leave the tag off") from error
     return {} if config is None else config.to_dict()
 
 

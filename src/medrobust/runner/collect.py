@@ -30,7 +30,7 @@ def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> di
         "study": {
             "title": study.title,
             "source": study.source,
-            "about": study.about,
+            "note": study.note,
             "size": size,
             "opening": opening,
             "files": dict(files),
@@ -91,7 +91,7 @@ def _part(plan: Plan, part: Part) -> dict[str, Any]:
         "done": sum(k in plan.done for k in keys),
         "failed": sum(k in plan.failed for k in keys),
     }
-    return {"name": part.name, "title": part.title, "about": part.about, "show": views, "cells": counts}
+    return {"name": part.name, "title": part.title, "note": part.note, "show": views, "cells": counts}
 
 
 def _published(part: Part, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

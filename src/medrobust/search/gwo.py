@@ -32,8 +32,8 @@ class GWO(Optimiser):
             a = 2 * (1 - run.progress)
             alpha, beta, delta = (around(run, leader[:, None], s.x, a) for leader in s.leaders.unbind(1))
             s.x, f = yield (alpha + beta + delta) / 3
-            pool, seen_f = torch.cat((s.leaders, s.x), 1), torch.cat((s.leaders_f, f), 1)
-            s.leaders, s.leaders_f = fittest(pool, seen_f, 3)
+            pool, pool_f = torch.cat((s.leaders, s.x), 1), torch.cat((s.leaders_f, f), 1)
+            s.leaders, s.leaders_f = fittest(pool, pool_f, 3)
 
 
 def around(run: SearchRun, leader: Tensor, x: Tensor, a: float, own: Tensor | float = 1.0) -> Tensor:

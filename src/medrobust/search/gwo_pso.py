@@ -37,5 +37,5 @@ class GWOPSO(Optimiser):
                 velocity = velocity + self.pull * run.draws.uniform(P, D) * towards
             s.velocity = w * velocity
             s.x, f = yield s.x + s.velocity
-            pool, seen_f = torch.cat((s.leaders, s.x), 1), torch.cat((s.leaders_f, f), 1)
-            s.leaders, s.leaders_f = fittest(pool, seen_f, 3)
+            pool, pool_f = torch.cat((s.leaders, s.x), 1), torch.cat((s.leaders_f, f), 1)
+            s.leaders, s.leaders_f = fittest(pool, pool_f, 3)

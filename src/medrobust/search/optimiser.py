@@ -129,8 +129,8 @@ class SearchRun:
         self.needs_gradient = False
         self._stage = (0, self.budget)
         self.gradient: Tensor | None = None
-        self._asked: Tensor | None = None
-        self._told: Tensor | None = None
+        self._points: Tensor | None = None
+        self._values: Tensor | None = None
         self._search = optimiser.search(self)
 
     # what the caller uses
@@ -138,7 +138,7 @@ class SearchRun:
     @property
     def done(self) -> bool:
         """The budget is spent, or no row is left."""
-        return (self.evaluations >= self.budget and self._asked is None) or not self.rows
+        return (self.evaluations >= self.budget and self._points is None) or not self.rows
 
     @property
     def rows(self) -> int:
@@ -153,23 +153,23 @@ class SearchRun:
             raise InputError("every row has left this search; its results were in best_x and best_f before")
         if self.done:
             raise InputError(f"the budget of {self.budget} evaluations is spent; the result is in best_x and best_f")
-        if self._asked is None:
-            if self._told is None:
+        if self._points is None:
+            if self._values is None:
                 points = next(self._search)
             else:
-                worth, self._told = self._told, None
-                points = self._search.send((self._seen, worth))
+                worth, self._values = self._values, None
+                points = self._search.send((self._previous, worth))
             affordable = self._stage[1] - self.evaluations
             if self.needs_gradient:  # what is too little for a gradient is spent on the value alone
                 self.needs_gradient = affordable >= GRADIENT_COST
                 affordable //= GRADIENT_COST if self.needs_gradient else 1
-            self._asked = points.clamp(self.low, self.high)[:, :affordable]
-        return self._asked
+            self._points = points.clamp(self.low, self.high)[:, :affordable]
+        return self._points
 
     def tell(self, f: Tensor, gradient: Tensor | None = None) -> None:
         """Give the values (S, P) of the points of the last ``ask``, lower is better; with (S, P, D) where it is
         asked."""
-        x = self._asked
+        x = self._points
         if x is None:
             raise InputError("tell answers ask: ask for points first")
         f = torch.as_tensor(f, device=self.device).detach().double()
@@ -196,7 +196,7 @@ class SearchRun:
         self.best_x = torch.where(better[:, None], best, self.best_x) if self.evaluations else best
         self.best_f = torch.where(better, value, self.best_f)
         self.evaluations += x.shape[1] * (GRADIENT_COST if self.needs_gradient else 1)
-        self._seen, self._told, self._asked = x, usable, None
+        self._previous, self._values, self._points = x, usable, None
 
     def keep(self, rows: Tensor | Sequence[int] | Sequence[bool]) -> None:
         """Go on with these rows only (positions, or a mask over the present ones); they notice nothing, to the bit."""
@@ -207,7 +207,7 @@ class SearchRun:
         self.draws.keep(chosen.tolist())
         self._first.keep(chosen.tolist())
         self.best_x, self.best_f = self.best_x[chosen], self.best_f[chosen]
-        for name in ("_asked", "_told", "_seen", "given", "gradient"):
+        for name in ("_points", "_values", "_previous", "given", "gradient"):
             value = getattr(self, name, None)
             if value is not None:
                 setattr(self, name, value[chosen])

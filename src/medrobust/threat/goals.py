@@ -67,19 +67,19 @@ class Untargeted(Goal):
         return Untargeted(renumbered(torch.as_tensor(self.labels), classes, wanted))
 
     def take(self, index: Tensor) -> Untargeted:
-        return Untargeted(self._known[index])
+        return Untargeted(self._labels[index])
 
     def reached(self, head: Head, logits: Logits) -> Tensor:
-        return head.wrong(logits, self._known)
+        return head.wrong(logits, self._labels)
 
     def margin(self, head: Head, logits: Logits) -> PerImage:
-        return -head.gap(logits, self._known)
+        return -head.gap(logits, self._labels)
 
     def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
-        return head.log_cross_entropy(logits, self._known)
+        return head.log_cross_entropy(logits, self._labels)
 
     @property
-    def _known(self) -> Labels:
+    def _labels(self) -> Labels:
         assert self.labels is not None
         return self.labels
 

@@ -190,10 +190,10 @@ def _normalisation(
     channels: int,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The values given, else those of the pretrained weights, else those of the training images."""
-    known = models.normalisation(model, file) if mean is None or std is None else None
-    if known is not None and channels == 1:
-        known = (float(np.mean(known[0])),), (float(np.mean(known[1])),)
-    own = known or (pixels.moments() if mean is None or std is None else ((), ()))
+    normalisation = models.normalisation(model, file) if mean is None or std is None else None
+    if normalisation is not None and channels == 1:
+        normalisation = (float(np.mean(normalisation[0])),), (float(np.mean(normalisation[1])),)
+    own = normalisation or (pixels.moments() if mean is None or std is None else ((), ()))
     return tuple(own[0] if mean is None else mean), tuple(own[1] if std is None else std)
 
 

@@ -47,9 +47,9 @@ def judge(
             for part, pixels in zip(parts, versions, strict=True):
                 if pixels is not None:
                     part.append(classifier.predict(pixels).cpu())
-    known, after, saved = (_numbers(part, classifier) for part in parts)
+    before, after, saved = (_numbers(part, classifier) for part in parts)
     return UniversalOutcome(
-        clean=known if clean is None else np.asarray(clean),
+        clean=before if clean is None else np.asarray(clean),
         after=after,
         after_saving=saved,
         classes=classifier.classes,

@@ -68,7 +68,7 @@ class USimBA(QueryMethod):
             rate, moves = history[-1]["rate"], history[-1]["moves"]
         else:
             delta, moves = task.zero(), 0
-            score, rate = self._look(task, delta)
+            score, rate = self._evaluate(task, delta)
             history.append({"queries": task.queries, "rate": rate, "moves": moves})
         yield from ((delta, entry) for entry in history)
         ways = outwards(task.shape, self.frequencies, self.stride, seed)
@@ -77,7 +77,7 @@ class USimBA(QueryMethod):
                 break
             pattern = length * basis.basis(channel, row, column)
             tried = [task.project(delta + pattern), task.project(delta - pattern)]
-            outputs = [self._look(task, one) for one in tried]
+            outputs = [self._evaluate(task, one) for one in tried]
             best = int(outputs[1][0] > outputs[0][0])
             if outputs[best][0] > score:
                 (score, rate), delta, moves = outputs[best], tried[best], moves + 1
@@ -87,7 +87,7 @@ class USimBA(QueryMethod):
                 task.keep("patterns", {"delta": delta, "score": torch.tensor(score, dtype=torch.float64)}, history)
             yield delta, history[-1]
 
-    def _look(self, task: UniversalTask, delta: Tensor) -> tuple[float, float]:
+    def _evaluate(self, task: UniversalTask, delta: Tensor) -> tuple[float, float]:
         """Sum of the probabilities that are to rise, and the share of images at which the goal is reached."""
         score = torch.zeros((), dtype=torch.float64, device=task.device)
         hits = torch.zeros((), device=task.device)

@@ -26,7 +26,7 @@ from medrobust.experiments.system import given, groups
 from medrobust.experiments.task_options import nearest
 from medrobust.experiments.tasks.curves import anonymous, fresh
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
-from medrobust.experiments.universal_images import Sides, decoded, sides
+from medrobust.experiments.universal_images import CraftSplit, craft_split, decoded
 from medrobust.experiments.universal_rows import believed, fooling_rows, rows_before, target_rows
 from medrobust.experiments.work import Result, Work
 from medrobust.images import Lazy
@@ -40,7 +40,7 @@ from medrobust.universal import Noise, Universal, UniversalOutcome
 def made(work: Work) -> Result:
     """A perturbation against ``model``. args: method, settings, norm, zeta, measured, goal, source, n, seed."""
     classifier, args = work.model(), work.args
-    config, apart = PerturbationConfig(**_aim(args, args["settings"])), _sides(work, classifier)
+    config, apart = PerturbationConfig(**_aim(args, args["settings"])), _craft_split(work, classifier)
     ball, goal = _ball(config, apart), goal_of(_target(args["goal"], classifier))
     with work.store.unfinished(work.ticket["spec"]) as checkpoint:
         images = _source(work, apart)
@@ -53,7 +53,7 @@ def made(work: Work) -> Result:
 def judged(work: Work) -> Result:
     """What the perturbation ``v`` does to ``model``. args: method, norm, goal, on (splits), judged (images), seed."""
     classifier, args, cell = work.model(), work.args, work.input("v")
-    goal, apart = goal_of(_target(args["goal"], classifier)), _sides(work, classifier)
+    goal, apart = goal_of(_target(args["goal"], classifier)), _craft_split(work, classifier)
     delta, ball = torch.from_numpy(cell.arrays["delta"]), BALLS[args["norm"]](cell.facts["eps"])
     v = Universal(delta, ball, goal, why=cell.facts["why"])
     rows, arrays = fresh(args["norm"], args["seed"]), {}
@@ -85,7 +85,7 @@ def judged(work: Work) -> Result:
 def random(work: Work) -> Result:
     """Three random changes of the same size, for every goal. args: norm, zeta, measured, goals, on, judged, seed."""
     classifier, args = work.model(), work.args
-    apart, rows = _sides(work, classifier), fresh(args["norm"], args["seed"])
+    apart, rows = _craft_split(work, classifier), fresh(args["norm"], args["seed"])
     ball = _ball(PerturbationConfig(**_size(args)), apart)
     for split in args["on"]:
         part = _split(apart, split).sample(args["judged"], args["seed"])
@@ -135,24 +135,24 @@ def _target(name: str, classifier: Classifier) -> int | None:
     return None if name == NONTARGETED else classifier.classes.index(name)
 
 
-def _sides(work: Work, classifier: Classifier) -> Sides:
+def _craft_split(work: Work, classifier: Classifier) -> CraftSplit:
     """The images of the cell that a perturbation may be made from, and those it may be judged on."""
-    apart = sides(given(work.data, classifier), seed=0)
+    apart = craft_split(given(work.data, classifier), seed=0)
     if apart is None:
         raise InputError(f"{work.data.name} has too few images to make a perturbation from some and judge it on others")
     return apart
 
 
-def _split(apart: Sides, name: str) -> Dataset:
+def _split(apart: CraftSplit, name: str) -> Dataset:
     return apart.craft if name == "train" else apart.judged
 
 
-def _ball(config: PerturbationConfig, apart: Sides) -> Ball:
+def _ball(config: PerturbationConfig, apart: CraftSplit) -> Ball:
     """zeta is a share of the mean norm of the training images, whatever the perturbation is made from."""
     return config.ball(apart.craft.sample(config.measured, 0))
 
 
-def _source(work: Work, apart: Sides) -> Lazy:
+def _source(work: Work, apart: CraftSplit) -> Lazy:
     """n images that it is made from: training images of its own set, of another one, or noise."""
     kind, n, home = work.args["source"], work.args["n"], apart.craft
     if kind == "noise":

@@ -9,7 +9,15 @@ from __future__ import annotations
 from medrobust.training.evolved.extractor import KINDS, check_features, extractor
 from medrobust.training.evolved.fitted import Fitted
 from medrobust.training.evolved.folds import OuterFold, stratified, tasks
-from medrobust.training.evolved.methods import QUESTIONS, EvolvedResult, about, code, method, needs_gradient, optimiser
+from medrobust.training.evolved.methods import (
+    QUESTIONS,
+    EvolvedResult,
+    code,
+    method,
+    method_info,
+    needs_gradient,
+    optimiser,
+)
 from medrobust.training.evolved.mlp import Shape
 from medrobust.training.evolved.problem import Problem
 from medrobust.training.evolved.reduction import Reduction
@@ -27,12 +35,12 @@ __all__ = [
     "Problem",
     "Reduction",
     "Shape",
-    "about",
     "breast_cancer",
     "check_features",
     "code",
     "extractor",
     "method",
+    "method_info",
     "needs_gradient",
     "of_features",
     "of_images",

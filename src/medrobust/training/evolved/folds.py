@@ -31,7 +31,7 @@ def stratified(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) ->
     if folds < 2:
         raise InputError(f"cross-validation needs 2 folds or more, got {folds}")
     shares = {str(i): 1 / folds for i in range(folds)}
-    side = splits.deal([str(g) for g in groups], labels, shares, seed)
+    side = splits.assign_groups([str(g) for g in groups], labels, shares, seed)
     out = [(np.flatnonzero(side != name), np.flatnonzero(side == name)) for name in shares]
     wanted = len(np.unique(labels))
     for train, rest in out:

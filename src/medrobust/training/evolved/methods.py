@@ -230,8 +230,8 @@ def method(question: str, name: str) -> Method:
         return description.baselines[name]
     first, plus, second = name.partition("+")
     if first.partition(":")[0] not in search.OPTIMISERS or (plus and second != "adam"):
-        known = ", ".join([*description.baselines, *search.OPTIMISERS, "NAME+adam"])
-        raise InputError(f"method {name!r} is not known; choose from {known}")
+        names = ", ".join([*description.baselines, *search.OPTIMISERS, "NAME+adam"])
+        raise InputError(f"method {name!r} is not known; choose from {names}")
     if plus and not description.problem.differentiable:
         raise InputError(f"{name!r} needs gradients, and there are none for {description.title}; leave it out there")
     options.parse(first, search.OPTIMISERS, "method")
@@ -264,7 +264,7 @@ def needs_gradient(name: str) -> bool:
     return "adam" in name
 
 
-def about(question: str, name: str) -> dict[str, str]:
+def method_info(question: str, name: str) -> dict[str, str]:
     """title, for people; kind: "baseline", "random", "search", or "both" (a search and gradient descent after it)."""
     if name in QUESTIONS[question].baselines:
         return {"title": TITLES[name], "kind": "baseline"}

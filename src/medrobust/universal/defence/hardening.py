@@ -64,11 +64,11 @@ class Hardened:
             finding = "Fresh perturbations do more than before"
         else:
             finding = "Fresh perturbations work again; that they do less than before cannot be told"
-        kept, now = _told(first.accuracy), _told(last.accuracy)
+        kept, now = _rate(first.accuracy), _rate(last.accuracy)
         fell = last.accuracy.high < first.accuracy.low
         return (
-            f"{finding}: {_told(before)} at the start, {_told(after)} after round {last.number}; those of the round "
-            f"before {_told(old.rate)}, random ones {_told(noise)}. Accuracy on untouched images "
+            f"{finding}: {_rate(before)} at the start, {_rate(after)} after round {last.number}; those of the round "
+            f"before {_rate(old.rate)}, random ones {_rate(noise)}. Accuracy on untouched images "
             + (f"fell from {kept} to {now}." if fell else f"was {kept}, is {now}.")
         )
 
@@ -223,7 +223,7 @@ class _Work:
                         self.ball,
                         seed=drawn,
                         advance=self.progress.advance,
-                        watch=self._told,
+                        watch=self._show_rate,
                         checkpoint=unfinished,
                     )
                     v.save(file)
@@ -233,26 +233,26 @@ class _Work:
             self.progress.stop()
         return vs
 
-    def _told(self, rate: float) -> None:
+    def _show_rate(self, rate: float) -> None:
         self.progress.advance(0, rate=f"{rate:.0%}")
 
     def judge(self, classifier: Classifier, pools: list[list[Universal]]) -> Round:
         """The newest pool, the one before and the first against this classifier, beside random perturbations."""
-        bench = HeldOutImages(classifier, self.test, self.test.labels, self.groups, _target(self.goal))
+        held_out = HeldOutImages(classifier, self.test, self.test.labels, self.groups, _target(self.goal))
         random = controls(classifier, self.test, self.ball, self.seed)
         looks = 1 + len(random) + len(pools[-1]) + sum(len(p) for p in pools[:-1][-1:]) + len(pools[0])
         self.progress.start(f"round {len(pools) - 1}: judging", looks)
         try:
-            untouched = bench.judge(random[0])
+            untouched = held_out.judge(random[0])
             accuracy = untouched.accuracy_before
             assert accuracy is not None
             self.progress.advance(1, accuracy=f"{accuracy.value:.1%}")
             judged = []
             for pool in (random, pools[-1], *pools[:-1][-1:]):
-                judged.append(bench.pool(pool))
+                judged.append(held_out.pool(pool))
                 self.progress.advance(len(pool), rate=f"{judged[-1].rate.value:.1%}")
             old = judged[2] if len(judged) > 2 else None
-            first = old if len(pools) == 2 else bench.pool(pools[0]) if len(pools) > 2 else None
+            first = old if len(pools) == 2 else held_out.pool(pools[0]) if len(pools) > 2 else None
         finally:
             self.progress.stop()
         return Round(len(pools) - 1, accuracy, untouched.recall_before, judged[1], old, first, judged[0])
@@ -267,7 +267,7 @@ class _Log:
             log = json_files.read_object(self.file)
             before, rounds = log.get("config"), log.get("rounds")
             if not isinstance(before, dict) or not isinstance(rounds, list):
-                raise InputError(f"{self.file} is damaged (no asked and rounds in it); give another folder")
+                raise InputError(f"{self.file} is damaged (no config and rounds in it); give another folder")
             self.rounds = rounds
             if before != json.loads(json.dumps(config)):
                 changed = ", ".join(k for k in config if before.get(k) != json.loads(json.dumps(config[k])))
@@ -304,5 +304,5 @@ def _target(goal: Goal) -> int | None:
     return int(goal.labels) if isinstance(goal, Targeted) else None
 
 
-def _told(estimate: Any) -> str:
+def _rate(estimate: Any) -> str:
     return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
