@@ -44,8 +44,8 @@ def attack(
 
     spec = ask(
         model=model,
-        **images.asked,
-        **network.asked,
+        **images.fields,
+        **network.fields,
         train=False,
         attacks=words(attacks),
         eps=eps_list(eps),

@@ -77,9 +77,9 @@ def audit(
     compute.check()
     spec = ask(
         model=model,
-        **images.asked,
-        **network.asked,
-        **training.asked,
+        **images.fields,
+        **network.fields,
+        **training.fields,
         train=train,
         healthy=healthy,
         attacks=words(attacks),

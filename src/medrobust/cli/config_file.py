@@ -68,7 +68,7 @@ def expanded(arguments: Sequence[str], group: Any) -> list[str]:
     return [*words, *arguments[2:]]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     import yaml
 
     try:
@@ -83,7 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
     return entries
 
 
-def _words(path: Path, name: str, value: Any, options: Mapping[str, Option]) -> list[str]:
+def _words(path: Path, name: str, value: object, options: Mapping[str, Option]) -> list[str]:
     if name not in options or name in NOT_WRITTEN:
         near = difflib.get_close_matches(name, options, 1)
         raise InputError(f"{path}: no option {name!r}{f'; did you mean {near[0]}?' if near else ''}")
@@ -116,7 +116,7 @@ def template(command: str, options: Mapping[str, Option]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _value(default: Any) -> str:
+def _value(default: object) -> str:
     if default is None:
         return ""
     if isinstance(default, bool):

@@ -73,7 +73,7 @@ def defend(
         lr=lr,
         judged=at_most(judged),
     )
-    spec = ask(model=model, **images.asked, **network.asked, train=False, seed=seed, norm=norm)
+    spec = ask(model=model, **images.fields, **network.fields, train=False, seed=seed, norm=norm)
     spec = spec.model_copy(update={"limit": config.judged})
     written = measure("defend", spec, dataclasses.asdict(config), out, compute, device, keep_names, summary)
     say(f"model {out / 'model'}")

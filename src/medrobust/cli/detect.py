@@ -65,8 +65,8 @@ def detect(
         raise InputError(f"--severities are of {', '.join(map(str, SEVERITIES))}, got {severities!r}")
     spec = ask(
         model=model,
-        **images.asked,
-        **network.asked,
+        **images.fields,
+        **network.fields,
         train=False,
         attacks=words(attacks),
         eps=eps_list(eps),

@@ -52,8 +52,8 @@ def evade(
         raise InputError(f"--attacked must be at least 1, got {attacked}")
     spec = ask(
         model=model,
-        **images.asked,
-        **network.asked,
+        **images.fields,
+        **network.fields,
         train=False,
         attacks=words(attacks),
         eps=eps_list(eps),

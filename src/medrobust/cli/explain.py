@@ -80,12 +80,12 @@ def explain(
         limit=at_most(limit),
         surfaces=landscapes,
     )
-    spec = ask(model=model, **images.asked, **network.asked, train=False, eps=sizes, seed=seed)
+    spec = ask(model=model, **images.fields, **network.fields, train=False, eps=sizes, seed=seed)
     beside_options = []
     for k, place in enumerate(others):
         where = data[k] if k < len(data) else images.data
         # names of classes and patients, and how images become square, are those of one data set
-        shared = images.asked if where == images.data else {"data": where, "label": images.label}
+        shared = images.fields if where == images.data else {"data": where, "label": images.label}
         beside_options.append({"model": str(place), **shared, "size": None, "outputs": network.outputs})
     chosen = options(config, None if second is None else str(second), beside_options)
     return measure("explain", spec, chosen, out, compute, device, keep_names, summary)

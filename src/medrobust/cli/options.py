@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
 import typer
 
@@ -52,6 +52,32 @@ MODEL = "A folder saved by medrobust, an architecture with --weights, or your mo
 """What every command takes as its network."""
 
 
+class Reading(TypedDict):
+    """Arguments of ``data.load``."""
+
+    label: str
+    patient: str | None
+    fit: str | None
+    size: int | None
+    channels: int | None
+
+
+class ImageFields(Reading):
+    """Fields of the config that say which images, and how their classes are named."""
+
+    data: str
+    class_map: dict[str, str] | None
+    leave_out: tuple[str, ...] | None
+
+
+class Recipe(TypedDict, total=False):
+    """Arguments of ``training.fit``."""
+
+    pretrained: str
+    epochs: int
+    lr: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
     """Which images, and how they and their labels are read."""
@@ -83,10 +109,15 @@ class ImageOptions:
     ] = None
 
     @property
-    def read(self) -> dict[str, Any]:
-        """How ``data.load`` reads them, without labels changed."""
-        names = ("label", "patient", "fit", "size", "channels")
-        return {name: getattr(self, name) for name in names}
+    def read(self) -> Reading:
+        """As ``data.load`` takes them, without labels changed."""
+        return {
+            "label": self.label,
+            "patient": self.patient,
+            "fit": self.fit,
+            "size": self.size,
+            "channels": self.channels,
+        }
 
     @property
     def renaming(self) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -94,10 +125,10 @@ class ImageOptions:
         return class_map(self.map_) or {}, words(self.leave_out) or ()
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def fields(self) -> ImageFields:
         """As ``experiments.ask`` takes them."""
-        named = {"class_map": class_map(self.map_), "leave_out": words(self.leave_out)}
-        return {"data": self.data, **self.read, **named}
+        classes, leave_out = class_map(self.map_), words(self.leave_out)
+        return {"data": self.data, **self.read, "class_map": classes, "leave_out": leave_out}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +145,7 @@ class NetworkOptions:
     trust_code: TrustCode = False
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def fields(self) -> Mapping[str, object]:
         """As ``experiments.ask`` takes them."""
         read = {"classes": words(self.classes), "mean": numbers(self.mean, "--mean"), "std": numbers(self.std, "--std")}
         return dataclasses.asdict(self) | read
@@ -129,9 +160,21 @@ class TrainingOptions:
     lr: Rate = None
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def fields(self) -> Mapping[str, object]:
         """As ``experiments.ask`` takes them."""
         return dataclasses.asdict(self)
+
+    @property
+    def recipe(self) -> Recipe:
+        """As ``training.fit`` takes them: those that were given."""
+        recipe: Recipe = {}
+        if self.pretrained is not None:
+            recipe["pretrained"] = self.pretrained
+        if self.epochs is not None:
+            recipe["epochs"] = self.epochs
+        if self.lr is not None:
+            recipe["lr"] = self.lr
+        return recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,7 @@ def search(
                 seed=seed,
                 trust_code=trust_code,
                 progress=bars,
-                **images.asked,
+                **images.fields,
             )
             run.begin()
             announce(subject.data, bars)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -52,7 +52,7 @@ def train(
     from medrobust.experiments.system import groups
     from medrobust.run_folder import RunFolder
 
-    options: dict[str, Any] = {k: v for k, v in training.asked.items() if v is not None}
+    options = training.recipe
     preflight.check(model, **options, head=head, device=device)
     where = str(devices.find(device))
     with Bars() as bars, RunFolder(out, "train") as run:

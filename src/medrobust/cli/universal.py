@@ -81,7 +81,7 @@ def universal(
     )
     if config.source is not None:
         check_place(config.source)
-    spec = ask(model=model, **images.asked, **network.asked, **training.asked, norm=norm, seed=seed)
+    spec = ask(model=model, **images.fields, **network.fields, **training.fields, norm=norm, seed=seed)
     spec = spec.model_copy(update={"limit": config.judged})
     options = dataclasses.asdict(config)
     name = key({"model": spec.model_dump(mode="json"), "options": options})[:8]

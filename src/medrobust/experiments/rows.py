@@ -97,7 +97,7 @@ def saving_rows(
 
     arrays: of ``robustness_cells.saving``. doubt: why this attack is not believed.
     """
-    at: dict[str, Any] = {"attack": attack, "eps": eps, "status": INCONCLUSIVE if doubt else OK, "note": doubt}
+    at: Mapping[str, Any] = {"attack": attack, "eps": eps, "status": INCONCLUSIVE if doubt else OK, "note": doubt}
     rows.add(Kind.ATTACK, "accuracy_full", stats.proportion(~arrays["reached"], patients), **at)
     for bits in BIT_DEPTHS:
         held = stats.proportion(~arrays[f"saved{bits}"], patients)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from medrobust.report.findings import Findings
@@ -151,7 +151,7 @@ def _false_alarms(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: flo
     corruptions = dict.fromkeys(
         (str(r.get("corruption")), r.get("severity")) for r in rows.rows if r.get("corruption") and same(r.eps, eps)
     )
-    tested: list[tuple[str, dict[str, Any]]] = [
+    tested: list[tuple[str, Mapping[str, Any]]] = [
         ("clean", {"attack": NO_ATTACK}),
         (f"noise of {short_size(f, eps)}", {"attack": NOISE}),
         *((f"{c}, severity {s}", {"attack": NO_ATTACK, "corruption": c, "severity": s}) for c, s in corruptions),
@@ -184,7 +184,7 @@ def _evaded(f: Findings, info: DetectionInfo, rows: DetectorRows) -> Table:
     body: list[list[str | TableCell]] = []
     for name, d in info.detectors.items():
         for attack, title in ((evasion.attack, info.title(evasion.attack)), (evasion.name, evasion.title)):
-            at: dict[str, Any] = {"detector": name, "attack": attack, "eps": evasion.eps}
+            at: Mapping[str, Any] = {"detector": name, "attack": attack, "eps": evasion.eps}
             cells = []
             for metric in metrics:
                 fpr = None if metric in ("fooled", "auroc", "steps") else FPR

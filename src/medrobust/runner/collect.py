@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from medrobust.runner.plan import GIVEN, Plan, Planned
 from medrobust.versions import versions
 
 
-def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> dict[str, Any]:
+def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> Mapping[str, object]:
     """Everything that tables and reports are made of. opening: the text that the study file begins with.
 
     files: sha256 by name of the study file and of the modules beside it that it imports.
@@ -63,7 +63,7 @@ def write(
     return content
 
 
-def _rows(plan: Plan) -> list[dict[str, Any]]:
+def _rows(plan: Plan) -> Sequence[Mapping[str, object]]:
     """Of the finished cells that each part lists; what the plan knows of a cell goes into its rows."""
     rows = []
     for part, cells in plan.listed.items():
@@ -83,7 +83,7 @@ def _failed(plan: Plan) -> list[dict[str, object]]:
     return [{k: v for k, v in asdict(failure).items() if k != "trace"} for failure in failures]
 
 
-def _part(plan: Plan, part: Part) -> dict[str, Any]:
+def _part(plan: Plan, part: Part) -> Mapping[str, object]:
     keys = [c.key for c in plan.cells.values() if c.part == part.name]
     views = [{"kind": "chart" if isinstance(v, Chart) else "table", **asdict(v)} for v in part.show]
     counts = {
@@ -94,7 +94,7 @@ def _part(plan: Plan, part: Part) -> dict[str, Any]:
     return {"name": part.name, "title": part.title, "note": part.note, "show": views, "cells": counts}
 
 
-def _published(part: Part, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _published(part: Part, rows: Sequence[Mapping[str, object]]) -> Sequence[Mapping[str, object]]:
     """Figures from elsewhere with those of our rows that come nearest."""
     own = [r for r in rows if r["part"] == part.name]
     figures = []
@@ -104,8 +104,8 @@ def _published(part: Part, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return figures
 
 
-def _data(plan: Plan) -> list[dict[str, Any]]:
-    data: dict[str, dict[str, Any]] = {}
+def _data(plan: Plan) -> Sequence[Mapping[str, object]]:
+    data: dict[str, Mapping[str, object]] = {}
     used: set[int] = set()
     for cell in plan.cells.values():
         own = [cell.node.data, *(cell.node.also.values() if isinstance(cell.node, Node) else ())]
@@ -122,8 +122,8 @@ def _images(ticket: Ticket) -> list[tuple[DataFields, str | None]]:
     return [(declared, digest) for declared, digest in pairs if declared is not None]
 
 
-def _models(plan: Plan) -> list[dict[str, Any]]:
-    models = []
+def _models(plan: Plan) -> Sequence[Mapping[str, object]]:
+    models: list[Mapping[str, object]] = []
     for cell in plan.cells.values():
         if isinstance(cell.node, Model):
             given = cell.task == GIVEN
@@ -135,9 +135,9 @@ def _models(plan: Plan) -> list[dict[str, Any]]:
     return models
 
 
-def _doubts(plan: Plan) -> list[dict[str, Any]]:
+def _doubts(plan: Plan) -> list[Mapping[str, str]]:
     """What limits every number of a network, once for each network."""
-    doubts: list[dict[str, Any]] = []
+    doubts: list[Mapping[str, str]] = []
     for cell in plan.cells.values():
         for name, sentences in plan.done[cell.key].doubts.items() if cell.key in plan.done else ():
             model = _model_name(plan, cell, name)
@@ -145,9 +145,9 @@ def _doubts(plan: Plan) -> list[dict[str, Any]]:
     return doubts
 
 
-def _checks(plan: Plan) -> list[dict[str, Any]]:
+def _checks(plan: Plan) -> Sequence[Mapping[str, object]]:
     """The check of every attacked network's gradient, once for each network and its images."""
-    checks: list[dict[str, Any]] = []
+    checks: list[Mapping[str, object]] = []
     for cell in plan.cells.values():
         for name, check in plan.done[cell.key].checks.items() if cell.key in plan.done else ():
             data = "" if cell.node.data is None else cell.node.data.name

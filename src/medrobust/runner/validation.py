@@ -70,7 +70,7 @@ def undeclared(study: Study) -> list[str]:
 
 def _check_names(items: Sequence[Model] | Sequence[Data], kind: str) -> None:
     """Two objects of one name must be the same: tables and digests know them by name."""
-    first: dict[str, Any] = {}
+    first: dict[str, Model | Data] = {}
     for item in items:
         same_name = first.setdefault(item.name, item)
         if _declared(same_name) != _declared(item):

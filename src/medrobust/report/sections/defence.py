@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from medrobust.report.findings import Findings
@@ -30,7 +31,7 @@ def build(f: Findings) -> Content | None:
     for number in info.rounds:
         cells = []
         for metric, pool in columns:
-            more: dict[str, Any] = {"round": number} | ({} if pool is None else {"pool": pool})
+            more: Mapping[str, Any] = {"round": number, **({} if pool is None else {"pool": pool})}
             cells.append(share(f.run.find(Kind.DEFENCE, metric, **more)))
         body.append([TableCell(str(number)), *cells])
     head = ["Round", "Accuracy, untouched", "Fresh", "Strongest fresh", "Accuracy under it", "Of the round before"]
