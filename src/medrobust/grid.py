@@ -59,7 +59,15 @@ class Model:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
+_EMPTY: Mapping[str, Any] = {}
+
+
+def _empty() -> Mapping[str, Any]:
+    """One for all nodes: a grid may have a million of them."""
+    return _EMPTY
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Node:
     """One cell: a task, what it is asked, and what it stands on. The same ask twice is one cell.
 
@@ -73,11 +81,11 @@ class Node:
     """
 
     task: str
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=_empty)
     data: Data | None = None
-    also: Mapping[str, Data] = field(default_factory=dict)
-    needs: Mapping[str, Node | Model] = field(default_factory=dict)
-    labels: Mapping[str, Any] = field(default_factory=dict)
+    also: Mapping[str, Data] = field(default_factory=_empty)
+    needs: Mapping[str, Node | Model] = field(default_factory=_empty)
+    labels: Mapping[str, Any] = field(default_factory=_empty)
     seconds: float | None = None
     rows: Sequence[Mapping[str, Any]] = ()
 

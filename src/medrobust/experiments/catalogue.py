@@ -75,7 +75,7 @@ def noise(
     model: Model, eps: Sequence[float] = GRID, norm: str = "linf", limit: int | None = None, seed: int = 0
 ) -> Node:
     """The control of a curve: random changes of exactly the same size."""
-    args = {"norm": norm, "eps": list(eps), "limit": limit, "seed": seed}
+    args = {"norm": norm, "eps": tuple(eps), "limit": limit, "seed": seed}
     return Node("noise", args, model.data, needs={"model": model}, labels=_labels(model, seed), seconds=10)
 
 
