@@ -10,6 +10,8 @@ import ctypes
 import importlib
 import json
 import os
+import pkgutil
+import runpy
 import signal
 import sys
 import tempfile
@@ -20,6 +22,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+LATE = (
+    "torch._dynamo",  # what an optimiser imports when it is made
+    "timm",
+    "captum.attr",
+    "distributed.cli.dask_scheduler",
+    "distributed.cli.dask_worker",
+    "jinja2",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
+    "rich.progress",
+    "safetensors.torch",
+    "sklearn.covariance",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "sklearn.manifold",
+    "sklearn.model_selection",
+    "sklearn.pipeline",
+    "sklearn.svm",
+)
+"""What medrobust imports inside functions."""
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAPABILITY_VERSION = 24, 1, 2, 0x20080522
 
 
@@ -67,10 +89,7 @@ class Server:
     def __init__(self) -> None:
         self.temporary = tempfile.TemporaryDirectory()
         self.folder, self.begun = Path(self.temporary.name), 0
-        importlib.import_module("torch._dynamo")  # what an optimiser imports when it is made
-        importlib.import_module("timm")
-        for room in ("cli", "experiments", "report", "runner", "training", "universal"):
-            importlib.import_module(f"medrobust.{room}")
+        load_everything()
         (requests, write), (read, answers) = os.pipe(), os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -99,11 +118,28 @@ class Server:
         """The command line. limits: see ``command_line``."""
         return self.start("tests.processes:command_line", [str(a) for a in arguments], limits, folder=folder)
 
+    def module(self, name: str, *arguments: str) -> Process:
+        """``python -m name arguments``."""
+        return self.start("tests.processes:run_module", name, list(arguments))
+
     def close(self) -> None:
         self.requests.close()
         self.answers.close()
         os.waitpid(self.pid, 0)
         self.temporary.cleanup()
+
+
+def load_everything() -> None:
+    """Import all of medrobust and of what it imports late: once, for all that are forked from here."""
+    for name in LATE:
+        importlib.import_module(name)
+    import medrobust
+
+    for module in pkgutil.walk_packages(medrobust.__path__, "medrobust."):
+        if not module.name.endswith("__main__"):
+            package, _, name = module.name.rpartition(".")
+            getattr(importlib.import_module(package), name, None)  # a function that its package offers stays a function
+            importlib.import_module(module.name)
 
 
 def serve(requests: int, answers: int) -> None:
@@ -153,6 +189,11 @@ def call(function: str, arguments: Sequence[Any], folder: str, out: str, err: st
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def run_module(name: str, arguments: Sequence[str]) -> None:
+    sys.argv = [name, *arguments]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def command_line(arguments: Sequence[str], limits: dict[str, Any]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
+from medrobust.report import section
 from medrobust.report.examples import examples, lead
 from medrobust.report.findings import Findings, doubts_together
 from medrobust.report.first_page import first_page, heading
-from medrobust.report.section import Built, environment
+from medrobust.report.section import Built
 
 
 def html(f: Findings, sections: list[Built]) -> str:
@@ -23,6 +24,6 @@ def html(f: Findings, sections: list[Built]) -> str:
 def rendered(template: str, **values: Any) -> str:
     """A page of this room: the template after the macros that all of them share, the style inline."""
     room = files("medrobust.report")
-    text = "".join((room / name).read_text(encoding="utf-8") for name in ("macros.html", template))
     css = (room / "page.css").read_text(encoding="utf-8")
-    return "<!DOCTYPE html>\n" + environment().from_string(text).render(css=css, **values).lstrip()
+    text = (room / template).read_text(encoding="utf-8")
+    return "<!DOCTYPE html>\n" + section.rendered(text, {"css": css, **values}).lstrip()

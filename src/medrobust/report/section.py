@@ -12,6 +12,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from importlib import import_module, metadata
 from importlib.resources import files
 from types import ModuleType
@@ -22,7 +23,7 @@ from medrobust.report.findings import Findings
 from medrobust.report.tables import Table
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 PACKAGE, GROUP = "medrobust.report.sections", "medrobust.sections"
 EVERY_COMMAND = "every command"
@@ -60,11 +61,10 @@ class Built:
     def html(self, values: Mapping[str, Any]) -> str:
         """What stands below its heading. values: what all sections see."""
         package, _, name = self.module.__name__.rpartition(".")
-        text = (files("medrobust.report") / "macros.html").read_text(encoding="utf-8")
-        text += (files(package) / f"{name}.html").read_text(encoding="utf-8")
+        text = (files(package) / f"{name}.html").read_text(encoding="utf-8")
         content = self.content or Content({})
         own = {"content": None, **content.values, "figures": content.figures}
-        return environment().from_string(text).render({**values, **own, "pending": self.pending}).lstrip("\n")
+        return rendered(text, {**values, **own, "pending": self.pending}).lstrip("\n")
 
 
 def modules(package: str = PACKAGE) -> list[ModuleType]:
@@ -82,6 +82,19 @@ def built(f: Findings, package: str = PACKAGE) -> list[Built]:
     return [Built(m, m.build(f), bool(pending & set(getattr(m, "NEEDS", ())))) for m in chosen]
 
 
+def rendered(text: str, values: Mapping[str, Any]) -> str:
+    """A template with these values; the macros that all templates share see the same values."""
+    macros = (files("medrobust.report") / "macros.html").read_text(encoding="utf-8")
+    return _compiled(text).render({**values, **vars(_compiled(macros).make_module(dict(values)))})
+
+
+@lru_cache(maxsize=64)
+def _compiled(text: str) -> Template:
+    """Once a process: a run writes its report several times, and compiling takes longer than rendering."""
+    return environment().from_string(text)
+
+
+@cache
 def environment() -> Environment:
     """Of all templates: what comes from data is escaped, an unknown name is an error."""
     from jinja2 import Environment, StrictUndefined
