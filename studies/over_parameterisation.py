@@ -1,421 +1,293 @@
 """Are large networks, fine-tuned ones and those of many classes more fragile? Ma et al. 2020, on many networks.
 
-    python studies/over_parameterisation.py DATA OUT [PART …] [--tables] [--figure FILE.png]
+    medrobust study run studies/over_parameterisation.py --size small --data DATA [--models MODELS]
 
-DATA is a folder with chest_xray/, fundus/, skin/ (tables labels.csv), pneumoniamnist.npz and weights/; OUT takes one
-folder a network and the cells, so that a killed study goes on. PART: size, start, matched, classes; all by default.
---tables prints those of the networks that are there.
-Within a part all networks of a set learn from the same training images with the same recipe. "matched" networks are
-those of the epoch whose validation balanced accuracy is nearest to the set's target, "best" ones those of the best.
-Duration: about 10 s of one undisturbed core a network in part size (180 of them), 30 s in start (4, trained elsewhere)
-and 20 s in classes (35); matched: 6 from scratch with 100 s, and 6 fine-tuned with up to 100 s.
+smoke: phantoms, seconds. small: small CNNs of nine sizes on PneumoniaMNIST and chest X-rays at 32 px, stopped at one
+validation accuracy and at their best epoch; MobileNetV2 fine-tuned and from scratch, at 128 px until it is good and at
+64 px until both are as accurate; sets of two to seven classes of fundus photographs and skin lesions at 64 px. DATA is
+a folder with chest_xray/, fundus/, skin/, pneumoniamnist.npz and weights/ (see docs/studies.md); MODELS holds chest/,
+chest_scratch/, fundus/, fundus_scratch/ where they are trained already. paper: small with ten seeds of every network,
+MobileNetV2 at 224 px.
+Duration of small: about 10 s of one undisturbed core for each of 172 small CNNs, 20 s for each of 34 networks of
+classes, 100 s for each of 12 of one accuracy. Paper: not run here.
+
+To expect (docs/results/parameters.md, made by a script of an earlier revision with these recipes): Spearman of the
+number of weights with the median of min_eps 0.44 (0.00 to 0.71) on PneumoniaMNIST at one accuracy (42 networks): large
+networks are not more fragile. An image of a fine-tuned network needs the larger eps in 0.90 (chest) and 0.91 (fundus)
+of the pairs at 128 px, in 0.67 and 0.70 at one accuracy. Number of classes: -0.53 (fundus) and -0.41 (skin), both
+intervals with 0.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import numpy as np
-from names import one_of
+import sets
 
-import medrobust as mr
-from medrobust import stats
-from medrobust.attacks import PGD
-from medrobust.data import Dataset
-from medrobust.experiments.claims import more_often
-from medrobust.experiments.fragility import MEASURES, Fragility, FragilityConfig, fragility, trained
-from medrobust.stats import Estimate
-from medrobust.store import Store
-from medrobust.training.recipe import MATCHED
+from medrobust.experiments import catalogue
+from medrobust.experiments.network_cells import Measured, measured, more_robust, trend
+from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, StudyTable
 
+TITLE, SOURCE = "Size, pretraining, number of classes", "after Ma et al. 2020, arXiv:1907.10456"
+GREY = catalogue.GREY
+ATTACK = "pgd:steps=10"
+MEASURES = ("slope-l1", "margin", "margin-slope", "linear-eps")
 SIZES = {
     **{f"small_cnn:width={w}": 5 for w in (2, 4, 8, 16, 32, 64)},
-    **{f"small_cnn:width={w}:depth={d}": 5 for w, d in ((8, 4), (16, 2), (16, 4))},
+    **{f"small_cnn:width={w}:depth={d}": 4 for w, d in ((8, 4), (16, 2), (16, 4))},
 }
 """Architecture to the number of seeds."""
-MOBILENET = {"mean": (0.5,), "std": (0.5,)}
-WEIGHTS = "{}/weights/mobilenetv2_100_imagenet.safetensors"
-TARGETS = {"pneumonia": 0.87, "chest32": 0.85}
 FUNDUS = ("normal", "diabetic_retinopathy", "cataract", "glaucoma")
 SKIN = ("nv", "mel", "bcc", "akiec", "bkl")
 RARE = ("df", "vasc")
+KEPT = tuple(g * GREY for g in (0.1, 0.2, 0.3, 0.5))
 
 
-@dataclass(frozen=True)
-class Network:
-    """One training. data: a name of ``images``; classes: those it is to tell apart, all of them by default."""
-
-    part: str
-    data: str
-    model: str
-    seed: int
-    variant: str
-    each: int
-    """Training images a class."""
-    classes: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        words = (self.part, self.data, self.model.replace(":", "_"), "-".join(self.classes), self.variant, self.seed)
-        return "/".join(str(w) for w in words if w != "")
+def study(size: str) -> Study:
+    return {"smoke": smoke, "small": small, "paper": paper}[size]()
 
 
-def networks(part: str) -> Iterator[Network]:
-    """Seed by seed, so that a study that is cut short has all kinds of networks."""
-    if part == "size":
-        yield from (n for data in ("pneumonia", "chest32") for seed in range(5) for n in sizes(data, seed))
-    else:
-        yield from (
-            n for seed in range(5) for n in {"start": starts, "matched": matched, "classes": classes}[part](seed)
-        )
+def smoke() -> Study:
+    data = replace(sets.PHANTOM, name="phantom chest, 60 a class", each=60)
+    grid: dict[str, Any] = {"eps": tuple(g * GREY for g in (1, 4, 16, 64)), "limit": 16}
+    sized = by_size([(data, 0.7)], {"small_cnn:width=2": 1, "small_cnn:width=4": 1}, 2, detector=None, **grid)
+    first, second = sets.tiny("tiny"), sets.tiny("tiny-b", seed=1)
+    fundus = Data("phantom fundus", "phantom:fundus@32:n=360")
+    classes = by_classes([_subsets(_tiny, fundus, ("normal", "diabetic retinopathy"), (2,), 30, 2)], "none", **grid)
+    return Study(TITLE, SOURCE, [sized, started([(first, second)], None, **grid), classes])
 
 
-def sizes(data: str, seed: int) -> Iterator[Network]:
-    for model, seeds in SIZES.items():
-        for variant, target in (("matched", TARGETS[data]), ("best", None)):
-            if seed < seeds:
-                options = {"epochs": 12, "patience": None, "target": target}
-                yield Network("size", data, model, seed, variant, 400, (), options)
+def small() -> Study:
+    desk = sets.desk()
+    return _whole(5, 64, [(desk[name], desk[f"{name}_scratch"]) for name in ("chest", "fundus")])
 
 
-def starts(seed: int) -> Iterator[Network]:
-    """One network each, trained until it is good: those of the other studies. Their accuracies differ."""
-    for data, tuned, scratch in (("chest128", 4, 10), ("fundus128", 5, 12)):
-        for variant, epochs in (("fine-tuned", tuned), (SCRATCH, scratch)):
-            if seed == 0:
-                yield Network("start", data, "mobilenetv2_100", seed, variant, 10**6, (), {"epochs": epochs})
+def paper() -> Study:
+    """Ten seeds of every network, and photographs at the size of the paper."""
+    pairs = [
+        (sets.mobilenet(d.name, d, 20), sets.mobilenet(f"{d.name} from scratch", d, 50, scratch=True))
+        for d in (_sized(sets.CHEST, 224), _sized(sets.FUNDUS, 224))
+    ]
+    return _whole(10, 224, pairs)
 
 
-SCRATCH, MATCHED_TUNED = "from scratch", "fine-tuned, matched"
-
-
-def matched(seed: int) -> Iterator[Network]:
-    """Pairs: the fine-tuned one learns slowly, until its validation accuracy is that of the one from scratch."""
-    for data in ("chest64", "fundus64") if seed < 3 else ():
-        for variant, options in ((SCRATCH, {}), (MATCHED_TUNED, {"lr": 5e-5})):
-            yield Network(
-                "matched",
-                data,
-                "mobilenetv2_100",
-                seed,
-                variant,
-                10**6,
-                (),
-                {"epochs": 10, "patience": None, **options},
-            )
-
-
-def classes(seed: int) -> Iterator[Network]:
-    """Sets of classes with one seed each, the full ones with three; every number of classes in turn."""
-    fundus = [itertools.combinations(FUNDUS, k) for k in (4, 3, 2)]
-    for some in filter(None, itertools.chain(*itertools.zip_longest(*fundus))):
-        if seed < (3 if len(some) == 4 else 1):
-            options = {"epochs": 3, "patience": None}
-            yield Network("classes", "fundus64", "mobilenetv2_100", seed, "fine-tuned", 150, some, options)
-    # every second set of two or three, so that each class is in as many of them
-    skin = [list(itertools.combinations(SKIN, k))[:: 2 if k < 4 else 1] for k in (4, 3, 2, 5)]
-    for some in [*filter(None, itertools.chain(*itertools.zip_longest(*skin))), (*SKIN, *RARE)]:
-        if seed < (3 if len(some) > 4 else 1):
-            options = {"epochs": 4, "patience": None}
-            yield Network("classes", "skin64", "mobilenetv2_100", seed, "fine-tuned", 70, some, options)
-
-
-@cache
-def images(name: str, root: Path) -> Dataset:
-    if name == "pneumonia":
-        return mr.data.load(f"medmnist:{root}/pneumoniamnist.npz")
-    kind = name.rstrip("0123456789")
-    folder, size = {"chest": "chest_xray"}.get(kind, kind), int(name.removeprefix(kind))
-    label = "diagnosis" if folder == "skin" else "label"
-    return mr.data.load(f"csv:{root}/{folder}/labels.csv", size=size, label=label)
-
-
-def seen(network: Network, root: Path) -> Dataset:
-    """What it learns from and is tested on."""
-    data = images(network.data, root)
-    if network.classes:
-        data = data.of_classes(network.classes)
-    return data.train_on(network.each, 0)
-
-
-def make(network: Network, root: Path, out: Path) -> mr.Classifier:
-    options = dict(network.options)
-    if network.variant.startswith("fine-tuned"):
-        options |= MOBILENET | {"pretrained": WEIGHTS.format(root)}
-    if network.variant == MATCHED_TUNED:
-        options["target"] = reached(
-            make(replace(network, variant=SCRATCH, options={"epochs": 10, "patience": None}), root, out)
-        )
-    data = seen(network, root)
-    return trained(out / network.name, data, network.model, seed=network.seed, device="cpu", **options)
-
-
-ASKS = {
-    "size": FragilityConfig(attack=PGD(steps=10), ball=mr.Linf(8 / 255), limit=120),
-    "start": FragilityConfig(attack=PGD(steps=10), ball=mr.Linf(1 / 255), limit=60),
-    "matched": FragilityConfig(attack=PGD(steps=10), detector=None, limit=100),
-    "classes": FragilityConfig(attack=PGD(steps=10), detector=None, limit=60),
-}
-"""The detector's attack succeeds on nearly every image at these eps."""
-
-
-def reached(classifier: mr.Classifier) -> float:
-    """Validation balanced accuracy of the epoch that was kept."""
-    return float(classifier.provenance["validation"]["balanced_accuracy"])
-
-
-@dataclass(frozen=True)
-class Made:
-    """A network and what was measured of it."""
-
-    network: Network
-    validation: float
-    """Balanced accuracy of the epoch that was kept."""
-    told: Fragility
-
-    @property
-    def min_eps(self) -> float:
-        """Median eps*, in /255."""
-        return self.told.median.value * 255
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("parts", nargs="*", type=one_of(ASKS), default=list(ASKS))
-    parser.add_argument("--tables", action="store_true", help="leave out networks that are not trained yet")
-    parser.add_argument("--figure", type=Path, help="where the figure of part size goes (.png)")
-    asked = parser.parse_args()
-    store = Store(asked.out)
-    for part in asked.parts:
-        made = []
-        for network in networks(part):
-            if asked.tables and not (asked.out / network.name / "model" / "model.json").is_file():
-                continue
-            print(network.name, file=sys.stderr, flush=True)
-            classifier = make(network, asked.data, asked.out)
-            told = fragility(store, classifier, seen(network, asked.data), ASKS[part])
-            made.append(Made(network, reached(classifier), told))
-        {"size": print_size, "start": print_start, "matched": print_matched, "classes": print_classes}[part](made)
-        if part == "size" and asked.figure:
-            draw_size(made, asked.figure)
-
-
-# -- tables ----------------------------------------------------------------------------------------------
-
-
-def line(*cells: str) -> None:
-    print("| " + " | ".join(cells) + " |")
-
-
-def head(*cells: str) -> None:
-    line(*cells)
-    print("|---" * len(cells) + "|")
-
-
-def number(e: Estimate, form: str = ".2f") -> str:
-    if not np.isfinite(e.value):
-        return "–" if np.isnan(e.value) else "above the grid"
-    if np.isnan(e.low):
-        return f"{e.value:{form}}"
-    return f"{e.value:{form}} ({e.low:{form}} to {e.high:{form}})"
-
-
-def grouped(made: Iterable[Made], by: Callable[[Made], Any]) -> dict[Any, list[Made]]:
-    out: dict[Any, list[Made]] = {}
-    for m in made:
-        out.setdefault(by(m), []).append(m)
-    return out
-
-
-def over(made: list[Made], value: Callable[[Made], float]) -> Estimate:
-    """Mean over networks with Student's interval, which two networks are too few for; n networks."""
-    e = stats.mean([v for v in map(value, made) if np.isfinite(v)])
-    return e if e.n > 2 else Estimate(e.value, np.nan, np.nan, e.n)
-
-
-def unmatched(made: list[Made], target: float) -> list[Made]:
-    return [m for m in made if abs(m.validation - target) > MATCHED]
-
-
-def print_missed(made: list[Made], target: float) -> list[Made]:
-    left = unmatched(made, target)
-    names = [f"{m.network.model} {m.network.variant} seed {m.network.seed} ({m.validation:.1%})" for m in left]
-    print(f"\nMore than {MATCHED:.0%} from the target {target:.0%}: {len(left)} of {len(made)}: {'; '.join(names)}")
-    return left
-
-
-QUANTITIES: dict[str, Callable[[Made], float]] = {
-    "median eps* (/255)": lambda m: m.min_eps,
-    "slope of the lead (logits per 1/255)": lambda m: m.told.measures["margin-slope"].value,
-    "lead (logits)": lambda m: m.told.measures["margin"].value,
-    "lead over slope (/255)": lambda m: m.told.measures["linear-eps"].value,
-    "slope of the loss (nats per 1/255)": lambda m: m.told.measures["slope-l1"].value,
-    "AUROC of the detector": lambda m: m.told.auroc.value,
-    "test accuracy": lambda m: m.told.accuracy.value,
-}
-
-
-def print_size(made: list[Made]) -> None:
-    for (data, variant), those in grouped(made, lambda m: (m.network.data, m.network.variant)).items():
-        target = TARGETS[data] if variant == "matched" else None
-        print(f"\n{data}, {variant}: means over seeds with Student's 95 % interval\n")
-        head("network", "weights", "seeds", "validation, balanced", *QUANTITIES)
-        for model, same in grouped(those, lambda m: m.network.model).items():
-            cells = [number(over(same, value), ".3f") for value in QUANTITIES.values()]
-            reached = f"{np.mean([m.validation for m in same]):.1%}"
-            line(model, f"{same[0].told.parameters:,}", str(len(same)), reached, *cells)
-        if target is not None:
-            print_correlations("all", those)
-            left = print_missed(those, target)
-            print_correlations("matched", [m for m in those if m not in left])
-        else:
-            print_correlations("all", those)
-
-
-def print_correlations(which: str, made: list[Made]) -> None:
-    size = [m.told.parameters for m in made]
-    whose = [m.network.model for m in made]
-    accuracy = [m.told.accuracy.value for m in made]
-    print(f"\nSpearman with the number of weights, {which} networks (n = {len(made)}), bootstrap over architectures\n")
-    head("quantity", "rho", "rho, test accuracy taken out")
-    for name, value in QUANTITIES.items():
-        values = [value(m) for m in made]
-        plain, partial = (stats.spearman(size, values, whose, given=g) for g in (None, accuracy))
-        line(name, number(plain), "–" if name == "test accuracy" else number(partial))
-
-
-def print_start(made: list[Made]) -> None:
-    print("\nMobileNetV2, 128 px, fine-tuned from ImageNet and from scratch, one network each; intervals over images\n")
-    head("set", "network", "test accuracy", "median eps* (/255)", *MEASURES, "AUROC of the detector")
-    for m in made:
-        t = m.told
-        min_eps = Estimate(*(255 * v for v in t.median[:3]), t.median.n)
-        cells = [number(e, ".3g") for e in (t.accuracy, min_eps, *(t.measures[k] for k in MEASURES), t.auroc)]
-        line(m.network.data, m.network.variant, *cells)
-    for data, pair in grouped(made, lambda m: m.network.data).items():
-        if len(pair) == 2:
-            tuned, scratch = (np.where(m.told.min_eps > 0, m.told.min_eps, np.nan) for m in pair)
-            more = more_often(tuned, scratch, pair[0].told.whose, pair[1].told.whose)
-            print(f"\n{data}: an image of the fine-tuned network has the larger eps*: {number(more)}, n = {more.n}")
-
-
-def print_matched(made: list[Made]) -> None:
-    print("\nMobileNetV2, 64 px, from scratch and fine-tuned until it is as accurate on validation images\n")
-    head(
-        "set",
-        "seed",
-        "network",
-        "validation accuracy",
-        "test accuracy",
-        "median eps* (/255)",
-        *MEASURES,
-        "larger eps* in so many pairs",
+def _whole(seeds: int, px: int, pairs: Sequence[tuple[Model, Model]]) -> Study:
+    homes = [(_each(sets.PNEUMONIA, 400), 0.87), (_each(_sized(sets.CHEST, 32), 400), 0.85)]
+    sizes = {name: n + seeds - 5 for name, n in SIZES.items()}
+    chest, fundus, skin = (_sized(d, px) for d in (sets.CHEST, sets.FUNDUS, sets.SKIN7))
+    equal = [
+        _of_one_accuracy(data, target, seed)
+        for data, target in ((chest, 0.91), (fundus, 0.62))
+        for seed in range(seeds - 2)
+    ]
+    return Study(
+        TITLE,
+        SOURCE,
+        [
+            by_size(homes, sizes, 12, detector=8 * GREY, limit=120),
+            started(pairs, GREY, limit=60),
+            started(equal, None, limit=100, name="matched", title="Fine-tuned or from scratch, at one accuracy"),
+            by_classes(
+                [
+                    _subsets(partial(_tuned, 3), fundus, FUNDUS, (4, 3, 2), 150, 3),
+                    _subsets(partial(_tuned, 4), skin, SKIN, (5, 4, 3, 2), 70, 3, every=2, rare=(*SKIN, *RARE)),
+                ],
+                "7 classes",
+                limit=60,
+            ),
+        ],
     )
-    shares: dict[str, list[float]] = {}
-    for (data, seed), pair in grouped(made, lambda m: (m.network.data, m.network.seed)).items():
-        by = {m.network.variant: m for m in pair}
-        if len(by) < 2:
-            continue
-        tuned, scratch = by[MATCHED_TUNED], by[SCRATCH]
-        stars = [np.where(m.told.min_eps > 0, m.told.min_eps, np.nan) for m in (tuned, scratch)]
-        more = more_often(*stars, tuned.told.whose, scratch.told.whose)
-        shares.setdefault(data, []).append(more.value)
-        for m in (scratch, tuned):
-            t = m.told
-            min_eps = Estimate(*(255 * v for v in t.median[:3]), t.median.n)
-            cells = [number(e, ".3g") for e in (t.accuracy, min_eps, *(t.measures[k] for k in MEASURES))]
-            line(data, str(seed), m.network.variant, f"{m.validation:.3f}", *cells, number(more) if m is tuned else "")
-    for data, values in shares.items():
-        print(
-            f"\n{data}: the fine-tuned one's image has the larger eps* in {np.mean(values):.2f} of the pairs, mean of"
-        )
-        print(f"{len(values)} seeds ({min(values):.2f} to {max(values):.2f}).")
 
 
-def print_classes(made: list[Made]) -> None:
-    for data, those in grouped(made, lambda m: m.network.data).items():
-        print(f"\n{data}, MobileNetV2 fine-tuned: means over networks with Student's 95 % interval\n")
-        head(
-            "classes",
-            "networks",
-            "training images a class",
-            "clean accuracy",
-            "median eps* (/255)",
-            "lead over slope (/255)",
-            *(f"accuracy kept at {e:g}/255" for e in KEPT),
-        )
-        for k, same in grouped(those, lambda m: len(m.network.classes)).items():
-            each = "70, of the two rare ones all there are" if k == 7 else str(same[0].network.each)
-            cells = [
-                number(over(same, v), ".3f")
-                for v in (lambda m: m.told.accuracy.value, lambda m: m.min_eps, QUANTITIES["lead over slope (/255)"])
+# -- the study, at any size ------------------------------------------------------------------------------------
+
+
+def by_size(
+    homes: Iterable[tuple[Data, float]], sizes: dict[str, int], epochs: int, detector: float | None, **common: Any
+) -> Part:
+    """Networks of growing size on one set of images, at one validation accuracy and at the best epoch."""
+    cells: list[Node] = []
+    for data, target in homes:
+        for epoch, aim in (("at one accuracy", target), ("best", None)):
+            options = {"epochs": epochs, "patience": None, "target": aim, "outputs": "logits"}
+            made = [
+                _measured(
+                    Model(f"{name}, {data.name}, {epoch}, {seed}", data, name, options, seed=seed, seconds=8),
+                    name,
+                    name,
+                    detector,
+                    **common,
+                )
+                for name, seeds in sizes.items()
+                for seed in range(seeds)
             ]
-            kept = [number(over(same, lambda m, e=e: m.told.kept(e / 255).value), ".3f") for e in KEPT]
-            line(str(k), str(len(same)), each, *cells, *kept)
-        even = [m for m in those if len(m.network.classes) < 7]
-        k, whose = [len(m.network.classes) for m in even], ["-".join(m.network.classes) for m in even]
-        min_eps = stats.spearman(k, [m.min_eps for m in even], whose)
-        print(
-            f"\nSpearman of the number of classes (not 7) with median eps*: {number(min_eps)}, "
-            f"n = {min_eps.n} networks,"
+            cells.append(trend(made, target=aim, data=data.name, epoch=epoch))
+    lines = ("data", "epoch")
+    mean = {"metric": "network_mean"}
+    return Part(
+        "size",
+        "Number of weights",
+        cells,
+        note="Means over seeds with Student's interval; rank correlations with the number of weights, whole "
+        "architectures drawn for the interval. At one accuracy: the epoch whose validation accuracy is nearest to the "
+        "target is kept; networks that miss it by more than 1 % are left out where it says near.",
+        show=[
+            StudyTable("Networks", mean, (*lines, "network", "weights"), "quantity"),
+            StudyTable(
+                "Spearman's correlation", {"metric": "rank_correlation"}, (*lines, "networks", "quantity"), "given"
+            ),
+            Chart(
+                "Median min_eps against the number of weights",
+                mean | {"quantity": "median min_eps (/255)"},
+                "weights",
+                ("epoch",),
+                ("data",),
+                "median min_eps (/255)",
+            ),
+        ],
+        published=[
+            Published(
+                "Over-parameterised networks are more fragile",
+                "gradients grow with the size of a network",
+                "Ma et al. 2020",
+                "text",
+                "medical classifiers beside natural ones, no size varied alone",
+                {"metric": "rank_correlation", "quantity": "median min_eps (/255)", "given": "nothing"},
+                "small CNNs of one kind, 424 to 370,626 weights",
+            )
+        ],
+    )
+
+
+def started(
+    pairs: Sequence[tuple[Model, Model]],
+    detector: float | None,
+    name: str = "start",
+    title: str = "Fine-tuned or from scratch",
+    **common: Any,
+) -> Part:
+    """Pairs of networks on the same images: the first one fine-tuned, the second one from scratch."""
+    cells: list[Node] = []
+    for pair in pairs:
+        first, second = (_measured(m, m.architecture, m.name, detector, **common) for m in pair)
+        cells += [*first.cells(), *second.cells(), more_robust(first.curve, second.curve)]
+    lines = ("data", "model")
+    seen = [StudyTable("AUROC of the detector", {"metric": "auroc", "same": True, "layer": None}, lines, "detector")]
+    return Part(
+        name,
+        title,
+        cells,
+        show=[
+            StudyTable("Accuracy on test images", {"metric": "accuracy", "attack": "none"}, lines, "metric"),
+            StudyTable("Median min_eps", {"metric": "min_eps_median"}, lines, "attack"),
+            StudyTable("Measures", {"metric": list(MEASURES)}, lines, "metric"),
+            *(seen if detector else []),
+            StudyTable(
+                "Pairs in which the first network's image needs the larger eps", {"metric": "larger"}, lines, "against"
+            ),
+        ],
+    )
+
+
+def by_classes(sets_of: Sequence[Sequence[tuple[Model, tuple[str, ...]]]], aside: str, **common: Any) -> Part:
+    """Networks of several sets of classes; ``aside``: the kind that no correlation is over."""
+    cells = []
+    for models in sets_of:
+        made = [
+            replace(_measured(m, f"{len(c)} classes", "-".join(c) or m.name, None, **common), x=len(c))
+            for m, c in models
+        ]
+        name = models[0][0].data.name.partition(",")[0]
+        cells.append(trend(made, "classes", KEPT, aside=[aside], data=name))
+    return Part(
+        "classes",
+        "Number of classes",
+        cells,
+        note="MobileNetV2, fine-tuned. Means over networks with Student's interval; rank correlations with the number "
+        "of classes, whole sets of classes drawn for the interval; seven classes, two of them rare, are not in them.",
+        show=[
+            StudyTable("Networks", {"metric": "network_mean"}, ("data", "network"), "quantity"),
+            StudyTable(
+                "Spearman's correlation", {"metric": "rank_correlation"}, ("data", "networks", "quantity"), "given"
+            ),
+        ],
+    )
+
+
+def _measured(
+    model: Model,
+    line: str,
+    group: str,
+    detector: float | None,
+    eps: tuple[float, ...] = catalogue.LOG_GRID,
+    limit: int = 60,
+) -> Measured:
+    """All that is measured of one network. detector: eps of the attack that it looks for; None: no detector."""
+    clean = catalogue.clean(model)
+    curve = catalogue.curve(model, ATTACK, eps, limit=limit, seconds=3.0)
+    slopes = measured(model, MEASURES, limit=limit, seconds=1)
+    found = None
+    if detector is not None:
+        (found,) = catalogue.detectors(
+            model, ("kd",), (ATTACK,), detector, limit=limit, protocols=("clean",), seconds=2
         )
-        print("bootstrap over sets of classes; with the accuracy kept:")
-        for e in KEPT:
-            print(f"  at {e:g}/255 {number(stats.spearman(k, [m.told.kept(e / 255).value for m in even], whose))}")
+    return Measured(model, clean, curve, slopes, line, group, found)
 
 
-KEPT = (0.1, 0.2, 0.3, 0.5)
+def _of_one_accuracy(data: Data, target: float, seed: int) -> tuple[Model, Model]:
+    """The fine-tuned one learns slowly; both are stopped at the target, which networks from scratch reach."""
+    options: dict[str, Any] = {"epochs": 10, "patience": None, "target": target}
+    scratch = sets.mobilenet(f"{data.name}, from scratch, {seed}", data, 10, scratch=True, seed=seed)
+    tuned = sets.mobilenet(f"{data.name}, fine-tuned, {seed}", data, 10, seed=seed)
+    return (
+        replace(tuned, options={**tuned.options, **options, "lr": 5e-5}),
+        replace(scratch, options={**scratch.options, **options}),
+    )
 
 
-PICTURED = {"pneumonia": "PneumoniaMNIST, 28 px", "chest32": "chest X-ray, 32 px"}
-LOOKS = {"matched": ("#0072b2", "o", "matched accuracy"), "best": ("#d55e00", "^", "best epoch")}
-"""Okabe & Ito 2008."""
+def _subsets(
+    network: Callable[[str, Data, int], Model],
+    home: Data,
+    names: tuple[str, ...],
+    counts: Sequence[int],
+    each: int,
+    seeds: int,
+    every: int = 1,
+    rare: tuple[str, ...] = (),
+) -> list[tuple[Model, tuple[str, ...]]]:
+    """A network for each set of classes, the largest ones with several seeds.
+
+    every: of the smaller sets one in so many, so that each class is in as many of them. rare: a set of its own, with
+    classes of which there are few images.
+    """
+    made = []
+    for k in counts:
+        some = list(itertools.combinations(names, k))[:: every if k < 4 else 1]
+        made += [(c, seed) for c in some for seed in range(seeds if k == max(counts) else 1)]
+    made += [(rare, seed) for seed in range(seeds)] if rare else []
+    found = []
+    for c, seed in made:
+        data = replace(home, name=f"{home.name}, {' '.join(c)}", classes=c, each=each)
+        found.append((network(f"{data.name}, {seed}", data, seed), c))
+    return found
 
 
-def draw_size(made: list[Made], path: Path) -> None:
-    """Median eps* against the number of weights; a mark a network, hollow where the target was missed."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    titles = {d: t for d, t in PICTURED.items() if any(m.network.data == d for m in made)}
-    with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(4.2 * len(titles), 3.4), dpi=130, layout="constrained")
-        columns = figure.subplots(1, len(titles), squeeze=False)[0]
-        for axes, (data, title) in zip(columns, titles.items(), strict=True):
-            for variant, (colour, marker, label) in LOOKS.items():
-                those = [m for m in made if (m.network.data, m.network.variant) == (data, variant)]
-                left = unmatched(those, TARGETS[data]) if variant == "matched" else []
-                for some, fill, word in (
-                    ([m for m in those if m not in left], colour, label),
-                    (left, "none", "target missed"),
-                ):
-                    if some:
-                        x, y = [m.told.parameters for m in some], [m.min_eps for m in some]
-                        axes.scatter(
-                            x,
-                            y,
-                            s=20,
-                            marker=marker,
-                            edgecolors=colour,
-                            facecolors=fill,
-                            linewidths=1,
-                            alpha=0.75,
-                            label=f"{word} (n = {len(some)})",
-                        )
-            axes.set(xscale="log", title=title, xlabel="weights", ylabel="median eps* of PGD (/255)", ylim=(0, None))
-            axes.legend(frameon=False, fontsize=8)
-        figure.savefig(path, metadata={"Software": None})
+def _tuned(epochs: int, name: str, data: Data, seed: int) -> Model:
+    made = sets.mobilenet(name, data, epochs, seed=seed)
+    return replace(made, options={**made.options, "patience": None})
 
 
-if __name__ == "__main__":
-    main()
+def _tiny(name: str, data: Data, seed: int) -> Model:
+    return sets.tiny(name, data, seed, epochs=1)
+
+
+def _sized(data: Data, px: int) -> Data:
+    return replace(data, name=f"{data.name} {px} px", size=px)
+
+
+def _each(data: Data, n: int) -> Data:
+    return replace(data, name=f"{data.name}, {n} a class", each=n)

@@ -27,6 +27,7 @@ KINDS = {
 class Data:
     """Images, as ``medrobust.data.load`` takes them; ``{data}`` in ``spec`` stands for the folder of --data.
 
+    classes: those whose images are used, in this order; all by default. each: training images of a class, at most.
     name: what tables call it. get: where to get it and how its folder must look, for whoever does not have it.
     """
 
@@ -37,6 +38,8 @@ class Data:
     label: str = "label"
     patient: str | None = None
     fit: str | None = None
+    classes: tuple[str, ...] = ()
+    each: int | None = None
     seed: int = 0
     get: str = ""
 

@@ -21,10 +21,10 @@ from medrobust.grid import SIZES, Model, everything
 from medrobust.runner import study_file
 from medrobust.runner.plan import Place, plan
 from medrobust.training.evolved import QUESTIONS
-from medrobust.universal import UNIVERSAL, Retraining
+from medrobust.universal import DEFENCES, UNIVERSAL
 
 ROOT = Path(__file__).parents[2] / "studies"
-NAMES = ("ma2020", "hirano2021", "minagi2022", "hirano2020", "koga2022", "jindal2022")
+NAMES = ("ma2020", "hirano2021", "minagi2022", "hirano2020", "koga2022", "jindal2022", "over_parameterisation")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -45,7 +45,7 @@ def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
         if node.task == "universal":
             UNIVERSAL[node.args["method"]](**node.args["settings"])
         if node.task == "defence":
-            Retraining(**node.args["settings"])
+            DEFENCES[node.args["defence"]](**node.args["settings"])
         if node.task == "explained":
             assert set(node.args["measures"]) <= set(MEASURES)
         if node.task == "compared":  # what a search has to beat is always there

@@ -15,6 +15,9 @@ GREY = 1 / 255
 GRID = (*(g / 10 * GREY for g in range(1, 11)), *(g * GREY for g in range(2, 11)))
 """0.1 to 1.0 and 2 to 10 grey levels."""
 
+LOG_GRID = tuple(0.02 * GREY * 1.15**k for k in range(55))
+"""0.02 to 38 grey levels, each 15 % above the one before: networks whose smallest eps differ a hundredfold share it."""
+
 NONTARGETED = "nontargeted"
 FOOLING = {"metric": "fooling_rate", "goal": NONTARGETED}
 """Rows of the fooling rate Rf of nontargeted perturbations, for tables and charts."""
@@ -205,6 +208,7 @@ def universal(
     method: str = "sga",
     settings: Mapping[str, Any] | None = None,
     source: str | Data = "training",
+    vary: bool = False,
     n: int = 400,
     seed: int = 0,
     measured: int = 400,
@@ -212,7 +216,8 @@ def universal(
 ) -> Node:
     """One perturbation for all images, at zeta of the mean norm of ``measured`` training images; no rows of its own.
 
-    goal: a class, or nontargeted. source: training, noise, or other images; n of them. settings: of the method.
+    goal: a class, or nontargeted. source: training, noise, or other images; n of them. vary: make n variants of other
+    images instead (``medrobust.universal.Varied``). settings: of the method.
     """
     named = source if isinstance(source, str) else source.name
     args = {
@@ -223,11 +228,13 @@ def universal(
         "measured": measured,
         "goal": goal,
         "source": named,
+        "vary": vary,
         "n": n,
         "seed": seed,
     }
     also = {} if isinstance(source, str) else {"source": source}
-    labels = _labels(model, seed, goal=goal, zeta=zeta, source=named, made_on=model.name)
+    where = f"{named}, varied" if vary else named
+    labels = _labels(model, seed, goal=goal, zeta=zeta, source=where, images=n, made_on=model.name)
     return Node("universal", args, model.data, also, {"model": model}, labels, seconds)
 
 
@@ -300,7 +307,8 @@ def retraining(
         "goal": goal,
         "seed": seed,
     }
-    return Node("defence", args, model.data, {}, {"model": model}, _labels(model, seed, goal=goal, zeta=zeta), seconds)
+    labels = _labels(model, seed, goal=goal, zeta=zeta, defence=defence)
+    return Node("defence", args, model.data, {}, {"model": model}, labels, seconds)
 
 
 # -- searches: optimisers on functions, networks trained by search on features of images -------------------------------

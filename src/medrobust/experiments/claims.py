@@ -14,7 +14,7 @@ from medrobust.data import Dataset
 from medrobust.detectors import clustered
 from medrobust.experiments import robustness_cells
 from medrobust.experiments.adversarial_pairs import Twins
-from medrobust.experiments.fragility import GRID
+from medrobust.experiments.catalogue import LOG_GRID
 from medrobust.stats import Estimate
 from medrobust.threat import Ball
 
@@ -59,17 +59,17 @@ CLAIMS = (
 """Said of pictures in the paper; each is held to numbers here."""
 
 
-def measured_min_eps(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float] = GRID) -> np.ndarray:
+def measured_min_eps(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float] = LOG_GRID) -> np.ndarray:
     """float64 (n,): for each of these images the smallest of ``eps`` at which the attack succeeds, infinite where it
     does not. One cell a shard."""
     grid = tuple(eps)
 
     def compute(part: Dataset) -> robustness_cells.Result:
         _, arrays = robustness_cells.swept(attack, twins.classifier, part, ball, grid, None, twins.seed, lambda _: None)
-        return {}, {"measured_min_eps": arrays["measured_min_eps"].astype(np.float64)}
+        return {}, {"min_eps": arrays["min_eps"].astype(np.float64)}
 
     key = {"attack": code_digest.described(attack), "norm": ball.name, "eps": grid}
-    return _each(twins, "claims min eps", key, compute, "measured_min_eps")
+    return _each(twins, "claims min eps", key, compute, "min_eps")
 
 
 def _each(

@@ -178,12 +178,16 @@ def _detector(node: Node) -> list[Columns]:
     return kinds
 
 
+COSTS = ("gradients", "queries", "norm_used")
+"""Of a universal perturbation: what it took, and the share of the allowed norm that it uses."""
+
+
 def _judged(node: Node) -> list[Columns]:
     args = node.args
     common: Columns = {"attack": (args["method"],), "norm": (args["norm"],), "eps": None}
     split: Columns = {**common, "split": tuple(args["on"])}
     target = {} if args["goal"] == NONTARGETED else {"target": (args["goal"],)}
-    kinds = [{**split, "metric": ("fooling_cap", "accuracy_before")}, {**common, "metric": ("gradients", "queries")}]
+    kinds = [{**split, "metric": ("fooling_cap", "accuracy_before")}, {**common, "metric": COSTS}]
     return kinds + _fooling({**split, **target}) + (_towards({**split, **target}, base=True) if target else [])
 
 
@@ -272,6 +276,11 @@ def _claimed(node: Node) -> list[Columns]:
     ]
 
 
+def _trend(node: Node) -> list[Columns]:
+    mean: Columns = {"metric": ("network_mean",), "network": None, "quantity": None, node.args["by"]: None}
+    return [mean, {"metric": ("rank_correlation",), "quantity": None, "networks": None, "given": None}]
+
+
 def _compared(node: Node) -> list[Columns]:
     methods = tuple(node.args["methods"])
     return [{"model": methods, "metric": SEARCHED, "method_kind": None, "than": None}]
@@ -310,6 +319,9 @@ _TASKS: dict[str, Callable[[Node], list[Columns]]] = {
     "minimised": _minimised,
     "explained": _explained,
     "claimed": _claimed,
+    "measured": lambda n: [{"norm": ("",), "metric": tuple(n.args["measures"]), "when": ("clean",)}],
+    "more_robust": lambda _: [{"norm": ("",), "metric": ("larger",)}],
+    "trend": _trend,
     "compared": _compared,
     "ranked": _ranked,
     "evolved_attacked": _evolved_attacked,

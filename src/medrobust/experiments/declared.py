@@ -14,7 +14,7 @@ def load(data: Data, root: Path) -> Any:
     from medrobust import data as data_room
 
     spec = data.spec.replace("{data}", str(root))
-    return data_room.load(
+    images = data_room.load(
         spec,
         size=data.size,
         channels=data.channels,
@@ -23,6 +23,9 @@ def load(data: Data, root: Path) -> Any:
         patient=data.patient,
         fit=data.fit,
     )
+    if data.classes:
+        images = images.of_classes(data.classes)
+    return images if data.each is None else images.train_on(data.each, data.seed)
 
 
 def place_of(data: Data, root: Path) -> Path | None:

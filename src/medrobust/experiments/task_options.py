@@ -27,7 +27,10 @@ ARGS: dict[str, tuple[str, ...]] = {
     "detector": ("attacks", "detector", "layers", "protocols", *_CURVE),
     "explained": ("attack", "measures", "steps", "surfaces", *_CURVE),
     "claimed": ("natural", "seed", "sets"),
-    "universal": (*_UNIVERSAL, "n", "source"),
+    "measured": ("limit", "measures", "seed"),
+    "more_robust": ("limit", "seed"),
+    "trend": ("aside", "by", "groups", "kept", "lines", "target", "x"),
+    "universal": (*_UNIVERSAL, "n", "source", "vary"),
     "judged": ("goal", "judged", "method", "norm", "on", "seed"),
     "random": ("goals", "judged", "measured", "norm", "on", "seed", "zeta"),
     "defence": (*_UNIVERSAL, "defence", "method_settings"),
@@ -137,7 +140,7 @@ def _check_values(node: Node) -> None:
     from medrobust.search import OPTIMISERS
     from medrobust.threat import BALLS
     from medrobust.training.evolved import QUESTIONS
-    from medrobust.universal import UNIVERSAL
+    from medrobust.universal import DEFENCES, UNIVERSAL
 
     args = node.args
     tables: dict[str, tuple[str, Collection[str]]] = {
@@ -148,6 +151,7 @@ def _check_values(node: Node) -> None:
         "function": ("function", FUNCTIONS),
         "question": ("question", QUESTIONS),
         "protocols": ("protocol", ("clean", "paper")),
+        "defence": ("defence", DEFENCES),
     }
     if node.task in ("universal", "judged", "defence"):
         tables["method"] = ("method", UNIVERSAL)

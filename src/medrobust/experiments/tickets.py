@@ -16,6 +16,8 @@ class DataFields(TypedDict):
     label: str
     patient: str | None
     fit: str | None
+    classes: Sequence[str]
+    each: int | None
     seed: int
 
 

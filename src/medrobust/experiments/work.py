@@ -63,7 +63,9 @@ class Work:
     def _dataset(self, declared: DataFields | None, digest: str | None) -> Dataset:
         if declared is None:
             raise InputError(f"the task {self.ticket['task']} needs images, and its cell names none")
-        data = loaded(tuple(sorted(declared.items())), str(self.root))
+        # a scheduler brings tuples as lists
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in declared.items()}
+        data = loaded(tuple(sorted(fields.items())), str(self.root))
         if data.digest() != digest:
             raise InputError(f"{data.name} is not what it was when the study was planned; give the same command again")
         return data

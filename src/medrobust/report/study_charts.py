@@ -51,8 +51,9 @@ def _draw(name: str, title: str, view: Mapping[str, Any], rows: list[Row]) -> st
             style = look(k)
             axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.1, linewidth=0)
             axes.plot(x, y, label=", ".join(map(str, line)), clip_on=False, **style)  # type: ignore[arg-type]
-        if view["x"] in ("eps", "at"):
+        if view["x"] in ("eps", "at", "weights"):
             axes.set_xscale("log")
+        if view["x"] in ("eps", "at"):
             ticks = sorted({r[view["x"]] * scale for r in rows})
             shown = [t for t in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 32) if ticks[0] <= t * 1.01 and t <= ticks[-1] * 1.01]
             axes.set_xticks(shown, [f"{t:g}" for t in shown])

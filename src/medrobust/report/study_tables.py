@@ -18,7 +18,7 @@ COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image")
 COUNT = (*COSTS, "gradients", "queries", "gradients_lost", "evaluations", "alarms_per_1000")
 DECIMALS = {"auroc": 3, "auroc_paired": 3, "probe-auroc": 3, "lesion-auroc": 3, "ece": 3, "brier": 3}
 DECIMALS |= {"rank_correlation": 2}
-PLAIN = ("rank", "friedman_p", "ratio")
+PLAIN = ("network_mean", "rank", "friedman_p", "ratio")
 """Numbers with three significant digits; those of explanations are, but for the shares among them."""
 LESIONS = ("lesion-point", "lesion-share", "lesion-area")
 SHARES = ("probe", "larger", "larger_than_noise", "cam-shift", "cam-shift-asked", "relative-rank", *LESIONS)

@@ -365,6 +365,8 @@ def _plain(data: Data | None) -> DataFields | None:
         "label": data.label,
         "patient": data.patient,
         "fit": data.fit,
+        "classes": data.classes,
+        "each": data.each,
         "seed": data.seed,
     }
 

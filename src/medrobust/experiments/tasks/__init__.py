@@ -51,6 +51,9 @@ TASKS = {
     "compared": StudyTask(f"{_HERE}.evolved:compared"),
     "ranked": StudyTask(f"{_HERE}.evolved:ranked"),
     "evolved_attacked": StudyTask(f"{_HERE}.evolved:evolved_attacked"),
+    "measured": StudyTask(f"{_HERE}.networks:measured"),
+    "more_robust": StudyTask(f"{_HERE}.networks:more_robust"),
+    "trend": StudyTask(f"{_HERE}.networks:trend"),
     "defence": StudyTask(f"{_HERE}.universal:defence"),
 }
 

@@ -34,11 +34,11 @@ from medrobust.results import INCONCLUSIVE, Kind
 from medrobust.stats import Estimate
 from medrobust.store import Store
 from medrobust.threat import BALLS, Ball
-from medrobust.universal import Noise, Universal, UniversalOutcome
+from medrobust.universal import Noise, Universal, UniversalOutcome, Varied
 
 
 def made(work: Work) -> Result:
-    """A perturbation against ``model``. args: method, settings, norm, zeta, measured, goal, source, n, seed."""
+    """A perturbation against ``model``. args: method, settings, norm, zeta, measured, goal, source, vary, n, seed."""
     classifier, args = work.model(), work.args
     config, apart = PerturbationConfig(**_aim(args, args["settings"])), _craft_split(work, classifier)
     ball, goal = _ball(config, apart), goal_of(_target(args["goal"], classifier))
@@ -79,6 +79,8 @@ def judged(work: Work) -> Result:
     metric = "gradients" if provenance["gradients"] else "queries"
     cost = Estimate(float(provenance[metric]), np.nan, np.nan, provenance["images"]["n"])
     rows.add(Kind.UNIVERSAL, metric, cost, **at)
+    used = Estimate(v.size / cell.facts["eps"], np.nan, np.nan, provenance["images"]["n"])
+    rows.add(Kind.UNIVERSAL, "norm_used", used, **at)
     return {"rows": rows.plain()}, arrays
 
 
@@ -153,10 +155,12 @@ def _ball(config: PerturbationConfig, apart: CraftSplit) -> Ball:
 
 
 def _source(work: Work, apart: CraftSplit) -> Lazy:
-    """n images that it is made from: training images of its own set, of another one, or noise."""
+    """The n images it is made from: training images of its own set, others or variants of those, or noise."""
     kind, n, home = work.args["source"], work.args["n"], apart.craft
     if kind == "noise":
         return Noise(n, (home.channels, home.size, home.size))
+    if work.args["vary"]:
+        return Varied(decoded(work.another("source")), n, work.args["seed"])
     return decoded((home if kind == "training" else work.another("source")).sample(n, work.args["seed"]))
 
 
