@@ -202,12 +202,12 @@ def attacked(cases: Sequence[tuple[Model, Sequence[str]]], **common: Any) -> Par
         "attacked",
         "Are evolved networks more or less robust?",
         cells,
-        note="Networks on the features of a classifier, attacked through it. The twin of an evolved network is a "
+        note="Networks on the features of a classifier, attacked through it. The control of an evolved network is a "
         "point on Adam's way that reads the test images, and those that are attacked, as well as it does.",
         show=[
             StudyTable("Accuracy under PGD, at some ε", {"metric": "accuracy"}, ("data", "model"), "eps"),
             StudyTable(
-                "Balanced accuracy on test images, which twins are matched by",
+                "Balanced accuracy on test images, which controls are matched by",
                 {"metric": "matched"},
                 ("data", "model"),
                 "attack",
@@ -216,7 +216,7 @@ def attacked(cases: Sequence[tuple[Model, Sequence[str]]], **common: Any) -> Par
                 "Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"
             ),
             StudyTable(
-                "ε that fools an evolved network over its twin's",
+                "ε that fools an evolved network over its control's",
                 {"metric": "ratio"},
                 ("data", "model"),
                 "attack",

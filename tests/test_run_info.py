@@ -13,7 +13,7 @@ from medrobust import json_files, run_info
 from medrobust.cli import app
 from medrobust.cli.command_line import command_line, without_folders
 from medrobust.errors import InputError
-from medrobust.report import run_line, search
+from medrobust.report import run_line
 from medrobust.report.schema import RunInfo
 from medrobust.run_folder import RunFolder
 
@@ -119,21 +119,6 @@ def test_results_that_were_edited_are_refused_until_the_run_writes_them_anew(tmp
     assert {k: v for k, v in anew.items() if k != "run"} == {k: v for k, v in told.items() if k != "run"}
 
 
-def test_the_report_of_a_search_refuses_edited_results_and_names_what_is_missing(tmp_path) -> None:
-    with RunFolder(tmp_path / "run", "search") as run:
-        run.begin()
-        told = run_info.with_run(run.path, "results.json", {"rows": [{"value": 1}]}, "")
-        run.write_text("results.json", json.dumps(told))
-        with pytest.raises(InputError, match=r"holds no times\.json: it is no run of medrobust search"):
-            search.read(run.path)
-        run.write_text("times.json", "{}")
-        assert search.read(run.path) == (told, {})
-        run.write_text("results.json", json.dumps(edited(told)))
-        with pytest.raises(InputError, match="edited or damaged"):
-            search.read(run.path)
-
-
-@pytest.mark.parametrize("command", [["report"], ["study", "report"], ["study", "show"]])
 def test_commands_refuse_edited_results(command, tmp_path) -> None:
     with RunFolder(tmp_path / "run", command[0]) as run:
         run.begin()

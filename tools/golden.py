@@ -159,7 +159,7 @@ RUNS: dict[str, list[str]] = {
         "2",
         "--limit",
         "80",
-        "--attack",
+        "--attacked",
         "10",
         "--out",
         "{out}/search",

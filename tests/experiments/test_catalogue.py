@@ -12,12 +12,18 @@ from medrobust import explain, stats
 from medrobust.experiments import catalogue
 from medrobust.experiments.adversarial_pairs import Twins
 from medrobust.experiments.claims import CANNOT_SAY, CLAIMS, CONFIRMED, MIN_EPS, NOT_CONFIRMED
+from medrobust.experiments.config import ask
+from medrobust.experiments.context import Context
 from medrobust.experiments.declared import load
-from medrobust.experiments.search import Ask, Searching
+from medrobust.experiments.search import SearchComparison, SearchData
+from medrobust.experiments.search_config import SearchConfig
+from medrobust.experiments.search_system import TableSystem
 from medrobust.experiments.system import unseen
 from medrobust.experiments.tasks.explanations import claimed
 from medrobust.experiments.tasks.gradient import DOUBT
 from medrobust.grid import Data, Model, Part, Study
+from medrobust.results import NUMBERS
+from medrobust.store import Store
 from medrobust.training import evolved
 from tests.runner.test_execute import go
 
@@ -61,7 +67,6 @@ def tiny() -> Model:
 
 def test_a_cell_of_explanations_says_what_the_rooms_say(tiny, tmp_path):
     from medrobust.classifier import Classifier
-    from medrobust.store import Store
 
     node = catalogue.explained(tiny, limit=20, surfaces=6, measures=("slope-l1",), steps=2, eps=32 / 255)
     told = go(Study("S", "here", [Part("inside", "Inside", [node, catalogue.claimed([node], node)])]), tmp_path)
@@ -90,14 +95,13 @@ def test_networks_by_search_are_those_of_the_search_room(tmp_path):
     common = {"budget": 200, "seeds": 2, "folds": 2}
     node = catalogue.compared(catalogue.features_table(), ("random", "de"), **common)
     told = go(Study("S", "here", [Part("networks", "Networks", [node, catalogue.ranked([node, node])])]), tmp_path)
-    asked = Ask(methods=("random", "de"), **common)
-    results, _ = Searching(asked, tmp_path / "other", evolved.breast_cancer()).run()
-    mine = {(r["model"], r["metric"]): (r["value"], r["low"], r["high"]) for r in told["rows"]}
-    for row in results["rows"]:
-        assert mine[row["method"], row["metric"]] == (row["value"], row["low"], row["high"])
-    against = results["questions"]["weights"]["against"]
-    for name, found in against.items():
-        assert mine[name, "difference"] == (found["difference"], found["low"], found["high"])
+    context = Context(TableSystem(evolved.breast_cancer()), ask(model="none"), Store(tmp_path / "other"))
+    data = SearchData(context, SearchConfig(methods=("random", "de"), **common), "as measured")
+    command = {(r.get("method"), r.metric): r for r in SearchComparison(data, "weights").outcome().rows.rows}
+    rows = {(r["model"], r["metric"]): r for r in told["rows"] if r["data"] != "all sets"}
+    assert {m for m, metric in rows if metric == "difference"} == {"logistic", "multi-start-adam", "random", "de"}
+    for name, row in rows.items():
+        assert {k: row[k] for k in NUMBERS} == {k: getattr(command[name], k) for k in NUMBERS}
     ranks = {r["model"]: r["value"] for r in told["rows"] if r["metric"] == "rank"}
     assert sum(ranks.values()) == sum(range(1, len(ranks) + 1))
 

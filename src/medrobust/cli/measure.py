@@ -48,16 +48,15 @@ def measure(
     """
     from medrobust import report
     from medrobust.experiments import suite
-    from medrobust.experiments.system import assemble
     from medrobust.report.run import parsed
     from medrobust.run_folder import RunFolder
     from medrobust.store import Store, counting
 
     compute.check()
     with Bars() as bars, counting() as tally, RunFolder(out, kind) as run:
-        system = assemble(config, run, bars, device)
+        tested = suite.assemble(kind, config, options, run, bars, device)
         run.begin()
-        suite_ = suite.Suite(kind, config, options, system, Store(run.path), bars, device)
+        suite_ = suite.Suite(kind, config, options, tested, Store(run.path), bars, device)
         results = suite.run(
             suite_,
             run,

@@ -14,5 +14,4 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder that holds 
     """Write report.html, results.csv and tables.tex again from a finished run."""
     from medrobust import report as report_room
 
-    compared = (folder / "times.json").is_file()  # which only medrobust search leaves
-    say(str(report_room.write_search(folder) if compared else report_room.write(folder)))
+    say(str(report_room.write(folder)))

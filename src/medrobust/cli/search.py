@@ -1,30 +1,41 @@
-"""`medrobust search`."""
+"""`medrobust search`: networks trained by meta-heuristic search, beside gradient baselines."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrobust.cli.bars import Bars
 from medrobust.cli.choices import OPTIMISERS
-from medrobust.cli.command_line import command_line
 from medrobust.cli.doubts import warn
-from medrobust.cli.options import Healthy, ImageOptions, KeepNames, Mean, Outputs, RunOut, Seed, Std, TrustCode
+from medrobust.cli.measure import measure
+from medrobust.cli.options import (
+    ComputeOptions,
+    Device,
+    Healthy,
+    ImageOptions,
+    KeepNames,
+    Mean,
+    Outputs,
+    RunOut,
+    Seed,
+    Std,
+    TrustCode,
+)
 from medrobust.cli.text import numbers, say, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
-    from medrobust.experiments.search_system import Images
-
-TABLE = "breast-cancer"
+    from medrobust.report.run import Run
 
 
 def search(
     *,
     images: ImageOptions,
+    compute: ComputeOptions,
     features: Annotated[
         str, typer.Option(help="deep (of --model), wavelet, texture, hu, or handmade (these three).")
     ] = "wavelet",
@@ -58,6 +69,7 @@ def search(
     ] = 0,
     trust_code: TrustCode = False,
     seed: Seed = 0,
+    device: Device = None,
     keep_names: KeepNames = False,
     out: RunOut = Path("runs/search"),
 ) -> Path:
@@ -65,120 +77,82 @@ def search(
 
     With --data breast-cancer on scikit-learn's table of 30 features, without images.
     """
-    from medrobust import private_names, report
+    from medrobust.experiments import ask
     from medrobust.experiments.accuracy_matched import AccuracyMatchedConfig
-    from medrobust.experiments.accuracy_matched import attacked as under_attack
-    from medrobust.experiments.images import announce
-    from medrobust.experiments.search import Ask, Searching
-    from medrobust.experiments.search_networks import kept
-    from medrobust.experiments.search_system import assemble
-    from medrobust.experiments.search_system import table as features_of
-    from medrobust.run_folder import RunFolder
-    from medrobust.run_info import with_run
-    from medrobust.store import Store, counting
-    from medrobust.training.evolved import QUESTIONS, breast_cancer
+    from medrobust.experiments.search_config import SearchConfig
+    from medrobust.experiments.search_system import BREAST_CANCER
+    from medrobust.training.evolved import QUESTIONS, check_features
 
     for name, value, least in (("--budget", budget, 1), ("--limit", limit, 0), ("--attacked", attacked, 0)):
         if value < least:
             raise InputError(f"{name} must be {least} or more, got {value}")
-    ask = Ask(
+    config = SearchConfig(
         questions=tuple(QUESTIONS) if what == "all" else words(what) or (),
         methods=words(methods) or (),
         budget=budget,
         seeds=seeds,
         folds=folds,
     )
-    data = images.data
-    if data == TABLE and attacked:
-        raise InputError(f"{TABLE} is a table without images: there is nothing to attack")
-    subject: Images | None = None
-    with Bars() as bars, counting() as tally, RunFolder(out, "search") as run:
-        if data == TABLE:
-            run.begin()
-            searched, about = breast_cancer(), {"data": TABLE, "features_kind": "as measured", "left": "", "notes": []}
+    if images.data == BREAST_CANCER:
+        features = source = "features as measured"
+        if attacked:
+            raise InputError(f"{BREAST_CANCER} is a table without images: there is nothing to attack")
+    else:
+        check_features(features, model, pretrained)
+        source = str(model) if features == "deep" else features
+    spec = ask(
+        **images.fields,
+        model=source,
+        train=False,
+        pretrained=pretrained,
+        mean=numbers(mean, "--mean"),
+        std=numbers(std, "--std"),
+        outputs=outputs,
+        healthy=healthy,
+        trust_code=trust_code,
+        seed=seed,
+    ).model_copy(update={"limit": limit or None})
+    under_attack = asdict(AccuracyMatchedConfig(images=attacked, budget=budget)) if attacked else None
+    options = {"features": features, "search": asdict(config), "attacked": under_attack}
+    return measure("search", spec, options, out, compute, device, keep_names, partial(summary, out, images.data))
+
+
+def summary(out: Path, data: str, run: Run) -> None:
+    """Methods of every question, best first, with the verdict; robustness; what was kept."""
+    from medrobust.report import search_words
+    from medrobust.report.run import read
+    from medrobust.report.searched import MAIN, Searched, attacked, searched
+    from medrobust.report.words import NOTHING, number
+
+    warn(run.checks)
+    run = read(out)  # with the seconds, which lie beside results.json
+
+    def cells(found: Searched, name: str) -> list[str]:
+        row, apart, spent = (found.find(metric, name) for metric in (MAIN, "difference", "evaluations"))
+        if row is None or row.value is None:
+            text = NOTHING
+        elif row.low is None or row.high is None:
+            text = f"{100 * row.value:.1f} (no interval)"
         else:
-            subject = assemble(
-                features=features,
-                model=model,
-                pretrained=pretrained,
-                mean=numbers(mean, "--mean"),
-                std=numbers(std, "--std"),
-                outputs=outputs,
-                healthy=healthy,
-                limit=limit or None,
-                seed=seed,
-                trust_code=trust_code,
-                progress=bars,
-                **images.fields,
-            )
-            run.begin()
-            announce(subject.data, bars)
-            searched, about = features_of(subject, subject.compared, Store(out), bars), subject.about
-        results, times = Searching(ask, out, searched, about, bars).run()
-        results |= {} if subject is None else subject.findings
-        paths: dict[str, dict[str, Path]] = {}
-        if subject is not None:
-            for question in ask.questions:
-                names = ask.names(question)
-                folder, budgeted = run.entry("models"), ask.evaluations(question)
-                paths[question] = kept(subject, question, names, budgeted, folder, Store(out), bars)
-        if subject is not None and attacked:
-            results["robustness"] = under_attack(
-                AccuracyMatchedConfig(images=attacked, budget=budget), subject, Store(out), bars
-            )
-        if not keep_names:
-            for name in ("data", "name"):
-                results["facts"][name] = private_names.data_name(results["facts"][name])
-        results = with_run(out, "results.json", results, command_line())
-        run.write_text("results.json", json.dumps(results, indent=1, sort_keys=True, allow_nan=False))
-        run.write_text("times.json", json.dumps(times, indent=1, sort_keys=True))
-    from medrobust.results import Check
+            text = f"{100 * row.value:.1f} ({100 * row.low:.1f}-{100 * row.high:.1f})"
+        less = "reference"
+        if apart is not None and apart.value is not None:
+            less = f"{100 * apart.value:+.1f} (p {apart.get('p'):.2g})"
+        count = "" if spent is None or spent.value is None else f"{spent.value:.0f}"
+        return [name, text, less, count, number(found.seconds(name))]
 
-    page = report.write_search(out)
-    warn([Check.read(check) for check in results.get("checks", ())])
-    for question in ask.questions:
-        summary(results, times, question)
-    say(tally.words())
-    say(f"\nreport  {page}\nnumbers {out / 'results.csv'}")
-    for question, found in paths.items():
-        say(f"networks {out / 'models' / question}/ ({', '.join(found)})")
-    if paths:
-        first = next(iter(paths))
-        kinds = results["questions"][first]["methods"]
-        shown = next((n for n in paths[first] if kinds[n]["kind"] == "search"), next(iter(paths[first])))
-        say(f"audit one of them: medrobust audit --data {data} --model {paths[first][shown]}")
-    return out / "results.json"
-
-
-def summary(results: dict[str, Any], times: dict[str, Any], question: str) -> None:
-    """Best first: balanced accuracy, the difference to the reference, and what it took."""
-    from medrobust.report.search_words import TITLES, verdict
-
-    told = results["questions"][question]
-    rows = {(r["method"], r["metric"]): r for r in results["rows"] if r["question"] == question}
-    names = sorted(told["methods"], key=lambda n: -rows[n, "balanced_accuracy"]["value"])
-    lines = []
-    for name in names:
-        against = told["against"].get(name)
-        apart = "reference" if against is None else f"{100 * against['difference']:+.1f} (p {against['p']:.2g})"
-        spent = told["methods"][name]["evaluations"]
-        lines.append(
-            [
-                name,
-                _cell(rows[name, "balanced_accuracy"]),
-                apart,
-                "" if spent is None else str(spent),
-                f"{times[question][name]['seconds']:.2f}",
-            ]
-        )
-    head = ["method", "balanced accuracy, % (95 %)", f"less {told['reference']}, points", "evaluations", "s a network"]
-    facts = results["facts"]
-    table(head, lines, f"{TITLES[question]}: median of {facts['seeds']} seeds, {facts['n']} images of {facts['name']}")
-    say(verdict(results, question))
-
-
-def _cell(row: dict[str, Any]) -> str:
-    if row["low"] is None:
-        return f"{100 * row['value']:.1f} (no interval)"
-    value, low, high = (f"{100 * row[k]:.1f}" for k in ("value", "low", "high"))
-    return f"{value} ({low}-{high})"
+    for found in searched(run):
+        head = ["method", "balanced accuracy, % (95 %)", f"less {found.info.reference}, points", "evaluations"]
+        title = f"{found.title}: median of {found.table.seeds} seeds, {found.table.n} images of {run.conditions.data}"
+        table([*head, "s a network"], [cells(found, name) for name in found.ordered], title)
+        say(search_words.verdict(found))
+    for sentence in search_words.robustness(attacked(run)):
+        say(sentence)
+    kept = [(found, out / "models" / found.question) for found in searched(run)]
+    kept = [(found, folder) for found, folder in kept if folder.is_dir()]
+    for found, folder in kept:
+        say(f"networks {folder}/ ({', '.join(found.methods)})")
+    if kept:
+        first, folder = kept[0]
+        name = next((n for n, m in first.methods.items() if m.kind == "search"), next(iter(first.methods)))
+        say(f"audit one of them: medrobust audit --data {data} --model {folder / name}")

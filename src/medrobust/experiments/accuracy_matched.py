@@ -1,17 +1,18 @@
-"""Evolved networks under attack, each beside a gradient-trained twin that reads clean images equally well.
+"""Evolved networks under attack, each beside an accuracy-matched control: trained by gradients, as accurate on clean
+images.
 
-Equal accuracy is reached by stopping, and looked at where it counts. The twin of an evolved network is a point on
-Adam's way from one of the first STARTS points that the search began with: the one where the difference in balanced
-accuracy on all test images (at most MATCHING) and that in accuracy on the attacked ones have the smallest sum. Nothing
-of the attacks is known to that choice. The two are then compared image by image, where both are right.
+Equal accuracy is reached by stopping early, and checked where it counts. The control of an evolved network is a point
+on Adam's way from one of the first STARTS points that the search began with: the one where the difference in balanced
+accuracy on all test images (at most MATCHING) and that in accuracy on the attacked ones have the smallest sum. The
+choice uses nothing of the attacks. The two are then compared image by image, where both are right.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,87 +21,219 @@ import torch
 from medrobust import attacks, code_digest, search, stats
 from medrobust.attacks import Attack
 from medrobust.classifier import Classifier
-from medrobust.data import Dataset
-from medrobust.experiments import search_system
+from medrobust.data.splits import group_names
 from medrobust.experiments.checks import doubt
+from medrobust.experiments.config import attack_named, digest
+from medrobust.experiments.context import Result, base_name
 from medrobust.experiments.gradient_check import compared, derived, gradient_check
-from medrobust.experiments.search_networks import classifier
-from medrobust.experiments.search_system import Images
+from medrobust.experiments.search_system import Keep, SearchImages, classifier, features_of
 from medrobust.progress import Progress
-from medrobust.store import Store
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
+from medrobust.stats import Estimate
+from medrobust.store import Cell
 from medrobust.threat import Linf, Untargeted
 from medrobust.training import evolved
 from medrobust.training.evolved import FeatureTable, Fitted, OuterFold, Problem
 
+GREY = 1 / 255
 GRID = tuple(0.02 * 1.2**i / 255 for i in range(38))
 """0.02 to 17 grey levels in steps of a fifth."""
 SHOWN = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Grey levels at which accuracy is told."""
+"""Grey levels at which accuracy is reported."""
 CHECKPOINTS, STARTS = 100, 4
-"""Points on each of so many ways of Adam's that may become a twin."""
+"""Points on each of so many ways of Adam's that may become a control."""
 MATCHING = 2000
 """Test images at most that accuracy is matched on; the attacked ones are among them."""
+GRADIENT_TRAINED = ("adam", "logistic")
+"""Attacked beside the evolved networks and their controls."""
 
 Networks = dict[tuple[str, int], Fitted]
 """By name and seed."""
-Stars = Mapping[tuple[str, int], Mapping[str, np.ndarray]]
+MinEps = Mapping[tuple[str, int], Mapping[str, np.ndarray]]
 """What the attack found, by name and seed: min_eps and inconclusive, one entry an image."""
 
 
 @dataclass(frozen=True)
 class AccuracyMatchedConfig:
-    """What is attacked: names of evolved networks, how many seeds of each, on how many test images; and by what.
+    """Which networks are attacked: names of evolved ones, how many seeds of each, on how many test images, by what.
 
-    An attack that looks for the smallest change (DeepFool) costs a tenth of one that is carried over a grid of sizes.
+    attack: a name of ATTACKS with options. One that looks for the smallest change (deepfool) costs a tenth of one that
+    is carried over a grid of sizes.
     """
 
     methods: tuple[str, ...] = ("pso", "ga", "gwo")
     seeds: int = 2
     images: int = 50
     budget: int = 6000
-    attack: Attack = field(default_factory=lambda: attacks.PGD(steps=10))
+    attack: str = "pgd:steps=10"
+
+    @property
+    def name(self) -> str:
+        """Of the attack, without its options."""
+        return base_name(self.attack)
+
+    @property
+    def networks(self) -> list[tuple[str, int]]:
+        """(name, seed) of every network that is attacked; logistic regression has no start to draw."""
+        searched = [(n, s) for m in self.methods for s in range(self.seeds) for n in (m, control_of(m))]
+        return [*searched, *(("adam", s) for s in range(self.seeds)), ("logistic", 0)]
 
 
-def attacked(ask: AccuracyMatchedConfig, images: Images, store: Store, progress: Progress) -> dict[str, Any]:
-    """Evolved networks, their gradient-trained twins, Adam and logistic regression under attack, image by image."""
-    whole = images.test.sample(MATCHING, 0)
-    part = whole.sample(ask.images, 0)
-    fitted = search_system.table(images, images.fitted, store, progress)
-    matching = search_system.table(images, whole, store, progress)
-    networks = _networks(ask, fitted, matching, np.isin(whole.ids, part.ids))
-    progress.start("Attacking", len(networks) * len(part))
-    found, doubts = {}, {}
-    for (name, seed), network in networks.items():
-        clf = classifier(images, network, {"method": name, "seed": seed})
+def control_of(method: str) -> str:
+    """Name of the accuracy-matched control of an evolved network."""
+    return f"control of {method}"
+
+
+class AttackedNetworks:
+    """The networks of ``config`` on the features of ``images``, and what the attack does to each."""
+
+    def __init__(self, config: AccuracyMatchedConfig, images: SearchImages, keep: Keep, progress: Progress) -> None:
+        self.config, self.images, self.keep, self.progress = config, images, keep, progress
+        self.whole = images.test.sample(MATCHING, 0)
+        self.part = self.whole.sample(config.images, 0)
+        self.attacker: Attack = attack_named(config.attack)
+
+    @property
+    def sizes(self) -> list[float]:
+        """At which accuracy is reported, fractions of the pixel range."""
+        return [level * GREY for level in SHOWN]
+
+    @cached_property
+    def matching(self) -> FeatureTable:
+        """Features of the images that accuracy is matched on."""
+        return features_of(self.images, self.whole, self.keep, self.progress)
+
+    @cached_property
+    def networks(self) -> Networks:
+        """All networks that are attacked, trained once and kept."""
+        config = self.config
+        fitted = features_of(self.images, self.images.fitted, self.keep, self.progress)
+        names = self.config.networks
+
+        def compute() -> Result:
+            self.progress.start("Training networks to attack", 1)
+            attacked = np.isin(self.whole.ids, self.part.ids)
+            made = networks(config, fitted, self.matching, attacked)
+            self.progress.stop()
+            each = [(i, made[name].arrays()) for i, name in enumerate(names)]
+            return {}, {f"{i}.{k}": v for i, arrays in each for k, v in arrays.items()}
+
         spec = {
-            "kind": "search robustness",
-            "model": clf.digest(),
-            "grid": GRID,
-            "attack": code_digest.described(ask.attack),
-            "images": search_system.digest([images.data.digest(), *part.ids]),
+            "kind": "search networks",
+            "fitted": fitted.digest(),
+            "matching": self.matching.digest(),
+            "attacked": digest(self.part.ids),
+            "methods": config.methods,
+            "seeds": config.seeds,
+            "budget": config.budget,
+            "optimisers": [evolved.code("weights", name) for name in config.methods],
         }
-        computed = [0]
+        arrays = self.keep(spec, compute).arrays
+        return {name: Fitted.of_arrays(_under(arrays, f"{i}.")) for i, name in enumerate(names)}
 
-        def compute(
-            clf: Classifier = clf, computed: list[int] = computed
-        ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-            computed[0] = len(part)
-            return _swept(ask.attack, clf, part, progress)
+    def attack(self, name: str, seed: int) -> tuple[Cell, str]:
+        """What the attack does to one network, and why it is not to be believed; empty where nothing says so."""
+        clf = classifier(self.images, self.networks[name, seed], {"method": name, "seed": seed})
+        common = {"model": clf.digest(), "images": digest([self.images.data.digest(), *self.part.ids])}
+        spec = {"kind": "search attack", **common, "grid": GRID, "attack": code_digest.described(self.attacker)}
+        cell = self.keep(spec, partial(self._swept, clf, f"{name}, seed {seed}"))
+        subset = self.part.sample(compared(self.part), 0)
+        check = self.keep({"kind": "gradient check", **common}, partial(derived, clf, subset, 0))
+        return cell, doubt([gradient_check(check)])
 
-        cell = store.once(spec, compute)
-        progress.advance(len(part) - computed[0])
-        found[name, seed] = cell.arrays
-        about = {"kind": "gradient check", "model": spec["model"], "images": spec["images"]}
-        few = part.sample(compared(part), 0)
-        doubts[name, seed] = doubt([gradient_check(store.once(about, functools.partial(derived, clf, few, 0)))])
-    progress.stop()
-    accuracy = {key: _accuracy(_decided(network, matching), matching) for key, network in networks.items()}
-    told = _compared(ask, found, accuracy, len(matching), part)
-    for row in told["rows"]:
-        row["doubt"] = _why(doubts, row["network"])
-        if "ratio" in row:
-            row["ratio"]["doubt"] = row["doubt"] or _why(doubts, f"twin of {row['network']}")
-    return told
+    def _swept(self, clf: Classifier, title: str) -> Result:
+        pixels, labels = self.part.tensors()
+        self.progress.start(f"Attacking {title}", len(self.part))
+        goal, ids = Untargeted(labels), self.part.ids
+        curve = attacks.sweep(self.attacker, clf, pixels, goal, Linf, GRID, ids=ids, advance=self.progress.advance)
+        self.progress.stop()
+        return {}, {"min_eps": curve.min_eps.numpy(), "inconclusive": curve.inconclusive.numpy()}
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """For results.json. grid: sizes that are tried, fractions of the pixel range."""
+        config = self.config
+        return {
+            "attack": self.config.name,
+            "settings": repr(self.attacker),
+            "grid": list(GRID),
+            "n": len(self.part),
+            "matching": len(self.whole),
+            "methods": list(config.methods),
+            "seeds": config.seeds,
+            "budget": config.budget,
+        }
+
+    def add_rows(self, rows: Rows) -> None:
+        """Accuracy and smallest eps of every network, and every evolved one beside its control.
+
+        Columns: network; networks, how many seeds it stands for. matched: balanced accuracy on the images that it is
+        matched on. ratio: smallest eps of an evolved network over its control's, with by_seed and left_out.
+        matched_gap, attacked_gap: the largest difference to the control over seeds, there and on the attacked images;
+        attacked_gap_mean: the mean. gradients_lost: attacks that prove nothing.
+        """
+        found, doubts = {}, {}
+        for key in self.config.networks:
+            cell, doubts[key] = self.attack(*key)
+            found[key] = cell.arrays
+        accuracy = {key: _accuracy(_decided(n, self.matching), self.matching) for key, n in self.networks.items()}
+        for name in dict.fromkeys(name for name, _ in found):
+            self._network(rows, name, found, accuracy, _why(doubts, name))
+            if name in self.config.methods:
+                why = _why(doubts, name) or _why(doubts, control_of(name))
+                self._beside_control(rows, name, found, accuracy, why)
+
+    def _network(
+        self, rows: Rows, name: str, found: MinEps, accuracy: Mapping[tuple[str, int], float], why: str
+    ) -> None:
+        keys, owners = [key for key in found if key[0] == name], group_names(self.part.ids, self.part.patients)
+        min_eps = np.stack([found[key]["min_eps"] for key in keys])
+        about: dict[str, Any] = {"network": name, "networks": len(keys)}
+        doubted = _status(why)
+        # an image counts with the share of seeds: the interval is that of images, and a little too wide
+        rows.add(Kind.SEARCH, "accuracy", stats.proportion((min_eps > 0).mean(0), owners), **about)
+        at: dict[str, Any] = {"attack": self.config.name, **about}
+        for level in SHOWN:
+            share = stats.proportion((min_eps > level / 255).mean(0), owners)
+            rows.add(Kind.SEARCH, "accuracy", share, eps=level * GREY, **doubted, **at)
+        levels = stats.median(np.median(min_eps, 0)[(min_eps > 0).all(0)] * 255)
+        middle = Estimate(levels.value * GREY, levels.low * GREY, levels.high * GREY, levels.n)
+        rows.add(Kind.SEARCH, "min_eps_median", middle, **(doubted if math.isfinite(middle.value) else UNKNOWN), **at)
+        rows.add(Kind.SEARCH, "matched", _number([accuracy[key] for key in keys], len(self.matching)), **about)
+        lost = Estimate(float(sum(found[k]["inconclusive"].sum() for k in keys)), math.nan, math.nan, len(self.part))
+        rows.add(Kind.SEARCH, "gradients_lost", lost, **at)
+
+    def _beside_control(
+        self, rows: Rows, name: str, found: MinEps, accuracy: Mapping[tuple[str, int], float], why: str
+    ) -> None:
+        seeds, owners = self.config.seeds, group_names(self.part.ids, self.part.patients)
+        estimate, by_seed, left_out = ratio(found, name, seeds, owners)
+        status = _status(why) if why or math.isfinite(estimate.value) else UNKNOWN
+        at: dict[str, Any] = {"attack": self.config.name, "network": name, "networks": seeds}
+        rows.add(Kind.SEARCH, "ratio", estimate, **status, by_seed=by_seed, left_out=left_out, **at)
+        pairs = [((name, s), (control_of(name), s)) for s in range(seeds)]
+        apart = [accuracy[one] - accuracy[other] for one, other in pairs]
+        right = [float((found[a]["min_eps"] > 0).mean() - (found[b]["min_eps"] > 0).mean()) for a, b in pairs]
+        about: dict[str, Any] = {"network": name, "networks": seeds}
+        rows.add(Kind.SEARCH, "matched_gap", _number([max(apart, key=abs)], len(self.matching)), **about)
+        rows.add(Kind.SEARCH, "attacked_gap", _number([max(right, key=abs)], len(self.part)), **about)
+        rows.add(Kind.SEARCH, "attacked_gap_mean", _number(right, len(self.part)), **about)
+
+
+UNKNOWN: dict[str, Any] = {"status": INCONCLUSIVE, "note": "too few images to say"}
+
+
+def _status(why: str) -> dict[str, Any]:
+    return {"status": INCONCLUSIVE if why else OK, "note": why}
+
+
+def _number(values: list[float], n: int) -> Estimate:
+    """The mean, without an interval."""
+    return Estimate(float(np.mean(values)), math.nan, math.nan, n)
+
+
+def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def _why(doubts: Mapping[tuple[str, int], str], name: str) -> str:
@@ -108,24 +241,24 @@ def _why(doubts: Mapping[tuple[str, int], str], name: str) -> str:
     return next((why for (network, _), why in doubts.items() if network == name and why), "")
 
 
-def _networks(ask: AccuracyMatchedConfig, fitted: FeatureTable, matching: FeatureTable, shown: np.ndarray) -> Networks:
-    """All networks that are attacked; ``shown``: which of the matching images will be."""
+def networks(
+    config: AccuracyMatchedConfig, fitted: FeatureTable, matching: FeatureTable, attacked: np.ndarray
+) -> Networks:
+    """All networks that are attacked, on all rows of ``fitted``. attacked: which of the matching images will be."""
     everything = np.arange(len(fitted))
-    problem = evolved.QUESTIONS["weights"].problem(
-        fitted, [OuterFold(s, 0, everything, everything) for s in range(ask.seeds)]
-    )
-    ways = list(zip(*_adams_way(problem, ask.budget), strict=True))  # a seed's points
-    seen = [np.array([_decided(network, matching) for network in way]) for way in ways]
+    tasks = [OuterFold(s, 0, everything, everything) for s in range(config.seeds)]
+    problem = evolved.QUESTIONS["weights"].problem(fitted, tasks)
+    ways = list(zip(*_adams_way(problem, config.budget), strict=True))  # a seed's points
+    decisions = [np.array([_decided(network, matching) for network in way]) for way in ways]
     out: Networks = {}
-    for name in ask.methods:
-        for seed, network in enumerate(evolved.method("weights", name)(problem, ask.budget).fitted):
+    for name in config.methods:
+        for seed, network in enumerate(evolved.method("weights", name)(problem, config.budget).fitted):
             out[name, seed] = network
-            nearest = _nearest(_decided(network, matching), seen[seed], matching, shown)
-            out[f"twin of {name}", seed] = ways[seed][nearest]
-    for name in ("adam", "logistic"):
-        for seed, network in enumerate(evolved.method("weights", name)(problem, ask.budget).fitted):
-            if name == "adam" or not seed:  # logistic regression has no start to draw
-                out[name, seed] = network
+            nearest = _nearest(_decided(network, matching), decisions[seed], matching, attacked)
+            out[control_of(name), seed] = ways[seed][nearest]
+    for name in GRADIENT_TRAINED:
+        for seed, network in enumerate(evolved.method("weights", name)(problem, config.budget).fitted):
+            out[name, seed] = network
     return out
 
 
@@ -167,85 +300,26 @@ def _accuracy(decided: np.ndarray, table: FeatureTable) -> float:
     return float(np.mean([right[table.labels == c].mean() for c in np.unique(table.labels)]))
 
 
-def _swept(
-    attack: Attack, clf: Classifier, part: Dataset, progress: Progress
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    pixels, labels = part.tensors()
-    curve = attacks.sweep(attack, clf, pixels, Untargeted(labels), Linf, GRID, ids=part.ids, advance=progress.advance)
-    return {}, {"min_eps": curve.min_eps.numpy(), "inconclusive": curve.inconclusive.numpy()}
+def ratio(found: MinEps, name: str, seeds: int, owners: list[str]) -> tuple[Estimate, list[float | None], int]:
+    """Smallest eps of the evolved network over its control's, image by image where both are right: geometric mean.
 
-
-def _compared(
-    ask: AccuracyMatchedConfig, found: Stars, accuracy: Mapping[tuple[str, int], float], matching: int, part: Dataset
-) -> dict[str, Any]:
-    owners = search_system.groups(part)
-    names = list(dict.fromkeys(name for name, _ in found))
-    rows = []
-    for name in names:
-        runs = [(s, a) for (n, s), a in found.items() if n == name]
-        min_eps = np.stack([a["min_eps"] for _, a in runs])
-        row: dict[str, Any] = {
-            "network": name,
-            "seeds": len(runs),
-            "n": len(part),
-            "matched": float(np.mean([accuracy[name, s] for s, _ in runs])),
-            # an image counts with the share of seeds: the interval is that of images, and a little too wide
-            "clean": _told(stats.proportion((min_eps > 0).mean(0), owners)),
-            "accuracy": {f"{g:g}": _told(stats.proportion((min_eps > g / 255).mean(0), owners)) for g in SHOWN},
-            "median": _told(stats.median(np.median(min_eps, 0)[(min_eps > 0).all(0)] * 255)),
-            "inconclusive": int(sum(a["inconclusive"].sum() for _, a in runs)),
-        }
-        if name in ask.methods:
-            row["ratio"] = _ratio(found, name, ask.seeds, owners)
-            row["gap"] = _gap(found, accuracy, name, ask.seeds)
-        rows.append(row)
-    return {
-        "rows": rows,
-        "grid": [g * 255 for g in GRID],
-        "attack": repr(ask.attack),
-        "n": len(part),
-        "matching": matching,
-        "methods": list(ask.methods),
-        "seeds": ask.seeds,
-        "budget": ask.budget,
-    }
-
-
-def _ratio(found: Stars, name: str, seeds: int, owners: list[str]) -> dict[str, Any]:
-    """Smallest eps of the evolved network over its twin's, image by image where both are right: geometric mean.
-
-    An image's ratio is averaged over the seeds, a patient's over the images, and the interval is that of patients;
-    ``seeds`` holds each seed's own mean. Never reached counts as the grid's end; where the attack on either was
-    inconclusive the image is left out, and counted, once a seed.
+    Also that of each seed, and how many inconclusive attacks were left out. An image's ratio is averaged over the
+    seeds, a patient's over the images, and the interval is that of patients. Never fooled counts as the grid's end;
+    where the attack on either was inconclusive the image is left out, and counted, once a seed.
     """
     logs, left_out = np.full((seeds, len(owners)), np.nan), 0
     for seed in range(seeds):
-        pair = [found[n, seed] for n in (name, f"twin of {name}")]
-        mine, twin = (np.minimum(a["min_eps"], GRID[-1]) for a in pair)
-        both = (mine > 0) & (twin > 0)
+        pair = [found[n, seed] for n in (name, control_of(name))]
+        own, control = (np.minimum(a["min_eps"], GRID[-1]) for a in pair)
+        both = (own > 0) & (control > 0)
         no_gradient = both & (pair[0]["inconclusive"] | pair[1]["inconclusive"])
         left_out += int(no_gradient.sum())
         both &= ~no_gradient
-        logs[seed, both] = np.log(mine[both] / twin[both])
-    seen = ~np.isnan(logs).all(0)
-    image = np.array([column[~np.isnan(column)].mean() for column in logs[:, seen].T])
-    who = np.array(owners)[seen]
-    told = stats.mean([float(image[who == owner].mean()) for owner in dict.fromkeys(who.tolist())])
+        logs[seed, both] = np.log(own[both] / control[both])
+    known = ~np.isnan(logs).all(0)
+    image = np.array([column[~np.isnan(column)].mean() for column in logs[:, known].T])
+    who = np.array(owners)[known]
+    mean = stats.mean([float(image[who == owner].mean()) for owner in dict.fromkeys(who.tolist())])
     each = [math.exp(row[~np.isnan(row)].mean()) if not np.isnan(row).all() else None for row in logs]
-    return {
-        k: (math.exp(v) if math.isfinite(v) else None) for k, v in zip(("value", "low", "high"), told[:3], strict=True)
-    } | {"n": int(seen.sum()), "left_out": left_out, "seeds": each}
-
-
-def _gap(found: Stars, accuracy: Mapping[tuple[str, int], float], name: str, seeds: int) -> dict[str, float]:
-    """How equal: the largest difference to the twin over the seeds, and the mean one on the attacked images."""
-    apart = [accuracy[name, s] - accuracy[f"twin of {name}", s] for s in range(seeds)]
-    right = [
-        float((found[name, s]["min_eps"] > 0).mean() - (found[f"twin of {name}", s]["min_eps"] > 0).mean())
-        for s in range(seeds)
-    ]
-    return {"matched": max(apart, key=abs), "attacked": max(right, key=abs), "attacked_mean": float(np.mean(right))}
-
-
-def _told(estimate: stats.Estimate) -> dict[str, Any]:
-    return {k: v if math.isfinite(v) else None for k, v in estimate._asdict().items()}
+    value, low, high = (math.exp(v) if math.isfinite(v) else math.nan for v in mean[:3])
+    return Estimate(value, low, high, int(known.sum())), each, left_out

@@ -225,8 +225,8 @@ def _defence(node: Node) -> list[Columns]:
     ]
 
 
-def _minimised(node: Node) -> list[Columns]:
-    return [{"attack": (node.args["optimiser"],), "norm": ("",), "metric": ("objective",), "evaluations": None}]
+def _minimised(_: Node) -> list[Columns]:
+    return [{"norm": ("",), "metric": ("objective",), "evaluations": None}]
 
 
 def _explained(node: Node) -> list[Columns]:
@@ -283,22 +283,28 @@ def _trend(node: Node) -> list[Columns]:
 
 def _compared(node: Node) -> list[Columns]:
     methods = tuple(node.args["methods"])
-    return [{"model": methods, "metric": SEARCHED, "method_kind": None, "than": None}]
+    more = ("method_kind", "than", "p", "p_signed_ranks", "detectable", "q1", "q3", "seeds")
+    counts: Columns = {"metric": ("better", "worse"), "method_kind": ("search", "both"), "test": None, "than": None}
+    return [{"model": methods, "metric": SEARCHED, **dict.fromkeys(more)}, counts]
 
 
 def _ranked(node: Node) -> list[Columns]:
     return [
         {"data": ("all sets",), "model": tuple(node.args["methods"]), "metric": ("rank",)},
-        {"data": ("all sets",), "metric": ("friedman_p",), "critical_difference": None},
+        {
+            "data": ("all sets",),
+            "metric": ("friedman_p",),
+            **dict.fromkeys(("critical_difference", "chi2", "p_chi2", "f")),
+        },
     ]
 
 
 def _evolved_attacked(_: Node) -> list[Columns]:
     common: Columns = {"model": None, "norm": ("linf",), "networks": None}
     return [
-        {**common, "metric": ("accuracy", "matched")},
+        {**common, "metric": ("accuracy", "matched", "matched_gap", "attacked_gap", "attacked_gap_mean")},
         {**common, "attack": ("pgd",), "eps": None, "metric": ("accuracy",)},
-        {**common, "attack": ("pgd",), "metric": ("min_eps_median", "ratio", "gradients_lost")},
+        {**common, "attack": ("pgd",), "metric": ("min_eps_median", "ratio", "gradients_lost"), "left_out": None},
     ]
 
 

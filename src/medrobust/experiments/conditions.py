@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from medrobust.attacks import Attack
 from medrobust.errors import InputError
 from medrobust.evasion import Evasion
 from medrobust.experiments.config import SYSTEM, AuditSpec
-from medrobust.experiments.system import System
 from medrobust.versions import versions
+
+if TYPE_CHECKING:
+    from medrobust.experiments.system import System
 
 
 def conditions(spec: AuditSpec, system: System, study: str, settings: Collection[str]) -> dict[str, Any]:

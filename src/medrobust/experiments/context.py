@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
 from medrobust.attacks import Attack
+from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.system import System, groups
 from medrobust.progress import NoProgress, Progress
-from medrobust.results import Check, Rows
+from medrobust.results import Check, ResultsFile, Rows
 from medrobust.run_folder import RunFolder
 from medrobust.store import Cell, Result, Store, key
 from medrobust.threat import Ball
@@ -26,26 +28,82 @@ SHARD = 256
 """Images a cell: what a kill can cost, and what memory must hold."""
 
 
+class Tested(Protocol):
+    """What a run tests: a ``System``, or something without images and classifier, such as a table of features."""
+
+    @property
+    def name(self) -> str:
+        """Of the data."""
+
+    @property
+    def model_digest(self) -> str: ...
+
+    @property
+    def data_digest(self) -> str: ...
+
+    @property
+    def trained_here(self) -> bool: ...
+
+    @property
+    def device(self) -> str:
+        """Where its network computes; empty where there is none."""
+
+    def conditions(self, config: AuditSpec, study: str, settings: Collection[str]) -> dict[str, Any]:
+        """For results.json: data, model, threat and machine. settings: fields of the config that the command reads."""
+
+    def named(self, results: ResultsFile, keep_names: bool) -> ResultsFile:
+        """``results`` with codes for names, unless ``keep_names``."""
+
+
 class Context:
-    """One run: ``system`` under ``config``. seconds: what the cells took, by kind."""
+    """One run: ``tested`` under ``config``. seconds: what the cells took, by kind."""
 
     def __init__(
-        self, system: System, config: AuditSpec, store: Store, progress: Progress | None = None, study: str = "audit"
+        self, tested: Tested, config: AuditSpec, store: Store, progress: Progress | None = None, study: str = "audit"
     ) -> None:
-        self.system, self.config, self.store, self.study = system, config, store, study
+        self.tested, self.config, self.store, self.study = tested, config, store, study
         self.progress: Progress = progress or NoProgress()
-        self.classifier, self.sample, self.test = system.classifier, system.sample, system.test
         self.ball: type[Ball] = config.ball
-        self.labels, self.patients = system.sample.labels, groups(system.sample)
         self.seconds: dict[str, float] = {}
         self.counted: set[str] = set()
         """Cells that several experiments read, and whose seconds were added."""
         self._cells: dict[str, Cell] = {}
 
+    @cached_property
+    def system(self) -> System:
+        """What is tested, where it is a classifier of images."""
+        assert isinstance(self.tested, System)
+        return self.tested
+
+    @property
+    def classifier(self) -> Classifier:
+        """Of the system."""
+        return self.system.classifier
+
+    @property
+    def sample(self) -> Dataset:
+        """The test images that are attacked."""
+        return self.system.sample
+
+    @property
+    def test(self) -> Dataset:
+        """The test images."""
+        return self.system.test
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (n,): of ``sample``."""
+        return self.sample.labels
+
+    @cached_property
+    def patients(self) -> np.ndarray | None:
+        """Of ``sample``; None where nothing is known of them."""
+        return groups(self.sample)
+
     def rows(self) -> Rows:
         """An empty list of rows of this run."""
         norm = {"linf": "Linf", "l2": "L2"}[self.config.norm]
-        return Rows(self.study, self.system.data.name, self.config.model, norm, self.config.seed)
+        return Rows(self.study, self.tested.name, self.config.model, norm, self.config.seed)
 
     def cell(self, part: Dataset, key_: Mapping[str, object], compute: Callable[[], Result]) -> Cell:
         """The finished cell on these images; key_: what else it depends on, with its ``kind``."""
@@ -56,10 +114,14 @@ class Context:
             "seed": self.config.seed,
             **key_,
         }
+        return self.kept(spec, compute)
+
+    def kept(self, spec: dict[str, Any], compute: Callable[[], Result]) -> Cell:
+        """The finished cell of that spec, which has a ``kind``; its seconds are counted once."""
         name = key(spec)
         if name not in self._cells:
             self._cells[name] = cell = self.store.once(spec, compute)
-            kind = str(key_["kind"])
+            kind = str(spec["kind"])
             self.seconds[kind] = self.seconds.get(kind, 0.0) + cell.seconds
         return self._cells[name]
 

@@ -1,177 +1,260 @@
-"""Networks trained by meta-heuristic search beside gradient baselines: one table of features, one protocol, cells.
+"""KeptNetworks trained by meta-heuristic search beside gradient baselines: one table of features, one protocol.
 
 The protocol of a fair comparison: every method gets the same number of evaluations (a gradient counts as three), the
 same space, first points, penalty and stopping rule (the budget); whole patients are dealt into outer folds anew for
 every seed, and all that is fitted (scaling, principal components, masks, hyper-parameters, thresholds, weights) is
-fitted on training folds. What is told of test images is told once.
+fitted on training folds. Test images are used once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from medrobust import search
-from medrobust.errors import InputError
-from medrobust.experiments import search_rows
-from medrobust.progress import NoProgress, Progress
-from medrobust.store import Cell, Store
+from medrobust.experiments.accuracy_matched import AccuracyMatchedConfig, AttackedNetworks
+from medrobust.experiments.conditions import described
+from medrobust.experiments.config import attack_named
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
+from medrobust.experiments.search_config import SearchConfig
+from medrobust.experiments.search_rows import MethodComparison
+from medrobust.experiments.search_system import (
+    SearchImages,
+    TableSystem,
+    classifier,
+    divided,
+    features_of,
+    is_classifier,
+)
+from medrobust.results import Rows
+from medrobust.run_folder import RunFolder
+from medrobust.store import Cell
 from medrobust.training import evolved
-from medrobust.training.evolved import QUESTIONS, EvolvedResult, FeatureTable, OuterFold, Problem
+from medrobust.training.evolved import QUESTIONS, FeatureTable, Fitted, OuterFold, Problem
 
-COMMON = ("random", "ga", "pso", "de", "cma-es", "gwo", "woa", "gwo+adam")
-"""Compared unless others are named."""
+FEATURES, FITTED, ATTACKED = "features", "features of training images", "networks to attack"
+"""Names of steps that others need."""
 
 
-@dataclass(frozen=True)
-class Ask:
-    """What is asked of a comparison.
+def trained(problem: Problem, question: str, method: str, evaluations: int) -> Result:
+    """One method: a network for every seed and fold.
 
-    questions: names of QUESTIONS. methods: names of medrobust.search.OPTIMISERS, "NAME+adam" for one of them followed
-    by gradient descent, or "all"; the baselines of each question are always there. budget: evaluations a task for
-    weights; the other questions, whose evaluations cost more or whose spaces are smaller, get a share of it.
+    facts: evaluations, seconds of one processor in all, and what was found. arrays: probability, float32 (seeds, n, k),
+    of each image from the network of the fold that it was held out of; at, curve, clock and worth as ``evolved.Found``.
     """
-
-    questions: tuple[str, ...] = ("weights",)
-    methods: tuple[str, ...] = COMMON
-    budget: int = 6000
-    seeds: int = 20
-    folds: int = 3
-
-    def __post_init__(self) -> None:
-        for name in self.questions:
-            if name not in QUESTIONS:
-                raise InputError(f"{name!r} cannot be searched; choose from {', '.join(QUESTIONS)}")
-        if not self.questions or not self.methods:
-            raise InputError("name at least one method, and one thing to search")
-        if self.seeds < 2:
-            raise InputError(f"seeds must be 2 or more, got {self.seeds}: one run tells nothing about a random search")
-        if self.folds < 2:
-            raise InputError(f"folds must be 2 or more, got {self.folds}")
-        for question in self.questions:
-            about = QUESTIONS[question]
-            for name in self.names(question):
-                evolved.method(question, name)
-                least = 1 if name in about.baselines else evolved.optimiser(name, self.evaluations(question)).least(1)
-                if self.evaluations(question) < least:
-                    raise InputError(
-                        f"a budget of {self.budget} leaves {self.evaluations(question)} evaluations for {about.title}, "
-                        f"and {name} needs {least}; raise it to {round(least / about.share)} or more"
-                    )
-
-    def names(self, question: str) -> list[str]:
-        """The methods compared on one question: its baselines, then the searches that can be used on it."""
-        about = QUESTIONS[question]
-        asked = [n for m in self.methods for n in (everything(question) if m == "all" else (m,))]
-        able = [n for n in asked if about.problem.differentiable or not evolved.needs_gradient(n)]
-        wanted = [*about.baselines, *able]
-        if about.reference not in wanted:
-            wanted.append(about.reference)
-        return list(dict.fromkeys(wanted))
-
-    def evaluations(self, question: str) -> int:
-        """Of one task."""
-        return max(1, round(self.budget * QUESTIONS[question].share))
+    found = evolved.method(question, method)(problem, evaluations)
+    table, seeds = problem.table, sorted({t.seed for t in problem.tasks})
+    probability = np.full((len(seeds), len(table), len(table.classes)), np.nan, dtype=np.float32)
+    for task, network in zip(problem.tasks, found.fitted, strict=True):
+        probability[seeds.index(task.seed), task.test] = network.probabilities(table.features[task.test])
+    facts = {"evaluations": found.evaluations, "seconds": found.seconds, "found": found.facts}
+    arrays = {"at": found.at, "curve": found.curve, "clock": found.clock, "worth": found.worth}
+    return facts, {"probability": probability, **arrays}
 
 
-def everything(question: str) -> tuple[str, ...]:
-    """Every optimiser; where there are gradients, five of them followed by gradient descent too."""
-    names = tuple(search.OPTIMISERS)
-    if not QUESTIONS[question].problem.differentiable:
-        return names
-    return (*names, *(f"{name}+adam" for name in ("ga", "pso", "de", "gwo", "woa")))
+class SearchData:
+    """The table that is searched, its folds, and the images behind it where there are any."""
 
+    def __init__(self, context: Context, config: SearchConfig, features: str) -> None:
+        self.context, self.config, self.features = context, config, features
+        self._problem: tuple[str, Problem] | None = None
 
-class Searching:
-    """One table of features under one Ask. about: what the report should know of images and features."""
+    @cached_property
+    def images(self) -> SearchImages | None:
+        """None for a table without images."""
+        if isinstance(self.context.tested, TableSystem):
+            return None
+        system, config = self.context.system, self.context.config
+        seen, limit = is_classifier(config, self.features), config.limit
+        return divided(system.data, system.classifier, seen, limit=limit, seed=config.seed, healthy=config.healthy)
 
-    def __init__(
-        self,
-        ask: Ask,
-        folder: Path,
-        table: FeatureTable,
-        about: dict[str, Any] | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        self.ask, self.table, self.about = ask, table, dict(about or {})
-        self.store, self.progress = Store(Path(folder)), progress or NoProgress()
-        self.digest = table.digest()
-        self.tasks = evolved.tasks(table, range(ask.seeds), ask.folds)
-        self.problems: dict[str, Problem] = {}
+    @cached_property
+    def table(self) -> FeatureTable:
+        tested = self.context.tested
+        if isinstance(tested, TableSystem):
+            return tested.table
+        assert self.images is not None
+        return features_of(self.images, self.images.compared, self.context.kept, self.context.progress)
 
-    def run(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(results, times): the same ask gives the same results, to the bit; times are the machine's."""
-        ask = self.ask
-        results: dict[str, Any] = {"format": 1, "facts": self._facts(), "rows": [], "questions": {}}
-        times: dict[str, Any] = {}
-        for question in ask.questions:
-            names = ask.names(question)
-            self.progress.start(f"Searching: {QUESTIONS[question].title}", len(names))
-            cells = {}
-            for name in names:
-                cells[name] = self._cell(question, name)
-                self.progress.advance(method=name)
-            self.progress.stop()
-            self.problems.pop(question, None)  # its tensors are large, and the next question has its own
-            rows, told = search_rows.summary(cells, self.table, self.tasks, ask, question)
-            results["rows"] += rows
-            results["questions"][question] = told
-            times[question] = {n: search_rows.times(c, len(self.tasks)) for n, c in cells.items()}
-        return results, times
+    @cached_property
+    def tasks(self) -> list[OuterFold]:
+        return evolved.tasks(self.table, range(self.config.seeds), self.config.folds)
 
-    def _cell(self, question: str, name: str) -> Cell:
-        spec = {
-            "kind": "search",
-            "table": self.digest,
-            "question": question,
-            "method": name,
-            "budget": self.ask.evaluations(question),
-            "seeds": self.ask.seeds,
-            "folds": self.ask.folds,
-            "optimiser": evolved.code(question, name),
-        }
-        return self.store.once(spec, lambda: self._found(question, name))
+    def problem(self, question: str) -> Problem:
+        """Of all tasks; that of one question at a time, for its tensors are large."""
+        if self._problem is None or self._problem[0] != question:
+            self._problem = question, QUESTIONS[question].problem(self.table, self.tasks)
+        return self._problem[1]
 
-    def _found(self, question: str, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        if question not in self.problems:
-            self.problems[question] = QUESTIONS[question].problem(self.table, self.tasks)
-        problem = self.problems[question]
-        found: EvolvedResult = evolved.method(question, name)(problem, self.ask.evaluations(question))
-        facts = {"evaluations": found.evaluations, "seconds": found.seconds, "found": found.facts}
-        arrays = {
-            "probability": judged(found, self.table, self.tasks),
-            "at": found.at,
-            "curve": found.curve,
-            "clock": found.clock,
-            "worth": found.worth,
-        }
-        return facts, arrays
+    @cached_property
+    def fitted(self) -> FeatureTable:
+        """Of the images that the networks which are kept are fitted on."""
+        assert self.images is not None
+        return features_of(self.images, self.images.fitted, self.context.kept, self.context.progress)
 
-    def _facts(self) -> dict[str, Any]:
-        table, ask = self.table, self.ask
+    @property
+    def steps(self) -> list[Step]:
+        """That read the features."""
+        return [] if self.images is None else [Step(FEATURES, lambda: self.table)]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """For results.json."""
+        table, images = self.table, self.images
         return {
-            **self.about,
-            "name": table.name,
             "n": len(table),
             "groups": len(np.unique(table.groups)),
-            "patients": self.about.get("patients"),
-            "features": table.features.shape[1],
-            "classes": list(table.classes),
-            "healthy": list(table.healthy),
+            "patients": None if images is None else images.patients,
             "counts": np.bincount(table.labels, minlength=len(table.classes)).tolist(),
-            "seeds": ask.seeds,
-            "folds": ask.folds,
-            "budget": {q: ask.evaluations(q) for q in ask.questions},
+            "features": table.features.shape[1],
+            "features_kind": "as measured" if images is None else self.features,
+            "source": None if images is None else images.source.provenance.get("architecture"),
+            "note": "" if images is None else images.note,
+            "limit": self.context.config.limit,
+            "seeds": self.config.seeds,
+            "folds": self.config.folds,
         }
 
 
-def judged(found: EvolvedResult, table: FeatureTable, tasks: list[OuterFold]) -> np.ndarray:
-    """float32 (seeds, n, k): each image's probabilities from the network of the fold that it was held out of."""
-    seeds = sorted({t.seed for t in tasks})
-    out = np.full((len(seeds), len(table), len(table.classes)), np.nan, dtype=np.float32)
-    for task, network in zip(tasks, found.fitted, strict=True):
-        out[seeds.index(task.seed), task.test] = network.probabilities(table.features[task.test])
-    return out
+class SearchComparison(Experiment):
+    """Every method of one question in cross-validation."""
+
+    def __init__(self, data: SearchData, question: str) -> None:
+        self.data, self.question, self.name = data, question, f"search {question}"
+        self.methods, self.evaluations = data.config.names(question), data.config.evaluations(question)
+
+    def steps(self) -> Sequence[Step]:
+        each = [Step(f"{self.name} {m}", partial(self._cell, m), (FEATURES,)) for m in self.methods]
+        return [*self.data.steps, *each]
+
+    def _cell(self, method: str) -> Cell:
+        data, question, context = self.data, self.question, self.data.context
+        spec = {
+            "kind": "search",
+            "table": data.table.digest(),
+            "question": question,
+            "method": method,
+            "budget": self.evaluations,
+            "seeds": data.config.seeds,
+            "folds": data.config.folds,
+            "optimiser": evolved.code(question, method),
+        }
+
+        def compute() -> Result:
+            context.progress.start(f"Searching {QUESTIONS[question].title}: {method}", 1)
+            try:
+                return trained(data.problem(question), question, method, self.evaluations)
+            finally:
+                context.progress.stop()
+
+        return context.kept(spec, compute)
+
+    def outcome(self) -> ExperimentResult:
+        outcome, data = ExperimentResult(rows_of(self.data.context)), self.data
+        cells = {method: self._cell(method) for method in self.methods}
+        compared = MethodComparison(self.question, cells, data.table, data.tasks)
+        compared.add_scores(outcome.rows)
+        compared.add_differences(outcome.rows)
+        compared.add_evaluations(outcome.rows)
+        compared.add_training(outcome.rows)
+        compared.add_ranks(outcome.rows)
+        # the decisions of what gives the features are not used, and nothing is attacked here
+        unused: dict[str, Any] = {"norm": "", "eps": [], "head": "", "threshold": None}
+        unused |= dict.fromkeys(("n_attacked", "n_patients_attacked"))
+        outcome.conditions = {
+            **unused,
+            "search": data.info,
+            "searched": {self.question: compared.info(self.evaluations)},
+        }
+        outcome.arrays = {f"search.{self.question}.{k}": v for k, v in compared.arrays().items()}
+        if data.images is not None and data.context.system.admitted.order.passed is not None:
+            outcome.checks = [data.context.system.admitted.order]
+        return outcome
+
+
+class KeptNetworks(Experiment):
+    """The network of every method, fitted on all training images: a classifier that audits take, in models/."""
+
+    name = "networks"
+
+    def __init__(self, data: SearchData) -> None:
+        self.data = data
+        self.named = [(q, m) for q in data.config.questions for m in data.config.names(q)]
+
+    def steps(self) -> Sequence[Step]:
+        each = [Step(f"network {q} {m}", partial(self._cell, q, m), (FITTED,)) for q, m in self.named]
+        return [Step(FITTED, lambda: self.data.fitted), *each]
+
+    def _cell(self, question: str, method: str) -> Cell:
+        table, evaluations = self.data.fitted, self.data.config.evaluations(question)
+
+        def compute() -> Result:
+            everything = np.arange(len(table))
+            problem = QUESTIONS[question].problem(table, [OuterFold(0, 0, everything, everything)])
+            return {}, evolved.method(question, method)(problem, evaluations).fitted[0].arrays()
+
+        spec = {"kind": "search network", "table": table.digest(), "question": question, "method": method}
+        code = evolved.code(question, method)
+        return self.data.context.kept({**spec, "budget": evaluations, "optimiser": code}, compute)
+
+    def outcome(self) -> ExperimentResult:
+        return ExperimentResult(rows_of(self.data.context))
+
+    def save(self, run: RunFolder, *, keep_names: bool) -> None:
+        """models/QUESTION/METHOD of every network."""
+        images = self.data.images
+        assert images is not None
+        for question, method in self.named:
+            info = {"question": question, "method": method, "budget": self.data.config.evaluations(question)}
+            network = Fitted.of_arrays(self._cell(question, method).arrays)
+            made = classifier(images, network, info | {"images": len(self.data.fitted)})
+            made.save(run.entry("models") / question / method, keep_names)
+
+
+class UnderAttack(Experiment):
+    """KeptNetworks of several searches under attack, beside accuracy-matched controls trained by gradients."""
+
+    name = "networks under attack"
+
+    def __init__(self, data: SearchData, config: AccuracyMatchedConfig) -> None:
+        assert data.images is not None
+        self.context, self.config = data.context, config
+        self.attacked = AttackedNetworks(config, data.images, data.context.kept, data.context.progress)
+
+    def steps(self) -> Sequence[Step]:
+        attacks = [
+            Step(f"attack {name} {seed}", partial(self.attacked.attack, name, seed), (ATTACKED,))
+            for name, seed in self.config.networks
+        ]
+        return [Step(ATTACKED, lambda: self.attacked.networks), *attacks]
+
+    def outcome(self) -> ExperimentResult:
+        outcome = ExperimentResult(self.context.rows())
+        self.attacked.add_rows(outcome.rows)
+        info, attack = self.attacked.info, attack_named(self.config.attack)
+        at = {"norm": "Linf", "eps": self.attacked.sizes, "n_attacked": info["n"]}
+        outcome.conditions = {**at, "attacks": {self.config.name: described(attack)}, "attacked_networks": info}
+        return outcome
+
+
+def rows_of(context: Context) -> Rows:
+    """Of numbers that rest on no attack."""
+    rows = context.rows()
+    rows.norm = ""
+    return rows
+
+
+def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
+    """Of ``medrobust search``. options: features; search, fields of a SearchConfig; attacked, fields of an
+    AccuracyMatchedConfig, or None."""
+    fields = dict(options["search"])
+    config = SearchConfig(**fields | {name: tuple(fields[name]) for name in ("questions", "methods")})
+    data = SearchData(context, config, options["features"])
+    found: list[Experiment] = [SearchComparison(data, question) for question in config.questions]
+    if not isinstance(context.tested, TableSystem):
+        found.append(KeptNetworks(data))
+        if (attacked := options["attacked"]) is not None:
+            found.append(UnderAttack(data, AccuracyMatchedConfig(**attacked | {"methods": tuple(attacked["methods"])})))
+    return found

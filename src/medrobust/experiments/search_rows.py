@@ -1,44 +1,171 @@
-"""What the cells of a comparison amount to: every metric with its spread and interval, and who differs from whom."""
+"""The rows of a comparison of searches: every metric with its spread and interval, and who differs from whom."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from medrobust import guessing, ranks, stats
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
+from medrobust.stats import Estimate
 from medrobust.store import Cell
 from medrobust.training import evolved
 from medrobust.training.evolved import METRICS, QUESTIONS, FeatureTable, OuterFold, scored
 
-if TYPE_CHECKING:
-    from medrobust.experiments.search import Ask
-
 MAIN = "balanced_accuracy"
 """What methods are compared by: classes of unequal size count the same."""
+ALPHA = 0.05
+TESTS = {"corrected": "p", "signed ranks over seeds": "p_signed_ranks"}
+"""Of a difference: the column of its p. The second takes seeds for independent, which they are not."""
+UNDEFINED = "not defined for these classes"
 
 
-def summary(
-    cells: dict[str, Cell], table: FeatureTable, tasks: list[OuterFold], ask: Ask, question: str
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(rows, what was found on this question)."""
-    by_seed = {name: _scores(cell, table) for name, cell in cells.items()}
-    rows = [
-        {"question": question, "method": name, "metric": metric, **spread(values), "n": len(table)}
-        for name, scores in by_seed.items()
-        for metric, values in scores.items()
-    ]
-    reference = QUESTIONS[question].reference
-    told = {
-        "reference": reference,
-        "reference_guesses": _guesses(cells[reference], table),
-        "methods": {n: {**evolved.method_info(question, n), **_method(c, len(tasks))} for n, c in cells.items()},
-        "against": _against(cells, table, tasks, by_seed, ask, reference),
-        "blocks": {name: scores[MAIN].tolist() for name, scores in by_seed.items()},
-    }
-    if len(cells) > 2:
-        told["friedman"] = friedman(np.stack([s[MAIN] for s in by_seed.values()], 1), list(by_seed))
-    return rows, told
+class MethodComparison:
+    """Every method of one question on one table. cells: those of ``medrobust.experiments.search.trained``, by method.
+
+    All rows have the columns question, method and method_kind.
+    """
+
+    def __init__(
+        self, question: str, cells: Mapping[str, Cell], table: FeatureTable, tasks: Sequence[OuterFold]
+    ) -> None:
+        self.question, self.cells, self.table, self.tasks = question, cells, table, tasks
+        self.reference = QUESTIONS[question].reference
+        self.methods = {name: evolved.method_info(question, name) for name in cells}
+        self.seeds = sorted({t.seed for t in tasks})
+        self.by_seed = {name: _scores(cell, table) for name, cell in cells.items()}
+        """By method and metric, (seeds,): of all images, each from the fold that it was held out of."""
+
+    def add_scores(self, rows: Rows) -> None:
+        """Medians over seeds, with quartiles; of fewer than 6 seeds there is no interval."""
+        for name, scores in self.by_seed.items():
+            for metric, values in scores.items():
+                self._add(rows, metric, name, *spread(values, len(self.table)))
+
+    def add_differences(self, rows: Rows) -> None:
+        """Every method's balanced accuracy less the reference's, and whether they can be told apart.
+
+        Interval and p are corrected for overlapping training sets, p then by Holm over the methods. p_signed_ranks:
+        Wilcoxon's over seeds, then Holm's: it takes seeds for independent, which draws of the same patients are not,
+        and calls too much different. detectable: the smallest advantage found with 80 % power.
+        """
+        others = [name for name in self.cells if name != self.reference]
+        folds, by_fold = len(self.tasks) // len(self.seeds), {name: self._folds(c) for name, c in self.cells.items()}
+        found = [ranks.corrected_t(by_fold[n] - by_fold[self.reference], 1 / (folds - 1)) for n in others]
+        p = ranks.holm(np.array([f[3] for f in found]))
+        mains = {name: scores[MAIN] for name, scores in self.by_seed.items()}
+        signed = ranks.holm(np.array([ranks.wilcoxon(mains[n], mains[self.reference]) for n in others]))
+        for name, (difference, low, high, _), at, of_ranks in zip(others, found, p, signed, strict=True):
+            detectable = ranks.detectable(low, high, len(self.tasks), len(others))
+            estimate = Estimate(difference, low, high, len(self.table))
+            more = {"than": self.reference, "p": float(at), "p_signed_ranks": float(of_ranks)}
+            more["detectable"] = float(detectable) if math.isfinite(detectable) else None
+            self._add(rows, "difference", name, estimate, {}, note=f"p {at:.2g}", **more)
+
+    def add_counts(self, rows: Rows) -> None:
+        """How many searches are better and worse than the reference (p < ALPHA, Holm), by each of TESTS; n: of all."""
+        made = Rows()
+        self.add_differences(made)
+        for kind in ("search", "both"):
+            differences = [row for row in made.rows if row.get("method_kind") == kind]
+            for test, p in TESTS.items() if differences else ():
+                apart = [row.value > 0 for row in differences if row.value is not None and row.get(p) < ALPHA]
+                for metric, count in (("better", sum(apart)), ("worse", len(apart) - sum(apart))):
+                    estimate = Estimate(float(count), math.nan, math.nan, len(differences))
+                    columns: dict[str, Any] = {
+                        "question": self.question,
+                        "method_kind": kind,
+                        "test": test,
+                        "than": self.reference,
+                    }
+                    rows.add(Kind.SEARCH, metric, estimate, **columns)
+
+    def add_evaluations(self, rows: Rows) -> None:
+        """Spent by each network, a gradient counted as three; none of a method that does not evaluate candidates."""
+        for name, cell in self.cells.items():
+            if (spent := cell.facts["evaluations"]) is not None:
+                self._add(rows, "evaluations", name, Estimate(float(spent), math.nan, math.nan, len(self.tasks)), {})
+
+    def add_training(self, rows: Rows) -> None:
+        """The objective that each method reached on training images, and what it chose, such as how many features."""
+        for name, cell in self.cells.items():
+            if (worth := cell.arrays["worth"]).size:
+                self._add(rows, "objective", name, *spread(worth, len(self.tasks)))
+            for fact, values in cell.facts["found"].items():
+                flat = np.asarray(values, dtype=float)
+                if flat.ndim == 1 and flat.size == len(self.tasks):
+                    self._add(rows, fact, name, *spread(flat, len(self.tasks)))
+
+    def add_ranks(self, rows: Rows) -> None:
+        """Over seeds, which are draws of the same images; nothing for two methods."""
+        if len(self.cells) > 2:
+            blocks = np.stack([scores[MAIN] for scores in self.by_seed.values()], 1)
+            add_ranks(rows, blocks, list(self.by_seed), question=self.question)
+
+    def info(self, budget: int) -> dict[str, Any]:
+        """For results.json. budget: evaluations of each network."""
+        reference = _guesses(self.cells[self.reference], self.table)
+        return {"budget": budget, "reference": self.reference, "reference_guesses": reference, "methods": self.methods}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """METHOD.balanced_accuracy (seeds,), METHOD.seconds (1,) of one processor a network; of the convergence, over
+        networks, METHOD.at (evaluations), METHOD.clock (seconds), METHOD.median, METHOD.q1 and METHOD.q3, all (m,)."""
+        out: dict[str, np.ndarray] = {}
+        for name, cell in self.cells.items():
+            out[f"{name}.{MAIN}"] = self.by_seed[name][MAIN]
+            out[f"{name}.seconds"] = np.array([cell.facts["seconds"] / len(self.tasks)])
+            if cell.arrays["curve"].size:
+                q1, median, q3 = np.quantile(cell.arrays["curve"], [0.25, 0.5, 0.75], axis=0)
+                clock = cell.arrays["clock"] / len(self.tasks)
+                curve = {"at": cell.arrays["at"], "clock": clock, "median": median, "q1": q1, "q3": q3}
+                out |= {f"{name}.{part}": values for part, values in curve.items()}
+        return out
+
+    def _add(
+        self, rows: Rows, metric: str, method: str, estimate: Estimate, quartiles: Mapping[str, Any], **more: Any
+    ) -> None:
+        if not math.isfinite(estimate.value):
+            more = {"status": INCONCLUSIVE, "note": UNDEFINED, **more}
+        columns: dict[str, Any] = {
+            "question": self.question,
+            "method": method,
+            "method_kind": self.methods[method]["kind"],
+        }
+        rows.add(Kind.SEARCH, metric, estimate, **columns, **quartiles, **more)
+
+    def _folds(self, cell: Cell) -> np.ndarray:
+        """(seeds * folds,): balanced accuracy of each task's test images."""
+        out = []
+        for task in self.tasks:
+            decided = cell.arrays["probability"][self.seeds.index(task.seed), task.test].argmax(1)
+            labels = self.table.labels[task.test]
+            out.append(np.mean([(decided[labels == c] == c).mean() for c in range(len(self.table.classes))]))
+        return np.asarray(out)
+
+
+def add_ranks(rows: Rows, values: np.ndarray, names: Sequence[str], status: str = OK, **columns: Any) -> None:
+    """Mean ranks of methods and Friedman's test. values: (blocks, methods), higher is better; 1 is the best rank."""
+    found = ranks.friedman(values)
+
+    def add(metric: str, value: float, **more: Any) -> None:
+        estimate = Estimate(value, math.nan, math.nan, found.blocks)
+        rows.add(Kind.SEARCH, metric, estimate, status=status, **columns, **more)
+
+    for name, rank in zip(names, found.mean_ranks.tolist(), strict=True):
+        add("rank", rank, method=name)
+    tests = {"chi2": found.chi2, "p_chi2": found.p, "f": min(found.f, 1e12)}
+    add("friedman_p", found.p_f, critical_difference=ranks.critical_difference(len(names), found.blocks), **tests)
+
+
+def spread(values: np.ndarray, n: int) -> tuple[Estimate, dict[str, Any]]:
+    """Median with its distribution-free interval, and the quartiles and number of the values; NaN where not defined."""
+    if np.isnan(values).any():
+        return Estimate(math.nan, math.nan, math.nan, n), {"seeds": len(values)}
+    q1, q3 = np.quantile(values, [0.25, 0.75])
+    return stats.median(values)._replace(n=n), {"q1": float(q1), "q3": float(q3), "seeds": len(values)}
 
 
 def _guesses(cell: Cell, table: FeatureTable) -> str:
@@ -48,104 +175,6 @@ def _guesses(cell: Cell, table: FeatureTable) -> str:
     return found[len(found) // 2].text if sum(g.no_better for g in found) * 2 >= len(found) else ""
 
 
-def spread(values: np.ndarray) -> dict[str, Any]:
-    """Median over seeds with its distribution-free interval, and the quartiles; None where it is not defined.
-
-    Of fewer than 6 seeds there is no interval.
-    """
-    if np.isnan(values).any():
-        return {"value": None, "low": None, "high": None, "q1": None, "q3": None, "seeds": len(values)}
-    middle = stats.median(values)
-    q1, q3 = np.quantile(values, [0.25, 0.75])
-    low, high = (None if np.isnan(v) else v for v in (middle.low, middle.high))
-    return {"value": middle.value, "low": low, "high": high, "q1": float(q1), "q3": float(q3), "seeds": len(values)}
-
-
-def friedman(values: np.ndarray, names: list[str]) -> dict[str, Any]:
-    """Ranks of the methods over blocks: values (blocks, methods), higher is better."""
-    found = ranks.friedman(values)
-    return {
-        "ranks": dict(zip(names, found.mean_ranks.tolist(), strict=True)),
-        "blocks": found.blocks,
-        "chi2": found.chi2,
-        "p": found.p,
-        "f": min(found.f, 1e12),
-        "p_f": found.p_f,
-        "critical_difference": ranks.critical_difference(len(names), found.blocks),
-    }
-
-
-def times(cell: Cell, tasks: int) -> dict[str, Any]:
-    """Seconds of one processor for one task: in all, and until each point of the convergence curve."""
-    return {"seconds": cell.facts["seconds"] / tasks, "clock": (cell.arrays["clock"] / tasks).tolist()}
-
-
 def _scores(cell: Cell, table: FeatureTable) -> dict[str, np.ndarray]:
-    """Metric -> (seeds,), of all images, each from the fold that it was held out of."""
     each = [scored(p, table.labels, table.healthy) for p in cell.arrays["probability"]]
     return {metric: np.array([s[metric] for s in each]) for metric in METRICS}
-
-
-def _method(cell: Cell, tasks: int) -> dict[str, Any]:
-    worth, curve = cell.arrays["worth"], cell.arrays["curve"]
-    out: dict[str, Any] = {"evaluations": cell.facts["evaluations"], "tasks": tasks, "found": {}}
-    if worth.size:
-        out["worth"] = spread(worth)
-    if curve.size:
-        low, middle, high = np.quantile(curve, [0.25, 0.5, 0.75], axis=0)
-        out["curve"] = {
-            "at": cell.arrays["at"].tolist(),
-            "median": middle.tolist(),
-            "q1": low.tolist(),
-            "q3": high.tolist(),
-        }
-    for name, values in cell.facts["found"].items():
-        flat = np.asarray(values, dtype=float)
-        if flat.ndim == 1 and flat.size == tasks:
-            out["found"][name] = spread(flat)
-    return out
-
-
-def _against(
-    cells: dict[str, Cell],
-    table: FeatureTable,
-    tasks: list[OuterFold],
-    by_seed: dict[str, dict[str, np.ndarray]],
-    ask: Ask,
-    reference: str,
-) -> dict[str, Any]:
-    """Every method's balanced accuracy less the reference's, and whether they can be told apart.
-
-    p: corrected for overlapping training sets, then Holm's over the methods; p_wilcoxon: signed ranks over seeds,
-    then Holm's: it takes seeds for independent, which draws of the same patients are not, and calls too much different.
-    """
-    others = [name for name in cells if name != reference]
-    by_fold = {name: _folds(cell, table, tasks) for name, cell in cells.items()}
-    found = {name: ranks.corrected_t(by_fold[name] - by_fold[reference], 1 / (ask.folds - 1)) for name in others}
-    p = ranks.holm(np.array([f[3] for f in found.values()]))
-    w = ranks.holm(np.array([ranks.wilcoxon(by_seed[n][MAIN], by_seed[reference][MAIN]) for n in others]))
-    return {
-        name: {
-            "difference": f[0],
-            **{k: None if np.isnan(v) else v for k, v in (("low", f[1]), ("high", f[2]))},
-            "p": float(a),
-            "p_wilcoxon": float(b),
-            "detectable": _number(ranks.detectable(f[1], f[2], len(tasks), len(others))),
-        }
-        for (name, f), a, b in zip(found.items(), p, w, strict=True)
-    }
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _folds(cell: Cell, table: FeatureTable, tasks: list[OuterFold]) -> np.ndarray:
-    """(seeds * folds,): balanced accuracy of each task's test images."""
-    seeds = sorted({t.seed for t in tasks})
-    out = []
-    for task in tasks:
-        decided = cell.arrays["probability"][seeds.index(task.seed), task.test].argmax(1)
-        labels = table.labels[task.test]
-        out.append(np.mean([(decided[labels == c] == c).mean() for c in range(len(table.classes))]))
-    return np.asarray(out)

@@ -1,143 +1,173 @@
-"""From images to the table that is searched: which images may be used, and where their features come from."""
+"""What a search stands on: which images may be used, and where their features come from; or a table without images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from medrobust import data as data_room
+from medrobust import devices
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
-from medrobust.data.splits import group_names
-from medrobust.errors import InputError
 from medrobust.experiments.admission import admit
-from medrobust.experiments.config import digest
-from medrobust.experiments.images import check_fit, fit_of
-from medrobust.experiments.system import healthy_classes
-from medrobust.progress import NoProgress, Progress
-from medrobust.store import Store
+from medrobust.experiments.conditions import hardware
+from medrobust.experiments.config import AuditSpec, digest
+from medrobust.experiments.context import Result
+from medrobust.experiments.images import announce, check_fit, fit_of
+from medrobust.experiments.system import System, healthy_classes
+from medrobust.progress import Progress
+from medrobust.results import ResultsFile
+from medrobust.store import Cell
 from medrobust.training import evolved
 from medrobust.training.evolved import FeatureTable
+from medrobust.versions import versions
+
+BREAST_CANCER = "breast-cancer"
+"""The data that is a table without images."""
+Keep = Callable[[dict[str, Any], Callable[[], Result]], Cell]
+"""Gives the finished cell of a spec, computed by the function where it is not there: ``Store.once``, for example."""
 
 
 @dataclass(frozen=True)
-class Images:
-    """What a search of images stands on.
+class TableSystem:
+    """A table of features that were measured: no images, and no network that gives them."""
 
-    source: the classifier whose penultimate features are used. compared: images of the cross-validation, none of
-    which ``source`` was trained on as far as is known. fitted, validation, test: for the networks that are kept:
-    fitted here, matched there, attacked there.
+    table: FeatureTable
+    name: str = BREAST_CANCER
+    model_digest: str = ""
+    trained_here: bool = False
+    device: str = ""
+
+    @property
+    def data_digest(self) -> str:
+        """sha256 (hex) of the table."""
+        return self.table.digest()
+
+    def conditions(self, config: AuditSpec, study: str, settings: Collection[str]) -> dict[str, Any]:  # noqa: ARG002
+        """For results.json."""
+        classes = self.table.classes
+        return {
+            "study": study,
+            "data": self.name,
+            "data_digest": self.data_digest,
+            "class_notes": [],
+            "classes": list(classes),
+            "disease_classes": [i for i in range(len(classes)) if i not in self.table.healthy],
+            "model": config.model,
+            "seed": config.seed,
+            "versions": versions(),
+            "hardware": hardware(torch.device("cpu")),
+        }
+
+    def named(self, results: ResultsFile, keep_names: bool) -> ResultsFile:  # noqa: ARG002 - nothing is private
+        """``results`` as they are."""
+        return results
+
+
+@dataclass(frozen=True)
+class SearchImages:
+    """The images of a search. source: the classifier whose penultimate features are used.
+
+    compared: images of the cross-validation, none of which ``source`` was trained on as far as is known. fitted: images
+    that the networks which are kept are fitted on. test: images that they are attacked on. note: why ``compared`` are
+    these.
     """
 
     data: Dataset
     source: Classifier
     compared: Dataset
     fitted: Dataset
-    validation: Dataset
     test: Dataset
     healthy: tuple[int, ...]
-    about: dict[str, Any]
-    findings: dict[str, Any] = field(default_factory=dict)
-    """What was found out about ``source``, and a check of its outputs where it is a classifier, for results files."""
+    note: str
+
+    @property
+    def patients(self) -> int | None:
+        """Of ``compared``, as far as they are known; None where none is."""
+        known = set() if self.compared.patients is None else {str(p) for p in self.compared.patients if p}
+        return len(known) or None
 
 
-def assemble(
-    data: str,
-    features: str,
-    *,
-    model: str | None = None,
-    pretrained: str | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    outputs: str | None = None,
-    size: int | None = None,
-    channels: int | None = None,
-    label: str = "label",
-    patient: str | None = None,
-    fit: str | None = None,
-    class_map: Mapping[str, str] | None = None,
-    leave_out: Sequence[str] | None = None,
-    healthy: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    trust_code: bool = False,
-    progress: Progress | None = None,
-) -> Images:
-    """Load images and what gives their features; InputError, in one line, where something does not fit."""
-    evolved.check_features(features, model, pretrained)
-    saved = model is not None and Path(model).is_dir()
-    stated = None
-    if saved and features == "deep":
-        trained = Classifier.load(str(model), trust_code=trust_code)
+def assemble(config: AuditSpec, features: str, progress: Progress, device: str | None = None) -> System | TableSystem:
+    """Load images and what gives their features: ``features`` is "deep" (of ``config.model``) or a hand-made kind.
+
+    The images that are compared are the system's ``sample``. InputError, in one line, where something does not fit.
+    """
+    if config.data == BREAST_CANCER:
+        return TableSystem(evolved.breast_cancer())
+    model = config.model if features == "deep" else None
+    evolved.check_features(features, model, config.pretrained)
+    saved = is_classifier(config, features)
+    size, stated = config.size, None
+    if saved:
+        trained = Classifier.load(str(model), trust_code=config.trust_code)
         size, stated = size or trained.size, fit_of(trained.provenance)
-    images = data_room.load(
-        data, size=size, channels=channels, seed=seed, label=label, patient=patient, fit=fit or stated
-    )
+    read = {name: getattr(config, name) for name in ("channels", "seed", "label", "patient")}
+    images = data_room.load(config.data, size=size, fit=config.fit or stated, **read)
     check_fit(images, stated)
-    images = images.renamed(class_map or {}, leave_out or ())
-    source = evolved.extractor(
-        features, images, model, pretrained=pretrained, mean=mean, std=std, outputs=outputs, trust_code=trust_code
-    )
-    classifies = saved and features == "deep"  # of other networks the features alone are used
-    if classifies:
+    images = images.renamed(config.class_map or {}, config.leave_out or ())
+    weights = {name: getattr(config, name) for name in ("pretrained", "mean", "std", "outputs", "trust_code")}
+    source = evolved.extractor(features, images, model, **weights)
+    source.net.to(devices.find(device))
+    if saved:  # of other networks the features alone are used
         images = images.for_classes(source.classes)
-    admitted = admit(source, images, progress or NoProgress(), seed, classifies=classifies)
-    made = parted(images, source, classifies, limit=limit, seed=seed, healthy=healthy, kind=features)
-    made.about["notes"] += admitted.sentences
-    findings = admitted.findings | {"checks": [admitted.order.plain()] if classifies else []}
-    return replace(made, findings=findings)
+    admitted = admit(source, images, progress, config.seed, classifies=saved)
+    made = divided(images, source, saved, limit=config.limit, seed=config.seed, healthy=config.healthy)
+    announce(images, progress)
+    return System(
+        data=images,
+        test=made.test,
+        sample=made.compared,
+        classifier=source,
+        trained_here=False,
+        model_digest=source.digest(),
+        data_digest=images.digest(),
+        disease_classes=tuple(i for i in range(len(images.classes)) if made.healthy and i not in made.healthy),
+        notes=images.notes,
+        admitted=admitted,
+    )
 
 
-def parted(
+def is_classifier(config: AuditSpec, features: str) -> bool:
+    """Whether the features are those of a saved classifier, which has seen the labels of its training images."""
+    return features == "deep" and Path(config.model).is_dir()
+
+
+def divided(
     images: Dataset,
     source: Classifier,
-    seen: bool,
+    trained_on_them: bool,
     *,
     limit: int | None = None,
     seed: int = 0,
     healthy: str | None = None,
-    kind: str = "deep",
-) -> Images:
-    """Which of ``images`` are compared, fitted, matched and attacked. seen: ``source`` knows the labels of all but the
-    test images, so that only those are compared on."""
+) -> SearchImages:
+    """Which of ``images`` are compared, fitted and attacked. trained_on_them: ``source`` has seen the labels of all but
+    the test images, so that only those are compared on."""
     test, train = images.split("test"), images.split("train")
-    try:
-        validation = images.split("val")
-    except InputError:
-        validation = train
-    if seen:
+    if trained_on_them:
         compared = test
-        told = "Only test images are compared on: what gives the features has seen the labels of the others."
+        note = "Only test images are compared on: what gives the features has seen the labels of the others."
     else:
         compared = images.select(np.flatnonzero(images.split_of != "test"))
-        told = "What gives the features has seen no label of these images. The test images were left for audits."
-    about = {
-        "data": images.name,
-        "features_kind": kind,
-        "source": source.provenance.get("architecture"),
-        "size": images.size,
-        "patients": _patients(compared),
-        "left": told,
-        "limit": limit,
-        "notes": list(images.notes),
-    }
-    return Images(
+        note = "What gives the features has seen no label of these images. The test images were left for audits."
+    return SearchImages(
         images,
         source,
         compared.sample(limit, seed),
         train.sample(limit, seed),
-        validation.sample(limit, seed),
         test,
         healthy_classes(healthy, images.classes),
-        about,
+        note,
     )
 
 
-def table(images: Images, part: Dataset, store: Store, progress: Progress) -> FeatureTable:
+def features_of(images: SearchImages, part: Dataset, keep: Keep, progress: Progress) -> FeatureTable:
     """The features of those images, read once and kept."""
     spec = {
         "kind": "search features",
@@ -145,22 +175,16 @@ def table(images: Images, part: Dataset, store: Store, progress: Progress) -> Fe
         "images": digest([images.data.digest(), *part.ids]),
     }
 
-    def read() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def read() -> Result:
         progress.start("Reading features", len(part))
         found = evolved.of_images(images.source, part, images.healthy, progress.advance)
         progress.stop()
         return {}, {"features": found.features}  # no names of patients in a cell
 
-    cell = store.once(spec, read)
-    return evolved.of_features(cell.arrays["features"], part, images.healthy)
+    return evolved.of_features(keep(spec, read).arrays["features"], part, images.healthy)
 
 
-def _patients(part: Dataset) -> int | None:
-    """How many patients the images are known to come from; None where it is known of none."""
-    known = set() if part.patients is None else {str(p) for p in part.patients if p}
-    return len(known) or None
-
-
-def groups(part: Dataset) -> list[str]:
-    """Whose images they are, for intervals."""
-    return group_names(part.ids, part.patients)
+def classifier(images: SearchImages, network: evolved.Fitted, info: Mapping[str, Any]) -> Classifier:
+    """``network`` behind the source of its features; the provenance names the data, so that audits know the split."""
+    at = {"name": images.data.name, "digest": images.data.digest(), "train": len(images.fitted)}
+    return network.as_classifier(images.source, {"search": dict(info), "data": at}, images.data.classes)

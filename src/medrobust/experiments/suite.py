@@ -21,13 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medrobust.errors import InputError
-from medrobust.experiments import checks
-from medrobust.experiments.conditions import conditions
+from medrobust.experiments import checks, system
 from medrobust.experiments.config import AuditSpec
-from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step, steps_by_name
-from medrobust.experiments.system import System, assemble
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step, Tested, steps_by_name
 from medrobust.experiments.tickets import SystemTicket
-from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import FORMAT, Kind, ResultsFile, Row, doubted
 from medrobust.run_folder import RunFolder
@@ -52,6 +49,7 @@ SUITES = {
     "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps")),
     "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps")),
     "explain": Command("medrobust.experiments.explanations:experiments", ("eps",)),
+    "search": Command("medrobust.experiments.search:experiments"),
 }
 """By name of the command."""
 ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
@@ -76,14 +74,14 @@ class Suite:
         kind: str,
         config: AuditSpec,
         options: Mapping[str, Any],
-        system: System,
+        tested: Tested,
         store: Store,
         progress: Progress | None = None,
         device: str | None = None,
     ) -> None:
         self.kind, self.config, self.options, self.device = kind, config, dict(options), device
-        self.system, self.store = system, store
-        self.context = Context(system, config, store, progress, kind)
+        self.tested, self.store = tested, store
+        self.context = Context(tested, config, store, progress, kind)
         module, _, function = SUITES[kind].experiments.partition(":")
         self.experiments: list[Experiment] = getattr(importlib.import_module(module), function)(self.context, options)
         self.steps: Mapping[str, Step] = steps_by_name(self.experiments)
@@ -103,14 +101,14 @@ class Suite:
         """From which a worker makes the same suite, in whatever folder it was started; plain JSON."""
         config = self.config.model_dump(mode="json") | {"trust_code": self.config.trust_code}
         config |= {name: _absolute(config[name]) for name in ("data", "model", "weights", "pretrained")}
-        if self.system.trained_here:  # a worker takes what was trained
+        if self.tested.trained_here:  # a worker takes what was trained
             config |= {"model": str((self.store.folder / "model").resolve()), "train": None, "pretrained": None}
         return {
             "kind": self.kind,
             "config": config,
             "options": self.options,
             "device": self.device,
-            "digests": [self.system.model_digest, self.system.data_digest],
+            "digests": [self.tested.model_digest, self.tested.data_digest],
         }
 
 
@@ -118,6 +116,22 @@ def _absolute(text: str | None) -> str | None:
     """ "csv:labels.csv" with the absolute path of the file; anything that names no file or folder as it is."""
     kind, colon, place = text.rpartition(":") if text else ("", "", "")
     return f"{kind}{colon}{Path(place).resolve()}" if place and Path(place).exists() else text
+
+
+def assemble(
+    kind: str,
+    config: AuditSpec,
+    options: Mapping[str, Any],
+    run: RunFolder | None,
+    progress: Progress,
+    device: str | None = None,
+) -> Tested:
+    """What the command ``kind`` tests: images and classifier; of a search, what gives the features. See ``system``."""
+    if kind == "search":
+        from medrobust.experiments import search_system  # which loads the room of searches
+
+        return search_system.assemble(config, options["features"], progress, device)
+    return system.assemble(config, run, progress, device)
 
 
 _SUITES: dict[str, Suite] = {}
@@ -130,10 +144,11 @@ def of_ticket(ticket: SystemTicket, store: Store) -> Suite:
     if name not in _SUITES:
         _SUITES.clear()
         config = AuditSpec.model_validate(ticket["config"])
-        system = assemble(config, None, NoProgress(), ticket["device"])
-        if [system.model_digest, system.data_digest] != list(ticket["digests"]):
+        kind, options = ticket["kind"], ticket["options"]
+        tested = assemble(kind, config, options, None, NoProgress(), ticket["device"])
+        if [tested.model_digest, tested.data_digest] != list(ticket["digests"]):
             raise InputError("images or classifier are not what they were when the run began; give its command again")
-        _SUITES[name] = Suite(ticket["kind"], config, ticket["options"], system, store, device=ticket["device"])
+        _SUITES[name] = Suite(kind, config, options, tested, store, device=ticket["device"])
     return _SUITES[name]
 
 
@@ -193,8 +208,8 @@ class _Writer:
         """results.json and figures.safetensors of the outcomes so far; returns the former."""
         from safetensors.numpy import save
 
-        suite, outcomes = self.suite, list(self.outcomes.values())
-        stated = conditions(suite.config, suite.system, suite.kind, SUITES[suite.kind].settings)
+        suite, outcomes, tested = self.suite, list(self.outcomes.values()), self.suite.tested
+        stated = tested.conditions(suite.config, suite.kind, SUITES[suite.kind].settings)
         for outcome in outcomes:
             for name, value in outcome.conditions.items():
                 before = stated.get(name)
@@ -211,11 +226,10 @@ class _Writer:
             "left_out": [{"part": part, "why": why} for outcome in outcomes for part, why in outcome.left_out],
             "seconds": {k: round(v, 3) for k, v in suite.context.seconds.items()},
         }
-        results = Naming(suite.system.data, self.keep_names).results(results)
+        results = tested.named(results, self.keep_names)
         arrays = {k: np.ascontiguousarray(v) for outcome in outcomes for k, v in outcome.arrays.items()}
         self.run.write_bytes("figures.safetensors", save(arrays))
-        device = str(suite.system.classifier.device)
-        written = with_run(self.run.path, "results.json", results, self.command, device)
+        written = with_run(self.run.path, "results.json", results, self.command, tested.device)
         # last: whoever sees results.json may rely on everything else being there
         self.run.write_text("results.json", json.dumps(written, indent=1, allow_nan=False))
         self.last = time.monotonic()

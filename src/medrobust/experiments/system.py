@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from medrobust.data.class_names import listed
 from medrobust.errors import InputError
 from medrobust.experiments import images, preflight
 from medrobust.experiments.admission import Admitted, admit
+from medrobust.experiments.conditions import conditions
 from medrobust.experiments.config import AuditSpec, digest
+from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
-from medrobust.results import Check
+from medrobust.results import Check, ResultsFile
 from medrobust.run_folder import RunFolder
 
 HEALTHY = ("normal", "healthy", "benign", "negative", "no finding", "no_finding", "control", "none")
@@ -45,6 +47,24 @@ class System:
     """What was found out about the network before anything else."""
     class_notes: tuple[str, ...] = ()
     """What was assumed, mapped or is missing among the classes: for the terminal; ``notes`` holds them too."""
+
+    @property
+    def name(self) -> str:
+        """Of the data."""
+        return self.data.name
+
+    @property
+    def device(self) -> str:
+        """On which the classifier computes."""
+        return str(self.classifier.device)
+
+    def conditions(self, config: AuditSpec, study: str, settings: Collection[str]) -> dict[str, Any]:
+        """For results.json: data, model, threat and machine. settings: fields of ``config`` that the command reads."""
+        return conditions(config, self, study, settings)
+
+    def named(self, results: ResultsFile, keep_names: bool) -> ResultsFile:
+        """``results`` with codes for names of images, patients and files, unless ``keep_names``."""
+        return Naming(self.data, keep_names).results(results)
 
     @property
     def findings(self) -> dict[str, list[str]]:

@@ -109,7 +109,7 @@ def attack_settings(node: Node) -> dict[str, str]:
         method = _method(args["method"], args["method_settings"])
         return {args["method"]: f"{method}; {_hardening(args['defence'], args['settings'])}"}
     if task == "minimised":
-        return {args["optimiser"]: f"{args['budget']} evaluations, {_optimiser(args['optimiser'])}"}
+        return {"none": f"{args['budget']} evaluations, {_optimiser(args['optimiser'])}"}
     if task == "evolved_attacked":
         return {"pgd": _evolved_attack()}
     return {}
@@ -134,7 +134,7 @@ def settings_text(settings: Mapping[str, object]) -> str:
 
 def _check_values(node: Node) -> None:
     from medrobust.detectors import DETECTORS
-    from medrobust.experiments.search import Ask
+    from medrobust.experiments.search_config import SearchConfig
     from medrobust.experiments.tasks.search import FUNCTIONS
     from medrobust.explain import MEASURES
     from medrobust.search import OPTIMISERS
@@ -167,7 +167,7 @@ def _check_values(node: Node) -> None:
         BALLS[args["norm"]](eps)
     if node.task in ("compared", "evolved"):
         methods = tuple(args["methods"] if node.task == "compared" else (args["method"],))
-        Ask((args["question"],), methods, args["budget"], args["seeds"], args["folds"])
+        SearchConfig((args["question"],), methods, args["budget"], args["seeds"], args["folds"])
     attack_settings(node)
 
 
@@ -211,8 +211,9 @@ def _optimiser(name: str) -> str:
 
 def _evolved_attack() -> str:
     from medrobust.experiments.accuracy_matched import AccuracyMatchedConfig
+    from medrobust.experiments.config import attack_named
 
-    return settings_text(AccuracyMatchedConfig().attack.settings)
+    return settings_text(attack_named(AccuracyMatchedConfig().attack).settings)
 
 
 def _built(kind: Callable[..., Any], settings: Mapping[str, Any], what: str) -> Any:

@@ -35,25 +35,4 @@ def write(run_dir: Path, *, locked: bool = False) -> Path:
     return run_dir / "report.html"
 
 
-def write_search(run_dir: Path) -> Path:
-    """Write report.html and results.csv of a ``medrobust search`` into its folder; returns the path of report.html.
-
-    Reads results.json and times.json. InputError as for ``write``.
-    """
-    import csv
-    from io import StringIO
-
-    from medrobust.report import search
-    from medrobust.report.writing import write_files
-
-    run_dir = Path(run_dir)
-    results, times = search.read(run_dir)
-    out = StringIO()
-    rows = csv.DictWriter(out, search.COLUMNS, lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(search.csv_rows(results))
-    write_files(run_dir, {"results.csv": out.getvalue(), "report.html": search.html(results, times)})
-    return run_dir / "report.html"
-
-
-__all__ = ["write", "write_search"]
+__all__ = ["write"]

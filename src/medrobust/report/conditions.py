@@ -26,6 +26,12 @@ PARTS = {
     "detector": "Detectors",
     "evade": "Evading a detector",
     "explain": "Why it breaks",
+    "search": "Training networks",
+    "search features": "Reading features",
+    "search network": "Networks that are kept",
+    "search networks": "Networks to attack",
+    "search attack": "Attacking networks",
+    "gradient check": "Checking gradients",
 }
 """An audit's pieces of work in words."""
 TOLD_ELSEWHERE = ("history", "record", "versions", "mean", "std", "eps")

@@ -202,6 +202,49 @@ class ExplainedInfo(Stated):
     ids: list[str] = []
 
 
+class SearchInfo(Stated):
+    """The table that was searched. counts: by class. patients: None where not known. note: why these images."""
+
+    n: int
+    groups: int = 0
+    patients: int | None = None
+    counts: list[int] = []
+    features: int
+    features_kind: str = ""
+    source: str | None = None
+    note: str = ""
+    limit: int | None = None
+    seeds: int
+    folds: int
+
+
+class SearchMethodInfo(Stated):
+    """kind: "baseline", "random", "search", or "both" (a search, then gradient descent)."""
+
+    title: str
+    kind: str
+
+
+class SearchedInfo(Stated):
+    """One question. budget: evaluations a network. reference_guesses: why it is no better than guessing, else empty."""
+
+    budget: int
+    reference: str
+    reference_guesses: str = ""
+    methods: dict[str, SearchMethodInfo] = Field(min_length=1)
+
+
+class AttackedNetworksInfo(Stated):
+    """Networks under attack. n: images that are attacked; matching: images that accuracy is matched on."""
+
+    attack: str
+    settings: str = ""
+    n: int
+    matching: int
+    methods: list[str] = []
+    seeds: int
+
+
 class HeadlineInfo(Stated):
     """The ensemble whose accuracy is the headline number. attack: what its rows stand under."""
 
@@ -269,6 +312,10 @@ class Conditions(Stated):
     evasion: EvasionInfo | None = None
     explained: dict[str, ExplainedInfo] = {}
     """By place: the first is the classifier that the run is about."""
+    search: SearchInfo | None = None
+    searched: dict[str, SearchedInfo] = {}
+    """By question."""
+    attacked_networks: AttackedNetworksInfo | None = None
     versions: dict[str, str] = {}
     hardware: str = ""
     pending: list[str] = []

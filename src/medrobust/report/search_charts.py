@@ -1,17 +1,21 @@
 """Figures of a comparison of searches: who reaches what, who is told apart from whom, how fast they converge.
 
-Each is drawn into axes, so that the page takes it as SVG and documents as PNG.
+Each is drawn into axes: the page takes it as SVG, documents as PNG.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medrobust import ranks as rank_tests
+from medrobust.report import search_words as words
 from medrobust.report.charts import INK, MUTED, PALETTE, STYLE, canvas, look, svg
+from medrobust.report.searched import MAIN, Searched
+from medrobust.report.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,3 +153,73 @@ def as_png(draw: Draw, width: float, height: float, dpi: int = 110) -> bytes:
 def cd_size(methods: int, bars: int = 0) -> tuple[float, float]:
     """Inches that a critical-difference diagram of so many methods needs."""
     return 7.4, 0.9 + 0.19 * ((methods + 1) // 2) + 0.1 * bars
+
+
+AXES = {
+    "at": ("evaluations (a gradient counts as three)", "Convergence against evaluations"),
+    "clock": ("seconds of one processor a network", "The same against time"),
+}
+"""Of the curves: label and caption by the array that gives their x."""
+
+
+def figures(found: Searched) -> list[tuple[str, str, str]]:
+    """(name, SVG, caption) of every figure of one question."""
+    return [_spread(found), *_ranks(found), *(figure for axis in AXES if (figure := _convergence(found, axis)))]
+
+
+def curves(found: Searched, axis: str) -> list[dict[str, Any]]:
+    """Convergence of each method that searches, best end first. axis: "at" (evaluations) or "clock" (seconds)."""
+    out = []
+    for name, method in found.methods.items():
+        if f"{name}.median" in found.arrays:
+            # time may begin at nothing, which a logarithmic axis does not have
+            x = np.maximum(found.arrays[f"{name}.{axis}"], 1e-5).tolist()
+            median = found.arrays[f"{name}.median"].tolist()
+            out.append({"title": method.title, "kind": method.kind, "x": x, "median": median})
+    return sorted(out, key=lambda c: c["median"][-1])
+
+
+def _spread(found: Searched) -> tuple[str, str, str]:
+    rows = []
+    for name in found.ordered:
+        row = found.find(MAIN, name)
+        assert row is not None
+        ends = {k: getattr(row, k) for k in ("value", "low", "high")} | {k: row.get(k) for k in ("q1", "q3")}
+        rows.append({"title": found.methods[name].title, "kind": found.methods[name].kind, **ends})
+    each = "; ".join(f"{r['title']} {percent(r['value'])}" for r in rows)
+    draw, name = partial(spread, rows=rows, label="balanced accuracy (%)"), f"spread-{found.question}"
+    caption = "Median over seeds (dot), its 95 % interval (thin) and the quartiles (broad)."
+    alt = f"Balanced accuracy of each method, best first: {each}."
+    return name, as_svg(draw, 6.8, 1.1 + 0.21 * len(rows), name, alt), caption
+
+
+def _ranks(found: Searched) -> list[tuple[str, str, str]]:
+    ranked = {n: row for n in found.methods if (row := found.find("rank", n)) is not None}
+    test = next((r for r in found.rows if r.metric == "friedman_p"), None)
+    if test is None or test.value is None:
+        return []
+    values = {found.methods[n].title: row.value or 0.0 for n, row in ranked.items()}
+    kinds = {found.methods[n].title: found.methods[n].kind for n in ranked}
+    difference, name = float(test.get("critical_difference")), f"ranks-{found.question}"
+    draw = partial(critical_difference, ranks=values, kinds=kinds, difference=difference)
+    each = ", ".join(f"{n} {r:.1f}" for n, r in sorted(values.items(), key=lambda i: i[1]))
+    caption = (
+        f"Mean rank over {test.n} seeds, 1 is best; methods under one bar are not told apart (Nemenyi, α = 0.05). "
+        f"Friedman's test: p {words.p_value(test.value)}. Seeds are draws of the same images: read it as an order, and "
+        "let several data sets decide."
+    )
+    drawn = as_svg(draw, *cd_size(len(values)), name, f"Critical-difference diagram, mean ranks: {each}.")
+    return [(name, drawn, caption)]
+
+
+def _convergence(found: Searched, axis: str) -> tuple[str, str, str] | None:
+    drawn, (label, caption) = curves(found, axis), AXES[axis]
+    if not drawn:
+        return None
+    alt = f"{caption}: " + "; ".join(f"{c['title']} ends at {c['median'][-1]:.3f}" for c in drawn) + "."
+    text = (
+        f"{caption}: median over all seeds and folds; the best {SHOWN} searches and all that are more or less than a "
+    )
+    text += "search are named, the rest is pale."
+    name = f"{axis}-{found.question}"
+    return name, as_svg(partial(convergence, curves=drawn, label=label), 6.8, 4.4, name, alt), text

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from medrobust.report import search_words as words
+from medrobust.report.schema import AttackedNetworksInfo
+from medrobust.report.searched import MAIN, AttackedNetwork, Searched
 from medrobust.report.tables import Table, TableCell
-from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, number, percent
+from medrobust.report.words import NO_INTERVAL, NOTHING, bounds, count, number
+from medrobust.results import Row
 
 METRICS = (
     ("balanced_accuracy", "balanced accuracy"),
@@ -22,99 +23,103 @@ APART = """Points of balanced accuracy more or less than {reference}: mean over 
 interval. p: corrected for training sets that overlap (Nadeau & Bengio), then Holm's over all methods. p, signed \
 ranks: Wilcoxon's over seeds, then Holm's; it takes draws of the same patients for independent and calls too much \
 different. Seconds of one processor a network."""
-ROBUST = """Accuracy under {attack} through the feature extractor on {n} test images, and the smallest \
-change that fools it, with 95 % intervals; {seeds} seeds. Matched: balanced accuracy on {matching} test images. A twin \
-is a point on Adam's way that matches the evolved network there and on the attacked images; apart: the largest \
-difference over the seeds, in points, there and on the attacked images. ε* over its twin's: geometric mean over images \
-that both read correctly, and that of each seed. Inconclusive: never fooled, and the gradient vanished."""
+ROBUST = """Accuracy in % under {attack} through the feature extractor on {n} test images, and the smallest \
+change that fools it, with 95 % intervals; {seeds} seeds. Matched: balanced accuracy on {matching} test images. A \
+control is a point on Adam's way that matches the evolved network there and on the attacked images; apart: the largest \
+difference over the seeds, in points, there and on the attacked images. ε* over its control's: geometric mean over \
+images that both read correctly, and that of each seed. Inconclusive: never fooled, and the gradient vanished."""
 
 
-def ordered(results: dict[str, Any], question: str) -> list[str]:
-    """Methods, best median balanced accuracy first."""
-    values = words.medians(results, question)
-    return sorted(values, key=lambda n: (-values[n], n))
-
-
-def scores(results: dict[str, Any], question: str) -> Table:
+def scores(found: Searched) -> Table:
     """Every metric of every method."""
-    told, facts = results["questions"][question], results["facts"]
-    found = {(r["method"], r["metric"]): r for r in results["rows"] if r["question"] == question}
-    shown = [(k, t) for k, t in METRICS if found[told["reference"], k]["value"] is not None]
+    defined = [(metric, text) for metric, text in METRICS if found.info.reference in found.values(metric)]
     rows = []
-    for name in ordered(results, question):
-        cells = [TableCell(told["methods"][name]["title"])]
-        for metric, _ in shown:
-            row = found[name, metric]
-            if metric == "auroc":
-                cells.append(TableCell(f"{row['value']:.3f} {_ends(row, 3, 1)}"))
-            else:
-                cells.append(TableCell(f"{100 * row['value']:.1f} {_ends(row)}"))
-            if metric == "balanced_accuracy":
-                cells.append(TableCell(f"{100 * row['q1']:.1f}–{100 * row['q3']:.1f}"))
+    for name in found.ordered:
+        cells = [TableCell(found.methods[name].title)]
+        for metric, _ in defined:
+            row = found.find(metric, name)
+            scale, digits = (1, 3) if metric == "auroc" else (100, 1)
+            cells.append(_cell(row, scale, digits))
+            if metric == MAIN:
+                known = row is not None and row.get("q1") is not None
+                cells.append(
+                    TableCell(f"{100 * row.get('q1'):.1f}–{100 * row.get('q3'):.1f}" if known and row else NOTHING)
+                )
         rows.append(cells)
-    head = ["method"] + [w for k, t in shown for w in ((t, "quartiles") if k == "balanced_accuracy" else (t,))]
-    caption = SCORES.format(seeds=facts["seeds"], n=count(facts["n"]), folds=facts["folds"])
-    return Table(caption, [TableCell(h) for h in head], rows, f"scores:{question}")
+    head = ["method"] + [w for k, t in defined for w in ((t, "quartiles") if k == MAIN else (t,))]
+    caption = SCORES.format(seeds=found.table.seeds, n=count(found.table.n), folds=found.table.folds)
+    return Table(caption, [TableCell(h) for h in head], rows, f"tab:search-scores-{found.question}")
 
 
-def apart(results: dict[str, Any], times: dict[str, Any], question: str) -> Table:
+def apart(found: Searched) -> Table:
     """Every method against the reference, and what it took."""
-    told, facts = results["questions"][question], results["facts"]
-    reference = told["methods"][told["reference"]]["title"]
-    kept = any("kept" in m["found"] for m in told["methods"].values())
+    reference, kept = found.methods[found.info.reference].title, bool(found.values("kept"))
     rows = []
-    for name in ordered(results, question):
-        about, against = told["methods"][name], told["against"].get(name)
-        cells = [about["title"]]
-        if against is None:
-            cells += ["reference", "", ""]
+    for name in found.ordered:
+        row, cells = found.find("difference", name), [found.methods[name].title]
+        if row is None or row.value is None:
+            cells += ["reference" if name == found.info.reference else NOTHING, "", ""]
         else:
-            ends = _ends(against)
-            cells += [
-                f"{100 * against['difference']:+.1f} {ends}",
-                words.p_value(against["p"]),
-                words.p_value(against["p_wilcoxon"]),
-            ]
-        cells.append(f"{told['friedman']['ranks'][name]:.1f}" if "friedman" in told else NOTHING)
-        cells.append(f"{about['worth']['value']:.3f}" if "worth" in about else NOTHING)
+            p = (words.p_value(float(row.get(which))) for which in ("p", "p_signed_ranks"))
+            cells += [f"{100 * row.value:+.1f} {_ends(row)}", *p]
+        cells.append(_value(found.find("rank", name), ".1f"))
+        cells.append(_value(found.find("objective", name), ".3f"))
         if kept:
-            cells.append(f"{about['found']['kept']['value']:.0f}" if "kept" in about["found"] else NOTHING)
-        spent = about["evaluations"]
-        cells += [NOTHING if spent is None else count(spent), number(times[question][name]["seconds"])]
+            cells.append(_value(found.find("kept", name), ".0f"))
+        spent = found.find("evaluations", name)
+        cells += [NOTHING if spent is None else count(round(spent.value or 0)), number(found.seconds(name))]
         rows.append([TableCell(c) for c in cells])
     head = ["method", f"balanced accuracy less {reference}", "p", "p, signed ranks", "mean rank"]
     head += ["objective in training", *(["features kept"] if kept else []), "evaluations", "seconds"]
-    caption = APART.format(reference=reference, tests=facts["seeds"] * facts["folds"])
-    return Table(caption, [TableCell(h) for h in head], rows, f"apart:{question}")
+    caption = APART.format(reference=reference, tests=found.table.seeds * found.table.folds)
+    return Table(caption, [TableCell(h) for h in head], rows, f"tab:search-apart-{found.question}")
 
 
-def robust_table(told: dict[str, Any]) -> Table:
+def attacked_table(info: AttackedNetworksInfo, networks: list[AttackedNetwork]) -> Table:
     """Networks under attack."""
-    levels = list(told["rows"][0]["accuracy"])
+    sizes = networks[0].sizes
     rows = []
-    for row in told["rows"]:
-        gap = row.get("gap")
-        cells = [row["network"], percent(row["matched"]), _share(row["clean"])]
-        cells.append(f"{100 * gap['matched']:+.1f}, {100 * gap['attacked']:+.1f}" if gap else "")
-        cells += [_share(row["accuracy"][level]) for level in levels]
-        middle, ratio = row["median"], row.get("ratio")
-        cells.append(_number(middle) if middle["value"] is not None else NOTHING)
-        cells.append(f"{_number(ratio)}; {words.by_seed(ratio)}" if ratio and ratio["low"] else "")
-        cells.append("all" if row.get("doubt") else str(row["inconclusive"]))
-        rows.append([TableCell(c) for c in cells])
-    head = ["network", "matched", "no attack", "apart from its twin", *(f"{level}/255" for level in levels)]
-    head += ["median ε* (/255)", "ε* over its twin's", "inconclusive"]
-    caption = ROBUST.format(attack=told["attack"], n=told["n"], seeds=told["seeds"], matching=told["matching"])
-    return Table(caption, [TableCell(h) for h in head], rows, "robustness")
+    for network in networks:
+        matched, gap, images = (network.find(m) for m in ("matched", "matched_gap", "attacked_gap"))
+        cells = [
+            TableCell(network.name),
+            _cell(matched, 100, 1, interval=False),
+            _cell(network.find("accuracy"), 100, 1),
+        ]
+        gaps = [100 * row.value for row in (gap, images) if row is not None and row.value is not None]
+        cells.append(TableCell(", ".join(f"{value:+.1f}" for value in gaps)))
+        middle, ratio = network.find("min_eps_median"), network.find("ratio")
+        cells.append(_number(middle, 255))
+        shown = ratio is not None and ratio.low is not None
+        text = f"{_number(ratio, 1).text}; {words.by_seed(ratio)}" if shown and ratio else ""
+        cells.append(TableCell(text, ratio is not None and shown and not ratio.ok))
+        lost = network.find("gradients_lost")
+        cells.append(TableCell("all" if network.doubt else _value(lost, ".0f")))
+        cells += [_cell(network.find("accuracy", eps), 100, 1) for eps in sizes]
+        rows.append(cells)
+    head = ["network", "matched", "no attack", "apart from its control", "median ε* (/255)", "ε* over its control's"]
+    head += ["inconclusive", *(f"{255 * eps:g}/255" for eps in sizes)]
+    caption = ROBUST.format(attack=info.settings, n=info.n, seeds=info.seeds, matching=info.matching)
+    return Table(caption, [TableCell(h) for h in head], rows, "tab:search-attacked")
 
 
-def _share(row: dict[str, Any]) -> str:
-    return f"{percent(row['value'])} {_ends(row)}"
+def _cell(row: Row | None, scale: float, digits: int, *, interval: bool = True) -> TableCell:
+    """A share in %, or an area, with its interval; marked where it is in doubt."""
+    if row is None or row.value is None:
+        return TableCell(NOTHING)
+    text = f"{scale * row.value:.{digits}f}"
+    return TableCell(f"{text} {_ends(row, digits, scale)}" if interval else text, not row.ok)
 
 
-def _number(row: dict[str, Any]) -> str:
-    return f"{number(row['value'])} {_ends(row, 2, 1)}"
+def _number(row: Row | None, scale: float) -> TableCell:
+    if row is None or row.value is None:
+        return TableCell(NOTHING)
+    return TableCell(f"{number(scale * row.value)} {_ends(row, 2, scale)}", not row.ok)
 
 
-def _ends(row: dict[str, Any], digits: int = 1, scale: float = 100) -> str:
-    return bounds(row["low"], row["high"], digits, scale) or f"({NO_INTERVAL})"
+def _value(row: Row | None, form: str) -> str:
+    return NOTHING if row is None or row.value is None else format(row.value, form)
+
+
+def _ends(row: Row, digits: int = 1, scale: float = 100) -> str:
+    return bounds(row.low, row.high, digits, scale) or f"({NO_INTERVAL})"

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
-from medrobust.report.words import NBSP, listing, percent, plural
+from medrobust.report.searched import MAIN, AttackedNetwork, Searched
+from medrobust.report.words import NBSP, bounds, listing, percent, plural
+from medrobust.results import Row
 
-TITLES = {
-    "weights": "Weights of the network",
-    "masks": "Which features to keep",
-    "hyper": "Hyper-parameters and hidden size",
-    "threshold": "Decision threshold",
-}
 FREE = {
     "weights": "all weights of a network with one hidden layer of 8 tanh units",
     "masks": "a yes or no for each feature; what is kept goes into a logistic regression",
@@ -72,29 +67,26 @@ class Compared:
         return Outcome.NOT_CONFIRMED if found else Outcome.CANNOT_SAY
 
 
-def compared(results: dict[str, Any], question: str, p: str = "p") -> Compared:
-    """p: "p" for the corrected test, "p_wilcoxon" for signed ranks over seeds."""
-    told = results["questions"][question]
-    against = {
-        n: told["against"][n] for n, m in told["methods"].items() if m["kind"] == "search" and n in told["against"]
-    }
-    apart = [n for n, a in against.items() if a[p] < ALPHA]
-    better = [n for n in apart if against[n]["difference"] > 0]
-    same = [n for n in against if n not in apart]
-    least = [against[n].get("detectable") for n in same]
-    known = [d for d in least if d is not None]
+def compared(found: Searched, p: str = "p") -> Compared:
+    """p: "p" for the corrected test, "p_signed_ranks" for signed ranks over seeds."""
+    rows = {name: row for name, row in found.differences() if found.methods[name].kind == "search"}
+    apart = [name for name, row in rows.items() if float(row.get(p)) < ALPHA]
+    better = [name for name in apart if (rows[name].value or 0) > 0]
+    same = [name for name in rows if name not in apart]
+    least = [rows[name].get("detectable") for name in same]
+    known = [float(d) for d in least if d is not None]
     return Compared(
         better,
-        [n for n in apart if n not in better],
+        [name for name in apart if name not in better],
         same,
         max(known) if known and len(known) == len(least) else None,
-        told.get("reference_guesses", ""),
+        found.info.reference_guesses,
     )
 
 
-def short(results: dict[str, Any], question: str) -> tuple[str, str]:
+def short(found: Searched) -> tuple[str, str]:
     """(tone, headline)."""
-    return headline(compared(results, question), _title(results, question, results["questions"][question]["reference"]))
+    return headline(compared(found), found.sentence_title(found.info.reference))
 
 
 def headline(told: Compared, reference: str) -> tuple[str, str]:
@@ -125,7 +117,7 @@ def claimed(told: Compared, what: str, reference: str, better: list[str], evalua
         if told.same and told.detectable is not None:
             text += f" An advantage of {points(told.detectable)} would have been found with 80{NBSP}% power."
         return text
-    text = f"{claim} cannot say. None of {_searches(told.total)} is told to be better, but "
+    text = f"{claim} cannot say. None of {_searches(told.total)} is significantly better, but "
     if told.detectable is None:
         return text + "the comparison has no interval: its power is not known."
     text += f"only an advantage of {points(told.detectable)} or more would have been found with 80{NBSP}% power "
@@ -137,89 +129,70 @@ def points(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") + f"{NBSP}points"
 
 
-def verdict(results: dict[str, Any], question: str) -> str:
+def verdict(found: Searched) -> str:
     """What follows for the review's claim from these images. A paragraph."""
-    told, values = results["questions"][question], medians(results, question)
-    found = compared(results, question)
-    reference = _title(results, question, told["reference"])
+    values, outcome, title = found.values(MAIN), compared(found), found.sentence_title
+    reference = title(found.info.reference)
     out = []
-    if found.total:
-        better = [_title(results, question, n) for n in found.better]
-        evaluations = results["facts"]["budget"][question]
-        out.append(claimed(found, OBJECTS[question], reference, better, evaluations))
-        if found.worse:
-            out.append(f"{len(found.worse)} of {found.total} do worse.")
-        if found.same:
-            out.append(f"{len(found.same)} of {found.total} cannot be told apart from it.")
-        if results["facts"]["seeds"] >= LEAST_SEEDS:
-            easy = compared(results, question, "p_wilcoxon")
-            counts = f"{len(easy.better) or 'none'} better and {len(easy.worse) or 'none'} worse"
+    if outcome.total:
+        better = [title(name) for name in outcome.better]
+        out.append(claimed(outcome, OBJECTS[found.question], reference, better, found.info.budget))
+        if outcome.worse:
+            out.append(f"{len(outcome.worse)} of {outcome.total} do worse.")
+        if outcome.same:
+            out.append(f"{len(outcome.same)} of {outcome.total} cannot be told apart from it.")
+        if found.table.seeds >= LEAST_SEEDS:
+            ranked = compared(found, "p_signed_ranks")
+            counts = f"{len(ranked.better) or 'none'} better and {len(ranked.worse) or 'none'} worse"
             out.append(
                 f"(A test that takes seeds for independent, which draws of the same images are not, calls {counts}.)"
             )
-        best = max((n for n in values if told["methods"][n]["kind"] == "search"), key=lambda n: values[n])
-        text = f"{_title(results, question, best)}, reaches a balanced accuracy of {percent(values[best])}"
-        out.append(f"The best of them, {text}, {reference} {percent(values[told['reference']])}.")
-    for name, row in told["methods"].items():
-        if row["kind"] in ("baseline", "random") and name != told["reference"]:
-            title = _title(results, question, name)
-            out.append(f"{title[:1].upper()}{title[1:]}: {percent(values[name])}.")
-    both = [n for n in values if told["methods"][n]["kind"] == "both"]
+        best = max((n for n in values if found.methods[n].kind == "search"), key=lambda n: values[n])
+        text = f"{title(best)}, reaches a balanced accuracy of {percent(values[best])}"
+        out.append(f"The best of them, {text}, {reference} {percent(values[found.info.reference])}.")
+    for name, method in found.methods.items():
+        if method.kind in ("baseline", "random") and name != found.info.reference:
+            other = title(name)
+            out.append(f"{other[:1].upper()}{other[1:]}: {percent(values[name])}.")
+    both = [n for n in values if found.methods[n].kind == "both"]
     if both:
         best = max(both, key=lambda n: values[n])
-        text = f"{_title(results, question, best)} reaches {percent(values[best])}"
-        out.append(f"Of the searches that gradient descent follows, {text}.")
+        out.append(f"Of the searches that gradient descent follows, {title(best)} reaches {percent(values[best])}.")
     return " ".join(out)
 
 
-def robustness(told: dict[str, Any]) -> list[str]:
+def robustness(networks: list[AttackedNetwork]) -> list[str]:
     """Are evolved networks more or less robust than gradient-trained ones of the same accuracy? Sentences."""
-    out = []
-    for row in told["rows"]:
-        ratio = row.get("ratio")
-        if not ratio:
-            continue
-        if ratio.get("doubt"):
-            out.append(f"{row['network']}: inconclusive; {ratio['doubt']}.")
-            continue
-        if ratio["low"] is None:
-            out.append(f"{row['network']}: inconclusive; too few attacks on it and its twin say anything.")
-            continue
-        name, n = row["network"], plural(ratio["n"], "image")
-        seen = f"{ratio['value']:.2f} times the change ({ratio['low']:.2f}–{ratio['high']:.2f}, {n}; {by_seed(ratio)})"
-        if ratio["left_out"]:
-            seen += f", {plural(ratio['left_out'], 'inconclusive attack')} left out,"
-        if ratio["low"] <= 1 <= ratio["high"]:
-            out.append(f"{name}: no difference shown; it takes {seen} that its gradient-trained twin takes.")
-        elif len({r > 1 for r in ratio["seeds"] if r is not None}) > 1:
-            out.append(
-                f"{name}: no difference that all seeds show; it takes {seen} that its gradient-trained twin takes."
-            )
-        else:
-            more = "more" if ratio["value"] > 1 else "less"
-            out.append(f"{name}: {more} robust; it takes {seen} that its gradient-trained twin takes.")
-    return out
+    ratios = [(network, network.find("ratio")) for network in networks]
+    return [_ratio(network.name, row) for network, row in ratios if row is not None]
 
 
-def by_seed(ratio: dict[str, Any]) -> str:
+def _ratio(name: str, row: Row) -> str:
+    if row.value is None or row.low is None or row.high is None:
+        return f"{name}: inconclusive; too few attacks on it and its control say anything."
+    if not row.ok:
+        return f"{name}: inconclusive; {row.note}."
+    interval = bounds(row.low, row.high, 2, 1).strip("()")
+    text = f"{row.value:.2f} times the change ({interval}, {plural(row.n, 'image')}; {by_seed(row)})"
+    if row.get("left_out"):
+        text += f", {plural(row.get('left_out'), 'inconclusive attack')} left out,"
+    text = f"it takes {text} that its gradient-trained control takes."
+    if row.low <= 1 <= row.high:
+        return f"{name}: no difference shown; {text}"
+    if len({r > 1 for r in row.get("by_seed") if r is not None}) > 1:
+        return f"{name}: no difference that all seeds show; {text}"
+    return f"{name}: {'more' if row.value > 1 else 'less'} robust; {text}"
+
+
+def by_seed(row: Row) -> str:
     """The ratio of each seed."""
-    return "by seed " + ", ".join("–" if r is None else f"{r:.2f}" for r in ratio["seeds"])
-
-
-def medians(results: dict[str, Any], question: str, metric: str = "balanced_accuracy") -> dict[str, float]:
-    return {r["method"]: r["value"] for r in results["rows"] if r["question"] == question and r["metric"] == metric}
+    return "by seed " + ", ".join("–" if r is None else f"{r:.2f}" for r in row.get("by_seed"))
 
 
 def p_value(p: float) -> str:
+    """ "0.031"."""
     return "<" + NBSP + "0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _searches(n: int) -> str:
     return plural(n, "nature-inspired search", "nature-inspired searches")
-
-
-def _title(results: dict[str, Any], question: str, name: str) -> str:
-    """As it stands inside a sentence: "grey wolf", but "Adam" and "CMA-ES"."""
-    title = str(results["questions"][question]["methods"][name]["title"])
-    proper = title.startswith(("Adam", "Harmony", "TPE")) or title[1:2].isupper() or not title[1:2].isalpha()
-    return title if proper else title[:1].lower() + title[1:]

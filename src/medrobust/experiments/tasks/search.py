@@ -44,5 +44,5 @@ def minimised(work: Work) -> Result:
     )
     rows = fresh("")
     best = stats.median(found.best_f.numpy())
-    rows.add(Kind.SEARCH, "objective", best, attack=args["optimiser"], evaluations=found.evaluations)
+    rows.add(Kind.SEARCH, "objective", best, evaluations=found.evaluations)
     return {"rows": rows.plain()}, {"best": found.best_f.numpy()}

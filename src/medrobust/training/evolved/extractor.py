@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -54,7 +55,8 @@ def extractor(
     """
     check_features(kind, model, pretrained)
     if kind != "deep":
-        net = models.build(kind, classes=len(data.classes), channels=data.channels, size=data.size)
+        with _same_last_layer():
+            net = models.build(kind, classes=len(data.classes), channels=data.channels, size=data.size)
         return Classifier(
             net.eval(),
             data.classes,
@@ -73,7 +75,7 @@ def extractor(
     mean, std = mean or (stated and stated[0]), std or (stated and stated[1])
     if mean is None or std is None:
         raise InputError(f"how were the images of {pretrained} normalised? give --mean and --std (pixels in [0, 1])")
-    with torch.random.fork_rng(devices=[]):  # the fresh last layer is not used
+    with _same_last_layer():
         net = models.build(str(model), classes=len(data.classes), channels=3, size=data.size, pretrained=pretrained)
     return Classifier(
         net.eval(),
@@ -85,3 +87,11 @@ def extractor(
         size=data.size,
         provenance={"architecture": str(model), "pretrained": Path(pretrained).name},
     )
+
+
+@contextlib.contextmanager
+def _same_last_layer() -> Iterator[None]:
+    """A last layer that is made within is not used: it is the same in every process, so that the digest is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

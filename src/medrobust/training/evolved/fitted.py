@@ -40,6 +40,20 @@ class Fitted:
         """From a scikit-learn LogisticRegression."""
         return cls(reduction, [(model.coef_, model.intercept_)])
 
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Fitted:
+        """From what ``arrays`` gave."""
+        count = sum(name.startswith("weight") for name in arrays)
+        layers = [(arrays[f"weight{i}"], arrays[f"bias{i}"]) for i in range(count)]
+        return cls(Reduction(arrays["matrix"], arrays["offset"]), layers)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All numbers of the network, by name, float64."""
+        named = {"matrix": self.reduction.matrix, "offset": self.reduction.offset}
+        for i, (weight, bias) in enumerate(self.layers):
+            named |= {f"weight{i}": weight, f"bias{i}": bias}
+        return {name: np.ascontiguousarray(value) for name, value in named.items()}
+
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float64 (n, outputs) of features (n, d)."""
         x = self.reduction(features)
