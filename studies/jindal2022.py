@@ -5,7 +5,7 @@
 Three questions: optimisers at an equal number of evaluations on functions whose optimum is known, at the centre of the
 box and shifted away from it; networks trained by search on features of images, beside logistic regression and Adam at
 the same number of evaluations (a gradient counts as three), whole patients on one side of every fold; and evolved
-networks under attack, beside twins trained by gradients to the same accuracy.
+networks under attack, beside controls trained by gradients to the same accuracy.
 smoke: seconds. small: every optimiser, 10 dimensions, 5,000 evaluations, 20 seeds; breast cancer (in scikit-learn) and
 chest X-rays, skin lesions, fundus photographs and PneumoniaMNIST through ImageNet features, 300 images each, 1,200
 evaluations, 20 seeds, 2 folds; 30 images attacked. DATA holds chest_xray/, skin/, fundus/, natural/,
