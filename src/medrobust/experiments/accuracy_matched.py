@@ -28,7 +28,7 @@ from medrobust.experiments.context import Result, base_name
 from medrobust.experiments.gradient_check import compared, derived, gradient_check
 from medrobust.experiments.search_system import Keep, SearchImages, classifier, features_of
 from medrobust.progress import Progress
-from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows, group
 from medrobust.stats import Estimate
 from medrobust.store import Cell
 from medrobust.threat import Linf, Untargeted
@@ -129,7 +129,7 @@ class AttackedNetworks:
             "optimisers": [evolved.code("weights", name) for name in config.methods],
         }
         arrays = self.keep(spec, compute).arrays
-        return {name: Fitted.of_arrays(_under(arrays, f"{i}.")) for i, name in enumerate(names)}
+        return {name: Fitted.of_arrays(group(arrays, str(i))) for i, name in enumerate(names)}
 
     def attack(self, name: str, seed: int) -> tuple[Cell, str]:
         """What the attack does to one network, and why it is not to be believed; empty where nothing says so."""
@@ -230,10 +230,6 @@ def _status(why: str) -> dict[str, Any]:
 def _number(values: list[float], n: int) -> Estimate:
     """The mean, without an interval."""
     return Estimate(float(np.mean(values)), math.nan, math.nan, n)
-
-
-def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 def _why(doubts: Mapping[tuple[str, int], str], name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from medrobust.report.run import Run
 from medrobust.report.schema import SearchedInfo, SearchInfo, SearchMethodInfo
-from medrobust.results import Kind, Row
+from medrobust.results import Kind, Row, group
 
 TITLES = {
     "weights": "Weights of the network",
@@ -83,8 +83,7 @@ def searched(run: Run) -> list[Searched]:
     for question in TITLES:
         if question in c.searched and c.search is not None:
             rows = [r for r in run.rows if r.kind == Kind.SEARCH and r.has(question=question)]
-            prefix = f"search.{question}."
-            arrays = {k.removeprefix(prefix): v for k, v in run.arrays.items() if k.startswith(prefix)}
+            arrays = group(run.arrays, f"search.{question}")
             found.append(Searched(question, c.searched[question], c.search, rows, arrays))
     return found
 
