@@ -27,7 +27,7 @@ def metadata(kind: str, **facts: Any) -> dict[str, str]:
     return {FIELD: json.dumps({"kind": kind, **facts})}
 
 
-def stated(metadata: Mapping[str, Any] | None, kind: str, what: str) -> dict[str, Any] | None:
+def stated(metadata: Mapping[str, Any] | None, kind: str, what: str) -> Mapping[str, Any] | None:
     """The facts that ``metadata`` of ``kind`` holds; None where it is of another kind or of another program."""
     text = (metadata or {}).get(FIELD)
     if not isinstance(text, str):

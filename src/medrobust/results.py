@@ -249,7 +249,7 @@ class Check:
     consequence: str
     decisive: bool = False
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """As JSON."""
         return asdict(self)
 

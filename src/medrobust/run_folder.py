@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from medrobust import atomic, json_files
 from medrobust.errors import InputError
@@ -286,7 +286,7 @@ def read_mark(path: Path) -> Mark:
         raise InputError(_link(file))
     if not file.is_file():
         raise InputError(f"{path} is no run folder of medrobust ({MARK} is missing)")
-    raw: dict[str, Any] = json_files.read_object(file)
+    raw = json_files.read_object(file)
     values = {k: raw.get(k) for k in ("kind", "id", "created")}
     entries = raw.get("entries")
     if raw.get("format") != FORMAT or not all(isinstance(v, str) for v in values.values()):

@@ -21,7 +21,7 @@ from medrobust.run_folder import RunFolder, read_mark
 from medrobust.versions import versions
 
 
-def with_run(folder: Path, name: str, results: Mapping[str, Any], command: str, device: str = "") -> dict[str, Any]:
+def with_run(folder: Path, name: str, results: Mapping[str, object], command: str, device: str = "") -> dict[str, Any]:
     """``results`` with RUN, to be written as the file ``name`` of the run folder, which must have been begun.
 
     Where that file holds the same results already, its RUN is kept: a command that is given again and computes nothing
@@ -62,7 +62,7 @@ def write(
     run.write_text(name, json.dumps(with_run(run.path, name, written, command, device), indent=1))
 
 
-def machine(device: str = "") -> dict[str, Any]:
+def machine(device: str = "") -> dict[str, object]:
     """What may change numbers or times: processor, cores, threads, graphics cards, operating system. No host name."""
     import torch
 

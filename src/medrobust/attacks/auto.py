@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +121,13 @@ class _Task:
     """The arguments of the ensemble, and how a member is run on some of the images."""
 
     def __init__(
-        self, classifier: Classifier, images: Images, goal: Goal, ball: Ball, ids: Sequence[Id], options: dict[str, Any]
+        self,
+        classifier: Classifier,
+        images: Images,
+        goal: Goal,
+        ball: Ball,
+        ids: Sequence[Id],
+        options: Mapping[str, Any],
     ) -> None:
         self.classifier, self.images, self.goal, self.ball, self.ids = classifier, images, goal, ball, ids
         self.options = options

@@ -57,7 +57,7 @@ class Detector(ABC):
         self.arrays_: dict[str, Tensor] = {}
         self.rule_: Rule | None = None
         self.features_: Features | None = None
-        self.info_: dict[str, Any] = {}
+        self.info_: dict[str, object] = {}
         """How it was fitted: numbers of images, seed, digest of the classifier; plain JSON."""
 
     # -- what a detector implements -----------------------------------------------------------------------

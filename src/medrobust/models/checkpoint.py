@@ -46,7 +46,7 @@ class Card(BaseModel):
     threshold: float | None = None
     channels_last: bool = False
     """How the weights lie in memory: other kernels run, and the last bits of a logit differ."""
-    provenance: dict[str, Any] = {}
+    provenance: Mapping[str, Any] = {}
     sha256: str = ""
 
     @field_validator("classes")

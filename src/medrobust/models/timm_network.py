@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ def nearest(name: str, also: list[str]) -> list[str]:
     return difflib.get_close_matches(name, [*also, *timm.list_models()], n=3, cutoff=0.5)
 
 
-def configuration(name: str) -> dict[str, Any]:
+def configuration(name: str) -> Mapping[str, Any]:
     """timm's pretrained_cfg: mean, std, input_size, classifier, fixed_input_size; empty where it has none."""
     import timm
 

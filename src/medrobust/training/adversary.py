@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +19,7 @@ class Adversary(Protocol):
     """
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Everything that its work depends on, as JSON: part of the training's name."""
 
     def begin(self, epoch: int, n: int) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -197,7 +197,7 @@ def _normalisation(
     return tuple(own[0] if mean is None else mean), tuple(own[1] if std is None else std)
 
 
-def key(config: dict[str, Any]) -> str:
+def key(config: Mapping[str, object]) -> str:
     """The name of a training: a hash of everything that its weights depend on."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 

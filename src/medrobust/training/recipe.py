@@ -120,6 +120,6 @@ class Recipe:
         """Whether an epoch's validation scores meet the target, if there is one."""
         return self.target is not None and abs(scores["balanced_accuracy"] - self.target) <= MATCHED
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """As JSON."""
         return asdict(self)

@@ -43,7 +43,7 @@ def recorded(
     pretrained: str | None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The record of a training, as plain JSON.
 
     parts: its training and validation images. mean, std: as given, None where they follow from the rest.

@@ -6,6 +6,7 @@ history as JSON. No random state is kept, because none is needed: every draw is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ class TrainingState:
         return state
 
 
-def _header(stated: dict[str, Any]) -> dict[str, Any]:
+def _header(stated: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields of a State that are no tensors. KeyError, TypeError or ValueError where one is missing or wrong."""
     epoch, best, history, done = (stated[k] for k in ("epoch", "best_epoch", "history", "done"))
     if type(epoch) is not int or type(best) is not int or not isinstance(history, list) or type(done) is not bool:

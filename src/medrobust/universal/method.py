@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -54,7 +54,7 @@ class UniversalMethod(ABC):
         """InputError, before the classifier is asked anything, where n images are too many for this method."""
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Everything that a result depends on, for specs and reports."""
         return {k: v for k, v in sorted(vars(self).items()) if not callable(v)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Universal:
     delta: Tensor
     ball: Ball
     goal: Goal
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     why: str = ""
 
@@ -171,7 +172,7 @@ class Universal:
         return f"Universal({shape}, {wanted}, {self.ball!r}, {self.provenance.get('method', 'unknown method')})"
 
 
-def _checked(header: dict[str, Any], path: Path) -> dict[str, Any]:
+def _checked(header: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """The header of a perturbation's file, with every field of its type; InputError where one is missing or wrong."""
     if header.get("format") != FORMAT:
         raise InputError(f"{path} holds no universal perturbation of this version; make it again")

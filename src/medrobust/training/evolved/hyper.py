@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +118,7 @@ class Hyper(Problem):
             out.append(Fitted.mlp(p.reduction.kept(np.arange(inputs)), own))
         return out
 
-    def facts(self, best: Tensor) -> dict[str, Any]:
+    def facts(self, best: Tensor) -> dict[str, object]:
         return {k: v.tolist() for k, v in self.space.decode(best).items()}
 
     @staticmethod

@@ -82,7 +82,7 @@ class Masks(Problem):
             out.append(Fitted.linear(p.reduction.kept(kept), logistic(side, self.decay)))
         return out
 
-    def facts(self, best: Tensor) -> dict[str, Any]:
+    def facts(self, best: Tensor) -> dict[str, object]:
         return {"kept": self.masks(best).sum(1).tolist(), "offered": self.features}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +51,7 @@ class EvolvedResult:
     at: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     curve: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     clock: np.ndarray = field(default_factory=lambda: np.empty(0))
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 Method = Callable[[Any, int], EvolvedResult]

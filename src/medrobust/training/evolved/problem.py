@@ -51,7 +51,7 @@ class Problem(ABC):
     def settle(self, best: Tensor) -> list[Fitted]:
         """The model of each task's best point (S, D), all else fitted on the task's training images."""
 
-    def facts(self, best: Tensor) -> dict[str, Any]:  # noqa: ARG002 - most have none
+    def facts(self, best: Tensor) -> dict[str, object]:  # noqa: ARG002 - most have none
         """Details of the points found, one entry a task in each list."""
         return {}
 

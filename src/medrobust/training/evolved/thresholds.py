@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +84,7 @@ class Thresholds(Problem):
             shift = points[self.value(i, points).argmin()]
         return shift
 
-    def facts(self, best: Tensor) -> dict[str, Any]:
+    def facts(self, best: Tensor) -> dict[str, object]:
         return {"shift": best.tolist()}
 
     @staticmethod

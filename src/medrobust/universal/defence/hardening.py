@@ -8,7 +8,7 @@ import json
 import math
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -100,7 +100,7 @@ class Defence(ABC):
         """Who attacks during the next round. pools: the perturbations made so far, by round; before: of last round."""
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Everything that a result depends on."""
         return dict(sorted(vars(self).items()))
 
@@ -261,7 +261,7 @@ class _Work:
 class _Log:
     """The rounds finished so far, in one JSON file that is replaced whole."""
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, object]) -> None:
         self.file, self.config, self.rounds = folder / FILE, config, list[dict[str, Any]]()
         if self.file.is_file():
             log = json_files.read_object(self.file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +66,7 @@ class Pool:
         self.which = torch.zeros(0, dtype=torch.int64)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         return {"adversary": "pool", "share": self.share, "seed": self.seed, "perturbations": digest(self.deltas[1:])}
 
     def begin(self, epoch: int, n: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,19 +73,19 @@ class Round:
     first: PoolResult | None
     control: PoolResult
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, object]:
         """As JSON; null where there was nothing to count."""
         return {k: _plain(v) for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def of(cls, plain: dict[str, Any]) -> Round:
+    def of(cls, plain: Mapping[str, Any]) -> Round:
         """The round that ``plain`` gave."""
         pools = {k: _attacked(plain[k]) for k in ("fresh", "old", "first", "control")}
         recall = {name: _estimate(v) for name, v in plain["recall"].items()}
         return cls(plain["number"], _estimate(plain["accuracy"]), recall, **pools)  # type: ignore[arg-type]
 
 
-def _attacked(plain: dict[str, Any] | None) -> PoolResult | None:
+def _attacked(plain: Mapping[str, Any] | None) -> PoolResult | None:
     if plain is None:
         return None
     fields: dict[str, Any] = {k: _estimate(v) if isinstance(v, list) else v for k, v in plain.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +68,7 @@ class Climber:
         self.changed = torch.zeros(0, dtype=torch.bool)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         target = int(self.goal.labels) if isinstance(self.goal, Targeted) else None
         return {
             "adversary": "climber",
