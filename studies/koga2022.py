@@ -16,6 +16,7 @@ Nontargeted with 20,000 queries (docs/results/universal-queries.csv, made by a s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import hirano2021
 import sets
@@ -79,7 +80,7 @@ def whole(
                         seconds=budget / 100,
                     )
                     made = catalogue.judged(v, None, ("test",), images)
-                    cells.append(type(made)(**{**vars(made), "labels": {**made.labels, "budget": budget}}))
+                    cells.append(replace(made, labels={**made.labels, "budget": budget}))
         cells.append(catalogue.random(model, (NONE, *targets), "l2", zeta, images=images, measured=measured))
     shown = {name: {**rate, "split": "test"} for name, rate in catalogue.rates((NONE, *targets)).items()}
     part = Part(
