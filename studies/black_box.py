@@ -1,339 +1,192 @@
-"""How far does an attacker come who sees only a model's answers, and how much does `auto` find? Real images.
+"""How far does an attacker come who sees only a model's answers, and does `auto` break what other attacks break?
 
-    python studies/black_box.py DATA OUT [PART …] [--sets NAME …]
+    medrobust study run studies/black_box.py --size small --data DATA [--models MODELS]
 
-DATA is a folder with chest_xray/ (table labels.csv), pneumoniamnist.npz, cifar10_test3000.npz and weights/; OUT takes
-the classifiers (OUT/NAME/model, trained where missing by studies/universal_perturbations.py's settings) and one cell a
-piece of work, so that a killed study goes on. PART: auto, queries, transfer; NAME: pneumonia, cifar, chest; all by
-default. Prints the tables of docs/results-blackbox.md.
-Duration: 15 to 20 minutes of one core, reckoned from what a query costs; the run of docs/results-blackbox.md shared two
-cores with eight other jobs.
+smoke: phantoms, seconds. small: 50 images each of PneumoniaMNIST (ResNet-18, 28 px), CIFAR-10 (ResNet-20, 32 px) and
+chest X-rays (MobileNetV2, 128 px); DATA holds chest_xray/, pneumoniamnist.npz, cifar10_test3000.npz and weights/ (see
+docs/studies.md), MODELS holds pneumonia/, chest/, chest_small/, chest_scratch/ where they are trained already. paper:
+1,000 images, ResNet-50 at 224 px.
+Duration of small: 15 to 20 minutes of one core with trained models, estimated from the cost of a query. Paper: not run.
 
-To expect: auto breaks everything that the worst of FGSM, BIM, PGD and CW breaks, and more on chest at 0.2/255 (16 %
-left against 38 %). Without gradients little is reached where PGD reaches all: of chest images at 1/255 7 % within 100
-queries, of CIFAR-10 at 1/255 24 % within 200. What a small surrogate leads to is no better than random noise.
+Expected with small: auto breaks everything that the worst of FGSM, BIM, PGD and CW breaks, and more on chest X-rays at
+0.2/255 (16 % left against 38 %). Without gradients little is reached where PGD reaches all: of chest images at 1/255
+7 % within 100 queries, of CIFAR-10 at 1/255 24 % within 200. What a small surrogate leads to is no better than random
+noise.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-import torch
-from names import one_of
+import sets
 
-import medrobust as mr
-from medrobust import stats
-from medrobust.attacks import (
-    BIM,
-    FGSM,
-    PGD,
-    Attack,
-    Auto,
-    CosineCMAES,
-    CosinePSO,
-    CWLinf,
-    GenAttack,
-    OnePixel,
-    SimBA,
-    Square,
-    Transfer,
-    run,
-)
-from medrobust.experiments import ask
-from medrobust.experiments.system import System, assemble, groups
-from medrobust.progress import NoProgress
-from medrobust.stats import Estimate
-from medrobust.store import Store
-from medrobust.threat import L2, Ball, Linf
+from medrobust.attacks.auto import MEMBERS
+from medrobust.experiments import catalogue
+from medrobust.grid import Model, Node, Part, Study, StudyTable, grid
 
-VERSION = 1
-REVISED: dict[type[Attack], int] = {GenAttack: 2, Auto: 2}
-"""Attacks that changed since: GenAttack's crossover mixes; Auto leaves APGD's second run out with two classes."""
-N = 50
-QUERIES = {"pneumonia": 300, "chest": 100, "cifar": 200}
-"""Of each image; one of the 128 px network costs seven times one of the 28 px one."""
+TITLE, SOURCE = "Attacks without gradients, and the ensemble auto", "after Ma et al. 2020 and Croce & Hein 2020"
+GREY = catalogue.GREY
+CLASSIC = ("fgsm", "bim", "pgd", "cw")
 COUNTS = (10, 50, 100, 200, 300)
 TRIES = 10
 """Random changes an image that the control may try."""
-SETS = {
-    "pneumonia": ("medmnist:{}/pneumoniamnist.npz", "PneumoniaMNIST, ResNet-18, 28 px"),
-    "cifar": ("medmnist:{}/cifar10_test3000.npz", "CIFAR-10 (natural), ResNet-20, 32 px"),
-    "chest": ("csv:{}/chest_xray/labels.csv", "chest X-ray, MobileNetV2, 128 px"),
-}
-TRAINED = {
-    "pneumonia": ("--epochs", "5"),
-    "chest": (
-        "--size",
-        "128",
-        "--model",
-        "mobilenetv2_100",
-        "--pretrained",
-        "{}/weights/mobilenetv2_100_imagenet.safetensors",
-        "--mean",
-        "0.5",
-        "--std",
-        "0.5",
-        "--epochs",
-        "4",
-    ),
-    "chest_scratch": ("--size", "128", "--model", "mobilenetv2_100", "--epochs", "10"),
-    "chest_small": ("--size", "128", "--model", "small_cnn", "--epochs", "10"),
-}
-SIZES: dict[str, tuple[Ball, ...]] = {
-    "pneumonia": (Linf(4 / 255), Linf(8 / 255), L2(0.5)),
-    "chest": (Linf(1 / 255), Linf(2 / 255), L2(0.5)),
-    "cifar": (Linf(1 / 255), Linf(2 / 255), L2(0.5)),
-}
-AUTO_SIZES: dict[str, tuple[Ball, ...]] = {
-    "pneumonia": (Linf(2 / 255), Linf(4 / 255), L2(0.5)),
-    "chest": (Linf(0.2 / 255), Linf(1 / 255)),
-    "cifar": (Linf(0.5 / 255), Linf(1 / 255), L2(0.1)),
-}
+
+Sizes = Sequence[tuple[str, float]]
+"""Norms and sizes of a classifier's attacks."""
 
 
-class Study:
-    """Classifiers, images and finished pieces of work in one folder."""
-
-    def __init__(self, data: Path, out: Path) -> None:
-        self.data, self.out, self.store = data, out, Store(out)
-        self.subject = cache(self._subject)
-
-    def _subject(self, name: str, limit: int) -> System:
-        where = SETS[name.partition("_")[0]][0].format(self.data)
-        if name == "cifar":
-            weights = f"{self.data}/weights/cifar10_resnet20-12fca82f.th"
-            spec = ask(data=where, model="cifar_resnet20", weights=weights, limit=limit)
-        else:
-            folder = self.out / name / "model"
-            options = [o.format(self.data) for o in TRAINED[name]]
-            command = [sys.executable, "-m", "medrobust.cli", "train", str(folder), "--data", where, *options]
-            subprocess.run(command, check=True, stdout=sys.stderr)
-            size = None if name == "pneumonia" else 128
-            spec = ask(data=where, model=str(folder), size=size, limit=limit)
-        return assemble(spec, None, NoProgress(), "cpu")
-
-    def attacked(self, name: str, n: int, attack: Attack, ball: Ball, surrogate: str = "") -> dict[str, np.ndarray]:
-        """What the attack did to n images: reached and confirmed by the judge, queries, and what it cost."""
-        subject = self.subject(name, n)
-        images, labels = subject.sample.tensors()
-        goal = mr.Untargeted(labels)
-        about = {
-            "version": REVISED.get(type(attack), VERSION),
-            "kind": "attacked",
-            "classifier": subject.model_digest,
-            "attack": repr(attack),
-            "ball": repr(ball),
-            "images": [subject.data_digest, *subject.sample.ids],
-        }
-
-        def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-            print(f"{name} {ball} {attack.title} {surrogate}", file=sys.stderr, flush=True)
-            done = run(attack, subject.classifier, images, goal, ball, ids=subject.sample.ids)
-            outcome = mr.judge(subject.classifier, images, done.images, goal, ball)
-            by = torch.full_like(done.level, -1) if done.by is None else done.by
-            return {}, {
-                "reached": outcome.reached.numpy(),
-                "clean": outcome.reached_before.numpy(),
-                "queries": done.queries.numpy(),
-                "gradients": done.gradients.numpy(),
-                "forwards": done.forwards.numpy(),
-                "blind": done.blind.numpy(),
-                "by": by.numpy(),
-            }
-
-        return self.store.once(about, compute).arrays
-
-    def noise(self, name: str, n: int, ball: Ball, tries: int) -> dict[str, np.ndarray]:
-        """The control: at the edge of the ball in random directions, each a query, until one succeeds."""
-        subject = self.subject(name, n)
-        images, labels = subject.sample.tensors()
-        about = {
-            "version": VERSION,
-            "kind": "noise",
-            "classifier": subject.model_digest,
-            "ball": repr(ball),
-            "tries": tries,
-            "images": [subject.data_digest, *subject.sample.ids],
-        }
-
-        def compute() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-            print(f"{name} {ball} noise", file=sys.stderr, flush=True)
-            clean = (subject.classifier.predict(images) != labels).numpy()
-            queries, reached = np.zeros(len(images), dtype=int), clean.copy()
-            for k in range(tries):
-                left = torch.from_numpy(np.flatnonzero(~reached))
-                ids = [f"{subject.sample.ids[i]}/{k}" for i in left.tolist()]
-                shown = ball.move(images[left], images[left] + noise(ball, ids, images.shape[1:]))
-                wrong = (subject.classifier.predict(shown) != labels[left]).numpy()
-                queries[left.numpy()] += 1
-                reached[left.numpy()[wrong]] = True
-            return {}, {"reached": reached, "clean": clean, "queries": queries}
-
-        return self.store.once(about, compute).arrays
+def study(size: str) -> Study:
+    return Study(TITLE, SOURCE, {"smoke": smoke, "small": small, "paper": paper}[size]())
 
 
-def noise(ball: Ball, ids: Sequence[str], shape: Sequence[int]) -> torch.Tensor:
-    """Random changes of exactly the ball's size: signs under Linf, a direction under L2."""
-    if isinstance(ball, Linf):
-        return ball.eps * mr.seeds.signs(0, "noise", ids, shape)
-    return ball.eps * ball.at_edge(mr.seeds.normal(0, "noise", ids, shape))
+def smoke() -> list[Part]:
+    tiny, other = sets.tiny("tiny"), sets.tiny("tiny-b", seed=1)
+    sizes = {tiny: (("linf", 16 * GREY), ("l2", 2.0))}
+    return [
+        ensemble({tiny: sizes[tiny][:1]}, 8, "auto:steps=5:queries=20"),
+        queries(sizes, {tiny: 20}, {tiny: 8}, 8, least=20),
+        transferred([(tiny, other)], ("pgd",), (8 * GREY,), limit=8),
+    ]
 
 
-# -- what is printed -----------------------------------------------------------------------------------------
+def small() -> list[Part]:
+    desk = sets.desk()
+    chest, pneumonia = desk["chest"], desk["pneumonia"]
+    cifar = sets.cifar_resnet(20, "cifar10_resnet20-12fca82f.th")
+    fine = {
+        pneumonia: (("linf", 2 * GREY), ("linf", 4 * GREY), ("l2", 0.5)),
+        cifar: (("linf", 0.5 * GREY), ("linf", GREY), ("l2", 0.1)),
+        chest: (("linf", 0.2 * GREY), ("linf", GREY)),
+    }
+    coarse = {
+        pneumonia: (("linf", 4 * GREY), ("linf", 8 * GREY), ("l2", 0.5)),
+        cifar: (("linf", GREY), ("linf", 2 * GREY), ("l2", 0.5)),
+        chest: (("linf", GREY), ("linf", 2 * GREY), ("l2", 0.5)),
+    }
+    # a query of the 128 px network costs seven times one of the 28 px one
+    budgets, frequencies = {pneumonia: 300, cifar: 200, chest: 100}, {pneumonia: 28, cifar: 32, chest: 28}
+    pairs = [(chest, desk["chest_small"]), (chest, desk["chest_scratch"])]
+    return [
+        ensemble(fine, 50),
+        queries(coarse, budgets, frequencies, 50),
+        transferred(pairs, ("pgd",), tuple(g * GREY for g in (1, 2, 4, 8)), limit=50),
+    ]
 
 
-def share(hits: np.ndarray, owners: np.ndarray | None) -> str:
-    e: Estimate = stats.proportion(hits, owners)
-    return f"{e.value:.1%} ({e.low:.1%} to {e.high:.1%})"
+def paper() -> list[Part]:
+    models = [sets.resnet(d) for d in (sets.MESSIDOR, sets.CXR2, sets.MELANOMA)]
+    sizes: dict[Model, Sizes] = dict.fromkeys(models, (("linf", GREY / 5), ("linf", GREY), ("l2", 0.5)))
+    return [
+        ensemble(sizes, 1000),
+        queries(sizes, dict.fromkeys(models, 300), dict.fromkeys(models, 28), 1000),
+        transferred([(m, sets.resnet(m.data, seed=1)) for m in models], ("pgd",), (GREY, 4 * GREY), limit=1000),
+    ]
 
 
-def size_of(ball: Ball) -> str:
-    return f"{float(ball.eps) * 255:.3g}/255" if isinstance(ball, Linf) else f"L2 {float(ball.eps):g}"
+# -- the study, at any size ------------------------------------------------------------------------------------
 
 
-def table(title: str, head: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    print(f"\n{title}\n\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
-    for line in lines:
-        print(f"| {' | '.join(line)} |", flush=True)
-
-
-def asked(queries: int, ball: Ball, side: int) -> list[Attack]:
-    """The attacks without gradients at that budget."""
-    few: list[Attack] = [Square(queries), SimBA(queries, frequencies=side), CosineCMAES(queries)]
-    if not isinstance(ball, Linf) or queries < 200:
-        return few
-    return [*few, SimBA(queries), CosinePSO(queries), GenAttack(queries)]
-
-
-def queries(study: Study) -> None:
-    """Success against queries, all attacks side by side, beside random noise asked as often."""
-    for name, (_, title) in SETS.items():
-        budget, n = QUERIES[name], N
-        counts = [c for c in COUNTS if c <= budget]
-        for ball in SIZES[name]:
-            chance = study.noise(name, n, ball, TRIES)
-            head = ["attack", *(f"{c} queries" for c in counts), "median queries"]
-            right = int((~chance["clean"]).sum())
-            owners = groups(study.subject(name, n).sample)
-            found = tried(study, name, n, ball, budget)
-            lines = [query_line(label, one, owners, counts, budget) for label, one in found]
-            lines.append(query_line("random noise", chance, owners, counts, TRIES))
-            table(f"**{title}, {size_of(ball)}**: share fooled of {right} images read correctly", head, lines)
-
-
-def tried(study: Study, name: str, n: int, ball: Ball, budget: int) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Each attack's name, and what it did."""
-    side = 28 if name == "chest" else study.subject(name, n).sample.size
-    found = [(named(a), study.attacked(name, n, a, ball)) for a in asked(budget, ball, side)]
-    if isinstance(ball, Linf):
-        for pixels in (1, 5) if budget >= 200 else (5,):
-            label = f"{pixels} pixel{'s' * (pixels > 1)}, any value"
-            found.append((label, study.attacked(name, n, OnePixel(budget, pixels=pixels), Linf(1.0))))
-    return found
-
-
-def query_line(
-    label: str, found: dict[str, np.ndarray], owners: np.ndarray | None, counts: Sequence[int], budget: int
-) -> list[str]:
-    mine = ~found["clean"]
-    spent = np.where(found["reached"], found["queries"], np.inf)[mine]
-    who = None if owners is None else owners[mine]
-    shown = [f"{v:.0f}" if np.isfinite(v) else f"> {budget}" for v in stats.median(spent)[:3]]
-    shares = [share(spent <= c, who) if c <= budget else "–" for c in counts]
-    return [label, *shares, f"{shown[0]} ({shown[1]} to {shown[2]})"]
-
-
-def named(attack: Attack) -> str:
-    if isinstance(attack, SimBA):
-        return f"SimBA ({'cosines' if attack.frequencies else 'pixels'})"
-    return attack.title
-
-
-def auto(study: Study) -> None:
-    """Accuracy under auto beside the worst of the four classic attacks, what it cost and which member it was."""
-
-    def lines() -> Iterable[list[str]]:
-        for name, (_, title) in SETS.items():
-            n, owners = N, groups(study.subject(name, N).sample)
-            for ball in AUTO_SIZES[name]:
-                found = study.attacked(name, n, Auto(), ball)
-                classic = [study.attacked(name, n, a, ball)["reached"] for a in (FGSM(), BIM(), PGD(), CWLinf())]
-                worst = np.logical_or.reduce(classic)
-                by = [f"{m} {int((found['by'] == k).sum())}" for k, m in enumerate(Auto.members)]
-                yield [
-                    title,
-                    size_of(ball),
-                    str(n),
-                    share(~found["reached"], owners),
-                    share(~worst, owners),
-                    str(int((worst & ~found["reached"]).sum())),
-                    ", ".join(by),
-                    f"{found['gradients'].mean():.0f}",
-                    f"{found['forwards'].mean():.0f}",
-                ]
-
-    head = (
-        "set",
-        "size",
-        "n",
-        "accuracy under auto",
-        "worst of FGSM, BIM, PGD, CW",
-        "broken by those alone",
-        "broken by",
-        "gradients an image",
-        "forward passes",
+def ensemble(sizes: Mapping[Model, Sizes], limit: int, auto: str = "auto") -> Part:
+    """Auto beside the classic attacks, and which of its members broke an image."""
+    cells: list[Node] = []
+    for model, each in sizes.items():
+        for norm, eps in each:
+            common = {"model": model, "eps": (eps,), "norm": norm, "limit": limit, "seconds": 30.0}
+            classic = grid(catalogue.curve, attack=list(CLASSIC), **common)
+            strong = catalogue.curve(attack=auto, **common)
+            cells += [*classic, catalogue.worst(classic, "worst of four"), strong]
+            cells.append(catalogue.worst([*classic, strong], "worst of all"))
+    lines = ("data", "norm", "eps")
+    shown = [auto, "worst of four", "worst of all", *CLASSIC]
+    return Part(
+        "auto",
+        "The ensemble auto",
+        cells,
+        note="One size at a time, from nothing. Where worst of all leaves less than auto, another attack broke an "
+        "image that held against auto.",
+        show=[
+            StudyTable("Accuracy", {"metric": "accuracy", "attack": shown}, lines, "attack"),
+            StudyTable(
+                "Images by the member that broke them", {"metric": "broken_by"}, lines, "member", ", ".join(MEMBERS)
+            ),
+            StudyTable(
+                "Cost of auto an image",
+                {"attack": auto, "metric": ["gradients_per_image", "forwards_per_image"]},
+                lines,
+                "metric",
+            ),
+        ],
     )
-    table("**Auto**", head, lines())
 
 
-def transfer(study: Study) -> None:
-    """PGD made on a surrogate and replayed, beside PGD on the classifier itself and noise of the same size."""
+def queries(
+    sizes: Mapping[Model, Sizes],
+    budgets: Mapping[Model, int],
+    frequencies: Mapping[Model, int],
+    limit: int,
+    least: int = 200,
+) -> Part:
+    """Success against queries. frequencies: cosines a side that SimBA chooses from. least: queries from which on the
+    slower attacks are tried."""
+    cells: list[Node] = []
+    for model, each in sizes.items():
+        budget = budgets[model]
+        counts = (*(c for c in COUNTS if c < budget), budget)
+        for norm, eps in each:
+            names = ["square", f"simba-dct:frequencies={frequencies[model]}", "cma-es"]
+            names += ["simba", "pso", "genattack"] if norm == "linf" and budget >= least else []
+            cells += grid(
+                catalogue.queried,
+                model=model,
+                attack=names,
+                eps=eps,
+                queries=counts,
+                norm=norm,
+                limit=limit,
+                seconds=20.0,
+            )
+            cells.append(catalogue.queried(model, "noise", eps, (TRIES,), norm, limit, seconds=5))
+        pixels = [f"one-pixel:pixels={k}" for k in ((1, 5) if budget >= least else (5,))]
+        cells += grid(catalogue.queried, model=model, attack=pixels, eps=1.0, queries=counts, limit=limit, seconds=20.0)
+    lines = ("data", "norm", "eps", "attack")
+    return Part(
+        "queries",
+        "Success against queries",
+        cells,
+        note="Share fooled of the images that are read rightly, within so many queries an image. Noise: random "
+        "changes of the same size, one a query. One-pixel attacks set pixels to any value, which no ball of these "
+        "sizes holds.",
+        show=[
+            StudyTable("Fooled within so many queries", {"metric": "success_at"}, lines, "queries"),
+            StudyTable("Median queries until an image is fooled", {"metric": "queries_median"}, lines, "metric"),
+        ],
+    )
 
-    def lines() -> Iterable[list[str]]:
-        for surrogate in ("chest_small", "chest_scratch"):
-            theirs = study.subject(surrogate, N).classifier
-            for ball in (Linf(1 / 255), Linf(2 / 255), Linf(4 / 255), Linf(8 / 255)):
-                found = study.attacked("chest", N, Transfer(theirs, PGD()), ball, surrogate)
-                own = study.attacked("chest", N, PGD(), ball)
-                chance = study.noise("chest", N, ball, 1)
-                mine, owners = ~found["clean"], groups(study.subject("chest", N).sample)
-                who = None if owners is None else owners[mine]
-                yield [
-                    surrogate,
-                    size_of(ball),
-                    share(found["reached"][mine], who),
-                    share(own["reached"][mine], who),
-                    share(chance["reached"][mine], who),
-                ]
 
-    head = ("surrogate", "size", "fooled by transfer", "by PGD on the classifier itself", "by random noise")
-    right = int((~study.noise("chest", N, Linf(1 / 255), 1)["clean"]).sum())
-    table(f"**Transfer to {SETS['chest'][1]}**, n = {right} images read correctly", head, lines())
-
-
-PARTS: dict[str, Callable[[Study], None]] = {"auto": auto, "queries": queries, "transfer": transfer}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("parts", nargs="*", type=one_of(PARTS), default=list(PARTS))
-    parser.add_argument("--sets", nargs="*", type=one_of(SETS), default=list(SETS))
-    given = parser.parse_args()
-    for name in set(SETS) - set(given.sets):
-        del SETS[name]
-    study = Study(given.data, given.out)
-    for part in given.parts:
-        PARTS[part](study)
-
-
-if __name__ == "__main__":
-    main()
+def transferred(
+    pairs: Sequence[tuple[Model, Model]], attacks: Sequence[str], eps: tuple[float, ...], limit: int | None = None
+) -> Part:
+    """pairs: each classifier, and another one on which its attacks are made."""
+    models = list(dict.fromkeys(model for model, _ in pairs))
+    cells = [
+        catalogue.transfer(model, surrogate, attack, eps, limit=limit, seconds=25.0)
+        for model, surrogate in pairs
+        for attack in attacks
+    ]
+    own = [catalogue.curve(model, attack, eps, limit=limit, seconds=25.0) for model in models for attack in attacks]
+    noise = [catalogue.noise(model, eps, limit=limit) for model in models]
+    return Part(
+        "transfer",
+        "Made on another network",
+        [*cells, *own, *noise],
+        note="Attacks made at full strength on an independently trained network and shown to this one, beside the "
+        "same attacks made on this one (no entry in made_on) and random changes of the same size.",
+        show=[
+            StudyTable(
+                "Accuracy",
+                {"metric": "accuracy", "attack": [*attacks, "noise"]},
+                ("data", "model", "made_on", "eps"),
+                "attack",
+            )
+        ],
+    )

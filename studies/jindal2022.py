@@ -28,7 +28,7 @@ from typing import Any
 
 import sets
 
-from medrobust.experiments import catalogue
+from medrobust.experiments import search_catalogue
 from medrobust.grid import Data, Model, Node, Part, Published, Study, StudyTable, grid
 
 TITLE, SOURCE = "After Jindal & Kumar 2022", "a review; its own tables are not at hand"
@@ -71,7 +71,7 @@ def study(size: str) -> Study:
 
 def smoke() -> Study:
     tiny = sets.tiny("tiny")
-    tables = [catalogue.features_table(), catalogue.features_table(tiny, limit=60)]
+    tables = [search_catalogue.features_table(), search_catalogue.features_table(tiny, limit=60)]
     common = {"budget": 300, "seeds": 3, "folds": 2}
     return Study(
         TITLE,
@@ -88,7 +88,7 @@ def small() -> Study:
     imagenet = sets.natural()
     small = Data("pneumonia 128 px", sets.PNEUMONIA.spec, size=128, get=sets.PNEUMONIA.get)
     homes = (sets.CHEST, sets.SKIN, sets.FUNDUS, small)
-    tables = [catalogue.features_table(), *(catalogue.features_table(imagenet, home) for home in homes)]
+    tables = [search_catalogue.features_table(), *(search_catalogue.features_table(imagenet, home) for home in homes)]
     common = {"budget": 1200, "seeds": 20, "folds": 2}
     return Study(
         TITLE,
@@ -105,7 +105,10 @@ def paper() -> Study:
     """Every optimiser with room to converge, on whole sets, and everything that the review says is searched."""
     imagenet = sets.natural()
     homes = (sets.CHEST, sets.SKIN, sets.FUNDUS)
-    tables = [catalogue.features_table(), *(catalogue.features_table(imagenet, home, limit=None) for home in homes)]
+    tables = [
+        search_catalogue.features_table(),
+        *(search_catalogue.features_table(imagenet, home, limit=None) for home in homes),
+    ]
     common = {"budget": 6000, "seeds": 30, "folds": 3}
     desk = sets.desk()
     cases = [(desk[name], ("pso", "de", "gwo", "cma-es")) for name in ("chest", "skin", "fundus", "pneumonia")]
@@ -126,7 +129,7 @@ def paper() -> Study:
 def functions(optimisers: Sequence[str], dims: int, budget: int, seeds: int) -> Part:
     names = ("sphere", "rastrigin")
     cells = grid(
-        catalogue.minimised,
+        search_catalogue.minimised,
         optimiser=list(optimisers),
         function=list(names),
         shifted=[False, True],
@@ -164,13 +167,15 @@ def trained(
     **common: Any,
 ) -> Part:
     """Weights by every method on every table; masks, thresholds and hyper-parameters by some."""
-    weights = [catalogue.compared(table, methods, "weights", **common) for table in tables]
-    more = [catalogue.compared(t, other_methods, question, **common) for question in others for t in other_tables]
+    weights = [search_catalogue.compared(table, methods, "weights", **common) for table in tables]
+    more = [
+        search_catalogue.compared(t, other_methods, question, **common) for question in others for t in other_tables
+    ]
     mine = {"question": "weights"}
     return Part(
         "networks",
         "Networks trained by search",
-        [*weights, catalogue.ranked(weights), *more],
+        [*weights, search_catalogue.ranked(weights), *more],
         note=f"A network with one hidden layer of 8 tanh units on features of images; {common['budget']:,} "
         f"evaluations for every method, {common['seeds']} seeds, {common['folds']} folds, whole patients on one side. "
         "Medians over seeds and their intervals, each of n images; the interval of a difference is corrected for "
@@ -197,7 +202,7 @@ def trained(
 
 
 def attacked(cases: Sequence[tuple[Model, Sequence[str]]], **common: Any) -> Part:
-    cells = [catalogue.evolved_under_attack(source, methods, **common) for source, methods in cases]
+    cells = [search_catalogue.evolved_under_attack(source, methods, **common) for source, methods in cases]
     return Part(
         "attacked",
         "Are evolved networks more or less robust?",
@@ -254,7 +259,7 @@ def _networks_published() -> list[Published]:
                 PILOT,
                 "recalled",
                 setting,
-                {"metric": "accuracy", "question": "weights", "data": catalogue.BREAST_CANCER, "model": name},
+                {"metric": "accuracy", "question": "weights", "data": search_catalogue.BREAST_CANCER, "model": name},
                 "a fifth of the evaluations, half of the images to learn from",
             )
             for name, text in pilot.items()

@@ -25,9 +25,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import sets
+from black_box import transferred
+from detection import Case, detected
+from explanations import explained
 
 from medrobust.experiments import catalogue
-from medrobust.grid import ANY, Chart, Data, Model, Node, Part, Published, Study, StudyTable, grid
+from medrobust.grid import Chart, Model, Node, Part, Published, Study, StudyTable, grid
 
 TITLE, SOURCE = "Ma et al. 2020", "arXiv:1907.10456, Pattern Recognition 110 (2021)"
 GREY = catalogue.GREY
@@ -36,122 +39,64 @@ FINE = tuple(g / 10 * GREY for g in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10))
 WIDE = (*FINE, *(g * GREY for g in range(2, 11)))
 DETECTORS = ("kd", "lid", "dfeat", "qfeat")
 
-FEW = ("slope-l1", "saliency-half", "linear-eps", "relative-rank", "rise-gradient")
-
 MATCHED = "MobileNetV2 at 128 px instead of ResNet-50 at 224 px; other images and splits"
 
 
 def study(size: str) -> Study:
-    return {"smoke": smoke, "small": small, "paper": paper}[size]()
+    return Study(TITLE, SOURCE, {"smoke": smoke, "small": small, "paper": paper}[size]())
 
 
-def smoke() -> Study:
-    two, other = sets.tiny("tiny"), sets.tiny("tiny-b", seed=1)
-    grey = tuple(g * GREY for g in (2, 8, 32))
-    return whole(
-        two=[two],
-        many=[sets.tiny("tiny-skin", sets.PHANTOM_SKIN)],
-        natural=[],
-        stored=[two],
-        grid_eps=grey,
-        limit=8,
-        shards=2,
-        pairs=[(two, other)],
-        detect=[two],
-        detectors=("kd", "dfeat"),
-        attacks=("fgsm", "pgd"),
-        at=32 * GREY,
-        twins=24,
-        inside=[(two, other)],
-        outside=sets.tiny("tiny-skin", sets.PHANTOM_SKIN),
-        pictures={"limit": 24, "surfaces": 2, "measures": FEW},
-    )
+def smoke() -> list[Part]:
+    """As small as it can be: detection.py, black_box.py and explanations.py try the parts that they share with this."""
+    two, skin = sets.tiny("tiny"), sets.tiny("tiny-skin", sets.PHANTOM_SKIN)
+    pictures = {"limit": 12, "surfaces": 1, "measures": ("linear-eps",)}
+    return [
+        curves([two, skin], ("fgsm", "pgd"), tuple(g * GREY for g in (2, 8, 32)), limit=8, shards=2),
+        saving([two]),
+        detected([Case(two, 32 * GREY)], ("kd",), ("pgd",), limit=24, published=_detection_published()),
+        transferred([(two, sets.tiny("tiny-b", seed=1))], ("fgsm",), (8 * GREY,), limit=8),
+        explained([(two, None)], skin, eps=32 * GREY, published=_explanations_published([two.data.name]), **pictures),
+    ]
 
 
-def small() -> Study:
+def small() -> list[Part]:
     desk = sets.desk()
-    natural = [sets.natural(), sets.cifar_resnet(20, "cifar10_resnet20-12fca82f.th")]
-    return whole(
-        two=[desk["chest"], desk["skin"], desk["pneumonia"]],
-        many=[desk["skin7"]],
-        natural=natural,
-        stored=[desk["chest"], desk["skin"], desk["pneumonia"], *natural],
-        grid_eps=(*FINE, 2 * GREY, 4 * GREY, 8 * GREY),
-        limit=60,
-        shards=1,
-        pairs=[(desk["chest"], desk["chest_small"]), (desk["chest"], desk["chest_scratch"])],
-        detect=[desk["chest"], desk["skin"]],
-        detectors=DETECTORS,
-        attacks=ATTACKS,
-        at=GREY,
-        twins=100,
-        inside=[(desk["chest"], desk["chest_scratch"]), (desk["skin"], None), (desk["fundus"], desk["fundus_scratch"])],
-        outside=sets.natural(),
-        pictures={"limit": 60, "surfaces": 8},
-    )
+    chest, skin = desk["chest"], desk["skin"]
+    natural, cifar = sets.natural(), sets.cifar_resnet(20, "cifar10_resnet20-12fca82f.th")
+    models = [chest, skin, desk["pneumonia"], natural, cifar]
+    grid_eps = (*FINE, *(g * GREY for g in (2, 4, 8)))
+    surrogates = [(chest, desk["chest_small"]), (chest, desk["chest_scratch"])]
+    medical = [(chest, desk["chest_scratch"]), (skin, None), (desk["fundus"], desk["fundus_scratch"])]
+    published = _explanations_published([model.data.name for model, _ in medical])
+    return [
+        curves([*models, desk["skin7"]], ATTACKS, grid_eps, limit=60),
+        saving(models),
+        detected([Case(chest), Case(skin)], DETECTORS, ATTACKS, limit=100, published=_detection_published()),
+        transferred(surrogates, ATTACKS, (GREY, 4 * GREY), limit=60),
+        explained(medical, natural, limit=60, surfaces=8, published=published),
+    ]
 
 
-def paper() -> Study:
+def paper() -> list[Part]:
     """The full grid: three sets of two classes, chest X-rays of two, three and four classes, ResNet-50 at 224 px."""
-    two = [_resnet(d) for d in (MESSIDOR, CXR2, MELANOMA)]
-    pairs = [(_resnet(d), _resnet(d, seed=1)) for d in (MESSIDOR, CXR2, MELANOMA)]
-    return whole(
-        two=two,
-        many=[_resnet(d) for d in (CXR3, CXR4)],
-        natural=[],
-        stored=two,
-        grid_eps=WIDE,
-        limit=None,
-        shards=8,
-        pairs=pairs,
-        detect=two,
-        detectors=DETECTORS,
-        attacks=ATTACKS,
-        at=GREY,
-        twins=None,
-        inside=pairs,
-        outside=_natural(),
-        pictures={"limit": 500, "surfaces": 64},
-    )
-
-
-# -- the study, at any size ------------------------------------------------------------------------------------
-
-
-def whole(
-    two: list[Model],
-    many: list[Model],
-    natural: list[Model],
-    stored: list[Model],
-    grid_eps: tuple[float, ...],
-    limit: int | None,
-    shards: int,
-    pairs: Sequence[tuple[Model, Model]],
-    detect: list[Model],
-    detectors: tuple[str, ...],
-    attacks: tuple[str, ...],
-    at: float,
-    twins: int | None,
-    inside: Sequence[tuple[Model, Model | None]],
-    outside: Model,
-    pictures: dict[str, Any],
-) -> Study:
-    return Study(
-        TITLE,
-        SOURCE,
-        [
-            curves(two + many + natural, attacks, grid_eps, limit, shards),
-            saving(stored),
-            seen(detect, detectors, attacks, at, twins),
-            transferred(pairs, attacks, at, limit),
-            explanations(inside, outside, at, **pictures),
-        ],
-    )
+    homes = (sets.MESSIDOR, sets.CXR2, sets.MELANOMA)
+    two = [sets.resnet(d) for d in homes]
+    pairs = [(model, sets.resnet(d, seed=1)) for model, d in zip(two, homes, strict=True)]
+    many = [sets.resnet(d) for d in (sets.CXR3, sets.CXR4)]
+    published = _explanations_published([d.name for d in homes])
+    return [
+        curves([*two, *many], ATTACKS, WIDE, shards=8),
+        saving(two),
+        detected([Case(m) for m in two], DETECTORS, ATTACKS, limit=None, published=_detection_published()),
+        transferred(pairs, ATTACKS, (GREY, 4 * GREY)),
+        explained(pairs, sets.natural_resnet(), limit=500, surfaces=64, published=published),
+    ]
 
 
 def curves(
-    models: list[Model], attacks: tuple[str, ...], eps: tuple[float, ...], limit: int | None, shards: int
+    models: Sequence[Model], attacks: Sequence[str], eps: tuple[float, ...], limit: int | None = None, shards: int = 1
 ) -> Part:
+    models = list(models)
     clean = grid(catalogue.clean, model=models)
     cells: list[Node] = [*clean, *grid(catalogue.noise, model=models, eps=eps, limit=limit)]
     for model in models:
@@ -204,141 +149,6 @@ def saving(models: list[Model]) -> Part:
             StudyTable("Accuracy as computed", {"metric": "accuracy_full"}, ("data", "model"), "eps"),
             StudyTable("Accuracy after saving", {"metric": "accuracy_saved"}, ("data", "model", "eps"), "bits"),
         ],
-    )
-
-
-def seen(models: list[Model], names: tuple[str, ...], attacks: tuple[str, ...], eps: float, twins: int | None) -> Part:
-    cells = [c for m in models for c in catalogue.detectors(m, names, attacks, eps, limit=twins, seconds=40.0)]
-    both = {"metric": "auroc", "layer": None}
-    return Part(
-        "detection",
-        "Can the attack be seen?",
-        cells,
-        note="Detectors read the penultimate layer. Clean protocol: whole patients on one side, everything fitted on "
-        "the training side. As published: with the leaks of the published code, for comparison.",
-        show=[
-            StudyTable(
-                "AUROC, clean protocol, fitted and tested on the same attack",
-                both | {"protocol": "clean", "same": True},
-                ("data", "detector"),
-                "attack",
-            ),
-            StudyTable(
-                "AUROC as published (leaks)", both | {"protocol": "paper", "same": True}, ("data", "detector"), "attack"
-            ),
-            StudyTable(
-                "From one attack to another: AUROC, clean protocol",
-                both | {"protocol": "clean", "attack": list(attacks)},
-                ("data", "detector", "fitted_on"),
-                "attack",
-            ),
-            StudyTable(
-                "Clean images that raise an alarm, threshold set for 5 % on other clean images",
-                {"metric": "alarms", "at_fpr": 0.05, "attack": "none", "detector": list(names)},
-                ("data",),
-                "detector",
-            ),
-        ],
-        published=_detection_published(),
-    )
-
-
-def transferred(pairs: Sequence[tuple[Model, Model]], attacks: tuple[str, ...], eps: float, limit: int | None) -> Part:
-    cells = [
-        catalogue.transfer(model, surrogate, attack, (eps, 4 * eps), limit=limit, seconds=25.0)
-        for model, surrogate in pairs
-        for attack in attacks
-    ]
-    return Part(
-        "transfer",
-        "Made on another network",
-        cells,
-        note="The same attacks made at full strength on an independently trained network and shown to this one.",
-        show=[
-            StudyTable(
-                "Accuracy under transferred attacks",
-                {"metric": "accuracy"},
-                ("data", "model", "made_on", "eps"),
-                "attack",
-            )
-        ],
-    )
-
-
-def explanations(models: Sequence[tuple[Model, Model | None]], natural: Model, eps: float, **pictures: Any) -> Part:
-    """Each medical classifier, with an independent one for the published plane, held against a natural one."""
-    measures = list(pictures.get("measures", catalogue.EXPLAINED))
-    cells = [catalogue.explained(model, second, eps=eps, seconds=150, **pictures) for model, second in models]
-    outside = catalogue.explained(natural, eps=eps, seconds=150, **pictures)
-    claims = catalogue.claimed(cells, outside)
-    return Part(
-        "explanations",
-        "Why does it break?",
-        [*cells, outside, claims],
-        note="Images that the classifier reads rightly, one a patient. What the paper reads off pictures is asked of "
-        "numbers, one an image: how often a medical image has the larger one, against one of the natural set. "
-        "Classifiers and numbers of classes differ between the sets, so that a difference need not come from the "
-        "images.",
-        show=[
-            StudyTable(
-                "Claims: pairs in which the medical image has the larger number, 50 %: no difference",
-                {"metric": "larger"},
-                ("claim", "by", "claimed"),
-                "data",
-                "Confirmed: every interval lies on the claimed side; not confirmed: one lies on the other side.",
-            ),
-            StudyTable(
-                "Median of the smallest ε that fools", {"metric": "min_eps_median"}, ("data", "model"), "attack"
-            ),
-            StudyTable(
-                "Saliency, representation, landscape: median over images",
-                {"metric": measures, "when": "clean", "layer": None, "at": None},
-                ("metric",),
-                "data",
-            ),
-            StudyTable(
-                "Which measure foretells ε*: Spearman's rank correlation",
-                {"metric": "rank_correlation"},
-                ("measure",),
-                "data",
-                "Whole patients drawn for the interval.",
-            ),
-            Chart(
-                "Rise of the loss around an image",
-                {"metric": "rise"},
-                "at",
-                ("direction",),
-                ("data",),
-                "cross-entropy above that of the image (nats)",
-            ),
-            StudyTable(
-                "How far the centre of Grad-CAM moves, median share of the diagonal",
-                {"metric": "cam-shift", "when": ["change", "noise"]},
-                ("data",),
-                "attack",
-                "Noise has the size of the attack.",
-            ),
-            StudyTable(
-                "Pairs in which an attacked image's Grad-CAM moves further than a noisy one's",
-                {"metric": "larger_than_noise"},
-                ("data",),
-                "attack",
-            ),
-            StudyTable(
-                "Attacked images apart from clean ones in the last features",
-                {"metric": ["probe", "silhouette"], "of": "attacked"},
-                ("data",),
-                "metric",
-                "probe: a linear one, 50 % is chance; silhouette: 0 where they do not lie apart.",
-            ),
-            StudyTable(
-                "Effective rank of each layer over the largest possible",
-                {"metric": "relative-rank", "when": ["clean", "attacked"], "layer": ANY},
-                ("data", "layer"),
-                "attack",
-            ),
-        ],
-        published=_explanations_published([m.data.name for m, _ in models]),
     )
 
 
@@ -473,59 +283,3 @@ def _detection_published() -> list[Published]:
         for data in ("chest", "skin")
         for how, named in (("paper", "as published"), ("clean", "clean protocol"))
     ]
-
-
-# -- paper size: what the authors used -------------------------------------------------------------------------
-
-_LAYOUT = "a folder with the images and labels.csv (columns file, label, patient, split)"
-MESSIDOR = Data(
-    "fundoscopy",
-    "csv:{data}/diabetic_retinopathy/labels.csv",
-    size=224,
-    get="Kaggle Diabetic Retinopathy Detection (EyePACS; www.kaggle.com/c/diabetic-retinopathy-detection, REGISTRATION "
-    f"and the competition's terms needed), label referable or not, diabetic_retinopathy/: {_LAYOUT}.",
-)
-_NIH = "NIH ChestX-ray14 (nihcc.app.box.com/v/ChestXray-NIHCC, free), images with a single finding only"
-CXR2 = Data(
-    "cxr-2",
-    "csv:{data}/chestxray14/two.csv",
-    size=224,
-    get=f"{_NIH}; two.csv: the classes of rank 0 and 5 by frequency, chestxray14/: {_LAYOUT}.",
-)
-CXR3 = Data(
-    "cxr-3",
-    "csv:{data}/chestxray14/three.csv",
-    size=224,
-    get=f"{_NIH}; three.csv: the classes of rank 0, 5 and 6, chestxray14/: {_LAYOUT}.",
-)
-CXR4 = Data(
-    "cxr-4",
-    "csv:{data}/chestxray14/four.csv",
-    size=224,
-    get=f"{_NIH}; four.csv: the classes of rank 0, 4, 5 and 6, chestxray14/: {_LAYOUT}.",
-)
-MELANOMA = Data(
-    "dermoscopy",
-    "csv:{data}/isic/labels.csv",
-    size=224,
-    get=f"ISIC archive (isic-archive.com, free), melanoma against nevus, isic/: {_LAYOUT}.",
-)
-
-
-def _resnet(data: Data, seed: int = 0) -> Model:
-    options = {"pretrained": "hub", "epochs": 50, "optimiser": "sgd", "lr": 1e-3}
-    return Model(f"resnet50-{data.name}-{seed}", data, "resnet50", options, seed=seed, seconds=4 * 3600)
-
-
-def _natural() -> Model:
-    data = Data(
-        "natural",
-        "csv:{data}/natural/labels.csv",
-        size=224,
-        label="index",
-        get=f"{sets.NATURAL.get} And ImageNet weights of timm's resnet50 as weights/resnet50_imagenet.safetensors.",
-    )
-    options = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    return Model(
-        "natural", data, "resnet50", options, weights="{data}/weights/resnet50_imagenet.safetensors", seconds=30
-    )

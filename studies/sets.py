@@ -1,4 +1,4 @@
-"""The images that studies stand on: phantoms (smoke), public sets at a desk's size (small).
+"""The images that studies stand on: phantoms (smoke), public sets at a desk's size (small), larger ones (paper).
 
 ``{data}`` is the folder of --data. The layout that each set must have there is in its ``get``.
 """
@@ -100,3 +100,61 @@ def natural() -> Model:
 def cifar_resnet(depth: int, file: str) -> Model:
     """A CIFAR-10 ResNet of github.com/akamaster/pytorch_resnet_cifar10, used as it is."""
     return Model(f"resnet{depth}", CIFAR, f"cifar_resnet{depth}", weights=f"{{data}}/weights/{file}", seconds=2)
+
+
+# -- paper: what Ma et al. 2020 used, at 224 px ----------------------------------------------------------------
+
+_LAYOUT = "a folder with the images and labels.csv (columns file, label, patient, split)"
+MESSIDOR = Data(
+    "fundoscopy",
+    "csv:{data}/diabetic_retinopathy/labels.csv",
+    size=224,
+    get="Kaggle Diabetic Retinopathy Detection (EyePACS; www.kaggle.com/c/diabetic-retinopathy-detection, REGISTRATION "
+    f"and the competition's terms needed), label referable or not, diabetic_retinopathy/: {_LAYOUT}.",
+)
+_NIH = "NIH ChestX-ray14 (nihcc.app.box.com/v/ChestXray-NIHCC, free), images with a single finding only"
+CXR2 = Data(
+    "cxr-2",
+    "csv:{data}/chestxray14/two.csv",
+    size=224,
+    get=f"{_NIH}; two.csv: the classes of rank 0 and 5 by frequency, chestxray14/: {_LAYOUT}.",
+)
+CXR3 = Data(
+    "cxr-3",
+    "csv:{data}/chestxray14/three.csv",
+    size=224,
+    get=f"{_NIH}; three.csv: the classes of rank 0, 5 and 6, chestxray14/: {_LAYOUT}.",
+)
+CXR4 = Data(
+    "cxr-4",
+    "csv:{data}/chestxray14/four.csv",
+    size=224,
+    get=f"{_NIH}; four.csv: the classes of rank 0, 4, 5 and 6, chestxray14/: {_LAYOUT}.",
+)
+MELANOMA = Data(
+    "dermoscopy",
+    "csv:{data}/isic/labels.csv",
+    size=224,
+    get=f"ISIC archive (isic-archive.com, free), melanoma against nevus, isic/: {_LAYOUT}.",
+)
+
+
+def resnet(data: Data, seed: int = 0) -> Model:
+    """A ResNet-50 fine-tuned from ImageNet weights."""
+    options = {"pretrained": "hub", "epochs": 50, "optimiser": "sgd", "lr": 1e-3}
+    return Model(f"resnet50-{data.name}-{seed}", data, "resnet50", options, seed=seed, seconds=4 * 3600)
+
+
+def natural_resnet() -> Model:
+    """ImageNet's own ResNet-50 on natural images, used as it is."""
+    data = Data(
+        "natural",
+        "csv:{data}/natural/labels.csv",
+        size=224,
+        label="index",
+        get=f"{NATURAL.get} And ImageNet weights of timm's resnet50 as weights/resnet50_imagenet.safetensors.",
+    )
+    options = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    return Model(
+        "natural", data, "resnet50", options, weights="{data}/weights/resnet50_imagenet.safetensors", seconds=30
+    )

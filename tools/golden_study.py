@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.experiments import catalogue
+from medrobust.experiments import catalogue, search_catalogue
 from medrobust.grid import Data, Model, Part, Study
 
 CHEST = Data("chest", "phantom:chest@32")
@@ -20,8 +20,8 @@ def study(size: str) -> Study:
     medical = catalogue.explained(first, second, limit=10, surfaces=2, measures=measures, steps=5)
     natural = catalogue.explained(skin, limit=10, surfaces=2, measures=measures, steps=5)
     v = catalogue.universal(first, n=40, measured=40)
-    table = catalogue.features_table(first, limit=60)
-    compared = catalogue.compared(table, ["pso"], budget=200, seeds=6)
+    table = search_catalogue.features_table(first, limit=60)
+    compared = search_catalogue.compared(table, ["pso"], budget=200, seeds=6)
     parts = [
         Part(
             "curves",
@@ -54,10 +54,10 @@ def study(size: str) -> Study:
             "search",
             "Search",
             [
-                catalogue.minimised("pso", "sphere", True, 4, 200, 6),
+                search_catalogue.minimised("pso", "sphere", True, 4, 200, 6),
                 compared,
-                catalogue.ranked([compared, compared]),
-                catalogue.evolved_under_attack(first, ["pso"], seeds=1, images=10, budget=200, limit=60),
+                search_catalogue.ranked([compared, compared]),
+                search_catalogue.evolved_under_attack(first, ["pso"], seeds=1, images=10, budget=200, limit=60),
             ],
         ),
     ]

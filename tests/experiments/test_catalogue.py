@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medrobust import explain, stats
-from medrobust.experiments import catalogue
+from medrobust.experiments import catalogue, search_catalogue
 from medrobust.experiments.adversarial_pairs import Twins
 from medrobust.experiments.claims import CANNOT_SAY, CLAIMS, CONFIRMED, MIN_EPS, NOT_CONFIRMED
 from medrobust.experiments.config import ask
@@ -93,8 +93,10 @@ def test_a_cell_of_explanations_says_what_the_rooms_say(tiny, tmp_path):
 def test_networks_by_search_are_those_of_the_search_room(tmp_path):
     """One method a cell or all in one run: the same networks, folds and differences."""
     common = {"budget": 200, "seeds": 2, "folds": 2}
-    node = catalogue.compared(catalogue.features_table(), ("random", "de"), **common)
-    told = go(Study("S", "here", [Part("networks", "Networks", [node, catalogue.ranked([node, node])])]), tmp_path)
+    node = search_catalogue.compared(search_catalogue.features_table(), ("random", "de"), **common)
+    told = go(
+        Study("S", "here", [Part("networks", "Networks", [node, search_catalogue.ranked([node, node])])]), tmp_path
+    )
     context = Context(TableSystem(evolved.breast_cancer()), ask(model="none"), Store(tmp_path / "other"))
     data = SearchData(context, SearchConfig(methods=("random", "de"), **common), "as measured")
     command = {(r.get("method"), r.metric): r for r in SearchComparison(data, "weights").outcome().rows.rows}
@@ -109,6 +111,6 @@ def test_networks_by_search_are_those_of_the_search_room(tmp_path):
 
 def test_what_gives_the_features_is_never_compared_on_images_that_it_was_trained_on(tiny):
     other = Data("other", "phantom:skin@32:n=240")
-    assert catalogue.features_table(tiny).args["seen"]
-    assert not catalogue.features_table(tiny, other).args["seen"]
-    assert catalogue.evolved_under_attack(tiny, ("de",)).args["seen"]
+    assert search_catalogue.features_table(tiny).args["seen"]
+    assert not search_catalogue.features_table(tiny, other).args["seen"]
+    assert search_catalogue.evolved_under_attack(tiny, ("de",)).args["seen"]

@@ -68,7 +68,11 @@ def notes(told: dict, model: str, attack: str, **more: object) -> set[bool]:
     """Whether the rows of that attack, costs apart, are inconclusive because of the check."""
     rows = [r for r in told["rows"] if r["model"] == model and r["attack"] == attack]
     rows = [r for r in rows if all(r.get(k) == v for k, v in more.items())]
-    rows = [r for r in rows if r["metric"] not in ("gradients", "gradients_per_image", "queries", "inconclusive")]
+    rows = [
+        r
+        for r in rows
+        if r["metric"] not in ("gradients", "gradients_per_image", "forwards_per_image", "queries", "inconclusive")
+    ]
     assert rows
     return {r["status"] == "inconclusive" and CHECK in r["note"] for r in rows}
 

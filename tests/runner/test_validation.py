@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from medrobust import InputError
 from medrobust.cli import app
-from medrobust.experiments import catalogue
+from medrobust.experiments import catalogue, search_catalogue
 from medrobust.experiments.task_options import attack_settings
 from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, StudyTable, grid
 from medrobust.runner.plan import Place, plan
@@ -105,15 +105,15 @@ def test_cells_whose_rows_are_alike_do_not_share_a_place():
         (Node("clean", {"limit": 4}), "clean needs 'seed'"),
         (Node("cleen"), "task 'cleen' is not known"),
         (catalogue.explained(MODEL, measures=("slope-l3",)), "no measure 'slope-l3'; the nearest are slope-l"),
-        (catalogue.detectors(MODEL, ("dk",), ("pgd",))[0], "no detector 'dk'"),
+        (catalogue.detectors(MODEL, ("dk",), ("pgd",))[-1], "no detector 'dk'"),
         (
             catalogue.judged(catalogue.universal(MODEL, settings={"pases": 1})),
             "takes no 'pases'; the nearest is passes",
         ),
         (catalogue.judged(catalogue.universal(MODEL, method="sgaa")), "no method 'sgaa'; the nearest are sga"),
         (catalogue.retraining(MODEL, {"runds": 1}), "defence 'retrain' takes no 'runds'; the nearest is rounds"),
-        (catalogue.minimised("dee", "sphere", False, 2, 30, 2), "no optimiser 'dee'; the nearest"),
-        (catalogue.compared(catalogue.features_table(), ("gwoo",), budget=300, seeds=2), "gwoo"),
+        (search_catalogue.minimised("dee", "sphere", False, 2, 30, 2), "no optimiser 'dee'; the nearest"),
+        (search_catalogue.compared(search_catalogue.features_table(), ("gwoo",), budget=300, seeds=2), "gwoo"),
         (
             catalogue.clean(Model("m", PHANTOM, "small_cnn", {"epoch": 1})),
             "takes no option 'epoch'; the nearest is epochs",

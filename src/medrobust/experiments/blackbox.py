@@ -46,11 +46,13 @@ def probed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, se
     return {}, {"queries_used": queries_used.numpy(), "no_gradient": queries.inconclusive.numpy()}
 
 
-def by_chance(classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
+def by_chance(
+    classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance, tries: int = CHANCE
+) -> Result:
     """The control: random changes of exactly the ball's size, one a query."""
     images, labels = part.tensors()
     queries_used = torch.where(classifier.predict(images) != labels, 0.0, torch.inf)
-    for k in range(1, CHANCE + 1):
+    for k in range(1, tries + 1):
         ids = [f"{i}/{k}" for i in part.ids]
         if ball.name == "linf":
             change = seeds.signs(seed, "chance", ids, images.shape[1:])

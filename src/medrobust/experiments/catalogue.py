@@ -66,12 +66,13 @@ def curve(
     return Node("curve", args, model.data, needs={"model": model, **pieces}, labels=labels, seconds=1)
 
 
-def worst(curves: Sequence[Node]) -> Node:
-    """For each image the attack of these curves that needed least."""
+def worst(curves: Sequence[Node], name: str = "worst") -> Node:
+    """For each image the attack of these curves that needed least. name: value of ``attack`` in its rows."""
     first = curves[0]
     args = {k: v for k, v in first.args.items() if k != "attack"}
     needs: dict[str, Node | Model] = {"model": first.needs["model"], **{f"curve{i}": c for i, c in enumerate(curves)}}
-    return Node("worst", args, first.data, needs=needs, labels=first.labels, seconds=1)
+    labels = {**first.labels, "attack": name}
+    return Node("worst", args, first.data, needs=needs, labels=labels, seconds=1)
 
 
 def noise(
@@ -112,6 +113,26 @@ def transfer(
     return Node("transfer", args, model.data, {}, {"model": model, "surrogate": surrogate}, labels, seconds)
 
 
+def queried(
+    model: Model,
+    attack: str,
+    eps: float,
+    queries: Sequence[int],
+    norm: str = "linf",
+    limit: int | None = 50,
+    seed: int = 0,
+    seconds: float | None = None,
+) -> Node:
+    """An attack without gradients at one size: images fooled within each number of ``queries``.
+
+    attack: without its number of queries, which is the largest of ``queries``; "noise" for random changes of the same
+    size, one a query.
+    """
+    made = attack if attack == "noise" else f"{attack}:queries={max(queries)}"
+    args = {"attack": made, "norm": norm, "eps": eps, "queries": list(queries), "limit": limit, "seed": seed}
+    return Node("queried", args, model.data, {}, {"model": model}, _labels(model, seed, attack=attack), seconds)
+
+
 def detectors(
     model: Model,
     names: Sequence[str],
@@ -121,23 +142,69 @@ def detectors(
     limit: int | None = 300,
     layers: Sequence[str] = ("penultimate",),
     protocols: Sequence[str] = ("clean", "paper"),
+    corruptions: Sequence[str] = (),
+    corrupted: int = 60,
     seed: int = 0,
     seconds: float | None = None,
 ) -> list[Node]:
-    """A cell for each detector, fitted on each attack and tested on all of them. seconds: of one attack's twins."""
+    """A cell for each detector, fitted on each attack and tested on all of them, and those of the images it reads.
+
+    corruptions: at every severity, on ``corrupted`` of the images. seconds: of one attack's adversarial pairs.
+    """
     common: dict[str, Any] = {"norm": norm, "eps": eps, "limit": limit, "layers": list(layers), "seed": seed}
+    changed = {"corruptions": list(corruptions), "corrupted": corrupted}
     labels = _labels(model, seed)
 
-    def features(of: str, **needs: Node) -> Node:
-        asked: dict[str, Any] = common | {"of": of}
-        return Node("features", asked, model.data, {}, {"model": model, **needs}, labels, seconds)
+    def features(of: str, more: Mapping[str, Any], **needs: Node) -> Node:
+        return Node("features", common | {"of": of, **more}, model.data, {}, {"model": model, **needs}, labels, seconds)
 
-    first = features("clean")
-    seen = {f"features{i}": features(a, clean=first) for i, a in enumerate(attacks)}
-    asked = common | {"attacks": list(attacks), "protocols": list(protocols)}
-    needs: dict[str, Node | Model] = {"model": model, "clean": first, **seen}
+    first = features("clean", {})
+    read = [features(a, {}, clean=first) for a in attacks]
+    read += [features("corrupted", changed, clean=first)] if corruptions else []
+    config = common | changed | {"attacks": list(attacks), "protocols": list(protocols)}
+    needs: dict[str, Node | Model] = {"model": model, "clean": first, **{f"features{i}": n for i, n in enumerate(read)}}
+    fitted = [
+        Node("detector", config | {"detector": d}, model.data, needs=needs, labels=labels, seconds=10) for d in names
+    ]
+    return [first, *read, *fitted]
+
+
+NO_DETECTOR = "none"
+"""For ``evaded``: the same search where no detector raises an alarm."""
+
+
+def evaded(
+    model: Model,
+    names: Sequence[str],
+    attack: str = "pgd",
+    eps: float = GREY,
+    sizes: Sequence[float] = (),
+    norm: str = "linf",
+    limit: int | None = 200,
+    attacked: int = 40,
+    evasions: Sequence[str] = ("selective", "matching"),
+    pressed: bool = False,
+    layers: Sequence[str] = ("penultimate",),
+    seed: int = 0,
+    seconds: float | None = None,
+) -> list[Node]:
+    """A cell for each detector, fitted on ``attack``, and attacks that know it; one without a detector.
+
+    sizes: ascending, eps among them, over which the smallest that suffices is sought. attacked: images of ``limit``.
+    pressed: whether more steps and larger sizes do no worse is checked. seconds: of one detector.
+    """
+    args: dict[str, Any] = {"norm": norm, "eps": eps, "limit": limit, "layers": list(layers), "seed": seed}
+    labels = _labels(model, seed)
+    needs = {
+        f"features{i}": Node("features", args | {"of": of}, model.data, {}, {"model": model}, labels, 10)
+        for i, of in enumerate(("clean", attack))
+    }
+    args |= {"attack": attack, "sizes": list(sizes), "attacked": attacked, "evasions": list(evasions)}
+    args |= {"pressed": pressed}
+    found = [*([NO_DETECTOR] if sizes else []), *names]
     return [
-        Node("detector", asked | {"detector": d}, model.data, needs=needs, labels=labels, seconds=10) for d in names
+        Node("evaded", args | {"detector": d}, model.data, {}, {"model": model, **needs}, labels, seconds)
+        for d in found
     ]
 
 
@@ -159,6 +226,8 @@ EXPLAINED = (
     "spatial-entropy",
 )
 """Of medrobust.explain.MEASURES those that cost a few gradients an image."""
+EXPENSIVE = 24
+"""Images on which measures that cost dozens of gradients are taken."""
 
 
 def explained(
@@ -170,14 +239,15 @@ def explained(
     limit: int | None = 60,
     surfaces: int = 16,
     measures: Sequence[str] = EXPLAINED,
+    expensive: Sequence[str] = (),
     steps: int = 10,
     seed: int = 0,
     seconds: float | None = None,
 ) -> Node:
     """Why it breaks: saliency, Grad-CAM, representation, loss landscape and embedding of ``limit`` right images.
 
-    second: an independently trained classifier, for the published plane. surfaces: images with a landscape. steps: of
-    PGD, for the smallest eps that fools each image.
+    second: an independently trained classifier, for the published plane. surfaces: images with a landscape. expensive:
+    further measures, of the first EXPENSIVE images. steps: of PGD, for the smallest eps that fools each image.
     """
     args = {
         "attack": attack,
@@ -186,6 +256,7 @@ def explained(
         "limit": limit,
         "surfaces": surfaces,
         "measures": list(measures),
+        "expensive": list(expensive),
         "steps": steps,
         "seed": seed,
     }
@@ -309,107 +380,3 @@ def retraining(
     }
     labels = _labels(model, seed, goal=goal, zeta=zeta, defence=defence)
     return Node("defence", args, model.data, {}, {"model": model}, labels, seconds)
-
-
-# -- searches: optimisers on functions, networks trained by search on features of images -------------------------------
-
-BASELINES = {
-    "weights": ("logistic", "adam", "multi-start-adam"),
-    "masks": ("all", "l1"),
-    "threshold": ("unmoved", "scan"),
-    "hyper": ("defaults", "tpe"),
-}
-"""What every search of a question has to beat; the names of ``medrobust.training.evolved.QUESTIONS``."""
-
-BREAST_CANCER = "breast cancer"
-
-
-def minimised(
-    optimiser: str, function: str, shifted: bool, dims: int, budget: int, seeds: int, seconds: float | None = 0.5
-) -> Node:
-    """An optimiser on a function whose optimum is known. shifted: it lies elsewhere for every seed."""
-    args = {
-        "optimiser": optimiser,
-        "function": function,
-        "shifted": shifted,
-        "dims": dims,
-        "budget": budget,
-        "seeds": seeds,
-    }
-    labels = {"data": function, "model": optimiser, "optimum": "shifted" if shifted else "at the centre"}
-    return Node("minimised", args, labels=labels, seconds=seconds)
-
-
-def features_table(
-    source: Model | None = None,
-    data: Data | None = None,
-    limit: int | None = 300,
-    seed: int = 0,
-    seconds: float | None = 20,
-) -> Node:
-    """The table that is searched: penultimate features of ``source`` for images of ``data`` (by default its own).
-
-    Images that ``source`` was trained on are left out; without a source, Wisconsin breast cancer as it was measured.
-    """
-    if source is None:
-        return Node("features_table", {"source": BREAST_CANCER}, labels={"data": BREAST_CANCER}, seconds=1)
-    home = data or source.data
-    args = _subject(source, home, limit, seed)
-    return Node("features_table", args, home, {}, {"source": source}, {"data": home.name}, seconds)
-
-
-def evolved(
-    table: Node,
-    method: str,
-    question: str = "weights",
-    budget: int = 6000,
-    seeds: int = 20,
-    folds: int = 2,
-    seconds: float | None = 3,
-) -> Node:
-    """One method on one table: a network for every seed and fold, whole patients on one side; no rows of its own."""
-    args = {"method": method, "question": question, "budget": budget, "seeds": seeds, "folds": folds}
-    labels = {**table.labels, "model": method, "question": question}
-    return Node("evolved", args, needs={"table": table}, labels=labels, seconds=seconds)
-
-
-def compared(
-    table: Node, methods: Sequence[str], question: str = "weights", budget: int = 6000, seeds: int = 20, folds: int = 2
-) -> Node:
-    """All methods and the baselines of a question on one table: every metric, and who differs from the reference."""
-    names = list(dict.fromkeys((*BASELINES[question], *methods)))
-    each = [evolved(table, m, question, budget, seeds, folds) for m in names]
-    args = {"methods": names, "question": question, "budget": budget, "seeds": seeds, "folds": folds}
-    needs: dict[str, Node | Model] = {"table": table, **{f"method{i}": n for i, n in enumerate(each)}}
-    labels = {**table.labels, "question": question}
-    return Node("compared", args, needs=needs, labels=labels, seconds=1)
-
-
-def ranked(comparisons: Sequence[Node]) -> Node:
-    """Mean ranks of the methods over sets that share no patient. All comparisons are of the same methods."""
-    needs: dict[str, Node | Model] = {f"set{i}": c for i, c in enumerate(comparisons)}
-    question = comparisons[0].args["question"]
-    return Node(
-        "ranked", {"methods": comparisons[0].args["methods"]}, needs=needs, labels={"question": question}, seconds=1
-    )
-
-
-def evolved_under_attack(
-    source: Model,
-    methods: Sequence[str],
-    seeds: int = 2,
-    images: int = 50,
-    budget: int = 6000,
-    limit: int | None = 300,
-    seed: int = 0,
-    seconds: float | None = 120,
-) -> Node:
-    """Evolved networks on features of ``source``, beside twins trained by gradients to the same accuracy, attacked."""
-    args: dict[str, Any] = _subject(source, source.data, limit, seed)
-    args |= {"methods": list(methods), "seeds": seeds, "images": images, "budget": budget}
-    return Node("evolved_attacked", args, source.data, {}, {"source": source}, {"data": source.data.name}, seconds)
-
-
-def _subject(source: Model, data: Data, limit: int | None, seed: int) -> dict[str, Any]:
-    """seen: the source was trained on this data, so that only its test images are new to it."""
-    return {"source": source.name, "seen": source.data.spec == data.spec, "limit": limit, "seed": seed}

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from medrobust.experiments.catalogue import NONTARGETED
+from medrobust.experiments.catalogue import NO_DETECTOR, NONTARGETED
+from medrobust.experiments.task_options import attack_settings
 from medrobust.grid import ANY, Data, Model, Node, matches
 
 Columns = Mapping[str, tuple[Any, ...] | None]
@@ -134,6 +135,13 @@ def _attacked(node: Node, attack: str, *more: str) -> list[Columns]:
     ]
 
 
+def _curve(node: Node) -> list[Columns]:
+    attack = node.args["attack"]
+    spent = _attacked(node, attack, "gradients_per_image", "forwards_per_image")
+    by = {"attack": (attack,), "norm": (node.args["norm"],), "eps": (max(node.args["eps"]),), "metric": ("broken_by",)}
+    return [*spent, {**by, "member": None}] if attack.partition(":")[0] == "auto" else spent
+
+
 def _sized(node: Node, attack: str) -> list[Columns]:
     args = node.args
     return [{"attack": (attack,), "norm": (args["norm"],), "eps": tuple(args["eps"]), "metric": ("accuracy",)}]
@@ -152,7 +160,9 @@ def _detector(node: Node) -> list[Columns]:
         "eps": (args["eps"],),
         "detector": (args["detector"],),
         "layer": (None,),
+        "corruption": (None,),
     }
+    severities = {"corruption": tuple(args["corruptions"]), "severity": None}
     areas, at_rate = {"metric": ("auroc", "auroc_paired")}, {"metric": ("alarms", "seen"), "at_fpr": None}
     kinds: list[Columns] = []
     if "clean" in args["protocols"]:
@@ -166,6 +176,8 @@ def _detector(node: Node) -> list[Columns]:
                 {"fitted_on": (a,), "attack": others, "same": (False,)},
             ]
         tested.append({"fitted_on": (guarded,), "attack": ("noise",), "same": (False,)})
+        if args["corruptions"]:
+            tested.append({"fitted_on": (guarded,), "attack": ("none",), "same": (False,), **severities})
         if len(args["layers"]) > 1:
             layer = {"layer": tuple(args["layers"])}
             tested.append({"fitted_on": (guarded,), "attack": (guarded,), "same": (True,), **layer})
@@ -180,6 +192,41 @@ def _detector(node: Node) -> list[Columns]:
 
 COSTS = ("gradients", "queries", "norm_used")
 """Of a universal perturbation: what it took, and the share of the allowed norm that it uses."""
+
+
+def _evaded(node: Node) -> list[Columns]:
+    args, evasion = node.args, (next(a for a in attack_settings(node) if a != node.args["attack"]),)
+    common: Columns = {"norm": (args["norm"],), "eps": (args["eps"],), "detector": (args["detector"],)}
+    at_rate: Columns = {**common, "at_fpr": None}
+    reach: Columns = {**at_rate, "attack": evasion, "eps": tuple(args["sizes"]), "metric": ("reach",)}
+    if args["detector"] == NO_DETECTOR:
+        return [reach]
+    both = (args["attack"], *evasion)
+    kinds: list[Columns] = [
+        {**common, "attack": both, "metric": ("fooled", "auroc")},
+        {**at_rate, "attack": both, "metric": ("detected", "success")},
+        {**at_rate, "attack": evasion, "metric": ("success_saved",)},
+        {**common, "attack": evasion, "metric": ("steps",)},
+    ]
+    largest = {"eps": (max(args["sizes"]),), "metric": ("min_eps_median",)} if args["sizes"] else {}
+    return kinds + ([reach, {**at_rate, "attack": evasion, **largest}] if largest else [])
+
+
+def _features(node: Node) -> list[Columns]:
+    args = node.args
+    if args["of"] == "clean":
+        return [{"metric": ("images",), "norm": (args["norm"],), "eps": (args["eps"],), "images": None}]
+    changed: Columns = {"metric": ("success",), "attack": (args["of"],), "norm": (args["norm"],), "eps": (args["eps"],)}
+    return [changed] if args["of"] != "corrupted" else []
+
+
+def _queried(node: Node) -> list[Columns]:
+    args = node.args
+    common: Columns = {"attack": (args["attack"],), "norm": (args["norm"],), "eps": (args["eps"],)}
+    return [
+        {**common, "metric": ("success_at",), "queries": tuple(args["queries"])},
+        {**common, "metric": ("accuracy", "queries_median")},
+    ]
 
 
 def _judged(node: Node) -> list[Columns]:
@@ -231,7 +278,7 @@ def _minimised(_: Node) -> list[Columns]:
 
 def _explained(node: Node) -> list[Columns]:
     args = node.args
-    measures = tuple(args["measures"])
+    measures = (*args["measures"], *args["expensive"])
     norm: Columns = {"norm": (args["norm"],)}
     at: Columns = {"attack": (args["attack"],), "eps": (args["eps"],)}
     clean: Columns = {**norm, "when": ("clean",)}
@@ -314,12 +361,15 @@ def _none(_: Node) -> list[Columns]:
 
 _TASKS: dict[str, Callable[[Node], list[Columns]]] = {
     "clean": lambda _: [{"metric": CLEAN}, {"class_name": ("*",), "metric": BY_CLASS}],
-    "curve": lambda n: _attacked(n, n.args["attack"], "gradients_per_image"),
+    "curve": _curve,
     "worst": lambda n: _attacked(n, "worst"),
     "noise": lambda n: _sized(n, "noise"),
     "transfer": lambda n: _sized(n, n.args["attack"]),
     "saved": _saved,
     "detector": _detector,
+    "evaded": _evaded,
+    "features": _features,
+    "queried": _queried,
     "judged": _judged,
     "random": _random,
     "minimised": _minimised,
@@ -332,5 +382,5 @@ _TASKS: dict[str, Callable[[Node], list[Columns]]] = {
     "ranked": _ranked,
     "evolved_attacked": _evolved_attacked,
     "defence": _defence,
-    **dict.fromkeys(("train", "swept", "features", "universal", "features_table", "evolved"), _none),
+    **dict.fromkeys(("train", "swept", "universal", "features_table", "evolved"), _none),
 }

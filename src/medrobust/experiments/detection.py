@@ -321,6 +321,7 @@ def add_row(
 ) -> None:
     """One number at the size of the attack; inconclusive where there is none."""
     if not np.isfinite(estimate.value):
+        estimate = NOTHING._replace(n=estimate.n)
         status = INCONCLUSIVE
         note = note or ("no image was fooled" if metric == "detected" else "too few images")
     rows.add(kind, metric, estimate, **{"eps": float(data.ball.eps), "status": status, "note": note, **columns})

@@ -23,6 +23,7 @@ from medrobust.errors import InputError
 from medrobust.evasion import Evasion as EvasionAttack
 from medrobust.evasion import EvasionOutcome, combine, judge, run, smallest, strongest
 from medrobust.experiments import checks
+from medrobust.experiments.catalogue import NO_DETECTOR
 from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step, base_name
@@ -35,8 +36,6 @@ from medrobust.threat import Ball, Untargeted
 
 QUICK = ("selective", "matching")
 """What is tried at other sizes than that of the pairs."""
-NO_DETECTOR = "none"
-"""Value of ``detector`` for the same search without a detector."""
 PRESSED = 16
 """Images on which more steps and larger eps are tried."""
 
@@ -68,19 +67,27 @@ class _Found:
 class EvasionExperiment(Experiment):
     """Every detector of ``data``, fitted on its first attack, and attacks that know it, beside that attack itself.
 
-    ``data.config.fprs`` must hold ``config.goal``; fprs: what is reported.
+    ``data.config.fprs`` must hold ``config.goal``; fprs: what is reported. names: of the detectors that are evaded; by
+    default those of ``data``, and before them NO_DETECTOR where the config has sizes.
     """
 
     name = "evasion"
 
-    def __init__(self, context: Context, config: EvasionConfig, data: DetectorData, fprs: Sequence[float]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        config: EvasionConfig,
+        data: DetectorData,
+        fprs: Sequence[float],
+        names: Sequence[str] | None = None,
+    ) -> None:
         self.context, self.config, self.data, self.fprs = context, config, data, tuple(fprs)
-        self.detectors, self.attack = data.config.detectors, data.config.attacks[0]
+        self.attack = data.config.attacks[0]
+        self.names = ([NO_DETECTOR] if config.eps else []) + list(data.config.detectors) if names is None else names
         self.strict = max(self.fprs)
 
     def steps(self) -> Sequence[Step]:
-        names = [*([NO_DETECTOR] if self.config.eps else []), *self.detectors]
-        evade = [Step(f"evade {name}", partial(self._numbers, name), self.data.ready) for name in names]
+        evade = [Step(f"evade {name}", partial(self._numbers, name), self.data.ready) for name in self.names]
         return [*self.data.steps(), *evade]
 
     def outcome(self) -> ExperimentResult:
@@ -88,7 +95,9 @@ class EvasionExperiment(Experiment):
         if not data.failure:
             data.load()
             outcome.left_out += [(f"evasion {name}", _NO_BANK) for name in self.config.evasions if not self._able(name)]
-        for name in [*([NO_DETECTOR] if self.config.eps and not data.failure else []), *self.detectors]:
+        for name in self.names:
+            if name == NO_DETECTOR and data.failure:
+                continue
             numbers = self._numbers(name)
             outcome.rows.adopt(numbers["rows"])
             outcome.checks += [Check.read(check) for check in numbers["checks"]]

@@ -86,6 +86,7 @@ def swept(
         "gradients": curve.gradients.numpy(),
         "forwards": curve.forwards.numpy(),
         "no_gradient": curve.inconclusive.numpy(),
+        **({} if curve.by is None else {"by": curve.by.numpy()}),
     }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from medrobust.errors import InputError
+from medrobust.experiments.catalogue import NO_DETECTOR
 from medrobust.experiments.tasks import STEP, TASKS
 from medrobust.grid import Model, Node
 
@@ -24,8 +25,10 @@ ARGS: dict[str, tuple[str, ...]] = {
     "transfer": ("attack", *_CURVE),
     "swept": ("attack", *_CURVE, "shard"),
     "features": ("of", "layers", *_CURVE),
-    "detector": ("attacks", "detector", "layers", "protocols", *_CURVE),
-    "explained": ("attack", "measures", "steps", "surfaces", *_CURVE),
+    "detector": ("attacks", "corrupted", "corruptions", "detector", "layers", "protocols", *_CURVE),
+    "evaded": ("attack", "attacked", "detector", "evasions", "layers", "pressed", "sizes", *_CURVE),
+    "queried": ("attack", "queries", *_CURVE),
+    "explained": ("attack", "expensive", "measures", "steps", "surfaces", *_CURVE),
     "claimed": ("natural", "seed", "sets"),
     "measured": ("limit", "measures", "seed"),
     "more_robust": ("limit", "seed"),
@@ -44,7 +47,7 @@ ARGS: dict[str, tuple[str, ...]] = {
 """Arguments of each task of the package, all of them needed."""
 HARDENING = {"rounds", "epochs", "perturbations", "limit", "lr"}
 """Settings of a defence."""
-MAY_ALSO = {"features_table": ("limit", "seed", "seen")}
+MAY_ALSO = {"features": ("corrupted", "corruptions"), "features_table": ("limit", "seed", "seen")}
 """Arguments that a task takes in some cases."""
 
 
@@ -85,10 +88,10 @@ def attack_settings(node: Node) -> dict[str, str]:
     "steps=20, step=0.1 eps, restarts=1, loss=cross_entropy".
     """
     args, task = node.args, node.task
-    if task in ("swept", "curve", "saved", "transfer"):
+    if task in ("swept", "curve", "saved", "transfer") or (task == "queried" and args["attack"] != "noise"):
         return {args["attack"]: _attack(args["attack"], args["norm"])}
     if task == "features":
-        return {} if args["of"] == "clean" else {args["of"]: _attack(args["of"], args["norm"])}
+        return {} if args["of"] in ("clean", "corrupted") else {args["of"]: _attack(args["of"], args["norm"])}
     if task == "detector":
         return {a: _attack(a, args["norm"]) for a in args["attacks"]}
     if task == "explained":
@@ -98,7 +101,9 @@ def attack_settings(node: Node) -> dict[str, str]:
     if task == "worst":
         each = [attack_settings(n) for n in node.needs.values() if isinstance(n, Node)]
         return {"worst": "; ".join(f"{a}: {s}" for settings in each for a, s in settings.items())}
-    if task == "noise":
+    if task == "evaded":
+        return {args["attack"]: _attack(args["attack"], args["norm"]), **_evasions(args["evasions"])}
+    if task in ("noise", "queried"):
         return {"noise": "every pixel by eps" if args["norm"] == "linf" else "random direction at length eps"}
     if task == "universal":
         return {args["method"]: _method(args["method"], args["settings"])}
@@ -133,6 +138,7 @@ def settings_text(settings: Mapping[str, object]) -> str:
 
 
 def _check_values(node: Node) -> None:
+    from medrobust.data.corruptions import CORRUPTIONS
     from medrobust.detectors import DETECTORS
     from medrobust.experiments.search_config import SearchConfig
     from medrobust.experiments.tasks.search import FUNCTIONS
@@ -147,12 +153,16 @@ def _check_values(node: Node) -> None:
         "norm": ("norm", BALLS),
         "detector": ("detector", DETECTORS),
         "measures": ("measure", MEASURES),
+        "expensive": ("measure", MEASURES),
         "optimiser": ("optimiser", OPTIMISERS),
         "function": ("function", FUNCTIONS),
         "question": ("question", QUESTIONS),
         "protocols": ("protocol", ("clean", "paper")),
         "defence": ("defence", DEFENCES),
+        "corruptions": ("corruption", CORRUPTIONS),
     }
+    if node.task == "evaded":
+        tables["detector"] = ("detector", (*DETECTORS, NO_DETECTOR))
     if node.task in ("universal", "judged", "defence"):
         tables["method"] = ("method", UNIVERSAL)
     for argument, (kind, table) in tables.items():
@@ -214,6 +224,13 @@ def _evolved_attack() -> str:
     from medrobust.experiments.config import attack_named
 
     return settings_text(attack_named(AccuracyMatchedConfig().attack).settings)
+
+
+def _evasions(names: Sequence[str]) -> dict[str, str]:
+    from medrobust.experiments.evasion_config import EvasionConfig, evasion_named
+
+    each = [f"{name}: {settings_text(evasion_named(name).settings)}" for name in names]
+    return {EvasionConfig(tuple(names)).name: "; ".join(each)}
 
 
 def _built(kind: Callable[..., Any], settings: Mapping[str, Any], what: str) -> Any:

@@ -44,8 +44,8 @@ class Work:
         self.store = Store(self.run)
         self.doubts: dict[str, list[str]] = {}
         """What limits every number of a network that was used, by the name under which the cell needs it."""
-        self.checks: dict[str, dict[str, object]] = {}
-        """Checks of the gradient of networks that were attacked, likewise."""
+        self.checks: dict[str, list[dict[str, object]]] = {}
+        """Checks of networks that were attacked, likewise; the first is that of the gradient."""
 
     @property
     def data(self) -> Dataset:

@@ -77,7 +77,7 @@ def masked(results: Mapping[str, Any]) -> list[str]:
     return [
         f"{c['model']} on {c['data']}: failed: “{c['name']}” ({c['detail']})"
         for c in results.get("checks", ())
-        if c["passed"] is False
+        if c["passed"] is False and c["decisive"]
     ]
 
 

@@ -15,7 +15,17 @@ Row = Mapping[str, Any]
 GREYS = "min_eps_median"
 """A size, shown in 8-bit grey levels where the norm is Linf."""
 COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image")
-COUNT = (*COSTS, "gradients", "queries", "gradients_lost", "evaluations", "alarms_per_1000")
+COUNTED = (
+    "gradients",
+    "queries",
+    "queries_median",
+    "steps",
+    "gradients_lost",
+    "evaluations",
+    "alarms_per_1000",
+    "images",
+)
+COUNT = (*COSTS, *COUNTED, "better", "worse")
 DECIMALS = {"auroc": 3, "auroc_paired": 3, "probe-auroc": 3, "lesion-auroc": 3, "ece": 3, "brier": 3}
 DECIMALS |= {"rank_correlation": 2}
 PLAIN = ("network_mean", "rank", "friedman_p", "ratio")
@@ -44,6 +54,7 @@ TITLES = {
     "round": "round",
     "at": "distance (/255)",
     "pool": "perturbations",
+    "at_fpr": "false alarms",
     "metric": "figure",
     "by": "measured by",
 }
@@ -59,6 +70,10 @@ METRICS = {
     "fooling_cap": "cap of Rf",
     "accuracy_before": "accuracy before",
     "accuracy_after": "accuracy after",
+    "queries_median": "median queries",
+    "alarms_per_1000": "alarms in 1,000",
+    "predictive_value": "an alarm is an attack",
+    "success_saved": "success after saving",
     "rise": "rise of the loss (nats)",
     "min_eps_median": "median of the smallest ε that fools",
     "cam-shift": "shift of Grad-CAM",

@@ -146,13 +146,13 @@ def _doubts(plan: Plan) -> list[Mapping[str, str]]:
 
 
 def _checks(plan: Plan) -> Sequence[Mapping[str, object]]:
-    """The check of every attacked network's gradient, once for each network and its images."""
+    """The checks of every attacked network, each once for a network and its images."""
     checks: list[Mapping[str, object]] = []
     for cell in plan.cells.values():
-        for name, check in plan.done[cell.key].checks.items() if cell.key in plan.done else ():
-            data = "" if cell.node.data is None else cell.node.data.name
-            entry = {"model": _model_name(plan, cell, name), "data": data, **check}
-            checks += [entry] if entry not in checks else []
+        data = "" if cell.node.data is None else cell.node.data.name
+        for name, made in plan.done[cell.key].checks.items() if cell.key in plan.done else ():
+            entries = [{"model": _model_name(plan, cell, name), "data": data, **check} for check in made]
+            checks += [entry for entry in entries if entry not in checks]
     return checks
 
 

@@ -108,7 +108,7 @@ class Done:
 
     rows: Sequence[Mapping[str, Any]]
     doubts: Mapping[str, Sequence[str]]
-    checks: Mapping[str, Mapping[str, object]]
+    checks: Mapping[str, Sequence[Mapping[str, object]]]
     digest: str | None
     seconds: float
     titles: Mapping[str, str] = field(default_factory=dict)

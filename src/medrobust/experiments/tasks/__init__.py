@@ -40,6 +40,8 @@ TASKS = {
     "transfer": StudyTask(f"{_HERE}.curves:transfer"),
     "features": StudyTask(f"{_HERE}.detection:features"),
     "detector": StudyTask(f"{_HERE}.detection:detector"),
+    "evaded": StudyTask(f"{_HERE}.detection:evaded"),
+    "queried": StudyTask(f"{_HERE}.blackbox:queried"),
     "universal": StudyTask(f"{_HERE}.universal:made"),
     "judged": StudyTask(f"{_HERE}.universal:judged"),
     "random": StudyTask(f"{_HERE}.universal:random"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from medrobust import guessing, stats
 from medrobust.attacks import run
+from medrobust.attacks.auto import MEMBERS
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import robustness_cells
@@ -48,7 +49,7 @@ def clean(work: Work) -> Result:
     """Performance without an attack. args: limit, seed. needs: model."""
     classifier = work.model()
     part = judged_images(work, classifier)
-    _, arrays = robustness_cells.clean(classifier, part, _quiet)
+    _, arrays = robustness_cells.clean(classifier, part, quiet)
     rows = fresh(seed=work.args["seed"])
     clean_rows(rows, arrays["probability"], part.labels, arrays["decision"], classifier.classes, groups(part))
     return {"rows": rows.plain()}, arrays
@@ -60,10 +61,10 @@ def swept(work: Work) -> Result:
     part = shard(judged_images(work, classifier), *args["shard"])
     eps = tuple(args["eps"])
     found, arrays = robustness_cells.swept(
-        attack_named(args["attack"]), classifier, part, BALLS[args["norm"]], eps, None, args["seed"], _quiet
+        attack_named(args["attack"]), classifier, part, BALLS[args["norm"]], eps, None, args["seed"], quiet
     )
-    kept = ("min_eps", "before", "after", "gradients", "forwards", "no_gradient")
-    return {"rows": [], "unconfirmed": found["unconfirmed"]}, {k: arrays[k] for k in kept}
+    kept = ("min_eps", "before", "after", "gradients", "forwards", "no_gradient", "by")
+    return {"rows": [], "unconfirmed": found["unconfirmed"]}, {k: arrays[k] for k in kept if k in arrays}
 
 
 def curve(work: Work) -> Result:
@@ -73,8 +74,12 @@ def curve(work: Work) -> Result:
     arrays = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
     doubt = gradient_doubt(work) if attack_named(args["attack"]).uses_gradient else ""
     rows = _rows(work, classifier, args["attack"], arrays, doubt)
-    cost = stats.mean(arrays["gradients"])
-    rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=args["attack"], eps=max(args["eps"]))
+    largest = {"attack": args["attack"], "eps": max(args["eps"])}
+    for metric, spent in (("gradients_per_image", "gradients"), ("forwards_per_image", "forwards")):
+        rows.add(Kind.ATTACK, metric, stats.mean(arrays[spent]), **largest)
+    for i, member in enumerate(MEMBERS if "by" in arrays else ()):
+        share = stats.proportion(arrays["by"] == i, groups(judged_images(work, classifier)))
+        rows.add(Kind.ATTACK, "broken_by", share, **largest, member=member)
     facts = {"rows": rows.plain(), "unconfirmed": sum(c.facts["unconfirmed"] for c in done), DOUBT: doubt}
     return facts, arrays
 
@@ -124,7 +129,7 @@ def noise(work: Work) -> Result:
     """Random changes of the same size. args: norm, eps, limit, seed. needs: model."""
     classifier, args = work.model(), work.args
     part, eps = judged_images(work, classifier), tuple(args["eps"])
-    _, arrays = robustness_cells.noise(classifier, part, BALLS[args["norm"]], eps, args["seed"], _quiet)
+    _, arrays = robustness_cells.noise(classifier, part, BALLS[args["norm"]], eps, args["seed"], quiet)
     rows = fresh(args["norm"], args["seed"])
     for i, e in enumerate(eps):
         share = stats.proportion(arrays["decision"][:, i] == part.labels, groups(part))
@@ -143,7 +148,7 @@ def saved(work: Work) -> Result:
     doubt, arrays = gradient_doubt(work) if attack.uses_gradient else "", dict[str, np.ndarray]()
     for eps in args["eps"]:
         ball = BALLS[args["norm"]](eps)
-        _, made = robustness_cells.saving(attack, classifier, part, ball, args["seed"], _quiet)
+        _, made = robustness_cells.saving(attack, classifier, part, ball, args["seed"], quiet)
         saving_rows(rows, args["attack"], eps, made, groups(part), doubt)
         arrays |= {f"{name}.{eps * 255:.4g}": values for name, values in made.items()}
     return {"rows": rows.plain()}, arrays
@@ -169,5 +174,5 @@ def transfer(work: Work) -> Result:
     return {"rows": rows.plain()}, arrays
 
 
-def _quiet(_: Any) -> None:
+def quiet(_: Any) -> None:
     """Progress of a study is counted in cells."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from medrobust import explain, private_names, stats
 from medrobust.attacks import PGD
+from medrobust.data import Dataset
 from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.catalogue import EXPENSIVE
 from medrobust.experiments.claims import CLAIMS, MIN_EPS, measured_min_eps, more_often, verdict
 from medrobust.experiments.config import ask
 from medrobust.experiments.context import Context
@@ -31,9 +35,9 @@ DIRECTIONS = ("gradient", "random", "second")
 def explained(work: Work) -> Result:
     """Saliency, Grad-CAM, representation, loss landscape and embedding of images that are read rightly, one a patient.
 
-    args: attack, norm, eps, limit, surfaces (images with a landscape), measures (of ``explain.MEASURES``), steps (of
-    PGD, for eps*), seed. needs: model; second, an independently trained one, for the published plane. The pictures
-    (t-SNE) and what a kill need not lose lie in RUN/explained/KEY.
+    args: attack, norm, eps, limit, surfaces (images with a landscape), measures and expensive (of
+    ``explain.MEASURES``), steps (of PGD, for eps*), seed. needs: model; second, an independently trained one, for the
+    published plane. The pictures (t-SNE) and what a kill need not lose lie in RUN/explained/KEY.
     """
     args, measures = work.args, tuple(work.args["measures"])
     spec = ask(data=work.data.name, norm=args["norm"], eps=(args["eps"],), seed=args["seed"])
@@ -48,15 +52,40 @@ def explained(work: Work) -> Result:
     context = Context(given(work.data, work.model()), spec, Store(work.run / "explained" / work.key), study="")
     made = Explanation(context, config, second=second, min_eps=smallest)
     outcome = made.outcome()
-    numbers = made.numbers | {MIN_EPS: smallest(made.twins)}
+    min_eps, expensive = smallest(made.twins), _expensive(made, tuple(args["expensive"]))
+    numbers = made.numbers | expensive | {MIN_EPS: min_eps}
     surfaces = {k.removeprefix("landscape."): v for k, v in made.arrays.items() if k.startswith("landscape.")}
     rows, doubt = outcome.rows, gradient_doubt(work)
+    for name, values in expensive.items():
+        known = np.isfinite(values)
+        _add(rows, name, stats.median(values[known]), when="clean")
+        _add(rows, "rank_correlation", stats.spearman(values[known], min_eps[known]), when="clean", measure=name)
     _further_rows(rows, numbers, args)
     _rises(rows, surfaces)
     doubt_all(rows, doubt)
-    facts = {"conditions": private_names.found(outcome.conditions), "titles": _titles(measures), DOUBT: doubt}
+    facts = {
+        "conditions": private_names.found(outcome.conditions),
+        "titles": _titles((*measures, *expensive)),
+        DOUBT: doubt,
+    }
     arrays = numbers | {"landscape.random": surfaces["random"]}
     return {"rows": anonymous(rows.rows, args["norm"]), **facts}, arrays
+
+
+def _expensive(made: Explanation, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Measures of the first EXPENSIVE images; NaN for the others."""
+    pairs, rest = made.twins, np.full(max(0, len(made.twins) - EXPENSIVE), np.nan)
+
+    def measured(part: Dataset) -> Result:
+        labels = torch.from_numpy(part.labels.copy())
+        values = explain.measure(made.classifier, part, labels, names, ids=part.ids, seed=pairs.seed)
+        return {}, {name: v.numpy() for name, v in values.items()}
+
+    if not names:
+        return {}
+    parts = list(pairs.shards(EXPENSIVE))
+    cells = [pairs.store.once(pairs.key(p, kind="expensive", names=names), partial(measured, p)) for p in parts]
+    return {name: np.concatenate([*(cell.arrays[name] for cell in cells), rest]) for name in names}
 
 
 def _titles(measures: Iterable[str]) -> dict[str, str]:

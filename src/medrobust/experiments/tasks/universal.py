@@ -112,8 +112,7 @@ def defence(work: Work) -> Result:
     context = Context(given(work.data, classifier), spec, Store(work.run / "training" / work.key), study="")
     config = DefenceConfig(**_aim(args, args["method_settings"]), defence=args["defence"], **args["settings"])
     outcome = DefenceExperiment(context, config).outcome()
-    for check in outcome.checks:
-        work.checks["hardened"] = check.plain()
+    work.checks["hardened"] = [check.plain() for check in outcome.checks]
     return {"rows": anonymous(outcome.rows.rows, args["norm"]), "conditions": outcome.conditions}, {}
 
 
