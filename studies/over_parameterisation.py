@@ -232,7 +232,7 @@ def _measured(
     slopes = measured(model, MEASURES, limit=limit, seconds=1)
     found = None
     if detector is not None:
-        (found,) = catalogue.detectors(
+        *_, found = catalogue.detectors(
             model, ("kd",), (ATTACK,), detector, limit=limit, protocols=("clean",), seconds=2
         )
     return Measured(model, clean, curve, slopes, line, group, found)
