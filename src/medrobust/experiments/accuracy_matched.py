@@ -24,13 +24,13 @@ from medrobust.classifier import Classifier
 from medrobust.data.splits import group_names
 from medrobust.experiments.checks import doubt
 from medrobust.experiments.config import attack_named, digest
-from medrobust.experiments.context import Result, base_name
+from medrobust.experiments.context import base_name
 from medrobust.experiments.gradient_check import compared, derived, gradient_check
 from medrobust.experiments.search_system import Keep, SearchImages, classifier, features_of
 from medrobust.progress import Progress
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows, group
 from medrobust.stats import Estimate
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.threat import Linf, Untargeted
 from medrobust.training import evolved
 from medrobust.training.evolved import FeatureTable, Fitted, OuterFold, Problem

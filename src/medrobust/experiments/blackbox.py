@@ -13,12 +13,12 @@ from medrobust.attacks import Attack, SimBA, Square, queried
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
-from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Result, Step
+from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.system import groups
 from medrobust.judging import judge
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.threat import Ball, Untargeted
 
 PROBED = 24

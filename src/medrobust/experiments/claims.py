@@ -16,6 +16,7 @@ from medrobust.experiments import robustness_cells
 from medrobust.experiments.adversarial_pairs import Twins
 from medrobust.experiments.catalogue import LOG_GRID
 from medrobust.stats import Estimate
+from medrobust.store import Result
 from medrobust.threat import Ball
 
 CONFIRMED, NOT_CONFIRMED, CANNOT_SAY = "confirmed", "not confirmed", "cannot say"
@@ -64,7 +65,7 @@ def measured_min_eps(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequen
     does not. One cell a shard."""
     grid = tuple(eps)
 
-    def compute(part: Dataset) -> robustness_cells.Result:
+    def compute(part: Dataset) -> Result:
         _, arrays = robustness_cells.swept(attack, twins.classifier, part, ball, grid, None, twins.seed, lambda _: None)
         return {}, {"min_eps": arrays["min_eps"].astype(np.float64)}
 
@@ -73,7 +74,7 @@ def measured_min_eps(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequen
 
 
 def _each(
-    twins: Twins, kind: str, key: Mapping[str, object], compute: Callable[[Dataset], robustness_cells.Result], name: str
+    twins: Twins, kind: str, key: Mapping[str, object], compute: Callable[[Dataset], Result], name: str
 ) -> np.ndarray:
     done = []
     for part in twins.shards():

@@ -11,13 +11,14 @@ from medrobust import guessing, training
 from medrobust.errors import InputError
 from medrobust.experiments.checks import doubt
 from medrobust.experiments.clean import CleanExperiment
-from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.gradient_check import checked
 from medrobust.experiments.perturbation import PerturbationConfig, goal_of
 from medrobust.experiments.system import groups
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.run_folder import RunFolder
 from medrobust.stats import Estimate
+from medrobust.store import Result
 from medrobust.threat import Ball
 from medrobust.universal.defence import DEFENCES, Defence, Hardened, PoolResult
 

@@ -19,10 +19,11 @@ from medrobust.detectors.crossfit import Crossfit, Rates, by_layer
 from medrobust.errors import InputError
 from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
-from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.detector_data import DetectorConfig, DetectorData
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.stats import NOTHING, Estimate
+from medrobust.store import Result
 
 PROTOCOLS = ("clean", "paper")
 LEAST = 10

@@ -26,12 +26,13 @@ from medrobust.experiments import checks
 from medrobust.experiments.catalogue import NO_DETECTOR
 from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
-from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step, base_name
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step, base_name
 from medrobust.experiments.detection import DetectionConfig, DetectionExperiment, add_row
 from medrobust.experiments.detector_data import DetectorData
 from medrobust.experiments.evasion_config import EvasionConfig, evasion_named
 from medrobust.results import INCONCLUSIVE, OK, Check, Kind, Rows
 from medrobust.stats import NOTHING
+from medrobust.store import Result
 from medrobust.threat import Ball, Untargeted
 
 QUICK = ("selective", "matching")

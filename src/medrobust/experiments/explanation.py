@@ -21,7 +21,7 @@ from medrobust.errors import InputError
 from medrobust.experiments import explanation_cells as cells
 from medrobust.experiments.adversarial_pairs import PAIRS, Shard, Twins, one_a_patient
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.explanation_cells import Quantity
 from medrobust.experiments.explanation_config import IN_AUDIT, ExplanationConfig, info
 from medrobust.experiments.features_cache import FeaturesCache
@@ -30,7 +30,7 @@ from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.naming import image_code
 from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.stats import Estimate
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.threat import Ball
 
 KIND = "explain"

@@ -13,9 +13,9 @@ from medrobust import explain
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.adversarial_pairs import Shard
-from medrobust.experiments.robustness_cells import Result
 from medrobust.images import Images
 from medrobust.naming import image_code
+from medrobust.store import Result
 
 KINDS = ("effective-rank", "relative-rank", "spectral-entropy", "spatial-entropy")
 """What is said of a layer."""

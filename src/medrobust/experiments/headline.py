@@ -18,13 +18,13 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Result, Step, base_name
+from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Step, base_name
 from medrobust.experiments.robustness import NO_GRADIENT, RobustnessExperiment
 from medrobust.experiments.rows import attack_rows
 from medrobust.experiments.sanity import SanityExperiment
 from medrobust.judging import judge
 from medrobust.results import INCONCLUSIVE, OK, Kind
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.threat import Ball, Untargeted
 
 NAME = "auto"

@@ -18,19 +18,10 @@ from medrobust.experiments import checks, robustness_cells
 from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.context import (
-    Advance,
-    Context,
-    Experiment,
-    ExperimentResult,
-    Result,
-    Step,
-    attacks_of,
-    main_attack,
-)
+from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Step, attacks_of, main_attack
 from medrobust.experiments.rows import attack_rows, noise_rows
 from medrobust.results import Kind
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.threat import Ball
 
 GREY = 1 / 255
@@ -128,7 +119,8 @@ class RobustnessExperiment(Experiment):
     @property
     def smallest(self) -> np.ndarray:
         """(n,): of all attacks together."""
-        return np.stack([self.min_eps(name) for name in self.attacks]).min(0)
+        each = np.stack([self.min_eps(name) for name in self.attacks])
+        return np.asarray(each.min(0))
 
     @property
     def headline_eps(self) -> float | None:

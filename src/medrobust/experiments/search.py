@@ -17,7 +17,7 @@ import numpy as np
 from medrobust.experiments.accuracy_matched import AccuracyMatchedConfig, AttackedNetworks
 from medrobust.experiments.conditions import described
 from medrobust.experiments.config import attack_named
-from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.search_config import SearchConfig
 from medrobust.experiments.search_rows import MethodComparison
 from medrobust.experiments.search_system import (
@@ -30,7 +30,7 @@ from medrobust.experiments.search_system import (
 )
 from medrobust.results import Rows
 from medrobust.run_folder import RunFolder
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.training import evolved
 from medrobust.training.evolved import QUESTIONS, FeatureTable, Fitted, OuterFold, Problem
 

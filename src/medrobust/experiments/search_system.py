@@ -17,12 +17,11 @@ from medrobust.data import Dataset
 from medrobust.experiments.admission import admit
 from medrobust.experiments.conditions import hardware
 from medrobust.experiments.config import AuditSpec, digest
-from medrobust.experiments.context import Result
 from medrobust.experiments.images import announce, check_fit, fit_of
 from medrobust.experiments.system import System, healthy_classes
 from medrobust.progress import Progress
 from medrobust.results import ResultsFile
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.training import evolved
 from medrobust.training.evolved import FeatureTable
 from medrobust.versions import versions

@@ -18,7 +18,7 @@ from medrobust import code_digest, private_names
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments.clean import CleanExperiment
-from medrobust.experiments.context import Context, Experiment, ExperimentResult, Result, Step
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.perturbation import PerturbationConfig, goal_of
 from medrobust.experiments.rows import MANY
 from medrobust.experiments.system import groups
@@ -28,7 +28,7 @@ from medrobust.images import Lazy
 from medrobust.naming import image_code
 from medrobust.results import Kind, Rows, group
 from medrobust.run_folder import RunFolder
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.threat import Ball
 from medrobust.universal import Noise, UniversalOutcome, Varied, controls, judge
 from medrobust.universal import Universal as Perturbation

@@ -16,7 +16,6 @@ from medrobust.experiments.tickets import DataFields, Ticket
 from medrobust.grid import Data
 from medrobust.progress import NoProgress
 from medrobust.store import Cell, Store
-from medrobust.store import Result as Result
 
 if TYPE_CHECKING:
     from medrobust.classifier import Classifier

@@ -69,7 +69,8 @@ def _lengths(run: Explained) -> np.ndarray:
 def _relative(maps: np.ndarray) -> np.ndarray:
     """Each map over its own mean."""
     mean = maps.mean((1, 2), keepdims=True)
-    return np.divide(maps, mean, out=np.zeros_like(maps), where=mean > 0)
+    relative: np.ndarray = np.divide(maps, mean, out=np.zeros_like(maps), where=mean > 0)
+    return relative
 
 
 def _gallery(run: Explained, lengths: np.ndarray, top: float, spread: float, k: int) -> str:

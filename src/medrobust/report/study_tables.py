@@ -255,11 +255,11 @@ def named(column: str, value: Any, titles: Mapping[str, str] | None = None) -> s
     if column == "norm":
         return {"linf": "Linf", "l2": "L2"}.get(value, str(value))
     if column in ("metric", "measure") and titles and value in titles:
-        return titles[value]
+        return str(titles[value])
     if column == "at":
         return number(value * 255)
     if column == "pool":
-        return POOLS.get(value, value)
+        return str(POOLS.get(value, value))
     if column == "metric":
         return METRICS.get(value, str(value).replace("_", " "))
     return str(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from medrobust.experiments.suite import of_ticket
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
+from medrobust.store import Result
 
 
 def step(work: Work) -> Result:

@@ -12,8 +12,9 @@ from medrobust.experiments.checks import TOLERATED
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.system import groups
 from medrobust.experiments.tasks.curves import fresh, judged_images, quiet
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.results import INCONCLUSIVE, OK, Kind
+from medrobust.store import Result
 from medrobust.threat import BALLS
 
 

@@ -18,9 +18,10 @@ from medrobust.experiments.config import attack_named
 from medrobust.experiments.rows import attack_rows, clean_rows, saving_rows
 from medrobust.experiments.system import groups, unseen
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.judging import judge
 from medrobust.results import Kind, Row, Rows, doubted
+from medrobust.store import Result
 from medrobust.threat import BALLS, Untargeted
 
 

@@ -21,9 +21,10 @@ from medrobust.experiments.evasion_config import EvasionConfig
 from medrobust.experiments.system import given
 from medrobust.experiments.tasks.curves import anonymous, fresh
 from medrobust.experiments.tasks.gradient import doubt_all, gradient_doubt
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.results import Kind, Row, doubted
 from medrobust.stats import Estimate
+from medrobust.store import Result
 
 CLEAN, CORRUPTED = "clean", "corrupted"
 """Of features: of the images themselves, and of corrupted copies."""

@@ -15,9 +15,10 @@ from medrobust.experiments.search_config import SearchConfig
 from medrobust.experiments.search_rows import MethodComparison
 from medrobust.experiments.search_system import SearchImages, divided, features_of
 from medrobust.experiments.tasks.curves import fresh
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.progress import NoProgress
 from medrobust.results import Row, Rows
+from medrobust.store import Result
 from medrobust.training import evolved as room
 from medrobust.training.evolved import QUESTIONS, FeatureTable, OuterFold
 

@@ -22,9 +22,9 @@ from medrobust.experiments.explanation_config import ExplanationConfig
 from medrobust.experiments.system import given
 from medrobust.experiments.tasks.curves import anonymous, fresh
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
-from medrobust.store import Store
+from medrobust.store import Result, Store
 
 ALL = "all of them"
 SHIFT, NOISE_SHIFT = "cam-shift.change", "cam-shift.noise"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from medrobust.experiments import checks
-from medrobust.experiments.gradient_check import Result, compared, derived, gradient_check
+from medrobust.experiments.gradient_check import compared, derived, gradient_check
 from medrobust.experiments.system import unseen
 from medrobust.experiments.work import Work
 from medrobust.results import Rows, doubted
+from medrobust.store import Result
 
 DOUBT = "doubt"
 """The entry of a cell's facts that says why its attack is not believed, for cells that stand on it."""

@@ -14,8 +14,9 @@ from medrobust.classifier import Classifier
 from medrobust.experiments.config import ask
 from medrobust.experiments.declared import file_in
 from medrobust.experiments.system import assemble
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.progress import NoProgress
+from medrobust.store import Result
 
 
 def train(work: Work) -> Result:

@@ -12,10 +12,10 @@ from medrobust.experiments.claims import more_often
 from medrobust.experiments.features_cache import whose_images
 from medrobust.experiments.tasks.curves import fresh, judged_images
 from medrobust.experiments.tasks.gradient import DOUBT
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.results import INCONCLUSIVE, OK, Kind
 from medrobust.stats import Estimate
-from medrobust.store import Cell
+from medrobust.store import Cell, Result
 from medrobust.training.recipe import MATCHED
 
 MIN_EPS, ACCURACY, DETECTED = "median min_eps (/255)", "test accuracy", "AUROC of the detector"

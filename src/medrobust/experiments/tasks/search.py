@@ -9,9 +9,10 @@ from torch import Tensor
 
 from medrobust import seeds, stats
 from medrobust.experiments.tasks.curves import fresh
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.results import Kind
 from medrobust.search import OPTIMISERS, Box, minimise
+from medrobust.store import Result
 
 HALF_WIDTH = 5.12
 

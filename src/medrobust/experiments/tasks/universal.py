@@ -28,11 +28,11 @@ from medrobust.experiments.tasks.curves import anonymous, fresh
 from medrobust.experiments.tasks.gradient import DOUBT, doubt_all, gradient_doubt
 from medrobust.experiments.universal_images import CraftSplit, craft_split, decoded
 from medrobust.experiments.universal_rows import believed, fooling_rows, rows_before, target_rows
-from medrobust.experiments.work import Result, Work
+from medrobust.experiments.work import Work
 from medrobust.images import Lazy
 from medrobust.results import INCONCLUSIVE, Kind
 from medrobust.stats import Estimate
-from medrobust.store import Store
+from medrobust.store import Result, Store
 from medrobust.threat import BALLS, Ball
 from medrobust.universal import Noise, Universal, UniversalOutcome, Varied
 
