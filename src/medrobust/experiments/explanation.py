@@ -370,9 +370,9 @@ class Explanation(Experiment):
         clean, attacked = found
         features = np.concatenate([clean.features[PENULTIMATE].numpy(), attacked.features[PENULTIMATE].numpy()])
         truth = self.twins.part.labels
-        labels = np.concatenate([truth, truth[attacked.twin]])
+        labels = np.concatenate([truth, truth[attacked.pair_of]])
         is_attacked = np.arange(len(labels)) >= len(truth)
-        owners = np.concatenate([self.twins.groups, self.twins.groups[attacked.twin]])
+        owners = np.concatenate([self.twins.groups, self.twins.groups[attacked.pair_of]])
         self._apart("attacked", features, is_attacked.astype(int), owners)
         self._apart("classes", features[~is_attacked], labels[~is_attacked], owners[~is_attacked])
         self._apart("groups", features, 2 * labels + is_attacked, owners)
