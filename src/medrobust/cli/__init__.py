@@ -1,6 +1,6 @@
 """The command line: parse, call, print. The only room that prints or exits; one module a command.
 
-Exit codes: 0 done; 2 the input was wrong (one line: what, where, and the mend); 130 stopped by Ctrl-C; 1 our fault.
+Exit codes: 0 done; 2 the input was wrong (one line: what, where, and the fix); 130 stopped by Ctrl-C; 1 our fault.
 """
 
 from __future__ import annotations

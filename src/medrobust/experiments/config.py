@@ -1,4 +1,4 @@
-"""What was asked of an audit, checked before anything is computed."""
+"""The config of an audit, checked before anything is computed."""
 
 from __future__ import annotations
 

@@ -100,10 +100,10 @@ def maps(
             for kind in saliencies:
                 out[Quantity(f"lesion-{how}", when, kind).name] = agreement(seen[kind], masks)
     # after the attack another class is asked about: the untouched image, asked about that class, shows what that does
-    asked = explain.grad_cam(classifier, images, after, layer=cam_layer)
+    of_new_class = explain.grad_cam(classifier, images, after, layer=cam_layer)
     noise = explain.grad_cam(classifier, noisy.images, torch.from_numpy(noisy.decision), layer=cam_layer)
-    diagonal = explain.diagonal(asked)
-    for name, cam, when in (("cam-shift", cams[1], CHANGE), ("cam-shift-asked", asked, CHANGE)):
+    diagonal = explain.diagonal(of_new_class)
+    for name, cam, when in (("cam-shift", cams[1], CHANGE), ("cam-shift-asked", of_new_class, CHANGE)):
         out[f"{name}-px.{when}"] = explain.shift(cams[0], cam)
         out[f"{name}.{when}"] = out[f"{name}-px.{when}"] / diagonal
     out["cam-shift.noise"] = explain.shift(cams[0], noise) / diagonal

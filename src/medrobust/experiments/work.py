@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class GoneError(Exception):
-    """A cell that this one needs cannot be read (any more); ``key`` says which."""
+    """A cell that this one needs cannot be read; ``key`` says which."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"cell {key} cannot be read")

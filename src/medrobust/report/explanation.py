@@ -16,17 +16,19 @@ from medrobust.results import Row
 
 
 def first_page(f: Findings) -> FirstPage:
-    found = explained(f.run)
-    names = listing([e.name for e in found[1:]])
-    title = f"Why it breaks: {found[0].name}" + (f" beside {names}" if names else "") if found else "Why it breaks"
+    networks = explained(f.run)
+    names = listing([e.name for e in networks[1:]])
+    title = (
+        f"Why it breaks: {networks[0].name}" + (f" beside {names}" if names else "") if networks else "Why it breaks"
+    )
     text = "What goes together with breaking need not be its cause. These measures describe a network and its images; "
     text += "whether one of them foretells how easily an image falls is a question of its own."
-    banners = [(f"In doubt, {e.name}", doubt) for e in found for doubt in e.info.doubts]
-    banners += [(f"Inconclusive, {e.name}", f"The classifier is {e.info.guesses}.") for e in found if e.info.guesses]
+    banners = [(f"In doubt, {e.name}", doubt) for e in networks for doubt in e.info.doubts]
+    banners += [(f"Inconclusive, {e.name}", f"The classifier is {e.info.guesses}.") for e in networks if e.info.guesses]
     banners += [
         ("Inconclusive", f"{c.detail}; {c.consequence}.") for c in f.run.checks if gradient_fails(c.name, c.passed)
     ]
-    return FirstPage(title, text, "", paragraphs=sentences(found, pairs(f.run)) if found else [], banners=banners)
+    return FirstPage(title, text, "", paragraphs=sentences(networks, pairs(f.run)) if networks else [], banners=banners)
 
 
 def gradient_fails(name: str, passed: bool | None) -> bool:
@@ -34,20 +36,20 @@ def gradient_fails(name: str, passed: bool | None) -> bool:
     return passed is False and "finite differences" in name
 
 
-def sentences(found: Sequence[Explained], compared: Sequence[Row]) -> list[Paragraph]:
+def sentences(classifiers: Sequence[Explained], compared: Sequence[Row]) -> list[Paragraph]:
     """What was measured of the first classifier, and beside the others; every number has its interval and its n."""
-    first = found[0]
+    first = classifiers[0]
 
     def others(measure: str, word: str) -> str:
-        return words.beside(_beside(found, compared, measure), word)
+        return words.beside(_beside(classifiers, compared, measure), word)
 
-    made = [
+    sentences_ = [
         ("How steep is the loss?", _steep(first), others("slope-l1", "steeper")),
         ("How widely does it look?", _wide(first), others("saliency-half", "wider")),
         ("How simple is what it sees?", _simple(first), others("relative-rank", "richer")),
         ("What does an attack move?", words.moved(_moved(first)), _lesion(first)),
     ]
-    return [Paragraph(title, f"{text} {more}".strip()) for title, text, more in made if text]
+    return [Paragraph(title, f"{text} {more}".strip()) for title, text, more in sentences_ if text]
 
 
 def _steep(e: Explained) -> str:
@@ -68,9 +70,9 @@ def _simple(e: Explained) -> str:
 
 
 def _moved(e: Explained) -> words.Moved:
-    shift, asked = (Share.of(e.find(name, "change")) for name in ("cam-shift", "cam-shift-asked"))
+    shift, of_new_class = (Share.of(e.find(name, "change")) for name in ("cam-shift", "cam-shift-asked"))
     noise = Share.of(e.find("cam-shift", "noise"))
-    return words.Moved(f"{e.info.attack_title} of {e.size}", e.info.reached, e.info.n, shift, asked, noise)
+    return words.Moved(f"{e.info.attack_title} of {e.size}", e.info.reached, e.info.n, shift, of_new_class, noise)
 
 
 def _lesion(e: Explained) -> str:
@@ -80,16 +82,16 @@ def _lesion(e: Explained) -> str:
     return words.in_lesion(words.InLesion(before, area, change)) if before and area else ""
 
 
-def _beside(found: Sequence[Explained], compared: Sequence[Row], measure: str) -> list[words.Beside]:
-    rows = [(e, tables.compared(compared, place, measure)) for place, e in enumerate(found[1:], start=1)]
-    known = [(e.name, Share.of(row), int(row.get("n_other"))) for e, row in rows if row is not None]
-    return [words.Beside(name, larger, n) for name, larger, n in known if larger is not None]
+def _beside(classifiers: Sequence[Explained], compared: Sequence[Row], measure: str) -> list[words.Beside]:
+    rows = [(e, tables.compared(compared, place, measure)) for place, e in enumerate(classifiers[1:], start=1)]
+    measured = [(e.name, Share.of(row), int(row.get("n_other"))) for e, row in rows if row is not None]
+    return [words.Beside(name, larger, n) for name, larger, n in measured if larger is not None]
 
 
 def gallery(e: Explained) -> str:
     """What is said below its pictures."""
-    shown, lesion = e.info.gallery.label, "gallery.mask" in e.arrays
-    return words.gallery(words.Gallery(e.name, e.size, len(shown), e.info.n, len(set(shown)), lesion))
+    labels, lesion = e.info.gallery.label, "gallery.mask" in e.arrays
+    return words.gallery(words.Gallery(e.name, e.size, len(labels), e.info.n, len(set(labels)), lesion))
 
 
 def setup(e: Explained) -> list[tuple[str, str]]:
@@ -113,7 +115,7 @@ def setup(e: Explained) -> list[tuple[str, str]]:
     ]
 
 
-def sources(found: Sequence[Explained]) -> list[tuple[str, str]]:
+def sources(classifiers: Sequence[Explained]) -> list[tuple[str, str]]:
     """What each measure is, and where it comes from."""
-    measures = {name: m for e in found for name, m in e.info.measures.items()}
+    measures = {name: m for e in classifiers for name, m in e.info.measures.items()}
     return [(m.title, "; ".join(filter(None, (m.unit, m.source)))) for m in measures.values()]

@@ -74,17 +74,17 @@ def _relative(maps: np.ndarray) -> np.ndarray:
 
 
 def _gallery(run: Explained, lengths: np.ndarray, top: float, spread: float, k: int) -> str:
-    shown = run.arrays
-    n, middle = len(lengths), shown["gallery.layer"]
+    arrays = run.arrays
+    n, middle = len(lengths), arrays["gallery.layer"]
     inside = (float(middle.min()), float(max(middle.max(), middle.min() + 1e-9)))
     rows: list[tuple[str, np.ndarray, tuple[float, float] | None, str]] = [
-        ("image", shown["gallery.clean"], None, "pixel"),
+        ("image", arrays["gallery.clean"], None, "pixel"),
         ("input gradient,\nas published", lengths, (0, top), "nats / pixel unit"),
-        ("the same over\nits own mean", _relative(shown["gallery.gradient"]), (0, spread), "times the mean"),
-        ("SmoothGrad", _relative(shown["gallery.smooth"]), (0, spread), "times the mean"),
-        ("integrated\ngradients", _relative(shown["gallery.integrated"]), (0, spread), "times the mean"),
-        ("Grad-CAM\nbefore", shown["gallery.cam"], (0, 1), "of its largest"),
-        ("Grad-CAM\nafter the attack", shown["gallery.cam-attacked"], (0, 1), "of its largest"),
+        ("the same over\nits own mean", _relative(arrays["gallery.gradient"]), (0, spread), "times the mean"),
+        ("SmoothGrad", _relative(arrays["gallery.smooth"]), (0, spread), "times the mean"),
+        ("integrated\ngradients", _relative(arrays["gallery.integrated"]), (0, spread), "times the mean"),
+        ("Grad-CAM\nbefore", arrays["gallery.cam"], (0, 1), "of its largest"),
+        ("Grad-CAM\nafter the attack", arrays["gallery.cam-attacked"], (0, 1), "of its largest"),
         (f"mean of layer\n{run.info.middle}", middle, inside, "activation"),
     ]
     width, height = 1.35 + 1.12 * n + 0.75, 1.17 * len(rows) + 0.45
@@ -264,10 +264,10 @@ def _strip(axes: Axes, values: np.ndarray, y: int, k: int, logarithmic: bool) ->
 
 def layers(runs: list[Explained]) -> str:
     """Simplicity against depth, before (filled) and after the attack (hollow), a panel a measure."""
-    shown = KINDS[1:]
+    kinds = KINDS[1:]
     with _sheet(7.4, 3.1) as figure:
-        axes = figure.subplots(1, len(shown), squeeze=False)[0]
-        for panel, (kind, title) in zip(axes, shown, strict=True):
+        axes = figure.subplots(1, len(kinds), squeeze=False)[0]
+        for panel, (kind, title) in zip(axes, kinds, strict=True):
             for k, run in enumerate(runs):
                 _depth(panel, run, kind, k)
             panel.set_title(title, fontsize=9, loc="left")
@@ -326,13 +326,13 @@ def profile(runs: list[Explained]) -> str:
                 surface = run.arrays[plane].astype(np.float64)
                 values = surface[:, :, 0] if direction == "gradient" else surface[:, 0, :]
                 grid = np.array(run.info.grid) * 255
-                found = [stats.median(v) for v in values.T]
+                medians = [stats.median(v) for v in values.T]
                 colour = str(look(k)["color"])
                 axes.fill_between(
-                    grid, [e.low for e in found], [e.high for e in found], color=colour, alpha=0.12, linewidth=0
+                    grid, [e.low for e in medians], [e.high for e in medians], color=colour, alpha=0.12, linewidth=0
                 )
                 label = f"{run.name}: {title} (n = {len(values)})"
-                axes.plot(grid, [e.value for e in found], color=colour, linestyle=dash, label=label)
+                axes.plot(grid, [e.value for e in medians], color=colour, linestyle=dash, label=label)
         axes.set_yscale("symlog", linthresh=0.1)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
         axes.set_ylim(bottom=0)
@@ -361,14 +361,14 @@ def _top(all_planes: list[tuple[Explained, str, np.ndarray]], *, single: bool) -
 
 def contours(runs: list[Explained]) -> str:
     """The median loss over both directions, as contours on one colour scale."""
-    shown = planes(runs)
+    surfaces = planes(runs)
     columns = 3
-    lines, top = -(-len(shown) // columns), _top(shown, single=False)
+    lines, top = -(-len(surfaces) // columns), _top(surfaces, single=False)
     with _sheet(8.2, 2.85 * lines) as figure:
         axes = figure.subplots(lines, columns, squeeze=False)
-        for panel in axes.ravel()[len(shown) :]:
+        for panel in axes.ravel()[len(surfaces) :]:
             panel.set_visible(False)
-        for panel, (run, title, values) in zip(axes.ravel(), shown, strict=False):
+        for panel, (run, title, values) in zip(axes.ravel(), surfaces, strict=False):
             grid = np.array(run.info.grid) * 255
             middle = np.median(values, 0).T
             panel.contourf(grid, grid, middle, levels=np.linspace(0, top, 21), cmap=LOSSES)
@@ -389,11 +389,11 @@ def contours(runs: list[Explained]) -> str:
 
 def surface(runs: list[Explained]) -> str:
     """The same as surfaces, on one scale."""
-    shown = planes(runs)
+    surfaces = planes(runs)
     columns = 3
-    lines, top = -(-len(shown) // columns), _top(shown, single=False)
+    lines, top = -(-len(surfaces) // columns), _top(surfaces, single=False)
     with _sheet(8.2, 2.7 * lines) as figure:
-        for i, (run, title, values) in enumerate(shown):
+        for i, (run, title, values) in enumerate(surfaces):
             axes: Any = figure.add_subplot(lines, columns, i + 1, projection="3d")
             grid = np.array(run.info.grid) * 255
             x, y = np.meshgrid(grid, grid, indexing="ij")
@@ -412,12 +412,12 @@ def surface(runs: list[Explained]) -> str:
 
 def single(runs: list[Explained]) -> str:
     """The landscapes of single images, on one colour scale: the median hides how much they differ."""
-    shown = [p for p in planes(runs) if "random" in p[1]]
-    top, columns = _top(shown, single=True), 8
-    lines = [-(-min(16, len(values)) // columns) for _, _, values in shown]
-    with _sheet(7.4, 0.95 * sum(lines) + 0.32 * len(shown)) as figure:
-        parts = np.atleast_1d(figure.subfigures(len(shown), 1, height_ratios=lines))  # type: ignore[arg-type]
-        for part, (run, _, values), count in zip(parts, shown, lines, strict=True):
+    surfaces = [p for p in planes(runs) if "random" in p[1]]
+    top, columns = _top(surfaces, single=True), 8
+    lines = [-(-min(16, len(values)) // columns) for _, _, values in surfaces]
+    with _sheet(7.4, 0.95 * sum(lines) + 0.32 * len(surfaces)) as figure:
+        parts = np.atleast_1d(figure.subfigures(len(surfaces), 1, height_ratios=lines))  # type: ignore[arg-type]
+        for part, (run, _, values), count in zip(parts, surfaces, lines, strict=True):
             axes = part.subplots(count, columns, squeeze=False).ravel()
             for i, panel in enumerate(axes):
                 panel.set(xticks=[], yticks=[])

@@ -60,10 +60,10 @@ def compared(pairs: Sequence[Row], place: int, measure: str, when: str = "clean"
 def measures(runs: Sequence[Explained], pairs: Sequence[Row]) -> Table:
     """A measure a row, a classifier a column, and how often the first has the larger value."""
     names = list(dict.fromkeys(name for run in runs for name in run.info.measures))
-    known = {name: m for run in runs for name, m in run.info.measures.items()}
+    by_name = {name: m for run in runs for name, m in run.info.measures.items()}
     body = []
     for name in names:
-        m = known[name]
+        m = by_name[name]
         rows = [run.find(name) for run in runs]
         # said where some images have no such number
         fewer = [r is not None and r.n != run.info.n for r, run in zip(rows, runs, strict=True)]

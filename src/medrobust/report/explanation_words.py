@@ -13,13 +13,13 @@ LEAST = 6
 """Images below which a median has no 95 % interval."""
 
 
-def ranged(told: Share, *, percent: bool = False) -> str:
+def ranged(share: Share, *, percent: bool = False) -> str:
     """ "0.17 (0.15–0.19)"; percent: "17 % (15–19)"."""
-    return tables.told(told, percent=percent)
+    return tables.told(share, percent=percent)
 
 
-def _n(told: Share) -> str:
-    return f"n{NBSP}={NBSP}{count(told.n)}"
+def _n(share: Share) -> str:
+    return f"n{NBSP}={NBSP}{count(share.n)}"
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,23 @@ class Moved:
     noise: Share | None = None
 
 
-def moved(told: Moved) -> str:
-    turned = f"{told.attack} turned {count(told.reached)} of {plural(told.n, 'image')}."
-    if told.shift is None:
-        return turned + (" No change of Grad-CAM could be measured." if told.reached else "")
-    text = f" The centre of Grad-CAM, asked about the decision, moves by {ranged(told.shift, percent=True)} of the "
-    text += f"diagonal ({_n(told.shift)})"
-    if told.asked is None:
+def moved(shares: Moved) -> str:
+    turned = f"{shares.attack} turned {count(shares.reached)} of {plural(shares.n, 'image')}."
+    if shares.shift is None:
+        return turned + (" No change of Grad-CAM could be measured." if shares.reached else "")
+    text = f" The centre of Grad-CAM, asked about the decision, moves by {ranged(shares.shift, percent=True)} of the "
+    text += f"diagonal ({_n(shares.shift)})"
+    if shares.asked is None:
         text += "; what asking about the new class alone does was not measured."
     else:
-        text += f"; asking the untouched image about the new class moves it by {_whole(told.asked)}."
-    if told.noise is not None:
-        text += f" Noise of the same size moves it by {_whole(told.noise)}."
+        text += f"; asking the untouched image about the new class moves it by {_whole(shares.asked)}."
+    if shares.noise is not None:
+        text += f" Noise of the same size moves it by {_whole(shares.noise)}."
     return turned + text
 
 
-def _whole(told: Share) -> str:
-    return f"{ranged(told, percent=True)} ({_n(told)})"
+def _whole(share: Share) -> str:
+    return f"{ranged(share, percent=True)} ({_n(share)})"
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ class InLesion:
     change: Share | None
 
 
-def in_lesion(told: InLesion) -> str:
-    text = f"Of its mass {ranged(told.before, percent=True)} lay in the lesion ({_n(told.before)}), "
-    text += f"which takes {ranged(told.area, percent=True)} of the image"
-    if told.change is None:
+def in_lesion(shares: InLesion) -> str:
+    text = f"Of its mass {ranged(shares.before, percent=True)} lay in the lesion ({_n(shares.before)}), "
+    text += f"which takes {ranged(shares.area, percent=True)} of the image"
+    if shares.change is None:
         return text + "."
-    return text + f"; under the attack that changed by {_whole(told.change)}."
+    return text + f"; under the attack that changed by {_whole(shares.change)}."
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ class Beside:
     n_other: int
 
 
-def beside(told: Sequence[Beside], word: str) -> str:
+def beside(shares: Sequence[Beside], word: str) -> str:
     """word: what the first classifier is where its number is larger: "steeper"."""
     parts = []
-    for other in told:
+    for other in shares:
         verdict = "no clear difference"
         if other.larger.surely_above(0.5):
             verdict = word
@@ -140,14 +140,14 @@ class Gallery:
     lesion: bool
 
 
-def gallery(told: Gallery) -> str:
-    which = "of every class in turn" if told.classes > 1 else "all of one class"
-    text = f"{told.name}: true class, and → what the attack ({told.size}) turns it into; {count(told.shown)} of "
-    text += f"n{NBSP}={NBSP}{count(told.n)} images, {which}. Colour scales of the gradients are the same for every "
+def gallery(counts: Gallery) -> str:
+    which = "of every class in turn" if counts.classes > 1 else "all of one class"
+    text = f"{counts.name}: true class, and → what the attack ({counts.size}) turns it into; {count(counts.shown)} of "
+    text += f"n{NBSP}={NBSP}{count(counts.n)} images, {which}. Colour scales of the gradients are the same for every "
     text += "classifier on this page and end at the 99.5th (99th) percentile; Grad-CAM is over its own largest value, "
     text += "its centre marked (no mark: nothing in that layer speaks for the decision); a layer's activations have no "
     text += "unit and are comparable within a row only."
-    return text + (" The line in the image is the lesion." if told.lesion else "")
+    return text + (" The line in the image is the lesion." if counts.lesion else "")
 
 
 def embedded(name: str, n: int, reached: int, size: str) -> str:

@@ -62,8 +62,8 @@ def mlflow(results: Mapping[str, Any], folder: Path) -> str:
     except ImportError:
         raise InputError("--mlflow needs mlflow: pip install 'medrobust[mlflow]'") from None
     study, now = results["study"], int(time.time() * 1000)
-    known = [r for r in results["rows"] if r["value"] is not None]
-    metrics = [Metric(n, float(r["value"]), now, 0) for n, r in zip(metric_names(known), known, strict=True)]
+    valued = [r for r in results["rows"] if r["value"] is not None]
+    metrics = [Metric(n, float(r["value"]), now, 0) for n, r in zip(metric_names(valued), valued, strict=True)]
     room.set_experiment(str(study["title"]))
     with room.start_run() as run:
         models = {_allowed(f"{m['name']} digest"): m["digest"] for m in results["models"]}

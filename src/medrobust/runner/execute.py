@@ -31,7 +31,7 @@ class Summary:
 def run(
     plan: Plan, executor: Executor, progress: Progress | None = None, finished: Callable[[str], None] | None = None
 ) -> Summary:
-    """Compute everything of ``plan`` that is left. DiskError where the run folder takes no more.
+    """Compute everything of ``plan`` that is left. DiskError where the run folder cannot be written to.
 
     finished: called with the key of each cell as soon as it is computed; ``plan.done`` holds it then. An error that it
     raises ends the run.

@@ -19,7 +19,7 @@ from medrobust.experiments.work import GoneError
 from medrobust.runner.perform import image_names, perform
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""A disk that takes no more, whoever was writing: no cell is at fault."""
+"""Errors of a disk that is full or read-only: no cell is at fault."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class CellOutcome:
     """What became of a cell.
 
     kind: "done"; "failed", with the error; "input", the same where trying again is of no use; "gone", a cell that it
-    needs cannot be read; "disk", the run folder takes no more; "died", its worker process ended. text: the error's last
-    line, the key that is gone. trace: the traceback.
+    needs cannot be read; "disk", the run folder cannot be written to; "died", its worker process ended.
+    text: the error's last line, the key that is gone. trace: the traceback.
     """
 
     key: str

@@ -43,16 +43,16 @@ def train(work: Work) -> Result:
 
 
 def _as_it_is(work: Work, architecture: str, options: Mapping[str, Any]) -> Classifier:
-    told = work.ticket["data"]
-    assert told is not None
+    declared = work.ticket["data"]
+    assert declared is not None
     spec = ask(
-        data=told["spec"].replace("{data}", str(work.root)),
-        size=told["size"],
-        channels=told["channels"],
-        label=told["label"],
-        patient=told["patient"],
-        fit=told["fit"],
-        seed=told["seed"],
+        data=declared["spec"].replace("{data}", str(work.root)),
+        size=declared["size"],
+        channels=declared["channels"],
+        label=declared["label"],
+        patient=declared["patient"],
+        fit=declared["fit"],
+        seed=declared["seed"],
         model=architecture,
         **options,
     )
