@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medrobust.cli import app
-from medrobust.report import study_page
+from medrobust.report import section, study_page
 
 CHECK = "the gradient agrees with finite differences"
 
@@ -105,7 +105,8 @@ def test_the_check_is_made_once_for_a_classifier_and_told_everywhere(ran):
     made = [json.loads(p.read_text())["spec"] for p in (out / "cells").glob("*/rows.json")]
     assert sum(spec.get("kind") == "gradient check" for spec in made) == 2
     assert f"INCONCLUSIVE: masked on chest: failed: “{CHECK}”" in shown.replace("\n", " ")
-    page = study_page.html(told, [])
-    assert "attacks followed a gradient that is not the network's" in page
+    study = study_page.StudyFindings(told)
+    page = study_page.html(study, section.built(study))
+    assert "attacks followed a gradient that is not the network&#39;s" in page
     assert f"open on chest: {CHECK}: passed" in page
     assert "INCONCLUSIVE: masked" in CliRunner().invoke(app, ["study", "show", str(out)]).output

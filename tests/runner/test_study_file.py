@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,10 @@ def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
     assert all(part["title"] in page for part in told["parts"])
     assert "http" not in page.split("<body>")[0]
     assert len((tmp_path / "results.csv").read_text().splitlines()) == len(told["rows"]) + 1
-    assert (tmp_path / "tables.tex").read_text().count(r"\begin{table}") == page.count('<figure class="table">')
+    tables, tex = re.findall('<figcaption id="tab-([^"]+)"', page), (tmp_path / "tables.tex").read_text()
+    assert len(tables) == page.count('<figure class="table">') > 0
+    assert all(rf"\label{{tab:{name}}}" in tex for name in tables)
+    assert all(f">{part['title']}</a>" in page for part in told["parts"])
 
 
 def test_the_example_of_the_docs_runs_as_it_is_written(tmp_path):

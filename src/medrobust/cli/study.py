@@ -229,7 +229,7 @@ def show(folder: Folder) -> None:
 
 @study.command()
 def report(folder: Folder) -> None:
-    """Write report.html, results.csv and tables.tex of a study."""
+    """Write report.html, results.csv, published.csv, tables.tex and summary.md of a study."""
     from medrobust.report import study_page
     from medrobust.runner import run_log
 
@@ -247,7 +247,7 @@ def export(
     mlflow: Annotated[bool, typer.Option("--mlflow", help="Log every number to MLflow.")] = False,
 ) -> None:
     """Write the rows of a study for other tools."""
-    from medrobust.report import study_export
+    from medrobust.report import study_export, study_page
     from medrobust.report.writing import write_export
     from medrobust.runner import run_log
 
@@ -258,7 +258,7 @@ def export(
         content = study_export.csv(told).encode()
         write_export(csv, content, content.partition(b"\n")[0])
     if latex:
-        content = study_export.latex(told).encode()
+        content = study_page.tables_tex(told).encode()
         write_export(latex, content, content.partition(b"\n")[0])
     if parquet:
         write_export(parquet, study_export.parquet(told), study_export.PARQUET_SIGN)

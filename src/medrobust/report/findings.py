@@ -66,6 +66,16 @@ class Findings:
     unusable: dict[str, list[str]] = field(default_factory=dict)
     """attack -> why it could not do its work; among its doubts too."""
 
+    @property
+    def pages(self) -> frozenset[str]:
+        """Values of COMMANDS that sections of its page have."""
+        return frozenset({self.run.command, "every command"})
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """Experiments that are still to come."""
+        return frozenset(self.run.conditions.pending)
+
     @cached_property
     def clean(self) -> stats.Estimate | None:
         """Accuracy on the attacked images before any attack; on the test images where that is all there is."""

@@ -50,29 +50,31 @@ WIDEST = 6
 """Columns that fit across an A4 page of text; a wider table is set in parts, each with the first column."""
 
 
-def document(tables: Iterable[Table]) -> str:
-    """tables.tex: to be read in with \\input by a document that loads booktabs."""
+def document(tables: Iterable[Table], remarks: Iterable[str] = ()) -> str:
+    """tables.tex: to be read in with \\input by a document that loads booktabs. remarks: comments at its head."""
     parts = [part for table in tables for part in _parts(table)]
     head = "% Made by medrobust from results.json. Needs the package booktabs, and T1 fonts for straight quotes.\n"
     if any(_doubtful(part) for part in parts):
         head += "% A dagger marks what the sanity checks leave inconclusive: do not quote it without saying so.\n"
+    head += "".join(f"% {escape(remark)}\n" for remark in remarks)
     return head + "".join("\n" + _table(part) for part in parts)
 
 
 def _parts(table: Table) -> list[Table]:
     """The table, or as many as its width needs, of about equal width."""
-    columns = range(1, len(table.head))
-    count = -(-len(columns) // (WIDEST - 1))
+    columns, headings = range(table.headings, len(table.head)), list(range(table.headings))
+    count = -(-len(columns) // max(WIDEST - table.headings, 2))
     if count <= 1 or table.widths:
         return [table]
     width = -(-len(columns) // count)
-    chosen = [[0, *columns[i : i + width]] for i in range(0, len(columns), width)]
+    chosen = [[*headings, *columns[i : i + width]] for i in range(0, len(columns), width)]
     return [
         Table(
             f"{table.caption} Part {n} of {len(chosen)}.",
             [table.head[i] for i in part],
             [[row[i] for i in part] for row in table.rows],
             table.label if n == 1 else f"{table.label}-{n}",
+            headings=table.headings,
         )
         for n, part in enumerate(chosen, start=1)
     ]
@@ -84,7 +86,7 @@ def _doubtful(table: Table) -> bool:
 
 def _table(table: Table) -> str:
     caption = escape(table.caption) + (r" $^\dagger$Inconclusive." if _doubtful(table) else "")
-    columns = f"l{'r' * (len(table.head) - 1)}"
+    columns = "l" * table.headings + "r" * (len(table.head) - table.headings)
     if table.widths:
         columns = "".join(rf"p{{{width:g}\linewidth}}" for width in table.widths)
     lines = [

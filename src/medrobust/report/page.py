@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 from medrobust.report import section
-from medrobust.report.examples import examples, lead
+from medrobust.report.examples import Picture, examples, lead
 from medrobust.report.findings import Findings, doubts_together
-from medrobust.report.first_page import first_page, heading
+from medrobust.report.first_page import FirstPage, first_page, heading
+from medrobust.report.schema import RunInfo
 from medrobust.report.section import Built
 
 
-def html(f: Findings, sections: list[Built]) -> str:
-    """The whole page. Same findings, same bytes."""
-    values = {"f": f, "run": f.run, "c": f.run.conditions, "doubts": doubts_together(f)}
-    parts = [{"anchor": s.anchor, "title": s.title, "html": s.html(values)} for s in sections]
+@dataclass(frozen=True)
+class Head:
+    """What stands above the summary and below the sections. kind: of the page. name, joint, subject: the title, such as
+    "resnet18", "on", "chest"."""
+
+    kind: str
+    name: str
+    joint: str
+    subject: str
+    synthetic: bool
+    version: str
+    run: RunInfo
+
+
+def html(f: Findings, sections: Sequence[Built]) -> str:
+    """The whole page of a run. Same findings, same bytes."""
+    c = f.run.conditions
+    name, subject = c.model or "The classifier", c.data or "the given data"
+    head = Head(heading(f), name, "on", subject, c.synthetic, c.versions.get("medrobust", ""), f.run.run)
+    values = {"f": f, "run": f.run, "c": c, "doubts": doubts_together(f)}
+    return written(head, first_page(f), sections, values, lead(f, examples(f)))
+
+
+def written(
+    head: Head, page: FirstPage, sections: Sequence[Built], values: Mapping[str, object], lead: Picture | None = None
+) -> str:
+    """The base page of every command. values: what all sections see."""
+    shown = [{"anchor": s.anchor, "title": s.title, "html": s.html(values)} for s in sections]
     contents = [("summary", "Summary"), *((s.anchor, s.title) for s in sections)]
-    first = {"page": first_page(f), "heading": heading(f), "lead": lead(f, examples(f))}
-    return rendered("page.html", contents=contents, sections=parts, **first, **values)
-
-
-def rendered(template: str, **values: Any) -> str:
-    """A page of this room: the template after the macros that all of them share, the style inline."""
     room = files("medrobust.report")
     css = (room / "page.css").read_text(encoding="utf-8")
-    text = (room / template).read_text(encoding="utf-8")
-    return "<!DOCTYPE html>\n" + section.rendered(text, {"css": css, **values}).lstrip()
+    text = (room / "page.html").read_text(encoding="utf-8")
+    shared = {"css": css, "head": head, "page": page, "lead": lead, "contents": contents, "sections": shown}
+    return "<!DOCTYPE html>\n" + section.rendered(text, shared).lstrip()

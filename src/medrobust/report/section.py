@@ -5,21 +5,23 @@ beside it, which is rendered with the content's values. It is found in ``medrobu
 point of the group ``medrobust.sections`` that names its module. NEEDS names the experiments that it shows: where one of
 them is pending, the section says that it is still to come. COMMANDS names the commands on whose pages it stands, or
 EVERY_COMMAND; the audit's alone where it has none.
+
+A module of several sections, such as the parts of a study, or of none where there is nothing to show: its ``build``
+returns a list of contents with an anchor and a title each, and it needs neither ANCHOR nor TITLE.
 """
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import import_module, metadata
 from importlib.resources import files
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medrobust.report import words
-from medrobust.report.findings import Findings
 from medrobust.report.tables import Table
 
 if TYPE_CHECKING:
@@ -27,15 +29,31 @@ if TYPE_CHECKING:
 
 PACKAGE, GROUP = "medrobust.report.sections", "medrobust.sections"
 EVERY_COMMAND = "every command"
+"""Of those that test one classifier."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """values: of its template, escaped there. tables: all that it shows, for LaTeX. figures: name to SVG."""
+    """values: of its template, escaped there. tables: all that it shows, for LaTeX. figures: name to SVG.
+
+    anchor, title: where they are not those of the module.
+    """
 
     values: Mapping[str, Any]
     tables: list[Table] = field(default_factory=list)
     figures: Mapping[str, str] = field(default_factory=dict)
+    anchor: str = ""
+    title: str = ""
+
+
+class Subject(Protocol):
+    """What a page is about. pages: values of COMMANDS that its sections have. pending: experiments still to come."""
+
+    @property
+    def pages(self) -> Set[str]: ...
+
+    @property
+    def pending(self) -> Set[str]: ...
 
 
 @dataclass(frozen=True)
@@ -48,11 +66,11 @@ class Built:
 
     @property
     def anchor(self) -> str:
-        return str(self.module.ANCHOR)
+        return (self.content and self.content.anchor) or str(self.module.ANCHOR)
 
     @property
     def title(self) -> str:
-        return str(self.module.TITLE)
+        return (self.content and self.content.title) or str(self.module.TITLE)
 
     @property
     def tables(self) -> list[Table]:
@@ -75,11 +93,15 @@ def modules(package: str = PACKAGE) -> list[ModuleType]:
     return sorted(imported, key=lambda m: (m.ORDER, m.__name__))
 
 
-def built(f: Findings, package: str = PACKAGE) -> list[Built]:
-    """Every section of a run, in order."""
-    chosen = [m for m in modules(package) if {f.run.command, EVERY_COMMAND} & set(getattr(m, "COMMANDS", ("audit",)))]
-    pending = set(f.run.conditions.pending)
-    return [Built(m, m.build(f), bool(pending & set(getattr(m, "NEEDS", ())))) for m in chosen]
+def built(f: Subject, package: str = PACKAGE) -> list[Built]:
+    """Every section of a page, in order."""
+    sections = []
+    for module in modules(package):
+        if f.pages & set(getattr(module, "COMMANDS", ("audit",))):
+            content, pending = module.build(f), bool(f.pending & set(getattr(module, "NEEDS", ())))
+            contents = content if isinstance(content, list) else [content]
+            sections += [Built(module, c, pending) for c in contents]
+    return sections
 
 
 def rendered(text: str, values: Mapping[str, Any]) -> str:

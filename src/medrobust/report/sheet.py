@@ -32,6 +32,15 @@ def images(run: Run) -> str:
     return out.getvalue()
 
 
+def lines(rows: Sequence[Mapping[str, object]]) -> str:
+    """Any rows as CSV, columns as they come."""
+    out = StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(k for row in rows for k in row)), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
 def text(rows: Sequence[Mapping[str, object]]) -> str:
     """The rows as CSV; an undefined number is an empty field."""
     further = dict.fromkeys(k for row in rows for k in row if k not in FIXED)

@@ -1,4 +1,4 @@
-"""The rows of a study for other tools: CSV, LaTeX, parquet, MLflow."""
+"""The rows of a study for other tools: CSV, parquet, MLflow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from typing import Any
 
 from medrobust.errors import InputError
 from medrobust.report import sheet
-from medrobust.report.latex import escape
-from medrobust.report.study_missing import missing_lines
-from medrobust.report.study_tables import Figure, Sheet, incomplete, sheets
 
 REAL = ("eps", "zeta", "value", "low", "high")
 """Columns of one type in every study, so that files of several can be read as one table."""
@@ -27,13 +24,6 @@ BATCH, LONGEST = 1000, 240
 def csv(results: Mapping[str, Any]) -> str:
     """Every row, one a line."""
     return sheet.text([dict(r) for r in results["rows"]])
-
-
-def latex(results: Mapping[str, Any]) -> str:
-    """Every table of the study as a booktabs table."""
-    made = [_table(s) for part in results["parts"] for s in sheets(results, part["name"])]
-    missing = "".join(f"% {escape(line)}\n" for line in [*missing_lines(results), *incomplete(results)])
-    return "% needs \\usepackage{booktabs}\n" + missing + "\n".join(made)
 
 
 def parquet(results: Mapping[str, Any]) -> bytes:
@@ -99,30 +89,3 @@ def _column(values: list[Any], real: bool = False) -> list[Any]:
     if kinds <= {int, float} and kinds:
         return [None if v is None else float(v) for v in values] if float in kinds or real else values
     return values if kinds <= {bool} else [None if v is None else str(v) for v in values]
-
-
-def _table(s: Sheet) -> str:
-    head = " & ".join(map(escape, (*s.labels, *s.columns)))
-    lines = [" & ".join([*map(escape, labels), *map(_cell, figures)]) + r" \\" for labels, figures in s.lines]
-    attacks = f". Attacks: {'; '.join(s.attacks)}" if s.attacks else ""
-    caption = escape(f"{s.title}, 95 % interval" + (f", {s.counts}" if s.counts else "") + attacks)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{{'l' * len(s.labels)}{'r' * len(s.columns)}}}",
-            r"\toprule",
-            head + r" \\",
-            r"\midrule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def _cell(figure: Figure) -> str:
-    return escape(str(figure))

@@ -1,79 +1,104 @@
-"""report.html of a study: its parts, tables and curves, and published figures beside measured ones."""
+"""The page of a study: report.html, tables.tex, summary.md, from the list of sections and the base page of all runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrobust.report import run_line, study_charts, study_export, study_tables
+from pydantic import ValidationError
+
+from medrobust.report import latex, page, section, sheet, study_export, summary
+from medrobust.report.first_page import Fact, FirstPage
+from medrobust.report.paragraph import Paragraph
+from medrobust.report.schema import RunInfo
+from medrobust.report.section import Built
 from medrobust.report.study_missing import missing_lines
-from medrobust.report.study_tables import compared, sheets
+from medrobust.report.study_tables import incomplete, published_rows
 from medrobust.report.writing import write_files
 
-CAUTION = (
-    "Published figures come from other images, networks and splits; the column says which difference is known, and a "
-    "figure that is only recalled is nothing to be graded against."
-)
+
+@dataclass(frozen=True)
+class StudyFindings:
+    """What the sections of a study read. results: of results.json. runs: what each run took (machine, seconds)."""
+
+    results: Mapping[str, Any]
+    runs: Sequence[Mapping[str, Any]] = ()
+    pages: frozenset[str] = frozenset({"study"})
+    pending: frozenset[str] = frozenset()
 
 
-def write(folder: Path, results: Mapping[str, Any], runs: list[dict[str, Any]]) -> Path:
-    """report.html, results.csv and tables.tex in the run folder; returns the path of the page.
-
-    runs: what each run took (machine, seconds).
-    """
-    texts = {"results.csv": study_export.csv(results), "tables.tex": study_export.latex(results)}
-    write_files(folder, {**texts, "report.html": html(results, runs)})
+def write(folder: Path, results: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Path:
+    """report.html, results.csv, published.csv, tables.tex and summary.md in the run folder; returns the path of the
+    page."""
+    f = StudyFindings(results, runs)
+    sections = section.built(f)
+    texts = {
+        "results.csv": study_export.csv(results),
+        "published.csv": sheet.lines(published_rows(results)),
+        "tables.tex": latex.document((t for s in sections for t in s.tables), remarks(results)),
+        "summary.md": summary.written(f"{_kind(results)}: {results['study']['title']}", first_page(results)),
+        "report.html": html(f, sections),
+    }
+    write_files(folder, texts)
     return folder / "report.html"
 
 
-def html(results: Mapping[str, Any], runs: list[dict[str, Any]]) -> str:
+def html(f: StudyFindings, sections: Sequence[Built]) -> str:
     """The whole page, readable offline. Same results, same bytes."""
-    from jinja2 import Environment, StrictUndefined
+    results = f.results
+    study, synthetic = results["study"], {d["spec"].partition(":")[0] for d in results["data"]} == {"phantom"}
+    try:
+        run = RunInfo.model_validate(results.get("run") or {})
+    except ValidationError:  # of another version: the page stands without it
+        run = RunInfo()
+    version = str(results["versions"].get("medrobust", ""))
+    head = page.Head(_kind(results), study["title"], study["source"], "", synthetic, version, run)
+    return page.written(head, first_page(results), sections, {"r": {"checks": [], "doubts": [], **results}})
 
-    room = files("medrobust.report")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    template = environment.from_string((room / "study.html").read_text(encoding="utf-8"))
-    parts = [
-        {
-            **part,
-            "sheets": sheets(results, part["name"]),
-            "charts": study_charts.charts(results, part),
-            "compared": [(p, ours) for p, ours in compared(results, part["name"]) if ours],
-            "alone": [p for p, ours in compared(results, part["name"]) if not ours],
-        }
-        for part in results["parts"]
+
+def tables_tex(results: Mapping[str, Any]) -> str:
+    """tables.tex: every table of the page."""
+    sections = section.built(StudyFindings(results))
+    return latex.document((t for s in sections for t in s.tables), remarks(results))
+
+
+def first_page(results: Mapping[str, Any]) -> FirstPage:
+    """How much of it is done, and what limits its numbers."""
+    cells, lacking = results["cells"], remarks(results)
+    doubtful = sum(row.get("status", "ok") != "ok" for row in results["rows"])
+    facts = [
+        Fact("Cells", f"{cells['done']} of {cells['all']}", "are done", cells["done"] < cells["all"]),
+        Fact("Numbers", f"{len(results['rows'])}", f"of which {doubtful} are inconclusive", bool(doubtful)),
+        Fact("Classifiers", f"{len(results['models'])}", f"on {len(results['data'])} sets of images"),
     ]
-    missing = [*missing_lines(results), *study_tables.incomplete(results)]
-    attacks = dict.fromkeys(study_tables.attack_words(r) for r in results["rows"] if r.get("settings"))
-    css = (room / "page.css").read_text(encoding="utf-8")
-    page = template.render(
-        css=css,
-        r=results,
-        parts=parts,
-        runs=runs,
-        caution=CAUTION,
-        made_by=run_line.line(results),
-        guessing=guessing(results),
-        masked=masked(results),
-        checks=results.get("checks", ()),
-        missing=missing,
-        attacks=list(attacks),
-        options=_options,
-        braces=any("{data}" in d["spec"] for d in results["data"]),
+    guess = "Inconclusive: what attacks do to a classifier that guesses has no meaning"
+    hidden = (
+        "Inconclusive: attacks followed a gradient that is not the network's; what they leave is no sign of strength"
     )
-    return "<!DOCTYPE html>\n" + page.lstrip()
+    limits = {guess: guessing(results), hidden: masked(results)}
+    banners = [(what, ". ".join(lines) + ".") for what, lines in limits.items() if lines]
+    banners += [(f"In doubt, {d['model']}", d["text"]) for d in results.get("doubts", ())]
+    note = results["study"]["note"]
+    title = "Every cell is done" if cells["done"] == cells["all"] else "Some cells are missing"
+    text = "Numbers in brackets are 95 % intervals."
+    paragraphs = [Paragraph("The question", note)] if note else []
+    paragraphs += [Paragraph("Missing", f"{lacking[0]}. See “Missing” below.", True)] if lacking else []
+    return FirstPage(title, text, "warn" if lacking or banners else "calm", facts, paragraphs, banners)
 
 
-def _options(model: Mapping[str, Any]) -> str:
-    """How a model was trained, as the study file says it; options that it leaves out have their defaults."""
-    given = {**model["options"], **({"weights": model["weights"]} if model["weights"] else {})}
-    return ", ".join(f"{k} {v}" for k, v in given.items())
+def remarks(results: Mapping[str, Any]) -> list[str]:
+    """What is missing: cells, tables without a row, rows that no table shows."""
+    return [*missing_lines(results), *incomplete(results)]
+
+
+def _kind(results: Mapping[str, Any]) -> str:
+    return f"Study, {results['study']['size']}"
 
 
 def masked(results: Mapping[str, Any]) -> list[str]:
-    """The classifiers whose gradient failed its check, each with the numbers; of runs before there was one none."""
+    """The classifiers whose gradient failed its check, each with the numbers."""
     return [
         f"{c['model']} on {c['data']}: failed: “{c['name']}” ({c['detail']})"
         for c in results.get("checks", ())
@@ -83,9 +108,9 @@ def masked(results: Mapping[str, Any]) -> list[str]:
 
 def guessing(results: Mapping[str, Any]) -> list[str]:
     """The classifiers that are no better than guessing, each with its numbers."""
-    found = {
+    lines = {
         f"{row.get('model')} on {row.get('data')}: {note}": None
         for row in results["rows"]
         if "no better than guessing" in (note := str(row.get("note") or ""))
     }
-    return list(found)
+    return list(lines)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medrobust.grid import matches
+from medrobust.report.tables import Table, TableCell
 from medrobust.report.words import number
 from medrobust.results import Kind
 
@@ -103,8 +104,17 @@ class Figure:
         shown = ": ".join(t for t in (shown, self.verdict) if t)
         return f"{shown} ?" if self.doubt else shown
 
+    @property
+    def cell(self) -> TableCell:
+        """As a cell of a table; the reason for doubt stands below the table."""
+        return TableCell(str(replace(self, doubt="")), bool(self.doubt))
+
 
 NOTHING = Figure("–")
+
+
+MOST_REASONS = 4
+"""Reasons for doubt that a caption names; results.csv holds all."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,22 @@ class Sheet:
         if not ns:
             return ""
         return f"n = {min(ns)}" if len(ns) == 1 else f"n = {min(ns)} to {max(ns)}"
+
+    def table(self, label: str) -> Table:
+        """As every page and tables.tex show it. label: its name in LaTeX."""
+        head = [TableCell(text) for text in (*self.labels, *self.columns)]
+        rows = [[*map(TableCell, labels), *(f.cell for f in figures)] for labels, figures in self.lines]
+        return Table(self.caption, head, rows, label, headings=len(self.labels))
+
+    @property
+    def caption(self) -> str:
+        """Title, n, note, attacks, and why numbers are inconclusive."""
+        text = f"{self.title}, 95 % interval{', ' + self.counts if self.counts else ''}."
+        reasons = list(dict.fromkeys(f.doubt for _, figures in self.lines for f in figures if f.doubt))
+        more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+        parts = [text, self.note, f"Attacks: {'; '.join(self.attacks)}." if self.attacks else ""]
+        parts += [f"Inconclusive: {'; '.join(reasons[:MOST_REASONS])}{more}."] if reasons else []
+        return " ".join(filter(None, parts))
 
 
 def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str] | None = None) -> Sheet:
@@ -236,6 +262,39 @@ def _measure(row: Row) -> bool:
 def compared(results: Mapping[str, Any], part: str) -> list[tuple[dict[str, Any], list[Figure]]]:
     """Published figures of one part, each with ours."""
     return [(p, [figure(r) for r in p["rows"]]) for p in results["published"] if p["part"] == part]
+
+
+CAUTION = (
+    "Published figures come from other images, networks and splits; the column says which difference is known, and a "
+    "figure that is only recalled is nothing to be graded against."
+)
+MOST_BESIDE = 4
+"""Measured figures that stand beside one published; the rest are in the tables above."""
+
+
+def published_table(figures: Sequence[tuple[Row, list[Figure]]], label: str, title: str) -> Table | None:
+    """Published figures of one part, each with ours; None where there is none."""
+    if not figures:
+        return None
+    head = ("figure", "published", "there", "measured here", "why they may differ")
+    rows = []
+    for p, ours in figures:
+        shown = [f"{f}{'' if f.n is None else f', n = {f.n}'}" for f in ours[:MOST_BESIDE]]
+        more = f"; and {len(ours) - MOST_BESIDE} more above" if len(ours) > MOST_BESIDE else ""
+        texts = (p["what"], f"{p['text']} [{p['source']}; {p['known']}]", p["setting"], "; ".join(shown) + more)
+        rows.append([*map(TableCell, (*texts, p["reason"]))])
+    caption = f"{title}: published and measured. {CAUTION}"
+    return Table(caption, [*map(TableCell, head)], rows, label, (0.17, 0.2, 0.15, 0.25, 0.17))
+
+
+def published_rows(results: Mapping[str, Any]) -> list[dict[str, object]]:
+    """Published figures with every measured one beside them, for published.csv."""
+    rows: list[dict[str, object]] = []
+    for p in results["published"]:
+        about = {k: p[k] for k in ("part", "what", "text", "source", "known", "setting", "reason")}
+        measured = [{k: r.get(k) for k in ("metric", "value", "low", "high", "n", "status", "note")} for r in p["rows"]]
+        rows += [about | row for row in measured or [{}]]
+    return rows
 
 
 def _key(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from medrobust.report.findings import Findings
-from medrobust.report.first_page import first_page, heading
+from medrobust.report.first_page import FirstPage, first_page, heading
 
 _MARKS = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|#"} | {"\n": " "})
 
 
 def text(f: Findings) -> str:
     """Title, verdict, headline facts, failed checks, and where the report lies."""
-    c, page = f.run.conditions, first_page(f)
-    lines = [f"# {heading(f)}: {_escaped(c.model or 'the classifier')} on {_escaped(c.data or 'the given data')}", ""]
-    lines += [f"**{_escaped(page.title)}** {_escaped(page.text)}", ""]
-    lines += [f"- {fact.label}: {_escaped(fact.value)} ({_escaped(fact.note)})" for fact in page.facts]
-    failed = [x for x in f.run.checks if x.passed is False]
-    lines += [f"- Failed: {_escaped(x.name)} ({_escaped(f.run.title(x.attack))}): {_escaped(x.detail)}" for x in failed]
+    c = f.run.conditions
+    failed = [f"{x.name} ({f.run.title(x.attack)}): {x.detail}" for x in f.run.checks if x.passed is False]
+    title = f"{heading(f)}: {c.model or 'the classifier'} on {c.data or 'the given data'}"
+    return written(title, first_page(f), [f"Failed: {check}" for check in failed])
+
+
+def written(title: str, page: FirstPage, remarks: Iterable[str] = ()) -> str:
+    """Of any page. remarks: further lines."""
+    lines = [f"# {_escaped(title)}", "", f"**{_escaped(page.title)}** {_escaped(page.text)}", ""]
+    lines += [f"- {_escaped(fact.label)}: {_escaped(fact.value)} ({_escaped(fact.note)})" for fact in page.facts]
+    lines += [f"- {_escaped(remark)}" for remark in remarks]
     return "\n".join([*lines, "", "Full report: [report.html](report.html)", ""])
 
 

@@ -43,9 +43,11 @@ class Table:
     head: list[TableCell]
     rows: list[list[TableCell]] = field(default_factory=list)
     label: str = ""
-    """The first column is a row's heading; label names the table in LaTeX."""
+    """Names the table in LaTeX."""
     widths: tuple[float, ...] = ()
     """Of columns of running text, as shares of the page; empty: as wide as they need."""
+    headings: int = 1
+    """First columns that are a row's heading."""
 
 
 def _cells(*texts: str) -> list[TableCell]:

@@ -1,0 +1,13 @@
+"""What a study lacks: cells that failed or are still to come, tables without a row."""
+
+from __future__ import annotations
+
+from medrobust.report.section import Content
+from medrobust.report.study_page import StudyFindings, remarks
+
+ORDER, COMMANDS = 10, ("study",)
+
+
+def build(f: StudyFindings) -> list[Content]:
+    lines = remarks(f.results)
+    return [Content({"lines": lines}, anchor="missing", title="Missing")] if lines else []
