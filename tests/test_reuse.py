@@ -12,7 +12,7 @@ from PIL import Image
 
 import medrobust as mr
 from medrobust import code_digest, training
-from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.adversarial_pairs import AdversarialPairs
 from medrobust.experiments.detector_data import other_images
 from medrobust.progress import NoProgress
 from medrobust.store import Store
@@ -147,7 +147,7 @@ def test_nothing_that_is_made_of_a_data_set_depends_on_the_order_of_its_rows(tra
     found = []
     for k, d in enumerate((data, shuffled)):
         test = d.by_id() if k == 0 else d
-        pairs = Twins(Store(tmp_path / str(k)), clf, test, limit=None, least=1)
+        pairs = AdversarialPairs(Store(tmp_path / str(k)), clf, test, limit=None, least=1)
         found.append((pairs.part.ids, *(part.ids for part in other_images(d, test, pairs))))
     assert found[0] == found[1]
 

@@ -11,7 +11,7 @@ from medrobust import InputError, stats
 from medrobust.detectors import KernelDensity, Mahalanobis, MaxSoftmax, clustered, embedding
 from medrobust.detectors.crossfit import Crossfit, ImageFeatures, by_layer, transfer
 from medrobust.experiments import attack_named
-from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.adversarial_pairs import AdversarialPairs
 from medrobust.experiments.detector_data import other_images
 from medrobust.experiments.features_cache import FeaturesCache
 from medrobust.store import Store
@@ -120,23 +120,23 @@ def test_an_embedding_keeps_apart_what_is_apart(tmp_path):
         embedding.embed(features[:5])
 
 
-def seen(mean: float, n: int, seed: int, twin: bool = True, noise: float = 1.0) -> ImageFeatures:
+def seen(mean: float, n: int, seed: int, pair_of: bool = True, noise: float = 1.0) -> ImageFeatures:
     """Images of two classes in eight features; attacked ones are moved by ``mean`` in the last."""
     g = torch.Generator().manual_seed(seed)
     classes = torch.arange(n) % 2
     x = noise * torch.randn(n, 8, generator=g)
     x[:, 0] += 6 * classes
     x[:, 7] += mean
-    names = np.arange(n).astype(str) if twin else np.array([f"other {seed} {i}" for i in range(n)])
+    names = np.arange(n).astype(str) if pair_of else np.array([f"other {seed} {i}" for i in range(n)])
     features = {
         "penultimate": x,
         "early": torch.randn(n, 8, generator=g),
         "logits": torch.stack([-x[:, 0], x[:, 0] - 6], 1),
     }
-    return ImageFeatures(features, features["logits"].argmax(1), names, np.arange(n) if twin else np.full(n, -1))
+    return ImageFeatures(features, features["logits"].argmax(1), names, np.arange(n) if pair_of else np.full(n, -1))
 
 
-CLEAN, BANK, OTHER = seen(0, 120, 1), seen(0, 200, 2, twin=False), seen(0, 200, 3, twin=False)
+CLEAN, BANK, OTHER = seen(0, 120, 1), seen(0, 200, 2, pair_of=False), seen(0, 200, 3, pair_of=False)
 
 
 def test_a_crossfitted_detector_meets_the_known_area_and_keeps_its_promise():
@@ -157,7 +157,7 @@ def test_a_crossfitted_detector_meets_the_known_area_and_keeps_its_promise():
             Mahalanobis(("penultimate",)),
             seen(0, 120, s),
             seen(5, 120, s + 1),
-            seen(0, 400, s + 2, twin=False),
+            seen(0, 400, s + 2, pair_of=False),
             reference=OTHER,
         ).false_alarms()[0.05]
         for s in range(100, 160, 3)
@@ -176,7 +176,7 @@ def test_each_image_is_scored_by_a_detector_that_never_saw_it():
 
 def test_few_reference_images_a_class_serve_as_one_class():
     """One image of each of many classes: a density of a class would know those decided as its own image from others."""
-    many = ImageFeatures(BANK.features, torch.arange(len(BANK)) // 2, BANK.groups, BANK.twin)
+    many = ImageFeatures(BANK.features, torch.arange(len(BANK)) // 2, BANK.groups, BANK.pair_of)
     assert many.pooled
     assert not BANK.pooled
     assert torch.equal(BANK.classes, BANK.predicted)
@@ -217,39 +217,41 @@ def toy():
 def test_twins_are_right_before_legal_after_and_made_once(toy, tmp_path):
     clf, images = toy
     store, ball = Store(tmp_path), mr.Linf(4 / 255)
-    twins = Twins(store, clf, images, limit=60)
-    assert np.array_equal(clf.predict(twins.part.images(range(60))).numpy(), twins.part.labels)
-    assert twins.accuracy == pytest.approx(0.9, abs=0.01)
+    pairs = AdversarialPairs(store, clf, images, limit=60)
+    assert np.array_equal(clf.predict(pairs.part.images(range(60))).numpy(), pairs.part.labels)
+    assert pairs.accuracy == pytest.approx(0.9, abs=0.01)
     fgsm = attack_named("fgsm")
-    for part in twins.shards():
-        clean, made = part.images(range(len(part))), twins.attacked(part, "fgsm", fgsm, ball)
+    for part in pairs.shards():
+        clean, made = part.images(range(len(part))), pairs.attacked(part, "fgsm", fgsm, ball)
         assert bool(ball.legal(clean, made.images).all())
         assert np.array_equal(made.reached, clf.predict(made.images).numpy() != part.labels)
-        noisy = twins.noisy(part, ball).images - clean
+        noisy = pairs.noisy(part, ball).images - clean
         assert float(noisy.abs().max()) == pytest.approx(4 / 255, abs=1e-6)
     cells = sorted(p.name for p in store.cells.iterdir())
     # a larger study keeps the shards of a smaller one, and knows the same images
-    more = Twins(store, clf, images, limit=100)
-    assert set(twins.part.ids) <= set(more.part.ids)
+    more = AdversarialPairs(store, clf, images, limit=100)
+    assert set(pairs.part.ids) <= set(more.part.ids)
     more.attacked(next(more.shards()), "fgsm", fgsm, ball)
     assert sorted(p.name for p in store.cells.iterdir()) == cells
 
 
 def test_other_images_are_other_patients_and_right(toy, tmp_path):
     clf, images = toy
-    twins = Twins(Store(tmp_path), clf, images, limit=60)
-    reference, held_out = other_images(images, images, twins)
+    pairs = AdversarialPairs(Store(tmp_path), clf, images, limit=60)
+    reference, held_out = other_images(images, images, pairs)
     assert not set(reference.ids) & set(held_out.ids)
-    assert not set(twins.part.ids) & {*reference.ids, *held_out.ids}
-    bench = FeaturesCache(twins, ("penultimate",))
+    assert not set(pairs.part.ids) & {*reference.ids, *held_out.ids}
+    bench = FeaturesCache(pairs, ("penultimate",))
     bank = bench.further(held_out)
     assert set(bank.groups) <= set(held_out.ids)
-    assert (bank.twin == -1).all()
+    assert (bank.pair_of == -1).all()
     clean = bench.clean()
     assert clean.features["penultimate"].shape == (60, 64)
-    assert torch.equal(clean.features["logits"].argmax(1), torch.from_numpy(twins.part.labels))
+    assert torch.equal(clean.features["logits"].argmax(1), torch.from_numpy(pairs.part.labels))
     assert len(bench.corrupted("contrast", 1, 20)) <= 20
-    train, val = other_images(images, images.split("test"), Twins(Store(tmp_path), clf, images.split("test")))
+    train, val = other_images(
+        images, images.split("test"), AdversarialPairs(Store(tmp_path), clf, images.split("test"))
+    )
     assert (set(train.split_of), set(val.split_of)) == ({"train"}, {"val"})
     with pytest.raises(InputError, match="of other patients, 40 are needed"):
-        bench.further(twins.part)
+        bench.further(pairs.part)

@@ -86,14 +86,14 @@ def _ids(folder: Path) -> tuple[str, ...]:
 
 
 def told_ids(told: dict[str, Any], folder: Path) -> tuple[str, ...]:
-    """The images that were looked at: those read correctly, in the order of ``Twins``."""
+    """The images that were looked at: those read correctly, in the order of ``AdversarialPairs``."""
     import medrobust as mr
     from medrobust import data
-    from medrobust.experiments.adversarial_pairs import SHARD, Twins
+    from medrobust.experiments.adversarial_pairs import SHARD, AdversarialPairs
     from medrobust.store import Store
 
     part = data.load(spec().data).split("test").sample(60, 0)
-    return Twins(Store(folder), mr.Classifier.load(folder / "model"), part, limit=SHARD, seed=0).part.ids
+    return AdversarialPairs(Store(folder), mr.Classifier.load(folder / "model"), part, limit=SHARD, seed=0).part.ids
 
 
 def test_the_figures_are_those_of_the_model(whole, told):

@@ -1,7 +1,7 @@
 """Performance of a detector on images it never saw, at thresholds fixed beforehand on other clean images.
 
 Cross-fitted: images are dealt into folds by patient; each fold is scored by a detector that was fitted on the others,
-clean twins and attacked twins together. Thresholds come from further clean images. So every image is tested once, and
+clean images and adversarial copies together. Thresholds come from further clean images. Every image is tested once, and
 one fit answers for its own attack, other attacks, noise and corruptions.
 """
 
@@ -66,7 +66,7 @@ class Rates:
 
     auroc: Estimate
     paired: Estimate
-    """The area against the clean images of these twins only. Where few attacks succeed, they do so on images near the
+    """The area against the clean images of these copies only. Where few attacks succeed, they do so on images near the
     boundary: the area against all clean images then tells how near, not that there was an attack."""
     at: dict[float, Estimate]
     """False-positive rate that the threshold was set for on other clean images, to the share of these images that raise
@@ -77,9 +77,9 @@ class Rates:
 
 
 class Crossfit:
-    """One recipe of a detector, fitted k times on clean images and one attack's twins.
+    """One recipe of a detector, fitted k times on clean images and one attack's copies.
 
-    recipe: a detector, fitted or not; its settings are taken. clean: right before the attack. attacked: the twins that
+    recipe: a detector, fitted or not; its settings are taken. clean: right before the attack. attacked: the copies that
     succeeded. held_out: further clean images, of other patients, for thresholds only; None: no threshold is set, and
     there are no rates of alarms. reference: clean images that the detector may compare with (``Detector.fit``), best of
     the classifier's training. InputError where folds cannot be filled.

@@ -83,7 +83,7 @@ class LID(Detector):
 
     def represent_published(self, clean: LayerFeatures, attacked: LayerFeatures) -> tuple[Tensor, Tensor]:
         """In batches of ``batch`` images in their order: both the clean and the attacked ones are compared with the
-        clean batch, that holds the clean image itself and the attacked one's twin, and the nearest is dropped.
+        clean batch, that holds the clean image itself and the attacked one's copy, and the nearest is dropped.
 
         Images that fill no whole batch join the last one. InputError where there are not as many of both.
         """

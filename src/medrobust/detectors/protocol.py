@@ -41,7 +41,7 @@ class Tested:
 class Evaluation:
     """Test results, each the mean over the repeats, with a 95 % interval in which an image counts once.
 
-    auroc: area under the ROC curve; Obuchowski's interval, a patient's images and their twins move together.
+    auroc: area under the ROC curve; Obuchowski's interval, a patient's images and their copies move together.
     auroc_paired: the same against the clean images of the attacked images only. Where few attacks succeed, they do at
         images that were borderline before: whatever tells borderline images apart then seems to see attacks. Far
         below ``auroc``, that is what happened.
@@ -85,19 +85,19 @@ def evaluate(
 ) -> Evaluation:
     """Fit ``detector``'s recipe on a ``share`` of the images and test it on the rest, ``repeats`` times.
 
-    clean, adversarial: images and their attacked twins, in the same order, or their features; the detector given is
-    not changed. tested_on: twins by another attack, to be tested on instead. source: the classifier, where images are
+    clean, adversarial: images and their adversarial copies, in the same order, or their features; the detector given is
+    not changed. tested_on: copies by another attack, to be tested on instead. source: the classifier, where images are
     given. labels: true classes (default: the decisions on the clean images). groups: a patient for each image.
     reference: other clean images for the detector's bank, best of the classifier's training; without them some of
     the clean images, never scored, serve.
 
-    "clean": images classified right, and those attacked twins that changed the decision; patients, twins and copies
-    of an image on one side; everything is learned on the training side.
+    "clean": images classified right, and those adversarial copies that changed the decision; patients, pairs and
+    duplicates of an image on one side; everything is learned on the training side.
     "paper": as the code of Ma et al. 2020 does it, to show what its leaks are worth: images classified right and all
-    their twins; the attacked ones drawn again with replacement BEFORE the split, so that copies stand on both sides;
-    twins and patients parted; the scale taken from all rows; LID in batches that hold the image or its twin.
+    their copies; the attacked ones drawn again with replacement BEFORE the split, so that duplicates stand on both sides;
+    pairs and patients split; the scale taken from all rows; LID in batches that hold the image or its copy.
 
-    InputError where twins are not as many, the protocol is unknown or images are too few.
+    InputError where copies are not as many, the protocol is unknown or images are too few.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r} is not known; choose one of {', '.join(PROTOCOLS)}")
@@ -127,7 +127,7 @@ def evaluate(
 
 
 class _Cases:
-    """The images that take part, classified right; fooled_only: learn from and test twins that changed the decision."""
+    """The images that take part, classified right; fooled_only: learn from and test those that changed the decision."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class _Cases:
             self.left_out["attack failed"] = int((~self.test_on).sum())
         if len(self.given) < 10 or int(self.fit_on.sum()) < 4 or int(self.test_on.sum()) < 4:
             raise InputError(
-                f"{len(self.given)} images are classified right, {int(self.fit_on.sum())} twins can be learned "
+                f"{len(self.given)} images are classified right, {int(self.fit_on.sum())} copies can be learned "
                 f"from, {int(self.test_on.sum())} tested; 10, 4 and 4 are the least: give more images or a larger eps"
             )
 

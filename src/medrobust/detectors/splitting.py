@@ -59,9 +59,9 @@ def halves(
     attacked_groups: Sequence[object] | None,
     seed: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks: clean images for the bank, clean images to fit on, attacked images to fit on (no twin of the bank's).
+    """Masks: clean images for the bank, clean images to fit on, attacked images to fit on (no copy of the bank's).
 
-    Where attacked images are as many as clean ones and have no groups of their own, they are twins in order.
+    Where attacked images are as many as clean ones and have no groups of their own, they are copies in order.
     """
     clean_groups = named(clean, groups)
     bank = aside(clean_groups, 0.5, seed, "detector bank")

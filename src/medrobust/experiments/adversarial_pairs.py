@@ -1,7 +1,7 @@
-"""Images that a classifier gets right and their twins: attacked, noisy, corrupted. Made once, kept in a store.
+"""Images that a classifier gets right and their copies: attacked, noisy, corrupted. Made once, kept in a store.
 
 What a detector is fitted on and tested on (Ma et al. 2020, arXiv:1907.10456): images that are classified wrongly
-without an attack are left out, and an attack that fails makes no twin.
+without an attack are left out, and an attack that fails makes no copy.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Shard:
     images: Images
     decision: np.ndarray
     reached: np.ndarray
-    """bool: the decision is wrong and the change legal (attacked twins), or the decision is wrong (all others)."""
+    """bool: the decision is wrong and the change legal (adversarial copies), or the decision is wrong (all others)."""
 
 
-class Twins:
+class AdversarialPairs:
     """The first ``limit`` images of ``part`` that the classifier gets right, in an order keyed by the seed.
 
     A larger limit keeps the shards of a smaller one. InputError where fewer than ``least`` are right.
@@ -105,7 +105,7 @@ class Twins:
         return Shard(images, labels.numpy(), np.zeros(len(part), bool))
 
     def attacked(self, part: Dataset, name: str, attack: Attack, ball: Ball) -> Shard:
-        """Twins under ``attack`` at full strength, kept; ``name`` is how the attack was asked for."""
+        """Copies under ``attack`` at full strength, kept; ``name`` is how the attack was asked for."""
         spec = self.key(
             part,
             kind="attacked",
@@ -130,7 +130,7 @@ class Twins:
         return Shard(torch.from_numpy(arrays["images"]), arrays["decision"], arrays["reached"])
 
     def pixels(self, rows: np.ndarray, name: str, attack: Attack, ball: Ball) -> Images:
-        """(n, c, h, w): the attacked twins of the images at those positions, as they lie in their shards."""
+        """(n, c, h, w): the adversarial copies of the images at those positions, as they lie in their shards."""
         by_position: dict[int, Images] = {}
         for start in range(0, int(rows.max()) + 1, SHARD):
             wanted = rows[(rows >= start) & (rows < start + SHARD)]

@@ -21,7 +21,7 @@ from medrobust.detectors import DETECTORS, Features
 from medrobust.detectors.crossfit import FPRS, Crossfit, ImageFeatures, fit_what_can_be
 from medrobust.detectors.detector import LEAST as REFERENCE
 from medrobust.errors import InputError
-from medrobust.experiments.adversarial_pairs import PAIRS, Twins
+from medrobust.experiments.adversarial_pairs import PAIRS, AdversarialPairs
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Context, Step
 from medrobust.experiments.features_cache import FeaturesCache, whose_images
@@ -164,9 +164,9 @@ class DetectorData:
         return self._ball()
 
     @cached_property
-    def pairs(self) -> Twins:
+    def pairs(self) -> AdversarialPairs:
         context, config = self.context, self.config
-        return Twins(
+        return AdversarialPairs(
             context.store,
             context.classifier,
             context.sample,
@@ -307,7 +307,7 @@ class DetectorData:
         }
 
 
-def other_images(data: Dataset, test: Dataset, pairs: Twins) -> tuple[Dataset, Dataset]:
+def other_images(data: Dataset, test: Dataset, pairs: AdversarialPairs) -> tuple[Dataset, Dataset]:
     """(for reference, for thresholds): training and validation images, or two halves of the test images left over."""
     split_of = set(data.split_of.tolist())
     if {"train", "val"} <= split_of and len(test) < len(data):

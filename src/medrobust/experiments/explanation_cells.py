@@ -110,14 +110,14 @@ def maps(
     return {}, _where_reached(out, attacked)
 
 
-def layers(classifier: Classifier, part: Dataset, twins: Shard, names: Sequence[str]) -> Result:
+def layers(classifier: Classifier, part: Dataset, pairs: Shard, names: Sequence[str]) -> Result:
     """KIND@LAYER.clean and .attacked: how simple each layer's picture of an image is."""
     images, _ = part.tensors()
     out: dict[str, Tensor] = {}
-    for when, shown in (("clean", images), ("attacked", twins.images)):
+    for when, shown in (("clean", images), ("attacked", pairs.images)):
         for layer, found in explain.simplicity(classifier, shown, names).items():
             out |= {f"{kind}@{layer}.{when}": found[kind] for kind in KINDS}
-    return {}, _where_reached(out, twins)
+    return {}, _where_reached(out, pairs)
 
 
 def surfaces(

@@ -38,9 +38,9 @@ def separability(
     clusters: Sequence[object] | np.ndarray,
     seed: int = 0,
 ) -> Separability:
-    """features: (n, d), standardised on each fold's training side. labels: (n,), the group of each. twins: (n,), who
-    belongs together (a patient, or an image and its attacked twin): never on both sides of a fold, and the intervals
-    count them as one. InputError for fewer than two groups or fewer than 2 folds' worth of twins in one.
+    """features: (n, d), standardised on each fold's training side. labels: (n,), the group of each. clusters: (n,), who
+    belongs together (a patient, or an image and its adversarial copy): never on both sides of a fold, and the intervals
+    count them as one. InputError for fewer than two groups or fewer than 2 folds' worth of clusters in one.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import silhouette_samples
