@@ -10,7 +10,7 @@ import torch
 
 from medrobust import explain, stats
 from medrobust.experiments import catalogue, search_catalogue
-from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.adversarial_pairs import AdversarialPairs
 from medrobust.experiments.claims import CANNOT_SAY, CLAIMS, CONFIRMED, MIN_EPS, NOT_CONFIRMED
 from medrobust.experiments.config import ask
 from medrobust.experiments.context import Context
@@ -75,7 +75,7 @@ def test_a_cell_of_explanations_says_what_the_rooms_say(tiny, tmp_path):
     (folder,) = (tmp_path / "models").iterdir()
     classifier = Classifier.load(folder)
     test, _ = unseen(load(PHANTOM, tmp_path), classifier, trained=False)
-    part = Twins(Store(tmp_path), classifier, test, limit=20).part
+    part = AdversarialPairs(Store(tmp_path), classifier, test, limit=20).part
     slope = explain.measure(classifier, part, torch.from_numpy(part.labels), ("slope-l1",), ids=part.ids)["slope-l1"]
     mine = rows["slope-l1", "none", None, None]
     assert [mine[k] for k in ("value", "low", "high", "n")] == pytest.approx(list(stats.median(slope.numpy())))

@@ -10,7 +10,7 @@ from medrobust import Linf, data, stats, training
 from medrobust.attacks import PGD
 from medrobust.classifier import Classifier
 from medrobust.experiments import explanation_cells
-from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.adversarial_pairs import AdversarialPairs
 from medrobust.experiments.claims import (
     CANNOT_SAY,
     CONFIRMED,
@@ -73,17 +73,17 @@ def classifier(images) -> Classifier:
 
 
 def test_eps_star_and_the_estimate_from_the_gradient_agree(tmp_path, classifier, images):
-    twins = Twins(Store(tmp_path), classifier, images.split("test"), limit=30)
-    min_eps = measured_min_eps(twins, PGD(steps=10), Linf, [k / 2 / 255 for k in range(1, 65)])
+    pairs = AdversarialPairs(Store(tmp_path), classifier, images.split("test"), limit=30)
+    min_eps = measured_min_eps(pairs, PGD(steps=10), Linf, [k / 2 / 255 for k in range(1, 65)])
     assert (min_eps > 0).all()
     from medrobust import explain
 
-    pixels, labels = twins.part.tensors()
-    linear = explain.measure(classifier, pixels, labels, ["linear-eps"], ids=twins.part.ids)["linear-eps"].numpy()
-    assert foretells({"linear-eps": linear}, min_eps, twins.groups)["linear-eps"].low > 0.5
+    pixels, labels = pairs.part.tensors()
+    linear = explain.measure(classifier, pixels, labels, ["linear-eps"], ids=pairs.part.ids)["linear-eps"].numpy()
+    assert foretells({"linear-eps": linear}, min_eps, pairs.groups)["linear-eps"].low > 0.5
     ball, layer = Linf(1 / 255), explain.last_spatial(classifier, pixels.shape)
-    noisy = twins.noisy(twins.part, ball)
-    _, maps = explanation_cells.maps(classifier, twins.part, noisy, noisy, layer, ("cam",), 0)
+    noisy = pairs.noisy(pairs.part, ball)
+    _, maps = explanation_cells.maps(classifier, pairs.part, noisy, noisy, layer, ("cam",), 0)
     shift = maps["cam-shift.noise"]
     known = shift[~np.isnan(shift)]
     assert len(known) > 0

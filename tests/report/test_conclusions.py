@@ -216,7 +216,7 @@ def comparisons(draw: st.DrawFn) -> search_words.Compared:
 def test_a_search_is_not_confirmed_only_where_an_advantage_would_have_been_found(told: search_words.Compared) -> None:
     _, short = search_words.headline(told, "Adam")
     if not told.total:
-        assert told.outcome is search_words.Outcome.CANNOT_SAY
+        assert told.outcome is search_words.SearchVerdict.CANNOT_SAY
         return
     text = search_words.claimed(told, "such networks", "Adam", told.better, 300)
     outcomes = ("cannot say", "not confirmed", "confirmed for")

@@ -70,7 +70,7 @@ class ImageFields(Reading):
     leave_out: tuple[str, ...] | None
 
 
-class Recipe(TypedDict, total=False):
+class RecipeOptions(TypedDict, total=False):
     """Arguments of ``training.fit``."""
 
     pretrained: str
@@ -165,9 +165,9 @@ class TrainingOptions:
         return dataclasses.asdict(self)
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> RecipeOptions:
         """As ``training.fit`` takes them: those that were given."""
-        recipe: Recipe = {}
+        recipe: RecipeOptions = {}
         if self.pretrained is not None:
             recipe["pretrained"] = self.pretrained
         if self.epochs is not None:

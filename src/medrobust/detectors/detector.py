@@ -115,7 +115,7 @@ class Detector(ABC):
 
         adversarial: None for detectors that need no attacks (then nothing but the clean images sets the scale).
         reference: clean images for the detector's bank, best those the classifier was trained on, and none of
-            ``clean``. Without them, half of ``clean`` (whole groups) becomes the bank; its attacked images are left out.
+            ``clean``. Without them, half of ``clean`` (whole groups) becomes the bank; their copies are left out.
         labels: true classes of ``reference`` (of ``clean`` where no reference is given); default: the decisions.
         groups: patient of each clean image; the attacked ones have the same where they are as many, else
             ``adversarial_groups``. InputError where images are too few or do not fit together.

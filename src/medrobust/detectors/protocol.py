@@ -94,7 +94,7 @@ def evaluate(
     "clean": images classified right, and those adversarial copies that changed the decision; patients, pairs and
     duplicates of an image on one side; everything is learned on the training side.
     "paper": as the code of Ma et al. 2020 does it, to show what its leaks are worth: images classified right and all
-    their copies; the attacked ones drawn again with replacement BEFORE the split, so that duplicates stand on both sides;
+    their copies; the attacked ones drawn again with replacement BEFORE the split: duplicates stand on both sides;
     pairs and patients split; the scale taken from all rows; LID in batches that hold the image or its copy.
 
     InputError where copies are not as many, the protocol is unknown or images are too few.

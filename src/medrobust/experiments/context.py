@@ -28,7 +28,7 @@ SHARD = 256
 """Images a cell: what a kill can cost, and what memory must hold."""
 
 
-class Tested(Protocol):
+class TestData(Protocol):
     """What a run tests: a ``System``, or something without images and classifier, such as a table of features."""
 
     @property
@@ -59,7 +59,7 @@ class Context:
     """One run: ``tested`` under ``config``. seconds: what the cells took, by kind."""
 
     def __init__(
-        self, tested: Tested, config: AuditSpec, store: Store, progress: Progress | None = None, study: str = "audit"
+        self, tested: TestData, config: AuditSpec, store: Store, progress: Progress | None = None, study: str = "audit"
     ) -> None:
         self.tested, self.config, self.store, self.study = tested, config, store, study
         self.progress: Progress = progress or NoProgress()

@@ -27,7 +27,7 @@ IMAGE = "image."
 """Begins the names of arrays with one number an image."""
 
 
-class Beside(Experiment):
+class SecondExplanation(Experiment):
     """Explanations of another classifier, which has checks of its own."""
 
     def __init__(self, explanation: Explanation) -> None:
@@ -99,7 +99,7 @@ class Pairs(Experiment):
 
     name = "pairs"
 
-    def __init__(self, first: Explanation, others: Sequence[Beside | Earlier]) -> None:
+    def __init__(self, first: Explanation, others: Sequence[SecondExplanation | Earlier]) -> None:
         self.first, self.others = first, others
 
     def steps(self) -> Sequence[Step]:
@@ -150,7 +150,9 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     return [first, CleanExperiment(context), *others, *([Pairs(first, others)] if others else [])]
 
 
-def _beside(context: Context, config: ExplanationConfig, given: Mapping[str, Any], place: int) -> Beside | Earlier:
+def _beside(
+    context: Context, config: ExplanationConfig, given: Mapping[str, Any], place: int
+) -> SecondExplanation | Earlier:
     """Another classifier, with layers of its own; or what an earlier run found."""
     folder = Path(given["model"])
     if (folder / "results.json").is_file():
@@ -159,7 +161,7 @@ def _beside(context: Context, config: ExplanationConfig, given: Mapping[str, Any
     spec = ask(**given, **shared, trust_code=context.config.trust_code)
     system = assemble(spec, None, context.progress, str(context.classifier.device))
     own = Context(system, spec, context.store, context.progress, context.study)
-    return Beside(Explanation(own, replace(config, layers=None, cam_layer=None), place=place))
+    return SecondExplanation(Explanation(own, replace(config, layers=None, cam_layer=None), place=place))
 
 
 def _second(context: Context, folder: str) -> Classifier:

@@ -23,7 +23,7 @@ import numpy as np
 from medrobust.errors import InputError
 from medrobust.experiments import checks, system
 from medrobust.experiments.config import AuditSpec
-from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step, Tested, steps_by_name
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step, TestData, steps_by_name
 from medrobust.experiments.tickets import SystemTicket
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import FORMAT, Kind, ResultsFile, Row, doubted
@@ -74,7 +74,7 @@ class Suite:
         kind: str,
         config: AuditSpec,
         options: Mapping[str, Any],
-        tested: Tested,
+        tested: TestData,
         store: Store,
         progress: Progress | None = None,
         device: str | None = None,
@@ -125,7 +125,7 @@ def assemble(
     run: RunFolder | None,
     progress: Progress,
     device: str | None = None,
-) -> Tested:
+) -> TestData:
     """What the command ``kind`` tests: images and classifier; of a search, what gives the features. See ``system``."""
     if kind == "search":
         from medrobust.experiments import search_system  # which loads the room of searches

@@ -31,7 +31,7 @@ RELEVANT = 0.05
 much says nothing."""
 
 
-class Outcome(Enum):
+class SearchVerdict(Enum):
     CONFIRMED = "confirmed"
     NOT_CONFIRMED = "not confirmed"
     CANNOT_SAY = "cannot say"
@@ -57,14 +57,14 @@ class Compared:
         return len(self.better) + len(self.worse) + len(self.same)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SearchVerdict:
         """Of the claim that nature-inspired search does better than the reference."""
         if self.guesses or not self.total:
-            return Outcome.CANNOT_SAY
+            return SearchVerdict.CANNOT_SAY
         if self.better:
-            return Outcome.CONFIRMED
+            return SearchVerdict.CONFIRMED
         found = not self.same or (self.detectable is not None and self.detectable <= RELEVANT)
-        return Outcome.NOT_CONFIRMED if found else Outcome.CANNOT_SAY
+        return SearchVerdict.NOT_CONFIRMED if found else SearchVerdict.CANNOT_SAY
 
 
 def compared(found: Searched, p: str = "p") -> Compared:
@@ -97,7 +97,7 @@ def headline(told: Compared, reference: str) -> tuple[str, str]:
         return "warn", f"Cannot say: {reference} does no better than guessing here"
     if told.better:
         return "calm", f"{len(told.better)} of {_searches(told.total)} beat {reference}"
-    if told.outcome is Outcome.CANNOT_SAY:
+    if told.outcome is SearchVerdict.CANNOT_SAY:
         return "warn", f"Cannot say whether a nature-inspired search beats {reference}: the comparison is too small"
     if told.worse:
         return "warn", f"No nature-inspired search beats {reference}, {len(told.worse)} of {told.total} do worse"
@@ -110,9 +110,9 @@ def claimed(told: Compared, what: str, reference: str, better: list[str], evalua
     claim += f"budget of {plural(evaluations, 'evaluation')}:"
     if told.guesses:
         return f"{claim} cannot say. {reference[:1].upper()}{reference[1:]} is {told.guesses}."
-    if told.outcome is Outcome.CONFIRMED:
+    if told.outcome is SearchVerdict.CONFIRMED:
         return f"{claim} confirmed for {len(told.better)} of {_searches(told.total)} ({listing(better)})."
-    if told.outcome is Outcome.NOT_CONFIRMED:
+    if told.outcome is SearchVerdict.NOT_CONFIRMED:
         text = f"{claim} not confirmed, for none of {_searches(told.total)}."
         if told.same and told.detectable is not None:
             text += f" An advantage of {points(told.detectable)} would have been found with 80{NBSP}% power."

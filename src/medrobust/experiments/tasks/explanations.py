@@ -12,7 +12,7 @@ import torch
 from medrobust import explain, private_names, stats
 from medrobust.attacks import PGD
 from medrobust.data import Dataset
-from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.adversarial_pairs import AdversarialPairs
 from medrobust.experiments.catalogue import EXPENSIVE
 from medrobust.experiments.claims import CLAIMS, MIN_EPS, measured_min_eps, more_often, verdict
 from medrobust.experiments.config import ask
@@ -45,14 +45,14 @@ def explained(work: Work) -> Result:
         measures=measures, attack=args["attack"], limit=args["limit"], surfaces=args["surfaces"], ranked=measures
     )
 
-    def smallest(twins: Twins) -> np.ndarray:
-        return measured_min_eps(twins, PGD(steps=args["steps"]), spec.ball)
+    def smallest(pairs: AdversarialPairs) -> np.ndarray:
+        return measured_min_eps(pairs, PGD(steps=args["steps"]), spec.ball)
 
     second = (lambda: work.model("second")) if "second" in work.ticket["needs"] else None
     context = Context(given(work.data, work.model()), spec, Store(work.run / "explained" / work.key), study="")
     made = Explanation(context, config, second=second, min_eps=smallest)
     outcome = made.outcome()
-    min_eps, expensive = smallest(made.twins), _expensive(made, tuple(args["expensive"]))
+    min_eps, expensive = smallest(made.pairs), _expensive(made, tuple(args["expensive"]))
     numbers = made.numbers | expensive | {MIN_EPS: min_eps}
     surfaces = {k.removeprefix("landscape."): v for k, v in made.arrays.items() if k.startswith("landscape.")}
     rows, doubt = outcome.rows, gradient_doubt(work)
@@ -74,7 +74,7 @@ def explained(work: Work) -> Result:
 
 def _expensive(made: Explanation, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Measures of the first EXPENSIVE images; NaN for the others."""
-    pairs, rest = made.twins, np.full(max(0, len(made.twins) - EXPENSIVE), np.nan)
+    pairs, rest = made.pairs, np.full(max(0, len(made.pairs) - EXPENSIVE), np.nan)
 
     def measured(part: Dataset) -> Result:
         labels = torch.from_numpy(part.labels.copy())
