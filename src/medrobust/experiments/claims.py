@@ -13,7 +13,7 @@ from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.detectors import clustered
 from medrobust.experiments import robustness_cells
-from medrobust.experiments.adversarial_pairs import Twins
+from medrobust.experiments.adversarial_pairs import AdversarialPairs
 from medrobust.experiments.catalogue import LOG_GRID
 from medrobust.stats import Estimate
 from medrobust.store import Result
@@ -60,7 +60,9 @@ CLAIMS = (
 """Said of pictures in the paper; each is held to numbers here."""
 
 
-def measured_min_eps(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequence[float] = LOG_GRID) -> np.ndarray:
+def measured_min_eps(
+    twins: AdversarialPairs, attack: Attack, ball: type[Ball], eps: Sequence[float] = LOG_GRID
+) -> np.ndarray:
     """float64 (n,): for each of these images the smallest of ``eps`` at which the attack succeeds, infinite where it
     does not. One cell a shard."""
     grid = tuple(eps)
@@ -74,7 +76,7 @@ def measured_min_eps(twins: Twins, attack: Attack, ball: type[Ball], eps: Sequen
 
 
 def _each(
-    twins: Twins, kind: str, key: Mapping[str, object], compute: Callable[[Dataset], Result], name: str
+    twins: AdversarialPairs, kind: str, key: Mapping[str, object], compute: Callable[[Dataset], Result], name: str
 ) -> np.ndarray:
     done = []
     for part in twins.shards():

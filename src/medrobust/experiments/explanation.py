@@ -19,7 +19,7 @@ from medrobust.data import Dataset
 from medrobust.detectors import embedding
 from medrobust.errors import InputError
 from medrobust.experiments import explanation_cells as cells
-from medrobust.experiments.adversarial_pairs import PAIRS, Shard, Twins, one_a_patient
+from medrobust.experiments.adversarial_pairs import PAIRS, AdversarialPairs, Shard, one_a_patient
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.explanation_cells import Quantity
@@ -63,7 +63,7 @@ class Explanation(Experiment):
         *,
         attack: Callable[[], tuple[str, Attack, Ball]] | None = None,
         second: Callable[[], Classifier] | None = None,
-        min_eps: Callable[[Twins], np.ndarray] | None = None,
+        min_eps: Callable[[AdversarialPairs], np.ndarray] | None = None,
         needs: tuple[str, ...] = (),
         required: bool = True,
         place: int = 0,
@@ -145,9 +145,11 @@ class Explanation(Experiment):
         # wrong names are answered before any work
         explain.simplicity(self.classifier, part.images([0]), (*self.layers, self.cam_layer))
         self.second  # noqa: B018  # so is one of other classes
-        self.twins = Twins(context.store, self.classifier, part, limit=config.limit, seed=self.seed, least=config.least)
-        _, first = np.unique(self.twins.groups, return_index=True)
-        self.counted = np.isin(np.arange(len(self.twins)), first)
+        self.pairs = AdversarialPairs(
+            context.store, self.classifier, part, limit=config.limit, seed=self.seed, least=config.least
+        )
+        _, first = np.unique(self.pairs.groups, return_index=True)
+        self.counted = np.isin(np.arange(len(self.pairs)), first)
 
     # -- pieces of work ----------------------------------------------------------------------------------
 
@@ -155,13 +157,13 @@ class Explanation(Experiment):
         return self.context.cell(part, {"kind": KIND, "what": what, **about}, compute)
 
     def _attacked(self, part: Dataset) -> Shard:
-        return self.twins.attacked(part, *self.attack)
+        return self.pairs.attacked(part, *self.attack)
 
     @cached_property
     def _shards(self) -> None:
         """Attacked copies of all images, as cells."""
-        self.progress.start(f"Attacking ({self.attack[1].title})", len(self.twins))
-        for part in self.twins.shards():
+        self.progress.start(f"Attacking ({self.attack[1].title})", len(self.pairs))
+        for part in self.pairs.shards():
             self._attacked(part)
             self.progress.advance(len(part))
         self.progress.stop()
@@ -172,10 +174,10 @@ class Explanation(Experiment):
 
     def _each(self, title: str, what: str, compute: Callable[[Dataset], Result], **about: Any) -> dict[str, np.ndarray]:
         """All shards of one piece: one number an image of each name."""
-        self.progress.start(title, len(self.twins))
+        self.progress.start(title, len(self.pairs))
         pieces = []
         try:
-            for part in self.twins.shards():
+            for part in self.pairs.shards():
                 pieces.append(self._cell(part, what, partial(compute, part), **about).arrays)
                 self.progress.advance(len(part))
         finally:
@@ -197,7 +199,7 @@ class Explanation(Experiment):
         ball, saliencies = self.attack[2], self.config.saliencies
 
         def compute(part: Dataset) -> Result:
-            noisy = self.twins.noisy(part, ball)
+            noisy = self.pairs.noisy(part, ball)
             return cells.maps(self.classifier, part, self._attacked(part), noisy, self.cam_layer, saliencies, self.seed)
 
         about = {**self._about_attack(), "layer": self.cam_layer, "saliencies": saliencies}
@@ -226,7 +228,7 @@ class Explanation(Experiment):
         pieces = []
         try:
             for i in chosen:
-                image = self.twins.part.select([i])
+                image = self.pairs.part.select([i])
                 cell = self._cell(image, "landscape", partial(compute, image), second=second, grid=grid)
                 pieces.append(cell.arrays)
                 self.progress.advance()
@@ -237,9 +239,9 @@ class Explanation(Experiment):
     @cached_property
     def _features(self) -> tuple[Any, Any] | None:
         """Penultimate features of clean and of attacked images; None where the network has none."""
-        self.progress.start("Embedding", 2 * len(self.twins))
+        self.progress.start("Embedding", 2 * len(self.pairs))
         try:
-            features = FeaturesCache(self.twins, (PENULTIMATE,), self.progress.advance)
+            features = FeaturesCache(self.pairs, (PENULTIMATE,), self.progress.advance)
             return features.clean(), features.attacked(*self.attack)
         except InputError as error:  # a network without a linear layer
             self.notes.append(f"No embedding: {error}.")
@@ -249,18 +251,18 @@ class Explanation(Experiment):
 
     def _gallery(self) -> dict[str, Any]:
         """Some images of every class in turn, those that the attack turned before those that held, and their maps."""
-        first = next(self.twins.shards())
-        twins = self._attacked(first)
-        wanted = [i for i in range(len(first)) if self.counted[i] and (self.config.held or twins.reached[i])]
+        first = next(self.pairs.shards())
+        pairs = self._attacked(first)
+        wanted = [i for i in range(len(first)) if self.counted[i] and (self.config.held or pairs.reached[i])]
         turns: dict[int, int] = {}
         ranked = []
-        for i in sorted(wanted, key=lambda i: (not twins.reached[i], i)):
+        for i in sorted(wanted, key=lambda i: (not pairs.reached[i], i)):
             turn = turns[int(first.labels[i])] = turns.get(int(first.labels[i]), 0) + 1
             ranked.append((turn, i))
         chosen = [i for _, i in sorted(ranked)[: self.config.shown]]
         if not chosen:
             return {}
-        attacked = Shard(twins.images[chosen], twins.decision[chosen], twins.reached[chosen])
+        attacked = Shard(pairs.images[chosen], pairs.decision[chosen], pairs.reached[chosen])
         part, saliencies = first.select(chosen), self.config.saliencies
 
         def compute() -> Result:
@@ -294,12 +296,12 @@ class Explanation(Experiment):
         surfaces = self._landscape_rows()
         if self.config.embedding:
             self._embedding()
-        gallery, part = self._gallery(), self.twins.part
+        gallery, part = self._gallery(), self.pairs.part
         return {
             "n": int(self.counted.sum()),
-            "n_test": self.twins.n_test,
-            "accuracy": self.twins.accuracy,
-            "guesses": self.twins.guessing.text,
+            "n_test": self.pairs.n_test,
+            "accuracy": self.pairs.accuracy,
+            "guesses": self.pairs.guessing.text,
             "reached": int((self.counted & np.isfinite(self.numbers["saliency-half.attacked"])).sum()),
             "layers": list(self.layers),
             "middle": self.middle or "",
@@ -338,7 +340,7 @@ class Explanation(Experiment):
         """Of measures with the smallest eps of each image."""
         if self.min_eps is None:
             return
-        smallest = self.min_eps(self.twins)
+        smallest = self.min_eps(self.pairs)
         known = self.counted & ~np.isnan(smallest)
         for name in self.config.ranked:
             if name in measures and known.sum() >= LEAST_MEDIAN:
@@ -369,10 +371,10 @@ class Explanation(Experiment):
             return
         clean, attacked = found
         features = np.concatenate([clean.features[PENULTIMATE].numpy(), attacked.features[PENULTIMATE].numpy()])
-        truth = self.twins.part.labels
+        truth = self.pairs.part.labels
         labels = np.concatenate([truth, truth[attacked.pair_of]])
         is_attacked = np.arange(len(labels)) >= len(truth)
-        owners = np.concatenate([self.twins.groups, self.twins.groups[attacked.pair_of]])
+        owners = np.concatenate([self.pairs.groups, self.pairs.groups[attacked.pair_of]])
         self._apart("attacked", features, is_attacked.astype(int), owners)
         self._apart("classes", features[~is_attacked], labels[~is_attacked], owners[~is_attacked])
         self._apart("groups", features, 2 * labels + is_attacked, owners)
@@ -412,9 +414,9 @@ class Explanation(Experiment):
 def in_audit(context: Context, robustness: RobustnessExperiment, headline: HeadlineExperiment) -> Explanation:
     """A few explanations of some attacked images, beside their smallest eps; what cannot be explained is no error."""
 
-    def smallest(twins: Twins) -> np.ndarray:
+    def smallest(pairs: AdversarialPairs) -> np.ndarray:
         by_name = dict(zip(context.sample.ids, headline.worst.tolist(), strict=True))
-        return np.array([by_name.get(name, np.nan) for name in twins.part.ids])
+        return np.array([by_name.get(name, np.nan) for name in pairs.part.ids])
 
     return Explanation(
         context,
