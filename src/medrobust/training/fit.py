@@ -113,7 +113,14 @@ def fit(
         pixels = Pixels(train, progress, "training")
         mean, std = _normalisation(model, file, mean, std, pixels, data.channels)
         clf = Classifier(
-            net, data.classes, mean=mean, std=std, head=head, outputs=outputs, channels=data.channels, size=data.size
+            net,
+            data.classes,
+            mean=mean,
+            std=std,
+            head=head,
+            outputs=outputs or (None if models.is_own(model) else "logits"),  # named ones end in a linear layer
+            channels=data.channels,
+            size=data.size,
         )
         _check(clf, pixels.images([0, 1]))
         config = {
