@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-import medrobust as mr
-from medrobust import Classifier, attacks, code_digest
+from medrobust import Classifier, attacks, code_digest, errors
 from medrobust.models.behaviour import answers
 from medrobust.store import Store, counting
 from tests.data.test_class_names import FAST, NETWORK, clean, own, run, table  # noqa: F401 - own is a fixture
@@ -56,8 +55,8 @@ def test_installed_packages_and_python_are_nobodys_own_code():
 
 def test_every_process_finds_the_same_digest():
     program = (
-        "from medrobust import code_digest as c; from medrobust.seeds import generator as g; "
-        "print(c.of_module('medrobust.experiments.robustness_cells'), c.of_function(g))"
+        "from medrobust import code_digest as c; from medrobust.errors import visible as v; "
+        "print(c.of_module('medrobust.experiments.robustness_cells'), c.of_function(v))"
     )
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"  # another order of sets and dictionaries
     found = subprocess.run(
@@ -65,7 +64,7 @@ def test_every_process_finds_the_same_digest():
     ).stdout
     assert found == (
         f"{code_digest.of_module('medrobust.experiments.robustness_cells')} "
-        f"{code_digest.of_function(mr.seeds.generator)}\n".encode()
+        f"{code_digest.of_function(errors.visible)}\n".encode()
     )
 
 
@@ -176,6 +175,7 @@ def test_networks_that_give_no_answer_or_another_each_time_have_a_digest():
     assert len(Classifier(half, "ab", size=8).digest()) == 64
 
 
+@pytest.mark.slow  # three audits
 def test_the_same_command_after_an_edit_computes_anew(tmp_path, own, capsys, monkeypatch):  # noqa: F811
     data, out = table(tmp_path / "data"), tmp_path / "out"
     asked = ("audit", "--data", f"csv:{data}", "--model", own, "--classes", "pneumonia,normal", "--out", out, *FAST)

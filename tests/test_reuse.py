@@ -98,6 +98,7 @@ def test_other_code_is_another_training(trained, monkeypatch):
         again(trained)
 
 
+@pytest.mark.slow  # two audits
 def test_an_audit_never_takes_another_network_for_the_one_that_was_asked(trained, tmp_path, capsys):
     out = tmp_path / "out"
     data = f"csv:{trained / 'data' / 'labels.csv'}"

@@ -9,6 +9,8 @@ from medrobust.detectors import Guard
 from tests.cli.test_main import run
 from tests.results_files import numbers
 
+pytestmark = pytest.mark.slow  # runs of the whole command
+
 PHANTOM = ("--data", "phantom:chest@32:n=700")
 QUICK = (
     "--detectors",

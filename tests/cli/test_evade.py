@@ -7,6 +7,8 @@ import pytest
 from tests.cli.test_main import run
 from tests.results_files import numbers
 
+pytestmark = pytest.mark.slow  # a run of the whole command
+
 PHANTOM = ("--data", "phantom:chest@32:n=600")
 QUICK = (
     "--detectors",

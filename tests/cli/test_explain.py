@@ -15,6 +15,8 @@ from medrobust import Classifier, data
 from medrobust.experiments.adversarial_pairs import one_a_patient
 from tests.cli.test_main import run
 
+pytestmark = pytest.mark.slow  # runs of the whole command
+
 PHANTOM = ("--data", "phantom:chest@32:n=216")
 QUICK = (
     "--measures",

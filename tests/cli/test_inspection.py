@@ -151,6 +151,7 @@ def findings(folder: Path, name: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("command", JUDGING)
+@pytest.mark.slow  # each command once, 1 to 5 s each
 def test_swapped_outputs_are_asked_about_and_all_doubts_are_kept(command, tmp_path, capsys):
     line, results = JUDGING[command]
     table(tmp_path, 0.4 if command in MORE else 0.3, command)
@@ -211,6 +212,7 @@ def test_a_study_says_it_of_the_network_and_keeps_it(net, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", JUDGING)
+@pytest.mark.slow  # each command once, 1 to 5 s each
 def test_what_the_outputs_are_can_be_said_everywhere(command, tmp_path, capsys):
     line, _ = JUDGING[command]
     table(tmp_path, 0.9, command)

@@ -17,6 +17,8 @@ from tests import odd_data
 from tests.bad_inputs import contents
 from tests.cli.test_main import one_line, run
 
+pytestmark = pytest.mark.slow  # every command on six kinds of data, 1 to 5 s each
+
 CPU = ("--device", "cpu")
 RIGHT = [k for k in odd_data.KINDS if k != "none right"]
 

@@ -19,6 +19,8 @@ from medrobust.training import evolved
 from tests.cli.test_main import run
 from tests.training.test_evolved import table
 
+pytestmark = pytest.mark.slow  # runs of the whole command
+
 PHANTOM = ("--data", "phantom:chest@32:n=150")
 QUICK = ("--methods", "random,gwo,gwo+adam", "--budget", "240", "--seeds", "2", "--folds", "2", "--limit", "60")
 

@@ -43,6 +43,7 @@ def one_line(error: InputError) -> None:
     assert "\n" not in str(error).strip()
 
 
+@pytest.mark.slow  # hundreds of generated texts
 @quick
 @given(SPECS)
 @example("pgd:steps=1:steps=2")

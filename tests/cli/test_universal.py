@@ -238,6 +238,7 @@ def test_a_perturbation_that_stayed_zero_says_why(model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("defence", ["retrain", "universal-training"])
+@pytest.mark.slow  # trains a network with each defence
 def test_a_classifier_is_hardened_and_saved(model, tmp_path, defence, capsys):
     out = tmp_path / "out"
     command = (

@@ -120,6 +120,7 @@ def test_without_an_order_it_is_assumed_said_and_asked_where_it_is_wrong(tmp_pat
     assert "assumed to be in this order: normal, pneumonia" in page
 
 
+@pytest.mark.slow  # three audits
 def test_names_are_mapped_and_unknown_classes_are_one_clear_line(tmp_path, own, capsys):
     data = table(tmp_path / "data", ("neg", "pos"))
     known = ("--model", own, "--classes", "pneumonia,normal", *FAST)

@@ -106,6 +106,7 @@ def test_folders_named_after_splits_are_splits(tmp_path: Path) -> None:
 
 
 @needs_real
+@pytest.mark.slow  # reads 5,856 X-rays
 def test_the_published_split_of_the_chest_x_rays_is_kept_and_its_shared_patients_are_reported() -> None:
     found = data.load(f"csv:{REAL / 'chest_xray' / 'labels.csv'}", size=32)
     test = found.split("test")

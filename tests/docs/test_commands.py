@@ -13,6 +13,7 @@ from medrobust.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PARSER = typer.main.get_command(app)
 PROMPT = r"(?:\$ )?(?:\.venv/bin/)?(?:[A-Z_]+=\S+ )*"
 
 
@@ -50,7 +51,7 @@ def test_a_shown_command_is_understood(page, arguments):
     words = ["1" if word == "N" else word for word in shlex.split(arguments, comments=True)]
     if "--help" in words or words[-1] in ("…", "..."):
         return
-    command, context = typer.main.get_command(app), None
+    command, context = PARSER, None
     while hasattr(command, "get_command"):
         context = context or typer.Context(command, info_name="medrobust")
         if not words:  # the command is only named

@@ -46,6 +46,8 @@ PHANTOM = (
 )
 ATTACKS = ("fgsm", "bim:steps=4", "worst")
 
+ALONE = ("--no-universal", "--no-detect", "--no-explain")
+
 NETWORK = """
 import torch
 
@@ -346,6 +348,7 @@ def test_another_audit_in_the_same_folder_is_refused(whole, changed, said, capsy
     assert (whole / "results.json").read_bytes() == told
 
 
+@pytest.mark.slow  # a whole audit
 def test_a_saved_network_gives_the_numbers_it_gave_when_it_was_trained(whole, tmp_path):
     words = dict(zip(PHANTOM[1::2], PHANTOM[2::2], strict=True)) | {"--model": whole / "model"}
     del words["--epochs"]
@@ -357,6 +360,7 @@ def test_a_saved_network_gives_the_numbers_it_gave_when_it_was_trained(whole, tm
     assert second["checks"] == first["checks"]
 
 
+@pytest.mark.slow  # two whole audits
 def test_the_numbers_do_not_depend_on_the_size_of_a_shard(own, home, monkeypatch):
     monkeypatch.setattr(context, "SHARD", 5)
     words = ("--head", "logit", "--attacks", "bim:steps=3", "--eps", "1/255,16/255")
@@ -403,7 +407,7 @@ def test_intervals_know_that_a_patient_has_several_images(own):
 
 
 def test_an_audit_in_l2(home):
-    words = ("--norm", "l2", "--attacks", "pgd:steps=3", "--eps", "0.05,2", "--out", home / "l2")
+    words = ("--norm", "l2", "--attacks", "pgd:steps=3", "--eps", "0.05,2", *ALONE, "--out", home / "l2")
     assert run(*OWN, *words) == 0
     told = results(home / "l2")
     assert {r["norm"] for r in told["rows"]} == {"L2"}
@@ -415,7 +419,7 @@ def test_an_audit_in_l2(home):
 
 
 def test_a_threshold_moves_the_decisions_and_not_the_area(home, own):
-    words = ("--head", "logit", "--attacks", "fgsm", "--eps", "1/255", "--threshold", "0.999")
+    words = ("--head", "logit", "--attacks", "fgsm", "--eps", "1/255", *ALONE, "--threshold", "0.999")
     assert run(*OWN, *words, "--out", home / "careful") == 0
     by = [
         {
@@ -433,6 +437,7 @@ def test_a_threshold_moves_the_decisions_and_not_the_area(home, own):
 # -- killed --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # an audit in seven processes
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(whole, processes, tmp_path):
     command, run_ = (*PHANTOM, "--out", "killed"), tmp_path / "killed"
     moments = [
@@ -464,6 +469,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_results(whole,
     assert not list(run_.glob(".*"))
 
 
+@pytest.mark.slow  # an audit in five processes
 def test_stopped_by_hand_or_by_a_full_disk_it_says_so_in_one_line_and_goes_on(whole, processes, tmp_path):
     run_ = tmp_path / "stopped"
 

@@ -65,6 +65,7 @@ def tiny() -> Model:
     return Model("tiny", PHANTOM, "small_cnn", {"epochs": 3})
 
 
+@pytest.mark.slow  # explains a network twice
 def test_a_cell_of_explanations_says_what_the_rooms_say(tiny, tmp_path):
     from medrobust.classifier import Classifier
 

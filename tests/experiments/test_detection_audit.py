@@ -15,6 +15,8 @@ from medrobust.experiments.audit import DETECTION
 from tests import report_runs
 from tests.results_files import measured
 
+pytestmark = pytest.mark.slow  # audits with detectors
+
 NAMES = DETECTION.detectors
 LEAD = NAMES[0]
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "explain": False}

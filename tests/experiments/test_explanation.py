@@ -18,6 +18,8 @@ from medrobust.report.why_words import signed
 from tests import report_runs
 from tests.results_files import edit, measured
 
+pytestmark = pytest.mark.slow  # audits with explanations
+
 NAMES, GRID, SURFACES = IN_AUDIT.measures, IN_AUDIT.grid, IN_AUDIT.surfaces
 QUICK = {"model": "small_cnn", "attacks": ("pgd:steps=5",), "universal": False, "detect": False}
 

@@ -540,6 +540,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow  # each command once, 1 to 6 s each
 def test_every_command_with_white_box_numbers_says_so(command, kept, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("medrobust.experiments.gradient_check.derived", fails)
     monkeypatch.setattr("medrobust.experiments.clean.derived", fails)

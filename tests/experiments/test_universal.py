@@ -21,6 +21,8 @@ from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
 from tests.data_files import cohort
 
+pytestmark = pytest.mark.slow  # audits with universal perturbations
+
 QUICK = {"model": "small_cnn", "epochs": 2, "attacks": ("fgsm",), "eps": (8 / 255,)}
 NETWORKS = """
 import torch

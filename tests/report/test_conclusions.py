@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -313,6 +314,7 @@ def runs(draw: st.DrawFn) -> Run:
 CLAIMED = re.compile(r"(\d+\.\d) % \((\d+\.\d)–(\d+\.\d)\), n = (\d+)")
 
 
+@pytest.mark.slow  # hundreds of generated runs
 @given(runs())
 @more_of_them
 def test_a_first_page_says_what_its_rows_hold(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,6 +109,7 @@ def test_what_an_attack_moves_is_told_beside_its_control_or_that_there_is_none(d
     assert ("changed" in text) == (change is not None)
 
 
+@pytest.mark.slow  # hundreds of generated runs
 @given(st.lists(pairs(), max_size=3))
 @more_of_them
 def test_one_classifier_is_steeper_than_another_only_where_its_pairs_say_so(found: list[Share]) -> None:
@@ -190,6 +192,7 @@ def shown_in(found: list[Explained], pairs: list[Row]) -> set[tuple[str, ...]]:
     return held
 
 
+@pytest.mark.slow  # draws a page for each example
 @given(st.integers(0, 10**9), pairs())
 @more_of_them
 def test_a_page_says_what_its_tables_hold(seed: int, larger: Share) -> None:

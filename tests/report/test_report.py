@@ -133,6 +133,7 @@ def test_every_figure_has_an_alternative_text(pages: dict[str, Path]) -> None:
     assert any("PGD" in alt and "93.0\u00a0%" in alt for alt in checker.pictures)
 
 
+@pytest.mark.slow  # a new interpreter imports matplotlib
 def test_same_input_gives_same_bytes(pages: dict[str, Path], tmp_path: Path) -> None:
     """Also in another process, with another hash seed, from another folder."""
     folder = report_runs.make(tmp_path / "again", "fragile")
@@ -503,7 +504,7 @@ def test_markup_in_names_is_text(pages: dict[str, Path]) -> None:
     assert len(found.flips("pgd", found.reference or 0)) == 2  # a class name may hold "->"
 
 
-def test_odd_class_names_are_drawn(tmp_path: Path) -> None:
+def test_odd_class_names_are_drawn(tmp_path: Path, drawn: None) -> None:
     """An underscore in front, dollars, another script: matplotlib takes each for something else."""
     m = report_runs.Maker("folder:x", ["_a $x$", "肺炎"], n=60, median=0.4, clean=0.9)
     m.clean_rows()

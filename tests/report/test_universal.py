@@ -122,7 +122,8 @@ def test_an_older_run_renders_and_says_that_it_was_not_measured(tmp_path):
 
 
 @pytest.mark.parametrize("scenario", ["audit", "fragile"])
-def test_the_page_stays_valid_with_it(tmp_path, scenario):
+@pytest.mark.slow  # draws whole pages
+def test_the_page_stays_valid_with_it(tmp_path, scenario, drawn):
     folder = with_universal(tmp_path / "run", scenario)
     checker = Checker()
     page = report.write(folder).read_text("utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import sys
 import time
 import urllib.error
@@ -22,60 +21,41 @@ from medrobust import InputError
 from medrobust.cli import app
 from medrobust.runner import encryption, local_cluster, slurm
 from medrobust.runner.cluster import Cluster
+from tests.processes import Process, Server
 from tests.results_files import numbers
 from tests.runner.test_execute import a_study, cell, diamond, go, values
 
-QUIET = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "error"}
-
 
 @contextmanager
-def scheduler(folder: Path, workers: int = 1) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+def scheduler(processes: Server, folder: Path, workers: int = 1) -> Iterator[tuple[str, list[Process]]]:
     """The address of a scheduler on a free port, and the processes: itself first. All are gone at the end."""
-    told = folder / "scheduler.json"
-    begun: list[subprocess.Popen] = []
-
-    def start(*command: str) -> None:
-        with open(folder / "dask.txt", "ab") as said:
-            begun.append(
-                subprocess.Popen([sys.executable, "-m", *command], stdout=said, stderr=said, env=os.environ | QUIET)
-            )
-
+    info = folder / "scheduler.json"
+    options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(info))
+    begun = [processes.module("distributed.cli.dask_scheduler", *options)]
     try:
-        start(
-            "distributed.cli.dask_scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-dashboard",
-            "--scheduler-file",
-            str(told),
-        )
         end = time.monotonic() + 60
-        while not told.exists() and time.monotonic() < end:
+        while not info.exists() and time.monotonic() < end:
             time.sleep(0.05)
-        address = json.loads(told.read_text())["address"]
-        for _ in range(workers):
-            start(
-                "distributed.cli.dask_worker",
-                address,
-                "--nthreads",
-                "1",
-                "--no-dashboard",
-                "--no-nanny",
-                "--local-directory",
-                str(folder),
-            )
+        address = json.loads(info.read_text())["address"]
+        options = ("--nthreads", "1", "--no-dashboard", "--no-nanny", "--local-directory", str(folder))
+        begun += [processes.module("distributed.cli.dask_worker", address, *options) for _ in range(workers)]
         yield address, begun
     finally:
         for process in reversed(begun):
             process.kill()
-            process.wait()
 
 
-def test_a_cluster_gives_the_same_bytes_and_survives_a_worker(tmp_path):
+def job(processes: Server, script: str, folder: Path) -> Process:
+    """The worker that a job of this script starts."""
+    python, option, module, *arguments = shlex.split(script.splitlines()[-1])
+    assert (python, option) == (sys.executable, "-m")
+    return processes.module(module, *arguments, "--no-nanny", "--local-directory", str(folder))
+
+
+@pytest.mark.slow  # waits for workers that are killed
+def test_a_cluster_gives_the_same_bytes_and_survives_a_worker(tmp_path, processes):
     go(diamond(), tmp_path / "here")
-    with scheduler(tmp_path, workers=2) as (address, begun):
+    with scheduler(processes, tmp_path, workers=2) as (address, begun):
         go(diamond(), tmp_path / "there", Cluster(address, tmp_path / "there"))
         assert numbers(tmp_path / "here/results.json") == numbers(tmp_path / "there/results.json")
         study = a_study(*(cell("number", v, sleep=0.3) for v in range(6)), cell("flaky", 7, fails=9))
@@ -129,9 +109,9 @@ def study(size):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory) -> Iterator[str]:
+def address(tmp_path_factory, processes) -> Iterator[str]:
     """Of a scheduler with one worker, which started before any study file was there."""
-    with scheduler(tmp_path_factory.mktemp("dask")) as (found, _):
+    with scheduler(processes, tmp_path_factory.mktemp("dask")) as (found, _):
         yield found
 
 
@@ -159,6 +139,7 @@ def run_on(address: str, folder: Path, size: str) -> tuple[int, str, dict]:
     return done.exit_code, done.output, json.loads((folder / size / "results.json").read_text())
 
 
+@pytest.mark.slow  # three studies on a worker
 def test_workers_find_cells_and_networks_beside_the_study_file_and_see_their_edits(address, beside):
     def own(told: dict) -> list[float]:
         return [r["value"] for r in told["rows"] if r["metric"] == "own"]
@@ -221,7 +202,8 @@ def test_the_ports_of_workers_are_on_the_loopback_address(tmp_path, secure, monk
         own.close()
 
 
-def test_on_one_machine_ports_are_on_the_loopback_address_and_no_page_is_served(tmp_path):
+@pytest.mark.slow  # waits for a worker to start
+def test_on_one_machine_ports_are_on_the_loopback_address_and_no_page_is_served(tmp_path, processes):
     """Whoever reaches a dask port runs code as its owner: the scheduler of --slurm, a worker as its job starts it."""
     pytest.importorskip("dask_jobqueue")
     before = listening(os.getpid())
@@ -233,14 +215,7 @@ def test_on_one_machine_ports_are_on_the_loopback_address_and_no_page_is_served(
         for page in ("status", "health", "metrics", "info/main/workers.html", "json/counts.json"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(f"http://{http.address}:{http.port}/{page}", timeout=10)
-        command = shlex.split(jobs.script.splitlines()[-1])
-        with open(tmp_path / "worker.txt", "wb") as said:
-            worker = subprocess.Popen(
-                [*command, "--no-nanny", "--local-directory", str(tmp_path)],
-                stdout=said,
-                stderr=said,
-                env=os.environ | QUIET,
-            )
+        worker = job(processes, jobs.script, tmp_path)
         end = time.monotonic() + 60
         while not jobs.cluster.scheduler_info["workers"] and time.monotonic() < end:
             time.sleep(0.05)
@@ -249,7 +224,6 @@ def test_on_one_machine_ports_are_on_the_loopback_address_and_no_page_is_served(
     finally:
         if worker is not None:
             worker.kill()
-            worker.wait()
         jobs.close()
 
 
@@ -271,7 +245,8 @@ def test_what_leaves_this_machine_is_encrypted_or_refused(tmp_path, monkeypatch)
         encryption.certificates_for_jobs("ib0", None, tmp_path)
 
 
-def test_jobs_on_other_machines_get_certificates(tmp_path):
+@pytest.mark.slow  # waits for a worker to start
+def test_jobs_on_other_machines_get_certificates(tmp_path, processes):
     pytest.importorskip("dask_jobqueue")
     pytest.importorskip("cryptography")
     jobs, worker = slurm.start(slurm.options(""), tmp_path), None
@@ -284,18 +259,11 @@ def test_jobs_on_other_machines_get_certificates(tmp_path):
             assert file.parent.stat().st_mode & 0o077 == 0
         with pytest.raises((OSError, TimeoutError)):  # without a certificate
             distributed.Client(jobs.address.replace("tls://", "tcp://"), timeout=2, set_as_default=False)
-        with open(tmp_path / "worker.txt", "wb") as said:
-            worker = subprocess.Popen(
-                [*options, "--no-nanny", "--local-directory", str(tmp_path)],
-                stdout=said,
-                stderr=said,
-                env=os.environ | QUIET,
-            )
+        worker = job(processes, jobs.script, tmp_path)
         assert values(go(diamond(), tmp_path / "run", Cluster(jobs, tmp_path / "run")))["m1000"] == 1112
     finally:
         if worker is not None:
             worker.kill()
-            worker.wait()
         jobs.close()
     assert not list(tmp_path.glob("tls-*"))  # the key ends with the run
 

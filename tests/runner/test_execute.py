@@ -228,6 +228,7 @@ def test_workers_end_with_the_executor(tmp_path):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.slow  # waits for workers to start and to end
 def test_no_worker_goes_on_once_the_main_process_is_gone(tmp_path, how, processes):
     """Each is in the middle of a cell that would take a minute."""
     (tmp_path / "long.py").write_text(SCRIPT.replace("number", "told").replace("0.15", "60"))
@@ -291,6 +292,7 @@ def study(size):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow  # a study in processes that are killed
 def test_killed_and_started_again_it_ends_in_the_same_bytes(tmp_path, workers, processes):
     (tmp_path / "killed.py").write_text(SCRIPT)
 

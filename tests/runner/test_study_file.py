@@ -75,6 +75,7 @@ def run(*args: str | Path):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow  # whole studies, 2 to 20 s each
 def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
     asked = ("run", ROOT / f"{name}.py", "--size", "smoke", "--out", tmp_path)
     assert run(*asked).exit_code == 0
@@ -106,6 +107,7 @@ def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
     assert all(f">{part['title']}</a>" in page for part in told["parts"])
 
 
+@pytest.mark.slow  # trains two networks
 def test_the_example_of_the_docs_runs_as_it_is_written(tmp_path):
     text = (ROOT.parent / "docs/studies.md").read_text()
     example = text.split("```python\n")[1].split("```")[0]

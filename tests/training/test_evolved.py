@@ -197,6 +197,7 @@ def test_patients_are_never_on_both_sides_and_every_image_is_tested_once():
     assert not np.array_equal(tasks[0].test, tasks[4].test)
 
 
+@pytest.mark.slow  # fits every method
 def test_what_is_fitted_never_sees_the_other_side():
     made = table(n=60, d=6)
     task = evolved.tasks(made, (0,), 3)[0]

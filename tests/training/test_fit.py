@@ -214,6 +214,7 @@ def train_slowly(folder: str) -> None:
     train(epochs=12, patience=None, resume=Path(folder), progress=Slow())
 
 
+@pytest.mark.slow  # waits for epochs, then trains twice
 def test_a_training_killed_by_sigkill_ends_as_an_uninterrupted_one(tmp_path, processes):
     folder = tmp_path / "killed"
     child = processes.start("tests.training.test_fit:train_slowly", str(folder))

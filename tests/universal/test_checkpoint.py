@@ -146,6 +146,7 @@ def make(folder: str, die: bool) -> None:
     print(seen)  # noqa: T201
 
 
+@pytest.mark.slow  # three makings in processes
 def test_sigkill_after_a_pass_then_the_same_bytes(tmp_path, processes):
     def go(name: str, die: bool) -> Process:
         folder = tmp_path / name

@@ -375,6 +375,7 @@ def retrain(model: str, place: str) -> None:
     made(mr.Classifier.load(model), data, mr.Untargeted(), mr.L2(1.5), method=SGDUAP(passes=2), folder=place)
 
 
+@pytest.mark.slow  # three defences
 def test_a_defence_killed_by_sigkill_ends_as_an_uninterrupted_one(whole, clf, data, tmp_path, processes):
     unbroken, folder = whole["retrain"]
     clf.save(tmp_path / "model")
