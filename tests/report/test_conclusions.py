@@ -33,12 +33,12 @@ from medrobust.report.schema import Conditions
 from medrobust.report.words import bounds, percent
 from medrobust.results import Check, Kind, Row, Rows
 
-EXAMPLES = int(os.environ.get("MEDROBUST_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("MEDROBUST_EXAMPLES", "100"))
 """Generated findings a sentence; some thousands in all. MEDROBUST_EXAMPLES=2000 looks longer."""
 hundreds = settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
 )
-more_of_them = settings(hundreds, max_examples=4 * EXAMPLES)
+more_of_them = settings(hundreds, max_examples=2 * EXAMPLES)
 SIZES = st.one_of(st.integers(1, 3), st.integers(1, 60), st.integers(50, 400))
 
 

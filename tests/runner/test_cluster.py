@@ -52,7 +52,6 @@ def job(processes: Server, script: str, folder: Path) -> Process:
     return processes.module(module, *arguments, "--no-nanny", "--local-directory", str(folder))
 
 
-@pytest.mark.slow  # waits for workers that are killed
 def test_a_cluster_gives_the_same_bytes_and_survives_a_worker(tmp_path, processes):
     go(diamond(), tmp_path / "here")
     with scheduler(processes, tmp_path, workers=2) as (address, begun):
@@ -139,7 +138,6 @@ def run_on(address: str, folder: Path, size: str) -> tuple[int, str, dict]:
     return done.exit_code, done.output, json.loads((folder / size / "results.json").read_text())
 
 
-@pytest.mark.slow  # three studies on a worker
 def test_workers_find_cells_and_networks_beside_the_study_file_and_see_their_edits(address, beside):
     def own(told: dict) -> list[float]:
         return [r["value"] for r in told["rows"] if r["metric"] == "own"]
@@ -202,7 +200,6 @@ def test_the_ports_of_workers_are_on_the_loopback_address(tmp_path, secure, monk
         own.close()
 
 
-@pytest.mark.slow  # waits for a worker to start
 def test_on_one_machine_ports_are_on_the_loopback_address_and_no_page_is_served(tmp_path, processes):
     """Whoever reaches a dask port runs code as its owner: the scheduler of --slurm, a worker as its job starts it."""
     pytest.importorskip("dask_jobqueue")
@@ -245,7 +242,6 @@ def test_what_leaves_this_machine_is_encrypted_or_refused(tmp_path, monkeypatch)
         encryption.certificates_for_jobs("ib0", None, tmp_path)
 
 
-@pytest.mark.slow  # waits for a worker to start
 def test_jobs_on_other_machines_get_certificates(tmp_path, processes):
     pytest.importorskip("dask_jobqueue")
     pytest.importorskip("cryptography")
