@@ -117,7 +117,7 @@ def _found(name: str, value: object, hidden: set[str]) -> object:
     return text(value)
 
 
-def provenance(values: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(values: Mapping[str, Any]) -> dict[str, object]:
     """Where a network comes from, as plain JSON, without the names of data files and without absolute paths.
 
     The architecture stays: it is needed to build the network again.

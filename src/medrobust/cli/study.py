@@ -214,7 +214,7 @@ def show(folder: Folder) -> None:
         found = [(p, ours) for p, ours in study_tables.compared(told, part["name"]) if ours]
         if found:
             lines = [
-                [p["what"], p["text"], f"{p['source']} ({p['kind']})", "\n".join(map(str, ours[:4]))]
+                [str(p["what"]), str(p["text"]), f"{p['source']} ({p['kind']})", "\n".join(map(str, ours[:4]))]
                 for p, ours in found
             ]
             table(["figure", "published", "source", "measured here"], lines, part["title"])

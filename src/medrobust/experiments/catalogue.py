@@ -32,7 +32,7 @@ def rates(goals: Iterable[str]) -> dict[str, dict[str, str]]:
     return fooling | ({"Rs": TARGETED} if goals - {NONTARGETED} else {})
 
 
-def _labels(model: Model, seed: int, **more: Any) -> dict[str, Any]:
+def _labels(model: Model, seed: int, **more: Any) -> dict[str, object]:
     return {"data": model.data.name, "model": model.name, "seed": seed, **more}
 
 
@@ -151,7 +151,7 @@ def detectors(
 
     corruptions: at every severity, on ``corrupted`` of the images. seconds: of one attack's adversarial pairs.
     """
-    common: dict[str, Any] = {"norm": norm, "eps": eps, "limit": limit, "layers": list(layers), "seed": seed}
+    common: dict[str, object] = {"norm": norm, "eps": eps, "limit": limit, "layers": list(layers), "seed": seed}
     changed = {"corruptions": list(corruptions), "corrupted": corrupted}
     labels = _labels(model, seed)
 
@@ -193,7 +193,7 @@ def evaded(
     sizes: ascending, eps among them, over which the smallest that suffices is sought. attacked: images of ``limit``.
     pressed: whether more steps and larger sizes do no worse is checked. seconds: of one detector.
     """
-    args: dict[str, Any] = {"norm": norm, "eps": eps, "limit": limit, "layers": list(layers), "seed": seed}
+    args: dict[str, object] = {"norm": norm, "eps": eps, "limit": limit, "layers": list(layers), "seed": seed}
     labels = _labels(model, seed)
     needs = {
         f"features{i}": Node("features", args | {"of": of}, model.data, {}, {"model": model}, labels, 10)

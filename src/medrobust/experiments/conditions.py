@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medrobust.experiments.system import System
 
 
-def conditions(spec: AuditSpec, system: System, study: str, settings: Collection[str]) -> dict[str, Any]:
+def conditions(spec: AuditSpec, system: System, study: str, settings: Collection[str]) -> dict[str, object]:
     """Data, model, threat and machine, so that a reader can repeat the run and tell whether it is the same one.
 
     settings: fields of ``spec`` that this command reads, beside those of data and model.

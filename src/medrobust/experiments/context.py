@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class TestData(Protocol):
     def device(self) -> str:
         """Where its network computes; empty where there is none."""
 
-    def conditions(self, config: AuditSpec, study: str, settings: Collection[str]) -> dict[str, Any]:
+    def conditions(self, config: AuditSpec, study: str, settings: Collection[str]) -> dict[str, object]:
         """For results.json: data, model, threat and machine. settings: fields of the config that the command reads."""
 
     def named(self, results: ResultsFile, keep_names: bool) -> ResultsFile:
@@ -116,7 +116,7 @@ class Context:
         }
         return self.kept(spec, compute)
 
-    def kept(self, spec: dict[str, Any], compute: Callable[[], Result]) -> Cell:
+    def kept(self, spec: dict[str, object], compute: Callable[[], Result]) -> Cell:
         """The finished cell of that spec, which has a ``kind``; its seconds are counted once."""
         name = key(spec)
         if name not in self._cells:
@@ -185,7 +185,7 @@ class ExperimentResult:
 
     rows: Rows
     checks: list[Check] = field(default_factory=list)
-    conditions: dict[str, Any] = field(default_factory=dict)
+    conditions: dict[str, object] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     examples: list[Mapping[str, object]] = field(default_factory=list)
     doubts: dict[str, str] = field(default_factory=dict)

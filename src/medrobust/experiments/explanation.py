@@ -168,7 +168,7 @@ class Explanation(Experiment):
             self.progress.advance(len(part))
         self.progress.stop()
 
-    def _about_attack(self) -> dict[str, Any]:
+    def _about_attack(self) -> dict[str, object]:
         name, attack, ball = self.attack
         return {"attack": name, "settings": code_digest.described(attack), "ball": [ball.name, float(ball.eps)]}
 
@@ -249,7 +249,7 @@ class Explanation(Experiment):
         finally:
             self.progress.stop()
 
-    def _gallery(self) -> dict[str, Any]:
+    def _gallery(self) -> dict[str, object]:
         """Some images of every class in turn, those that the attack turned before those that held, and their maps."""
         first = next(self.pairs.shards())
         pairs = self._attacked(first)
@@ -275,7 +275,7 @@ class Explanation(Experiment):
 
     # -- rows --------------------------------------------------------------------------------------------
 
-    def _measured(self) -> dict[str, Any]:
+    def _measured(self) -> dict[str, object]:
         """Rows and arrays of all pieces; what the page says beside them."""
         measures = self._measures
         self.numbers = measures | self._maps | self._layers

@@ -100,7 +100,7 @@ class SearchData:
         return [] if self.images is None else [Step(FEATURES, lambda: self.table)]
 
     @property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, object]:
         """For results.json."""
         table, images = self.table, self.images
         return {
@@ -161,7 +161,7 @@ class SearchComparison(Experiment):
         compared.add_training(outcome.rows)
         compared.add_ranks(outcome.rows)
         # the decisions of what gives the features are not used, and nothing is attacked here
-        unused: dict[str, Any] = {"norm": "", "eps": [], "head": "", "threshold": None}
+        unused: dict[str, object] = {"norm": "", "eps": [], "head": "", "threshold": None}
         unused |= dict.fromkeys(("n_attacked", "n_patients_attacked"))
         outcome.conditions = {
             **unused,

@@ -6,7 +6,6 @@ Every function returns the cell whose rows are wanted, with what it stands on; s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from medrobust.grid import Data, Model, Node
 
@@ -102,11 +101,11 @@ def evolved_under_attack(
     seconds: float | None = 120,
 ) -> Node:
     """Evolved networks on features of ``source``, beside twins trained by gradients to the same accuracy, attacked."""
-    args: dict[str, Any] = _subject(source, source.data, limit, seed)
+    args: dict[str, object] = _subject(source, source.data, limit, seed)
     args |= {"methods": list(methods), "seeds": seeds, "images": images, "budget": budget}
     return Node("evolved_attacked", args, source.data, {}, {"source": source}, {"data": source.data.name}, seconds)
 
 
-def _subject(source: Model, data: Data, limit: int | None, seed: int) -> dict[str, Any]:
+def _subject(source: Model, data: Data, limit: int | None, seed: int) -> dict[str, object]:
     """seen: the source was trained on this data, so that only its test images are new to it."""
     return {"source": source.name, "seen": source.data.spec == data.spec, "limit": limit, "seed": seed}

@@ -58,7 +58,7 @@ class System:
         """On which the classifier computes."""
         return str(self.classifier.device)
 
-    def conditions(self, config: AuditSpec, study: str, settings: Collection[str]) -> dict[str, Any]:
+    def conditions(self, config: AuditSpec, study: str, settings: Collection[str]) -> dict[str, object]:
         """For results.json: data, model, threat and machine. settings: fields of ``config`` that the command reads."""
         return conditions(config, self, study, settings)
 

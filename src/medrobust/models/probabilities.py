@@ -80,7 +80,7 @@ class Watching(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        named: dict[str, Any] = kwargs or {}
+        named: dict[str, object] = kwargs or {}
         first = args[0] if args and isinstance(args[0], Tensor) else None
         if func in SIGMOIDS and first is not None and len(args) == 1 and first.is_floating_point():
             out: Any = _Sigmoid.apply(first)

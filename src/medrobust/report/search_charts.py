@@ -5,15 +5,16 @@ Each is drawn into axes: the page takes it as SVG, documents as PNG.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medrobust import ranks as rank_tests
 from medrobust.report import search_words as words
-from medrobust.report.charts import INK, MUTED, PALETTE, STYLE, canvas, look, svg
+from medrobust.report.charts import INK, MUTED, PALETTE, canvas, look, svg
 from medrobust.report.searched import MAIN, Searched
 from medrobust.report.words import percent
 
@@ -31,23 +32,44 @@ SHOWN = 5
 """Searches that get a colour of their own in the curves; the others are pale."""
 
 
-def spread(axes: Axes, rows: list[dict[str, Any]], label: str) -> None:
-    """One line a method, best on top: rows with title, kind, value, low, high, q1, q3 (shares)."""
+@dataclass(frozen=True)
+class Line:
+    """A method as one line of a figure: its median, interval and quartiles, shares. low, high: None below 6 seeds."""
+
+    title: str
+    kind: str
+    value: float
+    low: float | None
+    high: float | None
+    q1: float
+    q3: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The best objective so far of a method against x (evaluations or seconds), median of all seeds and folds."""
+
+    title: str
+    kind: str
+    x: Sequence[float]
+    median: Sequence[float]
+
+
+def spread(axes: Axes, rows: Sequence[Line], label: str) -> None:
+    """One line a method, best on top."""
     import matplotlib.ticker as ticks
 
     for y, row in enumerate(reversed(rows)):
-        colour = COLOURS[row["kind"]]
-        axes.plot(
-            [100 * row["q1"], 100 * row["q3"]], [y, y], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt"
-        )
-        if row["low"] is not None:  # fewer than 6 seeds have no interval
-            axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.2)
-        axes.plot([100 * row["value"]], [y], color=colour, marker="o", markersize=4.5)
-    axes.set_yticks(range(len(rows)), [row["title"] for row in reversed(rows)])
+        colour = COLOURS[row.kind]
+        axes.plot([100 * row.q1, 100 * row.q3], [y, y], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
+        if row.low is not None and row.high is not None:
+            axes.plot([100 * row.low, 100 * row.high], [y, y], color=colour, linewidth=1.2)
+        axes.plot([100 * row.value], [y], color=colour, marker="o", markersize=4.5)
+    axes.set_yticks(range(len(rows)), [row.title for row in reversed(rows)])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.xaxis.set_major_locator(ticks.MaxNLocator(6))
     axes.set_xlabel(label)
-    _kinds(axes, [row["kind"] for row in rows])
+    _kinds(axes, [row.kind for row in rows])
 
 
 def critical_difference(axes: Axes, ranks: dict[str, float], kinds: dict[str, str], difference: float) -> None:
@@ -93,19 +115,19 @@ def critical_difference(axes: Axes, ranks: dict[str, float], kinds: dict[str, st
             )
 
 
-def convergence(axes: Axes, curves: list[dict[str, Any]], label: str) -> None:
-    """Best worth so far, median of all seeds and folds: curves with title, kind, x, median, q1, q3, in order of end."""
+def convergence(axes: Axes, curves: Sequence[Curve], label: str) -> None:
+    """The best objective so far. curves: in the order of their ends, best first."""
     import matplotlib.ticker as ticks
 
-    told = [c for c in curves if c["kind"] != "search"] + [c for c in curves if c["kind"] == "search"][:SHOWN]
+    in_colour = [c for c in curves if c.kind != "search"] + [c for c in curves if c.kind == "search"][:SHOWN]
     for curve in curves:
-        if not any(curve is c for c in told):
-            axes.plot(curve["x"], curve["median"], color=MUTED, linewidth=0.7, alpha=0.5)
-    for i, curve in enumerate(told):
-        style: dict[str, Any] = {**look(i), "marker": "", "label": curve["title"]}
-        axes.plot(curve["x"], curve["median"], **style)
+        if not any(curve is c for c in in_colour):
+            axes.plot(curve.x, curve.median, color=MUTED, linewidth=0.7, alpha=0.5)
+    for i, curve in enumerate(in_colour):
+        style = look(i)
+        axes.plot(curve.x, curve.median, color=style["color"], linestyle=style["linestyle"], label=curve.title)
     axes.set_xscale("log")
-    values = [v for c in curves for v in c["median"]]
+    values = [v for c in curves for v in c.median]
     if min(values) > 0 and max(values) / min(values) > 4:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(ticks.LogLocator(subs=(1, 2, 5)))
@@ -134,22 +156,6 @@ def as_svg(draw: Draw, width: float, height: float, name: str, alt: str) -> str:
         return svg(figure, name, alt)
 
 
-def as_png(draw: Draw, width: float, height: float, dpi: int = 110) -> bytes:
-    """The same on white, for documents."""
-    from io import BytesIO
-
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    style: Any = {**STYLE, "figure.facecolor": "white", "grid.color": "#dcddd8"}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.add_subplot())
-        out = BytesIO()
-        figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
-    return out.getvalue()
-
-
 def cd_size(methods: int, bars: int = 0) -> tuple[float, float]:
     """Inches that a critical-difference diagram of so many methods needs."""
     return 7.4, 0.9 + 0.19 * ((methods + 1) // 2) + 0.1 * bars
@@ -167,7 +173,7 @@ def figures(found: Searched) -> list[tuple[str, str, str]]:
     return [_spread(found), *_ranks(found), *(figure for axis in AXES if (figure := _convergence(found, axis)))]
 
 
-def curves(found: Searched, axis: str) -> list[dict[str, Any]]:
+def curves(found: Searched, axis: str) -> list[Curve]:
     """Convergence of each method that searches, best end first. axis: "at" (evaluations) or "clock" (seconds)."""
     out = []
     for name, method in found.methods.items():
@@ -175,8 +181,8 @@ def curves(found: Searched, axis: str) -> list[dict[str, Any]]:
             # time may begin at nothing, which a logarithmic axis does not have
             x = np.maximum(found.arrays[f"{name}.{axis}"], 1e-5).tolist()
             median = found.arrays[f"{name}.median"].tolist()
-            out.append({"title": method.title, "kind": method.kind, "x": x, "median": median})
-    return sorted(out, key=lambda c: c["median"][-1])
+            out.append(Curve(method.title, method.kind, x, median))
+    return sorted(out, key=lambda c: c.median[-1])
 
 
 def _spread(found: Searched) -> tuple[str, str, str]:
@@ -184,9 +190,11 @@ def _spread(found: Searched) -> tuple[str, str, str]:
     for name in found.ordered:
         row = found.find(MAIN, name)
         assert row is not None
-        ends = {k: getattr(row, k) for k in ("value", "low", "high")} | {k: row.get(k) for k in ("q1", "q3")}
-        rows.append({"title": found.methods[name].title, "kind": found.methods[name].kind, **ends})
-    each = "; ".join(f"{r['title']} {percent(r['value'])}" for r in rows)
+        method, value, quartiles = found.methods[name], row.value, [row.get("q1"), row.get("q3")]
+        assert value is not None
+        q1, q3 = (value if q is None else float(q) for q in quartiles)
+        rows.append(Line(method.title, method.kind, value, row.low, row.high, q1, q3))
+    each = "; ".join(f"{r.title} {percent(r.value)}" for r in rows)
     draw, name = partial(spread, rows=rows, label="balanced accuracy (%)"), f"spread-{found.question}"
     caption = "Median over seeds (dot), its 95 % interval (thin) and the quartiles (broad)."
     alt = f"Balanced accuracy of each method, best first: {each}."
@@ -216,7 +224,7 @@ def _convergence(found: Searched, axis: str) -> tuple[str, str, str] | None:
     drawn, (label, caption) = curves(found, axis), AXES[axis]
     if not drawn:
         return None
-    alt = f"{caption}: " + "; ".join(f"{c['title']} ends at {c['median'][-1]:.3f}" for c in drawn) + "."
+    alt = f"{caption}: " + "; ".join(f"{c.title} ends at {c.median[-1]:.3f}" for c in drawn) + "."
     text = (
         f"{caption}: median over all seeds and folds; the best {SHOWN} searches and all that are more or less than a "
     )

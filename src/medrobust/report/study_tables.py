@@ -259,7 +259,7 @@ def _measure(row: Row) -> bool:
     return row.get("kind") == Kind.EXPLANATION and row["metric"] not in (*SHARES, *DECIMALS)
 
 
-def compared(results: Mapping[str, Any], part: str) -> list[tuple[dict[str, Any], list[Figure]]]:
+def compared(results: Mapping[str, Any], part: str) -> list[tuple[dict[str, object], list[Figure]]]:
     """Published figures of one part, each with ours."""
     return [(p, [figure(r) for r in p["rows"]]) for p in results["published"] if p["part"] == part]
 

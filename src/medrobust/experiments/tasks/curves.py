@@ -41,7 +41,7 @@ def fresh(norm: str = "linf", seed: int = 0) -> Rows:
     return Rows(norm=norm, seed=seed)
 
 
-def anonymous(rows: Iterable[Row], norm: str) -> list[dict[str, Any]]:
+def anonymous(rows: Iterable[Row], norm: str) -> list[dict[str, object]]:
     """Rows of an experiment as a cell holds them: without study, data and model, which the plan knows."""
     return [replace(row, study="", data="", model="", norm=norm).plain() for row in rows]
 

@@ -30,7 +30,7 @@ def features_table(work: Work) -> Result:
         table = features_of(images, images.compared, work.store.once, NoProgress())
     else:
         table = room.breast_cancer()
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "rows": [],
         "name": table.name,
         "groups": table.groups.tolist(),
@@ -92,7 +92,7 @@ def _with_seeds(row: Row) -> Row:
     return replace(row, note="; ".join(filter(None, (row.note, each))), more=more)
 
 
-def _plain(rows: Rows, column: str) -> list[dict[str, Any]]:
+def _plain(rows: Rows, column: str) -> list[dict[str, object]]:
     """The rows as JSON, that column as the model."""
     named = [replace(r, model=r.get(column, r.model)) for r in rows.rows]
     return [{k: v for k, v in row.plain().items() if k != column} for row in named]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from medrobust.report import search_charts, search_words
 from medrobust.report.findings import Findings
 from medrobust.report.search_tables import apart, scores
@@ -17,7 +15,7 @@ COMMANDS = ("search",)
 
 
 def build(f: Findings) -> Content | None:
-    parts: list[dict[str, Any]] = []
+    parts: list[dict[str, object]] = []
     tables: list[Table] = []
     figures: dict[str, str] = {}
     for found in searched(f.run):

@@ -262,7 +262,7 @@ class _Log:
     """The rounds finished so far, in one JSON file that is replaced whole."""
 
     def __init__(self, folder: Path, config: Mapping[str, object]) -> None:
-        self.file, self.config, self.rounds = folder / FILE, config, list[dict[str, Any]]()
+        self.file, self.config, self.rounds = folder / FILE, config, list[dict[str, object]]()
         if self.file.is_file():
             log = json_files.read_object(self.file)
             before, rounds = log.get("config"), log.get("rounds")
