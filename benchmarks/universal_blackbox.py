@@ -2,7 +2,7 @@
 
     python benchmarks/universal_blackbox.py MODEL DATA [--label COLUMN] [--norm l2|linf] [--zeta 0.04] [--target K]
         [--n 100] [--held 300] [--queries 1000 2000 5000 10000 20000] [--simba 250000] [--step 0.2] [--split test]
-        [--seed 0] [--search tile:pile=false]
+        [--seed 0] [--search tile:majority_class=false]
 
 MODEL is a folder saved by medrobust, DATA a data spec. Made on n training images, judged on test images (--split val:
 for choosing settings). A query is a forward pass of one image. U-SimBA goes on until it does what the tile search

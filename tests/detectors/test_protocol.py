@@ -87,7 +87,7 @@ def test_borderline_images_do_not_pass_for_attacks_among_twins():
     attacked = {"penultimate": noise(n, 4, 1), "logits": size * torch.eye(2)[wrong]}
     found = evaluate(MaxSoftmax(), clean, attacked)
     assert found.auroc.value > 0.7
-    assert found.auroc_twins.value == pytest.approx(0.5)
+    assert found.auroc_paired.value == pytest.approx(0.5)
 
 
 def test_patients_and_twins_stay_on_one_side():

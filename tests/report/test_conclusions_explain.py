@@ -113,7 +113,7 @@ def test_what_an_attack_moves_is_told_beside_its_control_or_that_there_is_none(d
 @given(st.lists(pairs(), max_size=3))
 @more_of_them
 def test_one_classifier_is_steeper_than_another_only_where_its_pairs_say_so(found: list[Share]) -> None:
-    told = [words.ClassifierComparison(f"ResNet{i}", larger, 7) for i, larger in enumerate(found)]
+    told = [words.Beside(f"ResNet{i}", larger, 7) for i, larger in enumerate(found)]
     text = words.beside(told, "steeper")
     holds(text, *((larger, True) for larger in found))
     assert bool(text) == bool(found)
