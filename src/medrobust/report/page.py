@@ -15,7 +15,7 @@ from medrobust.report.section import Built
 
 
 @dataclass(frozen=True)
-class Head:
+class PageHead:
     """What stands above the summary and below the sections. kind: of the page. name, joint, subject: the title, such as
     "resnet18", "on", "chest"."""
 
@@ -32,13 +32,17 @@ def html(f: Findings, sections: Sequence[Built]) -> str:
     """The whole page of a run. Same findings, same bytes."""
     c = f.run.conditions
     name, subject = c.model or "The classifier", c.data or "the given data"
-    head = Head(heading(f), name, "on", subject, c.synthetic, c.versions.get("medrobust", ""), f.run.run)
+    head = PageHead(heading(f), name, "on", subject, c.synthetic, c.versions.get("medrobust", ""), f.run.run)
     values = {"f": f, "run": f.run, "c": c, "doubts": doubts_together(f)}
     return written(head, first_page(f), sections, values, lead(f, examples(f)))
 
 
 def written(
-    head: Head, page: FirstPage, sections: Sequence[Built], values: Mapping[str, object], lead: Picture | None = None
+    head: PageHead,
+    page: FirstPage,
+    sections: Sequence[Built],
+    values: Mapping[str, object],
+    lead: Picture | None = None,
 ) -> str:
     """The base page of every command. values: what all sections see."""
     shown = [{"anchor": s.anchor, "title": s.title, "html": s.html(values)} for s in sections]

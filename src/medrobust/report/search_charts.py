@@ -46,7 +46,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Curve:
+class MethodCurve:
     """The best objective so far of a method against x (evaluations or seconds), median of all seeds and folds."""
 
     title: str
@@ -115,7 +115,7 @@ def critical_difference(axes: Axes, ranks: dict[str, float], kinds: dict[str, st
             )
 
 
-def convergence(axes: Axes, curves: Sequence[Curve], label: str) -> None:
+def convergence(axes: Axes, curves: Sequence[MethodCurve], label: str) -> None:
     """The best objective so far. curves: in the order of their ends, best first."""
     import matplotlib.ticker as ticks
 
@@ -173,7 +173,7 @@ def figures(found: Searched) -> list[tuple[str, str, str]]:
     return [_spread(found), *_ranks(found), *(figure for axis in AXES if (figure := _convergence(found, axis)))]
 
 
-def curves(found: Searched, axis: str) -> list[Curve]:
+def curves(found: Searched, axis: str) -> list[MethodCurve]:
     """Convergence of each method that searches, best end first. axis: "at" (evaluations) or "clock" (seconds)."""
     out = []
     for name, method in found.methods.items():
@@ -181,7 +181,7 @@ def curves(found: Searched, axis: str) -> list[Curve]:
             # time may begin at nothing, which a logarithmic axis does not have
             x = np.maximum(found.arrays[f"{name}.{axis}"], 1e-5).tolist()
             median = found.arrays[f"{name}.median"].tolist()
-            out.append(Curve(method.title, method.kind, x, median))
+            out.append(MethodCurve(method.title, method.kind, x, median))
     return sorted(out, key=lambda c: c.median[-1])
 
 

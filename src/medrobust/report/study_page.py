@@ -54,7 +54,7 @@ def html(f: StudyFindings, sections: Sequence[Built]) -> str:
     except ValidationError:  # of another version: the page stands without it
         run = RunInfo()
     version = str(results["versions"].get("medrobust", ""))
-    head = page.Head(_kind(results), study["title"], study["source"], "", synthetic, version, run)
+    head = page.PageHead(_kind(results), study["title"], study["source"], "", synthetic, version, run)
     return page.written(head, first_page(results), sections, {"r": {"checks": [], "doubts": [], **results}})
 
 
