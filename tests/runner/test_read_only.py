@@ -63,7 +63,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.slow  # a study in five processes, once with workers
 def test_a_read_only_folder_is_one_line_and_loses_nothing(place, ran):
     whole, run = place / "whole", place / "run"
     assert ran("run", place / "study.py", "--out", whole)[0] == 0
@@ -90,7 +89,6 @@ def test_a_read_only_folder_is_one_line_and_loses_nothing(place, ran):
     assert numbers(run / "results.json") == numbers(whole / "results.json")
 
 
-@pytest.mark.slow  # a study in four processes
 def test_a_finished_study_in_a_read_only_folder_is_still_read(place, ran):
     run = place / "run"
     assert ran("run", place / "study.py", "--out", run)[0] == 0
@@ -105,7 +103,6 @@ def test_a_finished_study_in_a_read_only_folder_is_still_read(place, ran):
     assert contents(run) == before
 
 
-@pytest.mark.slow  # a study with workers
 def test_a_folder_that_turns_read_only_in_between_keeps_what_is_finished(place, start, ran):
     run = place / "run"
     process = start("run", place / "study.py", "--out", run, "--workers", "2")
