@@ -16,7 +16,7 @@ from medrobust import Classifier, report, stats
 from medrobust import data as data_room
 from medrobust.experiments import ask, audit
 from medrobust.experiments.system import System, assemble
-from medrobust.experiments.universal_images import split_of
+from medrobust.experiments.universal_images import craft_split
 from medrobust.progress import NoProgress
 from medrobust.run_folder import RunFolder
 from tests.data_files import cohort
@@ -109,7 +109,7 @@ def test_the_rows_follow_from_the_matrices(whole, told):
 def test_the_perturbations_do_again_what_the_rows_say(whole, told):
     """From the kept perturbation, the saved model and the images alone; on images that it was not made from."""
     about, model = told["conditions"]["universal"], Classifier.load(whole / "model")
-    apart = split_of(subject(whole, spec()), 0)
+    apart = craft_split(subject(whole, spec()), 0)
     assert apart is not None
     assert not set(apart.craft.ids) & set(apart.judged.ids)
     assert set(apart.craft.split_of) == {"train"}
@@ -167,14 +167,14 @@ def test_where_all_images_are_test_images_half_of_them_are_judged_and_no_patient
     asked = ask(data=f"csv:{cohort(home / 'scans', n=60, patients=20)}", model="networks_of_one_change:linear")
     whole = subject(home / "run", asked)
     assert len(whole.test) == len(whole.data) == 60
-    apart = split_of(whole, 0)
+    apart = craft_split(whole, 0)
     assert apart is not None
     assert "test images" in apart.origin
     assert not set(apart.craft.patients) & set(apart.judged.patients)
     assert sorted((*apart.craft.ids, *apart.judged.ids)) == sorted(whole.data.ids)
     assert 24 <= len(apart.judged) <= 36
     assert set(apart.judged.labels) == set(whole.data.labels)
-    again = split_of(whole, 0)
+    again = craft_split(whole, 0)
     assert again is not None
     assert again.judged.ids == apart.judged.ids
 
@@ -279,7 +279,7 @@ def test_intervals_know_that_a_patient_has_several_images(home):
         eps=(1 / 255,),
     )
     told = audit(asked, home / "run", device="cpu")
-    apart = split_of(subject(home / "run", asked), 0)
+    apart = craft_split(subject(home / "run", asked), 0)
     assert apart is not None
     whole = subject(home / "run", asked)
     right = whole.classifier.predict(apart.judged.tensors()[0]).numpy() == apart.judged.labels
