@@ -132,13 +132,13 @@ def hit(whom: str, file: Path | None, out: Path, rng: random.Random, longest: fl
         else:
             begun[0].send_signal(signal.SIGKILL)
         there = cells(out)
-        main.wait(WAIT)
+        code = main.wait(WAIT)
         for _ in range(3):
-            if (out / "results.json").exists():
+            if code == 0:
                 break
             if whom == "scheduler":
                 more = cluster()
-            start(file, out, *more).wait(WAIT)
+            code = start(file, out, *more).wait(WAIT)
         return there
     finally:
         for process in begun:
