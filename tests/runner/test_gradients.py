@@ -71,7 +71,8 @@ def notes(told: dict, model: str, attack: str, **more: object) -> set[bool]:
     rows = [
         r
         for r in rows
-        if r["metric"] not in ("gradients", "gradients_per_image", "forwards_per_image", "queries", "inconclusive")
+        if r["metric"]
+        not in ("gradients", "gradients_per_image", "forwards_per_image", "queries", "inconclusive", "norm_used")
     ]
     assert rows
     return {r["status"] == "inconclusive" and CHECK in r["note"] for r in rows}

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from medrobust import InputError, training
 from medrobust.cli import app
-from medrobust.experiments import attack_named, search
+from medrobust.experiments import attack_named
 from medrobust.experiments.columns import can_match, columns
+from medrobust.experiments.search_config import SearchConfig
 from medrobust.experiments.tasks import function
 from medrobust.explain import MEASURES
 from medrobust.grid import SIZES, Model, everything
@@ -62,7 +63,7 @@ def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
         if node.task == "compared":  # what a search has to beat is always there
             about = QUESTIONS[node.args["question"]]
             assert {*about.baselines, about.reference} <= set(node.args["methods"])
-            search.Ask((node.args["question"],), tuple(node.args["methods"]), node.args["budget"])
+            SearchConfig((node.args["question"],), tuple(node.args["methods"]), node.args["budget"])
     laid = plan(study, Place(tmp_path / "out", tmp_path), dry=True)
     assert laid.left
     assert all(d.get for d in laid.absent)
