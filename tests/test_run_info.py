@@ -119,6 +119,7 @@ def test_results_that_were_edited_are_refused_until_the_run_writes_them_anew(tmp
     assert {k: v for k, v in anew.items() if k != "run"} == {k: v for k, v in told.items() if k != "run"}
 
 
+@pytest.mark.parametrize("command", [["report"], ["study", "report"], ["study", "show"]])
 def test_commands_refuse_edited_results(command, tmp_path) -> None:
     with RunFolder(tmp_path / "run", command[0]) as run:
         run.begin()

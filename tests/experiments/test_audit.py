@@ -218,7 +218,7 @@ def test_the_headline_says_what_made_it_and_what_it_cost(whole, capsys):
     paragraph = headline.paragraph(findings.find(read(whole)))
     assert paragraph is not None
     assert "an ensemble with nothing to tune" in paragraph.text
-    summary(told)
+    summary(read(whole))
     assert "headline (inconclusive): at 8/255, Auto and the other attacks leave" in " ".join(
         capsys.readouterr().out.split()
     )
