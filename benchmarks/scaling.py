@@ -24,8 +24,9 @@ from medrobust.experiments import catalogue
 from medrobust.grid import Data, Model, Node, Part, Study
 from medrobust.runner import execute, executors, study_file
 from medrobust.runner.collect import write
-from medrobust.runner.plan import Place, Plan, plan
+from medrobust.runner.plan import Plan, plan
 from medrobust.runner.plan import read as read_finished
+from medrobust.runner.planned import Place
 from medrobust.store import Cell, Store
 
 WAIT = "benchmarks.scaling:wait"

@@ -16,7 +16,8 @@ from medrobust.grid import Node, Part, Study
 from medrobust.runner import execute, executors
 from medrobust.runner.collect import write
 from medrobust.runner.executors import Serial
-from medrobust.runner.plan import Place, Plan, plan
+from medrobust.runner.plan import Plan, plan
+from medrobust.runner.planned import Place
 from medrobust.store import Cell, Store
 
 BUSY = "benchmarks.scheduling:busy"

@@ -37,12 +37,12 @@ def simba(
     curve: Curve = []
     mark, start = 1000.0, time.process_time()
     for delta, entry in method.path(task, seed):
-        asked = int(entry["queries"])
-        if asked >= mark or asked + 2 * task.n > method.queries:
-            mark = 1.05 * asked
-            curve.append((asked, judged(delta)))
-            spent = time.process_time() - start
-            print(f"| U-SimBA | {asked:,} | {rate(curve[-1][1])} | {spent:.0f} |", flush=True)
+        queries = int(entry["queries"])
+        if queries >= mark or queries + 2 * task.n > method.queries:
+            mark = 1.05 * queries
+            curve.append((queries, judged(delta)))
+            seconds = time.process_time() - start
+            print(f"| U-SimBA | {queries:,} | {rate(curve[-1][1])} | {seconds:.0f} |", flush=True)
             if curve[-1][1].value >= enough:
                 break
     return curve
@@ -89,19 +89,19 @@ def main() -> None:
         start = time.process_time()
         v = TileSearch(queries, **settings)(fast, made, goal, ball, seed=given.seed)
         ours.append((v.provenance["queries"], judged(v.delta)))
-        spent = time.process_time() - start
-        print(f"| tile search | {ours[-1][0]:,} | {rate(ours[-1][1])} | {spent:.0f} |", flush=True)
+        seconds = time.process_time() - start
+        print(f"| tile search | {ours[-1][0]:,} | {rate(ours[-1][1])} | {seconds:.0f} |", flush=True)
     if not given.simba:
         return
     with fast.borrowed():
         task = UniversalTask(fast, made, goal, ball, None)
-        theirs = simba(USimBA(given.simba, step=given.step), task, judged, given.seed, max(e.value for _, e in ours))
+        peer = simba(USimBA(given.simba, step=given.step), task, judged, given.seed, max(e.value for _, e in ours))
     print()
-    for asked, share in ours:
-        least = next((q for q, e in theirs if e.value >= share.value), None)
-        most = theirs[-1][0]
-        reached = f"{least:,}, {least / asked:.1f} times as many" if least else f"not within {most:,}"
-        print(f"{share.value:.1%} with {asked:,} queries of tile search; U-SimBA: {reached}")
+    for queries, share in ours:
+        least = next((q for q, e in peer if e.value >= share.value), None)
+        most = peer[-1][0]
+        reached = f"{least:,}, {least / queries:.1f} times as many" if least else f"not within {most:,}"
+        print(f"{share.value:.1%} with {queries:,} queries of tile search; U-SimBA: {reached}")
 
 
 def rate(e: stats.Estimate) -> str:

@@ -44,9 +44,9 @@ def study(size: str) -> Study:
 
 def smoke() -> list[Part]:
     tiny, skin = sets.tiny("tiny"), sets.tiny("tiny-skin", sets.PHANTOM_SKIN)
-    few: dict[str, Any] = {"eps": 32 * GREY, "limit": 16, "surfaces": 1, "expensive": ("curvature",)}
-    few["measures"] = ("saliency-half", "linear-eps")
-    return [explained([(tiny, None)], skin, **few), lesions(tiny, **few)]
+    reduced: dict[str, Any] = {"eps": 32 * GREY, "limit": 16, "surfaces": 1, "expensive": ("curvature",)}
+    reduced["measures"] = ("saliency-half", "linear-eps")
+    return [explained([(tiny, None)], skin, **reduced), lesions(tiny, **reduced)]
 
 
 def small() -> list[Part]:

@@ -260,8 +260,7 @@ class Classifier:
         shape: of the images (n, c, h, w). bfloat16: compute in that type: rounding then changes decisions near the
         boundary. The copy is made once, and again when weights have changed.
         """
-        weights = [*self.net.parameters(), *self.net.buffers()]
-        state = (tuple(shape[1:]), bfloat16, tuple((w.data_ptr(), w._version, w.device) for w in weights))
+        state = (tuple(shape[1:]), bfloat16, models.weights_state(self.net))
         if self._fast is None or self._fast[0] != state:
             self._fast = (state, self._made_fast(shape, bfloat16))
         return self._fast[1]

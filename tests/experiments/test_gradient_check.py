@@ -145,7 +145,7 @@ def test_of_a_linear_network_every_change_is_predicted():
     for head in ("softmax", "logit"):
         found = derivative(linear(head=head), images)
         assert found.cosine == pytest.approx(1, abs=1e-4)
-        assert found.compared == found.seen == 8
+        assert found.compared == found.examined == 8
 
 
 def test_hidden_copies_answer_alike_and_are_noticed(images):
@@ -195,7 +195,7 @@ def test_it_ends_where_further_images_would_change_nothing(images):
     ends = Ends(whole, images, 0, list(range(12)))
     found = derivative(whole, images, ends=ends)
     assert found.holds
-    assert found.seen < 12
+    assert found.examined < 12
     before = sum(asked)
     assert derivative(whole, images, ends=ends) == found
     assert sum(asked) - before <= 32  # the answers along the directions are kept
@@ -207,12 +207,12 @@ def test_few_images_that_agree_by_chance_are_not_sure():
     assert sure._replace(cosine=0.0).clear
     assert sure._replace(cosine=0.97, range_needed=64.0).clear
     for doubtful in (
-        sure._replace(compared=1, seen=1),
+        sure._replace(compared=1, examined=1),
         sure._replace(cosine=0.7),
         sure._replace(cosine=0.55),
         sure._replace(range_needed=math.nan),
         sure._replace(range_needed=0.5),
-        sure._replace(seen=10),
+        sure._replace(examined=10),
     ):
         assert not doubtful.clear
 
@@ -453,7 +453,7 @@ def test_a_network_as_found_is_checked_in_one_call(images):
 
 
 def fails(classifier: Classifier, few: object, seed: int) -> tuple[dict[str, object], dict[str, np.ndarray]]:
-    found = {"cosine": 0.01, "range_needed": 9.0, "compared": 6, "seen": 6, "flat": False}
+    found = {"cosine": 0.01, "range_needed": 9.0, "compared": 6, "examined": 6, "flat": False}
     return {"derivative": found, "noticed": {}}, {}
 
 

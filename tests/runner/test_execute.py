@@ -18,7 +18,8 @@ from medrobust.grid import Data, Model, Node, Part, Published, Study, StudyTable
 from medrobust.runner import execute, executors
 from medrobust.runner.collect import write
 from medrobust.runner.executors import Serial
-from medrobust.runner.plan import Place, plan
+from medrobust.runner.plan import plan
+from medrobust.runner.planned import Place
 from tests.processes import Process
 from tests.results_files import measured, numbers
 

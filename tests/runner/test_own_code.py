@@ -13,7 +13,8 @@ from medrobust import InputError, own_code
 from medrobust.cli import app
 from medrobust.grid import Node, Part, Study
 from medrobust.runner.perform import perform
-from medrobust.runner.plan import Place, plan
+from medrobust.runner.plan import plan
+from medrobust.runner.planned import Place
 
 STUDY = """
 from medrobust.grid import Node, Part, Study, StudyTable

@@ -20,7 +20,8 @@ from medrobust.experiments.tasks import function
 from medrobust.explain import MEASURES
 from medrobust.grid import SIZES, Model, everything
 from medrobust.runner import study_file
-from medrobust.runner.plan import Place, plan
+from medrobust.runner.plan import plan
+from medrobust.runner.planned import Place
 from medrobust.training.evolved import QUESTIONS
 from medrobust.universal import DEFENCES, UNIVERSAL
 

@@ -12,7 +12,8 @@ from medrobust.cli import app
 from medrobust.experiments import catalogue, search_catalogue
 from medrobust.experiments.task_options import attack_settings
 from medrobust.grid import Chart, Data, Model, Node, Part, Published, Study, StudyTable, grid
-from medrobust.runner.plan import Place, plan
+from medrobust.runner.plan import plan
+from medrobust.runner.planned import Place
 from medrobust.runner.validation import check
 
 PHANTOM = Data("phantom", "phantom:chest@32:n=36")

@@ -52,7 +52,7 @@ class Derivative(NamedTuple):
     """
     compared: int
     """Images whose output changed."""
-    seen: int
+    examined: int
     """Number of images examined."""
     flat: bool = False
     """The outputs of most images did not change, though different images have different ones: such an answer moves in
@@ -70,7 +70,7 @@ class Derivative(NamedTuple):
     @property
     def clear(self) -> bool:
         """Further images would very likely not change ``holds``."""
-        if self.compared < 2 or 2 * self.compared < self.seen:
+        if self.compared < 2 or 2 * self.compared < self.examined:
             return False
         if self.range_needed > CLEAR:
             return True

@@ -68,7 +68,8 @@ def run(
     from medrobust.runner import execute, executors, run_log
     from medrobust.runner import study_file as files
     from medrobust.runner.collect import folder_for, write
-    from medrobust.runner.plan import Place, plan
+    from medrobust.runner.plan import plan
+    from medrobust.runner.planned import Place
     from medrobust.runner.validation import check, undeclared
 
     executors.check(workers, scheduler, slurm, tls)
@@ -163,9 +164,9 @@ def _dry(laid: Plan, workers: int, slurm: str | None, tls: Path | None) -> None:
 
     lines = []
     for part in laid.study.parts:
-        mine = [c for c in laid.cells.values() if c.part == part.name]
-        for task in dict.fromkeys(c.task for c in mine):
-            same = [c for c in mine if c.task == task]
+        cells = [c for c in laid.cells.values() if c.part == part.name]
+        for task in dict.fromkeys(c.task for c in cells):
+            same = [c for c in cells if c.task == task]
             left = [c for c in same if c.key not in laid.done and c.key not in laid.failed]
             guesses = [laid.seconds(c) for c in left]
             known = [g for g in guesses if g is not None]

@@ -41,14 +41,14 @@ def gradient_holds(derivative: Derivative, noticed: dict[str, bool]) -> Check:
     )
     if derivative.holds is None:
         return replace(
-            check, detail=f"not asked: the outputs are the same for all {derivative.seen} images and their changes"
+            check, detail=f"not asked: the outputs are the same for all {derivative.examined} images and their changes"
         )
     if derivative.flat:
         return replace(
             check,
             detail=f"changes of {sizes} along {2 * DIRECTIONS} random directions changed the outputs of "
-            f"{derivative.compared} of {derivative.seen} images; different images have different outputs, so that the "
-            "answer moves in steps, of which a gradient says nothing",
+            f"{derivative.compared} of {derivative.examined} images; different images have different outputs, so that "
+            "the answer moves in steps, of which a gradient says nothing",
         )
     if derivative.holds is False:
         return check

@@ -112,20 +112,20 @@ class Pairs(Experiment):
             found = other.outcome()
             of_other = image_numbers(found, other.place)
             for name in [n for n in of_first if n in of_other and "@" not in n]:
-                mine, theirs = (v[np.isfinite(v)] for v in (of_first[name], of_other[name]))
-                e = stats.auroc(np.concatenate([theirs, mine]), np.arange(len(theirs) + len(mine)) >= len(theirs))
+                first, second = (v[np.isfinite(v)] for v in (of_first[name], of_other[name]))
+                e = stats.auroc(np.concatenate([second, first]), np.arange(len(second) + len(first)) >= len(second))
                 metric, _, when = name.partition(".")
                 note = found.guesses or ("" if np.isfinite(e.value) else "nothing to compare")
                 outcome.rows.add(
                     Kind.EXPLANATION,
                     "larger",
-                    e._replace(n=len(mine)),
+                    e._replace(n=len(first)),
                     status=INCONCLUSIVE if note else OK,
                     note=note,
                     measure=metric,
                     when=when or "clean",
                     than=other.place,
-                    n_other=len(theirs),
+                    n_other=len(second),
                 )
         return outcome
 

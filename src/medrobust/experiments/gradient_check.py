@@ -42,7 +42,7 @@ def gradient_check(cell: Cell) -> Check:
     """What ``derived`` found, as a check."""
     numbers = cell.fact("derivative", dict)
     cosine, needed = (math.nan if numbers[k] is None else float(numbers[k]) for k in ("cosine", "range_needed"))
-    result = Derivative(cosine, needed, int(numbers["compared"]), int(numbers["seen"]), bool(numbers["flat"]))
+    result = Derivative(cosine, needed, int(numbers["compared"]), int(numbers["examined"]), bool(numbers["flat"]))
     return checks.gradient_holds(result, cell.fact("noticed", dict))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medrobust.models.architectures import ALIASES, OWN, build, check_name
-from medrobust.models.behaviour import behaviour, state
+from medrobust.models.behaviour import behaviour, state, weights_state
 from medrobust.models.checkpoint import check_trusted, read, read_card, write
 from medrobust.models.folding import folded
 from medrobust.models.handmade import HANDMADE
@@ -27,5 +27,6 @@ __all__ = [
     "read",
     "read_card",
     "state",
+    "weights_state",
     "write",
 ]

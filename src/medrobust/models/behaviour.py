@@ -44,8 +44,12 @@ def behaviour(net: nn.Module, prepare: Callable[[Tensor], Tensor], channels: int
 
 def state(net: nn.Module) -> tuple[object, ...]:
     """Changes where the network's weights, plain settings or functions change: a digest may be kept until then."""
-    weights = tuple((w.data_ptr(), w._version) for w in (*net.parameters(), *net.buffers()))
-    return weights, tuple(_settings(net))
+    return weights_state(net), tuple(_settings(net))
+
+
+def weights_state(net: nn.Module) -> tuple[tuple[int, int, torch.device], ...]:
+    """Changes where a weight or buffer changes, is replaced or moves to another device."""
+    return tuple((w.data_ptr(), w._version, w.device) for w in (*net.parameters(), *net.buffers()))
 
 
 def answers(net: nn.Module, prepare: Callable[[Tensor], Tensor], channels: int | None, size: int | None) -> str:

@@ -25,6 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from medrobust.models.behaviour import weights_state
+
 NEAR_ONE = 1e-4
 """Distance to 1 below which float32 resolves a probability of one decision to less than 1e-3 of its odds."""
 NEAR_ZERO = 1e-6
@@ -193,7 +195,7 @@ _DOUBLES: WeakKeyDictionary[nn.Module, tuple[object, nn.Module | None]] = WeakKe
 
 def _double(net: nn.Module) -> nn.Module | None:
     """A copy in float64, made again when weights have changed; None where the network cannot be copied."""
-    state = tuple((w.data_ptr(), w._version) for w in (*net.parameters(), *net.buffers()))
+    state = weights_state(net)
     kept = _DOUBLES.get(net)
     if kept is None or kept[0] != state:
         try:

@@ -25,10 +25,10 @@ Row = Mapping[str, Any]
 
 def charts(results: Mapping[str, Any], part: Mapping[str, Any]) -> list[dict[str, str]]:
     """Title and SVG of every chart of one part that has two points or more."""
-    mine = [r for r in results["rows"] if r["part"] == part["name"] and r["value"] is not None]
+    measured = [r for r in results["rows"] if r["part"] == part["name"] and r["value"] is not None]
     found = []
     for i, view in enumerate(v for v in part["show"] if v["kind"] == "chart"):
-        chosen = [r for r in mine if matches(r, view["where"]) and r.get(view["x"]) is not None]
+        chosen = [r for r in measured if matches(r, view["where"]) and r.get(view["x"]) is not None]
         for j, panel in enumerate(dict.fromkeys(_key(r, view["panels"]) for r in chosen)):
             rows = [r for r in chosen if _key(r, view["panels"]) == panel]
             if len({r[view["x"]] for r in rows}) > 1:
@@ -43,10 +43,10 @@ def _draw(name: str, title: str, view: Mapping[str, Any], rows: list[Row]) -> st
     lines = list(dict.fromkeys(_key(r, view["lines"]) for r in rows))[:MOST]
     with canvas(6.4, 4.2) as (figure, axes):
         for k, line in enumerate(lines):
-            mine = sorted((r for r in rows if _key(r, view["lines"]) == line), key=lambda r: r[view["x"]])
-            x = [r[view["x"]] * scale for r in mine]
+            points = sorted((r for r in rows if _key(r, view["lines"]) == line), key=lambda r: r[view["x"]])
+            x = [r[view["x"]] * scale for r in points]
             y, low, high = (
-                np.array([np.nan if r[c] is None else r[c] for r in mine], float) for c in ("value", "low", "high")
+                np.array([np.nan if r[c] is None else r[c] for r in points], float) for c in ("value", "low", "high")
             )
             style = look(k)
             axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.1, linewidth=0)

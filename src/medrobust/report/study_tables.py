@@ -189,22 +189,22 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str
 
 def sheets(results: Mapping[str, Any], part: str) -> list[Sheet]:
     """All tables of one part that have a line."""
-    mine = [r for r in results["rows"] if r["part"] == part]
+    own_rows = [r for r in results["rows"] if r["part"] == part]
     views = next(p["show"] for p in results["parts"] if p["name"] == part)
-    made = [sheet(mine, view, results.get("titles")) for view in views if view["kind"] == "table"]
-    return [s for s in made if s.lines]
+    tables = [sheet(own_rows, view, results.get("titles")) for view in views if view["kind"] == "table"]
+    return [s for s in tables if s.lines]
 
 
 def incomplete(results: Mapping[str, Any]) -> list[str]:
     """A line for each table or chart that got no row, and for each table in which rows fall in one place."""
     lines = []
     for part in results["parts"]:
-        mine = [r for r in results["rows"] if r["part"] == part["name"]]
+        own_rows = [r for r in results["rows"] if r["part"] == part["name"]]
         for view in part["show"]:
             name = f"{view['kind']} {view['title']!r} of part {part['name']!r}"
-            if not any(matches(r, view["where"]) for r in mine):
+            if not any(matches(r, view["where"]) for r in own_rows):
                 lines.append(f"{name} has no row")
-            elif view["kind"] == "table" and (merged := sheet(mine, view).merged):
+            elif view["kind"] == "table" and (merged := sheet(own_rows, view).merged):
                 lines.append(f"{name} does not show {merged} rows, because other rows fall in the same places")
     return lines
 

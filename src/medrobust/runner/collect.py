@@ -13,7 +13,8 @@ from medrobust.experiments.columns import FIRST, LAST, SEEDS
 from medrobust.experiments.tickets import DataFields, Ticket
 from medrobust.grid import KINDS, Chart, Model, Node, Part, matches
 from medrobust.run_info import with_run
-from medrobust.runner.plan import GIVEN, Plan, Planned
+from medrobust.runner.plan import Plan
+from medrobust.runner.planned import GIVEN, Planned
 from medrobust.versions import versions
 
 

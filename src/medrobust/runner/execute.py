@@ -13,7 +13,8 @@ from medrobust import atomic
 from medrobust.atomic import DiskError
 from medrobust.progress import NoProgress, Progress
 from medrobust.runner.executors import CellOutcome, Executor
-from medrobust.runner.plan import FAILED, Failure, Plan, Planned
+from medrobust.runner.plan import FAILED, Plan
+from medrobust.runner.planned import Failure, Planned
 
 TRIES = 3
 """How often a cell is begun before it counts as failed."""

@@ -13,7 +13,8 @@ from medrobust.grid import Node, Study
 from medrobust.progress import Progress
 from medrobust.runner import execute
 from medrobust.runner.executors import Executor
-from medrobust.runner.plan import FAILED, Place, Plan, Planned, read
+from medrobust.runner.plan import FAILED, Plan, read
+from medrobust.runner.planned import Place, Planned
 from medrobust.store import key
 
 

@@ -130,8 +130,8 @@ def claimed(work: Work) -> Result:
         if not all(claim.name in a for a in (natural, *sides.values())):
             continue
         found = []
-        for name, mine in sides.items():
-            x, y = mine[claim.name], natural[claim.name]
+        for name, medical in sides.items():
+            x, y = medical[claim.name], natural[claim.name]
             found.append(more_often(x, y, np.arange(len(x)), np.arange(len(y))))
             _claim_row(rows, claim, name, found[-1], verdict(found[-1:], claim.more), doubts[name], work)
         nothing = stats.NOTHING._replace(n=sum(e.n for e in found))
@@ -156,6 +156,6 @@ def _claim_row(rows: Rows, claim: Any, name: str, e: stats.Estimate, said: str, 
 
 
 def _add(rows: Rows, metric: str, e: stats.Estimate, **columns: Any) -> None:
-    few = "" if e.n >= LEAST_MEDIAN else f"{e.n} images are too few for an interval"
-    note = few or ("" if np.isfinite(e.value) else "nothing to measure")
+    too_few = "" if e.n >= LEAST_MEDIAN else f"{e.n} images are too few for an interval"
+    note = too_few or ("" if np.isfinite(e.value) else "nothing to measure")
     rows.add(Kind.EXPLANATION, metric, e, status=INCONCLUSIVE if note else OK, note=note, **columns)
