@@ -150,6 +150,8 @@ class Classifier:
         """
         with self.borrowed():
             inspection = inspect(self, images[:EXAMINED].to(self.device))
+        if self.labels_only and self.threshold is not None:
+            raise InputError("this classifier answers with labels: its operating point cannot be moved; no --threshold")
         self.inspection, self.channels = inspection, inspection.channels
         return inspection
 
@@ -163,6 +165,16 @@ class Classifier:
     def form(self) -> Form:
         """How the network is called."""
         return Form() if self.inspection is None else self.inspection.form
+
+    @property
+    def black_box(self) -> bool:
+        """Whether only answers can be had: no gradients, no layers."""
+        return isinstance(self.net, models.BlackBoxModel)
+
+    @property
+    def labels_only(self) -> bool:
+        """Whether its answers are decisions without scores; known once it has answered."""
+        return isinstance(self.net, models.BlackBoxModel) and self.net.labels_only is True
 
     @property
     def plain_net(self) -> nn.Module:
@@ -190,7 +202,12 @@ class Classifier:
         return rows
 
     def fit(self, n: int, shape: Sequence[int]) -> int:
-        """Rows to pad n images (n, c, h, w) to: the fewest known to give the same bits as full batches."""
+        """Rows to pad n images (n, c, h, w) to: the fewest known to give the same bits as full batches.
+
+        A black box gets no padding: each row is a query.
+        """
+        if self.black_box:
+            return n
         exact = self._exact.get(tuple(shape[1:]), ())
         return min((k for k in exact if k >= n), default=self.batch_size(shape))
 
@@ -201,7 +218,7 @@ class Classifier:
         networks agree down to two rows on a CPU; where they do not, full batches are used throughout.
         """
         kind = tuple(shape[1:])
-        if kind in self._exact:
+        if kind in self._exact or self.black_box:
             return
         full = self.batch_size(shape)
         with torch.random.fork_rng(devices=[]):
@@ -260,6 +277,8 @@ class Classifier:
         shape: of the images (n, c, h, w). bfloat16: compute in that type: rounding then changes decisions near the
         boundary. The copy is made once, and again when weights have changed.
         """
+        if self.black_box:
+            return self
         state = (tuple(shape[1:]), bfloat16, models.weights_state(self.net))
         if self._fast is None or self._fast[0] != state:
             self._fast = (state, self._made_fast(shape, bfloat16))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medrobust.errors import InputError, one_line
 from medrobust.heads import Head
 from medrobust.images import Images
+from medrobust.models.black_box import BlackBoxModel
 from medrobust.models.form import Form, entries, find_logits
 
 EXAMINED = 8
@@ -124,8 +125,10 @@ def inspect(classifier: Inspected, images: Images) -> Inspection:
     differentiable = _differentiable(classifier, images, channels, form)
     if not differentiable:
         doubts.append(
-            "No gradient reaches the image (a quantised network, or code without a derivative): attacks that follow "
-            "gradients show nothing here, only attacks without gradients do."
+            "Only answers of this classifier can be had, no gradients: attacks query it."
+            if isinstance(classifier.net, BlackBoxModel)
+            else "No gradient reaches the image (a quantised network, or code without a derivative): attacks that "
+            "follow gradients show nothing here, only attacks without gradients do."
         )
     return Inspection(form, channels, repeatable, independent, differentiable, tuple(notes), tuple(doubts))
 
@@ -254,7 +257,8 @@ def _refuse_probabilities(classifier: Inspected, inputs: Tensor, raw: Tensor, fo
     if not _within(raw, slack):
         return
     compared = classifier.head.name != "softmax" or classifier.threshold is not None
-    if not (compared and raw.shape[0] >= ENOUGH) and _leaves(classifier.net, inputs, form, slack):
+    proves = not isinstance(classifier.net, BlackBoxModel) and not (compared and raw.shape[0] >= ENOUGH)
+    if proves and _leaves(classifier.net, inputs, form, slack):  # a black box takes pixels in [0, 1] only
         return
     raise InputError(
         f"all outputs lie in [0, 1] on {raw.shape[0]} image(s): they are taken to be probabilities already (softmax or "

@@ -246,6 +246,8 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
     own = models.is_own(spec.model)
     channels = _channels(spec, data)
     net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=spec.head, run=not own)
+    if isinstance(net, models.BlackBoxModel):
+        net = models.BlackBoxModel(net.answer, classes)
     mean, std = spec.mean, spec.std
     notes: tuple[str, ...] = ()
     if spec.weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medrobust.models.architectures import ALIASES, OWN, build, check_name
 from medrobust.models.behaviour import behaviour, state, weights_state
+from medrobust.models.black_box import BlackBoxModel
 from medrobust.models.checkpoint import check_trusted, read, read_card, write
 from medrobust.models.folding import folded
 from medrobust.models.handmade import HANDMADE
@@ -15,6 +16,7 @@ __all__ = [
     "ALIASES",
     "HANDMADE",
     "OWN",
+    "BlackBoxModel",
     "Pretrained",
     "behaviour",
     "build",

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from medrobust.errors import InputError, one_line
+from medrobust.models.black_box import BlackBoxModel
 
 SYNONYMS = {
     "classes": ("num_classes", "n_classes", "nb_classes", "outputs", "num_outputs"),
@@ -44,14 +45,17 @@ def make(name: str, *, outputs: int, channels: int, size: int | None) -> nn.Modu
 
     It is called with those of the keyword arguments ``classes`` (the number of outputs), ``channels`` and
     ``size`` (pixels a side) that its signature takes, under these names or one of SYNONYMS, and must return a torch
-    module that gives logits (n, classes). It may also be such a module itself. InputError where it cannot be found,
-    fails, or returns something else.
+    module that gives logits (n, classes), or a callable that answers arrays (see ``black_box.Answer``). It may also be
+    such a module or callable itself: a function of one argument that is none of these. InputError where it cannot be
+    found, fails, or returns something else.
     """
     offered = {"classes": outputs, "channels": channels, "size": size}
     with current_folder_first():
         function = _find(name)
         if isinstance(function, nn.Module):  # the network itself, made where the module was imported
             return function
+        if _answers(function):
+            return BlackBoxModel(function, outputs)
         attempts = _arguments(name, function, offered)
         for i, arguments in enumerate(attempts, start=1):
             try:
@@ -63,9 +67,25 @@ def make(name: str, *, outputs: int, channels: int, size: int | None) -> nn.Modu
                 unknown = isinstance(error, TypeError) and "unexpected keyword argument" in str(error)
                 if not (unknown and i < len(attempts)):
                     raise InputError(f"{name} failed: {one_line(error)}") from error
-    if not isinstance(net, nn.Module):
-        raise InputError(f"{name} must return a torch.nn.Module, it returned {type(net).__name__}")
-    return net
+    if isinstance(net, nn.Module):
+        return net
+    if not callable(net):
+        raise InputError(
+            f"{name} must return a torch.nn.Module, or a function from images to scores or labels; it returned "
+            f"{type(net).__name__}"
+        )
+    return BlackBoxModel(net, outputs)
+
+
+def _answers(function: Callable[..., Any]) -> bool:
+    """Whether it takes images, by its signature: one argument without a default, of a name that means nothing here."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    known = {name for key, names in SYNONYMS.items() for name in (key, *names)}
+    return not isinstance(function, type) and len(needed) == 1 and needed[0].name not in known
 
 
 def _find(name: str) -> Callable[..., Any]:

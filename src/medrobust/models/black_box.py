@@ -1,0 +1,80 @@
+"""A classifier of which only answers can be had: a callable from images to scores or labels, without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medrobust.errors import InputError, one_line
+
+Answer = Callable[[np.ndarray], Any]
+"""float32 (n, c, h, w) in [0, 1] to scores (n, k), or to n labels: class indices or names."""
+
+
+class BlackBoxModel(nn.Module):
+    """A callable as a network without gradients: scores pass through, a label becomes +1 for its class, -1 elsewhere.
+
+    answer: see ``Answer``. Every row that it is given is a query; it must answer rows independently of each other.
+    classes: names in the order of the outputs, or how many there are (then labels are indices).
+
+    InputError, in one line, where ``answer`` fails or returns anything else.
+    """
+
+    def __init__(self, answer: Answer, classes: Sequence[str] | int) -> None:
+        super().__init__()
+        self.answer = answer
+        self.classes = list(map(str, range(classes))) if isinstance(classes, int) else list(classes)
+        self.labels_only: bool | None = None
+        """Whether it answers with labels; None until the first answer."""
+        self.queries = 0
+        """Rows asked about so far."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.detach().to("cpu", torch.float32).contiguous().numpy()
+        try:
+            answers = np.asarray(self.answer(pixels))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"the black box failed on {len(pixels)} image(s): {one_line(error)}") from error
+        self.queries += len(pixels)
+        scores = self._scores(answers, len(pixels))
+        return torch.from_numpy(scores).to(images.device)
+
+    def _scores(self, answers: np.ndarray, n: int) -> np.ndarray:
+        """float32 (n, k). InputError where the answers are neither n labels nor n rows of scores."""
+        if answers.ndim == 0 or len(answers) != n:
+            raise InputError(
+                f"the black box gave {answers.shape} for {n} image(s): one label or row of scores an image"
+            )
+        labels_only = answers.ndim == 1 and answers.dtype.kind in "iubUSO"
+        if self.labels_only not in (None, labels_only):
+            raise InputError("the black box answers sometimes with labels and sometimes with scores")
+        self.labels_only = labels_only
+        if labels_only:
+            chosen = np.array([self._index(label) for label in answers.tolist()], dtype=np.int64)
+            return (2.0 * np.eye(len(self.classes), dtype=np.float32)[chosen] - 1.0).astype(np.float32)
+        if answers.dtype.kind not in "fiu":
+            raise InputError(f"the black box gave {answers.dtype} where scores (numbers) or labels were expected")
+        return np.ascontiguousarray(answers.reshape(n, -1), dtype=np.float32)
+
+    def _index(self, label: object) -> int:
+        if isinstance(label, bytes):
+            label = label.decode(errors="replace")
+        if isinstance(label, str):
+            if label in self.classes:
+                return self.classes.index(label)
+        elif isinstance(label, int) and 0 <= label < len(self.classes):
+            return int(label)
+        names = ", ".join(self.classes[:8])
+        raise InputError(
+            f"the black box gave the label {str(label)[:80]!r}; known are 0 to {len(self.classes) - 1}, or {names}"
+        )
+
+    def __deepcopy__(self, memo: dict[int, object]) -> BlackBoxModel:
+        """Itself: a session, a connection or a counter of queries is not copied."""
+        return self
