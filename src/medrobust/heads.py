@@ -15,6 +15,9 @@ from torch import Tensor
 from medrobust.errors import InputError
 from medrobust.images import Labels, Logits, PerImage
 
+UNKNOWN = -1
+"""Label of a finding of which an image tells nothing: it takes part in no loss, gap, decision or metric."""
+
 
 class Head(ABC):
     """How to read (n, k) canonical logits."""
@@ -53,6 +56,11 @@ class Head(ABC):
     def check_labels(self, labels: Tensor, classes: int) -> Labels:
         """int64 labels of the right shape and range, or InputError."""
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether a decision is a set of findings, and labels are (n, k) of 0, 1 and UNKNOWN."""
+        return False
+
     def check_threshold(self, threshold: float | None, classes: int) -> float | None:
         """The operating point, None for the default of 0.5; InputError where this head and ``classes`` have none."""
         if threshold is None:
@@ -65,7 +73,7 @@ class Head(ABC):
 
     def wrong(self, logits: Logits, labels: Labels) -> Tensor:
         """bool (n,): the decision differs from ``labels``."""
-        return (self.decide(logits) != labels).flatten(1).any(1) if labels.ndim > 1 else self.decide(logits) != labels
+        return self.decide(logits) != labels
 
 
 class Softmax(Head):
@@ -111,9 +119,16 @@ class OneLogit(Softmax):
 
 
 class MultiLabel(Head):
-    """k independent findings, one logit each; a decision is the whole set of findings."""
+    """k independent findings, one logit each; a decision is the whole set of findings.
+
+    Labels are (n, k) of 0, 1 and UNKNOWN, or the index (n,) of the one finding that must be present.
+    """
 
     name = "multilabel"
+
+    @property
+    def multilabel(self) -> bool:
+        return True
 
     def outputs(self, classes: int) -> int:
         return classes
@@ -128,26 +143,30 @@ class MultiLabel(Head):
         return F.logsigmoid(logits).exp()  # the last bit of torch's sigmoid depends on how many numbers there are
 
     def gap(self, logits: Logits, labels: Labels) -> PerImage:
-        # a target given as one class index asks for that finding alone
-        return _of(logits, labels) if labels.ndim == 1 else ((2 * labels - 1) * logits).amin(1)
+        if labels.ndim == 1:
+            return _of(logits, labels)
+        return torch.where(labels == UNKNOWN, torch.inf, (2 * labels - 1) * logits).amin(1)
 
     def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
         if labels.ndim == 1:
             return _log_softplus(-_of(logits, labels))
-        return _log_softplus((1 - 2 * labels) * logits).logsumexp(1)
+        return torch.where(labels == UNKNOWN, -torch.inf, _log_softplus((1 - 2 * labels) * logits)).logsumexp(1)
 
     def wrong(self, logits: Logits, labels: Labels) -> Tensor:
         if labels.ndim == 1:
             return _of(logits, labels) <= 0
-        return super().wrong(logits, labels)
+        return ((self.decide(logits) != labels) & (labels != UNKNOWN)).any(1)
 
     def check_labels(self, labels: Tensor, classes: int) -> Labels:
         if labels.ndim == 1:
             return _check_index(labels, classes)
-        if labels.shape[1] != classes or not ((labels == 0) | (labels == 1)).all():
+        if labels.shape[1] != classes or not ((labels == 0) | (labels == 1) | (labels == UNKNOWN)).all():
             raise InputError(
-                f"labels of a multi-label head must be (n, {classes}) of 0 and 1, got shape {tuple(labels.shape)}"
+                f"labels of a multi-label head must be (n, {classes}) of 0, 1 and {UNKNOWN} (unknown), got shape "
+                f"{tuple(labels.shape)}"
             )
+        if bool((labels == UNKNOWN).all(1).any()):
+            raise InputError("an image has no known finding; leave it out")
         return labels.long()
 
 

@@ -85,7 +85,7 @@ class ImageOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="phantom:chest|fundus|skin[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]. "
+            help="phantom:chest|fundus|skin|chest-findings[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]. "
             f"Files may be {TITLES}."
         ),
     ] = "phantom:chest"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import medrobust.data.findings as findings
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def renamed(data: Dataset, names: Mapping[str, str], leave_out: Sequence[str] = 
     if unknown:
         raise InputError(f"{data.name} has no class {unknown[0]!r}; it has {listed(data.classes)}")
     notes = list(data.notes)
-    if leave_out:
+    if leave_out and data.multilabel:
+        notes.append(f"The findings {listed(tuple(leave_out))} were left out, as asked.")
+    elif leave_out:
         keep = np.array([data.classes[label] not in leave_out for label in data.labels.tolist()], dtype=bool)
         dropped = int((~keep).sum())
         data = data.select(np.flatnonzero(keep))
@@ -41,6 +44,8 @@ def renamed(data: Dataset, names: Mapping[str, str], leave_out: Sequence[str] = 
     replaced = {old: new for old, new in names.items() if old != new and old not in leave_out}
     if replaced:
         notes.append("Class names were mapped: " + ", ".join(f"{old} to {new}" for old, new in replaced.items()) + ".")
+    if data.multilabel:
+        return findings.renamed(dataclasses.replace(data, notes=tuple(notes)), replaced, leave_out)
     new_names = [replaced.get(name, name) for name in data.classes]
     classes = tuple(dict.fromkeys(n for n, old in zip(new_names, data.classes, strict=True) if old not in leave_out))
     place = {name: number for number, name in enumerate(classes)}
@@ -56,15 +61,17 @@ def in_order_of(data: Dataset, classes: Sequence[str]) -> Dataset:
     classes = tuple(classes)
     if classes == data.classes:
         return data
-    counts = np.bincount(data.labels, minlength=len(data.classes))
-    unknown = [(name, int(n)) for name, n in zip(data.classes, counts, strict=True) if n and name not in classes]
+    unknown = [(name, int(n)) for name, n in zip(data.classes, data.counts, strict=True) if n and name not in classes]
     if unknown:
         name, n = unknown[0]
         raise InputError(
-            f"{data.name} has {n} image{'' if n == 1 else 's'} of class {name!r}, which the classifier does not know; "
-            f"it knows {listed(classes)}. Map the name with --map {name}={_nearest(name, classes, data.classes)}, or "
-            f"leave these images out with --leave-out {name}"
+            f"{data.name} has {n} image{'' if n == 1 else 's'} {'with finding' if data.multilabel else 'of class'} "
+            f"{name!r}, which the classifier does not know; it knows {listed(classes)}. Map the name with --map "
+            f"{name}={_nearest(name, classes, data.classes)}, or leave {'it' if data.multilabel else 'these images'} "
+            f"out with --leave-out {name}"
         )
+    if data.multilabel:
+        return findings.in_order_of(data, classes)
     place = {name: number for number, name in enumerate(classes)}
     labels = np.array([place[data.classes[label]] for label in data.labels.tolist()], dtype=np.int64)
     return dataclasses.replace(data, classes=classes, labels=labels)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import medrobust.data.class_names as class_names
+import medrobust.data.findings as findings
 import medrobust.data.patients as patients
 import medrobust.data.splits as splits
 from medrobust import limits
@@ -22,6 +23,7 @@ from medrobust.data.labels import NO_LABEL, NONE, number_classes
 from medrobust.data.source import NO_FILE, LeftOut, Listing, Request, Source
 from medrobust.data.words import quoted
 from medrobust.errors import InputError
+from medrobust.heads import UNKNOWN
 from medrobust.images import Images, Labels, as_float
 
 
@@ -29,7 +31,8 @@ from medrobust.images import Images, Labels, as_float
 class Dataset:
     """n labelled images; built by ``medrobust.data.load``. Parts of it (split, sample, select) share its pixels.
 
-    name: short, for people. classes: label i means classes[i]. labels: int64 (n,). ids: stable names of the
+    name: short, for people. classes: label i means classes[i]. labels: int64 (n,); of several findings an image
+    (n, k) of 0, 1 and UNKNOWN, column i being classes[i]. ids: stable names of the
     images, by which randomness is keyed. patients: str (n,), "" where unknown, or None. extra: any other
     column, str (n,). left_out: images that were listed and cannot be used, with the reason. notes: sentences for the
     terminal and the report, one on each thing that was dropped, merged or reinterpreted, with its count.
@@ -70,12 +73,31 @@ class Dataset:
         """How images that are not square were made so: "stretch", "crop" or "pad"; None where all are square."""
         return self.source.fit
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image has several findings, so that its label is a row of ``labels``."""
+        return self.labels.ndim == 2
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 (k,): images of each class, or with each finding."""
+        if self.multilabel:
+            return np.asarray((self.labels == 1).sum(0))
+        return np.bincount(self.labels, minlength=len(self.classes))
+
+    def label_text(self, image: int) -> str:
+        """The class of an image, or its findings."""
+        if self.multilabel:
+            return findings.text(self.labels[image], self.classes)
+        return self.classes[int(self.labels[image])]
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
         shape = f"{self.channels} x {self.size} x {self.size}, {self.bits} bit"
-        return f"Dataset({self.name}: {len(self)} images, {shape}, classes {', '.join(self.classes)})"
+        kinds = "findings" if self.multilabel else "classes"
+        return f"Dataset({self.name}: {len(self)} images, {shape}, {kinds} {', '.join(self.classes)})"
 
     def select(self, indices: Sequence[int] | np.ndarray | Tensor) -> Dataset:
         """The images at these positions, in this order."""
@@ -114,6 +136,8 @@ class Dataset:
         unknown = [name for name in names if name not in self.classes]
         if unknown:
             raise InputError(f"{self.name} has no class {unknown[0]!r}; it has {', '.join(self.classes)}")
+        if self.multilabel:
+            return findings.renamed(self, {}, [name for name in self.classes if name not in names]).for_classes(names)
         if len(set(names)) < max(2, len(names)):
             raise InputError(f"name two classes or more, each once, got {', '.join(names) or 'none'}")
         place = {self.classes.index(name): number for number, name in enumerate(names)}
@@ -136,6 +160,8 @@ class Dataset:
         """All but some training images: at most ``each`` of every class stay, keyed by (seed, id)."""
         if each < 1:
             raise InputError(f"at least one training image of each class must stay, got {each}")
+        if self.multilabel:
+            raise InputError(f"{self.name} has several findings an image: training images cannot be kept by their class")
         left = dict.fromkeys(range(len(self.classes)), each)
         kept = self.split_of != "train"
         for i in sorted(np.flatnonzero(~kept).tolist(), key=lambda i: splits.key(seed, "train on", self.ids[i])):
@@ -152,7 +178,10 @@ class Dataset:
             return self.by_id()
         if limit < 1:
             raise InputError(f"limit must be at least 1, got {limit}")
-        counts = np.bincount(self.labels, minlength=len(self.classes))
+        counts = self.counts
+        if self.multilabel:
+            named = self.labels[:, np.argsort(np.array(self.classes))]
+            return self.select(splits.sampled(self.ids, named, limit, seed)).by_id()
         by_name = np.argsort(np.array(self.classes))  # ties are decided by name: numbers depend on the classifier
         quota = np.empty_like(counts)
         quota[by_name] = _apportion(counts[by_name], limit)
@@ -173,11 +202,14 @@ class Dataset:
             pixels[place] = self.source.pixels(int(self.rows[image]))
         return as_float(torch.from_numpy(pixels))
 
-    def masks(self, indices: Sequence[int] | np.ndarray | Tensor) -> Tensor | None:
-        """float32 (m, 1, h, w), 1 inside the lesion; None where no ground truth is known."""
+    def masks(self, indices: Sequence[int] | np.ndarray | Tensor, finding: int | None = None) -> Tensor | None:
+        """float32 (m, 1, h, w), 1 inside the lesion; None where no ground truth is known.
+
+        finding: that one of several alone, by its place in the source's own order; None for all of them together.
+        """
         masks = []
         for image in self._positions(indices):
-            mask = self.source.mask(int(self.rows[image]))
+            mask = self.source.mask(int(self.rows[image]), finding)
             if mask is None:
                 return None
             masks.append(torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32))[None])
@@ -205,9 +237,16 @@ class Dataset:
         hasher = hashlib.sha256(f"{self.channels} {self.size} {self.bits} {self.fit or ''}".encode())
         for image in sorted(range(len(self)), key=self.ids.__getitem__):
             patient = "" if self.patients is None else str(self.patients[image])
-            line = (self.ids[image], self.classes[int(self.labels[image])], str(self.split_of[image]), patient)
+            line = (self.ids[image], self._label_key(image), str(self.split_of[image]), patient)
             hasher.update("\x1f".join((*line, self.source.fingerprint(int(self.rows[image])), "\n")).encode())
         return hasher.hexdigest()
+
+    def _label_key(self, image: int) -> str:
+        """The label of an image, whatever the order of the classes; unknown findings are no part of it."""
+        if not self.multilabel:
+            return self.classes[int(self.labels[image])]
+        named = zip(self.classes, self.labels[image].tolist(), strict=True)
+        return "\x1e".join(f"{name}={label}" for name, label in sorted(named) if label != UNKNOWN)
 
     def _positions(self, indices: Any) -> np.ndarray:
         """Positions in this data set; IndexError beyond its end."""
@@ -235,9 +274,14 @@ def assemble(
     rows = np.arange(len(listing.ids)) if rows is None else rows
     if len(set(listing.ids)) < len(listing.ids):
         raise InputError(f"two images of {name} have the same id; give each its own")
-    classes, labels, on_labels = number_classes(name, _pick(listing.labels, rows), listing.classes)
-    unlabelled = tuple(LeftOut(listing.ids[row], NO_LABEL) for row in rows[labels == NONE])
-    rows, labels = rows[labels != NONE], labels[labels != NONE]
+    if isinstance(listing.labels, np.ndarray):
+        classes, labels, on_labels = findings.check(name, listing.labels[rows], listing.classes)
+        none = findings.unlabelled(labels)
+    else:
+        classes, labels, on_labels = number_classes(name, _pick(listing.labels, rows), listing.classes)
+        none = labels == NONE
+    unlabelled = tuple(LeftOut(listing.ids[row], NO_LABEL) for row in rows[none])
+    rows, labels = rows[~none], labels[~none]
     ids = tuple(_pick(listing.ids, rows))
     people, on_patients = _patients(listing, rows)
     given = None if listing.splits is None else _pick(listing.splits, rows)
@@ -253,7 +297,10 @@ def assemble(
 
 def check(name: str, listing: Listing) -> None:
     """InputError for labels or splits that cannot be used, as ``assemble`` raises it: before any image is decoded."""
-    number_classes(name, listing.labels, listing.classes)
+    if isinstance(listing.labels, np.ndarray):
+        findings.check(name, listing.labels, listing.classes)
+    else:
+        number_classes(name, listing.labels, listing.classes)
     if listing.splits is not None:
         splits.normalise(listing.splits)
 

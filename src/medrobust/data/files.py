@@ -188,11 +188,11 @@ def _annotate(data: Dataset, good: Sequence[FileInfo], request: Request) -> Data
 def _in_two_splits(data: Dataset) -> list[str]:
     """Sentences on the same file content in two splits (the test then holds training images) or with two labels."""
     splits: dict[str, set[str]] = {}
-    labels: dict[str, set[int]] = {}
-    for row, side, label in zip(data.rows, data.split_of, data.labels, strict=True):
+    labels: dict[str, set[str]] = {}
+    for row, side, label in zip(data.rows, data.split_of, data.labels.tolist(), strict=True):
         fingerprint = data.source.fingerprint(int(row))
         splits.setdefault(fingerprint, set()).add(str(side))
-        labels.setdefault(fingerprint, set()).add(int(label))
+        labels.setdefault(fingerprint, set()).add(str(label))
     notes = []
     if both := sum(len(where) > 1 for where in splits.values()):
         notes.append(f"{both} images stand byte for byte in more than one split under different names.")

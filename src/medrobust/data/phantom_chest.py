@@ -6,6 +6,7 @@ Bright is dense. Each organ adds to or takes from the density seen along the ray
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,30 @@ LETTERS = {
 RADIUS = (0.16, 0.33)
 
 
+class Anatomy(NamedTuple):
+    """What every image shows, diseased or not. Fields are (size, size); lungs and body lie in [0, 1]."""
+
+    x: Field
+    y: Field
+    shape: dict[str, float]
+    lungs: Field
+    wall: Field
+    floor: Field
+    body: Field
+    density: Field
+
+
 def chest(rng: Rng, lesion: Rng, size: int, diseased: bool) -> tuple[Field, Field]:
     """The image (h, w) and the mask of its opacity (empty when normal)."""
+    patient = anatomy(rng, size)
+    opacity, mask = np.zeros_like(patient.x), np.zeros_like(patient.x)
+    if diseased:
+        opacity, mask = opacified(patient, lesion, size)
+    return exposed((patient.density + opacity) * patient.body, rng, size), mask
+
+
+def anatomy(rng: Rng, size: int) -> Anatomy:
+    """A patient without disease."""
     x, y = posed(rng, size, shift=0.05, turn=0.06, zoom=0.06)
     shape = {part: rng.uniform(-1, 1) for part in ("width", "base", "apex", "heart", "rib")}
     lungs, wall, floor = _lungs(x, y, shape, size)
@@ -34,11 +57,7 @@ def chest(rng: Rng, lesion: Rng, size: int, diseased: bool) -> tuple[Field, Fiel
     density += lungs * (0.025 * markings + _hila(x, y, rng, markings))
     density += _bones(x, y, wall, shape, rng, size)
     density += _nuisance(x, y, lungs, rng, size)
-    opacity, mask = np.zeros_like(x), np.zeros_like(x)
-    if diseased:
-        opacity, mask = _opacity(x, y, lungs, lesion, size)
-    density = density + opacity
-    return _exposed(density * body, rng, size), mask
+    return Anatomy(x, y, shape, lungs, wall, floor, body, density)
 
 
 def _lungs(x: Field, y: Field, shape: dict[str, float], size: int) -> tuple[Field, Field, Field]:
@@ -69,10 +88,7 @@ def _soft_tissue(x: Field, y: Field, shape: dict[str, float], floor: Field, size
     density = 0.60 - 0.10 * x * x + 0.05 * y
     density += 0.14 * _plateau(x / 0.20) * (1 - 0.35 * np.exp(-(((y + 0.75) / 0.3) ** 2)))
     big = 1 + 0.12 * shape["heart"]
-    tilt = 0.6
-    u, v = x - 0.15, y - 0.30
-    along, short = math.cos(tilt) * u + math.sin(tilt) * v, math.cos(tilt) * v - math.sin(tilt) * u
-    heart = edge(1 - np.sqrt((along / (0.42 * big)) ** 2 + (short / (0.31 * big)) ** 2), 0.10, size)
+    heart = edge(1 - heart_distance(x, y, big), 0.10, size)
     right_atrium = edge(1 - np.sqrt(((x + 0.05) / (0.20 * big)) ** 2 + ((y - 0.28) / 0.32) ** 2), 0.12, size)
     arch = edge(1 - np.sqrt(((x - 0.09) / 0.12) ** 2 + ((y + 0.26) / 0.15) ** 2), 0.3, size)
     density += 0.42 * np.maximum(heart, np.maximum(0.9 * right_atrium, 0.55 * arch))
@@ -81,6 +97,15 @@ def _soft_tissue(x: Field, y: Field, shape: dict[str, float], floor: Field, size
     density += 0.16 * below
     tissue: Field = density - 0.16 * below * bump(x, y, (0.42, 0.72), (0.16, 0.09), 0.2)
     return tissue
+
+
+def heart_distance(x: Field, y: Field, big: float) -> Field:
+    """Distance from the middle of a heart of relative size ``big``; 1 on its contour."""
+    tilt = 0.6
+    u, v = x - 0.15, y - 0.30
+    along, short = math.cos(tilt) * u + math.sin(tilt) * v, math.cos(tilt) * v - math.sin(tilt) * u
+    distance: Field = np.sqrt((along / (0.42 * big)) ** 2 + (short / (0.31 * big)) ** 2)
+    return distance
 
 
 def _hila(x: Field, y: Field, rng: Rng, markings: Field) -> Field:
@@ -140,8 +165,9 @@ def _nuisance(x: Field, y: Field, lungs: Field, rng: Rng, size: int) -> Field:
     return shade
 
 
-def _opacity(x: Field, y: Field, lungs: Field, rng: Rng, size: int) -> tuple[Field, Field]:
+def opacified(patient: Anatomy, rng: Rng, size: int) -> tuple[Field, Field]:
     """Consolidation in one lung: a ragged patch that fills air, with a mask where it is at least a third strong."""
+    x, y, lungs = patient.x, patient.y, patient.lungs
     side = 1 if rng.random() < 0.5 else -1
     centre = (side * rng.uniform(0.28, 0.55), rng.uniform(-0.40, 0.38))
     radius, strength = rng.uniform(*RADIUS), rng.uniform(*STRENGTH)
@@ -152,7 +178,7 @@ def _opacity(x: Field, y: Field, lungs: Field, rng: Rng, size: int) -> tuple[Fie
     return np.float32(strength) * patch, (patch > 0.33).astype(np.float32)
 
 
-def _exposed(density: Field, rng: Rng, size: int) -> Field:
+def exposed(density: Field, rng: Rng, size: int) -> Field:
     """The device: saturation, exposure, tone curve, grain; then collimation and a side marker."""
     exposure, gamma, lift = rng.uniform(1.35, 2.0), rng.uniform(0.85, 1.35), rng.uniform(0.0, 0.05)
     image = contrast(1 - np.exp(-exposure * np.clip(density, 0, None)), 1.0, gamma, lift)

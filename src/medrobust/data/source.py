@@ -44,12 +44,13 @@ class Listing:
     """The metadata of images before any pixel is decoded. Entry i of each sequence is image i.
 
     classes: the order of the class names where the source fixes it (MedMNIST); otherwise they are sorted.
-    labels: as they were written; see ``labels.number_classes``. splits: the given split of each image as it was
+    labels: as they were written; see ``labels.number_classes``. Of several findings: int64 (n, k) of 0, 1 and UNKNOWN,
+    with their names in ``classes``. splits: the given split of each image as it was
     written, or None. patients: one string an image as it was written, or None. left_out: rows without an image.
     """
 
     ids: Sequence[str]
-    labels: Sequence[str]
+    labels: Sequence[str] | np.ndarray
     classes: tuple[str, ...] | None = None
     splits: Sequence[str] | None = None
     patients: Sequence[str] | None = None
@@ -82,8 +83,11 @@ class Source(ABC):
     def fingerprint(self, row: int) -> str:
         """A hash of what this image is made of (its file's bytes, its array), free of where it is stored."""
 
-    def mask(self, row: int) -> np.ndarray | None:  # noqa: ARG002 - the answer is the same for every row
-        """(size, size) in [0, 1], 1 inside the lesion; None where no ground truth is known."""
+    def mask(self, row: int, finding: int | None = None) -> np.ndarray | None:  # noqa: ARG002 - nothing to choose
+        """(size, size) in [0, 1], 1 inside the lesion; None where no ground truth is known.
+
+        finding: that one alone, where an image has several; None for all of them together.
+        """
         return None
 
     def keep(self, row: int, pixels: np.ndarray) -> None:

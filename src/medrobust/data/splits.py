@@ -1,15 +1,17 @@
 """Train, validation and test: stratified by class, a patient on one side, the same whatever the order of rows.
 
-Groups (patients) are dealt out by error diffusion: each split runs up a deficit in each class as images
+Groups (patients) of one class an image are dealt out by error diffusion: each split runs up a deficit in each class as images
 arrive, and the next group goes where the deficit is largest. Class shares are then met within about one
-group, totals too, even where a class has a single image.
+group, totals too, even where a class has a single image. Those of several findings are dealt out by iterative stratification
+(Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10): the rarest finding first, each group to the split that lacks
+it most.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -42,6 +44,8 @@ def assign_groups(groups: Sequence[str], labels: np.ndarray, shares: dict[str, f
     members: dict[str, list[int]] = defaultdict(list)
     for image, group in enumerate(groups):
         members[group].append(image)
+    if labels.ndim == 2:
+        return _of_findings(members, labels, shares, seed)
     names, parts = list(shares), list(shares.values())
     short: dict[object, list[float]] = defaultdict(
         lambda: [0.0] * len(names)
@@ -61,6 +65,53 @@ def assign_groups(groups: Sequence[str], labels: np.ndarray, shares: dict[str, f
             short[name][winner] -= count
         side[images] = names[winner]
     return side
+
+
+def _of_findings(
+    members: Mapping[str, list[int]], labels: np.ndarray, shares: Mapping[str, float], seed: int
+) -> np.ndarray:
+    """The same for labels (n, k): images with each finding, and images, in these shares."""
+    order = sorted(members, key=lambda g: (-len(members[g]), key(seed, "split", g)))
+    counts = np.array([(labels[members[g]] == 1).sum(0) for g in order])
+    sizes = np.array([len(members[g]) for g in order])
+    wanted = np.array(list(shares.values()))[:, None] * np.append(counts.sum(0), sizes.sum())
+    side = np.empty(len(labels), dtype="<U5")
+    for group, place in zip(order, iterative(counts, sizes, wanted), strict=True):
+        side[members[group]] = list(shares)[place]
+    return side
+
+
+def iterative(counts: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """int (g,): the part that each group goes to, by iterative stratification.
+
+    counts: (g, k) images with each finding, in the order in which equal groups are dealt out. sizes: (g,) images.
+    wanted: (parts, k + 1) images with each finding that each part shall have, then of all images. A part that has no
+    room left for a group gets it only where no part has.
+    """
+    short = wanted.astype(float)
+    part = np.full(len(sizes), -1)
+    totals = np.column_stack([counts, sizes])
+    while (left := np.flatnonzero(part < 0)).size:
+        remaining = counts[left].sum(0)
+        # the images without a finding come last, by their number alone
+        label = min((k for k in range(len(remaining)) if remaining[k]), key=lambda k: remaining[k], default=-1)
+        for group in left[counts[left, label] > 0] if label >= 0 else left:
+            room = short[:, -1] >= sizes[group] - 0.5
+            place = max(range(len(short)), key=lambda p: (room[p], round(short[p, label], 9), round(short[p, -1], 9)))
+            part[group] = place
+            short[place] -= totals[group]
+    return part
+
+
+def sampled(ids: Sequence[str], labels: np.ndarray, limit: int, seed: int) -> list[int]:
+    """``limit`` of the images, findings (n, k) in their proportions, one image of each where that is possible."""
+    order = sorted(range(len(ids)), key=lambda i: key(seed, "sample", ids[i]))
+    counts = (labels[order] == 1).astype(np.int64)
+    whole = np.append(counts.sum(0), len(ids))
+    chosen = np.minimum(np.maximum(whole * (limit / len(ids)), 1), whole)
+    chosen[-1] = limit
+    parts = iterative(counts, np.ones(len(ids), dtype=np.int64), np.stack([chosen, whole - chosen]))
+    return [i for i, part in zip(order, parts, strict=True) if part == 0]
 
 
 def assign(
