@@ -21,7 +21,8 @@ def test_an_unknown_finding_changes_no_gap_loss_gradient_or_decision() -> None:
     loss = head.log_cross_entropy(logits, hidden)
     assert torch.allclose(loss, head.log_cross_entropy(logits[:, [0, 2]], labels[:, [0, 2]]))
     loss.sum().backward()
-    assert logits.grad is not None and torch.isfinite(logits.grad).all()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
     assert (logits.grad[:, 1] == 0).all()
     assert (logits.grad[:, 0] != 0).all()
 

@@ -55,7 +55,8 @@ def test_a_finding_changes_its_mask_and_leaves_the_others_as_they_are(finding: s
 
 def test_masks_of_one_finding_lie_within_those_of_all(phantom: data.Dataset) -> None:
     together, alone = phantom.masks([3], None), phantom.masks([3], FIVE.index("effusion"))
-    assert together is not None and alone is not None
+    assert together is not None
+    assert alone is not None
     assert together.shape == alone.shape == (1, 1, 32, 32)
     assert 0 < alone.sum() < together.sum()
     assert (alone <= together).all()
@@ -67,7 +68,9 @@ def test_a_sample_keeps_the_frequencies_and_one_image_of_each_finding(phantom: d
     assert np.abs(part.counts / 60 - phantom.counts / 180).max() <= 1 / 60
     assert (phantom.sample(5, 0).counts >= 1).all()
     turned = phantom.for_classes(FIVE[::-1])
-    assert turned.sample(20, 0).ids == phantom.select(np.arange(180)[::-1]).sample(20, 0).ids == phantom.sample(20, 0).ids
+    assert (
+        turned.sample(20, 0).ids == phantom.select(np.arange(180)[::-1]).sample(20, 0).ids == phantom.sample(20, 0).ids
+    )
 
 
 def test_patients_with_sets_of_findings_are_dealt_out_in_proportion() -> None:
@@ -88,7 +91,9 @@ def test_the_digest_knows_labels_and_not_the_order_of_findings(phantom: data.Dat
     assert with_labels(phantom, other).digest() != phantom.digest()
 
 
-def test_a_finding_of_the_classifier_alone_is_unknown_and_one_of_the_data_alone_is_refused(phantom: data.Dataset) -> None:
+def test_a_finding_of_the_classifier_alone_is_unknown_and_one_of_the_data_alone_is_refused(
+    phantom: data.Dataset,
+) -> None:
     wide = phantom.for_classes(("hernia", *FIVE))
     assert (wide.labels[:, 0] == -1).all()
     assert wide.digest() == phantom.digest()
@@ -112,8 +117,10 @@ def test_findings_are_renamed_merged_and_left_out(phantom: data.Dataset) -> None
 def test_unknown_findings_are_counted_and_an_image_of_which_nothing_is_known_has_no_label() -> None:
     labels = np.array([[1, 0], [0, -1], [-1, -1], [0, 1]])
     classes, kept, notes = check("some", labels, ("a", "b"))
-    assert kept is not None and classes == ("a", "b")
-    assert "1 findings of images are unknown" in notes[0] and "b 1" in notes[0]
+    assert kept.shape == (4, 2)
+    assert classes == ("a", "b")
+    assert "1 findings of images are unknown" in notes[0]
+    assert "b 1" in notes[0]
     for wrong in (np.array([[2, 0], [0, 1]]), np.zeros((4, 2)), np.full((4, 2), -1)):
         with pytest.raises(InputError):
             check("some", wrong, ("a", "b"))

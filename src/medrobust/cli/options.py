@@ -85,8 +85,8 @@ class ImageOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="phantom:chest|fundus|skin|chest-findings[@SIZE], csv:FILE, folder:DIR, or medmnist:FILE.npz|NAME[@SIZE]. "
-            f"Files may be {TITLES}."
+            help="phantom:chest|fundus|skin|chest-findings[@SIZE], csv:FILE, folder:DIR, or "
+            f"medmnist:FILE.npz|NAME[@SIZE]. Files may be {TITLES}."
         ),
     ] = "phantom:chest"
     label: Annotated[str, typer.Option(help="Column of a csv table that holds the label.")] = "label"

@@ -32,7 +32,7 @@ def load(
 ) -> Dataset:
     """The data set that ``spec`` names; InputError, in one line, where it cannot be used.
 
-    spec: ``phantom:chest|fundus|skin[@SIZE][:n=N]``, ``csv:FILE``, ``folder:DIR``,
+    spec: ``phantom:chest|fundus|skin|chest-findings[@SIZE][:n=N]``, ``csv:FILE``, ``folder:DIR``,
         ``medmnist:FILE.npz`` or ``medmnist:NAME[@28|64|128|224]``.
     size: side in pixels to which images are resized; None keeps the native size, which must then be one.
     channels: 1 turns colour into grey. None or 3 keep what there is: 1 channel where every image is grey, else

@@ -161,7 +161,9 @@ class Dataset:
         if each < 1:
             raise InputError(f"at least one training image of each class must stay, got {each}")
         if self.multilabel:
-            raise InputError(f"{self.name} has several findings an image: training images cannot be kept by their class")
+            raise InputError(
+                f"{self.name} has several findings an image: training images cannot be kept by their class"
+            )
         left = dict.fromkeys(range(len(self.classes)), each)
         kept = self.split_of != "train"
         for i in sorted(np.flatnonzero(~kept).tolist(), key=lambda i: splits.key(seed, "train on", self.ids[i])):

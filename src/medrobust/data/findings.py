@@ -39,7 +39,9 @@ def check(name: str, labels: np.ndarray, classes: tuple[str, ...] | None) -> Num
     unknown = (labels[~nothing] == UNKNOWN).sum(0)
     if unknown.any():
         each = ", ".join(f"{c} {n}" for c, n in zip(classes, unknown.tolist(), strict=True) if n)
-        notes.append(f"{int(unknown.sum())} findings of images are unknown (blank, NaN or -1) and take no part: {each}.")
+        notes.append(
+            f"{int(unknown.sum())} findings of images are unknown (blank, NaN or -1) and take no part: {each}."
+        )
     if constant:
         notes.append(f"Findings that no image has, or every image: {', '.join(constant)}.")
     return classes, labels, tuple(notes)

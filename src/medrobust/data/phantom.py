@@ -1,4 +1,5 @@
-"""phantom:chest|fundus|skin|chest-findings[@SIZE][:n=N]: procedural images, so that everything runs without a download.
+"""phantom:chest|fundus|skin|chest-findings[@SIZE][:n=N]: procedural images, so that everything runs without a
+download.
 
 Image i of a modality is a pure function of (modality, seed, i, size). Everything that both classes share
 (anatomy, pose, exposure, device) is drawn before the lesion and does not know the class, so image i with and
@@ -65,7 +66,7 @@ HEALTHY = ("normal", "benign")
 
 
 def render(modality: str, seed: int, index: int, size: int, present: Present) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 image (size, size[, 3]) and float32 lesion mask in [0, 1], (size, size) or one a finding (k, size, size)."""
+    """uint8 image (size, size[, 3]) and float32 mask in [0, 1], (size, size) or one a finding (k, size, size)."""
     shared = seeds.generator(seed, f"phantom-{modality}", index)
     lesion = seeds.generator(seed, f"phantom-{modality}-lesion", index)
     image, mask = MODALITIES[modality].paint(shared, lesion, size, present)

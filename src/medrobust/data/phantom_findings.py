@@ -44,7 +44,7 @@ Drawn = tuple[Field, Field]
 
 
 def findings(rng: Rng, lesion: Rng, size: int, present: Sequence[bool]) -> tuple[Field, np.ndarray]:
-    """The image (h, w), and one mask a finding (5, h, w), empty where it is absent. present: in the order of FINDINGS."""
+    """The image (h, w), and one mask a finding (5, h, w), empty where absent. present: in the order of FINDINGS."""
     patient = anatomy(rng, size)
     density, masks = patient.density, np.zeros((len(FINDINGS), size, size), np.float32)
     own = lesion.integers(2**63, size=len(FINDINGS)).tolist()

@@ -1,8 +1,8 @@
 """Train, validation and test: stratified by class, a patient on one side, the same whatever the order of rows.
 
-Groups (patients) of one class an image are dealt out by error diffusion: each split runs up a deficit in each class as images
-arrive, and the next group goes where the deficit is largest. Class shares are then met within about one
-group, totals too, even where a class has a single image. Those of several findings are dealt out by iterative stratification
+Groups (patients) of one class an image are dealt out by error diffusion: each split runs up a deficit in each class as
+images arrive, and the next group goes where the deficit is largest. Class shares are then met within about one group,
+totals too, even where a class has a single image. Those of several findings are dealt out by iterative stratification
 (Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10): the rarest finding first, each group to the split that lacks
 it most.
 """
