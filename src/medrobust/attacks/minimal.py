@@ -15,7 +15,7 @@ from torch import Tensor
 from medrobust.attacks.attack import Attack, Batch, ModelOutput, State, evaluate, grade
 from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
-from medrobust.images import Images, PerImage
+from medrobust.images import Images, Labels, Logits, PerImage
 from medrobust.threat import L2, Untargeted, margin
 
 WIDE = (-1, 1, 1, 1)
@@ -66,28 +66,33 @@ class DeepFool(Attack):
 
 
 def nearest_boundary(classifier: Classifier, images: Images, batch: Batch, candidates: int) -> ModelOutput:
-    """Margin and gradient towards the class whose linearised boundary is nearest, not the one with the best logit.
+    """Margin and gradient towards the decision whose linearised boundary is nearest, not the one with the best logit.
 
-    ``loss`` is minus the margin missing to that class; one backward pass a candidate over one forward pass.
+    A boundary leads to another class, or where findings are the decision to another answer about one of them.
+    ``loss`` is minus the margin missing to that boundary; one backward pass a candidate over one forward pass.
     """
     labels = batch.goal.labels
     assert labels is not None
     k = len(classifier.classes)
-    if k == 2 or labels.ndim > 1 or not isinstance(batch.goal, Untargeted):
+    boundaries = k if labels.ndim == 2 else k - 1
+    if boundaries == 1 or not isinstance(batch.goal, Untargeted):
         return evaluate(classifier, images, batch.goal, margin, gradient=True)
     n = images.shape[0]
     padded = pad(images.detach(), classifier.fit(n, images.shape)).requires_grad_()
     with torch.enable_grad():
         every = classifier(padded)
     logits = every[:n].detach()
-    gap = logits.gather(1, labels[:, None]) - logits  # 0 at the label itself
-    order = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)[:, : min(candidates, k - 1)]
+    gap = gaps(logits, labels)
+    order = gap.argsort(dim=1, stable=True)[:, : min(candidates, boundaries)]
     best_size = torch.full((n,), torch.inf, device=images.device)
     best: ModelOutput | None = None
     for column in range(order.shape[1]):
         other = order[:, column : column + 1]
         pull = torch.zeros_like(every)
-        pull[:n] = pull[:n].scatter(1, other, 1.0).scatter(1, labels[:, None], -1.0)
+        if labels.ndim == 2:
+            pull[:n] = pull[:n].scatter(1, other, (1 - 2 * labels.gather(1, other)).to(pull))
+        else:
+            pull[:n] = pull[:n].scatter(1, other, 1.0).scatter(1, labels[:, None], -1.0)
         (back,) = torch.autograd.grad(every, padded, pull, retain_graph=column + 1 < order.shape[1])
         missing = -gap.gather(1, other)[:, 0]
         output = grade(classifier, images, logits, batch.goal, missing, back[:n])
@@ -100,6 +105,16 @@ def nearest_boundary(classifier: Classifier, images: Images, batch: Batch, candi
     assert best is not None
     # the margin that is still missing is the one to the boundary that was chosen
     return replace(best, margin=best.loss)
+
+
+def gaps(logits: Logits, labels: Labels) -> Tensor:
+    """(n, k): how far the logits are from each other class, or from the other answer about each finding.
+
+    Infinite at the label itself, and at a finding whose label is unknown.
+    """
+    if labels.ndim == 2:
+        return ((2 * labels - 1) * logits).masked_fill(labels < 0, torch.inf)
+    return (logits.gather(1, labels[:, None]) - logits).scatter(1, labels[:, None], torch.inf)
 
 
 def _pick(mask: Tensor, a: ModelOutput, b: ModelOutput) -> ModelOutput:

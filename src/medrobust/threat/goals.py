@@ -85,7 +85,10 @@ class Untargeted(Goal):
 
 
 class Targeted(Goal):
-    """The decision ``target``: one class index for all images, or int64 (n,)."""
+    """The decision ``target``: one class index for all images, or int64 (n,).
+
+    For several findings a set of them, int64 (n, k) or (1, k) for all images: 0, 1, or -1 for one that does not matter.
+    """
 
     def __init__(self, target: int | Labels) -> None:
         self.labels: Tensor = torch.as_tensor(target)
@@ -96,6 +99,8 @@ class Targeted(Goal):
             if not 0 <= int(labels) < classes:
                 raise InputError(f"target class {int(labels)} does not exist; classes are 0..{classes - 1}")
             labels = labels.expand(n)
+        elif labels.ndim == 2 and labels.shape[0] == 1:
+            labels = labels.expand(n, -1)
         if labels.shape[0] != n:
             raise InputError(f"{n} images but {labels.shape[0]} targets; give one target, or one an image")
         return Targeted(head.check_labels(labels, classes).to(device))
