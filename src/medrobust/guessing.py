@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medrobust import stats
+from medrobust.heads import UNKNOWN
 from medrobust.stats import Estimate
 
 
@@ -40,10 +41,45 @@ class Guessing(NamedTuple):
 
 
 def of(right: np.ndarray, labels: np.ndarray, groups: Sequence[object] | np.ndarray | None = None) -> Guessing:
-    """From bool (n,), whether each image was read correctly, and int (n,), its class."""
+    """From bool (n,), whether each image was read correctly, and int (n,), its class.
+
+    Of several findings both are (n, k), with labels of 0, 1 and UNKNOWN: the mean over the findings that are present in
+    some images and absent in others. The ends of its interval are the means of theirs: findings of one image depend on
+    each other in a way that is not known, and no way makes it wider.
+    """
     right, labels = np.asarray(right, dtype=bool), np.asarray(labels)
+    if labels.ndim == 2:
+        each = [balanced_accuracy(*known(r, y, groups)) for r, y in zip(right.T, labels.T, strict=True) if varies(y)]
+        return Guessing(mean_of(each, len(labels)), 0.5 if each else 1.0)
     present = np.unique(labels)
     return Guessing(balanced_accuracy(right, labels, groups), 1 / max(present.size, 1))
+
+
+def right(decisions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool (n,): whether each image was read correctly: its class, or every known finding of (n, k)."""
+    hits = decisions == labels
+    return np.asarray((hits | (labels == UNKNOWN)).all(1)) if labels.ndim == 2 else np.asarray(hits)
+
+
+def varies(labels: np.ndarray) -> bool:
+    """Whether a finding, labels (n,) of 0, 1 and UNKNOWN, is present in an image and absent in another."""
+    return bool((labels == 1).any() and (labels == 0).any())
+
+
+def known(
+    values: np.ndarray, labels: np.ndarray, groups: Sequence[object] | np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """values (n,), labels (n,) and groups of the images in which a finding is known."""
+    kept = labels != UNKNOWN
+    return values[kept], labels[kept], None if groups is None else np.asarray(groups)[kept]
+
+
+def mean_of(each: Sequence[Estimate], n: int) -> Estimate:
+    """Mean of estimates that may depend on each other in any way; its ends are the means of theirs."""
+    if not each:
+        return stats.NOTHING
+    value, low, high = (float(np.mean([e[i] for e in each])) for i in range(3))
+    return Estimate(value, low, high, n)
 
 
 def balanced_accuracy(

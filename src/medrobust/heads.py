@@ -180,6 +180,22 @@ def head_named(name: str) -> Head:
     return HEADS[name]()
 
 
+def head_for(given: str | None, multilabel: bool) -> str:
+    """The name of the head for labels of one class an image, or of several findings; InputError for another one.
+
+    given: the one that was asked for; None takes the usual one.
+    """
+    if given is None:
+        return "multilabel" if multilabel else "softmax"
+    if head_named(given).multilabel != multilabel:
+        raise InputError(
+            f"the labels are {'several findings' if multilabel else 'one class'} an image, and head {given!r} answers "
+            f"with {'one class' if multilabel else 'several findings'}: leave the head out, or read the labels "
+            f"{'of one finding' if multilabel else 'as findings (a column each, or a separator)'}"
+        )
+    return given
+
+
 def _log_softplus(x: Tensor) -> Tensor:
     """log(log(1 + e^x)), which is x to double precision below -40; both branches keep a finite gradient.
 

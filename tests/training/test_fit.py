@@ -313,7 +313,7 @@ def test_scores_of_known_probabilities():
         ({"patience": 0}, "patience"),
         ({"freeze": 1.0}, "freeze"),
         ({"weight_decay": -1.0}, "weight_decay"),
-        ({"head": "multilabel"}, "softmax"),
+        ({"head": "multilabel"}, "one class an image"),
         ({"size": 32}, "size=32"),
         ({"mean": [0.0], "std": [0.0]}, "std must be positive"),
     ],

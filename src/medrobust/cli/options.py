@@ -30,7 +30,13 @@ TrustCode = Annotated[
 Classes = Annotated[str | None, typer.Option(help="Names of the network's outputs, in order: a,b,c.")]
 Mean = Annotated[str | None, typer.Option(help="Input mean of the weights, [0, 1] scale, e.g. 0.5,0.5,0.5.")]
 Std = Annotated[str | None, typer.Option(help="Input standard deviation of the weights.")]
-Head = Annotated[str, typer.Option(help="softmax (an output a class) or logit (one output, two classes).")]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        help="softmax (an output a class), logit (one output, two classes) or multilabel (an output a finding); "
+        "by the labels if not given."
+    ),
+]
 Outputs = Annotated[str | None, typer.Option(help="logits or probabilities: what outputs are that all lie in [0, 1].")]
 Pretrained = Annotated[str | None, typer.Option(help="Weights to train further from: a file, or hub.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
@@ -140,7 +146,7 @@ class NetworkOptions:
     threshold: Annotated[float | None, typer.Option(help="Operating point: probability of the second class.")] = None
     mean: Mean = None
     std: Std = None
-    head: Head = "softmax"
+    head: Head = None
     outputs: Outputs = None
     trust_code: TrustCode = False
 

@@ -34,7 +34,7 @@ def train(
     classes: Classes = None,
     mean: Mean = None,
     std: Std = None,
-    head: Head = "softmax",
+    head: Head = None,
     outputs: Outputs = None,
     seed: Seed = 0,
     device: Device = None,
@@ -76,15 +76,18 @@ def train(
         run.remove("training")  # only a killed training is resumed
         if keep_names:
             classifier.save(out, keep_names=True)
-        part = data.split("val").for_classes(classifier.classes)
+        part = data.split("val").for_network(classifier)
         probability, labels = training_room.evaluate(classifier, part)
     scores = training_room.score(probability, labels)
-    chance = guessing.of(probability.argmax(1) == labels, labels, groups(part))
+    several = labels.ndim == 2
+    decided = (probability > 0.5).astype(labels.dtype) if several else probability.argmax(1)
+    chance = guessing.of(decided == labels, labels, groups(part))
     guessed(chance.text)
     line = f"validation balanced accuracy {percent(chance.balanced)}, n = {chance.balanced.n}"
-    if probability.shape[1] == 2 and math.isfinite(scores.auroc):
+    if not several and probability.shape[1] == 2 and math.isfinite(scores.auroc):
         area = stats.auroc(probability[:, 1], labels == 1, groups(part))
         line += f", AUROC {area.value:.3f} ({area.low:.3f} to {area.high:.3f})"
     elif math.isfinite(scores.auroc):
-        line += f", AUROC {scores.auroc:.3f} (mean over the classes, each against the others; no interval)"
+        of = "findings" if several else "classes, each against the others"
+        line += f", AUROC {scores.auroc:.3f} (mean over the {of}; no interval)"
     say(f"{line}\nmodel {out}")

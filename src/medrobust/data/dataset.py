@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,8 +23,18 @@ from medrobust.data.labels import NO_LABEL, NONE, number_classes
 from medrobust.data.source import NO_FILE, LeftOut, Listing, Request, Source
 from medrobust.data.words import quoted
 from medrobust.errors import InputError
-from medrobust.heads import UNKNOWN
+from medrobust.heads import UNKNOWN, Head
 from medrobust.images import Images, Labels, as_float
+
+
+class Answers(Protocol):
+    """A classifier, as far as labels are concerned."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def head(self) -> Head: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +161,18 @@ class Dataset:
         A class without an image may be among them. InputError where images have a class that is not.
         """
         return class_names.in_order_of(self, classes)
+
+    def for_network(self, classifier: Answers) -> Dataset:
+        """``for_classes`` of the classes of ``classifier``; InputError where the one has several findings an image and
+        the other one class."""
+        if classifier.head.multilabel != self.multilabel:
+            one, several = "one class an image", "several findings an image"
+            has, answers = (several, one) if self.multilabel else (one, several)
+            raise InputError(
+                f"{self.name} has {has}, the classifier answers with {answers} (head {classifier.head.name}): choose "
+                "other labels or another classifier"
+            )
+        return self.for_classes(classifier.classes)
 
     def renamed(self, names: Mapping[str, str], leave_out: Sequence[str] = ()) -> Dataset:
         """With other class names, {name here: new name}, and without the images of the classes ``leave_out``."""

@@ -78,20 +78,20 @@ def _nodule(patient: Anatomy, rng: Rng, size: int) -> Drawn:
     """A round, sharp shadow inside one lung."""
     side = 1 if rng.random() < 0.5 else -1
     centre = (side * rng.uniform(0.28, 0.52), rng.uniform(-0.42, 0.16))
-    radius = rng.uniform(0.075, 0.12)
+    radius = rng.uniform(0.09, 0.14)
     shadow = edge(1 - np.hypot(patient.x - centre[0], patient.y - centre[1]) / radius, 0.25, size)
-    return np.float32(rng.uniform(0.38, 0.50)) * shadow * patient.lungs, (shadow > 0.5).astype(np.float32)
+    return np.float32(rng.uniform(0.44, 0.60)) * shadow * patient.lungs, (shadow > 0.5).astype(np.float32)
 
 
 def _pneumothorax(patient: Anatomy, rng: Rng, size: int) -> Drawn:
     """Air beside a lung that has come off the wall: darker, without vessels, inside it the line of the pleura."""
     side = 1 if rng.random() < 0.5 else -1
-    width, reach = rng.uniform(0.16, 0.26), rng.uniform(-0.05, 0.30)
+    width, reach = rng.uniform(0.20, 0.32), rng.uniform(0.0, 0.35)
     off = patient.wall - width * (1 - 0.5 * np.clip((patient.y + 0.7) / 1.2, 0, 1)) - side * patient.x
     outside = patient.lungs * (side * patient.x > 0) * edge(reach - patient.y, 0.10, size)
     air = edge(-off, 0.02, size) * outside
     line = np.exp(-np.square(off / 0.022)) * outside
-    return np.float32(0.22) * line - np.float32(rng.uniform(0.11, 0.19)) * air, (air > 0.5).astype(np.float32)
+    return np.float32(0.22) * line - np.float32(rng.uniform(0.16, 0.24)) * air, (air > 0.5).astype(np.float32)
 
 
 def _consolidation(patient: Anatomy, rng: Rng, size: int) -> Drawn:

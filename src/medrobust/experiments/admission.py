@@ -64,7 +64,7 @@ def admit(
 def _order(classifier: Classifier, part: Dataset, seed: int) -> Check:
     """Of the outputs, from labelled images."""
     try:
-        sample = part.for_classes(classifier.classes).sample(ASKED, seed)
+        sample = part.for_network(classifier).sample(ASKED, seed)
     except InputError as error:  # whoever needs these classes raises it
         return not_asked(str(error))
     _, arrays = robustness_cells.clean(classifier, sample, lambda _: None)

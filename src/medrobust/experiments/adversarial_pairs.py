@@ -58,7 +58,7 @@ class AdversarialPairs:
         least: int = 20,
     ) -> None:
         self.store, self.classifier, self.seed = store, classifier, seed
-        part = part.for_classes(classifier.classes)
+        part = part.for_network(classifier)
         self.model_digest, self.data_digest = classifier.digest(), part.digest()
 
         def decide() -> tuple[dict[str, object], dict[str, np.ndarray]]:

@@ -56,9 +56,8 @@ class CleanExperiment(Experiment):
         test, classifier = self.context.test, self.context.classifier
         arrays, patients = self.cell.arrays, groups(test)
         clean_rows(outcome.rows, arrays["probability"], test.labels, arrays["decision"], classifier.classes, patients)
-        outcome.rows.add(
-            Kind.CLEAN, "accuracy_saved", stats.proportion(arrays["saved"] == test.labels, patients), bits=8
-        )
+        saved = stats.proportion(guessing.right(arrays["saved"], test.labels), patients)
+        outcome.rows.add(Kind.CLEAN, "accuracy_saved", saved, bits=8)
         outcome.checks = [self.context.system.admitted.order]
         if self.gradient:
             outcome.checks.append(gradient_check(self._derivative()))

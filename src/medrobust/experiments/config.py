@@ -62,7 +62,7 @@ class AuditSpec(BaseModel):
     pretrained: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    head: Literal["softmax", "logit"] = "softmax"
+    head: Literal["softmax", "logit", "multilabel"] | None = None
     outputs: Literal["logits", "probabilities"] | None = None
     classes: tuple[str, ...] | None = None
     class_map: dict[str, str] | None = None

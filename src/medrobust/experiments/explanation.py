@@ -137,7 +137,7 @@ class Explanation(Experiment):
         """The layers, the images, and which of them count: the first of each patient."""
         context, config = self.context, self.config
         part = context.sample if config.sampled else one_a_patient(context.test, self.seed)
-        part = part.for_classes(self.classifier.classes)
+        part = part.for_network(self.classifier)
         shape = (1, part.channels, part.size, part.size)
         self.layers = explain.stages(self.classifier, shape) if config.layers is None else config.layers
         self.middle = explain.middle(self.classifier, shape) if config.layers != () else None

@@ -11,7 +11,8 @@ import math
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from medrobust import stats
+from medrobust import guessing, stats
+from medrobust.heads import UNKNOWN
 from medrobust.results import Check
 from medrobust.stats import Estimate
 
@@ -32,8 +33,13 @@ def outputs_in_order(
     classes: tuple[str, ...],
     patients: np.ndarray | None = None,
 ) -> Check:
-    """probability (n, k), labels and decisions (n,) on clean images; passed is None where it cannot be asked."""
+    """probability (n, k), labels and decisions (n,) on clean images; passed is None where it cannot be asked.
+
+    Of several findings labels are (n, k), and the order is judged by the mean AUROC.
+    """
     k = len(classes)
+    if labels.ndim == 2:
+        return _findings_in_order(probability, labels, classes)
     if k > CLASSES or not labels.size or probability.ndim != 2:
         return not_asked(f"{k} classes and {labels.size} images")
     if k == 2 and 0 < int((labels == 1).sum()) < labels.size:
@@ -61,6 +67,32 @@ def outputs_in_order(
     else:
         detail += "; no other order of the outputs is clearly better"
     return _check(not swapped, detail)
+
+
+def _findings_in_order(probability: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Check:
+    """By AUROC of each output for each finding; the best order comes from half of the images, judged on the others."""
+    kept = [k for k in range(len(classes)) if all(guessing.varies(labels[half::2, k]) for half in (0, 1))]
+    if not 2 <= len(kept) <= CLASSES:
+        return not_asked(f"{len(kept)} findings vary among {len(labels)} images")
+    halves = [_areas(probability[half::2][:, kept], labels[half::2][:, kept]) for half in (0, 1)]
+    now = float(np.mean([np.diag(areas).mean() for areas in halves]))
+    orders = [linear_sum_assignment(areas + 1e-9 * np.eye(len(kept)), maximize=True)[1] for areas in halves]
+    other = float(np.mean([halves[1 - i][np.arange(len(kept)), order].mean() for i, order in enumerate(orders)]))
+    detail = f"mean AUROC {now:.2f} over {len(kept)} findings"
+    if other - now < GAIN:
+        return _check(True, f"{detail}; no other order of the outputs is clearly better")
+    names = ", ".join(classes[kept[i]] for i in np.argsort(orders[0]))
+    return _check(False, f"{detail}; with the outputs read as {names} it would be {other:.2f}")
+
+
+def _areas(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(k, k): AUROC for the finding of the row by the output of the column, from the images in which it is known."""
+    k = labels.shape[1]
+    areas = np.empty((k, k))
+    for j in range(k):
+        known = labels[:, j] != UNKNOWN
+        areas[j] = [stats.auroc(probability[known, i], labels[known, j] == 1).value for i in range(k)]
+    return areas
 
 
 def not_asked(why: str) -> Check:

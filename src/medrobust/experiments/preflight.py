@@ -18,7 +18,7 @@ def check(
     pretrained: str | None = None,
     epochs: int | None = None,
     lr: float | None = None,
-    head: str = "softmax",
+    head: str | None = None,
     device: str | None = None,
     train: bool | None = None,
 ) -> None:

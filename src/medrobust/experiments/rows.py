@@ -10,6 +10,7 @@ import numpy as np
 
 from medrobust import guessing, stats
 from medrobust.experiments.checks import TOLERATED
+from medrobust.heads import UNKNOWN
 from medrobust.images import BIT_DEPTHS
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.stats import Estimate
@@ -26,7 +27,10 @@ def clean_rows(
     classes: tuple[str, ...],
     patients: np.ndarray | None,
 ) -> None:
-    """Clean performance on the whole test split: probability (n, k), labels and decisions (n,)."""
+    """Clean performance on the whole test split: probability (n, k), labels and decisions (n,); (n, k) of findings."""
+    if labels.ndim == 2:
+        _finding_rows(rows, probability, labels, decisions, classes, patients)
+        return
     right = decisions == labels
     rows.add(Kind.CLEAN, "accuracy", stats.proportion(right, patients))
     recalls = [stats.proportion(right[labels == k], _of(patients, labels == k)) for k in range(len(classes))]
@@ -47,6 +51,45 @@ def clean_rows(
     ece = stats.calibration_error(confidence, right)
     rows.add(Kind.CLEAN, "ece", Estimate(ece, math.nan, math.nan, labels.size), note="15 bins of equal size")
     rows.add(Kind.CLEAN, "brier", stats.mean(((probability - np.eye(len(classes))[labels]) ** 2).sum(1), patients))
+
+
+def _finding_rows(
+    rows: Rows,
+    probability: np.ndarray,
+    labels: np.ndarray,
+    decisions: np.ndarray,
+    classes: tuple[str, ...],
+    patients: np.ndarray | None,
+) -> None:
+    """Clean performance of several findings: all arrays (n, k); UNKNOWN labels take part in nothing."""
+    right, judged = decisions == labels, labels != UNKNOWN
+    accuracy = stats.proportion(guessing.right(decisions, labels), patients)
+    rows.add(Kind.CLEAN, "accuracy", accuracy, note="every known finding of the image")
+    chance = guessing.of(right, labels, patients)
+    mean = "mean over the findings"
+    rows.add(Kind.CLEAN, "balanced_accuracy", chance.balanced, note=mean)
+    level = Estimate(chance.level, math.nan, math.nan, len(labels))
+    rows.add(Kind.CLEAN, "guessing", level, note="an answer that never changes")
+    areas = {}
+    for k, name in enumerate(classes):
+        p, y, whose = guessing.known(probability[:, k], labels[:, k], patients)
+        hits, present = decisions[judged[:, k], k] == y, y == 1
+        areas[name] = stats.auroc(p, present, whose)
+        if len(classes) <= MANY:
+            sensitivity = stats.proportion(hits[present], _of(whose, present))
+            specificity = stats.proportion(hits[~present], _of(whose, ~present))
+            rows.add(Kind.CLEAN, "sensitivity", sensitivity, class_name=name)
+            rows.add(Kind.CLEAN, "specificity", specificity, class_name=name)
+            rows.add(Kind.CLEAN, "auroc", areas[name], class_name=name)
+            unknown = stats.proportion(~judged[:, k], patients)
+            rows.add(Kind.CLEAN, "unknown", unknown, class_name=name)
+    each = [area for k, area in enumerate(areas.values()) if guessing.varies(labels[:, k])]
+    rows.add(Kind.CLEAN, "auroc", guessing.mean_of(each, len(labels)), note=mean)
+    confidence = np.where(decisions == 1, probability, 1 - probability)[judged]
+    ece = stats.calibration_error(confidence, right[judged])
+    rows.add(Kind.CLEAN, "ece", Estimate(ece, math.nan, math.nan, len(labels)), note="15 bins of equal size")
+    off = np.where(judged, (probability - labels) ** 2, 0).sum(1) / judged.sum(1)
+    rows.add(Kind.CLEAN, "brier", stats.mean(off, patients), note=mean)
 
 
 def attack_rows(

@@ -114,7 +114,7 @@ def assemble(config: AuditSpec, features: str, progress: Progress, device: str |
     source = evolved.extractor(features, images, model, **weights)
     source.net.to(devices.find(device))
     if saved:  # of other networks the features alone are used
-        images = images.for_classes(source.classes)
+        images = images.for_network(source)
     admitted = admit(source, images, progress, config.seed, classifies=saved)
     made = divided(images, source, saved, limit=config.limit, seed=config.seed, healthy=config.healthy)
     announce(images, progress)

@@ -19,6 +19,7 @@ from medrobust.experiments import images, preflight
 from medrobust.experiments.admission import Admitted, admit
 from medrobust.experiments.conditions import conditions
 from medrobust.experiments.config import AuditSpec, digest
+from medrobust.heads import head_for
 from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import Check, ResultsFile
@@ -102,7 +103,7 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     classifier, trained = _classifier(spec, data, run, progress, device)
     # a training may have seen the data before names were mapped, or after it
     at_home_ = at_home(classifier, data) or at_home(classifier, loaded)
-    data = data.for_classes(classifier.classes)
+    data = data.for_network(classifier)
     disease = _disease(spec, data.classes)
     test, notes = unseen(data, classifier, trained or at_home_)
     admitted = admit(classifier, test, progress, spec.seed)
@@ -125,7 +126,7 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
 
 def given(data: Dataset, classifier: Classifier) -> System:
     """The system of a classifier that is loaded already, tested on the images that it has not seen."""
-    data = data.for_classes(classifier.classes)
+    data = data.for_network(classifier)
     test, notes = unseen(data, classifier, trained=False)
     return System(
         data=data,
@@ -146,7 +147,7 @@ def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Datase
 
     A classifier that comes from elsewhere has seen none of a data set without a given split: all of it is a test.
     """
-    data = data.for_classes(classifier.classes)
+    data = data.for_network(classifier)
     if trained or at_home(classifier, data) or data.split_given or naming.public(data):
         return data.split("test"), data.notes
     note = "The classifier was not trained here and the data has no split of its own: all its images are test images."
@@ -168,7 +169,7 @@ def class_notes(spec: AuditSpec, data: Dataset, test: Dataset, trained: bool) ->
             f"The network's outputs were assumed to be in this order: {listed(data.classes)}. The network does not "
             "state it; give it with --classes."
         )
-    missing = [name for k, name in enumerate(data.classes) if not (test.labels == k).any()]
+    missing = [name for name, n in zip(data.classes, test.counts, strict=True) if not n]
     if missing:
         notes.append(
             f"The classifier knows {listed(tuple(missing))}, of which there is no test image: nothing is known of how "
@@ -229,9 +230,8 @@ def _saved(spec: AuditSpec, where: torch.device) -> Classifier:
             f"{spec.model} states its classes as {listed(classifier.classes)}, --classes says {listed(spec.classes)}; "
             "leave --classes out, and map the data's names with --map"
         )
-    head = None if spec.head == "softmax" else spec.head
     for name, given, stated in (
-        ("head", head, classifier.head.name),
+        ("head", spec.head, classifier.head.name),
         ("mean", spec.mean, classifier.mean),
         ("std", spec.std, classifier.std),
     ):
@@ -245,7 +245,8 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
     classes = spec.classes or data.classes
     own = models.is_own(spec.model)
     channels = _channels(spec, data)
-    net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=spec.head, run=not own)
+    head = head_for(spec.head, data.multilabel)
+    net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=head, run=not own)
     if isinstance(net, models.BlackBoxModel):
         net = models.BlackBoxModel(net.answer, classes)
     mean, std = spec.mean, spec.std
@@ -275,7 +276,7 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
         classes,
         mean=mean,
         std=std,
-        head=spec.head,
+        head=head,
         outputs=spec.outputs or (None if own else "logits"),
         size=data.size,
         threshold=spec.threshold,

@@ -53,7 +53,7 @@ class Work:
 
     def data_for(self, classifier: Classifier) -> Dataset:
         """``data`` with labels numbered as the classes of ``classifier``."""
-        return self.data.for_classes(classifier.classes)
+        return self.data.for_network(classifier)
 
     def another(self, name: str) -> Dataset:
         """The other images that this cell names so."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from medrobust import devices, models
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
+from medrobust.heads import head_for
 from medrobust.inspection import COMPANY, Inspection
 from medrobust.models.form import Form
 from medrobust.progress import NoProgress, Progress
@@ -49,9 +50,10 @@ def fit(
     augment: bool | Augment = True,
     patience: int | None = 5,
     freeze: float = 0.0,
-    head: str = "softmax",
+    head: str | None = None,
     outputs: str | None = None,
     target: float | None = None,
+    balance: bool = True,
     device: str | None = None,
     progress: Progress | None = None,
     resume: str | Path | None = None,
@@ -62,8 +64,10 @@ def fit(
     model, pretrained: as models.build takes them. mean, std: what the pretrained weights expect; by default what
     their file or timm states, and for fresh weights the training images' own.
     size: must be the size that ``data`` was loaded with, if given.
+    head: by default "softmax", or "multilabel" where an image has several findings.
     outputs: "logits" where the network's outputs are logits although all of them lie in [0, 1].
-    epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, target: see Recipe; None means its default.
+    epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, target, balance: see Recipe; None means its
+    default.
     device: "cuda" where there is one, else "cpu".
     resume: a folder for the training's state after every epoch; the same call goes on from there and ends with
     the same weights to the bit. keep: a folder for the trained classifier, which is read from there where everything
@@ -71,8 +75,9 @@ def fit(
     be trained on, and where it diverges.
     """
     file = None if pretrained is None else str(pretrained)
+    head = head_for(head, data.labels.ndim == 2)
     recipe = Recipe.filled(
-        file is not None, epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, head, target
+        file is not None, epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, head, target, balance
     )
     train, validation = splits(data)
     record = recorded(
@@ -154,9 +159,9 @@ def fit(
     return clf
 
 
-def check(*, epochs: int | None = None, lr: float | None = None, head: str = "softmax") -> None:
-    """InputError where ``fit`` would refuse these."""
-    Recipe.filled(False, 1 if epochs is None else epochs, lr, 2, "adamw", None, False, None, 0.0, head)
+def check(*, epochs: int | None = None, lr: float | None = None, head: str | None = None) -> None:
+    """InputError where ``fit`` would refuse these, whatever the data."""
+    Recipe.filled(False, 1 if epochs is None else epochs, lr, 2, "adamw", None, False, None, 0.0, head or "softmax")
 
 
 def _check(clf: Classifier, images: Tensor) -> None:
@@ -175,9 +180,16 @@ def refuse_untrainable(inspection: Inspection) -> None:
 
 
 def splits(data: Dataset) -> tuple[Dataset, Dataset]:
-    """The train and val parts; InputError where one of them holds a single class."""
+    """The train and val parts; InputError where one of them holds a single class, or no finding that varies."""
     train, validation = data.split("train"), data.split("val")
     for name, part in (("training", train), ("validation", validation)):
+        if part.labels.ndim == 2:
+            if not ((part.labels == 1).any(0) & (part.labels == 0).any(0)).any():
+                raise InputError(
+                    f"no finding of {data.name} is present in one of the {name} images and absent in another: a "
+                    "classifier needs both in each of the train and val splits"
+                )
+            continue
         present = np.unique(part.labels)
         if present.size < 2:
             names = ", ".join(data.classes[int(k)] for k in present) or "no image"

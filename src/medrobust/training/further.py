@@ -54,7 +54,7 @@ def further(
     """
     if keep not in KEEP:
         raise InputError(f"keep must be {' or '.join(KEEP)}, got {keep!r}")
-    data = data.for_classes(classifier.classes)
+    data = data.for_network(classifier)
     head = classifier.head.name
     recipe = Recipe.filled(True, epochs, lr, batch, optimiser, weight_decay, augment, None, freeze, head)
     check_trainable(classifier, data)

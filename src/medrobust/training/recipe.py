@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from medrobust.errors import InputError
+from medrobust.heads import head_named
 from medrobust.training.augment import Augment
 
 OPTIMISERS = ("sgd", "adamw")
@@ -35,6 +36,7 @@ class Recipe:
     freeze: share of the layers, from the input on, that stay as they are; in [0, 1).
     target: None keeps the best epoch; else the one whose validation balanced accuracy is nearest to it is kept, and the
         training ends at the first that is within MATCHED of it: networks can then be compared at matched accuracy.
+    balance: every class is seen equally often; of several findings, presence and absence of each weigh the same.
     """
 
     epochs: int
@@ -47,6 +49,7 @@ class Recipe:
     freeze: float
     head: str
     target: float | None = None
+    balance: bool = True
 
     @classmethod
     def filled(
@@ -83,8 +86,7 @@ class Recipe:
             raise InputError(f"freeze must be a share of the layers in [0, 1), got {self.freeze}")
         if self.target is not None and not 0 < self.target <= 1:
             raise InputError(f"target must be a balanced accuracy in (0, 1], or None, got {self.target}")
-        if self.head not in ("softmax", "logit"):
-            raise InputError(f"training takes head 'softmax' or 'logit', got {self.head!r}")
+        head_named(self.head)
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step 0 <= step < steps."""
@@ -111,9 +113,11 @@ class Recipe:
     def rank(self, scores: Mapping[str, float]) -> tuple[float, float]:
         """The rank of an epoch by its validation scores; the epoch of the highest is kept.
 
-        Balanced accuracy decides; a small split ties often, and then the loss does.
+        Balanced accuracy decides, of several findings their mean AUROC (thresholds are chosen afterwards); a small
+        split ties often, and then the loss does.
         """
-        reached = scores["balanced_accuracy"]
+        several = self.target is None and head_named(self.head).multilabel
+        reached = scores["auroc" if several else "balanced_accuracy"]
         return (reached if self.target is None else -abs(reached - self.target)), -scores["loss"]
 
     def enough(self, scores: Mapping[str, float]) -> bool:

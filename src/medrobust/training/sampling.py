@@ -7,6 +7,16 @@ import numpy as np
 from medrobust import seeds
 
 
+def epoch_order(labels: np.ndarray, balance: bool, seed: int, epoch: int) -> np.ndarray:
+    """int64 (n,): indices of one epoch: ``balanced`` by class, or a permutation.
+
+    Images of several findings, labels (n, k), are always a permutation: their loss is balanced instead.
+    """
+    if balance and labels.ndim == 1:
+        return balanced(labels, seed, epoch)
+    return seeds.generator(seed, "shuffled", epoch).permutation(len(labels)).astype(np.int64)
+
+
 def balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """int64 (n,): indices of one epoch of as many images as there are, every class equally often (to within one).
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from medrobust import seeds
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.progress import Progress
+from medrobust.training import losses
 from medrobust.training.adversary import Adversary
 from medrobust.training.augment import warp
 from medrobust.training.evaluate import evaluate, score
 from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
-from medrobust.training.sampling import balanced
+from medrobust.training.sampling import epoch_order
 from medrobust.training.state import FILE, TrainingState, snapshot
 
 
@@ -47,6 +47,8 @@ class Trainer:
         kept = {id(p) for layer in self.frozen for p in layer.parameters(recurse=False)}
         self.optimiser = recipe.optimise([p for p in clf.net.parameters() if id(p) not in kept])
         self.steps = max(1, math.ceil(len(train) / recipe.batch))
+        weights = losses.presence_weights(train.labels, recipe.balance)
+        self.weights = None if weights is None else weights.to(clf.device)
         shape = (1, -1, 1, 1)
         self.mean = torch.tensor(clf.mean, device=clf.device).view(shape)
         self.std = torch.tensor(clf.std, device=clf.device).view(shape)
@@ -104,7 +106,7 @@ class Trainer:
         """One epoch over the training images; the mean loss."""
         net, recipe, device = self.clf.net, self.recipe, self.clf.device
         torch.manual_seed(draw(self.seed, "dropout", epoch))
-        order = balanced(self.train.labels, self.seed, epoch)
+        order = epoch_order(self.train.labels, recipe.balance, self.seed, epoch)
         if self.adversary is not None:
             self.adversary.begin(epoch, order.size)
         maps = recipe.augment.maps(order.size, self.seed, epoch) if recipe.augment else None
@@ -133,8 +135,8 @@ class Trainer:
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with _mixed_precision(images.device):
             raw = self.clf.net(images)
-        head = self.clf.head
-        loss = F.cross_entropy(head.canonical(raw.reshape(raw.shape[0], -1).float()), labels)
+        logits = self.clf.head.canonical(raw.reshape(raw.shape[0], -1).float())
+        loss = losses.loss(logits, labels, self.weights)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)

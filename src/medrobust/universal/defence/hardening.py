@@ -124,9 +124,9 @@ class Defence(ABC):
         with the same bits. InputError where the folder holds another defence.
         """
         method = method or SGA()
-        data = data.for_classes(classifier.classes)
+        data = data.for_network(classifier)
         training.check_trainable(classifier, data)
-        test = None if test is None else test.for_classes(classifier.classes)
+        test = None if test is None else test.for_network(classifier)
         config = {
             "defence": self.title,
             "settings": self.settings,
