@@ -36,6 +36,8 @@ class Data:
     size: int | None = None
     channels: int | None = None
     label: str = "label"
+    findings: tuple[str, ...] | None = None
+    separator: str | None = None
     patient: str | None = None
     fit: str | None = None
     classes: tuple[str, ...] = ()

@@ -62,6 +62,8 @@ class Reading(TypedDict):
     """Arguments of ``data.load``."""
 
     label: str
+    findings: tuple[str, ...] | None
+    separator: str | None
     patient: str | None
     fit: str | None
     size: int | None
@@ -96,6 +98,15 @@ class ImageOptions:
         ),
     ] = "phantom:chest"
     label: Annotated[str, typer.Option(help="Column of a csv table that holds the label.")] = "label"
+    findings: Annotated[
+        str | None, typer.Option(help="Columns of a csv table, one a finding: 1, 0, or -1 or nothing where unknown.")
+    ] = None
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            help="Between the findings of one label: '|'. none: a label is one class. | and ; are recognised."
+        ),
+    ] = None
     patient: Annotated[
         str | None,
         typer.Option(help="Column of a csv table that names the patients, or none; found by its usual names."),
@@ -119,6 +130,8 @@ class ImageOptions:
         """As ``data.load`` takes them, without labels changed."""
         return {
             "label": self.label,
+            "findings": words(self.findings),
+            "separator": self.separator,
             "patient": self.patient,
             "fit": self.fit,
             "size": self.size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from medrobust import limits
@@ -29,6 +30,8 @@ def load(
     patient: str | None = None,
     fit: str | None = None,
     progress: Progress | None = None,
+    findings: Sequence[str] | None = None,
+    separator: str | None = None,
 ) -> Dataset:
     """The data set that ``spec`` names; InputError, in one line, where it cannot be used.
 
@@ -43,6 +46,9 @@ def load(
     patient: the column of a table that names the patients, or "none"; None finds it by its usual names.
     fit: how images that are not square become square: "stretch" (None too), "crop" or "pad".
     progress: called with (images done, images in all) while files are verified.
+    findings: columns of a table, one a finding, with 1 (present), 0 (absent), and -1, NaN or nothing (unknown).
+    separator: between the findings of a label, as in ``effusion|nodule``; "none" takes every label for one class, None
+        recognises | and ; where the findings also stand alone.
     """
     kind, colon, where = spec.partition(":")
     if not colon or kind not in SOURCES or not where:
@@ -55,7 +61,10 @@ def load(
         raise InputError(f"channels must be 1 or 3, got {channels}; leave it out to take what the images have")
     if fit not in (None, *FITS):
         raise InputError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
-    made = SOURCES[kind](where, Request(size, channels, seed, label, patient, fit, progress))
+    if separator is not None and not separator.strip():
+        raise InputError("the separator of findings must be a sign such as | or ;, or none")
+    columns = None if findings is None else tuple(findings)
+    made = SOURCES[kind](where, Request(size, channels, seed, label, patient, fit, progress, columns, separator))
     if not isinstance(made, Dataset):
         raise InputError(
             f"the data source {kind!r} gave {type(made).__name__} instead of a Dataset; its function in SOURCES must "

@@ -1,7 +1,7 @@
 """medmnist:FILE.npz, or by name through the ``medmnist`` package (Yang et al. 2023, doi:10.1038/s41597-022-01721-8).
 
 A file holds train_images, train_labels, val_… and test_…, or some of these parts: images uint8 (n, h, w) or
-(n, h, w, 3), labels (n, 1).
+(n, h, w, 3), labels (n, 1), or (n, k) of 0 and 1 (-1 or NaN where unknown) of k findings.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import math
 import shutil
 import weakref
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +21,15 @@ import medrobust.data.npz as npz
 from medrobust import limits
 from medrobust.data.dataset import Dataset, assemble
 from medrobust.data.decode import luminance, resize
-from medrobust.data.medmnist_classes import CLASSES, MULTI_LABEL
+from medrobust.data.medmnist_classes import CLASSES, FINDINGS
 from medrobust.data.source import Listing, Request, Source
 from medrobust.data.splits import SPLITS
 from medrobust.data.words import quoted
 from medrobust.errors import InputError
+from medrobust.heads import UNKNOWN
 
 SIDES = (28, 64, 128, 224)
-LAYOUT = "train_images (n, h, w) or (n, h, w, 3), train_labels (n, 1), and the same for val and test"
+LAYOUT = "train_images (n, h, w) or (n, h, w, 3), train_labels (n, 1) or (n, findings), and the same for val and test"
 
 
 def open_medmnist(where: str, request: Request) -> Dataset:
@@ -39,10 +41,9 @@ def open_medmnist(where: str, request: Request) -> Dataset:
         return read_npz(file, file.stem.split("_")[0].lower(), file.name, request)
     name, _, side = where.partition("@")
     name = name.lower()
-    if name not in CLASSES and name not in MULTI_LABEL:
-        raise InputError(f"MedMNIST has no member {name!r}; choose one of {', '.join(sorted(CLASSES))}, or FILE.npz")
-    if name in MULTI_LABEL:
-        raise InputError(_multi_label(name))
+    members = sorted((*CLASSES, *FINDINGS))
+    if name not in members:
+        raise InputError(f"MedMNIST has no member {name!r}; choose one of {', '.join(members)}, or FILE.npz")
     if side and side not in map(str, SIDES):
         raise InputError(f"MedMNIST comes at {', '.join(map(str, SIDES))} pixels, not at {side}; write {name}@64")
     return read_npz(fetch(name, int(side or 28)), name, f"{name}@{side or 28}", request)
@@ -106,8 +107,6 @@ class ArraySource(Source):
 
 def read_npz(file: Path, member: str, name: str, request: Request) -> Dataset:
     """The Dataset of an .npz file in MedMNIST's layout; ids are train-0, train-1, …"""
-    if member in MULTI_LABEL:
-        raise InputError(_multi_label(name))
     wanted = [f"{side}_{what}" for side in SPLITS for what in ("images", "labels")]
     arrays, names, scratch = npz.read(file, wanted)
     with ExitStack() as on_failure:
@@ -121,22 +120,38 @@ def read_npz(file: Path, member: str, name: str, request: Request) -> Dataset:
 def _dataset(
     arrays: dict[str, np.ndarray], names: list[str], member: str, name: str, request: Request, scratch: Path | None
 ) -> Dataset:
-    images, labels, splits, ids, notes = [], [], [], [], []
+    images, targets, splits, ids, notes = [], {}, [], [], []
     for side in SPLITS:
         if f"{side}_images" not in arrays or f"{side}_labels" not in arrays:
             if (f"{side}_images" in arrays) != (f"{side}_labels" in arrays):
                 notes.append(f"The {side} part has images or labels only and was passed over.")
             continue
-        pixels, targets = arrays[f"{side}_images"], np.asarray(arrays[f"{side}_labels"])
-        _check(name, side, pixels, targets)
+        pixels, targets[side] = arrays[f"{side}_images"], np.asarray(arrays[f"{side}_labels"])
+        _check(name, side, pixels, targets[side])
         images.append(pixels)
-        labels += _numbers(name, side, targets, notes)
         splits += [side] * len(pixels)
         ids += [f"{side}-{row}" for row in range(len(pixels))]
     if not images or len({part.shape[1:] for part in images}) > 1:
         shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
         held = shapes or ", ".join(quoted(key) for key in names[:5]) or "nothing"
         raise InputError(f"{name} is not laid out as MedMNIST is: it has {held}; needed are {LAYOUT}")
+    several = {part.shape[1] if part.ndim == 2 else 1 for part in targets.values()}
+    if len(several) > 1:
+        raise InputError(f"the parts of {name} have labels of {', '.join(map(str, sorted(several)))} findings")
+    classes, labels = (_findings if max(several) > 1 else _classes)(name, member, targets, notes)
+    native = images[0].shape[1]
+    source = ArraySource(images, request.size or native, request.channels == 1)
+    if scratch is not None:
+        weakref.finalize(source, shutil.rmtree, scratch, ignore_errors=True)
+    listing = Listing(ids, labels, classes, splits, notes=(*notes, *_notes(source, native)))
+    return assemble(name, source, listing, request)
+
+
+def _classes(
+    name: str, member: str, targets: Mapping[str, np.ndarray], notes: list[str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Names of the classes, and that of each image; "" where its label is nan."""
+    labels = [number for side, part in targets.items() for number in _numbers(name, side, part, notes)]
     numbers = [number for number in labels if number is not None]
     count = max(numbers, default=0) + 1
     classes = CLASSES.get(member, ())
@@ -147,14 +162,29 @@ def _dataset(
         classes = tuple(f"class {number}" for number in range(count))
     if len(set(numbers)) < 2:
         raise InputError(f"{name} must have images of at least two classes, found {len(set(numbers))}")
-    native = images[0].shape[1]
-    source = ArraySource(images, request.size or native, request.channels == 1)
-    if scratch is not None:
-        weakref.finalize(source, shutil.rmtree, scratch, ignore_errors=True)
-    words = ["" if number is None else classes[number] for number in labels]
-    return assemble(
-        name, source, Listing(ids, words, classes, splits, notes=(*notes, *_notes(source, native))), request
-    )
+    return classes, ["" if number is None else classes[number] for number in labels]
+
+
+def _findings(
+    name: str, member: str, targets: Mapping[str, np.ndarray], notes: list[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the findings, and int64 (n, k) of 0, 1 and UNKNOWN."""
+    parts = []
+    for side, part in targets.items():
+        if part.dtype.kind not in "iufb":
+            raise InputError(f"{side}_labels of {name} are {part.dtype}; 0 and 1 are needed, -1 where unknown")
+        values = np.where(np.isnan(part), UNKNOWN, part) if part.dtype.kind == "f" else part
+        odd = values[~np.isin(values, (0, 1, UNKNOWN))]
+        if odd.size:
+            raise InputError(f"{side}_labels of {name} hold {odd[0]}; 0 and 1 are needed, -1 where unknown")
+        parts.append(values.astype(np.int64))
+    count = parts[0].shape[1]
+    classes = FINDINGS.get(member, ())
+    if len(classes) != count:
+        if classes:
+            notes.append(f"{name} has labels of {count} findings, {member} has {len(classes)}; they are numbered.")
+        classes = tuple(f"finding {number}" for number in range(count))
+    return classes, np.concatenate(parts)
 
 
 def _check(name: str, side: str, pixels: np.ndarray, targets: np.ndarray) -> None:
@@ -165,11 +195,11 @@ def _check(name: str, side: str, pixels: np.ndarray, targets: np.ndarray) -> Non
             f"{side}_images of {name} is {pixels.dtype} {shape}; needed is uint8 (n, h, h) or (n, h, h, 3)"
         )
     limits.check(limits.IMAGE_PIXELS, shape[1] * shape[2], f"an image of {name}")
-    if targets.ndim == 2 and targets.shape[1] > 1:
-        raise InputError(_multi_label(name))
-    if targets.size != len(pixels):
+    rows = targets.ndim == 2 and targets.shape[0] == len(pixels) and targets.shape[1] > 0
+    if not rows and targets.size != len(pixels):
         raise InputError(
-            f"{name} has {len(pixels)} {side} images and {targets.size} labels; one label an image is needed"
+            f"{name} has {len(pixels)} {side} images and labels {targets.shape}; one label, or one row of findings, an "
+            "image is needed"
         )
 
 
@@ -202,10 +232,3 @@ def _notes(source: ArraySource, native: int) -> tuple[str, ...]:
     if source.size == native:
         return ()
     return (f"The images are {native} x {native} in the file and were resized to {source.size} x {source.size}.",)
-
-
-def _multi_label(name: str) -> str:
-    return (
-        f"{name} has several labels an image, which is not read; choose one finding and write its images and "
-        "labels to an .npz of the same layout with labels (n, 1), or to a table for csv:"
-    )

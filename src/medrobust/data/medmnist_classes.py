@@ -88,4 +88,22 @@ CLASSES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-MULTI_LABEL = ("chestmnist",)
+FINDINGS: dict[str, tuple[str, ...]] = {
+    "chestmnist": (
+        "atelectasis",
+        "cardiomegaly",
+        "effusion",
+        "infiltration",
+        "mass",
+        "nodule",
+        "pneumonia",
+        "pneumothorax",
+        "consolidation",
+        "edema",
+        "emphysema",
+        "fibrosis",
+        "pleural",
+        "hernia",
+    )
+}
+"""Findings of the members in which an image has several, in the order of the columns of their labels."""

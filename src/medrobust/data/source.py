@@ -37,6 +37,8 @@ class Request:
     patient: str | None = None
     fit: str | None = None
     progress: Progress | None = None
+    findings: tuple[str, ...] | None = None
+    separator: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 import medrobust.data.csv_rows as csv_rows
+import medrobust.data.finding_labels as finding_labels
 import medrobust.data.patients as patients
 import medrobust.data.splits as splits
 import medrobust.data.words as words
@@ -50,10 +53,12 @@ def open_table(where: str, request: Request) -> Dataset:
     name = f"{table.resolve().parent.name}/{table.name}"
     cells = csv_rows.read(table, name)
     file, label, split, patient, notes = _roles(name, table, cells, request)
-    used = {file, label, split, patient}
+    used = {file, *label, split, patient}
     extra = [column for column in cells.columns if column not in used]
     blank = [""] * len(cells.rows)
-    columns = [cells.column(c) if c is not None else blank for c in (file, label, split, patient)]
+    columns = [cells.column(c) if c is not None else blank for c in (file, label[0], split, patient)]
+    if request.findings is not None:
+        columns[1] = finding_labels.of_columns(name, cells, label)
     others = [cells.column(c) for c in extra]
     listed, left_out, missing = [], [], []
     for row, line in enumerate(cells.lines):
@@ -73,24 +78,41 @@ def open_table(where: str, request: Request) -> Dataset:
     if 2 * len(left_out) > len(cells.rows):
         raise InputError(f"{len(left_out)} of the {len(cells.rows)} rows of {name} name no file in column {file!r}")
     images, once = _once(name, listed)
+    classes, labels, on_labels = _labels(name, [image.label for image in images], label, request)
     listing = Listing(
         ids=[image.id for image in images],
-        labels=[image.label for image in images],
+        labels=labels,
+        classes=classes,
         splits=[image.split for image in images] if split is not None else None,
         patients=[image.patient for image in images] if patient is not None else None,
         extra={column: [image.extra[place] for image in images] for place, column in enumerate(extra)},
-        notes=(*cells.notes, *notes, *once),
+        notes=(*cells.notes, *notes, *once, *on_labels),
         left_out=tuple(left_out),
     )
     return open_files(name, [image.file for image in images], listing, request)
 
 
+def _labels(
+    name: str, labels: list[str], columns: tuple[str, ...], request: Request
+) -> tuple[tuple[str, ...] | None, list[str] | np.ndarray, tuple[str, ...]]:
+    """The fields ``classes`` and ``labels`` of the listing, and notes: one class an image, or several findings."""
+    if request.findings is not None:
+        return columns, finding_labels.matrix(labels), ()
+    separator, on_separator = finding_labels.separator_of(labels, request.separator)
+    if separator is None:
+        return None, labels, on_separator
+    classes, sets, on_sets = finding_labels.of_sets(name, labels, separator)
+    return classes, sets, (*on_separator, *on_sets)
+
+
 def _roles(
     name: str, table: Path, cells: Cells, request: Request
-) -> tuple[str, str, str | None, str | None, tuple[str, ...]]:
+) -> tuple[str, tuple[str, ...], str | None, str | None, tuple[str, ...]]:
     """The columns of files, labels, splits and patients, and notes on how they were chosen."""
-    label = _label(cells.columns, request.label)
-    files = [c for bare in FILE_COLUMNS for c in cells.columns if words.bare(c) == bare and c != label]
+    wanted = request.findings or (request.label,)
+    columns = [_label(cells.columns, name) for name in wanted]
+    label = tuple(column for column in columns if column is not None)
+    files = [c for bare in FILE_COLUMNS for c in cells.columns if words.bare(c) == bare and c not in label]
     listed = ", ".join(words.quoted(c) for c in cells.columns[:20]) + (" …" if len(cells.columns) > 20 else "")
     if not files:
         raise InputError(f"{name} has no column file, only {listed}; name the column of image paths file")
@@ -99,18 +121,29 @@ def _roles(
     notes = []
     if len(files) > 1:
         notes.append(f"Of the columns {', '.join(map(words.quoted, files))}, the image files are read from {file!r}.")
-    if label is None:
+    if len(label) < len(wanted):
+        missing = f"{name} has no column {words.quoted(wanted[columns.index(None)])}, only {listed}"
+        if request.findings is not None:
+            raise InputError(f"{missing}; name the columns of the findings with --findings")
         others = [c for c in cells.columns if c not in files]
         raise InputError(
-            f"{name} has no column {words.quoted(request.label)}, only {listed}; "
-            f"choose the label with label=, for example label={words.quoted((others or ['diagnosis'])[0])}"
+            f"{missing}; choose the label with label=, for example label={words.quoted((others or ['diagnosis'])[0])}"
+            f"{_suggested(cells, others)}"
         )
-    split, on_split = _split(name, cells, {file, label})
-    free = {c: cells.column(c) for c in cells.columns if c not in (file, label, split)}
+    if len(set(label)) < len(label):
+        raise InputError(f"--findings names a column twice: {', '.join(map(words.quoted, label))}")
+    split, on_split = _split(name, cells, {file, *label})
+    free = {c: cells.column(c) for c in cells.columns if c not in (file, *label, split)}
     patient, on_patient = patients.find_column(name, free, request.patient)
     if patient is not None and patient != "patient":
         notes.append(f"Patients were read from the column {words.quoted(patient)}.")
     return file, label, split, patient, (*notes, *on_split, *on_patient)
+
+
+def _suggested(cells: Cells, columns: Sequence[str]) -> str:
+    """What to write where some columns look like those of findings."""
+    likely = [c for c in columns if set(map(words.tidy, cells.column(c))) >= {"0", "1"}][:5]
+    return f", or the columns of several findings with --findings {','.join(likely)}" if len(likely) > 1 else ""
 
 
 def _label(columns: Sequence[str], wanted: str) -> str | None:

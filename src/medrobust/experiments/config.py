@@ -25,6 +25,8 @@ CLASSIC = ("fgsm", "bim", "pgd", "cw")
 SUBJECT = (
     "data",
     "label",
+    "findings",
+    "separator",
     "patient",
     "fit",
     "size",
@@ -52,6 +54,9 @@ class AuditSpec(BaseModel):
 
     data: str = "phantom:chest"
     label: str = "label"
+    findings: tuple[str, ...] | None = None
+    """Columns of a table, one a finding."""
+    separator: str | None = None
     patient: str | None = None
     fit: Literal["stretch", "crop", "pad"] | None = None
     size: int | None = None

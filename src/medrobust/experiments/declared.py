@@ -20,6 +20,8 @@ def load(data: Data, root: Path) -> Any:
         channels=data.channels,
         seed=data.seed,
         label=data.label,
+        findings=data.findings,
+        separator=data.separator,
         patient=data.patient,
         fit=data.fit,
     )

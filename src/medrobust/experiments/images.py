@@ -28,6 +28,8 @@ def load(spec: AuditSpec, progress: Progress) -> Dataset:
         channels=spec.channels,
         seed=spec.seed,
         label=spec.label,
+        findings=spec.findings,
+        separator=spec.separator,
         patient=spec.patient,
         fit=spec.fit or fit,
         progress=_Verify(progress),

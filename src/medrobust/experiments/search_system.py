@@ -14,6 +14,7 @@ from medrobust import data as data_room
 from medrobust import devices
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
+from medrobust.errors import InputError
 from medrobust.experiments.admission import admit
 from medrobust.experiments.conditions import hardware
 from medrobust.experiments.config import AuditSpec, digest
@@ -106,10 +107,14 @@ def assemble(config: AuditSpec, features: str, progress: Progress, device: str |
     if saved:
         trained = Classifier.load(str(model), trust_code=config.trust_code)
         size, stated = size or trained.size, fit_of(trained.provenance)
-    read = {name: getattr(config, name) for name in ("channels", "seed", "label", "patient")}
+    read = {name: getattr(config, name) for name in ("channels", "seed", "label", "findings", "separator", "patient")}
     images = data_room.load(config.data, size=size, fit=config.fit or stated, **read)
     check_fit(images, stated)
     images = images.renamed(config.class_map or {}, config.leave_out or ())
+    if images.multilabel:
+        raise InputError(
+            f"{images.name} has several findings an image; a search needs one class: --label, --separator none"
+        )
     weights = {name: getattr(config, name) for name in ("pretrained", "mean", "std", "outputs", "trust_code")}
     source = evolved.extractor(features, images, model, **weights)
     source.net.to(devices.find(device))

@@ -14,6 +14,8 @@ class DataFields(TypedDict):
     size: int | None
     channels: int | None
     label: str
+    findings: tuple[str, ...] | None
+    separator: str | None
     patient: str | None
     fit: str | None
     classes: Sequence[str]

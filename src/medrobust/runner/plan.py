@@ -279,6 +279,8 @@ def _plain(data: Data | None) -> DataFields | None:
         "size": data.size,
         "channels": data.channels,
         "label": data.label,
+        "findings": data.findings,
+        "separator": data.separator,
         "patient": data.patient,
         "fit": data.fit,
         "classes": data.classes,

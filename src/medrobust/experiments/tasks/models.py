@@ -50,6 +50,8 @@ def _as_it_is(work: Work, architecture: str, options: Mapping[str, Any]) -> Clas
         size=declared["size"],
         channels=declared["channels"],
         label=declared["label"],
+        findings=declared["findings"],
+        separator=declared["separator"],
         patient=declared["patient"],
         fit=declared["fit"],
         seed=declared["seed"],
