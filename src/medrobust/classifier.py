@@ -28,6 +28,7 @@ from medrobust.layout import Layout
 from medrobust.models.finite import check_weights
 from medrobust.models.folding import Bfloat16
 from medrobust.models.form import Form, Formed, first_channels
+from medrobust.models.preprocessing import Preprocessing
 
 OUTPUTS = ("logits", "probabilities")
 """What a network may return."""
@@ -47,6 +48,9 @@ class Classifier:
     channels: what the network takes; that of the first convolution that runs when not given. One-channel images are
         repeated for a network of three, and the gradient is summed back.
     size: side of the square input in pixels, when the network takes only one.
+    preprocessing: the steps from images of any size and shape to the network's input, as text or as
+        ``models.preprocessing.Preprocessing``: "resize=256,crop=224". They are differentiable, and run before the
+        normalisation. Perturbations are those of the images as they are given.
     threshold: operating point on the second class's probability (two classes only; 0.5 when not given).
         It is folded into the logits, so that attacks cross the boundary that is used in practice.
     batch_size: rows a full pass is padded to. A fixed shape makes a row's result the same to the bit in any batch;
@@ -67,6 +71,7 @@ class Classifier:
         outputs: str | None = None,
         channels: int | None = None,
         size: int | None = None,
+        preprocessing: str | Preprocessing | None = None,
         threshold: float | None = None,
         batch_size: int | None = None,
         provenance: Mapping[str, Any] | None = None,
@@ -87,6 +92,7 @@ class Classifier:
         self.channels = channels or first_channels(net) or (len(self.mean) if len(self.mean) > 1 else None)
         self._check_normalisation()
         self.size = size
+        self.preprocessing = Preprocessing(preprocessing) if isinstance(preprocessing, str) else preprocessing
         self.threshold = self.head.check_threshold(threshold, len(self.classes))
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
@@ -295,9 +301,19 @@ class Classifier:
             outputs=self.outputs,
             channels=self.channels,
             size=self.size,
+            preprocessing=self.preprocessing,
             threshold=self.threshold,
             batch_size=self._batch_size if batch_size is None else batch_size,
         )
+
+    def without_rounding(self) -> Classifier:
+        """The same with preprocessing that does not round to grey levels; this one where nothing is rounded."""
+        if self.preprocessing is None or not self.preprocessing.rounds:
+            return self
+        made = copy.copy(self)
+        made.preprocessing = self.preprocessing.without_rounding()
+        made._exact, made._fast, made.layouts, made._digest = {}, None, {}, None
+        return made
 
     def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
         channels = self.channels or shape[1]
@@ -305,7 +321,7 @@ class Classifier:
         plain = self.net if inside else self.plain_net  # what is read off the last operation stays outside the copy
         bfloat16 = bfloat16 and not inside
         with self.borrowed():
-            net = models.folded(plain, (channels, *shape[2:]))
+            net = models.folded(plain, (channels, *self.input_shape(shape)))
             if bfloat16:
                 net = Bfloat16(copy.deepcopy(plain) if net is None else net)
         if net is None:
@@ -330,6 +346,7 @@ class Classifier:
             "classes": list(self.classes),
             "channels": self.channels,
             "size": self.size,
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.text,
             "head": self.head.name,
             "outputs": self.outputs,
             "mean": list(self.mean),
@@ -352,7 +369,7 @@ class Classifier:
         net, info = checkpoint.read(Path(folder), trust_code=trust_code)
         if not models.is_own(info["architecture"]):
             info["outputs"] = "logits"  # of an architecture that is known to end in a linear layer
-        keys = ("mean", "std", "head", "outputs", "channels", "size", "threshold", "provenance")
+        keys = ("mean", "std", "head", "outputs", "channels", "size", "preprocessing", "threshold", "provenance")
         return cls(net, info["classes"], **{k: info[k] for k in keys if info.get(k) is not None})
 
     def digest(self) -> str:
@@ -369,6 +386,7 @@ class Classifier:
             "threshold": self.threshold,
             "architecture": self.provenance.get("architecture"),
             "probabilities": self.outputs == "probabilities",
+            "preprocessing": None if self.preprocessing is None else repr(self.preprocessing.steps),
         }
         stated = json.dumps(settings, sort_keys=True)
         state = (stated, models.state(self.net))
@@ -384,8 +402,16 @@ class Classifier:
 
     def prepare(self, images: Images, channels: int | None) -> Tensor:
         """Images (n, c, h, w) normalised and with so many channels, as the network takes them."""
+        if self.preprocessing is not None:
+            images = self.preprocessing(images)
         have = images.shape[1]
         if self.size is not None and (images.shape[-1] != self.size or images.shape[-2] != self.size):
+            if self.preprocessing is not None:
+                raise InputError(
+                    f"this network takes {self.size} x {self.size} pixels, preprocessing {self.preprocessing.text} "
+                    f"gives {images.shape[-2]} x {images.shape[-1]}; add crop={self.size} or "
+                    f"resize={self.size}x{self.size}"
+                )
             raise InputError(
                 f"this network takes {self.size} x {self.size} pixels, got {images.shape[-2]} x {images.shape[-1]}; "
                 f"load the data with size={self.size}"
@@ -398,6 +424,11 @@ class Classifier:
         mean = torch.tensor(self.mean, device=images.device).view(shape)
         std = torch.tensor(self.std, device=images.device).view(shape)
         return (images - mean) / std
+
+    def input_shape(self, shape: Sequence[int]) -> tuple[int, int]:
+        """(height, width) of what the network is given for images (..., h, w)."""
+        here = (int(shape[-2]), int(shape[-1]))
+        return here if self.preprocessing is None else self.preprocessing.shape(here)
 
     def _offset(self, logits: Logits) -> Tensor:
         assert self.threshold is not None

@@ -38,6 +38,14 @@ Head = Annotated[
     ),
 ]
 Outputs = Annotated[str | None, typer.Option(help="logits or probabilities: what outputs are that all lie in [0, 1].")]
+PreprocessingText = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocessing",
+        help="Steps from images of any size to the network's input: resize=256,crop=224; also pad, window=LOW:HIGH, "
+        "percentiles=1:99, scale=-1024:1024. Images then keep their own size, and are attacked in it.",
+    ),
+]
 Pretrained = Annotated[str | None, typer.Option(help="Weights to train further from: a file, or hub.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
@@ -113,7 +121,9 @@ class ImageOptions:
     ] = None
     fit: Annotated[
         str | None,
-        typer.Option(help="How images that are not square become square: stretch (by default), crop or pad (black)."),
+        typer.Option(
+            help="How images that are not square become square: stretch (by default), crop, pad (black) or none."
+        ),
     ] = None
     size: Annotated[int | None, typer.Option(help="Side in pixels to which images are resized.")] = None
     channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None
@@ -161,6 +171,11 @@ class NetworkOptions:
     std: Std = None
     head: Head = None
     outputs: Outputs = None
+    preprocessing: PreprocessingText = None
+    reference: Annotated[
+        str | None,
+        typer.Option(help="CSV table (file, prediction) of your own pipeline's decisions: stops where one differs."),
+    ] = None
     trust_code: TrustCode = False
 
     @property

@@ -44,7 +44,8 @@ def load(
     seed: draws the split where none is given, and the phantoms.
     label: the column of a table that holds the label.
     patient: the column of a table that names the patients, or "none"; None finds it by its usual names.
-    fit: how images that are not square become square: "stretch" (None too), "crop" or "pad".
+    fit: how images that are not square become square: "stretch" (None too), "crop" or "pad"; "none": every image keeps
+        its own size and shape.
     progress: called with (images done, images in all) while files are verified.
     findings: columns of a table, one a finding, with 1 (present), 0 (absent), and -1, NaN or nothing (unknown).
     separator: between the findings of a label, as in ``effusion|nodule``; "none" takes every label for one class, None
@@ -63,6 +64,8 @@ def load(
         raise InputError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
     if separator is not None and not separator.strip():
         raise InputError("the separator of findings must be a sign such as | or ;, or none")
+    if fit == "none" and size is not None:
+        raise InputError(f"fit none keeps every image's own size: leave size={size} out, or choose another fit")
     columns = None if findings is None else tuple(findings)
     made = SOURCES[kind](where, Request(size, channels, seed, label, patient, fit, progress, columns, separator))
     if not isinstance(made, Dataset):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,8 +71,46 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """Side of the square images, in pixels."""
+        """Side of the square images, in pixels; the longest side of any image where they keep their own sizes."""
         return self.source.size
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Every (height, width) that images have, in ascending order."""
+        if self.fit != "none":
+            return ((self.size, self.size),)
+        return tuple(sorted({self.source.shape(int(row)) for row in self.rows}))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images; InputError where they differ in size."""
+        shapes = self.shapes
+        if len(shapes) > 1:
+            raise InputError(
+                f"the images of {self.name} differ in size ({len(shapes)} sizes), which this does not cover; give "
+                "--size to resize them to one"
+            )
+        return (self.channels, *shapes[0])
+
+    def by_shape(self) -> Dataset:
+        """The images of one size behind each other, sizes in ascending order; otherwise in their order."""
+        if len(self.shapes) == 1:
+            return self
+        return self.select(sorted(range(len(self)), key=lambda i: self.source.shape(int(self.rows[i]))))
+
+    def runs_of_one_shape(self) -> list[int]:
+        """Lengths of the runs of images of one size, in their order."""
+        if self.fit != "none":
+            return [len(self)]
+        return [len(list(run)) for _, run in itertools.groupby(self.rows.tolist(), self.source.shape)]
+
+    def most_frequent_shape(self) -> Dataset:
+        """The images of the size that most of them have; all where they have one."""
+        if len(self.shapes) == 1:
+            return self
+        shapes = [self.source.shape(row) for row in self.rows.tolist()]
+        shape = max(sorted(set(shapes)), key=shapes.count)
+        return self.select([i for i, s in enumerate(shapes) if s == shape])
 
     @property
     def bits(self) -> int:
@@ -80,7 +119,8 @@ class Dataset:
 
     @property
     def fit(self) -> str | None:
-        """How images that are not square were made so: "stretch", "crop" or "pad"; None where all are square."""
+        """How images that are not square were made so: "stretch", "crop" or "pad"; "none" where they were not, and
+        None where all are square."""
         return self.source.fit
 
     @property
@@ -105,7 +145,8 @@ class Dataset:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        shape = f"{self.channels} x {self.size} x {self.size}, {self.bits} bit"
+        side = f"{self.size} x {self.size}" if self.fit != "none" else f"{len(self.shapes)} size(s)"
+        shape = f"{self.channels} x {side}, {self.bits} bit"
         kinds = "findings" if self.multilabel else "classes"
         return f"Dataset({self.name}: {len(self)} images, {shape}, {kinds} {', '.join(self.classes)})"
 
@@ -221,7 +262,9 @@ class Dataset:
         """float32 (m, c, h, w) in [0, 1], exactly on the grid of ``bits``; decoded now."""
         index = self._positions(indices)
         dtype = np.uint8 if self.bits == 8 else np.uint16
-        pixels = np.empty((len(index), self.channels, self.size, self.size), dtype)
+        whole = self.fit != "none" or not len(index)
+        shape = (self.channels, self.size, self.size) if whole else self.select(index).shape
+        pixels = np.empty((len(index), *shape), dtype)
         for place, image in enumerate(index):
             pixels[place] = self.source.pixels(int(self.rows[image]))
         return as_float(torch.from_numpy(pixels))

@@ -46,7 +46,7 @@ class FileInfo(NamedTuple):
 
 
 class FileSource(Source):
-    """Image files, decoded to size x size."""
+    """Image files, decoded to size x size, or at their own sizes with fit "none"."""
 
     def __init__(self, files: Sequence[Path], size: int | None, grey: bool, fit: str) -> None:
         super().__init__()
@@ -82,12 +82,16 @@ class FileSource(Source):
     def fingerprint(self, row: int) -> str:
         return self.info[row].hash
 
+    def shape(self, row: int) -> tuple[int, int]:
+        height, width = self.info[row].shape[:2]
+        return height, width
+
 
 def open_files(name: str, files: Sequence[Path], listing: Listing, request: Request) -> Dataset:
     """The Dataset of image files; unreadable ones are left out, InputError if that is more than half of them."""
     fit = request.fit or "stretch"
     check(name, listing)
-    if request.size is None:
+    if request.size is None and fit != "none":
         _one_size(name, files, fit)
     source = FileSource(files, request.size, request.channels == 1, fit)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -103,12 +107,12 @@ def open_files(name: str, files: Sequence[Path], listing: Listing, request: Requ
         )
     rows = np.array([row for row, info in enumerate(source.info) if not info.reason], dtype=np.int64)
     good = [source.info[row] for row in rows]
-    source.size = request.size or good[0].shape[0]
+    source.size = request.size or max(max(info.shape[:2]) for info in good)
     source.channels = 3 if any(len(info.shape) == 3 for info in good) else 1
     source.bits = max(info.bits for info in good)
     data = assemble(name, source, listing, request, rows, left_out)
     good = [source.info[row] for row in data.rows]
-    if any(info.native[0] != info.native[1] for info in good):
+    if fit == "none" or any(info.native[0] != info.native[1] for info in good):
         source.fit = fit
     return _annotate(data, good, request)
 
@@ -156,10 +160,15 @@ def _annotate(data: Dataset, good: Sequence[FileInfo], request: Request) -> Data
     notes = list(data.notes)
     n, side = len(good), data.size
     resized = sum(info.native != (side, side) for info in good)
-    if resized:
+    if data.fit == "none":
+        sizes = Counter(info.native for info in good)
+        (width, height), most = min(sizes.items(), key=lambda item: (-item[1], item[0]))
+        several = "" if len(sizes) == 1 else f" ({len(sizes)} sizes, most often {width} x {height}, {most} of {n})"
+        notes.append(f"The images keep their own size{several or f', {width} x {height}'}.")
+    elif resized:
         notes.append(f"{resized} of {n} images were resized to {side} x {side} (bilinear, antialiased).")
     oblong = sum(info.native[0] != info.native[1] for info in good)
-    if oblong:
+    if oblong and data.fit != "none":
         assert data.fit is not None
         others = " or ".join(fit for fit in FITTED if fit != data.fit)
         notes.append(

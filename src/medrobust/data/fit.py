@@ -1,21 +1,22 @@
-"""How an image that is not square becomes square."""
+"""How an image that is not square becomes square, or stays as it is."""
 
 from __future__ import annotations
 
 import numpy as np
 
-FITS = ("stretch", "crop", "pad")
+FITS = ("stretch", "crop", "pad", "none")
 """stretch: each side is resized on its own, nothing is cut off. crop: the middle square. pad: black bars, which keep
-both the proportions and the border."""
+both the proportions and the border. none: every image keeps its size and shape, for a classifier that brings it to its
+own (``models.preprocessing``)."""
 
 
 def square(pixels: np.ndarray, fit: str) -> np.ndarray:
-    """(s, s[, 3]) of (h, w[, 3]) by "crop" (s = min) or "pad" (s = max, with zeros); as it is for "stretch".
+    """(s, s[, 3]) of (h, w[, 3]) by "crop" (s = min) or "pad" (s = max, with zeros); as it is for "stretch" and "none".
 
     Where the bars or the margins cannot be equal, the right and the lower one are a pixel larger.
     """
     height, width = pixels.shape[:2]
-    if fit == "stretch" or height == width:
+    if fit in ("stretch", "none") or height == width:
         return pixels
     if fit == "crop":
         side = min(height, width)

@@ -64,8 +64,9 @@ class Listing:
 class Source(ABC):
     """Pixels by row number. A source of your own implements ``read`` and ``fingerprint``.
 
-    size: side of the (square) images that ``read`` returns. channels: 1 or 3. bits: 8 or 16. fit: how images that are
-    not square were made so ("stretch", "crop", "pad"); None where all are square.
+    size: side of the (square) images that ``read`` returns; with fit "none", the longest side of any. channels: 1 or 3.
+    bits: 8 or 16. fit: how images that are not square were made so ("stretch", "crop", "pad") or that they were not
+    ("none"); None where all are square.
     """
 
     size: int
@@ -79,11 +80,15 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, row: int) -> np.ndarray:
-        """uint8 or uint16, (size, size) or (size, size, 3): the pixels of one image, decoded now."""
+        """uint8 or uint16, (height, width) or (height, width, 3): the pixels of one image, decoded now."""
 
     @abstractmethod
     def fingerprint(self, row: int) -> str:
         """A hash of what this image is made of (its file's bytes, its array), free of where it is stored."""
+
+    def shape(self, row: int) -> tuple[int, int]:  # noqa: ARG002 - the answer is the same for every row of most
+        """(height, width) of one image."""
+        return (self.size, self.size)
 
     def mask(self, row: int, finding: int | None = None) -> np.ndarray | None:  # noqa: ARG002 - nothing to choose
         """(size, size) in [0, 1], 1 inside the lesion; None where no ground truth is known.
@@ -103,7 +108,7 @@ class Source(ABC):
             self._kept_bytes += pixels.nbytes
 
     def pixels(self, row: int) -> np.ndarray:
-        """(channels, size, size) in the source's bit depth: grey is repeated where others have colour."""
+        """(channels, height, width) in the source's bit depth: grey is repeated where others have colour."""
         pixels = self._kept.get(row)
         if pixels is None:
             pixels = self.read(row)

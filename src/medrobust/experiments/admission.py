@@ -53,7 +53,7 @@ def admit(
     classifies: whether its decisions are used, not its features alone. InputError, in one line, for a network that
     cannot be used.
     """
-    inspection = classifier.examine(part.tensors(EXAMINED, seed)[0])
+    inspection = classifier.examine(part.most_frequent_shape().tensors(EXAMINED, seed)[0])
     order = _order(classifier, part, seed) if classifies else not_asked("its decisions are not used")
     admitted = Admitted(inspection, order)
     for sentence in admitted.sentences:
@@ -64,7 +64,7 @@ def admit(
 def _order(classifier: Classifier, part: Dataset, seed: int) -> Check:
     """Of the outputs, from labelled images."""
     try:
-        sample = part.for_network(classifier).sample(ASKED, seed)
+        sample = part.for_network(classifier).most_frequent_shape().sample(ASKED, seed)
     except InputError as error:  # whoever needs these classes raises it
         return not_asked(str(error))
     _, arrays = robustness_cells.clean(classifier, sample, lambda _: None)

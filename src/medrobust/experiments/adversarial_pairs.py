@@ -162,7 +162,7 @@ class AdversarialPairs:
         return Shard(images, decision.numpy(), (decision != labels).numpy())
 
     def _decide(self, part: Dataset) -> np.ndarray:
-        batch_size = self.classifier.batch_size((1, 1, part.size, part.size))
+        batch_size = self.classifier.batch_size((1, *part.shape))
         return torch.cat([self.classifier.predict(images) for images, _, _ in part.batches(batch_size)]).numpy()
 
 

@@ -47,7 +47,11 @@ class CleanExperiment(Experiment):
         return guessing.of(self.cell.arrays["decision"] == test.labels, test.labels, groups(test))
 
     def _derivative(self) -> Cell:
-        sample, seed, classifier = self.context.sample, self.context.config.seed, self.context.classifier
+        sample, seed, classifier = (
+            self.context.sample.most_frequent_shape(),
+            self.context.config.seed,
+            self.context.classifier,
+        )
         subset = sample.sample(compared(sample), seed)
         return self.context.cell(subset, {"kind": "derivative"}, lambda: derived(classifier, subset, seed))
 

@@ -43,6 +43,8 @@ def conditions(spec: AuditSpec, system: System, study: str, settings: Collection
         "classes": list(classifier.classes),
         "disease_classes": list(system.disease_classes),
         "size": data.size,
+        "shapes": None if data.fit != "none" else [list(shape) for shape in data.shapes],
+        "preprocessing": classifier.preprocessing and classifier.preprocessing.text,
         "channels": data.channels,
         "fit": data.fit,
         "bits": data.bits,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medrobust import options
 from medrobust.attacks import ATTACKS, Attack
 from medrobust.errors import InputError
+from medrobust.models.preprocessing import Preprocessing
 from medrobust.store import key
 from medrobust.threat import BALLS, Ball
 
@@ -40,6 +41,7 @@ SUBJECT = (
     "std",
     "head",
     "outputs",
+    "preprocessing",
     "threshold",
 )
 """Fields that say which images and which network, and how they are read."""
@@ -58,7 +60,7 @@ class AuditSpec(BaseModel):
     """Columns of a table, one a finding."""
     separator: str | None = None
     patient: str | None = None
-    fit: Literal["stretch", "crop", "pad"] | None = None
+    fit: Literal["stretch", "crop", "pad", "none"] | None = None
     size: int | None = None
     channels: int | None = None
     model: str = "resnet18"
@@ -69,6 +71,8 @@ class AuditSpec(BaseModel):
     std: tuple[float, ...] | None = None
     head: Literal["softmax", "logit", "multilabel"] | None = None
     outputs: Literal["logits", "probabilities"] | None = None
+    preprocessing: str | None = None
+    """The steps from images of any size to the network's input; see ``models.preprocessing``."""
     classes: tuple[str, ...] | None = None
     class_map: dict[str, str] | None = None
     """Class names of the data: those of the classifier. Labels are mapped by name, never by position."""
@@ -88,6 +92,8 @@ class AuditSpec(BaseModel):
     universal: bool = True
     detect: bool = True
     explain: bool = True
+    reference: str | None = Field(default=None, exclude=True)
+    """A table of the decisions that the classifier must give; no number depends on it."""
     trust_code: bool = Field(default=False, exclude=True)
     """Whether code that a saved model names may run; no number depends on it."""
 
@@ -139,6 +145,8 @@ def ask(**values: Any) -> AuditSpec:
     for name, given in (("mean", spec.mean), ("std", spec.std)):
         if given is not None and len(given) not in (1, 3):
             raise InputError(f"{name} has {len(given)} values; give one, or three for colour")
+    if spec.preprocessing is not None:
+        Preprocessing(spec.preprocessing)
     if spec.weights and spec.pretrained:
         raise InputError("weights= are used as they are, pretrained= are trained further: give one of the two")
     if spec.train and spec.weights:

@@ -138,7 +138,7 @@ class Explanation(Experiment):
         context, config = self.context, self.config
         part = context.sample if config.sampled else one_a_patient(context.test, self.seed)
         part = part.for_network(self.classifier)
-        shape = (1, part.channels, part.size, part.size)
+        shape = (1, *part.shape)
         self.layers = explain.stages(self.classifier, shape) if config.layers is None else config.layers
         self.middle = explain.middle(self.classifier, shape) if config.layers != () else None
         self.cam_layer = config.cam_layer or explain.last_spatial(self.classifier, shape)

@@ -21,12 +21,17 @@ TESTED = 6
 
 def compared(part: Dataset) -> int:
     """How many images of that size are compared at most."""
-    return max(FEWEST, min(MOST, PIXELS // part.size**2))
+    return max(FEWEST, min(MOST, PIXELS // (part.shape[1] * part.shape[2])))
 
 
 def derived(classifier: Classifier, sample: Dataset, seed: int) -> Result:
-    """The comparison on the network and on copies that hide their gradient; null where nothing could be compared."""
+    """The comparison on the network and on copies that hide their gradient; null where nothing could be compared.
+
+    Rounding to grey levels in preprocessing is left out: attacks go through it by the straight-through estimator, and
+    what they reach is judged with it.
+    """
     images, _ = sample.tensors()
+    classifier = classifier.without_rounding()
     ends = Ends(classifier, images, seed, list(sample.ids))
     result = derivative(classifier, images, seed=seed, ids=sample.ids, ends=ends)
     noticed = {}

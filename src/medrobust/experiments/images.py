@@ -21,7 +21,9 @@ def load(spec: AuditSpec, progress: Progress) -> Dataset:
 
     InputError where the classifier was trained on images that were made square in another way.
     """
-    size, fit = _stated(spec)
+    size, fit = (None, "none") if spec.preprocessing is not None else _stated(spec)
+    if spec.size is not None and fit == "none":
+        fit = None
     data = data_room.load(
         spec.data,
         size=spec.size or size,
@@ -43,7 +45,7 @@ def check_fit(data: Dataset, fit: str | None) -> None:
 
     fit: of the training; None where its images were square or it is not known.
     """
-    if None not in (fit, data.fit) and data.fit != fit:
+    if None not in (fit, data.fit) and "none" not in (fit, data.fit) and data.fit != fit:
         raise InputError(
             f"the classifier was trained on images made square by --fit {fit}, these are by --fit {data.fit}; "
             "leave --fit out, or train it anew"
@@ -87,7 +89,10 @@ class _Verify:
 
 
 def _stated(spec: AuditSpec) -> tuple[int | None, str | None]:
-    """The input size and the fit that a saved classifier states, so that the data is loaded to match."""
+    """The input size and the fit that a saved classifier states, so that the data is loaded to match.
+
+    One with preprocessing of its own takes images of any size.
+    """
     card = Path(spec.model) / "model.json"
     if not card.is_file():
         return None, None
@@ -96,5 +101,7 @@ def _stated(spec: AuditSpec) -> tuple[int | None, str | None]:
     except InputError:
         return None, None  # reading the checkpoint itself will say what is wrong
     size, provenance = content.get("size"), content.get("provenance")
+    if content.get("preprocessing"):
+        return None, "none"
     valid = isinstance(size, int) and not isinstance(size, bool)
     return size if valid else None, fit_of(provenance) if isinstance(provenance, dict) else None

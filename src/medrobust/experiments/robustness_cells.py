@@ -6,24 +6,28 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from medrobust import seeds
 from medrobust.attacks import Attack, run, sweep
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
-from medrobust.images import BIT_DEPTHS, save_at
+from medrobust.images import BIT_DEPTHS, Images, save_at
 from medrobust.judging import judge
+from medrobust.models.preprocessing import PadToSquare
 from medrobust.naming import image_code, patient_code
 from medrobust.store import Result
 from medrobust.threat import Ball, Untargeted
 
 Advance = Callable[[int], None]
+SHOWN = 256
+"""Side in pixels of the pictures of images that keep their own size."""
 
 
 def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
     """Probabilities and decisions on clean images, and on the same images saved at 8 bits."""
     probability, decisions, saved = [], [], []
-    for images, _, _ in part.batches(classifier.batch_size((1, 1, part.size, part.size))):
+    for images, _, _ in part.batches(classifier.batch_size((1, *part.shape))):
         logits = classifier.logits(images)
         probability.append(classifier.to_probabilities(logits))
         decisions.append(classifier.head.decide(logits))
@@ -78,8 +82,8 @@ def swept(
         ],
     }
     return facts, {
-        "shown.clean": images[examples].numpy(),
-        "shown.attacked": curve.images[examples].numpy(),
+        "shown.clean": _shown(images[examples], part).numpy(),
+        "shown.attacked": _shown(curve.images[examples], part).numpy(),
         "min_eps": min_eps.numpy(),
         "before": outcome.before.numpy(),
         "after": outcome.after.numpy(),
@@ -88,6 +92,13 @@ def swept(
         "no_gradient": curve.inconclusive.numpy(),
         **({} if curve.by is None else {"by": curve.by.numpy()}),
     }
+
+
+def _shown(images: Images, part: Dataset) -> Images:
+    """For the page: images of several sizes on squares of one, so that they lie in one array."""
+    if part.fit != "none":
+        return images
+    return F.interpolate(PadToSquare()(images), (SHOWN, SHOWN), mode="area")
 
 
 def noise(

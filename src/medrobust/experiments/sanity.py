@@ -6,6 +6,7 @@ The checks are those of Carlini et al. 2019 (arXiv:1902.06705).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -79,7 +80,7 @@ class SanityExperiment(Experiment):
     @property
     def _huge(self) -> float:
         part = self._subset
-        return 0.5 if self.config.norm == "linf" else 0.25 * float(part.channels * part.size**2) ** 0.5
+        return 0.5 if self.config.norm == "linf" else 0.25 * float(math.prod(part.most_frequent_shape().shape)) ** 0.5
 
     @property
     def _saving_eps(self) -> tuple[float, ...]:

@@ -15,11 +15,12 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.class_names import listed
 from medrobust.errors import InputError
-from medrobust.experiments import images, preflight
+from medrobust.experiments import images, preflight, reference
 from medrobust.experiments.admission import Admitted, admit
 from medrobust.experiments.conditions import conditions
 from medrobust.experiments.config import AuditSpec, digest
 from medrobust.heads import head_for
+from medrobust.models.preprocessing import Preprocessing
 from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import Check, ResultsFile
@@ -107,6 +108,8 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     disease = _disease(spec, data.classes)
     test, notes = unseen(data, classifier, trained or at_home_)
     admitted = admit(classifier, test, progress, spec.seed)
+    if spec.reference is not None:
+        progress.note(reference.check(spec.reference, classifier, test))
     class_notes_ = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
     images.announce(data, progress, tuple(n for n in notes if n not in class_notes_))
     return System(
@@ -114,8 +117,8 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
         admitted=admitted,
         notes=(*notes, *(n for n in class_notes_ if n not in notes)),
         class_notes=class_notes_,
-        test=test,
-        sample=test.sample(spec.limit, spec.seed),
+        test=test.by_shape(),
+        sample=test.sample(spec.limit, spec.seed).by_shape(),
         classifier=classifier,
         trained_here=trained,
         model_digest=model_digest(classifier),
@@ -194,6 +197,11 @@ def _classifier(
     train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
     if not train:
         return _as_is(spec, data, where, progress), False
+    if spec.preprocessing is not None or data.fit == "none":
+        raise InputError(
+            f"{spec.model} is trained on images of one size: leave --preprocessing out and give --size (and --fit); "
+            "preprocessing belongs to a network that is delivered with its weights"
+        )
     if run is None:
         raise InputError(f"{spec.model} is not trained yet: medrobust train --out FOLDER --model {spec.model}")
     if spec.classes is not None:
@@ -234,6 +242,11 @@ def _saved(spec: AuditSpec, where: torch.device) -> Classifier:
         ("head", spec.head, classifier.head.name),
         ("mean", spec.mean, classifier.mean),
         ("std", spec.std, classifier.std),
+        (
+            "preprocessing",
+            classifier.preprocessing and spec.preprocessing,
+            getattr(classifier.preprocessing, "text", ""),
+        ),
     ):
         if given is not None and given != stated:
             raise InputError(f"{spec.model} states its {name} as {stated}, --{name} says {given}; leave --{name} out")
@@ -246,7 +259,8 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
     own = models.is_own(spec.model)
     channels = _channels(spec, data)
     head = head_for(spec.head, data.multilabel)
-    net = models.build(spec.model, classes=len(classes), channels=channels, size=data.size, head=head, run=not own)
+    side = input_side(data, None if spec.preprocessing is None else Preprocessing(spec.preprocessing))
+    net = models.build(spec.model, classes=len(classes), channels=channels, size=side, head=head, run=not own)
     if isinstance(net, models.BlackBoxModel):
         net = models.BlackBoxModel(net.answer, classes)
     mean, std = spec.mean, spec.std
@@ -278,10 +292,20 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
         std=std,
         head=head,
         outputs=spec.outputs or (None if own else "logits"),
-        size=data.size,
+        size=side,
+        preprocessing=spec.preprocessing,
         threshold=spec.threshold,
         provenance={"architecture": spec.model, "weights": spec.weights, "notes": list(notes)},
     )
+
+
+def input_side(data: Dataset, preprocessing: Preprocessing | None) -> int | None:
+    """Side of the square inputs that a network gets of these images; None where they are not square or differ."""
+    shapes = set(data.shapes)
+    if preprocessing is not None:
+        shapes = {preprocessing.shape(shape) for shape in shapes}
+    sides = {side for shape in shapes for side in shape}
+    return sides.pop() if len(sides) == 1 else None
 
 
 def _channels(spec: AuditSpec, data: Dataset) -> int:
@@ -296,9 +320,10 @@ def _channels(spec: AuditSpec, data: Dataset) -> int:
 
 
 def _told(classifier: Classifier, spec: AuditSpec) -> Classifier:
-    """The classifier with the operating point and the kind of outputs that were asked for."""
+    """The classifier with the operating point, kind of outputs and preprocessing that were asked for."""
     outputs, threshold = spec.outputs or classifier.outputs, spec.threshold or classifier.threshold
-    if (outputs, threshold) == (classifier.outputs, classifier.threshold):
+    preprocessing = classifier.preprocessing or spec.preprocessing
+    if (outputs, threshold, preprocessing) == (classifier.outputs, classifier.threshold, classifier.preprocessing):
         return classifier
     return Classifier(
         classifier.net,
@@ -309,6 +334,7 @@ def _told(classifier: Classifier, spec: AuditSpec) -> Classifier:
         outputs=outputs,
         channels=classifier.channels,
         size=classifier.size,
+        preprocessing=preprocessing,
         threshold=threshold,
         provenance=classifier.provenance,
     )

@@ -68,6 +68,8 @@ def _of_batch(classifier: Classifier, images: Images, classes: Labels, layer: st
     gradient = read(torch.zeros_like(answer) if given[0] is None else given[0])
     weight = gradient.mean((2, 3), keepdim=True)
     cam = (weight * read(answer.detach())).sum(1, keepdim=True)[:n].relu().float()
+    if classifier.preprocessing is not None:  # what was cropped or padded lies elsewhere in the image
+        return classifier.preprocessing.back(cam[:, 0], (images.shape[-2], images.shape[-1]))
     return F.interpolate(cam, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
 

@@ -39,6 +39,7 @@ class Card(BaseModel):
     classes: tuple[str, ...]
     channels: Literal[1, 3]
     size: int | None = None
+    preprocessing: str | None = None
     head: Literal["softmax", "logit", "multilabel"] = "softmax"
     outputs: Literal["logits", "probabilities"] | None = None
     mean: tuple[float, ...] = (0.0,)

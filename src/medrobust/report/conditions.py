@@ -66,7 +66,12 @@ def _data(f: Findings) -> Items:
     split = [("training", c.n_train), ("validation", c.n_val), ("test", c.n_test), ("attacked", c.n_attacked)]
     # a data set for testing only has no images on the other sides
     images = ", ".join(f"{name} {count(n)}" for name, n in split if n)
-    size = f"{c.size} × {c.size} pixels, {plural(c.channels or 1, 'channel')}, {c.bits} bits a channel"
+    side = f"{c.size} × {c.size} pixels"
+    if c.shapes:
+        side = f"{c.shapes[0][1]} × {c.shapes[0][0]} pixels"
+        if len(c.shapes) > 1:
+            side = f"{count(len(c.shapes))} sizes, up to {max(map(max, c.shapes))} pixels a side"
+    size = f"{side}, {plural(c.channels or 1, 'channel')}, {c.bits} bits a channel"
     return [
         ("Data", c.data),
         ("SHA-256 of the data", c.data_digest),
@@ -97,6 +102,8 @@ def _model(c: Conditions) -> Items:
     ]
     if c.mean and c.std:
         items.append(("Normalisation", f"mean {_short(c.mean)}, standard deviation {_short(c.std)} (pixels in [0, 1])"))
+    if c.preprocessing:
+        items.append(("Preprocessing", f"{c.preprocessing}, as a part of the classifier"))
     if c.trained_here is not None:
         items.append(("Origin", "trained for this audit" if c.trained_here else "supplied"))
     return items

@@ -290,6 +290,9 @@ class Conditions(Stated):
     """None where it is not known whose images they are."""
     disease_classes: list[int] = []
     size: int | None = None
+    shapes: list[tuple[int, int]] | None = None
+    """(height, width) of images that keep their own; None where all are squares of ``size``."""
+    preprocessing: str | None = None
     channels: int | None = None
     bits: int = 8
     model: str = ""
@@ -324,6 +327,13 @@ class Conditions(Stated):
     @property
     def patients_known(self) -> bool:
         return self.n_patients_attacked is not None
+
+    @property
+    def pixels(self) -> int | None:
+        """Of an image; None where images differ in size or it is not known."""
+        if self.shapes:
+            return self.shapes[0][0] * self.shapes[0][1] if len(self.shapes) == 1 else None
+        return self.size and self.size**2
 
     @field_validator("disease_classes", "data_notes", "left_out", "eps", "mean", "std", mode="before")
     @classmethod

@@ -13,8 +13,8 @@ def levels(f: Findings, eps: float) -> float:
     """eps in 8-bit grey levels a pixel: the most any pixel may change (Linf), or the root mean square (L2)."""
     if f.run.conditions.norm == "Linf":
         return eps * 255
-    size, channels = f.run.conditions.size, f.run.conditions.channels
-    return eps * 255 / math.sqrt(size * size * channels) if size and channels else math.nan
+    pixels, channels = f.run.conditions.pixels, f.run.conditions.channels
+    return eps * 255 / math.sqrt(pixels * channels) if pixels and channels else math.nan
 
 
 def size_words(f: Findings, eps: float) -> str:

@@ -58,7 +58,7 @@ class UniversalTask:
         self._images = check_images(images) if isinstance(images, Tensor) else images
         _, c, h, w = self._read([0]).shape
         self.shape: tuple[int, int, int] = (c, h, w)
-        if folded and classifier.size in (None, h):
+        if folded and (classifier.size in (None, h) or classifier.preprocessing is not None):
             self.classifier = classifier.fast((1, *self.shape))
         self.device = classifier.device
         self.queries = 0

@@ -157,7 +157,7 @@ def _source(work: Work, apart: CraftSplit) -> Lazy:
     """The n images it is made from: training images of its own set, others or variants of those, or noise."""
     kind, n, home = work.args["source"], work.args["n"], apart.craft
     if kind == "noise":
-        return Noise(n, (home.channels, home.size, home.size))
+        return Noise(n, home.shape)
     if work.args["vary"]:
         return Varied(decoded(work.another("source")), n, work.args["seed"])
     return decoded((home if kind == "training" else work.another("source")).sample(n, work.args["seed"]))

@@ -40,7 +40,7 @@ def limits(f: Findings) -> list[str]:
     ]
     if c.n_test is not None:
         out.append(f"All numbers come from {plural(c.n_test, 'test image')} of one source. Others may differ.")
-    if c.size is not None and c.size < 200:
+    if c.size is not None and c.size < 200 and not c.shapes:
         far = ", far below diagnostic resolution" if f.directed else ""
         out.append(f"Images were {c.size} pixels wide{far}. At another resolution the numbers may differ.")
     pooled = f.directed and (len(f.disease) > 1 or len(f.normal) > 1)
