@@ -32,6 +32,8 @@ class Kind(StrEnum):
     """One attack, image by image."""
     WORST = "worst case"
     """For each image, the attack that needed the smallest eps."""
+    FINDING = "finding"
+    """One goal of an attack on several findings: ``goal`` says which."""
     CONTROL = "control"
     """Random changes of the same size."""
     BLACK_BOX = "black box"

@@ -25,6 +25,7 @@ from medrobust.experiments.detector_data import DetectorData
 from medrobust.experiments.evasion import EvasionExperiment
 from medrobust.experiments.evasion_config import EvasionConfig
 from medrobust.experiments.explanation import in_audit
+from medrobust.experiments.findings import FindingsExperiment
 from medrobust.experiments.headline import HeadlineExperiment
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.sanity import SanityExperiment
@@ -59,6 +60,8 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     sanity = SanityExperiment(context, robustness)
     headline = HeadlineExperiment(context, robustness, sanity)
     chosen: list[Experiment] = [robustness, sanity, BlackBoxExperiment(context, robustness), headline]
+    if context.classifier.head.multilabel:
+        return [*chosen, FindingsExperiment(context, robustness)]
     if config.universal:
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
     if config.detect:

@@ -16,10 +16,11 @@ from medrobust.experiments import checks
 from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.system import groups
+from medrobust.images import Images
 from medrobust.judging import judge
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.store import Cell, Result
-from medrobust.threat import Ball, Untargeted
+from medrobust.threat import Ball, Goal, Untargeted
 
 PROBED = 24
 """Images that attacks without gradients are tried on."""
@@ -51,7 +52,13 @@ def by_chance(
 ) -> Result:
     """The control: random changes of exactly the ball's size, one a query."""
     images, labels = part.tensors()
-    queries_used = torch.where(classifier.predict(images) != labels, 0.0, torch.inf)
+    goal: Goal = Untargeted(labels)
+    goal = goal.prepare(classifier.head, len(classifier.classes), len(images), images.device)
+
+    def wrong(changed: Images) -> torch.Tensor:
+        return goal.reached(classifier.head, classifier.logits(changed))
+
+    queries_used = torch.where(wrong(images), 0.0, torch.inf)
     for k in range(1, tries + 1):
         ids = [f"{i}/{k}" for i in part.ids]
         if ball.name == "linf":
@@ -59,8 +66,7 @@ def by_chance(
         else:
             change = ball.at_edge(seeds.normal(seed, "chance", ids, images.shape[1:]))
         changed = ball.move(images, images + ball.eps * change)
-        wrong = classifier.predict(changed) != labels
-        queries_used = torch.where(wrong, queries_used.minimum(torch.tensor(float(k))), queries_used)
+        queries_used = torch.where(wrong(changed), queries_used.minimum(torch.tensor(float(k))), queries_used)
     advance(len(images))
     return {}, {"queries_used": queries_used.numpy()}
 

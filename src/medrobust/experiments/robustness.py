@@ -11,7 +11,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from medrobust import code_digest, stats
+from medrobust import code_digest, guessing, stats
 from medrobust.attacks import Attack
 from medrobust.data import Dataset
 from medrobust.experiments import checks, robustness_cells
@@ -46,7 +46,7 @@ class RobustnessExperiment(Experiment):
             Step(f"sweep {name}", partial(self.sweep, name), tuple(f"sweep {b}" for b in self._before(name)))
             for name in self.attacks
         ]
-        return [*self.clean.steps(), *sweeps, Step("noise", self._noise)]
+        return [*self.clean.steps(), *sweeps, Step("noise", self.noise)]
 
     # -- cells -------------------------------------------------------------------------------------------
 
@@ -88,7 +88,8 @@ class RobustnessExperiment(Experiment):
         }
         return context.sharded(context.sample, f"{attack.title} over {len(config.eps)} epsilons", key, compute)
 
-    def _noise(self) -> Cell:
+    def noise(self) -> Cell:
+        """Decisions under random noise, (n, len(eps))."""
         context, config = self.context, self.config
         return context.sharded(
             context.sample,
@@ -202,10 +203,10 @@ class RobustnessExperiment(Experiment):
 
     def _noise_part(self, outcome: ExperimentResult) -> None:
         context, eps = self.context, self.config.eps
-        decision = self._noise().arrays["decision"]
-        right = self.sweep(self.main).arrays["before"] == context.labels
+        decision = self.noise().arrays["decision"]
+        right = guessing.right(self.sweep(self.main).arrays["before"], context.labels)
         noise_rows(outcome.rows, eps, decision, context.labels, right, context.classifier.classes, context.patients)
-        wrong = decision != context.labels[:, None]
+        wrong = np.stack([~guessing.right(decision[:, i], context.labels) for i in range(len(eps))], 1)
         outcome.checks += [checks.noise_is_weaker(name, eps, self.min_eps(name), wrong) for name in self.attacks]
 
 

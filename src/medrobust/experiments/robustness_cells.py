@@ -69,9 +69,9 @@ def swept(
         "shown": [
             {
                 "id": image_code(part, i),
-                "label": int(labels[i]),
-                "before": int(outcome.before[i]),
-                "after": int(outcome.after[i]),
+                "label": labels[i].tolist(),
+                "before": outcome.before[i].tolist(),
+                "after": outcome.after[i].tolist(),
                 "confidence_before": float(outcome.confidence_before[i]),
                 "confidence_after": float(outcome.confidence_after[i]),
                 "eps": float(min_eps[i]) if torch.isfinite(min_eps[i]) else max(eps),
@@ -153,10 +153,11 @@ EXAMPLES = 6
 def _examples(labels: torch.Tensor, min_eps: torch.Tensor) -> list[int]:
     """Some images of every class in turn that were right before the attack: those it fooled before those that held."""
     right = min_eps > 0
-    ranked: list[tuple[int, int, int]] = []
-    turns: dict[int, int] = {}
+    ranked: list[tuple[int, object, int]] = []
+    turns: dict[object, int] = {}
     for i in sorted(right.nonzero()[:, 0].tolist(), key=lambda i: (not torch.isfinite(min_eps[i]), i)):
-        turn = turns.get(int(labels[i]), 0)
-        turns[int(labels[i])] = turn + 1
-        ranked.append((turn, int(labels[i]), i))
+        label = labels[i].tolist() if labels.ndim == 1 else tuple(labels[i].tolist())
+        turn = turns.get(label, 0)
+        turns[label] = turn + 1
+        ranked.append((turn, label, i))
     return [i for _, _, i in sorted(ranked)[:EXAMPLES]]

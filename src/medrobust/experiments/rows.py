@@ -161,7 +161,7 @@ def noise_rows(
     decisions: (n, len(eps)). right: bool (n,), read correctly without noise.
     """
     for i, at in enumerate(eps):
-        share = stats.proportion(decisions[:, i] == labels, patients)
+        share = stats.proportion(guessing.right(decisions[:, i], labels), patients)
         rows.add(Kind.CONTROL, "accuracy", share, attack="noise", eps=at)
         for source, goal, of, into in _directions(labels, classes):
             chosen = right & of
@@ -170,8 +170,11 @@ def noise_rows(
 
 
 def _directions(labels: np.ndarray, classes: tuple[str, ...]) -> Iterator[tuple[str, str, np.ndarray, int]]:
-    """Class, other class, which images have the first label, index of the other; none with more than MANY classes."""
-    for a, source in enumerate(classes if len(classes) <= MANY else ()):
+    """Class, other class, which images have the first label, index of the other.
+
+    None with more than MANY classes, nor where findings do not exclude each other.
+    """
+    for a, source in enumerate(classes if len(classes) <= MANY and labels.ndim == 1 else ()):
         for b, goal in enumerate(classes):
             if a != b:
                 yield source, goal, labels == a, b

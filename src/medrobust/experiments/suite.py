@@ -52,7 +52,7 @@ SUITES = {
     "search": Command("medrobust.experiments.search:experiments"),
 }
 """By name of the command."""
-ON_GRADIENTS = (Kind.WORST, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
+ON_GRADIENTS = (Kind.WORST, Kind.FINDING, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
 """What rests on the gradient beside the attacks that follow it: the worst case, the perturbation for every image, the
 attack that detectors look for, and what is read off the network's gradients."""
 OFTEN = 20.0

@@ -10,7 +10,7 @@ from medrobust.report import pictures
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.schema import Example
 from medrobust.report.sizes import short_size
-from medrobust.report.words import percent
+from medrobust.report.words import listing, percent
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Picture:
     attack: str
     eps: str
     width: int
+    kind: str
+    """What ``true`` is: "class" or "findings"."""
 
 
 def examples(f: Findings) -> list[Picture]:
@@ -49,8 +51,10 @@ def lead(f: Findings, pictures: list[Picture]) -> Picture | None:
     return next(iter(missed or turned), None)
 
 
-def _named(f: Findings, index: int) -> str:
-    return f.run.labelled(f.run.class_name(index))
+def _named(f: Findings, label: int | list[int]) -> str:
+    if isinstance(label, int):
+        return f.run.labelled(f.run.class_name(label))
+    return listing([f.run.class_name(k) for k, present in enumerate(label) if present == 1]) or "no finding"
 
 
 def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, factor: float) -> Picture:
@@ -68,4 +72,5 @@ def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, f
         attack=f.run.title(e.attack) if e.attack else "attack",
         eps=short_size(f, e.eps) if e.eps is not None else "",
         width=int(clean.shape[-1]),
+        kind="findings" if f.several else "class",
     )

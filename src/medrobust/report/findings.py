@@ -81,7 +81,8 @@ class Findings:
         """Accuracy on the attacked images before any attack; on the test images where that is all there is."""
         labels, predicted = self.run.arrays.get("labels"), self.run.arrays.get("clean_prediction")
         if labels is not None and predicted is not None and labels.shape == predicted.shape and labels.size:
-            return stats.proportion(labels == predicted)
+            right = (labels == predicted) | (labels < 0)  # a finding whose label is unknown counts neither way
+            return stats.proportion(right.all(1) if right.ndim == 2 else right)
         row = self.run.find(Kind.CLEAN, "accuracy")
         if row is None or row.value is None:
             return None
@@ -93,6 +94,11 @@ class Findings:
         if self.run.conditions.n_attacked is not None:
             return self.run.conditions.n_attacked
         return max((r.n for a in self.run.measured for r in self.run.curve(a)), default=None)
+
+    @property
+    def several(self) -> bool:
+        """Whether an image has several findings: read correctly means all of them, and no class excludes another."""
+        return self.run.conditions.head == "multilabel"
 
     def half(self, attack: str, metric: str = "accuracy", **more: Any) -> Row | None:
         """The smallest tested eps at which that attack leaves at most half of the clean accuracy."""

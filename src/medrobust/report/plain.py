@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from medrobust.report import headline, noise_words
+from medrobust.report import finding_words, headline, noise_words
 from medrobust.report.check_lines import counted
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation, said
 from medrobust.report.findings import Findings, Verdict, in_doubt
@@ -50,7 +50,9 @@ def first_page(f: Findings) -> FirstPage:
 def facts(f: Findings) -> list[Fact]:
     out = []
     if f.clean is not None:
-        out.append(Fact("Accuracy before", percent(f.clean.value), f"{plural(f.clean.n, 'image')}, unattacked"))
+        every = ", every finding right" if f.several else ""
+        note = f"{plural(f.clean.n, 'image')}, unattacked{every}"
+        out.append(Fact("Accuracy before", percent(f.clean.value), note))
     row = headline.row(f) or f.at_reference
     if f.strongest is not None and row is not None and row.value is not None:
         doubtful = f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE) or not row.ok
@@ -89,8 +91,14 @@ def what_was_tested(f: Findings) -> Paragraph:
     what = f"{count(len(c.classes))} classes" if len(c.classes) > 8 else names_of(f, c.classes)
     training = "fine-tuned" if c.provenance.get("pretrained") else "trained"
     origin = {True: f", {training} for this audit", False: ", as supplied", None: ""}[c.trained_here]
-    text = f"The classifier {c.model or 'under test'}{origin}, which sorts {'synthetic ' if c.synthetic else ''}images"
-    text += f" of {c.data or 'the given data'} into {what}."
+    images = f"{'synthetic ' if c.synthetic else ''}images of {c.data or 'the given data'}"
+    text = f"The classifier {c.model or 'under test'}{origin}, which "
+    if f.several:
+        what = f"{count(len(c.classes))} findings" if len(c.classes) > 8 else listing(c.classes)
+        text += f"reports findings in {images}, several at once where there are: {what}. An image is read correctly "
+        text += "where every finding of it is; accuracy is the share of such images (exact match)."
+    else:
+        text += f"sorts {images} into {what}."
     if f.directed:
         text += f" Healthy is {names_of(f, f.normal)} (see --healthy)."
     if f.attacked is not None and f.strongest is not None:
@@ -210,6 +218,8 @@ def _lower(sentence: str) -> str:
 
 def directions(f: Findings) -> list[Paragraph]:
     assert f.strongest is not None
+    if f.several:
+        return finding_words.paragraphs(f)
     eps = f.reference
     if eps is None or not f.run.of_attacks("flip"):
         k = len(f.run.conditions.classes)

@@ -255,6 +255,17 @@ class HeadlineInfo(Stated):
     eps: float
 
 
+class FindingsInfo(Stated):
+    """How findings were hidden and invented. sets: number of sets of findings that occur, None where not known;
+    sets_of: whose they are."""
+
+    title: str
+    settings: str = ""
+    source: str = ""
+    sets: int | None = None
+    sets_of: str = ""
+
+
 class RunInfo(Stated):
     """Which run made the numbers. id and times: of the run folder; command: as it was typed."""
 
@@ -309,6 +320,7 @@ class Conditions(Stated):
     eps: list[float] = []
     attacks: dict[str, AttackInfo] = {}
     headline: HeadlineInfo | None = None
+    findings: FindingsInfo | None = None
     universal: UniversalInfo | None = None
     defence: DefenceInfo | None = None
     detection: DetectionInfo | None = None
@@ -342,10 +354,12 @@ class Conditions(Stated):
 
 
 class Example(Stated):
+    """label, before, after: index of a class; of several findings 0, 1 or -1 (unknown) for each."""
+
     id: str
-    label: int
-    before: int
-    after: int
+    label: int | list[int]
+    before: int | list[int]
+    after: int | list[int]
     confidence_before: float | None = None
     confidence_after: float | None = None
     eps: float | None = None

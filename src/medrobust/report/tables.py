@@ -126,9 +126,12 @@ def per_class(f: Findings) -> Table | None:
         for c in classes
     ]
     caption = "Each class against the rest, untouched test images, with 95 % intervals; n: images of the class."
+    one, many = ("Finding", "findings") if f.several else ("Class", "classes")
+    if f.several:
+        caption = "Each finding, untouched test images in which it is known, with 95 % intervals; n: images with it."
     if len(classes) < len(rows):
-        caption += f" The first {len(classes)} of {len(rows)} classes; results.csv holds all."
-    return Table(caption, _cells("Class", *(kinds[i][1] for i in used), "n"), body, "tab:classes")
+        caption += f" The first {len(classes)} of {len(rows)} {many}; results.csv holds all."
+    return Table(caption, _cells(one, *(kinds[i][1] for i in used), "n"), body, "tab:classes")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ MOST_LINES = 6
 """Directions drawn in the flip figure; the table holds the others."""
 
 
-def build(f: Findings) -> Content:
+def build(f: Findings) -> Content | list[Content]:
+    if f.several:
+        return []
     table, figures = tables.flips(f), {}
     if f.strongest is not None and f.reference is not None:
         figures = flip_figure(f, f.strongest, f.reference)

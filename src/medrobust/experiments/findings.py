@@ -1,0 +1,219 @@
+"""What an attack does to each finding, for a classifier of several findings (Ghamizi et al. 2022, arXiv:2212.08130).
+
+A finding is hidden in images that have it and where it was reported, and invented where neither is so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from medrobust import code_digest
+from medrobust.attacks import FMN
+from medrobust.data import Dataset
+from medrobust.experiments import finding_cells
+from medrobust.experiments.conditions import described
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
+from medrobust.experiments.finding_cells import SET_GOALS, Reached, Threat
+from medrobust.experiments.finding_rows import goal_rows, noise_goal_rows
+from medrobust.experiments.robustness import RobustnessExperiment
+from medrobust.experiments.system import System, groups
+from medrobust.heads import UNKNOWN
+from medrobust.results import group
+from medrobust.store import Cell
+from medrobust.threat import GoalKind
+
+STEPS = 30
+"""Of the attack that looks for the smallest change: it needs no grid, and so every goal costs the same."""
+MOST_SETS = 512
+"""Sets of findings that are compared: the most frequent ones."""
+
+
+@dataclass(frozen=True)
+class Occurring:
+    """Sets of findings that occur, int64 (m, k), the most frequent first. origin: whose labels they are."""
+
+    sets: np.ndarray
+    origin: str
+
+
+def occurring(system: System) -> Occurring | None:
+    """The sets in the training labels, or in those of the images at hand; None where no image has all of them known."""
+    unseen = set(system.test.ids)
+    train = [i for i, name in enumerate(system.data.ids) if name not in unseen and system.data.split_of[i] == "train"]
+    part, origin = (system.data.select(train), "training labels") if train else (system.test, "labels of the test data")
+    known = part.labels[(part.labels != UNKNOWN).all(1)]
+    if not len(known):
+        return None
+    sets, counts = np.unique(known, axis=0, return_counts=True)
+    return Occurring(sets[np.argsort(-counts, kind="stable")][:MOST_SETS], origin)
+
+
+class FindingsExperiment(Experiment):
+    """Every finding hidden and invented, alone and not; and changes of the whole set."""
+
+    name = "findings"
+
+    def __init__(self, context: Context, robustness: RobustnessExperiment) -> None:
+        self.context, self.config, self.robustness = context, context.config, robustness
+        self.findings = context.classifier.classes
+        self.threat = Threat(FMN(steps=STEPS), context.ball, self.config.eps, self.config.seed)
+
+    def steps(self) -> Sequence[Step]:
+        each = [Step(f"finding {name}", partial(self.cell, k), ("clean",)) for k, name in enumerate(self.findings)]
+        return [Step("findings as a set", lambda: self.sets_cell), *each]
+
+    # -- images --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def occurring(self) -> Occurring | None:
+        return occurring(self.context.system)
+
+    @property
+    def _sets(self) -> np.ndarray | None:
+        return None if self.occurring is None else self.occurring.sets
+
+    def part(self, finding: int) -> Dataset | None:
+        """Test images in which a finding is known and read correctly, so many with it and without it; None: no such."""
+        test, limit = self.context.test, self.config.limit
+        decision = self.robustness.clean.cell.arrays["decision"][:, finding]
+        label = test.labels[:, finding]
+        ids: set[str] = set()
+        for value in (0, 1):
+            index = np.flatnonzero((label == value) & (decision == value))
+            if index.size:
+                ids |= set(test.select(index).sample(None if limit is None else -(-limit // 2), self.config.seed).ids)
+        return test.select([i for i, name in enumerate(test.ids) if name in ids]).by_id() if ids else None
+
+    # -- cells ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _key(self) -> dict[str, object]:
+        return {"attack": code_digest.described(self.threat.attack), "eps": self.config.eps}
+
+    def cell(self, finding: int) -> Cell | None:
+        """One finding turned; None where no image is read correctly in it."""
+        part = self.part(finding)
+        if part is None:
+            return None
+        classifier, threat = self.context.classifier, self.threat
+        return self.context.sharded(
+            part,
+            f"Hiding and inventing {self.findings[finding]}",
+            {"kind": "finding", "finding": finding, **self._key},
+            lambda shard, advance: finding_cells.of_finding(classifier, shard, finding, threat, advance),
+        )
+
+    @cached_property
+    def sets_cell(self) -> Cell:
+        """Goals for the whole set, on the attacked images."""
+        classifier, threat = self.context.classifier, self.threat
+        sets = None if self.occurring is None or len(self.occurring.sets) < 2 else self.occurring.sets
+        return self.context.sharded(
+            self.context.sample,
+            "Changing the set of findings",
+            {"kind": "finding sets", "sets": None if sets is None else sets.tolist(), **self._key},
+            lambda shard, advance: finding_cells.of_sets(classifier, shard, sets, threat, advance),
+        )
+
+    # -- what it amounts to --------------------------------------------------------------------------------
+
+    def outcome(self) -> ExperimentResult:
+        outcome = ExperimentResult(self.context.rows(), on_gradients=(self.name,))
+        cells = {k: self.cell(k) for k in range(len(self.findings))}
+        for k, name in enumerate(self.findings):
+            self._finding_part(outcome, k, name, cells[k])
+        self._sets_part(outcome, cells)
+        sets = self.occurring
+        outcome.conditions["findings"] = {
+            **described(self.threat.attack),
+            "sets": None if sets is None else len(sets.sets),
+            "sets_of": "" if sets is None else sets.origin,
+        }
+        noise_goal_rows(
+            outcome.rows,
+            self.config.eps,
+            self.robustness.sweep(self.robustness.main).arrays["before"],
+            self.robustness.noise().arrays["decision"],
+            self.context.labels,
+            self.findings,
+            self.context.patients,
+        )
+        return outcome
+
+    def _finding_part(self, outcome: ExperimentResult, k: int, name: str, cell: Cell | None) -> None:
+        part = self.part(k)
+        for kind, value in ((GoalKind.HIDE, 1), (GoalKind.INVENT, 0)):
+            mask = None if part is None else part.labels[:, k] == value
+            if part is None or cell is None or mask is None or not mask.any():
+                without = "has it and was read so" if value else "lacks it and was read so"
+                outcome.left_out.append((f"{kind.value} {name}", f"no test image {without}"))
+                continue
+            chosen, before = part.select(np.flatnonzero(mask)), cell.arrays["before"][mask]
+            for alone in (False, True):
+                result = _reached(cell, "alone" if alone else "one", mask)
+                goal_rows(
+                    outcome.rows,
+                    self.config.eps,
+                    result,
+                    before,
+                    chosen.labels,
+                    self._sets,
+                    groups(chosen),
+                    goal=kind.value,
+                    class_name=name,
+                    alone=alone or None,
+                )
+
+    def _sets_part(self, outcome: ExperimentResult, cells: dict[int, Cell | None]) -> None:
+        sample, cell = self.context.sample, self.sets_cell
+        for kind in SET_GOALS:
+            if f"{kind.value}.concerned" not in cell.arrays:
+                why = "no image has a known label for every finding, or all have the same set"
+                outcome.left_out.append(("a set of findings that occurs", why))
+                continue
+            concerned = cell.arrays[f"{kind.value}.concerned"]
+            if not concerned.any():
+                outcome.left_out.append((kind.value, "no finding was reported in any of the attacked images"))
+                continue
+            result, chosen = _reached(cell, kind.value, concerned), sample.select(np.flatnonzero(concerned))
+            if kind is GoalKind.ANY:
+                self._improve(result, chosen, cells)
+                outcome.arrays["min_eps.findings"] = result.min_eps
+            goal_rows(
+                outcome.rows,
+                self.config.eps,
+                result,
+                cell.arrays["before"][concerned],
+                chosen.labels,
+                self._sets,
+                groups(chosen),
+                goal=kind.value,
+            )
+
+    def _improve(self, result: Reached, chosen: Dataset, cells: dict[int, Cell | None]) -> None:
+        """A finding that was turned is a change of the set."""
+        place = {name: i for i, name in enumerate(chosen.ids)}
+        for k, cell in cells.items():
+            part = self.part(k)
+            if part is None or cell is None:
+                continue
+            rows = [(i, place[name]) for i, name in enumerate(part.ids) if name in place]
+            if not rows:
+                continue
+            there, here = np.array(rows).T
+            other = Reached(
+                np.full_like(result.min_eps, np.inf), result.after.copy(), result.unconfirmed, result.no_gradient
+            )
+            other.min_eps[here] = cell.arrays["one.min_eps"][there]
+            other.after[here] = cell.arrays["one.after"][there]
+            result.improve(other, np.isfinite(other.min_eps))
+
+
+def _reached(cell: Cell, name: str, mask: np.ndarray) -> Reached:
+    arrays = group(cell.arrays, name)
+    fields = ("min_eps", "after", "unconfirmed", "no_gradient")
+    return Reached(*(arrays[field][mask].copy() for field in fields))

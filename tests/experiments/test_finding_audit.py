@@ -1,0 +1,145 @@
+"""An audit of a classifier of several findings: on a linear one every smallest change is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import medrobust as mr
+from medrobust import report
+from medrobust.experiments import ask, suite, system
+from medrobust.experiments.finding_cells import occurs
+from medrobust.progress import NoProgress
+from medrobust.results import Kind, Row, among, find
+from medrobust.run_folder import RunFolder
+from medrobust.store import Store
+from tests.nets import Linear
+
+GRID = tuple(e / 255 for e in (0.1, 0.5, 1, 2, 4))
+
+
+@pytest.fixture(scope="module")
+def data() -> mr.data.Dataset:
+    """With some findings of some images unknown."""
+    loaded = mr.data.load("phantom:chest-findings@32:n=120")
+    labels = loaded.labels.copy()
+    labels[::7, 0] = -1
+    return dataclasses.replace(loaded, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def classifier(data) -> mr.Classifier:
+    """A ridge regression on pixels, fitted to all images: it knows the answer of most."""
+    images, labels = data.tensors()
+    x = torch.cat([images.flatten(1) - 0.5, torch.ones(len(images), 1)], 1).double()
+    y = torch.where(labels < 0, 0, labels).double() - 0.4
+    weight = torch.linalg.solve(x.T @ x + 0.3 * torch.eye(x.shape[1]), x.T @ y).T.float()
+    net = Linear(weight[:, :-1], weight[:, -1] - 0.5 * weight[:, :-1].sum(1))
+    return mr.Classifier(net, data.classes, head="multilabel", channels=1)
+
+
+@pytest.fixture(scope="module")
+def run(data, classifier, tmp_path_factory):
+    """rows by the audit's own code, and the folder with its report."""
+    folder = tmp_path_factory.mktemp("runs") / "findings"
+    config = ask(
+        data=data.name,
+        model="linear",
+        attacks=("pgd:steps=5",),
+        eps=GRID,
+        limit=10,
+        auto="",
+        detect=False,
+        explain=False,
+        universal=False,
+    )
+    with RunFolder(folder, "audit", {"spec.json": b"{}"}) as opened:
+        opened.begin()
+        tested = dataclasses.replace(system.given(data, classifier))
+        tested = dataclasses.replace(tested, sample=tested.test.sample(10, 0))
+        made = suite.Suite("audit", config, {}, tested, Store(opened.path), NoProgress(), "cpu")
+        made.experiments = [made.experiments[0], made.experiments[-1]]  # the others are not about findings
+        results = suite.run(made, opened)
+    report.write(folder)
+    return SimpleNamespace(
+        folder=folder, rows=[Row.read(r) for r in results["rows"]], experiment=made.experiments[-1], tested=tested
+    )
+
+
+def test_a_finding_is_hidden_at_its_logit_over_the_norm_of_its_weights(run, classifier):
+    for k, name in enumerate(classifier.classes):
+        part = run.experiment.part(k)
+        if part is None:
+            continue
+        images, labels = part.tensors()
+        logits = classifier.logits(images)[:, k]
+        exact = logits.abs() / classifier.net.weight[k].detach().norm(p=1)
+        for goal, value in (("hide", 1), ("invent", 0)):
+            mask = labels[:, k] == value
+            row = find(run.rows, kind=Kind.FINDING, metric="min_eps_median", goal=goal, class_name=name, alone=None)
+            if not mask.any():
+                assert row is None
+                continue
+            assert ((logits > 0) == (value == 1))[mask].all()
+            assert row.n == int(mask.sum())
+            # pixels that are black or white already cannot all move: no smaller, and not much larger
+            assert row.value == pytest.approx(float(exact[mask].median()), rel=0.25)
+
+
+def test_changing_one_alone_takes_no_less_and_any_change_no_more(run):
+    rows = list(among(run.rows, kind=Kind.FINDING, metric="success"))
+    alone = [r for r in rows if r.get("alone")]
+    assert alone
+    for row in alone:
+        same = {"goal": row.get("goal"), "class_name": row.get("class_name"), "eps": row.eps}
+        whole = find(rows, **same, alone=None)
+        assert row.value <= whole.value
+        assert row.n == whole.n
+    cell = run.experiment.sets_cell.arrays
+    anything = run.experiment.outcome().arrays["min_eps.findings"]
+    for kind in ("hide-all", "occurring"):
+        assert (anything <= cell[f"{kind}.min_eps"] + 1e-6).all()
+    sample = run.tested.sample
+    for k in range(len(sample.classes)):
+        part = run.experiment.part(k)
+        arrays = run.experiment.cell(k).arrays
+        for i, name in enumerate(part.ids):
+            if name in sample.ids:
+                assert anything[sample.ids.index(name)] <= arrays["one.min_eps"][i]
+
+
+def test_unknown_findings_take_part_in_nothing(run, data):
+    unknown = {name for name, label in zip(data.ids, data.labels[:, 0], strict=True) if label < 0}
+    assert unknown
+    assert not unknown & set(run.experiment.part(0).ids)
+    labels, decisions = np.array([[-1, 0, 1]]), np.array([[1, 0, 1]])
+    assert occurs(decisions, labels, np.array([[0, 0, 1]])).tolist() == [True]
+    assert occurs(decisions, labels, np.array([[1, 1, 1]])).tolist() == [False]
+
+
+def test_every_goal_stands_beside_noise_of_its_size_and_keeps_its_interval(run):
+    for row in among(run.rows, kind=Kind.FINDING, metric="success"):
+        assert row.low <= row.value <= row.high
+    hidden = find(run.rows, kind=Kind.CONTROL, metric="success", goal="hide", class_name="effusion", eps=GRID[0])
+    assert hidden.value == 0
+    before = find(run.rows, kind=Kind.FINDING, metric="occurs_before", goal="any")
+    after = find(run.rows, kind=Kind.FINDING, metric="occurs_after", goal="occurring")
+    assert before.n > 0
+    assert after.value == 1
+
+
+def test_the_page_says_it_for_a_doctor_and_knows_no_classes(run):
+    page = (run.folder / "report.html").read_text()
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page[page.index("<main>") : page.index("<nav")]))
+    assert re.search(r"Of \d synthetic images with (\w+) in which it reported \1, \d loses? it after", text)
+    assert "nothing else changes" in text
+    assert "exact match" in text
+    assert not re.search(r"\bclass(es)?\b", text)
+    assert 'id="findings"' in page
+    assert 'id="flips"' not in page
+    assert "tab:findings-hide" in (run.folder / "tables.tex").read_text()
