@@ -36,7 +36,7 @@ FLOORS = (
     ("threat", "data", "models", "search"),
     ("inspection", "naming"),
     ("classifier",),
-    ("layer_probe",),
+    ("layer_probe", "operating_points"),
     ("attacks", "detectors", "judging"),
     ("explain",),
     ("training",),

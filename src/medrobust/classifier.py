@@ -51,8 +51,8 @@ class Classifier:
     preprocessing: the steps from images of any size and shape to the network's input, as text or as
         ``models.preprocessing.Preprocessing``: "resize=256,crop=224". They are differentiable, and run before the
         normalisation. Perturbations are those of the images as they are given.
-    threshold: operating point on the second class's probability (two classes only; 0.5 when not given).
-        It is folded into the logits, so that attacks cross the boundary that is used in practice.
+    threshold: operating point on the second class's probability, or on that of every finding (one number, or one
+        each; 0.5 when not given). Folded into the logits, so that attacks cross the boundary that is used in practice.
     batch_size: rows a full pass is padded to. A fixed shape makes a row's result the same to the bit in any batch;
         chosen from the image size when not given.
 
@@ -72,7 +72,7 @@ class Classifier:
         channels: int | None = None,
         size: int | None = None,
         preprocessing: str | Preprocessing | None = None,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
         batch_size: int | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
@@ -124,7 +124,7 @@ class Classifier:
             images = images.detach()  # what torch gives for operators without a derivative is no gradient
         with self.borrowed():
             logits = self.head.canonical(self.form.run(self.net, self.prepare(images, self.channels)))
-            return logits if self.threshold is None else logits - self._offset(logits)
+            return logits if self.threshold is None else logits - self.head.offset(self.threshold, logits)
 
     @torch.no_grad()
     def logits(self, images: Images) -> Logits:
@@ -147,7 +147,8 @@ class Classifier:
 
     def to_probabilities(self, logits: Logits) -> Tensor:
         """Probabilities (n, k) of logits this classifier gave."""
-        return self.head.probabilities(logits if self.threshold is None else logits + self._offset(logits))
+        moved = logits if self.threshold is None else logits + self.head.offset(self.threshold, logits)
+        return self.head.probabilities(moved)
 
     def examine(self, images: Images) -> Inspection:
         """Find out what the network does with a few of ``images`` (n, c, h, w); see ``inspection.inspect``.
@@ -292,18 +293,44 @@ class Classifier:
 
     def with_net(self, net: nn.Module, batch_size: int | None = None) -> Classifier:
         """Another network with this one's classes, normalisation, head, operating point and size."""
+        rows = self._batch_size if batch_size is None else batch_size
+        return self._like(net, self.outputs, self.preprocessing, self.threshold, rows)
+
+    def at(
+        self,
+        threshold: float | Sequence[float] | None,
+        *,
+        outputs: str | None = None,
+        preprocessing: str | Preprocessing | None = None,
+    ) -> Classifier:
+        """The same network at another operating point; outputs, preprocessing: where they are others, too."""
+        moved = self._like(
+            self.net, outputs or self.outputs, preprocessing or self.preprocessing, threshold, self._batch_size
+        )
+        kept = threshold == self.threshold
+        moved.provenance = {k: v for k, v in self.provenance.items() if kept or k != "threshold_rule"}
+        return moved
+
+    def _like(
+        self,
+        net: nn.Module,
+        outputs: str | None,
+        preprocessing: str | Preprocessing | None,
+        threshold: float | Sequence[float] | None,
+        batch_size: int | None,
+    ) -> Classifier:
         return Classifier(
             net,
             self.classes,
             mean=self.mean,
             std=self.std,
             head=self.head.name,
-            outputs=self.outputs,
+            outputs=outputs,
             channels=self.channels,
             size=self.size,
-            preprocessing=self.preprocessing,
-            threshold=self.threshold,
-            batch_size=self._batch_size if batch_size is None else batch_size,
+            preprocessing=preprocessing,
+            threshold=threshold,
+            batch_size=batch_size,
         )
 
     def without_rounding(self) -> Classifier:
@@ -429,10 +456,6 @@ class Classifier:
         """(height, width) of what the network is given for images (..., h, w)."""
         here = (int(shape[-2]), int(shape[-1]))
         return here if self.preprocessing is None else self.preprocessing.shape(here)
-
-    def _offset(self, logits: Logits) -> Tensor:
-        assert self.threshold is not None
-        return logits.new_tensor([0.0, math.log(self.threshold) - math.log1p(-self.threshold)])
 
     def _check_normalisation(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medrobust import stats
-from medrobust.heads import UNKNOWN
+from medrobust.images import UNKNOWN
 from medrobust.stats import Estimate
 
 

@@ -6,17 +6,19 @@ attacks and judging are written once and work from one logit and two classes up.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.images import Labels, Logits, PerImage
+from medrobust.images import UNKNOWN, Labels, Logits, PerImage
 
-UNKNOWN = -1
-"""Label of a finding of which an image tells nothing: it takes part in no loss, gap, decision or metric."""
+Threshold = float | tuple[float, ...] | None
+"""Operating point: the probability above which the second of two classes is decided, or each finding; None: 0.5."""
 
 
 class Head(ABC):
@@ -61,15 +63,34 @@ class Head(ABC):
         """Whether a decision is a set of findings, and labels are (n, k) of 0, 1 and UNKNOWN."""
         return False
 
-    def check_threshold(self, threshold: float | None, classes: int) -> float | None:
-        """The operating point, None for the default of 0.5; InputError where this head and ``classes`` have none."""
+    def check_threshold(self, threshold: float | Sequence[float] | None, classes: int) -> Threshold:
+        """The operating point, None for the default of 0.5; InputError where this head and ``classes`` have none.
+
+        Of several findings one number is for all of them; of several numbers NaN stands for 0.5.
+        """
         if threshold is None:
             return None
-        if classes != 2 or self.name == "multilabel":
+        if not self.multilabel and classes != 2:
             raise InputError(f"an operating point needs exactly two classes, got {classes} with head {self.name!r}")
-        if not 0 < threshold < 1:
-            raise InputError(f"threshold must lie between 0 and 1, got {threshold}")
-        return None if threshold == 0.5 else float(threshold)
+        given = (threshold,) if isinstance(threshold, (int, float)) else tuple(threshold)
+        if len(given) > 1:
+            given = tuple(0.5 if t != t else t for t in given)
+        for value in given:
+            if not 0 < value < 1:
+                raise InputError(f"threshold must lie between 0 and 1, got {value}")
+        if len(given) not in (1, classes if self.multilabel else 1):
+            needed = f"one for all or one for each of {classes} findings" if self.multilabel else "one"
+            raise InputError(f"give {needed}, got {len(given)} thresholds")
+        if all(value == 0.5 for value in given):
+            return None
+        if not self.multilabel:
+            return float(given[0])
+        return tuple(map(float, given if len(given) == classes else given * classes))
+
+    def offset(self, threshold: float | tuple[float, ...], logits: Logits) -> Tensor:
+        """What logits are lowered by so that a decision at 0.5 is one at ``threshold``: (k,), of their type."""
+        values = threshold if isinstance(threshold, tuple) else (0.5, threshold)
+        return logits.new_tensor([math.log(t) - math.log1p(-t) for t in values])
 
     def wrong(self, logits: Logits, labels: Labels) -> Tensor:
         """bool (n,): the decision differs from ``labels``."""

@@ -18,8 +18,10 @@ PerImage: TypeAlias = Tensor
 Logits: TypeAlias = Tensor
 """float32 (n, k)."""
 Labels: TypeAlias = Tensor
-"""int64 (n,); for a multi-label head (n, k) of 0 and 1."""
+"""int64 (n,); for a multi-label head (n, k) of 0 and 1, and UNKNOWN where they are the truth."""
 
+UNKNOWN = -1
+"""Label of a finding of which an image tells nothing: it takes part in no loss, gap, decision or metric."""
 BIT_DEPTHS = (8, 12, 16)
 
 

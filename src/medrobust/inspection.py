@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from medrobust.errors import InputError, one_line
-from medrobust.heads import Head
+from medrobust.heads import Head, Threshold
 from medrobust.images import Images
 from medrobust.models.black_box import BlackBoxModel
 from medrobust.models.form import Form, entries, find_logits
@@ -49,7 +49,7 @@ class Inspected(Protocol):
     head: Head
     classes: tuple[str, ...]
     outputs: str | None
-    threshold: float | None
+    threshold: Threshold
     channels: int | None
     channels_given: bool
 

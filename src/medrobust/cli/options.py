@@ -37,6 +37,10 @@ Head = Annotated[
         "by the labels if not given."
     ),
 ]
+ThresholdRule = Annotated[
+    str | None,
+    typer.Option(help="Thresholds chosen on validation images: youden, f1, sensitivity=0.9 or specificity=0.9."),
+]
 Outputs = Annotated[str | None, typer.Option(help="logits or probabilities: what outputs are that all lie in [0, 1].")]
 PreprocessingText = Annotated[
     str | None,
@@ -166,7 +170,11 @@ class NetworkOptions:
 
     weights: Annotated[str | None, typer.Option(help="Weights of MODEL, used as they are.")] = None
     classes: Classes = None
-    threshold: Annotated[float | None, typer.Option(help="Operating point: probability of the second class.")] = None
+    threshold: Annotated[
+        str | None,
+        typer.Option(help="Operating point: probability of the second class, or of findings: 0.3 or effusion=0.3,…"),
+    ] = None
+    threshold_rule: ThresholdRule = None
     mean: Mean = None
     std: Std = None
     head: Head = None
@@ -181,7 +189,12 @@ class NetworkOptions:
     @property
     def fields(self) -> Mapping[str, object]:
         """As ``experiments.ask`` takes them."""
-        read = {"classes": words(self.classes), "mean": numbers(self.mean, "--mean"), "std": numbers(self.std, "--std")}
+        read: dict[str, object] = {"classes": words(self.classes)}
+        read |= {"mean": numbers(self.mean, "--mean"), "std": numbers(self.std, "--std")}
+        if self.threshold is not None:
+            from medrobust import operating_points
+
+            read["threshold"] = operating_points.read(self.threshold)
         return dataclasses.asdict(self) | read
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,9 +20,17 @@ from medrobust.cli.options import (
     Outputs,
     Seed,
     Std,
+    ThresholdRule,
     TrainingOptions,
 )
-from medrobust.cli.text import guessed, numbers, percent, say, words
+from medrobust.cli.text import brief, guessed, numbers, percent, say, table, words
+
+if TYPE_CHECKING:
+    from medrobust.classifier import Classifier
+    from medrobust.results import Row
+
+METRICS = ("auroc", "sensitivity", "specificity")
+"""Of each finding, for the terminal."""
 
 
 def train(
@@ -36,6 +45,10 @@ def train(
     std: Std = None,
     head: Head = None,
     outputs: Outputs = None,
+    threshold_rule: ThresholdRule = None,
+    balance: Annotated[
+        bool, typer.Option(help="Every class, or presence and absence of every finding, weighs the same.")
+    ] = True,
     seed: Seed = 0,
     device: Device = None,
     keep_names: KeepNames = False,
@@ -44,15 +57,20 @@ def train(
     ] = Path("runs/train"),
 ) -> None:
     """Train or fine-tune a classifier; killed, the same command goes on."""
+    import torch
+
     from medrobust import data as data_room
-    from medrobust import devices, guessing, stats
+    from medrobust import devices, guessing, operating_points, stats
     from medrobust import training as training_room
     from medrobust.experiments import preflight
     from medrobust.experiments.images import announce
+    from medrobust.experiments.rows import clean_rows
     from medrobust.experiments.system import groups
+    from medrobust.results import Rows
     from medrobust.run_folder import RunFolder
 
     options = training.recipe
+    rule = None if threshold_rule is None else operating_points.Rule.read(threshold_rule)
     preflight.check(model, **options, head=head, device=device)
     where = str(devices.find(device))
     with Bars() as bars, RunFolder(out, "train") as run:
@@ -67,6 +85,7 @@ def train(
             std=numbers(std, "--std"),
             head=head,
             outputs=outputs,
+            balance=balance,
             device=where,
             progress=bars,
             resume=run.entry("training"),
@@ -74,13 +93,20 @@ def train(
             **options,
         )
         run.remove("training")  # only a killed training is resumed
-        if keep_names:
-            classifier.save(out, keep_names=True)
         part = data.split("val").for_network(classifier)
+        before = classifier.threshold
+        classifier = classifier.at(None)
+        if rule is not None:
+            pixels, truth = part.tensors()
+            classifier, notes = operating_points.chosen(classifier, pixels, truth.numpy(), rule)
+            for note in notes:
+                bars.note(note)
+        if keep_names or classifier.threshold != before:
+            classifier.save(out, keep_names=keep_names)
         probability, labels = training_room.evaluate(classifier, part)
+        decided = torch.cat([classifier.predict(x) for x, _, _ in part.batches(256)]).numpy()
     scores = training_room.score(probability, labels)
     several = labels.ndim == 2
-    decided = (probability > 0.5).astype(labels.dtype) if several else probability.argmax(1)
     chance = guessing.of(decided == labels, labels, groups(part))
     guessed(chance.text)
     line = f"validation balanced accuracy {percent(chance.balanced)}, n = {chance.balanced.n}"
@@ -90,4 +116,22 @@ def train(
     elif math.isfinite(scores.auroc):
         of = "findings" if several else "classes, each against the others"
         line += f", AUROC {scores.auroc:.3f} (mean over the {of}; no interval)"
-    say(f"{line}\nmodel {out}")
+    say(line)
+    if several:
+        rows = Rows()
+        clean_rows(rows, probability, labels, decided, classifier.classes, groups(part))
+        columns = ["finding", *METRICS, "threshold"]
+        table(
+            columns, [_line(rows.rows, classifier, name) for name in classifier.classes], "On validation images, in %"
+        )
+    say(f"model {out}")
+
+
+def _line(rows: Sequence[Row], classifier: Classifier, name: str) -> list[str]:
+    """The table's line of one finding; empty where it is not measured."""
+    from medrobust.results import find
+
+    found = [find(rows, metric=metric, class_name=name) for metric in METRICS]
+    at = classifier.threshold
+    threshold = at[classifier.classes.index(name)] if isinstance(at, tuple) else at or 0.5
+    return [name, *("" if row is None else brief(row.estimate) for row in found), f"{threshold:.3g}"]

@@ -24,8 +24,8 @@ from medrobust.data.labels import NO_LABEL, NONE, number_classes
 from medrobust.data.source import NO_FILE, LeftOut, Listing, Request, Source
 from medrobust.data.words import quoted
 from medrobust.errors import InputError
-from medrobust.heads import UNKNOWN, Head
-from medrobust.images import Images, Labels, as_float
+from medrobust.heads import Head
+from medrobust.images import UNKNOWN, Images, Labels, as_float
 
 
 class Answers(Protocol):

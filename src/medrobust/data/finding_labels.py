@@ -11,7 +11,7 @@ import medrobust.data.words as words
 from medrobust.data.csv_rows import Cells
 from medrobust.data.labels import number_classes
 from medrobust.errors import InputError
-from medrobust.heads import UNKNOWN
+from medrobust.images import UNKNOWN
 
 SEPARATORS = ("|", ";")
 """Separators of findings that are recognised; any other one must be given."""

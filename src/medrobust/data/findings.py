@@ -11,7 +11,7 @@ import numpy as np
 from medrobust import limits
 from medrobust.data.labels import NO_LABEL, Numbered
 from medrobust.errors import InputError
-from medrobust.heads import UNKNOWN
+from medrobust.images import UNKNOWN
 
 if TYPE_CHECKING:
     from medrobust.data.dataset import Dataset

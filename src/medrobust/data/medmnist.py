@@ -26,7 +26,7 @@ from medrobust.data.source import Listing, Request, Source
 from medrobust.data.splits import SPLITS
 from medrobust.data.words import quoted
 from medrobust.errors import InputError
-from medrobust.heads import UNKNOWN
+from medrobust.images import UNKNOWN
 
 SIDES = (28, 64, 128, 224)
 LAYOUT = "train_images (n, h, w) or (n, h, w, 3), train_labels (n, 1) or (n, findings), and the same for val and test"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medrobust import options
+from medrobust import operating_points, options
 from medrobust.attacks import ATTACKS, Attack
 from medrobust.errors import InputError
 from medrobust.models.preprocessing import Preprocessing
@@ -43,6 +43,7 @@ SUBJECT = (
     "outputs",
     "preprocessing",
     "threshold",
+    "threshold_rule",
 )
 """Fields that say which images and which network, and how they are read."""
 SYSTEM = (*SUBJECT, "train", "pretrained", "epochs", "lr", "healthy", "limit", "seed", "norm")
@@ -79,7 +80,9 @@ class AuditSpec(BaseModel):
     leave_out: tuple[str, ...] | None = None
     """Class names of the data whose images are not used."""
     healthy: str | None = None
-    threshold: float | None = None
+    threshold: float | dict[str, float] | None = None
+    """Of all findings, or by their names."""
+    threshold_rule: str | None = None
     epochs: int | None = None
     lr: float | None = None
     attacks: tuple[str, ...] = CLASSIC
@@ -140,8 +143,13 @@ def ask(**values: Any) -> AuditSpec:
         spec.ball(e)
     if spec.limit is not None and spec.limit < 1:
         raise InputError(f"limit must be at least 1, got {spec.limit}; leave it out for all test images")
-    if spec.threshold is not None and not 0 < spec.threshold < 1:
-        raise InputError(f"threshold must lie between 0 and 1, got {spec.threshold}")
+    for value in spec.threshold.values() if isinstance(spec.threshold, dict) else (spec.threshold,):
+        if value is not None and not 0 < value < 1:
+            raise InputError(f"threshold must lie between 0 and 1, got {value}")
+    if spec.threshold_rule is not None:
+        operating_points.Rule.read(spec.threshold_rule)
+        if spec.threshold is not None:
+            raise InputError("threshold is given and threshold_rule chooses it: give one of the two")
     for name, given in (("mean", spec.mean), ("std", spec.std)):
         if given is not None and len(given) not in (1, 3):
             raise InputError(f"{name} has {len(given)} values; give one, or three for colour")

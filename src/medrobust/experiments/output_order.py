@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from medrobust import guessing, stats
-from medrobust.heads import UNKNOWN
+from medrobust.images import UNKNOWN
 from medrobust.results import Check
 from medrobust.stats import Estimate
 

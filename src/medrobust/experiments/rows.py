@@ -10,8 +10,7 @@ import numpy as np
 
 from medrobust import guessing, stats
 from medrobust.experiments.checks import TOLERATED
-from medrobust.heads import UNKNOWN
-from medrobust.images import BIT_DEPTHS
+from medrobust.images import BIT_DEPTHS, UNKNOWN
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.stats import Estimate
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import devices, models, naming, training
+from medrobust import devices, models, naming, operating_points, training
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.class_names import listed
@@ -106,7 +106,9 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     at_home_ = at_home(classifier, data) or at_home(classifier, loaded)
     data = data.for_network(classifier)
     disease = _disease(spec, data.classes)
-    test, notes = unseen(data, classifier, trained or at_home_)
+    classifier = _chosen(classifier, data, spec.threshold_rule, progress)
+    # images that chose the threshold are no test of it
+    test, notes = unseen(data, classifier, trained or at_home_ or spec.threshold_rule is not None)
     admitted = admit(classifier, test, progress, spec.seed)
     if spec.reference is not None:
         progress.note(reference.check(spec.reference, classifier, test))
@@ -208,7 +210,7 @@ def _classifier(
         data = data.for_classes(spec.classes)
     options: Mapping[str, Any] = {k: v for k, v in (("epochs", spec.epochs), ("lr", spec.lr)) if v is not None}
     data.split("test")  # an empty one is said before hours of training, not after
-    if spec.threshold is not None and len(data.classes) != 2:
+    if spec.threshold is not None and not data.multilabel and len(data.classes) != 2:
         raise InputError(f"--threshold needs exactly two classes, the data has {listed(data.classes)}")
     classifier = training.fit(
         data,
@@ -285,7 +287,7 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
                 f"how were the images of {spec.weights} normalised? give --mean and --std (pixels in [0, 1])"
             )
         mean, std = mean or (0.0,), std or (1.0,)
-    return Classifier(
+    classifier = Classifier(
         net.to(where),
         classes,
         mean=mean,
@@ -294,9 +296,9 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
         outputs=spec.outputs or (None if own else "logits"),
         size=side,
         preprocessing=spec.preprocessing,
-        threshold=spec.threshold,
         provenance={"architecture": spec.model, "weights": spec.weights, "notes": list(notes)},
     )
+    return _told(classifier, spec)
 
 
 def input_side(data: Dataset, preprocessing: Preprocessing | None) -> int | None:
@@ -321,23 +323,22 @@ def _channels(spec: AuditSpec, data: Dataset) -> int:
 
 def _told(classifier: Classifier, spec: AuditSpec) -> Classifier:
     """The classifier with the operating point, kind of outputs and preprocessing that were asked for."""
-    outputs, threshold = spec.outputs or classifier.outputs, spec.threshold or classifier.threshold
+    outputs, threshold = spec.outputs or classifier.outputs, operating_points.placed(spec.threshold, classifier)
     preprocessing = classifier.preprocessing or spec.preprocessing
     if (outputs, threshold, preprocessing) == (classifier.outputs, classifier.threshold, classifier.preprocessing):
         return classifier
-    return Classifier(
-        classifier.net,
-        classifier.classes,
-        mean=classifier.mean,
-        std=classifier.std,
-        head=classifier.head.name,
-        outputs=outputs,
-        channels=classifier.channels,
-        size=classifier.size,
-        preprocessing=preprocessing,
-        threshold=threshold,
-        provenance=classifier.provenance,
-    )
+    return classifier.at(threshold, outputs=outputs, preprocessing=preprocessing)
+
+
+def _chosen(classifier: Classifier, data: Dataset, rule: str | None, progress: Progress) -> Classifier:
+    """The classifier at the operating point that ``rule`` chooses on the validation images; as it is for None."""
+    if rule is None:
+        return classifier
+    images, labels = data.split("val").tensors()
+    classifier, notes = operating_points.chosen(classifier, images, labels.numpy(), operating_points.Rule.read(rule))
+    for note in notes:
+        progress.note(note)
+    return classifier
 
 
 def model_digest(classifier: Classifier) -> str:

@@ -44,7 +44,7 @@ class Card(BaseModel):
     outputs: Literal["logits", "probabilities"] | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    threshold: float | None = None
+    threshold: float | tuple[float, ...] | None = None
     channels_last: bool = False
     """How the weights lie in memory: other kernels run, and the last bits of a logit differ."""
     provenance: Mapping[str, Any] = {}

@@ -114,6 +114,9 @@ def _decision(c: Conditions) -> str:
         return "the most probable class"
     if c.threshold is None:
         return ""
+    if isinstance(c.threshold, tuple):
+        each = zip(c.classes, c.threshold, strict=True)
+        return "from a probability of: " + ", ".join(f"{name} {number(value)}" for name, value in each)
     if len(c.classes) == 2:
         return f"{c.classes[1]} from a probability of {number(c.threshold)}"
     return f"threshold {number(c.threshold)}"

@@ -314,7 +314,7 @@ class Conditions(Stated):
     head: str = ""
     mean: list[float] = []
     std: list[float] = []
-    threshold: float | None = None
+    threshold: float | tuple[float, ...] | None = None
     seed: int | None = None
     norm: str = "Linf"
     eps: list[float] = []

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.heads import UNKNOWN, Head
-from medrobust.images import Labels, Logits, PerImage, renumbered
+from medrobust.heads import Head
+from medrobust.images import UNKNOWN, Labels, Logits, PerImage, renumbered
 from medrobust.threat.goals import Goal, Targeted, Untargeted
 
 CANDIDATES = 8

@@ -12,8 +12,7 @@ from medrobust import stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.errors import InputError
-from medrobust.heads import UNKNOWN
-from medrobust.images import Images
+from medrobust.images import UNKNOWN, Images
 
 
 class HasImages(Protocol):

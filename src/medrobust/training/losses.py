@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medrobust.heads import UNKNOWN
-from medrobust.images import Labels, Logits
+from medrobust.images import UNKNOWN, Labels, Logits
 
 MOST = 20.0
 """Largest weight of a finding's presence: of one in 500 images the few would drown everything else."""

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import medrobust.training.losses as losses
 from medrobust import seeds
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.progress import Progress
-from medrobust.training import losses
 from medrobust.training.adversary import Adversary
 from medrobust.training.augment import warp
 from medrobust.training.evaluate import evaluate, score
