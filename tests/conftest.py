@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from .processes import Server
 # Nothing heavy is imported here: the process that hands out the tests (pytest-xdist) needs neither torch nor medrobust.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
+if sys.dont_write_bytecode:
+    # Compiling torch and all others takes three times as long as loading them, in every process. The compiled files go
+    # into the cache of pytest, and none beside a source, as was requested.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / ".pytest_cache/bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # no test writes into the home folder, and codes are the same in every process
 os.environ.setdefault("MEDROBUST_SALT", "salt of the tests")
 
@@ -33,6 +40,48 @@ def _parsers_are_made_once() -> Iterator[None]:
         patched.setattr(typer.main, "get_command", once)
         patched.setattr(typer.testing, "_get_command", once)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _phantoms_are_rendered_once() -> Iterator[None]:
+    """An image of a phantom is a pure function of its arguments; rendering took a third of a small training."""
+    from medrobust.data import phantom
+
+    once = functools.cache(phantom.render)
+
+    def render(*args: Any) -> Any:
+        image, mask = once(*args)
+        return image.copy(), mask.copy()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(phantom, "render", render)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawing() -> Iterator[set[str]]:
+    """Figures are made, but drawn only while this set is not empty: drawing takes most of the time of a page."""
+    from matplotlib.figure import Figure
+
+    real, wanted = Figure.savefig, set[str]()
+
+    def savefig(figure: Figure, out: Any, **options: Any) -> None:
+        if options.get("format") == "svg" and not wanted:
+            out.write('<svg viewBox="0 0 1 1"></svg>')
+        else:
+            real(figure, out, **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Figure, "savefig", savefig)
+        yield wanted
+
+
+@pytest.fixture
+def drawn(drawing: set[str], request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures as a reader sees them, for tests of what is drawn."""
+    drawing.add(request.node.nodeid)
+    yield
+    drawing.clear()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,7 +155,8 @@ def python(code: str, folder: Path) -> str:
         text=True,
         cwd=folder,
         check=False,
-        env={"HOME": str(folder), "PATH": "", "PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"},
+        env={name: value for name, value in os.environ.items() if name == "PYTHONPYCACHEPREFIX"}
+        | {"HOME": str(folder), "PATH": "", "PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

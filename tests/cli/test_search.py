@@ -61,7 +61,7 @@ def test_one_command_leaves_numbers_a_page_and_networks(done):
     assert all(f"tab:search-{kind}-{q}" in latex for kind in ("scores", "apart") for q in ("weights", "threshold"))
 
 
-def test_the_report_again_gives_the_same_bytes(done, drawn):
+def test_the_report_again_gives_the_same_bytes(done):
     before = (done / "report.html").read_bytes()
     assert run("report", done) == 0
     assert (done / "report.html").read_bytes() == before

@@ -29,12 +29,14 @@ VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every scenario written once."""
+def pages(tmp_path_factory: pytest.TempPathFactory, drawing: set[str]) -> dict[str, Path]:
+    """Every scenario written once, its figures drawn."""
     root = tmp_path_factory.mktemp("reports")
     made = {name: report_runs.make(root / name, name) for name in report_runs.SCENARIOS}
+    drawing.add("pages")
     for folder in made.values():
         report.write(folder)
+    drawing.clear()
     return made
 
 

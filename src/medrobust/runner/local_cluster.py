@@ -23,12 +23,14 @@ from medrobust.runner.worker_log import LOG
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 SETTINGS = {
-    # workers are forked from a process that has imported dask: seconds less for each, also for one that is replaced
+    # workers are forked from one process (PRELOAD): seconds less for each, also for one that is replaced
     "distributed.worker.multiprocessing-method": "forkserver",
     "distributed.nanny.pre-spawn-environ": {},
     "distributed.worker.profile.enabled": False,
 }
 """Of dask, while the workers are there."""
+PRELOAD = ["distributed", "torch", "medrobust.experiments.suite", "medrobust.runner.executors"]
+"""Modules that are imported once for all workers, in the process from which they are forked."""
 
 
 def start(n: int, log: Path, threads: int | None = None) -> OwnScheduler:
@@ -70,6 +72,7 @@ def start(n: int, log: Path, threads: int | None = None) -> OwnScheduler:
         try:
             # numpy reads its number of threads when it is loaded: it must be there when the first process begins
             with _environment(shared):
+                _start_fork_server()
                 cluster = SpecCluster(
                     workers=workers,
                     # a death counts against the cell itself at once: ``execute`` decides how often it is tried
@@ -82,6 +85,16 @@ def start(n: int, log: Path, threads: int | None = None) -> OwnScheduler:
             raise InputError(f"workers cannot start: {reason}; what they printed is in {log}") from error
         kept = undo.pop_all()
     return OwnScheduler(cluster, log, kept, fixed=True)
+
+
+def _start_fork_server() -> None:
+    """Start the process from which workers are forked, unless it is there."""
+    if sys.platform != "linux":  # elsewhere torch is not safe to fork once it is imported: dask starts its own
+        return
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload(PRELOAD)
+    forkserver.ensure_running()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 LOG = "MEDROBUST_WORKER_LOG"
 """The environment variable that names the log file."""
@@ -17,3 +18,7 @@ def dask_setup(_worker: object) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    if "torch" in sys.modules:  # imported before this process was forked, with the threads of the first workers
+        import torch
+
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
