@@ -123,7 +123,8 @@ def assign(
         side = assign_groups(groups, labels, SHARES, seed)
         kind = "patients" if patients is not None else "images"
         shares = ", ".join(f"{round(100 * part)} % {name}" for name, part in SHARES.items())
-        return side, (f"The {kind} were split at random, stratified by class: {shares} (seed {seed}).",)
+        by = "finding" if labels.ndim == 2 else "class"
+        return side, (f"The {kind} were split at random, stratified by {by}: {shares} (seed {seed}).",)
     side = normalise(given)
     notes = shared_patients(side, patients)
     train = np.flatnonzero(side == "train")
