@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import hashlib
 import json
 import math
@@ -45,6 +46,7 @@ class Classifier:
     head: "softmax" (an output a class), "logit" (one output, two classes), "multilabel" (an output a finding).
     outputs: what the network returns where all of it lies in [0, 1], which is refused unless it is said: "logits", or
         "probabilities", which are turned into logits that decide as they do (``models.probabilities``).
+    output: which entry of a tuple, dict or data class holds them, by name or position; found out when not given.
     channels: what the network takes; that of the first convolution that runs when not given. One-channel images are
         repeated for a network of three, and the gradient is summed back.
     size: side of the square input in pixels, when the network takes only one.
@@ -69,6 +71,7 @@ class Classifier:
         std: Sequence[float] = (1.0,),
         head: str = "softmax",
         outputs: str | None = None,
+        output: str | int | None = None,
         channels: int | None = None,
         size: int | None = None,
         preprocessing: str | Preprocessing | None = None,
@@ -86,7 +89,7 @@ class Classifier:
         self.head.outputs(len(self.classes))
         if outputs not in (None, *OUTPUTS):
             raise InputError(f'outputs must be "logits", "probabilities" or left out, got {outputs!r}')
-        self.outputs = outputs
+        self.outputs, self.output = outputs, output
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.channels_given = channels is not None
         self.channels = channels or first_channels(net) or (len(self.mean) if len(self.mean) > 1 else None)
@@ -106,6 +109,7 @@ class Classifier:
         """Forward passes so far, of any number of rows: an attack's own ones are counted by it."""
         self._exact: dict[tuple[int, ...], tuple[int, ...]] = {}
         self._fast: tuple[object, Classifier] | None = None
+        self._original: Classifier | None = None
         self.layouts: dict[tuple[int, ...], dict[str, Layout]] = {}
         """Image (c, h, w) -> layer -> what its output carries: filled by ``layer_probe``."""
         self._digest: tuple[object, str] | None = None
@@ -153,14 +157,49 @@ class Classifier:
     def examine(self, images: Images) -> Inspection:
         """Find out what the network does with a few of ``images`` (n, c, h, w); see ``inspection.inspect``.
 
-        Decides how the network is called from here on. InputError for a network that cannot be used.
+        Decides how the network is called from here on: a converted one that does not agree with its original on all
+        of ``images`` is replaced by it, a black box. InputError for a network that cannot be used.
         """
+        images = images.to(self.device)
         with self.borrowed():
-            inspection = inspect(self, images[:EXAMINED].to(self.device))
+            compared = self._compared(images)
+            inspection = inspect(self, images[:EXAMINED])
+        inspection = dataclasses.replace(inspection, notes=(*compared, *inspection.notes))
         if self.labels_only and self.threshold is not None:
             raise InputError("this classifier answers with labels: its operating point cannot be moved; no --threshold")
         self.inspection, self.channels = inspection, inspection.channels
         return inspection
+
+    def _compared(self, images: Images) -> tuple[str, ...]:
+        """Compares a converted network with its original; a sentence of the result."""
+        net = self.net
+        if not isinstance(net, models.Converted):
+            return ()
+        agreement = net.agreement(self.prepare(images, self.channels))
+        if agreement.holds:
+            return (
+                f"The network is a copy in torch of one that {net.runtime} runs: on {agreement.images} images the "
+                f"decisions are equal and outputs differ by {agreement.difference:.1g} of the largest at most. "
+                f"Successes of attacks count where {net.runtime} confirms them.",
+            )
+        self.net = net.original
+        return (
+            f"The copy in torch differs from {net.runtime} on {agreement.images} images ({agreement.decisions} other "
+            f"decisions, outputs by {agreement.difference:.1g} of the largest): a black box through {net.runtime} is "
+            "attacked, without gradients.",
+        )
+
+    @property
+    def original(self) -> Classifier | None:
+        """The same as the runtime computes it that the network was delivered for; None where this is the original."""
+        if not isinstance(self.net, models.Converted):
+            return None
+        if self._original is None:
+            self._original = self.with_net(self.net.original)
+            if self.inspection is not None:
+                form = Form(probabilities=self.form.probabilities)
+                self._original.inspection = dataclasses.replace(self.inspection, form=form, differentiable=False)
+        return self._original
 
     def ready(self, images: Images) -> None:
         """``examine``, if no images were seen yet; a warning for every doubt about the network."""
@@ -326,6 +365,7 @@ class Classifier:
             std=self.std,
             head=self.head.name,
             outputs=outputs,
+            output=self.output,
             channels=self.channels,
             size=self.size,
             preprocessing=preprocessing,
@@ -376,6 +416,7 @@ class Classifier:
             "preprocessing": None if self.preprocessing is None else self.preprocessing.text,
             "head": self.head.name,
             "outputs": self.outputs,
+            "output": self.output,
             "mean": list(self.mean),
             "std": list(self.std),
             "threshold": self.threshold,
@@ -396,8 +437,60 @@ class Classifier:
         net, info = checkpoint.read(Path(folder), trust_code=trust_code)
         if not models.is_own(info["architecture"]):
             info["outputs"] = "logits"  # of an architecture that is known to end in a linear layer
-        keys = ("mean", "std", "head", "outputs", "channels", "size", "preprocessing", "threshold", "provenance")
+        keys = ("mean", "std", "head", "outputs", "output", "channels", "size", "preprocessing", "threshold", "provenance")
         return cls(net, info["classes"], **{k: info[k] for k in keys if info.get(k) is not None})
+
+    @classmethod
+    def delivered(
+        cls,
+        source: str,
+        classes: Sequence[str] | None = None,
+        *,
+        otherwise: Sequence[str] | None = None,
+        weights: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        head: str | None = None,
+        outputs: str | None = None,
+        output: str | int | None = None,
+        channels: int = 1,
+        size: int | None = None,
+        preprocessing: str | Preprocessing | None = None,
+        threshold: float | Sequence[float] | None = None,
+    ) -> Classifier:
+        """The classifier in a file, a folder or under a name of others: see ``models.delivered``.
+
+        What is not given is what the source states. otherwise: the classes where it states none. channels, size: of the
+        images, for architectures that leave them open. InputError where it cannot be used, or states otherwise.
+        """
+        names = tuple(classes or otherwise or ())
+        got = models.load_delivered(models.Request(source, names, weights, channels, head or "softmax", output))
+        given = None if classes is None else tuple(classes)
+        for name, said, own in (("classes", given, got.classes), ("head", head, got.head)):
+            if said is not None and own is not None and said != own:
+                raise InputError(f"{source} states its {name} as {own}, not {said}: leave --{name} out")
+        named = got.classes or names
+        if not named:
+            raise InputError(f"{source} does not state its classes: give them in the order of its outputs, --classes")
+        return cls(
+            got.net,
+            named,
+            mean=mean or got.mean or (0.0,),
+            std=std or got.std or (1.0,),
+            head=head or got.head or "softmax",
+            outputs=outputs or got.outputs,
+            output=None if got.chosen else output,
+            channels=got.channels,
+            size=got.size or size,
+            preprocessing=preprocessing or got.preprocessing,
+            threshold=threshold,
+            provenance={
+                "architecture": source,
+                "weights": weights,
+                "states_classes": got.classes is not None,
+                "notes": list(got.notes),
+            },
+        )
 
     def digest(self) -> str:
         """sha256 of what this classifier computes: weights, buffers, settings, answers and gradients on fixed images,

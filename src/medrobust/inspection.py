@@ -49,6 +49,7 @@ class Inspected(Protocol):
     head: Head
     classes: tuple[str, ...]
     outputs: str | None
+    output: str | int | None
     threshold: Threshold
     channels: int | None
     channels_given: bool
@@ -159,7 +160,7 @@ def _first(classifier: Inspected, images: Images) -> tuple[Form, int | None, Ten
         with _watched(classifier.net, convolutions):
             try:
                 answers = [classifier.net(x) for x in (inputs.split(1) if single else (inputs,))]
-                logits = [find_logits(a, 1 if single else n, outputs, needed) for a in answers]
+                logits = [find_logits(a, 1 if single else n, outputs, needed, classifier.output) for a in answers]
             except InputError as error:
                 refusal = refusal or error
                 ways += [w for w in [_Way(dtype, channels, True)] if w not in ways]

@@ -42,7 +42,7 @@ class Outcome:
     reached_before: Tensor
     """bool: the goal was reached without an attack."""
     reached: Tensor
-    """bool: legal, and the goal is reached in float32."""
+    """bool: legal, and the goal is reached in float32; of a converted network, by its original too."""
     survives: Tensor
     """bool: legal, and the goal is reached after saving at ``bits``."""
     bits: int
@@ -95,6 +95,11 @@ def judge(
         # logits that are not finite decide nothing
         return goal.reached(head, logits) & torch.isfinite(logits).all(1)
 
+    def confirmed(pixels: Images, claimed: Tensor) -> Tensor:
+        # what a copy in torch decides counts where the delivered network decides it too
+        original = classifier.original
+        return claimed if original is None or not bool(claimed.any()) else claimed & reached(original.logits(pixels))
+
     goal = goal.prepare(head, len(classifier.classes), images.shape[0], images.device)
     clean, after, after_saving = (classifier.logits(x) for x in (images, stored, saved))
     return Outcome(
@@ -107,8 +112,8 @@ def judge(
         size_saved=ball.size(saved - save_at(images, bits)).cpu(),
         legal=legal.cpu(),
         reached_before=reached(clean).cpu(),
-        reached=(reached(after) & legal).cpu(),
-        survives=(reached(after_saving) & legal).cpu(),
+        reached=confirmed(stored, reached(after) & legal).cpu(),
+        survives=confirmed(saved, reached(after_saving) & legal).cpu(),
         bits=bits,
         groups=None if groups is None else tuple(groups),
     )

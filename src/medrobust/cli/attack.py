@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,8 +10,13 @@ from medrobust.cli.bars import Bars
 from medrobust.cli.choices import ATTACKS
 from medrobust.cli.doubts import MARK, warn, warn_of_gradient
 from medrobust.cli.options import MODEL, Device, ImageOptions, NetworkOptions, Seed
-from medrobust.cli.text import at_most, eps_list, guessed, listed, percent, table, words
+from medrobust.cli.text import at_most, eps_list, guessed, listed, percent, say, table, words
 from medrobust.errors import InputError
+
+if TYPE_CHECKING:
+    from medrobust.attacks import Curve
+    from medrobust.classifier import Classifier
+    from medrobust.images import Labels
 
 
 def attack(
@@ -66,7 +71,7 @@ def attack(
                 check = check or checked(system.classifier, system.sample, seed)
                 mark = MARK if check.passed is False else ""
             bars.start(name, len(pixels))
-            curves[name + mark] = sweep(
+            curve = sweep(
                 chosen,
                 system.classifier,
                 pixels,
@@ -79,6 +84,9 @@ def attack(
                 advance=bars.advance,
             )
             bars.stop()
+            curves[name + mark], refused = confirmed(curve, system.classifier, labels)
+            if refused:
+                say(f"{name}: {refused} successes are not confirmed by the network as delivered and do not count")
     if check is not None:
         warn_of_gradient(check)
     clean = stats.proportion(right, patients)
@@ -86,6 +94,19 @@ def attack(
     rows += [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
     table(["eps", *curves], rows, f"Accuracy under attack, n = {len(pixels)}, 95 % interval")
     guessed(guessing.of(right, system.sample.labels, patients).text)
+
+
+def confirmed(curve: Curve, classifier: Classifier, labels: Labels) -> tuple[Curve, int]:
+    """The curve without successes that a converted network's original does not confirm, and how many those are."""
+    import dataclasses
+
+    import torch
+
+    if (original := classifier.original) is None:
+        return curve, 0
+    claimed = torch.isfinite(curve.min_eps) & (curve.min_eps > 0)
+    refused = claimed & ~original.head.wrong(original.logits(curve.images), labels)
+    return dataclasses.replace(curve, min_eps=curve.min_eps.masked_fill(refused, torch.inf)), int(refused.sum())
 
 
 def listing() -> None:

@@ -50,6 +50,9 @@ PreprocessingText = Annotated[
         "percentiles=1:99, scale=-1024:1024. Images then keep their own size, and are attacked in it.",
     ),
 ]
+Output = Annotated[
+    str | None, typer.Option(help="Which entry of a tuple, dict or data class holds the outputs: a name or a position.")
+]
 Pretrained = Annotated[str | None, typer.Option(help="Weights to train further from: a file, or hub.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
@@ -66,7 +69,10 @@ KeepNames = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Run folder; the same command on it goes on where it was.")]
 RunOut = Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")]
 
-MODEL = "A folder saved by medrobust, an architecture with --weights, or your module:function"
+MODEL = (
+    "A folder saved by medrobust, an architecture with --weights, your module:function, or a network as delivered "
+    "(docs/add-a-model.md): FILE.onnx"
+)
 """What every command takes as its network."""
 
 
@@ -184,6 +190,7 @@ class NetworkOptions:
         str | None,
         typer.Option(help="CSV table (file, prediction) of your own pipeline's decisions: stops where one differs."),
     ] = None
+    output: Output = None
     trust_code: TrustCode = False
 
     @property

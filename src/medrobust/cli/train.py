@@ -17,6 +17,7 @@ from medrobust.cli.options import (
     ImageOptions,
     KeepNames,
     Mean,
+    Output,
     Outputs,
     Seed,
     Std,
@@ -49,6 +50,7 @@ def train(
     balance: Annotated[
         bool, typer.Option(help="Every class, or presence and absence of every finding, weighs the same.")
     ] = True,
+    output: Output = None,
     seed: Seed = 0,
     device: Device = None,
     keep_names: KeepNames = False,
@@ -86,6 +88,7 @@ def train(
             head=head,
             outputs=outputs,
             balance=balance,
+            output=output,
             device=where,
             progress=bars,
             resume=run.entry("training"),

@@ -16,11 +16,15 @@ from medrobust.errors import InputError
 from medrobust.experiments import robustness_cells
 from medrobust.experiments.output_order import not_asked, outputs_in_order, question
 from medrobust.inspection import EXAMINED, Inspection
+from medrobust.models import Converted
 from medrobust.progress import Progress
 from medrobust.results import Check
 
 ASKED = 256
 """Labelled images from which the order of the outputs is judged."""
+
+COMPARED = 32
+"""Images on which a converted network is compared with its original."""
 
 
 class Admitted(NamedTuple):
@@ -53,7 +57,9 @@ def admit(
     classifies: whether its decisions are used, not its features alone. InputError, in one line, for a network that
     cannot be used.
     """
-    inspection = classifier.examine(part.most_frequent_shape().tensors(EXAMINED, seed)[0])
+    converted = isinstance(classifier.net, Converted)
+    sample = part.most_frequent_shape().tensors(COMPARED if converted else EXAMINED, seed)[0]
+    inspection = classifier.examine(sample)
     order = _order(classifier, part, seed) if classifies else not_asked("its decisions are not used")
     admitted = Admitted(inspection, order)
     for sentence in admitted.sentences:

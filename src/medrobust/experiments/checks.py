@@ -144,7 +144,8 @@ def confirmed(attack: str, unconfirmed: int, claimed: int) -> Check:
         "every success is confirmed by the judge",
         attack,
         unconfirmed == 0,
-        f"{unconfirmed} of {claimed} claimed successes were not legal or did not repeat in float32",
+        f"{unconfirmed} of {claimed} claimed successes were not legal or did not repeat in float32 (in its own "
+        "runtime, for a network that was converted)",
         "if this fails, the classifier does not give the same answer twice; unconfirmed successes are not counted",
     )
     return check if claimed else _unasked(check, "the attack claimed no success")

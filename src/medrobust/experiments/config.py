@@ -42,6 +42,7 @@ SUBJECT = (
     "head",
     "outputs",
     "preprocessing",
+    "output",
     "threshold",
     "threshold_rule",
 )
@@ -74,6 +75,8 @@ class AuditSpec(BaseModel):
     outputs: Literal["logits", "probabilities"] | None = None
     preprocessing: str | None = None
     """The steps from images of any size to the network's input; see ``models.preprocessing``."""
+    output: str | None = None
+    """Which entry of the network's output holds them, by name or position."""
     classes: tuple[str, ...] | None = None
     class_map: dict[str, str] | None = None
     """Class names of the data: those of the classifier. Labels are mapped by name, never by position."""

@@ -29,7 +29,11 @@ def check(
     devices.find(device)
     training.check(epochs=epochs, lr=lr, head=head)
     folder = Path(model)
-    if folder.is_dir():
+    if models.is_delivered(model):
+        models.check_delivered(model, weights)
+        if pretrained:
+            raise InputError(f"{model} is used as it is: leave --pretrained out")
+    elif folder.is_dir():
         for option, given in (("--weights", weights), ("--pretrained", pretrained)):
             if given:
                 raise InputError(f"{model} is a saved classifier with weights of its own; leave {option} out")

@@ -112,7 +112,9 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     admitted = admit(classifier, test, progress, spec.seed)
     if spec.reference is not None:
         progress.note(reference.check(spec.reference, classifier, test))
-    class_notes_ = (*class_notes(spec, data, test, trained), *(n for n in data.notes if n not in loaded.notes))
+    stated = classifier.provenance.get("states_classes", Path(spec.model).is_dir())
+    named = class_notes(spec, data, test, trained=trained, stated=stated)
+    class_notes_ = (*named, *(n for n in data.notes if n not in loaded.notes))
     images.announce(data, progress, tuple(n for n in notes if n not in class_notes_))
     return System(
         data=data,
@@ -166,10 +168,15 @@ def at_home(classifier: Classifier, data: Dataset) -> bool:
     return isinstance(training_data, dict) and training_data.get("digest") == data.digest()
 
 
-def class_notes(spec: AuditSpec, data: Dataset, test: Dataset, trained: bool) -> tuple[str, ...]:
-    """An order of classes that was assumed, and classes of the classifier without a test image."""
+def class_notes(
+    spec: AuditSpec, data: Dataset, test: Dataset, *, trained: bool, stated: bool = False
+) -> tuple[str, ...]:
+    """An order of classes that was assumed, and classes of the classifier without a test image.
+
+    stated: the classifier names its classes.
+    """
     notes = []
-    if not trained and spec.classes is None and not Path(spec.model).is_dir():
+    if not (trained or stated) and spec.classes is None:
         notes.append(
             f"The network's outputs were assumed to be in this order: {listed(data.classes)}. The network does not "
             "state it; give it with --classes."
@@ -194,6 +201,8 @@ def _classifier(
     spec: AuditSpec, data: Dataset, run: RunFolder | None, progress: Progress, device: str | None
 ) -> tuple[Classifier, bool]:
     where = devices.find(device)
+    if models.is_delivered(spec.model):
+        return _delivered(spec, data, where, progress), False
     if Path(spec.model).is_dir():
         return _saved(spec, where), False
     train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
@@ -221,6 +230,7 @@ def _classifier(
         std=spec.std,
         head=spec.head,
         outputs=spec.outputs,
+        output=spec.output,
         device=str(where),
         progress=progress,
         resume=run.entry("training"),
@@ -229,6 +239,27 @@ def _classifier(
     )
     run.remove("training")  # only a killed training is resumed
     return _told(classifier, spec), True
+
+
+def _delivered(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progress) -> Classifier:
+    """A network in a format of others."""
+    classifier = Classifier.delivered(
+        spec.model,
+        spec.classes,
+        otherwise=data.classes,
+        weights=spec.weights,
+        mean=spec.mean,
+        std=spec.std,
+        head=spec.head or ("multilabel" if data.multilabel else None),
+        outputs=spec.outputs,
+        output=spec.output,
+        channels=data.channels,
+        size=input_side(data, None if spec.preprocessing is None else Preprocessing(spec.preprocessing)),
+    )
+    for note in classifier.provenance["notes"]:
+        progress.note(note)
+    classifier.net.to(where)
+    return _told(classifier, spec)
 
 
 def _saved(spec: AuditSpec, where: torch.device) -> Classifier:
@@ -252,6 +283,7 @@ def _saved(spec: AuditSpec, where: torch.device) -> Classifier:
     ):
         if given is not None and given != stated:
             raise InputError(f"{spec.model} states its {name} as {stated}, --{name} says {given}; leave --{name} out")
+    classifier.output = classifier.output if spec.output is None else spec.output
     return _told(classifier, spec)
 
 
@@ -294,6 +326,7 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
         std=std,
         head=head,
         outputs=spec.outputs or (None if own else "logits"),
+        output=spec.output,
         size=side,
         preprocessing=spec.preprocessing,
         provenance={"architecture": spec.model, "weights": spec.weights, "notes": list(notes)},

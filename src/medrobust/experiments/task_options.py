@@ -73,7 +73,11 @@ def check_model(model: Model) -> None:
     from medrobust import training
 
     takes = set(inspect.signature(training.fit).parameters) - {"data", "model", "seed", "resume", "device", "progress"}
-    takes = {"mean", "std", "head", "outputs", "channels", "threshold"} & _spec_fields() if model.weights else takes
+    takes = (
+        {"mean", "std", "head", "outputs", "output", "channels", "threshold"} & _spec_fields()
+        if model.weights
+        else takes
+    )
     for name in model.options:
         if name not in takes:
             kind = "with weights" if model.weights else "that is trained"

@@ -6,6 +6,10 @@ from medrobust.models.architectures import ALIASES, OWN, build, check_name
 from medrobust.models.behaviour import behaviour, state, weights_state
 from medrobust.models.black_box import BlackBoxModel
 from medrobust.models.checkpoint import check_trusted, read, read_card, write
+from medrobust.models.converted import Converted
+from medrobust.models.delivered import Request, is_delivered
+from medrobust.models.delivered import check as check_delivered
+from medrobust.models.delivered import load as load_delivered
 from medrobust.models.folding import folded
 from medrobust.models.handmade import HANDMADE
 from medrobust.models.memory_layout import channels_last
@@ -17,14 +21,19 @@ __all__ = [
     "HANDMADE",
     "OWN",
     "BlackBoxModel",
+    "Converted",
     "Pretrained",
+    "Request",
     "behaviour",
     "build",
     "channels_last",
+    "check_delivered",
     "check_name",
     "check_trusted",
     "folded",
+    "is_delivered",
     "is_own",
+    "load_delivered",
     "normalisation",
     "read",
     "read_card",

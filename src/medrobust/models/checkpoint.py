@@ -20,6 +20,7 @@ import medrobust.models.mlp_head as mlp_head
 from medrobust import atomic, json_files, limits, own_files
 from medrobust.errors import InputError
 from medrobust.models.architectures import SMALLEST, build
+from medrobust.models.delivered import is_delivered
 from medrobust.models.memory_layout import channels_last, is_channels_last
 from medrobust.models.own_network import check_trust
 from medrobust.models.pretrained import check_finite, difference, file_sha256
@@ -42,6 +43,7 @@ class Card(BaseModel):
     preprocessing: str | None = None
     head: Literal["softmax", "logit", "multilabel"] = "softmax"
     outputs: Literal["logits", "probabilities"] | None = None
+    output: str | int | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     threshold: float | tuple[float, ...] | None = None
@@ -80,6 +82,10 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
         raise InputError(
             "a network given as a live torch module cannot be saved, nothing says how to build it again: "
             "make it by name, as module:function, or save its state_dict yourself"
+        )
+    if is_delivered(info["architecture"]):
+        raise InputError(
+            f"{info['architecture']} is a model file of others: it is used where it is, and not saved again"
         )
     state = _plain(net.state_dict())
     check_finite(state, "this network", net)

@@ -75,11 +75,16 @@ def entries(out: object) -> dict[str | int, object]:
     return {}
 
 
-def find_logits(out: object, n: int, outputs: int, needed: str) -> tuple[Tensor, str | int | None]:
+def find_logits(
+    out: object, n: int, outputs: int, needed: str, wanted: str | int | None = None
+) -> tuple[Tensor, str | int | None]:
     """The raw outputs (n, outputs) in what a network returned for n images, and the key of their entry.
 
-    needed: what errors say of the number of outputs. InputError where there are none, or several to choose from.
+    needed: what errors say of the number of outputs. wanted: the key, where it was given. InputError where there are
+    none, or several to choose from.
     """
+    if wanted is not None:
+        return _wanted(out, n, outputs, needed, wanted)
     if isinstance(out, Tensor):
         if not _fits(out, n, outputs):
             raise InputError(_misfit(out, n, needed))
@@ -96,11 +101,27 @@ def find_logits(out: object, n: int, outputs: int, needed: str) -> tuple[Tensor,
         names = ", ".join(map(repr, fitting))
         raise InputError(
             f"the network must return one tensor of logits, got {kind} in which {names} could all be the logits: "
-            "wrap it in a module that returns the right one"
+            "say which, --output NAME"
         )
     tensors = [f"{k!r} of shape {tuple(v.shape)}" for k, v in named.items() if isinstance(v, Tensor)]
     held = f" with {', '.join(tensors[:4])}" if tensors else ""
     raise InputError(f"the network must return one tensor of logits, got {kind}{held}; {needed}")
+
+
+def _wanted(out: object, n: int, outputs: int, needed: str, wanted: str | int) -> tuple[Tensor, str | int]:
+    """The entry of that key; positions count in containers with names too."""
+    named = entries(out)
+    key: str | int | None = next((k for k in named if str(k) == str(wanted)), None)
+    if key is None and str(wanted).isdecimal() and int(wanted) < len(named):
+        key = list(named)[int(wanted)]
+    if key is None:
+        held = ", ".join(map(repr, named)) or "no entries"
+        raise InputError(f"the network returns {type(out).__name__} with {held}: there is no output {wanted!r}")
+    value = named[key]
+    if not isinstance(value, Tensor) or not _fits(value, n, outputs):
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(f"the network's output {key!r} is {shape} for {n} image(s), {needed}")
+    return value.reshape(n, -1), key
 
 
 def _fits(value: Tensor, n: int, outputs: int) -> bool:

@@ -8,7 +8,7 @@ import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,8 +46,9 @@ class Loaded(NamedTuple):
 class Pretrained:
     """A weights file: .safetensors, or a torch file (.pth, .th, .pt, .bin) that loads with weights_only=True."""
 
-    def __init__(self, file: str | Path) -> None:
-        self.file = Path(file)
+    def __init__(self, file: str | Path, modules: Sequence[type] = ()) -> None:
+        """modules: classes of which a pickled network may be made whose tensors are taken; no other is restored."""
+        self.file, self.modules = Path(file), tuple(modules)
         if not self.file.is_file():
             raise InputError(f"no weights file {self.file}: give an existing .safetensors or .pth file, or 'hub'")
 
@@ -123,9 +124,10 @@ class Pretrained:
                 "function of your own (torch.jit.load) and give --model module:function"
             )
         try:
-            with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
+            with warnings.catch_warnings(), torch.serialization.safe_globals([*HARMLESS, *self.modules]):
                 warnings.simplefilter("ignore")  # on foreign files torch warns before it raises what is told below
-                return torch.load(self.file, map_location="cpu", weights_only=True)
+                raw = torch.load(self.file, map_location="cpu", weights_only=True)
+                return dict(_tensors(raw)) if isinstance(raw, nn.Module) else raw
         except pickle.UnpicklingError as error:
             raise InputError(
                 f"{self.file} holds more than weights and would run code when loaded, refused: have its maker save "
@@ -133,6 +135,15 @@ class Pretrained:
             ) from error
         except Exception as error:  # a broken archive raises whatever its reader happened upon
             raise InputError(f"{self.file} is no readable torch file ({type(error).__name__}); is it whole?") from error
+
+
+def _tensors(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a network by name; an old file's lacks what ``state_dict`` needs."""
+    for own in (module._parameters, module._buffers):
+        yield from ((prefix + name, value.detach()) for name, value in own.items() if value is not None)
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _tensors(child, f"{prefix}{name}.")
 
 
 def _is_torchscript(file: Path) -> bool:

@@ -52,6 +52,7 @@ def fit(
     freeze: float = 0.0,
     head: str | None = None,
     outputs: str | None = None,
+    output: str | int | None = None,
     target: float | None = None,
     balance: bool = True,
     device: str | None = None,
@@ -66,6 +67,7 @@ def fit(
     size: must be the size that ``data`` was loaded with, if given.
     head: by default "softmax", or "multilabel" where an image has several findings.
     outputs: "logits" where the network's outputs are logits although all of them lie in [0, 1].
+    output: which entry of what the network returns holds them.
     epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, target, balance: see Recipe; None means its
     default.
     device: "cuda" where there is one, else "cpu".
@@ -124,6 +126,7 @@ def fit(
             std=std,
             head=head,
             outputs=outputs or (None if models.is_own(model) else "logits"),  # named ones end in a linear layer
+            output=output,
             channels=data.channels,
             size=data.size,
         )

@@ -34,6 +34,7 @@ def judge(
     clean: the clean decisions where they are known from an earlier outcome; saves one pass of three.
     InputError where the perturbation does not fit the images (``v.resized`` makes it fit).
     """
+    classifier = classifier.original or classifier  # decisions are those of the network as it was delivered
     n = len(images)
     for name, given in (("labels", labels), ("groups", groups), ("clean", clean)):
         if given is not None and len(given) != n:

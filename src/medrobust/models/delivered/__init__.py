@@ -1,0 +1,8 @@
+"""Networks as others deliver them: files, folders and names that say which network they hold and how it is called."""
+
+from __future__ import annotations
+
+from medrobust.models.delivered.formats import check, is_delivered, load
+from medrobust.models.delivered.network import Delivered, Request
+
+__all__ = ["Delivered", "Request", "check", "is_delivered", "load"]

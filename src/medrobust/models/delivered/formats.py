@@ -1,0 +1,73 @@
+"""Which format a file, a folder or a name is of, and how it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import medrobust.models.delivered.onnx_file as onnx_file
+import medrobust.models.delivered.xrv as xrv
+from medrobust.errors import InputError
+from medrobust.models.delivered.network import Delivered, Request, needed
+
+
+class Format(NamedTuple):
+    """matches: whether a source is of this format. modules: of the extra that it needs. weights: takes --weights."""
+
+    name: str
+    matches: Callable[[str], bool]
+    load: Callable[[Request], Delivered]
+    extra: str | None = None
+    modules: tuple[str, ...] = ()
+    weights: bool = False
+
+
+FORMATS = (
+    Format(
+        "an ONNX file",
+        lambda source: source.endswith(onnx_file.SUFFIX),
+        onnx_file.load,
+        onnx_file.EXTRA,
+        onnx_file.MODULES,
+    ),
+    Format(
+        "a network of torchxrayvision",
+        lambda source: source.startswith(xrv.PREFIX),
+        xrv.load,
+        xrv.EXTRA,
+        xrv.MODULES,
+        weights=True,
+    ),
+)
+
+
+def _format(source: str) -> Format | None:
+    return next((f for f in FORMATS if f.matches(source)), None)
+
+
+def is_delivered(source: str) -> bool:
+    """Whether the source says by itself which network it holds, in a format of others."""
+    return _format(source) is not None
+
+
+def check(source: str, weights: str | None = None) -> None:
+    """InputError where ``load`` would refuse the source by its name alone; nothing is read or built."""
+    kind = _format(source)
+    assert kind is not None
+    if kind.extra is not None:
+        needed(kind.extra, source, *kind.modules)
+    if weights is not None and not kind.weights:
+        raise InputError(f"{source} is {kind.name} with weights of its own: leave --weights out")
+    if not kind.weights and not Path(source).exists():
+        raise InputError(f"no file {source}")
+
+
+def load(request: Request) -> Delivered:
+    """The network on the CPU in evaluation mode. InputError, in one line, for a source that cannot be used."""
+    check(request.source, request.weights)
+    kind = _format(request.source)
+    assert kind is not None
+    delivered = kind.load(request)
+    delivered.net.eval()
+    return delivered
