@@ -437,7 +437,18 @@ class Classifier:
         net, info = checkpoint.read(Path(folder), trust_code=trust_code)
         if not models.is_own(info["architecture"]):
             info["outputs"] = "logits"  # of an architecture that is known to end in a linear layer
-        keys = ("mean", "std", "head", "outputs", "output", "channels", "size", "preprocessing", "threshold", "provenance")
+        keys = (
+            "mean",
+            "std",
+            "head",
+            "outputs",
+            "output",
+            "channels",
+            "size",
+            "preprocessing",
+            "threshold",
+            "provenance",
+        )
         return cls(net, info["classes"], **{k: info[k] for k in keys if info.get(k) is not None})
 
     @classmethod
