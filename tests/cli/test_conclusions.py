@@ -9,7 +9,7 @@ import pytest
 from medrobust.cli.text import guessed
 from medrobust.errors import InputError
 from medrobust.experiments.system import healthy_classes
-from medrobust.report.detection_tables import shown
+from medrobust.report.detection_tables import estimate_cell
 from medrobust.results import Row
 
 SKIN = ("benign", "malignant", "normal")
@@ -30,8 +30,8 @@ def test_every_healthy_sounding_class_is_healthy() -> None:
 
 def test_a_predictive_value_that_may_be_anything_is_not_told() -> None:
     row = Row("detector", "predictive_value", 1.0, 0.001, 1.0, 20)
-    assert shown(row).text == "cannot say (0.1–100.0)"
-    assert shown(replace(row, value=0.02, low=0.01, high=0.04)).text == "2.0\u00a0% (1.0–4.0)"
+    assert estimate_cell(row).text == "cannot say (0.1–100.0)"
+    assert estimate_cell(replace(row, value=0.02, low=0.01, high=0.04)).text == "2.0\u00a0% (1.0–4.0)"
 
 
 def test_a_classifier_that_guesses_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:

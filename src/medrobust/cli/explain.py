@@ -94,7 +94,7 @@ def explain(
 def summary(run: Run) -> None:
     """A few measures, a classifier a column; then what the attack moves."""
     from medrobust.report.explained import explained
-    from medrobust.report.explanation_tables import told
+    from medrobust.report.explanation_tables import estimate_text
 
     classifiers = explained(run)
     first = classifiers[0].info
@@ -102,7 +102,7 @@ def summary(run: Run) -> None:
 
     head = ["median of the images, 95 % interval", *(f"{e.name}, n = {e.info.n}" for e in classifiers)]
     lines = [
-        [f"{first.measures[m].title}, {first.measures[m].unit}", *(told(e.find(m)) for e in classifiers)]
+        [f"{first.measures[m].title}, {first.measures[m].unit}", *(estimate_text(e.find(m)) for e in classifiers)]
         for m in SHOWN
         if m in first.measures
     ]
@@ -111,14 +111,16 @@ def summary(run: Run) -> None:
         guessed(e.info.guesses)
     head[1:] = [f"{e.name}, turned {e.info.reached}" for e in classifiers]
     shift = "Grad-CAM's centre moves, share of the diagonal"
-    lines = [[shift, *(told(e.find("cam-shift", "change")) for e in classifiers)]]
-    lines += [["the same under noise of that size", *(told(e.find("cam-shift", "noise")) for e in classifiers)]]
+    lines = [[shift, *(estimate_text(e.find("cam-shift", "change")) for e in classifiers)]]
+    lines += [
+        ["the same under noise of that size", *(estimate_text(e.find("cam-shift", "noise")) for e in classifiers)]
+    ]
     for how, name in (("share", "mass in the lesion"), ("auroc", "AUROC against the lesion")):
         for when in ("clean", "attacked"):
             rows = [e.find(f"lesion-{how}", when, map="cam") for e in classifiers]
             if any(r is not None and r.value is not None for r in rows):
-                lines.append([f"Grad-CAM's {name}, {when}", *map(told, rows)])
-    probe = [told(e.find("probe-auroc", "attacked", of="attacked")) for e in classifiers]
+                lines.append([f"Grad-CAM's {name}, {when}", *map(estimate_text, rows)])
+    probe = [estimate_text(e.find("probe-auroc", "attacked", of="attacked")) for e in classifiers]
     lines.append(["Clean images apart from attacked ones by a linear probe, AUROC", *probe])
     table(head, lines, f"Under {first.attack_title} at {first.eps * 255:.3g}/255, of the images that it turned")
     if first.second is None:

@@ -127,8 +127,8 @@ def summary(out: Path, data: str, run: Run) -> None:
     warn(run.checks)
     run = read(out)  # with the seconds, which lie beside results.json
 
-    def cells(found: Searched, name: str) -> list[str]:
-        row, apart, spent = (found.find(metric, name) for metric in (MAIN, "difference", "evaluations"))
+    def cells(result: Searched, name: str) -> list[str]:
+        row, apart, spent = (result.find(metric, name) for metric in (MAIN, "difference", "evaluations"))
         if row is None or row.value is None:
             text = NOTHING
         elif row.low is None or row.high is None:
@@ -139,19 +139,21 @@ def summary(out: Path, data: str, run: Run) -> None:
         if apart is not None and apart.value is not None:
             less = f"{100 * apart.value:+.1f} (p {apart.get('p'):.2g})"
         count = "" if spent is None or spent.value is None else f"{spent.value:.0f}"
-        return [name, text, less, count, number(found.seconds(name))]
+        return [name, text, less, count, number(result.seconds(name))]
 
-    for found in searched(run):
-        head = ["method", "balanced accuracy, % (95 %)", f"less {found.info.reference}, points", "evaluations"]
-        title = f"{found.title}: median of {found.table.seeds} seeds, {found.table.n} images of {run.conditions.data}"
-        table([*head, "s a network"], [cells(found, name) for name in found.ordered], title)
-        say(search_words.verdict(found))
+    for result in searched(run):
+        head = ["method", "balanced accuracy, % (95 %)", f"less {result.info.reference}, points", "evaluations"]
+        title = (
+            f"{result.title}: median of {result.table.seeds} seeds, {result.table.n} images of {run.conditions.data}"
+        )
+        table([*head, "s a network"], [cells(result, name) for name in result.ordered], title)
+        say(search_words.verdict(result))
     for sentence in search_words.robustness(attacked(run)):
         say(sentence)
-    kept = [(found, out / "models" / found.question) for found in searched(run)]
-    kept = [(found, folder) for found, folder in kept if folder.is_dir()]
-    for found, folder in kept:
-        say(f"networks {folder}/ ({', '.join(found.methods)})")
+    kept = [(result, out / "models" / result.question) for result in searched(run)]
+    kept = [(result, folder) for result, folder in kept if folder.is_dir()]
+    for result, folder in kept:
+        say(f"networks {folder}/ ({', '.join(result.methods)})")
     if kept:
         first, folder = kept[0]
         name = next((n for n, m in first.methods.items() if m.kind == "search"), next(iter(first.methods)))

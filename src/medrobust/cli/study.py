@@ -206,26 +206,26 @@ def show(folder: Folder) -> None:
     from medrobust.report import study_tables
     from medrobust.runner import run_log
 
-    told = run_log.results_of(folder)
-    for part in told["parts"]:
-        for sheet in study_tables.sheets(told, part["name"]):
+    results = run_log.results_of(folder)
+    for part in results["parts"]:
+        for sheet in study_tables.sheets(results, part["name"]):
             head = [*sheet.labels, *sheet.columns]
             lines = [[*labels, *map(str, figures)] for labels, figures in sheet.lines]
             table(head, lines, f"{sheet.title}, 95 % interval{', ' + sheet.counts if sheet.counts else ''}")
-        found = [(p, ours) for p, ours in study_tables.compared(told, part["name"]) if ours]
-        if found:
+        tables = [(p, ours) for p, ours in study_tables.compared(results, part["name"]) if ours]
+        if tables:
             lines = [
                 [str(p["what"]), str(p["text"]), f"{p['source']} ({p['kind']})", "\n".join(map(str, ours[:4]))]
-                for p, ours in found
+                for p, ours in tables
             ]
             table(["figure", "published", "source", "measured here"], lines, part["title"])
-            for reason in dict.fromkeys(p["reason"] for p, _ in found if p["reason"]):
+            for reason in dict.fromkeys(p["reason"] for p, _ in tables if p["reason"]):
                 say(f"  why they may differ: {reason}")
-    _say_doubts(told)
-    _say_masked(told)
-    cells = told["cells"]
+    _say_doubts(results)
+    _say_masked(results)
+    cells = results["cells"]
     say(f"{cells['done']} of {cells['all']} cells are done")
-    _say_missing(told, folder)
+    _say_missing(results, folder)
 
 
 @study.command()
@@ -234,9 +234,9 @@ def report(folder: Folder) -> None:
     from medrobust.report import study_page
     from medrobust.runner import run_log
 
-    told = run_log.results_of(folder)
-    say(str(study_page.write(folder, told, run_log.recorded(folder))))
-    _say_missing(told, folder)
+    results = run_log.results_of(folder)
+    say(str(study_page.write(folder, results, run_log.recorded(folder))))
+    _say_missing(results, folder)
 
 
 @study.command()
@@ -252,22 +252,22 @@ def export(
     from medrobust.report.writing import write_export
     from medrobust.runner import run_log
 
-    told = run_log.results_of(folder)
+    results = run_log.results_of(folder)
     if not (csv or latex or parquet or mlflow):
         raise InputError("give --csv FILE, --latex FILE, --parquet FILE or --mlflow")
     if csv:
-        content = study_export.csv(told).encode()
+        content = study_export.csv(results).encode()
         write_export(csv, content, content.partition(b"\n")[0])
     if latex:
-        content = study_page.tables_tex(told).encode()
+        content = study_page.tables_tex(results).encode()
         write_export(latex, content, content.partition(b"\n")[0])
     if parquet:
-        write_export(parquet, study_export.parquet(told), study_export.PARQUET_SIGN)
+        write_export(parquet, study_export.parquet(results), study_export.PARQUET_SIGN)
     if mlflow:
-        say(f"MLflow run {study_export.mlflow(told, folder)}")
+        say(f"MLflow run {study_export.mlflow(results, folder)}")
     for path in (p for p in (csv, latex, parquet) if p):
         say(str(path))
-    _say_missing(told, folder)
+    _say_missing(results, folder)
 
 
 @study.command()
@@ -284,7 +284,7 @@ def diff(
     from medrobust.runner.diff import told
 
     before, after = run_log.results_of(a), run_log.results_of(b)
-    found = compare(before["rows"], after["rows"], words(ignore) or ())
+    comparison = compare(before["rows"], after["rows"], words(ignore) or ())
     lines = [
         [
             named("metric", metric),
@@ -292,7 +292,7 @@ def diff(
             str(figure(c.before)),
             str(figure(c.after)),
         ]
-        for c, (metric, about) in zip(found.beyond, told(c.after for c in found.beyond), strict=True)
+        for c, (metric, about) in zip(comparison.beyond, told(c.after for c in comparison.beyond), strict=True)
     ]
     if lines:
         table(
@@ -301,19 +301,19 @@ def diff(
             "Changed beyond their 95 % intervals, or in what is believed; the surest first",
         )
     say(
-        f"{len(lines)} of {len(found.changes)} numbers changed; about {found.held * 0.05:.0f} of the {found.held} with "
-        "intervals would by chance if nothing had"
+        f"{len(lines)} of {len(comparison.changes)} numbers changed; about {comparison.held * 0.05:.0f} of the "
+        f"{comparison.held} with intervals would by chance if nothing had"
     )
-    if found.bare:
-        which = ", ".join(dict.fromkeys(named("metric", c.after["metric"]) for c in found.bare))
-        say(f"{len(found.bare)} more differ and have no interval to be judged by: {which}")
-    if found.only_a or found.only_b:
-        say(f"{len(found.only_a)} numbers are in A only, {len(found.only_b)} in B only")
-    if not found.changes:
+    if comparison.bare:
+        which = ", ".join(dict.fromkeys(named("metric", c.after["metric"]) for c in comparison.bare))
+        say(f"{len(comparison.bare)} more differ and have no interval to be judged by: {which}")
+    if comparison.only_a or comparison.only_b:
+        say(f"{len(comparison.only_a)} numbers are in A only, {len(comparison.only_b)} in B only")
+    if not comparison.changes:
         say("no number is in both: the studies differ in data, models or size; --ignore names columns that may differ")
-    if found.without_value:
-        say(f"{found.without_value} numbers are undefined in A or in B, and are not compared")
-    for name, merged in (("A", found.merged_a), ("B", found.merged_b)):
+    if comparison.without_value:
+        say(f"{comparison.without_value} numbers are undefined in A or in B, and are not compared")
+    for name, merged in (("A", comparison.merged_a), ("B", comparison.merged_b)):
         if merged:
             say(f"{merged} rows of {name} say what another row of {name} says, and are not compared")
     for name, results in (("A", before), ("B", after)):

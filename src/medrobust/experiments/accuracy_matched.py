@@ -172,22 +172,22 @@ class AttackedNetworks:
         matched_gap, attacked_gap: the largest difference to the control over seeds, there and on the attacked images;
         attacked_gap_mean: the mean. gradients_lost: attacks that prove nothing.
         """
-        found, doubts = {}, {}
+        attacked_cells, doubts = {}, {}
         for key in self.config.networks:
             cell, doubts[key] = self.attack(*key)
-            found[key] = cell.arrays
+            attacked_cells[key] = cell.arrays
         accuracy = {key: _accuracy(_decided(n, self.matching), self.matching) for key, n in self.networks.items()}
-        for name in dict.fromkeys(name for name, _ in found):
-            self._network(rows, name, found, accuracy, _why(doubts, name))
+        for name in dict.fromkeys(name for name, _ in attacked_cells):
+            self._network(rows, name, attacked_cells, accuracy, _why(doubts, name))
             if name in self.config.methods:
                 why = _why(doubts, name) or _why(doubts, control_of(name))
-                self._beside_control(rows, name, found, accuracy, why)
+                self._beside_control(rows, name, attacked_cells, accuracy, why)
 
     def _network(
-        self, rows: Rows, name: str, found: MinEps, accuracy: Mapping[tuple[str, int], float], why: str
+        self, rows: Rows, name: str, attacked_cells: MinEps, accuracy: Mapping[tuple[str, int], float], why: str
     ) -> None:
-        keys, owners = [key for key in found if key[0] == name], group_names(self.part.ids, self.part.patients)
-        min_eps = np.stack([found[key]["min_eps"] for key in keys])
+        keys, owners = [key for key in attacked_cells if key[0] == name], group_names(self.part.ids, self.part.patients)
+        min_eps = np.stack([attacked_cells[key]["min_eps"] for key in keys])
         about: dict[str, Any] = {"network": name, "networks": len(keys)}
         doubted = _status(why)
         # an image counts with the share of seeds: the interval is that of images, and a little too wide
@@ -200,20 +200,25 @@ class AttackedNetworks:
         middle = Estimate(levels.value * GREY, levels.low * GREY, levels.high * GREY, levels.n)
         rows.add(Kind.SEARCH, "min_eps_median", middle, **(doubted if math.isfinite(middle.value) else UNKNOWN), **at)
         rows.add(Kind.SEARCH, "matched", _number([accuracy[key] for key in keys], len(self.matching)), **about)
-        lost = Estimate(float(sum(found[k]["inconclusive"].sum() for k in keys)), math.nan, math.nan, len(self.part))
+        lost = Estimate(
+            float(sum(attacked_cells[k]["inconclusive"].sum() for k in keys)), math.nan, math.nan, len(self.part)
+        )
         rows.add(Kind.SEARCH, "gradients_lost", lost, **at)
 
     def _beside_control(
-        self, rows: Rows, name: str, found: MinEps, accuracy: Mapping[tuple[str, int], float], why: str
+        self, rows: Rows, name: str, attacked_cells: MinEps, accuracy: Mapping[tuple[str, int], float], why: str
     ) -> None:
         seeds, owners = self.config.seeds, group_names(self.part.ids, self.part.patients)
-        estimate, by_seed, left_out = ratio(found, name, seeds, owners)
+        estimate, by_seed, left_out = ratio(attacked_cells, name, seeds, owners)
         status = _status(why) if why or math.isfinite(estimate.value) else UNKNOWN
         at: dict[str, Any] = {"attack": self.config.name, "network": name, "networks": seeds}
         rows.add(Kind.SEARCH, "ratio", estimate, **status, by_seed=by_seed, left_out=left_out, **at)
         pairs = [((name, s), (control_of(name), s)) for s in range(seeds)]
         apart = [accuracy[one] - accuracy[other] for one, other in pairs]
-        right = [float((found[a]["min_eps"] > 0).mean() - (found[b]["min_eps"] > 0).mean()) for a, b in pairs]
+        right = [
+            float((attacked_cells[a]["min_eps"] > 0).mean() - (attacked_cells[b]["min_eps"] > 0).mean())
+            for a, b in pairs
+        ]
         about: dict[str, Any] = {"network": name, "networks": seeds}
         rows.add(Kind.SEARCH, "matched_gap", _number([max(apart, key=abs)], len(self.matching)), **about)
         rows.add(Kind.SEARCH, "attacked_gap", _number([max(right, key=abs)], len(self.part)), **about)
@@ -296,7 +301,7 @@ def _accuracy(decided: np.ndarray, table: FeatureTable) -> float:
     return float(np.mean([right[table.labels == c].mean() for c in np.unique(table.labels)]))
 
 
-def ratio(found: MinEps, name: str, seeds: int, owners: list[str]) -> tuple[Estimate, list[float | None], int]:
+def ratio(attacked_cells: MinEps, name: str, seeds: int, owners: list[str]) -> tuple[Estimate, list[float | None], int]:
     """Smallest eps of the evolved network over its control's, image by image where both are right: geometric mean.
 
     Also that of each seed, and how many inconclusive attacks were left out. An image's ratio is averaged over the
@@ -305,7 +310,7 @@ def ratio(found: MinEps, name: str, seeds: int, owners: list[str]) -> tuple[Esti
     """
     logs, left_out = np.full((seeds, len(owners)), np.nan), 0
     for seed in range(seeds):
-        pair = [found[n, seed] for n in (name, control_of(name))]
+        pair = [attacked_cells[n, seed] for n in (name, control_of(name))]
         own, control = (np.minimum(a["min_eps"], GRID[-1]) for a in pair)
         both = (own > 0) & (control > 0)
         no_gradient = both & (pair[0]["inconclusive"] | pair[1]["inconclusive"])

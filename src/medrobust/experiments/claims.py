@@ -61,27 +61,27 @@ CLAIMS = (
 
 
 def measured_min_eps(
-    twins: AdversarialPairs, attack: Attack, ball: type[Ball], eps: Sequence[float] = LOG_GRID
+    pairs: AdversarialPairs, attack: Attack, ball: type[Ball], eps: Sequence[float] = LOG_GRID
 ) -> np.ndarray:
     """float64 (n,): for each of these images the smallest of ``eps`` at which the attack succeeds, infinite where it
     does not. One cell a shard."""
     grid = tuple(eps)
 
     def compute(part: Dataset) -> Result:
-        _, arrays = robustness_cells.swept(attack, twins.classifier, part, ball, grid, None, twins.seed, lambda _: None)
+        _, arrays = robustness_cells.swept(attack, pairs.classifier, part, ball, grid, None, pairs.seed, lambda _: None)
         return {}, {"min_eps": arrays["min_eps"].astype(np.float64)}
 
     key = {"attack": code_digest.described(attack), "norm": ball.name, "eps": grid}
-    return _each(twins, "claims min eps", key, compute, "min_eps")
+    return _each(pairs, "claims min eps", key, compute, "min_eps")
 
 
 def _each(
-    twins: AdversarialPairs, kind: str, key: Mapping[str, object], compute: Callable[[Dataset], Result], name: str
+    pairs: AdversarialPairs, kind: str, key: Mapping[str, object], compute: Callable[[Dataset], Result], name: str
 ) -> np.ndarray:
     done = []
-    for part in twins.shards():
-        spec = twins.key(part, kind=kind, **key)
-        done.append(twins.store.once(spec, lambda part=part: compute(part)).arrays[name])  # type: ignore[misc]
+    for part in pairs.shards():
+        spec = pairs.key(part, kind=kind, **key)
+        done.append(pairs.store.once(spec, lambda part=part: compute(part)).arrays[name])  # type: ignore[misc]
     return np.concatenate(done)
 
 

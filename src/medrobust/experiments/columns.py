@@ -50,13 +50,13 @@ def seed_columns(node: Node, seeds: Mapping[int, int | None]) -> dict[str, int |
     """
     models = [n for name, n in node.needs.items() if isinstance(n, Model) and name in ("model", "source")]
     models = models or list({id(m): m for m in models_below(node)}.values())
-    found: dict[str, int | None] = {}
+    seeds_of_cell: dict[str, int | None] = {}
     if len(models) == 1:
-        found["model_seed"] = seeds.get(id(models[0]), models[0].seed)
+        seeds_of_cell["model_seed"] = seeds.get(id(models[0]), models[0].seed)
     data = node.data or (models[0].data if len(models) == 1 else None)
     if isinstance(data, Data):
-        found["data_seed"] = data.seed
-    return found
+        seeds_of_cell["data_seed"] = data.seed
+    return seeds_of_cell
 
 
 def models_below(node: Node) -> list[Model]:
@@ -137,9 +137,9 @@ def _attacked(node: Node, attack: str, *more: str) -> list[Columns]:
 
 def _curve(node: Node) -> list[Columns]:
     attack = node.args["attack"]
-    spent = _attacked(node, attack, "gradients_per_image", "forwards_per_image")
+    cost = _attacked(node, attack, "gradients_per_image", "forwards_per_image")
     by = {"attack": (attack,), "norm": (node.args["norm"],), "eps": (max(node.args["eps"]),), "metric": ("broken_by",)}
-    return [*spent, {**by, "member": None}] if attack.partition(":")[0] == "auto" else spent
+    return [*cost, {**by, "member": None}] if attack.partition(":")[0] == "auto" else cost
 
 
 def _sized(node: Node, attack: str) -> list[Columns]:

@@ -344,8 +344,8 @@ class Explanation(Experiment):
         known = self.counted & ~np.isnan(smallest)
         for name in self.config.ranked:
             if name in measures and known.sum() >= LEAST_MEDIAN:
-                found = stats.spearman(measures[name][known], smallest[known])
-                self._add("rank_correlation", found, measure=name)
+                correlation = stats.spearman(measures[name][known], smallest[known])
+                self._add("rank_correlation", correlation, measure=name)
 
     def _landscape_rows(self) -> int:
         """Loss at the image and at STEPS along each direction; returns of how many images."""
@@ -404,11 +404,11 @@ class Explanation(Experiment):
             why = few if len(names) > 1 else "there is one group only"
             self._add("probe", stats.NOTHING, when, f"too few: {why}", of=of)
             return
-        found = explain.separability(features, labels, owners, self.seed)
-        self._add("probe", found.probe, when, of=of, chance=found.chance)
-        self._add("silhouette", found.silhouette, when, of=of)
-        if found.scores is not None:
-            self._add("probe-auroc", stats.auroc(found.scores, labels == names[1], owners), when, of=of)
+        separated = explain.separability(features, labels, owners, self.seed)
+        self._add("probe", separated.probe, when, of=of, chance=separated.chance)
+        self._add("silhouette", separated.silhouette, when, of=of)
+        if separated.scores is not None:
+            self._add("probe-auroc", stats.auroc(separated.scores, labels == names[1], owners), when, of=of)
 
 
 def in_audit(context: Context, robustness: RobustnessExperiment, headline: HeadlineExperiment) -> Explanation:

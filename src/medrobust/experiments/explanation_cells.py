@@ -61,8 +61,8 @@ def quantities(names: Sequence[str], saliencies: Sequence[str]) -> Iterator[Quan
 def measured(classifier: Classifier, part: Dataset, names: Sequence[str], layer: str | None, seed: int) -> Result:
     """The measures of ``explain.MEASURES``, one float64 (n,) each."""
     labels = torch.from_numpy(part.labels.copy())
-    found = explain.measure(classifier, part, labels, names, ids=part.ids, seed=seed, layer=layer)
-    return {}, {name: values.numpy() for name, values in found.items()}
+    measured = explain.measure(classifier, part, labels, names, ids=part.ids, seed=seed, layer=layer)
+    return {}, {name: values.numpy() for name, values in measured.items()}
 
 
 def maps(
@@ -93,12 +93,12 @@ def maps(
         out[f"saliency-half.{when}"] = explain.half_share(gradient)
         if masks is None:
             continue
-        seen = {"cam": cams[-1], "gradient": gradient}
-        for name in set(saliencies) - set(seen):
-            seen[name] = explain.SALIENCIES[name](classifier, shown, labels, seed, part.ids)
+        maps = {"cam": cams[-1], "gradient": gradient}
+        for name in set(saliencies) - set(maps):
+            maps[name] = explain.SALIENCIES[name](classifier, shown, labels, seed, part.ids)
         for how, agreement in AGREEMENT.items():
             for kind in saliencies:
-                out[Quantity(f"lesion-{how}", when, kind).name] = agreement(seen[kind], masks)
+                out[Quantity(f"lesion-{how}", when, kind).name] = agreement(maps[kind], masks)
     # after the attack another class is asked about: the untouched image, asked about that class, shows what that does
     of_new_class = explain.grad_cam(classifier, images, after, layer=cam_layer)
     noise = explain.grad_cam(classifier, noisy.images, torch.from_numpy(noisy.decision), layer=cam_layer)
@@ -115,8 +115,8 @@ def layers(classifier: Classifier, part: Dataset, pairs: Shard, names: Sequence[
     images, _ = part.tensors()
     out: dict[str, Tensor] = {}
     for when, shown in (("clean", images), ("attacked", pairs.images)):
-        for layer, found in explain.simplicity(classifier, shown, names).items():
-            out |= {f"{kind}@{layer}.{when}": found[kind] for kind in KINDS}
+        for layer, measured in explain.simplicity(classifier, shown, names).items():
+            out |= {f"{kind}@{layer}.{when}": measured[kind] for kind in KINDS}
     return {}, _where_reached(out, pairs)
 
 
@@ -125,8 +125,8 @@ def surfaces(
 ) -> Result:
     """The planes of ``explain.planes``, float64 (n, a, b) each."""
     images, labels = part.tensors()
-    found = explain.planes(classifier, images, labels, second=second, grid=grid, seed=seed, ids=part.ids)
-    return {}, {name: surface.numpy() for name, surface in found.items()}
+    measured = explain.planes(classifier, images, labels, second=second, grid=grid, seed=seed, ids=part.ids)
+    return {}, {name: surface.numpy() for name, surface in measured.items()}
 
 
 def gallery(
@@ -176,11 +176,11 @@ def gallery(
     return facts, {name: values.float().numpy() for name, values in shown.items()}
 
 
-def _where_reached(found: dict[str, Tensor], attacked: Shard) -> dict[str, np.ndarray]:
+def _where_reached(measured: dict[str, Tensor], attacked: Shard) -> dict[str, np.ndarray]:
     """An attack that failed made no attacked image: nothing is said of it."""
     held = torch.from_numpy(~attacked.reached)
     after = (".attacked", ".change")
     return {
         name: (values.masked_fill(held, torch.nan) if name.endswith(after) else values).double().numpy()
-        for name, values in found.items()
+        for name, values in measured.items()
     }

@@ -44,13 +44,13 @@ def trained(problem: Problem, question: str, method: str, evaluations: int) -> R
     facts: evaluations, seconds of one processor in all, and what was found. arrays: probability, float32 (seeds, n, k),
     of each image from the network of the fold that it was held out of; at, curve, clock and worth as ``evolved.Found``.
     """
-    found = evolved.method(question, method)(problem, evaluations)
+    trained = evolved.method(question, method)(problem, evaluations)
     table, seeds = problem.table, sorted({t.seed for t in problem.tasks})
     probability = np.full((len(seeds), len(table), len(table.classes)), np.nan, dtype=np.float32)
-    for task, network in zip(problem.tasks, found.fitted, strict=True):
+    for task, network in zip(problem.tasks, trained.fitted, strict=True):
         probability[seeds.index(task.seed), task.test] = network.probabilities(table.features[task.test])
-    facts = {"evaluations": found.evaluations, "seconds": found.seconds, "found": found.facts}
-    arrays = {"at": found.at, "curve": found.curve, "clock": found.clock, "worth": found.worth}
+    facts = {"evaluations": trained.evaluations, "seconds": trained.seconds, "found": trained.facts}
+    arrays = {"at": trained.at, "curve": trained.curve, "clock": trained.clock, "worth": trained.worth}
     return facts, {"probability": probability, **arrays}
 
 
@@ -67,8 +67,10 @@ class SearchData:
         if isinstance(self.context.tested, TableSystem):
             return None
         system, config = self.context.system, self.context.config
-        seen, limit = is_classifier(config, self.features), config.limit
-        return divided(system.data, system.classifier, seen, limit=limit, seed=config.seed, healthy=config.healthy)
+        classifies, limit = is_classifier(config, self.features), config.limit
+        return divided(
+            system.data, system.classifier, classifies, limit=limit, seed=config.seed, healthy=config.healthy
+        )
 
     @cached_property
     def table(self) -> FeatureTable:
@@ -252,9 +254,11 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     fields = dict(options["search"])
     config = SearchConfig(**fields | {name: tuple(fields[name]) for name in ("questions", "methods")})
     data = SearchData(context, config, options["features"])
-    found: list[Experiment] = [SearchComparison(data, question) for question in config.questions]
+    experiments: list[Experiment] = [SearchComparison(data, question) for question in config.questions]
     if not isinstance(context.tested, TableSystem):
-        found.append(KeptNetworks(data))
+        experiments.append(KeptNetworks(data))
         if (attacked := options["attacked"]) is not None:
-            found.append(UnderAttack(data, AccuracyMatchedConfig(**attacked | {"methods": tuple(attacked["methods"])})))
-    return found
+            experiments.append(
+                UnderAttack(data, AccuracyMatchedConfig(**attacked | {"methods": tuple(attacked["methods"])}))
+            )
+    return experiments

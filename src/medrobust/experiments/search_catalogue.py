@@ -100,7 +100,7 @@ def evolved_under_attack(
     seed: int = 0,
     seconds: float | None = 120,
 ) -> Node:
-    """Evolved networks on features of ``source``, beside twins trained by gradients to the same accuracy, attacked."""
+    """Evolved networks on features of ``source``, attacked beside gradient-trained controls of the same accuracy."""
     args: dict[str, object] = _subject(source, source.data, limit, seed)
     args |= {"methods": list(methods), "seeds": seeds, "images": images, "budget": budget}
     return Node("evolved_attacked", args, source.data, {}, {"source": source}, {"data": source.data.name}, seconds)

@@ -54,11 +54,11 @@ class MethodComparison:
         """
         others = [name for name in self.cells if name != self.reference]
         folds, by_fold = len(self.tasks) // len(self.seeds), {name: self._folds(c) for name, c in self.cells.items()}
-        found = [ranks.corrected_t(by_fold[n] - by_fold[self.reference], 1 / (folds - 1)) for n in others]
-        p = ranks.holm(np.array([f[3] for f in found]))
+        tests = [ranks.corrected_t(by_fold[n] - by_fold[self.reference], 1 / (folds - 1)) for n in others]
+        p = ranks.holm(np.array([test[3] for test in tests]))
         mains = {name: scores[MAIN] for name, scores in self.by_seed.items()}
         signed = ranks.holm(np.array([ranks.wilcoxon(mains[n], mains[self.reference]) for n in others]))
-        for name, (difference, low, high, _), at, of_ranks in zip(others, found, p, signed, strict=True):
+        for name, (difference, low, high, _), at, of_ranks in zip(others, tests, p, signed, strict=True):
             detectable = ranks.detectable(low, high, len(self.tasks), len(others))
             estimate = Estimate(difference, low, high, len(self.table))
             more = {"than": self.reference, "p": float(at), "p_signed_ranks": float(of_ranks)}
@@ -148,16 +148,16 @@ class MethodComparison:
 
 def add_ranks(rows: Rows, values: np.ndarray, names: Sequence[str], status: str = OK, **columns: Any) -> None:
     """Mean ranks of methods and Friedman's test. values: (blocks, methods), higher is better; 1 is the best rank."""
-    found = ranks.friedman(values)
+    friedman = ranks.friedman(values)
 
     def add(metric: str, value: float, **more: Any) -> None:
-        estimate = Estimate(value, math.nan, math.nan, found.blocks)
+        estimate = Estimate(value, math.nan, math.nan, friedman.blocks)
         rows.add(Kind.SEARCH, metric, estimate, status=status, **columns, **more)
 
-    for name, rank in zip(names, found.mean_ranks.tolist(), strict=True):
+    for name, rank in zip(names, friedman.mean_ranks.tolist(), strict=True):
         add("rank", rank, method=name)
-    tests = {"chi2": found.chi2, "p_chi2": found.p, "f": min(found.f, 1e12)}
-    add("friedman_p", found.p_f, critical_difference=ranks.critical_difference(len(names), found.blocks), **tests)
+    tests = {"chi2": friedman.chi2, "p_chi2": friedman.p, "f": min(friedman.f, 1e12)}
+    add("friedman_p", friedman.p_f, critical_difference=ranks.critical_difference(len(names), friedman.blocks), **tests)
 
 
 def spread(values: np.ndarray, n: int) -> tuple[Estimate, dict[str, Any]]:
@@ -170,9 +170,9 @@ def spread(values: np.ndarray, n: int) -> tuple[Estimate, dict[str, Any]]:
 
 def _guesses(cell: Cell, table: FeatureTable) -> str:
     """Why the reference says nothing: with most seeds it is no better than guessing. Empty where it is better."""
-    found = [guessing.of(p.argmax(1) == table.labels, table.labels, table.groups) for p in cell.arrays["probability"]]
-    found.sort(key=lambda g: g.balanced.value)
-    return found[len(found) // 2].text if sum(g.no_better for g in found) * 2 >= len(found) else ""
+    judged = [guessing.of(p.argmax(1) == table.labels, table.labels, table.groups) for p in cell.arrays["probability"]]
+    judged.sort(key=lambda g: g.balanced.value)
+    return judged[len(judged) // 2].text if sum(g.no_better for g in judged) * 2 >= len(judged) else ""
 
 
 def _scores(cell: Cell, table: FeatureTable) -> dict[str, np.ndarray]:

@@ -97,7 +97,7 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     return head + text[text.index(">") + 1 :].strip()
 
 
-def look(index: int) -> dict[str, object]:
+def line_style(index: int) -> dict[str, object]:
     """Colour, marker and dash of the index-th series; no two of the first 24 are alike in more than one."""
     return {
         "color": PALETTE[index % len(PALETTE)],
@@ -202,7 +202,7 @@ def accuracy_curves(f: Findings, alt: str) -> str:
                 style |= {"markerfacecolor": PAPER, "alpha": 0.75}
             _curve(f, axes, unit, attack, style, band=attack == bold)
         for i, attack in enumerate(f.run.probes):
-            _points(f, axes, unit, attack, str(look(len(f.run.measured) + i)["color"]))
+            _points(f, axes, unit, attack, str(line_style(len(f.run.measured) + i)["color"]))
         _percent_axis(axes, "accuracy")
         _legend(figure, axes)
         return svg(figure, "curves", alt)
@@ -212,7 +212,7 @@ def attack_look(f: Findings, attack: str) -> dict[str, object]:
     if attack == WORST:
         return dict(WORST_LOOK)
     with_worst = WORST in f.run.measured  # which has the first colour
-    return look(f.run.attacks.index(attack) + with_worst) | ({"linewidth": 1.1} if with_worst else {})
+    return line_style(f.run.attacks.index(attack) + with_worst) | ({"linewidth": 1.1} if with_worst else {})
 
 
 def _spread(f: Findings, attack: str) -> dict[str, object]:
@@ -278,7 +278,7 @@ def series(
     with canvas(6.4, 4.2) as (figure, axes):
         unit = _eps_axis(f, axes, [r.eps for _, rows in lines for r in rows])
         for i, (title, rows) in enumerate(lines):
-            style = look(i) | ({"linewidth": 6, "alpha": 0.35, "marker": ""} if first_wide and i == 0 else {})
+            style = line_style(i) | ({"linewidth": 6, "alpha": 0.35, "marker": ""} if first_wide and i == 0 else {})
             _line(axes, [unit(r.eps) for r in rows], rows, style, title, band=i == 0 if first_wide else len(lines) <= 2)
         _percent_axis(axes, label)
         _legend(figure, axes)

@@ -22,7 +22,7 @@ DIGITS = {"auroc": 3, "auroc_paired": 3, "alarms_per_1000": 0, "steps": 0}
 NO_ATTACK, NOISE, NO_DETECTOR = "none", "noise", "none"
 
 
-def shown(row: Row | None) -> TableCell:
+def estimate_cell(row: Row | None) -> TableCell:
     """A number with its interval, marked where it is in doubt."""
     if row is None or row.value is None:
         return TableCell(NOTHING)
@@ -104,10 +104,15 @@ def _attacked(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, 
             title = detector.title
             if area is not None and area.get("fitted_on") == NO_ATTACK:
                 title += ", fitted without attacks"
-            line: list[str | TableCell] = [title, attack_info.title, count(size.n_attacked.get(attack, 0)), shown(area)]
-            line += [shown(rows.fitted(m, name, attack, eps, at_fpr=FPR)) for m in ("alarms", "seen")]
-            line.append(shown(rows.alone("alarms", name, NO_ATTACK, eps, at_fpr=FPR)))
-            body.append(line + ([shown(rows.fitted("auroc", name, attack, eps, "paper"))] if paper else []))
+            line: list[str | TableCell] = [
+                title,
+                attack_info.title,
+                count(size.n_attacked.get(attack, 0)),
+                estimate_cell(area),
+            ]
+            line += [estimate_cell(rows.fitted(m, name, attack, eps, at_fpr=FPR)) for m in ("alarms", "seen")]
+            line.append(estimate_cell(rows.alone("alarms", name, NO_ATTACK, eps, at_fpr=FPR)))
+            body.append(line + ([estimate_cell(rows.fitted("auroc", name, attack, eps, "paper"))] if paper else []))
     head = ["Detector", "Attack", "n", "AUROC", "Detected at 5 % false alarms", "Detected on the ROC curve"]
     head += ["False alarms measured", *(["AUROC as published (leaks)"] if paper else [])]
     caption = f"Attacks of {short_size(f, eps)} told from {plural(size.n_clean, 'clean image')}, with 95 % intervals"
@@ -124,7 +129,7 @@ def _transfer(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, 
             d.title,
             a.title,
             *(
-                shown(rows.find(Kind.DETECTOR, "auroc", detector=name, fitted_on=on, attack=b, **at_size))
+                estimate_cell(rows.find(Kind.DETECTOR, "auroc", detector=name, fitted_on=on, attack=b, **at_size))
                 for b in info.attacks
             ),
         ]
@@ -139,7 +144,10 @@ def _layers(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, at
     if len(info.layers) < 2:
         return None
     body: list[list[str | TableCell]] = [
-        [d.title, *(shown(rows.find(Kind.DETECTOR, "auroc", detector=name, eps=eps, layer=y)) for y in info.layers)]
+        [
+            d.title,
+            *(estimate_cell(rows.find(Kind.DETECTOR, "auroc", detector=name, eps=eps, layer=y)) for y in info.layers),
+        ]
         for name, d in info.detectors.items()
     ]
     return _table(
@@ -160,7 +168,7 @@ def _false_alarms(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: flo
     for what, columns in tested:
         alarms = [rows.alone("alarms", name, **{"eps": eps, "at_fpr": FPR, **columns}) for name in info.detectors]
         n = next((r.n for r in alarms if r is not None), 0)
-        body.append([what, count(n), *map(shown, alarms)])
+        body.append([what, count(n), *map(estimate_cell, alarms)])
     head = ["Images without an attack", "n", *(d.title for d in info.detectors.values())]
     caption = "False alarms where 5 % were allowed, on images that set no threshold and are classified right."
     return _table(caption, head, body, "false-alarms", at)
@@ -169,7 +177,7 @@ def _false_alarms(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: flo
 def _in_use(info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table:
     metrics = ("alarms_per_1000", "predictive_value")
     body: list[list[str | TableCell]] = [
-        [d.title, *(shown(rows.alone(m, name, NO_ATTACK, eps, at_fpr=FPR)) for m in metrics)]
+        [d.title, *(estimate_cell(rows.alone(m, name, NO_ATTACK, eps, at_fpr=FPR)) for m in metrics)]
         for name, d in info.detectors.items()
     ]
     head = ["Detector", "False alarms in 1,000 studies", "An alarm is an attack"]
@@ -188,7 +196,7 @@ def _evaded(f: Findings, info: DetectionInfo, rows: DetectorRows) -> Table:
             cells = []
             for metric in metrics:
                 fpr = None if metric in ("fooled", "auroc", "steps") else FPR
-                cells.append(shown(rows.find(Kind.EVASION, metric, at_fpr=fpr, **at)))
+                cells.append(estimate_cell(rows.find(Kind.EVASION, metric, at_fpr=fpr, **at)))
             body.append([d.title, title, *cells])
     head = ["Detector", "Attack", "Model fooled", "AUROC", "Of these detected at 5 % false alarms"]
     head += ["Fooled and not detected", "The same after saving at 8 bits", "Steps"]
@@ -205,7 +213,7 @@ def _reach(f: Findings, info: DetectionInfo, rows: DetectorRows) -> Table | None
         return None
     names = {NO_DETECTOR: "no detector", **{name: d.title for name, d in info.detectors.items()}}
     body: list[list[str | TableCell]] = [
-        [title, *(shown(rows.find(Kind.EVASION, "reach", detector=name, eps=eps)) for eps in sizes)]
+        [title, *(estimate_cell(rows.find(Kind.EVASION, "reach", detector=name, eps=eps)) for eps in sizes)]
         for name, title in names.items()
     ]
     head = ["Detector", *(short_size(f, eps) for eps in sizes)]

@@ -24,7 +24,7 @@ class DetectionRate:
 
 
 def seen(shares: DetectionRate) -> str:
-    text = f"It raises an alarm on {said(shares.rate, 'attacked images')} if nobody works against it"
+    text = f"It raises an alarm on {said(shares.rate, 'attacked images')} if the attacker does not know it"
     if shares.alarms is None:
         return text + "; false alarms on clean images were not measured, so nothing follows."
     text += f", and on {said(shares.alarms, 'clean images')} that did not set its threshold (5 in 100 are allowed). "

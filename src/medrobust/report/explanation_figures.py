@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust import stats
-from medrobust.report.charts import INK, MUTED, STYLE, look, svg
+from medrobust.report.charts import INK, MUTED, STYLE, line_style, svg
 from medrobust.report.explained import Explained
 from medrobust.report.explanation_tables import KINDS, signed
 
@@ -254,7 +254,7 @@ def _strip(axes: Axes, values: np.ndarray, y: int, k: int, logarithmic: bool) ->
     values = values[values > 0] if logarithmic else values
     if not values.size:
         return
-    colour, e = str(look(k)["color"]), stats.median(values)
+    colour, e = str(line_style(k)["color"]), stats.median(values)
     # spread by the golden ratio: even, and the same every time
     height = y + 0.22 * (2 * ((np.arange(values.size) * 0.618034) % 1) - 1)
     axes.plot(values, height, ".", color=colour, alpha=0.35, markersize=4)
@@ -282,7 +282,7 @@ def layers(runs: list[Explained]) -> str:
 
 
 def _depth(axes: Axes, run: Explained, kind: str, k: int) -> None:
-    names, style = run.info.layers, look(k)
+    names, style = run.info.layers, line_style(k)
     place = np.linspace(0, 1, len(names)) if len(names) > 1 else np.array([0.5])
     for when, fill, dash in (("clean", str(style["color"]), "-"), ("attacked", "none", ":")):
         rows = [run.find(kind, when, layer=layer) for layer in names]
@@ -327,7 +327,7 @@ def profile(runs: list[Explained]) -> str:
                 values = surface[:, :, 0] if direction == "gradient" else surface[:, 0, :]
                 grid = np.array(run.info.grid) * 255
                 medians = [stats.median(v) for v in values.T]
-                colour = str(look(k)["color"])
+                colour = str(line_style(k)["color"])
                 axes.fill_between(
                     grid, [e.low for e in medians], [e.high for e in medians], color=colour, alpha=0.12, linewidth=0
                 )

@@ -25,7 +25,7 @@ MAPS = (
 )
 
 
-def told(row: Row | Share | None, *, percent: bool = False, n: bool = False) -> str:
+def estimate_text(row: Row | Share | None, *, percent: bool = False, n: bool = False) -> str:
     """ "0.17 (0.15–0.19)", three significant digits; percent: as a share; n: with the number of images."""
     if row is None or row.value is None:
         return NOTHING
@@ -50,7 +50,7 @@ def signed(value: float) -> str:
 
 def cell(row: Row | None, *, percent: bool = False, n: bool = False) -> TableCell:
     """As ``told``; marked where the number has an interval and is in doubt all the same."""
-    return TableCell(told(row, percent=percent, n=n), row is not None and row.low is not None and not row.ok)
+    return TableCell(estimate_text(row, percent=percent, n=n), row is not None and row.low is not None and not row.ok)
 
 
 def compared(pairs: Sequence[Row], place: int, measure: str, when: str = "clean") -> Row | None:
@@ -134,7 +134,7 @@ def lesion(runs: Sequence[Explained]) -> Table | None:
                     cells.append(cell(row, percent=percent, n=how == "point"))
             body.append(cells)
         chance = [
-            "" if how == "auroc" else told(area, percent=True)
+            "" if how == "auroc" else estimate_text(area, percent=True)
             for how in ("point", "point", "auroc", "auroc", "share", "share")
         ]
         body.append([TableCell(f"{run.name}: chance (area of the lesion)"), *(TableCell(c or "0.5") for c in chance)])
@@ -217,7 +217,7 @@ def embedding(runs: Sequence[Explained]) -> Table | None:
         return None
     head = _head("Groups", "Linear probe: right", "Most frequent group", "AUROC", "Silhouette (−1 to 1)")
     caption = (
-        "How far groups of images lie apart in the penultimate features: a linear probe, cross-validated with twins "
+        "How far groups of images lie apart in the penultimate features: a linear probe, cross-validated with pairs "
     )
     caption += "on one side, and the mean silhouette; 95 % intervals, at which an image and its twin count as one."
     return Table(caption, head, body, "tab:embedding")

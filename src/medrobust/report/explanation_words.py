@@ -15,7 +15,7 @@ LEAST = 6
 
 def ranged(share: Share, *, percent: bool = False) -> str:
     """ "0.17 (0.15–0.19)"; percent: "17 % (15–19)"."""
-    return tables.told(share, percent=percent)
+    return tables.estimate_text(share, percent=percent)
 
 
 def _n(share: Share) -> str:

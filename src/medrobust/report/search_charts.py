@@ -14,7 +14,7 @@ import numpy as np
 
 from medrobust import ranks as rank_tests
 from medrobust.report import search_words as words
-from medrobust.report.charts import INK, MUTED, PALETTE, canvas, look, svg
+from medrobust.report.charts import INK, MUTED, PALETTE, canvas, line_style, svg
 from medrobust.report.searched import MAIN, Searched
 from medrobust.report.words import percent
 
@@ -124,7 +124,7 @@ def convergence(axes: Axes, curves: Sequence[MethodCurve], label: str) -> None:
         if not any(curve is c for c in in_colour):
             axes.plot(curve.x, curve.median, color=MUTED, linewidth=0.7, alpha=0.5)
     for i, curve in enumerate(in_colour):
-        style = look(i)
+        style = line_style(i)
         axes.plot(curve.x, curve.median, color=style["color"], linestyle=style["linestyle"], label=curve.title)
     axes.set_xscale("log")
     values = [v for c in curves for v in c.median]
@@ -168,47 +168,47 @@ AXES = {
 """Of the curves: label and caption by the array that gives their x."""
 
 
-def figures(found: Searched) -> list[tuple[str, str, str]]:
+def figures(result: Searched) -> list[tuple[str, str, str]]:
     """(name, SVG, caption) of every figure of one question."""
-    return [_spread(found), *_ranks(found), *(figure for axis in AXES if (figure := _convergence(found, axis)))]
+    return [_spread(result), *_ranks(result), *(figure for axis in AXES if (figure := _convergence(result, axis)))]
 
 
-def curves(found: Searched, axis: str) -> list[MethodCurve]:
+def curves(result: Searched, axis: str) -> list[MethodCurve]:
     """Convergence of each method that searches, best end first. axis: "at" (evaluations) or "clock" (seconds)."""
     out = []
-    for name, method in found.methods.items():
-        if f"{name}.median" in found.arrays:
+    for name, method in result.methods.items():
+        if f"{name}.median" in result.arrays:
             # time may begin at nothing, which a logarithmic axis does not have
-            x = np.maximum(found.arrays[f"{name}.{axis}"], 1e-5).tolist()
-            median = found.arrays[f"{name}.median"].tolist()
+            x = np.maximum(result.arrays[f"{name}.{axis}"], 1e-5).tolist()
+            median = result.arrays[f"{name}.median"].tolist()
             out.append(MethodCurve(method.title, method.kind, x, median))
     return sorted(out, key=lambda c: c.median[-1])
 
 
-def _spread(found: Searched) -> tuple[str, str, str]:
+def _spread(result: Searched) -> tuple[str, str, str]:
     rows = []
-    for name in found.ordered:
-        row = found.find(MAIN, name)
+    for name in result.ordered:
+        row = result.find(MAIN, name)
         assert row is not None
-        method, value, quartiles = found.methods[name], row.value, [row.get("q1"), row.get("q3")]
+        method, value, quartiles = result.methods[name], row.value, [row.get("q1"), row.get("q3")]
         assert value is not None
         q1, q3 = (value if q is None else float(q) for q in quartiles)
         rows.append(Line(method.title, method.kind, value, row.low, row.high, q1, q3))
     each = "; ".join(f"{r.title} {percent(r.value)}" for r in rows)
-    draw, name = partial(spread, rows=rows, label="balanced accuracy (%)"), f"spread-{found.question}"
+    draw, name = partial(spread, rows=rows, label="balanced accuracy (%)"), f"spread-{result.question}"
     caption = "Median over seeds (dot), its 95 % interval (thin) and the quartiles (broad)."
     alt = f"Balanced accuracy of each method, best first: {each}."
     return name, as_svg(draw, 6.8, 1.1 + 0.21 * len(rows), name, alt), caption
 
 
-def _ranks(found: Searched) -> list[tuple[str, str, str]]:
-    ranked = {n: row for n in found.methods if (row := found.find("rank", n)) is not None}
-    test = next((r for r in found.rows if r.metric == "friedman_p"), None)
+def _ranks(result: Searched) -> list[tuple[str, str, str]]:
+    ranked = {n: row for n in result.methods if (row := result.find("rank", n)) is not None}
+    test = next((r for r in result.rows if r.metric == "friedman_p"), None)
     if test is None or test.value is None:
         return []
-    values = {found.methods[n].title: row.value or 0.0 for n, row in ranked.items()}
-    kinds = {found.methods[n].title: found.methods[n].kind for n in ranked}
-    difference, name = float(test.get("critical_difference")), f"ranks-{found.question}"
+    values = {result.methods[n].title: row.value or 0.0 for n, row in ranked.items()}
+    kinds = {result.methods[n].title: result.methods[n].kind for n in ranked}
+    difference, name = float(test.get("critical_difference")), f"ranks-{result.question}"
     draw = partial(critical_difference, ranks=values, kinds=kinds, difference=difference)
     each = ", ".join(f"{n} {r:.1f}" for n, r in sorted(values.items(), key=lambda i: i[1]))
     caption = (
@@ -220,8 +220,8 @@ def _ranks(found: Searched) -> list[tuple[str, str, str]]:
     return [(name, drawn, caption)]
 
 
-def _convergence(found: Searched, axis: str) -> tuple[str, str, str] | None:
-    drawn, (label, caption) = curves(found, axis), AXES[axis]
+def _convergence(result: Searched, axis: str) -> tuple[str, str, str] | None:
+    drawn, (label, caption) = curves(result, axis), AXES[axis]
     if not drawn:
         return None
     alt = f"{caption}: " + "; ".join(f"{c.title} ends at {c.median[-1]:.3f}" for c in drawn) + "."
@@ -229,5 +229,5 @@ def _convergence(found: Searched, axis: str) -> tuple[str, str, str] | None:
         f"{caption}: median over all seeds and folds; the best {SHOWN} searches and all that are more or less than a "
     )
     text += "search are named, the rest is pale."
-    name = f"{axis}-{found.question}"
+    name = f"{axis}-{result.question}"
     return name, as_svg(partial(convergence, curves=drawn, label=label), 6.8, 4.4, name, alt), text

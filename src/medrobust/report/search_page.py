@@ -13,18 +13,18 @@ from medrobust.report.words import count, whole
 
 def first_page(f: Findings) -> FirstPage:
     """The verdict on the first question; the others, robustness and the protocol in paragraphs."""
-    found, info = searched(f.run), f.run.conditions.search
-    if not found or info is None:
+    result, info = searched(f.run), f.run.conditions.search
+    if not result or info is None:
         return FirstPage("Nothing was compared yet.", "", "warn")
-    tone, headline = words.short(found[0])
+    tone, headline = words.short(result[0])
     paragraphs = []
-    for one in found[1:]:
+    for one in result[1:]:
         its_tone, its_headline = words.short(one)
         paragraphs.append(Paragraph(one.title, f"{its_headline}. {words.verdict(one)}", its_tone == "warn"))
     if sentences := words.robustness(attacked(f.run)):
         paragraphs.append(Paragraph("Robustness", " ".join(sentences)))
     paragraphs.append(Paragraph("How it was compared", protocol(info)))
-    return FirstPage(headline, whole(words.verdict(found[0])), tone, facts(f, info, found[0]), paragraphs)
+    return FirstPage(headline, whole(words.verdict(result[0])), tone, facts(f, info, result[0]), paragraphs)
 
 
 def facts(f: Findings, info: SearchInfo, first: Searched) -> list[Fact]:

@@ -30,14 +30,14 @@ difference over the seeds, in points, there and on the attacked images. ε* over
 images that both read correctly, and that of each seed. Inconclusive: never fooled, and the gradient vanished."""
 
 
-def scores(found: Searched) -> Table:
+def scores(result: Searched) -> Table:
     """Every metric of every method."""
-    defined = [(metric, text) for metric, text in METRICS if found.info.reference in found.values(metric)]
+    defined = [(metric, text) for metric, text in METRICS if result.info.reference in result.values(metric)]
     rows = []
-    for name in found.ordered:
-        cells = [TableCell(found.methods[name].title)]
+    for name in result.ordered:
+        cells = [TableCell(result.methods[name].title)]
         for metric, _ in defined:
-            row = found.find(metric, name)
+            row = result.find(metric, name)
             scale, digits = (1, 3) if metric == "auroc" else (100, 1)
             cells.append(_cell(row, scale, digits))
             if metric == MAIN:
@@ -47,32 +47,32 @@ def scores(found: Searched) -> Table:
                 )
         rows.append(cells)
     head = ["method"] + [w for k, t in defined for w in ((t, "quartiles") if k == MAIN else (t,))]
-    caption = SCORES.format(seeds=found.table.seeds, n=count(found.table.n), folds=found.table.folds)
-    return Table(caption, [TableCell(h) for h in head], rows, f"tab:search-scores-{found.question}")
+    caption = SCORES.format(seeds=result.table.seeds, n=count(result.table.n), folds=result.table.folds)
+    return Table(caption, [TableCell(h) for h in head], rows, f"tab:search-scores-{result.question}")
 
 
-def apart(found: Searched) -> Table:
+def apart(result: Searched) -> Table:
     """Every method against the reference, and what it took."""
-    reference, kept = found.methods[found.info.reference].title, bool(found.values("kept"))
+    reference, kept = result.methods[result.info.reference].title, bool(result.values("kept"))
     rows = []
-    for name in found.ordered:
-        row, cells = found.find("difference", name), [found.methods[name].title]
+    for name in result.ordered:
+        row, cells = result.find("difference", name), [result.methods[name].title]
         if row is None or row.value is None:
-            cells += ["reference" if name == found.info.reference else NOTHING, "", ""]
+            cells += ["reference" if name == result.info.reference else NOTHING, "", ""]
         else:
             p = (words.p_value(float(row.get(which))) for which in ("p", "p_signed_ranks"))
             cells += [f"{100 * row.value:+.1f} {_ends(row)}", *p]
-        cells.append(_value(found.find("rank", name), ".1f"))
-        cells.append(_value(found.find("objective", name), ".3f"))
+        cells.append(_value(result.find("rank", name), ".1f"))
+        cells.append(_value(result.find("objective", name), ".3f"))
         if kept:
-            cells.append(_value(found.find("kept", name), ".0f"))
-        spent = found.find("evaluations", name)
-        cells += [NOTHING if spent is None else count(round(spent.value or 0)), number(found.seconds(name))]
+            cells.append(_value(result.find("kept", name), ".0f"))
+        spent = result.find("evaluations", name)
+        cells += [NOTHING if spent is None else count(round(spent.value or 0)), number(result.seconds(name))]
         rows.append([TableCell(c) for c in cells])
     head = ["method", f"balanced accuracy less {reference}", "p", "p, signed ranks", "mean rank"]
     head += ["objective in training", *(["features kept"] if kept else []), "evaluations", "seconds"]
-    caption = APART.format(reference=reference, tests=found.table.seeds * found.table.folds)
-    return Table(caption, [TableCell(h) for h in head], rows, f"tab:search-apart-{found.question}")
+    caption = APART.format(reference=reference, tests=result.table.seeds * result.table.folds)
+    return Table(caption, [TableCell(h) for h in head], rows, f"tab:search-apart-{result.question}")
 
 
 def attacked_table(info: AttackedNetworksInfo, networks: list[AttackedNetwork]) -> Table:

@@ -63,13 +63,13 @@ class Compared:
             return SearchVerdict.CANNOT_SAY
         if self.better:
             return SearchVerdict.CONFIRMED
-        found = not self.same or (self.detectable is not None and self.detectable <= RELEVANT)
-        return SearchVerdict.NOT_CONFIRMED if found else SearchVerdict.CANNOT_SAY
+        result = not self.same or (self.detectable is not None and self.detectable <= RELEVANT)
+        return SearchVerdict.NOT_CONFIRMED if result else SearchVerdict.CANNOT_SAY
 
 
-def compared(found: Searched, p: str = "p") -> Compared:
+def compared(result: Searched, p: str = "p") -> Compared:
     """p: "p" for the corrected test, "p_signed_ranks" for signed ranks over seeds."""
-    rows = {name: row for name, row in found.differences() if found.methods[name].kind == "search"}
+    rows = {name: row for name, row in result.differences() if result.methods[name].kind == "search"}
     apart = [name for name, row in rows.items() if float(row.get(p)) < ALPHA]
     better = [name for name in apart if (rows[name].value or 0) > 0]
     same = [name for name in rows if name not in apart]
@@ -80,47 +80,50 @@ def compared(found: Searched, p: str = "p") -> Compared:
         [name for name in apart if name not in better],
         same,
         max(known) if known and len(known) == len(least) else None,
-        found.info.reference_guesses,
+        result.info.reference_guesses,
     )
 
 
-def short(found: Searched) -> tuple[str, str]:
+def short(result: Searched) -> tuple[str, str]:
     """(tone, headline)."""
-    return headline(compared(found), found.sentence_title(found.info.reference))
+    return headline(compared(result), result.sentence_title(result.info.reference))
 
 
-def headline(told: Compared, reference: str) -> tuple[str, str]:
+def headline(comparison: Compared, reference: str) -> tuple[str, str]:
     """(tone, headline) of a comparison."""
-    if not told.total:
+    if not comparison.total:
         return "warn", "No nature-inspired search was compared"
-    if told.guesses:
+    if comparison.guesses:
         return "warn", f"Cannot say: {reference} does no better than guessing here"
-    if told.better:
-        return "calm", f"{len(told.better)} of {_searches(told.total)} beat {reference}"
-    if told.outcome is SearchVerdict.CANNOT_SAY:
+    if comparison.better:
+        return "calm", f"{len(comparison.better)} of {_searches(comparison.total)} beat {reference}"
+    if comparison.outcome is SearchVerdict.CANNOT_SAY:
         return "warn", f"Cannot say whether a nature-inspired search beats {reference}: the comparison is too small"
-    if told.worse:
-        return "warn", f"No nature-inspired search beats {reference}, {len(told.worse)} of {told.total} do worse"
+    if comparison.worse:
+        return (
+            "warn",
+            f"No nature-inspired search beats {reference}, {len(comparison.worse)} of {comparison.total} do worse",
+        )
     return "warn", f"No nature-inspired search beats {reference} by {points(RELEVANT)} or more"
 
 
-def claimed(told: Compared, what: str, reference: str, better: list[str], evaluations: int) -> str:
+def claimed(comparison: Compared, what: str, reference: str, better: list[str], evaluations: int) -> str:
     """Confirmed, not confirmed, or cannot be said. what: that is searched. better: titles of ``told.better``."""
     claim = f"That nature-inspired search significantly optimises {what}, measured against {reference} on the same "
     claim += f"budget of {plural(evaluations, 'evaluation')}:"
-    if told.guesses:
-        return f"{claim} cannot say. {reference[:1].upper()}{reference[1:]} is {told.guesses}."
-    if told.outcome is SearchVerdict.CONFIRMED:
-        return f"{claim} confirmed for {len(told.better)} of {_searches(told.total)} ({listing(better)})."
-    if told.outcome is SearchVerdict.NOT_CONFIRMED:
-        text = f"{claim} not confirmed, for none of {_searches(told.total)}."
-        if told.same and told.detectable is not None:
-            text += f" An advantage of {points(told.detectable)} would have been found with 80{NBSP}% power."
+    if comparison.guesses:
+        return f"{claim} cannot say. {reference[:1].upper()}{reference[1:]} is {comparison.guesses}."
+    if comparison.outcome is SearchVerdict.CONFIRMED:
+        return f"{claim} confirmed for {len(comparison.better)} of {_searches(comparison.total)} ({listing(better)})."
+    if comparison.outcome is SearchVerdict.NOT_CONFIRMED:
+        text = f"{claim} not confirmed, for none of {_searches(comparison.total)}."
+        if comparison.same and comparison.detectable is not None:
+            text += f" An advantage of {points(comparison.detectable)} would have been found with 80{NBSP}% power."
         return text
-    text = f"{claim} cannot say. None of {_searches(told.total)} is significantly better, but "
-    if told.detectable is None:
+    text = f"{claim} cannot say. None of {_searches(comparison.total)} is significantly better, but "
+    if comparison.detectable is None:
         return text + "the comparison has no interval: its power is not known."
-    text += f"only an advantage of {points(told.detectable)} or more would have been found with 80{NBSP}% power "
+    text += f"only an advantage of {points(comparison.detectable)} or more would have been found with 80{NBSP}% power "
     return text + f"({points(RELEVANT)} would matter): more seeds, folds or images are needed."
 
 
@@ -129,32 +132,32 @@ def points(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") + f"{NBSP}points"
 
 
-def verdict(found: Searched) -> str:
+def verdict(result: Searched) -> str:
     """What follows for the review's claim from these images. A paragraph."""
-    values, outcome, title = found.values(MAIN), compared(found), found.sentence_title
-    reference = title(found.info.reference)
+    values, outcome, title = result.values(MAIN), compared(result), result.sentence_title
+    reference = title(result.info.reference)
     out = []
     if outcome.total:
         better = [title(name) for name in outcome.better]
-        out.append(claimed(outcome, OBJECTS[found.question], reference, better, found.info.budget))
+        out.append(claimed(outcome, OBJECTS[result.question], reference, better, result.info.budget))
         if outcome.worse:
             out.append(f"{len(outcome.worse)} of {outcome.total} do worse.")
         if outcome.same:
             out.append(f"{len(outcome.same)} of {outcome.total} cannot be told apart from it.")
-        if found.table.seeds >= LEAST_SEEDS:
-            ranked = compared(found, "p_signed_ranks")
+        if result.table.seeds >= LEAST_SEEDS:
+            ranked = compared(result, "p_signed_ranks")
             counts = f"{len(ranked.better) or 'none'} better and {len(ranked.worse) or 'none'} worse"
             out.append(
                 f"(A test that takes seeds for independent, which draws of the same images are not, calls {counts}.)"
             )
-        best = max((n for n in values if found.methods[n].kind == "search"), key=lambda n: values[n])
+        best = max((n for n in values if result.methods[n].kind == "search"), key=lambda n: values[n])
         text = f"{title(best)}, reaches a balanced accuracy of {percent(values[best])}"
-        out.append(f"The best of them, {text}, {reference} {percent(values[found.info.reference])}.")
-    for name, method in found.methods.items():
-        if method.kind in ("baseline", "random") and name != found.info.reference:
+        out.append(f"The best of them, {text}, {reference} {percent(values[result.info.reference])}.")
+    for name, method in result.methods.items():
+        if method.kind in ("baseline", "random") and name != result.info.reference:
             other = title(name)
             out.append(f"{other[:1].upper()}{other[1:]}: {percent(values[name])}.")
-    both = [n for n in values if found.methods[n].kind == "both"]
+    both = [n for n in values if result.methods[n].kind == "both"]
     if both:
         best = max(both, key=lambda n: values[n])
         out.append(f"Of the searches that gradient descent follows, {title(best)} reaches {percent(values[best])}.")

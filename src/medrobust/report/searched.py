@@ -50,8 +50,8 @@ class Searched:
 
     def values(self, metric: str) -> dict[str, float]:
         """By method; those that are defined."""
-        found = {name: self.find(metric, name) for name in self.methods}
-        return {name: row.value for name, row in found.items() if row is not None and row.value is not None}
+        result = {name: self.find(metric, name) for name in self.methods}
+        return {name: row.value for name, row in result.items() if row is not None and row.value is not None}
 
     @property
     def ordered(self) -> list[str]:
@@ -79,13 +79,13 @@ class Searched:
 
 def searched(run: Run) -> list[Searched]:
     """Every question of a run that is finished."""
-    c, found = run.conditions, []
+    c, result = run.conditions, []
     for question in TITLES:
         if question in c.searched and c.search is not None:
             rows = [r for r in run.rows if r.kind == Kind.SEARCH and r.has(question=question)]
             arrays = group(run.arrays, f"search.{question}")
-            found.append(Searched(question, c.searched[question], c.search, rows, arrays))
-    return found
+            result.append(Searched(question, c.searched[question], c.search, rows, arrays))
+    return result
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medrobust.grid import matches
-from medrobust.report.charts import _legend, _percent_axis, canvas, look, svg
+from medrobust.report.charts import _legend, _percent_axis, canvas, line_style, svg
 from medrobust.report.study_tables import unit
 
 MOST = 8
@@ -26,7 +26,7 @@ Row = Mapping[str, Any]
 def charts(results: Mapping[str, Any], part: Mapping[str, Any]) -> list[dict[str, str]]:
     """Title and SVG of every chart of one part that has two points or more."""
     measured = [r for r in results["rows"] if r["part"] == part["name"] and r["value"] is not None]
-    found = []
+    charts = []
     for i, view in enumerate(v for v in part["show"] if v["kind"] == "chart"):
         chosen = [r for r in measured if matches(r, view["where"]) and r.get(view["x"]) is not None]
         for j, panel in enumerate(dict.fromkeys(_key(r, view["panels"]) for r in chosen)):
@@ -34,8 +34,8 @@ def charts(results: Mapping[str, Any], part: Mapping[str, Any]) -> list[dict[str
             if len({r[view["x"]] for r in rows}) > 1:
                 name = ", ".join(dict.fromkeys(map(str, panel)))  # a model may be called as its data
                 title = f"{view['title']}: {name}" if name else view["title"]
-                found.append({"title": title, "svg": _draw(f"{part['name']}{i}-{j}", title, view, rows)})
-    return found
+                charts.append({"title": title, "svg": _draw(f"{part['name']}{i}-{j}", title, view, rows)})
+    return charts
 
 
 def _draw(name: str, title: str, view: Mapping[str, Any], rows: list[Row]) -> str:
@@ -48,15 +48,17 @@ def _draw(name: str, title: str, view: Mapping[str, Any], rows: list[Row]) -> st
             y, low, high = (
                 np.array([np.nan if r[c] is None else r[c] for r in points], float) for c in ("value", "low", "high")
             )
-            style = look(k)
+            style = line_style(k)
             axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.1, linewidth=0)
             axes.plot(x, y, label=", ".join(map(str, line)), clip_on=False, **style)  # type: ignore[arg-type]
         if view["x"] in ("eps", "at", "weights"):
             axes.set_xscale("log")
         if view["x"] in ("eps", "at"):
             ticks = sorted({r[view["x"]] * scale for r in rows})
-            shown = [t for t in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 32) if ticks[0] <= t * 1.01 and t <= ticks[-1] * 1.01]
-            axes.set_xticks(shown, [f"{t:g}" for t in shown])
+            ticks_drawn = [
+                t for t in (0.1, 0.2, 0.5, 1, 2, 4, 8, 16, 32) if ticks[0] <= t * 1.01 and t <= ticks[-1] * 1.01
+            ]
+            axes.set_xticks(ticks_drawn, [f"{t:g}" for t in ticks_drawn])
             axes.set_xticks([], minor=True)
         axes.set_xlabel(label)
         if unit(rows[0]).strip() == "%":

@@ -69,14 +69,14 @@ def metric_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What each row's number is of, in the characters that MLflow takes; no name twice."""
     skip = ("study", "value", "low", "high", "n", "status", "note")
     seen: Counter[str] = Counter()
-    found = []
+    names = []
     for row in rows:
         values = [v for k, v in row.items() if k not in skip and v not in (None, "")]
         words = [f"{v:.6g}" if isinstance(v, float) else str(v).replace("/", "_") for v in values]
         name = _allowed("/".join(words))
         seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
-    return found
+        names.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return names
 
 
 def _allowed(text: str) -> str:

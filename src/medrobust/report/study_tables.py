@@ -100,9 +100,9 @@ class Figure:
     verdict: str = ""
 
     def __str__(self) -> str:
-        shown = f"{self.text} ({self.interval})" if self.interval else self.text
-        shown = ": ".join(t for t in (shown, self.verdict) if t)
-        return f"{shown} ?" if self.doubt else shown
+        text = f"{self.text} ({self.interval})" if self.interval else self.text
+        text = ": ".join(t for t in (text, self.verdict) if t)
+        return f"{text} ?" if self.doubt else text
 
     @property
     def cell(self) -> TableCell:
@@ -164,10 +164,10 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str
     chosen = [r for r in rows if matches(r, view["where"])]
     lines, across = tuple(view["lines"]), str(view["across"])
     columns = list(dict.fromkeys(_key(r, (across,)) for r in chosen))
-    found: dict[tuple[Any, ...], dict[tuple[Any, ...], Figure]] = {}
+    by_line: dict[tuple[Any, ...], dict[tuple[Any, ...], Figure]] = {}
     merged = 0
     for r in chosen:
-        line = found.setdefault(_key(r, lines), {})
+        line = by_line.setdefault(_key(r, lines), {})
         merged += _key(r, (across,)) in line
         line[_key(r, (across,))] = figure(r)
     return Sheet(
@@ -179,7 +179,7 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str
                 tuple(named(k, v, titles) for k, v in zip(lines, name, strict=True)),
                 tuple(got.get(c, NOTHING) for c in columns),
             )
-            for name, got in found.items()
+            for name, got in by_line.items()
         ),
         view.get("note", ""),
         tuple(dict.fromkeys(attack_words(r) for r in chosen if r.get("settings"))),
@@ -279,9 +279,9 @@ def published_table(figures: Sequence[tuple[Row, list[Figure]]], label: str, tit
     head = ("figure", "published", "there", "measured here", "why they may differ")
     rows = []
     for p, ours in figures:
-        shown = [f"{f}{'' if f.n is None else f', n = {f.n}'}" for f in ours[:MOST_BESIDE]]
+        beside = [f"{f}{'' if f.n is None else f', n = {f.n}'}" for f in ours[:MOST_BESIDE]]
         more = f"; and {len(ours) - MOST_BESIDE} more above" if len(ours) > MOST_BESIDE else ""
-        texts = (p["what"], f"{p['text']} [{p['source']}; {p['known']}]", p["setting"], "; ".join(shown) + more)
+        texts = (p["what"], f"{p['text']} [{p['source']}; {p['known']}]", p["setting"], "; ".join(beside) + more)
         rows.append([*map(TableCell, (*texts, p["reason"]))])
     caption = f"{title}: published and measured. {CAUTION}"
     return Table(caption, [*map(TableCell, head)], rows, label, (0.17, 0.2, 0.15, 0.25, 0.17))

@@ -32,17 +32,17 @@ def queried(work: Work) -> Result:
     else:
         kind = Kind.ATTACK
         _, arrays = blackbox.probed(attack_named(args["attack"]), classifier, part, ball, seed, quiet)
-    spent, rows = arrays["queries_used"], fresh(args["norm"], seed)
+    queries, rows = arrays["queries_used"], fresh(args["norm"], seed)
     lost = int(arrays["no_gradient"].sum()) if "no_gradient" in arrays else 0
-    note = f"on {lost} of {spent.size} images no answer ever differed" if lost else ""
-    status = INCONCLUSIVE if lost >= max(1, TOLERATED * spent.size) else OK
+    note = f"on {lost} of {queries.size} images no answer ever differed" if lost else ""
+    status = INCONCLUSIVE if lost >= max(1, TOLERATED * queries.size) else OK
     columns: dict[str, Any] = {"attack": args["attack"], "eps": args["eps"], "status": status, "note": note}
-    owners, right = groups(part), spent > 0
+    owners, right = groups(part), queries > 0
     whose = None if owners is None else owners[right]
-    rows.add(kind, "accuracy", stats.proportion(~np.isfinite(spent), owners), **columns)
+    rows.add(kind, "accuracy", stats.proportion(~np.isfinite(queries), owners), **columns)
     for count in args["queries"]:
-        rows.add(kind, "success_at", stats.proportion(spent[right] <= count, whose), **columns, queries=count)
-    middle = stats.median(spent[right], whose)
+        rows.add(kind, "success_at", stats.proportion(queries[right] <= count, whose), **columns, queries=count)
+    middle = stats.median(queries[right], whose)
     if not np.isfinite(middle.value):
         middle = stats.NOTHING._replace(n=middle.n)
         columns |= {"note": "; ".join(filter(None, (note, f"more than {max(args['queries'])}")))}

@@ -61,11 +61,11 @@ def swept(work: Work) -> Result:
     classifier, args = work.model(), work.args
     part = shard(judged_images(work, classifier), *args["shard"])
     eps = tuple(args["eps"])
-    found, arrays = robustness_cells.swept(
+    facts, arrays = robustness_cells.swept(
         attack_named(args["attack"]), classifier, part, BALLS[args["norm"]], eps, None, args["seed"], quiet
     )
     kept = ("min_eps", "before", "after", "gradients", "forwards", "no_gradient", "by")
-    return {"rows": [], "unconfirmed": found["unconfirmed"]}, {k: arrays[k] for k in kept if k in arrays}
+    return {"rows": [], "unconfirmed": facts["unconfirmed"]}, {k: arrays[k] for k in kept if k in arrays}
 
 
 def curve(work: Work) -> Result:
@@ -161,14 +161,21 @@ def transfer(work: Work) -> Result:
     part, ball, rows = judged_images(work, target), BALLS[args["norm"]], fresh(args["norm"], args["seed"])
     images, labels = part.tensors()
     goal, arrays = Untargeted(labels), {}
-    theirs = goal.in_order_of(target.classes, surrogate.classes)
+    surrogate_goal = goal.in_order_of(target.classes, surrogate.classes)
     for e in args["eps"]:
         made = run(
-            attack_named(args["attack"]), surrogate, images, theirs, ball(e), seed=args["seed"], ids=part.ids, full=True
+            attack_named(args["attack"]),
+            surrogate,
+            images,
+            surrogate_goal,
+            ball(e),
+            seed=args["seed"],
+            ids=part.ids,
+            full=True,
         )
-        told = judge(target, images, made.images, goal, ball(e))
-        arrays[f"held.{e * 255:.4g}"] = ~told.reached.numpy()
-        held = stats.proportion(~told.reached.numpy(), groups(part))
+        outcome = judge(target, images, made.images, goal, ball(e))
+        arrays[f"held.{e * 255:.4g}"] = ~outcome.reached.numpy()
+        held = stats.proportion(~outcome.reached.numpy(), groups(part))
         rows.add(Kind.ATTACK, "accuracy", held, attack=args["attack"], eps=e)
     if attack_named(args["attack"]).uses_gradient:
         doubt_all(rows, gradient_doubt(work, "surrogate"))

@@ -56,12 +56,12 @@ def compared(work: Work) -> Result:
     """
     args, (table, tasks) = work.args, _table(work)
     cells = dict(zip(args["methods"], work.inputs("method"), strict=True))
-    found, rows = MethodComparison(args["question"], cells, table, tasks), fresh("")
-    found.add_scores(rows)
-    found.add_differences(rows)
-    found.add_counts(rows)
-    found.add_evaluations(rows)
-    medians = [np.median(found.by_seed[m][search_rows.MAIN]) for m in args["methods"]]
+    comparison, rows = MethodComparison(args["question"], cells, table, tasks), fresh("")
+    comparison.add_scores(rows)
+    comparison.add_differences(rows)
+    comparison.add_counts(rows)
+    comparison.add_evaluations(rows)
+    medians = [np.median(comparison.by_seed[m][search_rows.MAIN]) for m in args["methods"]]
     return {"rows": _plain(rows, "method")}, {"medians": np.array(medians)}
 
 

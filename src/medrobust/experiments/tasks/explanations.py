@@ -129,13 +129,13 @@ def claimed(work: Work) -> Result:
     for claim in CLAIMS:
         if not all(claim.name in a for a in (natural, *sides.values())):
             continue
-        found = []
+        estimates = []
         for name, medical in sides.items():
             x, y = medical[claim.name], natural[claim.name]
-            found.append(more_often(x, y, np.arange(len(x)), np.arange(len(y))))
-            _claim_row(rows, claim, name, found[-1], verdict(found[-1:], claim.more), doubts[name], work)
-        nothing = stats.NOTHING._replace(n=sum(e.n for e in found))
-        _claim_row(rows, claim, ALL, nothing, verdict(found, claim.more), doubts[ALL], work)
+            estimates.append(more_often(x, y, np.arange(len(x)), np.arange(len(y))))
+            _claim_row(rows, claim, name, estimates[-1], verdict(estimates[-1:], claim.more), doubts[name], work)
+        nothing = stats.NOTHING._replace(n=sum(e.n for e in estimates))
+        _claim_row(rows, claim, ALL, nothing, verdict(estimates, claim.more), doubts[ALL], work)
     return {"rows": rows.plain()}, {}
 
 

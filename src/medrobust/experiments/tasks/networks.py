@@ -29,8 +29,8 @@ def measured(work: Work) -> Result:
     part, rows = judged_images(work, classifier), fresh("", work.args["seed"])
     images, labels = part.tensors()
     right = (classifier.predict(images) == labels).numpy()
-    found = explain.measure(classifier, images, torch.as_tensor(labels), names, ids=part.ids, seed=work.args["seed"])
-    arrays = {name: found[name].numpy() for name in names}
+    measured = explain.measure(classifier, images, torch.as_tensor(labels), names, ids=part.ids, seed=work.args["seed"])
+    arrays = {name: measured[name].numpy() for name in names}
     for name, values in arrays.items():
         rows.add(Kind.EXPLANATION, name, stats.median(values[right & ~np.isnan(values)]), when="clean")
     return {"rows": rows.plain()}, arrays
@@ -65,10 +65,10 @@ def trend(work: Work) -> Result:
     quantities = [dict(_quantities(_cells(work, i), args["kept"])) for i in range(len(kinds))]
     table = {name: np.array([q[name] for q in quantities], float) for name in quantities[0]}
     validation = np.array([_validation(m.provenance) for m in models])
-    shown = {"validation, balanced": validation, **table}
+    columns = {"validation, balanced": validation, **table}
     for kind in dict.fromkeys(args["lines"]):
         same = kinds == kind
-        for name, values in shown.items():
+        for name, values in columns.items():
             known = values[same & np.isfinite(values)]
             e = stats.mean(known)
             if known.size < 3:  # Student's interval of two networks says nothing

@@ -40,10 +40,10 @@ def minimised(work: Work) -> Result:
     shift = seeds.uniform(0, "search/shift", numbers, (1, dims)).double() * (HALF_WIDTH / 2 if args["shifted"] else 0)
     function = FUNCTIONS[args["function"]]
     space = Box(-HALF_WIDTH, HALF_WIDTH, dims, torch.float64)
-    found = minimise(
+    minimised = minimise(
         OPTIMISERS[args["optimiser"]](), lambda x: function(x - shift), space, list(numbers), args["budget"]
     )
     rows = fresh("")
-    best = stats.median(found.best_f.numpy())
-    rows.add(Kind.SEARCH, "objective", best, evaluations=found.evaluations)
-    return {"rows": rows.plain()}, {"best": found.best_f.numpy()}
+    best = stats.median(minimised.best_f.numpy())
+    rows.add(Kind.SEARCH, "objective", best, evaluations=minimised.evaluations)
+    return {"rows": rows.plain()}, {"best": minimised.best_f.numpy()}

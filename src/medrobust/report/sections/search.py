@@ -18,12 +18,12 @@ def build(f: Findings) -> Content | None:
     parts: list[dict[str, object]] = []
     tables: list[Table] = []
     figures: dict[str, str] = {}
-    for found in searched(f.run):
-        drawn, made = search_charts.figures(found), [scores(found), apart(found)]
+    for result in searched(f.run):
+        drawn, made = search_charts.figures(result), [scores(result), apart(result)]
         figures |= {name: svg for name, svg, _ in drawn}
         tables += made
-        free, captions = search_words.FREE[found.question], [(name, caption) for name, _, caption in drawn]
+        free, captions = search_words.FREE[result.question], [(name, caption) for name, _, caption in drawn]
         parts.append(
-            {"title": found.title, "free": free, "budget": found.info.budget, "figures": captions, "tables": made}
+            {"title": result.title, "free": free, "budget": result.info.budget, "figures": captions, "tables": made}
         )
     return Content({"content": parts}, tables, figures) if parts else None
