@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,25 @@ class StudyFindings:
     pages: frozenset[str] = frozenset({"study"})
     pending: frozenset[str] = frozenset()
 
+    @cached_property
+    def remarks(self) -> list[str]:
+        """What is missing: cells, tables without a row, rows that no table shows."""
+        return [*missing_lines(self.results), *incomplete(self.results)]
 
-def write(folder: Path, results: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Path:
+
+def write(folder: Path, results: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], *, locked: bool = False) -> Path:
     """report.html, results.csv, published.csv, tables.tex and summary.md in the run folder; returns the path of the
-    page."""
+    page. locked: the caller holds the lock of the folder."""
     f = StudyFindings(results, runs)
     sections = section.built(f)
     texts = {
         "results.csv": study_export.csv(results),
         "published.csv": sheet.lines(published_rows(results)),
-        "tables.tex": latex.document((t for s in sections for t in s.tables), remarks(results)),
-        "summary.md": summary.written(f"{_kind(results)}: {results['study']['title']}", first_page(results)),
+        "tables.tex": latex.document((t for s in sections for t in s.tables), f.remarks),
+        "summary.md": summary.written(f"{_kind(results)}: {results['study']['title']}", first_page(f)),
         "report.html": html(f, sections),
     }
-    write_files(folder, texts)
+    write_files(folder, texts, locked=locked)
     return folder / "report.html"
 
 
@@ -55,18 +61,19 @@ def html(f: StudyFindings, sections: Sequence[Built]) -> str:
         run = RunInfo()
     version = str(results["versions"].get("medrobust", ""))
     head = page.PageHead(_kind(results), study["title"], study["source"], "", synthetic, version, run)
-    return page.written(head, first_page(results), sections, {"r": {"checks": [], "doubts": [], **results}})
+    return page.written(head, first_page(f), sections, {"r": {"checks": [], "doubts": [], **results}})
 
 
 def tables_tex(results: Mapping[str, Any]) -> str:
     """tables.tex: every table of the page."""
-    sections = section.built(StudyFindings(results))
-    return latex.document((t for s in sections for t in s.tables), remarks(results))
+    f = StudyFindings(results)
+    return latex.document((t for s in section.built(f) for t in s.tables), f.remarks)
 
 
-def first_page(results: Mapping[str, Any]) -> FirstPage:
+def first_page(f: StudyFindings) -> FirstPage:
     """How much of it is done, and what limits its numbers."""
-    cells, lacking = results["cells"], remarks(results)
+    results, lacking = f.results, f.remarks
+    cells = results["cells"]
     doubtful = sum(row.get("status", "ok") != "ok" for row in results["rows"])
     facts = [
         Fact("Cells", f"{cells['done']} of {cells['all']}", "are done", cells["done"] < cells["all"]),
@@ -86,11 +93,6 @@ def first_page(results: Mapping[str, Any]) -> FirstPage:
     paragraphs = [Paragraph("The question", note)] if note else []
     paragraphs += [Paragraph("Missing", f"{lacking[0]}. See “Missing” below.", True)] if lacking else []
     return FirstPage(title, text, "warn" if lacking or banners else "calm", facts, paragraphs, banners)
-
-
-def remarks(results: Mapping[str, Any]) -> list[str]:
-    """What is missing: cells, tables without a row, rows that no table shows."""
-    return [*missing_lines(results), *incomplete(results)]
 
 
 def _kind(results: Mapping[str, Any]) -> str:

@@ -128,8 +128,6 @@ class Sheet:
     note: str = ""
     attacks: tuple[str, ...] = ()
     """Of the attacks behind the figures: name, norm and all settings."""
-    merged: int = 0
-    """Rows that are not shown, because another row falls in the same place."""
 
     @property
     def counts(self) -> str:
@@ -165,11 +163,8 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str
     lines, across = tuple(view["lines"]), str(view["across"])
     columns = list(dict.fromkeys(_key(r, (across,)) for r in chosen))
     by_line: dict[tuple[Any, ...], dict[tuple[Any, ...], Figure]] = {}
-    merged = 0
     for r in chosen:
-        line = by_line.setdefault(_key(r, lines), {})
-        merged += _key(r, (across,)) in line
-        line[_key(r, (across,))] = figure(r)
+        by_line.setdefault(_key(r, lines), {})[_key(r, (across,))] = figure(r)
     return Sheet(
         view["title"],
         tuple(TITLES.get(k, k) for k in lines),
@@ -183,7 +178,6 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str
         ),
         view.get("note", ""),
         tuple(dict.fromkeys(attack_words(r) for r in chosen if r.get("settings"))),
-        merged,
     )
 
 
@@ -202,10 +196,13 @@ def incomplete(results: Mapping[str, Any]) -> list[str]:
         own_rows = [r for r in results["rows"] if r["part"] == part["name"]]
         for view in part["show"]:
             name = f"{view['kind']} {view['title']!r} of part {part['name']!r}"
-            if not any(matches(r, view["where"]) for r in own_rows):
+            chosen = [r for r in own_rows if matches(r, view["where"])]
+            if not chosen:
                 lines.append(f"{name} has no row")
-            elif view["kind"] == "table" and (merged := sheet(own_rows, view).merged):
-                lines.append(f"{name} does not show {merged} rows, because other rows fall in the same places")
+            elif view["kind"] == "table":
+                merged = len(chosen) - len({_key(r, (*view["lines"], view["across"])) for r in chosen})
+                if merged:
+                    lines.append(f"{name} does not show {merged} rows, because other rows fall in the same places")
     return lines
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from medrobust.report.section import Content
-from medrobust.report.study_page import StudyFindings, remarks
+from medrobust.report.study_page import StudyFindings
 
 ORDER, COMMANDS = 10, ("study",)
 
 
 def build(f: StudyFindings) -> list[Content]:
-    lines = remarks(f.results)
-    return [Content({"lines": lines}, anchor="missing", title="Missing")] if lines else []
+    return [Content({"lines": f.remarks}, anchor="missing", title="Missing")] if f.remarks else []
