@@ -207,6 +207,10 @@ def everything(parts: Iterable[Part]) -> Iterator[tuple[str, Node | Model]]:
     visited: set[int] = set()
     for part in parts:
         for cell in part.cells:
+            if id(cell) not in visited and all(id(n) in visited for n in cell.needs.values()):  # nearly every cell
+                visited.add(id(cell))
+                yield part.name, cell
+                continue
             waiting: list[tuple[Node | Model, bool]] = [(cell, False)]
             open_above: set[int] = set()
             while waiting:
@@ -226,9 +230,13 @@ def everything(parts: Iterable[Part]) -> Iterator[tuple[str, Node | Model]]:
                 waiting += [(n, False) for n in reversed(left)]
 
 
+VARIED = ("seed", "shard")
+"""Arguments in which the cells of one part usually differ."""
+
+
 def without_seed(node: Node) -> bytes:
     """Equal for cells of one task whose arguments differ in the values of seed and shard only.
 
     A grid of a million cells has few of them: what depends on them alone is checked and made once.
     """
-    return pickle.dumps((node.task, {k: None if k in ("seed", "shard") else v for k, v in node.args.items()}))
+    return pickle.dumps((node.task, {**node.args, **dict.fromkeys(node.args.keys() & VARIED)}))

@@ -22,6 +22,7 @@ from medrobust.grid import SIZES, Model, everything
 from medrobust.runner import study_file
 from medrobust.runner.plan import plan
 from medrobust.runner.planned import Place
+from medrobust.store import key
 from medrobust.training.evolved import QUESTIONS
 from medrobust.universal import DEFENCES, UNIVERSAL
 
@@ -67,6 +68,8 @@ def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
             SearchConfig((node.args["question"],), tuple(node.args["methods"]), node.args["budget"])
     laid = plan(study, Place(tmp_path / "out", tmp_path), dry=True)
     assert laid.left
+    # workers keep a cell under the key of its spec
+    assert all(key(cell.ticket["spec"]) == name for name, cell in laid.cells.items())
     assert all(d.get for d in laid.absent)
     if size == "paper":
         assert laid.absent
@@ -127,8 +130,8 @@ def test_the_example_of_the_docs_runs_as_it_is_written(tmp_path):
     for seed, clean, left in ((0, 72.5, 40.0), (1, 70.0, 55.0)):
         assert f"{clean} " in example
         assert f"{left} " in example
-        for key, value in (((seed, "none", 0), clean), ((seed, "pgd", 1), left), ((seed, "pgd", 8), 0.0)):
-            assert rows[key]["low"] <= value / 100 <= rows[key]["high"]
+        for place, value in (((seed, "none", 0), clean), ((seed, "pgd", 1), left), ((seed, "pgd", 8), 0.0)):
+            assert rows[place]["low"] <= value / 100 <= rows[place]["high"]
     assert "Accuracy" in run("show", tmp_path / "out").output
 
 

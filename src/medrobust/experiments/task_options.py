@@ -85,6 +85,10 @@ def check_model(model: Model) -> None:
     _check_architecture(model)
 
 
+ON_NEEDS = ("worst", "judged")
+"""Tasks whose settings are those of cells that they need."""
+
+
 def attack_settings(node: Node) -> dict[str, str]:
     """Of every attack, method or optimiser that a cell asks for: all its settings, defaults included, as text.
 

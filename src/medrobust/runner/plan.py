@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from medrobust.atomic import disk_errors
 from medrobust.errors import InputError
 from medrobust.experiments.columns import seed_columns
 from medrobust.experiments.declared import file_in, found
-from medrobust.experiments.task_options import attack_settings
+from medrobust.experiments.task_options import ON_NEEDS, attack_settings
 from medrobust.experiments.tasks import is_own, task_named
 from medrobust.experiments.tickets import DataFields, Spec, Ticket
-from medrobust.grid import Data, Model, Node, Study, everything, without_seed
+from medrobust.grid import VARIED, Data, Model, Node, Study, everything, without_seed
 from medrobust.json_files import read_object
 from medrobust.progress import NoProgress, Progress
 from medrobust.run_folder import CELLS, RunFolder
@@ -30,7 +31,7 @@ from medrobust.runner.digest_cache import FILE, DigestCache
 from medrobust.runner.garbage import no_collection
 from medrobust.runner.planned import GIVEN, TRAIN, Done, Failure, Listed, Place, Planned
 from medrobust.runner.validation import check
-from medrobust.store import ARRAYS, UNFINISHED, Cell, Store, key, read_facts
+from medrobust.store import ARRAYS, UNFINISHED, Cell, Keys, Store, key, read_facts
 
 FAILED = "failed"
 """Folder of cells that failed for good, one file each."""
@@ -106,7 +107,7 @@ def plan(study: Study, place: Place, *, dry: bool = False, progress: Progress | 
             layout.add(part, node)
         if layout.absent and not dry:
             raise InputError(missing(layout.absent, place.data))
-        listed = {part.name: [layout.listed(n) for n in part.cells] for part in study.parts}
+        listed = {part.name: [layout.listed[id(n)] for n in part.cells] for part in study.parts}
         plan_ = Plan(study, place, layout.cells, listed=listed, absent=tuple(layout.absent))
         read(plan_)
     return plan_
@@ -121,6 +122,14 @@ def missing(absent: Iterable[Data], root: Path) -> str:
     return f"not there: {names} ({where}); give --data FOLDER that holds it. {first.get}".strip()
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What cells that differ in seed, shard and needed cells only have in common. settings: of their attacks."""
+
+    keys: Keys
+    settings: Mapping[str, str]
+
+
 class _Layout:
     """Names nodes one after the other, needs before what needs them, and makes their tickets.
 
@@ -133,13 +142,15 @@ class _Layout:
         self.cache = DigestCache(place.out, place.data, progress, keep=not dry)
         self.names: dict[int, str] = {}
         """Keys by ``id`` of a node or model."""
+        self.listed: dict[int, Listed] = {}
+        """Cells as a part lists them, by ``id`` of their node."""
         self.seeds: dict[int, int | None] = {}
         """By ``id`` of a model the seed it was trained with; None where it was trained elsewhere and does not say."""
         self.models: dict[str, tuple[Spec, Mapping[str, object], DataFields | None]] = {}
         """(spec, arguments, images) of the cells of models."""
         self.digests: dict[Data, str] = {}
         self.codes: dict[str, str | None] = {}
-        self.settings: dict[bytes, dict[str, str]] = {}
+        self.shared: dict[tuple[object, ...], _Shared] = {}
         self.seed_columns: dict[tuple[Any, ...], Mapping[str, int | None]] = {}
         self.absent: list[Data] = []
 
@@ -147,14 +158,35 @@ class _Layout:
         if isinstance(node, Model):
             self._model(part, node)
         else:
-            needs = tuple(self.names[id(n)] for n in node.needs.values())
-            self._planned(part, node, node.task, key(self._spec(node, needs)), needs, node.labels)
+            needs = tuple([self.names[id(n)] for n in node.needs.values()])
+            if node.task in ON_NEEDS:
+                settings: Mapping[str, str] = attack_settings(node)
+                name = key(self._spec(node, needs, settings))
+            else:
+                shared = self._shared(node)
+                settings, name = shared.settings, shared.keys.of([*_varied(node).values(), *needs])
+            self._planned(part, node, node.task, name, needs, node.labels)
+            columns: Mapping[str, int | None] = seed_columns(node, self.seeds)
+            columns = self.seed_columns.setdefault(tuple(columns.items()), columns)
+            self.listed[id(node)] = Listed(name, node.labels, columns, settings)
 
-    def listed(self, node: Node) -> Listed:
-        """That cell as a part lists it, once it has a name."""
-        columns = seed_columns(node, self.seeds)
-        shared = self.seed_columns.setdefault(tuple(columns.items()), columns)
-        return Listed(self.names[id(node)], node.labels, shared, self._settings(node))
+    def _shared(self, node: Node) -> _Shared:
+        # data by its id: the study holds it until all is planned
+        known = (
+            without_seed(node),
+            id(node.data),
+            *node.needs,
+            *((name, id(data)) for name, data in node.also.items()),
+        )
+        if known not in self.shared:
+            varied, settings = _varied(node), attack_settings(node)
+
+            def spec(values: Sequence[str]) -> Spec:
+                args = {**node.args, **dict(zip(varied, values, strict=False))}
+                return self._spec(dataclasses.replace(node, args=args), tuple(values[len(varied) :]), settings)
+
+            self.shared[known] = _Shared(Keys(spec, len(varied) + len(node.needs)), settings)
+        return self.shared[known]
 
     def ticket(self, cell: Planned) -> Ticket:
         node, place = cell.node, self.place
@@ -163,7 +195,8 @@ class _Layout:
         if isinstance(node, Model):
             spec, args, data = self.models[cell.key]
         else:
-            spec, args, data = self._spec(node, cell.needs), dict(node.args), _plain(node.data)
+            spec = self._spec(node, cell.needs, self.listed[id(node)].settings)
+            args, data = dict(node.args), _plain(node.data)
             models = {name: self._trusted(n) for name, n in node.needs.items() if isinstance(n, Model)}
             also = {name: _plain(d) for name, d in node.also.items()}
         return {
@@ -181,8 +214,8 @@ class _Layout:
             "keep_names": place.keep_names,
         }
 
-    def _spec(self, node: Node, needs: tuple[str, ...]) -> Spec:
-        """What the key of a cell is made of."""
+    def _spec(self, node: Node, needs: tuple[str, ...], settings: Mapping[str, str]) -> Spec:
+        """What the key of a cell is made of. settings: of its attacks."""
         spec: Spec = {
             "task": node.task,
             "code": self._code(node.task),
@@ -191,7 +224,7 @@ class _Layout:
             "also": {k: self._digest(d) for k, d in node.also.items()},
             "needs": dict(zip(node.needs, needs, strict=True)),
         }
-        if not is_own(node.task) and (settings := self._settings(node)):
+        if settings and not is_own(node.task):
             spec["attacks"] = settings  # a default that changes makes another cell
         return spec
 
@@ -200,15 +233,6 @@ class _Layout:
             own = is_own(task)
             self.codes[task] = own_code.digest(self.place.code, task) if own else task_named(task).code()
         return self.codes[task]
-
-    def _settings(self, node: Node) -> dict[str, str]:
-        """``attack_settings``, made once for arguments that differ in seed and shard only."""
-        if node.task in ("worst", "judged"):  # theirs are those of other cells
-            return attack_settings(node)
-        name = without_seed(node)
-        if name not in self.settings:
-            self.settings[name] = attack_settings(node)
-        return self.settings[name]
 
     def _trusted(self, model: Model) -> bool | str:
         """Code that may run to build this model: any, or what the study file names."""
@@ -268,6 +292,10 @@ class _Layout:
             if not self.dry:
                 raise
             return f"not there: {text}"
+
+
+def _varied(node: Node) -> dict[str, object]:
+    return {name: node.args[name] for name in VARIED if name in node.args}
 
 
 def _plain(data: Data | None) -> DataFields | None:
