@@ -74,7 +74,7 @@ def audit(
     from medrobust.report.run import parsed
     from medrobust.store import counting
 
-    compute.check()
+    compute.prepare()
     spec = ask(
         model=model,
         **images.fields,

@@ -52,7 +52,7 @@ def measure(
     from medrobust.run_folder import RunFolder
     from medrobust.store import Store, counting
 
-    compute.check()
+    compute.prepare()
     with Bars() as bars, counting() as tally, RunFolder(out, kind) as run:
         tested = suite.assemble(kind, config, options, run, bars, device)
         run.begin()

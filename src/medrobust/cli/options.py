@@ -257,11 +257,12 @@ class ComputeOptions:
         """Whether anything is computed outside this process."""
         return bool(self.workers) or self.scheduler is not None or self.slurm is not None
 
-    def check(self) -> None:
-        """InputError where the options contradict each other."""
+    def prepare(self) -> None:
+        """InputError where the options contradict each other. Workers of this machine begin to import."""
         from medrobust.runner import executors
 
         executors.check(self.workers, self.scheduler, self.slurm, self.tls)
+        executors.prepare(self.workers, self.threads)
 
     def executor(self, out: Path) -> Executor:
         """What computes the cells of the run folder ``out``; close it in the end."""

@@ -64,6 +64,9 @@ def run(
     A study file is a program, and so are modules beside it: run only what you would run as a script. Exit code: 0 every
     cell is done, 1 cells failed, 2 wrong input.
     """
+    from medrobust.experiments.tasks import is_own
+    from medrobust.grid import Node, everything
+    from medrobust.report import study_page
     from medrobust.run_folder import RunFolder
     from medrobust.runner import execute, executors, run_log
     from medrobust.runner import study_file as files
@@ -74,6 +77,9 @@ def run(
 
     executors.check(workers, scheduler, slurm, tls)
     loaded = files.load(file, size)
+    if workers and not dry_run:
+        nodes = (node for _, node in everything(loaded.study.parts))
+        executors.prepare(workers, threads, own=all(isinstance(n, Node) and is_own(n.task) for n in nodes))
     place = Place(out or folder_for(file, size), data, models, loaded.folder, trust_code, keep_names)
     for line in run_log.changes(place.out, loaded.files):
         say(line)
@@ -102,10 +108,11 @@ def run(
         results = write(laid, loaded.opening, size, loaded.files, command_line())
         if ran.done:
             run_log.end(place.out, time.time() - begun, ran.done)
+        page = study_page.write(place.out, results, run_log.recorded(place.out), locked=True)
     cells = results["cells"]
     say(
         f"{ran.done} cells in {_time(time.time() - begun)}, {cells['done']} of {cells['all']} there; "
-        f"numbers {place.out / 'results.json'}"
+        f"report {page}, numbers {place.out / 'results.json'}"
     )
     _say_doubts(results)
     _say_masked(results)
@@ -230,7 +237,7 @@ def show(folder: Folder) -> None:
 
 @study.command()
 def report(folder: Folder) -> None:
-    """Write report.html, results.csv, published.csv, tables.tex and summary.md of a study."""
+    """Write the page of a study again, as run does: report.html, results.csv, published.csv, tables.tex, summary.md."""
     from medrobust.report import study_page
     from medrobust.runner import run_log
 

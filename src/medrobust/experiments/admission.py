@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.splits import group_names
 from medrobust.errors import InputError
-from medrobust.experiments import robustness_cells
 from medrobust.experiments.output_order import not_asked, outputs_in_order, question
 from medrobust.inspection import EXAMINED, Inspection
 from medrobust.models import Converted
@@ -73,6 +73,8 @@ def _order(classifier: Classifier, part: Dataset, seed: int) -> Check:
         sample = part.for_network(classifier).most_frequent_shape().sample(ASKED, seed)
     except InputError as error:  # whoever needs these classes raises it
         return not_asked(str(error))
-    _, arrays = robustness_cells.clean(classifier, sample, lambda _: None)
+    size = classifier.batch_size((1, *sample.shape))
+    logits = torch.cat([classifier.logits(images) for images, _, _ in sample.batches(size)])
+    probability, decisions = classifier.to_probabilities(logits).numpy(), classifier.head.decide(logits).numpy()
     patients = None if sample.patients is None else np.array(group_names(sample.ids, sample.patients))
-    return outputs_in_order(arrays["probability"], sample.labels, arrays["decision"], classifier.classes, patients)
+    return outputs_in_order(probability, sample.labels, decisions, classifier.classes, patients)

@@ -78,7 +78,7 @@ class Explanation(Experiment):
 
     def steps(self) -> Sequence[Step]:
         attacked = f"{self.name} attacked"
-        later = ["maps", "layers", *(["features"] if self.config.embedding else [])]
+        later = ["maps", "layers", "gallery", *(["features"] if self.config.embedding else [])]
         alone = [Step(f"{self.name} {n}", partial(self._compute, n), self.needs) for n in ("measures", "landscape")]
         on_attacked = [Step(f"{self.name} {n}", partial(self._compute, n), (attacked,)) for n in later]
         return [*alone, Step(attacked, partial(self._compute, "shards"), self.needs), *on_attacked]
@@ -249,6 +249,7 @@ class Explanation(Experiment):
         finally:
             self.progress.stop()
 
+    @cached_property
     def _gallery(self) -> dict[str, object]:
         """Some images of every class in turn, those that the attack turned before those that held, and their maps."""
         first = next(self.pairs.shards())
@@ -296,7 +297,7 @@ class Explanation(Experiment):
         surfaces = self._landscape_rows()
         if self.config.embedding:
             self._embedding()
-        gallery, part = self._gallery(), self.pairs.part
+        gallery, part = self._gallery, self.pairs.part
         return {
             "n": int(self.counted.sum()),
             "n_test": self.pairs.n_test,

@@ -15,6 +15,9 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,13 +128,15 @@ def assemble(
     run: RunFolder | None,
     progress: Progress,
     device: str | None = None,
+    *,
+    compare: bool = True,
 ) -> TestData:
     """What the command ``kind`` tests: images and classifier; of a search, what gives the features. See ``system``."""
     if kind == "search":
         from medrobust.experiments import search_system  # which loads the room of searches
 
         return search_system.assemble(config, options["features"], progress, device)
-    return system.assemble(config, run, progress, device)
+    return system.assemble(config, run, progress, device, compare=compare)
 
 
 _SUITES: dict[str, Suite] = {}
@@ -145,7 +150,8 @@ def of_ticket(ticket: SystemTicket, store: Store) -> Suite:
         _SUITES.clear()
         config = AuditSpec.model_validate(ticket["config"])
         kind, options = ticket["kind"], ticket["options"]
-        tested = assemble(kind, config, options, None, NoProgress(), ticket["device"])
+        # what decisions are compared with is a result of the main process: no step uses it
+        tested = assemble(kind, config, options, None, NoProgress(), ticket["device"], compare=False)
         if [tested.model_digest, tested.data_digest] != list(ticket["digests"]):
             raise InputError("images or classifier are not what they were when the run began; give its command again")
         _SUITES[name] = Suite(kind, config, options, tested, store, device=ticket["device"])
@@ -167,12 +173,36 @@ def run(
     """
     writer = _Writer(suite, folder, command, keep_names, written)
     if execute is not None:
-        execute(suite, writer.finished)
+        suite.context.progress = NoProgress()  # what is shown are the steps
+        _beside(partial(execute, suite), writer.finished)
     for experiment in suite.experiments:
         for step in () if execute is not None else experiment.steps():
             suite.do(step.name)
         writer.write_if_due(experiment)
     return writer.write()
+
+
+def _beside(execute: Callable[[Callable[[str], None]], None], finished: Callable[[str], None]) -> None:
+    """``execute`` with a callback that returns at once: ``finished`` follows in a thread of its own, in order.
+
+    A report takes seconds, and this thread hands workers their next step. An error of ``finished`` ends the run.
+    """
+    context, calls = copy_context(), list[Future[None]]()
+
+    def later(step: str) -> None:
+        for call in calls:
+            if call.done():
+                call.result()
+        calls.append(thread.submit(context.run, finished, step))
+
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            execute(later)
+        except BaseException:
+            thread.shutdown(wait=False, cancel_futures=True)
+            raise
+    for call in calls:
+        call.result()
 
 
 class _Writer:

@@ -82,10 +82,13 @@ class System:
         return digest([self.data_digest, *part.ids])
 
 
-def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None) -> System:
+def assemble(
+    spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None, *, compare: bool = True
+) -> System:
     """Load the data, then load or train the classifier; a trained one is kept in the run folder, as model/.
 
-    run: None where nothing may be trained. The folder is made when a training begins.
+    run: None where nothing may be trained. The folder is made when a training begins. compare: whether decisions
+    are compared with labels, for the order of the outputs, and with ``spec.reference``.
     """
     preflight.check(
         spec.model,
@@ -109,8 +112,8 @@ def assemble(spec: AuditSpec, run: RunFolder | None, progress: Progress, device:
     classifier = _chosen(classifier, data, spec.threshold_rule, progress)
     # images that chose the threshold are no test of it
     test, notes = unseen(data, classifier, trained or at_home_ or spec.threshold_rule is not None)
-    admitted = admit(classifier, test, progress, spec.seed)
-    if spec.reference is not None:
+    admitted = admit(classifier, test, progress, spec.seed, classifies=compare)
+    if compare and spec.reference is not None:
         progress.note(reference.check(spec.reference, classifier, test))
     stated = classifier.provenance.get("states_classes", Path(spec.model).is_dir())
     named = class_notes(spec, data, test, trained=trained, stated=stated)

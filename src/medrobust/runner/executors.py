@@ -16,6 +16,7 @@ from medrobust.atomic import DiskError
 from medrobust.errors import InputError
 from medrobust.experiments.tickets import Ticket
 from medrobust.experiments.work import GoneError
+from medrobust.runner import fork_server
 from medrobust.runner.perform import image_names, perform
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -67,6 +68,12 @@ def check(workers: int, scheduler: str | None, slurm: str | None, tls: Path | No
         raise InputError("give one of --workers, --scheduler and --slurm")
     if tls is not None and scheduler is None and slurm is None:
         raise InputError("--tls is for --scheduler or --slurm")
+
+
+def prepare(workers: int, threads: int | None, *, own: bool = False) -> None:
+    """Let the workers of ``make`` import what they need from now on; returns at once. own: all tasks are the user's."""
+    if workers:
+        fork_server.begin(workers, threads, fork_server.OWN if own else fork_server.PACKAGE)
 
 
 def make(

@@ -11,26 +11,20 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from medrobust.atomic import disk_errors
 from medrobust.errors import InputError
-from medrobust.runner import encryption
+from medrobust.runner import encryption, fork_server
 from medrobust.runner.cluster import OwnScheduler
 from medrobust.runner.worker_log import LOG
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
 SETTINGS = {
-    # workers are forked from one process (PRELOAD): seconds less for each, also for one that is replaced
-    "distributed.worker.multiprocessing-method": "forkserver",
+    "distributed.worker.multiprocessing-method": fork_server.METHOD,
     "distributed.nanny.pre-spawn-environ": {},
     "distributed.worker.profile.enabled": False,
 }
 """Of dask, while the workers are there."""
-PRELOAD = ["distributed", "torch", "medrobust.experiments.suite", "medrobust.runner.executors"]
-"""Modules that are imported once for all workers, in the process from which they are forked."""
 
 
 def start(n: int, log: Path, threads: int | None = None) -> OwnScheduler:
@@ -59,9 +53,8 @@ def start(n: int, log: Path, threads: int | None = None) -> OwnScheduler:
         "silence_logs": logging.CRITICAL,
     }
     devices = gpus()
-    # unbuffered: what a worker printed is in its log also when it is killed
-    shared = dict.fromkeys(THREADS, str(threads or max(1, (os.cpu_count() or 1) // n))) | {"PYTHONUNBUFFERED": "1"}
-    workers = {}
+    fork_server.begin(n, threads)  # unless the command has done it before
+    shared, workers = fork_server.environment(n, threads), {}
     for i in range(n):
         own = shared | {LOG: str((log / f"worker-{i}.txt").absolute())}
         own |= {"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} if devices else {}
@@ -70,43 +63,18 @@ def start(n: int, log: Path, threads: int | None = None) -> OwnScheduler:
         undo.enter_context(encryption.no_web_pages())
         undo.enter_context(dask.config.set(SETTINGS))
         try:
-            # numpy reads its number of threads when it is loaded: it must be there when the first process begins
-            with _environment(shared):
-                _start_fork_server()
-                cluster = SpecCluster(
-                    workers=workers,
-                    # a death counts against the cell itself at once: ``execute`` decides how often it is tried
-                    scheduler={"cls": Scheduler, "options": common | {"allowed_failures": 0}},
-                    security=common["security"],
-                    silence_logs=logging.CRITICAL,
-                )
+            cluster = SpecCluster(
+                workers=workers,
+                # a death counts against the cell itself at once: ``execute`` decides how often it is tried
+                scheduler={"cls": Scheduler, "options": common | {"allowed_failures": 0}},
+                security=common["security"],
+                silence_logs=logging.CRITICAL,
+            )
         except (OSError, RuntimeError, TimeoutError) as error:
             reason = " ".join(str(error.__cause__ or error).split())
             raise InputError(f"workers cannot start: {reason}; what they printed is in {log}") from error
         kept = undo.pop_all()
     return OwnScheduler(cluster, log, kept, fixed=True)
-
-
-def _start_fork_server() -> None:
-    """Start the process from which workers are forked, unless it is there."""
-    if sys.platform != "linux":  # elsewhere torch is not safe to fork once it is imported: dask starts its own
-        return
-    from multiprocessing import forkserver
-
-    forkserver.set_forkserver_preload(PRELOAD)
-    forkserver.ensure_running()
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables while processes are started."""
-    before = dict(os.environ)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def gpus() -> list[str]:
