@@ -12,7 +12,11 @@ from medrobust.attacks.active_batch import ActiveBatch
 from tests.nets import bumpy, grey, linear
 
 SHORT = {"apgd": 12, "apgd-margin": 12, "fmn": 20, "deepfool": 10, "bim": 8, "pgd": 8, "cw": 8, "mifgsm": 8}
-ASKING = {"square": 30, "simba": 60, "simba-dct": 30, "one-pixel": 50, "genattack": 25, "pso": 45, "cma-es": 40}
+ASKING = {"square": 30, "simba": 60, "simba-dct": 30, "one-pixel": 50, "genattack": 25, "pso": 45, "cma-es": 40} | {
+    "hopskipjump": 120,
+    "cgba": 90,
+    "rays": 90,
+}
 """Queries of the attacks that see no gradient."""
 
 
@@ -33,7 +37,8 @@ def make(name):
 def balls(name):
     # few queries want much room: a pixel, or thirty of them, have to do what all did above
     few = [mr.Linf(0.1), mr.L2(1.5)]
-    wide = dict.fromkeys(ASKING, few) | {"cw-l2": [mr.L2(1.0)], "one-pixel": [mr.Linf(1.0), mr.L2(1.5)]}
+    one_norm = {"cgba": few[1:], "rays": few[:1]}
+    wide = dict.fromkeys(ASKING, few) | one_norm | {"cw-l2": [mr.L2(1.0)], "one-pixel": [mr.Linf(1.0), mr.L2(1.5)]}
     return wide.get(name, [mr.Linf(0.03), mr.L2(0.4)])
 
 

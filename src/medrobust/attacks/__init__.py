@@ -9,11 +9,16 @@ from medrobust.attacks.attack import Attack, Batch, Composed, ModelOutput, State
 from medrobust.attacks.attacked import Attacked
 from medrobust.attacks.auto import Auto
 from medrobust.attacks.blackbox import BlackBox
+from medrobust.attacks.cgba import CGBA
+from medrobust.attacks.decided import Decided, decided
+from medrobust.attacks.decision import DecisionBased
 from medrobust.attacks.engine import run
+from medrobust.attacks.hopskipjump import HopSkipJump
 from medrobust.attacks.iterated import BIM, FGSM, MIFGSM, PGD, CWLinf
 from medrobust.attacks.minimal import CWL2, FMN, DeepFool
 from medrobust.attacks.onepixel import OnePixel
 from medrobust.attacks.queried import Queried, queried
+from medrobust.attacks.rays import RayS
 from medrobust.attacks.simba import SimBA
 from medrobust.attacks.square import Square
 from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
@@ -50,6 +55,9 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "genattack": GenAttack,
     "pso": CosinePSO,
     "cma-es": CosineCMAES,
+    "hopskipjump": HopSkipJump,
+    "cgba": CGBA,
+    "rays": RayS,
 }
 """All but ``Transfer``, which needs a second classifier."""
 
@@ -57,6 +65,7 @@ __all__ = [
     "APGD",
     "ATTACKS",
     "BIM",
+    "CGBA",
     "CWL2",
     "FGSM",
     "FMN",
@@ -72,15 +81,20 @@ __all__ = [
     "CosineCMAES",
     "CosinePSO",
     "Curve",
+    "Decided",
+    "DecisionBased",
     "DeepFool",
     "GenAttack",
+    "HopSkipJump",
     "ModelOutput",
     "OnePixel",
     "Queried",
+    "RayS",
     "SimBA",
     "Square",
     "State",
     "Transfer",
+    "decided",
     "queried",
     "run",
     "sweep",

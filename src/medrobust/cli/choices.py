@@ -2,7 +2,7 @@
 
 ATTACKS = (
     "auto, fgsm, bim, mifgsm, pgd, cw, cw-l2, apgd, apgd-margin, deepfool, fmn, square, simba, simba-dct, one-pixel, "
-    "genattack, pso, cma-es"
+    "genattack, pso, cma-es, hopskipjump, cgba, rays"
 )
 DETECTORS = "kd, kd-likelihood, lid, dfeat, qfeat, qfeat-scale, mahalanobis, softmax"
 EVASIONS = "selective, orthogonal, penalised, matching, hfc, confident"
