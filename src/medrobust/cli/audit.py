@@ -62,6 +62,9 @@ def audit(
     explain: Annotated[
         bool, typer.Option("--explain/--no-explain", help="Also look for the reasons inside the network.")
     ] = True,
+    ordinal: Annotated[
+        bool, typer.Option("--ordinal", help="Classes are grades in their order: also measure how far they move.")
+    ] = False,
     seed: Seed = 0,
     device: Device = None,
     keep_names: KeepNames = False,
@@ -90,6 +93,7 @@ def audit(
         universal=universal,
         detect=detect,
         explain=explain,
+        ordinal=ordinal,
     ).model_copy(update={"limit": at_most(limit)})
     folder = out or Path("runs") / spec.slug()
     with Bars() as bars, counting() as tally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from medrobust import limits
 from medrobust.errors import InputError
 
 NO_LABEL = "it has no label"
+MEASURED = 20
+"""More labels than this that are numbers with fractions are measurements, no classes."""
 NONE = -1
 """The class number of an image without a label."""
 
@@ -37,6 +40,7 @@ def number_classes(name: str, labels: Sequence[str], classes: tuple[str, ...] | 
     for word in named.values():
         limits.check(limits.NAME, len(word), f"the label {words.quoted(word)} of {name}")
     groups = _same(named)
+    _check_classes(name, groups)
     limits.check(limits.CLASSES, len(groups), name)
     spelling = {key: _usual(group, spellings, tidied) for key, group in groups.items()}
     order = sorted(groups, key=lambda key: _rank(spelling[key], groups))
@@ -60,6 +64,16 @@ def _same(named: dict[str, str]) -> dict[object, list[str]]:
         key: object = numbers[raw] if all_numbers else word if len(word) == 1 else word.casefold()
         groups.setdefault(key, []).append(raw)
     return groups
+
+
+def _check_classes(name: str, groups: Mapping[object, list[str]]) -> None:
+    """InputError for measurements: numbers with fractions, of which there are many."""
+    numbers = [key for key in groups if isinstance(key, Decimal)]
+    if len(numbers) > MEASURED and len(numbers) == len(groups) and any(n != n.to_integral_value() for n in numbers):
+        raise InputError(
+            f"the labels of {name} are {len(numbers)} numbers from {min(numbers)} to {max(numbers)}: regression is not "
+            "covered; write classes, grades or findings, for example above and below a threshold"
+        )
 
 
 def _usual(group: list[str], spellings: Counter[str], tidied: dict[str, str]) -> str:

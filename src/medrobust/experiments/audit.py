@@ -57,6 +57,8 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     """Of an audit; the config says which of the later ones. options: none."""
     del options
     config, robustness = context.config, RobustnessExperiment(context)
+    if config.ordinal and context.classifier.head.multilabel:
+        raise InputError("--ordinal is for classes that are grades; several findings an image have no order")
     sanity = SanityExperiment(context, robustness)
     headline = HeadlineExperiment(context, robustness, sanity)
     chosen: list[Experiment] = [robustness, sanity, BlackBoxExperiment(context, robustness), headline]

@@ -59,7 +59,15 @@ class CleanExperiment(Experiment):
         outcome = ExperimentResult(self.context.rows(), guesses=self.guessing.text)
         test, classifier = self.context.test, self.context.classifier
         arrays, patients = self.cell.arrays, groups(test)
-        clean_rows(outcome.rows, arrays["probability"], test.labels, arrays["decision"], classifier.classes, patients)
+        clean_rows(
+            outcome.rows,
+            arrays["probability"],
+            test.labels,
+            arrays["decision"],
+            classifier.classes,
+            patients,
+            self.context.config.ordinal,
+        )
         saved = stats.proportion(guessing.right(arrays["saved"], test.labels), patients)
         outcome.rows.add(Kind.CLEAN, "accuracy_saved", saved, bits=8)
         outcome.checks = [self.context.system.admitted.order]

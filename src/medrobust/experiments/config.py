@@ -98,6 +98,8 @@ class AuditSpec(BaseModel):
     universal: bool = True
     detect: bool = True
     explain: bool = True
+    ordinal: bool = False
+    """Whether classes are grades in their order."""
     reference: str | None = Field(default=None, exclude=True)
     """A table of the decisions that the classifier must give; no number depends on it."""
     trust_code: bool = Field(default=False, exclude=True)

@@ -15,8 +15,7 @@ from medrobust.attacks import Attack, DeepFool, sweep
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.context import Advance
-from medrobust.heads import UNKNOWN
-from medrobust.images import Images, Labels, Logits
+from medrobust.images import UNKNOWN, Images, Labels, Logits
 from medrobust.judging import judge
 from medrobust.store import Result
 from medrobust.threat import Ball, FindingGoal, Goal, GoalKind, Targeted

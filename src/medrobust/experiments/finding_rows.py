@@ -13,7 +13,7 @@ import numpy as np
 from medrobust import stats
 from medrobust.experiments.checks import TOLERATED
 from medrobust.experiments.finding_cells import Reached, changed, occurs
-from medrobust.heads import UNKNOWN
+from medrobust.images import UNKNOWN
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.threat import GoalKind
 

@@ -21,7 +21,7 @@ from medrobust.experiments.finding_cells import SET_GOALS, Reached, Threat
 from medrobust.experiments.finding_rows import goal_rows, noise_goal_rows
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.system import System, groups
-from medrobust.heads import UNKNOWN
+from medrobust.images import UNKNOWN
 from medrobust.results import group
 from medrobust.store import Cell
 from medrobust.threat import GoalKind

@@ -160,6 +160,7 @@ class HeadlineExperiment(Experiment):
             self.context.patients,
             next(iter(doubts.values())) if len(doubts) == len(min_eps) else "",  # the worst case is one of them
             Kind.WORST,
+            self.config.ordinal,
         )
         outcome.arrays["min_eps.worst"] = self.worst.astype(np.float32)
         settings = "for each image, the attack that needed the smallest eps"

@@ -191,6 +191,7 @@ class RobustnessExperiment(Experiment):
                 context.classifier.classes,
                 context.patients,
                 doubts.get(name, ""),
+                ordinal=context.config.ordinal,
             )
             cost = stats.mean(cell.arrays["gradients"])
             outcome.rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=name, eps=max(self.config.eps))
@@ -205,7 +206,8 @@ class RobustnessExperiment(Experiment):
         context, eps = self.context, self.config.eps
         decision = self.noise().arrays["decision"]
         right = guessing.right(self.sweep(self.main).arrays["before"], context.labels)
-        noise_rows(outcome.rows, eps, decision, context.labels, right, context.classifier.classes, context.patients)
+        classes, ordinal = context.classifier.classes, context.config.ordinal
+        noise_rows(outcome.rows, eps, decision, context.labels, right, classes, context.patients, ordinal)
         wrong = np.stack([~guessing.right(decision[:, i], context.labels) for i in range(len(eps))], 1)
         outcome.checks += [checks.noise_is_weaker(name, eps, self.min_eps(name), wrong) for name in self.attacks]
 

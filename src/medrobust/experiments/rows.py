@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ def clean_rows(
     decisions: np.ndarray,
     classes: tuple[str, ...],
     patients: np.ndarray | None,
+    ordinal: bool = False,
 ) -> None:
     """Clean performance on the whole test split: probability (n, k), labels and decisions (n,); (n, k) of findings."""
     if labels.ndim == 2:
@@ -37,6 +39,8 @@ def clean_rows(
     rows.add(Kind.CLEAN, "balanced_accuracy", chance.balanced)
     level = Estimate(chance.level, math.nan, math.nan, labels.size)
     rows.add(Kind.CLEAN, "guessing", level, note="an answer that never changes")
+    if ordinal:
+        rows.add(Kind.CLEAN, "grade_error", stats.mean(abs(decisions - labels), patients), note="in grades")
     if len(classes) == 2:
         rows.add(Kind.CLEAN, "auroc", stats.auroc(probability[:, 1], labels == 1, patients))
     if len(classes) <= MANY:
@@ -103,8 +107,9 @@ def attack_rows(
     patients: np.ndarray | None,
     doubt: str = "",
     kind: Kind = Kind.ATTACK,
+    ordinal: bool = False,
 ) -> None:
-    """What an attack did at each eps, from one eps* an image.
+    """What an attack did at each eps, from one eps* an image. ordinal: classes are grades in their order.
 
     min_eps: (n,) smallest eps that fooled; 0 wrong before, inf never. after: decisions at eps*.
     no_gradient: (n,) images whose gradient vanished and that were never fooled. doubt: why this attack is not believed.
@@ -121,6 +126,9 @@ def attack_rows(
 
         add("accuracy", stats.proportion(held, patients))
         add("success", stats.proportion(~held[start_right], _of(patients, start_right)))
+        if ordinal:
+            moved = np.where(held, 0, after - labels)[start_right]
+            _grade_rows(add, moved, _of(patients, start_right))
         for source, goal, of, into in _directions(labels, classes):
             chosen = start_right & of
             flipped = stats.proportion((~held & (after == into))[chosen], _of(patients, chosen))
@@ -130,6 +138,13 @@ def attack_rows(
     status = INCONCLUSIVE if doubt else OK
     rows.add(kind, "min_eps_median", middle, attack=attack, eps=max(eps), status=status, note=note)
     rows.add(kind, "inconclusive", stats.proportion(no_gradient & (min_eps > 0), patients), attack=attack, eps=max(eps))
+
+
+def _grade_rows(add: Callable[[str, Estimate], None], moved: np.ndarray, patients: np.ndarray | None) -> None:
+    """How far grades move. moved: (n,) grades that images read correctly before are moved by; negative: lowered."""
+    add("grade_shift", stats.mean(abs(moved), patients))
+    add("grade_far", stats.proportion(abs(moved) > 1, patients))
+    add("grade_lowered", stats.proportion(moved < 0, patients))
 
 
 def saving_rows(
@@ -154,12 +169,16 @@ def noise_rows(
     right: np.ndarray,
     classes: tuple[str, ...],
     patients: np.ndarray | None,
+    ordinal: bool = False,
 ) -> None:
     """Accuracy and directions under random noise: the control of every share that an attack turns.
 
-    decisions: (n, len(eps)). right: bool (n,), read correctly without noise.
+    decisions: (n, len(eps)). right: bool (n,), read correctly without noise. ordinal: classes are grades.
     """
     for i, at in enumerate(eps):
+        if ordinal:
+            add = partial(rows.add, Kind.CONTROL, attack="noise", eps=at)
+            _grade_rows(add, (decisions[:, i] - labels)[right], _of(patients, right))
         share = stats.proportion(guessing.right(decisions[:, i], labels), patients)
         rows.add(Kind.CONTROL, "accuracy", share, attack="noise", eps=at)
         for source, goal, of, into in _directions(labels, classes):

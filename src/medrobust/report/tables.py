@@ -216,6 +216,26 @@ def accuracy(f: Findings) -> Table | None:
     return Table(caption, [TableCell(unit(f)), *(attack_head(f, a) for a in attacks)], rows, "tab:accuracy")
 
 
+def grades(f: Findings) -> Table | None:
+    """How far an attack and noise move grades at the reference eps, a row each; None where classes are no grades."""
+    eps, rows = f.reference, []
+    for attack in f.run.measured + f.run.controls:
+        shift = f.run.at(attack, "grade_shift", eps)
+        if shift is None:
+            continue
+        shares = (f.run.at(attack, metric, eps) for metric in ("grade_far", "grade_lowered"))
+        moved = TableCell(plain(shift, 2), doubt=not shift.ok)
+        rows.append([attack_head(f, attack), moved, *(share(row) for row in shares)])
+    if not rows or eps is None:
+        return None
+    error = f.run.find(Kind.CLEAN, "grade_error")
+    caption = f"How far grades move at {short_size(f, eps)}, of the images read correctly before, with 95 % intervals."
+    if error is not None:
+        caption += f" Without an attack the mean error is {plain(error, 2)} grades."
+    head = _cells("Attack", "Moved by, mean in grades", "By two grades or more", "To a lower grade")
+    return Table(caption, head, rows, "tab:grades")
+
+
 def smallest(f: Findings) -> Table | None:
     """eps* and what the attack cost, an attack a row."""
     rows = []

@@ -15,7 +15,8 @@ def build(f: Findings) -> Content:
     table = tables.accuracy(f)
     drawn = any(f.run.curve(a) for a in f.run.measured)
     figures = {"curves": charts.accuracy_curves(f, curves_alt(f))} if drawn else {}
-    return Content({"accuracy": table}, [table] if table else [], figures)
+    grades = tables.grades(f)
+    return Content({"accuracy": table, "grades": grades}, [t for t in (table, grades) if t], figures)
 
 
 def curves_alt(f: Findings) -> str:
