@@ -70,8 +70,8 @@ Out = Annotated[Path | None, typer.Option(help="Run folder; the same command on 
 RunOut = Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")]
 
 MODEL = (
-    "A folder saved by medrobust, an architecture with --weights, your module:function, or a network as delivered "
-    "(docs/add-a-model.md): FILE.onnx"
+    "A folder saved by medrobust, an architecture with --weights, your module:function, FILE.onnx, FILE.pt2, a "
+    "TorchScript file, a folder of Hugging Face or a MONAI bundle, or monai:NAME or xrv:NAME with --weights"
 )
 """What every command takes as its network."""
 

@@ -100,6 +100,8 @@ def assemble(
         device=device,
         train=spec.train,
     )
+    if spec.preprocessing is None and spec.size is None and (own := models.stated_preprocessing(spec.model)):
+        spec = spec.model_copy(update={"preprocessing": own})
     loaded = images.load(spec, progress)
     data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
     classes = data.classes if spec.classes is None else spec.classes

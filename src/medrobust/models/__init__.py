@@ -7,7 +7,7 @@ from medrobust.models.behaviour import behaviour, state, weights_state
 from medrobust.models.black_box import BlackBoxModel
 from medrobust.models.checkpoint import check_trusted, read, read_card, write
 from medrobust.models.converted import Converted
-from medrobust.models.delivered import Request, is_delivered
+from medrobust.models.delivered import Request, is_delivered, stated_preprocessing
 from medrobust.models.delivered import check as check_delivered
 from medrobust.models.delivered import load as load_delivered
 from medrobust.models.folding import folded
@@ -38,6 +38,7 @@ __all__ = [
     "read",
     "read_card",
     "state",
+    "stated_preprocessing",
     "weights_state",
     "write",
 ]

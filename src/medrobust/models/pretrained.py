@@ -118,7 +118,7 @@ class Pretrained:
             raise InputError(f"{self.file} is no readable safetensors file: {error}") from error
 
     def _read_torch(self) -> Any:
-        if _is_torchscript(self.file):
+        if is_torchscript(self.file):
             raise InputError(
                 f"{self.file} is a TorchScript program, code and weights in one, not a file of weights: load it in a "
                 "function of your own (torch.jit.load) and give --model module:function"
@@ -146,7 +146,7 @@ def _tensors(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.T
             yield from _tensors(child, f"{prefix}{name}.")
 
 
-def _is_torchscript(file: Path) -> bool:
+def is_torchscript(file: Path) -> bool:
     """An archive with a folder of code."""
     try:
         with zipfile.ZipFile(file) as archive:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.models.delivered.formats import check, is_delivered, load
+from medrobust.models.delivered.formats import check, is_delivered, load, stated_preprocessing
 from medrobust.models.delivered.network import Delivered, Request
 
-__all__ = ["Delivered", "Request", "check", "is_delivered", "load"]
+__all__ = ["Delivered", "Request", "check", "is_delivered", "load", "stated_preprocessing"]

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import medrobust.models.delivered.exported as exported
+import medrobust.models.delivered.hf as hf
+import medrobust.models.delivered.monai_nets as monai_nets
 import medrobust.models.delivered.onnx_file as onnx_file
 import medrobust.models.delivered.xrv as xrv
 from medrobust.errors import InputError
@@ -30,6 +33,17 @@ FORMATS = (
         onnx_file.load,
         onnx_file.EXTRA,
         onnx_file.MODULES,
+    ),
+    Format("a program of torch.export", lambda source: source.endswith(exported.SUFFIX), exported.load_exported),
+    Format("a TorchScript program", exported.is_script, exported.load_script),
+    Format("a MONAI bundle", monai_nets.is_bundle, monai_nets.load_bundle, *monai_nets.NEEDS, weights=True),
+    Format("a Hugging Face folder", hf.is_folder, hf.load, hf.EXTRA, hf.MODULES),
+    Format(
+        "a network of MONAI",
+        lambda source: source.startswith(monai_nets.PREFIX),
+        monai_nets.load_named,
+        *monai_nets.NEEDS,
+        weights=True,
     ),
     Format(
         "a network of torchxrayvision",
@@ -59,8 +73,10 @@ def check(source: str, weights: str | None = None) -> None:
         needed(kind.extra, source, *kind.modules)
     if weights is not None and not kind.weights:
         raise InputError(f"{source} is {kind.name} with weights of its own: leave --weights out")
-    if not kind.weights and not Path(source).exists():
+    if ":" not in source and not Path(source).exists():
         raise InputError(f"no file {source}")
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f"no weights file {weights}")
 
 
 def load(request: Request) -> Delivered:
@@ -69,5 +85,12 @@ def load(request: Request) -> Delivered:
     kind = _format(request.source)
     assert kind is not None
     delivered = kind.load(request)
-    delivered.net.eval()
+    for module in delivered.net.modules():
+        if hasattr(module, "training"):  # exported programs have no .eval(), frozen ones no modes
+            module.training = False
     return delivered
+
+
+def stated_preprocessing(source: str) -> str | None:
+    """The steps from images of any size to the network's input that the source states; None where it does not."""
+    return hf.preprocessing(source) if hf.is_folder(source) and not monai_nets.is_bundle(source) else None

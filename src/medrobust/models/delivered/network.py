@@ -15,13 +15,15 @@ from medrobust.errors import InputError
 @dataclass(frozen=True)
 class Request:
     """source: FILE, FOLDER or NAME. weights: a file, where the source is the name of an architecture. classes: names of
-    the outputs, () where none were given. channels: of the images. head: as in ``Classifier``.
+    the outputs, () where none were given. channels, size: of the
+    images. head: as in ``Classifier``.
     output: which entry of the network's output is used, by name or position."""
 
     source: str
     classes: tuple[str, ...]
     weights: str | None = None
     channels: int = 1
+    size: int | None = None
     head: str = "softmax"
     output: str | int | None = None
 

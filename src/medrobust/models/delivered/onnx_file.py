@@ -6,6 +6,7 @@ attack achieves on it counts only where onnxruntime decides alike. Without such 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import tempfile
@@ -73,9 +74,9 @@ class Session:
 class _Torch(nn.Module):
     """onnx2pytorch's network, called as the session is."""
 
-    def __init__(self, net: nn.Module, session: Session) -> None:
+    def __init__(self, net: nn.Module, session: Session, batch: int | None) -> None:
         super().__init__()
-        self.net, self.batch, self.position = net, session.batch, session.position
+        self.net, self.batch, self.position = net, batch, session.position
         self.channels_last, self.float_type = session.channels_last, TYPES[session.type]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -130,11 +131,12 @@ def _position(file: Path, names: list[str], shapes: list[list[object]], request:
 def _converted(file: Path, session: Session) -> tuple[nn.Module | None, str]:
     """The same in torch, and why not. The simplified graph first: constants of the exporter's are folded there."""
     reason = ""
-    for graph in (_simplified, _as_is):
+    # the copy may take any number of rows where the file does not
+    for graph, batch in itertools.product((_simplified, _as_is), dict.fromkeys((None, session.batch))):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # what was guessed is compared
-                net = _Torch(_in_torch(graph(file)), session).eval()
+                net = _Torch(_in_torch(graph(file)), session, batch).eval()
                 largest = _difference(net, session)
             if largest <= AGREES:
                 return net, ""
