@@ -38,6 +38,10 @@ class Head(ABC):
     def decide(self, logits: Logits) -> Labels:
         """The decision: (n,) class indices, or (n, k) findings of 0 and 1."""
 
+    def targets(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Names of what one index can ask of every image: to be decided as a class."""
+        return tuple(classes)
+
     @abstractmethod
     def probabilities(self, logits: Logits) -> Tensor:
         """float32 (n, k) in [0, 1]."""
@@ -142,7 +146,8 @@ class OneLogit(Softmax):
 class MultiLabel(Head):
     """k independent findings, one logit each; a decision is the whole set of findings.
 
-    Labels are (n, k) of 0, 1 and UNKNOWN, or the index (n,) of the one finding that must be present.
+    Labels are (n, k) of 0, 1 and UNKNOWN, or for one finding alone an index (n,): i asks for finding i, k + i for its
+    absence.
     """
 
     name = "multilabel"
@@ -153,6 +158,9 @@ class MultiLabel(Head):
 
     def outputs(self, classes: int) -> int:
         return classes
+
+    def targets(self, classes: Sequence[str]) -> tuple[str, ...]:
+        return (*classes, *(f"no {name}" for name in classes))
 
     def canonical(self, raw: Tensor) -> Logits:
         return raw
@@ -165,22 +173,23 @@ class MultiLabel(Head):
 
     def gap(self, logits: Logits, labels: Labels) -> PerImage:
         if labels.ndim == 1:
-            return _of(logits, labels)
+            return _of(torch.cat([logits, -logits], 1), labels)
         return torch.where(labels == UNKNOWN, torch.inf, (2 * labels - 1) * logits).amin(1)
 
     def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
         if labels.ndim == 1:
-            return _log_softplus(-_of(logits, labels))
+            return _log_softplus(_of(torch.cat([-logits, logits], 1), labels))
         return torch.where(labels == UNKNOWN, -torch.inf, _log_softplus((1 - 2 * labels) * logits)).logsumexp(1)
 
     def wrong(self, logits: Logits, labels: Labels) -> Tensor:
         if labels.ndim == 1:
-            return _of(logits, labels) <= 0
+            decision = self.decide(logits)
+            return _of(torch.cat([decision, 1 - decision], 1), labels) == 0
         return ((self.decide(logits) != labels) & (labels != UNKNOWN)).any(1)
 
     def check_labels(self, labels: Tensor, classes: int) -> Labels:
         if labels.ndim == 1:
-            return _check_index(labels, classes)
+            return _check_index(labels, 2 * classes)
         if labels.shape[1] != classes or not ((labels == 0) | (labels == 1) | (labels == UNKNOWN)).all():
             raise InputError(
                 f"labels of a multi-label head must be (n, {classes}) of 0, 1 and {UNKNOWN} (unknown), got shape "

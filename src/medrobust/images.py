@@ -37,7 +37,7 @@ class Lazy(Protocol):
 def renumbered(labels: Labels, classes: Sequence[str], wanted: Sequence[str]) -> Labels:
     """Labels numbered as ``classes``, numbered as ``wanted``: the same names. InputError for a name not in ``wanted``.
 
-    labels: int64 (n,) or a single number; for a multi-label head (n, k) of 0 and 1.
+    labels: int64 (n,) or a single number; for a multi-label head (n, k) of 0, 1 and -1.
     """
     if tuple(classes) == tuple(wanted):
         return labels
@@ -46,8 +46,10 @@ def renumbered(labels: Labels, classes: Sequence[str], wanted: Sequence[str]) ->
         raise InputError(f"there is no class {missing[0]!r} among {', '.join(wanted)}; both need the same class names")
     place = torch.tensor([list(wanted).index(name) for name in classes], device=labels.device)
     if labels.ndim < 2:
-        return place[labels]
-    reordered = labels.new_zeros((labels.shape[0], len(wanted)))
+        return torch.cat([place, place + len(wanted)])[labels]  # beyond the classes: the absence of a finding
+    reordered = labels.new_full(
+        (labels.shape[0], len(wanted)), UNKNOWN
+    )  # nothing is known of the findings that are new
     reordered[:, place] = labels
     return reordered
 

@@ -9,7 +9,12 @@ import typer
 from medrobust.cli.text import eps_list
 from medrobust.errors import InputError
 
-Target = Annotated[str | None, typer.Option(help="Class to which all images are to go, by name; none: any other.")]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        help="Class to which all images are to go, by name; of findings hide:NAME or invent:NAME; none: any other."
+    ),
+]
 Norm = Annotated[str, typer.Option(help="l2 or linf.")]
 Zeta = Annotated[
     float | None, typer.Option(help="Size as a share of the training images' mean norm; 0.04 where no --eps is given.")

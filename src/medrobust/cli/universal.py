@@ -114,7 +114,8 @@ def summary(run: Run) -> None:
     conditions, info, rows = run.conditions, run.conditions.universal, run.rows
     assert info is not None
     own, goal = info.name, info.goals[0]
-    wanted = None if goal.target is None else conditions.classes[goal.target]
+    several = conditions.head == "multilabel"
+    wanted = None if goal.target is None else run.target_name(goal.target)
     warn(run.checks, conditions.class_notes)
     size = size_words(conditions.norm, info.eps, info.zeta)
     say(f"{info.title} made from {info.n_made} images ({info.made_from}), {size}")
@@ -167,7 +168,9 @@ def summary(run: Run) -> None:
         fooled, right = (cell(metric, digits=0, class_name=name) for metric in ("fooling_rate", "recall_after"))
         lines.append([name, fooled, *cells, right])
     head = ["class", "Rf among them", "decided so before", "and after", "right before", "and after"]
-    table(head, lines, "By class, in %")
+    if several:
+        head[:3] = ["finding", "changes in", "reported before"]
+    table(head, lines, f"By {head[0]}, in %")
     first, last = before("accuracy_before"), row("accuracy_after")
     if first is not None and last is not None:
         say(f"accuracy {percent(first.estimate)} before, {percent(last.estimate)} after")

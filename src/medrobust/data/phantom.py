@@ -53,7 +53,7 @@ class Modality(NamedTuple):
         """What image ``index`` has."""
         if self.sets is None:
             return self.classes[index % 2] not in HEALTHY
-        return [name in self.sets[index % len(self.sets)] for name in self.classes]
+        return tuple(name in self.sets[index % len(self.sets)] for name in self.classes)
 
 
 MODALITIES = {

@@ -62,10 +62,13 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     sanity = SanityExperiment(context, robustness)
     headline = HeadlineExperiment(context, robustness, sanity)
     chosen: list[Experiment] = [robustness, sanity, BlackBoxExperiment(context, robustness), headline]
-    if context.classifier.head.multilabel:
-        return [*chosen, FindingsExperiment(context, robustness)]
+    several = context.classifier.head.multilabel
+    if several:
+        chosen.append(FindingsExperiment(context, robustness))
     if config.universal:
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
+    if several:  # detectors and explanations are of one class an image
+        return chosen
     if config.detect:
         chosen += detection(context, robustness)
     if config.explain:

@@ -68,7 +68,7 @@ class DefenceExperiment(Experiment):
     def __init__(self, context: Context, config: DefenceConfig) -> None:
         self.context, self.config, self.seed = context, config, context.config.seed
         self.data, self.trainer, self.maker = context.system.data, config.trainer, config.maker
-        self.target = config.target_class(context.classifier.classes)
+        self.target = config.target_index(context.classifier)
         self.test = self.data.split("test").sample(config.judged, self.seed)
 
     def steps(self) -> Sequence[Step]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medrobust import options
+from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Lazy
-from medrobust.threat import BALLS, Ball, Goal, Targeted, Untargeted
+from medrobust.threat import BALLS, Ball, Goal, GoalKind, Targeted, Untargeted, parse_goal
 from medrobust.universal import UNIVERSAL, UniversalMethod
 
 ZETA = 0.04
@@ -58,11 +59,22 @@ class PerturbationConfig:
         """The size relative to an image; None where an absolute one was given."""
         return self.zeta if self.eps is not None or self.zeta is not None else ZETA
 
-    def target_class(self, classes: tuple[str, ...]) -> int | None:
-        """Index of the target; None: nontargeted. InputError where it is no class."""
-        target = self.target
+    def target_index(self, classifier: Classifier) -> int | None:
+        """Index of the target among ``head.targets``; None: nontargeted. InputError where it is no class.
+
+        Of several findings it is hide:NAME or invent:NAME.
+        """
+        target, classes = self.target, classifier.classes
         if target is None:
             return None
+        if classifier.head.multilabel:
+            if not target.startswith(("hide:", "invent:")):
+                raise InputError(
+                    f"--target {target!r}: of several findings it is hide:NAME or invent:NAME, of {', '.join(classes)}"
+                )
+            goal = parse_goal(target, classes)
+            assert goal.finding is not None
+            return goal.finding + (len(classes) if goal.kind is GoalKind.HIDE else 0)
         if target in classes:
             return classes.index(target)
         if target.isdecimal() and len(target) < 10 and int(target) < len(classes):

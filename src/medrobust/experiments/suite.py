@@ -38,20 +38,22 @@ from medrobust.store import Store
 class Command(NamedTuple):
     """experiments: ``module:function`` that makes them from (context, options).
 
-    settings: fields of the config that they read, beside those of the system.
+    settings: fields of the config that they read, beside those of the system. one_class: it does not cover several
+    findings an image.
     """
 
     experiments: str
     settings: tuple[str, ...] = ()
+    one_class: bool = False
 
 
 SUITES = {
     "audit": Command("medrobust.experiments.audit:experiments", tuple(AuditSpec.model_fields)),
     "universal": Command("medrobust.experiments.universal:experiments"),
-    "defend": Command("medrobust.experiments.defence:experiments"),
-    "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps")),
-    "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps")),
-    "explain": Command("medrobust.experiments.explanations:experiments", ("eps",)),
+    "defend": Command("medrobust.experiments.defence:experiments", one_class=True),
+    "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps"), one_class=True),
+    "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps"), one_class=True),
+    "explain": Command("medrobust.experiments.explanations:experiments", ("eps",), one_class=True),
     "search": Command("medrobust.experiments.search:experiments"),
 }
 """By name of the command."""
@@ -136,7 +138,8 @@ def assemble(
         from medrobust.experiments import search_system  # which loads the room of searches
 
         return search_system.assemble(config, options["features"], progress, device)
-    return system.assemble(config, run, progress, device, compare=compare)
+    refuse = kind if SUITES[kind].one_class else ""
+    return system.assemble(config, run, progress, device, compare=compare, one_class_for=refuse)
 
 
 _SUITES: dict[str, Suite] = {}

@@ -83,12 +83,19 @@ class System:
 
 
 def assemble(
-    spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None, *, compare: bool = True
+    spec: AuditSpec,
+    run: RunFolder | None,
+    progress: Progress,
+    device: str | None = None,
+    *,
+    compare: bool = True,
+    one_class_for: str = "",
 ) -> System:
     """Load the data, then load or train the classifier; a trained one is kept in the run folder, as model/.
 
     run: None where nothing may be trained. The folder is made when a training begins. compare: whether decisions
-    are compared with labels, for the order of the outputs, and with ``spec.reference``.
+    are compared with labels, for the order of the outputs, and with ``spec.reference``. one_class_for: a command that
+    does not cover several findings an image: InputError, before any training.
     """
     preflight.check(
         spec.model,
@@ -103,6 +110,11 @@ def assemble(
     if spec.preprocessing is None and spec.size is None and (own := models.stated_preprocessing(spec.model)):
         spec = spec.model_copy(update={"preprocessing": own})
     loaded = images.load(spec, progress)
+    if one_class_for and loaded.multilabel:
+        raise InputError(
+            f"{loaded.name} has several findings an image, which medrobust {one_class_for} does not cover; read the "
+            "label of one finding (--label NAME --separator none), or use audit or universal"
+        )
     data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
     classes = data.classes if spec.classes is None else spec.classes
     _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless

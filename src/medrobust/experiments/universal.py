@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import code_digest, private_names
+from medrobust import code_digest, guessing, private_names
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments.clean import CleanExperiment
@@ -83,10 +83,20 @@ class UniversalExperiment(Experiment):
         self.context, self.system, self.reading, self.config = context, context.system, clean, config
         self.seed, self.progress, self.method = context.config.seed, context.progress, config.maker
         self.classes = context.classifier.classes
-        targets = range(len(self.classes)) if len(self.classes) <= MOST_TARGETS else ()
-        self.goals: list[int | None] = [None, *targets] if config.every else [config.target_class(self.classes)]
+        self.targets = context.classifier.head.targets(self.classes)
+        self.goals: list[int | None] = (
+            [None, *self._every] if config.every else [config.target_index(context.classifier)]
+        )
         self.by_class = len(self.classes) <= MANY or not config.every
         """With many classes and several goals, numbers for each class would bury the others."""
+
+    @property
+    def _every(self) -> Sequence[int]:
+        """Every class where there are few; of several findings, to hide the most frequent ones."""
+        k = len(self.classes)
+        if self.context.classifier.head.multilabel:
+            return [k + int(i) for i in np.argsort(-self.system.data.counts, kind="stable")[:MOST_TARGETS]]
+        return range(k) if k <= MOST_TARGETS else ()
 
     def steps(self) -> Sequence[Step]:
         if self.craft_split is None:
@@ -223,7 +233,7 @@ class UniversalExperiment(Experiment):
         return np.asarray(self.reading.cell.arrays["decision"][[place[name] for name in self.test.ids]])
 
     def _title(self, target: int | None) -> str:
-        return "nontargeted" if target is None else self.classes[target]
+        return "nontargeted" if target is None else self.targets[target]
 
     # -- pieces of work ----------------------------------------------------------------------------------
 
@@ -241,7 +251,7 @@ class UniversalExperiment(Experiment):
 
     def _make(self, target: int | None, checkpoint: str) -> Result:
         progress, classifier = self.progress, self.context.classifier
-        title = "One change for every image" + ("" if target is None else f", to {self.classes[target]}")
+        title = "One change for every image" + ("" if target is None else f", to {self.targets[target]}")
         progress.start(title, self.method.work(len(self.craft)) + len(self.test))
         try:
             v = self.method(
@@ -307,7 +317,7 @@ class UniversalExperiment(Experiment):
             at: Mapping[str, object] = {"attack": self.config.name, "eps": self.eps, "status": status, "note": note}
             if k is not None:
                 target_rows(rows, Kind.UNIVERSAL, o, by_class=self.by_class, **at)
-            target = None if k is None else self.classes[k]
+            target = None if k is None else self.targets[k]
             fooling_rows(rows, Kind.UNIVERSAL, o, by_class=self.by_class, target=target, **at)
             if k == self.goals[0]:
                 rows_before(rows, Kind.UNIVERSAL, o, by_class=self.by_class, **at)
@@ -362,8 +372,8 @@ class UniversalExperiment(Experiment):
         chosen = [*(k for k in outcomes if k is None), *([max(well or aims, key=gain)] if aims else [])]
         labels, examples = self.test.labels, []
         for k in chosen:
-            turned = (self.clean == labels) & outcomes[k].fooled
-            ill = turned & np.isin(labels, list(sick))
+            turned = guessing.right(self.clean, labels) & outcomes[k].fooled
+            ill = turned & (np.isin(labels, list(sick)) if labels.ndim == 1 else (labels == 1).any(1))
             candidates = next(
                 (hits for hits in (ill, turned, outcomes[k].fooled) if hits.any()), np.ones(len(labels), bool)
             )
@@ -377,9 +387,9 @@ class UniversalExperiment(Experiment):
             {
                 "target": k,
                 "id": image_code(self.test, i),
-                "label": int(self.test.labels[i]),
-                "before": int(self.clean[i]),
-                "after": int(outcomes[k].after[i]),
+                "label": self.test.labels[i].tolist(),
+                "before": self.clean[i].tolist(),
+                "after": outcomes[k].after[i].tolist(),
             }
             for k, i in chosen
         ]

@@ -34,7 +34,7 @@ def fooling_rows(rows: Rows, kind: Kind, o: UniversalOutcome, *, by_class: bool,
 def target_rows(rows: Rows, kind: Kind, o: UniversalOutcome, *, by_class: bool, **columns: Any) -> None:
     """How many images are decided as the target."""
     assert o.target is not None
-    columns["target"] = o.classes[o.target]
+    columns["target"] = o.target_name
     _add(
         rows, kind, {"targeted_success": o.targeted_success, "targeted_success_new": o.targeted_success_new}, **columns
     )

@@ -10,7 +10,7 @@ from medrobust.report import pictures
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.schema import Example
 from medrobust.report.sizes import short_size
-from medrobust.report.words import listing, percent
+from medrobust.report.words import percent
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,6 @@ def lead(f: Findings, pictures: list[Picture]) -> Picture | None:
     return next(iter(missed or turned), None)
 
 
-def _named(f: Findings, label: int | list[int]) -> str:
-    if isinstance(label, int):
-        return f.run.labelled(f.run.class_name(label))
-    return listing([f.run.class_name(k) for k, present in enumerate(label) if present == 1]) or "no finding"
-
-
 def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, factor: float) -> Picture:
     return Picture(
         name=e.id + (f" (patient {e.patient})" if e.patient else ""),
@@ -64,9 +58,9 @@ def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, f
         attacked=pictures.data_uri(attacked),
         change=pictures.data_uri(pictures.magnified(attacked - clean, factor)),
         factor=f"{factor:g}",
-        true=_named(f, e.label),
-        before=_named(f, e.before),
-        after=_named(f, e.after),
+        true=f.run.answer(e.label),
+        before=f.run.answer(e.before),
+        after=f.run.answer(e.after),
         confidence_before=percent(e.confidence_before, 0),
         confidence_after=percent(e.confidence_after, 0),
         attack=f.run.title(e.attack) if e.attack else "attack",

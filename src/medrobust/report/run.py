@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from medrobust import json_files
 from medrobust.errors import InputError
 from medrobust.report.schema import Conditions, Example, RunInfo, Stated, Unmeasured
+from medrobust.report.words import listing
 from medrobust.results import FORMAT, GRADIENT, Check, Kind, Row
 
 NOISE_TITLES = {"noise": "Random noise (±ε)", "noise-uniform": "Random noise (uniform)"}
@@ -160,6 +161,21 @@ class Run:
     def class_name(self, index: int) -> str:
         classes = self.conditions.classes
         return classes[index] if 0 <= index < len(classes) else f"class {index}"
+
+    def target_name(self, index: int) -> str:
+        """Of a universal perturbation; of several findings those beyond the last stand for the absence of one."""
+        absent, finding = divmod(index, len(self.conditions.classes))
+        return (
+            f"no {self.class_name(finding)}"
+            if self.conditions.head == "multilabel" and absent
+            else self.class_name(index)
+        )
+
+    def answer(self, label: int | list[int]) -> str:
+        """A class, or the findings of an image (0, 1, or -1 for unknown, each), inside a sentence."""
+        if isinstance(label, int):
+            return self.labelled(self.class_name(label))
+        return listing([self.class_name(k) for k, present in enumerate(label) if present == 1]) or "no finding"
 
     def said(self, attack: str) -> str:
         """The title inside a sentence."""

@@ -48,9 +48,9 @@ class UniversalGoal(Stated):
 class UniversalExample(Stated):
     target: int | None = None
     id: str
-    label: int
-    before: int
-    after: int
+    label: int | list[int]
+    before: int | list[int]
+    after: int | list[int]
 
 
 class UniversalInfo(Stated):

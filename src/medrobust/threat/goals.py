@@ -96,7 +96,7 @@ class Targeted(Goal):
     def prepare(self, head: Head, classes: int, n: int, device: torch.device) -> Targeted:
         labels = self.labels
         if labels.ndim == 0:
-            if not 0 <= int(labels) < classes:
+            if not 0 <= int(labels) < classes * (2 if head.multilabel else 1):  # presence and absence
                 raise InputError(f"target class {int(labels)} does not exist; classes are 0..{classes - 1}")
             labels = labels.expand(n)
         elif labels.ndim == 2 and labels.shape[0] == 1:

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from medrobust import stats
+from medrobust.heads import HEADS
+from medrobust.images import UNKNOWN
 from medrobust.stats import Estimate
 
 
@@ -37,7 +39,8 @@ class UniversalOutcome:
 
     @property
     def multilabel(self) -> bool:
-        """A decision is a set of findings; then there is no confusion matrix, no cap and nothing per class."""
+        """A decision is a set of findings; then there is no confusion matrix and no cap, and "per class" means for
+        each finding by itself."""
         return self.clean.ndim > 1
 
     # -- fooling: against the clean prediction, so that an error that was there before is no success -------
@@ -70,8 +73,10 @@ class UniversalOutcome:
 
     @property
     def fooling_rate_per_class(self) -> dict[str, Estimate]:
-        """Rf among the images that were decided as this class."""
-        return {} if self.multilabel else self._per_class(self.fooled, self.clean)
+        """Rf among the images that were decided as this class; of a finding: share of images in which it changes."""
+        if self.multilabel:
+            return self._per_finding(self.clean != self.after)
+        return self._per_class(self.fooled, self.clean)
 
     # -- the target ----------------------------------------------------------------------------------------
 
@@ -118,7 +123,8 @@ class UniversalOutcome:
     def dominant(self) -> list[tuple[str, Estimate, Estimate]]:
         """(class, share of the images decided so before, and under the perturbation), the largest share first."""
         if self.multilabel:
-            return []
+            before, after = (self._per_finding(decisions == 1) for decisions in (self.clean, self.after))
+            return [(name, before[name], after[name]) for name in self.classes]
         order = sorted(range(len(self.classes)), key=lambda c: -int((self.after == c).sum()))
         return [(self.classes[c], self._share(self.clean == c), self._share(self.after == c)) for c in order]
 
@@ -172,15 +178,30 @@ class UniversalOutcome:
 
     def _at_target(self, decisions: np.ndarray) -> np.ndarray:
         assert self.target is not None
-        at_target: np.ndarray = (decisions[:, self.target] == 1) if decisions.ndim > 1 else decisions == self.target
-        return at_target
+        if not self.multilabel:
+            return np.asarray(decisions == self.target)
+        absent, finding = divmod(self.target, len(self.classes))
+        return np.asarray(decisions[:, finding] == 1 - absent)
+
+    @property
+    def target_name(self) -> str:
+        """What every image is to be decided as."""
+        assert self.target is not None
+        return HEADS["multilabel" if self.multilabel else "softmax"]().targets(self.classes)[self.target]
+
+    def _per_finding(self, hits: np.ndarray) -> dict[str, Estimate]:
+        """hits: (n, k). Of the images in which a finding is known."""
+        known = np.ones_like(hits, bool) if self.labels is None else self.labels != UNKNOWN
+        return {name: self._share(hits[:, c], known[:, c]) for c, name in enumerate(self.classes)}
 
     def _right(self, decisions: np.ndarray) -> Estimate | None:
         return None if self.labels is None else self._share(~_differ(self.labels, decisions))
 
     def _recall(self, decisions: np.ndarray) -> dict[str, Estimate]:
-        if self.labels is None or self.multilabel:
+        if self.labels is None:
             return {}
+        if self.multilabel:
+            return self._per_finding(decisions == self.labels)
         return self._per_class(decisions == self.labels, self.labels)
 
     def _both(self, c: int) -> tuple[Estimate, Estimate] | None:
@@ -191,5 +212,5 @@ class UniversalOutcome:
 
 
 def _differ(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    differ: np.ndarray = (a != b).any(1) if a.ndim > 1 else a != b
-    return differ
+    """bool (n,): ``b`` is another decision than ``a``, at a finding that is known in ``a``."""
+    return np.asarray(((a != b) & (a != UNKNOWN)).any(1) if a.ndim > 1 else a != b)

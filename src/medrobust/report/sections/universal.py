@@ -79,7 +79,7 @@ def section(f: Findings) -> UniversalSection | None:
     if matrix is not None:
         caption = "What the model says without the change (rows) and with it (columns): the change made towards "
         goal = info.goals[0].target
-        caption += "any other answer" if goal is None else f.run.labelled(f.run.class_name(goal))
+        caption += "any other answer" if goal is None else f.run.labelled(f.run.target_name(goal))
         caption += f", number of test images (n = {count(int(matrix.counts.sum()))}), share of the row."
     return UniversalSection(
         sentences(f, info), table(f, info), by_class(f, info), matrix, shots(f, info), _doubt(f), caption
@@ -95,7 +95,7 @@ def _row(f: Findings, metric: str, **more: Any) -> Row | None:
 
 def _targets(f: Findings, info: UniversalInfo) -> list[str]:
     """Names of the classes towards which one was made, as far as their rows are there."""
-    names = [f.run.class_name(g.target) for g in info.goals if g.target is not None]
+    names = [f.run.target_name(g.target) for g in info.goals if g.target is not None]
     return [n for n in names if _row(f, "targeted_success", target=n) is not None]
 
 
@@ -249,7 +249,7 @@ def by_class(f: Findings, info: UniversalInfo) -> Table | None:
     if len(info.goals) != 1:
         return None
     target = info.goals[0].target
-    aim = {} if target is None else {"target": f.run.class_name(target)}
+    aim = {} if target is None else {"target": f.run.target_name(target)}
     metrics = [("fooling_rate", aim), ("decided_before", {}), ("decided_after", aim)]
     metrics += [("recall_before", {}), ("recall_after", aim)]
     body = [
@@ -263,6 +263,9 @@ def by_class(f: Findings, info: UniversalInfo) -> Table | None:
     head = ["Class", "Another answer", "Decided so before", "And after", "Read correctly before", "And after"]
     caption = f"By class, on {plural(info.n_judged, 'test image')}, with 95 % intervals. Another answer: of the images "
     caption += "decided so before. Read correctly: of the images of that class."
+    if f.several:
+        head = ["Finding", "Other answer", "Reported before", "And after", "Read correctly before", "And after"]
+        caption = f"By finding, on {plural(info.n_judged, 'test image')} in which it is known, with 95 % intervals."
     return Table(caption, [TableCell(t) for t in head], body, "tab:universal-classes") if body else None
 
 
@@ -283,23 +286,20 @@ def shots(f: Findings, info: UniversalInfo) -> list[UniversalFigure]:
         return []
     clean, delta, attacked = (np.asarray(p) for p in parts)
 
-    def named(index: int) -> str:
-        return f.run.labelled(f.run.class_name(index))
-
     out = []
     for i, e in enumerate(info.examples):
         factor = pictures.magnification(delta[i])
         out.append(
             UniversalFigure(
-                goal="any other answer" if e.target is None else named(e.target),
+                goal="any other answer" if e.target is None else f.run.labelled(f.run.target_name(e.target)),
                 name=e.id,
                 clean=pictures.data_uri(clean[i]),
                 attacked=pictures.data_uri(attacked[i]),
                 change=pictures.data_uri(pictures.magnified(delta[i], factor)),
                 factor=f"{factor:g}",
-                true=named(e.label),
-                before=named(e.before),
-                after=named(e.after),
+                true=f.run.answer(e.label),
+                before=f.run.answer(e.before),
+                after=f.run.answer(e.after),
                 width=int(clean.shape[-1]),
             )
         )
