@@ -9,7 +9,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust import explain, layer_probe
-from medrobust.detectors import Features
+from medrobust.detectors import DETECTORS, Features
 
 from .vendor_nets import CLASSES, Around, one_by_one, reference
 
@@ -22,6 +22,7 @@ NETWORKS = {
     "vit": ("vit_tiny_patch16_224", VIT),
     "convnext": ("convnext_tiny", CONVNEXT),
     "mobilenet": ("mobilenetv3_small_050", {}),
+    "densenet": ("densenet121", {"growth_rate": 4, "block_config": (1, 1, 1, 1)}),
 }
 
 
@@ -85,6 +86,22 @@ def test_a_layer_is_pooled_over_positions_to_its_channels(case):
         assert table[name].shape == (3, wanted), (name, found[name])
         checked += 1
     assert checked > 5
+
+
+def test_maps_measures_and_a_detector_need_no_layer_to_be_named(case):
+    clf, images, _ = case
+    labels = clf.predict(images)
+    maps = explain.grad_cam(clf, images, labels)
+    assert maps.shape == (3, SIDE, SIDE)
+    assert bool(torch.isfinite(maps).all())
+    assert bool(maps.flatten(1).any(1).any())
+    measured = explain.measure(clf, images, labels, ids=range(3))
+    empty = {name for name, values in measured.items() if not torch.isfinite(values).all()}
+    assert empty <= {"curvature"}  # torch has no second derivative of MobileNetV3's activation
+    many = torch.rand(24, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    features = Features(clf, ("penultimate",))
+    detector = DETECTORS["mahalanobis"]().fit(features, features(many), None, seed=0)
+    assert bool(torch.isfinite(detector.score_features(features(images))).all())
 
 
 def test_layers_of_swin_vit_and_convnext_by_hand():

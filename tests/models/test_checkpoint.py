@@ -78,7 +78,11 @@ def test_weights_as_training_scripts_save_them_are_found_and_what_was_changed_is
     if name == "Lightning with a loss":
         assert "2 tensors of the training are dropped: criterion.weight, train_loss.pos_weight" in text
     if name == "timm":
-        assert "the running average under 'state_dict_ema' is not: to use that one, save it to a file alone" in text
+        assert f"the running average under 'state_dict_ema' is not: to use that one, give {file}:state_dict_ema" in text
+        averaged = models.build("small_cnn", classes=2, channels=1, pretrained=f"{file}:state_dict_ema").state_dict()
+        assert torch.equal(averaged["classifier.weight"], state["classifier.weight"] + 1)
+        text = error(models.build, "small_cnn", classes=2, channels=1, pretrained=f"{file}:ema")
+        assert "has nothing under 'ema'; it holds 'arch', " in text
     if "average" in name:
         assert "a running average: there are no others" in text
     if name.startswith(("compiled", "DataParallel inside", "wrappers")):
@@ -106,7 +110,7 @@ def test_a_torchscript_file_is_called_that(tmp_path):
     traced().save(str(tmp_path / "vendor.pt"))
     text = error(models.build, "small_cnn", classes=2, channels=1, pretrained=str(tmp_path / "vendor.pt"))
     assert "is a TorchScript program" in text
-    assert "--model module:function" in text
+    assert f"--model {tmp_path / 'vendor.pt'}" in text
 
 
 def test_a_mask_of_minus_infinity_is_kept_and_other_infinities_are_damage(tmp_path, monkeypatch):

@@ -119,6 +119,8 @@ class Suite:
 
 def _absolute(text: str | None) -> str | None:
     """ "csv:labels.csv" with the absolute path of the file; anything that names no file or folder as it is."""
+    if text and (file := Path(text.rpartition(":")[0])).is_file():  # weights.pth:state_dict_ema
+        return f"{file.resolve()}:{text.rpartition(':')[2]}"
     kind, colon, place = text.rpartition(":") if text else ("", "", "")
     return f"{kind}{colon}{Path(place).resolve()}" if place and Path(place).exists() else text
 

@@ -89,7 +89,12 @@ def _hessian(classifier: Classifier, images: Images, goal: Goal) -> tuple[Produc
         if gradient is None or not gradient.requires_grad:
             return torch.zeros_like(vectors)
         along = vectors.view(at.shape)
-        (out,) = torch.autograd.grad(gradient, at, along, retain_graph=True, allow_unused=True)
+        try:
+            (out,) = torch.autograd.grad(gradient, at, along, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:  # torch has no second derivative of some activations, such as hardsigmoid
+            if "is not implemented" not in str(error):
+                raise
+            return torch.full_like(vectors, torch.nan)
         return torch.zeros_like(vectors) if out is None else out.flatten(1).detach()
 
     return product, log_scale

@@ -8,7 +8,7 @@ import pickle
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,18 +44,31 @@ class Loaded(NamedTuple):
 
 
 class Pretrained:
-    """A weights file: .safetensors, or a torch file (.pth, .th, .pt, .bin) that loads with weights_only=True."""
+    """A weights file: .safetensors, or a torch file (.pth, .th, .pt, .bin) that loads with weights_only=True.
+
+    ``FILE:KEY`` names which of several dictionaries in the file is taken.
+    """
 
     def __init__(self, file: str | Path, modules: Sequence[type] = ()) -> None:
         """modules: classes of which a pickled network may be made whose tensors are taken; no other is restored."""
         self.file, self.modules = Path(file), tuple(modules)
+        self.key: str | None = None
+        place, _, key = str(file).rpartition(":")
+        if not self.file.is_file() and place and Path(place).is_file():
+            self.file, self.key = Path(place), key
         if not self.file.is_file():
             raise InputError(f"no weights file {self.file}: give an existing .safetensors or .pth file, or 'hub'")
 
     @cached_property
     def raw(self) -> Any:
         """The content of the file; InputError where it is unreadable or would run code."""
-        return self._read_safetensors() if self.file.suffix == ".safetensors" else self._read_torch()
+        raw = self._read_safetensors() if self.file.suffix == ".safetensors" else self._read_torch()
+        if self.key is None:
+            return raw
+        if not isinstance(raw, Mapping) or self.key not in raw:
+            held = ", ".join(map(repr, list(raw)[:8])) if isinstance(raw, Mapping) else type(raw).__name__
+            raise InputError(f"{self.file} has nothing under {self.key!r}; it holds {held}")
+        return raw[self.key]
 
     @cached_property
     def state(self) -> StateDict:
@@ -120,8 +133,8 @@ class Pretrained:
     def _read_torch(self) -> Any:
         if is_torchscript(self.file):
             raise InputError(
-                f"{self.file} is a TorchScript program, code and weights in one, not a file of weights: load it in a "
-                "function of your own (torch.jit.load) and give --model module:function"
+                f"{self.file} is a TorchScript program, code and weights in one, not a file of weights: give it as "
+                f"--model {self.file}"
             )
         try:
             with warnings.catch_warnings(), torch.serialization.safe_globals([*HARMLESS, *self.modules]):

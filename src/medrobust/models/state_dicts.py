@@ -42,7 +42,7 @@ def unwrapped(raw: Any, file: str) -> tuple[StateDict, str]:
                 return _named(inner), f"{note}, a running average: there are no others."
             if not others:
                 return _named(inner), ""
-            other = f"the running average under {others[0]!r} is not: to use that one, save it to a file alone"
+            other = f"the running average under {others[0]!r} is not: to use that one, give {file}:{others[0]}"
             return _named(inner), f"{note}, {other}."
         if any(isinstance(inner.get(k), Mapping) for k in (*PLAIN, *AVERAGED)):
             return unwrapped(inner, file)

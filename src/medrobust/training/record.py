@@ -74,7 +74,9 @@ def weights_of(file: str | None) -> dict[str, str] | None:
         from importlib.metadata import version
 
         return {"file": "hub", "timm": version("timm")}
-    return {"file": Path(file).name, "sha256": models.Pretrained(file).sha256}
+    weights = models.Pretrained(file)
+    named = {} if weights.key is None else {"key": weights.key}
+    return {"file": weights.file.name, "sha256": weights.sha256, **named}
 
 
 def _content(weights: dict[str, str] | None) -> dict[str, str] | None:

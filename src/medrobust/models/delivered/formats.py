@@ -13,6 +13,7 @@ import medrobust.models.delivered.onnx_file as onnx_file
 import medrobust.models.delivered.xrv as xrv
 from medrobust.errors import InputError
 from medrobust.models.delivered.network import Delivered, Request, needed
+from medrobust.models.pretrained import Pretrained
 
 
 class Format(NamedTuple):
@@ -75,8 +76,8 @@ def check(source: str, weights: str | None = None) -> None:
         raise InputError(f"{source} is {kind.name} with weights of its own: leave --weights out")
     if ":" not in source and not Path(source).exists():
         raise InputError(f"no file {source}")
-    if weights is not None and not Path(weights).is_file():
-        raise InputError(f"no weights file {weights}")
+    if weights is not None:
+        Pretrained(weights)
 
 
 def load(request: Request) -> Delivered:
