@@ -27,7 +27,7 @@ LEAST = 16
 
 KINDS = ("csv", "folder", "medmnist")
 """Data that are named by a place: ``csv:FILE``."""
-PATH_FIELDS = ("data", "model", "weights", "pretrained", "source", "second", "beside", "file")
+PATH_FIELDS = ("data", "model", "weights", "pretrained", "risk", "source", "second", "beside", "file")
 """Fields of a config that may hold a path."""
 
 _PLACE = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:\\|\\\\|~?/)[^\s'",;()\[\]]*[/\\][^\s'",;:()\[\]]+""")

@@ -12,12 +12,15 @@ import torch
 
 import medrobust as mr
 from medrobust import report
-from medrobust.experiments import ask, suite, system
+from medrobust.experiments import ask, risk, suite, system
 from medrobust.experiments.finding_cells import occurs
+from medrobust.experiments.findings import goal_on
 from medrobust.progress import NoProgress
 from medrobust.results import Kind, Row, among, find
 from medrobust.run_folder import RunFolder
+from medrobust.stats import Estimate
 from medrobust.store import Store
+from medrobust.threat import GoalKind
 from tests.nets import Linear
 
 GRID = tuple(e / 255 for e in (0.1, 0.5, 1, 2, 4))
@@ -47,7 +50,11 @@ def classifier(data) -> mr.Classifier:
 def run(data, classifier, tmp_path_factory):
     """rows by the audit's own code, and the folder with its report."""
     folder = tmp_path_factory.mktemp("runs") / "findings"
+    table = tmp_path_factory.mktemp("risk") / "risks.csv"
+    lines = [f"{name},{3 * (name == 'effusion') + 1},{int(name == 'effusion')}" for name in data.classes]
+    table.write_text("\n".join(["finding,missed,invented", *lines]))
     config = ask(
+        risk=str(table),
         data=data.name,
         model="linear",
         attacks=("pgd:steps=5",),
@@ -133,12 +140,56 @@ def test_every_goal_stands_beside_noise_of_its_size_and_keeps_its_interval(run):
     assert after.value == 1
 
 
+def test_the_risk_of_missing_or_inventing_weighs_the_rates(run, classifier):
+    for alone in (None, True):
+        at = {"kind": Kind.FINDING, "eps": GRID[3], "alone": alone}
+        every = {r.get("class_name", "") + r.get("goal"): r for r in among(run.rows, metric="success", **at)}
+        hidden = [
+            (every[f"{n}hide"].value, 4 if n == "effusion" else 1) for n in classifier.classes if f"{n}hide" in every
+        ]
+        total = sum(w * v for v, w in hidden) + every["effusioninvent"].value
+        row = find(run.rows, metric="risk", **at)
+        assert row.value == pytest.approx(total / (sum(w for _, w in hidden) + 1))
+        assert row.low < row.value < row.high
+    rates = {("a", GoalKind.HIDE): Estimate(0.5, 0.4, 0.6, 10), ("a", GoalKind.INVENT): Estimate(1.0, 0.9, 1.0, 10)}
+    assert risk.weighted(rates, {("a", GoalKind.HIDE): 3.0, ("a", GoalKind.INVENT): 1.0})[:3] == pytest.approx(
+        (0.625, 0.525, 0.7)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("finding,missed\na,1", "no column 'invented'"),
+        ("finding,missed,invented\na,1,2\nc,1,1", "no finding 'c'; there are a, b"),
+        ("finding,missed,invented\na,1,2", "no row for b"),
+        ("finding,missed,invented\na,1,-2\nb,1,1", "weight of a must be a number from 0 up, got '-2'"),
+        ("finding,missed,invented\na,0,0\nb,0,0", "every weight is 0"),
+    ],
+)
+def test_a_table_of_risks_that_is_none_is_refused_in_one_line(text, words, tmp_path):
+    (tmp_path / "risks.csv").write_text(text)
+    with pytest.raises(mr.InputError, match=words):
+        risk.read(str(tmp_path / "risks.csv"), ["a", "b"])
+
+
+def test_a_goal_in_words_concerns_the_images_on_which_it_means_something(run, classifier):
+    sample, goal = goal_on(run.tested, "hide:effusion")
+    assert (sample.labels[:, classifier.classes.index("effusion")] == 1).all()
+    images, _ = sample.tensors()
+    ready = goal.prepare(classifier.head, 5, len(sample), images.device)
+    assert not ready.reached(classifier.head, classifier.logits(images)).any()
+    with pytest.raises(mr.InputError, match="no finding 'mass'; there are cardiomegaly"):
+        goal_on(run.tested, "only:mass")
+
+
 def test_the_page_says_it_for_a_doctor_and_knows_no_classes(run):
     page = (run.folder / "report.html").read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page[page.index("<main>") : page.index("<nav")]))
     assert re.search(r"Of \d synthetic images with (\w+) in which it reported \1, \d loses? it after", text)
     assert "nothing else changes" in text
     assert "exact match" in text
+    assert "weighted by the given table of risks" in text
     assert not re.search(r"\bclass(es)?\b", text)
     assert 'id="findings"' in page
     assert 'id="flips"' not in page

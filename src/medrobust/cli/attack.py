@@ -16,7 +16,7 @@ from medrobust.errors import InputError
 if TYPE_CHECKING:
     from medrobust.attacks import Curve
     from medrobust.classifier import Classifier
-    from medrobust.images import Labels
+    from medrobust.threat import Goal
 
 
 def attack(
@@ -27,6 +27,13 @@ def attack(
     attacks: Annotated[
         str, typer.Option(help=f"Names, with options after colons (pgd:steps=40,fmn), of {ATTACKS}.")
     ] = "pgd",
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several findings: any, hide:NAME, invent:NAME, only:NAME (and no other changes), hide-all, "
+            "occurring (a set of the training labels); any answer that is wrong if not given."
+        ),
+    ] = None,
     eps: Annotated[str | None, typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255.")] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all.")] = 200,
@@ -43,6 +50,7 @@ def attack(
     from medrobust import guessing, stats
     from medrobust.attacks import sweep
     from medrobust.experiments import ask, attack_named
+    from medrobust.experiments.findings import goal_on
     from medrobust.experiments.gradient_check import checked
     from medrobust.experiments.system import assemble, groups
     from medrobust.threat import Untargeted
@@ -59,44 +67,50 @@ def attack(
     ).model_copy(update={"limit": at_most(limit)})
     with Bars() as bars:
         system = assemble(spec, None, bars, device)
-    pixels, labels = system.sample.tensors()
-    patients = groups(system.sample)
-    right = (system.classifier.predict(pixels) == labels).numpy()
+    sample, aim = (system.sample, None) if goal is None else goal_on(system, goal)
+    pixels, labels = sample.tensors()
+    aim = Untargeted(labels) if aim is None else aim
+    patients = groups(sample)
+    aim = aim.prepare(system.classifier.head, len(system.classifier.classes), len(pixels), pixels.device)
+    open_ = (~aim.reached(system.classifier.head, system.classifier.logits(pixels))).numpy()
     warn([system.admitted.order], system.class_notes)
     curves, check = {}, None
     with Bars() as bars:
         for name in spec.attacks:
             chosen, mark = attack_named(name), ""
             if chosen.uses_gradient:
-                check = check or checked(system.classifier, system.sample, seed)
+                check = check or checked(system.classifier, sample, seed)
                 mark = MARK if check.passed is False else ""
             bars.start(name, len(pixels))
             curve = sweep(
                 chosen,
                 system.classifier,
                 pixels,
-                Untargeted(labels),
+                aim,
                 spec.ball,
                 spec.eps,
                 seed=seed,
-                ids=system.sample.ids,
+                ids=sample.ids,
                 groups=listed(patients),
                 advance=bars.advance,
             )
             bars.stop()
-            curves[name + mark], refused = confirmed(curve, system.classifier, labels)
+            curves[name + mark], refused = confirmed(curve, system.classifier, aim)
             if refused:
                 say(f"{name}: {refused} successes are not confirmed by the network as delivered and do not count")
     if check is not None:
         warn_of_gradient(check)
-    clean = stats.proportion(right, patients)
+    clean = stats.proportion(open_, patients)
     rows = [["0 (no attack)", *(percent(clean) for _ in curves)]]
     rows += [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
-    table(["eps", *curves], rows, f"Accuracy under attack, n = {len(pixels)}, 95 % interval")
-    guessed(guessing.of(right, system.sample.labels, patients).text)
+    what = "Accuracy" if goal is None else f"Share of the images that hold against {goal}"
+    table(["eps", *curves], rows, f"{what} under attack, n = {len(pixels)}, 95 % interval")
+    every, labels = system.sample.tensors()
+    right = (system.classifier.predict(every) == labels).numpy()
+    guessed(guessing.of(right, system.sample.labels, groups(system.sample)).text)
 
 
-def confirmed(curve: Curve, classifier: Classifier, labels: Labels) -> tuple[Curve, int]:
+def confirmed(curve: Curve, classifier: Classifier, goal: Goal) -> tuple[Curve, int]:
     """The curve without successes that a converted network's original does not confirm, and how many those are."""
     import dataclasses
 
@@ -105,7 +119,7 @@ def confirmed(curve: Curve, classifier: Classifier, labels: Labels) -> tuple[Cur
     if (original := classifier.original) is None:
         return curve, 0
     claimed = torch.isfinite(curve.min_eps) & (curve.min_eps > 0)
-    refused = claimed & ~original.head.wrong(original.logits(curve.images), labels)
+    refused = claimed & ~goal.reached(original.head, original.logits(curve.images))
     return dataclasses.replace(curve, min_eps=curve.min_eps.masked_fill(refused, torch.inf)), int(refused.sum())
 
 

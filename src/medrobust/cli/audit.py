@@ -62,6 +62,10 @@ def audit(
     explain: Annotated[
         bool, typer.Option("--explain/--no-explain", help="Also look for the reasons inside the network.")
     ] = True,
+    risk: Annotated[
+        str | None,
+        typer.Option(help="A table of several findings (columns finding, missed, invented): weights for one number."),
+    ] = None,
     ordinal: Annotated[
         bool, typer.Option("--ordinal", help="Classes are grades in their order: also measure how far they move.")
     ] = False,
@@ -93,6 +97,7 @@ def audit(
         universal=universal,
         detect=detect,
         explain=explain,
+        risk=risk,
         ordinal=ordinal,
     ).model_copy(update={"limit": at_most(limit)})
     folder = out or Path("runs") / spec.slug()

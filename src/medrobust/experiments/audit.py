@@ -65,6 +65,8 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     several = context.classifier.head.multilabel
     if several:
         chosen.append(FindingsExperiment(context, robustness))
+    elif config.risk is not None:
+        raise InputError("--risk weighs findings; this classifier gives one class an image")
     if config.universal:
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
     if several:  # detectors and explanations are of one class an image

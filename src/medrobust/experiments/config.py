@@ -98,6 +98,8 @@ class AuditSpec(BaseModel):
     universal: bool = True
     detect: bool = True
     explain: bool = True
+    risk: str | None = None
+    """A table with the weights of findings that are missed or invented."""
     ordinal: bool = False
     """Whether classes are grades in their order."""
     reference: str | None = Field(default=None, exclude=True)

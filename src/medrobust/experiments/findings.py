@@ -10,21 +10,23 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
+import torch
 
 from medrobust import code_digest
 from medrobust.attacks import FMN
 from medrobust.data import Dataset
-from medrobust.experiments import finding_cells
+from medrobust.errors import InputError
+from medrobust.experiments import finding_cells, risk
 from medrobust.experiments.conditions import described
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.finding_cells import SET_GOALS, Reached, Threat
-from medrobust.experiments.finding_rows import goal_rows, noise_goal_rows
+from medrobust.experiments.finding_rows import NAME, goal_rows, noise_goal_rows
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.system import System, groups
 from medrobust.images import UNKNOWN
-from medrobust.results import group
+from medrobust.results import INCONCLUSIVE, OK, Kind, group
 from medrobust.store import Cell
-from medrobust.threat import GoalKind
+from medrobust.threat import Goal, GoalKind, parse_goal
 
 STEPS = 30
 """Of the attack that looks for the smallest change: it needs no grid, and so every goal costs the same."""
@@ -52,6 +54,25 @@ def occurring(system: System) -> Occurring | None:
     return Occurring(sets[np.argsort(-counts, kind="stable")][:MOST_SETS], origin)
 
 
+def goal_on(system: System, text: str) -> tuple[Dataset, Goal]:
+    """The attacked images for which a goal in words means something, and the goal on them.
+
+    InputError for a classifier of one class an image, another goal, and where no image is concerned.
+    """
+    head, sample = system.classifier.head, system.sample
+    if not head.multilabel:
+        raise InputError(f"goal {text!r} is for several findings; this classifier gives one class an image")
+    goal = parse_goal(text, system.classifier.classes)
+    images, labels = sample.tensors()
+    logits = system.classifier.logits(images)
+    index = goal.concerns(head.decide(logits), labels).nonzero()[:, 0]
+    if not len(index):
+        raise InputError(f"goal {text!r}: none of the {len(sample)} images is read so that it could be reached")
+    sets = occurring(system)
+    known = None if sets is None else torch.from_numpy(sets.sets)
+    return sample.select(index), goal.on(logits[index], head, labels[index], known)
+
+
 class FindingsExperiment(Experiment):
     """Every finding hidden and invented, alone and not; and changes of the whole set."""
 
@@ -60,6 +81,7 @@ class FindingsExperiment(Experiment):
     def __init__(self, context: Context, robustness: RobustnessExperiment) -> None:
         self.context, self.config, self.robustness = context, context.config, robustness
         self.findings = context.classifier.classes
+        self.weights = None if self.config.risk is None else risk.read(self.config.risk, self.findings)
         self.threat = Threat(FMN(steps=STEPS), context.ball, self.config.eps, self.config.seed)
 
     def steps(self) -> Sequence[Step]:
@@ -86,7 +108,7 @@ class FindingsExperiment(Experiment):
             index = np.flatnonzero((label == value) & (decision == value))
             if index.size:
                 ids |= set(test.select(index).sample(None if limit is None else -(-limit // 2), self.config.seed).ids)
-        return test.select([i for i, name in enumerate(test.ids) if name in ids]).by_id() if ids else None
+        return test.select([i for i, name in enumerate(test.ids) if name in ids]).by_id().by_shape() if ids else None
 
     # -- cells ---------------------------------------------------------------------------------------------
 
@@ -127,11 +149,13 @@ class FindingsExperiment(Experiment):
         for k, name in enumerate(self.findings):
             self._finding_part(outcome, k, name, cells[k])
         self._sets_part(outcome, cells)
+        self._risk_part(outcome)
         sets = self.occurring
         outcome.conditions["findings"] = {
             **described(self.threat.attack),
             "sets": None if sets is None else len(sets.sets),
             "sets_of": "" if sets is None else sets.origin,
+            "risk": self._stated_risk,
         }
         noise_goal_rows(
             outcome.rows,
@@ -167,6 +191,26 @@ class FindingsExperiment(Experiment):
                     class_name=name,
                     alone=alone or None,
                 )
+
+    def _risk_part(self, outcome: ExperimentResult) -> None:
+        """One number at each eps: the share of what is at stake that is lost, by the user's weights."""
+        if self.weights is None:
+            return
+        success = [r for r in outcome.rows.rows if r.metric == "success" and r.get("class_name") is not None]
+        for alone in (None, True):
+            for eps in self.config.eps:
+                at = [r for r in success if r.eps == eps and r.get("alone") is alone]
+                rates = {(str(r.get("class_name")), GoalKind(str(r.get("goal")))): r.estimate for r in at}
+                status = OK if all(r.status == OK for r in at) else INCONCLUSIVE
+                share = risk.weighted(rates, self.weights)
+                outcome.rows.add(Kind.FINDING, "risk", share, attack=NAME, eps=eps, status=status, alone=alone)
+
+    @property
+    def _stated_risk(self) -> dict[str, list[float]] | None:
+        """Finding -> weight when missed, weight when invented."""
+        if self.weights is None:
+            return None
+        return {name: [self.weights[name, kind] for kind in (GoalKind.HIDE, GoalKind.INVENT)] for name in self.findings}
 
     def _sets_part(self, outcome: ExperimentResult, cells: dict[int, Cell | None]) -> None:
         sample, cell = self.context.sample, self.sets_cell

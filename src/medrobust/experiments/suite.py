@@ -105,7 +105,7 @@ class Suite:
     def ticket(self) -> SystemTicket:
         """From which a worker makes the same suite, in whatever folder it was started; plain JSON."""
         config = self.config.model_dump(mode="json") | {"trust_code": self.config.trust_code}
-        config |= {name: _absolute(config[name]) for name in ("data", "model", "weights", "pretrained")}
+        config |= {name: _absolute(config[name]) for name in ("data", "model", "weights", "pretrained", "risk")}
         if self.tested.trained_here:  # a worker takes what was trained
             config |= {"model": str((self.store.folder / "model").resolve()), "train": None, "pretrained": None}
         return {

@@ -9,7 +9,7 @@ from medrobust.report.comparison import Relation, Share, numbers, out_of, relati
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import same
-from medrobust.report.sizes import size_words
+from medrobust.report.sizes import short_size, size_words
 from medrobust.report.words import listing, number, percent
 from medrobust.results import Kind, Row, among
 
@@ -71,6 +71,8 @@ def paragraphs(f: Findings) -> list[Paragraph]:
         for title, goal in (("Findings that disappear", HIDE), ("Findings that appear", INVENT))
         if (text := _said(f, goal, eps))
     ]
+    if text := at_risk(f, eps):
+        out.append(Paragraph("Weighted by risk", caution + text, warn))
     if text := plausible(f):
         out.append(Paragraph("Would the new answer look odd", caution + text, warn))
     return out
@@ -112,6 +114,24 @@ def sentence(f: Findings, t: TurnedFinding, goal: str, eps: float | None) -> str
         text += f"; random noise of that size does it in {out_of(t.noise)[0]} of {out_of(t.noise)[1]}"
         text += "" if relation(t.turned, t.noise) is Relation.ABOVE else ", which is not shown to be less"
     return text + "."
+
+
+def at_risk(f: Findings, eps: float) -> str:
+    """The one number that the user's table of risks gives; empty without one."""
+    info = f.run.conditions.findings
+    lost, alone = (Share.of(f.run.find(Kind.FINDING, "risk", ATTACK, eps, **more)) for more in ({}, {"alone": True}))
+    if info is None or info.risk is None or lost is None:
+        return ""
+    weights = info.risk
+    most = sorted(weights, key=lambda name: -max(weights[name]))[:MOST_SAID]
+    text = (
+        f"With each finding weighted by the given table of risks, {percent(lost.value, 0)} of what is at stake is lost "
+    )
+    text += f"after a change of {short_size(f, eps)} ({numbers(lost)})"
+    if alone is not None:
+        text += f"; {percent(alone.value, 0)} where nothing else may change"
+    each = [f"{name} ({number(weights[name][0])} and {number(weights[name][1])})" for name in most]
+    return text + f". The heaviest, when missed and when invented: {listing(each)}."
 
 
 def plausible(f: Findings) -> str:

@@ -257,13 +257,14 @@ class HeadlineInfo(Stated):
 
 class FindingsInfo(Stated):
     """How findings were hidden and invented. sets: number of sets of findings that occur, None where not known;
-    sets_of: whose they are."""
+    sets_of: whose they are. risk: weight of a finding when it is missed, and when it is invented."""
 
     title: str
     settings: str = ""
     source: str = ""
     sets: int | None = None
     sets_of: str = ""
+    risk: dict[str, list[float]] | None = None
 
 
 class RunInfo(Stated):
