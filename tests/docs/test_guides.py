@@ -93,7 +93,7 @@ def small(code: str) -> str:
 
 
 def test_the_models_of_the_guide_are_trained_saved_and_wrapped(monkeypatch, tmp_path):
-    named, pretrained, network, trained, vendor, resized = blocks("docs/add-a-model.md")
+    named, pretrained, network, trained, vendor, formats, resized = blocks("docs/add-a-model.md")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     scope: dict[str, Any] = {}
@@ -108,6 +108,7 @@ def test_the_models_of_the_guide_are_trained_saved_and_wrapped(monkeypatch, tmp_
     exec(vendor, scope)
     assert scope["clf"].classes == ("normal", "pneumonia")
     assert scope["clf"].predict(torch.rand(2, 3, 32, 32)).shape == (2,)
+    assert "delivered" in formats  # tests/docs/test_formats.py
     exec("import medrobust as mr\n" + resized, scope)
     assert scope["clf"].predict(torch.rand(2, 3, 300, 260)).shape == (2,)
     sys.modules.pop("mynet", None)
