@@ -69,7 +69,7 @@ def test_thresholds_are_chosen_on_known_findings_and_what_cannot_be_chosen_stays
     decided = moved.predict(images).numpy()
     assert (decided == labels)[labels[:, 0] >= 0][:, :2].all()
     assert moved.threshold[2] == 0.5
-    assert "c is not present and absent" in notes[1]
+    assert "0.5 stays: c" in notes[1]
     assert moved.provenance["threshold_rule"] == {"rule": "youden", "images": 40}
     again, _ = operating_points.chosen(moved, images, labels, Rule("youden"))
     assert again.threshold == pytest.approx(moved.threshold, rel=1e-5)

@@ -121,7 +121,8 @@ def chosen(
         thresholds.append(float(torch.tensor(cut, dtype=torch.float64).sigmoid()))
     notes = [f"Thresholds were chosen on {len(labels)} validation images by the rule {rule}."]
     if left:
-        notes.append(f"{', '.join(filter(None, left)) or 'One class'} is not present and absent there: 0.5 stays.")
+        named = ", ".join(filter(None, left)) or "the second class"
+        notes.append(f"Not both present and absent there, so that 0.5 stays: {named}.")
     moved = classifier.at(tuple(thresholds) if several else thresholds[0])
     moved.provenance |= {"threshold_rule": {"rule": str(rule), "images": len(labels)}}
     return moved, tuple(notes)

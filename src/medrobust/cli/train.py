@@ -137,4 +137,5 @@ def _line(rows: Sequence[Row], classifier: Classifier, name: str) -> list[str]:
     found = [find(rows, metric=metric, class_name=name) for metric in METRICS]
     at = classifier.threshold
     threshold = at[classifier.classes.index(name)] if isinstance(at, tuple) else at or 0.5
-    return [name, *("" if row is None else brief(row.estimate) for row in found), f"{threshold:.3g}"]
+    measured = (brief(row.estimate) if row is not None and row.value is not None else "" for row in found)
+    return [name, *measured, f"{threshold:.3g}"]

@@ -118,8 +118,8 @@ def _rows(
         kind=kind,
     )
     doubt_all(rows, doubt)
-    chance = guessing.of(arrays["min_eps"] > 0, part.labels, groups(part))
-    if chance.no_better:
+    if part.labels.ndim == 1:  # whole sets of findings that are right do not say whether each finding is guessed
+        chance = guessing.of(arrays["min_eps"] > 0, part.labels, groups(part))
         rows.rows = doubted(rows.rows, chance.text, attacks={attack})
     # a study is about rates; which errors one model makes is an audit's part
     rows.rows = [r for r in rows.rows if r.metric != "flip"]
@@ -133,7 +133,7 @@ def noise(work: Work) -> Result:
     _, arrays = robustness_cells.noise(classifier, part, BALLS[args["norm"]], eps, args["seed"], quiet)
     rows = fresh(args["norm"], args["seed"])
     for i, e in enumerate(eps):
-        share = stats.proportion(arrays["decision"][:, i] == part.labels, groups(part))
+        share = stats.proportion(guessing.right(arrays["decision"][:, i], part.labels), groups(part))
         rows.add(Kind.CONTROL, "accuracy", share, attack="noise", eps=e)
     return {"rows": rows.plain()}, arrays
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from medrobust import explain, stats
+from medrobust import explain, guessing, stats
 from medrobust.experiments.claims import more_often
 from medrobust.experiments.features_cache import whose_images
 from medrobust.experiments.tasks.curves import fresh, judged_images
@@ -28,7 +28,7 @@ def measured(work: Work) -> Result:
     classifier, names = work.model(), list(work.args["measures"])
     part, rows = judged_images(work, classifier), fresh("", work.args["seed"])
     images, labels = part.tensors()
-    right = (classifier.predict(images) == labels).numpy()
+    right = guessing.right(classifier.predict(images).numpy(), part.labels)
     measured = explain.measure(classifier, images, torch.as_tensor(labels), names, ids=part.ids, seed=work.args["seed"])
     arrays = {name: measured[name].numpy() for name in names}
     for name, values in arrays.items():
