@@ -13,8 +13,10 @@ from torch import Tensor
 from medrobust.attacks.apgd import APGD
 from medrobust.attacks.attack import Attack, Composed
 from medrobust.attacks.attacked import Attacked
+from medrobust.attacks.cgba import CGBA
 from medrobust.attacks.engine import run
 from medrobust.attacks.minimal import FMN
+from medrobust.attacks.rays import RayS
 from medrobust.attacks.square import Square
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
@@ -24,6 +26,10 @@ from medrobust.threat import Ball, Goal, margin
 from medrobust.threat.balls import TOLERANCE
 
 MEMBERS: tuple[str, ...] = ("apgd", "apgd-margin", "fmn", "square")
+BY_DECISIONS = {"linf": "rays", "l2": "cgba"}
+"""The decision-based attack for each norm: of a black box the last member, of one that answers with labels the only."""
+ALL = (*MEMBERS, *BY_DECISIONS.values())
+"""In the order of ``Attacked.by``."""
 
 
 class Auto(Composed):
@@ -35,8 +41,10 @@ class Auto(Composed):
     the second run is left out. Square uses no gradient: what only Square breaks shows that gradients were misleading.
     An image on which every gradient was zero and that Square did not break either is inconclusive, never robust.
 
-    ``Attacked.by`` tells which of ``members`` broke an image; ``Attacked.images`` at what size.
-    steps: of each gradient attack; queries: Square's. They are the ensemble's definition: leave them for numbers that
+    Of a black box, Square and a decision-based attack are the members; where it answers with labels, the latter alone.
+
+    ``Attacked.by`` tells which of ``ALL`` broke an image; ``Attacked.images`` at what size.
+    steps: of each gradient attack; queries: of each other. They are the definition: leave them for numbers that
     are to be compared.
     """
 
@@ -54,6 +62,8 @@ class Auto(Composed):
             "apgd-margin": APGD(steps, loss=margin),
             "fmn": FMN(steps),
             "square": Square(queries),
+            "cgba": CGBA(queries),
+            "rays": RayS(queries),
         }
 
     @property
@@ -75,19 +85,19 @@ class Auto(Composed):
         total = task.nothing() if before is None else replace(before, by=torch.full_like(before.level, -1))
         finished = 0
         # in a sweep the exact distances come first, and the others look below them
-        order = MEMBERS if len(task.levels) == 1 else ("fmn", "apgd", "apgd-margin", "square")
+        order = task.members
+        if len(task.levels) > 1:
+            order = tuple(sorted(order, key=lambda name: not self.attacks[name].minimal))
         no_gradient = torch.ones(len(task.images), dtype=torch.bool)
         for name in order:
             left = (~total.clean & (total.level > 0)).nonzero()[:, 0]
             if not left.numel():
                 break
-            if name == "apgd-margin" and task.one_boundary:
-                continue
             attack = self.attacks[name]
             attacked = task.smallest(attack, left) if attack.minimal else task.search(attack, left, total.take(left))
-            if attack.uses_gradient:
+            if attack.uses_gradient or task.classifier.black_box:
                 no_gradient[left] &= attacked.no_gradient
-            total = _merged(total, left, attacked, MEMBERS.index(name))
+            total = _merged(total, left, attacked, ALL.index(name))
             done = int((total.clean | (total.level == 0)).sum())
             advance(done - finished)
             finished = done
@@ -98,12 +108,13 @@ class Auto(Composed):
         everything = torch.arange(len(task.images))
         best: Attacked | None = None
         strength = torch.full((len(task.images),), -torch.inf)
-        for name, attack in self.attacks.items():
-            if attack.minimal or (name == "apgd-margin" and task.one_boundary):
+        for name in task.members:
+            attack = self.attacks[name]
+            if attack.minimal and not task.classifier.labels_only:
                 continue
             attacked = task.search(attack, everything, None)
             reach = task.goal.margin(task.classifier.head, task.classifier.logits(attacked.images)).cpu()
-            attacked = replace(attacked, by=torch.where(attacked.reached & ~attacked.clean, MEMBERS.index(name), -1))
+            attacked = replace(attacked, by=torch.where(attacked.reached & ~attacked.clean, ALL.index(name), -1))
             if best is None:
                 best, strength = attacked, reach
                 continue
@@ -131,7 +142,10 @@ class _Task:
     ) -> None:
         self.classifier, self.images, self.goal, self.ball, self.ids = classifier, images, goal, ball, ids
         self.options = options
-        self.one_boundary = len(classifier.classes) == 2 and classifier.head.name != "multilabel"
+        one_boundary = len(classifier.classes) == 2 and classifier.head.name != "multilabel"
+        self.members = tuple(m for m in MEMBERS if not (one_boundary and m == "apgd-margin"))
+        if classifier.black_box:
+            self.members = ("square", BY_DECISIONS[ball.name])[classifier.labels_only :]
         grid = options.get("grid")
         self.levels = [float(ball.eps)] if grid is None else [float(type(ball)(float(e)).eps) for e in grid]
 

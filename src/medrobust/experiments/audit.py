@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from medrobust import json_files, private_names
+from medrobust.attacks import Auto, BlackBox, DecisionBased
+from medrobust.attacks.auto import BY_DECISIONS
+from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.experiments import suite
 from medrobust.experiments.blackbox import BlackBoxExperiment
-from medrobust.experiments.config import AuditSpec
+from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.context import Context, Experiment
 from medrobust.experiments.detection import DetectionConfig, DetectionExperiment
 from medrobust.experiments.detector_data import DetectorData
@@ -59,6 +62,8 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     config, robustness = context.config, RobustnessExperiment(context)
     if config.ordinal and context.classifier.head.multilabel:
         raise InputError("--ordinal is for classes that are grades; several findings an image have no order")
+    if context.classifier.black_box:
+        return [robustness, BlackBoxExperiment(context, robustness), HeadlineExperiment(context, robustness, None)]
     sanity = SanityExperiment(context, robustness)
     headline = HeadlineExperiment(context, robustness, sanity)
     chosen: list[Experiment] = [robustness, sanity, BlackBoxExperiment(context, robustness), headline]
@@ -76,6 +81,25 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     if config.explain:
         chosen.append(in_audit(context, robustness, headline))
     return chosen
+
+
+def without_gradients(config: AuditSpec, classifier: Classifier, progress: Progress) -> AuditSpec:
+    """``config`` for this classifier: of a black box, attacks that query it and nothing that needs its layers."""
+    if not classifier.black_box:
+        return config
+    needed = DecisionBased if classifier.labels_only else BlackBox
+    named = {name: attack_named(name) for name in config.attacks}
+    able = tuple(name for name, attack in named.items() if isinstance(attack, (needed, Auto)))
+    parts = [part for part in ("universal", "detect", "explain") if getattr(config, part)]
+    left_out = [*(name for name in named if name not in able), *parts]
+    attacks = able or (BY_DECISIONS[config.norm],)
+    answers = "labels" if classifier.labels_only else "scores"
+    progress.note(
+        f"The classifier answers with {answers}, without gradients: attacked with {', '.join(attacks)}"
+        + (f"; left out, because they need gradients, layers or scores: {', '.join(left_out)}" if left_out else "")
+    )
+    off = {"auto": "", "universal": False, "detect": False, "explain": False}
+    return config.model_copy(update={"attacks": attacks, **off})
 
 
 def detection(context: Context, robustness: RobustnessExperiment) -> list[Experiment]:
@@ -111,6 +135,7 @@ def audit(
         _check_same(run, plain)
         system = assemble(config, run, progress, device)
         run.begin()
+        config = without_gradients(config, system.classifier, progress)
         if keep_names and system.trained_here:
             system.classifier.save(run.entry("model"), keep_names=True)
         experiments_ = Suite("audit", config, {}, system, Store(run.path), progress, device)

@@ -10,11 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
-from medrobust.attacks import Attack
+from medrobust.attacks import Attack, DecisionBased
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.system import System, groups
+from medrobust.images import Images, Logits
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import Check, ResultsFile, Rows
 from medrobust.run_folder import RunFolder
@@ -26,6 +27,10 @@ Compute = Callable[[Dataset, Advance], Result]
 
 SHARD = 256
 """Images a cell: what a kill can cost, and what memory must hold."""
+
+
+KNOWN = 100
+"""Test images that decision-based attacks may start from."""
 
 
 class TestData(Protocol):
@@ -99,6 +104,15 @@ class Context:
     def patients(self) -> np.ndarray | None:
         """Of ``sample``; None where nothing is known of them."""
         return groups(self.sample)
+
+    def started(self, attack: Attack) -> Attack:
+        """A decision-based attack with test images that it may start from; any other as it is."""
+        return attack if not isinstance(attack, DecisionBased) else attack.starting_from(*self._known)
+
+    @cached_property
+    def _known(self) -> tuple[Images, Logits]:
+        images, _ = self.test.most_frequent_shape().tensors(KNOWN, self.config.seed)
+        return images, self.classifier.logits(images)
 
     def rows(self) -> Rows:
         """An empty list of rows of this run."""

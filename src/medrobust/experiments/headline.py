@@ -55,7 +55,7 @@ class HeadlineExperiment(Experiment):
 
     name = "headline"
 
-    def __init__(self, context: Context, robustness: RobustnessExperiment, sanity: SanityExperiment) -> None:
+    def __init__(self, context: Context, robustness: RobustnessExperiment, sanity: SanityExperiment | None) -> None:
         self.context, self.config, self.robustness, self.sanity = context, context.config, robustness, sanity
         self.attack = attack_named(self.config.auto) if self.config.auto else None
         self.swept = next((name for name in robustness.attacks if base_name(name) == NAME), None)
@@ -138,7 +138,9 @@ class HeadlineExperiment(Experiment):
         ]
 
     def _worst_part(self, outcome: ExperimentResult) -> None:
-        robustness, doubts = self.robustness, self.robustness.doubts | self.sanity.outcome().doubts
+        robustness, doubts = self.robustness, self.robustness.doubts
+        if self.sanity is not None:
+            doubts = doubts | self.sanity.outcome().doubts
         cells = [robustness.sweep(name).arrays for name in robustness.attacks]
         min_eps, after, no_gradient = ([c[k] for c in cells] for k in ("min_eps", "after", "no_gradient"))
         if self.cell is not None:

@@ -39,7 +39,7 @@ class RobustnessExperiment(Experiment):
         self.context, self.config = context, context.config
         self.attacks = attacks_of(context.config)
         self.main = main_attack(list(self.attacks))
-        self.clean = CleanExperiment(context)
+        self.clean = CleanExperiment(context, gradient=not context.classifier.black_box)
 
     def steps(self) -> Sequence[Step]:
         sweeps = [
@@ -76,7 +76,14 @@ class RobustnessExperiment(Experiment):
         def compute(shard: Dataset, advance: Advance) -> Result:
             start = None if near is None else near[[place[i] for i in shard.ids]]
             return robustness_cells.swept(
-                attack, context.classifier, shard, context.ball, config.eps, start, config.seed, advance
+                context.started(attack),
+                context.classifier,
+                shard,
+                context.ball,
+                config.eps,
+                start,
+                config.seed,
+                advance,
             )
 
         key = {
@@ -108,7 +115,9 @@ class RobustnessExperiment(Experiment):
             part,
             f"Sanity of {attack.title}: {title}",
             {"kind": "fixed", "attack": code_digest.described(attack), "eps": float(ball.eps)},
-            lambda shard, advance: robustness_cells.fixed(attack, classifier, shard, ball, seed, advance),
+            lambda shard, advance: robustness_cells.fixed(
+                self.context.started(attack), classifier, shard, ball, seed, advance
+            ),
         )
 
     # -- what others build on ----------------------------------------------------------------------------

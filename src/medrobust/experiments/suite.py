@@ -57,6 +57,8 @@ SUITES = {
     "search": Command("medrobust.experiments.search:experiments"),
 }
 """By name of the command."""
+NEED_NETWORK = ("universal", "defend", "detect", "evade", "explain", "search")
+"""Commands that cannot be done by queries alone."""
 ON_GRADIENTS = (Kind.WORST, Kind.FINDING, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
 """What rests on the gradient beside the attacks that follow it: the worst case, the perturbation for every image, the
 attack that detectors look for, and what is read off the network's gradients."""
@@ -86,6 +88,11 @@ class Suite:
     ) -> None:
         self.kind, self.config, self.options, self.device = kind, config, dict(options), device
         self.tested, self.store = tested, store
+        if kind in NEED_NETWORK and isinstance(tested, system.System) and tested.classifier.black_box:
+            raise InputError(
+                f"medrobust {kind} needs gradients or layers of the network, and {config.model} only answers: "
+                "medrobust audit and attack work by queries"
+            )
         self.context = Context(tested, config, store, progress, kind)
         module, _, function = SUITES[kind].experiments.partition(":")
         self.experiments: list[Experiment] = getattr(importlib.import_module(module), function)(self.context, options)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from medrobust import code_digest, seeds
+from medrobust.models.black_box import BlackBoxModel
 
 SIDES = (64, 224, 32, 28, 16, 8)
 """Sides in pixels that are tried where a network does not state its own."""
@@ -37,6 +38,8 @@ def behaviour(net: nn.Module, prepare: Callable[[Tensor], Tensor], channels: int
         else:  # packed weights of a quantised network
             digest.update(f"{name}{type(value).__name__}".encode())
     digest.update(answers(net, prepare, channels, size).encode())
+    if isinstance(net, BlackBoxModel):
+        digest.update(code_digest.of_function(net.answer).encode())
     for code in sorted({code_digest.of_class(kind) for kind in _own_classes(net)}):
         digest.update(code.encode())
     return digest.hexdigest()

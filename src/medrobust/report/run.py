@@ -155,6 +155,8 @@ class Run:
             **NOISE_TITLES,
             "square": "Square",
             "simba-dct": "SimBA (cosines)",
+            "rays": "RayS",
+            "hopskipjump": "HopSkipJump",
         }
         return names.get(attack, attack.upper() if len(attack) <= 4 else attack)
 

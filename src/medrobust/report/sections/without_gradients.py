@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medrobust.report import black_box_words as words
 from medrobust.report.comparison import Share, said
@@ -10,8 +10,11 @@ from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, share
-from medrobust.report.words import NOTHING, count, listing
+from medrobust.report.words import NOTHING, count, listing, plain
 from medrobust.results import Kind, Row, find
+
+MEDIANS = {"median_l2": ("in L2 (pixels from 0 to 1)", 1.0), "median_linf": ("grey levels a pixel", 255.0)}
+"""Metric: the words for its unit, and how many of them are 1."""
 
 ANCHOR, TITLE, ORDER, NEEDS = "without", "Without gradients", 60, ("blackbox",)
 
@@ -63,12 +66,24 @@ def _sentences(f: Findings, by_attack: dict[str, list[Row]], probes: list[str]) 
     turned = Share.of(best)
     if turned is None:
         return []
-    text = f"Asked {count(count_)} times about an image, and told only its scores, {f.run.title(best.attack)} turns "
+    medians = [r for r in f.run.rows if r.kind == Kind.BLACK_BOX and r.metric in MEDIANS and r.value is not None]
+    decided = bool(medians)
+    text = f"Asked {count(count_)} times about an image, and told only its {'decision' if decided else 'scores'}, "
+    text += f"{f.run.title(best.attack)} turns "
     text += f"{said(turned, 'correctly read images')} with changes of at most {short_size(f, eps)}."
     white = Share.of(find(f.run.rows, kind=Kind.ATTACK, metric="success_probed"))
     random = Share.of(next((by_attack[a][-1] for a in by_attack if a in f.run.controls), None))
-    shares = words.FromOutside(turned, white, random)
-    return [f"{text} {words.compared(shares)}", words.meaning(shares)]
+    shares = words.FromOutside(turned, white, random, "decisions" if decided else "scores")
+    return [f"{text} {words.compared(shares)}", *(_distance(f, r) for r in medians), words.meaning(shares)]
+
+
+def _distance(f: Findings, r: Row) -> str:
+    """How far decisions alone lead, in a sentence."""
+    unit, scale = MEDIANS[r.metric]
+    value, low, high = (None if v is None else v * scale for v in (r.value, r.low, r.high))
+    length = plain(replace(r, value=value, low=low, high=high))
+    text = f"From decisions alone, {f.run.title(r.attack)} needs a change of {length} {unit} for half of the "
+    return f"{text}correctly read images after {count(queries(r))} questions each."
 
 
 def _table(f: Findings, by_attack: dict[str, list[Row]]) -> Table:

@@ -1,0 +1,102 @@
+"""An audit of a classifier of which only answers can be had."""
+
+from __future__ import annotations
+
+import json
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+
+import medrobust as mr
+from medrobust.cli import main
+from medrobust.experiments import blackbox
+
+CODE = """
+import numpy as np
+
+def label(images):
+    return np.where(images.mean((1, 2, 3)) > 0.5, "bright", "dark")
+
+def score(images):
+    mean = images.mean((1, 2, 3))
+    return np.stack([20 * (0.5 - mean), 20 * (mean - 0.5)], 1)
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with images of two kinds of brightness, and a module that tells them apart."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(blackbox, "DECISIONS", (15, 30))
+    (tmp_path / "only_answers.py").write_text(CODE)
+    labels = np.arange(24) % 2
+    noise = np.random.default_rng(0).integers(-60, 60, (24, 8, 8))
+    images = (np.where(labels, 140, 110)[:, None, None] + noise).astype(np.uint8)
+    arrays = {
+        f"{part}_{kind}": a
+        for part in ("train", "val", "test")
+        for kind, a in (("images", images), ("labels", labels[:, None]))
+    }
+    np.savez(tmp_path / "two.npz", **arrays)
+    return tmp_path
+
+
+def run(*words):
+    with mock.patch.object(sys, "argv", ["medrobust", *map(str, words)]), pytest.raises(SystemExit) as left:
+        main()
+    return left.value.code or 0
+
+
+def audit(home, function):
+    data = (
+        "--data",
+        "medmnist:two.npz",
+        "--classes",
+        "dark,bright",
+        "--map",
+        "class 0=dark,class 1=bright",
+        "--limit",
+        "6",
+    )
+    how = ("--model", f"only_answers:{function}", "--no-train", "--eps", "4/255,32/255", "--out", home / function)
+    assert run("audit", *data, *how) == 0
+    return json.loads((home / function / "results.json").read_text())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_labels_alone_give_numbers(home, capsys):
+    told = audit(home, "label")
+    by = {(r["metric"], r["attack"], r.get("queries")): r for r in told["rows"] if r["kind"] == "black box"}
+    for metric, attack in (("median_linf", "rays"), ("median_l2", "cgba")):
+        few, many = (by[metric, attack, count]["value"] for count in (15, 30))
+        assert 0 < many <= few
+    assert by["success_at", "rays", 30]["n"] > 0
+    held = {r["eps"]: r["value"] for r in told["rows"] if r["metric"] == "accuracy" and r["attack"] == "rays"}
+    assert held[32 / 255] == 0  # the brightness of all pixels moves by more than what tells the classes apart
+    assert not any(r["attack"] in ("fgsm", "pgd", "auto") for r in told["rows"])
+    said = capsys.readouterr().err
+    assert "answers with labels, without gradients: attacked with rays; left out" in said
+    page = (home / "label" / "report.html").read_text()
+    assert "told only its decision" in page
+    assert "From decisions alone, RayS needs a change of" in page
+
+
+def test_what_needs_the_network_says_so(home, capsys):
+    words = ("--data", "medmnist:two.npz", "--model", "only_answers:score", "--out", home / "d")
+    assert run("detect", *words) == 2
+    assert "medrobust detect needs gradients or layers" in capsys.readouterr().err
+
+
+def test_the_ensemble_of_a_black_box_has_no_gradient_attack(home):
+    from only_answers import label, score
+
+    images = mr.data.load("medmnist:two.npz").tensors()[0]
+    for answer, members in ((label, {4}), (score, {3, 4})):
+        clf = mr.Classifier(mr.models.BlackBoxModel(answer, ("dark", "bright")), ("dark", "bright"))
+        with pytest.warns(UserWarning, match="Only answers"):
+            goal = mr.Untargeted(clf.predict(images))
+        done = mr.attacks.run(mr.attacks.Auto(queries=40), clf, images, goal, mr.Linf(0.3))
+        assert set(done.by[done.reached].tolist()) <= members
+        assert (done.gradients == 0).all()
