@@ -18,7 +18,8 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ class Server:
         self.temporary = tempfile.TemporaryDirectory()
         self.folder, self.begun = Path(self.temporary.name), 0
         load_everything()
+        start_fork_server()
         (requests, write), (read, answers) = os.pipe(), os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -142,18 +144,45 @@ def load_everything() -> None:
             importlib.import_module(module.name)
 
 
+def start_fork_server() -> None:
+    """The process from which multiprocessing forks workers: a fork of this one, not a new Python that imports all."""
+    resource_tracker.ensure_running()
+    new, util.spawnv_passfds = util.spawnv_passfds, _fork_instead
+    try:
+        forkserver.set_forkserver_preload([])
+        forkserver.ensure_running()
+    finally:
+        util.spawnv_passfds = new
+
+
+def _fork_instead(_path: str, arguments: Sequence[Any], files: Sequence[int]) -> int:
+    """As ``multiprocessing.util.spawnv_passfds`` of ``python … -c CODE``. Returns the process id."""
+    if pid := os.fork():
+        return pid
+    try:
+        as_new(files)
+        forkserver._forkserver.__init__()  # its lock is held
+        exec(arguments[-1], {})
+    finally:
+        os._exit(0)
+
+
+def as_new(files: Collection[int]) -> None:
+    """Undo what pytest has changed: its files and pipes but for these, its handling of signals, warnings as errors."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, *files, nowhere}:
+        # closed, another file would get the number, and what is still buffered for the old one would go there
+        os.dup2(nowhere, number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    warnings.resetwarnings()
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)
+
+
 def serve(requests: int, answers: int) -> None:
     """Fork a process for each request, until pytest closes its end; never returns."""
     try:
-        # what pytest has changed: its files and pipes, its handling of signals, warnings as errors
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for number in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, requests, answers, nowhere}:
-            # closed, another file would get the number, and what is still buffered for the old one would go there
-            os.dup2(nowhere, number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        warnings.resetwarnings()
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            warnings.simplefilter("ignore", category)
+        as_new((requests, answers))
         with os.fdopen(requests) as lines, os.fdopen(answers, "w") as out:
             for line in lines:
                 asked = json.loads(line)
@@ -203,6 +232,10 @@ def command_line(arguments: Sequence[str], limits: dict[str, Any]) -> None:
 
     from medrobust import cli
 
+    if limits:  # a process of its own forks its workers, so that they have the limits too
+        forkserver._forkserver.__init__()
+    else:
+        forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
     if limits.get("largest"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits["largest"],) * 2)
     if limits.get("obey"):

@@ -34,7 +34,8 @@ def scheduler(processes: Server, folder: Path, workers: int = 1) -> Iterator[tup
     begun = [processes.module("distributed.cli.dask_scheduler", *options)]
     try:
         end = time.monotonic() + 60
-        while not info.exists() and time.monotonic() < end:
+        # the file is there before its content is
+        while not (info.exists() and info.read_text().endswith("}")) and time.monotonic() < end:
             time.sleep(0.05)
         address = json.loads(info.read_text())["address"]
         options = ("--nthreads", "1", "--no-dashboard", "--no-nanny", "--local-directory", str(folder))
