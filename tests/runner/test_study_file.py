@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import html
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -75,13 +79,31 @@ def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
         assert laid.absent
 
 
+@pytest.fixture(scope="module")
+def trained_once() -> Iterator[None]:
+    """Studies share their smallest classifiers: one is trained for the first study that needs it, and copied."""
+    fits: dict[str, Any] = {}
+
+    @functools.wraps(training.fit)
+    def fit(data, architecture, *, resume, **options):
+        key = json.dumps([data.digest(), architecture, options], sort_keys=True)
+        if key not in fits:
+            fits[key] = real(data, architecture, resume=resume, **options)
+        return copy.deepcopy(fits[key])
+
+    real = training.fit
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "fit", fit)
+        yield
+
+
 def run(*args: str | Path):
     return CliRunner().invoke(app, ["study", *map(str, args)], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.slow  # whole studies, 2 to 20 s each
-def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path):
+def test_the_smallest_size_runs_to_its_end_and_reads(name, tmp_path, trained_once):
     asked = ("run", ROOT / f"{name}.py", "--size", "smoke", "--out", tmp_path)
     assert run(*asked).exit_code == 0
     told = json.loads((tmp_path / "results.json").read_text())
