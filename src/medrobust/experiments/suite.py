@@ -19,12 +19,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from medrobust.errors import InputError
-from medrobust.experiments import checks, system
+from medrobust.experiments import checks, finding_sets, system
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step, TestData, steps_by_name
 from medrobust.experiments.tickets import SystemTicket
@@ -38,22 +38,22 @@ from medrobust.store import Store
 class Command(NamedTuple):
     """experiments: ``module:function`` that makes them from (context, options).
 
-    settings: fields of the config that they read, beside those of the system. one_class: it does not cover several
-    findings an image.
+    settings: fields of the config that they read, beside those of the system. findings: what it does
+    with several findings an image.
     """
 
     experiments: str
     settings: tuple[str, ...] = ()
-    one_class: bool = False
+    findings: Literal["covered", "as sets", "refused"] = "covered"
 
 
 SUITES = {
     "audit": Command("medrobust.experiments.audit:experiments", tuple(AuditSpec.model_fields)),
     "universal": Command("medrobust.experiments.universal:experiments"),
-    "defend": Command("medrobust.experiments.defence:experiments", one_class=True),
-    "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps"), one_class=True),
-    "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps"), one_class=True),
-    "explain": Command("medrobust.experiments.explanations:experiments", ("eps",), one_class=True),
+    "defend": Command("medrobust.experiments.defence:experiments", findings="refused"),
+    "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps"), "as sets"),
+    "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps"), "as sets"),
+    "explain": Command("medrobust.experiments.explanations:experiments", ("eps",), "as sets"),
     "search": Command("medrobust.experiments.search:experiments"),
 }
 """By name of the command."""
@@ -147,8 +147,12 @@ def assemble(
         from medrobust.experiments import search_system  # which loads the room of searches
 
         return search_system.assemble(config, options["features"], progress, device)
-    refuse = kind if SUITES[kind].one_class else ""
-    return system.assemble(config, run, progress, device, compare=compare, one_class_for=refuse)
+    findings = SUITES[kind].findings
+    refuse = kind if findings == "refused" else ""
+    tested = system.assemble(config, run, progress, device, compare=compare, one_class_for=refuse)
+    if findings == "as sets" and tested.classifier.head.multilabel:
+        return finding_sets.as_sets(tested, kind)
+    return tested
 
 
 _SUITES: dict[str, Suite] = {}

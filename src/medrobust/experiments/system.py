@@ -113,7 +113,7 @@ def assemble(
     if one_class_for and loaded.multilabel:
         raise InputError(
             f"{loaded.name} has several findings an image, which medrobust {one_class_for} does not cover; read the "
-            "label of one finding (--label NAME --separator none), or use audit or universal"
+            "label of one finding (--label NAME --separator none), or another command"
         )
     data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
     classes = data.classes if spec.classes is None else spec.classes

@@ -1,0 +1,62 @@
+"""A classifier of several findings as one of their sets: the same decisions, losses and margins."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import medrobust as mr
+from medrobust.attacks import PGD
+from medrobust.experiments import system
+from medrobust.experiments.finding_sets import SetNetwork, as_sets, sets
+from tests.nets import Linear, grey, linear
+
+
+@pytest.mark.parametrize("threshold", [None, (0.3, 0.5, 0.8)])
+def test_a_set_of_findings_is_a_class_with_the_same_decision_loss_and_margin(threshold):
+    findings = linear(3, head="multilabel")
+    findings = mr.Classifier(findings.net, findings.classes, head="multilabel", threshold=threshold, channels=1)
+    classes = mr.Classifier(SetNetwork(findings), [str(i) for i in range(8)], channels=1)
+    images = grey(40, spread=0.2)
+    decided = findings.predict(images)
+    assert len(decided.unique(dim=0)) > 1
+    every = torch.from_numpy(sets(3))
+    assert torch.equal(every[classes.predict(images)], decided)
+    labels = torch.arange(40) % 8
+    several, one = mr.Untargeted(every[labels]), mr.Untargeted(labels)
+    for loss in (mr.threat.cross_entropy, mr.threat.margin):
+        a = loss(several, findings.head, findings.logits(images))
+        b = loss(one, classes.head, classes.logits(images))
+        if loss is mr.threat.margin:  # both are the smallest margin of a finding where the decision is the label
+            right = (decided == every[labels]).all(1)
+            assert right.any()
+            a, b = a[right], b[right]
+        assert torch.allclose(a, b, atol=1e-4)
+    goals = ((findings, mr.Untargeted(decided)), (classes, mr.Untargeted(classes.predict(images))))
+    adv = [PGD(steps=5)(clf, images, goal, mr.Linf(0.1)) for clf, goal in goals]
+    assert (findings.predict(adv[0]) != decided).any(1).float().mean() > 0.5
+    assert torch.isclose(*adv, atol=1e-6).float().mean() > 0.99  # step by step the same, but where signs are of zero
+
+
+def test_images_with_an_unknown_finding_have_no_set_and_many_findings_too_many_sets():
+    data = mr.data.load("phantom:chest-findings@32:n=60")
+    labels = data.labels.copy()
+    labels[::4, 2] = -1
+    data = dataclasses.replace(data, labels=labels)
+    weight = torch.randn(5, 32 * 32, generator=torch.Generator().manual_seed(0))
+    clf = mr.Classifier(Linear(weight, torch.zeros(5)), data.classes, head="multilabel", channels=1)
+    tested = as_sets(system.given(data, clf), "detect")
+    kept = [name for name, row in zip(data.ids, labels, strict=True) if (row >= 0).all()]
+    assert set(tested.data.ids) == set(kept)
+    assert not tested.data.multilabel
+    names = {data.label_text(data.ids.index(name)) for name in kept}
+    assert {tested.data.label_text(i) for i in range(len(kept))} == names
+    assert tested.classifier.classes[0] == "no finding"
+    assert tested.disease_classes == tuple(range(1, 32))
+    assert any(f"32 sets of 5 findings, {np.unique(tested.test.labels).size} of them" in n for n in tested.class_notes)
+    many = mr.Classifier(linear(9, head="multilabel").net, [f"c{i}" for i in range(9)], head="multilabel", channels=1)
+    with pytest.raises(mr.InputError, match="detect takes each set of findings as a class, which goes up to 8"):
+        as_sets(dataclasses.replace(system.given(data, clf), classifier=many), "detect")
