@@ -54,8 +54,8 @@ def table(tmp_path_factory) -> Path:
 
 def audit(table: Path, out: Path, *more: str) -> int:
     own = ("--model", "tests.door_nets:Bright", "--classes", "dark,bright", "--preprocessing", STEPS)
-    cheap = ("--attacks", "pgd:steps=4", "--eps", "4/255,64/255", "--auto", "none", "--no-universal")
-    return run("audit", "--data", f"csv:{table}", *own, *cheap, "--no-detect", "--no-explain", "--out", out, *more)
+    cheap = ("--attacks", "pgd:steps=4", "--eps", "4/255,64/255", "--auto", "none")
+    return run("audit", "--data", f"csv:{table}", *own, *cheap, "--out", out, *more)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,10 @@ def test_images_of_two_sizes_are_audited_in_their_own_pixels(audited: Path) -> N
     assert rows["accuracy", 4 / 255]["n"] == len(SIZES)
     assert rows["accuracy", 64 / 255]["value"] < rows["accuracy", 4 / 255]["value"]
     assert load_file(audited / "figures.safetensors")["min_eps.pgd:steps=4"].shape == (len(SIZES),)
-    assert "2 sizes, up to 44 pixels a side" in (audited / "report.html").read_text()
+    assert [x["part"] for x in results["left_out"]] == ["universal perturbations", "detectors", "explanations"]
+    page = (audited / "report.html").read_text()
+    assert "2 sizes, up to 44 pixels a side" in page
+    assert "Not measured: universal perturbations, detectors, explanations (the images have 2 sizes" in page
 
 
 def test_a_reference_that_differs_names_the_first_image(table: Path, tmp_path: Path, capfd) -> None:
@@ -94,7 +97,7 @@ def test_a_reference_that_differs_names_the_first_image(table: Path, tmp_path: P
 def test_images_of_several_sizes_are_not_put_into_one_array(table: Path) -> None:
     data = mr.data.load(f"csv:{table}", fit="none")
     assert data.shapes == ((30, 40), (44, 36))
-    assert data.by_shape().runs_of_one_shape() == [7, 5]
+    assert data.by_id().runs_of_one_shape() == [7, 5]
     assert data.most_frequent_shape().shape == (1, 30, 40)
     assert data.images([0]).shape == (1, 1, 30, 40)
     with pytest.raises(InputError, match="differ in size"):

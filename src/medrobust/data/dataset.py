@@ -92,12 +92,6 @@ class Dataset:
             )
         return (self.channels, *shapes[0])
 
-    def by_shape(self) -> Dataset:
-        """The images of one size behind each other, sizes in ascending order; otherwise in their order."""
-        if len(self.shapes) == 1:
-            return self
-        return self.select(sorted(range(len(self)), key=lambda i: self.source.shape(int(self.rows[i]))))
-
     def runs_of_one_shape(self) -> list[int]:
         """Lengths of the runs of images of one size, in their order."""
         if self.fit != "none":
@@ -177,8 +171,13 @@ class Dataset:
         return self.select(index).by_id()
 
     def by_id(self) -> Dataset:
-        """The images in the order of their ids ("2" before "10"): what is made of them depends on no other order."""
-        order = sorted(range(len(self)), key=lambda i: natural(self.ids[i]))
+        """The images in the order of their ids ("2" before "10"): what is made of them depends on no other order.
+
+        Images that keep their own sizes: those of one size behind each other, sizes in ascending order.
+        """
+        own = self.fit == "none"
+        sizes = [self.source.shape(row) if own else (0, 0) for row in self.rows.tolist()]
+        order = sorted(range(len(self)), key=lambda i: (sizes[i], natural(self.ids[i])))
         return self if order == list(range(len(self))) else self.select(order)
 
     def of_classes(self, names: Sequence[str]) -> Dataset:

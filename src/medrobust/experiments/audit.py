@@ -22,7 +22,7 @@ from medrobust.errors import InputError
 from medrobust.experiments import suite
 from medrobust.experiments.blackbox import BlackBoxExperiment
 from medrobust.experiments.config import AuditSpec, attack_named
-from medrobust.experiments.context import Context, Experiment
+from medrobust.experiments.context import Context, Experiment, NotCovered
 from medrobust.experiments.detection import DetectionConfig, DetectionExperiment
 from medrobust.experiments.detector_data import DetectorData
 from medrobust.experiments.evasion import EvasionExperiment
@@ -53,6 +53,8 @@ DETECTION = DetectionConfig(
     required=False,
 )
 """Small enough for an audit. widest: with so many features a covariance is still estimated and inverted in seconds."""
+LATER = {"universal perturbations": "universal", "detectors": "detect", "explanations": "explain"}
+"""Experiments that can be left out, and the fields of the config that ask for them."""
 EVASION = EvasionConfig(("selective:steps=20",), attacked=24, goal=0.05, whole_folds=True, pressed=False)
 
 
@@ -72,10 +74,15 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
         chosen.append(FindingsExperiment(context, robustness))
     elif config.risk is not None:
         raise InputError("--risk weighs findings; this classifier gives one class an image")
+    later = [name for name, wanted in LATER.items() if getattr(config, wanted)]
+    if sizes := len(context.test.shapes) - 1:
+        why = f"the images have {sizes + 1} sizes, and these need one: give --size instead of --preprocessing"
+        return [*chosen, NotCovered(context, later, why)]
     if config.universal:
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
-    if several:  # detectors and explanations are of one class an image
-        return chosen
+    if several:
+        single = [name for name in later if name != "universal perturbations"]
+        return [*chosen, NotCovered(context, single, "they are of one class an image")]
     if config.detect:
         chosen += detection(context, robustness)
     if config.explain:

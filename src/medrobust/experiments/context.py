@@ -244,6 +244,21 @@ class Experiment(ABC):
         """
 
 
+class NotCovered(Experiment):
+    """Experiments that cannot be done with this data or classifier: their names, and why, for the report."""
+
+    name = "not covered"
+
+    def __init__(self, context: Context, parts: Sequence[str], why: str) -> None:
+        self.context, self.parts, self.why = context, parts, why
+
+    def steps(self) -> Sequence[Step]:
+        return []
+
+    def outcome(self) -> ExperimentResult:
+        return ExperimentResult(self.context.rows(), left_out=[(part, self.why) for part in self.parts])
+
+
 def steps_by_name(experiments: Iterable[Experiment]) -> dict[str, Step]:
     """All steps of some experiments, in order; needs that are no step of any are left out."""
     steps = {step.name: step for experiment in experiments for step in experiment.steps()}

@@ -108,7 +108,7 @@ class FindingsExperiment(Experiment):
             index = np.flatnonzero((label == value) & (decision == value))
             if index.size:
                 ids |= set(test.select(index).sample(None if limit is None else -(-limit // 2), self.config.seed).ids)
-        return test.select([i for i, name in enumerate(test.ids) if name in ids]).by_id().by_shape() if ids else None
+        return test.select([i for i, name in enumerate(test.ids) if name in ids]).by_id().by_id() if ids else None
 
     # -- cells ---------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ def check(table: str, classifier: Classifier, part: Dataset) -> str:
             f"--reference {path.name} names none of the {len(part)} test images; its files must be written as in the "
             f"data, for example {part.ids[0]}"
         )
-    compared = part.select(here).by_shape()
+    compared = part.select(here).by_id()
     wrong = []
     batch_size = classifier.batch_size((1, compared.channels, *compared.shapes[0]))
     begin = 0

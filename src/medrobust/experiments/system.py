@@ -138,8 +138,8 @@ def assemble(
         admitted=admitted,
         notes=(*notes, *(n for n in class_notes_ if n not in notes)),
         class_notes=class_notes_,
-        test=test.by_shape(),
-        sample=test.sample(spec.limit, spec.seed).by_shape(),
+        test=test,
+        sample=test.sample(spec.limit, spec.seed),
         classifier=classifier,
         trained_here=trained,
         model_digest=model_digest(classifier),
@@ -176,7 +176,10 @@ def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Datase
         return data.split("test"), data.notes
     note = "The classifier was not trained here and the data has no split of its own: all its images are test images."
     # a split that was drawn here is not used then
-    return data, (note, *(n for n in data.notes if "were split at random" not in n and "more than one split" not in n))
+    return data.by_id(), (
+        note,
+        *(n for n in data.notes if "were split at random" not in n and "more than one split" not in n),
+    )
 
 
 def at_home(classifier: Classifier, data: Dataset) -> bool:

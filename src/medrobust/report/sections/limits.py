@@ -22,6 +22,10 @@ def limits(f: Findings) -> list[str]:
         out.append(
             "The images are synthetic. The numbers describe a model on drawings; they say nothing about patients."
         )
+    reasons: dict[str, list[str]] = {}
+    for item in f.run.left_out:
+        reasons.setdefault(item.why, []).append(item.part)
+    out += [f"Not measured: {', '.join(parts)} ({why})." for why, parts in reasons.items()]
     out.append(
         "An attack that fails proves nothing: the numbers under attack are upper bounds "
         "on the accuracy that a better attack would leave."
