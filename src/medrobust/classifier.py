@@ -496,7 +496,8 @@ class Classifier:
             preprocessing=preprocessing or got.preprocessing,
             threshold=threshold,
             provenance={
-                "architecture": source,
+                "architecture": Path(source).name if Path(source).exists() else source,  # wherever the model lies
+                "delivered": True,
                 "weights": weights,
                 "states_classes": got.classes is not None,
                 "notes": list(got.notes),

@@ -76,6 +76,15 @@ def test_logits_and_gradients_are_those_of_the_network(tmp_path, batch):
     assert bool(clf.provenance["notes"]) == (batch is not None)
 
 
+def test_a_digest_does_not_depend_on_where_the_file_lies_and_nothing_is_saved_again(tmp_path, monkeypatch):
+    file = export(network(), tmp_path / "net.onnx")
+    clf = mr.Classifier.delivered(file, NAMES)
+    monkeypatch.chdir(tmp_path)
+    assert mr.Classifier.delivered("net.onnx", NAMES).digest() == clf.digest()
+    with pytest.raises(mr.InputError, match="not saved again"):
+        clf.save(tmp_path / "saved")
+
+
 def test_which_output_is_used_can_be_said(tmp_path):
     file = export(Two(), tmp_path / "net.onnx", names=("first", "second"))
     features = mr.Classifier.delivered(file, ("a", "b", "c", "d"))  # the only one of four numbers

@@ -20,7 +20,6 @@ import medrobust.models.mlp_head as mlp_head
 from medrobust import atomic, json_files, limits, own_files
 from medrobust.errors import InputError
 from medrobust.models.architectures import SMALLEST, build
-from medrobust.models.delivered import is_delivered
 from medrobust.models.memory_layout import channels_last, is_channels_last
 from medrobust.models.own_network import check_trust
 from medrobust.models.pretrained import check_finite, difference, file_sha256
@@ -83,10 +82,8 @@ def write(directory: str | Path, net: nn.Module, info: Mapping[str, Any]) -> Non
             "a network given as a live torch module cannot be saved, nothing says how to build it again: "
             "make it by name, as module:function, or save its state_dict yourself"
         )
-    if is_delivered(info["architecture"]):
-        raise InputError(
-            f"{info['architecture']} is a model file of others: it is used where it is, and not saved again"
-        )
+    if info.get("provenance", {}).get("delivered"):
+        raise InputError(f"{info['architecture']} is a model of others: it is used where it is, not saved again")
     state = _plain(net.state_dict())
     check_finite(state, "this network", net)
     directory = Path(directory)
