@@ -59,26 +59,45 @@ def test_a_rule_is_the_best_of_every_cut(text):
         assert reached == max(every) >= 0
 
 
+class Part:
+    """As much of a Dataset as choosing thresholds needs."""
+
+    def __init__(self, images, labels):
+        self.pixels, self.labels = images, labels
+
+    def by_shape(self):
+        return self
+
+    def runs_of_one_shape(self):
+        return [30, len(self.labels) - 30]
+
+    def select(self, index):
+        return Part(self.pixels[index], self.labels[index])
+
+    def batches(self, size):
+        yield from ((images, None, None) for images in self.pixels.split(size))
+
+
 def test_thresholds_are_chosen_on_known_findings_and_what_cannot_be_chosen_stays():
     images, classifier = grey(40), findings((0.4, 0.4, 0.4))
     p = classifier.probabilities(images).numpy()
     labels = (p > np.median(p, 0)).astype(np.int64)
     labels[:, 2] = 1
     labels[:10, 0] = -1
-    moved, notes = operating_points.chosen(classifier, images, labels, Rule("youden"))
+    moved, notes = operating_points.chosen(classifier, Part(images, labels), Rule("youden"))
     decided = moved.predict(images).numpy()
     assert (decided == labels)[labels[:, 0] >= 0][:, :2].all()
     assert moved.threshold[2] == 0.5
     assert "0.5 stays: c" in notes[1]
     assert moved.provenance["threshold_rule"] == {"rule": "youden", "images": 40}
-    again, _ = operating_points.chosen(moved, images, labels, Rule("youden"))
+    again, _ = operating_points.chosen(moved, Part(images, labels), Rule("youden"))
     assert again.threshold == pytest.approx(moved.threshold, rel=1e-5)
     two = mr.Classifier(linear().net, "ab")
     p = two.probabilities(images)[:, 1].numpy()
-    at, _ = operating_points.chosen(two, images, (p > np.sort(p)[30]).astype(np.int64), Rule("youden"))
+    at, _ = operating_points.chosen(two, Part(images, (p > np.sort(p)[30]).astype(np.int64)), Rule("youden"))
     assert np.sort(p)[30] < at.threshold < np.sort(p)[31]
     with pytest.raises(mr.InputError, match="two classes or for several findings"):
-        operating_points.chosen(mr.Classifier(linear(3).net, "abc"), images, labels[:, 0], Rule("youden"))
+        operating_points.chosen(mr.Classifier(linear(3).net, "abc"), Part(images, labels[:, 0]), Rule("youden"))
 
 
 def test_thresholds_are_read_by_the_names_of_findings():

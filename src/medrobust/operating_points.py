@@ -5,6 +5,7 @@ Given as one number or one a finding, or chosen on validation images by a stated
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,11 +14,14 @@ import numpy as np
 import torch
 
 from medrobust.classifier import Classifier
+from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.heads import Threshold
-from medrobust.images import UNKNOWN, Images
+from medrobust.images import UNKNOWN
 
 RULES = ("youden", "f1", "sensitivity=S", "specificity=S")
+ROWS = 256
+"""Images decoded at a time."""
 LARGEST = 30.0
 """Largest logit of a threshold: its probability is still below 1 in double precision."""
 
@@ -93,19 +97,17 @@ def placed(given: float | Mapping[str, float] | None, classifier: Classifier) ->
     return tuple(given.get(name, own) for name, own in zip(classifier.classes, now, strict=True))
 
 
-def chosen(
-    classifier: Classifier, images: Images, labels: np.ndarray, rule: Rule
-) -> tuple[Classifier, tuple[str, ...]]:
-    """``classifier`` at the thresholds that ``rule`` chooses on these images, and notes: on findings left at 0.5.
-
-    labels: int64 (n,) of two classes, or (n, k) of findings.
-    """
+def chosen(classifier: Classifier, part: Dataset, rule: Rule) -> tuple[Classifier, tuple[str, ...]]:
+    """``classifier`` at the thresholds that ``rule`` chooses on ``part``, and notes: on findings left at 0.5."""
     several = classifier.head.multilabel
     if not several and len(classifier.classes) != 2:
         raise InputError(
             f"a threshold is chosen for two classes or for several findings, got {', '.join(classifier.classes)}"
         )
-    logits = classifier.logits(images).double()
+    part = part.by_shape()
+    labels, ends = part.labels, list(itertools.accumulate(part.runs_of_one_shape(), initial=0))
+    runs = (part.select(range(*pair)) for pair in itertools.pairwise(ends))
+    logits = torch.cat([classifier.logits(images) for run in runs for images, _, _ in run.batches(ROWS)]).double()
     if classifier.threshold is not None:
         logits = logits + classifier.head.offset(classifier.threshold, logits)
     scores = (logits if several else logits[:, 1:] - logits[:, :1]).numpy()

@@ -100,8 +100,7 @@ def train(
         before = classifier.threshold
         classifier = classifier.at(None)
         if rule is not None:
-            pixels, truth = part.tensors()
-            classifier, notes = operating_points.chosen(classifier, pixels, truth.numpy(), rule)
+            classifier, notes = operating_points.chosen(classifier, part, rule)
             for note in notes:
                 bars.note(note)
         if keep_names or classifier.threshold != before:

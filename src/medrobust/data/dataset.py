@@ -242,20 +242,9 @@ class Dataset:
             return self.by_id()
         if limit < 1:
             raise InputError(f"limit must be at least 1, got {limit}")
-        counts = self.counts
-        if self.multilabel:
-            named = self.labels[:, np.argsort(np.array(self.classes))]
-            return self.select(splits.sampled(self.ids, named, limit, seed)).by_id()
         by_name = np.argsort(np.array(self.classes))  # ties are decided by name: numbers depend on the classifier
-        quota = np.empty_like(counts)
-        quota[by_name] = _apportion(counts[by_name], limit)
-        order = sorted(range(len(self)), key=lambda i: splits.key(seed, "sample", self.ids[i]))
-        chosen: list[int] = []
-        for image in order:
-            if quota[self.labels[image]] > 0:
-                quota[self.labels[image]] -= 1
-                chosen.append(image)
-        return self.select(chosen).by_id()
+        chosen = splits.sampled_findings if self.multilabel else splits.sampled
+        return self.select(chosen(self.ids, self.labels, by_name, limit, seed)).by_id()
 
     def images(self, indices: Sequence[int] | np.ndarray | Tensor) -> Images:
         """float32 (m, c, h, w) in [0, 1], exactly on the grid of ``bits``; decoded now."""
@@ -395,18 +384,3 @@ def _on_left_out(left_out: tuple[LeftOut, ...], kept: int) -> tuple[str, ...]:
 
 def _pick(column: Sequence[str], rows: np.ndarray) -> list[str]:
     return [str(column[row]) for row in rows.tolist()]
-
-
-def _apportion(counts: np.ndarray, limit: int) -> np.ndarray:
-    """How many of each class: in proportion, largest remainder first, one of each class where limit allows."""
-    share = counts * limit / counts.sum()
-    quota: np.ndarray = np.floor(share).astype(np.int64)
-    if limit >= np.count_nonzero(counts):
-        quota = np.maximum(quota, counts > 0)
-    while quota.sum() != limit:
-        short = np.where(quota < counts, share - quota, -np.inf) if quota.sum() < limit else quota - share
-        if quota.sum() < limit:
-            quota[int(np.argmax(short))] += 1
-        else:
-            quota[int(np.argmax(np.where(quota > 1, short, -np.inf)))] -= 1
-    return quota

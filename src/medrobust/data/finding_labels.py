@@ -9,6 +9,7 @@ import numpy as np
 
 import medrobust.data.words as words
 from medrobust.data.csv_rows import Cells
+from medrobust.data.findings import NO_FINDING
 from medrobust.data.labels import number_classes
 from medrobust.errors import InputError
 from medrobust.images import UNKNOWN
@@ -17,8 +18,6 @@ SEPARATORS = ("|", ";")
 """Separators of findings that are recognised; any other one must be given."""
 NO_SEPARATOR = "none"
 """``--separator none``: a label is one class, whatever signs are in it."""
-NO_FINDING = frozenset({"nofinding", "nofindings", "none", "normal", "healthy", "negative"})
-"""Labels that stand for no finding at all, as ``words.bare`` writes them; a blank label is one, too."""
 
 
 def of_columns(name: str, cells: Cells, columns: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import medrobust.data.words as words
 from medrobust import limits
 from medrobust.data.labels import NO_LABEL, Numbered
 from medrobust.errors import InputError
@@ -16,7 +17,9 @@ from medrobust.images import UNKNOWN
 if TYPE_CHECKING:
     from medrobust.data.dataset import Dataset
 
-NO_FINDING = "no finding"
+NOTHING = "no finding"
+NO_FINDING = frozenset({"nofinding", "nofindings", "none", "normal", "healthy", "negative"})
+"""Labels that stand for no finding at all, as ``words.bare`` writes them."""
 
 
 def check(name: str, labels: np.ndarray, classes: tuple[str, ...] | None) -> Numbered:
@@ -42,6 +45,9 @@ def check(name: str, labels: np.ndarray, classes: tuple[str, ...] | None) -> Num
         notes.append(
             f"{int(unknown.sum())} findings of images are unknown (blank, NaN or -1) and take no part: {each}."
         )
+    none = [c for c in classes if words.bare(c) in NO_FINDING]
+    if none:
+        notes.append(f"{none[0]} is read as a finding like the others; if it stands for none of them: --leave-out.")
     if constant:
         notes.append(f"Findings that no image has, or every image: {', '.join(constant)}.")
     return classes, labels, tuple(notes)
@@ -54,7 +60,7 @@ def unlabelled(labels: np.ndarray) -> np.ndarray:
 
 def text(labels: np.ndarray, classes: Sequence[str]) -> str:
     """The findings of one image, labels (k,), in words."""
-    return " + ".join(c for c, label in zip(classes, labels.tolist(), strict=True) if label == 1) or NO_FINDING
+    return " + ".join(c for c, label in zip(classes, labels.tolist(), strict=True) if label == 1) or NOTHING
 
 
 def renamed(data: Dataset, names: Mapping[str, str], leave_out: Sequence[str]) -> Dataset:

@@ -103,15 +103,43 @@ def iterative(counts: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.n
     return part
 
 
-def sampled(ids: Sequence[str], labels: np.ndarray, limit: int, seed: int) -> list[int]:
-    """``limit`` of the images, findings (n, k) in their proportions, one image of each where that is possible."""
+def sampled(ids: Sequence[str], labels: np.ndarray, by_name: np.ndarray, limit: int, seed: int) -> list[int]:
+    """``limit`` of the images, classes in their proportions, keyed by (seed, id). by_name: classes, for ties."""
+    counts = np.bincount(labels, minlength=len(by_name))
+    quota = np.empty_like(counts)
+    quota[by_name] = _apportion(counts[by_name], limit)
+    chosen: list[int] = []
+    for image in sorted(range(len(ids)), key=lambda i: key(seed, "sample", ids[i])):
+        if quota[labels[image]] > 0:
+            quota[labels[image]] -= 1
+            chosen.append(image)
+    return chosen
+
+
+def sampled_findings(ids: Sequence[str], labels: np.ndarray, by_name: np.ndarray, limit: int, seed: int) -> list[int]:
+    """The same of findings (n, k), one image of each where that is possible."""
     order = sorted(range(len(ids)), key=lambda i: key(seed, "sample", ids[i]))
-    counts = (labels[order] == 1).astype(np.int64)
+    counts = (labels[order][:, by_name] == 1).astype(np.int64)
     whole = np.append(counts.sum(0), len(ids))
     chosen = np.minimum(np.maximum(whole * (limit / len(ids)), 1), whole)
     chosen[-1] = limit
     parts = iterative(counts, np.ones(len(ids), dtype=np.int64), np.stack([chosen, whole - chosen]))
     return [i for i, part in zip(order, parts, strict=True) if part == 0]
+
+
+def _apportion(counts: np.ndarray, limit: int) -> np.ndarray:
+    """How many of each class: in proportion, largest remainder first, one of each class where limit allows."""
+    share = counts * limit / counts.sum()
+    quota: np.ndarray = np.floor(share).astype(np.int64)
+    if limit >= np.count_nonzero(counts):
+        quota = np.maximum(quota, counts > 0)
+    while quota.sum() != limit:
+        short = np.where(quota < counts, share - quota, -np.inf) if quota.sum() < limit else quota - share
+        if quota.sum() < limit:
+            quota[int(np.argmax(short))] += 1
+        else:
+            quota[int(np.argmax(np.where(quota > 1, short, -np.inf)))] -= 1
+    return quota
 
 
 def assign(

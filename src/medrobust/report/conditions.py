@@ -114,12 +114,16 @@ def _decision(c: Conditions) -> str:
         return "the most probable class"
     if c.threshold is None:
         return ""
+    rule = c.provenance.get("threshold_rule")
+    how = (
+        f" (by the rule {rule.get('rule')} on {rule.get('images')} validation images)" if isinstance(rule, dict) else ""
+    )
     if isinstance(c.threshold, tuple):
         each = zip(c.classes, c.threshold, strict=True)
-        return "from a probability of: " + ", ".join(f"{name} {number(value)}" for name, value in each)
-    if len(c.classes) == 2:
-        return f"{c.classes[1]} from a probability of {number(c.threshold)}"
-    return f"threshold {number(c.threshold)}"
+        return "from a probability of: " + ", ".join(f"{name} {number(value)}" for name, value in each) + how
+    if len(c.classes) == 2 and c.head != "multilabel":
+        return f"{c.classes[1]} from a probability of {number(c.threshold)}{how}"
+    return f"{'each ' if c.head == 'multilabel' else ''}from a probability of {number(c.threshold)}{how}"
 
 
 def _threat(f: Findings) -> Items:
