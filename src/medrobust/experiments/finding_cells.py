@@ -6,12 +6,13 @@ changed alone was changed, and one that was changed while nothing else happened 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from medrobust.attacks import Attack, DeepFool, sweep
+from medrobust.attacks import PGD, Attack, DeepFool, sweep
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.context import Advance
@@ -24,8 +25,13 @@ SET_GOALS = (GoalKind.ANY, GoalKind.HIDE_ALL, GoalKind.OCCURRING)
 """Goals that name no finding."""
 
 
-NEAREST = DeepFool(steps=20)
-"""Tried for any change too, beside the attack of every goal."""
+BESIDE: Mapping[GoalKind, Attack] = {
+    GoalKind.ANY: DeepFool(steps=20),
+    GoalKind.HIDE_ALL: PGD(steps=20),
+    GoalKind.OCCURRING: PGD(steps=20),
+}
+"""Tried too, beside the attack of every goal: DeepFool looks for the nearest of several boundaries; and where several
+findings must change at once, a step along the sign of one gradient spoils what another needs."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,8 @@ def of_sets(classifier: Classifier, part: Dataset, sets: np.ndarray | None, thre
             goal = _goal(kind, logits[index], classifier, labels[index], occurring)
             ids = tuple(part.ids[i] for i in index.tolist())
             some = reached(classifier, images[index], goal, before[index], ids, threat)
-            if kind is GoalKind.ANY:  # which of several boundaries is the nearest is what DeepFool looks for
-                nearest = replace(threat, attack=NEAREST)
-                some.improve(reached(classifier, images[index], goal, before[index], ids, nearest), np.ones(1, bool))
+            beside = replace(threat, attack=BESIDE[kind])
+            some.improve(reached(classifier, images[index], goal, before[index], ids, beside), np.ones(1, bool))
             for field, value in vars(some).items():
                 getattr(result, field)[concerned.numpy()] = value
         arrays[f"{kind.value}.concerned"] = concerned.numpy()

@@ -16,7 +16,7 @@ from medrobust import code_digest
 from medrobust.attacks import FMN
 from medrobust.data import Dataset
 from medrobust.errors import InputError
-from medrobust.experiments import finding_cells, risk
+from medrobust.experiments import checks, finding_cells, risk
 from medrobust.experiments.conditions import described
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.finding_cells import SET_GOALS, Reached, Threat
@@ -24,7 +24,7 @@ from medrobust.experiments.finding_rows import NAME, goal_rows, noise_goal_rows
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.system import System, groups
 from medrobust.images import UNKNOWN
-from medrobust.results import INCONCLUSIVE, OK, Kind, group
+from medrobust.results import INCONCLUSIVE, OK, Check, Kind, group
 from medrobust.store import Cell
 from medrobust.threat import Goal, GoalKind, parse_goal
 
@@ -150,6 +150,10 @@ class FindingsExperiment(Experiment):
             self._finding_part(outcome, k, name, cells[k])
         self._sets_part(outcome, cells)
         self._risk_part(outcome)
+        outcome.checks.append(self._confirmed(cells))
+        if self.config.detect or self.config.explain:
+            why = "each set of findings would be a class: medrobust detect, evade and explain take it so"
+            outcome.left_out.append(("detection and explanations", why))
         sets = self.occurring
         outcome.conditions["findings"] = {
             **described(self.threat.attack),
@@ -167,6 +171,13 @@ class FindingsExperiment(Experiment):
             self.context.patients,
         )
         return outcome
+
+    def _confirmed(self, cells: dict[int, Cell | None]) -> Check:
+        """Whether the judge confirms every example of every goal."""
+        every = [cell.arrays for cell in (*cells.values(), self.sets_cell) if cell is not None]
+        unconfirmed = sum(int(v.sum()) for arrays in every for k, v in arrays.items() if k.endswith(".unconfirmed"))
+        reached = sum(int(np.isfinite(v).sum()) for arrays in every for k, v in arrays.items() if k.endswith("min_eps"))
+        return checks.confirmed(NAME, unconfirmed, reached + unconfirmed)
 
     def _finding_part(self, outcome: ExperimentResult, k: int, name: str, cell: Cell | None) -> None:
         part = self.part(k)
