@@ -135,3 +135,18 @@ def test_labels_of_findings_are_0_1_or_unknown_and_as_many_in_every_part(tmp_pat
     ):
         with pytest.raises(InputError, match=said):
             data.load(chest(tmp_path / "chestmnist.npz", val_labels=wrong))
+
+
+def test_tables_laid_out_as_those_of_public_sets_are_read(tmp_path: Path) -> None:
+    nih = table(tmp_path / "nih", **{"Finding Labels": ["No Finding", "Mass|Nodule", "Mass", "Nodule"] * 5})
+    file = tmp_path / "nih" / "labels.csv"
+    file.write_text(file.read_text().replace("file,", "Image Index,"))
+    images = data.load(nih, label="finding labels")
+    assert images.classes == ("Mass", "Nodule")
+    assert images.counts.tolist() == [10, 10]
+    values = {"No Finding": ["1.0", "", "", ""] * 5, "Edema": ["", "1.0", "-1.0", "0.0"] * 5}
+    chexpert = table(tmp_path / "chexpert", **values)
+    images = data.load(chexpert, findings=["No Finding", "Edema"])
+    assert images.labels[:3].tolist() == [[1, -1], [-1, 1], [-1, 0]]
+    assert len(images.left_out) == 5
+    assert any("No Finding is read as a finding" in note for note in images.notes)

@@ -25,7 +25,10 @@ from medrobust.data.files import open_files
 from medrobust.data.source import NO_FILE, LeftOut, Listing, Request
 from medrobust.errors import InputError
 
-FILE_COLUMNS = ("file", "filename", "path", "filepath", "image", "imagepath", "imagefile", "imagefilename", "imagename")
+FILE_COLUMNS = (
+    *("file", "filename", "path", "filepath", "image", "imagepath", "imagefile", "imagefilename", "imagename"),
+    "imageindex",  # as NIH ChestX-ray14 calls it
+)
 """Names of the column of image files, the first before the others, as ``words.bare`` writes them."""
 
 SPLIT_COLUMNS = ("split", "datasplit", "subset", "partition", "set", "fold", "phase")
