@@ -164,7 +164,8 @@ class Classifier:
         with self.borrowed():
             compared = self._compared(images)
             inspection = inspect(self, images[:EXAMINED])
-        inspection = dataclasses.replace(inspection, notes=(*compared, *inspection.notes))
+        stated = self.provenance.get("notes", ()) if self.provenance.get("delivered") else ()
+        inspection = dataclasses.replace(inspection, notes=(*stated, *compared, *inspection.notes))
         if self.labels_only and self.threshold is not None:
             raise InputError("this classifier answers with labels: its operating point cannot be moved; no --threshold")
         self.inspection, self.channels = inspection, inspection.channels

@@ -222,7 +222,7 @@ def _classifier(
 ) -> tuple[Classifier, bool]:
     where = devices.find(device)
     if models.is_delivered(spec.model):
-        return _delivered(spec, data, where, progress), False
+        return _delivered(spec, data, where), False
     if Path(spec.model).is_dir():
         return _saved(spec, where), False
     train = spec.train if spec.train is not None else not (spec.weights or models.is_own(spec.model))
@@ -261,7 +261,7 @@ def _classifier(
     return _told(classifier, spec), True
 
 
-def _delivered(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progress) -> Classifier:
+def _delivered(spec: AuditSpec, data: Dataset, where: torch.device) -> Classifier:
     """A network in a format of others."""
     classifier = Classifier.delivered(
         spec.model,
@@ -273,11 +273,10 @@ def _delivered(spec: AuditSpec, data: Dataset, where: torch.device, progress: Pr
         head=spec.head or ("multilabel" if data.multilabel else None),
         outputs=spec.outputs,
         output=spec.output,
+        preprocessing=spec.preprocessing,
         channels=data.channels,
         size=input_side(data, None if spec.preprocessing is None else Preprocessing(spec.preprocessing)),
     )
-    for note in classifier.provenance["notes"]:
-        progress.note(note)
     classifier.net.to(where)
     return _told(classifier, spec)
 
