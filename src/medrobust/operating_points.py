@@ -104,7 +104,7 @@ def chosen(classifier: Classifier, part: Dataset, rule: Rule) -> tuple[Classifie
         raise InputError(
             f"a threshold is chosen for two classes or for several findings, got {', '.join(classifier.classes)}"
         )
-    part = part.by_shape()
+    part = part.by_id()
     labels, ends = part.labels, list(itertools.accumulate(part.runs_of_one_shape(), initial=0))
     runs = (part.select(range(*pair)) for pair in itertools.pairwise(ends))
     logits = torch.cat([classifier.logits(images) for run in runs for images, _, _ in run.batches(ROWS)]).double()
