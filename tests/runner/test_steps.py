@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
 import medrobust as mr
 from medrobust import json_files, training
+from medrobust.atomic import DiskError
 from medrobust.experiments.context import Step, steps_by_name
-from medrobust.experiments.suite import _absolute
+from medrobust.experiments.suite import _absolute, _beside
 from medrobust.grid import Study
 from medrobust.runner import steps as runner_steps
 from medrobust.store import Cell, Store
@@ -62,6 +64,29 @@ def test_a_step_is_planned_after_what_it_needs_and_finished_ones_are_known(tmp_p
     Store(tmp_path).put(keys["a"].ticket["spec"], Cell({"rows": []}, {}, 0.0))
     again = runner_steps.plan(steps, {"kind": "audit"}, tmp_path, "audit")
     assert [cell.labels["step"] for cell in again.left] == ["b", "c"]
+
+
+def test_reports_are_written_beside_the_steps_in_their_order():
+    """Workers are not kept waiting, and a report that cannot be written ends the run."""
+    written, done = [], threading.Event()
+
+    def report(step):
+        assert done.wait(10)  # the steps go on meanwhile
+        written.append(step)
+
+    def steps(finished):
+        for step in "abc":
+            finished(step)
+        done.set()
+
+    _beside(steps, report)
+    assert written == ["a", "b", "c"]
+
+    def full(step):
+        raise DiskError(f"no room for {step}")
+
+    with pytest.raises(DiskError, match="no room for a"):
+        _beside(steps, full)
 
 
 def test_a_ticket_is_the_same_from_another_folder(tmp_path, monkeypatch):
