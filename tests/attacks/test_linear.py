@@ -73,9 +73,8 @@ def test_minimal_targeted_attacks_meet_the_closed_form(attack, head, norm):
     assert ratio.min() > 0.999
 
 
-@pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
-@pytest.mark.parametrize("head", ["softmax", "logit"])
+@pytest.mark.parametrize(("head", "targeted"), [("softmax", False), ("logit", True)])
 @pytest.mark.parametrize(
     "attack", [FGSM(), BIM(), MIFGSM(), PGD(), CWLinf(), APGD(steps=20), APGD(steps=20, loss=margin)], ids=repr
 )

@@ -136,8 +136,7 @@ def test_false_successes_of_the_fast_copy_are_attacked_again(monkeypatch):
     assert (done.gradients[false] > claimed.gradients[false]).all()
 
 
-@pytest.mark.parametrize("attack", [PGD(), BIM(), CWLinf()])
-@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+@pytest.mark.parametrize(("attack", "norm"), [(PGD(), mr.Linf), (BIM(), mr.L2), (CWLinf(), mr.L2)])
 def test_going_on_from_what_was_found_is_no_weaker_than_beginning_from_nothing(attack, norm):
     """The accuracy at every eps is no higher than that of a march from nothing at every eps, but for one image."""
     clf, images = bumpy(), grey(48, side=16, seed=5)

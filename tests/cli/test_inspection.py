@@ -272,7 +272,7 @@ def test_every_command_that_writes_a_results_file_can_print_it():
     assert with_json == {command for command, (_, results) in JUDGING.items() if results}
 
 
-@pytest.mark.parametrize("command", ["audit", "universal", "evade"])
+@pytest.mark.parametrize("command", ["audit", "universal"])
 def test_json_is_the_results_file_and_nothing_else(command, tmp_path, capsys):
     line, results = JUDGING[command]
     table(tmp_path, 0.4 if command in MORE else 0.3, command)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -44,10 +46,12 @@ def evasion(request):
 
 @pytest.mark.parametrize("name", ["kd", "lid", "dfeat", "qfeat-scale", "mahalanobis"])
 def test_results_are_legal_and_the_same_to_the_bit_alone_and_in_any_batch_and_order(evasion, name, world):
-    clf, reference, images = world[0], world[1], world[4]
+    clf, reference, images = world[0], world[1], world[4][:8]
     detector, threshold = fitted(name, world)
     labels = clf.predict(images)
     ids = [f"image {i}" for i in range(len(images))]
+    evasion = copy.copy(evasion)
+    evasion.steps = 5
 
     def evade(index, ball=BALL):
         chosen = torch.tensor(index)
@@ -63,12 +67,12 @@ def test_results_are_legal_and_the_same_to_the_bit_alone_and_in_any_batch_and_or
             reference=reference,
         )
 
-    whole = evade(range(12))
+    whole = evade(range(8))
     assert whole.shape == images.shape
     assert bool(BALL.legal(images, whole).all())
     assert not torch.equal(whole, images)
     assert torch.equal(evade([7]), whole[7:8])
-    assert torch.equal(evade([11, 2, 5, 0]), whole[[11, 2, 5, 0]])
+    assert torch.equal(evade([6, 2, 5, 0]), whole[[6, 2, 5, 0]])
     small = mr.L2(0.4)
     assert bool(small.legal(images[:4], evade(range(4), small)).all())
 

@@ -10,9 +10,14 @@ import medrobust as mr
 from medrobust.universal import UNIVERSAL
 from tests.nets import grey, linear
 
-SETTINGS = [("softmax", 2), ("logit", 2), ("softmax", 4)]
-GOALS = [mr.Untargeted(), mr.Targeted(1)]
-NORMS = [mr.Linf, mr.L2]
+SETTINGS = [
+    ("softmax", 2, mr.Untargeted(), mr.Linf),
+    ("logit", 2, mr.Untargeted(), mr.L2),
+    ("logit", 2, mr.Targeted(1), mr.Linf),
+    ("softmax", 4, mr.Targeted(1), mr.L2),
+    ("softmax", 4, mr.Untargeted(), mr.Linf),
+]
+"""Head, classes, goal, norm: each pair of a head and a goal, and each goal in both norms."""
 
 
 class Lazy:
@@ -39,9 +44,7 @@ def bordered(n: int = 40, channels: int = 1) -> torch.Tensor:
     return images
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("goal", GOALS, ids=["untargeted", "targeted"])
-@pytest.mark.parametrize(("head", "classes"), SETTINGS)
+@pytest.mark.parametrize(("head", "classes", "goal", "norm"), SETTINGS)
 @pytest.mark.parametrize("name", UNIVERSAL)
 def test_a_method_keeps_its_promises(name, head, classes, goal, norm):
     clf, images = linear(classes, head=head), bordered()
