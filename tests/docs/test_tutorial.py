@@ -63,11 +63,20 @@ def test_outputs_are_compared_up_to_numbers(shown, output, matches):
     assert bool(re.search(pattern(shown), flat(output))) is matches
 
 
+def images(folder: Path) -> None:
+    """The images of the tutorial; of the chest X-rays every fourth, which takes a quarter of the time."""
+    (folder / "chest_xray").mkdir(parents=True)
+    for name in ("pneumoniamnist.npz", "chest_xray/images"):
+        (folder / name).symlink_to(REAL / name)
+    head, *rows = (REAL / "chest_xray/labels.csv").read_text().splitlines()
+    (folder / "chest_xray/labels.csv").write_text("\n".join([head, *rows[::4], ""]))
+
+
 @needs_real
-@pytest.mark.slow
+@pytest.mark.slow  # trains two networks, and runs every command
 def test_the_tutorial_runs_as_it_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").symlink_to(REAL)
+    images(tmp_path / "data")
     for kind, code, shown in STEPS:
         output = run(code) if kind == "sh" else execute(code)
         assert re.search(pattern(shown), flat(output)), f"{code}\nshows\n{shown}\nbut gave\n{output}"
