@@ -93,7 +93,7 @@ def small(code: str) -> str:
 
 
 def test_the_models_of_the_guide_are_trained_saved_and_wrapped(monkeypatch, tmp_path):
-    named, pretrained, network, trained, vendor, formats, resized = blocks("docs/add-a-model.md")
+    named, pretrained, network, trained, vendor, formats, answers, resized = blocks("docs/add-a-model.md")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     scope: dict[str, Any] = {}
@@ -109,6 +109,9 @@ def test_the_models_of_the_guide_are_trained_saved_and_wrapped(monkeypatch, tmp_
     assert scope["clf"].classes == ("normal", "pneumonia")
     assert scope["clf"].predict(torch.rand(2, 3, 32, 32)).shape == (2,)
     assert "delivered" in formats  # tests/docs/test_formats.py
+    (tmp_path / "answers.py").write_text(answers)
+    net = mr.models.build("answers:predict", classes=2, channels=1)
+    assert mr.models.BlackBoxModel(net.answer, ("dark", "bright"))(torch.ones(1, 1, 4, 4)).tolist() == [[-1, 1]]
     exec("import medrobust as mr\n" + resized, scope)
     assert scope["clf"].predict(torch.rand(2, 3, 300, 260)).shape == (2,)
     sys.modules.pop("mynet", None)

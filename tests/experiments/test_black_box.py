@@ -29,6 +29,7 @@ def score(images):
 def home(tmp_path, monkeypatch):
     """A folder with images of two kinds of brightness, and a module that tells them apart."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(blackbox, "DECISIONS", (15, 30))
     (tmp_path / "only_answers.py").write_text(CODE)
     labels = np.arange(24) % 2
@@ -100,3 +101,28 @@ def test_the_ensemble_of_a_black_box_has_no_gradient_attack(home):
         done = mr.attacks.run(mr.attacks.Auto(queries=40), clf, images, goal, mr.Linf(0.3))
         assert set(done.by[done.reached].tolist()) <= members
         assert (done.gradients == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_end_point_is_audited_and_asked_about_no_image_twice(home, capsys, monkeypatch):
+    asked: list[int] = []
+
+    def answered(self, images):
+        from only_answers import label
+
+        asked.append(len(images))
+        return label(images)
+
+    monkeypatch.setattr(mr.models.HttpEndpoint, "__call__", answered)
+    data = ("--data", "medmnist:two.npz", "--classes", "dark,bright", "--map", "class 0=dark,class 1=bright")
+    words = (*data, "--model", "http://127.0.0.1:9/predict", "--limit", "2", "--eps", "32/255", "--out", home / "url")
+    few = ("--attacks", "rays:queries=20")
+    assert run("audit", *words, *few, "--max-queries", "60") == 2
+    assert "--max-queries allows 60" in capsys.readouterr().err
+    assert sum(asked) <= 60
+    assert run("audit", *words, *few) == 0
+    whole = sum(asked)
+    assert run("audit", *words, *few) == 0
+    assert sum(asked) == whole
+    told = json.loads((home / "url" / "results.json").read_text())
+    assert any(r["metric"] == "median_l2" for r in told["rows"])

@@ -71,7 +71,7 @@ RunOut = Annotated[Path, typer.Option(help="Run folder; the same command on it g
 
 MODEL = (
     "A folder saved by medrobust, an architecture with --weights, your module:function, FILE.onnx, FILE.pt2, a "
-    "TorchScript file, a folder of Hugging Face or a MONAI bundle, or monai:NAME or xrv:NAME with --weights"
+    "TorchScript file, a folder of Hugging Face or a MONAI bundle, monai:NAME or xrv:NAME with --weights, or http://127.0.0.1:PORT/PATH"
 )
 """What every command takes as its network."""
 
@@ -191,6 +191,16 @@ class NetworkOptions:
         typer.Option(help="CSV table (file, prediction) of your own pipeline's decisions: stops where one differs."),
     ] = None
     output: Output = None
+    send: Annotated[str, typer.Option(help="How a MODEL of http://… gets images: npy (float32) or png (8 bits).")] = (
+        "npy"
+    )
+    rate: Annotated[float | None, typer.Option(help="Most images a second that a MODEL of http://… is sent.")] = None
+    max_queries: Annotated[
+        int | None, typer.Option(help="Most images in all that a MODEL of http://… is sent; answers are kept in --out.")
+    ] = None
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Send images to a MODEL of http://… that is not on this machine.")
+    ] = False
     trust_code: TrustCode = False
 
     @property

@@ -102,6 +102,14 @@ class AuditSpec(BaseModel):
     """A table with the weights of findings that are missed or invented."""
     ordinal: bool = False
     """Whether classes are grades in their order."""
+    send: Literal["npy", "png"] = "npy"
+    """How images are sent to an end-point."""
+    rate: float | None = Field(default=None, exclude=True)
+    """Most queries of an end-point a second."""
+    max_queries: int | None = Field(default=None, exclude=True)
+    """Most queries of an end-point in all."""
+    allow_remote: bool = Field(default=False, exclude=True)
+    """Whether images may be sent to another machine."""
     reference: str | None = Field(default=None, exclude=True)
     """A table of the decisions that the classifier must give; no number depends on it."""
     trust_code: bool = Field(default=False, exclude=True)

@@ -29,7 +29,10 @@ def check(
     devices.find(device)
     training.check(epochs=epochs, lr=lr, head=head)
     folder = Path(model)
-    if models.is_delivered(model):
+    if models.is_url(model):
+        if weights or pretrained:
+            raise InputError(f"{model} has weights of its own; leave --weights and --pretrained out")
+    elif models.is_delivered(model):
         models.check_delivered(model, weights)
         if pretrained:
             raise InputError(f"{model} is used as it is: leave --pretrained out")

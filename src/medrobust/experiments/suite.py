@@ -28,6 +28,7 @@ from medrobust.experiments import checks, finding_sets, system
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step, TestData, steps_by_name
 from medrobust.experiments.tickets import SystemTicket
+from medrobust.models import is_url
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import FORMAT, Kind, ResultsFile, Row, doubted
 from medrobust.run_folder import RunFolder
@@ -111,6 +112,10 @@ class Suite:
     @property
     def ticket(self) -> SystemTicket:
         """From which a worker makes the same suite, in whatever folder it was started; plain JSON."""
+        if is_url(self.config.model):
+            raise InputError(
+                f"{self.config.model} is asked by one process, which counts its queries: leave --workers out"
+            )
         config = self.config.model_dump(mode="json") | {"trust_code": self.config.trust_code}
         config |= {name: _absolute(config[name]) for name in ("data", "model", "weights", "pretrained", "risk")}
         if self.tested.trained_here:  # a worker takes what was trained

@@ -109,6 +109,8 @@ def assemble(
     )
     if spec.preprocessing is None and spec.size is None and (own := models.stated_preprocessing(spec.model)):
         spec = spec.model_copy(update={"preprocessing": own})
+    if models.is_url(spec.model):
+        _endpoint(spec)  # before images are read
     loaded = images.load(spec, progress)
     if one_class_for and loaded.multilabel:
         raise InputError(
@@ -221,6 +223,8 @@ def _classifier(
     spec: AuditSpec, data: Dataset, run: RunFolder | None, progress: Progress, device: str | None
 ) -> tuple[Classifier, bool]:
     where = devices.find(device)
+    if models.is_url(spec.model):
+        return _answering(spec, data, run), False
     if models.is_delivered(spec.model):
         return _delivered(spec, data, where), False
     if Path(spec.model).is_dir():
@@ -259,6 +263,30 @@ def _classifier(
     )
     run.remove("training")  # only a killed training is resumed
     return _told(classifier, spec), True
+
+
+def _answering(spec: AuditSpec, data: Dataset, run: RunFolder | None) -> Classifier:
+    """An end-point. What it answered is kept in the run folder, where there is one."""
+    for option, given in (("mean", spec.mean), ("std", spec.std), ("train", spec.train)):
+        if given:
+            raise InputError(f"{spec.model} takes pixels in [0, 1] and is used as it is: leave --{option} out")
+    classes = spec.classes or data.classes
+    file = None if run is None else run.entry("answers") / "answers.sqlite"
+    answers = models.KeptAnswers(_endpoint(spec), file, spec.max_queries)
+    classifier = Classifier(
+        models.BlackBoxModel(answers, classes),
+        classes,
+        head=head_for(spec.head, data.multilabel),
+        outputs=spec.outputs,
+        size=input_side(data, None if spec.preprocessing is None else Preprocessing(spec.preprocessing)),
+        preprocessing=spec.preprocessing,
+        provenance={"architecture": spec.model, "weights": None, "notes": []},
+    )
+    return _told(classifier, spec)
+
+
+def _endpoint(spec: AuditSpec) -> models.HttpEndpoint:
+    return models.HttpEndpoint(spec.model, spec.send, rate=spec.rate, allow_remote=spec.allow_remote)
 
 
 def _delivered(spec: AuditSpec, data: Dataset, where: torch.device) -> Classifier:

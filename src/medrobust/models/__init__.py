@@ -12,6 +12,8 @@ from medrobust.models.delivered import check as check_delivered
 from medrobust.models.delivered import load as load_delivered
 from medrobust.models.folding import folded
 from medrobust.models.handmade import HANDMADE
+from medrobust.models.http_endpoint import HttpEndpoint, is_url
+from medrobust.models.kept_answers import KeptAnswers
 from medrobust.models.memory_layout import channels_last
 from medrobust.models.own_network import is_own
 from medrobust.models.pretrained import Pretrained, normalisation
@@ -22,6 +24,8 @@ __all__ = [
     "OWN",
     "BlackBoxModel",
     "Converted",
+    "HttpEndpoint",
+    "KeptAnswers",
     "Pretrained",
     "Request",
     "behaviour",
@@ -33,6 +37,7 @@ __all__ = [
     "folded",
     "is_delivered",
     "is_own",
+    "is_url",
     "load_delivered",
     "normalisation",
     "read",

@@ -14,6 +14,7 @@ from torch import nn
 
 from medrobust.errors import InputError, one_line
 from medrobust.models.black_box import BlackBoxModel
+from medrobust.models.http_endpoint import is_url
 
 SYNONYMS = {
     "classes": ("num_classes", "n_classes", "nb_classes", "outputs", "num_outputs"),
@@ -25,7 +26,7 @@ SYNONYMS = {
 
 def is_own(name: str) -> bool:
     """Whether the name reads ``module:function``, not ``small_cnn:width=32``."""
-    return ":" in name and "=" not in name
+    return ":" in name and "=" not in name and not is_url(name)
 
 
 def check_trust(name: str, trust_code: bool | str, where: str) -> None:
