@@ -380,7 +380,7 @@ class Classifier:
             return self
         made = copy.copy(self)
         made.preprocessing = self.preprocessing.without_rounding()
-        made._exact, made._fast, made.layouts, made._digest = {}, None, {}, None
+        made._exact, made._fast, made._original, made.layouts, made._digest = {}, None, None, {}, None
         return made
 
     def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
