@@ -82,7 +82,14 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
     if several:
         single = [name for name in later if name != "universal perturbations"]
-        return [*chosen, NotCovered(context, single, "they are of one class an image")]
+        return [
+            *chosen,
+            NotCovered(
+                context,
+                single,
+                "they need one class an image; the command of that name takes each set of findings as a class",
+            ),
+        ]
     if config.detect:
         chosen += detection(context, robustness)
     if config.explain:

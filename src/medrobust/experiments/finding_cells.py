@@ -61,6 +61,11 @@ class Reached:
         self.after = np.where(better[:, None], other.after, self.after)
         self.no_gradient &= ~better
 
+    def put(self, other: Reached, index: np.ndarray) -> None:
+        """Those of the images ``index`` are those of ``other``."""
+        for field, value in vars(other).items():
+            getattr(self, field)[index] = value
+
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """For a cell."""
         return {f"{name}.{field}": value for field, value in vars(self).items()}
@@ -97,12 +102,16 @@ def of_finding(classifier: Classifier, part: Dataset, finding: int, threat: Thre
     one[:, finding] = 1 - before[:, finding]
     turned = reached(classifier, images, Targeted(one), before, part.ids, threat)
     advance(len(images) // 2)
-    goal = FindingGoal(GoalKind.ONLY, finding).on(logits, classifier.head, labels)
-    alone = reached(classifier, images, goal, before, part.ids, threat)
+    # where nothing else changed, nothing smaller changes it alone: that is sought for the other images only
+    solved = np.asarray(changed(before.numpy(), turned.after, part.labels).sum(1) == 1)
+    alone = _nothing(before)
+    alone.improve(turned, solved)
+    if (rest := torch.from_numpy(np.flatnonzero(~solved))).numel():
+        goal = FindingGoal(GoalKind.ONLY, finding).on(logits[rest], classifier.head, labels[rest])
+        ids = tuple(part.ids[i] for i in rest.tolist())
+        alone.put(reached(classifier, images[rest], goal, before[rest], ids, threat), rest.numpy())
     advance(len(images) - len(images) // 2)
-    everywhere = np.ones(len(images), dtype=bool)
-    alone.improve(turned, changed(before.numpy(), turned.after, part.labels).sum(1) == 1)
-    turned.improve(alone, everywhere)
+    turned.improve(alone, np.ones(len(images), dtype=bool))
     return {}, {"before": before.numpy(), **turned.arrays("one"), **alone.arrays("alone")}
 
 
@@ -129,8 +138,7 @@ def of_sets(classifier: Classifier, part: Dataset, sets: np.ndarray | None, thre
             some = reached(classifier, images[index], goal, before[index], ids, threat)
             beside = replace(threat, attack=BESIDE[kind])
             some.improve(reached(classifier, images[index], goal, before[index], ids, beside), np.ones(1, bool))
-            for field, value in vars(some).items():
-                getattr(result, field)[concerned.numpy()] = value
+            result.put(some, index.numpy())
         arrays[f"{kind.value}.concerned"] = concerned.numpy()
         advance(len(images) // len(SET_GOALS))
     for result in results.values():  # whatever changes the set is a change of the set

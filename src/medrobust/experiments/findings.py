@@ -151,9 +151,6 @@ class FindingsExperiment(Experiment):
         self._sets_part(outcome, cells)
         self._risk_part(outcome)
         outcome.checks.append(self._confirmed(cells))
-        if self.config.detect or self.config.explain:
-            why = "each set of findings would be a class: medrobust detect, evade and explain take it so"
-            outcome.left_out.append(("detection and explanations", why))
         sets = self.occurring
         outcome.conditions["findings"] = {
             **described(self.threat.attack),
