@@ -7,7 +7,7 @@ from medrobust.report.finding_words import HIDE, INVENT
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
-from medrobust.report.tables import Table, TableCell, eps_text, share, unit
+from medrobust.report.tables import Table, TableCell, eps_text, n_text, share, unit
 from medrobust.report.words import NO_INTERVAL, NOTHING, count, number, percent
 from medrobust.results import Kind, Row
 
@@ -51,16 +51,18 @@ def _each(f: Findings, goal: str, eps: float) -> Table | None:
                 _median(f, finding_words.row(f, "min_eps_median", goal, class_name=name, alone=True)),
                 TableCell(NOTHING if changed is None or changed.value is None else number(changed.value)),
                 share(finding_words.row(f, "occurs_after", goal, class_name=name)),
-                TableCell(count(at.n)),
             ]
         )
     if not rows:
         return None
     images = "with the finding, in which it was reported" if goal == HIDE else "without the finding, not reported"
-    caption = f"{DONE[goal]} at {short_size(f, eps)}: share of the images {images}; and where nothing else changes; "
+    n = n_text(finding_words.row(f, "success", goal, eps, class_name=c) for c in f.run.conditions.classes)
+    caption = (
+        f"{DONE[goal]} at {short_size(f, eps)}: share of the images {images} ({n}); and where nothing else changes; "
+    )
     caption += f"the smallest change, {unit(f)}, as a median; what changes in the smallest examples."
     head = ["Finding", DONE[goal], "Alone", "By noise", "Median ε*", "Median ε*, alone", "Findings changed"]
-    head += ["Set occurs", "n"]
+    head += ["Set occurs"]
     return Table(caption, [TableCell(t) for t in head], rows, f"tab:findings-{goal}")
 
 
