@@ -88,6 +88,8 @@ def test_what_needs_the_network_says_so(home, capsys):
     words = ("--data", "medmnist:two.npz", "--model", "only_answers:score", "--out", home / "d")
     assert run("detect", *words) == 2
     assert "medrobust detect needs gradients or layers" in capsys.readouterr().err
+    assert run("attack", *words[:4], "--attacks", "pgd") == 2
+    assert "pgd follows gradients, and only_answers:score only answers" in capsys.readouterr().err
 
 
 def test_the_ensemble_of_a_black_box_has_no_gradient_attack(home):

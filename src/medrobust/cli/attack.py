@@ -48,7 +48,7 @@ def attack(
     if model is None:
         raise InputError("--model is missing: the folder of a saved classifier, for one; --list names the attacks")
     from medrobust import guessing, stats
-    from medrobust.attacks import sweep
+    from medrobust.attacks import Composed, sweep
     from medrobust.experiments import ask, attack_named
     from medrobust.experiments.findings import goal_on
     from medrobust.experiments.gradient_check import checked
@@ -78,7 +78,11 @@ def attack(
     with Bars() as bars:
         for name in spec.attacks:
             chosen, mark = attack_named(name), ""
-            if chosen.uses_gradient:
+            if system.classifier.black_box and chosen.uses_gradient and not isinstance(chosen, Composed):
+                raise InputError(
+                    f"{name} follows gradients, and {model} only answers: try rays (linf), cgba (l2) or auto"
+                )
+            if chosen.uses_gradient and not system.classifier.black_box:
                 check = check or checked(system.classifier, sample, seed)
                 mark = MARK if check.passed is False else ""
             bars.start(name, len(pixels))
