@@ -305,17 +305,22 @@ class Classifier:
         wanted = [(p, p.requires_grad) for p in self.net.parameters()]
         self._depth = 1
         try:
-            for module, _ in modes:
-                module.training = False  # not .eval(): a network may override train() to keep parts frozen
-            for parameter, _ in wanted:
-                parameter.requires_grad_(False)
+            # set where it differs only: of a small network, setting everything takes as long as its pass
+            for module, mode in modes:
+                if mode:
+                    module.training = False  # not .eval(): a network may override train() to keep parts frozen
+            for parameter, flag in wanted:
+                if flag:
+                    parameter.requires_grad_(False)
             yield
         finally:
             self._depth = 0
             for module, mode in modes:
-                module.training = mode
+                if module.training != mode:
+                    module.training = mode
             for parameter, flag in wanted:
-                parameter.requires_grad_(flag)
+                if parameter.requires_grad != flag:
+                    parameter.requires_grad_(flag)
 
     def fast(self, shape: Sequence[int], *, bfloat16: bool = False) -> Classifier:
         """A classifier that answers the same up to rounding and takes less time, for searching: verify what it finds.

@@ -9,7 +9,7 @@ from tests.results_files import numbers
 
 pytestmark = pytest.mark.slow  # a run of the whole command
 
-PHANTOM = ("--data", "phantom:chest@32:n=600")
+PHANTOM = ("--data", "phantom:chest@32:n=480")
 QUICK = (
     "--detectors",
     "kd,softmax",
@@ -20,9 +20,9 @@ QUICK = (
     "--attacks",
     "pgd:steps=5",
     "--limit",
-    "60",
+    "40",
     "--attacked",
-    "15",
+    "10",
     "--evasions",
     "selective,matching",
 )
@@ -51,8 +51,8 @@ def test_one_command_leaves_the_numbers_before_and_after(model, tmp_path, capsys
     for detector in ("kd", "softmax"):
         fooled, success = by[detector, "fooled", None, 8], by[detector, "success", 0.05, 8]
         seen = by[detector, "detected", 0.05, 8]
-        assert fooled["n"] == success["n"] == found["conditions"]["evasion"]["n"] == 15
-        assert seen["n"] == round(15 * fooled["value"])
+        assert fooled["n"] == success["n"] == found["conditions"]["evasion"]["n"] == 10
+        assert seen["n"] == round(10 * fooled["value"])
         assert success["value"] == pytest.approx(fooled["value"] * (1 - (seen["value"] or 0)))
         assert by[detector, "success", 0.01, 8]["value"] >= success["value"]
         reach = [by[detector, "reach", 0.05, eps]["value"] for eps in (4, 8)]
