@@ -151,6 +151,8 @@ class _Layout:
         self.digests: dict[Data, str] = {}
         self.codes: dict[str, str | None] = {}
         self.shared: dict[tuple[object, ...], _Shared] = {}
+        self.met: set[int] = set()
+        """Hashes of what would be keys of ``shared``."""
         self.seed_columns: dict[tuple[Any, ...], Mapping[str, int | None]] = {}
         self.absent: list[Data] = []
 
@@ -159,18 +161,19 @@ class _Layout:
             self._model(part, node)
         else:
             needs = tuple([self.names[id(n)] for n in node.needs.values()])
-            if node.task in ON_NEEDS:
+            shared = None if node.task in ON_NEEDS else self._shared(node)
+            if shared is None:
                 settings: Mapping[str, str] = attack_settings(node)
                 name = key(self._spec(node, needs, settings))
             else:
-                shared = self._shared(node)
                 settings, name = shared.settings, shared.keys.of([*_varied(node).values(), *needs])
             self._planned(part, node, node.task, name, needs, node.labels)
             columns: Mapping[str, int | None] = seed_columns(node, self.seeds)
             columns = self.seed_columns.setdefault(tuple(columns.items()), columns)
             self.listed[id(node)] = Listed(name, node.labels, columns, settings)
 
-    def _shared(self, node: Node) -> _Shared:
+    def _shared(self, node: Node) -> _Shared | None:
+        """None for the first of these cells: there may be no other."""
         # data by its id: the study holds it until all is planned
         known = (
             without_seed(node),
@@ -179,6 +182,9 @@ class _Layout:
             *((name, id(data)) for name, data in node.also.items()),
         )
         if known not in self.shared:
+            if (met := hash(known)) not in self.met:
+                self.met.add(met)
+                return None
             varied, settings = _varied(node), attack_settings(node)
 
             def spec(values: Sequence[str]) -> Spec:
