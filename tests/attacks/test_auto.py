@@ -104,7 +104,7 @@ def test_auto_is_never_weaker_than_its_members_and_says_which_one_it_was(images)
         alone = torch.stack(
             [
                 mr.judge(clf, images, a(clf, images, goal, norm(eps)), goal, norm(eps)).reached
-                for a in SHORT.attacks.values()
+                for a in (SHORT.attacks[name] for name in SHORT.members)
             ]
         )
         assert torch.equal(done.reached, alone.any(0))

@@ -188,7 +188,10 @@ BAD = {
     "nan-network": (own("nan"), "NaN or infinity in '3.weight'"),
     "seven-outputs": (own("seven"), "gives 7 output.s. an image, a softmax head of 2 classes needs 2"),
     "pair": (own("pair"), "must return one tensor of logits, got tuple"),
-    "not-a-network": (own("number"), "must return a torch.nn.Module, it returned int"),
+    "not-a-network": (
+        own("number"),
+        "must return a torch.nn.Module, or a function from images to scores or labels; it returned int",
+    ),
     "no-function": (own("nothing"), "no function 'nothing'"),
     "no-module": ((*PHANTOM, "--model", "nowhere:make", *QUICK), "no module 'nowhere'"),
     "untrained": (on_phantom("--no-train"), "untrained"),

@@ -288,11 +288,12 @@ def oblong(folder: Path, height: int = 10, width: int = 20) -> str:
 
 def test_the_fit_is_noted_and_part_of_the_digest_where_images_are_not_square(tmp_path: Path) -> None:
     spec = oblong(tmp_path / "a")
-    found = {fit: data.load(spec, size=20, fit=fit) for fit in (None, *FITS)}
-    assert [d.fit for d in found.values()] == ["stretch", *FITS]
+    square = [fit for fit in FITS if fit != "none"]
+    found = {fit: data.load(spec, size=20, fit=fit) for fit in (None, *square)}
+    assert [d.fit for d in found.values()] == ["stretch", *square]
     assert found[None].digest() == found["stretch"].digest()
     assert len({d.digest() for d in found.values()}) == 3
-    for fit in FITS:
+    for fit in square:
         assert any(f"4 of 4 images are not square and were {fit}" in n and f"fit {fit}" in n for n in found[fit].notes)
     assert data.load(spec, fit="crop").size == 10
     assert data.load(spec, fit="pad").size == 20
@@ -301,8 +302,8 @@ def test_the_fit_is_noted_and_part_of_the_digest_where_images_are_not_square(tmp
     with pytest.raises(InputError, match="fit must be one of stretch, crop, pad"):
         data.load(spec, fit="squash")
     same = oblong(tmp_path / "b", 16, 16)
-    assert {data.load(same, fit=fit).fit for fit in FITS} == {None}
-    assert len({data.load(same, fit=fit).digest() for fit in FITS}) == 1
+    assert {data.load(same, fit=fit).fit for fit in square} == {None}
+    assert len({data.load(same, fit=fit).digest() for fit in square}) == 1
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "RGB", "RGBA"])

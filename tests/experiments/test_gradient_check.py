@@ -438,7 +438,7 @@ def test_what_was_asked_is_in_the_results(masked):
 def test_a_network_as_found_is_checked_in_one_call(images):
     class Part:
         ids = tuple(map(str, range(12)))
-        size = 16
+        shape = (1, 16, 16)
 
         def sample(self, n: int, seed: int) -> Part:
             return self

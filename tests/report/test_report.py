@@ -34,7 +34,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, drawing: set[str]) -> dict[s
     root = tmp_path_factory.mktemp("reports")
     made = {name: report_runs.make(root / name, name) for name in report_runs.SCENARIOS}
     for name, folder in made.items():
-        drawing.update({name} & {"fragile", "hostile", "few", "inconclusive"})
+        drawing.update({name} & {"fragile", "hostile", "few", "inconclusive", "audit"})
         report.write(folder)
         drawing.clear()
     return made

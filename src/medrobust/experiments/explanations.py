@@ -109,13 +109,13 @@ class Pairs(Experiment):
         outcome = ExperimentResult(self.first.context.rows())
         of_first = image_numbers(self.first.outcome(), 0)
         for other in self.others:
-            outcome = other.outcome()
-            of_other = image_numbers(outcome, other.place)
+            measured = other.outcome()
+            of_other = image_numbers(measured, other.place)
             for name in [n for n in of_first if n in of_other and "@" not in n]:
                 first, second = (v[np.isfinite(v)] for v in (of_first[name], of_other[name]))
                 e = stats.auroc(np.concatenate([second, first]), np.arange(len(second) + len(first)) >= len(second))
                 metric, _, when = name.partition(".")
-                note = outcome.guesses or ("" if np.isfinite(e.value) else "nothing to compare")
+                note = measured.guesses or ("" if np.isfinite(e.value) else "nothing to compare")
                 outcome.rows.add(
                     Kind.EXPLANATION,
                     "larger",

@@ -22,6 +22,8 @@ SYNONYMS = {
     "size": ("img_size", "image_size", "input_size"),
 }
 """Names under which networks commonly take the number of outputs, the channels, and the pixels a side."""
+IMAGES = ("images", "image", "imgs", "img", "batch", "pixels", "arrays", "array", "inputs", "input", "x")
+"""Names of the argument of a function that answers images, rather than makes a network."""
 
 
 def is_own(name: str) -> bool:
@@ -47,8 +49,8 @@ def make(name: str, *, outputs: int, channels: int, size: int | None) -> nn.Modu
     It is called with those of the keyword arguments ``classes`` (the number of outputs), ``channels`` and
     ``size`` (pixels a side) that its signature takes, under these names or one of SYNONYMS, and must return a torch
     module that gives logits (n, classes), or a callable that answers arrays (see ``black_box.Answer``). It may also be
-    such a module or callable itself: a function of one argument that is none of these. InputError where it cannot be
-    found, fails, or returns something else.
+    such a module or callable itself: a function of one argument, of one of the names in IMAGES. InputError where it
+    cannot be found, fails, or returns something else.
     """
     offered = {"classes": outputs, "channels": channels, "size": size}
     with current_folder_first():
@@ -79,14 +81,13 @@ def make(name: str, *, outputs: int, channels: int, size: int | None) -> nn.Modu
 
 
 def _answers(function: Callable[..., Any]) -> bool:
-    """Whether it takes images, by its signature: one argument without a default, of a name that means nothing here."""
+    """Whether it takes images, by its signature: one argument without a default, of one of the names of images."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return False
     needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    known = {name for key, names in SYNONYMS.items() for name in (key, *names)}
-    return not isinstance(function, type) and len(needed) == 1 and needed[0].name not in known
+    return not isinstance(function, type) and len(needed) == 1 and needed[0].name.lower() in IMAGES
 
 
 def _find(name: str) -> Callable[..., Any]:
@@ -134,7 +135,7 @@ def _arguments(name: str, function: Callable[..., Any], offered: dict[str, int |
         elif p.default is p.empty:
             raise InputError(
                 f"{name} needs the argument {p.name!r}, but is called with classes=, channels= and size= only: "
-                "give it a default"
+                "give it a default (a function from images to scores or labels calls its argument images)"
             )
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         return [taken]
