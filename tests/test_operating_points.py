@@ -8,7 +8,7 @@ import torch
 
 import medrobust as mr
 from medrobust import operating_points
-from medrobust.operating_points import Rule
+from medrobust.operating_points import ThresholdRule
 from tests.nets import grey, linear
 
 
@@ -38,7 +38,7 @@ def test_thresholds_that_make_no_sense_are_refused(wrong):
         findings(wrong)
 
 
-def goodness(rule: Rule, said: np.ndarray, present: np.ndarray) -> float:
+def goodness(rule: ThresholdRule, said: np.ndarray, present: np.ndarray) -> float:
     """What the rule makes as large as possible; -1 where its condition does not hold."""
     hits, spared = said[present].mean(), (~said)[~present].mean()
     if rule.name in ("sensitivity", "specificity"):
@@ -49,7 +49,7 @@ def goodness(rule: Rule, said: np.ndarray, present: np.ndarray) -> float:
 
 @pytest.mark.parametrize("text", ["youden", "f1", "sensitivity=0.9", "specificity=0.95", "sensitivity=1"])
 def test_a_rule_is_the_best_of_every_cut(text):
-    draw, rule = np.random.default_rng(0), Rule.read(text)
+    draw, rule = np.random.default_rng(0), ThresholdRule.read(text)
     for _ in range(20):
         present = draw.random(40) < 0.4
         present[:2] = True, False
@@ -84,20 +84,22 @@ def test_thresholds_are_chosen_on_known_findings_and_what_cannot_be_chosen_stays
     labels = (p > np.median(p, 0)).astype(np.int64)
     labels[:, 2] = 1
     labels[:10, 0] = -1
-    moved, notes = operating_points.chosen(classifier, Part(images, labels), Rule("youden"))
+    moved, notes = operating_points.chosen(classifier, Part(images, labels), ThresholdRule("youden"))
     decided = moved.predict(images).numpy()
     assert (decided == labels)[labels[:, 0] >= 0][:, :2].all()
     assert moved.threshold[2] == 0.5
     assert "0.5 stays: c" in notes[1]
     assert moved.provenance["threshold_rule"] == {"rule": "youden", "images": 40}
-    again, _ = operating_points.chosen(moved, Part(images, labels), Rule("youden"))
+    again, _ = operating_points.chosen(moved, Part(images, labels), ThresholdRule("youden"))
     assert again.threshold == pytest.approx(moved.threshold, rel=1e-5)
     two = mr.Classifier(linear().net, "ab")
     p = two.probabilities(images)[:, 1].numpy()
-    at, _ = operating_points.chosen(two, Part(images, (p > np.sort(p)[30]).astype(np.int64)), Rule("youden"))
+    at, _ = operating_points.chosen(two, Part(images, (p > np.sort(p)[30]).astype(np.int64)), ThresholdRule("youden"))
     assert np.sort(p)[30] < at.threshold < np.sort(p)[31]
     with pytest.raises(mr.InputError, match="two classes or for several findings"):
-        operating_points.chosen(mr.Classifier(linear(3).net, "abc"), Part(images, labels[:, 0]), Rule("youden"))
+        operating_points.chosen(
+            mr.Classifier(linear(3).net, "abc"), Part(images, labels[:, 0]), ThresholdRule("youden")
+        )
 
 
 def test_thresholds_are_read_by_the_names_of_findings():
@@ -115,4 +117,4 @@ def test_thresholds_are_read_by_the_names_of_findings():
             operating_points.read(wrong)
     for wrong in ("best", "sensitivity=2", "sensitivity=0", "specificity"):
         with pytest.raises(mr.InputError, match="youden, f1"):
-            Rule.read(wrong)
+            ThresholdRule.read(wrong)

@@ -481,7 +481,9 @@ class Classifier:
         images, for architectures that leave them open. InputError where it cannot be used, or states otherwise.
         """
         names = tuple(classes or otherwise or ())
-        got = models.load_delivered(models.Request(source, names, weights, channels, size, head or "softmax", output))
+        got = models.load_delivered(
+            models.NetworkRequest(source, names, weights, channels, size, head or "softmax", output)
+        )
         given = None if classes is None else tuple(classes)
         for name, said, own in (("classes", given, got.classes), ("head", head, got.head)):
             if said is not None and own is not None and said != own:

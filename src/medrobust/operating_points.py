@@ -26,14 +26,14 @@ LARGEST = 30.0
 """Largest logit of a threshold: its probability is still below 1 in double precision."""
 
 
-class Rule(NamedTuple):
+class ThresholdRule(NamedTuple):
     """Sensitivity plus specificity (youden) or F1 is largest, or one of the two is no less than ``least``."""
 
     name: str
     least: float = 0.0
 
     @classmethod
-    def read(cls, text: str) -> Rule:
+    def read(cls, text: str) -> ThresholdRule:
         """``youden``, ``f1``, ``sensitivity=0.9`` or ``specificity=0.9``."""
         if text in ("youden", "f1"):
             return cls(text)
@@ -97,7 +97,7 @@ def placed(given: float | Mapping[str, float] | None, classifier: Classifier) ->
     return tuple(given.get(name, own) for name, own in zip(classifier.classes, now, strict=True))
 
 
-def chosen(classifier: Classifier, part: Dataset, rule: Rule) -> tuple[Classifier, tuple[str, ...]]:
+def chosen(classifier: Classifier, part: Dataset, rule: ThresholdRule) -> tuple[Classifier, tuple[str, ...]]:
     """``classifier`` at the thresholds that ``rule`` chooses on ``part``, and notes: on findings left at 0.5."""
     several = classifier.head.multilabel
     if not several and len(classifier.classes) != 2:

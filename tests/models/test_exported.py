@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import medrobust as mr
-from medrobust.models import Request, is_delivered, load_delivered
+from medrobust.models import NetworkRequest, is_delivered, load_delivered
 from medrobust.models.delivered import exported
 from tests.vendor_nets import CLASSES, SIDE, Small
 
@@ -111,7 +111,7 @@ def test_code_in_an_archive_is_refused(program, tmp_path):
             for name, value in content.items():
                 bad.writestr(name, value)
         with pytest.raises(mr.InputError, match=reason):
-            load_delivered(Request(str(tmp_path / "bad.pt2"), CLASSES))
+            load_delivered(NetworkRequest(str(tmp_path / "bad.pt2"), CLASSES))
     (tmp_path / "bad.pt2").write_bytes(b"torch")
     with pytest.raises(mr.InputError, match=r"no archive of torch\.export"):
-        load_delivered(Request(str(tmp_path / "bad.pt2"), CLASSES))
+        load_delivered(NetworkRequest(str(tmp_path / "bad.pt2"), CLASSES))

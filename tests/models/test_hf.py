@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import medrobust as mr
-from medrobust.models import Request, is_delivered, load_delivered
+from medrobust.models import NetworkRequest, is_delivered, load_delivered
 from medrobust.models.delivered import hf
 
 NAMES = ("normal", "pneumonia", "other")
@@ -97,11 +97,11 @@ def test_what_would_run_code_or_is_not_whole_is_refused(folder, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "net.Net"}}))
     assert is_delivered(str(tmp_path))
     with pytest.raises(mr.InputError, match="code of its own"):
-        load_delivered(Request(str(tmp_path), ()))
+        load_delivered(NetworkRequest(str(tmp_path), ()))
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(mr.InputError, match=r"no model\.safetensors"):
-        load_delivered(Request(str(tmp_path), ()))
+        load_delivered(NetworkRequest(str(tmp_path), ()))
     from safetensors.torch import load_file, save_file
 
     state = load_file(folder / "model.safetensors")
@@ -109,7 +109,7 @@ def test_what_would_run_code_or_is_not_whole_is_refused(folder, tmp_path):
         {k: v for k, v in state.items() if "classifier" not in k}, tmp_path / "model.safetensors", {"format": "pt"}
     )
     with pytest.raises(mr.InputError, match="lacks weights of its classifier"):
-        load_delivered(Request(str(tmp_path), ()))
+        load_delivered(NetworkRequest(str(tmp_path), ()))
 
 
 def test_several_findings_are_known_by_the_problem_type(folder, tmp_path):

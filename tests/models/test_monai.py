@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import medrobust as mr
-from medrobust.models import Request, load_delivered
+from medrobust.models import NetworkRequest, load_delivered
 
 NAMES = ("normal", "pneumonia")
 SMALL = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "block_config": [1, 1], "init_features": 8}
@@ -49,7 +49,7 @@ def test_a_network_by_name_and_its_weights(net, tmp_path):
     }
     for wrong, reason in cases.items():
         with pytest.raises(mr.InputError, match=reason):
-            load_delivered(Request(wrong, NAMES, file if wrong != "monai:DenseNet" else None))
+            load_delivered(NetworkRequest(wrong, NAMES, file if wrong != "monai:DenseNet" else None))
 
 
 def test_a_bundle_states_its_network_size_and_classes(net, tmp_path):
@@ -77,4 +77,4 @@ def test_only_networks_and_layers_are_made(net, tmp_path):
     )
     for definition, reason in wrong:
         with pytest.raises(mr.InputError, match=reason):
-            load_delivered(Request(bundle(tmp_path, net, definition), NAMES))
+            load_delivered(NetworkRequest(bundle(tmp_path, net, definition), NAMES))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import medrobust as mr
-from medrobust.models import BlackBoxModel, Converted, Request, load_delivered
+from medrobust.models import BlackBoxModel, Converted, NetworkRequest, load_delivered
 from medrobust.models.delivered import onnx_file
 from medrobust.models.delivered.network import needed
 from medrobust.threat import Linf, Untargeted
@@ -113,7 +113,7 @@ def test_what_cannot_be_converted_is_a_black_box(tmp_path, monkeypatch):
         raise NotImplementedError("Op")
 
     monkeypatch.setattr(onnx_file, "_in_torch", fail)
-    got = load_delivered(Request(export(network(), tmp_path / "net.onnx"), NAMES))
+    got = load_delivered(NetworkRequest(export(network(), tmp_path / "net.onnx"), NAMES))
     assert isinstance(got.net, BlackBoxModel)
     assert got.notes == (
         "net.onnx cannot be converted to torch (NotImplementedError: Op): it is attacked as a black box through "

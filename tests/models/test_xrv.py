@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import medrobust as mr
-from medrobust.models import Request, load_delivered
+from medrobust.models import NetworkRequest, load_delivered
 from medrobust.models.delivered import xrv as loader
 
 NAME = "densenet121-res224-rsna"
@@ -84,6 +84,6 @@ def test_nothing_is_downloaded_and_no_other_pickle_is_restored(xrv, own, tmp_pat
     )
     for source, weights, reason in cases:
         with pytest.raises(mr.InputError, match=reason):
-            load_delivered(Request(source, (), weights))
+            load_delivered(NetworkRequest(source, (), weights))
     with pytest.raises(mr.InputError, match="states its classes"):
         mr.Classifier.delivered(f"xrv:{NAME}", ("a", "b"), weights=str(own[1]))

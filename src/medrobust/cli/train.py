@@ -72,7 +72,7 @@ def train(
     from medrobust.run_folder import RunFolder
 
     options = training.recipe
-    rule = None if threshold_rule is None else operating_points.Rule.read(threshold_rule)
+    rule = None if threshold_rule is None else operating_points.ThresholdRule.read(threshold_rule)
     preflight.check(model, **options, head=head, device=device)
     where = str(devices.find(device))
     with Bars() as bars, RunFolder(out, "train") as run:

@@ -162,7 +162,7 @@ def ask(**values: Any) -> AuditSpec:
         if value is not None and not 0 < value < 1:
             raise InputError(f"threshold must lie between 0 and 1, got {value}")
     if spec.threshold_rule is not None:
-        operating_points.Rule.read(spec.threshold_rule)
+        operating_points.ThresholdRule.read(spec.threshold_rule)
         if spec.threshold is not None:
             raise InputError("threshold is given and threshold_rule chooses it: give one of the two")
     for name, given in (("mean", spec.mean), ("std", spec.std)):

@@ -414,7 +414,9 @@ def _chosen(classifier: Classifier, data: Dataset, rule: str | None, progress: P
     """The classifier at the operating point that ``rule`` chooses on the validation images; as it is for None."""
     if rule is None:
         return classifier
-    classifier, notes = operating_points.chosen(classifier, data.split("val"), operating_points.Rule.read(rule))
+    classifier, notes = operating_points.chosen(
+        classifier, data.split("val"), operating_points.ThresholdRule.read(rule)
+    )
     for note in notes:
         progress.note(note)
     return classifier

@@ -7,7 +7,7 @@ from medrobust.models.behaviour import behaviour, state, weights_state
 from medrobust.models.black_box import BlackBoxModel
 from medrobust.models.checkpoint import check_trusted, read, read_card, write
 from medrobust.models.converted import Converted
-from medrobust.models.delivered import Request, is_delivered, stated_preprocessing
+from medrobust.models.delivered import NetworkRequest, is_delivered, stated_preprocessing
 from medrobust.models.delivered import check as check_delivered
 from medrobust.models.delivered import load as load_delivered
 from medrobust.models.folding import folded
@@ -26,8 +26,8 @@ __all__ = [
     "Converted",
     "HttpEndpoint",
     "KeptAnswers",
+    "NetworkRequest",
     "Pretrained",
-    "Request",
     "behaviour",
     "build",
     "channels_last",

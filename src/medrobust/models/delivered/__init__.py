@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from medrobust.models.delivered.formats import check, is_delivered, load, stated_preprocessing
-from medrobust.models.delivered.network import Delivered, Request
+from medrobust.models.delivered.network import Delivered, NetworkRequest
 
-__all__ = ["Delivered", "Request", "check", "is_delivered", "load", "stated_preprocessing"]
+__all__ = ["Delivered", "NetworkRequest", "check", "is_delivered", "load", "stated_preprocessing"]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from medrobust.errors import InputError, one_line
-from medrobust.models.delivered.network import Delivered, Request
+from medrobust.models.delivered.network import Delivered, NetworkRequest
 from medrobust.models.pretrained import is_torchscript
 from medrobust.models.rows import in_rows
 
@@ -64,7 +64,7 @@ def is_script(source: str) -> bool:
     return source.endswith(SCRIPTED) and is_torchscript(Path(source))
 
 
-def load_script(request: Request) -> Delivered:
+def load_script(request: NetworkRequest) -> Delivered:
     """A TorchScript program: it runs in torch's own interpreter, which knows operators on tensors only."""
     try:
         with warnings.catch_warnings():
@@ -75,7 +75,7 @@ def load_script(request: Request) -> Delivered:
     return Delivered(net)
 
 
-def load_exported(request: Request) -> Delivered:
+def load_exported(request: NetworkRequest) -> Delivered:
     """The module of a program that ``torch.export.save`` wrote; a batch of one fixed size is tried at others."""
     content = Path(request.source).read_bytes()
     check_archive(content, request.source)

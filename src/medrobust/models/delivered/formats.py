@@ -12,7 +12,7 @@ import medrobust.models.delivered.monai_nets as monai_nets
 import medrobust.models.delivered.onnx_file as onnx_file
 import medrobust.models.delivered.xrv as xrv
 from medrobust.errors import InputError
-from medrobust.models.delivered.network import Delivered, Request, needed
+from medrobust.models.delivered.network import Delivered, NetworkRequest, needed
 from medrobust.models.pretrained import Pretrained
 
 
@@ -21,7 +21,7 @@ class Format(NamedTuple):
 
     name: str
     matches: Callable[[str], bool]
-    load: Callable[[Request], Delivered]
+    load: Callable[[NetworkRequest], Delivered]
     extra: str | None = None
     modules: tuple[str, ...] = ()
     weights: bool = False
@@ -80,7 +80,7 @@ def check(source: str, weights: str | None = None) -> None:
         Pretrained(weights)
 
 
-def load(request: Request) -> Delivered:
+def load(request: NetworkRequest) -> Delivered:
     """The network on the CPU in evaluation mode. InputError, in one line, for a source that cannot be used."""
     check(request.source, request.weights)
     kind = _format(request.source)

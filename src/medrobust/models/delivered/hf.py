@@ -14,7 +14,7 @@ from torch import nn
 
 from medrobust import json_files
 from medrobust.errors import InputError, one_line
-from medrobust.models.delivered.network import Delivered, Request, needed
+from medrobust.models.delivered.network import Delivered, NetworkRequest, needed
 
 EXTRA = "hf"
 MODULES = ("transformers",)
@@ -30,7 +30,7 @@ def is_folder(source: str) -> bool:
     return (folder / CONFIG).is_file() and not (folder / "model.json").is_file()
 
 
-def load(request: Request) -> Delivered:
+def load(request: NetworkRequest) -> Delivered:
     """InputError where the folder is not whole, needs code of its own or is no classifier of images."""
     folder = Path(request.source)
     config = json_files.read_object(folder / CONFIG)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from medrobust import json_files
 from medrobust.errors import InputError, one_line
 from medrobust.models.delivered.exported import load_script
-from medrobust.models.delivered.network import Delivered, Request, needed
+from medrobust.models.delivered.network import Delivered, NetworkRequest, needed
 from medrobust.models.pretrained import Pretrained
 
 PREFIX = "monai:"
@@ -37,7 +37,7 @@ def is_bundle(source: str) -> bool:
     return (Path(source) / CONFIG).is_file()
 
 
-def load_named(request: Request) -> Delivered:
+def load_named(request: NetworkRequest) -> Delivered:
     """``monai:NAME`` with options after colons (``monai:ViT:patch_size=8:classification=true``), and --weights."""
     (nets,) = needed(EXTRA, request.source, *MODULES)
     name, *options = request.source.removeprefix(PREFIX).split(":")
@@ -49,7 +49,7 @@ def load_named(request: Request) -> Delivered:
     weights = Pretrained(request.weights)
     settings = {key: _value(text) for key, _, text in (option.partition("=") for option in options)}
     channels = _channels(weights.state, request.channels)
-    offered: dict[str, Any] = {
+    offered: dict[str, object] = {
         "spatial_dims": 2,
         **dict.fromkeys(("in_channels", "n_input_channels"), channels),
         **dict.fromkeys(("out_channels", "num_classes"), request.outputs or len(request.classes)),
@@ -61,7 +61,7 @@ def load_named(request: Request) -> Delivered:
     return _weighted(net, weights, request.source, channels)
 
 
-def load_bundle(request: Request) -> Delivered:
+def load_bundle(request: NetworkRequest) -> Delivered:
     """configs/inference.json with models/model.pt (weights of its network) or models/model.ts (TorchScript)."""
     folder = Path(request.source)
     config = json_files.read_object(folder / CONFIG)
@@ -69,7 +69,7 @@ def load_bundle(request: Request) -> Delivered:
     script = folder / "models" / "model.ts"
     weights = folder / "models" / "model.pt"
     if request.weights is None and not weights.is_file() and script.is_file():
-        return _with(load_script(Request(str(script), request.classes)), stated)
+        return _with(load_script(NetworkRequest(str(script), request.classes)), stated)
     needed(EXTRA, request.source, *MODULES)
     given = request.weights or weights
     definition = next((config[k] for k in ("network_def", "network", "net") if isinstance(config.get(k), dict)), None)
@@ -93,11 +93,11 @@ def _with(made: Delivered, stated: Mapping[str, Any]) -> Delivered:
     return Delivered(**{**vars(made), **stated})
 
 
-def _stated(folder: Path) -> dict[str, Any]:
+def _stated(folder: Path) -> dict[str, object]:
     """Classes and size out of configs/metadata.json, as far as they stand there."""
     file = folder / "configs" / "metadata.json"
     data = json_files.read_object(file).get("network_data_format") if file.is_file() else None
-    stated: dict[str, Any] = {}
+    stated: dict[str, object] = {}
     try:
         shape = data["inputs"]["image"]["spatial_shape"]  # type: ignore[index]
         if len(shape) == 2 and shape[0] == shape[1] and isinstance(shape[0], int):

@@ -13,7 +13,7 @@ from medrobust.errors import InputError
 
 
 @dataclass(frozen=True)
-class Request:
+class NetworkRequest:
     """source: FILE, FOLDER or NAME. weights: a file, where the source is the name of an architecture. classes: names of
     the outputs, () where none were given. channels, size: of the
     images. head: as in ``Classifier``.

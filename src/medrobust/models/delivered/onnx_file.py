@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from medrobust.errors import InputError, one_line
 from medrobust.models.black_box import BlackBoxModel
 from medrobust.models.converted import AGREES, Converted
-from medrobust.models.delivered.network import Delivered, Request, needed
+from medrobust.models.delivered.network import Delivered, NetworkRequest, needed
 from medrobust.models.form import LOGITS
 from medrobust.models.rows import in_rows
 
@@ -37,7 +37,7 @@ TRIED = 64
 class Session:
     """An ONNX file in onnxruntime on the CPU: float32 images (n, c, h, w) to one of its outputs, float32 (n, k)."""
 
-    def __init__(self, file: Path, request: Request) -> None:
+    def __init__(self, file: Path, request: NetworkRequest) -> None:
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
@@ -90,7 +90,7 @@ class _Torch(nn.Module):
         return torch.cat(parts)[: len(images)]
 
 
-def load(request: Request) -> Delivered:
+def load(request: NetworkRequest) -> Delivered:
     """InputError where onnxruntime cannot run the file, or it takes something else than images."""
     needed(EXTRA, f"{request.source}", *MODULES)
     file = Path(request.source)
@@ -113,7 +113,7 @@ def load(request: Request) -> Delivered:
     )
 
 
-def _position(file: Path, names: list[str], shapes: list[list[object]], request: Request) -> int:
+def _position(file: Path, names: list[str], shapes: list[list[object]], request: NetworkRequest) -> int:
     """Which output is used."""
     listed = ", ".join(map(repr, names))
     if request.output is not None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from medrobust.errors import InputError
-from medrobust.models.delivered.network import Delivered, Request, needed
+from medrobust.models.delivered.network import Delivered, NetworkRequest, needed
 from medrobust.models.pretrained import Pretrained
 
 PREFIX = "xrv:"
@@ -34,7 +34,7 @@ PARTS = ("DenseNet", "_DenseLayer", "_DenseBlock", "_Transition")
 """Classes that its pickled networks are made of, of torch and of its own: they may be restored, and nothing else."""
 
 
-class Findings(nn.Module):
+class XrayVisionOutputs(nn.Module):
     """``net`` gives a logit a finding; probabilities of those in ``kept``, calibrated where ``points`` holds operating
     points: p below t becomes p / 2t, above 1 - (1 - p) / 2(1 - t)."""
 
@@ -65,7 +65,7 @@ class DenseNetLogits(nn.Module):
         return out
 
 
-def load(request: Request) -> Delivered:
+def load(request: NetworkRequest) -> Delivered:
     """InputError for a name that the package does not have, and where its weights are neither given nor there."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # importing it silences all warnings
         (package,) = needed(EXTRA, request.source, *MODULES)
@@ -91,7 +91,7 @@ def load(request: Request) -> Delivered:
     if len(kept) < len(labels):
         notes.append(f"{len(labels) - len(kept)} of {len(labels)} outputs of {name} stand for no finding: left out.")
     return Delivered(
-        Findings(DenseNetLogits(net) if name.startswith("densenet") else net, kept, points),
+        XrayVisionOutputs(DenseNetLogits(net) if name.startswith("densenet") else net, kept, points),
         classes=tuple(labels[k] for k in kept),
         head="multilabel",
         outputs="probabilities",
