@@ -100,16 +100,16 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--queries", type=int, nargs="+", default=[1000, 5000])
     parser.add_argument("--norm", choices=("l2", "linf"), default="l2")
-    asked = parser.parse_args()
-    n, counts, norm = asked.n, sorted(asked.queries), asked.norm
-    given = {k: getattr(asked, k) for k in ("data", "model", "weights", "mean", "std", "size", "label")}
-    system = assemble(ask(**given, limit=max(100, 4 * n)), None, NoProgress(), "cpu")
+    arguments = parser.parse_args()
+    n, counts, norm = arguments.n, sorted(arguments.queries), arguments.norm
+    subject = {k: getattr(arguments, k) for k in ("data", "model", "weights", "mean", "std", "size", "label")}
+    system = assemble(ask(**subject, limit=max(100, 4 * n)), None, NoProgress(), "cpu")
     clf, name = system.classifier, system.data.name
     known, _ = system.sample.tensors()
     x = known[:: len(known) // n][:n]
     y = clf.predict(x)
     starts, unit = starts_of(clf, x, y, known, norm), 255 if norm == "linf" else 1
-    print(f"{asked.model} on {name}: {len(x)} images, {norm}, after {counts} queries")
+    print(f"{arguments.model} on {name}: {len(x)} images, {norm}, after {counts} queries")
     began = time.perf_counter()
     sizes = {"foolbox HopSkipJump": foolbox(clf, x, y, starts, norm, counts)}
     seconds = [time.perf_counter() - began]

@@ -68,9 +68,6 @@ class Part:
     def by_id(self):
         return self
 
-    def runs_of_one_shape(self):
-        return [30, len(self.labels) - 30]
-
     def select(self, index):
         return Part(self.pixels[index], self.labels[index])
 

@@ -176,7 +176,7 @@ class Classifier:
         net = self.net
         if not isinstance(net, models.Converted):
             return ()
-        agreement = net.agreement(self.prepare(images, self.channels))
+        agreement = net.agreement(self.prepare(images, self.channels), self._decide)
         if agreement.holds:
             return (
                 f"The network is a copy in torch of one that {net.runtime} runs: on {agreement.images} images the "
@@ -189,6 +189,13 @@ class Classifier:
             f"decisions, outputs by {agreement.difference:.1g} of the largest): a black box through {net.runtime} is "
             "attacked, without gradients.",
         )
+
+    def _decide(self, raw: Tensor) -> Labels:
+        """Decisions of raw outputs, at the operating point."""
+        if self.outputs == "probabilities":
+            raw = raw.log() if self.head.name == "softmax" else raw.logit()
+        logits = self.head.canonical(raw)
+        return self.head.decide(logits if self.threshold is None else logits - self.head.offset(self.threshold, logits))
 
     @property
     def original(self) -> Classifier | None:
@@ -338,8 +345,7 @@ class Classifier:
 
     def with_net(self, net: nn.Module, batch_size: int | None = None) -> Classifier:
         """Another network with this one's classes, normalisation, head, operating point and size."""
-        rows = self._batch_size if batch_size is None else batch_size
-        return self._like(net, self.outputs, self.preprocessing, self.threshold, rows)
+        return self._like(net=net, batch_size=self._batch_size if batch_size is None else batch_size)
 
     def at(
         self,
@@ -350,43 +356,43 @@ class Classifier:
     ) -> Classifier:
         """The same network at another operating point; outputs, preprocessing: where they are others, too."""
         moved = self._like(
-            self.net, outputs or self.outputs, preprocessing or self.preprocessing, threshold, self._batch_size
+            outputs=outputs or self.outputs, preprocessing=preprocessing or self.preprocessing, threshold=threshold
         )
         kept = threshold == self.threshold
         moved.provenance = {k: v for k, v in self.provenance.items() if kept or k != "threshold_rule"}
         return moved
 
-    def _like(
-        self,
-        net: nn.Module,
-        outputs: str | None,
-        preprocessing: str | Preprocessing | None,
-        threshold: float | Sequence[float] | None,
-        batch_size: int | None,
-    ) -> Classifier:
-        return Classifier(
-            net,
-            self.classes,
-            mean=self.mean,
-            std=self.std,
-            head=self.head.name,
-            outputs=outputs,
-            output=self.output,
-            channels=self.channels,
-            size=self.size,
-            preprocessing=preprocessing,
-            threshold=threshold,
-            batch_size=batch_size,
-        )
+    def _like(self, **changes: Any) -> Classifier:
+        """A classifier made with the arguments of this one, but for ``changes``."""
+        arguments: Mapping[str, Any] = {
+            "net": self.net,
+            "classes": self.classes,
+            "mean": self.mean,
+            "std": self.std,
+            "head": self.head.name,
+            "outputs": self.outputs,
+            "output": self.output,
+            "channels": self.channels,
+            "size": self.size,
+            "preprocessing": self.preprocessing,
+            "threshold": self.threshold,
+            "batch_size": self._batch_size,
+        }
+        return Classifier(**{**arguments, **changes})
+
+    def changed(self, *, net: nn.Module | None = None, preprocessing: Preprocessing | None = None) -> Classifier:
+        """A copy with another network that is called alike, or with other preprocessing; it is not examined again."""
+        made = copy.copy(self)
+        made._exact, made._fast, made._original, made.layouts, made._digest = {}, None, None, {}, None
+        made.net = self.net if net is None else net
+        made.preprocessing = preprocessing or self.preprocessing
+        return made
 
     def without_rounding(self) -> Classifier:
         """The same with preprocessing that does not round to grey levels; this one where nothing is rounded."""
         if self.preprocessing is None or not self.preprocessing.rounds:
             return self
-        made = copy.copy(self)
-        made.preprocessing = self.preprocessing.without_rounding()
-        made._exact, made._fast, made._original, made.layouts, made._digest = {}, None, None, {}, None
-        return made
+        return self.changed(preprocessing=self.preprocessing.without_rounding())
 
     def _made_fast(self, shape: Sequence[int], bfloat16: bool) -> Classifier:
         channels = self.channels or shape[1]

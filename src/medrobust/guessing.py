@@ -44,8 +44,8 @@ def of(right: np.ndarray, labels: np.ndarray, groups: Sequence[object] | np.ndar
     """From bool (n,), whether each image was read correctly, and int (n,), its class.
 
     Of several findings both are (n, k), with labels of 0, 1 and UNKNOWN: the mean over the findings that are present in
-    some images and absent in others. The ends of its interval are the means of theirs: findings of one image depend on
-    each other in a way that is not known, and no way makes it wider.
+    some images and absent in others. Each end of its interval is the mean of those of the single
+    findings: how findings of one image depend on each other is not known, and no dependence makes it wider.
     """
     right, labels = np.asarray(right, dtype=bool), np.asarray(labels)
     if labels.ndim == 2:

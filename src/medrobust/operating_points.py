@@ -5,7 +5,6 @@ Given as one number or one a finding, or chosen on validation images by a stated
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -105,9 +104,8 @@ def chosen(classifier: Classifier, part: Dataset, rule: ThresholdRule) -> tuple[
             f"a threshold is chosen for two classes or for several findings, got {', '.join(classifier.classes)}"
         )
     part = part.by_id()
-    labels, ends = part.labels, list(itertools.accumulate(part.runs_of_one_shape(), initial=0))
-    runs = (part.select(range(*pair)) for pair in itertools.pairwise(ends))
-    logits = torch.cat([classifier.logits(images) for run in runs for images, _, _ in run.batches(ROWS)]).double()
+    labels = part.labels
+    logits = torch.cat([classifier.logits(images) for images, _, _ in part.batches(ROWS)]).double()
     if classifier.threshold is not None:
         logits = logits + classifier.head.offset(classifier.threshold, logits)
     scores = (logits if several else logits[:, 1:] - logits[:, :1]).numpy()

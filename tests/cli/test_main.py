@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from medrobust import Classifier, __version__, models
-from medrobust.cli import main
+from tests.commands import run
 from tests.data_files import class_folders, cohort, picture, write_table
 
 QUICK = ("--epochs", "1", "--limit", "12", "--attacks", "fgsm", "--eps", "1/255", "--device", "cpu")
@@ -51,15 +50,6 @@ def pair():
 def number():
     return 3
 """
-
-
-def run(*arguments: str | Path) -> int:
-    """The real entry point, in this process; its exit code."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", ["medrobust", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-    return int(left.value.code or 0)
 
 
 @pytest.fixture(scope="module")

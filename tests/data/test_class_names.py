@@ -14,9 +14,9 @@ from PIL import Image
 import medrobust as mr
 from medrobust import training
 from medrobust.attacks import Transfer
-from medrobust.cli import main
 from medrobust.experiments.output_order import outputs_in_order
 from medrobust.images import renumbered
+from tests.commands import run
 
 NETWORK = """
 import torch
@@ -73,14 +73,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "brightness_net", raising=False)
     return "brightness_net:bright_first"
-
-
-def run(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", ["medrobust", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-    return int(left.value.code or 0)
 
 
 def clean(folder: Path) -> dict[str, float]:

@@ -7,7 +7,6 @@ import csv
 import json
 import math
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from safetensors.numpy import load_file
 
 import medrobust as mr
 from medrobust import Classifier, private_names, stats
-from medrobust.cli import main
 from medrobust.cli.audit import summary
 from medrobust.experiments import context
 from medrobust.report import findings, headline
 from medrobust.report.run import read
 from medrobust.run_folder import LOCK, MARK
+from tests.commands import run
 from tests.data_files import cohort
 from tests.processes import Process
 
@@ -63,15 +62,6 @@ class Net(torch.nn.Module):
 def make(classes, size):
     return Net(classes, size)
 """
-
-
-def run(*arguments: str | Path) -> int:
-    """The real entry point, in this process; its exit code."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", ["medrobust", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-    return int(left.value.code or 0)
 
 
 def results(folder: Path) -> dict[str, Any]:

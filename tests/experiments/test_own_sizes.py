@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,13 @@ from safetensors.numpy import load_file
 from torchvision import transforms
 
 import medrobust as mr
-from medrobust.cli import main
 from medrobust.errors import InputError
+from tests.commands import run
 from tests.data_files import write_table
 from tests.door_nets import Bright
 
 SIZES = [(40, 30)] * 7 + [(36, 44)] * 5
 STEPS = "resize=28,crop=24"
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "argv", ["medrobust", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-    return int(left.value.code or 0)
 
 
 def decision(file: Path) -> str:
@@ -97,7 +88,8 @@ def test_a_reference_that_differs_names_the_first_image(table: Path, tmp_path: P
 def test_images_of_several_sizes_are_not_put_into_one_array(table: Path) -> None:
     data = mr.data.load(f"csv:{table}", fit="none")
     assert data.shapes == ((30, 40), (44, 36))
-    assert data.by_id().runs_of_one_shape() == [7, 5]
+    assert [len(index) for index in data.by_id().bounds(5)] == [5, 2, 5]
+    assert [len(ids) for _, _, ids in data.by_id().batches(100)] == [7, 5]
     assert data.most_frequent_shape().shape == (1, 30, 40)
     assert data.images([0]).shape == (1, 1, 30, 40)
     with pytest.raises(InputError, match="differ in size"):

@@ -121,8 +121,8 @@ class Attack(ABC):
 
     @property
     def settings(self) -> dict[str, object]:
-        """Every hyper-parameter that a result depends on."""
-        return {k: v for k, v in sorted(vars(self).items()) if not callable(v)}
+        """Every hyper-parameter that a result depends on: public attributes that are not functions."""
+        return {k: v for k, v in sorted(vars(self).items()) if not (callable(v) or k.startswith("_"))}
 
     def __call__(
         self,

@@ -63,10 +63,6 @@ class DecisionBased(BlackBox):
     def check(self, ball: Ball) -> None:
         """InputError where the attack is not written for this norm."""
 
-    @property
-    def settings(self) -> dict[str, object]:
-        return {k: v for k, v in super().settings.items() if not k.startswith("_")}
-
     def starting_from(self, images: Images, logits: Logits) -> DecisionBased:
         """This attack with known images (m, c, h, w) and what the classifier answered to them.
 

@@ -7,7 +7,6 @@ gradient predicts. Smaller changes would not do: within one step of a stair ever
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -263,8 +262,7 @@ def hidden(classifier: Classifier) -> dict[str, Classifier]:
     """Classifiers that answer as this one and hide their gradient, by how: "detached", "negated"."""
     copies = {}
     for name, wrap in (("detached", _Detached), ("negated", _Negated)):
-        other = copies[name] = copy.copy(classifier)
-        other.net, other._exact, other._fast = wrap(classifier.plain_net), {}, None
+        other = copies[name] = classifier.changed(net=wrap(classifier.plain_net))
         if other.inspection is not None:
             other.inspection = other.inspection.of_plain()
     return copies

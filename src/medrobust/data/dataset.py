@@ -92,7 +92,12 @@ class Dataset:
             )
         return (self.channels, *shapes[0])
 
-    def runs_of_one_shape(self) -> list[int]:
+    @property
+    def largest(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images with the most pixels: what a batch must have room for."""
+        return (self.channels, *max(self.shapes, key=lambda shape: shape[0] * shape[1]))
+
+    def _runs_of_one_shape(self) -> list[int]:
         """Lengths of the runs of images of one size, in their order."""
         if self.fit != "none":
             return [len(self)]
@@ -276,13 +281,23 @@ class Dataset:
         return part.images(range(len(part))), torch.from_numpy(part.labels.copy())
 
     def batches(self, size: int) -> Iterator[tuple[Images, Labels, tuple[str, ...]]]:
-        """(images, labels, ids) of ``size`` images at a time, in order; memory stays flat."""
+        """(images, labels, ids) of at most ``size`` images at a time, in order; memory stays flat.
+
+        Images that keep their own sizes come in batches of one size each.
+        """
         if size < 1:
             raise InputError(f"a batch must hold at least 1 image, got {size}")
-        for start in range(0, len(self), size):
-            index = range(start, min(start + size, len(self)))
-            labels = torch.from_numpy(self.labels[start : start + size].copy())
-            yield self.images(index), labels, self.ids[start : start + size]
+        for index in self.bounds(size):
+            part = slice(index.start, index.stop)
+            yield self.images(index), torch.from_numpy(self.labels[part].copy()), self.ids[part]
+
+    def bounds(self, size: int) -> Iterator[range]:
+        """Positions of at most ``size`` images at a time, in order, all of one height and width."""
+        begin = 0
+        for run in self._runs_of_one_shape():
+            for start in range(begin, begin + run, size):
+                yield range(start, min(start + size, begin + run))
+            begin += run
 
     def digest(self) -> str:
         """sha256 (hex) of contents, ids, each image's class name, split and patient, and the shape and fit they have.

@@ -70,10 +70,10 @@ def admit(
 def _order(classifier: Classifier, part: Dataset, seed: int) -> Check:
     """Of the outputs, from labelled images."""
     try:
-        sample = part.for_network(classifier).most_frequent_shape().sample(ASKED, seed)
+        sample = part.for_network(classifier).sample(ASKED, seed)
     except InputError as error:  # whoever needs these classes raises it
         return not_asked(str(error))
-    size = classifier.batch_size((1, *sample.shape))
+    size = classifier.batch_size((1, *sample.largest))
     logits = torch.cat([classifier.logits(images) for images, _, _ in sample.batches(size)])
     probability, decisions = classifier.to_probabilities(logits).numpy(), classifier.head.decide(logits).numpy()
     patients = None if sample.patients is None else np.array(group_names(sample.ids, sample.patients))

@@ -29,7 +29,7 @@ QUERIES = 80
 COUNTS = (10, 40, QUERIES)
 """Queries an image at which the success is told."""
 DECISIONS = (1000, 5000)
-"""Decisions an image at which success and distance are told, where a classifier answers with labels."""
+"""Decisions per image after which success and distance are reported, where a classifier answers with labels."""
 CHANCE = 10
 """Random changes of the same size that the control may try."""
 NOISE = "noise"

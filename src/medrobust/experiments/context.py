@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -157,7 +157,7 @@ class Context:
             return self._cells[name]
         self.progress.start(title, total)
         try:
-            done = [self._shard(part, begin, end, key_, compute, total) for begin, end in _bounds(part)]
+            done = [self._shard(part, index, key_, compute, total) for index in part.bounds(SHARD)]
         finally:
             self.progress.stop()
         joined = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
@@ -165,10 +165,8 @@ class Context:
         self._cells[name] = Cell(facts, joined, sum(c.seconds for c in done))
         return self._cells[name]
 
-    def _shard(
-        self, part: Dataset, begin: int, end: int, key_: Mapping[str, object], compute: Compute, total: int
-    ) -> Cell:
-        shard = part.select(range(begin, end))
+    def _shard(self, part: Dataset, index: range, key_: Mapping[str, object], compute: Compute, total: int) -> Cell:
+        shard = part.select(index)
         advanced = 0
 
         def advance(n: int) -> None:
@@ -179,15 +177,6 @@ class Context:
         cell = self.cell(shard, key_, lambda: compute(shard, advance))
         self.progress.advance(max(0, total * len(shard) // len(part) - advanced))
         return cell
-
-
-def _bounds(part: Dataset) -> Iterator[tuple[int, int]]:
-    """Where shards begin and end: at most SHARD images, all of one size."""
-    begin = 0
-    for run in part.runs_of_one_shape():
-        for start in range(begin, begin + run, SHARD):
-            yield start, min(start + SHARD, begin + run)
-        begin += run
 
 
 @dataclass(frozen=True)

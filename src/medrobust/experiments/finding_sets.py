@@ -61,6 +61,11 @@ def as_sets(system: System, command: str) -> System:
             f"medrobust {command} takes each set of findings as a class, which goes up to {MOST} findings; this "
             f"classifier has {k}"
         )
+    if classifier.original is not None:
+        raise InputError(
+            f"medrobust {command} of several findings does not cover a network that is confirmed by another runtime "
+            "(ONNX): give it as a torch network; medrobust audit and universal cover it"
+        )
     names = tuple(findings.text(row, classifier.classes) for row in sets(k))
     known = Classifier(
         SetNetwork(classifier),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 import medrobust.data.csv_rows as csv_rows
 import medrobust.data.words as words
 from medrobust.classifier import Classifier
@@ -13,6 +11,7 @@ from medrobust.data import Dataset
 from medrobust.data.class_names import listed
 from medrobust.data.table import FILE_COLUMNS
 from medrobust.errors import InputError
+from medrobust.experiments import robustness_cells
 
 PREDICTIONS = ("prediction", "predicted", "decision", "predictedclass", "predictedlabel", "label", "class")
 """Names of the column of decisions, the first before the others, as ``words.bare`` writes them."""
@@ -31,37 +30,27 @@ def check(table: str, classifier: Classifier, part: Dataset) -> str:
     if classifier.head.name == "multilabel":
         raise InputError("--reference compares one class an image; several findings are not covered")
     stated = _decisions(path, classifier.classes)
-    here = [i for i, image in enumerate(part.ids) if image in stated]
-    by_name = {Path(image).name: decision for image, decision in stated.items()}
-    if not here and len(by_name) == len(stated):
-        stated = by_name
-        here = [i for i, image in enumerate(part.ids) if Path(image).name in stated]
-    else:
-        by_name = {}
+    names = list(part.ids)
+    if stated.keys().isdisjoint(names):  # written from another folder than the data's table
+        names = [Path(image).name for image in names]
+        stated = {Path(image).name: decision for image, decision in stated.items()}
+    here = [i for i, name in enumerate(names) if name in stated]
     if not here:
         raise InputError(
             f"--reference {path.name} names none of the {len(part)} test images; its files must be written as in the "
             f"data, for example {part.ids[0]}"
         )
-    compared = part.select(here).by_id()
+    _, arrays = robustness_cells.clean(classifier, part.select(here), lambda _: None)
     wrong = []
-    batch_size = classifier.batch_size((1, compared.channels, *compared.shapes[0]))
-    begin = 0
-    for run in compared.runs_of_one_shape():
-        for images, _, ids in compared.select(range(begin, begin + run)).batches(batch_size):
-            probability = classifier.probabilities(images)
-            decided = classifier.predict(images)
-            for row, image in enumerate(ids):
-                expected = stated[Path(image).name if by_name else image]
-                if classifier.classes[int(decided[row])] != expected:
-                    wrong.append((image, expected, int(decided[row]), probability[row]))
-        begin += run
+    for i, decision, probability in zip(here, arrays["decision"].tolist(), arrays["probability"], strict=True):
+        if classifier.classes[decision] != stated[names[i]]:
+            wrong.append((words.natural(part.ids[i]), i, decision, float(probability[decision])))
     if wrong:
-        image, expected, label, share = min(wrong, key=lambda w: words.natural(w[0]))
+        _, i, decision, share = min(wrong)
         raise InputError(
-            f"{len(wrong)} of {len(here)} decisions are not those of {path.name}, first {image}: {expected!r} there, "
-            f"{classifier.classes[label]!r} ({_percent(share, label)}) here; check --preprocessing, --mean, --std, "
-            "--classes and --threshold, or whether the table comes from these weights"
+            f"{len(wrong)} of {len(here)} decisions are not those of {path.name}, first {part.ids[i]}: "
+            f"{stated[names[i]]!r} there, {classifier.classes[decision]!r} ({100 * share:.0f} %) here; check "
+            "--preprocessing, --mean, --std, --classes and --threshold, or whether the table comes from these weights"
         )
     missing = len(part) - len(here)
     rest = f"; the other {missing} test images are not in it" if missing else ""
@@ -84,7 +73,3 @@ def _decisions(path: Path, classes: tuple[str, ...]) -> dict[str, str]:
                 f"line {line} of {path.name} predicts {name!r}, which is no class of the classifier: {listed(classes)}"
             )
     return stated
-
-
-def _percent(probability: torch.Tensor, label: int) -> str:
-    return f"{100 * float(probability[label]):.0f} %"

@@ -56,8 +56,8 @@ def _weight(text: str, what: str) -> float:
 def weighted(rates: Mapping[tuple[str, GoalKind], Estimate], weights: Weights) -> Estimate:
     """Weighted mean of the rates that were measured; NOTHING where none has a weight.
 
-    The ends of its interval are the means of theirs: what findings of one image have in common is not known, and no
-    dependence makes it wider.
+    Each end of its interval is the mean of those of the single findings: how findings of one image depend on each other
+    is not known, and no dependence makes it wider.
     """
     measured = [(rates[k], w) for k, w in weights.items() if k in rates and w > 0 and not math.isnan(rates[k].value)]
     if not measured:

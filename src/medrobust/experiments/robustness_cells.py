@@ -27,7 +27,7 @@ SHOWN = 256
 def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
     """Probabilities and decisions on clean images, and on the same images saved at 8 bits."""
     probability, decisions, saved = [], [], []
-    for images, _, _ in part.batches(classifier.batch_size((1, *part.shape))):
+    for images, _, _ in part.batches(classifier.batch_size((1, *part.largest))):
         logits = classifier.logits(images)
         probability.append(classifier.to_probabilities(logits))
         decisions.append(classifier.head.decide(logits))

@@ -80,7 +80,7 @@ class SanityExperiment(Experiment):
     @property
     def _huge(self) -> float:
         part = self._subset
-        return 0.5 if self.config.norm == "linf" else 0.25 * float(math.prod(part.most_frequent_shape().shape)) ** 0.5
+        return 0.5 if self.config.norm == "linf" else 0.25 * float(math.prod(part.largest)) ** 0.5
 
     @property
     def _saving_eps(self) -> tuple[float, ...]:

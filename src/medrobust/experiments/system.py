@@ -129,6 +129,11 @@ def assemble(
     # images that chose the threshold are no test of it
     test, notes = unseen(data, classifier, trained or at_home_ or spec.threshold_rule is not None)
     admitted = admit(classifier, test, progress, spec.seed, classifies=compare)
+    if classifier.preprocessing is not None and classifier.preprocessing.rounds and data.bits > 8:
+        progress.note(
+            f"The images have {data.bits} bits, and {classifier.preprocessing.text} rounds them to 8 when it resizes, "
+            "as Pillow and OpenCV do with 8-bit images; add :tensor to a resize that keeps all levels."
+        )
     if compare and spec.reference is not None:
         progress.note(reference.check(spec.reference, classifier, test))
     stated = classifier.provenance.get("states_classes", Path(spec.model).is_dir())

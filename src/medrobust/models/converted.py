@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -44,15 +45,14 @@ class Converted(nn.Module):
         return out
 
     @torch.no_grad()
-    def agreement(self, inputs: Tensor) -> Agreement:
-        """Of both on normalised images (n, c, h, w). Decisions: the largest output; of a single one and of findings,
-        those that are positive are compared by ``judge`` alone, at their thresholds."""
+    def agreement(self, inputs: Tensor, decide: Callable[[Tensor], Tensor]) -> Agreement:
+        """Of both on normalised images (n, c, h, w). decide: raw outputs to decisions (n,), or (n, k) of findings."""
         wanted, got = self.original(inputs).float(), self(inputs).float()
         if wanted.shape != got.shape:
             return Agreement(torch.inf, len(inputs), len(inputs))
         scale = wanted.abs().max().clamp_min(1e-12)
         return Agreement(
             float((got - wanted).abs().nan_to_num(torch.inf).max() / scale),
-            int((got.argmax(1) != wanted.argmax(1)).sum()),
+            int((decide(got) != decide(wanted)).sum()),
             len(inputs),
         )
