@@ -17,7 +17,8 @@ from medrobust.models.pretrained import Pretrained
 
 
 class Format(NamedTuple):
-    """matches: whether a source is of this format. modules: of the extra that it needs. weights: takes --weights."""
+    """matches: whether a source is of this format. modules: of the extra that it needs. weights: takes --weights.
+    needs_weights: and cannot do without."""
 
     name: str
     matches: Callable[[str], bool]
@@ -25,6 +26,7 @@ class Format(NamedTuple):
     extra: str | None = None
     modules: tuple[str, ...] = ()
     weights: bool = False
+    needs_weights: bool = False
 
 
 FORMATS = (
@@ -45,6 +47,7 @@ FORMATS = (
         monai_nets.load_named,
         *monai_nets.NEEDS,
         weights=True,
+        needs_weights=True,
     ),
     Format(
         "a network of torchxrayvision",
@@ -74,6 +77,8 @@ def check(source: str, weights: str | None = None) -> None:
         needed(kind.extra, source, *kind.modules)
     if weights is not None and not kind.weights:
         raise InputError(f"{source} is {kind.name} with weights of its own: leave --weights out")
+    if weights is None and kind.needs_weights:
+        raise InputError(f"{source} has no weights: give --weights FILE")
     if ":" not in source and not Path(source).exists():
         raise InputError(f"no file {source}")
     if weights is not None:

@@ -41,8 +41,7 @@ def load_named(request: NetworkRequest) -> Delivered:
     """``monai:NAME`` with options after colons (``monai:ViT:patch_size=8:classification=true``), and --weights."""
     (nets,) = needed(EXTRA, request.source, *MODULES)
     name, *options = request.source.removeprefix(PREFIX).split(":")
-    if not request.weights:
-        raise InputError(f"{request.source} has no weights: give --weights FILE")
+    assert request.weights is not None  # see ``formats.check``
     make = getattr(nets, name, None)
     if make is None or not _makes_networks(make):
         raise InputError(f"MONAI has no network {name!r}")
