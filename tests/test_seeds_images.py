@@ -82,14 +82,22 @@ def test_nothing_is_truncated():
     assert float(images.save_at(torch.tensor(100.4 / 255), 8)) == pytest.approx(100 / 255)
 
 
-@pytest.mark.parametrize(("kind", "bits"), [(torch.uint8, 8), (torch.uint16, 16)])
+@pytest.mark.parametrize(("kind", "bits"), [(torch.uint8, 8), *((torch.uint16, bits) for bits in (10, 12, 16))])
 def test_stored_pixels_survive_the_way_to_float_and_back(kind, bits):
     top = 2**bits - 1
-    levels = torch.arange(top + 1, dtype=torch.int32)
-    x = images.as_float(levels.to(kind))
+    stored = torch.arange(top + 1, dtype=torch.int32)
+    x = images.as_float(stored.to(kind), top)
     assert x.dtype == torch.float32
-    assert torch.equal((x.double() * top).round().int(), levels)
+    assert torch.equal((x.double() * top).round().int(), stored)
+    assert torch.equal(images.on_grid(x, top), x)
     assert torch.equal(images.save_at(x, bits), x)
+
+
+def test_each_image_has_its_own_grid():
+    stored, levels = torch.tensor([3, 3, 3], dtype=torch.uint16).view(3, 1, 1, 1), torch.tensor([255, 4095, 65535])
+    x = images.as_float(stored, levels)
+    assert torch.equal(x.flatten(), torch.tensor([3 / 255, 3 / 4095, 3 / 65535]))
+    assert torch.equal(images.on_grid(x + 0.4 / levels.view(-1, 1, 1, 1), levels), x)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +122,8 @@ def test_images_are_taken_as_they_are():
     assert images.check_images(x) is x
     assert images.check_images(x.double()).dtype == torch.float32
     assert images.check_images(torch.zeros(0, 1, 4, 4)).shape == (0, 1, 4, 4)
-    with pytest.raises(InputError, match="8- or 16-bit"):
-        images.as_float(torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(InputError, match="whole numbers"):
+        images.as_float(torch.zeros(3), 255)
     for bits in (0, 17):
         with pytest.raises(InputError, match="between 1 and 16"):
             images.save_at(x, bits)

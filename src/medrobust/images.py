@@ -89,15 +89,24 @@ def save_at(images: Images, bits: int) -> Images:
     """
     if bits < 1 or bits > 16:
         raise InputError(f"bits must be between 1 and 16, got {bits}")
-    top = 2**bits - 1
+    return on_grid(images, 2**bits - 1)
+
+
+def on_grid(images: Images, levels: int | Tensor) -> Images:
+    """The nearest pixels of the form k / levels, k a whole number; levels: of all images, or of each, int64 (n,)."""
+    top = levels.to(images.device).view(-1, 1, 1, 1) if isinstance(levels, Tensor) else levels
     # float64: at 16 bits a float32 product is already uncertain in the last level
     return images.double().mul(top).round().div(top).to(images.dtype)
 
 
-def as_float(pixels: Tensor) -> Images:
-    """uint8 or uint16 pixels to float32 in [0, 1], on the exact grid of their bit depth."""
+def as_float(pixels: Tensor, levels: int | Tensor) -> Images:
+    """Whole numbers (n, c, h, w) from 0 to ``levels`` (of all images, or of each, int64 (n,)) to float32 in [0, 1].
+
+    The result is exactly on the grid: ``on_grid`` gives it back to the bit.
+    """
+    if pixels.is_floating_point():
+        raise InputError(f"pixels must be whole numbers, got {pixels.dtype}")
+    top = levels.view(-1, 1, 1, 1) if isinstance(levels, Tensor) else levels
     if pixels.dtype == torch.uint8:
-        return pixels.float() / 255
-    if pixels.dtype == torch.uint16:
-        return (pixels.to(torch.int32).double() / 65535).float()
-    raise InputError(f"pixels must be 8- or 16-bit unsigned, got {pixels.dtype}")
+        return pixels.float() / top
+    return (pixels.to(torch.int32).double() / top).float()

@@ -82,6 +82,7 @@ def test_eight_and_sixteen_bits_mixed_mean_the_same_grey(tmp_path: Path) -> None
     found = data.load(two_images(tmp_path, images))
     first, second = found.images([0, 1])
     assert found.bits == 16
+    assert found.levels.tolist() == [255, 65535]
     assert torch.equal(first, second)
 
 

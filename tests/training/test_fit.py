@@ -29,6 +29,7 @@ class Toy:
     def __init__(self, n: int = 160, bits: int = 8, labels=None, classes=None) -> None:
         draw = np.random.default_rng(0)
         self.bits, self.classes = bits, classes or self.classes
+        self.levels = np.full(n if labels is None else len(labels), 2**bits - 1)
         self.labels = np.arange(n) % 2 if labels is None else np.asarray(labels)
         top = 2**bits - 1
         self.stored = (draw.random((len(self.labels), 1, 16, 16)) * 0.5 * top).round()

@@ -113,8 +113,13 @@ class Dataset:
 
     @property
     def bits(self) -> int:
-        """8 or 16: the grid on which the pixels lie."""
+        """8 to 16: the deepest that any image is stored with."""
         return self.source.bits
+
+    @property
+    def levels(self) -> np.ndarray:
+        """int64 (n,): L of each image, whose pixels are k / L for whole k from 0 to L; 255 for an 8-bit file."""
+        return np.array([self.source.levels(int(row)) for row in self.rows], dtype=np.int64)
 
     @property
     def fit(self) -> str | None:
@@ -252,15 +257,16 @@ class Dataset:
         return self.select(chosen(self.ids, self.labels, by_name, limit, seed)).by_id()
 
     def images(self, indices: Sequence[int] | np.ndarray | Tensor) -> Images:
-        """float32 (m, c, h, w) in [0, 1], exactly on the grid of ``bits``; decoded now."""
+        """float32 (m, c, h, w) in [0, 1], exactly on the grid of each image's ``levels``; decoded now."""
         index = self._positions(indices)
-        dtype = np.uint8 if self.bits == 8 else np.uint16
+        levels = [self.source.levels(int(row)) for row in self.rows[index]]
+        dtype = np.min_scalar_type(max(levels, default=0))
         whole = self.fit != "none" or not len(index)
         shape = (self.channels, self.size, self.size) if whole else self.select(index).shape
         pixels = np.empty((len(index), *shape), dtype)
         for place, image in enumerate(index):
             pixels[place] = self.source.pixels(int(self.rows[image]))
-        return as_float(torch.from_numpy(pixels))
+        return as_float(torch.from_numpy(pixels), torch.tensor(levels))
 
     def masks(self, indices: Sequence[int] | np.ndarray | Tensor, finding: int | None = None) -> Tensor | None:
         """float32 (m, 1, h, w), 1 inside the lesion; None where no ground truth is known.

@@ -82,6 +82,9 @@ class FileSource(Source):
     def fingerprint(self, row: int) -> str:
         return self.info[row].hash
 
+    def levels(self, row: int) -> int:
+        return (1 << self.info[row].bits) - 1
+
     def shape(self, row: int) -> tuple[int, int]:
         height, width = self.info[row].shape[:2]
         return height, width
@@ -189,7 +192,7 @@ def _annotate(data: Dataset, good: Sequence[FileInfo], request: Request) -> Data
         )
     elif data.bits == 16 and any(info.bits == 8 for info in good):
         shallow = sum(info.bits == 8 for info in good)
-        notes.append(f"{shallow} of {n} images have 8 bits, the others 16; they were brought to 16 bits (times 257).")
+        notes.append(f"{shallow} of {n} images have 8 bits, the others 16; each keeps its own grey levels.")
     notes += _in_two_splits(data)
     return dataclasses.replace(data, notes=tuple(notes))
 

@@ -65,8 +65,8 @@ class Source(ABC):
     """Pixels by row number. A source of your own implements ``read`` and ``fingerprint``.
 
     size: side of the (square) images that ``read`` returns; with fit "none", the longest side of any. channels: 1 or 3.
-    bits: 8 or 16. fit: how images that are not square were made so ("stretch", "crop", "pad") or that they were not
-    ("none"); None where all are square.
+    bits: 8 to 16, the deepest that any image is stored with. fit: how images that are not square were made so
+    ("stretch", "crop", "pad") or that they were not ("none"); None where all are square.
     """
 
     size: int
@@ -81,6 +81,10 @@ class Source(ABC):
     @abstractmethod
     def read(self, row: int) -> np.ndarray:
         """uint8 or uint16, (height, width) or (height, width, 3): the pixels of one image, decoded now."""
+
+    def levels(self, row: int) -> int:  # noqa: ARG002 - the answer is the same for every row of most
+        """L, where the stored pixels of one image are the whole numbers from 0 to L: 255 for 8 bits, 4095 for 12."""
+        return (1 << self.bits) - 1
 
     @abstractmethod
     def fingerprint(self, row: int) -> str:
@@ -108,13 +112,11 @@ class Source(ABC):
             self._kept_bytes += pixels.nbytes
 
     def pixels(self, row: int) -> np.ndarray:
-        """(channels, height, width) in the source's bit depth: grey is repeated where others have colour."""
+        """(channels, height, width), whole numbers from 0 to ``levels``: grey is repeated where others have colour."""
         pixels = self._kept.get(row)
         if pixels is None:
             pixels = self.read(row)
             self.keep(row, pixels)
-        if self.bits == 16 and pixels.dtype == np.uint8:
-            pixels = pixels.astype(np.uint16) * 257  # exact: v * 257 / 65535 = v / 255
         if pixels.ndim == 2:
             return np.broadcast_to(pixels, (self.channels, *pixels.shape))
         return pixels.transpose(2, 0, 1)

@@ -27,7 +27,8 @@ class Pixels:
         self._data, self.name = data, data.name
         self.labels = np.asarray(data.labels, dtype=np.int64)
         self._store: np.ndarray | None = None
-        kind = np.dtype(np.uint8 if data.bits == 8 else np.uint16)
+        self._levels = torch.from_numpy(data.levels)
+        kind = np.min_scalar_type(int(self._levels.max()))
         shape = (len(data), data.channels, data.size, data.size)
         if int(np.prod(shape)) * kind.itemsize <= kept:
             self._store = self._decode(np.empty(shape, kind), progress, name)
@@ -39,7 +40,8 @@ class Pixels:
         """float32 (m, c, h, w) in [0, 1], the very values that the Dataset gives."""
         if self._store is None:
             return self._data.images(indices)
-        return as_float(torch.from_numpy(self._store[np.asarray(indices)]))
+        index = np.asarray(indices)
+        return as_float(torch.from_numpy(self._store[index]), self._levels[index])
 
     def moments(self, limit: int = 512) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(mean, std) a channel over at most ``limit`` images spread evenly over the split."""
@@ -56,11 +58,11 @@ class Pixels:
         return tuple(mean.tolist()), tuple(np.maximum(std, 1 / 255).tolist())
 
     def _decode(self, store: np.ndarray, progress: Progress, name: str) -> np.ndarray:
-        top = np.iinfo(store.dtype).max
         progress.start(f"reading {name} images", len(self))
         try:
             for start in range(0, len(self), CHUNK):
                 indices = np.arange(start, min(start + CHUNK, len(self)))
+                top = self._levels[indices].view(-1, 1, 1, 1)
                 store[indices] = (self._data.images(indices).double() * top).round().numpy()
                 progress.advance(indices.size)
         finally:
