@@ -54,12 +54,13 @@ def test_a_finding_changes_its_mask_and_leaves_the_others_as_they_are(finding: s
 
 
 def test_masks_of_one_finding_lie_within_those_of_all(phantom: data.Dataset) -> None:
-    together, alone = phantom.masks([3], None), phantom.masks([3], FIVE.index("effusion"))
+    together, alone = phantom.masks([3], None), phantom.masks([3], "effusion")
     assert together is not None
     assert alone is not None
     assert together.shape == alone.shape == (1, 1, 32, 32)
     assert 0 < alone.sum() < together.sum()
     assert (alone <= together).all()
+    assert phantom.masks([3], "mass") is None
 
 
 def test_a_sample_keeps_the_frequencies_and_one_image_of_each_finding(phantom: data.Dataset) -> None:

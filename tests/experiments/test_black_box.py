@@ -22,6 +22,15 @@ def label(images):
 def score(images):
     mean = images.mean((1, 2, 3))
     return np.stack([20 * (0.5 - mean), 20 * (mean - 0.5)], 1)
+
+def sides(images):
+    return np.stack([half.mean((1, 2, 3)) for half in (images[..., :4], images[..., 4:])], 1)
+
+def found(images):
+    return (sides(images) > 0.5).astype(int)
+
+def chances(images):
+    return 1 / (1 + np.exp(-20 * (sides(images) - 0.5)))
 """
 
 
@@ -128,3 +137,35 @@ def test_an_end_point_is_audited_and_asked_about_no_image_twice(home, capsys, mo
     assert sum(asked) == whole
     told = json.loads((home / "url" / "results.json").read_text())
     assert any(r["metric"] == "median_l2" for r in told["rows"])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("function", "attack"), [("found", "rays:queries=150"), ("chances", "square:queries=60")])
+def test_findings_of_a_black_box_are_hidden_and_invented(home, function, attack):
+    rng, present = np.random.default_rng(1), np.arange(24)[:, None] // (1, 2) % 2
+    bright = np.repeat(np.where(present, 140, 110), 4, axis=1)[:, None, :]
+    images = (bright + rng.integers(-60, 60, (24, 8, 8))).astype(np.uint8)
+    parts = ("train", "val", "test")
+    np.savez(
+        home / "halves.npz",
+        **{f"{part}_images": images for part in parts},
+        **{f"{part}_labels": present.astype(np.uint8) for part in parts},
+    )
+    words = ("--data", "medmnist:halves.npz", "--model", f"only_answers:{function}", "--no-train", "--limit", "6")
+    how = ("--attacks", attack, "--eps", "4/255,32/255", "--out", home / "out")
+    assert run("audit", *words, *how, *(("--outputs", "probabilities") if function == "chances" else ())) == 0
+    told = json.loads((home / "out" / "results.json").read_text())
+    for goal in ("hide", "invent"):
+        # all pixels of a half moved by 32/255 change what is told of it, and of it alone
+        rates = {
+            (r["class_name"], r.get("alone")): r["value"]
+            for r in told["rows"]
+            if r["metric"] == "success" and r.get("goal") == goal and r["kind"] == "finding" and r["eps"] > 0.1
+        }
+        assert len(rates) == 4
+        assert all(value == 1 for value in rates.values() if function == "found"), rates
+        assert np.mean(list(rates.values())) > 0.3
+    scores = {r["metric"] for r in told["rows"] if r["kind"] == "clean"} & {"auroc", "ece", "brier"}
+    assert scores == (set() if function == "found" else {"auroc", "ece", "brier"})
+    page = (home / "out" / "report.html").read_text()
+    assert ("Not measured: AUROC, calibration, Brier score (the classifier answers with labels" in page) == (not scores)

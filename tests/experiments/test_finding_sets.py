@@ -11,19 +11,21 @@ import torch
 import medrobust as mr
 from medrobust.attacks import PGD
 from medrobust.experiments import system
-from medrobust.experiments.finding_sets import SetNetwork, as_sets, sets
+from medrobust.experiments.finding_sets import SetNetwork, as_sets, of_sets, sets
 from tests.nets import Linear, grey, linear
+
+NONE = np.zeros((0, 3), np.int64)
 
 
 @pytest.mark.parametrize("threshold", [None, (0.3, 0.5, 0.8)])
 def test_a_set_of_findings_is_a_class_with_the_same_decision_loss_and_margin(threshold):
     findings = linear(3, head="multilabel")
     findings = mr.Classifier(findings.net, findings.classes, head="multilabel", threshold=threshold, channels=1)
-    classes = mr.Classifier(SetNetwork(findings), [str(i) for i in range(8)], channels=1)
+    classes = mr.Classifier(SetNetwork(findings, sets(3, NONE)), [str(i) for i in range(8)], channels=1)
     images = grey(40, spread=0.2)
     decided = findings.predict(images)
     assert len(decided.unique(dim=0)) > 1
-    every = torch.from_numpy(sets(3))
+    every = torch.from_numpy(sets(3, NONE))
     assert torch.equal(every[classes.predict(images)], decided)
     labels = torch.arange(40) % 8
     several, one = mr.Untargeted(every[labels]), mr.Untargeted(labels)
@@ -57,6 +59,30 @@ def test_images_with_an_unknown_finding_have_no_set_and_many_findings_too_many_s
     assert tested.classifier.classes[0] == "no finding"
     assert tested.disease_classes == tuple(range(1, 32))
     assert any(f"32 sets of 5 findings, {np.unique(tested.test.labels).size} of them" in n for n in tested.class_notes)
-    many = mr.Classifier(linear(9, head="multilabel").net, [f"c{i}" for i in range(9)], head="multilabel", channels=1)
-    with pytest.raises(mr.InputError, match="detect takes each set of findings as a class, which goes up to 8"):
+    many = mr.Classifier(linear(53, head="multilabel").net, list(map(str, range(53))), head="multilabel", channels=1)
+    with pytest.raises(mr.InputError, match="detect takes sets of findings as classes, which goes up to 52"):
         as_sets(dataclasses.replace(system.given(data, clf), classifier=many), "detect")
+
+
+def test_of_many_findings_the_sets_of_the_labels_are_classes_and_all_others_one():
+    findings = linear(10, head="multilabel")
+    images = grey(200, spread=0.2)
+    decided = findings.predict(images)
+    labels = decided[:60].numpy()
+    every = sets(10, np.concatenate([labels, -np.ones((1, 10), np.int64)]))
+    classes = of_sets(findings, every, findings.classes)
+    assert classes.classes[-1] == "another set"
+    place = {tuple(row): i for i, row in enumerate(every.tolist())}
+    wanted = [place.get(tuple(row), len(every)) for row in decided.tolist()]
+    assert len(every) in wanted
+    assert classes.predict(images).tolist() == wanted
+    inside = torch.tensor(wanted[:60])
+    margin = mr.threat.margin(mr.Untargeted(inside), classes.head, classes.logits(images[:60]))
+    smallest = mr.threat.margin(mr.Untargeted(decided[:60]), findings.head, findings.logits(images[:60]))
+    assert torch.allclose(margin, smallest, atol=1e-4)
+    goals = ((findings, mr.Untargeted(decided[:60])), (classes, mr.Untargeted(inside)))
+    hit = [goal.prepare(c.head, len(c.classes), 60, images.device) for c, goal in goals]
+    adv = PGD(steps=5)(classes, images[:60], goals[1][1], mr.Linf(0.05))
+    reached = [g.reached(c.head, c.logits(adv)) for (c, _), g in zip(goals, hit, strict=True)]
+    assert torch.equal(*reached)
+    assert reached[0].any()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 import medrobust as mr
 from medrobust.experiments.perturbation import PerturbationConfig
-from medrobust.universal import SGA, Universal, judge
+from medrobust.universal import SGA, SGDUAP, Universal, judge
+from medrobust.universal.defence import DEFENCES
 from tests.nets import grey, linear
 
 
@@ -46,3 +49,26 @@ def test_one_change_hides_or_invents_a_finding_and_is_kept(system, target, tmp_p
     assert outcome.recall_before["c1"].n == 0
     v.save(tmp_path / "v.safetensors")
     assert Universal.load(tmp_path / "v.safetensors").target == target
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+@pytest.mark.parametrize("target", [None, 3])
+def test_a_defence_of_findings_counts_exact_matches_and_hidden_ones(name, target):
+    data = mr.data.load("phantom:chest-findings@16:n=60")
+    labels = data.labels.copy()
+    labels[::9, 1] = -1
+    data = dataclasses.replace(data, labels=labels)
+    clf = mr.training.fit(data, "small_cnn:width=4", epochs=1, seed=0, device="cpu")
+    goal, at = mr.Untargeted() if target is None else mr.Targeted(5 + target), {"rounds": 1, "epochs": 1}
+    hardened = DEFENCES[name](**at, perturbations=2, limit=12)(clf, data, goal, mr.L2(1.0), method=SGDUAP(passes=1))
+    images, truth = data.split("test").tensors()
+    clean = hardened.classifier.predict(images)
+    last = hardened.rounds[-1]
+    assert last.accuracy.value == pytest.approx(((clean == truth) | (truth < 0)).all(1).float().mean())
+    attacked = [hardened.classifier.predict(v.apply(images)) for v in hardened.pool]
+    hit = [(a != clean).any(1) if target is None else a[:, target] == 0 for a in attacked]
+    assert last.fresh.rate.value == pytest.approx(float(torch.stack(hit).float().mean()))
+    if target is not None:
+        assert last.fresh.base.value == pytest.approx(float((clean[:, target] == 0).float().mean()))
+        assert last.fresh.new.n == int((clean[:, target] == 1).sum())
+    assert "Exact match of the findings" in hardened.verdict or hardened.verdict.startswith("Inconclusive")

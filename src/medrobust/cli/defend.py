@@ -104,7 +104,8 @@ def summary(run: Run) -> None:
         others = [cell(number, rate, pool) for pool in ("old", "first", "random")]
         lines.append([str(number), cell(number, "accuracy"), *fresh, *others])
     pools = ["best", "acc. under it", f"{symbol} old", f"{symbol} first", "random"]
-    head = ["round", "clean acc.", f"{symbol} fresh", *pools]
+    right = "all right" if conditions.head == "multilabel" else "clean acc."
+    head = ["round", right, f"{symbol} fresh", *pools]
     on = f"On {info.n_judged} test images, {info.pool} perturbations a round, in % with the 95 % interval"
     table(head, lines, on)
     say(

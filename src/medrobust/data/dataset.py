@@ -268,10 +268,10 @@ class Dataset:
             pixels[place] = self.source.pixels(int(self.rows[image]))
         return as_float(torch.from_numpy(pixels), torch.tensor(levels))
 
-    def masks(self, indices: Sequence[int] | np.ndarray | Tensor, finding: int | None = None) -> Tensor | None:
+    def masks(self, indices: Sequence[int] | np.ndarray | Tensor, finding: str | None = None) -> Tensor | None:
         """float32 (m, 1, h, w), 1 inside the lesion; None where no ground truth is known.
 
-        finding: that one of several alone, by its place in the source's own order; None for all of them together.
+        finding: that one of several alone, by its name in the source; None for all of them together.
         """
         masks = []
         for image in self._positions(indices):

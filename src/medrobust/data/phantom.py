@@ -90,11 +90,11 @@ class PhantomSource(Source):
         image, _ = self._render(row)
         return luminance(image) if self.grey and image.ndim == 3 else image
 
-    def mask(self, row: int, finding: int | None = None) -> np.ndarray:
-        mask = self._render(row)[1]
-        if mask.ndim == 2:
-            return mask
-        return np.asarray(mask.max(0) if finding is None else mask[finding])
+    def mask(self, row: int, finding: str | None = None) -> np.ndarray | None:
+        classes, mask = MODALITIES[self.modality].classes, self._render(row)[1]
+        if mask.ndim == 2 or finding is None:
+            return mask if mask.ndim == 2 else np.asarray(mask.max(0))
+        return mask[classes.index(finding)] if finding in classes else None
 
     def fingerprint(self, row: int) -> str:
         return f"phantom {VERSION} {self.modality} {self.seed} {row} {self.size}"

@@ -94,10 +94,10 @@ class Source(ABC):
         """(height, width) of one image."""
         return (self.size, self.size)
 
-    def mask(self, row: int, finding: int | None = None) -> np.ndarray | None:  # noqa: ARG002 - nothing to choose
+    def mask(self, row: int, finding: str | None = None) -> np.ndarray | None:  # noqa: ARG002 - nothing to choose
         """(size, size) in [0, 1], 1 inside the lesion; None where no ground truth is known.
 
-        finding: that one alone, where an image has several; None for all of them together.
+        finding: that one alone, where an image has several, by its name in the source; None for all of them together.
         """
         return None
 

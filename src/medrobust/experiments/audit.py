@@ -28,6 +28,7 @@ from medrobust.experiments.detector_data import DetectorData
 from medrobust.experiments.evasion import EvasionExperiment
 from medrobust.experiments.evasion_config import EvasionConfig
 from medrobust.experiments.explanation import in_audit
+from medrobust.experiments.finding_sets import as_sets
 from medrobust.experiments.findings import FindingsExperiment
 from medrobust.experiments.headline import HeadlineExperiment
 from medrobust.experiments.robustness import RobustnessExperiment
@@ -64,32 +65,28 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     config, robustness = context.config, RobustnessExperiment(context)
     if config.ordinal and context.classifier.head.multilabel:
         raise InputError("--ordinal is for classes that are grades; several findings an image have no order")
+    several = context.classifier.head.multilabel
+    if not several and config.risk is not None:
+        raise InputError("--risk weighs findings; this classifier gives one class an image")
+    findings = [FindingsExperiment(context, robustness)] if several else []
+    probe = BlackBoxExperiment(context, robustness)
     if context.classifier.black_box:
-        return [robustness, BlackBoxExperiment(context, robustness), HeadlineExperiment(context, robustness, None)]
+        return [robustness, probe, HeadlineExperiment(context, robustness, None), *findings]
     sanity = SanityExperiment(context, robustness)
     headline = HeadlineExperiment(context, robustness, sanity)
-    chosen: list[Experiment] = [robustness, sanity, BlackBoxExperiment(context, robustness), headline]
-    several = context.classifier.head.multilabel
-    if several:
-        chosen.append(FindingsExperiment(context, robustness))
-    elif config.risk is not None:
-        raise InputError("--risk weighs findings; this classifier gives one class an image")
+    chosen: list[Experiment] = [robustness, sanity, probe, headline, *findings]
     later = [name for name, wanted in LATER.items() if getattr(config, wanted)]
     if sizes := len(context.test.shapes) - 1:
         why = f"the images have {sizes + 1} sizes, and these need one: give --size instead of --preprocessing"
         return [*chosen, NotCovered(context, later, why)]
     if config.universal:
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
-    if several:
-        single = [name for name in later if name != "universal perturbations"]
-        return [
-            *chosen,
-            NotCovered(
-                context,
-                single,
-                "they need one class an image; the command of that name takes each set of findings as a class",
-            ),
-        ]
+    if several and (config.detect or config.explain):
+        try:
+            context = context.of(as_sets(context.system, "audit"))
+        except InputError as error:
+            left = [name for name in later if name != "universal perturbations"]
+            return [*chosen, NotCovered(context, left, str(error))]
     if config.detect:
         chosen += detection(context, robustness)
     if config.explain:

@@ -59,9 +59,13 @@ class CleanExperiment(Experiment):
         outcome = ExperimentResult(self.context.rows(), guesses=self.guessing.text)
         test, classifier = self.context.test, self.context.classifier
         arrays, patients = self.cell.arrays, groups(test)
+        scored = not classifier.labels_only
+        if not scored:
+            why = "the classifier answers with labels, which have no scores behind them"
+            outcome.left_out = [(part, why) for part in ("AUROC", "calibration", "Brier score")]
         clean_rows(
             outcome.rows,
-            arrays["probability"],
+            arrays["probability"] if scored else None,
             test.labels,
             arrays["decision"],
             classifier.classes,
@@ -73,9 +77,7 @@ class CleanExperiment(Experiment):
         outcome.checks = [self.context.system.admitted.order]
         if self.gradient:
             outcome.checks.append(gradient_check(self._derivative()))
-        outcome.arrays = {
-            "test_probability": arrays["probability"].astype(np.float32),
-            "test_labels": test.labels,
-            "test_prediction": arrays["decision"],
-        }
+        outcome.arrays = {"test_labels": test.labels, "test_prediction": arrays["decision"]}
+        if scored:
+            outcome.arrays["test_probability"] = arrays["probability"].astype(np.float32)
         return outcome

@@ -74,6 +74,12 @@ class Context:
         """Cells that several experiments read, and whose seconds were added."""
         self._cells: dict[str, Cell] = {}
 
+    def of(self, tested: TestData) -> Context:
+        """The same run of another system; its seconds count here."""
+        made = Context(tested, self.config, self.store, self.progress, self.study)
+        made.seconds, made.counted = self.seconds, self.counted
+        return made
+
     @cached_property
     def system(self) -> System:
         """What is tested, where it is a classifier of images."""

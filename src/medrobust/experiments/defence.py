@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from medrobust import guessing, training
+import torch
+
+from medrobust import guessing
 from medrobust.errors import InputError
 from medrobust.experiments.checks import doubt
 from medrobust.experiments.clean import CleanExperiment
@@ -24,6 +26,8 @@ from medrobust.universal.defence import DEFENCES, Defence, Hardened, PoolResult
 
 ROUNDS = "rounds"
 """Folder of the rounds that are finished."""
+IMAGES = 256
+"""Decoded at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +103,8 @@ class DefenceExperiment(Experiment):
         classifier = self.hardened.classifier
 
         def compute() -> Result:
-            return {}, {"decision": training.evaluate(classifier, self.test)[0].argmax(1)}
+            parts = [classifier.predict(images) for images, _, _ in self.test.batches(IMAGES)]
+            return {}, {"decision": torch.cat(parts).numpy()}
 
         key = {"kind": "hardened", "hardened": classifier.digest()}
         right = self.context.cell(self.test, key, compute).arrays["decision"] == self.test.labels

@@ -25,6 +25,7 @@ from medrobust.experiments.context import Context, Experiment, ExperimentResult,
 from medrobust.experiments.explanation_cells import Quantity
 from medrobust.experiments.explanation_config import IN_AUDIT, ExplanationConfig, info
 from medrobust.experiments.features_cache import FeaturesCache
+from medrobust.experiments.finding_sets import SetNetwork
 from medrobust.experiments.headline import HeadlineExperiment
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.naming import image_code
@@ -78,7 +79,7 @@ class Explanation(Experiment):
 
     def steps(self) -> Sequence[Step]:
         attacked = f"{self.name} attacked"
-        later = ["maps", "layers", "gallery", *(["features"] if self.config.embedding else [])]
+        later = ["maps", "finding_maps", "layers", "gallery", *(["features"] if self.config.embedding else [])]
         alone = [Step(f"{self.name} {n}", partial(self._compute, n), self.needs) for n in ("measures", "landscape")]
         on_attacked = [Step(f"{self.name} {n}", partial(self._compute, n), (attacked,)) for n in later]
         return [*alone, Step(attacked, partial(self._compute, "shards"), self.needs), *on_attacked]
@@ -206,6 +207,28 @@ class Explanation(Experiment):
         return self._each("Maps", "maps", compute, **about)
 
     @cached_property
+    def _masked_findings(self) -> list[str]:
+        """Findings with masks of their own; none where an image has one class."""
+        several, part = self.context.system.of_findings, self.pairs.part
+        names = () if several is None else several.classifier.classes
+        return [name for name in names if part.masks([0], name) is not None]
+
+    @cached_property
+    def _finding_maps(self) -> dict[str, np.ndarray]:
+        """Maps of single findings beside their own masks."""
+        several, network, names = self.context.system.of_findings, self.classifier.net, self._masked_findings
+        if several is None or not isinstance(network, SetNetwork) or not names:
+            return {}
+        layer = explain.last_spatial(several.classifier, (1, *self.pairs.part.shape))
+
+        def compute(part: Dataset) -> Result:
+            labels = network.sets[part.labels].long().cpu()
+            return cells.finding_maps(several.classifier, part, self._attacked(part), labels, names, layer)
+
+        about = {"layer": layer, "findings": names, **self._about_attack()}
+        return self._each("Maps of single findings", "finding maps", compute, **about)
+
+    @cached_property
     def _layers(self) -> dict[str, np.ndarray]:
         if not self.layers:
             return {}
@@ -279,7 +302,7 @@ class Explanation(Experiment):
     def _measured(self) -> dict[str, object]:
         """Rows and arrays of all pieces; what the page says beside them."""
         measures = self._measures
-        self.numbers = measures | self._maps | self._layers
+        self.numbers = measures | self._maps | self._layers | self._finding_maps
         """One number an image, float64 (n,), by name."""
         for name in self.config.measures:
             self._row(name, measures[name])
@@ -292,6 +315,7 @@ class Explanation(Experiment):
             before = quantity._replace(when="clean").name
             if quantity.when == "attacked" and before in self.numbers:
                 self._quantity(quantity._replace(when="change"), values - self.numbers[before])
+        self._finding_rows()
         self._rank_correlation(measures)
         self.arrays |= {f"image.{name}": values[self.counted] for name, values in self.numbers.items()}
         surfaces = self._landscape_rows()
@@ -309,6 +333,7 @@ class Explanation(Experiment):
             "cam_layer": self.cam_layer,
             "surfaces": surfaces,
             "lesions": "lesion-area.clean" in self.numbers,
+            "findings": self._masked_findings,
             "gallery": gallery,
             "ids": [image_code(part, int(i)) for i in np.flatnonzero(self.counted)],
             "notes": [*part.notes, *self.notes],
@@ -316,6 +341,15 @@ class Explanation(Experiment):
 
     def _quantity(self, quantity: Quantity, values: np.ndarray) -> None:
         self._row(quantity.metric, values, quantity.when, map=quantity.map or None, layer=quantity.layer or None)
+
+    def _finding_rows(self) -> None:
+        """Of the images that have a finding, how maps of its logit agree with its own mask."""
+        for name, values in self._finding_maps.items():
+            quantity, _, end = name.partition("@")
+            finding, _, when = end.rpartition(".")
+            metric, _, map_ = quantity.partition("-")[2].partition("-")
+            of = np.isfinite(self._finding_maps[f"lesion-area@{finding}.clean"]) & self.counted
+            self._row(f"lesion-{metric}", values[of], when, map=map_ or None, class_name=finding)
 
     def _row(self, metric: str, values: np.ndarray, when: str = "clean", **columns: Any) -> None:
         """The median of what is known of the images that count, with its interval; a share for yes and no."""

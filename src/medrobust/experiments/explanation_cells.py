@@ -13,7 +13,7 @@ from medrobust import explain
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.adversarial_pairs import Shard
-from medrobust.images import Images
+from medrobust.images import Images, Labels
 from medrobust.naming import image_code
 from medrobust.store import Result
 
@@ -107,6 +107,33 @@ def maps(
         out[f"{name}-px.{when}"] = explain.shift(cams[0], cam)
         out[f"{name}.{when}"] = out[f"{name}-px.{when}"] / diagonal
     out["cam-shift.noise"] = explain.shift(cams[0], noise) / diagonal
+    return {}, _where_reached(out, attacked)
+
+
+def finding_maps(
+    classifier: Classifier, part: Dataset, attacked: Shard, labels: Labels, findings: Sequence[str], cam_layer: str
+) -> Result:
+    """How maps of the logit of each finding agree with its own mask: QUANTITY@FINDING.clean and .attacked, NaN for
+    images that lack it.
+
+    classifier: of several findings; findings: those whose masks are known. labels: int64 (n, k), what each image has.
+    """
+    images, _ = part.tensors()
+    out: dict[str, Tensor] = {}
+    for name in findings:
+        k = classifier.classes.index(name)
+        rows = (labels[:, k] == 1).nonzero()[:, 0]
+        masks, asked = part.masks(rows, name), torch.full((len(rows),), k)
+        assert masks is not None
+        measured = {Quantity("lesion-area", CLEAN, layer=name): explain.lesion_area(masks)}
+        for when, shown in ((CLEAN, images), (ATTACKED, attacked.images)):
+            gradient, _ = explain.gradient_map(classifier, shown[rows], asked)
+            maps_ = {"gradient": gradient, "cam": explain.grad_cam(classifier, shown[rows], asked, layer=cam_layer)}
+            for how, agreement in AGREEMENT.items():
+                measured |= {Quantity(f"lesion-{how}", when, m, name): agreement(maps_[m], masks) for m in maps_}
+        for quantity, values in measured.items():
+            every = torch.full((len(part),), torch.nan, dtype=torch.float64)
+            out[quantity.name] = every.index_copy(0, rows, values.double())
     return {}, _where_reached(out, attacked)
 
 

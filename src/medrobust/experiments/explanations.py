@@ -20,6 +20,7 @@ from medrobust.experiments.config import ask
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.explanation import Explanation
 from medrobust.experiments.explanation_config import ExplanationConfig
+from medrobust.experiments.finding_sets import as_sets, of_sets, sets
 from medrobust.experiments.system import assemble
 from medrobust.results import FORMAT, INCONCLUSIVE, OK, Kind, Row, doubted
 
@@ -160,6 +161,8 @@ def _beside(
     shared = {"norm": context.config.norm, "eps": context.config.eps, "seed": context.config.seed, "train": False}
     spec = ask(**given, **shared, trust_code=context.config.trust_code)
     system = assemble(spec, None, context.progress, str(context.classifier.device))
+    if system.classifier.head.multilabel:
+        system = as_sets(system, "explain")
     own = Context(system, spec, context.store, context.progress, context.study)
     return SecondExplanation(Explanation(own, replace(config, layers=None, cam_layer=None), place=place))
 
@@ -169,5 +172,9 @@ def _second(context: Context, folder: str) -> Classifier:
     loaded = Classifier.load(folder, trust_code=context.config.trust_code)
     loaded.outputs = context.config.outputs or loaded.outputs
     loaded.net.to(context.classifier.device)
-    admit(loaded, context.test, context.progress)
-    return loaded
+    several = context.system.of_findings
+    admit(loaded, context.test if several is None else several.test, context.progress)
+    if several is None or not loaded.head.multilabel:
+        return loaded
+    order = several.classifier.classes
+    return of_sets(loaded, sets(len(order), several.data.labels), order)

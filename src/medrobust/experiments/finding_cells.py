@@ -30,18 +30,19 @@ BESIDE: Mapping[GoalKind, Attack] = {
     GoalKind.HIDE_ALL: PGD(steps=20),
     GoalKind.OCCURRING: PGD(steps=20),
 }
-"""Tried too, beside the attack of every goal: DeepFool looks for the nearest of several boundaries; and where several
+"""Tried too where there are gradients: DeepFool looks for the nearest of several boundaries; and where several
 findings must change at once, a step along the sign of one gradient spoils what another needs."""
 
 
 @dataclass(frozen=True)
 class Threat:
-    """attack: made for each goal. eps: the sizes of the audit."""
+    """attack: made for each goal; beside: tried too. eps: the sizes of the audit."""
 
     attack: Attack
     ball: type[Ball]
     eps: tuple[float, ...]
     seed: int
+    beside: Mapping[GoalKind, Attack]
 
 
 @dataclass
@@ -136,8 +137,9 @@ def of_sets(classifier: Classifier, part: Dataset, sets: np.ndarray | None, thre
             goal = _goal(kind, logits[index], classifier, labels[index], occurring)
             ids = tuple(part.ids[i] for i in index.tolist())
             some = reached(classifier, images[index], goal, before[index], ids, threat)
-            beside = replace(threat, attack=BESIDE[kind])
-            some.improve(reached(classifier, images[index], goal, before[index], ids, beside), np.ones(1, bool))
+            if kind in threat.beside:
+                other = replace(threat, attack=threat.beside[kind])
+                some.improve(reached(classifier, images[index], goal, before[index], ids, other), np.ones(1, bool))
             result.put(some, index.numpy())
         arrays[f"{kind.value}.concerned"] = concerned.numpy()
         advance(len(images) // len(SET_GOALS))

@@ -29,14 +29,16 @@ def goal_rows(
     labels: np.ndarray,
     sets: np.ndarray | None,
     patients: np.ndarray | None,
+    why: str,
     **columns: Any,
 ) -> None:
     """One goal: success at each eps, the median of the smallest eps, and what its smallest examples look like.
 
     before, labels: (n, k), the clean decisions and the labels. sets: those that occur, None where they are not known.
+    why: what an attack lacked where it proves nothing.
     """
     n, lost = len(before), int(result.no_gradient.sum())
-    note = f"{lost} of {n} images had no usable gradient" if lost else ""
+    note = f"for {lost} of {n} images {why}" if lost else ""
     status = INCONCLUSIVE if lost >= max(1, TOLERATED * n) else OK
 
     def add(metric: str, estimate: stats.Estimate, at: float, note: str = note, status: str = status) -> None:

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from medrobust import code_digest
-from medrobust.attacks import FMN
+from medrobust.attacks import FMN, Attack
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments import checks, finding_cells, risk
+from medrobust.experiments.blackbox import PROBED
 from medrobust.experiments.conditions import described
+from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
-from medrobust.experiments.finding_cells import SET_GOALS, Reached, Threat
+from medrobust.experiments.finding_cells import BESIDE, SET_GOALS, Reached, Threat
 from medrobust.experiments.finding_rows import NAME, goal_rows, noise_goal_rows
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.system import System, groups
@@ -82,11 +84,23 @@ class FindingsExperiment(Experiment):
         self.context, self.config, self.robustness = context, context.config, robustness
         self.findings = context.classifier.classes
         self.weights = None if self.config.risk is None else risk.read(self.config.risk, self.findings)
-        self.threat = Threat(FMN(steps=STEPS), context.ball, self.config.eps, self.config.seed)
+        self.attack: Attack = FMN(steps=STEPS)
+        self.beside, self.most, self.lacking = BESIDE, self.config.limit, "there was no usable gradient"
+        if context.classifier.black_box:
+            self.attack, self.lacking = (
+                attack_named(self.config.attacks[0]),
+                "no start was found, or no answer differed",
+            )
+            self.beside, self.most = {}, PROBED if self.most is None else min(PROBED, self.most)
 
     def steps(self) -> Sequence[Step]:
         each = [Step(f"finding {name}", partial(self.cell, k), ("clean",)) for k, name in enumerate(self.findings)]
         return [Step("findings as a set", lambda: self.sets_cell), *each]
+
+    @cached_property
+    def threat(self) -> Threat:
+        started = self.context.started(self.attack)
+        return Threat(started, self.context.ball, self.config.eps, self.config.seed, self.beside)
 
     # -- images --------------------------------------------------------------------------------------------
 
@@ -98,9 +112,14 @@ class FindingsExperiment(Experiment):
     def _sets(self) -> np.ndarray | None:
         return None if self.occurring is None else self.occurring.sets
 
+    @cached_property
+    def sample(self) -> Dataset:
+        """Images of which the whole set is to change."""
+        return self.context.sample.sample(self.most, self.config.seed)
+
     def part(self, finding: int) -> Dataset | None:
         """Test images in which a finding is known and read correctly, so many with it and without it; None: no such."""
-        test, limit = self.context.test, self.config.limit
+        test, limit = self.context.test, self.most
         decision = self.robustness.clean.cell.arrays["decision"][:, finding]
         label = test.labels[:, finding]
         ids: set[str] = set()
@@ -114,7 +133,7 @@ class FindingsExperiment(Experiment):
 
     @cached_property
     def _key(self) -> dict[str, object]:
-        return {"attack": code_digest.described(self.threat.attack), "eps": self.config.eps}
+        return {"attack": code_digest.described(self.attack), "eps": self.config.eps}
 
     def cell(self, finding: int) -> Cell | None:
         """One finding turned; None where no image is read correctly in it."""
@@ -135,7 +154,7 @@ class FindingsExperiment(Experiment):
         classifier, threat = self.context.classifier, self.threat
         sets = None if self.occurring is None or len(self.occurring.sets) < 2 else self.occurring.sets
         return self.context.sharded(
-            self.context.sample,
+            self.sample,
             "Changing the set of findings",
             {"kind": "finding sets", "sets": None if sets is None else sets.tolist(), **self._key},
             lambda shard, advance: finding_cells.of_sets(classifier, shard, sets, threat, advance),
@@ -153,7 +172,7 @@ class FindingsExperiment(Experiment):
         outcome.checks.append(self._confirmed(cells))
         sets = self.occurring
         outcome.conditions["findings"] = {
-            **described(self.threat.attack),
+            **described(self.attack),
             "sets": None if sets is None else len(sets.sets),
             "sets_of": "" if sets is None else sets.origin,
             "risk": self._stated_risk,
@@ -195,6 +214,7 @@ class FindingsExperiment(Experiment):
                     chosen.labels,
                     self._sets,
                     groups(chosen),
+                    self.lacking,
                     goal=kind.value,
                     class_name=name,
                     alone=alone or None,
@@ -221,7 +241,7 @@ class FindingsExperiment(Experiment):
         return {name: [self.weights[name, kind] for kind in (GoalKind.HIDE, GoalKind.INVENT)] for name in self.findings}
 
     def _sets_part(self, outcome: ExperimentResult, cells: dict[int, Cell | None]) -> None:
-        sample, cell = self.context.sample, self.sets_cell
+        sample, cell = self.sample, self.sets_cell
         for kind in SET_GOALS:
             if f"{kind.value}.concerned" not in cell.arrays:
                 why = "no image has a known label for every finding, or all have the same set"
@@ -243,6 +263,7 @@ class FindingsExperiment(Experiment):
                 chosen.labels,
                 self._sets,
                 groups(chosen),
+                self.lacking,
                 goal=kind.value,
             )
 

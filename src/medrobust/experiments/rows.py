@@ -21,14 +21,17 @@ MANY = 20
 
 def clean_rows(
     rows: Rows,
-    probability: np.ndarray,
+    probability: np.ndarray | None,
     labels: np.ndarray,
     decisions: np.ndarray,
     classes: tuple[str, ...],
     patients: np.ndarray | None,
     ordinal: bool = False,
 ) -> None:
-    """Clean performance on the whole test split: probability (n, k), labels and decisions (n,); (n, k) of findings."""
+    """Clean performance on the whole test split: probability (n, k), labels and decisions (n,); (n, k) of findings.
+
+    probability: None of a classifier that answers with labels, of which there is no AUROC and no calibration.
+    """
     if labels.ndim == 2:
         _finding_rows(rows, probability, labels, decisions, classes, patients)
         return
@@ -41,7 +44,7 @@ def clean_rows(
     rows.add(Kind.CLEAN, "guessing", level, note="an answer that never changes")
     if ordinal:
         rows.add(Kind.CLEAN, "grade_error", stats.mean(abs(decisions - labels), patients), note="in grades")
-    if len(classes) == 2:
+    if len(classes) == 2 and probability is not None:
         rows.add(Kind.CLEAN, "auroc", stats.auroc(probability[:, 1], labels == 1, patients))
     if len(classes) <= MANY:
         for k, name in enumerate(classes):
@@ -49,7 +52,10 @@ def clean_rows(
             specificity = stats.proportion((decisions != k)[~in_class], _of(patients, ~in_class))
             rows.add(Kind.CLEAN, "sensitivity", recalls[k], class_name=name)
             rows.add(Kind.CLEAN, "specificity", specificity, class_name=name)
-            rows.add(Kind.CLEAN, "auroc", stats.auroc(probability[:, k], in_class, patients), class_name=name)
+            if probability is not None:
+                rows.add(Kind.CLEAN, "auroc", stats.auroc(probability[:, k], in_class, patients), class_name=name)
+    if probability is None:
+        return
     confidence = probability[np.arange(labels.size), decisions]
     ece = stats.calibration_error(confidence, right)
     rows.add(Kind.CLEAN, "ece", Estimate(ece, math.nan, math.nan, labels.size), note="15 bins of equal size")
@@ -58,7 +64,7 @@ def clean_rows(
 
 def _finding_rows(
     rows: Rows,
-    probability: np.ndarray,
+    probability: np.ndarray | None,
     labels: np.ndarray,
     decisions: np.ndarray,
     classes: tuple[str, ...],
@@ -75,17 +81,21 @@ def _finding_rows(
     rows.add(Kind.CLEAN, "guessing", level, note="an answer that never changes")
     areas = {}
     for k, name in enumerate(classes):
-        p, y, whose = guessing.known(probability[:, k], labels[:, k], patients)
-        hits, present = decisions[judged[:, k], k] == y, y == 1
-        areas[name] = stats.auroc(p, present, whose)
+        hits, y, whose = guessing.known(right[:, k], labels[:, k], patients)
+        present = y == 1
+        if probability is not None:
+            areas[name] = stats.auroc(probability[judged[:, k], k], present, whose)
         if len(classes) <= MANY:
             sensitivity = stats.proportion(hits[present], _of(whose, present))
             specificity = stats.proportion(hits[~present], _of(whose, ~present))
             rows.add(Kind.CLEAN, "sensitivity", sensitivity, class_name=name)
             rows.add(Kind.CLEAN, "specificity", specificity, class_name=name)
-            rows.add(Kind.CLEAN, "auroc", areas[name], class_name=name)
+            if name in areas:
+                rows.add(Kind.CLEAN, "auroc", areas[name], class_name=name)
             unknown = stats.proportion(~judged[:, k], patients)
             rows.add(Kind.CLEAN, "unknown", unknown, class_name=name)
+    if probability is None:
+        return
     each = [area for k, area in enumerate(areas.values()) if guessing.varies(labels[:, k])]
     rows.add(Kind.CLEAN, "auroc", guessing.mean_of(each, len(labels)), note=mean)
     confidence = np.where(decisions == 1, probability, 1 - probability)[judged]

@@ -113,7 +113,8 @@ def assemble(config: AuditSpec, features: str, progress: Progress, device: str |
     images = images.renamed(config.class_map or {}, config.leave_out or ())
     if images.multilabel:
         raise InputError(
-            f"{images.name} has several findings an image; a search needs one class: --label, --separator none"
+            f"{images.name} has several findings an image, and a search fits one last layer for classes that exclude "
+            "each other: read one finding, --label NAME --separator none"
         )
     weights = {name: getattr(config, name) for name in ("pretrained", "mean", "std", "outputs", "trust_code")}
     source = evolved.extractor(features, images, model, **weights)

@@ -45,13 +45,13 @@ class Command(NamedTuple):
 
     experiments: str
     settings: tuple[str, ...] = ()
-    findings: Literal["covered", "as sets", "refused"] = "covered"
+    findings: Literal["covered", "as sets"] = "covered"
 
 
 SUITES = {
     "audit": Command("medrobust.experiments.audit:experiments", tuple(AuditSpec.model_fields)),
     "universal": Command("medrobust.experiments.universal:experiments"),
-    "defend": Command("medrobust.experiments.defence:experiments", findings="refused"),
+    "defend": Command("medrobust.experiments.defence:experiments"),
     "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps"), "as sets"),
     "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps"), "as sets"),
     "explain": Command("medrobust.experiments.explanations:experiments", ("eps",), "as sets"),
@@ -152,10 +152,8 @@ def assemble(
         from medrobust.experiments import search_system  # which loads the room of searches
 
         return search_system.assemble(config, options["features"], progress, device)
-    findings = SUITES[kind].findings
-    refuse = kind if findings == "refused" else ""
-    tested = system.assemble(config, run, progress, device, compare=compare, one_class_for=refuse)
-    if findings == "as sets" and tested.classifier.head.multilabel:
+    tested = system.assemble(config, run, progress, device, compare=compare)
+    if SUITES[kind].findings == "as sets" and tested.classifier.head.multilabel:
         return finding_sets.as_sets(tested, kind)
     return tested
 

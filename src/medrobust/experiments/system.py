@@ -49,6 +49,8 @@ class System:
     """What was found out about the network before anything else."""
     class_notes: tuple[str, ...] = ()
     """What was assumed, mapped or is missing among the classes: for the terminal; ``notes`` holds them too."""
+    of_findings: System | None = None
+    """The same with several findings an image, where each of their sets is a class here."""
 
     @property
     def name(self) -> str:
@@ -83,19 +85,12 @@ class System:
 
 
 def assemble(
-    spec: AuditSpec,
-    run: RunFolder | None,
-    progress: Progress,
-    device: str | None = None,
-    *,
-    compare: bool = True,
-    one_class_for: str = "",
+    spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None, *, compare: bool = True
 ) -> System:
     """Load the data, then load or train the classifier; a trained one is kept in the run folder, as model/.
 
     run: None where nothing may be trained. The folder is made when a training begins. compare: whether decisions
-    are compared with labels, for the order of the outputs, and with ``spec.reference``. one_class_for: a command that
-    does not cover several findings an image: InputError, before any training.
+    are compared with labels, for the order of the outputs, and with ``spec.reference``.
     """
     preflight.check(
         spec.model,
@@ -112,11 +107,6 @@ def assemble(
     if models.is_url(spec.model):
         _endpoint(spec)  # before images are read
     loaded = images.load(spec, progress)
-    if one_class_for and loaded.multilabel:
-        raise InputError(
-            f"{loaded.name} has several findings an image, which medrobust {one_class_for} does not cover; read the "
-            "label of one finding (--label NAME --separator none), or another command"
-        )
     data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
     classes = data.classes if spec.classes is None else spec.classes
     _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless
@@ -275,13 +265,13 @@ def _answering(spec: AuditSpec, data: Dataset, run: RunFolder | None) -> Classif
     for option, given in (("mean", spec.mean), ("std", spec.std), ("train", spec.train)):
         if given:
             raise InputError(f"{spec.model} takes pixels in [0, 1] and is used as it is: leave --{option} out")
-    classes = spec.classes or data.classes
+    classes, head = spec.classes or data.classes, head_for(spec.head, data.multilabel)
     file = None if run is None else run.entry("answers") / "answers.sqlite"
     answers = models.KeptAnswers(_endpoint(spec), file, spec.max_queries)
     classifier = Classifier(
-        models.BlackBoxModel(answers, classes),
+        models.BlackBoxModel(answers, classes, several=head == "multilabel"),
         classes,
-        head=head_for(spec.head, data.multilabel),
+        head=head,
         outputs=spec.outputs,
         size=input_side(data, None if spec.preprocessing is None else Preprocessing(spec.preprocessing)),
         preprocessing=spec.preprocessing,
@@ -348,7 +338,7 @@ def _as_is(spec: AuditSpec, data: Dataset, where: torch.device, progress: Progre
     side = input_side(data, None if spec.preprocessing is None else Preprocessing(spec.preprocessing))
     net = models.build(spec.model, classes=len(classes), channels=channels, size=side, head=head, run=not own)
     if isinstance(net, models.BlackBoxModel):
-        net = models.BlackBoxModel(net.answer, classes)
+        net = models.BlackBoxModel(net.answer, classes, several=head == "multilabel")
     mean, std = spec.mean, spec.std
     notes: tuple[str, ...] = ()
     if spec.weights:

@@ -12,21 +12,23 @@ from torch import Tensor, nn
 from medrobust.errors import InputError, one_line
 
 Answer = Callable[[np.ndarray], Any]
-"""float32 (n, c, h, w) in [0, 1] to scores (n, k), or to n labels: class indices or names."""
+"""float32 (n, c, h, w) in [0, 1] to scores (n, k), or to n labels: class indices or names; of several findings n rows
+of k, whole numbers 0 and 1 or booleans."""
 
 
 class BlackBoxModel(nn.Module):
     """A callable as a network without gradients: scores pass through, a label becomes +1 for its class, -1 elsewhere.
 
     answer: see ``Answer``. Every row that it is given is a query; it must answer rows independently of each other.
-    classes: names in the order of the outputs, or how many there are (then labels are indices).
+    classes: names in the order of the outputs, or how many there are (then labels are indices). several: they are
+    findings, of which an image has any number; a label becomes +1 for each of its findings, -1 for the others.
 
     InputError, in one line, where ``answer`` fails or returns anything else.
     """
 
-    def __init__(self, answer: Answer, classes: Sequence[str] | int) -> None:
+    def __init__(self, answer: Answer, classes: Sequence[str] | int, *, several: bool = False) -> None:
         super().__init__()
-        self.answer = answer
+        self.answer, self.several = answer, several
         self.classes = list(map(str, range(classes))) if isinstance(classes, int) else list(classes)
         self.labels_only: bool | None = None
         """Whether it answers with labels; None until the first answer."""
@@ -51,10 +53,19 @@ class BlackBoxModel(nn.Module):
             raise InputError(
                 f"the black box gave {answers.shape} for {n} image(s): one label or row of scores an image"
             )
-        labels_only = answers.ndim == 1 and answers.dtype.kind in "iubUSO"
+        labels_only = (
+            answers.dtype.kind in "iub" if self.several else answers.ndim == 1 and answers.dtype.kind in "iubUSO"
+        )
         if self.labels_only not in (None, labels_only):
             raise InputError("the black box answers sometimes with labels and sometimes with scores")
         self.labels_only = labels_only
+        if labels_only and self.several:
+            if answers.shape != (n, len(self.classes)) or not np.isin(answers, (0, 1)).all():
+                raise InputError(
+                    f"the black box gave {answers.dtype} {answers.shape} for {n} image(s): a row of "
+                    f"{len(self.classes)} findings an image, each 0 or 1"
+                )
+            return (2.0 * answers - 1.0).astype(np.float32)
         if labels_only:
             chosen = np.array([self._index(label) for label in answers.tolist()], dtype=np.int64)
             return (2.0 * np.eye(len(self.classes), dtype=np.float32)[chosen] - 1.0).astype(np.float32)

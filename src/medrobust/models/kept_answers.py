@@ -53,7 +53,7 @@ class KeptAnswers:
         for first in range(0, len(rows), LARGEST):
             self._ask(dict(rows[first : first + LARGEST]), images)
         answers = [self._memory[name] for name in names]
-        return np.asarray(answers, dtype=np.float32 if isinstance(answers[0], list) else None)
+        return np.asarray(answers)
 
     def _ask(self, new: dict[bytes, int], images: np.ndarray) -> None:
         answers = self.endpoint(images[list(new.values())])

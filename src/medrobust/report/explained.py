@@ -15,7 +15,7 @@ from medrobust.report.schema import ExplainedInfo
 from medrobust.report.words import grey_levels
 from medrobust.results import Kind, Row, group
 
-OF = ("map", "layer", "direction", "at", "of", "measure", "than")
+OF = ("map", "layer", "direction", "at", "of", "measure", "than", "class_name")
 """Columns that say of what a number is; those that are not asked for are empty."""
 
 

@@ -149,6 +149,34 @@ def lesion(runs: Sequence[Explained]) -> Table | None:
     return Table(caption, [TableCell(h) for h in head], body, "tab:lesion")
 
 
+def finding_lesions(runs: Sequence[Explained]) -> Table | None:
+    """Agreement of the maps of each finding with its own mask, where findings have masks of their own."""
+    body = []
+    for run in runs:
+        for name in run.info.findings:
+            area = run.find("lesion-area", class_name=name)
+            if area is None:
+                continue
+            for kind, title in (MAPS[0], MAPS[-1]):
+                measured = [
+                    cell(run.find(f"lesion-{how}", when, map=kind, class_name=name), percent=how != "auroc")
+                    for how in ("point", "auroc", "share")
+                    for when in ("clean", "attacked")
+                ]
+                chance = [TableCell(estimate_text(area, percent=True)), TableCell(count(area.n))]
+                lead = TableCell(": ".join(filter(None, (run.name, f"{name}, {title}"))))
+                body.append([lead, *measured, *chance])
+    if not body:
+        return None
+    head = ["Finding and map", "Largest value in its mask", "after the attack", "AUROC of its pixels"]
+    head += ["after the attack", "Mass in its mask", "after the attack", "Area of its mask (chance)", "n"]
+    caption = (
+        "Each finding by itself: maps of what speaks for this finding alone, beside the true mask of this finding, "
+    )
+    caption += "in images that have it; shares of images and medians, with 95 % intervals."
+    return Table(caption, [TableCell(h) for h in head], body, "tab:finding-lesions")
+
+
 def layers(runs: Sequence[Explained]) -> Table:
     """How simple each layer's picture of an image is, before and after."""
     body = []

@@ -189,6 +189,8 @@ class ExplainedInfo(Stated):
     seed: int | None = None
     measures: dict[str, MeasureInfo] = {}
     notes: list[str] = []
+    findings: list[str] = []
+    """Those with masks of their own."""
     n: int = 0
     n_test: int | None = None
     accuracy: float | None = None

@@ -83,31 +83,31 @@ class UniversalOutcome:
     @property
     def targeted_success(self) -> Estimate | None:
         """Rs: share of the images decided as the target, those that were before included (Hirano et al. 2021)."""
-        return None if self.target is None else self._share(self._at_target(self.after))
+        return None if self.target is None else self._share(self.at_target(self.after))
 
     @property
     def targeted_success_saved(self) -> Estimate | None:
         """The same when the perturbed images were saved at ``bits``."""
-        return None if self.target is None else self._share(self._at_target(self.after_saving))
+        return None if self.target is None else self._share(self.at_target(self.after_saving))
 
     @property
     def targeted_base(self) -> Estimate | None:
         """Share of the images that were decided as the target without any perturbation."""
-        return None if self.target is None else self._share(self._at_target(self.clean))
+        return None if self.target is None else self._share(self.at_target(self.clean))
 
     @property
     def targeted_success_new(self) -> Estimate | None:
         """Rs among the images that were not decided as the target before."""
         if self.target is None:
             return None
-        return self._share(self._at_target(self.after), ~self._at_target(self.clean))
+        return self._share(self.at_target(self.after), ~self.at_target(self.clean))
 
     @property
     def targeted_success_per_class(self) -> dict[str, Estimate]:
         """Rs among the images that were decided as this class."""
         if self.target is None or self.multilabel:
             return {}
-        return self._per_class(self._at_target(self.after), self.clean)
+        return self._per_class(self.at_target(self.after), self.clean)
 
     # -- where the images go -------------------------------------------------------------------------------
 
@@ -176,7 +176,8 @@ class UniversalOutcome:
     def _per_class(self, hits: np.ndarray, of: np.ndarray) -> dict[str, Estimate]:
         return {name: self._share(hits, of == c) for c, name in enumerate(self.classes)}
 
-    def _at_target(self, decisions: np.ndarray) -> np.ndarray:
+    def at_target(self, decisions: np.ndarray) -> np.ndarray:
+        """bool (n,): the decision is the target."""
         assert self.target is not None
         if not self.multilabel:
             return np.asarray(decisions == self.target)

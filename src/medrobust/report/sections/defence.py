@@ -7,6 +7,7 @@ from typing import Any
 
 from medrobust.report.findings import Findings
 from medrobust.report.first_page import FirstPage
+from medrobust.report.schema import DefenceInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, share
@@ -25,6 +26,8 @@ def build(f: Findings) -> Content | None:
     rate, what = (
         ("fooling_rate", "another answer") if info.target is None else ("targeted_success", "read as the target")
     )
+    if f.several:
+        what = "another set of findings" if info.target is None else f"the answer “{f.run.target_name(info.target)}”"
     columns = [("accuracy", None), (rate, "fresh"), ("strongest", "fresh"), ("accuracy_strongest", "fresh")]
     columns += [(rate, pool) for pool in ("old", "first", "random")]
     body = []
@@ -34,7 +37,8 @@ def build(f: Findings) -> Content | None:
             more: Mapping[str, Any] = {"round": number, **({} if pool is None else {"pool": pool})}
             cells.append(share(f.run.find(Kind.DEFENCE, metric, **more)))
         body.append([TableCell(str(number)), *cells])
-    head = ["Round", "Accuracy, untouched", "Fresh", "Strongest fresh", "Accuracy under it", "Of the round before"]
+    right = "All findings right" if f.several else "Accuracy"
+    head = ["Round", f"{right}, untouched", "Fresh", "Strongest fresh", "Accuracy under it", "Of the round before"]
     caption = (
         f"{info.title}, {short_size(f, info.eps)}: share of {plural(info.n_judged, 'test image')} with {what}, with "
     )
@@ -43,7 +47,22 @@ def build(f: Findings) -> Content | None:
     )
     caption += "round; strongest: the one that did best where it was made; first: those made before any training."
     table = Table(caption, [TableCell(t) for t in [*head, "First", "Random"]], body, "tab:defence")
-    return Content({"content": table, "info": info}, [table])
+    tables = [table, *([_each(f, info)] if f.several and len(info.rounds) > 1 else [])]
+    return Content({"content": tables, "info": info}, tables)
+
+
+def _each(f: Findings, info: DefenceInfo) -> Table:
+    """Each finding on untouched images, before and after."""
+    first, last = info.rounds[0], info.rounds[-1]
+    body = [
+        [TableCell(name), *(share(f.run.find(Kind.DEFENCE, "recall", class_name=name, round=n)) for n in (first, last))]
+        for name in f.run.conditions.classes
+    ]
+    caption = (
+        "Share of the untouched images in which a finding is read correctly, present or absent, with 95 % intervals."
+    )
+    head = ["Finding", "Before", f"After round {last}"]
+    return Table(caption, [TableCell(t) for t in head], body, "tab:defence-findings")
 
 
 def first_page(f: Findings) -> FirstPage:

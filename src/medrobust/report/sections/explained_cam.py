@@ -15,5 +15,6 @@ def build(f: Findings) -> Content | None:
     classifiers = explained(f.run)
     if not classifiers:
         return None
-    made = [t for t in (tables.cam(classifiers), tables.lesion(classifiers)) if t is not None]
+    of_findings = tables.finding_lesions(classifiers)
+    made = [t for t in (tables.cam(classifiers), tables.lesion(classifiers), of_findings) if t is not None]
     return Content({"content": made}, made)

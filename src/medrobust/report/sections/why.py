@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from medrobust.report import why_words as words
 from medrobust.report.charts import MUTED, canvas, svg
 from medrobust.report.comparison import Share
 from medrobust.report.explained import Explained, explained
+from medrobust.report.explanation_tables import finding_lesions
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
@@ -43,7 +44,7 @@ class ExplanationSection:
     """What the page shows of it."""
 
     sentences: list[str]
-    table: Table
+    tables: list[Table]
     shots: list[ExplanationFigure]
     caption: str
     figure: str
@@ -54,7 +55,7 @@ class ExplanationSection:
 
 def build(f: Findings) -> Content | None:
     content = section(f)
-    return None if content is None else Content({"content": content}, [content.table] if content.table.rows else [])
+    return None if content is None else Content({"content": content}, content.tables)
 
 
 def section(f: Findings) -> ExplanationSection | None:
@@ -71,9 +72,10 @@ def section(f: Findings) -> ExplanationSection | None:
     surface = "Loss of the right answer when an image is moved along the sign of its gradient (across) and along "
     surface += f"random signs (upwards): median of {plural(e.info.surfaces, 'image')}. White line: where the right "
     surface += "answer holds a probability of one half."
+    measured, of_findings = table(f, e), finding_lesions([replace(e, name="")])
     return ExplanationSection(
         sentences,
-        table(f, e),
+        [t for t in (measured, of_findings) if t is not None and t.rows],
         shots,
         caption if shots else "",
         landscape(e),
@@ -187,7 +189,7 @@ def _shots(f: Findings, e: Explained) -> list[ExplanationFigure]:
             ]
         if "mask" in maps and maps["mask"][i].any():
             pairs.append(("the lesion", pictures.data_uri(maps["mask"][i][None])))
-        true, turned = (f.run.labelled(f.run.class_name(k)) for k in (label, after))
+        true, turned = (f.run.labelled(e.info.classes[k]) for k in (label, after))
         shots.append(ExplanationFigure(name, true, turned, pairs, int(maps["clean"].shape[-1])))
     return shots
 

@@ -64,11 +64,12 @@ class Hardened:
             finding = "Fresh perturbations do more than before"
         else:
             finding = "Fresh perturbations work again; that they do less than before cannot be told"
+        what = "Exact match of the findings" if self.classifier.head.multilabel else "Accuracy"
         kept, now = _rate(first.accuracy), _rate(last.accuracy)
         fell = last.accuracy.high < first.accuracy.low
         return (
             f"{finding}: {_rate(before)} at the start, {_rate(after)} after round {last.number}; those of the round "
-            f"before {_rate(old.rate)}, random ones {_rate(noise)}. Accuracy on untouched images "
+            f"before {_rate(old.rate)}, random ones {_rate(noise)}. {what} on untouched images "
             + (f"fell from {kept} to {now}." if fell else f"was {kept}, is {now}.")
         )
 

@@ -107,7 +107,7 @@ def _plain(value: Any) -> Any:
 class HeldOutImages:
     """The images held out, and one classifier's decisions on them: taken once, however many pools are judged.
 
-    labels: (n,). groups: a patient for each image, or None.
+    labels: (n,), or (n, k) of findings. groups: a patient for each image, or None.
     """
 
     def __init__(
@@ -134,10 +134,10 @@ class HeldOutImages:
         best = outcomes[max(range(len(vs)), key=lambda i: vs[i].history[-1]["rate"] if vs[i].history else 0.0)]
         success = base = new = None
         if self.target is not None:
-            success = self._mean([o.after == self.target for o in outcomes])
+            success = self._mean([o.at_target(o.after) for o in outcomes])
             base = best.targeted_base
-            away = outcomes[0].clean != self.target
-            new = self._mean([o.after[away] == self.target for o in outcomes], away)
+            away = ~best.at_target(best.clean)
+            new = self._mean([o.at_target(o.after)[away] for o in outcomes], away)
         strongest = (best.fooling_rate, best.fooling_rate_saved)
         if best.targeted_success is not None and best.targeted_success_saved is not None:
             strongest = (best.targeted_success, best.targeted_success_saved)
