@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from medrobust import devices, models, private_names
 from medrobust.errors import InputError
 from medrobust.heads import Head, head_named
-from medrobust.images import Images, Labels, Logits, check_images
+from medrobust.images import Images, Labels, Logits, Rounded, check_images, on_grid
 from medrobust.inspection import EXAMINED, Inspection, inspect, other_channels
 from medrobust.layout import Layout
 from medrobust.models.finite import check_weights
@@ -100,6 +100,8 @@ class Classifier:
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         self._batch_size = batch_size
+        self.stored_levels: int | None = None
+        """The largest stored value, of a classifier that rounds its images first; see ``stored``."""
         self.provenance = dict(provenance or {})
         check_weights(net)
         self.inspection: Inspection | None = None
@@ -378,7 +380,25 @@ class Classifier:
             "threshold": self.threshold,
             "batch_size": self._batch_size,
         }
-        return Classifier(**{**arguments, **changes})
+        made = Classifier(**{**arguments, **changes})
+        made.stored_levels = self.stored_levels
+        return made
+
+    def stored(self, levels: int) -> Classifier:
+        """The same classifier of images as a file holds them: each is rounded to k / levels (255: 8 bits) first.
+
+        Attacks on it search among such images alone: every image that the network is given and every result is one.
+        The gradient passes the rounding as if it were not there. InputError for fewer than one level.
+        """
+        if levels < 1:
+            raise InputError(f"levels is the largest stored value, 255 for 8 bits; got {levels}")
+        made = self.changed()
+        made.stored_levels = levels
+        return made
+
+    def as_stored(self, images: Images) -> Images:
+        """``images`` as this classifier receives them: rounded where it is a ``stored`` one."""
+        return images if self.stored_levels is None else on_grid(images, self.stored_levels)
 
     def changed(self, *, net: nn.Module | None = None, preprocessing: Preprocessing | None = None) -> Classifier:
         """A copy with another network that is called alike, or with other preprocessing; it is not examined again."""
@@ -533,6 +553,7 @@ class Classifier:
             "architecture": self.provenance.get("architecture"),
             "probabilities": self.outputs == "probabilities",
             "preprocessing": None if self.preprocessing is None else repr(self.preprocessing.steps),
+            "stored_levels": self.stored_levels,
         }
         stated = json.dumps(settings, sort_keys=True)
         state = (stated, models.state(self.net))
@@ -548,6 +569,8 @@ class Classifier:
 
     def prepare(self, images: Images, channels: int | None) -> Tensor:
         """Images (n, c, h, w) normalised and with so many channels, as the network takes them."""
+        if self.stored_levels is not None:
+            images = Rounded.apply(images, self.stored_levels)
         if self.preprocessing is not None:
             images = self.preprocessing(images)
         have = images.shape[1]

@@ -99,6 +99,18 @@ def on_grid(images: Images, levels: int | Tensor) -> Images:
     return images.double().mul(top).round().div(top).to(images.dtype)
 
 
+class Rounded(torch.autograd.Function):
+    """``on_grid`` with the gradient of the identity (straight through)."""
+
+    @staticmethod
+    def forward(ctx: object, images: Images, levels: int) -> Images:  # noqa: ARG004 (of the interface)
+        return on_grid(images, levels)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return gradient, None
+
+
 def as_float(pixels: Tensor, levels: int | Tensor) -> Images:
     """Whole numbers (n, c, h, w) from 0 to ``levels`` (of all images, or of each, int64 (n,)) to float32 in [0, 1].
 

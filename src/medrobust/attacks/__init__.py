@@ -20,6 +20,7 @@ from medrobust.attacks.onepixel import OnePixel
 from medrobust.attacks.queried import Queried, queried
 from medrobust.attacks.rays import RayS
 from medrobust.attacks.simba import SimBA
+from medrobust.attacks.sparsest import Sparsest, sparsest
 from medrobust.attacks.square import Square
 from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
 from medrobust.attacks.sweep import Curve, sweep
@@ -91,11 +92,13 @@ __all__ = [
     "Queried",
     "RayS",
     "SimBA",
+    "Sparsest",
     "Square",
     "State",
     "Transfer",
     "decided",
     "queried",
     "run",
+    "sparsest",
     "sweep",
 ]

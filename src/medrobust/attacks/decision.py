@@ -91,7 +91,7 @@ class DecisionBased(BlackBox):
                 row.begin(self._whole(batch.origin[k], self._starts(classifier, batch, k), batch.ball, row.draws))
         pending = [row.candidates[: row.left] for row in rows]
         owner = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(p) for p in pending])).to(images.device)
-        candidates = torch.cat(pending)
+        candidates = classifier.as_stored(torch.cat(pending))
         outputs = [
             evaluate(classifier, candidates[part], batch.goal.take(owner[part]), self.loss, gradient=False)
             for part in torch.arange(len(owner), device=owner.device).split(classifier.batch_size(images.shape))

@@ -11,6 +11,7 @@ from torch import Tensor
 from medrobust.attacks.attack import Attack, Composed
 from medrobust.attacks.attacked import Attacked
 from medrobust.attacks.loop import Loop, Options
+from medrobust.attacks.repair import repaired
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images
@@ -41,6 +42,9 @@ def run(
 ) -> Attacked:
     """Attack every image at ``ball.eps``, or carry each through ``grid`` (ascending) to its smallest eps.
 
+    Of a ``classifier.stored(levels)`` all images are of whole stored levels: eps is lowered to such, and what rounding
+    undoes is repaired where gradients may be used (``attacks.repair``).
+
     full: make all steps and return the strongest example (largest margin), whatever succeeded first.
     search, near: in which order a grid is tried; see ``Bracket``. What broke at one eps counts as broken above it
         (the same example is legal there), and a success smaller than its eps counts from its own size upwards.
@@ -53,8 +57,12 @@ def run(
     """
     if bfloat16 and grid is not None and len(grid) > 1:
         raise InputError("bfloat16=True wants one eps, not a grid: a level that fails would have to be tried again")
+    images = classifier.as_stored(check_images(images))
+    if (stored := classifier.stored_levels) is not None:
+        ball = ball.whole(stored)
+        grid = None if grid is None else [float(type(ball)(e).whole(stored).eps) for e in grid]
     options = Options(grid, seed, ids, full, search, near, after, advance)
-    shape = check_images(images).shape
+    shape = images.shape
     classifier.ready(images)
     if isinstance(attack, Composed):
         return attack.run(classifier, images, goal, ball, fast=fast, bfloat16=bfloat16, **vars(options))
@@ -64,10 +72,16 @@ def run(
     done = Loop(attack, searched, images, goal, ball, options).finish()
     if searched is not classifier:
         done = _verified(done, bfloat16, attack, classifier, images, goal, ball, options)
-    if not attack.minimal:
-        return done
     sizes = [float(ball.eps)] if grid is None else list(grid)
-    return _within(done, classifier, images, goal, type(ball)(sizes[-1]), len(sizes))
+    if attack.minimal:
+        done = _within(done, classifier, images, goal, type(ball)(sizes[-1]), len(sizes))
+    if stored is None:
+        return done
+    if attack.uses_gradient and not classifier.black_box:
+        done = repaired(done, classifier, images, goal, type(ball), sizes, minimal=attack.minimal)
+    # a last attempt that rounding lengthens beyond an L2 ball
+    outside = ~(done.reached.to(images.device) | type(ball)(sizes[-1]).legal(images, done.images))
+    return replace(done, images=torch.where(outside.view(-1, 1, 1, 1), images, done.images))
 
 
 def _within(done: Attacked, classifier: Classifier, images: Images, goal: Goal, ball: Ball, levels: int) -> Attacked:
@@ -77,9 +91,10 @@ def _within(done: Attacked, classifier: Classifier, images: Images, goal: Goal, 
     if not outside.numel():
         return done
     goal = goal.prepare(classifier.head, len(classifier.classes), images.shape[0], images.device).take(outside)
-    cut = ball.move(images[outside], done.images[outside])
+    cut = classifier.as_stored(ball.move(images[outside], done.images[outside]))
     logits = classifier.logits(cut)
-    reached = (goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1)).to(done.reached.device)
+    reached = goal.reached(classifier.head, logits) & torch.isfinite(logits).all(1) & ball.legal(images[outside], cut)
+    reached = reached.to(done.reached.device)
     part = done.take(outside)
     level = torch.where(reached, levels - 1, levels).to(part.level)
     return done.put(outside, replace(part, images=cut.to(part.images), reached=reached, level=level))

@@ -31,7 +31,7 @@ def along_gradient(
     levels = [float(ball(e).eps) for e in grid]
     if not levels or sorted(set(levels)) != levels:
         raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
-    images = check_images(images)
+    images = classifier.as_stored(check_images(images))
     goal = goal.prepare(classifier.head, len(classifier.classes), images.shape[0], images.device)
     parts = [
         _part(attack, classifier, images[chunk], goal.take(chunk), ball, levels, advance)
@@ -67,10 +67,10 @@ def _part(
         if not left.numel():
             break
         origin = images[left]
-        stepped = ball(eps).move(origin, origin + eps * direction[left])
+        stepped = classifier.as_stored(ball(eps).move(origin, origin + eps * direction[left]))
         logits = classifier.logits(stepped)
         finite = torch.isfinite(logits).all(1)
-        hit = goal.take(left).reached(classifier.head, logits) & finite
+        hit = goal.take(left).reached(classifier.head, logits) & finite & ball(eps).legal(origin, stepped)
         no_gradient[left] |= ~finite
         forwards[left] += 1
         result[left] = stepped

@@ -64,7 +64,7 @@ class Loop:
     ) -> None:
         grid, ids, full, search, after = options.grid, options.ids, options.full, options.search, options.after
         self.attack, self.classifier, self.full = attack, classifier, full
-        self.origin = check_images(images)
+        self.origin = classifier.as_stored(check_images(images))
         n = self.n = images.shape[0]
         self.device = classifier.device
         self.ids: list[Id] = list(range(n)) if ids is None else list(ids)
@@ -255,13 +255,21 @@ class Loop:
             self._count_own(active, self.classifier.calls - before - 1)
         if output.images is not None:
             active.now = output.images
-        return output
+        return self._legal(output, active.now, active.batch)
+
+    def _legal(self, output: ModelOutput, images: Images, batch: Batch) -> ModelOutput:
+        """``output`` without successes that leave the ball when they are stored: rounding may lengthen an L2 change."""
+        if self.classifier.stored_levels is None or self.attack.minimal:
+            return output
+        legal = batch.ball.legal(batch.origin, self.classifier.as_stored(images))
+        return replace(output, reached=output.reached & legal)
 
     def _last_pass(self, ending: ActiveBatch) -> ActiveBatch | None:
         now = torch.arange(len(ending)) < self.batch_size
         rest = None if now.all() else ending.keep(~now)
         ending = ending.keep(now)
         output = evaluate(self.classifier, ending.now, ending.batch.goal, self.attack.loss, gradient=False)
+        output = self._legal(output, ending.now, ending.batch)
         self._count(ending, output)
         self._remember(ending, output)
         if ending.best is not None:
@@ -303,8 +311,9 @@ class Loop:
         """The best so far: the largest margin, or for minimal attacks the smallest success."""
         if active.best is None or active.score is None:
             return
+        now = self.classifier.as_stored(active.now)
         if self.attack.minimal:
-            size = active.batch.ball.size(active.now - active.batch.origin)
+            size = active.batch.ball.size(now - active.batch.origin)
             score = torch.where(output.reached, -size, -torch.inf)
         else:
             # a tie of two logits can be a success without a margin; keep "score > 0" and "reached" the same
@@ -312,14 +321,15 @@ class Loop:
             score = torch.where(
                 output.reached, output.margin.clamp_min(tiny), output.margin.clamp_max(0).nan_to_num(-torch.inf)
             )
-        better = score > active.score
+        better = (score > active.score) | torch.isneginf(active.score)  # the last attempt, until one succeeds
         active.score = torch.where(better, score, active.score)
-        active.best = torch.where(better.view(-1, 1, 1, 1), active.now, active.best)
+        active.best = torch.where(better.view(-1, 1, 1, 1), now, active.best)
 
     # -- what became of a row ----------------------------------------------------------------------------
 
     def _settle(self, done: ActiveBatch, *, success: bool) -> None:
         """Record finished rows and queue the next level of their images."""
+        done.now = self.classifier.as_stored(done.now)
         size = done.batch.ball.size(done.now - done.batch.origin).tolist()
         score = [0.0 if success else -torch.inf] * len(done) if done.score is None else done.score.tolist()
         pixels = done.now.to(self.result.device)
@@ -376,8 +386,9 @@ class Loop:
         below, above = shrinking.state["below"], shrinking.state["above"]
         middle = torch.div(below + above, 2, rounding_mode="floor")
         ball = self.ball.at(self.grid.to(self.device)[middle])
-        cut = ball.move(shrinking.batch.origin, shrinking.now)
+        cut = self.classifier.as_stored(ball.move(shrinking.batch.origin, shrinking.now))
         output = evaluate(self.classifier, cut, shrinking.batch.goal, self.attack.loss, gradient=False)
+        output = self._legal(output, cut, replace(shrinking.batch, ball=ball))
         self._count(shrinking, output)
         shrinking.now = torch.where(output.reached.view(-1, 1, 1, 1), cut, shrinking.now)
         shrinking.state["above"] = torch.where(output.reached, middle, above)

@@ -28,7 +28,8 @@ class Curve:
     attack: str
     eps: tuple[float, ...]
     min_eps: Tensor
-    """float32 (n,): smallest eps of the grid at which the goal was reached (minimal attacks: the exact size);
+    """float32 (n,): smallest eps of the grid at which the goal was reached (minimal attacks, and all attacks on stored
+    images: the exact size, in Linf of whole levels);
     0 where it was reached before any attack, infinity where never."""
     images: Images
     """For each image the example at min_eps, or the last attempt."""
@@ -91,7 +92,10 @@ def sweep(
     """
     if not len(eps):
         raise InputError("eps must be a non-empty ascending grid, got none")
+    images = classifier.as_stored(images)
     grid = [math.inf] if attack.minimal else list(eps)
+    if (stored := classifier.stored_levels) is not None and not attack.minimal:
+        grid = sorted({float(ball(e).whole(stored).eps) for e in grid} - {0.0}) or [0.0]
     if isinstance(attack, FGSM):
         done = along_gradient(attack, classifier, images, goal, ball, grid, advance)
     else:
@@ -113,10 +117,15 @@ def sweep(
             near=start,
             advance=advance,
         )
-    if attack.minimal:
+    if attack.minimal or stored is not None:
         for e in eps:
             ball(e)  # the same check of the grid as for every other attack
-        min_eps = torch.where(done.reached, ball(0.0).size(done.images - images.float()), math.inf)
+        size = ball(0.0).size(done.images - images.float())
+        if stored is not None:
+            whole = ball(0.0).at(size).whole(stored).eps
+            assert isinstance(whole, Tensor)
+            size = whole.flatten()
+        min_eps = torch.where(done.reached, size, math.inf)
     else:
         min_eps = torch.cat([torch.tensor(grid), torch.tensor([math.inf])])[done.level]
         min_eps = torch.where(done.reached, min_eps, math.inf)

@@ -57,7 +57,7 @@ class Transfer(Composed):
                 f"{', '.join(classifier.classes)}; transfer needs the same class names"
             )
         images = check_images(images)
-        n = len(images)
+        n, stored = len(images), classifier.stored_levels
         goal = goal.prepare(classifier.head, len(classifier.classes), n, images.device)
         grid, seed, ids = options.get("grid"), options.get("seed", 0), options.get("ids")
         levels = [float(ball.eps)] if grid is None else [float(e) for e in grid]
@@ -71,10 +71,12 @@ class Transfer(Composed):
             left_ids = None if ids is None else [ids[i] for i in left.tolist()]
             names = left.tolist() if left_ids is None else left_ids
             surrogate_goal = goal.take(left).in_order_of(classifier.classes, self.surrogate.classes)
-            examples = self.examples(images[left], surrogate_goal, type(ball)(eps), seed=seed, ids=names)
+            maker = self if stored is None else Transfer(self.surrogate.stored(stored), self.attack)
+            within = type(ball)(eps)
+            examples = maker.examples(images[left], surrogate_goal, within, seed=seed, ids=names)
             logits = classifier.logits(examples)
             finite = torch.isfinite(logits).all(1)
-            hit = goal.take(left).reached(classifier.head, logits) & finite
+            hit = goal.take(left).reached(classifier.head, logits) & finite & within.legal(images[left], examples)
             attacked = done.take(left)
             attacked = replace(
                 attacked,

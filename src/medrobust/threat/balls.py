@@ -20,6 +20,9 @@ from medrobust.images import Images, Lazy, PerImage, chunks
 TOLERANCE = 1e-6
 """How far a size may exceed eps through float32 rounding (0.0003 of a grey level)."""
 
+SAME_LEVEL = 0.01
+"""How many stored levels a size may miss through float32 rounding, at 16 bits too."""
+
 
 class Ball(ABC):
     """All perturbations of size at most eps in one norm."""
@@ -64,6 +67,10 @@ class Ball(ABC):
         """Each perturbation scaled to size 1; 0 stays 0."""
         size = self.size(delta).view(-1, 1, 1, 1)
         return delta / torch.where(size > 0, size, torch.ones_like(size))
+
+    @abstractmethod
+    def whole(self, levels: int) -> Ball:
+        """The smallest ball that holds the same perturbations of whole multiples of 1 / ``levels``."""
 
     def move(self, origin: Images, images: Images) -> Images:
         """``images`` brought back into this ball around ``origin`` and into [0, 1].
@@ -130,6 +137,11 @@ class Linf(Ball):
         eps = torch.as_tensor(self.eps, dtype=delta.dtype, device=delta.device)
         return delta.minimum(eps).maximum(-eps)
 
+    def whole(self, levels: int) -> Linf:
+        eps = self.eps.double() if isinstance(self.eps, Tensor) else torch.tensor(float(self.eps), dtype=torch.float64)
+        whole = (eps * levels + SAME_LEVEL).floor() / levels
+        return Linf(whole.float() if isinstance(self.eps, Tensor) else float(whole))
+
     def ascent(self, gradient: Images) -> Images:
         return gradient.sign()
 
@@ -153,6 +165,9 @@ class L2(Ball):
         # the factor is clamped, not the vector: a short vector must not grow (adv_lib's defect)
         length = self.size(delta).clamp_min(torch.finfo(delta.dtype).tiny).view(-1, 1, 1, 1)
         return delta * (self.eps / length).clamp_max(1)
+
+    def whole(self, levels: int) -> L2:  # noqa: ARG002 - nearly every length has a perturbation of whole levels
+        return self
 
     def ascent(self, gradient: Images) -> Images:
         # scaled by its largest entry first, or the squares of a tiny gradient vanish in float32
