@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from medrobust import private_names, report
@@ -88,6 +89,21 @@ def test_names_are_kept_where_that_is_asked_for_and_nothing_is_computed_again(fi
     assert kept["rows"][0]["value"] == hidden["rows"][0]["value"]
     again = audit(spec(table), finished, device="cpu")
     assert again["examples"] == hidden["examples"]
+
+
+def test_images_are_left_out_where_that_is_asked_for_and_nothing_is_computed_again(finished, table, monkeypatch):
+    monkeypatch.setenv(private_names.VARIABLE, "a salt of the tests")
+    shown, before = (finished / "report.html").read_text(), json.loads((finished / "results.json").read_text())
+    cells = {p: p.stat().st_mtime_ns for p in (finished / "cells").rglob("*")}
+    after = audit(spec(table), finished, device="cpu", pictures=False)
+    report.write(finished)
+    hidden, arrays = (finished / "report.html").read_text(), load_file(finished / "figures.safetensors")
+    assert "data:image/png" in shown
+    assert "data:image/png" not in hidden
+    assert "left out of this report" in hidden
+    assert not [name for name, values in arrays.items() if name != "universal.delta" and values.shape[-2:] == (16, 16)]
+    assert after["rows"] == before["rows"]
+    assert {p: p.stat().st_mtime_ns for p in (finished / "cells").rglob("*")} == cells
 
 
 STUDY = '''"""A cell that fails with all that is private in its message."""

@@ -18,9 +18,9 @@ from medrobust.cli.options import (
     Device,
     Healthy,
     ImageOptions,
-    KeepNames,
     NetworkOptions,
     Out,
+    PrivacyOptions,
     Seed,
     TrainingOptions,
 )
@@ -39,6 +39,7 @@ def audit(
     network: NetworkOptions,
     training: TrainingOptions,
     compute: ComputeOptions,
+    privacy: PrivacyOptions,
     train: Annotated[bool | None, typer.Option("--train/--no-train", help="Train module:function, or do not.")] = None,
     healthy: Healthy = None,
     attacks: Annotated[
@@ -71,7 +72,6 @@ def audit(
     ] = False,
     seed: Seed = 0,
     device: Device = None,
-    keep_names: KeepNames = False,
     out: Out = None,
 ) -> Path:
     """Attack a classifier, judge, check, and leave a report that a doctor, an engineer and a reviewer can read."""
@@ -107,7 +107,8 @@ def audit(
             folder,
             progress=bars,
             device=device,
-            keep_names=keep_names,
+            keep_names=privacy.keep_names,
+            pictures=privacy.pictures,
             command=command_line(),
             execute=execute(compute, bars),
             written=lambda: report.write(folder, locked=True),

@@ -17,8 +17,8 @@ from medrobust.cli.options import (
     ComputeOptions,
     Device,
     ImageOptions,
-    KeepNames,
     NetworkOptions,
+    PrivacyOptions,
     Rate,
     RunOut,
     Seed,
@@ -36,6 +36,7 @@ def defend(
     images: ImageOptions,
     network: NetworkOptions,
     compute: ComputeOptions,
+    privacy: PrivacyOptions,
     defence: Annotated[str, typer.Option(help="retrain or universal-training.")] = "retrain",
     rounds: Annotated[int, typer.Option(help="How often to train and attack afresh.")] = 5,
     epochs: Annotated[int, typer.Option(help="Passes over the training images a round.")] = 5,
@@ -52,7 +53,6 @@ def defend(
     lr: Rate = None,
     seed: Seed = 0,
     device: Device = None,
-    keep_names: KeepNames = False,
     out: RunOut = Path("runs/defend"),
 ) -> Path:
     """Train a classifier further, against universal perturbations; killed, the same command goes on."""
@@ -75,7 +75,7 @@ def defend(
     )
     spec = ask(model=model, **images.fields, **network.fields, train=False, seed=seed, norm=norm)
     spec = spec.model_copy(update={"limit": config.judged})
-    written = measure("defend", spec, dataclasses.asdict(config), out, compute, device, keep_names, summary)
+    written = measure("defend", spec, dataclasses.asdict(config), out, compute, device, privacy, summary)
     say(f"model {out / 'model'}")
     return written
 

@@ -11,7 +11,16 @@ import typer
 from medrobust.cli.choices import ATTACKS, DETECTORS
 from medrobust.cli.doubts import warn
 from medrobust.cli.measure import measure
-from medrobust.cli.options import MODEL, ComputeOptions, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
+from medrobust.cli.options import (
+    MODEL,
+    ComputeOptions,
+    Device,
+    ImageOptions,
+    NetworkOptions,
+    PrivacyOptions,
+    RunOut,
+    Seed,
+)
 from medrobust.cli.text import at_most, eps_list, guessed, say, say_left_out, table, words
 from medrobust.errors import InputError
 
@@ -25,6 +34,7 @@ def detect(
     images: ImageOptions,
     network: NetworkOptions,
     compute: ComputeOptions,
+    privacy: PrivacyOptions,
     detectors: Annotated[str, typer.Option(help=f"Names, commas between, of {DETECTORS}.")] = "kd,lid,dfeat",
     attacks: Annotated[
         str, typer.Option(help=f"Names, with options after colons, of {ATTACKS}; guards are fitted on pgd.")
@@ -47,7 +57,6 @@ def detect(
     prevalence: Annotated[float, typer.Option(help="Share of images taken to be attacked.")] = 0.001,
     seed: Seed = 0,
     device: Device = None,
-    keep_names: KeepNames = False,
     out: RunOut = Path("runs/detect"),
 ) -> Path:
     """Fit detectors of attacks and test them: areas, rates, false alarms, a picture, and guards to use."""
@@ -87,7 +96,7 @@ def detect(
     if modality is not None:
         suited(modality, 1)  # a wrong one is said before anything is loaded
     options = {**detection.options(config, fpr), **chosen}
-    return measure("detect", spec, options, out, compute, device, keep_names, partial(summary, out))
+    return measure("detect", spec, options, out, compute, device, privacy, partial(summary, out))
 
 
 def summary(out: Path, run: Run) -> None:

@@ -12,7 +12,16 @@ import typer
 from medrobust.cli.choices import ATTACKS, DETECTORS, EVASIONS
 from medrobust.cli.detect import summary
 from medrobust.cli.measure import measure
-from medrobust.cli.options import MODEL, ComputeOptions, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
+from medrobust.cli.options import (
+    MODEL,
+    ComputeOptions,
+    Device,
+    ImageOptions,
+    NetworkOptions,
+    PrivacyOptions,
+    RunOut,
+    Seed,
+)
 from medrobust.cli.text import at_most, eps_list, words
 from medrobust.errors import InputError
 
@@ -23,6 +32,7 @@ def evade(
     images: ImageOptions,
     network: NetworkOptions,
     compute: ComputeOptions,
+    privacy: PrivacyOptions,
     detectors: Annotated[
         str, typer.Option(help=f"Names, commas between, of {DETECTORS}.")
     ] = "kd,lid,dfeat,mahalanobis",
@@ -40,7 +50,6 @@ def evade(
     attacked: Annotated[int, typer.Option(help="How many of them are attacked past the detectors.")] = 60,
     seed: Seed = 0,
     device: Device = None,
-    keep_names: KeepNames = False,
     out: RunOut = Path("runs/evade"),
 ) -> Path:
     """Fit detectors, then attack past them: how many images fool the classifier and raise no alarm."""
@@ -71,7 +80,7 @@ def evade(
     )
     config = EvasionConfig(evasions=words(evasions) or (), attacked=attacked, eps=spec.eps)
     options = {"detection": asdict(detectors_config), "evasion": asdict(config), "eps": _fitted_at(spec.eps, at)}
-    return measure("evade", spec, options, out, compute, device, keep_names, partial(summary, out))
+    return measure("evade", spec, options, out, compute, device, privacy, partial(summary, out))
 
 
 def _fitted_at(grid: tuple[float, ...], at: str | None) -> float:

@@ -10,7 +10,16 @@ import typer
 from medrobust.cli.choices import ATTACKS, MEASURES
 from medrobust.cli.doubts import warn
 from medrobust.cli.measure import measure
-from medrobust.cli.options import MODEL, ComputeOptions, Device, ImageOptions, KeepNames, NetworkOptions, RunOut, Seed
+from medrobust.cli.options import (
+    MODEL,
+    ComputeOptions,
+    Device,
+    ImageOptions,
+    NetworkOptions,
+    PrivacyOptions,
+    RunOut,
+    Seed,
+)
 from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
 from medrobust.errors import InputError
 
@@ -46,11 +55,11 @@ def explain(
     attacks: Annotated[str, typer.Option(help=f"One name, with options after colons, of {ATTACKS}.")] = "pgd",
     eps: Annotated[str, typer.Option(help="Size of the attack, a fraction of the pixel range.")] = "1/255",
     compute: ComputeOptions,
+    privacy: PrivacyOptions,
     limit: Annotated[int, typer.Option(help="How many correctly classified test images, 0 for all.")] = 60,
     landscapes: Annotated[int, typer.Option(help="Of how many of them the loss landscape is computed.")] = 16,
     seed: Seed = 0,
     device: Device = None,
-    keep_names: KeepNames = False,
     out: RunOut = Path("runs/explain"),
 ) -> Path:
     """Saliency, Grad-CAM, layers, loss landscape and embedding, before and after an attack, with numbers and a page."""
@@ -88,7 +97,7 @@ def explain(
         shared = images.fields if where == images.data else {"data": where, "label": images.label}
         beside_options.append({"model": str(place), **shared, "size": None, "outputs": network.outputs})
     chosen = options(config, None if second is None else str(second), beside_options)
-    return measure("explain", spec, chosen, out, compute, device, keep_names, summary)
+    return measure("explain", spec, chosen, out, compute, device, privacy, summary)
 
 
 def summary(run: Run) -> None:

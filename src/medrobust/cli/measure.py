@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.options import ComputeOptions
+from medrobust.cli.options import ComputeOptions, PrivacyOptions
 from medrobust.cli.text import say
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def measure(
     out: Path,
     compute: ComputeOptions,
     device: str | None,
-    keep_names: bool,
+    privacy: PrivacyOptions,
     show: Callable[[Run], None],
 ) -> Path:
     """Run the suite of the command ``kind`` in the folder ``out``, ``show`` its results, and say where they lie.
@@ -61,7 +61,8 @@ def measure(
             suite_,
             run,
             command=command_line(),
-            keep_names=keep_names,
+            keep_names=privacy.keep_names,
+            pictures=privacy.pictures,
             execute=execute(compute, bars),
             written=lambda: report.write(out, locked=True),
         )

@@ -281,13 +281,23 @@ class ComputeOptions:
         return executors.make(out, self.workers, self.threads, self.scheduler, self.slurm, self.tls)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrivacyOptions:
+    """What of the data a run folder and its report show."""
+
+    keep_names: KeepNames = False
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Show example images in the report.")] = (
+        True
+    )
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the results file instead of tables: JSON on stdout alone.")]
 AS_JSON = "as_json"
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no tables and no progress; notes and errors go to stderr as ever.")
 ]
 
-GROUPS = (ImageOptions, NetworkOptions, TrainingOptions, ComputeOptions)
+GROUPS = (ImageOptions, NetworkOptions, TrainingOptions, ComputeOptions, PrivacyOptions)
 
 
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:

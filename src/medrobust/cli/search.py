@@ -17,9 +17,9 @@ from medrobust.cli.options import (
     Device,
     Healthy,
     ImageOptions,
-    KeepNames,
     Mean,
     Outputs,
+    PrivacyOptions,
     RunOut,
     Seed,
     Std,
@@ -36,6 +36,7 @@ def search(
     *,
     images: ImageOptions,
     compute: ComputeOptions,
+    privacy: PrivacyOptions,
     features: Annotated[
         str, typer.Option(help="deep (of --model), wavelet, texture, hu, or handmade (these three).")
     ] = "wavelet",
@@ -70,7 +71,6 @@ def search(
     trust_code: TrustCode = False,
     seed: Seed = 0,
     device: Device = None,
-    keep_names: KeepNames = False,
     out: RunOut = Path("runs/search"),
 ) -> Path:
     """Train networks by meta-heuristic search and by gradients under one protocol, and say which are better.
@@ -114,7 +114,7 @@ def search(
     ).model_copy(update={"limit": limit or None})
     under_attack = asdict(AccuracyMatchedConfig(images=attacked, budget=budget)) if attacked else None
     options = {"features": features, "search": asdict(config), "attacked": under_attack}
-    return measure("search", spec, options, out, compute, device, keep_names, partial(summary, out, images.data))
+    return measure("search", spec, options, out, compute, device, privacy, partial(summary, out, images.data))
 
 
 def summary(out: Path, data: str, run: Run) -> None:

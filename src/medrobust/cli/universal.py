@@ -17,9 +17,9 @@ from medrobust.cli.options import (
     ComputeOptions,
     Device,
     ImageOptions,
-    KeepNames,
     NetworkOptions,
     Out,
+    PrivacyOptions,
     Seed,
     TrainingOptions,
 )
@@ -42,6 +42,7 @@ def universal(
     network: NetworkOptions,
     training: TrainingOptions,
     compute: ComputeOptions,
+    privacy: PrivacyOptions,
     method: Annotated[
         str, typer.Option(help=f"Name, with options after colons (sgd:passes=10), of {UNIVERSAL}.")
     ] = "sga",
@@ -60,7 +61,6 @@ def universal(
     judged: Annotated[int, typer.Option(help="How many test images it is judged on, 0 for all.")] = 0,
     seed: Seed = 0,
     device: Device = None,
-    keep_names: KeepNames = False,
     out: Out = None,
 ) -> Path:
     """One perturbation that fools a classifier on every image: made on training images, judged on test images."""
@@ -86,7 +86,7 @@ def universal(
     options = dataclasses.asdict(config)
     name = key({"model": spec.model_dump(mode="json"), "options": options})[:8]
     folder = out or Path("runs") / "-".join(["universal", *spec.slug().split("-")[1:-1], name])
-    written = measure("universal", spec, options, folder, compute, device, keep_names, summary)
+    written = measure("universal", spec, options, folder, compute, device, privacy, summary)
     say(f"perturbation {folder / 'v.safetensors'}\npicture {folder / 'v.png'}")
     return written
 

@@ -128,15 +128,16 @@ def audit(
     device: str | None = None,
     command: str = "",
     keep_names: bool = False,
+    pictures: bool = True,
     execute: Execute | None = None,
     written: Callable[[], object] | None = None,
 ) -> Mapping[str, object]:
     """Audit with ``config`` in ``folder`` and return the content of results.json. Killed, the same call resumes.
 
     device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. keep_names: write
-    names of images, patients and files as they are, instead of codes (see ``medrobust.private_names``). execute: does
-    the steps in workers; in this process if not given. written: called whenever results.json is new. InputError for bad
-    input and unwritable folders.
+    names of images, patients and files as they are, instead of codes (see ``medrobust.private_names``). pictures: show
+    example images in the report. execute: does the steps in workers; in this process if not given. written: called
+    whenever results.json is new. InputError for bad input and unwritable folders.
     """
     progress = progress or NoProgress()
     plain = config.model_dump(mode="json")
@@ -150,7 +151,15 @@ def audit(
         if keep_names and system.trained_here:
             system.classifier.save(run.entry("model"), keep_names=True)
         experiments_ = Suite("audit", config, {}, system, Store(run.path), progress, device)
-        return suite.run(experiments_, run, command=command, keep_names=keep_names, execute=execute, written=written)
+        return suite.run(
+            experiments_,
+            run,
+            command=command,
+            keep_names=keep_names,
+            pictures=pictures,
+            execute=execute,
+            written=written,
+        )
 
 
 def _check_same(run: RunFolder, config: Mapping[str, Any]) -> None:

@@ -201,12 +201,14 @@ class ExperimentResult:
     doubts: attack -> why none of its numbers is believed. left_out: (part, why) of what could not be measured.
     on_gradients: attacks whose numbers rest on the network's gradient. guesses: why the classifier is not better than
     guessing; empty where it is. of_another: its rows are those of another classifier, whose doubts are marked already.
+    pictures: further arrays, which show images of the data; left out where the user does not want them in a report.
     """
 
     rows: Rows
     checks: list[Check] = field(default_factory=list)
     conditions: dict[str, object] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
     examples: list[Mapping[str, object]] = field(default_factory=list)
     doubts: dict[str, str] = field(default_factory=dict)
     left_out: list[tuple[str, str]] = field(default_factory=list)

@@ -76,6 +76,7 @@ class Explanation(Experiment):
         self.notes: list[str] = []
         self.rows = context.rows()
         self.arrays: dict[str, np.ndarray] = {}
+        self.pictures: Mapping[str, np.ndarray] = {}
 
     def steps(self) -> Sequence[Step]:
         attacked = f"{self.name} attacked"
@@ -101,8 +102,13 @@ class Explanation(Experiment):
                 self.rows, conditions={"explained": {place: info(self.context, self.config, self.attack, None)}}
             )
         about = info(self.context, self.config, self.attack, self.second) | self._measured()
-        arrays = {f"explain.{place}.{name}": values for name, values in self.arrays.items()}
-        return ExperimentResult(self.rows, conditions={"explained": {place: about}}, arrays=arrays)
+        prefix = f"explain.{place}."
+        return ExperimentResult(
+            self.rows,
+            conditions={"explained": {place: about}},
+            arrays={prefix + name: values for name, values in self.arrays.items()},
+            pictures={f"{prefix}gallery.{name}": values for name, values in self.pictures.items()},
+        )
 
     # -- what it stands on -------------------------------------------------------------------------------
 
@@ -294,7 +300,7 @@ class Explanation(Experiment):
 
         about = {"cam": self.cam_layer, "layer": self.middle, "saliencies": saliencies, **self._about_attack()}
         cell = self._cell(part, "gallery", compute, **about)
-        self.arrays |= {f"gallery.{name}": values for name, values in cell.arrays.items()}
+        self.pictures = cell.arrays
         return dict(cell.facts)
 
     # -- rows --------------------------------------------------------------------------------------------

@@ -86,7 +86,9 @@ class Earlier(Experiment):
         kept = {here + k.removeprefix(own): v for k, v in arrays.items() if k.startswith(own)}
         if (picture := kept.get(f"{here}tsne")) is not None:
             self.context.store.run.write_bytes(f"tsne-{self.place}.png", picture.tobytes())
-        return ExperimentResult(rows, conditions={"explained": {str(self.place): info}}, arrays=kept, of_another=True)
+        shown = {k: kept.pop(k) for k in list(kept) if k.startswith(f"{here}gallery.")}
+        about: dict[str, object] = {"explained": {str(self.place): info}}
+        return ExperimentResult(rows, conditions=about, arrays=kept, pictures=shown, of_another=True)
 
     def outcome(self) -> ExperimentResult:
         return self._outcome

@@ -209,7 +209,7 @@ class RobustnessExperiment(Experiment):
         outcome.arrays |= {"labels": context.labels, "clean_prediction": main.arrays["before"]}
         outcome.examples = [{**e, "attack": self.main} for e in main.fact("shown", list)[: robustness_cells.EXAMPLES]]
         for side in ("clean", "attacked"):
-            outcome.arrays[f"examples.{side}"] = main.arrays[f"shown.{side}"][: robustness_cells.EXAMPLES]
+            outcome.pictures[f"examples.{side}"] = main.arrays[f"shown.{side}"][: robustness_cells.EXAMPLES]
 
     def _noise_part(self, outcome: ExperimentResult) -> None:
         context, eps = self.context, self.config.eps

@@ -183,14 +183,16 @@ def run(
     *,
     command: str = "",
     keep_names: bool = False,
+    pictures: bool = True,
     execute: Execute | None = None,
     written: Callable[[], object] | None = None,
 ) -> Mapping[str, object]:
     """Do every step, write results.json, and return what it holds. folder: begun, and locked by the caller.
 
-    execute: does the steps in workers; in this process if not given. written: called whenever results.json is new.
+    pictures: keep the arrays that show images of the data. execute: does the steps in workers; in this process if not
+    given. written: called whenever results.json is new.
     """
-    writer = _Writer(suite, folder, command, keep_names, written)
+    writer = _Writer(suite, folder, command, keep_names, pictures, written)
     if execute is not None:
         suite.context.progress = NoProgress()  # what is shown are the steps
         _beside(partial(execute, suite), writer.finished)
@@ -228,9 +230,16 @@ class _Writer:
     """Puts the outcomes of finished experiments together and writes them."""
 
     def __init__(
-        self, suite: Suite, run: RunFolder, command: str, keep_names: bool, written: Callable[[], object] | None
+        self,
+        suite: Suite,
+        run: RunFolder,
+        command: str,
+        keep_names: bool,
+        pictures: bool,
+        written: Callable[[], object] | None,
     ) -> None:
-        self.suite, self.run, self.command, self.keep_names, self.written = suite, run, command, keep_names, written
+        self.suite, self.run, self.command, self.written = suite, run, command, written
+        self.keep_names, self.pictures = keep_names, pictures
         self.outcomes: dict[str, ExperimentResult] = {}
         self.steps: set[str] = set()
         self.last = time.monotonic()
@@ -264,6 +273,7 @@ class _Writer:
                 before = stated.get(name)
                 stated[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
         stated["options"] = suite.options
+        stated["pictures"] = self.pictures
         stated["pending"] = [e.name for e in suite.experiments if e.name not in self.outcomes]
         results: ResultsFile = {
             "format": FORMAT,
@@ -276,7 +286,8 @@ class _Writer:
             "seconds": {k: round(v, 3) for k, v in suite.context.seconds.items()},
         }
         results = tested.named(results, self.keep_names)
-        arrays = {k: np.ascontiguousarray(v) for outcome in outcomes for k, v in outcome.arrays.items()}
+        kept = [outcome.arrays | (outcome.pictures if self.pictures else {}) for outcome in outcomes]
+        arrays = {k: np.ascontiguousarray(v) for every in kept for k, v in every.items()}
         self.run.write_bytes("figures.safetensors", save(arrays))
         written = with_run(self.run.path, "results.json", results, self.command, tested.device)
         # last: whoever sees results.json may rely on everything else being there

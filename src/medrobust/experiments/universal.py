@@ -115,10 +115,10 @@ class UniversalExperiment(Experiment):
         examples = self._chosen(outcomes)
         clean = self.test.images([i for _, i in examples]).numpy()
         delta = np.stack([cells[k].arrays["delta"] for k, _ in examples])
-        arrays = {"clean": clean, "delta": delta, "attacked": (clean + delta).clip(0, 1)}
+        outcome.arrays = {"universal.delta": delta}
+        outcome.pictures = {"universal.clean": clean, "universal.attacked": (clean + delta).clip(0, 1)}
         if self.by_class:
-            arrays["confusion"] = np.stack([o.confusion for o in outcomes.values()])
-        outcome.arrays = {f"universal.{name}": array for name, array in arrays.items()}
+            outcome.arrays["universal.confusion"] = np.stack([o.confusion for o in outcomes.values()])
         outcome.conditions["universal"] = self._info(cells) | {"examples": self._examples(examples, outcomes)}
         return outcome
 

@@ -50,7 +50,13 @@ def _sheet(width: float, height: float) -> Iterator[Figure]:
 
 
 def galleries(runs: list[Explained]) -> list[str]:
-    """One figure a classifier: its images and what they look like from inside, on scales that all of them share."""
+    """One figure a classifier: its images and what they look like from inside, on scales that all of them share.
+
+    None of a classifier whose pictures were left out.
+    """
+    runs = [run for run in runs if "gallery.clean" in run.arrays]
+    if not runs:
+        return []
     raw = [_lengths(run) for run in runs]
     top = float(np.percentile(np.concatenate([r.ravel() for r in raw]), 99.5))
     relative = [

@@ -321,6 +321,8 @@ class Conditions(Stated):
     seed: int | None = None
     norm: str = "Linf"
     eps: list[float] = []
+    pictures: bool = True
+    """Whether images of the data may be shown."""
     attacks: dict[str, AttackInfo] = {}
     headline: HeadlineInfo | None = None
     findings: FindingsInfo | None = None

@@ -18,5 +18,5 @@ def build(f: Findings) -> Content | None:
     if not classifiers:
         return None
     drawn = {f"gallery-{k}": svg for k, svg in enumerate(figures.galleries(classifiers))}
-    table = tables.saliency(classifiers)
-    return Content({"content": table, "captions": [gallery(e) for e in classifiers]}, [table], drawn)
+    table, captions = tables.saliency(classifiers), [gallery(e) for e in classifiers if "gallery.clean" in e.arrays]
+    return Content({"content": table, "captions": captions}, [table], drawn)
