@@ -10,9 +10,12 @@ import torch
 
 import medrobust as mr
 from medrobust.attacks import PGD
+from medrobust.detectors import DETECTORS, Features
+from medrobust.detectors.features import rows
+from medrobust.evasion import EVASIONS, run
 from medrobust.experiments import system
 from medrobust.experiments.finding_sets import SetNetwork, as_sets, of_sets, sets
-from tests.nets import Linear, grey, linear
+from tests.nets import Linear, bumpy, grey, linear
 
 NONE = np.zeros((0, 3), np.int64)
 
@@ -50,7 +53,7 @@ def test_images_with_an_unknown_finding_have_no_set_and_many_findings_too_many_s
     data = dataclasses.replace(data, labels=labels)
     weight = torch.randn(5, 32 * 32, generator=torch.Generator().manual_seed(0))
     clf = mr.Classifier(Linear(weight, torch.zeros(5)), data.classes, head="multilabel", channels=1)
-    tested = as_sets(system.given(data, clf), "detect")
+    tested = as_sets(system.given(data, clf))
     kept = [name for name, row in zip(data.ids, labels, strict=True) if (row >= 0).all()]
     assert set(tested.data.ids) == set(kept)
     assert not tested.data.multilabel
@@ -60,8 +63,8 @@ def test_images_with_an_unknown_finding_have_no_set_and_many_findings_too_many_s
     assert tested.disease_classes == tuple(range(1, 32))
     assert any(f"32 sets of 5 findings, {np.unique(tested.test.labels).size} of them" in n for n in tested.class_notes)
     many = mr.Classifier(linear(53, head="multilabel").net, list(map(str, range(53))), head="multilabel", channels=1)
-    with pytest.raises(mr.InputError, match="detect takes sets of findings as classes, which goes up to 52"):
-        as_sets(dataclasses.replace(system.given(data, clf), classifier=many), "detect")
+    with pytest.raises(mr.InputError, match="up to 52 findings; this classifier has 53"):
+        as_sets(dataclasses.replace(system.given(data, clf), classifier=many))
 
 
 def test_of_many_findings_the_sets_of_the_labels_are_classes_and_all_others_one():
@@ -86,3 +89,23 @@ def test_of_many_findings_the_sets_of_the_labels_are_classes_and_all_others_one(
     reached = [g.reached(c.head, c.logits(adv)) for (c, _), g in zip(goals, hit, strict=True)]
     assert torch.equal(*reached)
     assert reached[0].any()
+
+
+@pytest.mark.parametrize("name", EVASIONS)
+def test_an_evasion_of_findings_changes_their_set_whatever_sets_the_reference_lacks(name):
+    net = bumpy(3)
+    findings = mr.Classifier(net.net, net.classes, head="multilabel")
+    every = sets(3, NONE)
+    classes = of_sets(findings, every, findings.classes)
+    clean, images, ball = grey(60, 16, spread=0.2), grey(6, 16, spread=0.2, seed=3), mr.Linf(12 / 255)
+    reference = Features(classes, ("penultimate",))(clean)
+    reference = rows(reference, torch.isin(reference["logits"].argmax(1), torch.tensor([1, 3])))
+    detector = DETECTORS["kd"]().fit_features(reference)
+    threshold = detector.threshold_at(detector.score_features(reference), 0.05)
+    evasion, labels = EVASIONS[name](), classes.predict(images)
+    evasion.steps = 10
+    evaded = run(evasion, classes, detector, images, mr.Untargeted(labels), ball, threshold, reference=reference)
+    assert evaded.fooled.any()
+    changed = (findings.predict(evaded.images) != torch.from_numpy(every)[labels]).any(1)
+    assert torch.equal(evaded.fooled, changed)
+    assert bool(ball.legal(images, evaded.images).all())

@@ -10,8 +10,9 @@ from medrobust.detectors import Detector
 from medrobust.detectors.features import LOGITS, LayerFeatures
 from medrobust.errors import InputError
 from medrobust.evasion.evasion import Evasion
-from medrobust.evasion.joint import JointOutput
+from medrobust.evasion.joint import JointOutput, aim
 from medrobust.images import Images
+from medrobust.threat import Targeted
 
 
 class HFC(Evasion):
@@ -44,9 +45,14 @@ class HFC(Evasion):
 
     def direction(self, output: JointOutput, batch: Batch, state: State) -> Images:  # noqa: ARG002
         n = len(output.images)
-        loss = -torch.nn.functional.cross_entropy(output.table[LOGITS][:n], output.aimed, reduction="none")
+        logits = output.table[LOGITS][:n]
+        aimed = output.aimed
+        if not isinstance(output.goal, Targeted):  # the nearest other class that reference images are decided as
+            known = torch.tensor([(self._layers[0], c) in self._mixtures for c in range(logits.shape[1])])
+            aimed = aim(output.goal, logits.detach().masked_fill(~known.to(logits.device), -torch.inf))
+        loss = -torch.nn.functional.cross_entropy(logits, aimed, reduction="none")
         for name in self._layers:
-            loss = loss - self.weight * self._constraint(output.table[name][:n], output.aimed, name)
+            loss = loss - self.weight * self._constraint(output.table[name][:n], aimed, name)
         return output.gradient(loss)
 
     def _constraint(self, x: Tensor, aimed: Tensor, name: str) -> Tensor:

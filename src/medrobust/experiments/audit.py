@@ -83,7 +83,7 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
     if several and (config.detect or config.explain):
         try:
-            context = context.of(as_sets(context.system, "audit"))
+            context = context.of(as_sets(context.system))
         except InputError as error:
             left = [name for name in later if name != "universal perturbations"]
             return [*chosen, NotCovered(context, left, str(error))]

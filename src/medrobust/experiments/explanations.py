@@ -164,7 +164,7 @@ def _beside(
     spec = ask(**given, **shared, trust_code=context.config.trust_code)
     system = assemble(spec, None, context.progress, str(context.classifier.device))
     if system.classifier.head.multilabel:
-        system = as_sets(system, "explain")
+        system = as_sets(system)
     own = Context(system, spec, context.store, context.progress, context.study)
     return SecondExplanation(Explanation(own, replace(config, layers=None, cam_layer=None), place=place))
 

@@ -85,21 +85,21 @@ def sets(k: int, labels: np.ndarray) -> np.ndarray:
     return np.array(list(product((0, 1), repeat=k)), dtype=np.int64)
 
 
-def as_sets(system: System, command: str) -> System:
-    """The same system with a class for each set of findings. command: for errors.
+def as_sets(system: System) -> System:
+    """The same system with a class for each set of findings.
 
     InputError for too many findings, and where no image has a known label for all of them.
     """
     classifier, k = system.classifier, len(system.classifier.classes)
     if k > MOST:
         raise InputError(
-            f"medrobust {command} takes sets of findings as classes, which goes up to {MOST} findings; this "
+            f"detectors and explanations take sets of findings as classes, which goes up to {MOST} findings; this "
             f"classifier has {k}"
         )
     if classifier.original is not None:
         raise InputError(
-            f"medrobust {command} of several findings does not cover a network that is confirmed by another runtime "
-            "(ONNX): give it as a torch network; medrobust audit and universal cover it"
+            "detectors and explanations of several findings do not cover a network that another runtime confirms "
+            "(ONNX): give it as a torch network"
         )
     every = sets(k, system.data.labels)
     known = of_sets(classifier, every, classifier.classes)

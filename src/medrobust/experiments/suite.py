@@ -154,7 +154,7 @@ def assemble(
         return search_system.assemble(config, options["features"], progress, device)
     tested = system.assemble(config, run, progress, device, compare=compare)
     if SUITES[kind].findings == "as sets" and tested.classifier.head.multilabel:
-        return finding_sets.as_sets(tested, kind)
+        return finding_sets.as_sets(tested)
     return tested
 
 
