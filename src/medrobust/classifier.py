@@ -29,7 +29,7 @@ from medrobust.layout import Layout
 from medrobust.models.finite import check_weights
 from medrobust.models.folding import Bfloat16
 from medrobust.models.form import Form, Formed, first_channels
-from medrobust.models.preprocessing import Preprocessing
+from medrobust.models.preprocessing import Preprocessing, seeing
 
 OUTPUTS = ("logits", "probabilities")
 """What a network may return."""
@@ -406,6 +406,15 @@ class Classifier:
         made._exact, made._fast, made._original, made.layouts, made._digest = {}, None, None, {}, None
         made.net = self.net if net is None else net
         made.preprocessing = preprocessing or self.preprocessing
+        return made
+
+    def seeing(self, surround: bool) -> Classifier:
+        """The same for images with, or without, stored values around a window; see ``Dataset.surround``."""
+        steps = seeing(self.preprocessing, surround)
+        if steps == self.preprocessing:
+            return self
+        made = self.changed()
+        made.preprocessing = steps
         return made
 
     def without_rounding(self) -> Classifier:

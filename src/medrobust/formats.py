@@ -17,8 +17,10 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }
 """Pillow's name of each format, and the endings of its files."""
 
-SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+SUFFIXES = (*(suffix for suffixes in FORMATS.values() for suffix in suffixes), *DICOM_SUFFIXES)
 """Endings, in lower case, of the files that are taken for images in a folder."""
 
-TITLES = "PNG, JPEG, TIFF, BMP, GIF, JPEG 2000, WebP and PGM/PPM"
+TITLES = "PNG, JPEG, TIFF, BMP, GIF, JPEG 2000, WebP, PGM/PPM and DICOM"
 """The formats in words."""

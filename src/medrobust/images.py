@@ -23,6 +23,9 @@ Labels: TypeAlias = Tensor
 UNKNOWN = -1
 """Label of a finding of which an image tells nothing: it takes part in no loss, gap, decision or metric."""
 BIT_DEPTHS = (8, 12, 16)
+SPAN = 3
+"""Width of what a pixel may hold, in units of what is shown, where stored values lie outside of a window: a pixel of
+0 to 1/3 is shown black, one of 2/3 to 1 white. An attack has to bring it to the window's edge before it is seen."""
 
 
 class Lazy(Protocol):

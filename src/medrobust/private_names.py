@@ -177,6 +177,7 @@ SUFFIXES = (
     ".tif",
     ".tiff",
     ".bmp",
+    ".dcm",
     ".html",
 )
 

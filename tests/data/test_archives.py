@@ -69,13 +69,13 @@ def test_what_lies_in_a_folder_and_is_no_image_of_a_class_is_counted(tmp_path: P
     root = class_folders(tmp_path, n=4)
     (root / "edema").mkdir()
     (root / "ill" / "list.txt").touch()
-    (root / "ill" / "scan.dcm").touch()
+    (root / "ill" / "scan.dat").touch()
     (root / "ill" / "README").touch()
     shutil.copy(root / "ill" / "0.png", root / "loose.png")
     found = data.load(f"folder:{root}")
     assert found.classes == ("ill", "well")
     assert noted(found, "1 class folders hold no images: 'edema'")
-    assert noted(found, "3 files that are no images (1 .dcm, 1 .txt, 1 without ending) were passed over")
+    assert noted(found, "3 files that are no images (1 .dat, 1 .txt, 1 without ending) were passed over")
     assert noted(found, "1 images that lie in no class folder")
 
 

@@ -13,6 +13,7 @@ from medrobust import data
 from medrobust.data import SOURCES, Dataset
 from medrobust.data.words import natural
 from medrobust.errors import InputError
+from tests import dicom_files
 from tests.data_files import class_folders, cohort, npz
 
 KINDS = sorted(SOURCES)
@@ -24,6 +25,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
         "phantom": lambda: "phantom:skin@16:n=54",
         "csv": lambda: f"csv:{cohort(tmp_path / 'csv')}",
         "folder": lambda: f"folder:{class_folders(tmp_path / 'folder', ('train', 'val', 'test'))}",
+        "dicom": lambda: f"dicom:{dicom_files.folders(tmp_path / 'dicom', n=30)}",
         "medmnist": lambda: f"medmnist:{npz(tmp_path / 'toy.npz', colour=True)}",
     }
     return data.load(specs[request.param]())
@@ -40,6 +42,7 @@ def test_every_source_gives_images_on_its_grid_with_labels_and_ids(source: Datas
     top = 2**source.bits - 1
     levels = images.double() * top
     assert (levels - levels.round()).abs().max() < 1e-4 * 255
+    assert set(source.levels.tolist()) == {top}
     assert torch.equal((levels.round() / top).float(), images)
 
 

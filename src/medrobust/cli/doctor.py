@@ -19,6 +19,7 @@ def doctor() -> None:
     rows.append(["cores", f"{os.cpu_count()}, torch uses {torch.get_num_threads()} threads"])
     extras = {
         "medmnist": "medmnist",
+        "dicom": "pydicom",
         "onnx": "onnx2pytorch",
         "hf": "transformers",
         "monai": "monai",

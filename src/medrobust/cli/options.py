@@ -84,6 +84,8 @@ class Reading(TypedDict):
     separator: str | None
     patient: str | None
     fit: str | None
+    window: str
+    frames: str
     size: int | None
     channels: int | None
 
@@ -111,11 +113,13 @@ class ImageOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="phantom:chest|fundus|skin|chest-findings[@SIZE], csv:FILE, folder:DIR, or "
+            help="phantom:chest|fundus|skin|chest-findings[@SIZE], csv:FILE, folder:DIR, dicom:DIR, or "
             f"medmnist:FILE.npz|NAME[@SIZE]. Files may be {TITLES}."
         ),
     ] = "phantom:chest"
-    label: Annotated[str, typer.Option(help="Column of a csv table that holds the label.")] = "label"
+    label: Annotated[
+        str, typer.Option(help="Column of a csv table that holds the label; of dicom:, an element: BodyPartExamined.")
+    ] = "label"
     findings: Annotated[
         str | None, typer.Option(help="Columns of a csv table, one a finding: 1, 0, or -1 or nothing where unknown.")
     ] = None
@@ -127,7 +131,10 @@ class ImageOptions:
     ] = None
     patient: Annotated[
         str | None,
-        typer.Option(help="Column of a csv table that names the patients, or none; found by its usual names."),
+        typer.Option(
+            help="Column of a csv table that names the patients, or none; found by its usual names. Of DICOM files: "
+            "patient, study or series."
+        ),
     ] = None
     fit: Annotated[
         str | None,
@@ -135,6 +142,10 @@ class ImageOptions:
             help="How images that are not square become square: stretch (by default), crop, pad (black) or none."
         ),
     ] = None
+    window: Annotated[
+        str, typer.Option(help="Of DICOM files: auto (as each states it), none (all its values) or CENTRE,WIDTH.")
+    ] = "auto"
+    frames: Annotated[str, typer.Option(help="Of DICOM files with several: one (the first), middle or all.")] = "one"
     size: Annotated[int | None, typer.Option(help="Side in pixels to which images are resized.")] = None
     channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None
     map_: Annotated[
@@ -154,6 +165,8 @@ class ImageOptions:
             "separator": self.separator,
             "patient": self.patient,
             "fit": self.fit,
+            "window": self.window,
+            "frames": self.frames,
             "size": self.size,
             "channels": self.channels,
         }

@@ -80,7 +80,7 @@ def train(
         data = data if classes is None else data.for_classes(words(classes) or ())
         announce(data, bars)
         classifier = training_room.fit(
-            data,
+            data.shown(),
             model,
             seed=seed,
             mean=numbers(mean, "--mean"),

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from medrobust import limits
 from medrobust.data.dataset import Dataset
+from medrobust.data.dicom import open_dicom
+from medrobust.data.dicom_headers import FRAMES
+from medrobust.data.dicom_pixels import window_of
 from medrobust.data.fit import FITS
 from medrobust.data.folder import open_folder
 from medrobust.data.medmnist import open_medmnist
@@ -17,7 +20,13 @@ from medrobust.errors import InputError
 
 __all__ = ["FITS", "SOURCES", "Dataset", "LeftOut", "load"]
 
-SOURCES = {"phantom": open_phantom, "csv": open_table, "folder": open_folder, "medmnist": open_medmnist}
+SOURCES = {
+    "phantom": open_phantom,
+    "csv": open_table,
+    "folder": open_folder,
+    "dicom": open_dicom,
+    "medmnist": open_medmnist,
+}
 
 
 def load(
@@ -32,24 +41,29 @@ def load(
     progress: Progress | None = None,
     findings: Sequence[str] | None = None,
     separator: str | None = None,
+    window: str = "auto",
+    frames: str = "one",
 ) -> Dataset:
     """The data set that ``spec`` names; InputError, in one line, where it cannot be used.
 
     spec: ``phantom:chest|fundus|skin|chest-findings[@SIZE][:n=N]``, ``csv:FILE``, ``folder:DIR``,
-        ``medmnist:FILE.npz`` or ``medmnist:NAME[@28|64|128|224]``.
+        ``dicom:DIR|FILE``, ``medmnist:FILE.npz`` or ``medmnist:NAME[@28|64|128|224]``.
     size: side in pixels to which images are resized; None keeps the native size, which must then be one.
     channels: 1 turns colour into grey. None or 3 keep what there is: 1 channel where every image is grey, else
         3. Grey is never repeated to please a network: the classifier does that, and so an attack on a grey
         image stays grey.
     seed: draws the split where none is given, and the phantoms.
-    label: the column of a table that holds the label.
-    patient: the column of a table that names the patients, or "none"; None finds it by its usual names.
+    label: the column of a table that holds the label; of ``dicom:``, the keyword of an element.
+    patient: the column of a table that names the patients, or "none"; None finds it by its usual names. Of DICOM
+        files: "patient", "study" or "series".
     fit: how images that are not square become square: "stretch" (None too), "crop" or "pad"; "none": every image keeps
         its own size and shape.
     progress: called with (images done, images in all) while files are verified.
     findings: columns of a table, one a finding, with 1 (present), 0 (absent), and -1, NaN or nothing (unknown).
     separator: between the findings of a label, as in ``effusion|nodule``; "none" takes every label for one class, None
         recognises | and ; where the findings also stand alone.
+    window: of DICOM files: "auto" as each file states it, "CENTRE,WIDTH", or "none" for all values of their bits.
+    frames: of DICOM files with several: "one" (the first), "middle" or "all".
     """
     kind, colon, where = spec.partition(":")
     if not colon or kind not in SOURCES or not where:
@@ -66,8 +80,15 @@ def load(
         raise InputError("the separator of findings must be a sign such as | or ;, or none")
     if fit == "none" and size is not None:
         raise InputError(f"fit none keeps every image's own size: leave size={size} out, or choose another fit")
+    if frames not in FRAMES:
+        raise InputError(f"frames must be one of {', '.join(FRAMES)}, got {frames!r}")
+    try:
+        window_of(window)
+    except ValueError:
+        raise InputError(f"window must be auto, none or CENTRE,WIDTH such as 40,400, got {window!r}") from None
     columns = None if findings is None else tuple(findings)
-    made = SOURCES[kind](where, Request(size, channels, seed, label, patient, fit, progress, columns, separator))
+    request = Request(size, channels, seed, label, patient, fit, progress, columns, separator, window, frames)
+    made = SOURCES[kind](where, request)
     if not isinstance(made, Dataset):
         raise InputError(
             f"the data source {kind!r} gave {type(made).__name__} instead of a Dataset; its function in SOURCES must "

@@ -122,6 +122,15 @@ class Dataset:
         return np.array([self.source.levels(int(row)) for row in self.rows], dtype=np.int64)
 
     @property
+    def surround(self) -> bool:
+        """Whether pixels may hold values outside of what is shown: those beside the window of a DICOM file."""
+        return self.source.surround
+
+    def shown(self) -> Dataset:
+        """The images as they are shown, for training and pictures: without a surround."""
+        return dataclasses.replace(self, source=self.source.shown())
+
+    @property
     def fit(self) -> str | None:
         """How images that are not square were made so: "stretch", "crop" or "pad"; "none" where they were not, and
         None where all are square."""

@@ -50,11 +50,16 @@ SMALL = 2**20
 
 
 class Decoded(NamedTuple):
-    """pixels: uint8 or uint16, (h, w) or (h, w, 3). native: (width, height), upright. changes: names of CHANGES."""
+    """pixels: whole numbers (h, w) or (h, w, 3); 0 is shown black, ``levels`` white; of DICOM some may lie outside.
+
+    native: (width, height), upright. changes: names of CHANGES. bits: 8 to 16, those that a pixel is stored with.
+    """
 
     pixels: np.ndarray
     native: tuple[int, int]
     changes: frozenset[str]
+    levels: int
+    bits: int
 
 
 def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = "stretch") -> Decoded:
@@ -86,14 +91,12 @@ def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = 
         changes.add("reduced")
     native = (pixels.shape[1], pixels.shape[0])
     if pixels.ndim == 3:
-        if _is_grey(pixels):
-            pixels = np.ascontiguousarray(pixels[..., 0])
-        elif grey:
-            pixels = luminance(pixels)
+        pixels = reduced_to_grey(pixels, grey)
     pixels = square(pixels, fit)
     if size is not None:
         pixels = resize(pixels, size)
-    return Decoded(pixels, native, frozenset(changes))
+    bits = 8 * pixels.itemsize
+    return Decoded(pixels, native, frozenset(changes), (1 << bits) - 1, bits)
 
 
 def upright_size(file: Path) -> tuple[int, int]:
@@ -154,12 +157,19 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
-    out = np.empty((size, size, planes.shape[2]), np.uint16)
-    for channel in range(planes.shape[2]):  # PIL resizes one float plane at a time; float32 holds 16 bits exactly
+    out = np.empty((size, size, planes.shape[2]), pixels.dtype)
+    for channel in range(planes.shape[2]):  # PIL resizes one float plane at a time; float32 holds 24 bits exactly
         plane = Image.fromarray(planes[..., channel].astype(np.float32))
         resized = np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR))
-        out[..., channel] = np.clip(np.rint(resized), 0, 65535)
+        out[..., channel] = np.clip(np.rint(resized), pixels.min(), pixels.max())
     return out[..., 0] if pixels.ndim == 2 else out
+
+
+def reduced_to_grey(pixels: np.ndarray, grey: bool) -> np.ndarray:
+    """(h, w) of (h, w, 3) where all colours are grey, or where ``grey`` asks for it; else as it is."""
+    if _is_grey(pixels):
+        return np.ascontiguousarray(pixels[..., 0])
+    return luminance(pixels) if grey else pixels
 
 
 def luminance(pixels: np.ndarray) -> np.ndarray:

@@ -15,12 +15,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import UnidentifiedImageError
 
+import medrobust.data.dicom_pixels as dicom_pixels
 from medrobust import limits
 from medrobust.data.dataset import Dataset, assemble, check
-from medrobust.data.decode import CHANGES, decode, upright_size
+from medrobust.data.decode import CHANGES, Decoded, decode, upright_size
+from medrobust.data.dicom_file import is_dicom
+from medrobust.data.dicom_headers import FileRow, expanded
 from medrobust.data.source import LeftOut, Listing, Request, Source
 from medrobust.errors import InputError
 from medrobust.formats import TITLES
+from medrobust.images import SPAN
 
 THREADS = 2
 CHUNK = 256
@@ -41,6 +45,8 @@ class FileInfo(NamedTuple):
     native: tuple[int, int] = (0, 0)
     shape: tuple[int, ...] = ()
     bits: int = 8
+    levels: int = 255
+    bottom: int = 0
     top: int = 0
     changes: frozenset[str] = frozenset()
 
@@ -48,10 +54,10 @@ class FileInfo(NamedTuple):
 class FileSource(Source):
     """Image files, decoded to size x size, or at their own sizes with fit "none"."""
 
-    def __init__(self, files: Sequence[Path], size: int | None, grey: bool, fit: str) -> None:
+    def __init__(self, files: Sequence[FileRow], size: int | None, grey: bool, fit: str, window: str = "auto") -> None:
         super().__init__()
         self.files = list(files)
-        self.grey = grey
+        self.grey, self.window = grey, window
         self._size, self._fit = size, fit
         self.size, self.channels, self.bits = size or 0, 1, 8
         self.info: list[FileInfo] = []
@@ -59,44 +65,71 @@ class FileSource(Source):
     def inspect(self, row: int) -> FileInfo:
         """Decode one file whole; keep its pixels while there is room."""
         try:
-            data = _bytes(self.files[row])
+            data = _bytes(self.files[row].file)
             if not data:
                 return FileInfo("the file is empty")
-            image = decode(data, self._size, self.grey, self._fit)
+            image = self._decoded(data, row)
         except UnidentifiedImageError:
             return FileInfo(f"not an image that can be read ({TITLES} are)")
         except Exception as error:  # a decoder raises whatever it likes on damaged bytes
             return FileInfo(" ".join(str(error).split())[:200] or type(error).__name__)
         pixels = image.pixels
         self.keep(row, pixels)
-        bits = 16 if pixels.dtype == np.uint16 else 8
         digest = hashlib.sha256(data).hexdigest()
-        return FileInfo("", digest, image.native, pixels.shape, bits, int(pixels.max()), image.changes)
+        if is_dicom(data):
+            digest = hashlib.sha256(f"{digest} {self.files[row].frame} {self.window}".encode()).hexdigest()
+        ends = int(pixels.min()), int(pixels.max())
+        return FileInfo("", digest, image.native, pixels.shape, image.bits, image.levels, *ends, image.changes)
+
+    def _decoded(self, data: bytes, row: int) -> Decoded:
+        if is_dicom(data):
+            return dicom_pixels.decode_dicom(data, self.files[row].frame, self.window, self._size, self.grey, self._fit)
+        return decode(data, self._size, self.grey, self._fit)
 
     def read(self, row: int) -> np.ndarray:
+        file = self.files[row].file
         try:
-            return decode(_bytes(self.files[row]), self._size, self.grey, self._fit).pixels
+            return self._on_scale(row, self._decoded(_bytes(file), row).pixels)
         except Exception as error:
-            raise InputError(f"{self.files[row]} was readable at first and is not any more: {error}") from error
+            raise InputError(f"{file} was readable at first and is not any more: {error}") from error
+
+    def settle(self, good: Sequence[FileInfo]) -> None:
+        """Take the surround in where an image has pixels outside of what is shown; kept pixels follow."""
+        self.surround = any(info.bottom < 0 or info.top > info.levels for info in good)
+        kept, self._kept, self._kept_bytes = self._kept, {}, 0
+        for row, pixels in kept.items():
+            self.keep(row, self._on_scale(row, pixels))
+
+    def _on_scale(self, row: int, pixels: np.ndarray) -> np.ndarray:
+        """Whole numbers from 0 to ``levels(row)``."""
+        if self.surround:
+            pixels = pixels.astype(np.int64) + self.info[row].levels
+        return pixels.astype(np.min_scalar_type(self.levels(row)))
 
     def fingerprint(self, row: int) -> str:
         return self.info[row].hash
 
     def levels(self, row: int) -> int:
-        return (1 << self.info[row].bits) - 1
+        return self.info[row].levels * (SPAN if self.surround else 1)
 
     def shape(self, row: int) -> tuple[int, int]:
         height, width = self.info[row].shape[:2]
         return height, width
 
 
-def open_files(name: str, files: Sequence[Path], listing: Listing, request: Request) -> Dataset:
-    """The Dataset of image files; unreadable ones are left out, InputError if that is more than half of them."""
+def open_files(
+    name: str, paths: Sequence[Path], listing: Listing, request: Request, label: str | None = None
+) -> Dataset:
+    """The Dataset of image files; unreadable ones are left out, InputError if that is more than half of them.
+
+    label: the element of DICOM files that holds the label; None where the listing has the labels.
+    """
     fit = request.fit or "stretch"
+    files, listing = expanded(paths, listing, request, label)
     check(name, listing)
     if request.size is None and fit != "none":
         _one_size(name, files, fit)
-    source = FileSource(files, request.size, request.channels == 1, fit)
+    source = FileSource(files, request.size, request.channels == 1, fit, request.window)
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(files), CHUNK):  # in pieces, so that Ctrl-C does not wait for all of them
             source.info += pool.map(source.inspect, range(start, min(start + CHUNK, len(files))))
@@ -113,6 +146,7 @@ def open_files(name: str, files: Sequence[Path], listing: Listing, request: Requ
     source.size = request.size or max(max(info.shape[:2]) for info in good)
     source.channels = 3 if any(len(info.shape) == 3 for info in good) else 1
     source.bits = max(info.bits for info in good)
+    source.settle(good)
     data = assemble(name, source, listing, request, rows, left_out)
     good = [source.info[row] for row in data.rows]
     if fit == "none" or any(info.native[0] != info.native[1] for info in good):
@@ -135,12 +169,12 @@ def _opener(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _one_size(name: str, files: Sequence[Path], fit: str) -> None:
+def _one_size(name: str, files: Sequence[FileRow], fit: str) -> None:
     """InputError unless all images have the same size, and a square one unless ``fit`` makes it so; headers only."""
     sizes: Counter[tuple[int, int]] = Counter()
     for file in files:
         try:
-            sizes[upright_size(file)] += 1
+            sizes[file.size or upright_size(file.file)] += 1
         except Exception:  # a damaged file is counted and named later, with its reason
             continue
     if not sizes:
@@ -177,7 +211,7 @@ def _annotate(data: Dataset, good: Sequence[FileInfo], request: Request) -> Data
         notes.append(
             f"{oblong} of {n} images are not square and were {FITTED[data.fit]} (fit {data.fit}, not {others})."
         )
-    for change, text in CHANGES.items():
+    for change, text in {**CHANGES, **dicom_pixels.CHANGES}.items():
         changed = sum(change in info.changes for info in good)
         if changed:
             notes.append(f"{changed} of {n} images {text}.")
@@ -190,9 +224,9 @@ def _annotate(data: Dataset, good: Sequence[FileInfo], request: Request) -> Data
             f"The 16-bit images use values up to {max(info.top for info in good)} only and are read as they are, "
             "that is very dark; stretch them to 0 to 65535 before the audit."
         )
-    elif data.bits == 16 and any(info.bits == 8 for info in good):
-        shallow = sum(info.bits == 8 for info in good)
-        notes.append(f"{shallow} of {n} images have 8 bits, the others 16; each keeps its own grey levels.")
+    elif (depths := Counter(info.bits for info in good)) and len(depths) > 1:
+        counts = ", ".join(f"{count} of {bits} bits" for bits, count in sorted(depths.items()))
+        notes.append(f"The images differ in depth ({counts}); each keeps its own grey levels.")
     notes += _in_two_splits(data)
     return dataclasses.replace(data, notes=tuple(notes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +28,16 @@ class FolderImage(NamedTuple):
     split: str
 
 
-class Passed:
-    """Files that were passed over, for the notes."""
+def has_ending(file: Path) -> bool:
+    """Whether a file's name is that of an image."""
+    return file.suffix.lower() in SUFFIXES
 
-    def __init__(self) -> None:
+
+class Passed:
+    """Files that were passed over, for the notes. accepts: whether a file is an image to be read."""
+
+    def __init__(self, accepts: Callable[[Path], bool]) -> None:
+        self.accepts = accepts
         self.endings: Counter[str] = Counter()
         self.broken = self.loops = self.loose = 0
         self.empty: list[str] = []
@@ -54,18 +61,18 @@ class Passed:
         return notes
 
 
-def open_folder(where: str, request: Request) -> Dataset:
+def open_folder(where: str, request: Request, accepts: Callable[[Path], bool] = has_ending) -> Dataset:
     """The Dataset of ``folder:where``. Files below a class folder belong to it, however deep they lie, through links
-    too."""
+    too. accepts: whether a file is an image to be read."""
     root = Path(where).expanduser()
     if not root.is_dir():
         raise InputError(f"there is no folder {where}; folder: needs a folder that has a folder for each class")
     name = root.resolve().name
-    passed = Passed()
+    passed = Passed(accepts)
     below = _folders(root, passed, is_root=True)
     split = [folder for folder in below if folder.name.lower() in SYNONYMS]
     if split and len(split) < len(below):
-        others = ", ".join(quoted(_text(folder.name)) for folder in below if folder not in split)
+        others = ", ".join(quoted(text(folder.name)) for folder in below if folder not in split)
         raise InputError(
             f"{where} has split folders ({', '.join(f.name for f in split)}) beside others ({others}); "
             "move the others out, or give every class its folder and no split folder"
@@ -73,15 +80,15 @@ def open_folder(where: str, request: Request) -> Dataset:
     images: list[FolderImage] = []
     for part in split or [root]:
         for kind in _folders(part, passed, is_root=bool(split)):
-            files = _images(kind, passed)
-            images += [FolderImage(file, _text(kind.name), part.name) for file in files]
+            files = images_below(kind, passed)
+            images += [FolderImage(file, text(kind.name), part.name) for file in files]
             if not files:
-                passed.empty.append(_text(kind.relative_to(root).as_posix()))
+                passed.empty.append(text(kind.relative_to(root).as_posix()))
     if not images:
         raise InputError(f"{where} has no images in class folders; put them at {where}/CLASS/x.png ({TITLES})")
     kept, once = _once(name, images)
     listing = Listing(
-        ids=[_text(image.file.relative_to(root).as_posix()) for image in kept],
+        ids=[text(image.file.relative_to(root).as_posix()) for image in kept],
         labels=[image.label for image in kept],
         splits=[image.split for image in kept] if split else None,
         notes=(*passed.notes(), *once),
@@ -98,12 +105,12 @@ def _folders(folder: Path, passed: Passed, is_root: bool) -> list[Path]:
         if entry.is_dir():
             folders.append(entry)
         elif is_root and _is_file(entry, passed):
-            passed.loose += entry.suffix.lower() in SUFFIXES
+            passed.loose += passed.accepts(entry)
     return folders
 
 
-def _images(kind: Path, passed: Passed) -> list[Path]:
-    """The image files below a class folder. A link to a folder that encloses it is not followed."""
+def images_below(kind: Path, passed: Passed) -> list[Path]:
+    """The image files below a folder. A link to a folder that encloses it is not followed."""
     files: list[Path] = []
 
     def walk(folder: Path, above: tuple[Place, ...]) -> None:
@@ -118,10 +125,10 @@ def _images(kind: Path, passed: Passed) -> list[Path]:
                 walk(entry, (*above, place))
             elif not _is_file(entry, passed):
                 continue
-            elif entry.suffix.lower() in SUFFIXES:
+            elif passed.accepts(entry):
                 files.append(entry)
             else:
-                passed.endings[_text(entry.suffix.lower()) or "without ending"] += 1
+                passed.endings[text(entry.suffix.lower()) or "without ending"] += 1
 
     walk(kind, (_place(kind.parent),))
     return sorted(files)
@@ -136,7 +143,7 @@ def _once(name: str, images: list[FolderImage]) -> tuple[list[FolderImage], list
         other = labels.setdefault(place, image)
         if tidy(other.label).casefold() != tidy(image.label).casefold():
             raise InputError(
-                f"{quoted(_text(image.file.name))} of {name} is one file in the classes "
+                f"{quoted(text(image.file.name))} of {name} is one file in the classes "
                 f"{quoted(other.label)} and {quoted(image.label)}, through a link; an image has one label "
                 "here: keep one"
             )
@@ -150,7 +157,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise InputError(f"{_text(str(folder))} cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{text(str(folder))} cannot be read: {error.strerror or error}") from error
 
 
 def _is_file(entry: Path, passed: Passed) -> bool:
@@ -170,6 +177,6 @@ def _hidden(file: Path) -> bool:
     return file.name.startswith(".") or file.name == "__MACOSX"
 
 
-def _text(name: str) -> str:
+def text(name: str) -> str:
     """A file name as text that can be written anywhere; bytes of it that are not UTF-8 as their escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from medrobust.images import SPAN
+
 KEPT_BYTES = 256 * 2**20
 """Decoded pixels kept, so that an epoch does not decode every JPEG again; memory does not grow beyond it."""
 
@@ -39,6 +41,8 @@ class Request:
     progress: Progress | None = None
     findings: tuple[str, ...] | None = None
     separator: str | None = None
+    window: str = "auto"
+    frames: str = "one"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class Source(ABC):
     """Pixels by row number. A source of your own implements ``read`` and ``fingerprint``.
 
     size: side of the (square) images that ``read`` returns; with fit "none", the longest side of any. channels: 1 or 3.
-    bits: 8 to 16, the deepest that any image is stored with. fit: how images that are not square were made so
+    bits: 8 to 16, the deepest that any image is stored with. surround: whether the grey levels that are shown are the
+    middle third of what a pixel may hold; see ``images.SPAN``. fit: how images that are not square were made so
     ("stretch", "crop", "pad") or that they were not ("none"); None where all are square.
     """
 
@@ -73,6 +78,7 @@ class Source(ABC):
     channels: int
     bits: int
     fit: str | None = None
+    surround: bool = False
 
     def __init__(self) -> None:
         self._kept: dict[int, np.ndarray] = {}
@@ -101,6 +107,10 @@ class Source(ABC):
         """
         return None
 
+    def shown(self) -> Source:
+        """What is shown of these images: without a surround, values outside of the window at its ends."""
+        return Shown(self) if self.surround else self
+
     def keep(self, row: int, pixels: np.ndarray) -> None:
         """Remember decoded pixels while they fit into KEPT_BYTES.
 
@@ -120,3 +130,28 @@ class Source(ABC):
         if pixels.ndim == 2:
             return np.broadcast_to(pixels, (self.channels, *pixels.shape))
         return pixels.transpose(2, 0, 1)
+
+
+class Shown(Source):
+    """What is shown of a source with a surround."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.source = source
+        self.size, self.channels, self.bits, self.fit = source.size, source.channels, source.bits, source.fit
+
+    def read(self, row: int) -> np.ndarray:
+        top = self.levels(row)
+        return (self.source.read(row).astype(np.int64) - top).clip(0, top).astype(np.min_scalar_type(top))
+
+    def levels(self, row: int) -> int:
+        return self.source.levels(row) // SPAN
+
+    def fingerprint(self, row: int) -> str:
+        return self.source.fingerprint(row)
+
+    def shape(self, row: int) -> tuple[int, int]:
+        return self.source.shape(row)
+
+    def mask(self, row: int, finding: str | None = None) -> np.ndarray | None:
+        return self.source.mask(row, finding)

@@ -30,6 +30,8 @@ SUBJECT = (
     "separator",
     "patient",
     "fit",
+    "window",
+    "frames",
     "size",
     "channels",
     "class_map",
@@ -63,6 +65,9 @@ class AuditSpec(BaseModel):
     separator: str | None = None
     patient: str | None = None
     fit: Literal["stretch", "crop", "pad", "none"] | None = None
+    window: str = "auto"
+    """Of DICOM files: as each states it, "none", or "CENTRE,WIDTH"."""
+    frames: Literal["one", "middle", "all"] = "one"
     size: int | None = None
     channels: int | None = None
     model: str = "resnet18"

@@ -34,6 +34,8 @@ def load(spec: AuditSpec, progress: Progress) -> Dataset:
         separator=spec.separator,
         patient=spec.patient,
         fit=spec.fit or fit,
+        window=spec.window,
+        frames=spec.frames,
         progress=_Verify(progress),
     )
     check_fit(data, fit)

@@ -93,6 +93,10 @@ class SearchImages:
         return len(known) or None
 
 
+READ = ("channels", "seed", "label", "findings", "separator", "patient", "window", "frames")
+"""Arguments of ``data.load`` that are fields of the config."""
+
+
 def assemble(config: AuditSpec, features: str, progress: Progress, device: str | None = None) -> System | TableSystem:
     """Load images and what gives their features: ``features`` is "deep" (of ``config.model``) or a hand-made kind.
 
@@ -107,8 +111,8 @@ def assemble(config: AuditSpec, features: str, progress: Progress, device: str |
     if saved:
         trained = Classifier.load(str(model), trust_code=config.trust_code)
         size, stated = size or trained.size, fit_of(trained.provenance)
-    read = {name: getattr(config, name) for name in ("channels", "seed", "label", "findings", "separator", "patient")}
-    images = data_room.load(config.data, size=size, fit=config.fit or stated, **read)
+    read = {name: getattr(config, name) for name in READ}
+    images = data_room.load(config.data, size=size, fit=config.fit or stated, **read).shown()
     check_fit(images, stated)
     images = images.renamed(config.class_map or {}, config.leave_out or ())
     if images.multilabel:

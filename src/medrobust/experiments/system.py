@@ -111,6 +111,7 @@ def assemble(
     classes = data.classes if spec.classes is None else spec.classes
     _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless
     classifier, trained = _classifier(spec, data, run, progress, device)
+    classifier = classifier.seeing(data.surround)
     # a training may have seen the data before names were mapped, or after it
     at_home_ = at_home(classifier, data) or at_home(classifier, loaded)
     data = data.for_network(classifier)
@@ -147,7 +148,7 @@ def assemble(
 
 def given(data: Dataset, classifier: Classifier) -> System:
     """The system of a classifier that is loaded already, tested on the images that it has not seen."""
-    data = data.for_network(classifier)
+    data, classifier = data.for_network(classifier), classifier.seeing(data.surround)
     test, notes = unseen(data, classifier, trained=False)
     return System(
         data=data,
@@ -241,7 +242,7 @@ def _classifier(
     if spec.threshold is not None and not data.multilabel and len(data.classes) != 2:
         raise InputError(f"--threshold needs exactly two classes, the data has {listed(data.classes)}")
     classifier = training.fit(
-        data,
+        data.shown(),
         spec.model,
         seed=spec.seed,
         pretrained=spec.pretrained,

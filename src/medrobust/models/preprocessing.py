@@ -10,6 +10,7 @@ and are measured there. Steps are written as text, in their order, commas betwee
     window=LOW:HIGH     values from LOW to HIGH (fractions of the pixel range) spread over [0, 1], clipped outside
     percentiles=P:Q     the same between two percentiles of each image
     scale=LOW:HIGH      [0, 1] to [LOW, HIGH]; the last step
+    display             of stored values around a window, those that are shown; put before the others by ``seeing``
 
 A resize takes, after colons, a filter (bilinear, bicubic, nearest, area) and a library whose result it repeats:
 
@@ -30,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.images import Images
+from medrobust.images import SPAN, Images
 from medrobust.models.resampling import EightBits, on_tensors
 
 FILTERS = ("bilinear", "bicubic", "nearest", "area")
@@ -41,6 +42,9 @@ UNCOVERED = {
     "clahe": "CLAHE has no derivative",
 }
 """Steps that are known and not covered, and why."""
+
+DISPLAY = "display"
+"""The step that is put before others where images hold stored values around a window."""
 
 Shape = tuple[int, int]
 """(height, width)"""
@@ -154,6 +158,14 @@ class Window(PreprocessingStep):
 
 
 @dataclass(frozen=True)
+class Display(PreprocessingStep):
+    """The middle third of what a pixel may hold to [0, 1]; see ``images.SPAN``. Exact at both ends in float32."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return (images * SPAN - 1).clamp(0, 1)
+
+
+@dataclass(frozen=True)
 class Percentiles(PreprocessingStep):
     """Values between two percentiles of each image (over its channels, interpolated linearly) to [0, 1]."""
 
@@ -245,6 +257,13 @@ class Preprocessing:
 # -- text ------------------------------------------------------------------------------------------------
 
 
+def seeing(preprocessing: Preprocessing | None, surround: bool) -> Preprocessing | None:
+    """The steps for images with or without a ``surround``: DISPLAY comes first, or is left out."""
+    own = [] if preprocessing is None else [step for step in preprocessing.text.split(",") if step != DISPLAY]
+    steps = [DISPLAY, *own] if surround else own
+    return Preprocessing(",".join(steps)) if steps else None
+
+
 def _step(text: str) -> PreprocessingStep:
     name, _, value = text.partition("=")
     if name in UNCOVERED:
@@ -252,8 +271,8 @@ def _step(text: str) -> PreprocessingStep:
             f"preprocessing by {name} is not covered: {UNCOVERED[name]}; save the images after it and audit those, or "
             "give the whole pipeline as a classifier without gradients"
         )
-    if name == "pad" and not value:
-        return PadToSquare()
+    if name in ("pad", DISPLAY) and not value:
+        return PadToSquare() if name == "pad" else Display()
     if name == "crop":
         height, width = _sides(text, value)
         return CentreCrop(height, width or height)
