@@ -37,7 +37,7 @@ FLOORS = (
     ("threat", "data", "models", "search"),
     ("inspection", "naming"),
     ("classifier",),
-    ("layer_probe", "operating_points"),
+    ("layer_probe", "operating_points", "transformations"),
     ("attacks", "detectors", "judging"),
     ("explain",),
     ("training",),

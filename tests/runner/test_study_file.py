@@ -42,6 +42,7 @@ NAMES = (
     "koga2022",
     "jindal2022",
     "over_parameterisation",
+    "stored",
 )
 
 

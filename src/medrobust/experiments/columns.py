@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from medrobust.experiments import stored_catalogue
 from medrobust.experiments.catalogue import NO_DETECTOR, NONTARGETED
 from medrobust.experiments.task_options import attack_settings
 from medrobust.grid import ANY, Data, Model, Node, matches
@@ -366,6 +367,7 @@ _TASKS: dict[str, Callable[[Node], list[Columns]]] = {
     "noise": lambda n: _sized(n, "noise"),
     "transfer": lambda n: _sized(n, n.args["attack"]),
     "saved": _saved,
+    **stored_catalogue.COLUMNS,
     "detector": _detector,
     "evaded": _evaded,
     "features": _features,

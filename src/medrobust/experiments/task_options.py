@@ -24,6 +24,9 @@ ARGS: dict[str, tuple[str, ...]] = {
     "saved": ("attack", *_CURVE),
     "transfer": ("attack", *_CURVE),
     "swept": ("attack", *_CURVE, "shard"),
+    "stored": ("attack", "levels", *_CURVE),
+    "sparsest": ("levels", "limit", "seed"),
+    "survived": ("attack", "levels", "transformations", *_CURVE),
     "features": ("of", "layers", *_CURVE),
     "detector": ("attacks", "corrupted", "corruptions", "detector", "layers", "protocols", *_CURVE),
     "evaded": ("attack", "attacked", "detector", "evasions", "layers", "pressed", "sizes", *_CURVE),
@@ -96,8 +99,11 @@ def attack_settings(node: Node) -> dict[str, str]:
     "steps=20, step=0.1 eps, restarts=1, loss=cross_entropy".
     """
     args, task = node.args, node.task
-    if task in ("swept", "curve", "saved", "transfer") or (task == "queried" and args["attack"] != "noise"):
+    if task in ("swept", "curve", "saved", "transfer", "stored") or (task == "queried" and args["attack"] != "noise"):
         return {args["attack"]: _attack(args["attack"], args["norm"])}
+    if task == "survived":
+        noise = "every pixel by eps" if args["norm"] == "linf" else "random signs at length eps"
+        return {args["attack"]: _attack(args["attack"], args["norm"]), "noise": noise}
     if task == "features":
         return {} if args["of"] in ("clean", "corrupted") else {args["of"]: _attack(args["of"], args["norm"])}
     if task == "detector":
@@ -154,6 +160,7 @@ def _check_values(node: Node) -> None:
     from medrobust.search import OPTIMISERS
     from medrobust.threat import BALLS
     from medrobust.training.evolved import QUESTIONS
+    from medrobust.transformations import TRANSFORMATIONS
     from medrobust.universal import DEFENCES, UNIVERSAL
 
     args = node.args
@@ -168,13 +175,14 @@ def _check_values(node: Node) -> None:
         "protocols": ("protocol", ("clean", "paper")),
         "defence": ("defence", DEFENCES),
         "corruptions": ("corruption", CORRUPTIONS),
+        "transformations": ("transformation", TRANSFORMATIONS),
     }
     if node.task == "evaded":
         tables["detector"] = ("detector", (*DETECTORS, NO_DETECTOR))
     if node.task in ("universal", "judged", "defence"):
         tables["method"] = ("method", UNIVERSAL)
     for argument, (kind, table) in tables.items():
-        if argument not in args:
+        if args.get(argument) is None:
             continue
         given = args[argument]
         for name in given if isinstance(given, (list, tuple)) else (given,):
