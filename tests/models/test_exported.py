@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -63,6 +64,12 @@ def test_an_exported_program_takes_any_number_of_rows_where_it_can(program):
     assert (clf.size, clf.provenance["notes"]) == (SIDE, [])
 
 
+def test_an_exported_program_of_any_number_of_rows(tmp_path):
+    clf = mr.Classifier.delivered(save(Small(), tmp_path / "net.pt2", dynamic=True), CLASSES)
+    agrees(clf)
+    assert clf.provenance["notes"] == []
+
+
 def test_rows_that_are_written_into_it_are_kept_and_said(tmp_path):
     clf = mr.Classifier.delivered(save(Reshaping(), tmp_path / "net.pt2", rows=3), CLASSES, output="first")
     agrees(clf)
@@ -79,29 +86,33 @@ def test_a_torchscript_file_is_a_model(tmp_path):
     assert not is_delivered(str(tmp_path / "weights.pt"))
 
 
+def described(program: str, change) -> dict[str, bytes]:
+    """The record of the description with a text of it replaced."""
+    with zipfile.ZipFile(program) as archive:
+        (name,) = [n for n in archive.namelist() if "/models/" in n]
+        return {name: change(archive.read(name).decode()).encode()}
+
+
 def test_code_in_an_archive_is_refused(program, tmp_path):
-    exported.check_archive(Path(program).read_bytes(), "net.pt2")
-    pickled = io.BytesIO()
-    torch.save(Small(), pickled)  # a whole object
+    pickled, call = io.BytesIO(), "x=__import__('os').getpid()"
+    torch.save({"images": Small()}, pickled)  # a whole object
 
-    def described(change) -> dict[str, bytes]:
-        with zipfile.ZipFile(program) as archive:
-            (name,) = [n for n in archive.namelist() if "/models/" in n and n.endswith(".json")]
-            text = json.loads(archive.read(name))
-        change(text)
-        return {name: json.dumps(text).encode()}
-
-    def operator(text) -> None:
-        text["graph_module"]["graph"]["nodes"][0]["target"] = "torch.os.system"
-
-    def expression(text) -> None:
-        text["graph_module"]["expr_str"] = "__import__('os')"
+    def enumeration(text: str) -> str:
+        value = json.loads(text)
+        signature = value["graph_module"]["module_call_graph"][0]["signature"]
+        signature["in_spec"] = json.dumps([1, {"context": json.dumps([{"\u005f_enum__": True, "fqn": "this:A"}])}])
+        return json.dumps(value)
 
     changes = (
-        (described(operator), "torch.os.system"),
-        (described(expression), "no operator on tensors"),
-        ({"net/data/sample_inputs/model.pt": pickled.getvalue()}, "more than tensors"),
-        ({"net/data/aotinductor/model/a.so": b""}, "compiled code"),
+        (described(program, lambda text: re.sub(r"torch\.ops\.aten\.\w+", "torch.os", text)), "torch.os"),
+        (described(program, lambda text: text.replace("aten.relu", "aten.from_file")), "from_file"),
+        (described(program, lambda text: text.replace('"name": "x"', f'"name": "{call}"')), "is no operator"),
+        (described(program, lambda text: text.replace('"x": {', f'"{call}": {{')), "is no name"),
+        (described(program, enumeration), "is no operator"),
+        ({"net/data/sample_inputs/model.pt": pickled.getvalue()}, "no tensors"),
+        ({"net/data/sample_inputs/model.PT": pickled.getvalue()}, "model.PT"),
+        ({"net/models/model.other": b"{}"}, "model.other"),
+        ({"net/data/aotinductor/model/a.so": b""}, r"a\.so"),
     )
     for content, reason in changes:
         with zipfile.ZipFile(program) as archive, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as bad:
@@ -109,9 +120,36 @@ def test_code_in_an_archive_is_refused(program, tmp_path):
                 if name.rpartition("/")[2] not in {n.rpartition("/")[2] for n in content}:
                     bad.writestr(name, archive.read(name))
             for name, value in content.items():
+                assert archive.NameToInfo.get(name) is None or archive.read(name) != value
                 bad.writestr(name, value)
         with pytest.raises(mr.InputError, match=reason):
             load_delivered(NetworkRequest(str(tmp_path / "bad.pt2"), CLASSES))
     (tmp_path / "bad.pt2").write_bytes(b"torch")
-    with pytest.raises(mr.InputError, match=r"no archive of torch\.export"):
+    with pytest.raises(mr.InputError, match=r"cannot be loaded by torch\.export"):
         load_delivered(NetworkRequest(str(tmp_path / "bad.pt2"), CLASSES))
+
+
+SYMBOL = "Symbol('s31', positive=True, integer=True)"
+
+
+def test_expressions_of_sizes_call_nothing_else():
+    for text in ("s0", "2*s0 + 1", "Max(1, s0)", "(s0 - 1)//2", "Ne(s0, 1)", "Mod(s0, 2)**2", SYMBOL, f"Add({SYMBOL}, 1)"):
+        assert exported._is_expression(text)
+    for text in ("test()", "Max('1')", "(test)()", "s0.name", "[s0]", "__import__", "s0 if s0 else 1", "Max(f=test)", "Max(Symbol('a b'))"):
+        assert not exported._is_expression(text)
+
+
+class Writing(nn.Module):
+    """Writes its images to a file while it computes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.save(x, "written")
+        return x.mean((2, 3))
+
+
+def test_a_torchscript_program_that_writes_files_is_refused(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(Writing()), tmp_path / "net.pt")
+    with pytest.raises(mr.InputError, match="an operator that writes to files"):
+        load_delivered(NetworkRequest(str(tmp_path / "net.pt"), CLASSES))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.server
 import io
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -25,6 +27,10 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked, self.requests, self.failing, self.key = 0, 0, [], "labels"
+        self.lie: list[str] | None = None
+        """Parts of its answer, in place of the right one."""
+        self.pause = 0.0
+        """Seconds after each part."""
 
     @property
     def url(self):
@@ -52,7 +58,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         answer = {"labels": labels} if server.key == "labels" else {"scores": np.stack([-mean, mean - 1], 1).tolist()}
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        for part in [json.dumps(answer)] if server.lie is None else server.lie:
+            with contextlib.suppress(OSError):  # who asked is gone
+                self.wfile.write(part.encode())
+            time.sleep(server.pause)
 
     def log_message(self, *_):
         pass
@@ -69,6 +78,7 @@ def server(monkeypatch):
         thread.join()
 
 
+NAMES = ("dark", "bright")
 IMAGES = np.random.default_rng(0).random((5, 1, 4, 4), dtype=np.float32)
 
 
@@ -97,16 +107,44 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_said(server):
 
 def test_no_image_is_asked_about_twice_and_the_cap_holds_over_runs(server, tmp_path):
     path = tmp_path / "answers" / "answers.sqlite"
-    first = KeptAnswers(HttpEndpoint(server.url), path)
+    first = KeptAnswers(HttpEndpoint(server.url), NAMES, path)
     again = np.concatenate([IMAGES[:3], IMAGES[:3]])
     assert first(again).tolist() == first(again[:3]).tolist() * 2
     assert server.asked == first.queries == 3
-    second = KeptAnswers(HttpEndpoint(server.url), path, max_queries=4)  # after a kill
+    second = KeptAnswers(HttpEndpoint(server.url), NAMES, path, max_queries=4)  # after a kill
     second(IMAGES[:4])
     assert server.asked == 4
     with pytest.raises(mr.InputError, match="asked 4 times, and --max-queries allows 4"):
         second(IMAGES)
     assert server.asked == 4
+
+
+LIES = {
+    "<html>busy</html>": "no readable JSON",
+    "[1]": "must hold a JSON object",
+    '{"labels": ["dark"]}': "gave .1,. for 5 image",
+    '{"labels": ["grey", "dark", "dark", "dark", "dark"]}': "the label 'grey'",
+    '{"scores": [[0, NaN], [0, 1], [0, 1], [0, 1], [0, 1]]}': "no number .NaN.",
+    '{"scores": [[0], [0, 1], [0, 1], [0, 1], [0, 1]]}': "no table of numbers",
+    '{"scores": [], "labels": []}': "must answer",
+}
+
+
+@pytest.mark.parametrize(("answer", "said"), LIES.items())
+def test_an_answer_that_is_none_is_said_and_not_kept(server, tmp_path, answer, said):
+    server.lie = [answer]
+    ask = KeptAnswers(HttpEndpoint(server.url), NAMES, tmp_path / "answers.sqlite")
+    with pytest.raises(mr.InputError, match=said):
+        ask(IMAGES)
+    server.lie = None
+    assert len(ask(IMAGES)) == 5
+
+
+def test_an_answer_that_never_ends_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(http_endpoint, "RETRIES", 1)
+    server.lie, server.pause = ["{"] * 8, 0.02
+    with pytest.raises(mr.InputError, match="did not answer 2 times .TimeoutError: the answer is not over in time"):
+        HttpEndpoint(server.url, timeout=0.05)(IMAGES)
 
 
 def test_addresses_that_are_refused():

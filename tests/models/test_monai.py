@@ -10,6 +10,7 @@ import torch
 
 import medrobust as mr
 from medrobust.models import NetworkRequest, load_delivered
+from medrobust.models.delivered import monai_nets
 
 NAMES = ("normal", "pneumonia")
 SMALL = {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "block_config": [1, 1], "init_features": 8}
@@ -52,6 +53,15 @@ def test_a_network_by_name_and_its_weights(net, tmp_path):
             load_delivered(NetworkRequest(wrong, NAMES, file if wrong != "monai:DenseNet" else None))
 
 
+def test_what_a_network_downloads_by_default_is_not_fetched(net, monkeypatch):
+    from monai.networks.nets import efficientnet
+
+    fetched: list[object] = []
+    monkeypatch.setattr(efficientnet, "_load_state_dict", lambda *arguments: fetched.append(arguments))
+    monai_nets._made(efficientnet.EfficientNetBN, {"model_name": "efficientnet-b0", "num_classes": 2}, "EfficientNetBN")
+    assert fetched == []
+
+
 def test_a_bundle_states_its_network_size_and_classes(net, tmp_path):
     definition = {"_target_": "DenseNet", **SMALL, "in_channels": "@channels", "act": ["relu", {"inplace": True}]}
     source = bundle(tmp_path, net, definition, channels=1)
@@ -68,6 +78,7 @@ def test_a_bundle_states_its_network_size_and_classes(net, tmp_path):
 def test_only_networks_and_layers_are_made(net, tmp_path):
     wrong = (
         ({"_target_": "os.system", "command": "id"}, "is not run"),
+        ({"_target_": "monai.networks.nets.resnet.get_pretrained_resnet_medicalnet", "resnet_depth": 10}, "is not run"),
         ({"_target_": "monai.networks.utils.torch.load"}, "is not run"),
         ({"_target_": "torch.nn.modules.module.torch.hub.load"}, "is not run"),
         ({"_target_": "DenseNet", "act": {"_target_": "torch.nn.init.warnings.warn"}}, "is not run"),

@@ -74,6 +74,21 @@ def test_decisions_are_its_own_on_every_image(xrv, own, grey):
     assert bool((gradient.flatten(1).abs().amax(1) > 0).all())
 
 
+class Constructed:
+    """Pickled as a call of a constructor, which would read a file of its choice."""
+
+    def __reduce__(self):
+        import torchxrayvision
+
+        return torchxrayvision.models._Transition, (4, 2)
+
+
+def test_no_constructor_of_a_pickled_network_runs(xrv, tmp_path):
+    torch.save(Constructed(), tmp_path / "weights.pt")
+    with pytest.raises(mr.InputError, match="would run code"):
+        load_delivered(NetworkRequest(f"xrv:{NAME}", (), str(tmp_path / "weights.pt")))
+
+
 def test_nothing_is_downloaded_and_no_other_pickle_is_restored(xrv, own, tmp_path, monkeypatch):
     monkeypatch.setattr(xrv.utils, "get_cache_dir", lambda: str(tmp_path))
     torch.save(torch.nn.Tanh(), tmp_path / "other.pt")

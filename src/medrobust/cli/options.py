@@ -207,6 +207,7 @@ class NetworkOptions:
     send: Annotated[str, typer.Option(help="How a MODEL of http://… gets images: npy (float32) or png (8 bits).")] = (
         "npy"
     )
+    timeout: Annotated[float, typer.Option(help="Seconds for one request to a MODEL of http://…")] = 30.0
     rate: Annotated[float | None, typer.Option(help="Most images a second that a MODEL of http://… is sent.")] = None
     max_queries: Annotated[
         int | None, typer.Option(help="Most images in all that a MODEL of http://… is sent; answers are kept in --out.")

@@ -109,6 +109,8 @@ class AuditSpec(BaseModel):
     """Whether classes are grades in their order."""
     send: Literal["npy", "png"] = "npy"
     """How images are sent to an end-point."""
+    timeout: float = Field(default=30.0, exclude=True)
+    """Seconds for one request to an end-point."""
     rate: float | None = Field(default=None, exclude=True)
     """Most queries of an end-point a second."""
     max_queries: int | None = Field(default=None, exclude=True)

@@ -268,9 +268,10 @@ def _answering(spec: AuditSpec, data: Dataset, run: RunFolder | None) -> Classif
             raise InputError(f"{spec.model} takes pixels in [0, 1] and is used as it is: leave --{option} out")
     classes, head = spec.classes or data.classes, head_for(spec.head, data.multilabel)
     file = None if run is None else run.entry("answers") / "answers.sqlite"
-    answers = models.KeptAnswers(_endpoint(spec), file, spec.max_queries)
+    several = head == "multilabel"
+    answers = models.KeptAnswers(_endpoint(spec), classes, file, spec.max_queries, several=several)
     classifier = Classifier(
-        models.BlackBoxModel(answers, classes, several=head == "multilabel"),
+        models.BlackBoxModel(answers, classes, several=several),
         classes,
         head=head,
         outputs=spec.outputs,
@@ -282,7 +283,7 @@ def _answering(spec: AuditSpec, data: Dataset, run: RunFolder | None) -> Classif
 
 
 def _endpoint(spec: AuditSpec) -> models.HttpEndpoint:
-    return models.HttpEndpoint(spec.model, spec.send, rate=spec.rate, allow_remote=spec.allow_remote)
+    return models.HttpEndpoint(spec.model, spec.send, spec.timeout, spec.rate, spec.allow_remote)
 
 
 def _delivered(spec: AuditSpec, data: Dataset, where: torch.device) -> Classifier:

@@ -44,48 +44,49 @@ class BlackBoxModel(nn.Module):
         except Exception as error:
             raise InputError(f"the black box failed on {len(pixels)} image(s): {one_line(error)}") from error
         self.queries += len(pixels)
-        scores = self._scores(answers, len(pixels))
-        return torch.from_numpy(scores).to(images.device)
-
-    def _scores(self, answers: np.ndarray, n: int) -> np.ndarray:
-        """float32 (n, k). InputError where the answers are neither n labels nor n rows of scores."""
-        if answers.ndim == 0 or len(answers) != n:
-            raise InputError(
-                f"the black box gave {answers.shape} for {n} image(s): one label or row of scores an image"
-            )
-        labels_only = (
-            answers.dtype.kind in "iub" if self.several else answers.ndim == 1 and answers.dtype.kind in "iubUSO"
-        )
+        scores, labels_only = as_scores(answers, len(pixels), self.classes, self.several)
         if self.labels_only not in (None, labels_only):
             raise InputError("the black box answers sometimes with labels and sometimes with scores")
         self.labels_only = labels_only
-        if labels_only and self.several:
-            if answers.shape != (n, len(self.classes)) or not np.isin(answers, (0, 1)).all():
-                raise InputError(
-                    f"the black box gave {answers.dtype} {answers.shape} for {n} image(s): a row of "
-                    f"{len(self.classes)} findings an image, each 0 or 1"
-                )
-            return (2.0 * answers - 1.0).astype(np.float32)
-        if labels_only:
-            chosen = np.array([self._index(label) for label in answers.tolist()], dtype=np.int64)
-            return (2.0 * np.eye(len(self.classes), dtype=np.float32)[chosen] - 1.0).astype(np.float32)
-        if answers.dtype.kind not in "fiu":
-            raise InputError(f"the black box gave {answers.dtype} where scores (numbers) or labels were expected")
-        return np.ascontiguousarray(answers.reshape(n, -1), dtype=np.float32)
-
-    def _index(self, label: object) -> int:
-        if isinstance(label, bytes):
-            label = label.decode(errors="replace")
-        if isinstance(label, str):
-            if label in self.classes:
-                return self.classes.index(label)
-        elif isinstance(label, int) and 0 <= label < len(self.classes):
-            return int(label)
-        names = ", ".join(self.classes[:8])
-        raise InputError(
-            f"the black box gave the label {str(label)[:80]!r}; known are 0 to {len(self.classes) - 1}, or {names}"
-        )
+        return torch.from_numpy(scores).to(images.device)
 
     def __deepcopy__(self, memo: dict[int, object]) -> BlackBoxModel:
         """Itself: a session, a connection or a counter of queries is not copied."""
         return self
+
+
+def as_scores(answers: np.ndarray, n: int, classes: Sequence[str], several: bool) -> tuple[np.ndarray, bool]:
+    """float32 (n, k), a label as +1 for its class and -1 elsewhere, and whether the answers are labels.
+
+    InputError where they are neither n labels nor n rows of numbers. several: see ``BlackBoxModel``.
+    """
+    if answers.ndim == 0 or len(answers) != n:
+        raise InputError(f"the black box gave {answers.shape} for {n} image(s): one label or row of scores an image")
+    if several and answers.dtype.kind in "iub":
+        if answers.shape != (n, len(classes)) or not np.isin(answers, (0, 1)).all():
+            raise InputError(
+                f"the black box gave {answers.dtype} {answers.shape} for {n} image(s): a row of {len(classes)} findings "
+                "an image, each 0 or 1"
+            )
+        return (2.0 * answers - 1.0).astype(np.float32), True
+    if not several and answers.ndim == 1 and answers.dtype.kind in "iubUSO":
+        chosen = np.array([_index(label, classes) for label in answers.tolist()], dtype=np.int64)
+        return (2.0 * np.eye(len(classes), dtype=np.float32)[chosen] - 1.0).astype(np.float32), True
+    if answers.dtype.kind not in "fiu":
+        raise InputError(f"the black box gave {answers.dtype} where scores (numbers) or labels were expected")
+    scores = np.ascontiguousarray(answers.reshape(n, -1), dtype=np.float32)
+    if np.isnan(scores).any():
+        raise InputError("the black box gave a score that is no number (NaN)")
+    return scores, False
+
+
+def _index(label: object, classes: Sequence[str]) -> int:
+    if isinstance(label, bytes):
+        label = label.decode(errors="replace")
+    if isinstance(label, str):
+        if label in classes:
+            return classes.index(label)
+    elif isinstance(label, int) and 0 <= label < len(classes):
+        return int(label)
+    names = ", ".join(classes[:8])
+    raise InputError(f"the black box gave the label {str(label)[:80]!r}; known are 0 to {len(classes) - 1}, or {names}")

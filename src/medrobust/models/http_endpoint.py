@@ -40,7 +40,8 @@ def is_url(name: str) -> bool:
 class HttpEndpoint:
     """Answers arrays by asking ``url``; see the module for request and answer.
 
-    send: "npy", or "png", which rounds pixels to 8 bits. timeout: seconds for one request. rate: most queries a second.
+    send: "npy", or "png", which rounds pixels to 8 bits. timeout: seconds for one request, its answer included. rate:
+    most queries a second.
     allow_remote: let images leave this machine. InputError, in one line, where the address or an answer is of no use.
     """
 
@@ -97,7 +98,7 @@ class HttpEndpoint:
             wait = min(LONGEST_WAIT, 0.5 * 2**attempt)
             try:
                 with opener.open(request, timeout=self.timeout) as response:
-                    content: bytes = response.read(most + 1)
+                    content = self._read(response, most)
                 limits.check(limits.JSON_BYTES, len(content), f"the answer of {self.url}")
                 return content
             except urllib.error.HTTPError as error:
@@ -114,6 +115,18 @@ class HttpEndpoint:
         raise InputError(
             f"{self.url} did not answer {RETRIES + 1} times ({reason}); the same command goes on from here"
         )
+
+
+    def _read(self, response: http.client.HTTPResponse, most: int) -> bytes:
+        """At most a byte more than ``most``; TimeoutError where it comes too slowly (a socket counts each part)."""
+        content, until = bytearray(), time.monotonic() + self.timeout
+        while len(content) <= most and (part := response.read1(65536)):
+            content += part
+            if time.monotonic() > until:
+                raise TimeoutError("the answer is not over in time")
+        if response.length and len(content) <= most:
+            raise http.client.IncompleteRead(bytes(content), response.length)
+        return bytes(content)
 
 
 class Said(Exception):  # noqa: N818 (the text of a server's refusal, for ``one_line``)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from medrobust.errors import InputError
+from medrobust.models.black_box import as_scores
 from medrobust.models.http_endpoint import HttpEndpoint
 
 LARGEST = 64
@@ -20,14 +22,23 @@ LARGEST = 64
 class KeptAnswers:
     """``endpoint``, asked once for each image. path: of the file; None keeps answers in memory only.
 
-    max_queries: of this file's images, those of earlier runs included; InputError beyond them. An answer is on disk
-    before it is used.
+    classes, several: as in ``BlackBoxModel``. max_queries: of this file's images, those of earlier runs included; InputError
+    beyond them. An answer is on disk before it is used, where it is one: InputError else.
     """
 
-    def __init__(self, endpoint: HttpEndpoint, path: Path | None = None, max_queries: int | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: HttpEndpoint,
+        classes: Sequence[str],
+        path: Path | None = None,
+        max_queries: int | None = None,
+        *,
+        several: bool = False,
+    ) -> None:
         if max_queries is not None and max_queries < 1:
             raise InputError(f"--max-queries must be at least 1, got {max_queries}")
         self.endpoint, self.path, self.max_queries = endpoint, path, max_queries
+        self._classes, self._several = classes, several
         self._memory: dict[bytes, object] = {}
         self._known_as = f"{endpoint.url} {endpoint.send}".encode()
         if path is not None:
@@ -57,8 +68,7 @@ class KeptAnswers:
 
     def _ask(self, new: dict[bytes, int], images: np.ndarray) -> None:
         answers = self.endpoint(images[list(new.values())])
-        if len(answers) != len(new):
-            raise InputError(f"{self.endpoint.url} gave {len(answers)} answers to {len(new)} images")
+        as_scores(answers, len(new), self._classes, self._several)
         plain = dict(zip(new, answers.tolist(), strict=True))
         if self.path is not None:
             with closing(sqlite3.connect(self.path)) as file, file:

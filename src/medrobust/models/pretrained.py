@@ -43,6 +43,13 @@ class Loaded(NamedTuple):
     notes: tuple[str, ...]
 
 
+class Restored(nn.Module):
+    """A part of a pickled network: its tensors and parts, in the place of its own class, of which no code is run."""
+
+    def __init__(self, *_: object) -> None:
+        raise pickle.UnpicklingError("a constructor would run")
+
+
 class Pretrained:
     """A weights file: .safetensors, or a torch file (.pth, .th, .pt, .bin) that loads with weights_only=True.
 
@@ -50,7 +57,7 @@ class Pretrained:
     """
 
     def __init__(self, file: str | Path, modules: Sequence[type] = ()) -> None:
-        """modules: classes of which a pickled network may be made whose tensors are taken; no other is restored."""
+        """modules: classes of which a pickled network may be made, whose tensors alone are taken (``Restored``)."""
         self.file, self.modules = Path(file), tuple(modules)
         self.key: str | None = None
         place, _, key = str(file).rpartition(":")
@@ -136,11 +143,12 @@ class Pretrained:
                 f"{self.file} is a TorchScript program, code and weights in one, not a file of weights: give it as "
                 f"--model {self.file}"
             )
+        parts: list[Any] = [(Restored, f"{kind.__module__}.{kind.__qualname__}") for kind in self.modules]
         try:
-            with warnings.catch_warnings(), torch.serialization.safe_globals([*HARMLESS, *self.modules]):
+            with warnings.catch_warnings(), torch.serialization.safe_globals([*HARMLESS, *parts]):
                 warnings.simplefilter("ignore")  # on foreign files torch warns before it raises what is told below
                 raw = torch.load(self.file, map_location="cpu", weights_only=True)
-                return dict(_tensors(raw)) if isinstance(raw, nn.Module) else raw
+                return dict(_tensors(raw)) if isinstance(raw, Restored) else raw
         except pickle.UnpicklingError as error:
             raise InputError(
                 f"{self.file} holds more than weights and would run code when loaded, refused: have its maker save "

@@ -1,17 +1,21 @@
 """Programs of torch: TorchScript (``torch.jit.save``) and ``torch.export`` (``.pt2``).
 
-A ``.pt2`` archive is examined before torch reads it, since torch unpickles parts of it and evaluates the names and
-expressions in it: tensors and operators on them are accepted, nothing else.
+Both are examined before torch reads them, by torch's own reader of archives, so that what is examined is what is
+loaded. Of a ``.pt2``, torch unpickles parts and writes the names in it into Python code that it runs: records, names,
+operators and expressions of the known forms are accepted, nothing else. A TorchScript program can write files.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import os
+import pickle
 import re
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +30,33 @@ from medrobust.models.rows import in_rows
 SUFFIX = ".pt2"
 SCRIPTED = (".pt", ".pth", ".ts", ".torchscript")
 OPERATORS = re.compile(
-    r"torch\.ops\.(aten|prims|torchvision|quantized)\.\w+(\.\w+)?"
-    r"|torch\.ops\.higher_order\.\w+|torch\.sym_\w+"
+    r"torch\.ops\.(aten|prims|torchvision|quantized)\.(?!from_file\b)\w+(\.[A-Za-z]\w*)?"
+    r"|torch\.ops\.higher_order\.(cond|map_impl|scan|while_loop|wrap|wrap_with_autocast|wrap_with_set_grad_enabled)"
+    r"|torch\.sym_\w+"
     r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_|not_)"
     r"|math\.\w+"
 )
-EXPRESSION = re.compile(r"[\w\s+\-*/%(),<>=&|~]*")
-"""Of sizes, as sympy reads them: without a dot or a quote it reaches no code but sympy's own functions."""
+RECORDS = re.compile(
+    r"archive_format|archive_version|byteorder|version|\.data/\w+|models/model\.json|data/sample_inputs/model\.pt"
+    r"|data/(weights|constants)/(model_(weights|constants)_config\.json|model\.pt|\w+)|extra/.*"
+)
+"""Of an archive of torch.export. torch looks names up without regard to case, hence each is held to its spelling."""
+NAME = re.compile(r"[\w.@:-]*")
+"""Of values, weights and modules: without a bracket, a quote or a line break it is no call in generated code."""
+TEXTS = frozenset(
+    ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "custom", "from_node", "guards_code")
+    + ("torch_version", "as_string", "as_strings")
+)
+"""Keys whose values stay text: notes on origins, guards (never compiled, see ``check_guards``), arguments."""
+FUNCTIONS = frozenset(
+    ("Symbol", "Add", "Mul", "Rational", "Max", "Min", "Mod", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Abs", "Pow", "Integer", "floor")
+    + ("ceiling", "FloorDiv", "ModularIndexing", "Where", "PythonMod", "CleanDiv", "CeilToInt", "FloorToInt", "CeilDiv")
+    + ("LShift", "RShift", "PowByNatural", "FloatPow", "FloatTrueDiv", "IntTrueDiv", "TruncToFloat", "TruncToInt")
+    + ("RoundToInt", "RoundDecimal", "ToFloat", "Identity", "IsNonOverlappingAndDenseIndicator")
+)
+"""That expressions of sizes call; sympy would evaluate any other."""
+WRITES = frozenset(("save", "from_file"))
+"""Operators of TorchScript that write to files."""
 AGREES = 1e-4
 
 
@@ -65,11 +89,14 @@ def is_script(source: str) -> bool:
 
 
 def load_script(request: NetworkRequest) -> Delivered:
-    """A TorchScript program: it runs in torch's own interpreter, which knows operators on tensors only."""
+    """A TorchScript program: it runs in torch's own interpreter, which knows operators on tensors and few others."""
     try:
+        check_script(request.source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that TorchScript is no longer developed
             net: nn.Module = torch.jit.load(request.source, map_location="cpu")
+    except InputError:
+        raise
     except Exception as error:  # a broken archive raises whatever its reader met
         raise InputError(f"{request.source} is no readable TorchScript file: {one_line(error)}") from error
     return Delivered(net)
@@ -77,12 +104,15 @@ def load_script(request: NetworkRequest) -> Delivered:
 
 def load_exported(request: NetworkRequest) -> Delivered:
     """The module of a program that ``torch.export.save`` wrote; a batch of one fixed size is tried at others."""
+    from torch.export.pt2_archive._package import load_pt2
+
     content = Path(request.source).read_bytes()
-    check_archive(content, request.source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an archive is read, and about guards on shapes
-            program = torch.export.load(io.BytesIO(content))
+        with warnings.catch_warnings(), _tensors_only():
+            warnings.simplefilter("ignore")  # about guards on shapes
+            check_archive(content, request.source)
+            # torch.export.load would fall back to an older layout, which is read in another way
+            program = load_pt2(io.BytesIO(content)).exported_programs["model"]
             shape = _input_shape(program)
             net: nn.Module = program.module(check_guards=False)
         for key, hook in list(net._forward_pre_hooks.items()):  # which insists on the batch of the export
@@ -90,6 +120,8 @@ def load_exported(request: NetworkRequest) -> Delivered:
                 del net._forward_pre_hooks[key]
     except InputError:
         raise
+    except pickle.UnpicklingError as error:
+        raise _refused(request.source, "pickled objects that are no tensors") from error
     except Exception as error:  # of another version of torch, or broken
         raise InputError(f"{request.source} cannot be loaded by torch.export: {one_line(error)}") from error
     batch, channels, *side = (d if isinstance(d, int) else None for d in shape)
@@ -133,60 +165,93 @@ def _leaves(out: object) -> Iterator[Tensor]:
             yield from _leaves(part)
 
 
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """torch.load restores tensors and nothing else, whatever torch.export asks of it."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name) if before is None else os.environ.update({name: before})
+
+
+def check_script(file: str) -> None:
+    """InputError where the code of a TorchScript program names an operator that writes to files."""
+    archive = torch._C.PyTorchFileReader(file)
+    for name in archive.get_all_records():
+        if name.lower().startswith("code/") and not name.endswith(".debug_pkl"):
+            for node in ast.walk(ast.parse(archive.get_record(name))):
+                names = {getattr(node, field, None) for field in ("attr", "id", "value")}
+                if found := [n for n in names if isinstance(n, str) and n in WRITES]:
+                    raise _refused(file, f"an operator that writes to files ({found[0]})", "run")
+
+
 def check_archive(content: bytes, file: str) -> None:
     """InputError where an archive of torch.export holds anything but tensors and operators on them."""
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(content))
-        names = archive.namelist()
-        for name in names:
-            if "/aotinductor/" in f"/{name}" or name.endswith((".so", ".dll", ".dylib")):
-                raise _refused(file, f"compiled code ({name})")
-            if name.endswith("_config.json"):
-                _check_payloads(archive, name, file)
-            elif name.endswith(".json"):
-                _check_program(json.loads(archive.read(name)), file)
-            elif name.endswith(".pt"):
-                _check_pickle(archive.read(name), f"{file}: {name}")
-    except (zipfile.BadZipFile, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{file} is no archive of torch.export: {one_line(error)}") from error
+    archive = torch._C.PyTorchFileReader(io.BytesIO(content))
+    for name in archive.get_all_records():
+        if not RECORDS.fullmatch(name):
+            raise _refused(file, f"what is no part of a network ({name[:80]!r})")
+        if name.endswith("_config.json"):
+            _check_payloads(json.loads(archive.get_record(name)), file)
+        elif name.startswith("models/"):
+            _check_program(json.loads(archive.get_record(name)), file)
 
 
-def _check_payloads(archive: zipfile.ZipFile, name: str, file: str) -> None:
-    """Of the weights or constants that lie beside the list ``name`` of them."""
-    for key, payload in json.loads(archive.read(name))["config"].items():
+def _check_payloads(listed: Mapping[str, Any], file: str) -> None:
+    """Of weights or constants."""
+    for key, payload in listed["config"].items():
         path = str(payload["path_name"])
-        if path.startswith(("custom_obj", "opaque_obj")) or "/" in path:
-            raise _refused(file, f"an object that is no tensor ({key})")
-        if payload.get("use_pickle"):
-            _check_pickle(archive.read(f"{name.rpartition('/')[0]}/{path}"), f"{file}: {key}")
+        if path.startswith(("custom_obj", "opaque_obj")) or "/" in path or not NAME.fullmatch(key):
+            raise _refused(file, f"an object that is no tensor ({key[:80]!r})")
 
 
-def _check_pickle(content: bytes, where: str) -> None:
-    if not content:
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever else is pickled there
-        raise _refused(where, "more than tensors") from error
-
-
-def _check_program(program: object, file: str) -> None:
-    """Targets and expressions anywhere in the description of a program."""
-    checks: dict[str, Callable[[str], object]] = {
-        "target": OPERATORS.fullmatch,
-        "expr_str": lambda text: EXPRESSION.fullmatch(text) and "__" not in text,
-    }
+def _check_program(program: object, file: str, key: str = "") -> None:
+    """Every text in the description of a program, by the key that it stands under."""
     if isinstance(program, dict):
-        for key, value in program.items():
-            if key in checks and isinstance(value, str) and not checks[key](value):
-                raise _refused(file, f"what is no operator on tensors ({value[:80]!r})")
-            _check_program(value, file)
+        for name, value in program.items():
+            if not NAME.fullmatch(name):
+                raise _refused(file, f"what is no name ({name[:80]!r})")
+            _check_program(value, file, name)
     elif isinstance(program, list):
         for value in program:
-            _check_program(value, file)
+            _check_program(value, file, key)
+    elif isinstance(program, str) and key not in TEXTS and not FORMS.get(key, NAME.fullmatch)(program):
+        raise _refused(file, f"what is no operator on tensors ({program[:80]!r})")
 
 
-def _refused(file: str, what: str) -> InputError:
-    return InputError(f"{file} holds {what}, which would run when it is loaded: refused; export the network as ONNX")
+def _is_expression(text: str) -> bool:
+    """Of sizes, as sympy writes them: numbers, names, arithmetic, ``FUNCTIONS`` and Symbol('s0', integer=True)."""
+    try:
+        nodes = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    symbols = {a for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == "Symbol" for a in n.args}
+    return all(_is_plain(node, node in symbols) for node in nodes)
+
+
+def _is_plain(node: ast.AST, name: bool) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS
+    if isinstance(node, ast.keyword):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, bool)
+    if isinstance(node, ast.Constant):
+        return name and bool(re.fullmatch(r"\w+", node.value)) if isinstance(node.value, str) else node.value is not ...
+    if isinstance(node, ast.Name):
+        return "__" not in node.id
+    arithmetic = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.operator, ast.unaryop, ast.cmpop)
+    return isinstance(node, (*arithmetic, ast.expr_context))
+
+
+FORMS: Mapping[str, Callable[[str], object]] = {
+    **dict.fromkeys(("target", "as_operator"), OPERATORS.fullmatch),
+    "expr_str": _is_expression,
+    # containers of inputs and outputs, whose enumerations torch would import
+    **dict.fromkeys(("in_spec", "out_spec"), lambda text: not re.search(r"__enum__|\\u00[0-7]", text)),
+}
+
+
+def _refused(file: str, what: str, when: str = "loaded") -> InputError:
+    return InputError(f"{file} holds {what}, which could do harm when it is {when}: refused; export the network as ONNX")

@@ -12,7 +12,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ MODULES = ("monai.networks.nets",)
 NEEDS = (EXTRA, MODULES)
 CONFIG = Path("configs") / "inference.json"
 ALLOWED = ("monai.networks", "torch.nn")
-REFUSED = ("pretrained", "checkpoint", "model_file", "weights")
+LOADS = ("pretrained", "pretrained_url", "checkpoint", "model_file", "weights", "weights_path")
 """Arguments that would load or download something."""
 
 
@@ -151,17 +151,21 @@ def _makes_networks(found: object) -> bool:
     module = str(getattr(found, "__module__", ""))
     if isinstance(found, type):
         return issubclass(found, nn.Module) and module.startswith(("monai.networks.", "torch.nn."))
-    return inspect.isfunction(found) and module.startswith("monai.networks.nets.")
+    if not inspect.isfunction(found) or not module.startswith("monai.networks.nets."):
+        return False
+    made = get_type_hints(found).get("return")  # others download, or change what they are given
+    return isinstance(made, type) and issubclass(made, nn.Module)
 
 
 def _made(make: Any, arguments: Mapping[str, Any], what: str) -> nn.Module:
-    for name in REFUSED:
+    for name in LOADS:
         if arguments.get(name):
             raise InputError(f"{what}: {name} would load or download something: leave it out, and give --weights FILE")
     try:
+        by_default = {n for n, p in inspect.signature(make).parameters.items() if n in LOADS and p.default is True}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            net = make(**arguments)
+            net = make(**{**arguments, **dict.fromkeys(by_default, False)})
     except Exception as error:  # whatever its constructors raise
         raise InputError(f"{what} cannot be made: {one_line(error)}") from error
     if not isinstance(net, nn.Module):

@@ -30,8 +30,7 @@ LAYERS = (
     *(nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Linear, nn.Dropout),
     *(nn.ModuleList, nn.AdaptiveAvgPool2d),
 )
-PARTS = ("DenseNet", "_DenseLayer", "_DenseBlock", "_Transition")
-"""Classes that its pickled networks are made of, of torch and of its own: they may be restored, and nothing else."""
+"""Classes of torch that its pickled networks are made of."""
 
 
 class XrayVisionOutputs(nn.Module):
