@@ -122,7 +122,7 @@ def test_no_image_is_asked_about_twice_and_the_cap_holds_over_runs(server, tmp_p
 LIES = {
     "<html>busy</html>": "no readable JSON",
     "[1]": "must hold a JSON object",
-    '{"labels": ["dark"]}': "gave .1,. for 5 image",
+    '{"labels": ["dark"]}': r"gave .1,. for 5 image",
     '{"labels": ["grey", "dark", "dark", "dark", "dark"]}': "the label 'grey'",
     '{"scores": [[0, NaN], [0, 1], [0, 1], [0, 1], [0, 1]]}': "no number .NaN.",
     '{"scores": [[0], [0, 1], [0, 1], [0, 1], [0, 1]]}': "no table of numbers",
@@ -143,7 +143,7 @@ def test_an_answer_that_is_none_is_said_and_not_kept(server, tmp_path, answer, s
 def test_an_answer_that_never_ends_is_given_up(server, monkeypatch):
     monkeypatch.setattr(http_endpoint, "RETRIES", 1)
     server.lie, server.pause = ["{"] * 8, 0.02
-    with pytest.raises(mr.InputError, match="did not answer 2 times .TimeoutError: the answer is not over in time"):
+    with pytest.raises(mr.InputError, match=r"did not answer 2 times .TimeoutError: the answer is not over in time"):
         HttpEndpoint(server.url, timeout=0.05)(IMAGES)
 
 
