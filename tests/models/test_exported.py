@@ -133,9 +133,28 @@ SYMBOL = "Symbol('s31', positive=True, integer=True)"
 
 
 def test_expressions_of_sizes_call_nothing_else():
-    for text in ("s0", "2*s0 + 1", "Max(1, s0)", "(s0 - 1)//2", "Ne(s0, 1)", "Mod(s0, 2)**2", SYMBOL, f"Add({SYMBOL}, 1)"):
+    for text in (
+        "s0",
+        "2*s0 + 1",
+        "Max(1, s0)",
+        "(s0 - 1)//2",
+        "Ne(s0, 1)",
+        "Mod(s0, 2)**2",
+        SYMBOL,
+        f"Add({SYMBOL}, 1)",
+    ):
         assert exported._is_expression(text)
-    for text in ("test()", "Max('1')", "(test)()", "s0.name", "[s0]", "__import__", "s0 if s0 else 1", "Max(f=test)", "Max(Symbol('a b'))"):
+    for text in (
+        "test()",
+        "Max('1')",
+        "(test)()",
+        "s0.name",
+        "[s0]",
+        "__import__",
+        "s0 if s0 else 1",
+        "Max(f=test)",
+        "Max(Symbol('a b'))",
+    ):
         assert not exported._is_expression(text)
 
 

@@ -65,8 +65,8 @@ def as_scores(answers: np.ndarray, n: int, classes: Sequence[str], several: bool
     if several and answers.dtype.kind in "iub":
         if answers.shape != (n, len(classes)) or not np.isin(answers, (0, 1)).all():
             raise InputError(
-                f"the black box gave {answers.dtype} {answers.shape} for {n} image(s): a row of {len(classes)} findings "
-                "an image, each 0 or 1"
+                f"the black box gave {answers.dtype} {answers.shape} for {n} image(s): a row of {len(classes)} "
+                "findings an image, each 0 or 1"
             )
         return (2.0 * answers - 1.0).astype(np.float32), True
     if not several and answers.ndim == 1 and answers.dtype.kind in "iubUSO":

@@ -116,7 +116,6 @@ class HttpEndpoint:
             f"{self.url} did not answer {RETRIES + 1} times ({reason}); the same command goes on from here"
         )
 
-
     def _read(self, response: http.client.HTTPResponse, most: int) -> bytes:
         """At most a byte more than ``most``; TimeoutError where it comes too slowly (a socket counts each part)."""
         content, until = bytearray(), time.monotonic() + self.timeout

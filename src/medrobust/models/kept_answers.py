@@ -22,8 +22,8 @@ LARGEST = 64
 class KeptAnswers:
     """``endpoint``, asked once for each image. path: of the file; None keeps answers in memory only.
 
-    classes, several: as in ``BlackBoxModel``. max_queries: of this file's images, those of earlier runs included; InputError
-    beyond them. An answer is on disk before it is used, where it is one: InputError else.
+    classes, several: as in ``BlackBoxModel``. max_queries: of this file's images, those of earlier runs included;
+    InputError beyond them. An answer is on disk before it is used, where it is one: InputError else.
     """
 
     def __init__(
