@@ -32,13 +32,13 @@ class Features:
 
     features(images) is float32 (n, d) for each layer and for "logits", on the CPU; an image's row is the same to
     the bit in any batch. Raises InputError for a name the network does not have, for a layer that holds nothing of
-    an image (attention weights), and for a multi-label head: detectors judge one decision an image.
+    an image (attention weights), and, but for maps, for a multi-label head: detectors judge one decision an image.
     """
 
     def __init__(self, classifier: Classifier, layers: Sequence[str] = (PENULTIMATE,), *, maps: bool = False) -> None:
         if isinstance(layers, str):
             raise InputError(f"layers must be several names, got the text {layers!r}; write ({layers!r},)")
-        if classifier.head.name == "multilabel":
+        if classifier.head.multilabel and not maps:
             raise InputError("detectors judge one decision an image; a multi-label head makes many: give another head")
         self.classifier, self.maps = classifier, maps
         self.layers = tuple(dict.fromkeys(layers))

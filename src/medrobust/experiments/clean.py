@@ -18,12 +18,16 @@ from medrobust.store import Cell
 
 
 class CleanExperiment(Experiment):
-    """Performance on the whole test split. gradient: also compare the gradient with finite differences."""
+    """Performance on the whole test split. gradient: also compare the gradient with finite differences.
+
+    Where each set of findings is a class, it is that on the findings.
+    """
 
     name = "clean"
 
     def __init__(self, context: Context, *, gradient: bool = True) -> None:
-        self.context, self.gradient = context, gradient
+        several = context.system.of_findings
+        self.context, self.gradient = context if several is None else context.of(several), gradient
 
     def steps(self) -> Sequence[Step]:
         check = [Step("gradient check", self._derivative)] if self.gradient else []

@@ -20,6 +20,7 @@ from medrobust.detectors import embedding
 from medrobust.errors import InputError
 from medrobust.experiments import explanation_cells as cells
 from medrobust.experiments.adversarial_pairs import PAIRS, AdversarialPairs, Shard, one_a_patient
+from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.explanation_cells import Quantity
@@ -327,12 +328,12 @@ class Explanation(Experiment):
         surfaces = self._landscape_rows()
         if self.config.embedding:
             self._embedding()
-        gallery, part = self._gallery, self.pairs.part
+        gallery, part, several = self._gallery, self.pairs.part, self.context.system.of_findings
         return {
             "n": int(self.counted.sum()),
             "n_test": self.pairs.n_test,
             "accuracy": self.pairs.accuracy,
-            "guesses": self.pairs.guessing.text,
+            "guesses": self.pairs.guessing.text if several is None else CleanExperiment(self.context).guessing.text,
             "reached": int((self.counted & np.isfinite(self.numbers["saliency-half.attacked"])).sum()),
             "layers": list(self.layers),
             "middle": self.middle or "",

@@ -64,7 +64,8 @@ class System:
 
     def conditions(self, config: AuditSpec, study: str, settings: Collection[str]) -> dict[str, object]:
         """For results.json: data, model, threat and machine. settings: fields of ``config`` that the command reads."""
-        return conditions(config, self, study, settings)
+        stated = conditions(config, self.of_findings or self, study, settings)
+        return {**stated, "data_notes": list(self.notes), "class_notes": list(self.class_notes)}
 
     def named(self, results: ResultsFile, keep_names: bool) -> ResultsFile:
         """``results`` with codes for names of images, patients and files, unless ``keep_names``."""

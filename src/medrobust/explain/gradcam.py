@@ -27,7 +27,7 @@ def grad_cam(
     """
     images = check_images(images)
     layer = layer or last_spatial(classifier, images.shape)
-    Features(classifier, (layer,))  # says which layers there are where this one is not
+    Features(classifier, (layer,), maps=True)  # says which layers there are where this one is not
     if classes is None:
         classes = classifier.predict(images)
     if classes.shape != (len(images),):

@@ -164,7 +164,7 @@ def finding_lesions(runs: Sequence[Explained]) -> Table | None:
                     for when in ("clean", "attacked")
                 ]
                 chance = [TableCell(estimate_text(area, percent=True)), TableCell(count(area.n))]
-                lead = TableCell(": ".join(filter(None, (run.name, f"{name}, {title}"))))
+                lead = TableCell(f"{run.name}: {name}, {title}" if len(runs) > 1 else f"{name}, {title}")
                 body.append([lead, *measured, *chance])
     if not body:
         return None

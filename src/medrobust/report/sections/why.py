@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def section(f: Findings) -> ExplanationSection | None:
     surface = "Loss of the right answer when an image is moved along the sign of its gradient (across) and along "
     surface += f"random signs (upwards): median of {plural(e.info.surfaces, 'image')}. White line: where the right "
     surface += "answer holds a probability of one half."
-    measured, of_findings = table(f, e), finding_lesions([replace(e, name="")])
+    measured, of_findings = table(f, e), finding_lesions([e])
     return ExplanationSection(
         sentences,
         [t for t in (measured, of_findings) if t is not None and t.rows],
