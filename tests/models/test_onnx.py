@@ -76,6 +76,17 @@ def test_logits_and_gradients_are_those_of_the_network(tmp_path, batch):
     assert bool(clf.provenance["notes"]) == (batch is not None)
 
 
+def test_weights_in_a_file_beside_it_are_simplified_too_and_missed_in_one_line(tmp_path):
+    file = Path(export(network(), tmp_path / "net.onnx"))
+    onnx.save_model(onnx.load(file), file, save_as_external_data=True, location="net.onnx.data", size_threshold=0)
+    model = onnx_file._simplified(file)
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert isinstance(mr.Classifier.delivered(str(file), NAMES).net, Converted)
+    (tmp_path / "net.onnx.data").unlink()
+    with pytest.raises(mr.InputError, match="no ONNX file that onnxruntime can run"):
+        mr.Classifier.delivered(str(file), NAMES)
+
+
 def test_a_digest_does_not_depend_on_where_the_file_lies_and_nothing_is_saved_again(tmp_path, monkeypatch):
     file = export(network(), tmp_path / "net.onnx")
     clf = mr.Classifier.delivered(file, NAMES)

@@ -175,7 +175,8 @@ def _simplified(file: Path) -> Any:
     os.close(handle)
     try:
         settings.optimized_model_filepath = name
-        onnxruntime.InferenceSession(str(file), settings, ["CPUExecutionProvider"])
+        content = _as_is(file).SerializeToString()  # with weights that lie in a file beside it
+        onnxruntime.InferenceSession(content, settings, ["CPUExecutionProvider"])
         return onnx.load(name)
     finally:
         os.unlink(name)
