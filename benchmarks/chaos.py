@@ -37,7 +37,7 @@ WHOM = ("main", "worker", "scheduler")
 AUDIT = [
     *("audit", "--data", "phantom:chest@32:n=160", "--model", "small_cnn", "--epochs", "2"),
     *("--attacks", "fgsm,pgd:steps=5", "--eps", "1/255,4/255", "--limit", "16"),
-    *("--auto", "none", "--no-detect", "--no-explain"),
+    *("--auto", "none", "--no-detect", "--no-explain", "--no-stored"),
 ]
 """20 seconds of computing, of which imports take more than half."""
 WAIT = 900

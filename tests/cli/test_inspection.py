@@ -82,6 +82,7 @@ JUDGING: dict[str, tuple[Line, str]] = {
             "--no-universal",
             "--no-detect",
             "--no-explain",
+            "--no-stored",
             "--limit",
             "12",
         ),

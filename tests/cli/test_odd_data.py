@@ -227,7 +227,7 @@ def test_attack_says_that_a_network_at_chance_has_nothing_to_lose(home, capsys, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_audit_marks_every_number_of_a_network_that_may_be_guessing(home, tmp_path, capsys, kind):
     out = tmp_path / "run"
-    parts = ("--no-universal", "--no-detect", "--no-explain", "--auto", "none")
+    parts = ("--no-universal", "--no-detect", "--no-explain", "--no-stored", "--auto", "none")
     assert run(*command(home, "audit", kind, "--model", home / "net", *ATTACK, *parts, "--out", out)) == 0
     shown = capsys.readouterr().out
     check(out, shown)

@@ -40,6 +40,7 @@ FAST = (
     "--no-universal",
     "--no-detect",
     "--no-explain",
+    "--no-stored",
     "--device",
     "cpu",
 )

@@ -45,7 +45,7 @@ PHANTOM = (
 )
 ATTACKS = ("fgsm", "bim:steps=4", "worst")
 
-ALONE = ("--no-universal", "--no-detect", "--no-explain")
+ALONE = ("--no-universal", "--no-detect", "--no-explain", "--no-stored")
 
 NETWORK = """
 import torch

@@ -151,7 +151,7 @@ def test_a_tiny_set_finishes_and_is_inconclusive(tmp_path):
 
 
 def test_without_it_there_are_no_rows(tmp_path):
-    found = audit(spec(n=120, limit=6, epochs=1, explain=False), tmp_path / "run", device="cpu")
+    found = audit(spec(n=120, limit=6, epochs=1, explain=False, stored=False), tmp_path / "run", device="cpu")
     assert "explained" not in found["conditions"]
     assert not rows(found)
     assert "Not measured in this run." in section(tmp_path / "run")

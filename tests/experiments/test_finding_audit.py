@@ -63,6 +63,7 @@ def run(data, classifier, tmp_path_factory):
         auto="",
         detect=False,
         explain=False,
+        stored=False,
         universal=False,
     )
     with RunFolder(folder, "audit", {"spec.json": b"{}"}) as opened:

@@ -362,6 +362,7 @@ def audited(home: Path, network: str, *options: str) -> Path:
         "--limit",
         "10",
         "--no-explain",
+        "--no-stored",
         "--no-detect",
         "--device",
         "cpu",

@@ -63,6 +63,9 @@ def audit(
     explain: Annotated[
         bool, typer.Option("--explain/--no-explain", help="Also look for the reasons inside the network.")
     ] = True,
+    stored: Annotated[
+        bool, typer.Option("--stored/--no-stored", help="Also ask what a file can hold, and what survives saving it.")
+    ] = True,
     risk: Annotated[
         str | None,
         typer.Option(help="A table of several findings (columns finding, missed, invented): weights for one number."),
@@ -97,6 +100,7 @@ def audit(
         universal=universal,
         detect=detect,
         explain=explain,
+        stored=stored,
         risk=risk,
         ordinal=ordinal,
     ).model_copy(update={"limit": at_most(limit)})

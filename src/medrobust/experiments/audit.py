@@ -33,6 +33,7 @@ from medrobust.experiments.findings import FindingsExperiment
 from medrobust.experiments.headline import HeadlineExperiment
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.sanity import SanityExperiment
+from medrobust.experiments.stored import StoredExperiment
 from medrobust.experiments.suite import Execute, Suite
 from medrobust.experiments.system import assemble
 from medrobust.experiments.universal import UniversalExperiment, quick
@@ -54,7 +55,12 @@ DETECTION = DetectionConfig(
     required=False,
 )
 """Small enough for an audit. widest: with so many features a covariance is still estimated and inverted in seconds."""
-LATER = {"universal perturbations": "universal", "detectors": "detect", "explanations": "explain"}
+LATER = {
+    "universal perturbations": "universal",
+    "detectors": "detect",
+    "explanations": "explain",
+    "changes that a file can hold": "stored",
+}
 """Experiments that can be left out, and the fields of the config that ask for them."""
 EVASION = EvasionConfig(("selective:steps=20",), attacked=24, goal=0.05, whole_folds=True, pressed=False)
 
@@ -79,13 +85,15 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     if sizes := len(context.test.shapes) - 1:
         why = f"the images have {sizes + 1} sizes, and these need one: give --size instead of --preprocessing"
         return [*chosen, NotCovered(context, later, why)]
+    if config.stored:
+        chosen.append(StoredExperiment(context, robustness))
     if config.universal:
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
     if several and (config.detect or config.explain):
         try:
             context = context.of(as_sets(context.system))
         except InputError as error:
-            left = [name for name in later if name != "universal perturbations"]
+            left = [name for name in later if LATER[name] in ("detect", "explain")]
             return [*chosen, NotCovered(context, left, str(error))]
     if config.detect:
         chosen += detection(context, robustness)
@@ -101,7 +109,7 @@ def without_gradients(config: AuditSpec, classifier: Classifier, progress: Progr
     needed = DecisionBased if classifier.labels_only else BlackBox
     named = {name: attack_named(name) for name in config.attacks}
     able = tuple(name for name, attack in named.items() if isinstance(attack, (needed, Auto)))
-    parts = [part for part in ("universal", "detect", "explain") if getattr(config, part)]
+    parts = [part for part in ("universal", "detect", "explain", "stored") if getattr(config, part)]
     left_out = [*(name for name in named if name not in able), *parts]
     attacks = able or (BY_DECISIONS[config.norm],)
     answers = "labels" if classifier.labels_only else "scores"
@@ -109,7 +117,7 @@ def without_gradients(config: AuditSpec, classifier: Classifier, progress: Progr
         f"The classifier answers with {answers}, without gradients: attacked with {', '.join(attacks)}"
         + (f"; left out, because they need gradients, layers or scores: {', '.join(left_out)}" if left_out else "")
     )
-    off = {"auto": "", "universal": False, "detect": False, "explain": False}
+    off = {"auto": "", "universal": False, "detect": False, "explain": False, "stored": False}
     return config.model_copy(update={"attacks": attacks, **off})
 
 

@@ -103,6 +103,8 @@ class AuditSpec(BaseModel):
     universal: bool = True
     detect: bool = True
     explain: bool = True
+    stored: bool = True
+    """Whether the sparsest change that a file can hold is sought, and what survives saving, compression, resizing."""
     risk: str | None = None
     """A table with the weights of findings that are missed or invented."""
     ordinal: bool = False

@@ -25,7 +25,7 @@ CONTINUOUS = 0
 SHOWN = 3
 """Images whose sparsest change is kept for the page."""
 COUNTS = tuple(round(10 ** (k / 4)) for k in range(21))
-"""Numbers of pixels at which the share of images turned is reported: 1 to 100,000."""
+"""Numbers of pixels at which the share of images turned is reported, as far as an image has so many."""
 NONE = "none"
 """Stands for no transformation."""
 MADE = ("plain", "optimised", "noise")
@@ -65,9 +65,10 @@ def sparse(classifier: Classifier, part: Dataset, levels: int, seed: int, advanc
     pixels = torch.where(wrong | ~right, found.pixels, torch.inf)
     shown = (torch.isfinite(pixels) & right).nonzero()[:SHOWN, 0]
     advance(len(images))
-    return {"shown_pixels": pixels[shown].int().tolist()}, {
+    return {}, {
         "pixels": pixels.numpy(),
         "one_shot": found.one_shot.numpy(),
+        "places": np.full(len(images), images.shape[-1] * images.shape[-2]),
         "passes": (found.gradients + found.forwards).numpy(),
         "shown.clean": images[shown].numpy(),
         "shown.attacked": found.images[shown].numpy(),
@@ -83,16 +84,17 @@ def survived(
     names: Sequence[str],
     seed: int,
     advance: Advance,
+    optimised: Sequence[str] = OPTIMISED,
 ) -> Result:
     """Which decisions are wrong after each transformation, bool (n,) under "MADE.NAME"; under "clean.NAME" unattacked.
 
     All images are of whole ``levels``. Attacks are at full strength at ``ball``; the optimised one ascends the mean
-    over the transformations of ``names`` that are in OPTIMISED. Noise moves every pixel by eps up or down.
+    over those of ``names`` that are in ``optimised``. Noise moves every pixel by eps up or down.
     """
     images, labels = part.tensors()
     images, goal = on_grid(images, levels), Untargeted(labels)
     ball = ball.whole(levels)
-    ways = [TRANSFORMATIONS[name] for name in names if name in OPTIMISED]
+    ways = [TRANSFORMATIONS[name] for name in names if name in optimised]
     stored, mean = classifier.stored(levels), through(classifier, ways, images).stored(levels)
     signs = seeds.signs(seed, "noise/sign", part.ids, images.shape[1:])
     noise = ball.ascent(signs) if ball.name == "linf" else ball.at_edge(signs)
@@ -126,24 +128,19 @@ def smallest_row(
 
 
 def sparse_rows(
-    rows: Rows, levels: int, pixels: np.ndarray, one_shot: np.ndarray, whose: np.ndarray | None, doubt: str = ""
+    rows: Rows, levels: int, arrays: Mapping[str, np.ndarray], whose: np.ndarray | None, doubt: str = ""
 ) -> None:
     """How many pixels changed by one level turn an image: medians, the curve, and the share that none turned."""
-    right = pixels > 0
-    pixels, one_shot = pixels[right], one_shot[right]
+    right = arrays["pixels"] > 0
+    pixels, one_shot = arrays["pixels"][right], arrays["one_shot"][right]
     owners = None if whose is None else whose[right]
-    at: Mapping[str, Any] = {
-        "levels": levels,
-        "eps": 1 / levels,
-        "note": doubt,
-        "status": INCONCLUSIVE if doubt else OK,
-    }
+    at: Mapping[str, Any] = {"levels": levels, "note": doubt, "status": INCONCLUSIVE if doubt else OK}
     for name, values in (("sparsest", pixels), ("one shot", one_shot)):
         middle = stats.median(values, owners)
         note = doubt or ("" if np.isfinite(middle.value) else "most images are not turned by one level")
         rows.add(Kind.STORED, "pixels_median", middle, attack=name, **{**at, "note": note})
         rows.add(Kind.STORED, "not_by_one_level", stats.proportion(np.isinf(values), owners), attack=name, **at)
-    for count in COUNTS:
+    for count in (c for c in COUNTS if c <= arrays["places"].max()):
         share = stats.proportion(pixels <= count, owners)
         rows.add(Kind.STORED, "turned_within", share, attack="sparsest", pixels=count, **at)
 

@@ -26,6 +26,8 @@ PARTS = {
     "detector": "Detectors",
     "evade": "Evading a detector",
     "explain": "Why it breaks",
+    "sparsest": "The fewest pixels changed by one level",
+    "survival": "Saving, compression, resizing",
     "search": "Training networks",
     "search features": "Reading features",
     "search network": "Networks that are kept",

@@ -35,8 +35,7 @@ def sparsest(work: Work) -> Result:
     part = judged_images(work, classifier)
     _, arrays = stored_cells.sparse(classifier, part, args["levels"], args["seed"], quiet)
     rows = fresh("linf", args["seed"])
-    sizes = arrays["pixels"], arrays["one_shot"]
-    stored_cells.sparse_rows(rows, args["levels"], *sizes, groups(part), gradient_doubt(work))
+    stored_cells.sparse_rows(rows, args["levels"], arrays, groups(part), gradient_doubt(work))
     return {"rows": rows.plain()}, arrays
 
 

@@ -7,6 +7,7 @@ from medrobust.report.run import PROBES
 from medrobust.report.section import Content
 from medrobust.report.sizes import size_words
 from medrobust.report.words import plural
+from medrobust.results import Kind, among
 
 ANCHOR, TITLE, ORDER = "limits", "What this audit does not show", 130
 
@@ -50,7 +51,7 @@ def limits(f: Findings) -> list[str]:
     pooled = f.directed and (len(f.disease) > 1 or len(f.normal) > 1)
     if pooled:
         out.append("Shares pooled over several classes treat the images as independent of each other.")
-    if f.run.of_attacks("accuracy_saved"):
+    if f.run.of_attacks("accuracy_saved") and not any(among(f.run.rows, kind=Kind.SURVIVAL)):
         out.append(
             "Saving means rounding to a bit depth. JPEG compression and resizing after the attack were not tried."
         )

@@ -1,0 +1,92 @@
+"""What an attacker of image files can do, as part of an audit: the sparsest change, and what survives on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from medrobust.attacks import PGD
+from medrobust.data import Dataset
+from medrobust.experiments import stored_cells
+from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
+from medrobust.experiments.robustness import RobustnessExperiment
+from medrobust.experiments.system import groups
+from medrobust.store import Cell
+from medrobust.transformations import TRANSFORMATIONS
+
+IMAGES = 16
+"""Images of each of the two parts."""
+STEPS = 10
+"""Of PGD, plain and through the transformations."""
+OPTIMISED = ("8 bits", "JPEG 90", "half size and back, Pillow", "screenshot")
+"""Transformations that the optimised attack ascends the mean over; it is judged after all of them."""
+
+
+class StoredExperiment(Experiment):
+    """The fewest pixels changed by one stored level; and attacks after saving, compression and resizing."""
+
+    name = "stored"
+
+    def __init__(self, context: Context, robustness: RobustnessExperiment) -> None:
+        self.context, self.robustness, self.seed = context, robustness, context.config.seed
+
+    def steps(self) -> Sequence[Step]:
+        needs = tuple(f"sweep {name}" for name in self.robustness.attacks)
+        return [Step("sparsest", self._sparsest), Step("survival", self._survived, needs)]
+
+    @cached_property
+    def part(self) -> Dataset:
+        """Images of the depth that most of them have."""
+        sample = self.context.sample
+        depths, counts = np.unique(sample.levels, return_counts=True)
+        same = sample.select(np.flatnonzero(sample.levels == depths[counts.argmax()]))
+        return same.sample(IMAGES, self.seed)
+
+    @property
+    def levels(self) -> int:
+        """The largest stored value of these images."""
+        return int(self.part.levels[0])
+
+    def _sparsest(self) -> Cell:
+        classifier, levels = self.context.classifier, self.levels
+        return self.context.sharded(
+            self.part,
+            "The fewest pixels changed by one stored level",
+            {"kind": "sparsest", "levels": levels},
+            lambda shard, advance: stored_cells.sparse(classifier, shard, levels, self.seed, advance),
+        )
+
+    @property
+    def _eps(self) -> float | None:
+        """That of the headline number, one level at least."""
+        eps = self.robustness.headline_eps
+        return None if eps is None else max(eps, 1 / self.levels)
+
+    def _survived(self) -> Cell | None:
+        classifier, levels, eps, names = self.context.classifier, self.levels, self._eps, tuple(TRANSFORMATIONS)
+        if eps is None:
+            return None
+        ball = self.context.ball(eps)
+        return self.context.sharded(
+            self.part,
+            "Attacked images after saving, compression and resizing",
+            {"kind": "survival", "levels": levels, "eps": eps, "names": names, "optimised": OPTIMISED, "steps": STEPS},
+            lambda shard, advance: stored_cells.survived(
+                PGD(STEPS), classifier, shard, ball, levels, names, self.seed, advance, OPTIMISED
+            ),
+        )
+
+    def outcome(self) -> ExperimentResult:
+        outcome, whose = (
+            ExperimentResult(self.context.rows(), on_gradients=("sparsest", "one shot", "pgd")),
+            groups(self.part),
+        )
+        cell = self._sparsest()
+        stored_cells.sparse_rows(outcome.rows, self.levels, cell.arrays, whose)
+        for side in ("clean", "attacked"):
+            outcome.arrays[f"sparsest.{side}"] = cell.arrays[f"shown.{side}"][: stored_cells.SHOWN]
+        if (survived := self._survived()) is not None and self._eps is not None:
+            stored_cells.survival_rows(outcome.rows, "pgd", self._eps, survived.arrays, whose)
+        return outcome

@@ -1,0 +1,122 @@
+"""The fewest pixels whose change by one stored level turns an image: a sentence, a curve and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medrobust.report import pictures
+from medrobust.report.charts import _percent_axis, canvas, line_style, svg
+from medrobust.report.comparison import Share, said
+from medrobust.report.findings import Findings
+from medrobust.report.section import Content
+from medrobust.report.tables import Table, TableCell, share
+from medrobust.report.words import NOTHING, bounds, count, number, plural
+from medrobust.results import Kind, Row, among, find
+
+ANCHOR, TITLE, ORDER, NEEDS = "sparsest", "How few pixels are enough", 31, ("stored",)
+TITLES = {"sparsest": "Search", "one shot": "The first gradient's order alone"}
+
+
+@dataclass(frozen=True)
+class SparseExample:
+    """An image, the pixels of it that change, and the changed image, as data URIs; pixels: how many change."""
+
+    clean: str
+    places: str
+    attacked: str
+    pixels: int
+    width: int
+
+
+def build(f: Findings) -> Content | None:
+    medians = [row for name in TITLES if (row := _row(f, "pixels_median", name)) is not None]
+    if not medians:
+        return None
+    levels = int(medians[0].get("levels"))
+    curve = sorted(among(f.run.rows, kind=Kind.STORED, metric="turned_within"), key=_pixels)
+    table = _table(f, medians, levels)
+    sentences = _sentences(f, medians[0], levels)
+    figures = {"sparsest": _chart(curve, levels)} if curve else {}
+    return Content(
+        {"sentences": sentences, "table_": table, "shown": _examples(f), "level": step(levels)}, [table], figures
+    )
+
+
+def step(levels: int) -> str:
+    """ "one grey level (of 255)", "one stored level (of 4 095)"."""
+    return f"one {'grey' if levels == 255 else 'stored'} level (of {count(levels)})"
+
+
+def _row(f: Findings, metric: str, attack: str) -> Row | None:
+    return find(f.run.rows, kind=Kind.STORED, metric=metric, attack=attack)
+
+
+def _pixels(row: Row) -> int:
+    return int(row.get("pixels", 0))
+
+
+def _sentences(f: Findings, median: Row, levels: int) -> list[str]:
+    pixels = f" of {count(f.run.conditions.pixels)}" if f.run.conditions.pixels else ""
+    never = Share.of(_row(f, "not_by_one_level", median.attack))
+    out = []
+    if median.value is not None:
+        out.append(f"Half of the images are turned by changing {_number(median)}{pixels} pixels by {step(levels)}.")
+    if never is not None:
+        out.append(f"For {said(never)} no change by {step(levels)} was found, of any number of pixels.")
+    return out
+
+
+def _number(row: Row) -> str:
+    assert row.value is not None
+    return f"{number(row.value)} {bounds(row.low, row.high, 0, 1)}".strip()
+
+
+def _table(f: Findings, medians: list[Row], levels: int) -> Table:
+    body = [
+        [
+            TableCell(TITLES[row.attack], not row.ok),
+            TableCell(NOTHING if row.value is None else _number(row)),
+            share(_row(f, "not_by_one_level", row.attack)),
+        ]
+        for row in medians
+    ]
+    head = ["How pixels were chosen", "Pixels, median", "Not by one level"]
+    caption = f"Pixels changed by {step(levels)} that turn an image, of those read correctly "
+    caption += f"({plural(medians[0].n, 'image')}), with 95 % intervals. A pixel counts once, however many of its "
+    caption += "channels change; no median where most images are not turned."
+    return Table(caption, [TableCell(t) for t in head], body, "tab:sparsest")
+
+
+def _chart(curve: list[Row], levels: int) -> str:
+    """Share of images turned against the number of pixels."""
+    rows = [r for r in curve if r.value is not None]
+    alt = f"Share of images turned by changing at most so many pixels by {step(levels)}: " + ", ".join(
+        f"{count(_pixels(r))} pixels {100 * (r.value or 0):.0f} %" for r in rows[::4]
+    )
+    with canvas(6.4, 3.8) as (figure, axes):
+        x = [_pixels(r) for r in rows]
+        style = line_style(0)
+        low, high = (
+            [np.nan if v is None else v for v in side] for side in ([r.low for r in rows], [r.high for r in rows])
+        )
+        axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.13, linewidth=0)
+        axes.plot(x, [r.value for r in rows], clip_on=False, **style)  # type: ignore[arg-type]
+        axes.set_xscale("log")
+        axes.set_xlabel(f"pixels changed by {step(levels)}, at most")
+        _percent_axis(axes, "images turned")
+        return svg(figure, "sparsest", alt)
+
+
+def _examples(f: Findings) -> list[SparseExample]:
+    clean, attacked = f.run.arrays.get("sparsest.clean"), f.run.arrays.get("sparsest.attacked")
+    if clean is None or attacked is None or clean.shape != attacked.shape or clean.ndim != 4:
+        return []
+    shown = []
+    for before, after in zip(clean, attacked, strict=True):
+        places = np.any(before != after, 0)
+        marked = np.where(places, 1.0, 0.25 * before.mean(0))[None]
+        clean_, places_, attacked_ = (pictures.data_uri(v) for v in (before, marked, after))
+        shown.append(SparseExample(clean_, places_, attacked_, int(places.sum()), int(before.shape[-1])))
+    return shown
