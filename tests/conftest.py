@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from .network import WATCH
 from .processes import Server
 
 # Nothing heavy is imported here: the process that hands out the tests (pytest-xdist) needs neither torch nor medrobust.
@@ -27,6 +28,21 @@ if sys.dont_write_bytecode:
 os.environ.setdefault("MEDROBUST_SALT", "salt of the tests")
 
 SERVER = pytest.StashKey[Server]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Images of patients leave this machine by no command: no test opens a connection that it is not marked for."""
+    WATCH.loopback = item.get_closest_marker("loopback") is not None
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    result = yield
+    refused, WATCH.refused = WATCH.refused, []
+    assert not refused, f"opened a connection: {', '.join(refused)}"
+    return result
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,8 @@ from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from typing import Any
 
+from .network import WATCH
+
 LATE = (
     "torch._dynamo",  # what an optimiser imports when it is made
     "timm",
@@ -173,6 +175,7 @@ def as_new(files: Collection[int]) -> None:
     for number in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, *files, nowhere}:
         # closed, another file would get the number, and what is still buffered for the old one would go there
         os.dup2(nowhere, number)
+    WATCH.loopback = True
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.resetwarnings()
     for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):

@@ -97,6 +97,7 @@ def test_a_kept_network_knows_its_data_and_can_be_attacked(done, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.loopback
 def test_workers_give_the_results_of_one_process(tmp_path):
     quick = ("--methods", "gwo", "--budget", "64", "--seeds", "2", "--folds", "2", "--limit", "30")
     common = ("search", "--data", "phantom:chest@32:n=100", *quick, "--features", "hu", "--device", "cpu")

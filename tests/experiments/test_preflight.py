@@ -104,6 +104,7 @@ def test_what_only_the_images_can_tell_leaves_no_folder_either(tmp_path, capsys)
 # -- the hub -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.loopback
 def test_a_hub_that_never_answers_is_given_up(monkeypatch):
     from huggingface_hub import constants
 
@@ -121,8 +122,6 @@ def test_without_the_hub_only_its_cache_is_used(monkeypatch, tmp_path):
 
     monkeypatch.setattr(hub, "answers", lambda: False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    begin = time.monotonic()
     with pytest.raises(InputError, match="the weights of resnet18 could not be downloaded") as caught:
         models.build("resnet18", classes=2, channels=3, pretrained="hub")
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - begin < 15

@@ -20,6 +20,8 @@ from medrobust.models import http_endpoint
 from medrobust.models.http_endpoint import HttpEndpoint
 from medrobust.models.kept_answers import KeptAnswers
 
+pytestmark = pytest.mark.loopback
+
 
 class Server(http.server.ThreadingHTTPServer):
     """Calls an image bright where its mean is above a half. failing: statuses of the next answers; asked: images."""

@@ -25,6 +25,8 @@ from tests.processes import Process, Server
 from tests.results_files import numbers
 from tests.runner.test_execute import a_study, cell, diamond, go, values
 
+pytestmark = pytest.mark.loopback
+
 
 @contextmanager
 def scheduler(processes: Server, folder: Path, workers: int = 1) -> Iterator[tuple[str, list[Process]]]:

@@ -23,6 +23,8 @@ from medrobust.runner.planned import Place
 from tests.processes import Process
 from tests.results_files import measured, numbers
 
+pytestmark = pytest.mark.loopback
+
 MINE = "tests.study_tasks"
 
 

@@ -36,6 +36,7 @@ def broken(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("workers", [0, 2])
 def test_failed_cells_are_named_with_their_reason_and_end_in_exit_code_1(broken, workers):
     asked = ("run", broken / "broken.py", "--out", broken / "out", "--workers", workers)

@@ -67,6 +67,7 @@ def values(out: Path) -> list[float]:
     return [r["value"] for r in json.loads((out / "results.json").read_text())["rows"]]
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("workers", [0, 1])
 def test_functions_classes_and_modules_beside_the_file_are_found_and_made_anew(folder, workers, monkeypatch):
     monkeypatch.chdir("/")  # not the folder of the study

@@ -17,6 +17,8 @@ from medrobust.runner import steps as runner_steps
 from medrobust.store import Cell, Store
 from tests.cli.test_main import run
 
+pytestmark = pytest.mark.loopback
+
 DATA = "phantom:chest@32:n=160"
 ASKED = ("--attacks", "fgsm,pgd:steps=3", "--eps", "4/255,16/255", "--limit", "12", "--auto", "none", "--device", "cpu")
 
