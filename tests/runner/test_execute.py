@@ -213,7 +213,8 @@ def alive(pid: int) -> bool:
 
 
 def workers_of(folder: Path) -> set[int]:
-    return {json.loads(p.read_text())["pid"] for p in folder.glob("seen-*.json")}
+    written = [p.read_text() for p in folder.glob("seen-*.json")]
+    return {json.loads(text)["pid"] for text in written if text.endswith("}")}  # a file is there before its content
 
 
 def gone_after(pids: set[int], seconds: float) -> bool:
