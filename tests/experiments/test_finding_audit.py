@@ -13,6 +13,8 @@ import torch
 import medrobust as mr
 from medrobust import report
 from medrobust.experiments import ask, risk, suite, system
+from medrobust.experiments.audit import experiments
+from medrobust.experiments.context import Context
 from medrobust.experiments.finding_cells import occurs
 from medrobust.experiments.findings import goal_on
 from medrobust.progress import NoProgress
@@ -139,6 +141,23 @@ def test_every_goal_stands_beside_noise_of_its_size_and_keeps_its_interval(run):
     after = find(run.rows, kind=Kind.FINDING, metric="occurs_after", goal="occurring")
     assert before.n > 0
     assert after.value == 1
+
+
+def test_detectors_and_explanations_of_an_audit_see_each_set_as_a_class(run, data):
+    context = Context(run.tested, ask(data=data.name, model="linear"), run.experiment.context.store)
+    made = {e.name: e for e in experiments(context, {})}
+    assert {"findings", "universal", "detection", "evasion", "explanation"} <= made.keys()
+    sets = made["explanation"].context.system
+    assert len(sets.classifier.classes) == 32
+    assert sets.of_findings is run.tested
+    assert made["detection"].data[0].context.system is sets
+    known = (run.tested.test.labels >= 0).all(1)
+    assert sets.test.ids == tuple(np.array(run.tested.test.ids)[known])
+    unknown = dataclasses.replace(data, labels=np.where(np.arange(5) == 0, -1, data.labels))
+    context = Context(system.given(unknown, run.tested.classifier), context.config, context.store)
+    why = f"no image of {data.name} has a known label for every finding"
+    left_out = experiments(context, {})[-1].outcome().left_out
+    assert left_out == [("detectors", why), ("explanations", why)]
 
 
 def test_the_risk_of_missing_or_inventing_weighs_the_rates(run, classifier):

@@ -229,6 +229,6 @@ def chosen_eps(norm: str, grid: tuple[float, ...], min_eps: np.ndarray) -> float
     clean, held = float((min_eps > 0).mean()), {e: float((min_eps > np.float32(e)).mean()) for e in sizes}
     if norm == "linf":
         nearest = min(sizes, key=lambda e: (abs(math.log(e / GREY)), e))
-        if clean - held[nearest] >= NOTICED:
+        if clean - held[nearest] >= NOTICED or held[nearest] <= clean / 2:
             return nearest
     return next((e for e in sizes if held[e] <= clean / 2), sizes[-1])

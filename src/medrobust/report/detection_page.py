@@ -29,7 +29,8 @@ def facts(f: Findings) -> list[Fact]:
     """Beside the sentences."""
     entries = []
     if f.clean is not None:
-        entries.append(Fact("Accuracy before", percent(f.clean.value), f"{plural(f.clean.n, 'image')}, unattacked"))
+        images = f"{plural(f.clean.n, 'image')}, unattacked{', every finding right' if f.several else ''}"
+        entries.append(Fact("Accuracy before", percent(f.clean.value), images))
     if f.run.checks:
         counts = counted(f.run.checks)
         note = "sanity checks passed" + (f", {counts.failed} failed" if counts.failed else "")

@@ -182,7 +182,8 @@ class Findings:
             return headline.eps
         if self.run.conditions.norm == "Linf":
             nearest = min(rows, key=lambda r: (abs(np.log(r.eps / GREY)), r.eps))
-            if nearest.value is not None and self.clean.value - nearest.value >= NOTICED:
+            fallen = None if nearest.value is None else self.clean.value - nearest.value
+            if fallen is not None and (fallen >= NOTICED or fallen >= self.clean.value / 2):
                 return nearest.eps
         half = self.half(self.strongest)
         return half.eps if half else rows[-1].eps

@@ -80,10 +80,11 @@ def n_text(rows: Iterable[Row | None]) -> str:
 
 def overall(f: Findings) -> Table | None:
     """Accuracy, balanced accuracy, AUROC, calibration error and Brier score on untouched images."""
+    mean = ", mean of the findings" if f.several else ""
     names = (
-        ("accuracy", "Accuracy", with_interval),
-        ("balanced_accuracy", "Balanced accuracy", with_interval),
-        ("auroc", "AUROC", plain),
+        ("accuracy", "Every finding right (exact match)" if f.several else "Accuracy", with_interval),
+        ("balanced_accuracy", f"Balanced accuracy{mean}", with_interval),
+        ("auroc", f"AUROC{mean}", plain),
         ("ece", "ECE (calibration error)", plain),
         ("brier", "Brier score", plain),
     )

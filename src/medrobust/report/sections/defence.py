@@ -38,7 +38,7 @@ def build(f: Findings) -> Content | None:
             cells.append(share(f.run.find(Kind.DEFENCE, metric, **more)))
         body.append([TableCell(str(number)), *cells])
     right = "All findings right" if f.several else "Accuracy"
-    head = ["Round", f"{right}, untouched", "Fresh", "Strongest fresh", "Accuracy under it", "Of the round before"]
+    head = ["Round", f"{right}, untouched", "Fresh", "Strongest fresh", f"{right} under it", "Of the round before"]
     caption = (
         f"{info.title}, {short_size(f, info.eps)}: share of {plural(info.n_judged, 'test image')} with {what}, with "
     )
@@ -78,4 +78,6 @@ def first_page(f: Findings) -> FirstPage:
         )
         return FirstPage("Nothing follows from this run.", text, "warn")
     first, _, rest = info.verdict.partition(": ")
+    if info.target is not None:
+        rest += f" The perturbations aim at the answer “{f.run.target_name(info.target)}”."
     return FirstPage(f"{first}.", rest, "warn" if first == "Inconclusive" else "calm")
