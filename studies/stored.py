@@ -28,8 +28,8 @@ def study(size: str) -> Study:
     else:
         sets = [replace(CHEST, size=64), replace(SKIN, size=64)]
         models = [Model(data.name, data, "small_cnn:width=32", {"epochs": 20}, seconds=400) for data in sets]
-        limit, attack, grid_of_eps = (120 if size == "small" else None), "auto:steps=30:queries=60", GRID
-        depths, sizes, ways = [255, 4095, 65535], [GREY, 2 * GREY, 4 * GREY], None
+        limit, attack, grid_of_eps = (60 if size == "small" else None), "auto:steps=30:queries=60", GRID
+        depths, sizes, ways = [255, 4095, 65535], [GREY, 4 * GREY], None
     common = {"model": models, "limit": limit}
     smallest = grid(stored_catalogue.stored, **common, levels=[0, *depths], attack=attack, eps=grid_of_eps)
     sparsest = grid(stored_catalogue.sparsest, **common, levels=depths)

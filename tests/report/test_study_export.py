@@ -55,6 +55,16 @@ def test_parquet_holds_every_row_with_its_types(run, tmp_path):
     )
 
 
+def test_each_table_is_exported_as_it_is_shown(run, tmp_path):
+    export(run, "--tables", tmp_path / "shown")
+    shown = CliRunner().invoke(app, ["study", "show", str(run)], env={"COLUMNS": "300"}).output
+    files = sorted((tmp_path / "shown").glob("*.csv"))
+    assert files
+    for file in files:
+        with file.open(newline="") as stream:
+            assert all(cell in shown for line in csv.reader(stream) for cell in line)
+
+
 def test_csv_and_latex_hold_every_row(run, tmp_path):
     export(run, "--csv", tmp_path / "rows.csv", "--latex", tmp_path / "tables.tex")
     with open(tmp_path / "rows.csv", newline="") as file:

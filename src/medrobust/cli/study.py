@@ -252,6 +252,7 @@ def export(
     csv: Annotated[Path | None, typer.Option(help="Every row, one a line.")] = None,
     latex: Annotated[Path | None, typer.Option(help="The tables, for booktabs.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Every row; needs pyarrow.")] = None,
+    tables: Annotated[Path | None, typer.Option(help="A folder: each table as it is shown, as CSV.")] = None,
     mlflow: Annotated[bool, typer.Option("--mlflow", help="Log every number to MLflow.")] = False,
 ) -> None:
     """Write the rows of a study for other tools."""
@@ -260,8 +261,8 @@ def export(
     from medrobust.runner import run_log
 
     results = run_log.results_of(folder)
-    if not (csv or latex or parquet or mlflow):
-        raise InputError("give --csv FILE, --latex FILE, --parquet FILE or --mlflow")
+    if not (csv or latex or parquet or tables or mlflow):
+        raise InputError("give --csv FILE, --latex FILE, --parquet FILE, --tables FOLDER or --mlflow")
     if csv:
         content = study_export.csv(results).encode()
         write_export(csv, content, content.partition(b"\n")[0])
@@ -270,9 +271,12 @@ def export(
         write_export(latex, content, content.partition(b"\n")[0])
     if parquet:
         write_export(parquet, study_export.parquet(results), study_export.PARQUET_SIGN)
+    if tables:
+        for name, text in study_export.tables(results).items():
+            write_export(tables / f"{name}.csv", text.encode(), text.encode().partition(b"\n")[0])
     if mlflow:
         say(f"MLflow run {study_export.mlflow(results, folder)}")
-    for path in (p for p in (csv, latex, parquet) if p):
+    for path in (p for p in (csv, latex, parquet, tables) if p):
         say(str(path))
     _say_missing(results, folder)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medrobust.errors import InputError
-from medrobust.report import sheet
+from medrobust.report import sheet, study_tables
 
 REAL = ("eps", "zeta", "value", "low", "high")
 """Columns of one type in every study, so that files of several can be read as one table."""
@@ -24,6 +24,19 @@ BATCH, LONGEST = 1000, 240
 def csv(results: Mapping[str, Any]) -> str:
     """Every row, one a line."""
     return sheet.text([dict(r) for r in results["rows"]])
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, str]:
+    """Every table as it is shown, as CSV, by the name of its part and its place there: "curves-1"."""
+    written = {}
+    for part in results["parts"]:
+        for i, table in enumerate(study_tables.sheets(results, part["name"]), start=1):
+            rows = [
+                dict(zip((*table.labels, *table.columns), (*labels, *map(str, figures)), strict=True))
+                for labels, figures in table.lines
+            ]
+            written[f"{part['name']}-{i}"] = sheet.lines(rows)
+    return written
 
 
 def parquet(results: Mapping[str, Any]) -> bytes:
