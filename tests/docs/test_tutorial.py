@@ -46,7 +46,7 @@ def execute(code: str) -> str:
 
 
 def test_every_command_of_the_tutorial_is_followed_by_its_output():
-    assert len(STEPS) == len(re.findall(r"```(?:sh|python)\n", TEXT)) == 9
+    assert len(STEPS) == len(re.findall(r"```(?:sh|python)\n", TEXT)) == 11
     assert all(command.startswith("medrobust ") for kind, command, _ in STEPS if kind == "sh")
 
 
