@@ -24,8 +24,8 @@ def folder(tmp_path_factory):
 def test_an_audit_measures_the_sparsest_change_and_what_survives(folder):
     rows = [Row.read(r) for r in folder[0]["rows"]]
     sparse = [r for r in rows if r.kind == "stored"]
-    assert {r.metric for r in sparse} == {"pixels_median", "not_by_one_level", "turned_within"}
-    assert {r.get("levels") for r in sparse} == {255}
+    assert {r.metric for r in sparse} == {"min_eps_median", "pixels_median", "not_by_one_level", "turned_within"}
+    assert {r.get("levels") for r in sparse} == {0, 255}
     shares = [r.value for r in sparse if r.metric == "turned_within"]
     assert shares == sorted(shares)
     survival = [r for r in rows if r.kind == "survival" and r.metric == "success"]
@@ -35,7 +35,7 @@ def test_an_audit_measures_the_sparsest_change_and_what_survives(folder):
 
 
 def test_the_report_has_both_sections_and_no_longer_says_that_jpeg_was_not_tried(folder):
-    for title in ("How few pixels are enough", "What survives on the way", "JPEG 2000, 20:1", "Not by one level"):
+    for title in ("What a file can hold", "What survives on the way", "JPEG 2000, 20:1", "Not by one level"):
         assert title in folder[1]
     assert "were not tried" not in folder[1]
 

@@ -1,4 +1,4 @@
-"""What an attacker of image files can do, as part of an audit: the sparsest change, and what survives on the way."""
+"""What an attacker of image files can do, as part of an audit: smallest and sparsest change, what survives the way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from medrobust import code_digest
 from medrobust.attacks import PGD
 from medrobust.data import Dataset
 from medrobust.experiments import stored_cells
@@ -17,7 +18,7 @@ from medrobust.store import Cell
 from medrobust.transformations import TRANSFORMATIONS
 
 IMAGES = 16
-"""Images of each of the two parts."""
+"""Images that are attacked as files."""
 STEPS = 10
 """Of PGD, plain and through the transformations."""
 OPTIMISED = ("8 bits", "JPEG 90", "half size and back, Pillow", "screenshot")
@@ -25,7 +26,7 @@ OPTIMISED = ("8 bits", "JPEG 90", "half size and back, Pillow", "screenshot")
 
 
 class StoredExperiment(Experiment):
-    """The fewest pixels changed by one stored level; and attacks after saving, compression and resizing."""
+    """The smallest eps in whole levels, the fewest pixels changed by one; and attacks after saving and resizing."""
 
     name = "stored"
 
@@ -34,7 +35,11 @@ class StoredExperiment(Experiment):
 
     def steps(self) -> Sequence[Step]:
         needs = tuple(f"sweep {name}" for name in self.robustness.attacks)
-        return [Step("sparsest", self._sparsest), Step("survival", self._survived, needs)]
+        return [
+            Step("smallest stored", self._smallest),
+            Step("sparsest", self._sparsest),
+            Step("survival", self._survived, needs),
+        ]
 
     @cached_property
     def part(self) -> Dataset:
@@ -48,6 +53,18 @@ class StoredExperiment(Experiment):
     def levels(self) -> int:
         """The largest stored value of these images."""
         return int(self.part.levels[0])
+
+    def _smallest(self) -> Cell:
+        main, context, levels = self.robustness.main, self.context, self.levels
+        attack, eps = self.robustness.attacks[main], self.context.config.eps
+        return context.sharded(
+            self.part,
+            f"{attack.title} in whole stored levels",
+            {"kind": "smallest stored", "attack": code_digest.described(attack), "eps": eps, "levels": levels},
+            lambda shard, advance: stored_cells.smallest(
+                attack, context.classifier, shard, context.ball, eps, levels, self.seed, advance
+            ),
+        )
 
     def _sparsest(self) -> Cell:
         classifier, levels = self.context.classifier, self.levels
@@ -83,6 +100,13 @@ class StoredExperiment(Experiment):
             ExperimentResult(self.context.rows(), on_gradients=("sparsest", "one shot", "pgd")),
             groups(self.part),
         )
+        main, largest = self.robustness.main, max(self.context.config.eps)
+        here = np.isin(self.context.sample.ids, self.part.ids)
+        for levels, min_eps in (
+            (stored_cells.CONTINUOUS, self.robustness.min_eps(main)[here]),
+            (self.levels, self._smallest().arrays["min_eps"]),
+        ):
+            stored_cells.smallest_row(outcome.rows, main, levels, min_eps, whose, largest)
         cell = self._sparsest()
         stored_cells.sparse_rows(outcome.rows, self.levels, cell.arrays, whose)
         for side in ("clean", "attacked"):

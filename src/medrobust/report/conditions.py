@@ -26,6 +26,7 @@ PARTS = {
     "detector": "Detectors",
     "evade": "Evading a detector",
     "explain": "Why it breaks",
+    "smallest stored": "The smallest change in whole levels",
     "sparsest": "The fewest pixels changed by one level",
     "survival": "Saving, compression, resizing",
     "search": "Training networks",

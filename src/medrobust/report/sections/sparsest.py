@@ -1,4 +1,4 @@
-"""The fewest pixels whose change by one stored level turns an image: a sentence, a curve and pictures."""
+"""Changes that a file can hold: the smallest in whole levels, the fewest pixels by one; a curve and pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medrobust.report.tables import Table, TableCell, share
 from medrobust.report.words import NOTHING, bounds, count, number, plural
 from medrobust.results import Kind, Row, among, find
 
-ANCHOR, TITLE, ORDER, NEEDS = "sparsest", "How few pixels are enough", 31, ("stored",)
+ANCHOR, TITLE, ORDER, NEEDS = "sparsest", "What a file can hold", 31, ("stored",)
 TITLES = {"sparsest": "Search", "one shot": "The first gradient's order alone"}
 
 
@@ -60,12 +60,26 @@ def _pixels(row: Row) -> int:
 def _sentences(f: Findings, median: Row, levels: int) -> list[str]:
     pixels = f" of {count(f.run.conditions.pixels)}" if f.run.conditions.pixels else ""
     never = Share.of(_row(f, "not_by_one_level", median.attack))
-    out = []
+    out = [*_smallest(f, levels)]
     if median.value is not None:
         out.append(f"Half of the images are turned by changing {_number(median)}{pixels} pixels by {step(levels)}.")
     if never is not None:
         out.append(f"For {said(never)} no change by {step(levels)} was found, of any number of pixels.")
     return out
+
+
+def _smallest(f: Findings, levels: int) -> list[str]:
+    """The median eps in whole levels beside that of images that are not rounded."""
+    both = [find(f.run.rows, kind=Kind.STORED, metric="min_eps_median", levels=k) for k in (levels, 0)]
+    file, exact = ((None if row is None or row.value is None or not row.ok else row) for row in both)
+    if file is None or file.value is None or f.run.conditions.norm != "Linf":
+        return []
+    unit = "grey" if levels == 255 else "stored"
+    text = f"Among images that a file can hold, {f.run.title(file.attack)} turns half of them by a change of "
+    text += f"{number(file.value * levels)} {unit} levels at most a pixel (whole levels only, n = {count(file.n)})"
+    if exact is not None and exact.value is not None:
+        text += f"; without rounding by {number(exact.value * levels)}"
+    return [f"{text}."]
 
 
 def _number(row: Row) -> str:
