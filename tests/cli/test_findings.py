@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medrobust import Classifier, data
+from medrobust import Classifier, data, training
 from tests.cli.test_main import run
 from tests.data_files import write_table
 
@@ -50,6 +50,21 @@ def test_a_table_of_findings_is_trained_on_and_attacked(table, tmp_path, capsys,
     options = (*FINDINGS, "--threshold", "nodule=0.4")
     assert run("attack", "--model", tmp_path, "--data", table, *options, *attack) == 0
     assert "no attack" in capsys.readouterr().out
+
+
+def test_defend_trains_on_findings_and_search_says_why_it_does_not(tmp_path, capsys):
+    images = "phantom:chest-findings@16:n=60"
+    training.fit(data.load(images), "small_cnn:width=4", epochs=1, device="cpu").save(tmp_path / "model")
+    few = ("--rounds", "1", "--epochs", "1", "--perturbations", "1", "--limit", "8", "--method", "sgd:passes=1")
+    words = ("--model", tmp_path / "model", "--data", images, "--target", "hide:effusion", "--device", "cpu")
+    assert run("defend", *words, *few, "--out", tmp_path / "hard") == 0
+    assert "all right" in capsys.readouterr().out
+    page = (tmp_path / "hard" / "report.html").read_text()
+    assert "All findings right, untouched" in page
+    assert "the answer “no effusion”" in page
+    assert "tab:defence-findings" in (tmp_path / "hard" / "tables.tex").read_text()
+    assert run("search", "--data", images, "--out", tmp_path / "search") == 2
+    assert "a search fits one last layer for classes that exclude each other" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def class_notes(
     if missing:
         notes.append(
             f"The classifier knows {listed(tuple(missing))}, of which there is no test image: nothing is known of how "
-            f"it reads {'this class' if len(missing) == 1 else 'these classes'}."
+            f"it reads {'it' if len(missing) == 1 else 'them'}."
         )
     return tuple(notes)
 
