@@ -90,6 +90,8 @@ def test_labels_alone_give_numbers(home, capsys):
     assert "answers with labels, without gradients: attacked with rays; left out" in said
     page = (home / "label" / "report.html").read_text()
     assert "told only its decision" in page
+    assert "Nothing but its decisions could be had" in page
+    assert "white box" not in page
     assert "From decisions alone, RayS needs a change of" in page
 
 

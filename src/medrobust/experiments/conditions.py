@@ -53,6 +53,7 @@ def conditions(spec: AuditSpec, system: System, study: str, settings: Collection
         "trained_here": system.trained_here,
         "provenance": classifier.provenance,
         "parameters": classifier.parameters,
+        "answers": ("labels" if classifier.labels_only else "scores") if classifier.black_box else None,
         "head": classifier.head.name,
         "mean": list(classifier.mean),
         "std": list(classifier.std),

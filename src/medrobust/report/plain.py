@@ -113,7 +113,11 @@ def what_was_tested(f: Findings) -> Paragraph:
             text += "an 8-bit image has 256 of them, from 0 (black) to 255 (white)."
         else:
             text += f"The total size of the change, ε (epsilon), is limited in the {c.norm} norm."
-        if any(a not in PROBES for a in f.run.attacks):
+        if c.answers is not None:
+            had = "decisions" if c.answers == "labels" else "scores"
+            text += f" Nothing but its {had} could be had: the attacker is assumed to ask for as many of them as each "
+            text += "attack needs (“black box”). Who knows the model may need less."
+        elif any(a not in PROBES for a in f.run.attacks):
             text += " The attacker is assumed to know the model completely (“white box”)"
             text += "." if f.strongest == WORST else ", which is the worst case."
         if f.run.attacks:

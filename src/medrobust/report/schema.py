@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -314,6 +315,8 @@ class Conditions(Stated):
     trained_here: bool | None = None
     provenance: Mapping[str, object] = {}
     parameters: int | None = None
+    answers: Literal["scores", "labels"] | None = None
+    """What could be had of a classifier without gradients."""
     head: str = ""
     mean: list[float] = []
     std: list[float] = []
