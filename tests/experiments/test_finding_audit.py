@@ -12,12 +12,14 @@ import torch
 
 import medrobust as mr
 from medrobust import report
+from medrobust.cli.audit import summary
 from medrobust.experiments import ask, risk, suite, system
 from medrobust.experiments.audit import experiments
 from medrobust.experiments.context import Context
 from medrobust.experiments.finding_cells import occurs
 from medrobust.experiments.findings import goal_on
 from medrobust.progress import NoProgress
+from medrobust.report.run import read
 from medrobust.results import Kind, Row, among, find
 from medrobust.run_folder import RunFolder
 from medrobust.stats import Estimate
@@ -203,7 +205,11 @@ def test_a_goal_in_words_concerns_the_images_on_which_it_means_something(run, cl
         goal_on(run.tested, "only:mass")
 
 
-def test_the_page_says_it_for_a_doctor_and_knows_no_classes(run):
+def test_the_page_says_it_for_a_doctor_and_knows_no_classes(run, capsys):
+    summary(read(run.folder))
+    lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if "effusion" in line]
+    hidden = find(run.rows, metric="success", goal="hide", class_name="effusion", eps=GRID[-1], alone=None)
+    assert [cells[2].strip() for cells in lines] == [f"{hidden.value:.0%}"]
     page = (run.folder / "report.html").read_text()
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page[page.index("<main>") : page.index("<nav")]))
     assert re.search(r"Of \d synthetic images with (\w+) in which it reported \1, \d loses? it after", text)

@@ -149,13 +149,15 @@ def summary(run: Run) -> None:
     noise = {r.eps: r for r in among(rows, kind=Kind.CONTROL, metric="accuracy", attack="noise")}
     lines.append(["Random ± eps noise", *(_cell(noise.get(e)) for e in near)])
     title = (
-        f"Accuracy on {info.n_attacked} test images under attack "
+        f"{'Exact match' if info.head == 'multilabel' else 'Accuracy'} on {info.n_attacked} test images under attack "
         f"(clean, all {info.n_test}: {clean.value:.1%}, {clean.low:.1%} to {clean.high:.1%})"
     )
     guessed(guesses(rows))
     table(["attack \\ eps", *(_size(e, info.norm) for e in near)], lines, title)
     if info.headline is not None:
         say(headline(rows, info.headline, info.norm))
+    if info.findings is not None:
+        each_finding(run, levels[-1] if info.headline is None else info.headline.eps)
     if info.universal is not None:
         say(one_change(rows, info.universal, info.norm))
     checked(checks)
@@ -205,6 +207,19 @@ def headline(rows: list[Row], info: HeadlineInfo, norm: str) -> str:
         line += f"; without gradients, {best.get('queries')} queries an image turn {_cell(best)} "
         line += f"of {best.n} ({best.low:.0%} to {best.high:.0%})"
     return line
+
+
+def each_finding(run: Run, eps: float) -> None:
+    """A finding a line: in how many images it is hidden and invented, and in how many nothing else changes."""
+    from medrobust.results import Kind, find
+
+    lines = []
+    for name in run.conditions.classes:
+        at = {"kind": Kind.FINDING, "metric": "success", "class_name": name, "eps": eps}
+        every = [find(run.rows, **at, goal=goal, alone=alone) for goal in ("hide", "invent") for alone in (None, True)]
+        lines.append([name, *(_cell(row) for row in every), *(str(row.n if row else 0) for row in every[::2])])
+    head = ["finding", "hidden", "alone", "invented", "alone", "n with it", "n without"]
+    table(head, lines, f"At {_size(eps, run.conditions.norm)}, of the images in which a finding is read correctly")
 
 
 def one_change(rows: list[Row], info: UniversalInfo, norm: str) -> str:
