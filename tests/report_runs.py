@@ -123,6 +123,24 @@ class Maker:
                 held = (self.labels == self.predicted) & (self.star0 * tolerance > eps)
                 self.row(Kind.CONTROL, name, eps, "accuracy", stats.proportion(held))
 
+    def corruption_rows(self) -> dict[str, Any]:
+        """Six corruptions, the first of which costs most; what they add to the conditions."""
+        titles = {f"kind{i}": f"corruption {i}" for i in range(6)}
+        right = self.labels == self.predicted
+        untouched = {"corruption": "none", "severity": 0}
+        self.row(Kind.CORRUPTION, "none", 0.0, "accuracy", stats.proportion(right), **untouched)
+        for i, name in enumerate(titles):
+            for severity in range(1, 6):
+                held = right & (np.arange(self.n) % 10 >= max(0, severity - i))
+                at = {"corruption": name, "severity": severity}
+                self.row(Kind.CORRUPTION, "none", 0.0, "accuracy", stats.proportion(held), **at)
+                lost = stats.mean(right.astype(float) - held)
+                self.row(Kind.CORRUPTION, "none", 0.0, "accuracy_lost", lost, **at)
+                for k, class_name in enumerate(self.classes[:MANY]):
+                    share = stats.proportion(held[self.labels == k])
+                    self.row(Kind.CORRUPTION, "none", 0.0, "sensitivity", share, class_name=class_name, **at)
+        return {"chosen": "any", "titles": titles, "n": self.n}
+
     def examples(self, size: int) -> list[dict[str, Any]]:
         y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
         lungs = np.exp(-((abs(x) - 0.42) ** 2 / 0.05 + y**2 / 0.35))
@@ -273,6 +291,7 @@ def _audited(m: Maker, folder: Path, **conditions: Any) -> Path:
         m.saving_rows("pgd", eps, held, right if eps * 255 < 0.9 else held)
     m.row(Kind.BLACK_BOX, "square", 0.3 / 255, "accuracy", stats.proportion(right), note="150 queries")
     m.noise_rows(names=("noise",))
+    conditions = {"corruptions": m.corruption_rows()} | conditions
     return m.write(folder, checks=checks(attacks), attacks=[*attacks, "worst"], **conditions)
 
 

@@ -36,6 +36,8 @@ class Kind(StrEnum):
     """One goal of an attack on several findings: ``goal`` says which."""
     CONTROL = "control"
     """Random changes of the same size."""
+    CORRUPTION = "corruption"
+    """A natural corruption of the images, at a severity."""
     BLACK_BOX = "black box"
     """Attacks without gradients that an audit tries beside those that were asked for."""
     UNIVERSAL = "universal"

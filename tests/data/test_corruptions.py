@@ -122,6 +122,29 @@ def test_a_gaussian_blur_of_a_point_has_its_variance():
     assert torch.allclose(seen, seen.T)
 
 
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_images_need_not_be_square(name):
+    wide = photos(64, 2)[..., 10:40, :].contiguous()
+    out = corrupt(wide, name, 3)
+    assert out.shape == wide.shape
+    assert 0 < float((out - wide).abs().mean()) < 0.5
+    tall = corrupt(wide.transpose(2, 3).contiguous(), "blur", 3)
+    assert torch.allclose(tall.transpose(2, 3), corrupt(wide, "blur", 3), atol=1e-6)
+
+
+def test_a_turn_keeps_angles_where_images_are_not_square():
+    cross = torch.zeros(1, 1, 40, 80)
+    cross[..., 19:21, 20:60] = 1
+    cross[..., 10:30, 39:41] = 1
+    turned = corrupt(cross, "position", 5)[0, 0]
+    ys, xs = turned.nonzero().double().T
+    weights = turned[turned != 0].double()
+    x, y = xs - (xs * weights).sum() / weights.sum(), ys - (ys * weights).sum() / weights.sum()
+    spread = torch.stack([x, y]) @ torch.diag(weights) @ torch.stack([x, y]).T / weights.sum()
+    angle = float(torch.rad2deg(0.5 * torch.atan2(2 * spread[0, 1], spread[0, 0] - spread[1, 1])))
+    assert abs(angle) == pytest.approx(13, abs=0.7)
+
+
 def test_suited_and_refusals():
     assert {"hair", "bubbles", "colour"} <= set(suited("dermoscopy"))
     assert {"marker", "collimation"} <= set(suited("xray", 1))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from medrobust import guessing, ranks, stats
 from medrobust.report import (
     black_box_words,
+    corruption_words,
     detection_words,
     findings,
     noise_words,
@@ -201,6 +202,23 @@ def test_noise_and_attack_are_told_apart_by_their_intervals(before: float, attac
 
 
 # -- a search ----------------------------------------------------------------------------------------------
+
+
+@given(st.floats(0, 1), shares(), maybe, st.integers(1, 21), st.integers(1, 5))
+@hundreds
+def test_corruption_and_attack_are_told_apart_by_their_intervals(before, worst, attack, count, severity) -> None:
+    record = corruption_words.BesideCorruptions(before, "low dose", worst, count, severity, attack)
+    text, warn = corruption_words.beside_attack(record, "1 grey level")
+    assert numbers(worst) in text
+    assert percent(before) in text
+    assert attack is None or numbers(attack) in text
+    believed = attack is not None and attack.ok
+    assert ("attack does more harm" in text) == (believed and more(worst, attack))
+    assert ("more harm than the attack" in text) == (believed and more(attack, worst))
+    harms = worst.high is not None and worst.high < before
+    assert ("not shown to do harm" in text) == (not harms)
+    assert ("inconclusive" in text) == (attack is not None and not believed)
+    assert warn or not (harms and attack is None)
 
 
 @st.composite

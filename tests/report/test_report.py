@@ -565,6 +565,22 @@ def test_latex_marks_what_is_inconclusive(pages: dict[str, Path]) -> None:
     assert r"\dagger" not in (pages["robust"] / "tables.tex").read_text()
 
 
+def test_corruptions_stand_beside_the_attack_and_their_table_folds_away(pages: dict[str, Path]) -> None:
+    text = report_runs.section(pages["audit"], "corruptions")
+    assert "Of 6 natural corruptions at severity 3 of 5, “corruption 0” leaves least" in text
+    assert "The attack, with changes of at most 1 grey level, leaves" in text
+    assert "The attack does more harm than the worst of them." in text
+    markup = page(pages["audit"])
+    table = markup.index('id="tab-corruptions"')
+    assert markup.rindex("<details>", 0, table) > markup.rindex('<section id="corruptions"', 0, table)
+    assert markup.index("</details>", table) < markup.index("</section>", table)
+    folded = text[text.index("All corruptions") :]
+    assert folded.index("corruption 0") < folded.index("corruption 5")  # what costs most comes first
+    assert "Compared with natural corruptions" in markup
+    assert 'id="corruptions"' in page(pages["fragile"])
+    assert "Not measured in this run" in report_runs.section(pages["fragile"], "corruptions")
+
+
 @pytest.mark.parametrize("name", report_runs.SCENARIOS)
 def test_every_table_of_the_page_is_in_latex(pages: dict[str, Path], name: str) -> None:
     captions = re.findall(r'<figcaption id="tab-[^"]*">(.*?)</figcaption>', page(pages[name]), flags=re.S)

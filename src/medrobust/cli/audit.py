@@ -66,6 +66,12 @@ def audit(
     stored: Annotated[
         bool, typer.Option("--stored/--no-stored", help="Also ask what a file can hold, and what survives saving it.")
     ] = True,
+    corruptions: Annotated[
+        str,
+        typer.Option(
+            help="Natural corruptions of half of the attacked images: any, xray, fundus, dermoscopy, natural, none."
+        ),
+    ] = "any",
     risk: Annotated[
         str | None,
         typer.Option(help="A table of several findings (columns finding, missed, invented): weights for one number."),
@@ -101,6 +107,7 @@ def audit(
         detect=detect,
         explain=explain,
         stored=stored,
+        corruptions="" if corruptions == "none" else corruptions,
         risk=risk,
         ordinal=ordinal,
     ).model_copy(update={"limit": at_most(limit)})

@@ -23,6 +23,7 @@ from medrobust.experiments import suite
 from medrobust.experiments.blackbox import BlackBoxExperiment
 from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.context import Context, Experiment, NotCovered
+from medrobust.experiments.corruptions import CorruptionsExperiment
 from medrobust.experiments.detection import DetectionConfig, DetectionExperiment
 from medrobust.experiments.detector_data import DetectorData
 from medrobust.experiments.evasion import EvasionExperiment
@@ -76,11 +77,12 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
         raise InputError("--risk weighs findings; this classifier gives one class an image")
     findings = [FindingsExperiment(context, robustness)] if several else []
     probe = BlackBoxExperiment(context, robustness)
+    natural = [CorruptionsExperiment(context, robustness.clean)] if config.corruptions else []
     if context.classifier.black_box:
-        return [robustness, probe, HeadlineExperiment(context, robustness, None), *findings]
+        return [robustness, probe, HeadlineExperiment(context, robustness, None), *findings, *natural]
     sanity = SanityExperiment(context, robustness)
     headline = HeadlineExperiment(context, robustness, sanity)
-    chosen: list[Experiment] = [robustness, sanity, probe, headline, *findings]
+    chosen: list[Experiment] = [robustness, sanity, probe, headline, *findings, *natural]
     later = [name for name, wanted in LATER.items() if getattr(config, wanted)]
     if sizes := len(context.test.shapes) - 1:
         why = f"the images have {sizes + 1} sizes, and these need one: give --size instead of --preprocessing"

@@ -83,6 +83,14 @@ def noise(
     return Node("noise", args, model.data, needs={"model": model}, labels=_labels(model, seed), seconds=10)
 
 
+def corrupted(
+    model: Model, corruptions: str = "any", limit: int | None = None, seed: int = 0, seconds: float | None = None
+) -> Node:
+    """Natural corruptions at five severities. corruptions: a set, as of ``medrobust audit --corruptions``."""
+    args = {"corruption_set": corruptions, "limit": limit, "seed": seed}
+    return Node("corrupted", args, model.data, {}, {"model": model}, _labels(model, seed), seconds)
+
+
 def saved(
     model: Model,
     attack: str = "pgd",

@@ -148,6 +148,13 @@ def _sized(node: Node, attack: str) -> list[Columns]:
     return [{"attack": (attack,), "norm": (args["norm"],), "eps": tuple(args["eps"]), "metric": ("accuracy",)}]
 
 
+def _corrupted(_: Node) -> list[Columns]:
+    at: Columns = {"norm": ("",), "corruption": None, "severity": (1, 2, 3, 4, 5)}
+    untouched: Columns = {**at, "corruption": ("none",), "severity": (0,), "metric": ("accuracy",)}
+    measured = {**at, "metric": ("accuracy", "accuracy_lost", "balanced_accuracy")}
+    return [untouched, measured, {**at, "metric": ("sensitivity",), "class_name": ("*",)}]
+
+
 def _saved(node: Node) -> list[Columns]:
     (sized,) = _sized(node, node.args["attack"])
     return [{**sized, "metric": ("accuracy_full",)}, {**sized, "metric": ("accuracy_saved",), "bits": None}]
@@ -366,6 +373,7 @@ _TASKS: dict[str, Callable[[Node], list[Columns]]] = {
     "worst": lambda n: _attacked(n, "worst"),
     "noise": lambda n: _sized(n, "noise"),
     "transfer": lambda n: _sized(n, n.args["attack"]),
+    "corrupted": _corrupted,
     "saved": _saved,
     **stored_catalogue.COLUMNS,
     "detector": _detector,

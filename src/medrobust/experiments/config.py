@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medrobust import operating_points, options
 from medrobust.attacks import ATTACKS, Attack
+from medrobust.data.corruptions import ALL_MODALITIES, corruption_set
 from medrobust.errors import InputError
 from medrobust.models.preprocessing import Preprocessing
 from medrobust.store import key
@@ -105,6 +106,8 @@ class AuditSpec(BaseModel):
     explain: bool = True
     stored: bool = True
     """Whether the sparsest change that a file can hold is sought, and what survives saving, compression, resizing."""
+    corruptions: str = ALL_MODALITIES
+    """A set of natural corruptions; empty for none."""
     risk: str | None = None
     """A table with the weights of findings that are missed or invented."""
     ordinal: bool = False
@@ -165,6 +168,8 @@ def ask(**values: Any) -> AuditSpec:
         raise InputError(f"eps must be ascending without repeats, got {', '.join(f'{e:g}' for e in spec.eps)}")
     for e in spec.eps:
         spec.ball(e)
+    if spec.corruptions:
+        corruption_set(spec.corruptions)
     if spec.limit is not None and spec.limit < 1:
         raise InputError(f"limit must be at least 1, got {spec.limit}; leave it out for all test images")
     for value in spec.threshold.values() if isinstance(spec.threshold, dict) else (spec.threshold,):

@@ -21,6 +21,7 @@ ARGS: dict[str, tuple[str, ...]] = {
     "noise": _CURVE,
     "worst": _CURVE,
     "curve": ("attack", *_CURVE),
+    "corrupted": ("corruption_set", "limit", "seed"),
     "saved": ("attack", *_CURVE),
     "transfer": ("attack", *_CURVE),
     "swept": ("attack", *_CURVE, "shard"),
@@ -152,7 +153,7 @@ def settings_text(settings: Mapping[str, object]) -> str:
 
 
 def _check_values(node: Node) -> None:
-    from medrobust.data.corruptions import CORRUPTIONS
+    from medrobust.data.corruptions import CORRUPTIONS, corruption_set
     from medrobust.detectors import DETECTORS
     from medrobust.experiments.search_config import SearchConfig
     from medrobust.experiments.tasks.search import FUNCTIONS
@@ -188,6 +189,8 @@ def _check_values(node: Node) -> None:
         for name in given if isinstance(given, (list, tuple)) else (given,):
             if name not in table:
                 raise InputError(f"no {kind} {name!r}{nearest(str(name), table)}")
+    if node.task == "corrupted":
+        corruption_set(args["corruption_set"])
     sizes = args.get("eps", ())
     for eps in sizes if isinstance(sizes, (list, tuple)) else (sizes,):
         BALLS[args["norm"]](eps)

@@ -285,6 +285,34 @@ def series(
         return svg(figure, name, alt)
 
 
+def by_severity(
+    before: Row | None, lines: list[tuple[str, list[Row]]], levels: list[tuple[str, Row]], coloured: int, alt: str
+) -> str:
+    """Accuracy against the severity of corruptions, a corruption a line; the first ``coloured`` stand out.
+
+    before: at severity 0. levels: an accuracy that does not depend on it, such as that under an attack.
+    """
+    with canvas(6.4, 4.6) as (figure, axes):
+        start = [] if before is None else [before]
+        grey: dict[str, object] = {"color": MUTED, "marker": "", "linestyle": "-", "linewidth": 0.8, "alpha": 0.6}
+        for i, (title, rows) in reversed(list(enumerate(lines))):
+            whole = [*start, *rows]
+            style = line_style(i + 1) if i < coloured else grey
+            label = title if i < coloured else ("other corruptions" if i == coloured else "")
+            _line(axes, [float(r.get("severity")) for r in whole], whole, style, label, band=i == 0)
+        for i, (title, row) in enumerate(levels):
+            style = (
+                {"color": PALETTE[0], "marker": "", "linestyle": "-"} if i == 0 else {**CONTROL_LOOK[0], "marker": ""}
+            )
+            _line(axes, [0.0, 5.0], [row, row], style, title)
+        axes.set_xlim(0, 5.08)
+        axes.set_xticks(range(6))
+        axes.set_xlabel("severity of the corruption")
+        _percent_axis(axes, "accuracy")
+        _legend(figure, axes)
+        return svg(figure, "corruptions", alt)
+
+
 def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
     """Confidence against accuracy in bins of equal size, with Wilson intervals; the diagonal is perfect."""
     confidence, correct = probability.max(1), probability.argmax(1) == labels

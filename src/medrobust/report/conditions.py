@@ -20,6 +20,7 @@ PARTS = {
     "probe": "Attacks without gradients",
     "headline": "The headline number",
     "saving": "Saving attacked images",
+    "corruption": "Natural corruptions",
     "universal": "One change for every image",
     "universal random": "Random changes beside it",
     "features": "Images for detectors",

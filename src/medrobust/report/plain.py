@@ -17,6 +17,7 @@ from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import PROBES, WORST
 from medrobust.report.saving import after_saving
+from medrobust.report.sections.corruptions import paragraph as corruptions_paragraph
 from medrobust.report.sections.universal import paragraph as universal_paragraph
 from medrobust.report.sizes import levels, short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
@@ -38,6 +39,8 @@ def first_page(f: Findings) -> FirstPage:
             paragraphs.append(summed)
         if f.strongest is not None:
             paragraphs += [how_small(f), *directions(f), against_noise(f), after_saving(f, first_page=True)]
+            if (natural := corruptions_paragraph(f)) is not None:
+                paragraphs.append(natural)
         if (one := universal_paragraph(f)) is not None:
             paragraphs.append(one)
     paragraphs.append(how_far(f))

@@ -270,6 +270,14 @@ class FindingsInfo(Stated):
     risk: dict[str, list[float]] | None = None
 
 
+class CorruptionsInfo(Stated):
+    """The natural corruptions that were measured, on n images. titles: by the name in the rows."""
+
+    chosen: str
+    titles: dict[str, str]
+    n: int
+
+
 class RunInfo(Stated):
     """Which run made the numbers. id and times: of the run folder; command: as it was typed."""
 
@@ -329,6 +337,7 @@ class Conditions(Stated):
     attacks: dict[str, AttackInfo] = {}
     headline: HeadlineInfo | None = None
     findings: FindingsInfo | None = None
+    corruptions: CorruptionsInfo | None = None
     universal: UniversalInfo | None = None
     defence: DefenceInfo | None = None
     detection: DetectionInfo | None = None

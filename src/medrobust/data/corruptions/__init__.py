@@ -1,4 +1,6 @@
-"""Natural corruptions: what happens to images in practice, at five severities: what a guard must not take for attacks.
+"""Natural corruptions: what happens to images in practice, at five severities.
+
+A classifier should withstand them, and a guard must not take them for attacks.
 
 After Hendrycks & Dietterich 2019 (arXiv:1903.12261), with what is seen in radiographs, fundus photographs and
 dermoscopy; milder, as an image that no longer shows anything is taken again.
@@ -6,7 +8,7 @@ dermoscopy; milder, as an image that no longer shows anything is taken again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -42,25 +44,35 @@ CORRUPTIONS: dict[str, Corruption] = {
     "collimation": Corruption("collimator edge", objects.collimation, (0.03, 0.06, 0.1, 0.14, 0.18), ("xray",)),
 }
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "Corruption", "corrupt", "suited"]
+__all__ = ["ALL_MODALITIES", "CORRUPTIONS", "SEVERITIES", "Corruption", "corrupt", "corruption_set", "suited"]
+
+ALL_MODALITIES = "any"
+"""The set of the corruptions that every modality has."""
 
 
-def corrupt(images: Images, name: str, severity: int, seed: int = 0, ids: Sequence[Id] | None = None) -> Images:
+def corrupt(
+    images: Images,
+    name: str,
+    severity: int,
+    seed: int = 0,
+    ids: Sequence[Id] | None = None,
+    table: Mapping[str, Corruption] = CORRUPTIONS,
+) -> Images:
     """``images`` (n, c, h, w) after corruption ``name`` of ``severity`` 1 to 5; same shape, in [0, 1].
 
     Each image is changed on its own, by numbers keyed by (seed, name, id) and not by the severity: a higher severity
-    is more of the same change. ids: one an image (position when not given). InputError for an unknown name or
-    severity, and for a corruption of colour on grey images.
+    is more of the same change. ids: one an image (position when not given). table: where the name is looked up.
+    InputError for an unknown name or severity, and for a corruption of colour on grey images.
     """
-    if name not in CORRUPTIONS:
-        raise InputError(f"corruption {name!r} is not known; choose from {', '.join(CORRUPTIONS)}")
+    if name not in table:
+        raise InputError(f"corruption {name!r} is not known; choose from {', '.join(table)}")
     if severity not in SEVERITIES:
         raise InputError(f"severity must be a whole number from 1 to 5, got {severity!r}")
     images = check_images(images).detach()
     names: Sequence[Id] = range(len(images)) if ids is None else ids
     if len(names) != len(images):
         raise InputError(f"{len(images)} images but {len(names)} ids; give one id an image")
-    chosen = CORRUPTIONS[name]
+    chosen = table[name]
     if chosen.colour and images.shape[1] != 3:
         raise InputError(f"corruption {name!r} needs colour images, these have {images.shape[1]} channel; leave it out")
     amount = chosen.amounts[severity - 1]
@@ -80,3 +92,16 @@ def suited(modality: str | None, channels: int = 3) -> tuple[str, ...]:
         raise InputError(f"modality {modality!r} is not known; choose from {', '.join(ANY)}")
     wanted = set(ANY) if modality is None else {modality}
     return tuple(n for n, c in CORRUPTIONS.items() if wanted <= set(c.modalities) and (channels == 3 or not c.colour))
+
+
+def corruption_set(text: str, channels: int = 3) -> Mapping[str, Corruption]:
+    """The corruptions of a set by name: "any" (those that every modality has) or a modality.
+
+    channels: 1 leaves corruptions of colour out. InputError for another text.
+    """
+    modality = None if text == ALL_MODALITIES else text
+    if modality not in (None, *ANY):
+        raise InputError(
+            f"corruptions {text!r} are not known; choose from {', '.join((ALL_MODALITIES, *ANY))}, or none"
+        )
+    return {name: CORRUPTIONS[name] for name in suited(modality, channels)}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from medrobust.data.corruptions.corruption import Image
+from medrobust.data.corruptions.corruption import Image, fitted, side
 from medrobust.data.phantom_canvas import bezier, edge, grid, strokes
 
 HAIRS = 24
@@ -31,13 +30,13 @@ def hair(image: Image, count: float, rng: np.random.Generator) -> Image:
             start + along,
         ]
         lines.append((bezier(points), float(rng.uniform(0.012, 0.022))))
-    cover = torch.from_numpy(strokes(lines[: int(count)], image.shape[-1])) * 0.9
+    cover = fitted(strokes(lines[: int(count)], side(image)), image) * 0.9
     return image + cover * (tone - image)
 
 
 def bubbles(image: Image, count: float, rng: np.random.Generator) -> Image:
     """So many (at most BUBBLES) bubbles in the immersion gel: a bright rim and a small highlight."""
-    x, y = grid(image.shape[-1])
+    x, y = grid(side(image))
     white = np.zeros_like(x)
     places = rng.uniform(-0.95, 0.95, (BUBBLES, 2))
     radii = rng.uniform(0.04, 0.14, BUBBLES)
@@ -47,7 +46,7 @@ def bubbles(image: Image, count: float, rng: np.random.Generator) -> Image:
         rim = np.exp(-((distance - np.float32(radius)) ** 2) / np.float32(2 * max(0.15 * radius, 0.012) ** 2))
         spot = np.exp(-((dx + radius * 0.4) ** 2 + (dy + radius * 0.4) ** 2) / np.float32(2 * (0.25 * radius) ** 2))
         white = np.maximum(white, np.maximum(0.55 * rim, 0.9 * spot).astype(np.float32))
-    return image + torch.from_numpy(white) * (1 - image)
+    return image + fitted(white, image) * (1 - image)
 
 
 def marker(image: Image, height: float, rng: np.random.Generator) -> Image:
@@ -57,22 +56,22 @@ def marker(image: Image, height: float, rng: np.random.Generator) -> Image:
     tall = 2 * height  # coordinates span 2 a side
     corner = np.array([-1 + inset[0] if left else 1 - inset[0] - 0.6 * tall, -1 + inset[1]])
     lines = [(corner + tall * np.array(points, dtype=float), 0.16 * tall) for points in letter]
-    cover = torch.from_numpy(strokes(lines, image.shape[-1]))
+    cover = fitted(strokes(lines, side(image)), image)
     return image + cover * (1 - image)
 
 
 def occlusion(image: Image, area: float, rng: np.random.Generator) -> Image:
     """A square of one grey (tape, a ruler, an electrode) over this share of the area."""
-    x, y = grid(image.shape[-1])
+    x, y = grid(side(image))
     cx, cy = rng.uniform(-0.6, 0.6, 2)
     inside = np.float32(np.sqrt(area)) - np.maximum(np.abs(x - np.float32(cx)), np.abs(y - np.float32(cy)))
-    cover = torch.from_numpy(edge(inside, 0.0, image.shape[-1]))
+    cover = fitted(edge(inside, 0.0, side(image)), image)
     return image + cover * (float(rng.uniform(0, 1)) - image)
 
 
 def collimation(image: Image, share: float, rng: np.random.Generator) -> Image:
     """The collimator's black edge: up to this share of the side, on each side by a factor of its own."""
-    x, y = grid(image.shape[-1])
+    x, y = grid(side(image))
     left, right, top, bottom = 2 * share * rng.uniform(0.3, 1, 4)
     inside = np.minimum(np.minimum(x + 1 - left, 1 - x - right), np.minimum(y + 1 - top, 1 - y - bottom))
-    return image * torch.from_numpy(edge(inside.astype(np.float32), 0.0, image.shape[-1]))
+    return image * fitted(edge(inside.astype(np.float32), 0.0, side(image)), image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,38 +11,50 @@ import torch.nn.functional as F
 from PIL import Image as Picture
 from torch import Tensor
 
-from medrobust.data.corruptions.corruption import Image, at_128
+from medrobust.data.corruptions.corruption import Image, at_128, side
 
 
 def blur(image: Image, sigma: float, _: np.random.Generator) -> Image:
     """Gaussian blur; sigma in pixels at 128 px."""
     sigma *= at_128(image)
-    reach = max(1, min(int(np.ceil(3 * sigma)), image.shape[-1] - 1))
+    line = _gaussian(sigma, max(1, min(int(np.ceil(3 * sigma)), side(image) - 1)))
+    return _convolve(_convolve(image, line[None, :]), line[:, None])
+
+
+@lru_cache(maxsize=16)
+def _gaussian(sigma: float, reach: int) -> Tensor:
+    """float32 (2 reach + 1,): integrated over each pixel, right for a sigma below one pixel too."""
     ticks = torch.arange(-reach, reach + 1, dtype=torch.float64)
     edges = torch.special.ndtr((torch.stack([ticks - 0.5, ticks + 0.5])) / sigma)
-    line = (edges[1] - edges[0]).float()  # integrated over the pixel: right for a sigma below one pixel too
-    line = line / line.sum()
-    return _convolve(_convolve(image, line[None, :]), line[:, None])
+    line = (edges[1] - edges[0]).float()
+    normalised: Tensor = line / line.sum()
+    return normalised
 
 
 def motion(image: Image, length: float, rng: np.random.Generator) -> Image:
     """The patient or the camera moved along a line at an angle of its own; length in pixels at 128 px."""
     angle = rng.uniform(0, np.pi)
     length *= at_128(image)
-    reach = max(1, min(int(np.ceil(length / 2)), image.shape[-1] - 1))
+    reach = max(1, min(int(np.ceil(length / 2)), side(image) - 1))
     kernel = np.zeros((2 * reach + 3, 2 * reach + 3))
     along = np.linspace(-length / 2, length / 2, 8 * reach + 1)
-    for x, y in zip(reach + 1 + along * np.cos(angle), reach + 1 + along * np.sin(angle), strict=True):
-        left, top = int(x), int(y)
-        right, down = x - left, y - top  # shared among the four pixels around the point
-        kernel[top : top + 2, left : left + 2] += np.outer((1 - down, down), (1 - right, right))
+    x, y = reach + 1 + along * np.cos(angle), reach + 1 + along * np.sin(angle)
+    left, top = x.astype(int), y.astype(int)
+    right, down = x - left, y - top  # shared among the four pixels around the point
+    for i, j, weight in (
+        (0, 0, (1 - down) * (1 - right)),
+        (0, 1, (1 - down) * right),
+        (1, 0, down * (1 - right)),
+        (1, 1, down * right),
+    ):
+        np.add.at(kernel, (top + i, left + j), weight)
     return _convolve(image, torch.from_numpy(kernel / kernel.sum()).float())
 
 
 def downsample(image: Image, factor: float, _: np.random.Generator) -> Image:
     """Stored at 1/factor of its side, and enlarged again."""
-    small = max(2, round(image.shape[-1] / factor))
-    shrunk = F.interpolate(image[None], size=(small, small), mode="bilinear", antialias=True)
+    small = [max(2, round(length / factor)) for length in image.shape[-2:]]
+    shrunk = F.interpolate(image[None], size=small, mode="bilinear", antialias=True)
     return F.interpolate(shrunk, size=image.shape[-2:], mode="bicubic", align_corners=False)[0]
 
 
@@ -66,9 +79,10 @@ def position(image: Image, degrees: float, rng: np.random.Generator) -> Image:
     """Turned by so many degrees to a side of its own and moved by half a percent of the side a degree."""
     side, direction = rng.choice((-1.0, 1.0)), rng.uniform(0, 2 * np.pi)
     turn, shift = np.deg2rad(degrees) * side, 0.01 * degrees  # affine coordinates span 2 a side
+    height, width = image.shape[-2:]
     rows = [
-        [np.cos(turn), -np.sin(turn), shift * np.cos(direction)],
-        [np.sin(turn), np.cos(turn), shift * np.sin(direction)],
+        [np.cos(turn), -np.sin(turn) * height / width, shift * np.cos(direction)],
+        [np.sin(turn) * width / height, np.cos(turn), shift * np.sin(direction)],
     ]
     where = F.affine_grid(torch.tensor([rows], dtype=torch.float32), [1, *image.shape], align_corners=False)
     return F.grid_sample(image[None], where, mode="bilinear", padding_mode="border", align_corners=False)[0]

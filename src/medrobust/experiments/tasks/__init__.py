@@ -36,6 +36,7 @@ TASKS = {
     "curve": StudyTask(f"{_HERE}.curves:curve"),
     "worst": StudyTask(f"{_HERE}.curves:worst"),
     "noise": StudyTask(f"{_HERE}.curves:noise"),
+    "corrupted": StudyTask(f"{_HERE}.corruptions:corrupted"),
     "saved": StudyTask(f"{_HERE}.curves:saved"),
     "transfer": StudyTask(f"{_HERE}.curves:transfer"),
     "stored": StudyTask(f"{_HERE}.stored:stored"),

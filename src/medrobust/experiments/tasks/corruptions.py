@@ -1,0 +1,24 @@
+"""Natural corruptions at five severities."""
+
+from __future__ import annotations
+
+from medrobust.data.corruptions import corruption_set
+from medrobust.experiments.corruptions import corrupted as decisions_on
+from medrobust.experiments.corruptions import corruption_rows, untouched_row
+from medrobust.experiments.system import groups
+from medrobust.experiments.tasks.curves import fresh, judged_images, quiet
+from medrobust.experiments.work import Work
+from medrobust.store import Result
+
+
+def corrupted(work: Work) -> Result:
+    """Every corruption of a set. args: corruption_set, limit, seed. needs: model."""
+    classifier, args = work.model(), work.args
+    part, rows = judged_images(work, classifier), fresh("", args["seed"])
+    images, _ = part.tensors()
+    before, table = classifier.predict(images).numpy(), corruption_set(args["corruption_set"], part.channels)
+    untouched_row(rows, before, part.labels, groups(part))
+    for name in table:
+        _, arrays = decisions_on(classifier, part, name, table, args["seed"], quiet)
+        corruption_rows(rows, name, arrays["decision"], before, part.labels, classifier.classes, groups(part))
+    return {"rows": rows.plain()}, {}

@@ -1,0 +1,55 @@
+"""What is said of natural corruptions beside an attack: each sentence a function of the accuracies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrobust.report.comparison import Relation, Share, numbers, relation, said
+from medrobust.report.words import percent, plural
+
+
+@dataclass(frozen=True)
+class BesideCorruptions:
+    """Accuracy before, under the corruption of ``count`` that leaves least at a severity, and under an attack.
+
+    name: of that corruption. attack: None where none of the size was measured.
+    """
+
+    before: float
+    name: str
+    worst: Share
+    count: int
+    severity: int
+    attack: Share | None
+
+    @property
+    def relation(self) -> Relation:
+        """BELOW: the attack leaves less than the worst corruption does."""
+        return Relation.NO_CONTROL if self.attack is None else relation(self.attack, self.worst)
+
+
+def beside_attack(shares: BesideCorruptions, size: str) -> tuple[str, bool]:
+    """Sentences, and whether they are a warning."""
+    harms = shares.worst.surely_below(shares.before)
+    text = (
+        f"Of {plural(shares.count, 'natural corruption')} at severity {shares.severity} of 5, “{shares.name}” leaves "
+    )
+    text += f"least: {said(shares.worst)} correct; before it was {percent(shares.before)}. "
+    if not harms:
+        text += "That is not shown to do harm. "
+    if shares.attack is None:
+        return text + "No attack was measured beside it.", harms
+    text += f"The attack, with changes of at most {size}, leaves {numbers(shares.attack)}. "
+    if not shares.attack.ok:
+        return text + "What the attack leaves is inconclusive.", True
+    if shares.relation is Relation.BELOW:
+        return text + "The attack does more harm than the worst of them.", False
+    if shares.relation is Relation.ABOVE:
+        return (
+            text
+            + "The corruption does more harm than the attack: this classifier is unsteady even without an attacker.",
+            True,
+        )
+    if not harms and not shares.attack.surely_below(shares.before):
+        return text + "Nor is the attack shown to do harm.", False
+    return text + "Which of the two does more harm cannot be told.", harms
