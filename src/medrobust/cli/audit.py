@@ -69,7 +69,8 @@ def audit(
     corruptions: Annotated[
         str,
         typer.Option(
-            help="Natural corruptions of half of the attacked images: any, xray, fundus, dermoscopy, natural, none."
+            help="Natural corruptions of half of the attacked images: any, xray, fundus, dermoscopy, natural, "
+            "medmnist-c:DATASET or none."
         ),
     ] = "any",
     risk: Annotated[

@@ -150,9 +150,10 @@ def _sized(node: Node, attack: str) -> list[Columns]:
 
 def _corrupted(_: Node) -> list[Columns]:
     at: Columns = {"norm": ("",), "corruption": None, "severity": (1, 2, 3, 4, 5)}
-    untouched: Columns = {**at, "corruption": ("none",), "severity": (0,), "metric": ("accuracy",)}
+    untouched: Columns = {**at, "corruption": ("none",), "severity": (0,), "metric": ("accuracy", "balanced_accuracy")}
     measured = {**at, "metric": ("accuracy", "accuracy_lost", "balanced_accuracy")}
-    return [untouched, measured, {**at, "metric": ("sensitivity",), "class_name": ("*",)}]
+    errors = {**at, "severity": (None,), "metric": ("balanced_error", "relative_balanced_error")}
+    return [untouched, measured, errors, {**at, "metric": ("sensitivity",), "class_name": ("*",)}]
 
 
 def _saved(node: Node) -> list[Columns]:

@@ -5,7 +5,7 @@ After Hendrycks & Dietterich 2019 (arXiv:1903.12261). Only forward passes: five 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -14,13 +14,13 @@ import torch
 from medrobust import guessing, stats
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
-from medrobust.data.corruptions import SEVERITIES, Corruption, corrupt, corruption_set
+from medrobust.data.corruptions import SEVERITIES, Corruption, corrupt, corruption_set, medmnist_c, medmnist_c_name
 from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Step
 from medrobust.experiments.rows import MANY
 from medrobust.experiments.system import groups
-from medrobust.results import Kind, Rows
-from medrobust.stats import Groups
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
+from medrobust.stats import Estimate, Groups
 from medrobust.store import Cell, Result
 
 UNTOUCHED = "none"
@@ -43,10 +43,12 @@ def corrupted(
     return {}, {"decision": decided.swapaxes(0, 1)}
 
 
-def untouched_row(rows: Rows, before: np.ndarray, labels: np.ndarray, patients: Groups) -> None:
-    """Accuracy on the same images as they are: what the corruptions are compared with."""
+def untouched_rows(rows: Rows, before: np.ndarray, labels: np.ndarray, patients: Groups) -> None:
+    """Performance on the same images as they are: what the corruptions are compared with."""
     share = stats.proportion(guessing.right(before, labels), patients)
-    rows.add(Kind.CORRUPTION, "accuracy", share, corruption=UNTOUCHED, severity=0)
+    balanced = guessing.of(before == labels, labels, patients).balanced
+    for metric, estimate in (("accuracy", share), ("balanced_accuracy", balanced)):
+        rows.add(Kind.CORRUPTION, metric, estimate, corruption=UNTOUCHED, severity=0)
 
 
 def corruption_rows(
@@ -79,6 +81,44 @@ def corruption_rows(
                 hits, present = hits[:, k], labels[:, k] == 1
             share = stats.proportion(hits[present], stats.members(patients, present))
             rows.add(Kind.CORRUPTION, "sensitivity", share, corruption=name, severity=severity, class_name=class_name)
+
+
+def balanced_error_rows(rows: Rows, name: str, sides: Collection[int]) -> None:
+    """BE and rBE of MedMNIST-C for its data set ``name``, from the balanced accuracies in ``rows``.
+
+    sides: of the images, in pixels; of another size than MedMNIST-C's, what is divided by AlexNet's errors proves
+    nothing. Each end of an interval is made of the ends of the balanced accuracies: no dependence makes it wider.
+    """
+    balanced = {
+        (str(r.get("corruption")), int(r.get("severity"))): r.estimate
+        for r in rows.rows
+        if r.kind == Kind.CORRUPTION and r.metric == "balanced_accuracy"
+    }
+    clean = balanced[UNTOUCHED, 0]
+    names = [kind for kind, severity in balanced if severity == SEVERITIES[0]]
+    baseline = medmnist_c.ALEXNET[name]
+    value, one, other = (
+        medmnist_c.balanced_errors(
+            clean[i], {kind: [balanced[kind, severity][j] for severity in SEVERITIES] for kind in names}, baseline
+        )
+        for i, j in ((0, 0), (1, 2), (2, 1))
+    )
+    other_size = [side for side in sides if side != medmnist_c.SIDE]
+    note = (
+        f"images of {max(sides)} pixels; parameters and AlexNet's errors are for {medmnist_c.SIDE}"
+        if other_size
+        else ""
+    )
+    status = INCONCLUSIVE if other_size else OK
+    for metric, field in (("balanced_error", "balanced"), ("relative_balanced_error", "relative")):
+        middle, ends = getattr(value, field), (getattr(one, field), getattr(other, field))
+        each = {}
+        for kind in names:
+            low, high = sorted(end[kind] for end in ends)
+            each[kind] = Estimate(middle[kind], low, high, clean.n)
+            rows.add(Kind.CORRUPTION, metric, each[kind], corruption=kind, status=status, note=note)
+        mean = guessing.mean_of(list(each.values()), clean.n)
+        rows.add(Kind.CORRUPTION, metric, mean, status=status, note=note)
 
 
 class CorruptionsExperiment(Experiment):
@@ -114,13 +154,17 @@ class CorruptionsExperiment(Experiment):
     def outcome(self) -> ExperimentResult:
         outcome, before = ExperimentResult(self.context.rows()), self.before()
         labels, patients, classes = self.part.labels, groups(self.part), self.context.classifier.classes
-        untouched_row(outcome.rows, before, labels, patients)
+        untouched_rows(outcome.rows, before, labels, patients)
         for name in self.table:
             decisions = self.cell(name).arrays["decision"]
             corruption_rows(outcome.rows, name, decisions, before, labels, classes, patients)
+        if (dataset := medmnist_c_name(self.context.config.corruptions)) is not None:
+            balanced_error_rows(outcome.rows, dataset, {side for shape in self.part.shapes for side in shape})
         outcome.conditions["corruptions"] = {
             "chosen": self.context.config.corruptions,
             "titles": {name: corruption.title for name, corruption in self.table.items()},
             "n": len(self.part),
+            "dataset": dataset,
+            "left_out": medmnist_c.LEFT_OUT.get(dataset or "", ""),
         }
         return outcome

@@ -276,6 +276,10 @@ class CorruptionsInfo(Stated):
     chosen: str
     titles: dict[str, str]
     n: int
+    dataset: str | None = None
+    """Of MedMNIST-C, where its corruptions were measured."""
+    left_out: str = ""
+    """The corruption of MedMNIST-C for that data set that is not made here."""
 
 
 class RunInfo(Stated):

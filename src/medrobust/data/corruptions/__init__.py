@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from medrobust import seeds
-from medrobust.data.corruptions import light, objects, optics, sensor
+from medrobust.data.corruptions import light, medmnist_c, objects, optics, sensor
 from medrobust.data.corruptions.corruption import ANY, SEVERITIES, Corruption
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images
@@ -44,10 +44,22 @@ CORRUPTIONS: dict[str, Corruption] = {
     "collimation": Corruption("collimator edge", objects.collimation, (0.03, 0.06, 0.1, 0.14, 0.18), ("xray",)),
 }
 
-__all__ = ["ALL_MODALITIES", "CORRUPTIONS", "SEVERITIES", "Corruption", "corrupt", "corruption_set", "suited"]
+__all__ = [
+    "ALL_MODALITIES",
+    "CORRUPTIONS",
+    "MEDMNIST_C",
+    "SEVERITIES",
+    "Corruption",
+    "corrupt",
+    "corruption_set",
+    "medmnist_c_name",
+    "suited",
+]
 
 ALL_MODALITIES = "any"
 """The set of the corruptions that every modality has."""
+MEDMNIST_C = "medmnist-c"
+"""Before a colon and the name of a data set: the set of MedMNIST-C for it."""
 
 
 def corrupt(
@@ -95,13 +107,20 @@ def suited(modality: str | None, channels: int = 3) -> tuple[str, ...]:
 
 
 def corruption_set(text: str, channels: int = 3) -> Mapping[str, Corruption]:
-    """The corruptions of a set by name: "any" (those that every modality has) or a modality.
+    """The corruptions of a set by name: "any" (those that every modality has), a modality, or "medmnist-c:DATASET".
 
     channels: 1 leaves corruptions of colour out. InputError for another text.
     """
+    if (name := medmnist_c_name(text)) is not None:
+        return {k: c for k, c in medmnist_c.corruptions(name).items() if channels == 3 or not c.colour}
     modality = None if text == ALL_MODALITIES else text
     if modality not in (None, *ANY):
-        raise InputError(
-            f"corruptions {text!r} are not known; choose from {', '.join((ALL_MODALITIES, *ANY))}, or none"
-        )
+        choice = ", ".join((ALL_MODALITIES, *ANY, f"{MEDMNIST_C}:DATASET"))
+        raise InputError(f"corruptions {text!r} are not known; choose from {choice}, or none")
     return {name: CORRUPTIONS[name] for name in suited(modality, channels)}
+
+
+def medmnist_c_name(text: str) -> str | None:
+    """The data set that a set of MedMNIST-C is for; None where ``text`` is another set."""
+    kind, colon, name = text.partition(":")
+    return name if colon and kind == MEDMNIST_C else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from medrobust.data.corruptions import corruption_set
+from medrobust.data.corruptions import corruption_set, medmnist_c_name
+from medrobust.experiments.corruptions import balanced_error_rows, corruption_rows, untouched_rows
 from medrobust.experiments.corruptions import corrupted as decisions_on
-from medrobust.experiments.corruptions import corruption_rows, untouched_row
 from medrobust.experiments.system import groups
 from medrobust.experiments.tasks.curves import fresh, judged_images, quiet
 from medrobust.experiments.work import Work
@@ -17,8 +17,10 @@ def corrupted(work: Work) -> Result:
     part, rows = judged_images(work, classifier), fresh("", args["seed"])
     images, _ = part.tensors()
     before, table = classifier.predict(images).numpy(), corruption_set(args["corruption_set"], part.channels)
-    untouched_row(rows, before, part.labels, groups(part))
+    untouched_rows(rows, before, part.labels, groups(part))
     for name in table:
         _, arrays = decisions_on(classifier, part, name, table, args["seed"], quiet)
         corruption_rows(rows, name, arrays["decision"], before, part.labels, classifier.classes, groups(part))
+    if (dataset := medmnist_c_name(args["corruption_set"])) is not None:
+        balanced_error_rows(rows, dataset, {side for shape in part.shapes for side in shape})
     return {"rows": rows.plain()}, {}

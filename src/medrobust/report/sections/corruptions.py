@@ -15,13 +15,14 @@ from medrobust.report.schema import CorruptionsInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, n_text, share
-from medrobust.report.words import NOTHING, bounds, listing, percent
-from medrobust.results import Kind, Row, among
+from medrobust.report.words import NOTHING, bounds, listing, percent, plain
+from medrobust.results import Kind, Row, among, find
 
 ANCHOR, TITLE, ORDER, NEEDS = "corruptions", "Natural corruptions beside the attack", 65, ("corruptions",)
 SEVERITIES = (1, 2, 3, 4, 5)
 MIDDLE, LARGEST = 3, 5
 UNTOUCHED = "none"
+ERRORS = ("balanced_error", "relative_balanced_error")
 MOST_LINES = 5
 """Corruptions that have a colour of their own in the figure: those that cost most."""
 
@@ -49,6 +50,11 @@ class Corruptions:
     def accuracy(self, name: str) -> list[Row]:
         """By severity."""
         return [row for s in SEVERITIES if (row := self.rows.get(("accuracy", name, s))) is not None]
+
+    def errors(self, name: str | None) -> list[Row]:
+        """BE and rBE of a corruption, or of all; empty where they were not measured."""
+        at = {"kind": Kind.CORRUPTION, "corruption": name}
+        return [row for metric in ERRORS if (row := find(self.f.run.rows, metric=metric, **at)) is not None]
 
     @property
     def before(self) -> Row | None:
@@ -101,9 +107,27 @@ def build(f: Findings) -> Content | None:
         return None
     beside = corruptions.beside(MIDDLE)
     text = "" if beside is None else beside_attack(beside, corruptions.size)[0]
-    values = {"content": corruptions, "text": text, "caption": _caption(corruptions)}
+    values = {
+        "content": corruptions,
+        "text": text,
+        "errors": balanced_errors(corruptions),
+        "caption": _caption(corruptions),
+    }
     table = _table(corruptions)
     return Content(values | {"every": table}, [table], {"corruptions": _figure(corruptions)})
+
+
+def balanced_errors(c: Corruptions) -> str:
+    """BE and rBE in a sentence; empty where they were not measured."""
+    errors = c.errors(None)
+    if c.info.dataset is None or len(errors) < len(ERRORS):
+        return ""
+    be, rbe = errors
+    text = f"As MedMNIST-C defines them for {c.info.dataset}, the balanced error is {plain(be)} and the relative one "
+    text += f"{plain(rbe)}: 1 is what AlexNet reaches on its images (Di Salvo et al. 2024, arXiv:2406.17536)."
+    if c.info.left_out:
+        text += f" One of its corruptions ({c.info.left_out}) is left out of both."
+    return text + ("" if be.ok else f" Inconclusive: {be.note}.")
 
 
 def _caption(c: Corruptions) -> str:
@@ -131,14 +155,16 @@ def _table(c: Corruptions) -> Table:
     for name in c.order:
         lost = c.rows.get(("accuracy_lost", name, MIDDLE))
         at = {r.get("severity"): r for r in c.accuracy(name)}
+        errors = [TableCell(plain(row), not row.ok) for row in c.errors(name)]
         cells = [share(at.get(severity)) for severity in SEVERITIES]
-        body.append([TableCell(c.info.titles[name]), *cells, _points(lost), _lowest(c, name)])
+        body.append([TableCell(c.info.titles[name]), *cells, _points(lost), _lowest(c, name), *errors])
     head = [
         "Corruption",
         *(f"Severity {s}" for s in SEVERITIES),
         f"Lost at {MIDDLE}",
         f"Lowest sensitivity at {LARGEST}",
     ]
+    head += ["BE", "rBE"] if c.errors(None) else []
     caption = f"Accuracy after each natural corruption, with 95 % intervals ({n_text(c.accuracy(c.order[0]))} images); "
     caption += f"percentage points lost at severity {MIDDLE} on the same images; the class that is recognised worst."
     return Table(caption, [TableCell(t) for t in head], body, "tab:corruptions")
