@@ -7,7 +7,7 @@ import pytest
 
 import medrobust as mr
 from medrobust import stats
-from medrobust.data.corruptions import SEVERITIES, corrupt, corruption_set, suited
+from medrobust.data.corruptions import SEVERITIES, corrupt, corruption_set, medmnist_c, suited
 from medrobust.experiments import ask, catalogue, system
 from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.context import Context
@@ -19,6 +19,8 @@ from medrobust.store import Store
 from tests.data_files import write_table
 from tests.experiments.test_own_sizes import SIZES
 from tests.runner.test_execute import go
+
+pytestmark = pytest.mark.filterwarnings("ignore:Only answers")
 
 
 def experiment(data: mr.data.Dataset, classifier: mr.Classifier, folder, chosen: str = "any") -> CorruptionsExperiment:
@@ -52,7 +54,6 @@ def images(tmp_path) -> mr.data.Dataset:
     return mr.data.load(f"csv:{write_table(tmp_path, rows)}", fit="none")
 
 
-@pytest.mark.filterwarnings("ignore:Only answers")
 def test_a_black_box_of_images_of_several_sizes_is_asked_five_times_an_image(images, counted, tmp_path):
     classifier, calls = counted
     made = experiment(images, classifier, tmp_path / "run", "xray")
@@ -104,10 +105,29 @@ def test_a_cell_of_a_study_gives_the_rows_of_an_audit(tmp_path):
     test = system.given(mr.data.load(text), classifier).test
     audited = experiment(test.sample(8, 0), classifier, tmp_path / "audit", "xray").outcome().rows.rows
     rows = [Row.read(r) for r in told["rows"]]
-    assert len(rows) == len(audited) == 1 + len(suited("xray", 1)) * 5 * 5
+    assert len(rows) == len(audited) == 2 + len(suited("xray", 1)) * 5 * 5
     for row in among(audited, metric="balanced_accuracy"):
         at = {"metric": row.metric, "corruption": row.get("corruption"), "severity": row.get("severity")}
         assert find(rows, **at).estimate == row.estimate
+
+
+def test_balanced_errors_follow_from_the_balanced_accuracies(images, counted, tmp_path):
+    classifier, _ = counted
+    outcome = experiment(images, classifier, tmp_path / "run", "medmnist-c:pneumoniamnist").outcome()
+    rows, baseline = outcome.rows.rows, medmnist_c.ALEXNET["pneumoniamnist"]
+    each = []
+    for kind, of_alexnet in baseline.corrupted.items():
+        at = {"metric": "balanced_accuracy", "corruption": kind}
+        error = 1 - np.mean([find(rows, severity=s, **at).value for s in SEVERITIES])
+        row = find(rows, metric="balanced_error", corruption=kind)
+        assert row.value == pytest.approx(error / of_alexnet)
+        assert row.low <= row.value <= row.high
+        assert (row.status, row.note[:19]) == ("inconclusive", "images of 44 pixels")
+        each.append(row.value)
+    whole = find(rows, metric="balanced_error", corruption=None)
+    assert whole.value == pytest.approx(np.mean(each))
+    relative = find(rows, metric="relative_balanced_error", corruption=None)
+    assert relative.low <= relative.value <= relative.high
 
 
 def test_sets_of_corruptions_are_named_or_refused():

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import medrobust.data.corruptions.medmnist_c.changes as changes
 from medrobust.data.corruptions.corruption import Amount, Corruption
-from medrobust.data.corruptions.medmnist_c import changes
 from medrobust.data.corruptions.medmnist_c.balanced_error import Baseline
 from medrobust.errors import InputError
 
