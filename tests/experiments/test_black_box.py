@@ -92,6 +92,7 @@ def test_labels_alone_give_numbers(home, capsys):
     assert "told only its decision" in page
     assert "Nothing but its decisions could be had" in page
     assert "white box" not in page
+    assert "look inside the model" not in page
     assert "From decisions alone, RayS needs a change of" in page
 
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from medrobust import report
 from medrobust.errors import InputError
+from medrobust.report import charts as drawn
 from medrobust.report import check_lines, findings, latex, pictures, tables, words
 from medrobust.report import section as sections
 from medrobust.report.glossary import GLOSSARY
@@ -724,3 +725,9 @@ def test_unwritable_page(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write to"):
         report.write(folder)
     assert not list(folder.glob(".partial*"))
+
+
+def test_the_share_fooled_grows_to_the_largest_size_that_was_tested_or_needed():
+    sizes = np.array([0.6, np.inf, 0.2, 0.3])
+    assert drawn.reached(sizes, [0.1, 0.4]) == ([0.0, 0.2, 0.3, 0.6, 0.6], [0.0, 0.25, 0.5, 0.75, 0.75])
+    assert drawn.reached(sizes[1:2], [0.4]) == ([0.0, 0.4], [0.0, 0.0])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
@@ -254,11 +254,8 @@ def min_eps(f: Findings, alt: str) -> str:
         grid = [float(e) for a in names for e in f.min_eps(a)] + [r.eps for a in names for r in f.run.curve(a)]  # type: ignore[union-attr]
         unit = _eps_axis(f, axes, grid)
         for attack in names:
-            values = np.sort(f.min_eps(attack))  # type: ignore[arg-type]
-            finite = values[np.isfinite(values)]
-            top = max([r.eps for r in f.run.curve(attack)] or [float(finite[-1]) if finite.size else 0.0])
-            x = [0.0, *(unit(float(v)) for v in finite), unit(top)]
-            y = [0.0, *(np.arange(1, finite.size + 1) / values.size), finite.size / values.size]
+            sizes, y = reached(np.asarray(f.min_eps(attack)), [r.eps for r in f.run.curve(attack)])
+            x = [0.0, *map(unit, sizes[1:])]
             style = attack_look(f, attack) | {"marker": ""}
             label = f.run.title(attack) + (" – inconclusive" if in_doubt(f, attack) else "")
             axes.step(x, y, where="post", label=label, **style)  # type: ignore[arg-type]
@@ -266,6 +263,16 @@ def min_eps(f: Findings, alt: str) -> str:
         _percent_axis(axes, "images fooled")
         _legend(figure, axes)
         return svg(figure, "epsstar", alt)
+
+
+def reached(smallest: np.ndarray, tested: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Sizes, ascending from 0 to the largest tested or needed, and the share of images fooled at each.
+
+    smallest: of each image, inf where it is never fooled; attacks without a grid may need more than is tested.
+    """
+    needed = np.sort(smallest[np.isfinite(smallest)]).tolist()
+    shares = [k / smallest.size for k in range(len(needed) + 1)]
+    return [0.0, *needed, max([0.0, *needed, *tested])], [*shares, shares[-1]]
 
 
 def series(
