@@ -19,7 +19,7 @@ ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
     ("code_digest", "errors", "formats", "progress", "seeds", "versions"),
-    ("grid", "limits", "atomic"),
+    ("grid", "grey_scale", "limits", "atomic"),
     ("json_files",),
     (
         "devices",

@@ -85,14 +85,16 @@ def check_images(images: Tensor) -> Images:
     return images
 
 
-def save_at(images: Images, bits: int) -> Images:
-    """The pixels that come back after saving at ``bits`` a channel (rounded to nearest, never truncated).
+def save_at(images: Images, bits: int, span: int = 1) -> Images:
+    """The pixels that come back after saving what is shown at ``bits`` a channel (rounded to nearest, never truncated).
+
+    span: width of what a pixel may hold, in units of what is shown.
 
     torchattacks truncates (100.9 becomes 100), which moves every pixel down by half a level on average.
     """
     if bits < 1 or bits > 16:
         raise InputError(f"bits must be between 1 and 16, got {bits}")
-    return on_grid(images, 2**bits - 1)
+    return on_grid(images, (2**bits - 1) * span)
 
 
 def on_grid(images: Images, levels: int | Tensor) -> Images:

@@ -74,9 +74,10 @@ def judge(
     ball: Ball,
     *,
     bits: int = 8,
+    span: int = 1,
     groups: Sequence[object] | None = None,
 ) -> Outcome:
-    """Grade ``attacked`` (n, c, h, w) against ``images``; bits: depth at which the images would be stored.
+    """Grade ``attacked`` (n, c, h, w) against ``images``; bits, span: the depth of saved images, see ``save_at``.
 
     groups: a patient for each image; intervals are widened for images of one patient. Raises InputError where
     shapes differ. Attacked pixels outside [0, 1] or not finite are illegal, not an error: that is the verdict.
@@ -88,7 +89,7 @@ def judge(
     legal = ball.legal(images, attacked)
     # only what could be stored is shown to the network
     stored = attacked.nan_to_num(0.0, 1.0, 0.0).clamp(0, 1)
-    saved = save_at(stored, bits)
+    saved = save_at(stored, bits, span)
     head = classifier.head
 
     def reached(logits: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ def judge(
         confidence_before=_confidence(classifier, clean),
         confidence_after=_confidence(classifier, after),
         size=ball.size(attacked - images).cpu(),
-        size_saved=ball.size(saved - save_at(images, bits)).cpu(),
+        size_saved=ball.size(saved - save_at(images, bits, span)).cpu(),
         legal=legal.cpu(),
         reached_before=reached(clean).cpu(),
         reached=confirmed(stored, reached(after) & legal).cpu(),

@@ -9,8 +9,8 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.choices import ATTACKS
 from medrobust.cli.doubts import MARK, warn, warn_of_gradient
-from medrobust.cli.options import MODEL, Device, ImageOptions, NetworkOptions, Seed
-from medrobust.cli.text import at_most, eps_list, guessed, listed, percent, say, table, words
+from medrobust.cli.options import MODEL, SIZES, Device, ImageOptions, NetworkOptions, Seed
+from medrobust.cli.text import at_most, eps_fields, guessed, listed, percent, say, table, words
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def attack(
             "occurring (a set of the training labels); any answer that is wrong if not given."
         ),
     ] = None,
-    eps: Annotated[str | None, typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255.")] = None,
+    eps: Annotated[str | None, typer.Option(help=SIZES)] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all.")] = 200,
     seed: Seed = 0,
@@ -53,6 +53,7 @@ def attack(
     from medrobust.experiments.findings import goal_on
     from medrobust.experiments.gradient_check import checked
     from medrobust.experiments.system import assemble, groups
+    from medrobust.grey_scale import grey_scale
     from medrobust.threat import Untargeted
 
     spec = ask(
@@ -61,12 +62,13 @@ def attack(
         **network.fields,
         train=False,
         attacks=words(attacks),
-        eps=eps_list(eps),
+        **eps_fields(eps),
         norm=norm,
         seed=seed,
     ).model_copy(update={"limit": at_most(limit)})
     with Bars() as bars:
-        system = assemble(spec, None, bars, device)
+        system = assemble(spec, None, bars, device, stored=True)
+    spec, unit = system.with_sizes(spec), grey_scale(system.sample.common_levels, system.sample.span)
     sample, aim = (system.sample, None) if goal is None else goal_on(system, goal)
     pixels, labels = sample.tensors()
     aim = Untargeted(labels) if aim is None else aim
@@ -106,7 +108,7 @@ def attack(
         warn_of_gradient(check)
     clean = stats.proportion(open_, patients)
     rows = [["0 (no attack)", *(percent(clean) for _ in curves)]]
-    rows += [[f"{e * 255:.3g}/255", *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
+    rows += [[unit.text(e), *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
     what = "Accuracy" if goal is None else f"Share of the images that hold against {goal}"
     table(["eps", *curves], rows, f"{what} under attack, n = {len(pixels)}, 95 % interval")
     every, labels = system.sample.tensors()

@@ -14,6 +14,7 @@ from medrobust.cli.doubts import say_classes, warn_of_order
 from medrobust.cli.measure import execute
 from medrobust.cli.options import (
     MODEL,
+    SIZES,
     ComputeOptions,
     Device,
     Healthy,
@@ -24,9 +25,10 @@ from medrobust.cli.options import (
     Seed,
     TrainingOptions,
 )
-from medrobust.cli.text import at_most, eps_list, guessed, say, table, words
+from medrobust.cli.text import at_most, eps_fields, guessed, say, table, words
 
 if TYPE_CHECKING:
+    from medrobust.grey_scale import GreyScale
     from medrobust.report.run import Run
     from medrobust.report.schema import HeadlineInfo, UniversalInfo
     from medrobust.results import Check, Row
@@ -45,10 +47,7 @@ def audit(
     attacks: Annotated[
         str, typer.Option(help=f"Names, with options after colons (fgsm,pgd:steps=40:restarts=3), of {ATTACKS}.")
     ] = "fgsm,bim,pgd,cw",
-    eps: Annotated[
-        str | None,
-        typer.Option(help="Ascending fractions of the pixel range: 0.5/255,1/255. 0.1 to 10 grey levels by default."),
-    ] = None,
+    eps: Annotated[str | None, typer.Option(help=f"{SIZES} 0.1 to 10 grey levels by default.")] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all; drawn by class.")] = 80,
     auto: Annotated[
@@ -100,7 +99,7 @@ def audit(
         train=train,
         healthy=healthy,
         attacks=words(attacks),
-        eps=eps_list(eps),
+        **eps_fields(eps),
         norm=norm,
         seed=seed,
         auto="" if auto == "none" else auto,
@@ -147,7 +146,8 @@ def summary(run: Run) -> None:
     kinds = (Kind.WORST, Kind.ATTACK)
     held = [r for k in kinds for r in among(rows, kind=k, metric="accuracy") if r.attack in info.attacks]
     levels = sorted({r.eps for r in held})
-    near = [e for e in levels if any(abs(e * 255 - g) < 0.02 for g in (0.1, 0.3, 0.5, 1, 2, 4, 8))]
+    unit = info.grey_scale
+    near = [e for e in levels if any(abs(e * unit.greys - g) < 0.02 for g in (0.1, 0.3, 0.5, 1, 2, 4, 8))]
     if len(levels) <= 8 or not near:
         near = levels[:8]
     lines = []
@@ -161,13 +161,13 @@ def summary(run: Run) -> None:
         f"(clean, all {info.n_test}: {clean.value:.1%}, {clean.low:.1%} to {clean.high:.1%})"
     )
     guessed(guesses(rows))
-    table(["attack \\ eps", *(_size(e, info.norm) for e in near)], lines, title)
+    table(["attack \\ eps", *(_size(e, info.norm, unit) for e in near)], lines, title)
     if info.headline is not None:
-        say(headline(rows, info.headline, info.norm))
+        say(headline(rows, info.headline, info.norm, unit))
     if info.findings is not None:
         each_finding(run, levels[-1] if info.headline is None else info.headline.eps)
     if info.universal is not None:
-        say(one_change(rows, info.universal, info.norm))
+        say(one_change(rows, info.universal, info.norm, unit))
     checked(checks)
     if info.left_out:
         say(f"{len(info.left_out)} images were left out: see the report")
@@ -198,7 +198,7 @@ def guesses(rows: list[Row]) -> str:
     return Guessing(row.estimate, level.value).text
 
 
-def headline(rows: list[Row], info: HeadlineInfo, norm: str) -> str:
+def headline(rows: list[Row], info: HeadlineInfo, norm: str, unit: GreyScale) -> str:
     """What is left at one size under everything that was tried, and what it took without gradients, in a line."""
     from medrobust.results import Kind, among, find
 
@@ -206,7 +206,7 @@ def headline(rows: list[Row], info: HeadlineInfo, norm: str) -> str:
     row = find(rows, kind=Kind.WORST, **at) or find(rows, kind=Kind.ATTACK, attack=info.attack, **at)
     assert row is not None
     doubt = "" if row.ok else " (inconclusive)"
-    line = f"headline{doubt}: at {_size(info.eps, norm)}, {info.title} and the other attacks leave {_cell(row)} "
+    line = f"headline{doubt}: at {_size(info.eps, norm, unit)}, {info.title} and the other attacks leave {_cell(row)} "
     line += f"accuracy ({row.low:.0%} to {row.high:.0%}, n = {row.n})"
     if (noise := find(rows, kind=Kind.CONTROL, attack="noise", **at)) is not None:
         line += f", random noise of that size {_cell(noise)}"
@@ -227,10 +227,11 @@ def each_finding(run: Run, eps: float) -> None:
         every = [find(run.rows, **at, goal=goal, alone=alone) for goal in ("hide", "invent") for alone in (None, True)]
         lines.append([name, *(_cell(row) for row in every), *(str(row.n if row else 0) for row in every[::2])])
     head = ["finding", "hidden", "alone", "invented", "alone", "n with it", "n without"]
-    table(head, lines, f"At {_size(eps, run.conditions.norm)}, of the images in which a finding is read correctly")
+    size = _size(eps, run.conditions.norm, run.conditions.grey_scale)
+    table(head, lines, f"At {size}, of the images in which a finding is read correctly")
 
 
-def one_change(rows: list[Row], info: UniversalInfo, norm: str) -> str:
+def one_change(rows: list[Row], info: UniversalInfo, norm: str, unit: GreyScale) -> str:
     """What one change for every image does, in a line."""
     from medrobust.results import Kind, among, find
 
@@ -240,7 +241,7 @@ def one_change(rows: list[Row], info: UniversalInfo, norm: str) -> str:
 
     rate = find(rows, kind=Kind.UNIVERSAL, metric="fooling_rate", class_name=None)
     assert rate is not None
-    line = f"one change for every image ({info.title}, {_size(info.eps, norm)}): {_cell(rate)} of {rate.n} test "
+    line = f"one change for every image ({info.title}, {_size(info.eps, norm, unit)}): {_cell(rate)} of {rate.n} test "
     line += f"images get another answer ({rate.low:.0%} to {rate.high:.0%}), {chance('fooling_rate', None) or 0.0:.0%} "
     line += "under random changes of that size"
     for row in among(rows, kind=Kind.UNIVERSAL, metric="targeted_success"):
@@ -254,8 +255,8 @@ def one_change(rows: list[Row], info: UniversalInfo, norm: str) -> str:
     return line
 
 
-def _size(eps: float, norm: str) -> str:
-    return f"{eps * 255:.3g}/255" if norm == "Linf" else f"{eps:.3g}"
+def _size(eps: float, norm: str, unit: GreyScale) -> str:
+    return unit.text(eps) if norm == "Linf" else f"{eps:.3g}"
 
 
 def _cell(row: Row | None) -> str:

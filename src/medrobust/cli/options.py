@@ -69,6 +69,10 @@ KeepNames = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Run folder; the same command on it goes on where it was.")]
 RunOut = Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")]
 
+SIZES = (
+    "Ascending sizes: fractions of what is shown (0.5/255,1/255), stored grey levels (1lv,4lv), or Hounsfield units "
+    "of CT (5hu)."
+)
 MODEL = (
     "A folder saved by medrobust, an architecture with --weights, your module:function, FILE.onnx, FILE.pt2, a "
     "TorchScript file, a folder of Hugging Face or a MONAI bundle, monai:NAME or xrv:NAME with --weights, or http://127.0.0.1:PORT/PATH"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medrobust.cli.text import eps_list
+from medrobust.cli.text import eps_fields, eps_list
 from medrobust.errors import InputError
 
 Target = Annotated[
@@ -20,6 +20,16 @@ Zeta = Annotated[
     float | None, typer.Option(help="Size as a share of the training images' mean norm; 0.04 where no --eps is given.")
 ]
 Eps = Annotated[str | None, typer.Option(help="Size as a fraction of the pixel range (linf) or a length (l2): 8/255.")]
+
+
+def one_size(text: str | None) -> tuple[float | None, str]:
+    """The one size that --eps gives, and its unit: fraction, lv or hu."""
+    given = eps_fields(text)
+    unit = str(given.get("eps_unit", "fraction"))
+    sizes = given.get("eps")
+    if sizes is not None and (not isinstance(sizes, tuple) or len(sizes) != 1):
+        raise InputError(f"--eps wants one size above 0 such as 8/255 or 4lv, got {text}")
+    return (None if sizes is None else float(sizes[0])), unit
 
 
 def one_eps(text: str | None) -> float | None:

@@ -164,6 +164,13 @@ def say_left_out(parts: Sequence[Unmeasured]) -> None:
         say(f"left out: {'; '.join(dict.fromkeys(names))}: {why}")
 
 
+def eps_fields(text: str | None) -> dict[str, object]:
+    """--eps of a command that takes stored levels (4lv) and Hounsfield units (5hu), too: fields of the config."""
+    from medrobust.experiments import eps_fields
+
+    return eps_fields(text)
+
+
 def eps_list(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None

@@ -23,7 +23,7 @@ from medrobust.cli.options import (
     Seed,
     TrainingOptions,
 )
-from medrobust.cli.perturbations import Eps, Norm, Target, Zeta, one_eps
+from medrobust.cli.perturbations import Eps, Norm, Target, Zeta, one_size
 from medrobust.cli.text import at_most, brief, guessed, percent, say, table
 
 if TYPE_CHECKING:
@@ -68,12 +68,14 @@ def universal(
     from medrobust.experiments.universal import UniversalConfig
     from medrobust.store import key
 
+    size, unit = one_size(eps)
     config = UniversalConfig(
         method=method,
         target=target,
         norm=norm,
         zeta=zeta,
-        eps=one_eps(eps),
+        eps=size,
+        unit=unit,
         source=None if source == images.data else source,  # its training images: the others are to judge
         vary=vary,
         limit=at_most(limit),

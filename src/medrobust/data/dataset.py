@@ -25,7 +25,7 @@ from medrobust.data.source import NO_FILE, LeftOut, Listing, Request, Source
 from medrobust.data.words import quoted
 from medrobust.errors import InputError
 from medrobust.heads import Head
-from medrobust.images import UNKNOWN, Images, Labels, as_float
+from medrobust.images import SPAN, UNKNOWN, Images, Labels, as_float
 
 
 class Answers(Protocol):
@@ -125,6 +125,44 @@ class Dataset:
     def surround(self) -> bool:
         """Whether pixels may hold values outside of what is shown: those beside the window of a DICOM file."""
         return self.source.surround
+
+    @property
+    def span(self) -> int:
+        """Width of what a pixel may hold, in units of what is shown: 1, or ``images.SPAN`` with a surround."""
+        return SPAN if self.surround else 1
+
+    @property
+    def common_levels(self) -> int | None:
+        """``levels`` where all images share them; None where they differ."""
+        levels = set(self.levels.tolist())
+        return levels.pop() if len(levels) == 1 else None
+
+    @property
+    def attacked_levels(self) -> int | None:
+        """The grid on which attacks are to stay: of DICOM files that share one; None: they need not."""
+        return self.common_levels if self.source.stored_values else None
+
+    def pixel_size(self, size: float, unit: str) -> float:
+        """A size as a fraction of what a pixel may hold. unit: "fraction" (of what is shown), "lv" (stored levels of
+        each image) or "hu" (Hounsfield units). InputError where images differ in what that is."""
+        if unit == "fraction":
+            return size / self.span
+        levels = self.common_levels
+        if levels is None:
+            counts = sorted(set((self.levels // self.span).tolist()))
+            raise InputError(
+                f"the images of {self.name} show {len(counts)} numbers of stored levels ({counts[0]} to {counts[-1]}): "
+                "give sizes as fractions, or one window for all with --window"
+            )
+        if unit == "lv":
+            return size / levels
+        steps = {self.source.step(int(row)) for row in self.rows}
+        if len(steps) > 1 or not max(steps):
+            raise InputError(
+                f"sizes in Hounsfield units need CT files of DICOM with one rescale slope, {self.name} has "
+                f"{'none' if not max(steps) else 'several slopes'}; give stored levels (4lv) or fractions"
+            )
+        return size / steps.pop() / levels
 
     def shown(self) -> Dataset:
         """The images as they are shown, for training and pictures: without a surround."""

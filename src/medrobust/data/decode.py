@@ -60,6 +60,8 @@ class Decoded(NamedTuple):
     changes: frozenset[str]
     levels: int
     bits: int
+    step: float = 0.0
+    """Hounsfield units of one stored level; 0 where they are not known."""
 
 
 def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = "stretch") -> Decoded:

@@ -44,6 +44,7 @@ class FileRow(NamedTuple):
     file: Path
     frame: int = 0
     size: tuple[int, int] | None = None
+    dicom: bool = False
     name: str = ""
     """What the id of the image has behind that of the file: #2 for the second of its frames."""
 
@@ -86,7 +87,7 @@ def expanded(
         chosen = range(count) if request.frames == "all" else [count // 2 if request.frames == "middle" else 0]
         size = _size(elements)
         each = request.frames == "all" and count > 1
-        rows += [FileRow(file, frame, size, f"#{frame + 1}" if each else "") for frame in chosen]
+        rows += [FileRow(file, f, size, file in headers.files, f"#{f + 1}" if each else "") for f in chosen]
         sources += [place] * len(chosen)
     of_several = {"one": "the first", "middle": "the one in the middle", "all": "each"}[request.frames]
     notes = [f"Of {several} files with several frames {of_several} was read (--frames)."] if several else []

@@ -108,7 +108,10 @@ def decode_dicom(
         assert background is not None
         outside = square(background.astype(np.int32) * 1000, fit)
         pixels[(outside if size is None else resize(outside, size)) == 1000] = -levels
-    return Decoded(pixels.astype(np.int32), native, frozenset(changes), levels, max(8, bits))
+    step = 0.0
+    if str(elements.get("Modality", "")) == "CT" and not changes & {"modality", "voi", "sigmoid", "colours", "palette"}:
+        step = abs(float(elements.get("RescaleSlope", 0)))
+    return Decoded(pixels.astype(np.int32), native, frozenset(changes), levels, max(8, bits), step)
 
 
 def _padding(elements: Dataset, pixels: np.ndarray) -> np.ndarray | None:

@@ -49,6 +49,7 @@ class FileInfo(NamedTuple):
     bottom: int = 0
     top: int = 0
     changes: frozenset[str] = frozenset()
+    step: float = 0.0
 
 
 class FileSource(Source):
@@ -79,7 +80,9 @@ class FileSource(Source):
         if is_dicom(data):
             digest = hashlib.sha256(f"{digest} {self.files[row].frame} {self.window}".encode()).hexdigest()
         ends = int(pixels.min()), int(pixels.max())
-        return FileInfo("", digest, image.native, pixels.shape, image.bits, image.levels, *ends, image.changes)
+        return FileInfo(
+            "", digest, image.native, pixels.shape, image.bits, image.levels, *ends, image.changes, image.step
+        )
 
     def _decoded(self, data: bytes, row: int) -> Decoded:
         if is_dicom(data):
@@ -96,6 +99,7 @@ class FileSource(Source):
     def settle(self, good: Sequence[FileInfo]) -> None:
         """Take the surround in where an image has pixels outside of what is shown; kept pixels follow."""
         self.surround = any(info.bottom < 0 or info.top > info.levels for info in good)
+        self.stored_values = any(row.dicom for row in self.files)
         kept, self._kept, self._kept_bytes = self._kept, {}, 0
         for row, pixels in kept.items():
             self.keep(row, self._on_scale(row, pixels))
@@ -111,6 +115,9 @@ class FileSource(Source):
 
     def levels(self, row: int) -> int:
         return self.info[row].levels * (SPAN if self.surround else 1)
+
+    def step(self, row: int) -> float:
+        return self.info[row].step
 
     def shape(self, row: int) -> tuple[int, int]:
         height, width = self.info[row].shape[:2]

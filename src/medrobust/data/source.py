@@ -79,6 +79,8 @@ class Source(ABC):
     bits: int
     fit: str | None = None
     surround: bool = False
+    stored_values: bool = False
+    """Whether attacks are to stay on the grid of ``levels``: of DICOM files."""
 
     def __init__(self) -> None:
         self._kept: dict[int, np.ndarray] = {}
@@ -106,6 +108,10 @@ class Source(ABC):
         finding: that one alone, where an image has several, by its name in the source; None for all of them together.
         """
         return None
+
+    def step(self, row: int) -> float:  # noqa: ARG002 - of most sources it is not known
+        """Hounsfield units of one stored level of one image; 0 where they are not known."""
+        return 0.0
 
     def shown(self) -> Source:
         """What is shown of these images: without a surround, values outside of the window at its ends."""

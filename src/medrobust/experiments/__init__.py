@@ -8,13 +8,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_NAMES = {"AuditSpec": "config", "ask": "config", "attack_named": "config", "audit": "audit", "parse_eps": "config"}
+_NAMES = {
+    "AuditSpec": "config",
+    "ask": "config",
+    "attack_named": "config",
+    "audit": "audit",
+    "parse_eps": "config",
+    "eps_fields": "config",
+}
 
 if TYPE_CHECKING:
     from medrobust.experiments.audit import audit
-    from medrobust.experiments.config import AuditSpec, ask, attack_named, parse_eps
+    from medrobust.experiments.config import AuditSpec, ask, attack_named, eps_fields, parse_eps
 
-__all__ = ["AuditSpec", "ask", "attack_named", "audit", "parse_eps"]
+__all__ = ["AuditSpec", "ask", "attack_named", "audit", "eps_fields", "parse_eps"]
 
 
 def __getattr__(name: str) -> Any:

@@ -88,18 +88,26 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
         why = f"the images have {sizes + 1} sizes, and these need one: give --size instead of --preprocessing"
         return [*chosen, NotCovered(context, later, why)]
     if config.stored:
-        chosen.append(StoredExperiment(context, robustness))
+        if context.test.common_levels is None or context.test.surround:
+            why = "the images do not share one scale of stored levels without a window"
+            chosen.append(NotCovered(context, ["changes that a file can hold"], why))
+        else:
+            chosen.append(StoredExperiment(context, robustness))
+    explain = config.explain and not context.test.surround
+    if config.explain and not explain:
+        why = "the images hold values beside their window; medrobust explain explains what is shown of them"
+        chosen.append(NotCovered(context, ["explanations"], why))
     if config.universal:
         chosen.append(UniversalExperiment(context, robustness.clean, quick(config.norm)))
-    if several and (config.detect or config.explain):
+    if several and (config.detect or explain):
         try:
             context = context.of(as_sets(context.system))
         except InputError as error:
-            left = [name for name in later if LATER[name] in ("detect", "explain")]
+            left = [n for n in later if LATER[n] == "detect" or (LATER[n] == "explain" and explain)]
             return [*chosen, NotCovered(context, left, str(error))]
     if config.detect:
         chosen += detection(context, robustness)
-    if config.explain:
+    if explain:
         chosen.append(in_audit(context, robustness, headline))
     return chosen
 
@@ -155,7 +163,7 @@ def audit(
     opening = json.dumps({"format": 1, "config": written_config, "versions": versions()}, indent=1)
     with RunFolder(folder, "audit", {SPEC: opening.encode()}) as run:
         _check_same(run, plain)
-        system = assemble(config, run, progress, device)
+        system = assemble(config, run, progress, device, stored=True)
         run.begin()
         config = without_gradients(config, system.classifier, progress)
         if keep_names and system.trained_here:

@@ -97,6 +97,8 @@ class AuditSpec(BaseModel):
     attacks: tuple[str, ...] = CLASSIC
     norm: Literal["linf", "l2"] = "linf"
     eps: tuple[float, ...] = GRID
+    eps_unit: Literal["fraction", "lv", "hu", "pixel"] = "fraction"
+    """Of ``eps``: a fraction of what is shown, stored levels, Hounsfield units, or a fraction of what a pixel holds."""
     limit: int | None = 80
     seed: int = 0
     bits: Literal[8, 12, 16] = 8
@@ -166,7 +168,7 @@ def ask(**values: Any) -> AuditSpec:
         attack_named(spec.auto)
     if not spec.eps or sorted(set(spec.eps)) != list(spec.eps):
         raise InputError(f"eps must be ascending without repeats, got {', '.join(f'{e:g}' for e in spec.eps)}")
-    for e in spec.eps:
+    for e in spec.eps if spec.eps_unit in ("fraction", "pixel") else ():
         spec.ball(e)
     if spec.corruptions:
         corruption_set(spec.corruptions)
@@ -195,6 +197,23 @@ def attack_named(text: str) -> Attack:
     """``name`` or ``name:key=value:…`` to an attack, as the command line and saved specs write it."""
     name, values = options.parse(text, ATTACKS, "attack", hidden=("loss",))
     return ATTACKS[name](**values)
+
+
+UNITS = ("lv", "hu")
+"""Endings of a size that is no fraction: stored levels and Hounsfield units."""
+
+
+def eps_fields(text: str | None) -> dict[str, object]:
+    """``4lv,8lv``, ``5hu`` or what ``parse_eps`` reads, as fields of AuditSpec; None leaves them as they are."""
+    if text is None:
+        return {}
+    parts = [part.strip() for part in text.split(",")]
+    unit = next((u for u in UNITS if parts[0].endswith(u)), None)
+    if unit is None:
+        return {"eps": parse_eps(text)}
+    if not all(part.endswith(unit) for part in parts):
+        raise InputError(f"sizes must all be in one unit, got {text!r}; write 1{unit},2{unit}")
+    return {"eps": parse_eps(",".join(part.removesuffix(unit) for part in parts)), "eps_unit": unit}
 
 
 def parse_eps(text: str) -> tuple[float, ...]:

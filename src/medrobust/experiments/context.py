@@ -102,6 +102,11 @@ class Context:
         return self.system.test
 
     @property
+    def grey(self) -> float:
+        """One 8-bit grey level of what is shown, as a fraction of what a pixel may hold."""
+        return 1 / 255 / self.sample.span
+
+    @property
     def labels(self) -> np.ndarray:
         """int64 (n,): of ``sample``."""
         return self.sample.labels

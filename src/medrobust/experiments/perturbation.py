@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from medrobust import options
 from medrobust.classifier import Classifier
+from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.images import Lazy
 from medrobust.threat import BALLS, Ball, Goal, GoalKind, Targeted, Untargeted, parse_goal
@@ -20,7 +21,7 @@ class PerturbationConfig:
     """method: a name of UNIVERSAL, with options after colons. target: a class by name or number; None: nontargeted.
 
     zeta: size as a share of the mean norm of ``measured`` training images. eps: absolute size, instead of it.
-    InputError where a value is wrong.
+    unit: of eps: "fraction", "lv" (stored levels) or "hu" (Hounsfield units). InputError where a value is wrong.
     """
 
     method: str = "sga"
@@ -28,6 +29,7 @@ class PerturbationConfig:
     norm: str = "l2"
     zeta: float | None = None
     eps: float | None = None
+    unit: str = "fraction"
     measured: int = 1000
 
     def __post_init__(self) -> None:
@@ -41,7 +43,8 @@ class PerturbationConfig:
         if self.eps is not None:
             if not self.eps > 0:
                 raise InputError(f"--eps wants one size above 0 such as 8/255, got {self.eps:g}")
-            BALLS[self.norm](self.eps)
+            if self.unit == "fraction":
+                BALLS[self.norm](self.eps)
 
     @property
     def maker(self) -> UniversalMethod:
@@ -81,13 +84,14 @@ class PerturbationConfig:
             return int(target)
         raise InputError(f"--target {target!r} is not a class; the data has {', '.join(classes)}")
 
-    def ball(self, images: Lazy) -> Ball:
-        """Of the absolute size, or of that size relative to ``images``."""
+    def ball(self, data: Dataset, decoded: Lazy | None = None) -> Ball:
+        """Of the absolute size, or of that size relative to what ``data`` shows; decoded: the same images at hand."""
         ball = BALLS[self.norm]
         if self.eps is not None:
-            return ball(self.eps)
+            return ball(data.pixel_size(self.eps, self.unit))
         assert self.share is not None
-        return ball.relative(self.share, images)
+        shown = ball.relative(self.share, decoded or data.shown())
+        return ball(float(shown.eps) / data.span)
 
 
 def goal_of(target: int | None) -> Goal:

@@ -24,7 +24,8 @@ from medrobust.results import Kind
 from medrobust.store import Cell, Result
 from medrobust.threat import Ball
 
-GREY = 1 / 255
+NEAR = 0.05
+"""How far, of one grey level, a size in whole stored levels may lie from it and stand for it."""
 NOTICED = 0.10
 """Points of accuracy below which an attack is said to have had no marked effect."""
 NO_GRADIENT = "most images gave no usable gradient"
@@ -135,7 +136,7 @@ class RobustnessExperiment(Experiment):
     @property
     def headline_eps(self) -> float | None:
         """The size of the headline number."""
-        return chosen_eps(self.config.norm, self.config.eps, self.smallest)
+        return chosen_eps(self.config.norm, self.config.eps, self.smallest, self.context.grey)
 
     @property
     def typical_eps(self) -> float:
@@ -144,7 +145,7 @@ class RobustnessExperiment(Experiment):
         typical = float(np.median(min_eps[min_eps > 0])) if (min_eps > 0).any() else np.inf
         grid = [e for e in self.config.eps if e > 0]
         if not grid:
-            return 1 / 255
+            return self.context.grey
         return next((e for e in grid if e >= typical * (1 - 1e-5)), grid[-1])
 
     @property
@@ -158,7 +159,9 @@ class RobustnessExperiment(Experiment):
         fall."""
         name, eps = self.shown_name, self.typical_eps
         if self.config.norm == "linf":
-            eps = max(eps, next((e for e in self.config.eps if abs(e * 255 - 1) < 1e-6), eps))
+            grey = self.context.grey
+            near = min(self.config.eps, key=lambda e: abs(e - grey))
+            eps = max(eps, near if abs(near / grey - 1) < NEAR else eps)
         return name, self.attacks.get(name) or attack_named(name), self.context.ball(eps)
 
     @property
@@ -221,14 +224,17 @@ class RobustnessExperiment(Experiment):
         outcome.checks += [checks.noise_is_weaker(name, eps, self.min_eps(name), wrong) for name in self.attacks]
 
 
-def chosen_eps(norm: str, grid: tuple[float, ...], min_eps: np.ndarray) -> float | None:
-    """The size of the headline number, from the smallest eps* of the attacks so far; None without a positive eps."""
+def chosen_eps(norm: str, grid: tuple[float, ...], min_eps: np.ndarray, grey: float) -> float | None:
+    """The size of the headline number, from the smallest eps* of the attacks so far; None without a positive eps.
+
+    grey: one 8-bit grey level, near which it lies where that has a marked effect.
+    """
     sizes = [e for e in grid if e > 0]
     if not sizes:
         return None
     clean, held = float((min_eps > 0).mean()), {e: float((min_eps > np.float32(e)).mean()) for e in sizes}
     if norm == "linf":
-        nearest = min(sizes, key=lambda e: (abs(math.log(e / GREY)), e))
+        nearest = min(sizes, key=lambda e: (abs(math.log(e / grey)), e))
         if clean - held[nearest] >= NOTICED or held[nearest] <= clean / 2:
             return nearest
     return next((e for e in sizes if held[e] <= clean / 2), sizes[-1])

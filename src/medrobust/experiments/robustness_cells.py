@@ -14,7 +14,7 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.images import BIT_DEPTHS, Images, save_at
 from medrobust.judging import judge
-from medrobust.models.preprocessing import PadToSquare
+from medrobust.models.preprocessing import Display, PadToSquare
 from medrobust.naming import image_code, patient_code
 from medrobust.store import Result
 from medrobust.threat import Ball, Untargeted
@@ -31,7 +31,7 @@ def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
         logits = classifier.logits(images)
         probability.append(classifier.to_probabilities(logits))
         decisions.append(classifier.head.decide(logits))
-        saved.append(classifier.predict(save_at(images, 8)))
+        saved.append(classifier.predict(save_at(images, 8, part.span)))
         advance(len(images))
     return {}, {
         "probability": torch.cat(probability).numpy(),
@@ -95,7 +95,8 @@ def swept(
 
 
 def _shown(images: Images, part: Dataset) -> Images:
-    """For the page: images of several sizes on squares of one, so that they lie in one array."""
+    """For the page: what is shown, images of several sizes on squares of one, so that they lie in one array."""
+    images = Display()(images) if part.surround else images
     if part.fit != "none":
         return images
     return F.interpolate(PadToSquare()(images), (SHOWN, SHOWN), mode="area")
@@ -128,7 +129,7 @@ def saving(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, se
     strong = run(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, full=True, advance=advance).images
     arrays = {}
     for bits in BIT_DEPTHS:
-        outcome = judge(classifier, images, strong, goal, ball, bits=bits)
+        outcome = judge(classifier, images, strong, goal, ball, bits=bits, span=part.span)
         arrays[f"saved{bits}"] = outcome.survives.numpy()
         arrays[f"size{bits}"] = outcome.size_saved.numpy()
     return {}, {**arrays, "reached": outcome.reached.numpy(), "size": outcome.size.numpy()}

@@ -26,7 +26,7 @@ CHECKED = 24
 """Images for the sanity checks, which attack from nothing again and again."""
 SAVED = 32
 """Images for the examples at full strength that are then saved."""
-SAVING_EPS = (0.3 / 255, 1 / 255, 2 / 255)
+SAVED_GREYS = (0.3, 1.0, 2.0)
 """Below half a grey level, where 8-bit saving must undo everything; one level; two."""
 
 
@@ -84,7 +84,7 @@ class SanityExperiment(Experiment):
 
     @property
     def _saving_eps(self) -> tuple[float, ...]:
-        return SAVING_EPS if self.config.norm == "linf" else ()
+        return tuple(g * self.context.grey for g in SAVED_GREYS) if self.config.norm == "linf" else ()
 
     def _saved(self, eps: float) -> Cell:
         """What is left of full-strength examples once they are stored as image files are."""

@@ -105,7 +105,7 @@ class StoredExperiment(Experiment):
         for levels, min_eps in (
             (stored_cells.CONTINUOUS, self.robustness.min_eps(main)[here]),
             (self.levels, self._smallest().arrays["min_eps"]),
-        ):
+        )[self.context.classifier.stored_levels is not None :]:  # then all attacks are in whole levels
             stored_cells.smallest_row(outcome.rows, main, levels, min_eps, whose, largest)
         cell = self._sparsest()
         stored_cells.sparse_rows(outcome.rows, self.levels, cell.arrays, whose)

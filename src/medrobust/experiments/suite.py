@@ -46,11 +46,13 @@ class Command(NamedTuple):
     experiments: str
     settings: tuple[str, ...] = ()
     findings: Literal["covered", "as sets"] = "covered"
+    stored: bool = False
+    """Whether stored values are attacked; else what is shown of them."""
 
 
 SUITES = {
-    "audit": Command("medrobust.experiments.audit:experiments", tuple(AuditSpec.model_fields)),
-    "universal": Command("medrobust.experiments.universal:experiments"),
+    "audit": Command("medrobust.experiments.audit:experiments", tuple(AuditSpec.model_fields), stored=True),
+    "universal": Command("medrobust.experiments.universal:experiments", stored=True),
     "defend": Command("medrobust.experiments.defence:experiments"),
     "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps"), "as sets"),
     "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps"), "as sets"),
@@ -87,6 +89,7 @@ class Suite:
         progress: Progress | None = None,
         device: str | None = None,
     ) -> None:
+        config = tested.with_sizes(config) if isinstance(tested, system.System) else config
         self.kind, self.config, self.options, self.device = kind, config, dict(options), device
         self.tested, self.store = tested, store
         if kind in NEED_NETWORK and isinstance(tested, system.System) and tested.classifier.black_box:
@@ -152,7 +155,7 @@ def assemble(
         from medrobust.experiments import search_system  # which loads the room of searches
 
         return search_system.assemble(config, options["features"], progress, device)
-    tested = system.assemble(config, run, progress, device, compare=compare)
+    tested = system.assemble(config, run, progress, device, compare=compare, stored=SUITES[kind].stored)
     if SUITES[kind].findings == "as sets" and tested.classifier.head.multilabel:
         return finding_sets.as_sets(tested)
     return tested

@@ -71,6 +71,19 @@ class System:
         """``results`` with codes for names of images, patients and files, unless ``keep_names``."""
         return Naming(self.data, keep_names).results(results)
 
+    def with_sizes(self, config: AuditSpec) -> AuditSpec:
+        """``config`` with its sizes as fractions of what a pixel may hold; of DICOM files, in whole stored levels."""
+        data, unit = self.sample, config.eps_unit
+        levels = data.attacked_levels if config.norm == "linf" else None
+        if unit == "pixel" or (unit == "fraction" and data.span == 1 and levels is None):
+            return config
+        eps = [data.pixel_size(e, unit) for e in config.eps]
+        if levels is not None:
+            eps = sorted({max(round(e * levels), 1 if e else 0) / levels for e in eps})
+        for e in eps:
+            config.ball(e)
+        return config.model_copy(update={"eps": tuple(eps), "eps_unit": "pixel"})
+
     @property
     def findings(self) -> dict[str, list[str]]:
         """What limits or changes the reading of every number, for results files: the same keys in all of them."""
@@ -86,12 +99,19 @@ class System:
 
 
 def assemble(
-    spec: AuditSpec, run: RunFolder | None, progress: Progress, device: str | None = None, *, compare: bool = True
+    spec: AuditSpec,
+    run: RunFolder | None,
+    progress: Progress,
+    device: str | None = None,
+    *,
+    compare: bool = True,
+    stored: bool = False,
 ) -> System:
     """Load the data, then load or train the classifier; a trained one is kept in the run folder, as model/.
 
     run: None where nothing may be trained. The folder is made when a training begins. compare: whether decisions
-    are compared with labels, for the order of the outputs, and with ``spec.reference``.
+    are compared with labels, for the order of the outputs, and with ``spec.reference``. stored: whether the stored
+    values of DICOM files are to be attacked; else what is shown of them.
     """
     preflight.check(
         spec.model,
@@ -108,11 +128,14 @@ def assemble(
     if models.is_url(spec.model):
         _endpoint(spec)  # before images are read
     loaded = images.load(spec, progress)
+    loaded = loaded if stored else loaded.shown()
     data = loaded.renamed(spec.class_map or {}, spec.leave_out or ())
     classes = data.classes if spec.classes is None else spec.classes
     _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless
     classifier, trained = _classifier(spec, data, run, progress, device)
     classifier = classifier.seeing(data.surround)
+    if (levels := data.attacked_levels) is not None:
+        classifier = classifier.stored(levels)
     # a training may have seen the data before names were mapped, or after it
     at_home_ = at_home(classifier, data) or at_home(classifier, loaded)
     data = data.for_network(classifier)

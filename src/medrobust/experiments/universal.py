@@ -113,7 +113,7 @@ class UniversalExperiment(Experiment):
         outcomes = {k: self._judged(k, cell.arrays, legal=cell.fact("legal", bool)) for k, cell in cells.items()}
         self._rows(outcome.rows, cells, outcomes)
         examples = self._chosen(outcomes)
-        clean = self.test.images([i for _, i in examples]).numpy()
+        clean = self.test.shown().images([i for _, i in examples]).numpy()
         delta = np.stack([cells[k].arrays["delta"] for k, _ in examples])
         outcome.arrays = {"universal.delta": delta}
         outcome.pictures = {"universal.clean": clean, "universal.attacked": (clean + delta).clip(0, 1)}
@@ -214,9 +214,8 @@ class UniversalExperiment(Experiment):
     @cached_property
     def ball(self) -> Ball:
         config = self.config
-        if config.source is None and config.measured == config.limit:
-            return config.ball(self.craft)
-        return config.ball(self.apart.craft.sample(config.measured, self.seed))
+        same = config.source is None and config.measured == config.limit and not self.test.surround
+        return config.ball(self.apart.craft.sample(config.measured, self.seed), self.craft if same else None)
 
     @property
     def eps(self) -> float:
@@ -264,7 +263,7 @@ class UniversalExperiment(Experiment):
                 watch=lambda rate: progress.advance(0, reached=f"{rate:.0%}"),
                 checkpoint=checkpoint,
             )
-            outcome = judge(classifier, self.judged, v, bits=self.bits, clean=self.clean)
+            outcome = judge(classifier, self.judged, v, bits=self.bits, span=self.test.span, clean=self.clean)
             progress.advance(len(self.test))
         finally:
             progress.stop()
@@ -282,7 +281,7 @@ class UniversalExperiment(Experiment):
             self.progress.start("Random changes of the same size", 3 * len(self.test))
             try:
                 for v in controls(classifier, self.judged, self.ball, self.seed):
-                    outcome = judge(classifier, self.judged, v, bits=self.bits, clean=self.clean)
+                    outcome = judge(classifier, self.judged, v, bits=self.bits, span=self.test.span, clean=self.clean)
                     name = str(v.provenance["method"])
                     arrays |= {f"after.{name}": outcome.after, f"saved.{name}": outcome.after_saving}
                     self.progress.advance(len(self.test))

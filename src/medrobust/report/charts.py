@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medrobust import stats
+from medrobust.grey_scale import EIGHT_BITS, GreyScale
 from medrobust.report.findings import Findings, in_doubt
 from medrobust.report.run import WORST
 from medrobust.report.words import number
@@ -112,10 +113,16 @@ def _percent_axis(axes: Axes, label: str) -> None:
     axes.set_ylabel(f"{label} (%)")
 
 
+def _levels_text(scale: GreyScale) -> str:
+    kind = "8-bit" if scale.levels == EIGHT_BITS else "stored"
+    return f"/{scale.levels} = {kind} grey levels"
+
+
 def _eps_axis(f: Findings, axes: Axes, grid: list[float]) -> Callable[[float], float]:
     """A symmetric-log x axis: 0 has its place on the left, and 0.1 and 10 both read. Returns the unit's scale."""
     linf = f.run.conditions.norm == "Linf"
-    unit = 255.0 if linf else 1.0
+    scale = f.run.conditions.grey_scale
+    unit = scale.unit if linf else 1.0
     grid = sorted({g * unit for g in grid if g > 0 and np.isfinite(g)})
     low, high = (grid[0], grid[-1]) if grid else (0.1, 1.0)
     axes.set_xscale("symlog", linthresh=low, linscale=0.5)
@@ -127,13 +134,14 @@ def _eps_axis(f: Findings, axes: Axes, grid: list[float]) -> Callable[[float], f
     axes.set_xticks([], minor=True)
     axes.set_xlim(0, high * 1.12)
     axes.set_xlabel(
-        "ε, largest change of a pixel (/255 = 8-bit grey levels)" if linf else f"ε, {f.run.conditions.norm} norm"
+        f"ε, largest change of a pixel ({_levels_text(scale)})" if linf else f"ε, {f.run.conditions.norm} norm"
     )
-    if linf and low < 0.5 < high:
-        axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
+    half = 0.5 * scale.unit / scale.greys  # of an 8-bit level
+    if linf and low < half < high:
+        axes.axvline(half, color=MUTED, linewidth=1, linestyle=(0, (2, 2)), zorder=1)
         axes.annotate(
-            "½ grey level",
-            (0.5, 1.0),
+            "½ 8-bit level" if scale.levels != EIGHT_BITS else "½ grey level",
+            (half, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(3, 2),
             textcoords="offset points",

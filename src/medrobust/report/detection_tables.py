@@ -73,7 +73,7 @@ def tables(f: Findings, info: DetectionInfo) -> list[Table]:
     """All that have a number; lines without one are left out."""
     rows, made = DetectorRows(f), []
     for size in info.sizes:
-        eps, at = size.eps, "" if len(info.sizes) == 1 else f"{255 * size.eps:g}"
+        eps, at = size.eps, "" if len(info.sizes) == 1 else f"{f.run.conditions.grey_scale.unit * size.eps:g}"
         made += [
             _attacked(f, info, rows, eps, at),
             _transfer(f, info, rows, eps, at),

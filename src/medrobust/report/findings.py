@@ -181,7 +181,8 @@ class Findings:
         if headline is not None and any(same(r.eps, headline.eps) for r in rows):
             return headline.eps
         if self.run.conditions.norm == "Linf":
-            nearest = min(rows, key=lambda r: (abs(np.log(r.eps / GREY)), r.eps))
+            grey = 1 / self.run.conditions.grey_scale.greys
+            nearest = min(rows, key=lambda r: (abs(np.log(r.eps / grey)), r.eps))
             fallen = None if nearest.value is None else self.clean.value - nearest.value
             if fallen is not None and (fallen >= NOTICED or fallen >= self.clean.value / 2):
                 return nearest.eps

@@ -27,7 +27,9 @@ GLOSSARY = {
     "Control": (
         "The same measurement with random noise instead of an attack, to tell the aim of a change from its size."
     ),
-    "Epsilon (ε)": ("The largest change an attack may make to any pixel, here counted in 8-bit grey levels (/255)."),
+    "Epsilon (ε)": (
+        "The largest change an attack may make to any pixel, here counted in grey levels (/255: of 8 bits)."
+    ),
     "ε* (epsilon star)": "The smallest ε on the tested grid at which one particular image is fooled.",
     "False alarm": "A healthy image that is read as diseased.",
     "Flip": "An image that was read correctly and is read as another class after the attack.",
@@ -39,7 +41,9 @@ GLOSSARY = {
         "The direction in which each pixel must change to alter the model's answer fastest; most "
         "white-box attacks follow it."
     ),
-    "Grey level": ("One step of brightness in an 8-bit image, which has 256 of them, from 0 (black) to 255 (white)."),
+    "Grey level": (
+        "One step of brightness as it is stored: 8 bits have 256, from 0 (black) to 255 (white), 12 bits 4,096."
+    ),
     "Inconclusive": (
         "The attack could not do its work (for example, it found no gradient) or failed a sanity check; "
         "its number proves nothing either way."

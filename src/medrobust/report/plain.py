@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 
+from medrobust.grey_scale import EIGHT_BITS
 from medrobust.report import finding_words, headline, noise_words
 from medrobust.report.check_lines import counted
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation, said
@@ -19,7 +20,7 @@ from medrobust.report.run import PROBES, WORST
 from medrobust.report.saving import after_saving
 from medrobust.report.sections.corruptions import paragraph as corruptions_paragraph
 from medrobust.report.sections.universal import paragraph as universal_paragraph
-from medrobust.report.sizes import levels, short_size, size_words, visibility
+from medrobust.report.sizes import short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
 from medrobust.report.words import NBSP, count, listing, number, percent, plural, with_interval
 from medrobust.results import Check, Kind, Row
@@ -113,7 +114,11 @@ def what_was_tested(f: Findings) -> Paragraph:
             text += "This page goes by the worst case: for each image, the attack that needed the smallest change. "
         if c.norm == "Linf":
             text += "Each attack may shift every pixel by at most ε (epsilon), counted in grey levels: "
-            text += "an 8-bit image has 256 of them, from 0 (black) to 255 (white)."
+            levels_ = c.grey_scale.levels
+            kind = "an 8-bit image has 256" if levels_ == EIGHT_BITS else f"these images store {count(levels_ + 1)}"
+            text += f"{kind} of them, from 0 (black) to {count(levels_)} (white)."
+            if c.on_grid:
+                text += " Attacked images hold whole stored levels, as files do."
         else:
             text += f"The total size of the change, ε (epsilon), is limited in the {c.norm} norm."
         if c.answers is not None:
@@ -182,7 +187,7 @@ def how_small(f: Findings) -> Paragraph:
         if math.isinf(median.value):
             text = "More than half of the images that it reads correctly withstood every size that was tried."
         else:
-            scale = 255 if f.run.conditions.norm == "Linf" else 1
+            scale = f.run.conditions.grey_scale.unit if f.run.conditions.norm == "Linf" else 1
             text = "Half of the images that it reads correctly are misread after a change of "
             text += f"{size_words(f, median.value)} or less"
             if math.isfinite(median.low) and median.low != median.high:
@@ -191,11 +196,12 @@ def how_small(f: Findings) -> Paragraph:
                 text += f" ({count(median.n)}{NBSP}of them: too few for an interval)"
             text += "."
     if half is not None:
-        grey = levels(f, half.eps)
         if median is not None and math.isclose(median.value, half.eps, rel_tol=1e-5):
-            text += f" At that size its accuracy, too, has halved. Such a change is {visibility(grey)}."
+            text += f" At that size its accuracy, too, has halved. Such a change is {visibility(f, half.eps)}."
         else:
-            text += f" Its accuracy has halved at {size_words(f, half.eps)}. Such a change is {visibility(grey)}."
+            text += (
+                f" Its accuracy has halved at {size_words(f, half.eps)}. Such a change is {visibility(f, half.eps)}."
+            )
     elif f.largest is not None:
         text += f" Its accuracy did not halve up to {size_words(f, f.largest.eps)}, the largest size tried."
     return Paragraph(title, text.strip(), in_doubt(f, f.strongest))

@@ -8,7 +8,7 @@ from medrobust.report.findings import GREY, Findings, Verdict
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import same
 from medrobust.report.sizes import short_size
-from medrobust.report.words import grey_levels, listing, number, percent, plural
+from medrobust.report.words import listing, number, percent, plural
 from medrobust.results import Row
 
 TITLE = "After saving the image"
@@ -92,7 +92,7 @@ def _sizes(f: Findings, eps: list[float]) -> str:
     """ "1 and 2 grey levels"."""
     if f.run.conditions.norm != "Linf" or len(eps) == 1:
         return listing([short_size(f, e) for e in eps])
-    return f"{listing([number(e * 255) for e in eps])}\u00a0grey levels"
+    return f"{listing([number(e * f.run.conditions.grey_scale.unit) for e in eps])}\u00a0grey levels"
 
 
 def _halving(f: Findings, attack: str) -> list[str]:
@@ -121,6 +121,6 @@ def _certain(f: Findings) -> list[str]:
         text += " A change of exactly half a level is rounded either to nothing or to a whole level."
     half = f.half(f.strongest) if f.strongest else None
     if half is not None and half.eps < 0.5 * GREY * (1 - 1e-6):
-        text += f" So the {grey_levels(half.eps * 255)} of the headline fool a model that is handed the changed "
+        text += f" So the {short_size(f, half.eps)} of the headline fool a model that is handed the changed "
         text += "numbers directly, not one that opens a saved 8-bit file."
     return [text]

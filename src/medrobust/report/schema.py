@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from medrobust.grey_scale import EIGHT_BITS, GreyScale
 from medrobust.report.words import listing
 
 
@@ -322,6 +323,12 @@ class Conditions(Stated):
     preprocessing: str | None = None
     channels: int | None = None
     bits: int = 8
+    levels: int | None = None
+    """The whitest stored grey level that is shown; None where images differ in it."""
+    span: int = 1
+    """Width of what a pixel may hold, in units of what is shown."""
+    on_grid: bool = False
+    """Whether attacks stayed on whole stored levels."""
     model: str = ""
     model_digest: str = ""
     trained_here: bool | None = None
@@ -356,6 +363,11 @@ class Conditions(Stated):
     hardware: str = ""
     pending: list[str] = []
     """Experiments whose numbers are still to come; empty when the run is finished."""
+
+    @property
+    def grey_scale(self) -> GreyScale:
+        """The grey levels in which sizes are counted."""
+        return GreyScale(self.levels or EIGHT_BITS, self.span)
 
     @property
     def patients_known(self) -> bool:

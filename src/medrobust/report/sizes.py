@@ -1,4 +1,4 @@
-"""The size of a change in words: 8-bit grey levels, and whether an eye could see it."""
+"""The size of a change in words: grey levels as files store them, and whether an eye could see it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from medrobust.report.words import NBSP
 
 
 def levels(f: Findings, eps: float) -> float:
-    """eps in 8-bit grey levels a pixel: the most any pixel may change (Linf), or the root mean square (L2)."""
+    """eps in stored grey levels a pixel: the most any pixel may change (Linf), or the root mean square (L2)."""
+    unit = f.run.conditions.grey_scale.unit
     if f.run.conditions.norm == "Linf":
-        return eps * 255
+        return eps * unit
     pixels, channels = f.run.conditions.pixels, f.run.conditions.channels
-    return eps * 255 / math.sqrt(pixels * channels) if pixels and channels else math.nan
+    return eps * unit / math.sqrt(pixels * channels) if pixels and channels else math.nan
+
+
+def out_of(f: Findings) -> str:
+    """ "out of 4,095": the whitest grey level."""
+    return f"out of {words.count(f.run.conditions.grey_scale.levels)}"
 
 
 def size_words(f: Findings, eps: float) -> str:
     """ "0.3 grey levels out of 255"; for L2 the norm and what it is on average."""
     if f.run.conditions.norm == "Linf":
-        return f"{words.grey_levels(levels(f, eps))} out of 255"
+        return f"{words.grey_levels(levels(f, eps))} {out_of(f)}"
     mean = levels(f, eps)
-    average = "" if math.isnan(mean) else f", on average {words.grey_levels(mean)} out of 255 a pixel"
+    average = "" if math.isnan(mean) else f", on average {words.grey_levels(mean)} {out_of(f)} a pixel"
     return f"{f.run.conditions.norm} size {words.number(eps)}{average}"
 
 
@@ -32,7 +38,15 @@ def short_size(f: Findings, eps: float) -> str:
     return f"{f.run.conditions.norm}{NBSP}{words.number(eps)}"
 
 
-def visibility(grey: float) -> str:
+def greys(f: Findings, eps: float) -> float:
+    """``levels`` in 8-bit grey levels: what an eye sees."""
+    scale = f.run.conditions.grey_scale
+    return levels(f, eps) * scale.greys / scale.unit
+
+
+def visibility(f: Findings, eps: float) -> str:
+    """Whether an eye sees a change of that size."""
+    grey = greys(f, eps)
     if math.isnan(grey):
         return "how visible that is depends on the image"
     if grey < 0.5 - 1e-6:

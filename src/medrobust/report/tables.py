@@ -63,11 +63,15 @@ def attack_head(f: Findings, attack: str) -> TableCell:
 
 
 def unit(f: Findings) -> str:
-    return "ε (/255)" if f.run.conditions.norm == "Linf" else f"ε ({f.run.conditions.norm})"
+    return (
+        f"ε (/{f.run.conditions.grey_scale.levels})"
+        if f.run.conditions.norm == "Linf"
+        else f"ε ({f.run.conditions.norm})"
+    )
 
 
 def eps_text(f: Findings, eps: float) -> str:
-    return number(eps * 255 if f.run.conditions.norm == "Linf" else eps)
+    return number(eps * f.run.conditions.grey_scale.unit if f.run.conditions.norm == "Linf" else eps)
 
 
 def n_text(rows: Iterable[Row | None]) -> str:

@@ -7,7 +7,7 @@ import math
 from medrobust.report.findings import Findings, Verdict, doubts_together
 from medrobust.report.noise_words import beside
 from medrobust.report.run import PROBES, WORST, same
-from medrobust.report.sizes import change, levels, short_size, size_words, visibility
+from medrobust.report.sizes import change, greys, short_size, size_words, visibility
 from medrobust.report.words import NBSP, bounds, count, listing, percent, plain, plural, with_interval
 from medrobust.results import Kind
 
@@ -73,7 +73,7 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
     assert f.clean is not None
     half = f.half(f.strongest)
     assert half is not None
-    grey = levels(f, half.eps)
+    grey = greys(f, half.eps)
     if math.isnan(grey):
         title = "This classifier can be fooled."
     elif grey <= 1:
@@ -86,7 +86,7 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
         title = "This classifier is fooled, but only by large changes."
     at = f.at_reference or half
     shares = f.beside_noise(at)
-    text = f"{change(f, at.eps)} – {visibility(levels(f, at.eps))} – brings its accuracy from {percent(f.clean.value)} "
+    text = f"{change(f, at.eps)} – {visibility(f, at.eps)} – brings its accuracy from {percent(f.clean.value)} "
     text += f"down to {with_interval(at)} ({f.name(f.strongest)}, {plural(at.n or f.attacked or 0, 'image')})"
     text += f"; {beside(shares)}." if shares is not None else "."
     if half.eps > at.eps and not same(half.eps, at.eps):
@@ -132,7 +132,7 @@ def _held(f: Findings) -> tuple[str, str, str]:
         f"{f'; {beside(shares)}' if (shares := f.beside_noise(lowest)) is not None else ''}. "
         "This is no proof: another attack, or a larger change, may succeed."
     )
-    if levels(f, biggest) < 1:
+    if greys(f, biggest) < 1:
         text += " Only changes below one grey level were tried."
     if f.doubts:
         names = listing([f.run.title(a) for a in f.doubts])

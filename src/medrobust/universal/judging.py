@@ -25,12 +25,13 @@ def judge(
     groups: Sequence[object] | np.ndarray | None = None,
     bits: int = 8,
     *,
+    span: int = 1,
     clean: np.ndarray | None = None,
 ) -> UniversalOutcome:
     """The effect of ``v`` on these images, which should not be those it was made from.
 
     images: (n, c, h, w) in [0, 1], or lazy such as a Dataset. labels: the truth, (n,), for accuracy, sensitivity and
-    specificity. groups: a patient for each image. bits: depth at which perturbed images would be stored.
+    specificity. groups: a patient for each image. bits, span: the depth of saved images, see ``save_at``.
     clean: the clean decisions where they are known from an earlier outcome; saves one pass of three.
     InputError where the perturbation does not fit the images (``v.resized`` makes it fit).
     """
@@ -44,7 +45,7 @@ def judge(
         for chunk in chunks(images, classifier.batch_size((1, *v.delta.shape))):
             chunk = check_images(chunk)
             attacked = v.apply(chunk)
-            versions = (None if clean is not None else chunk, attacked, save_at(attacked, bits))
+            versions = (None if clean is not None else chunk, attacked, save_at(attacked, bits, span))
             for part, pixels in zip(parts, versions, strict=True):
                 if pixels is not None:
                     part.append(classifier.predict(pixels).cpu())

@@ -16,7 +16,7 @@ from medrobust.report.first_page import FirstPage
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.schema import UniversalInfo
 from medrobust.report.section import Content
-from medrobust.report.sizes import levels, short_size, size_words, visibility
+from medrobust.report.sizes import short_size, size_words, visibility
 from medrobust.report.tables import MOST_CONFUSED, Confusion, Table, TableCell, share
 from medrobust.report.verdict import outputs_swapped
 from medrobust.report.words import NOTHING, count, listing, percent, plural
@@ -121,7 +121,7 @@ def sentences(f: Findings, info: UniversalInfo) -> list[str]:
     origin += f"and then tried on {plural(info.n_judged, 'test image')} that had no part in it. "
     relative = "" if info.zeta is None else f" ({percent(info.zeta, 0)} of the norm of an average image)"
     origin += f"Its size: {size_words(f, info.eps)}{relative}, "
-    origin += f"{visibility(levels(f, info.eps))}."
+    origin += f"{visibility(f, info.eps)}."
     return [origin, *(s for s in (_fooling(f, info), _cap(f), _towards(f, info), _saved(f, info)) if s)]
 
 

@@ -13,8 +13,8 @@ from medrobust.report.tables import Table, TableCell, share
 from medrobust.report.words import NOTHING, count, listing, plain
 from medrobust.results import Kind, Row, find
 
-MEDIANS = {"median_l2": ("in L2 (pixels from 0 to 1)", 1.0), "median_linf": ("grey levels a pixel", 255.0)}
-"""Metric: the words for its unit, and how many of them are 1."""
+MEDIANS = {"median_l2": ("in L2 (pixels from 0 to 1)", 1.0), "median_linf": ("grey levels a pixel", None)}
+"""Metric: the words for its unit, and how many of them are 1; None: as many as grey levels are stored."""
 
 ANCHOR, TITLE, ORDER, NEEDS = "without", "Without gradients", 60, ("blackbox",)
 
@@ -80,6 +80,7 @@ def _sentences(f: Findings, by_attack: dict[str, list[Row]], probes: list[str]) 
 def _distance(f: Findings, r: Row) -> str:
     """How far decisions alone lead, in a sentence."""
     unit, scale = MEDIANS[r.metric]
+    scale = scale or f.run.conditions.grey_scale.unit
     value, low, high = (None if v is None else v * scale for v in (r.value, r.low, r.high))
     length = plain(replace(r, value=value, low=low, high=high))
     text = f"From decisions alone, {f.run.title(r.attack)} needs a change of {length} {unit} for half of the "
