@@ -98,6 +98,15 @@ def test_what_would_run_code_or_is_not_whole_is_refused(folder, tmp_path):
     assert is_delivered(str(tmp_path))
     with pytest.raises(mr.InputError, match="code of its own"):
         load_delivered(NetworkRequest(str(tmp_path), ()))
+    for name, value in (
+        ("attn_implementation", "someone/kernel"),
+        ("architecture", "hf-hub:someone/net"),
+        ("quantization_config", {"quant_method": "other"}),
+        ("vision_config", {"attn_implementation": {"": "someone/kernel"}}),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**config, name: value}))
+        with pytest.raises(mr.InputError, match="fetch from elsewhere"):
+            load_delivered(NetworkRequest(str(tmp_path), ()))
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(mr.InputError, match=r"no model\.safetensors"):

@@ -5,6 +5,8 @@ Weights are read from safetensors only, nothing is downloaded, and code in the f
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,10 @@ EXTRA = "hf"
 MODULES = ("transformers",)
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+ELSEWHERE = re.compile(
+    r'"(attn_implementation|experts_implementation|architecture)": ("[^"]*[/:]|\{)|"(quantization_config)": [^n]'
+)
+"""Kernels of the Hub for attention, networks of the Hub for timm's wrapper, and quantisers, anywhere in a config."""
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers."""
 
@@ -36,6 +42,11 @@ def load(request: NetworkRequest) -> Delivered:
     config = json_files.read_object(folder / CONFIG)
     if "auto_map" in config:
         raise InputError(f"{folder} needs code of its own (auto_map), which is never run: export the network as ONNX")
+    if elsewhere := ELSEWHERE.search(json.dumps(config)):
+        raise InputError(
+            f"{folder / CONFIG} names code or parts that transformers would fetch from elsewhere ({elsewhere[1] or elsewhere[3]}): "
+            "refused; export the network as ONNX"
+        )
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise InputError(
             f"{folder} holds no model.safetensors: save it again with save_pretrained(FOLDER), which writes one"
