@@ -105,7 +105,7 @@ def test_what_would_run_code_or_is_not_whole_is_refused(folder, tmp_path):
         ("vision_config", {"attn_implementation": {"": "someone/kernel"}}),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**config, name: value}))
-        with pytest.raises(mr.InputError, match="fetch from elsewhere"):
+        with pytest.raises(mr.InputError, match="fetched from elsewhere"):
             load_delivered(NetworkRequest(str(tmp_path), ()))
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")

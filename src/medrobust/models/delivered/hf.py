@@ -43,10 +43,8 @@ def load(request: NetworkRequest) -> Delivered:
     if "auto_map" in config:
         raise InputError(f"{folder} needs code of its own (auto_map), which is never run: export the network as ONNX")
     if elsewhere := ELSEWHERE.search(json.dumps(config)):
-        raise InputError(
-            f"{folder / CONFIG} names code or parts that transformers would fetch from elsewhere ({elsewhere[1] or elsewhere[3]}): "
-            "refused; export the network as ONNX"
-        )
+        what = elsewhere[1] or elsewhere[3]
+        raise InputError(f"{folder}: {what} would be fetched from elsewhere: refused; export the network as ONNX")
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise InputError(
             f"{folder} holds no model.safetensors: save it again with save_pretrained(FOLDER), which writes one"
