@@ -25,22 +25,24 @@ def study(size: str) -> Study:
     if size == "smoke":
         models, limit, attack, grid_of_eps = [tiny("small_cnn", PHANTOM)], 6, "pgd:steps=5", catalogue.LOG_GRID[::4]
         depths, sizes, ways = [255], [2 * GREY], ("8 bits", "JPEG 75", "half size and back, OpenCV")
+        strong = attack
     else:
         sets = [replace(CHEST, size=64), replace(SKIN, size=64)]
         models = [Model(data.name, data, "small_cnn:width=32", {"epochs": 20}, seconds=400) for data in sets]
-        limit, attack, grid_of_eps = (60 if size == "small" else None), "auto:steps=30:queries=60", GRID
+        limit, attack, grid_of_eps = (60 if size == "small" else None), "auto:steps=20:queries=20", GRID
         depths, sizes, ways = [255, 4095, 65535], [GREY, 4 * GREY], None
+        strong = "pgd:steps=20"
     common = {"model": models, "limit": limit}
     smallest = grid(stored_catalogue.stored, **common, levels=[0, *depths], attack=attack, eps=grid_of_eps)
     sparsest = grid(stored_catalogue.sparsest, **common, levels=depths)
-    survived = grid(stored_catalogue.survived, **common, eps=sizes, transformations=ways, attack="pgd:steps=20")
+    survived = grid(stored_catalogue.survived, **common, eps=sizes, transformations=ways, attack=strong)
     clean = grid(catalogue.clean, model=models)
     return Study(
         "Images as a file holds them",
         "",
         [
             Part(
-                "smallest",
+                "stored-smallest",
                 "The smallest change",
                 [*clean, *smallest],
                 [
@@ -59,11 +61,17 @@ def study(size: str) -> Study:
                 ],
             ),
             Part(
-                "sparsest",
+                "stored-sparsest",
                 "The fewest pixels changed by one level",
                 sparsest,
                 [
                     StudyTable("Median number of pixels", {"metric": "pixels_median"}, ("model", "attack"), "levels"),
+                    StudyTable(
+                        "Median number of pixels, images that both ways turn",
+                        {"metric": "pixels_turned"},
+                        ("model", "attack"),
+                        "levels",
+                    ),
                     StudyTable(
                         "Images that no pixels turn by one level",
                         {"metric": "not_by_one_level"},
@@ -74,7 +82,7 @@ def study(size: str) -> Study:
                 ],
             ),
             Part(
-                "survived",
+                "stored-survived",
                 "What survives on the way",
                 survived,
                 [

@@ -24,7 +24,13 @@ def folder(tmp_path_factory):
 def test_an_audit_measures_the_sparsest_change_and_what_survives(folder):
     rows = [Row.read(r) for r in folder[0]["rows"]]
     sparse = [r for r in rows if r.kind == "stored"]
-    assert {r.metric for r in sparse} == {"min_eps_median", "pixels_median", "not_by_one_level", "turned_within"}
+    assert {r.metric for r in sparse} == {
+        "min_eps_median",
+        "pixels_median",
+        "pixels_turned",
+        "not_by_one_level",
+        "turned_within",
+    }
     assert {r.get("levels") for r in sparse} == {0, 255}
     shares = [r.value for r in sparse if r.metric == "turned_within"]
     assert shares == sorted(shares)
@@ -53,7 +59,7 @@ def rows(**shares):
 def test_a_transformation_is_said_to_undo_an_attack_only_where_intervals_are_apart():
     whole, half, none = (0.9, 0.8, 0.95), (0.7, 0.6, 0.85), (0.1, 0.05, 0.2)
     names = ["none", "jpeg"]
-    assert "no protection" in _sentences(rows(plain_none=whole, plain_jpeg=half, optimised_jpeg=whole), names)[-1]
+    assert "After none" in _sentences(rows(plain_none=whole, plain_jpeg=half, optimised_jpeg=whole), names)[-1]
     undone = _sentences(rows(plain_none=whole, plain_jpeg=none, optimised_jpeg=none), names)
     assert "Fewer are left after jpeg" in undone[1]
     assert "not shown" in undone[2]

@@ -19,6 +19,8 @@ from medrobust.transformations import TRANSFORMATIONS
 
 IMAGES = 16
 """Images that are attacked as files."""
+MOST = 0.8
+"""Share of images that an attack must turn for what is left of it to tell anything."""
 STEPS = 10
 """Of PGD, plain and through the transformations."""
 OPTIMISED = ("8 bits", "JPEG 90", "half size and back, Pillow", "screenshot")
@@ -77,9 +79,13 @@ class StoredExperiment(Experiment):
 
     @property
     def _eps(self) -> float | None:
-        """That of the headline number, one level at least."""
-        eps = self.robustness.headline_eps
-        return None if eps is None else max(eps, 1 / self.levels)
+        """The smallest of the grid at which most images are turned, or else the largest; one level at least."""
+        min_eps = self.robustness.smallest
+        right, grid = min_eps[min_eps > 0], [e for e in self.context.config.eps if e > 0]
+        if not grid or not right.size:
+            return None
+        most = next((e for e in grid if (right <= np.float32(e)).mean() >= MOST), grid[-1])
+        return max(most, 1 / self.levels)
 
     def _survived(self) -> Cell | None:
         classifier, levels, eps, names = self.context.classifier, self.levels, self._eps, tuple(TRANSFORMATIONS)

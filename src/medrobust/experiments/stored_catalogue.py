@@ -67,7 +67,11 @@ def _stored(node: Node) -> list[Columns]:
 
 def _sparsest(node: Node) -> list[Columns]:
     at: Columns = {"norm": ("linf",), "levels": (node.args["levels"],)}
-    medians: Columns = {**at, "attack": ("sparsest", "one shot"), "metric": ("pixels_median", "not_by_one_level")}
+    medians: Columns = {
+        **at,
+        "attack": ("sparsest", "one shot"),
+        "metric": ("pixels_median", "pixels_turned", "not_by_one_level"),
+    }
     return [medians, {**at, "attack": ("sparsest",), "metric": ("turned_within",), "pixels": None}]
 
 

@@ -28,6 +28,8 @@ COUNTS = tuple(round(10 ** (k / 4)) for k in range(21))
 """Numbers of pixels at which the share of images turned is reported, as far as an image has so many."""
 NONE = "none"
 """Stands for no transformation."""
+NOT_BY_ONE = "not by one level"
+"""The note of a median number of pixels where most images are not turned."""
 MADE = ("plain", "optimised", "noise")
 """How attacked images were made: without the transformations, through them, at random."""
 
@@ -130,16 +132,21 @@ def smallest_row(
 def sparse_rows(
     rows: Rows, levels: int, arrays: Mapping[str, np.ndarray], whose: np.ndarray | None, doubt: str = ""
 ) -> None:
-    """How many pixels changed by one level turn an image: medians, the curve, and the share that none turned."""
+    """How many pixels changed by one level turn an image: medians (of all, and of the images that both ways turned),
+    the curve, and the share that none turned."""
     right = arrays["pixels"] > 0
     pixels, one_shot = arrays["pixels"][right], arrays["one_shot"][right]
     owners = None if whose is None else whose[right]
     at: Mapping[str, Any] = {"levels": levels, "note": doubt, "status": INCONCLUSIVE if doubt else OK}
     for name, values in (("sparsest", pixels), ("one shot", one_shot)):
         middle = stats.median(values, owners)
-        note = doubt or ("" if np.isfinite(middle.value) else "most images are not turned by one level")
+        note = doubt or ("" if np.isfinite(middle.value) else NOT_BY_ONE)
         rows.add(Kind.STORED, "pixels_median", middle, attack=name, **{**at, "note": note})
         rows.add(Kind.STORED, "not_by_one_level", stats.proportion(np.isinf(values), owners), attack=name, **at)
+    both = np.isfinite(pixels) & np.isfinite(one_shot)
+    for name, values in (("sparsest", pixels), ("one shot", one_shot)):
+        middle = stats.median(values[both], None if owners is None else owners[both])
+        rows.add(Kind.STORED, "pixels_turned", middle, attack=name, **at)
     for count in (c for c in COUNTS if c <= arrays["places"].max()):
         share = stats.proportion(pixels <= count, owners)
         rows.add(Kind.STORED, "turned_within", share, attack="sparsest", pixels=count, **at)

@@ -15,11 +15,15 @@ Row = Mapping[str, Any]
 
 GREYS = "min_eps_median"
 """A size, shown in 8-bit grey levels where the norm is Linf."""
+BEYOND = ("above the grid", "not by one level")
+"""Notes of numbers that are infinite: shown in their place."""
 COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image")
 COUNTED = (
     "gradients",
     "queries",
     "queries_median",
+    "pixels_median",
+    "pixels_turned",
     "steps",
     "gradients_lost",
     "evaluations",
@@ -58,6 +62,8 @@ TITLES = {
     "at_fpr": "false alarms",
     "metric": "figure",
     "by": "measured by",
+    "levels": "stored levels",
+    "made": "made",
 }
 METRICS = {
     "balanced_accuracy": "balanced accuracy",
@@ -72,6 +78,11 @@ METRICS = {
     "accuracy_before": "accuracy before",
     "accuracy_after": "accuracy after",
     "queries_median": "median queries",
+    "pixels_median": "median pixels",
+    "pixels_turned": "median pixels of images turned",
+    "not_by_one_level": "not by one level",
+    "turned_within": "turned",
+    "changed_by_itself": "changed by itself",
     "alarms_per_1000": "alarms in 1,000",
     "predictive_value": "an alarm is an attack",
     "success_saved": "success after saving",
@@ -220,7 +231,7 @@ def figure(row: Row) -> Figure:
         return Figure("", "", row.get("n"), doubt, verdict)
     if row["value"] is None:
         beyond = str(row.get("note") or "")
-        return Figure("above the grid" if beyond == "above the grid" else "–", "", row.get("n"), doubt)
+        return Figure(beyond if beyond in BEYOND else "–", "", row.get("n"), doubt)
     show = formatter(row)
     low, high = row.get("low"), row.get("high")
     interval = "" if low is None or high is None else f"{show(low)} to {show(high)}"

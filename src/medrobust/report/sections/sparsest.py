@@ -90,7 +90,7 @@ def _number(row: Row) -> str:
 def _table(f: Findings, medians: list[Row], levels: int) -> Table:
     body = [
         [
-            TableCell(TITLES[row.attack], not row.ok),
+            TableCell(TITLES[row.attack], not row.ok and row.value is not None),
             TableCell(NOTHING if row.value is None else _number(row)),
             share(_row(f, "not_by_one_level", row.attack)),
         ]

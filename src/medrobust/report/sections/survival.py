@@ -44,7 +44,7 @@ def _sentences(rows: list[Row], names: list[str]) -> list[str]:
     out.append(
         f"Fewer are left after {listing(undone)}."
         if undone
-        else "After none of them is it shown to turn fewer images: at this size they are no protection."
+        else f"After none of them is it shown to turn fewer ({n_text(rows)})."
     )
     if undone:
         out.append(
