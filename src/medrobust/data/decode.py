@@ -62,6 +62,9 @@ class Decoded(NamedTuple):
     bits: int
     step: float = 0.0
     """Hounsfield units of one stored level; 0 where they are not known."""
+    base: int | None = None
+    sign: int = 1
+    """Of DICOM: the stored value of a pixel is base + sign * pixel; None where a table or palette lies between."""
 
 
 def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = "stretch") -> Decoded:

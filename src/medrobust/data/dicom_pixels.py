@@ -59,6 +59,18 @@ def window_of(text: str) -> Window | str:
     return Window(centre, width)
 
 
+class Scale(NamedTuple):
+    """Of shown numbers, 0 black, ``levels`` white. stored value = base + sign * number; base None: none is stored."""
+
+    levels: int
+    base: int | None = None
+    sign: int = 1
+
+    def inverted(self) -> Scale:
+        """Of the numbers ``levels`` less those of this one."""
+        return Scale(self.levels, None if self.base is None else self.base + self.sign * self.levels, -self.sign)
+
+
 class Grey(NamedTuple):
     """Values of one channel on their way. value = stored * slope + intercept is what a window is stated in.
 
@@ -89,14 +101,16 @@ def decode_dicom(
     background = None
     if kind in ("MONOCHROME1", "MONOCHROME2") and pixels.ndim == 2:
         background = _padding(elements, pixels)
-        pixels, levels = _shown(elements, pixels, window_of(window), changes)
+        pixels, scale = _shown(elements, pixels, window_of(window), changes)
         if kind == "MONOCHROME1":
             changes.add("monochrome1")
-            pixels = levels - pixels
+            pixels, scale = scale.levels - pixels, scale.inverted()
     else:
         pixels, levels = _colours(elements, pixels, kind, changes)
+        scale = Scale(levels)
         if pixels.ndim == 3:
             pixels = reduced_to_grey(pixels, grey)
+    levels = scale.levels
     bits = int(elements.BitsStored) if not changes & {"palette", "modality", "voi"} else levels.bit_length()
     if background is not None and background.any():
         changes.add("padding")
@@ -111,7 +125,8 @@ def decode_dicom(
     step = 0.0
     if str(elements.get("Modality", "")) == "CT" and not changes & {"modality", "voi", "sigmoid", "colours", "palette"}:
         step = abs(float(elements.get("RescaleSlope", 0)))
-    return Decoded(pixels.astype(np.int32), native, frozenset(changes), levels, max(8, bits), step)
+    pixels = pixels.astype(np.int32)
+    return Decoded(pixels, native, frozenset(changes), levels, max(8, bits), step, scale.base, scale.sign)
 
 
 def _padding(elements: Dataset, pixels: np.ndarray) -> np.ndarray | None:
@@ -125,8 +140,8 @@ def _padding(elements: Dataset, pixels: np.ndarray) -> np.ndarray | None:
     return (pixels >= min(values)) & (pixels <= max(values)) if values else None
 
 
-def _shown(elements: Dataset, pixels: np.ndarray, window: Window | str, changes: set[str]) -> tuple[np.ndarray, int]:
-    """int32 (h, w) and ``levels``, before the inversion of MONOCHROME1."""
+def _shown(elements: Dataset, pixels: np.ndarray, window: Window | str, changes: set[str]) -> tuple[np.ndarray, Scale]:
+    """int32 (h, w) and their scale, before the inversion of MONOCHROME1."""
     from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
     grey = _modality(elements, pixels, changes)
@@ -137,28 +152,28 @@ def _shown(elements: Dataset, pixels: np.ndarray, window: Window | str, changes:
         changes.add("sigmoid")
         with quiet():
             values = apply_windowing(apply_modality_lut(pixels, elements), elements)
-        ends = sorted(v * grey.slope + grey.intercept for v in (grey.low, grey.high))
+        low, high = sorted(v * grey.slope + grey.intercept for v in (grey.low, grey.high))
         levels = grey.high - grey.low
-        return np.rint((values - ends[0]) / (ends[1] - ends[0]) * levels).astype(np.int32), levels
+        return np.rint((values - low) / (high - low) * levels).astype(np.int32), Scale(levels)
+    bounds = None
     if window == AUTO:
         bounds = _bounds(elements)
         changes.add("whole" if bounds is None else "windowed")
     elif isinstance(window, Window):
         bounds = _linear(window)
         changes.add("asked")
-    else:
-        bounds = None
-    if bounds is None:
-        return grey.stored - np.int32(grey.low), grey.high - grey.low
-    # the window's ends in stored values, which a negative slope reverses
-    black, white = ((bound - grey.intercept) / grey.slope for bound in bounds)
-    levels = max(1, round(abs(white - black)))
-    if not (math.isfinite(black) and math.isfinite(white)) or levels > MOST_LEVELS:
-        raise DicomError(f"its window spans more than {MOST_LEVELS:,} stored levels; use --window CENTRE,WIDTH")
-    shifted = (
-        grey.stored.astype(np.int64) - round(black) if white > black else round(black) - grey.stored.astype(np.int64)
-    )
-    return shifted.clip(-levels, 2 * levels).astype(np.int32), levels
+    black, white = (grey.low, grey.high) if grey.slope > 0 else (grey.high, grey.low)
+    if bounds is not None:
+        ends = [(bound - grey.intercept) / grey.slope for bound in bounds]
+        if not all(map(math.isfinite, ends)) or abs(ends[1] - ends[0]) > MOST_LEVELS:
+            raise DicomError(f"its window spans more than {MOST_LEVELS:,} stored levels; use --window CENTRE,WIDTH")
+        sign = 1 if ends[1] > ends[0] else -1
+        black = round(ends[0])
+        white = black + sign * max(1, round(abs(ends[1] - ends[0])))
+    sign, levels = (1 if white > black else -1), abs(white - black)
+    shown = (grey.stored.astype(np.int64) - black) * sign
+    inside = shown.clip(-levels, 2 * levels).astype(np.int32)
+    return inside, Scale(levels, None if changes & {"modality", "voi"} else black, sign)
 
 
 def _modality(elements: Dataset, pixels: np.ndarray, changes: set[str]) -> Grey:
