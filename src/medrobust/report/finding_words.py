@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation
-from medrobust.report.findings import Findings, Verdict
+from medrobust.report.findings import GREY, NOTICED, Findings, Verdict
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import same
-from medrobust.report.sizes import short_size, size_words
+from medrobust.report.sizes import change, short_size, size_words, visibility
 from medrobust.report.words import listing, number, percent
 from medrobust.results import Kind, Row, among
 
 ATTACK = "findings"
 """Stands as the attack in the rows."""
-HIDE, INVENT = "hide", "invent"
+HIDE, INVENT, ANY = "hide", "invent", "any"
 MOST_SAID = 3
 """Findings that the first page names; the table holds all."""
 
@@ -36,11 +37,39 @@ def row(f: Findings, metric: str, goal: str, eps: float | None = None, **more: A
 
 
 def size(f: Findings) -> float | None:
-    """The eps at which findings are told: that of the page, else the largest with rows."""
-    measured = sorted({r.eps for r in among(f.run.rows, kind=Kind.FINDING, metric="success")})
-    if f.reference is not None and any(same(e, f.reference) for e in measured):
-        return f.reference
-    return measured[-1] if measured else None
+    """The eps at which numbers of findings are given: one grey level where that changes the set of a tenth of the
+    images, else the smallest that changes half of them, else that of the page or the largest. Exact match, by which the
+    page's own size goes, may leave too few images to tell."""
+    rows = among(f.run.rows, kind=Kind.FINDING, metric="success", goal=ANY)
+    by_eps = {r.eps: r.value for r in sorted(rows, key=lambda r: r.eps) if r.value is not None}
+    if not by_eps:
+        return None
+    nearest = min(by_eps, key=lambda e: (abs(math.log(e / GREY)) if e > 0 else math.inf, e))
+    if f.run.conditions.norm == "Linf" and by_eps[nearest] >= NOTICED:
+        return nearest
+    page = next((e for e in by_eps if f.reference is not None and same(e, f.reference)), max(by_eps))
+    return half(f) or page
+
+
+def half(f: Findings) -> float | None:
+    """The smallest tested eps at which half of the images get another set of findings."""
+    rows = among(f.run.rows, kind=Kind.FINDING, metric="success", goal=ANY)
+    return min((r.eps for r in rows if r.value is not None and r.value >= 0.5), default=None)
+
+
+def any_change(f: Findings) -> str:
+    """In how many images the set of findings becomes another, as the start of a page; empty where it is not known."""
+    eps = size(f)
+    shares = None if eps is None else Share.of(row(f, "success", ANY, eps))
+    if eps is None or shares is None:
+        return ""
+    part, whole = out_of(shares)
+    text = f"{change(f, eps)} – {visibility(f, eps)} – gives {part} of {whole} images another set of findings "
+    text += f"({numbers(shares)})"
+    if (control := noise(f, ANY, eps)) is not None:
+        text += f"; random noise of that size does so in {out_of(control)[0]} of {out_of(control)[1]}"
+        text += "" if relation(shares, control) is Relation.ABOVE else ", which is not shown to be less"
+    return text + "."
 
 
 def noise(f: Findings, goal: str, eps: float, **more: Any) -> Share | None:

@@ -70,6 +70,10 @@ def facts(f: Findings) -> list[Fact]:
             out.append(Fact("Change that fools half", "inconclusive", "the attacks cannot be believed", True))
         elif f.verdict is Verdict.CHANCE:
             out.append(Fact("Change that fools half", "inconclusive", "no better than guessing", True))
+        elif (of_sets := finding_words.row(f, "min_eps_median", finding_words.ANY)) is not None:
+            middle = math.inf if of_sets.value is None else of_sets.value
+            fact = _median_fact(f, middle)[0], "gives half of the images another set of findings (median)"
+            out.append(Fact("Change that turns half", *fact))
         elif median is not None and median.n:
             out.append(Fact("Change that fools half", *_median_fact(f, median.value)))
     if f.run.checks:
@@ -167,7 +171,10 @@ def before(f: Findings) -> Paragraph:
     whole = Share.of(row)
     if whole is None:
         return Paragraph("Before any attack", "No test image was read.", True)
-    text = f"Untouched, it reads {said(whole, 'test images')} correctly."
+    text = f"Untouched, it reads {said(whole, 'test images')} correctly{' in every finding' if f.several else ''}."
+    balanced = f.run.find(Kind.CLEAN, "balanced_accuracy")
+    if f.several and balanced is not None and balanced.value is not None:
+        text += f" Finding by finding, the mean of sensitivity and specificity is {with_interval(balanced)}."
     if f.directed and len(f.disease) == 1:
         sensitivity = Share.of(f.run.find(Kind.CLEAN, "sensitivity", class_name=f.disease[0]))
         specificity = Share.of(f.run.find(Kind.CLEAN, "specificity", class_name=f.disease[0]))

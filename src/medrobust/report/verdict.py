@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from medrobust.report import finding_words
 from medrobust.report.findings import Findings, Verdict, doubts_together
 from medrobust.report.noise_words import beside
 from medrobust.report.run import PROBES, WORST, same
@@ -73,7 +74,8 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
     assert f.clean is not None
     half = f.half(f.strongest)
     assert half is not None
-    grey = greys(f, half.eps)
+    sets = finding_words.any_change(f) if f.several else ""
+    grey = greys(f, (finding_words.half(f) if sets else None) or half.eps)
     if math.isnan(grey):
         title = "This classifier can be fooled."
     elif grey <= 1:
@@ -86,7 +88,9 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
         title = "This classifier is fooled, but only by large changes."
     at = f.at_reference or half
     shares = f.beside_noise(at)
-    text = f"{change(f, at.eps)} – {visibility(f, at.eps)} – brings its accuracy from {percent(f.clean.value)} "
+    text = f"{sets} " if sets else ""
+    text += f"{change(f, at.eps)} – {visibility(f, at.eps)} – brings its "
+    text += f"{'exact match' if sets else 'accuracy'} from {percent(f.clean.value)} "
     text += f"down to {with_interval(at)} ({f.name(f.strongest)}, {plural(at.n or f.attacked or 0, 'image')})"
     text += f"; {beside(shares)}." if shares is not None else "."
     if half.eps > at.eps and not same(half.eps, at.eps):

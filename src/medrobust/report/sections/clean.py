@@ -28,6 +28,7 @@ def build(f: Findings) -> Content:
             "overall": overall,
             "per_class": per_class,
             "confusion": confusion,
+            "several": f.several,
             "confusion_caption": caption,
             "most_confused": tables.MOST_CONFUSED,
         },
