@@ -3,8 +3,8 @@
     uv pip install atheris
     python fuzz/readers.py TARGET [SEED_FOLDER] -max_total_time=720
 
-TARGET: csv, npz, image, checkpoint or run. Anything but a result or InputError stops the fuzzer, which then writes the
-input to crash-SHA. docs/fuzzing.md has what an hour of it found.
+TARGET: csv, npz, image, dicom, checkpoint or run. Anything but a result or InputError stops the fuzzer, which then
+writes the input to crash-SHA. docs/fuzzing.md has what an hour of it found.
 """
 
 from __future__ import annotations
@@ -25,14 +25,18 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["medrobust", "numpy.lib", "csv", "zipfile", "PIL.TiffImagePlugin"]):
+with atheris.instrument_imports(include=["medrobust", "numpy.lib", "csv", "zipfile", "PIL.TiffImagePlugin", "pydicom"]):
     import numpy as np
+    import pydicom.pixels
     import timm  # noqa: F401  # its first import takes seconds, which would count against one input
     import torch
     from PIL import Image
 
     from medrobust import Classifier, data, models, report
     from medrobust.data.decode import decode
+    from medrobust.data.dicom_file import DicomError, header
+    from medrobust.data.dicom_headers import TAGS
+    from medrobust.data.dicom_pixels import decode_dicom
     from medrobust.errors import InputError
     from medrobust.report import charts
 
@@ -88,6 +92,20 @@ def read_image(content: bytes) -> None:
         return  # the data room counts whatever a decoder raises as a damaged image; only memory and time are at stake
     assert pixels.shape[:2] == (SIZE, SIZE)
     assert pixels.dtype in (np.uint8, np.uint16)
+
+
+def read_dicom(content: bytes) -> None:
+    """The bytes are a DICOM file: its header is read, and two frames as they are shown in three windows."""
+    file = FOLDER / "file.dcm"
+    file.write_bytes(content)
+    header(file, TAGS)
+    for frame, window in ((0, "auto"), (0, "none"), (1, "40,400")):
+        try:
+            read = decode_dicom(content, frame, window, SIZE)
+        except DicomError:
+            continue
+        assert read.pixels.shape[:2] == (SIZE, SIZE)
+        assert np.abs(read.pixels).max() <= 2 * read.levels
 
 
 def read_checkpoint(content: bytes) -> None:
@@ -222,12 +240,17 @@ def seeds(target: str, folder: Path) -> None:
             Image.fromarray(grey).save(folder / f"grey.{kind}", kind)
         Image.fromarray(grey.astype(np.uint16)).save(folder / "deep.tiff", "TIFF")
         Image.fromarray(grey).save(folder / "white.tiff", "TIFF", tiffinfo={262: 0})
+    if target == "dicom":
+        for file in (Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"):
+            if file.stat().st_size < 50_000:
+                shutil.copy(file, folder)
 
 
 READERS: dict[str, Callable[[bytes], None]] = {
     "csv": read_table,
     "npz": read_npz,
     "image": read_image,
+    "dicom": read_dicom,
     "checkpoint": read_checkpoint,
     "run": read_run,
 }
