@@ -87,8 +87,8 @@ class Dataset:
         shapes = self.shapes
         if len(shapes) > 1:
             raise InputError(
-                f"the images of {self.name} differ in size ({len(shapes)} sizes), which this does not cover; give "
-                "--size to resize them to one"
+                f"the images of {self.name} differ in size ({len(shapes)} sizes), and this needs one size: give --size in "
+                "place of --preprocessing"
             )
         return (self.channels, *shapes[0])
 
