@@ -87,7 +87,7 @@ class Dataset:
         shapes = self.shapes
         if len(shapes) > 1:
             raise InputError(
-                f"the images of {self.name} differ in size ({len(shapes)} sizes), and this needs one size: give --size in "
+                f"the images of {self.name} differ in size ({len(shapes)} sizes), and this needs one: give --size in "
                 "place of --preprocessing"
             )
         return (self.channels, *shapes[0])
