@@ -74,7 +74,9 @@ def folders(root: Path, n: int = 12, bits: int = 12, size: int = 16, **more: Any
         for i in range(n):
             draw = np.random.default_rng(100 * c + i)
             top = (1 << bits) - 1
-            pixels = draw.integers(0, top // 2, (size, size)) + (top // 4 if c == 0 else 0)
+            pixels = draw.integers(0, top // 2, (size, size)) + (top // 2 if c == 0 else 0)
+            if more.get("photometric") == "MONOCHROME1":
+                pixels = top - pixels
             made = elements(pixels.astype(np.uint16), bits, patient=f"{name}{i // 2}", **more)
             save(made, root / name / f"{i:03d}")
     return root

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,9 +42,13 @@ def attack(
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all.")] = 200,
     seed: Seed = 0,
     device: Device = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="New folder for the attacked images as files, with a table of what was done to each."),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name all attacks, their options and sources.")] = False,
 ) -> None:
-    """Accuracy against epsilon of a classifier, printed; nothing is written."""
+    """Accuracy against epsilon of a classifier, printed; nothing is written but what --save asks for."""
     if list_:
         listing()
         return
@@ -49,13 +56,15 @@ def attack(
         raise InputError("--model is missing: the folder of a saved classifier, for one; --list names the attacks")
     from medrobust import guessing, stats
     from medrobust.attacks import Composed, sweep
-    from medrobust.experiments import ask, attack_named
+    from medrobust.experiments import ask, attack_named, saved_attacks
     from medrobust.experiments.findings import goal_on
     from medrobust.experiments.gradient_check import checked
     from medrobust.experiments.system import assemble, groups
     from medrobust.grey_scale import grey_scale
     from medrobust.threat import Untargeted
 
+    if save is not None:
+        saved_attacks.check_folder(save)
     spec = ask(
         model=model,
         **images.fields,
@@ -68,6 +77,8 @@ def attack(
     ).model_copy(update={"limit": at_most(limit)})
     with Bars() as bars:
         system = assemble(spec, None, bars, device, stored=True)
+    if save is not None and (levels := system.sample.common_levels) is not None:
+        system = dataclasses.replace(system, classifier=system.classifier.stored(levels))  # files hold whole levels
     spec, unit = system.with_sizes(spec), grey_scale(system.sample.common_levels, system.sample.span)
     sample, aim = (system.sample, None) if goal is None else goal_on(system, goal)
     pixels, labels = sample.tensors()
@@ -101,7 +112,13 @@ def attack(
                 advance=bars.advance,
             )
             bars.stop()
-            curves[name + mark], refused = confirmed(curve, system.classifier, aim)
+            curve, refused = confirmed(curve, system.classifier, aim)
+            curves[name + mark] = curve
+            if save is not None:
+                place = save if len(spec.attacks) == 1 else save / re.sub(r"[^\w.=-]+", "-", name)
+                saved = saved_attacks.save(place, system, curve, name, spec)
+                again = f"read again, {saved.same} of them get the same decision"
+                say(f"{saved.images} images attacked by {name} are in {place}; {again}")
             if refused:
                 say(f"{name}: {refused} successes are not confirmed by the network as delivered and do not count")
     if check is not None:

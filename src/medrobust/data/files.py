@@ -66,7 +66,7 @@ class FileSource(Source):
     def inspect(self, row: int) -> FileInfo:
         """Decode one file whole; keep its pixels while there is room."""
         try:
-            data = _bytes(self.files[row].file)
+            data = read_bytes(self.files[row].file)
             if not data:
                 return FileInfo("the file is empty")
             image = self._decoded(data, row)
@@ -92,7 +92,7 @@ class FileSource(Source):
     def read(self, row: int) -> np.ndarray:
         file = self.files[row].file
         try:
-            return self._on_scale(row, self._decoded(_bytes(file), row).pixels)
+            return self._on_scale(row, self._decoded(read_bytes(file), row).pixels)
         except Exception as error:
             raise InputError(f"{file} was readable at first and is not any more: {error}") from error
 
@@ -161,7 +161,7 @@ def open_files(
     return _annotate(data, good, request)
 
 
-def _bytes(file: Path) -> bytes:
+def read_bytes(file: Path) -> bytes:
     """The bytes of a regular file within limits.IMAGE_BYTES."""
     with open(file, "rb", opener=_opener) as stream:
         status = os.fstat(stream.fileno())
