@@ -43,7 +43,7 @@ WAYS = {
     "plain": {},
     "inverted": {"photometric": "MONOCHROME1", "window": (2048, 3000)},
     "window and padding": {"window": (2048, 1600), "PixelPaddingValue": 1024},
-    "CT": {"window": (0, 2000), "rescale": (1.0, -1024.0), "Modality": "CT"},
+    "CT": {"window": (1000, 4000), "rescale": (1.0, -1024.0), "Modality": "CT"},
 }
 
 
