@@ -150,7 +150,7 @@ def test_sentences_follow_from_the_rows(tmp_path):
     assert "sending all images into one of them changes at most 60 of 100 images (60.0 % (50.2–69.1)" in said
     assert "towards normal turns 95 of 100 images (95.0 %" in said
     assert "that were not read so into normal; a random change of the same size turns 3 of 100 (3.3 %" in said
-    assert "n = 60): disease that is missed. Of 2 classes, 2 are reached by more images than under random" in said
+    assert "n = 60): disease that is missed. Of 2 goals, 2 are reached by more images than under random" in said
     assert "80 of 100 changed images (80.0 % (71.1–86.7), n = 100) still get another answer: saving is no cure" in said
 
 
@@ -161,7 +161,7 @@ def test_the_first_page_has_it_in_short(tmp_path):
     assert "One change for all images One single change (7.65 grey levels), computed once, was added" in said
     assert "80 of 100 images (80.0 % (71.1–86.7), n = 100) get another answer" in said
     assert "disease that is missed" in said
-    assert "Of 2 classes" not in said
+    assert "Of 2 goals" not in said
 
 
 def test_what_is_no_better_than_chance_is_called_so(tmp_path):

@@ -72,9 +72,9 @@ def towards(shares: Towards) -> str:
 
 
 def reached(every: list[Towards]) -> str:
-    """How many of the classes are reached by more images than random changes reach."""
+    """How many of the goals are reached by more images than random changes reach."""
     above = sum(relation(t.success, t.control) is Relation.ABOVE for t in every)
-    text = f"Of {plural(len(every), 'class', 'classes')}, {above or 'none'} {'is' if above == 1 else 'are'} reached "
+    text = f"Of {plural(len(every), 'goal')}, {above or 'none'} {'is' if above == 1 else 'are'} reached "
     return text + "by more images than under random changes."
 
 
