@@ -26,7 +26,8 @@ class GreyScale:
 
     def text(self, size: float) -> str:
         """ "16/4095"."""
-        return f"{size * self.unit:.3g}/{self.levels}"
+        count = size * self.unit
+        return f"{count:{'.0f' if count >= 100 else '.3g'}}/{self.levels}"
 
 
 def grey_scale(common_levels: int | None, span: int) -> GreyScale:

@@ -42,7 +42,7 @@ def attacked(spec: str, folder: Path, **more: object) -> tuple[System, saved_att
 WAYS = {
     "plain": {},
     "inverted": {"photometric": "MONOCHROME1", "window": (2048, 3000)},
-    "window and padding": {"window": (2048, 1600), "PixelPaddingValue": 1024},
+    "window and padding": {"window": (2048, 3000), "PixelPaddingValue": 1024},
     "CT": {"window": (1000, 4000), "rescale": (1.0, -1024.0), "Modality": "CT"},
 }
 
