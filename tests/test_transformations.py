@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import medrobust as mr
-from medrobust.attacks import PGD, run
+from medrobust.attacks import PGD, PGDThrough, run
 from medrobust.images import on_grid
-from medrobust.transformations import OPTIMISED, TRANSFORMATIONS, through
+from medrobust.transformations import TRANSFORMATIONS, after
 from tests.nets import bumpy
 
 
@@ -54,15 +54,14 @@ def test_half_size_and_back_is_pillow_s_to_the_bit():
 
 
 @pytest.mark.parametrize("head", ["softmax", "logit"])
-def test_through_is_the_mean_over_the_transformations(head):
+def test_after_is_the_classifier_of_transformed_images(head):
     clf = bumpy(classes=2)
     if head == "logit":
         net = torch.nn.Sequential(clf.net, torch.nn.Linear(2, 1))
         clf = mr.Classifier(net, clf.classes, head="logit", mean=[0.4], std=[0.2], threshold=0.3)
-    x = images()
-    ways = [TRANSFORMATIONS[name] for name in OPTIMISED]
-    mean = torch.stack([clf.logits(way(x)) for way in ways]).mean(0)
-    assert torch.allclose(through(clf, ways, x).logits(x), mean, atol=1e-4)
+    x, way = images(), TRANSFORMATIONS["JPEG 75"]
+    assert torch.allclose(after(clf, way, x).logits(x), clf.logits(way(x)), atol=1e-4)
+    assert after(clf.stored(255), way, x).stored_levels == 255
 
 
 def test_an_attack_optimised_through_a_transformation_survives_it_more_often():
@@ -71,10 +70,15 @@ def test_an_attack_optimised_through_a_transformation_survives_it_more_often():
     labels, way = clf.predict(x), TRANSFORMATIONS["half size and back, OpenCV"]
     kept = clf.predict(way(x)) == labels
     goal, ball = mr.Untargeted(labels), mr.Linf(8 / 255)
-    made = [
-        run(PGD(steps=10), c.stored(255), x, goal, ball, full=True, fast=False).images
-        for c in (clf, through(clf, [way], x))
-    ]
+    ways = [way, TRANSFORMATIONS["8 bits"]]
+    attacks = PGD(steps=10), PGDThrough(lambda c, given: [after(c, w, given) for w in ways], steps=10)
+    done = [run(attack, clf.stored(255), x, goal, ball, full=True) for attack in attacks]
+    made = [one.images for one in done]
+    assert ball.legal(x, made[1]).all()
+    assert (clf.predict(way(made[1])) != labels)[done[1].reached].all()  # reached: after every transformation
+    part = [20, 3, 11]
+    alone = run(attacks[1], clf.stored(255), x[part], mr.Untargeted(labels[part]), ball, full=True, ids=part)
+    assert torch.equal(alone.images, made[1][part])
     plain, optimised = ((clf.predict(way(one)) != labels)[kept].sum() for one in made)
     assert kept.sum() >= 5
     assert optimised > plain

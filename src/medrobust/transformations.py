@@ -1,8 +1,8 @@
 """What happens to an image on its way: saving, compression, resizing, another window, a screenshot; with gradients.
 
 Forward, each is the real operation. Backward, rounding and compression are passed as if they were not there (BPDA,
-Athalye et al. 2018, arXiv:1802.00420), and the rest by its derivative. An attack that is to survive all of them
-ascends the mean over them (expectation over transformation, Athalye et al. 2018, arXiv:1707.07397): see ``through``.
+Athalye et al. 2018, arXiv:1802.00420), and the rest by its derivative. ``attacks.PGDThrough`` is an
+attack that is to survive all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -117,27 +117,28 @@ OPTIMISED = tuple(name for name in TRANSFORMATIONS if name not in ("12 bits", "1
 """Those that an attack can be optimised through: finer rounding than at 8 bits changes little."""
 
 
-class _Through(nn.Module):
-    """The mean of a classifier's logits after each of some transformations."""
+class _After(nn.Module):
+    """A classifier's logits after a transformation of its images."""
 
-    def __init__(self, classifier: Classifier, transformations: Sequence[Transformation]) -> None:
+    def __init__(self, classifier: Classifier, transformation: Transformation) -> None:
         super().__init__()
         self.net = classifier.net
-        self._classifier, self._transformations = classifier, tuple(transformations)
+        self._classifier, self._transformation = classifier, transformation
 
     def forward(self, images: Images) -> Logits:
-        return torch.stack([self._classifier(t(images)) for t in self._transformations]).mean(0)
+        return self._classifier(self._transformation(images))
 
 
-def through(classifier: Classifier, transformations: Sequence[Transformation], images: Images) -> Classifier:
-    """A classifier whose logits are the mean over what ``classifier`` says after each transformation.
+def after(classifier: Classifier, transformation: Transformation, images: Images) -> Classifier:
+    """The classifier that is given images after ``transformation``; of stored images, if ``classifier`` is.
 
-    images: some that it will be given, which tell its channels. Attack it with ``full=True`` and ``fast=False``; what
-    is found is judged after each transformation by itself.
+    images: some that it will be given, which tell its channels.
     """
     classifier.ready(images)
+    inner = classifier.changed()
+    inner.stored_levels = None
     made = Classifier(
-        _Through(classifier, transformations),
+        _After(inner, transformation),
         classifier.classes,
         head="multilabel" if classifier.head.multilabel else "softmax",
         outputs="logits",
@@ -146,4 +147,5 @@ def through(classifier: Classifier, transformations: Sequence[Transformation], i
     )
     assert classifier.inspection is not None
     made.inspection = dataclasses.replace(classifier.inspection, form=Form(), channels=images.shape[1])
+    made.stored_levels = classifier.stored_levels
     return made

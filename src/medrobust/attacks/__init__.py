@@ -24,6 +24,7 @@ from medrobust.attacks.sparsest import Sparsest, sparsest
 from medrobust.attacks.square import Square
 from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
 from medrobust.attacks.sweep import Curve, sweep
+from medrobust.attacks.through import PGDThrough
 from medrobust.attacks.transfer import Transfer
 from medrobust.threat import margin
 
@@ -60,7 +61,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "cgba": CGBA,
     "rays": RayS,
 }
-"""All but ``Transfer``, which needs a second classifier."""
+"""All but ``Transfer`` and ``PGDThrough``, which need further classifiers."""
 
 __all__ = [
     "APGD",
@@ -89,6 +90,7 @@ __all__ = [
     "HopSkipJump",
     "ModelOutput",
     "OnePixel",
+    "PGDThrough",
     "Queried",
     "RayS",
     "SimBA",

@@ -24,7 +24,7 @@ MOST = 0.8
 STEPS = 10
 """Of PGD, plain and through the transformations."""
 OPTIMISED = ("8 bits", "JPEG 90", "half size and back, Pillow", "screenshot")
-"""Transformations that the optimised attack ascends the mean over; it is judged after all of them."""
+"""Transformations that the optimised attack goes through; it is judged after all of them."""
 
 
 class StoredExperiment(Experiment):

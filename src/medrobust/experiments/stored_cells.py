@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from medrobust import guessing, seeds, stats
-from medrobust.attacks import Attack, run, sparsest, sweep
+from medrobust.attacks import Attack, PGDThrough, run, sparsest, sweep
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.images import Images, on_grid
@@ -17,7 +17,7 @@ from medrobust.judging import judge
 from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
 from medrobust.store import Result
 from medrobust.threat import Ball, Untargeted
-from medrobust.transformations import OPTIMISED, TRANSFORMATIONS, through
+from medrobust.transformations import OPTIMISED, TRANSFORMATIONS, after
 
 Advance = Callable[[int], None]
 CONTINUOUS = 0
@@ -90,27 +90,28 @@ def survived(
 ) -> Result:
     """Which decisions are wrong after each transformation, bool (n,) under "MADE.NAME"; under "clean.NAME" unattacked.
 
-    All images are of whole ``levels``. Attacks are at full strength at ``ball``; the optimised one ascends the mean
-    over those of ``names`` that are in ``optimised``. Noise moves every pixel by eps up or down.
+    All images are of whole ``levels``. Attacks are at full strength at ``ball``; the optimised one is PGD of as many
+    steps through those of ``names`` that are in ``optimised``. Noise moves every pixel by eps up or down.
     """
     images, labels = part.tensors()
     images, goal = on_grid(images, levels), Untargeted(labels)
     ball = ball.whole(levels)
     ways = [TRANSFORMATIONS[name] for name in names if name in optimised]
-    stored, mean = classifier.stored(levels), through(classifier, ways, images).stored(levels)
+    stored = classifier.stored(levels)
+    knowing = PGDThrough(lambda c, given: [after(c, way, given) for way in ways], attack.steps)
     signs = seeds.signs(seed, "noise/sign", part.ids, images.shape[1:])
     noise = ball.ascent(signs) if ball.name == "linf" else ball.at_edge(signs)
     made: Mapping[str, Images] = {
         "clean": images,
         "plain": run(attack, stored, images, goal, ball, seed=seed, ids=part.ids, full=True).images,
-        "optimised": run(attack, mean, images, goal, ball, seed=seed, ids=part.ids, full=True, fast=False).images,
+        "optimised": run(knowing, stored, images, goal, ball, seed=seed, ids=part.ids, full=True).images,
         "noise": on_grid(ball.move(images, images + ball.eps * noise), levels),
     }
     arrays = {}
     for name in (NONE, *names):
         for who, given in made.items():
-            after = given if name == NONE else torch.cat([TRANSFORMATIONS[name](one) for one in given.split(64)])
-            arrays[f"{who}.{name}"] = ~guessing.right(classifier.predict(after).numpy(), part.labels)
+            sent = given if name == NONE else torch.cat([TRANSFORMATIONS[name](one) for one in given.split(64)])
+            arrays[f"{who}.{name}"] = ~guessing.right(classifier.predict(sent).numpy(), part.labels)
     advance(len(images))
     return {}, arrays
 
