@@ -30,6 +30,9 @@ class GreyScale:
         return f"{count:{'.0f' if count >= 100 else '.3g'}}/{self.levels}"
 
 
+EIGHT_BIT = GreyScale()
+
+
 def grey_scale(common_levels: int | None, span: int) -> GreyScale:
     """Of images that hold so many levels, all of them; 8-bit grey levels where they differ (None)."""
     return GreyScale(EIGHT_BITS if common_levels is None else common_levels // span, span)

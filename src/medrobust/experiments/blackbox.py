@@ -220,7 +220,11 @@ class BlackBoxExperiment(Experiment):
             _success(outcome.rows, Kind.BLACK_BOX, name, eps, queries_used, owners, COUNTS, status, note)
             if beside is not None:  # images that were wrong before fell to nothing
                 reached, white = np.isfinite(queries_used)[judged], beside.arrays["reached"][judged]
-                outcome.checks.append(checks.black_box_is_weaker(main, eps, reached, white, QUERIES, attack.title))
+                outcome.checks.append(
+                    checks.black_box_is_weaker(
+                        main, eps, reached, white, QUERIES, attack.title, scale=self.context.grey_scale
+                    )
+                )
 
 
 def _success(

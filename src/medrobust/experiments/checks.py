@@ -13,6 +13,7 @@ import numpy as np
 
 from medrobust import stats
 from medrobust.attacks.derivative import AGREE, DIRECTIONS, SIZES, Derivative
+from medrobust.grey_scale import EIGHT_BIT, GreyScale
 from medrobust.results import GRADIENT, Check
 
 TOLERATED = 0.02
@@ -74,7 +75,7 @@ def zero_eps(attack: str, reached: np.ndarray, before: np.ndarray) -> Check:
     )
 
 
-def grows_with_eps(attack: str, eps: list[float], success: list[np.ndarray]) -> Check:
+def grows_with_eps(attack: str, eps: list[float], success: list[np.ndarray], scale: GreyScale = EIGHT_BIT) -> Check:
     """success: (n,) at each eps, each attacked from nothing."""
     rates = [float(s.mean()) for s in success]
     # an attack is a search: one image in twenty may be lost by chance, a falling curve may not
@@ -84,7 +85,7 @@ def grows_with_eps(attack: str, eps: list[float], success: list[np.ndarray]) -> 
         "success grows with eps",
         attack,
         passed,
-        " → ".join(f"{r:.0%} at {e * 255:.3g}/255" for e, r in zip(eps, rates, strict=True)),
+        " → ".join(f"{r:.0%} at {scale.text(e)}" for e, r in zip(eps, rates, strict=True)),
         "if this fails, the attack does not search well and the accuracy under attack is too high",
     )
     return check if any(s.any() for s in success) else _unasked(check, "the attack fooled no image at these sizes")
@@ -106,7 +107,7 @@ def grows_with_steps(attack: str, steps: list[int], success: list[np.ndarray]) -
     return check if any(s.any() for s in success) else _unasked(check, "the attack fooled no image at this size")
 
 
-def huge_eps(attack: str, eps: float, reached: np.ndarray, *, shared: str = "") -> Check:
+def huge_eps(attack: str, eps: float, reached: np.ndarray, *, shared: str = "", scale: GreyScale = EIGHT_BIT) -> Check:
     """shared: title of the attack whose verdict every attack that follows gradients shares; empty: its own alone.
 
     An attack that follows the network's own gradient may still miss an image (a search may get stuck), so that one miss
@@ -119,7 +120,7 @@ def huge_eps(attack: str, eps: float, reached: np.ndarray, *, shared: str = "") 
         "a huge eps reaches 100 %",
         GRADIENT if shared else attack,
         rate.high >= 1 - TOLERATED,
-        f"{reached.mean():.0%} of {reached.size} images fooled at {eps * 255:.3g}/255"
+        f"{reached.mean():.0%} of {reached.size} images fooled at {scale.text(eps)}"
         + (f" by {shared}; attacks that follow the same gradient share its verdict" if shared else ""),
         "if this fails, the attack cannot reach what is certainly reachable: its gradients mislead it",
         decisive=bool(shared),
@@ -151,7 +152,9 @@ def confirmed(attack: str, unconfirmed: int, claimed: int) -> Check:
     return check if claimed else _unasked(check, "the attack claimed no success")
 
 
-def noise_is_weaker(attack: str, eps: tuple[float, ...], min_eps: np.ndarray, noise_wrong: np.ndarray) -> Check:
+def noise_is_weaker(
+    attack: str, eps: tuple[float, ...], min_eps: np.ndarray, noise_wrong: np.ndarray, scale: GreyScale = EIGHT_BIT
+) -> Check:
     """noise_wrong: bool (n, len(eps))."""
     attacked = np.stack([min_eps <= np.float32(e) for e in eps], 1).mean(0)
     excess = noise_wrong.mean(0) - attacked
@@ -160,7 +163,7 @@ def noise_is_weaker(attack: str, eps: tuple[float, ...], min_eps: np.ndarray, no
         "random noise of the same size is weaker",
         attack,
         bool(excess.max() <= 0.02),
-        f"worst at {eps[worst] * 255:.3g}/255: wrong under noise {noise_wrong.mean(0)[worst]:.0%}, "
+        f"worst at {scale.text(eps[worst])}: wrong under noise {noise_wrong.mean(0)[worst]:.0%}, "
         f"under attack {attacked[worst]:.0%}",
         "if this fails, the attack is not better than chance",
     )
@@ -168,7 +171,9 @@ def noise_is_weaker(attack: str, eps: tuple[float, ...], min_eps: np.ndarray, no
     return check if turned > TOLERATED else _unasked(check, "neither noise nor the attack changed decisions")
 
 
-def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, min_eps: np.ndarray) -> Check:
+def single_step_is_weaker(
+    many: str, eps: tuple[float, ...], one: np.ndarray, min_eps: np.ndarray, scale: GreyScale = EIGHT_BIT
+) -> Check:
     """one, min_eps: eps* of the single-step and of the many-step attack on the same images."""
     single = np.stack([(one <= np.float32(e)).mean() for e in eps])
     several = np.stack([(min_eps <= np.float32(e)).mean() for e in eps])
@@ -177,7 +182,7 @@ def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, mi
         "many steps are not weaker than one",
         many,
         bool((single - several).max() <= 0.02),
-        f"closest at {eps[worst] * 255:.3g}/255: one step fools {single[worst]:.0%}, many {several[worst]:.0%}",
+        f"closest at {scale.text(eps[worst])}: one step fools {single[worst]:.0%}, many {several[worst]:.0%}",
         "if this fails, the many-step attack is caught by masked gradients",
     )
     turned = max(single.max(), several.max()) - (min_eps == 0).mean()
@@ -185,7 +190,13 @@ def single_step_is_weaker(many: str, eps: tuple[float, ...], one: np.ndarray, mi
 
 
 def black_box_is_weaker(
-    attack: str, eps: float, probe: np.ndarray, white: np.ndarray, queries: int, title: str
+    attack: str,
+    eps: float,
+    probe: np.ndarray,
+    white: np.ndarray,
+    queries: int,
+    title: str,
+    scale: GreyScale = EIGHT_BIT,
 ) -> Check:
     """probe, white: success (n,) on the same images, right before, at the same eps."""
     only, slack = int((probe & ~white).sum()), max(1, probe.size // 20)
@@ -193,7 +204,7 @@ def black_box_is_weaker(
         "a black-box probe is not stronger",
         attack,
         only <= slack,
-        f"at {eps * 255:.3g}/255: of {probe.size} images {white.sum()} fell to the white box, {probe.sum()} to {title} "
+        f"at {scale.text(eps)}: of {probe.size} images {white.sum()} fell to the white box, {probe.sum()} to {title} "
         f"with {queries} queries; {only} fell to the black box alone",
         "if this fails, gradients are masked and the white-box numbers are too high",
         decisive=True,
@@ -203,19 +214,23 @@ def black_box_is_weaker(
     return check if could_fail else _unasked(check, "the probe is too weak at this size to expose masked gradients")
 
 
-def finds_what_others_find(attack: str, eps: float, missed: int, broken: int, n: int) -> Check:
+def finds_what_others_find(
+    attack: str, eps: float, missed: int, broken: int, n: int, scale: GreyScale = EIGHT_BIT
+) -> Check:
     """broken: images that other attacks broke at that eps. missed: those of them that this one did not."""
     check = Check(
         "the ensemble finds what the others find",
         attack,
         missed <= max(1, n // 50),
-        f"at {eps * 255:.3g}/255: {missed} of {n} images fell to other attacks alone",
+        f"at {scale.text(eps)}: {missed} of {n} images fell to other attacks alone",
         "if this fails, the ensemble was too short; the headline counts what the others broke all the same",
     )
     return check if broken > max(1, n // 50) else _unasked(check, "the other attacks broke next to nothing")
 
 
-def square_is_not_needed(attack: str, eps: float, alone: int, followed: int, n: int) -> Check:
+def square_is_not_needed(
+    attack: str, eps: float, alone: int, followed: int, n: int, scale: GreyScale = EIGHT_BIT
+) -> Check:
     """alone: images that held against every gradient and fell to the member that sees none. followed: those that fell
     to members that follow gradients.
     """
@@ -224,7 +239,7 @@ def square_is_not_needed(attack: str, eps: float, alone: int, followed: int, n: 
         "gradients find what queries find",
         attack,
         alone <= slack,
-        f"at {eps * 255:.3g}/255: {alone} of {n} images held against all gradients and fell to Square",
+        f"at {scale.text(eps)}: {alone} of {n} images held against all gradients and fell to Square",
         "if this fails, gradients are masked, and the numbers of attacks that follow them are too high",
     )
     could_fail = alone > slack or 2 * followed >= max(1, n)

@@ -15,6 +15,7 @@ from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.system import System, groups
+from medrobust.grey_scale import GreyScale, grey_scale
 from medrobust.images import Images, Logits
 from medrobust.progress import NoProgress, Progress
 from medrobust.results import Check, ResultsFile, Rows
@@ -105,6 +106,11 @@ class Context:
     def grey(self) -> float:
         """One 8-bit grey level of what is shown, as a fraction of what a pixel may hold."""
         return 1 / 255 / self.sample.span
+
+    @cached_property
+    def grey_scale(self) -> GreyScale:
+        """The grey levels in which sizes are written."""
+        return grey_scale(self.sample.common_levels, self.sample.span)
 
     @property
     def labels(self) -> np.ndarray:

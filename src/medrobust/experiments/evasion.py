@@ -335,7 +335,7 @@ class EvasionExperiment(Experiment):
         who = f"{evasion} past {name}"
         return [
             checks.grows_with_steps(who, counts, [past(eps, count) for count in counts]),
-            checks.grows_with_eps(who, sizes, [past(at, steps) for at in sizes]),
+            checks.grows_with_eps(who, sizes, [past(at, steps) for at in sizes], scale=self.context.grey_scale),
         ]
 
     # -- rows --------------------------------------------------------------------------------------------

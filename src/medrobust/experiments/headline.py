@@ -131,10 +131,11 @@ class HeadlineExperiment(Experiment):
         missed = int((broken & ~arrays["reached"]).sum())
         alone = int((right & (arrays["by"] == members.index("square"))).sum()) if members else 0
         fallen, unconfirmed = int((right & arrays["reached"]).sum()), self.cell.fact("unconfirmed", int)
+        scale = self.context.grey_scale
         outcome.checks += [
             checks.confirmed(NAME, unconfirmed, fallen + unconfirmed),
-            checks.finds_what_others_find(NAME, eps, missed, int(broken.sum()), n),
-            checks.square_is_not_needed(NAME, eps, alone, fallen - alone, int(right.sum())),
+            checks.finds_what_others_find(NAME, eps, missed, int(broken.sum()), n, scale),
+            checks.square_is_not_needed(NAME, eps, alone, fallen - alone, int(right.sum()), scale),
         ]
 
     def _worst_part(self, outcome: ExperimentResult) -> None:

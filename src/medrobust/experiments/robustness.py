@@ -215,13 +215,13 @@ class RobustnessExperiment(Experiment):
             outcome.pictures[f"examples.{side}"] = main.arrays[f"shown.{side}"][: robustness_cells.EXAMPLES]
 
     def _noise_part(self, outcome: ExperimentResult) -> None:
-        context, eps = self.context, self.config.eps
+        context, eps, scale = self.context, self.config.eps, self.context.grey_scale
         decision = self.noise().arrays["decision"]
         right = guessing.right(self.sweep(self.main).arrays["before"], context.labels)
         classes, ordinal = context.classifier.classes, context.config.ordinal
         noise_rows(outcome.rows, eps, decision, context.labels, right, classes, context.patients, ordinal)
         wrong = np.stack([~guessing.right(decision[:, i], context.labels) for i in range(len(eps))], 1)
-        outcome.checks += [checks.noise_is_weaker(name, eps, self.min_eps(name), wrong) for name in self.attacks]
+        outcome.checks += [checks.noise_is_weaker(name, eps, self.min_eps(name), wrong, scale) for name in self.attacks]
 
 
 def chosen_eps(norm: str, grid: tuple[float, ...], min_eps: np.ndarray, grey: float) -> float | None:

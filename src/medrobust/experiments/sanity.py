@@ -42,7 +42,10 @@ class SanityExperiment(Experiment):
     def steps(self) -> Sequence[Step]:
         needs = (f"sweep {self.main}",)
         checked = [Step(f"sanity {title}", partial(self._reached, title), needs) for title in self._titles]
-        return [*checked, *(Step(f"saving {e * 255:.3g}/255", partial(self._saved, e)) for e in self._saving_eps)]
+        return [
+            *checked,
+            *(Step(f"saving {self.context.grey_scale.text(e)}", partial(self._saved, e)) for e in self._saving_eps),
+        ]
 
     def outcome(self) -> ExperimentResult:
         outcome = ExperimentResult(self.context.rows(), self._checks())
@@ -84,14 +87,18 @@ class SanityExperiment(Experiment):
 
     @property
     def _saving_eps(self) -> tuple[float, ...]:
-        return tuple(g * self.context.grey for g in SAVED_GREYS) if self.config.norm == "linf" else ()
+        if self.config.norm != "linf":
+            return ()
+        eps, levels = [g * self.context.grey for g in SAVED_GREYS], self.context.sample.attacked_levels
+        # of DICOM files in whole stored levels
+        return tuple(eps if levels is None else sorted({max(1, round(e * levels)) / levels for e in eps}))
 
     def _saved(self, eps: float) -> Cell:
         """What is left of full-strength examples once they are stored as image files are."""
         attack, context, seed = self.attack, self.context, self.config.seed
         return context.sharded(
             context.sample.sample(SAVED, seed),
-            f"Saving attacked images ({eps * 255:.3g}/255)",
+            f"Saving attacked images ({context.grey_scale.text(eps)})",
             {"kind": "saving", "attack": code_digest.described(attack), "eps": eps},
             lambda shard, advance: robustness_cells.saving(
                 attack, context.classifier, shard, context.ball(eps), seed, advance
@@ -104,11 +111,12 @@ class SanityExperiment(Experiment):
         # one step, or a search for the smallest change, may miss at a huge eps by its own fault
         shared = attack.title if attack.uses_gradient and attack.steps > 1 and not attack.minimal else ""
         reached = self._reached("a huge eps").arrays["reached"]
-        return checks.huge_eps(self.main, self._huge, reached, shared=shared)
+        return checks.huge_eps(self.main, self._huge, reached, shared=shared, scale=self.context.grey_scale)
 
     def _checks(self) -> list[Check]:
         """Of the main attack on a few images, attacked again from nothing."""
         name, attack, middle, robustness = self.main, self.attack, self.robustness.typical_eps, self.robustness
+        scale = self.context.grey_scale
         cells = {title: self._reached(title) for title in self._titles}
         before = cells["eps 0"].arrays["before"]
         # an image that was wrong before is no success
@@ -116,7 +124,7 @@ class SanityExperiment(Experiment):
         growing = ("half of a typical eps", "a typical eps", "twice a typical eps")
         checks_ = [
             checks.zero_eps(name, cells["eps 0"].arrays["reached"], before),
-            checks.grows_with_eps(name, [middle / 2, middle, middle * 2], [success[t] for t in growing]),
+            checks.grows_with_eps(name, [middle / 2, middle, middle * 2], [success[t] for t in growing], scale),
             self._huge_check,
         ]
         if "more steps" in success:
@@ -126,7 +134,7 @@ class SanityExperiment(Experiment):
         if "fgsm" in robustness.attacks:
             one = robustness.min_eps("fgsm")
             checks_ += [
-                checks.single_step_is_weaker(many, self.config.eps, one, robustness.min_eps(many))
+                checks.single_step_is_weaker(many, self.config.eps, one, robustness.min_eps(many), scale)
                 for many in robustness.attacks
                 if many != "fgsm" and robustness.attacks[many].steps > 1
             ]

@@ -133,6 +133,8 @@ def _decision(c: Conditions) -> str:
 def _threat(f: Findings) -> Items:
     c = f.run.conditions
     items = [("Norm", c.norm), (tables.unit(f), ", ".join(tables.eps_text(f, e) for e in c.eps)), ("Seed", str(c.seed))]
+    if c.on_grid:
+        items.append(("Attacked images", "whole stored grey levels" + (", also beside the window" * (c.span > 1))))
     items += [(a.title, f"{a.settings.replace('_', ' ')}. {a.source}".strip(". ")) for a in c.attacks.values()]
     if (summed := c.headline) is not None and f.run.ensemble is not None:
         size = f"at {tables.eps_text(f, summed.eps)}"
