@@ -43,6 +43,7 @@ NAMES = (
     "jindal2022",
     "over_parameterisation",
     "stored",
+    "natural_corruptions",
 )
 
 

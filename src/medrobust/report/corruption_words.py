@@ -35,6 +35,8 @@ def beside_attack(shares: BesideCorruptions, size: str) -> tuple[str, bool]:
         f"Of {plural(shares.count, 'natural corruption')} at severity {shares.severity} of 5, “{shares.name}” leaves "
     )
     text += f"least: {said(shares.worst)} correct; before it was {percent(shares.before)}. "
+    if not shares.worst.ok:
+        return text + "What corruptions cost is inconclusive.", True
     if not harms:
         text += "That is not shown to do harm. "
     if shares.attack is None:

@@ -56,6 +56,9 @@ GLOSSARY = {
         "The landscape is the loss around an image."
     ),
     "Missed disease": "A diseased image that is read as healthy.",
+    "Natural corruption": (
+        "A change that happens to images without anybody's intent: noise, blur, compression, a dark exposure."
+    ),
     "Operating point": (
         "The threshold at which a score becomes a diagnosis. It is the same before and after the attack."
     ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from medrobust import guessing
 from medrobust.data.corruptions import corruption_set, medmnist_c_name
 from medrobust.experiments.corruptions import balanced_error_rows, corruption_rows, untouched_rows
 from medrobust.experiments.corruptions import corrupted as decisions_on
 from medrobust.experiments.system import groups
 from medrobust.experiments.tasks.curves import fresh, judged_images, quiet
 from medrobust.experiments.work import Work
+from medrobust.results import Kind, doubted
 from medrobust.store import Result
 
 
@@ -23,4 +25,6 @@ def corrupted(work: Work) -> Result:
         corruption_rows(rows, name, arrays["decision"], before, part.labels, classifier.classes, groups(part))
     if (dataset := medmnist_c_name(args["corruption_set"])) is not None:
         balanced_error_rows(rows, dataset, {side for shape in part.shapes for side in shape})
+    chance = guessing.of(before == part.labels, part.labels, groups(part))
+    rows.rows = doubted(rows.rows, chance.text, kinds=(Kind.CORRUPTION,))
     return {"rows": rows.plain()}, {}
