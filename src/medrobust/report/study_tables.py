@@ -32,7 +32,7 @@ COUNTED = (
 )
 COUNT = (*COSTS, *COUNTED, "better", "worse")
 DECIMALS = {"auroc": 3, "auroc_paired": 3, "probe-auroc": 3, "lesion-auroc": 3, "ece": 3, "brier": 3}
-DECIMALS |= {"rank_correlation": 2}
+DECIMALS |= {"rank_correlation": 2, "balanced_error": 2, "relative_balanced_error": 2}
 PLAIN = ("network_mean", "rank", "friedman_p", "ratio")
 """Numbers with three significant digits; those of explanations are, but for the shares among them."""
 LESIONS = ("lesion-point", "lesion-share", "lesion-area")
