@@ -27,6 +27,7 @@ from pydicom.uid import (
 
 from medrobust import data
 from medrobust.classifier import Classifier
+from medrobust.data import dicom_decoders
 from medrobust.data.dicom_file import DicomError, quiet
 from medrobust.data.dicom_pixels import decode_dicom
 from medrobust.errors import InputError
@@ -324,3 +325,19 @@ def test_a_compressed_picture_of_another_size_than_its_header_states_is_not_deco
         made.save_as(file)
         with pytest.raises(DicomError, match="32 x 32, its header states 32 x 31"):
             decode_dicom(file.read_bytes(), 0, "auto")
+
+
+@pytest.mark.parametrize("name", ["JPEG2000", "SC_rgb_jpeg_gdcm", "SC_rgb_jpeg_dcmtk", "MR_small_jpeg_ls_lossless"])
+def test_a_decoder_in_a_process_of_its_own_gives_the_same_pixels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = dcmread(SHIPPED / f"{name}.dcm")
+    here = dicom_decoders.decoded(made, 0)
+    monkeypatch.setattr(dicom_decoders, "IN_PROCESS", ())
+    assert np.array_equal(dicom_decoders.decoded(made, 0), here)
+
+
+def test_a_decoder_that_ends_its_process_costs_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GDCM 3.2 does so on a JPEG stream with a damaged Huffman table."""
+    monkeypatch.setattr(dicom_decoders, "IN_PROCESS", ())
+    monkeypatch.setattr(dicom_decoders, "CHILD", "import os; os.abort()")
+    with pytest.raises(DicomError, match="no decoder reads its pixels"):
+        decode_dicom((SHIPPED / "JPEG2000.dcm").read_bytes(), 0, "auto")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medrobust import limits
+from medrobust.data.dicom_decoders import decoded
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -141,12 +142,10 @@ def stored(elements: Dataset, frame: int) -> np.ndarray:
 
     DicomError for sizes that the file cannot hold, before any pixel is decoded, and where no decoder reads it.
     """
-    from pydicom.pixels.utils import pixel_array
-
     height, width = _checked(elements, frame)
     try:
         with quiet():
-            pixels = pixel_array(elements, index=frame)
+            pixels = decoded(elements, frame)
     except Exception as error:  # each decoder raises whatever it likes on damaged bytes
         syntax = elements.file_meta.TransferSyntaxUID
         known = syntax.name if syntax.is_transfer_syntax and not syntax.is_private else "an unknown transfer syntax"
