@@ -417,6 +417,14 @@ class Classifier:
         made.preprocessing = steps
         return made
 
+    def of_pictures(self) -> Classifier:
+        """The same for what is shown of images: without stored values around a window, and without rounding."""
+        if self.stored_levels is None and self.seeing(False) is self:
+            return self
+        made = self.seeing(False).changed()
+        made.stored_levels = None
+        return made
+
     def without_rounding(self) -> Classifier:
         """The same with preprocessing that does not round to grey levels; this one where nothing is rounded."""
         if self.preprocessing is None or not self.preprocessing.rounds:

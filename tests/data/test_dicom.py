@@ -118,6 +118,12 @@ def test_a_window_whose_ends_lie_between_two_stored_values_moves_by_half_a_level
     assert np.abs(shown(file) - shown_by_pydicom(file)).max() < 1 / decode_dicom(file.read_bytes(), 0, "auto").levels
 
 
+def test_a_window_beyond_what_the_bits_can_store_is_noted(tmp_path: Path) -> None:
+    for window, wide in (((2048, 4096), False), ((2048, 4098), True), ((0, 400), True)):
+        file = save(elements(ramp(np.uint16, 12), window=window), tmp_path / "x")
+        assert ("wide" in decode_dicom(file.read_bytes(), 0, "auto").changes) is wide
+
+
 def test_a_picture_stored_the_other_way_round_is_the_same_picture(tmp_path: Path) -> None:
     pixels = ramp(np.uint16, 12)
     one = save(elements(pixels, window=(1000, 600)), tmp_path / "one")

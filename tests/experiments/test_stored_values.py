@@ -99,3 +99,11 @@ def test_commands_that_attack_what_is_shown_get_pictures(tmp_path: Path) -> None
     spec = ask(data=f"dicom:{root}", model=NET, train=False, outputs="logits")
     made = assemble(spec, None, NoProgress(), "cpu")
     assert (made.sample.span, made.classifier.stored_levels, made.classifier.preprocessing) == (1, None, None)
+
+
+def test_a_picture_is_decided_as_the_stored_values_that_it_shows(tmp_path: Path) -> None:
+    made = system(folders(tmp_path, n=6, window=(2048, 1500), PixelPaddingValue=5))
+    stored, shown = (part.images(range(len(part))) for part in (made.data, made.data.shown()))
+    pictures = made.classifier.of_pictures()
+    assert pictures.of_pictures() is pictures
+    assert torch.allclose(made.classifier.logits(stored), pictures.logits(shown), atol=1e-4)

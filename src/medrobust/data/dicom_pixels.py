@@ -32,6 +32,8 @@ CHANGES = {
     "sigmoid": "have a sigmoid window, which was applied; they are attacked in its output",
     "windowed": "are shown in the window that their file states (the first, where it states several)",
     "asked": "are shown in the window that was asked for",
+    "wide": "are shown in a window that reaches beyond what their bits can store: an attack may use values there that "
+    "no file holds",
     "whole": "state no window: all values that their bits can store are shown, from black to white",
     "monochrome1": "store white as 0 (MONOCHROME1) and were inverted, after the window, so that 0 is black",
     "palette": "are stored as numbers of a palette and were turned into its colours, in which they are attacked",
@@ -170,6 +172,8 @@ def _shown(elements: Dataset, pixels: np.ndarray, window: Window | str, changes:
         sign = 1 if ends[1] > ends[0] else -1
         black = round(ends[0])
         white = black + sign * max(1, round(abs(ends[1] - ends[0])))
+    if min(black, white) < grey.low or max(black, white) > grey.high:
+        changes.add("wide")
     sign, levels = (1 if white > black else -1), abs(white - black)
     shown = (grey.stored.astype(np.int64) - black) * sign
     inside = shown.clip(-levels, 2 * levels).astype(np.int32)

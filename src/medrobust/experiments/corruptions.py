@@ -34,9 +34,10 @@ def corrupted(
 ) -> Result:
     """Decisions at each severity, (n, 5); of several findings (n, 5, k). part: images of one size.
 
-    The pixels of the files are corrupted, before any preprocessing of the classifier.
+    What is shown of the files is corrupted, before any preprocessing of the classifier.
     """
-    images, _ = part.tensors()
+    classifier = classifier.of_pictures()
+    images, _ = part.shown().tensors()
     changed = torch.cat([corrupt(images, name, severity, seed, part.ids, table) for severity in SEVERITIES])
     decided = classifier.predict(changed).numpy().reshape(len(SEVERITIES), len(images), *part.labels.shape[1:])
     advance(len(changed))

@@ -61,7 +61,7 @@ def save(folder: Path, system: System, curve: Curve, name: str, spec: AuditSpec)
     codes = [patient_code(part, i) or image_code(part, i) for i in range(len(part))]
     names = files_out.write(part, attacked, folder, codes, done, spec.window)
     before, after = classifier.predict(clean), classifier.predict(attacked)
-    again = _decided(_of_pictures(classifier), files_out.read(folder, names, part.channels))
+    again = _decided(classifier.of_pictures(), files_out.read(folder, names, part.channels))
     reached = torch.isfinite(curve.min_eps[index]).tolist()
     changed = (attacked != clean).flatten(1).sum(1).tolist()
 
@@ -94,13 +94,6 @@ def save(folder: Path, system: System, curve: Curve, name: str, spec: AuditSpec)
     atomic.write_text(folder / TABLE, stream.getvalue())
     same = sum(bool((one == other).all()) for one, other in zip(after, again, strict=True))
     return Saved(len(rows), same)
-
-
-def _of_pictures(classifier: Classifier) -> Classifier:
-    """The same classifier for what is shown of images."""
-    made = classifier.seeing(False).changed()
-    made.stored_levels = None
-    return made
 
 
 def _decided(classifier: Classifier, images: list[Images]) -> Labels:
