@@ -286,8 +286,10 @@ def test_the_verdict_follows_from_the_intervals(whole, before, after, noise, sai
         return dataclasses.replace(base, accuracy=Estimate(0.9, 0.8, 1.0, 100), **pools)
 
     first, last = at(0, before), dataclasses.replace(at(1, after), accuracy=Estimate(0.5, 0.4, 0.6, 100))
-    verdict = Hardened(hardened.classifier, [first, last]).verdict
+    made = Hardened(hardened.classifier, [first, last])
+    verdict = made.verdict
     assert said in verdict
+    assert made.protects == ("no more than random" in said)
     assert "fell from 90.0%" in verdict
     assert f"{after[0]:.1%} ({after[1]:.1%} to {after[2]:.1%}) after round 1" in verdict
 

@@ -151,6 +151,7 @@ class DefenceExperiment(Experiment):
                 {"round": r.number, "zero": r.fresh.zero, "why": r.fresh.why} for r in hardened.rounds if r.fresh.zero
             ],
             "verdict": f"Inconclusive: {why}. {verdict}" if why and not guesses else verdict,
+            "protects": hardened.protects and not (why or guesses),
             "stopped": hardened.stopped,
             "guesses": guesses,
         }

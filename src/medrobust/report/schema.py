@@ -102,6 +102,8 @@ class DefenceInfo(Stated):
     pool: int
     rounds: list[int] = []
     verdict: str
+    protects: bool = False
+    """Whether fresh perturbations do no more than random ones in the end."""
     stopped: str = ""
     guesses: str = ""
 

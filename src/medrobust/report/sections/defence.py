@@ -80,4 +80,4 @@ def first_page(f: Findings) -> FirstPage:
     first, _, rest = info.verdict.partition(": ")
     if info.target is not None:
         rest += f" The perturbations aim at the answer “{f.run.target_name(info.target)}”."
-    return FirstPage(f"{first}.", rest, "warn" if first == "Inconclusive" else "calm")
+    return FirstPage(f"{first}.", rest, "warn" if first == "Inconclusive" else "calm" if info.protects else "bad")

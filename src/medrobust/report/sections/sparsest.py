@@ -38,7 +38,7 @@ def build(f: Findings) -> Content | None:
     curve = sorted(among(f.run.rows, kind=Kind.STORED, metric="turned_within"), key=_pixels)
     table = _table(f, medians, levels)
     sentences = _sentences(f, medians[0], levels)
-    figures = {"sparsest": _chart(curve, levels)} if curve else {}
+    figures = {"sparsest": _chart(curve, levels)} if any(row.value is not None for row in curve) else {}
     return Content(
         {"sentences": sentences, "table_": table, "shown": _examples(f), "level": step(levels)}, [table], figures
     )

@@ -48,6 +48,14 @@ class Hardened:
     stopped: str = ""
 
     @property
+    def protects(self) -> bool:
+        """Whether fresh perturbations do no more than random ones at last, as far as can be told."""
+        last = self.rounds[-1]
+        if len(self.rounds) == 1 or last.fresh.inconclusive:
+            return False
+        return last.fresh.rate.low <= last.control.rate.high
+
+    @property
     def verdict(self) -> str:
         """Does a fresh perturbation work again? In a sentence, with intervals."""
         first, last = self.rounds[0], self.rounds[-1]
@@ -56,7 +64,7 @@ class Hardened:
         before, after, old = first.fresh.rate, last.fresh.rate, last.old
         assert old is not None
         noise = last.control.rate
-        if after.low <= noise.high:
+        if self.protects:
             finding = "Fresh perturbations do no more than random ones, as far as can be told"
         elif after.high < before.low:
             finding = "Fresh perturbations do less than before, yet more than random ones"
