@@ -158,14 +158,10 @@ def _table(c: Corruptions) -> Table:
         errors = [TableCell(plain(row), not row.ok) for row in c.errors(name)]
         cells = [share(at.get(severity)) for severity in SEVERITIES]
         body.append([TableCell(c.info.titles[name]), *cells, _points(lost), _lowest(c, name), *errors])
-    head = [
-        "Corruption",
-        *(f"Severity {s}" for s in SEVERITIES),
-        f"Lost at {MIDDLE}",
-        f"Lowest sensitivity at {LARGEST}",
-    ]
+    head = ["Corruption", *map(str, SEVERITIES), f"Lost at {MIDDLE}", f"Lowest sensitivity at {LARGEST}"]
     head += ["BE", "rBE"] if c.errors(None) else []
-    caption = f"Accuracy after each natural corruption, with 95 % intervals ({n_text(c.accuracy(c.order[0]))} images); "
+    n = n_text(c.accuracy(c.order[0]))
+    caption = f"Accuracy after each natural corruption at severities 1 to 5, with 95 % intervals ({n} images); "
     caption += f"percentage points lost at severity {MIDDLE} on the same images; the class that is recognised worst."
     return Table(caption, [TableCell(t) for t in head], body, "tab:corruptions")
 
