@@ -20,7 +20,7 @@ GREY = catalogue.GREY
 
 def study(size: str) -> Study:
     if size == "smoke":
-        models, limit, eps = [tiny("small_cnn", PHANTOM)], 12, (GREY, 4 * GREY)
+        models, limit, eps = [tiny("small_cnn", PHANTOM)], 12, (GREY, 64 * GREY)
     else:
         chest = replace(CHEST, size=64)
         models = [
