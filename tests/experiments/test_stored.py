@@ -61,8 +61,8 @@ def test_a_transformation_is_said_to_undo_an_attack_only_where_intervals_are_apa
     names = ["none", "jpeg"]
     assert "After none" in _sentences(rows(plain_none=whole, plain_jpeg=half, optimised_jpeg=whole), names)[-1]
     undone = _sentences(rows(plain_none=whole, plain_jpeg=none, optimised_jpeg=none), names)
-    assert "Fewer are left after jpeg" in undone[1]
+    assert "Fewer are left after “jpeg”" in undone[1]
     assert "not shown" in undone[2]
     back = _sentences(rows(plain_none=whole, plain_jpeg=none, optimised_jpeg=half), names)
-    assert "more again after jpeg" in back[2]
+    assert "more again after “jpeg”" in back[2]
     assert "turned no image" in _sentences(rows(plain_none=(0.0, 0.0, 0.04)), ["none"])[0]

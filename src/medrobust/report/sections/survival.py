@@ -37,9 +37,9 @@ def _sentences(rows: list[Row], names: list[str]) -> list[str]:
     for name in names:
         plain, optimised = (Share.of(_row(rows, name, made)) for made in ("plain", "optimised"))
         if name != NONE and plain is not None and relation(plain, whole) is Relation.BELOW:
-            undone.append(name)
+            undone.append(f"“{name}”")
             if optimised is not None and relation(optimised, plain) is Relation.ABOVE:
-                back.append(name)
+                back.append(f"“{name}”")
     out = [f"Before any of them the attack turns {said(whole)}."]
     out.append(
         f"Fewer are left after {listing(undone)}."
