@@ -4,7 +4,7 @@
 
 The smallest eps among images of 8, 12 and 16 bits beside images that are not rounded; the fewest pixels changed by one
 stored level; and what saving, compression, resizing, another window and a screenshot leave of an attack, plain and
-optimised through them. Small networks at 64 px on chest X-rays and skin lesions.
+optimised through each. Small networks at 64 px on chest X-rays and skin lesions.
 
 Duration: smoke half a minute; small: see docs/results/stored.md.
 """
@@ -30,7 +30,7 @@ def study(size: str) -> Study:
         sets = [replace(CHEST, size=64), replace(SKIN, size=64)]
         models = [Model(data.name, data, "small_cnn:width=32", {"epochs": 20}, seconds=400) for data in sets]
         limit, attack, grid_of_eps = (60 if size == "small" else None), "auto:steps=20:queries=20", GRID
-        depths, sizes, ways = [255, 4095, 65535], [GREY, 4 * GREY], None
+        depths, sizes, ways = [255, 4095, 65535], [4 * GREY], None
         strong = "pgd:steps=20"
     common = {"model": models, "limit": limit}
     smallest = grid(stored_catalogue.stored, **common, levels=[0, *depths], attack=attack, eps=grid_of_eps)

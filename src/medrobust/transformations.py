@@ -1,8 +1,8 @@
 """What happens to an image on its way: saving, compression, resizing, another window, a screenshot; with gradients.
 
 Forward, each is the real operation. Backward, rounding and compression are passed as if they were not there (BPDA,
-Athalye et al. 2018, arXiv:1802.00420), and the rest by its derivative. ``attacks.PGDThrough`` is an
-attack that is to survive all of them.
+Athalye et al. 2018, arXiv:1802.00420), and the rest by its derivative. An attack on
+``after(classifier, transformation, images)`` makes examples that survive it.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from medrobust.attacks.sparsest import Sparsest, sparsest
 from medrobust.attacks.square import Square
 from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
 from medrobust.attacks.sweep import Curve, sweep
-from medrobust.attacks.through import PGDThrough
 from medrobust.attacks.transfer import Transfer
 from medrobust.threat import margin
 
@@ -61,7 +60,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "cgba": CGBA,
     "rays": RayS,
 }
-"""All but ``Transfer`` and ``PGDThrough``, which need further classifiers."""
+"""All but ``Transfer``, which needs a second classifier."""
 
 __all__ = [
     "APGD",
@@ -90,7 +89,6 @@ __all__ = [
     "HopSkipJump",
     "ModelOutput",
     "OnePixel",
-    "PGDThrough",
     "Queried",
     "RayS",
     "SimBA",

@@ -93,8 +93,6 @@ class Attack(ABC):
     """Can start anywhere in the ball: a sweep then continues from its last result instead of from the clean image."""
     starts_together: ClassVar[bool] = False
     """Rows should start together, many at a time: rows that do share their state."""
-    repairs: ClassVar[bool] = True
-    """Among stored images, a failure is repaired by moves of one level (``attacks.repair``)."""
     loss: Loss = staticmethod(cross_entropy)
 
     @abstractmethod

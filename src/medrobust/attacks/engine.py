@@ -77,7 +77,7 @@ def run(
         done = _within(done, classifier, images, goal, type(ball)(sizes[-1]), len(sizes))
     if stored is None:
         return done
-    if attack.uses_gradient and attack.repairs and not classifier.black_box:
+    if attack.uses_gradient and not classifier.black_box:
         done = repaired(done, classifier, images, goal, type(ball), sizes, minimal=attack.minimal)
     # a last attempt that rounding lengthens beyond an L2 ball
     outside = ~(done.reached.to(images.device) | type(ball)(sizes[-1]).legal(images, done.images))

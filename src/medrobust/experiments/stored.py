@@ -23,8 +23,8 @@ MOST = 0.8
 """Share of images that an attack must turn for what is left of it to tell anything."""
 STEPS = 10
 """Of PGD, plain and through the transformations."""
-OPTIMISED = ("8 bits", "JPEG 90", "half size and back, Pillow", "screenshot")
-"""Transformations that the optimised attack goes through; it is judged after all of them."""
+OPTIMISED = ("JPEG 90", "JPEG 75", "half size and back, Pillow", "screenshot")
+"""Transformations that an attack is optimised through, one at a time."""
 
 
 class StoredExperiment(Experiment):

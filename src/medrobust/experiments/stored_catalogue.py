@@ -47,7 +47,7 @@ def survived(
     seed: int = 0,
     seconds: float | None = None,
 ) -> Node:
-    """What transformations leave of an attack, plain and optimised through them.
+    """What transformations leave of an attack, plain and optimised through each.
 
     transformations: names of ``medrobust.transformations.TRANSFORMATIONS``; all if not given.
     """

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from medrobust import guessing, seeds, stats
-from medrobust.attacks import Attack, PGDThrough, run, sparsest, sweep
+from medrobust.attacks import Attack, run, sparsest, sweep
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.images import Images, on_grid
@@ -31,7 +31,7 @@ NONE = "none"
 NOT_BY_ONE = "not by one level"
 """The note of a median number of pixels where most images are not turned."""
 MADE = ("plain", "optimised", "noise")
-"""How attacked images were made: without the transformations, through them, at random."""
+"""How attacked images were made: without the transformation, through it, at random."""
 
 
 def smallest(
@@ -90,30 +90,36 @@ def survived(
 ) -> Result:
     """Which decisions are wrong after each transformation, bool (n,) under "MADE.NAME"; under "clean.NAME" unattacked.
 
-    All images are of whole ``levels``. Attacks are at full strength at ``ball``; the optimised one is PGD of as many
-    steps through those of ``names`` that are in ``optimised``. Noise moves every pixel by eps up or down.
+    All images are of whole ``levels``, attacks at full strength at ``ball``. An optimised one is made through that very
+    transformation, where it is in ``optimised``. Noise moves every pixel by eps up or down.
     """
     images, labels = part.tensors()
     images, goal = on_grid(images, levels), Untargeted(labels)
-    ball = ball.whole(levels)
-    ways = [TRANSFORMATIONS[name] for name in names if name in optimised]
-    stored = classifier.stored(levels)
-    knowing = PGDThrough(lambda c, given: [after(c, way, given) for way in ways], attack.steps)
+    ball, stored = ball.whole(levels), classifier.stored(levels)
     signs = seeds.signs(seed, "noise/sign", part.ids, images.shape[1:])
     noise = ball.ascent(signs) if ball.name == "linf" else ball.at_edge(signs)
+
+    def attacked(target: Classifier) -> Images:
+        return run(attack, target, images, goal, ball, seed=seed, ids=part.ids, full=True, fast=False).images
+
     made: Mapping[str, Images] = {
         "clean": images,
-        "plain": run(attack, stored, images, goal, ball, seed=seed, ids=part.ids, full=True).images,
-        "optimised": run(knowing, stored, images, goal, ball, seed=seed, ids=part.ids, full=True).images,
+        "plain": attacked(stored),
         "noise": on_grid(ball.move(images, images + ball.eps * noise), levels),
     }
     arrays = {}
     for name in (NONE, *names):
-        for who, given in made.items():
-            sent = given if name == NONE else torch.cat([TRANSFORMATIONS[name](one) for one in given.split(64)])
+        way = TRANSFORMATIONS[name] if name != NONE else _unchanged
+        known = {"optimised": attacked(after(stored, way, images))} if name in optimised else {}
+        for who, given in {**made, **known}.items():
+            sent = torch.cat([way(one) for one in given.split(64)])
             arrays[f"{who}.{name}"] = ~guessing.right(classifier.predict(sent).numpy(), part.labels)
     advance(len(images))
     return {}, arrays
+
+
+def _unchanged(images: Images) -> Images:
+    return images
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------
@@ -166,7 +172,7 @@ def survival_rows(
         if name != NONE:
             lost = stats.proportion(arrays[f"clean.{name}"][before], None if whose is None else whose[before])
             rows.add(Kind.SURVIVAL, "changed_by_itself", lost, transformation=name)
-        for how in MADE:
+        for how in (how for how in MADE if f"{how}.{name}" in arrays):
             share = stats.proportion(arrays[f"{how}.{name}"][right], owners)
             by, doubted = ("noise", ("", OK)) if how == "noise" else (attack, (doubt, status))
             at: Mapping[str, Any] = {"attack": by, "eps": eps, "note": doubted[0], "status": doubted[1]}

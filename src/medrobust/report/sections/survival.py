@@ -12,7 +12,7 @@ from medrobust.results import Kind, Row, among, find
 
 ANCHOR, TITLE, ORDER, NEEDS = "survival", "What survives on the way", 91, ("stored",)
 NONE = "none"
-COLUMNS = {"plain": "Attack", "optimised": "Optimised through them", "noise": "Random noise"}
+COLUMNS = {"plain": "Attack", "optimised": "Optimised through it", "noise": "Random noise"}
 
 
 def build(f: Findings) -> Content | None:
@@ -48,9 +48,9 @@ def _sentences(rows: list[Row], names: list[str]) -> list[str]:
     )
     if undone:
         out.append(
-            f"An attack that knows of them turns more again after {listing(back)}."
+            f"An attack that knows of it turns more again after {listing(back)}."
             if back
-            else "An attack that knows of them is not shown to turn more again."
+            else "An attack that knows of it is not shown to turn more again, where that was tried."
         )
     return out
 
