@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -347,3 +348,12 @@ def test_a_decoder_that_ends_its_process_costs_one_file(monkeypatch: pytest.Monk
     monkeypatch.setattr(dicom_decoders, "CHILD", "import os; os.abort()")
     with pytest.raises(DicomError, match="no decoder reads its pixels"):
         decode_dicom((SHIPPED / "JPEG2000.dcm").read_bytes(), 0, "auto")
+
+
+def test_a_missing_library_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders(tmp_path, n=2)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(InputError, match=r"need pydicom: pip install 'medrobust\[dicom\]'"):
+        data.load(f"dicom:{tmp_path}")
