@@ -116,7 +116,7 @@ class StoredExperiment(Experiment):
         cell = self._sparsest()
         stored_cells.sparse_rows(outcome.rows, self.levels, cell.arrays, whose)
         for side in ("clean", "attacked"):
-            outcome.arrays[f"sparsest.{side}"] = cell.arrays[f"shown.{side}"][: stored_cells.SHOWN]
+            outcome.pictures[f"sparsest.{side}"] = cell.arrays[f"shown.{side}"][: stored_cells.SHOWN]
         if (survived := self._survived()) is not None and self._eps is not None:
             stored_cells.survival_rows(outcome.rows, "pgd", self._eps, survived.arrays, whose)
         return outcome
