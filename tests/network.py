@@ -36,8 +36,6 @@ class Watch:
             # listening reaches nobody; connecting a socket of UDP sends nothing (dask asks for its own address so)
             quiet = event == "socket.bind" or getattr(connection, "type", None) == socket.SOCK_DGRAM
             allowed |= self.loopback and quiet and event != "socket.sendto"
-            # urllib3 asks so whether there is IPv6, when it is imported
-            allowed |= event == "socket.bind" and address[:2] == ("::1", 0)
             # urllib3, which pydicom and others import, asks so whether this machine knows IPv6
             allowed |= event == "socket.bind" and isinstance(address, tuple) and tuple(address[:2]) == ("::1", 0)
         else:
