@@ -68,7 +68,9 @@ def test_images_of_two_sizes_are_audited_in_their_own_pixels(audited: Path) -> N
     assert rows["accuracy", 4 / 255]["n"] == len(SIZES)
     assert rows["accuracy", 64 / 255]["value"] < rows["accuracy", 4 / 255]["value"]
     assert load_file(audited / "figures.safetensors")["min_eps.pgd:steps=4"].shape == (len(SIZES),)
-    assert [x["part"] for x in results["left_out"]] == ["universal perturbations", "detectors", "explanations"]
+    assert [x["part"] for x in results["left_out"]] == [
+        *("universal perturbations", "detectors", "explanations", "changes that a file can hold")
+    ]
     page = (audited / "report.html").read_text()
     assert "2 sizes, up to 44 pixels a side" in page
     assert "Not measured: universal perturbations, detectors, explanations (the images have 2 sizes" in page

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from medrobust import InputError, models
-from medrobust.models import checkpoint, own_network, timm_network
+from medrobust.models import checkpoint, hub, own_network, timm_network
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 WEIGHTS = SHARED / "weights"
@@ -113,6 +113,7 @@ def test_an_unreachable_hub_is_one_line(monkeypatch):
     def fail(*args, **kwargs):
         raise FileNotFoundError("An error happened\nwhile trying to locate the file on the Hub")
 
+    monkeypatch.setattr(hub, "answers", lambda: True)
     monkeypatch.setattr(timm, "create_model", fail)
     text = error(models.build, "resnet18", classes=2, channels=1, pretrained="hub")
     assert "could not be downloaded" in text

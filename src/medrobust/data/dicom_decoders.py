@@ -29,7 +29,9 @@ CHILD = """
 import io, sys, numpy
 from pydicom.pixels.utils import pixel_array
 pixels = pixel_array(io.BytesIO(sys.stdin.buffer.read()), decoding_plugin="gdcm")
-numpy.save(sys.stdout.buffer, pixels, allow_pickle=False)
+stream = io.BytesIO()
+numpy.save(stream, pixels, allow_pickle=False)
+sys.stdout.buffer.write(stream.getvalue())
 """
 
 
