@@ -73,7 +73,10 @@ def test_images_of_two_sizes_are_audited_in_their_own_pixels(audited: Path) -> N
     ]
     page = (audited / "report.html").read_text()
     assert "2 sizes, up to 44 pixels a side" in page
-    assert "Not measured: universal perturbations, detectors, explanations (the images have 2 sizes" in page
+    assert (
+        "Not measured: universal perturbations, detectors, explanations, changes that a file can hold (the images"
+        in page
+    )
 
 
 def test_a_reference_that_differs_names_the_first_image(table: Path, tmp_path: Path, capfd) -> None:
