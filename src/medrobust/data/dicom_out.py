@@ -13,7 +13,7 @@ import numpy as np
 
 from medrobust.data.decode import Decoded
 from medrobust.data.dicom_file import parsed, quiet, stored
-from medrobust.data.dicom_pixels import AUTO, Window, decode_dicom, window_of
+from medrobust.data.dicom_pixels import AUTO, DisplayWindow, decode_dicom, window_of
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
@@ -127,9 +127,9 @@ def _describe(made: Dataset, values: np.ndarray, bits: int, photometric: str) ->
     made["PixelData"].VR = "OB" if values.itemsize == 1 else "OW"
 
 
-def _state_window(made: Dataset, elements: Dataset, window: Window | str) -> None:
+def _state_window(made: Dataset, elements: Dataset, window: DisplayWindow | str) -> None:
     """The window in which the pixels are shown, so that ``auto`` shows them in it again."""
-    if isinstance(window, Window):
+    if isinstance(window, DisplayWindow):
         made.WindowCenter, made.WindowWidth = window
     elif window == AUTO and "WindowCenter" in elements and "WindowWidth" in elements:
         for name in ("WindowCenter", "WindowWidth"):

@@ -44,33 +44,33 @@ CHANGES = {
 """Sentences on what reading did, after "n of m images"; see ``decode.CHANGES``."""
 
 
-class Window(NamedTuple):
+class DisplayWindow(NamedTuple):
     """Centre and width in the units of the modality (Hounsfield units for CT), as DICOM's LINEAR function has them."""
 
     centre: float
     width: float
 
 
-def window_of(text: str) -> Window | str:
-    """``auto``, ``none``, or the Window that ``CENTRE,WIDTH`` states; ValueError for anything else."""
+def window_of(text: str) -> DisplayWindow | str:
+    """``auto``, ``none``, or the DisplayWindow that ``CENTRE,WIDTH`` states; ValueError for anything else."""
     if text in (AUTO, NONE):
         return text
     centre, width = map(float, text.split(","))
     if not (math.isfinite(centre) and math.isfinite(width) and width > 1):
         raise ValueError("the width of a window must be above 1")
-    return Window(centre, width)
+    return DisplayWindow(centre, width)
 
 
-class Scale(NamedTuple):
+class StoredScale(NamedTuple):
     """Of shown numbers, 0 black, ``levels`` white. stored value = base + sign * number; base None: none is stored."""
 
     levels: int
     base: int | None = None
     sign: int = 1
 
-    def inverted(self) -> Scale:
+    def inverted(self) -> StoredScale:
         """Of the numbers ``levels`` less those of this one."""
-        return Scale(self.levels, None if self.base is None else self.base + self.sign * self.levels, -self.sign)
+        return StoredScale(self.levels, None if self.base is None else self.base + self.sign * self.levels, -self.sign)
 
 
 class Grey(NamedTuple):
@@ -109,7 +109,7 @@ def decode_dicom(
             pixels, scale = scale.levels - pixels, scale.inverted()
     else:
         pixels, levels = _colours(elements, pixels, kind, changes)
-        scale = Scale(levels)
+        scale = StoredScale(levels)
         if pixels.ndim == 3:
             pixels = reduced_to_grey(pixels, grey)
     levels = scale.levels
@@ -142,7 +142,9 @@ def _padding(elements: Dataset, pixels: np.ndarray) -> np.ndarray | None:
     return (pixels >= min(values)) & (pixels <= max(values)) if values else None
 
 
-def _shown(elements: Dataset, pixels: np.ndarray, window: Window | str, changes: set[str]) -> tuple[np.ndarray, Scale]:
+def _shown(
+    elements: Dataset, pixels: np.ndarray, window: DisplayWindow | str, changes: set[str]
+) -> tuple[np.ndarray, StoredScale]:
     """int32 (h, w) and their scale, before the inversion of MONOCHROME1."""
     from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
@@ -156,12 +158,12 @@ def _shown(elements: Dataset, pixels: np.ndarray, window: Window | str, changes:
             values = apply_windowing(apply_modality_lut(pixels, elements), elements)
         low, high = sorted(v * grey.slope + grey.intercept for v in (grey.low, grey.high))
         levels = grey.high - grey.low
-        return np.rint((values - low) / (high - low) * levels).astype(np.int32), Scale(levels)
+        return np.rint((values - low) / (high - low) * levels).astype(np.int32), StoredScale(levels)
     bounds = None
     if window == AUTO:
         bounds = _bounds(elements)
         changes.add("whole" if bounds is None else "windowed")
-    elif isinstance(window, Window):
+    elif isinstance(window, DisplayWindow):
         bounds = _linear(window)
         changes.add("asked")
     black, white = (grey.low, grey.high) if grey.slope > 0 else (grey.high, grey.low)
@@ -177,7 +179,7 @@ def _shown(elements: Dataset, pixels: np.ndarray, window: Window | str, changes:
     sign, levels = (1 if white > black else -1), abs(white - black)
     shown = (grey.stored.astype(np.int64) - black) * sign
     inside = shown.clip(-levels, 2 * levels).astype(np.int32)
-    return inside, Scale(levels, None if changes & {"modality", "voi"} else black, sign)
+    return inside, StoredScale(levels, None if changes & {"modality", "voi"} else black, sign)
 
 
 def _modality(elements: Dataset, pixels: np.ndarray, changes: set[str]) -> Grey:
@@ -228,7 +230,7 @@ def _applied(table: object, values: np.ndarray, elements: Dataset) -> np.ndarray
         raise DicomError(f"its lookup table cannot be applied ({type(error).__name__})") from None
 
 
-def _stated(elements: Dataset) -> Window | None:
+def _stated(elements: Dataset) -> DisplayWindow | None:
     """The first window of a file; None where it states none."""
     centre, width = (elements.get(name) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None:
@@ -237,7 +239,7 @@ def _stated(elements: Dataset) -> Window | None:
         first = [float(v if isinstance(v, int | float | str) else v[0]) for v in (centre, width)]
     except (TypeError, ValueError, IndexError):
         raise DicomError("its window is no pair of numbers; use --window CENTRE,WIDTH") from None
-    return Window(*first)
+    return DisplayWindow(*first)
 
 
 def _bounds(elements: Dataset) -> tuple[float, float] | None:
@@ -254,7 +256,7 @@ def _bounds(elements: Dataset) -> tuple[float, float] | None:
     return bounds
 
 
-def _linear(window: Window) -> tuple[float, float]:
+def _linear(window: DisplayWindow) -> tuple[float, float]:
     """DICOM PS3.3 C.11.2.1.2.1: black up to the first, white from the second on."""
     return window.centre - window.width / 2, window.centre + window.width / 2 - 1
 

@@ -21,31 +21,31 @@ SIDE = 224
 Amounts = tuple[Amount, Amount, Amount, Amount, Amount]
 
 
-class Kind(NamedTuple):
+class MedMnistCorruption(NamedTuple):
     title: str
     change: Callable[[changes.Pixels, Any, np.random.Generator], changes.Pixels]
 
 
 KINDS = {
-    "pixelate": Kind("coarse pixels", changes.pixelate),
-    "jpeg_compression": Kind("JPEG", changes.jpeg),
-    "gaussian_noise": Kind("Gaussian noise", changes.gaussian_noise),
-    "speckle_noise": Kind("speckle noise", changes.speckle_noise),
-    "impulse_noise": Kind("impulse noise", changes.impulse_noise),
-    "shot_noise": Kind("shot noise", changes.shot_noise),
-    "defocus_blur": Kind("out of focus", changes.defocus_blur),
-    "motion_blur": Kind("motion blur", changes.motion_blur),
-    "zoom_blur": Kind("zoom blur", changes.zoom_blur),
-    "gaussian_blur": Kind("Gaussian blur", changes.gaussian_blur),
-    "brightness_up": Kind("brighter", changes.brightness),
-    "brightness_down": Kind("darker", changes.brightness),
-    "contrast_up": Kind("higher contrast", changes.contrast),
-    "contrast_down": Kind("lower contrast", changes.contrast),
-    "saturate": Kind("saturated colours", changes.saturate),
-    "gamma_corr_up": Kind("gamma above 1", changes.gamma),
-    "gamma_corr_down": Kind("gamma below 1", changes.gamma),
-    "black_corner": Kind("black corners", changes.black_corner),
-    "bubble": Kind("bubbles", changes.bubble),
+    "pixelate": MedMnistCorruption("coarse pixels", changes.pixelate),
+    "jpeg_compression": MedMnistCorruption("JPEG", changes.jpeg),
+    "gaussian_noise": MedMnistCorruption("Gaussian noise", changes.gaussian_noise),
+    "speckle_noise": MedMnistCorruption("speckle noise", changes.speckle_noise),
+    "impulse_noise": MedMnistCorruption("impulse noise", changes.impulse_noise),
+    "shot_noise": MedMnistCorruption("shot noise", changes.shot_noise),
+    "defocus_blur": MedMnistCorruption("out of focus", changes.defocus_blur),
+    "motion_blur": MedMnistCorruption("motion blur", changes.motion_blur),
+    "zoom_blur": MedMnistCorruption("zoom blur", changes.zoom_blur),
+    "gaussian_blur": MedMnistCorruption("Gaussian blur", changes.gaussian_blur),
+    "brightness_up": MedMnistCorruption("brighter", changes.brightness),
+    "brightness_down": MedMnistCorruption("darker", changes.brightness),
+    "contrast_up": MedMnistCorruption("higher contrast", changes.contrast),
+    "contrast_down": MedMnistCorruption("lower contrast", changes.contrast),
+    "saturate": MedMnistCorruption("saturated colours", changes.saturate),
+    "gamma_corr_up": MedMnistCorruption("gamma above 1", changes.gamma),
+    "gamma_corr_down": MedMnistCorruption("gamma below 1", changes.gamma),
+    "black_corner": MedMnistCorruption("black corners", changes.black_corner),
+    "bubble": MedMnistCorruption("bubbles", changes.bubble),
 }
 OF_COLOUR = ("saturate",)
 LEFT_OUT = {"pathmnist": "stain_deposit", "bloodmnist": "stain_deposit", "dermamnist": "characters"}
