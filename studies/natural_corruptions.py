@@ -35,7 +35,7 @@ def study(size: str) -> Study:
         *grid(catalogue.curve, **common, attack=["pgd"], eps=eps),
         *grid(catalogue.noise, **common, eps=eps),
     ]
-    theirs = grid(catalogue.corrupted, **common, corruptions=["medmnist-c:pneumoniamnist"])
+    medmnist_c = grid(catalogue.corrupted, **common, corruptions=["medmnist-c:pneumoniamnist"])
     shares = {"metric": "accuracy", "corruption": ANY}
     lines = ("model", "corruption")
     accuracy = StudyTable("Accuracy by severity", shares, lines, "severity")
@@ -68,7 +68,7 @@ def study(size: str) -> Study:
             Part(
                 "medmnist-c",
                 "Corruptions of MedMNIST-C for PneumoniaMNIST",
-                theirs,
+                medmnist_c,
                 [accuracy, StudyTable("BE and rBE", errors, lines, "metric")],
             ),
         ],

@@ -30,6 +30,7 @@ from medrobust.models.finite import check_weights
 from medrobust.models.folding import Bfloat16
 from medrobust.models.form import Form, Formed, first_channels
 from medrobust.models.preprocessing import Preprocessing, seeing
+from medrobust.models.probabilities import inverted
 
 OUTPUTS = ("logits", "probabilities")
 """What a network may return."""
@@ -129,8 +130,7 @@ class Classifier:
         if self.inspection is not None and not self.inspection.differentiable:
             images = images.detach()  # what torch gives for operators without a derivative is no gradient
         with self.borrowed():
-            logits = self.head.canonical(self.form.run(self.net, self.prepare(images, self.channels)))
-            return logits if self.threshold is None else logits - self.head.offset(self.threshold, logits)
+            return self._at_threshold(self.head.canonical(self.form.run(self.net, self.prepare(images, self.channels))))
 
     @torch.no_grad()
     def logits(self, images: Images) -> Logits:
@@ -195,9 +195,12 @@ class Classifier:
     def _decide(self, raw: Tensor) -> Labels:
         """Decisions of raw outputs, at the operating point."""
         if self.outputs == "probabilities":
-            raw = raw.log() if self.head.name == "softmax" else raw.logit()
-        logits = self.head.canonical(raw)
-        return self.head.decide(logits if self.threshold is None else logits - self.head.offset(self.threshold, logits))
+            raw = inverted(raw, self.head.name == "softmax")
+        return self.head.decide(self._at_threshold(self.head.canonical(raw)))
+
+    def _at_threshold(self, logits: Logits) -> Logits:
+        """Moved so that the head decides at the operating point."""
+        return logits if self.threshold is None else logits - self.head.offset(self.threshold, logits)
 
     @property
     def original(self) -> Classifier | None:
@@ -392,38 +395,29 @@ class Classifier:
         """
         if levels < 1:
             raise InputError(f"levels is the largest stored value, 255 for 8 bits; got {levels}")
-        made = self.changed()
-        made.stored_levels = levels
-        return made
+        return self.changed(stored_levels=levels)
 
     def as_stored(self, images: Images) -> Images:
         """``images`` as this classifier receives them: rounded where it is a ``stored`` one."""
         return images if self.stored_levels is None else on_grid(images, self.stored_levels)
 
-    def changed(self, *, net: nn.Module | None = None, preprocessing: Preprocessing | None = None) -> Classifier:
-        """A copy with another network that is called alike, or with other preprocessing; it is not examined again."""
+    def changed(self, **attributes: Any) -> Classifier:
+        """A copy with other attributes: a network that is called alike, preprocessing. It is not examined again."""
         made = copy.copy(self)
         made._exact, made._fast, made._original, made.layouts, made._digest = {}, None, None, {}, None
-        made.net = self.net if net is None else net
-        made.preprocessing = preprocessing or self.preprocessing
+        for name, value in attributes.items():
+            setattr(made, name, value)
         return made
 
     def seeing(self, surround: bool) -> Classifier:
         """The same for images with, or without, stored values around a window; see ``Dataset.surround``."""
         steps = seeing(self.preprocessing, surround)
-        if steps == self.preprocessing:
-            return self
-        made = self.changed()
-        made.preprocessing = steps
-        return made
+        return self if steps == self.preprocessing else self.changed(preprocessing=steps)
 
     def of_pictures(self) -> Classifier:
         """The same for what is shown of images: without stored values around a window, and without rounding."""
-        if self.stored_levels is None and self.seeing(False) is self:
-            return self
-        made = self.seeing(False).changed()
-        made.stored_levels = None
-        return made
+        shown = self.seeing(False)
+        return shown if shown.stored_levels is None else shown.changed(stored_levels=None)
 
     def without_rounding(self) -> Classifier:
         """The same with preprocessing that does not round to grey levels; this one where nothing is rounded."""

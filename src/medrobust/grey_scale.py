@@ -1,7 +1,9 @@
-"""Sizes of changes in grey levels, as files store them."""
+"""Sizes of changes in grey levels, as files store them; and the size at which a page gives its numbers."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 EIGHT_BITS = 255
@@ -20,6 +22,11 @@ class GreyScale:
         return float(self.levels * self.span)
 
     @property
+    def grey(self) -> float:
+        """One 8-bit grey level of what is shown, as a fraction of what a pixel may hold."""
+        return 1 / self.greys
+
+    @property
     def greys(self) -> float:
         """8-bit grey levels in what a pixel may hold, for what an eye sees."""
         return float(EIGHT_BITS * self.span)
@@ -36,3 +43,22 @@ EIGHT_BIT = GreyScale()
 def grey_scale(common_levels: int | None, span: int) -> GreyScale:
     """Of images that hold so many levels, all of them; 8-bit grey levels where they differ (None)."""
     return GreyScale(EIGHT_BITS if common_levels is None else common_levels // span, span)
+
+
+NOTICED = 0.10
+"""Share of the images below which a change of size is said to have had no marked effect."""
+
+
+def reported_size(held: Mapping[float, float], before: float, grey: float | None) -> float:
+    """The size at which numbers are given: one grey level, where that turns a tenth of the images or half of those that
+    were right; else the smallest that turns half of them; else the largest.
+
+    held: by size, above 0, the share of images that withstand it; before: at size 0. grey: one grey level as a size;
+    None where the norm knows none.
+    """
+    sizes = sorted(held)
+    if grey is not None:
+        nearest = min(sizes, key=lambda e: (abs(math.log(e / grey)), e))
+        if before - held[nearest] >= NOTICED or held[nearest] <= before / 2:
+            return nearest
+    return next((e for e in sizes if held[e] <= before / 2), sizes[-1])

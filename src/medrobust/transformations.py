@@ -135,10 +135,8 @@ def after(classifier: Classifier, transformation: Transformation, images: Images
     images: some that it will be given, which tell its channels.
     """
     classifier.ready(images)
-    inner = classifier.changed()
-    inner.stored_levels = None
     made = Classifier(
-        _After(inner, transformation),
+        _After(classifier.changed(stored_levels=None), transformation),
         classifier.classes,
         head="multilabel" if classifier.head.multilabel else "softmax",
         outputs="logits",

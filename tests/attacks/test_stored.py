@@ -88,13 +88,17 @@ def test_an_l2_change_too_small_for_rounding_is_found_by_moving_the_largest_weig
 
 
 def test_a_success_that_rounding_undoes_is_repaired_and_counted(clf, images):
-    labels = clf.predict(images)
-    goal, ball = mr.Untargeted(labels), mr.Linf(2 / 255)
-    plain = PGD(steps=2)(clf, images, goal, ball)
-    lost = (clf.predict(plain) != labels) & (clf.predict(on_grid(plain, 255)) == labels)
-    done = run(PGD(steps=2), clf.stored(255), images, goal, ball)
-    assert (clf.predict(done.images) != labels)[lost].all()
-    assert (done.queries >= done.gradients).all()
+    undone = 0
+    for levels in (15, 31, 63):
+        stored = on_grid(images, levels)
+        goal, ball = mr.Untargeted(labels := clf.predict(stored)), mr.Linf(2 / levels)
+        plain = PGD(steps=20)(clf, stored, goal, ball)
+        lost = (clf.predict(plain) != labels) & (clf.predict(on_grid(plain, levels)) == labels)
+        done = run(PGD(steps=20), clf.stored(levels), stored, goal, ball)
+        assert (clf.predict(done.images) != labels)[lost].all()
+        assert (done.forwards[lost] > 0).all()
+        undone += int(lost.sum())
+    assert undone > 0
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -115,7 +115,6 @@ def test_every_set_corrupts_images_of_any_size_and_colour(name):
             assert out.shape == images.shape
             assert torch.equal((out * 255).round(), out * 255)
     assert medmnist_c.ALEXNET[name].corrupted.keys() == medmnist_c.SETS[name].keys()
-    assert all(medmnist_c.ALEXNET[name].clean < 0.6 for _ in table)
 
 
 def test_grey_images_are_corrupted_as_three_channels():

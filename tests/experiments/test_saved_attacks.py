@@ -124,7 +124,7 @@ def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
         saved_attacks.check_folder(tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="dcm2pnm is not on the PATH")
+@pytest.mark.skipif(shutil.which("dcm2pnm") is None, reason="needs dcmtk (dcm2pnm)")
 def test_dcmtk_opens_a_derived_file(tmp_path: Path) -> None:
     root = folders(tmp_path / "in", n=4, window=(2048, 3000))
     attacked(f"dicom:{root}", tmp_path / "out")

@@ -72,20 +72,26 @@ def sparsest(
 ) -> Sparsest:
     """Change as few pixels of each image (n, c, h, w) as can be found by one level of 1 / ``levels``.
 
-    movable: bool (n, 1, h, w), pixels that may change; all if not given. Where greedy moves do not reach the goal, PGD
-    inside one level is tried, and what is not needed of its change goes back. groups: a patient for each image.
+    movable: bool (n, 1, h, w), pixels that may change; all if not given. Pixels are sought where PGD inside one level,
+    or one step, reaches the goal; where greedy moves do not, what is not needed of PGD's change goes back. groups: a
+    patient for each image. The search is done on ``Classifier.fast``, and again on the network where it disagrees.
     """
     stored = classifier.stored(levels)
     stored.ready(images)
     images, every = stored.as_stored(images), torch.arange(len(images))
     goal = goal.prepare(stored.head, len(stored.classes), len(images), images.device)
-    search = _Search(stored, goal, images, movable)
-    with stored.borrowed():
-        clean = search.one_shot(every)
-        one_shot = search.pixels.clone()
-        open_ = every[~clean]
-        search.refine(*search.greedy(open_))
-        search.refine(*search.dense(every[torch.isinf(search.pixels)], seed, ids))
+    movable = torch.ones_like(images[:, :1], dtype=torch.bool) if movable is None else movable
+    names = list(range(len(images))) if ids is None else list(ids)
+    search = _Search(stored.fast(images.shape), goal, images, movable)
+    one_shot = search.every(seed, names)
+    reached, _ = _Search(stored, goal, images, movable).ask(search.best, every)
+    if (wrong := (torch.isfinite(search.pixels) != reached).nonzero()[:, 0]).numel():
+        again = _Search(stored, goal.take(wrong), images[wrong], movable[wrong])
+        one_shot[wrong] = again.every(seed, [names[i] for i in wrong.tolist()])
+        search.best[wrong], search.pixels[wrong] = again.best, again.pixels
+        search.gradients[wrong] += again.gradients
+        search.forwards[wrong] += again.forwards
+    search.forwards += 1
     members = None if groups is None else tuple(groups)
     return Sparsest(levels, search.best, search.pixels, one_shot, search.gradients, search.forwards, members)
 
@@ -93,12 +99,24 @@ def sparsest(
 class _Search(Search):
     """``best`` and its number of changed ``pixels``: the sparsest change so far of each image."""
 
-    def __init__(self, classifier: Classifier, goal: Goal, images: Images, movable: Tensor | None) -> None:
+    def __init__(self, classifier: Classifier, goal: Goal, images: Images, movable: Tensor) -> None:
         super().__init__(classifier, goal, len(images))
         assert classifier.stored_levels is not None
-        self.origin, self.levels = images, classifier.stored_levels
-        self.movable = torch.ones_like(images[:, :1], dtype=torch.bool) if movable is None else movable
+        self.origin, self.levels, self.movable = images, classifier.stored_levels, movable
         self.best, self.pixels = images.clone(), torch.full((len(images),), torch.inf)
+
+    def every(self, seed: int, ids: Sequence[Id]) -> PerImage:
+        """Search for all images; what ``one_shot`` reaches, of each."""
+        with self.classifier.borrowed():
+            clean = self.one_shot(torch.arange(len(self.origin)))
+            one_shot = self.pixels.clone()
+            dense, images = self.dense((~clean).nonzero()[:, 0], seed, ids)
+            turned = torch.isfinite(one_shot)
+            turned[dense] = True
+            self.refine(*self.greedy((turned & ~clean).nonzero()[:, 0]))
+            missed = torch.isinf(self.pixels[dense])
+            self.refine(dense[missed], images[missed])
+        return one_shot
 
     def moves(self, images: Images, gradient: Images, index: Tensor) -> Moves:
         """Of whole pixels that are as they were, along the gradient."""
@@ -141,13 +159,13 @@ class _Search(Search):
         reached[going] = self.ask(images[going], index[going])[0]
         return index[reached], images[reached]
 
-    def dense(self, index: Tensor, seed: int, ids: Sequence[Id] | None) -> tuple[Tensor, Images]:
-        """PGD inside one level, for images that greedy moves do not turn; those that reach the goal."""
+    def dense(self, index: Tensor, seed: int, ids: Sequence[Id]) -> tuple[Tensor, Images]:
+        """PGD inside one level; those that reach the goal."""
         if not index.numel():
             return index, self.origin[index]
-        names = index.tolist() if ids is None else [ids[i] for i in index.tolist()]
+        names = [ids[i] for i in index.tolist()]
         origin, goal = self.origin[index], self.goal.take(index)
-        done = run(PGD(), self.classifier, origin, goal, Linf(1 / self.levels), seed=seed, ids=names)
+        done = run(PGD(), self.classifier, origin, goal, Linf(1 / self.levels), seed=seed, ids=names, fast=False)
         self.gradients[index] += done.gradients
         self.forwards[index] += done.forwards
         images = torch.where(self.movable[index], done.images, origin)

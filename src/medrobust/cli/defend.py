@@ -23,7 +23,7 @@ from medrobust.cli.options import (
     RunOut,
     Seed,
 )
-from medrobust.cli.perturbations import Eps, Norm, Target, Zeta, one_eps
+from medrobust.cli.perturbations import Eps, Norm, Target, Zeta, one_size
 from medrobust.cli.text import at_most, brief, guessed, percent, say, table
 
 if TYPE_CHECKING:
@@ -59,12 +59,14 @@ def defend(
     from medrobust.experiments import ask
     from medrobust.experiments.defence import DefenceConfig
 
+    size, unit = one_size(eps)
     config = DefenceConfig(
         method=method,
         target=target,
         norm=norm,
         zeta=zeta,
-        eps=one_eps(eps),
+        eps=size,
+        unit=unit,
         defence=defence,
         rounds=rounds,
         epochs=epochs,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from medrobust.cli.text import eps_fields, eps_list
+from medrobust.cli.text import eps_fields
 from medrobust.errors import InputError
 
 Target = Annotated[
@@ -19,7 +19,10 @@ Norm = Annotated[str, typer.Option(help="l2 or linf.")]
 Zeta = Annotated[
     float | None, typer.Option(help="Size as a share of the training images' mean norm; 0.04 where no --eps is given.")
 ]
-Eps = Annotated[str | None, typer.Option(help="Size as a fraction of the pixel range (linf) or a length (l2): 8/255.")]
+Eps = Annotated[
+    str | None,
+    typer.Option(help="Size: a fraction of what is shown (linf), a length (l2), or stored levels: 8/255, 4lv."),
+]
 
 
 def one_size(text: str | None) -> tuple[float | None, str]:
@@ -30,11 +33,3 @@ def one_size(text: str | None) -> tuple[float | None, str]:
     if sizes is not None and (not isinstance(sizes, tuple) or len(sizes) != 1):
         raise InputError(f"--eps wants one size above 0 such as 8/255 or 4lv, got {text}")
     return (None if sizes is None else float(sizes[0])), unit
-
-
-def one_eps(text: str | None) -> float | None:
-    """The one size that --eps gives."""
-    sizes = eps_list(text)
-    if sizes is not None and len(sizes) != 1:
-        raise InputError(f"--eps wants one size above 0 such as 8/255, got {text}")
-    return None if sizes is None else sizes[0]

@@ -102,11 +102,6 @@ class Context:
         """The test images."""
         return self.system.test
 
-    @property
-    def grey(self) -> float:
-        """One 8-bit grey level of what is shown, as a fraction of what a pixel may hold."""
-        return 1 / 255 / self.sample.span
-
     @cached_property
     def grey_scale(self) -> GreyScale:
         """The grey levels in which sizes are written."""

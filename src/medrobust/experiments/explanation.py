@@ -302,7 +302,23 @@ class Explanation(Experiment):
         about = {"cam": self.cam_layer, "layer": self.middle, "saliencies": saliencies, **self._about_attack()}
         cell = self._cell(part, "gallery", compute, **about)
         self.pictures = cell.arrays
-        return dict(cell.facts)
+        return {**cell.facts, "moved": self._moved(part.labels, attacked.decision)}
+
+    def _moved(self, before: np.ndarray, after: np.ndarray) -> list[list[str]]:
+        """Of sets of findings, those that came (+) and went (−) with each image; empty where an image has one class."""
+        several, network = self.context.system.of_findings, self.classifier.net
+        if several is None or not isinstance(network, SetNetwork):
+            return []
+        known, moved = network.sets.cpu().numpy(), []
+        for first, second in zip(before, after, strict=True):
+            if max(first, second) >= len(known):  # one of the sets that are a class together
+                moved.append([self.classifier.classes[second]])
+                continue
+            change = known[second] - known[first]
+            names = several.classifier.classes
+            came, went = ([n for n, c in zip(names, change, strict=True) if c == sign] for sign in (1, -1))
+            moved.append([*(f"+{n}" for n in came), *(f"−{n}" for n in went)])
+        return moved
 
     # -- rows --------------------------------------------------------------------------------------------
 
@@ -351,12 +367,12 @@ class Explanation(Experiment):
 
     def _finding_rows(self) -> None:
         """Of the images that have a finding, how maps of its logit agree with its own mask."""
-        for name, values in self._finding_maps.items():
-            quantity, _, end = name.partition("@")
-            finding, _, when = end.rpartition(".")
-            metric, _, map_ = quantity.partition("-")[2].partition("-")
-            of = np.isfinite(self._finding_maps[f"lesion-area@{finding}.clean"]) & self.counted
-            self._row(f"lesion-{metric}", values[of], when, map=map_ or None, class_name=finding)
+        for finding in self._masked_findings if self._finding_maps else ():
+            area, *agreements = cells.finding_quantities(finding)
+            of = np.isfinite(self._finding_maps[area.name]) & self.counted
+            for quantity in (area, *agreements):
+                values = self._finding_maps[quantity.name][of]
+                self._row(quantity.metric, values, quantity.when, map=quantity.map or None, class_name=finding)
 
     def _row(self, metric: str, values: np.ndarray, when: str = "clean", **columns: Any) -> None:
         """The median of what is known of the images that count, with its interval; a share for yes and no."""

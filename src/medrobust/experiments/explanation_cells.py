@@ -20,6 +20,7 @@ from medrobust.store import Result
 KINDS = ("effective-rank", "relative-rank", "spectral-entropy", "spatial-entropy")
 """What is said of a layer."""
 
+FINDING_MAPS = ("gradient", "cam")
 AGREEMENT = {"point": explain.pointing_game, "auroc": explain.lesion_auroc, "share": explain.lesion_share}
 """What is said of a map where the lesion is known."""
 
@@ -37,11 +38,14 @@ class Quantity(NamedTuple):
     when: str
     map: str = ""
     layer: str = ""
+    finding: str = ""
+    """The one whose logit it is about; empty: the decision."""
 
     @property
     def name(self) -> str:
         """Of its array."""
-        return f"{self.metric}{self.map and '-' + self.map}{self.layer and '@' + self.layer}.{self.when}"
+        of = self.layer or self.finding
+        return f"{self.metric}{self.map and '-' + self.map}{of and '@' + of}.{self.when}"
 
 
 def quantities(names: Sequence[str], saliencies: Sequence[str]) -> Iterator[Quantity]:
@@ -56,6 +60,13 @@ def quantities(names: Sequence[str], saliencies: Sequence[str]) -> Iterator[Quan
         yield from (Quantity(f"lesion-{how}", when, kind) for kind in saliencies for when in (CLEAN, ATTACKED))
     for layer in names:
         yield from (Quantity(kind, when, layer=layer) for kind in KINDS for when in (CLEAN, ATTACKED))
+
+
+def finding_quantities(finding: str) -> Iterator[Quantity]:
+    """All that ``finding_maps`` measures of one finding."""
+    yield Quantity("lesion-area", CLEAN, finding=finding)
+    for how in AGREEMENT:
+        yield from (Quantity(f"lesion-{how}", w, m, finding=finding) for w in (CLEAN, ATTACKED) for m in FINDING_MAPS)
 
 
 def measured(classifier: Classifier, part: Dataset, names: Sequence[str], layer: str | None, seed: int) -> Result:
@@ -123,15 +134,18 @@ def finding_maps(
     for name in findings:
         k = classifier.classes.index(name)
         rows = (labels[:, k] == 1).nonzero()[:, 0]
-        masks, asked = part.masks(rows, name), torch.full((len(rows),), k)
+        masks, outputs = part.masks(rows, name), torch.full((len(rows),), k)
         assert masks is not None
-        measured = {Quantity("lesion-area", CLEAN, layer=name): explain.lesion_area(masks)}
-        for when, shown in ((CLEAN, images), (ATTACKED, attacked.images)):
-            gradient, _ = explain.gradient_map(classifier, shown[rows], asked)
-            maps_ = {"gradient": gradient, "cam": explain.grad_cam(classifier, shown[rows], asked, layer=cam_layer)}
-            for how, agreement in AGREEMENT.items():
-                measured |= {Quantity(f"lesion-{how}", when, m, name): agreement(maps_[m], masks) for m in maps_}
-        for quantity, values in measured.items():
+        drawn: dict[tuple[str, str], Images] = {}
+        for when, given in ((CLEAN, images[rows]), (ATTACKED, attacked.images[rows])):
+            drawn["gradient", when], _ = explain.gradient_map(classifier, given, outputs)
+            drawn["cam", when] = explain.grad_cam(classifier, given, outputs, layer=cam_layer)
+        agreement = {f"lesion-{how}": function for how, function in AGREEMENT.items()}
+        for quantity in finding_quantities(name):
+            if quantity.map:
+                values = agreement[quantity.metric](drawn[quantity.map, quantity.when], masks)
+            else:
+                values = explain.lesion_area(masks)
             every = torch.full((len(part),), torch.nan, dtype=torch.float64)
             out[quantity.name] = every.index_copy(0, rows, values.double())
     return {}, _where_reached(out, attacked)

@@ -5,7 +5,6 @@ The protocol of Ma et al. 2020 (arXiv:1907.10456).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import cached_property, partial
 
@@ -20,14 +19,13 @@ from medrobust.experiments.conditions import described
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Step, attacks_of, main_attack
 from medrobust.experiments.rows import attack_rows, noise_rows
+from medrobust.grey_scale import reported_size
 from medrobust.results import Kind
 from medrobust.store import Cell, Result
 from medrobust.threat import Ball
 
 NEAR = 0.05
 """How far, of one grey level, a size in whole stored levels may lie from it and stand for it."""
-NOTICED = 0.10
-"""Points of accuracy below which an attack is said to have had no marked effect."""
 NO_GRADIENT = "most images gave no usable gradient"
 
 
@@ -136,7 +134,10 @@ class RobustnessExperiment(Experiment):
     @property
     def headline_eps(self) -> float | None:
         """The size of the headline number."""
-        return chosen_eps(self.config.norm, self.config.eps, self.smallest, self.context.grey)
+        min_eps = self.smallest
+        held = {e: float((min_eps > np.float32(e)).mean()) for e in self.config.eps if e > 0}
+        grey = self.context.grey_scale.grey if self.config.norm == "linf" else None
+        return reported_size(held, float((min_eps > 0).mean()), grey) if held else None
 
     @property
     def typical_eps(self) -> float:
@@ -145,7 +146,7 @@ class RobustnessExperiment(Experiment):
         typical = float(np.median(min_eps[min_eps > 0])) if (min_eps > 0).any() else np.inf
         grid = [e for e in self.config.eps if e > 0]
         if not grid:
-            return self.context.grey
+            return self.context.grey_scale.grey
         return next((e for e in grid if e >= typical * (1 - 1e-5)), grid[-1])
 
     @property
@@ -159,7 +160,7 @@ class RobustnessExperiment(Experiment):
         fall."""
         name, eps = self.shown_name, self.typical_eps
         if self.config.norm == "linf":
-            grey = self.context.grey
+            grey = self.context.grey_scale.grey
             near = min(self.config.eps, key=lambda e: abs(e - grey))
             eps = max(eps, near if abs(near / grey - 1) < NEAR else eps)
         return name, self.attacks.get(name) or attack_named(name), self.context.ball(eps)
@@ -222,19 +223,3 @@ class RobustnessExperiment(Experiment):
         noise_rows(outcome.rows, eps, decision, context.labels, right, classes, context.patients, ordinal)
         wrong = np.stack([~guessing.right(decision[:, i], context.labels) for i in range(len(eps))], 1)
         outcome.checks += [checks.noise_is_weaker(name, eps, self.min_eps(name), wrong, scale) for name in self.attacks]
-
-
-def chosen_eps(norm: str, grid: tuple[float, ...], min_eps: np.ndarray, grey: float) -> float | None:
-    """The size of the headline number, from the smallest eps* of the attacks so far; None without a positive eps.
-
-    grey: one 8-bit grey level, near which it lies where that has a marked effect.
-    """
-    sizes = [e for e in grid if e > 0]
-    if not sizes:
-        return None
-    clean, held = float((min_eps > 0).mean()), {e: float((min_eps > np.float32(e)).mean()) for e in sizes}
-    if norm == "linf":
-        nearest = min(sizes, key=lambda e: (abs(math.log(e / grey)), e))
-        if clean - held[nearest] >= NOTICED or held[nearest] <= clean / 2:
-            return nearest
-    return next((e for e in sizes if held[e] <= clean / 2), sizes[-1])

@@ -89,7 +89,7 @@ class SanityExperiment(Experiment):
     def _saving_eps(self) -> tuple[float, ...]:
         if self.config.norm != "linf":
             return ()
-        eps, levels = [g * self.context.grey for g in SAVED_GREYS], self.context.sample.attacked_levels
+        eps, levels = [g * self.context.grey_scale.grey for g in SAVED_GREYS], self.context.sample.attacked_levels
         # of DICOM files in whole stored levels
         return tuple(eps if levels is None else sorted({max(1, round(e * levels)) / levels for e in eps}))
 

@@ -49,6 +49,7 @@ def smallest(
     goal = Untargeted(labels)
     if levels != CONTINUOUS:
         images = on_grid(images, levels)
+        eps = tuple(sorted({float(ball(e).whole(levels).eps) for e in eps} - {0.0}))
     searched = classifier if levels == CONTINUOUS else classifier.stored(levels)
     curve = sweep(attack, searched, images, goal, ball, eps, seed=seed, ids=part.ids, advance=advance)
     outcome = judge(classifier, images, curve.images, goal, ball(1.0 if ball.name == "linf" else torch.inf))
@@ -95,7 +96,7 @@ def survived(
     """
     images, labels = part.tensors()
     images, goal = on_grid(images, levels), Untargeted(labels)
-    ball, stored = ball.whole(levels), classifier.stored(levels)
+    ball, stored = ball.whole(levels), classifier.fast(images.shape).stored(levels)
     signs = seeds.signs(seed, "noise/sign", part.ids, images.shape[1:])
     noise = ball.ascent(signs) if ball.name == "linf" else ball.at_edge(signs)
 

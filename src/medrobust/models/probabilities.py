@@ -127,11 +127,11 @@ def to_logits(
     """
     probabilities, logits = _read(net, run, n, dtype, exclusive)
     if logits is None:
-        logits = _inverted(probabilities, exclusive)
+        logits = inverted(probabilities, exclusive)
         saturated = _saturated(probabilities, exclusive)
         if dtype != torch.float64 and bool(saturated.any()) and (double := _double(net)) is not None:
             exact, read = _read(double, run, n, torch.float64, exclusive)
-            read = _inverted(exact, exclusive) if read is None else read
+            read = inverted(exact, exclusive) if read is None else read
             logits = torch.where(saturated[:, None], read, logits.double())
     return _agreeing(logits.float(), probabilities.detach(), exclusive)
 
@@ -153,7 +153,8 @@ def _read(
     return out, inputs
 
 
-def _inverted(p: Tensor, exclusive: bool) -> Tensor:
+def inverted(p: Tensor, exclusive: bool) -> Tensor:
+    """Logits (n, k) of probabilities: log p up to a constant of classes that exclude each other, else the log-odds."""
     if p.dtype in (torch.float16, torch.bfloat16):
         p = p.float()
     info = torch.finfo(p.dtype)

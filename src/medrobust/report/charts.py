@@ -300,6 +300,16 @@ def series(
         return svg(figure, name, alt)
 
 
+def by_pixels(points: list[tuple[float, Row]], across: str, label: str, alt: str) -> str:
+    """A share against a number of pixels, on a logarithmic axis."""
+    with canvas(6.4, 3.8) as (figure, axes):
+        _line(axes, [pixels for pixels, _ in points], [row for _, row in points], line_style(0), "")
+        axes.set_xscale("log")
+        axes.set_xlabel(across)
+        _percent_axis(axes, label)
+        return svg(figure, "sparsest", alt)
+
+
 def by_severity(
     before: Row | None, lines: list[tuple[str, list[Row]]], levels: list[tuple[str, Row]], coloured: int, alt: str
 ) -> str:

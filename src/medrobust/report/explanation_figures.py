@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 MAPS, LOSSES = "viridis", "cividis"
-AND, NONE = " + ", "no finding"
-"""In the names of sets of findings."""
 DRAWN = (
     ("saliency-half", "Half of the gradient lies on", "% of the pixels", 100, False),
     ("saliency-gini", "Concentration of the gradient", "Gini", 1, False),
@@ -121,10 +119,9 @@ def _caption(run: Explained, i: int) -> str:
     label, after = (run.info.classes[indices[i]] for indices in (run.info.gallery.label, run.info.gallery.after))
     if not run.info.gallery.reached[i]:
         after = "held"
-    elif any(AND in name for name in (label, after)):  # what came and what went
-        before, now = ([n for n in name.split(AND) if n != NONE] for name in (label, after))
-        moved = [f"+{name}" for name in now if name not in before] + [f"−{name}" for name in before if name not in now]
-        after = moved[0] if len(moved) == 1 else f"{_cut(moved[0])} …"
+    elif run.info.gallery.moved:
+        first, *more = run.info.gallery.moved[i]
+        after = f"{_cut(first)} …" if more else first
     return f"{_cut(label)}\n→ {_cut(after)}"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
+from medrobust.grey_scale import reported_size
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation
-from medrobust.report.findings import GREY, NOTICED, Findings, Verdict
+from medrobust.report.findings import Findings, Verdict
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import same
 from medrobust.report.sizes import change, short_size, size_words, visibility
 from medrobust.report.words import listing, number, percent
 from medrobust.results import Kind, Row, among
@@ -37,18 +36,11 @@ def row(f: Findings, metric: str, goal: str, eps: float | None = None, **more: A
 
 
 def size(f: Findings) -> float | None:
-    """The eps at which numbers of findings are given: one grey level where that changes the set of a tenth of the
-    images, else the smallest that changes half of them, else that of the page or the largest. Exact match, by which the
-    page's own size goes, may leave too few images to tell."""
+    """The eps at which numbers of findings are given, by how many images keep their set of findings. Exact match, by
+    which the page's own size goes, may leave too few images to tell."""
     rows = among(f.run.rows, kind=Kind.FINDING, metric="success", goal=ANY)
-    by_eps = {r.eps: r.value for r in sorted(rows, key=lambda r: r.eps) if r.value is not None}
-    if not by_eps:
-        return None
-    nearest = min(by_eps, key=lambda e: (abs(math.log(e / GREY)) if e > 0 else math.inf, e))
-    if f.run.conditions.norm == "Linf" and by_eps[nearest] >= NOTICED:
-        return nearest
-    page = next((e for e in by_eps if f.reference is not None and same(e, f.reference)), max(by_eps))
-    return half(f) or page
+    kept = {r.eps: 1 - r.value for r in rows if r.value is not None and r.eps > 0}
+    return reported_size(kept, 1.0, f.grey) if kept else None
 
 
 def half(f: Findings) -> float | None:

@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 
 from medrobust import stats
+from medrobust.grey_scale import NOTICED, reported_size
 from medrobust.report.comparison import Share
 from medrobust.report.noise_words import BesideNoise
 from medrobust.report.run import PROBES, WORST, Run, same
 from medrobust.report.words import listing
 from medrobust.results import GRADIENT, INCONCLUSIVE, OK, Kind, Row, Rows, among
 
-GREY = 1 / 255
 SINGLE_STEP = ("fgsm",)
 """Too weak to show on their own that a model withstands anything."""
-NOTICED = 0.10
-"""Points of accuracy below which an attack is said to have had no marked effect."""
 TOLERATED_SHARE = 0.05
 """Share of images without a usable gradient above which an attack's numbers are in doubt."""
 FEW = 50
@@ -168,9 +166,7 @@ class Findings:
     def reference(self) -> float | None:
         """The eps at which the first page compares.
 
-        That of the headline number where there is one. Else the one nearest to a single grey level; where the attack
-        does no marked harm there (or the norm knows no grey level), the one at which the accuracy halves; failing that
-        the largest.
+        That of the headline number where there is one, else ``reported_size``.
         """
         if self.strongest is None or self.clean is None:
             return None
@@ -180,14 +176,13 @@ class Findings:
         headline = self.run.conditions.headline
         if headline is not None and any(same(r.eps, headline.eps) for r in rows):
             return headline.eps
-        if self.run.conditions.norm == "Linf":
-            grey = 1 / self.run.conditions.grey_scale.greys
-            nearest = min(rows, key=lambda r: (abs(np.log(r.eps / grey)), r.eps))
-            fallen = None if nearest.value is None else self.clean.value - nearest.value
-            if fallen is not None and (fallen >= NOTICED or fallen >= self.clean.value / 2):
-                return nearest.eps
-        half = self.half(self.strongest)
-        return half.eps if half else rows[-1].eps
+        held = {r.eps: r.value for r in rows if r.value is not None and r.eps > 0}
+        return reported_size(held, self.clean.value, self.grey) if held else rows[-1].eps
+
+    @property
+    def grey(self) -> float | None:
+        """One 8-bit grey level as a size; None where the norm knows none."""
+        return self.run.conditions.grey_scale.grey if self.run.conditions.norm == "Linf" else None
 
     @cached_property
     def at_reference(self) -> Row | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from medrobust.report.findings import GREY, Findings, Verdict
+from medrobust.report.findings import Findings, Verdict
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import same
 from medrobust.report.sizes import short_size
@@ -113,14 +113,14 @@ def _halving(f: Findings, attack: str) -> list[str]:
 def _certain(f: Findings) -> list[str]:
     """The fact that needs no measurement: images on the 8-bit grid round back to themselves."""
     c = f.run.conditions
-    if c.norm != "Linf" or c.bits != 8:
+    if f.grey is None or c.bits != 8:
         return []
     text = "It is certain that a change below half a grey level is undone: rounding an 8-bit image that was changed "
     text += "by less gives back exactly the untouched image."
-    if f.saved_attack and f.run.at(f.saved_attack, "accuracy_saved", 0.5 * GREY, bits=8) is not None:
+    if f.saved_attack and f.run.at(f.saved_attack, "accuracy_saved", 0.5 * f.grey, bits=8) is not None:
         text += " A change of exactly half a level is rounded either to nothing or to a whole level."
     half = f.half(f.strongest) if f.strongest else None
-    if half is not None and half.eps < 0.5 * GREY * (1 - 1e-6):
+    if half is not None and half.eps < 0.5 * f.grey * (1 - 1e-6):
         text += f" So the {short_size(f, half.eps)} of the headline fool a model that is handed the changed "
         text += "numbers directly, not one that opens a saved 8-bit file."
     return [text]

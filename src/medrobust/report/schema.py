@@ -168,6 +168,8 @@ class GalleryInfo(Stated):
     label: list[int] = []
     after: list[int] = []
     reached: list[bool] = []
+    moved: list[list[str]] = []
+    """Of sets of findings, those that came (+) and went (−)."""
 
 
 class ExplainedInfo(Stated):

@@ -89,7 +89,8 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
     at = f.at_reference or half
     shares = f.beside_noise(at)
     text = f"{sets} " if sets else ""
-    text += f"{change(f, at.eps)} – {visibility(f, at.eps)} – brings its "
+    sized = f"{change(f, at.eps)} – {visibility(f, at.eps)} –"
+    text += f"{'It' if sets.startswith(sized) else sized} brings its "
     text += f"{'exact match' if sets else 'accuracy'} from {percent(f.clean.value)} "
     text += f"down to {with_interval(at)} ({f.name(f.strongest)}, {plural(at.n or f.attacked or 0, 'image')})"
     text += f"; {beside(shares)}." if shares is not None else "."

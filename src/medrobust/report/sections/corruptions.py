@@ -9,7 +9,7 @@ from statistics import fmean
 from medrobust.report import charts
 from medrobust.report.comparison import Share
 from medrobust.report.corruption_words import BesideCorruptions, beside_attack
-from medrobust.report.findings import GREY, Findings, Verdict
+from medrobust.report.findings import Findings, Verdict
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.schema import CorruptionsInfo
 from medrobust.report.section import Content
@@ -72,8 +72,7 @@ class Corruptions:
         rows = [] if f.strongest is None else f.run.curve(f.strongest)
         if not rows:
             return None
-        size = GREY if f.run.conditions.norm == "Linf" else f.reference
-        return min(rows, key=lambda r: abs(r.eps - (size or 0.0)))
+        return min(rows, key=lambda r: abs(r.eps - (f.grey or f.reference or 0.0)))
 
     @property
     def size(self) -> str:
@@ -145,8 +144,8 @@ def _figure(c: Corruptions) -> str:
     if c.attack is not None:
         noise = [row for a in f.run.controls if (row := f.run.at(a, "accuracy", c.attack.eps)) is not None]
         levels += [(f"random noise, {c.size}", row) for row in noise[:1]]
-    told = [f"{title} {percent(rows[-1].value)}" for title, rows in shares]
-    alt = f"Accuracy against severity, a corruption a line; at the largest: {listing(told)}."
+    worst = [f"{title} {percent(rows[-1].value)}" for title, rows in shares]
+    alt = f"Accuracy against severity, a corruption a line; at the largest: {listing(worst)}."
     return charts.by_severity(c.before, shares, levels, MOST_LINES, alt)
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medrobust.report import pictures
-from medrobust.report.charts import _percent_axis, canvas, line_style, svg
+from medrobust.report import charts, pictures
 from medrobust.report.comparison import Share, said
 from medrobust.report.findings import Findings
+from medrobust.report.run import same
 from medrobust.report.section import Content
 from medrobust.report.tables import Table, TableCell, share
-from medrobust.report.words import NOTHING, bounds, count, number, plural
+from medrobust.report.words import NOTHING, bounds, count, grey_levels, number, percent, plural
 from medrobust.results import Kind, Row, among, find
 
 ANCHOR, TITLE, ORDER, NEEDS = "sparsest", "What a file can hold", 31, ("stored",)
@@ -62,24 +62,44 @@ def _sentences(f: Findings, median: Row, levels: int) -> list[str]:
     never = Share.of(_row(f, "not_by_one_level", median.attack))
     out = [*_smallest(f, levels)]
     if median.value is not None:
-        out.append(f"Half of the images are turned by changing {_number(median)}{pixels} pixels by {step(levels)}.")
+        out.append(
+            f"Half of the images are turned by changing {_number(median)}{pixels} pixels by {step(levels)}, "
+            f"n = {count(median.n)}."
+        )
     if never is not None:
         out.append(f"For {said(never)} no change by {step(levels)} was found, of any number of pixels.")
+    if (noise := _noise(f, levels)) is not None and f.clean is not None:
+        out.append(
+            f"Random noise of one level in every pixel leaves {said(noise)} read correctly; before it was "
+            f"{percent(f.clean.value)}."
+        )
     return out
+
+
+def _noise(f: Findings, levels: int) -> Share | None:
+    """The control: accuracy under random noise of one level in every pixel; None where it was not measured."""
+    rows = [r for a in f.run.controls for r in f.run.curve(a) if same(r.eps, 1 / levels)]
+    return Share.of(rows[0]) if rows else None
 
 
 def _smallest(f: Findings, levels: int) -> list[str]:
     """The median eps in whole levels beside that of images that are not rounded."""
     both = [find(f.run.rows, kind=Kind.STORED, metric="min_eps_median", levels=k) for k in (levels, 0)]
     file, exact = ((None if row is None or row.value is None or not row.ok else row) for row in both)
-    if file is None or file.value is None or f.run.conditions.norm != "Linf":
+    if file is None or f.run.conditions.norm != "Linf":
         return []
-    unit = "grey" if levels == 255 else "stored"
     text = f"Among images that a file can hold, {f.run.title(file.attack)} turns half of them by a change of "
-    text += f"{number(file.value * levels)} {unit} levels at most a pixel (whole levels only, n = {count(file.n)})"
-    if exact is not None and exact.value is not None:
-        text += f"; without rounding by {number(exact.value * levels)}"
+    text += f"{_levels(file, levels)} at most a pixel (whole levels only, n = {count(file.n)})"
+    if exact is not None:
+        text += f"; without rounding by {_levels(exact, levels, 2)}"
     return [f"{text}."]
+
+
+def _levels(row: Row, levels: int, digits: int = 0) -> str:
+    """ "2 grey levels (1–3)"."""
+    assert row.value is not None
+    text = grey_levels(row.value * levels)
+    return f"{text} {bounds(row.low, row.high, digits, levels)}".strip()
 
 
 def _number(row: Row) -> str:
@@ -105,22 +125,11 @@ def _table(f: Findings, medians: list[Row], levels: int) -> Table:
 
 def _chart(curve: list[Row], levels: int) -> str:
     """Share of images turned against the number of pixels."""
-    rows = [r for r in curve if r.value is not None]
     alt = f"Share of images turned by changing at most so many pixels by {step(levels)}: " + ", ".join(
-        f"{count(_pixels(r))} pixels {100 * (r.value or 0):.0f} %" for r in rows[::4]
+        f"{count(_pixels(r))} pixels {percent(r.value, 0)}" for r in curve[::4]
     )
-    with canvas(6.4, 3.8) as (figure, axes):
-        x = [_pixels(r) for r in rows]
-        style = line_style(0)
-        low, high = (
-            [np.nan if v is None else v for v in side] for side in ([r.low for r in rows], [r.high for r in rows])
-        )
-        axes.fill_between(x, low, high, color=str(style["color"]), alpha=0.13, linewidth=0)
-        axes.plot(x, [r.value for r in rows], clip_on=False, **style)  # type: ignore[arg-type]
-        axes.set_xscale("log")
-        axes.set_xlabel(f"pixels changed by {step(levels)}, at most")
-        _percent_axis(axes, "images turned")
-        return svg(figure, "sparsest", alt)
+    points = [(float(_pixels(row)), row) for row in curve]
+    return charts.by_pixels(points, f"pixels changed by {step(levels)}, at most", "images turned", alt)
 
 
 def _examples(f: Findings) -> list[SparseExample]:
