@@ -45,6 +45,7 @@ FLOORS = (
     ("experiments",),
     ("runner",),
     ("report",),
+    ("paired",),
     ("cli",),
 )
 """From the ground up. A room imports from the floors below its own, never from its own or from above."""
@@ -55,6 +56,7 @@ NEVER = {
     "search": {"data", "models", "threat", "classifier"},
     "explain": {"data", "models"},
     "report": {"torch", "models", "attacks", "classifier", "data", "experiments", "runner"},
+    "paired": {"torch", "models", "attacks", "classifier", "data", "experiments", "runner"},
     "experiments": {"report"},
     "runner": {"report"},
 }

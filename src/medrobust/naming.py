@@ -57,6 +57,8 @@ class Naming:
             info["universal"] = {**info["universal"], "examples": self._examples(info["universal"]["examples"])}
         if info.get("explained"):
             info["explained"] = {k: self._explained(k, v, info) for k, v in info["explained"].items()}
+        if self.decoded and info.get("test_images"):
+            info["test_images"] = [self.decoded.get(i, i) for i in info["test_images"]]
         rows = [self._row(row, info) for row in results["rows"]]
         return {**results, "conditions": info, "rows": rows, "examples": self._examples(results["examples"])}
 

@@ -48,6 +48,16 @@ def code(name: str, kind: str = "image") -> str:
     return hmac.new(_salt()[0], f"{kind}\x1f{name}".encode(), hashlib.sha256).hexdigest()[:DIGITS]
 
 
+def is_code(name: str) -> bool:
+    """Whether the name of an image is a code."""
+    return _CODE.fullmatch(name) is not None
+
+
+def coded(name: str) -> str:
+    """The code of an image, by its name or by its code."""
+    return name if is_code(name) else code(name)
+
+
 def lasting() -> bool:
     """Whether another process of this user gives the same codes."""
     return _salt()[1]

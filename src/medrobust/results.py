@@ -53,6 +53,8 @@ class Kind(StrEnum):
     SEARCH = "search"
     """Networks trained by search, and their baselines."""
     DEFENCE = "defence"
+    COMPARISON = "comparison"
+    """Two runs on the same images: ``run`` less ``against``."""
     OTHER = "other"
     """Of a cell of a user's own."""
 

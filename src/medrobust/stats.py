@@ -88,6 +88,92 @@ def _numbered(groups: Sequence[object] | np.ndarray, n: int) -> tuple[np.ndarray
     return index, int(index.max()) + 1 if n else 0
 
 
+def paired_difference(
+    first: Sequence[bool] | np.ndarray, second: Sequence[bool] | np.ndarray, groups: Groups = None
+) -> Estimate:
+    """Share of true entries of ``second`` less that of ``first``, two answers about the same images, from -1 to 1.
+
+    Tango's score interval (1998, Stat Med 17:891). groups: as for ``proportion``: with images of one patient it is that
+    of n / design effect images, where the design effect is that of the differences between the two answers.
+    """
+    change = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    n = change.size
+    if n == 0:
+        return NOTHING
+    gained, lost, effect = float((change > 0).sum()), float((change < 0).sum()), _paired_effect(change, groups)
+    low, high = _tango(gained / effect, lost / effect, n / effect)
+    value = (gained - lost) / n
+    return Estimate(value, min(low, value), max(high, value), n)
+
+
+def _paired_effect(change: np.ndarray, groups: Groups) -> float:
+    """The design effect of the mean of values -1, 0 and 1, bounded and smoothed as ``design_effect``: two groups of
+    mean size are added, one all 1 and one all -1."""
+    if groups is None or change.size < 2:
+        return 1.0
+    index, count = _numbered(groups, change.size)
+    size = change.size / count
+    if count == change.size:
+        return 1.0
+    if count == 1 or change.min() == change.max():
+        return size
+    n, total = change.size + 2 * size, count + 2
+    middle = float(change.sum()) / n
+    residuals = np.bincount(index, weights=change - middle, minlength=count)
+    squares = float((residuals**2).sum()) + size**2 * ((1 - middle) ** 2 + (1 + middle) ** 2)
+    independent = (float((change**2).sum()) + 2 * size) / n - middle**2
+    return min(size, max(1.0, total / (total - 1) * squares / n / independent))
+
+
+def _tango(gained: float, lost: float, n: float) -> tuple[float, float]:
+    """Ends of the differences d whose score test does not reject. gained, lost: images that one of the two answers has
+    right; they and n may be fractions, of an effective sample."""
+    from scipy.optimize import brentq
+
+    def score(d: float) -> float:
+        b = (2 * n - gained + lost) * d - gained - lost
+        share = (np.sqrt(b**2 + 8 * n * lost * d * (1 - d)) - b) / (4 * n)
+        variance = n * (2 * share + d * (1 - d))
+        return float((gained - lost - n * d) / np.sqrt(variance)) if variance > 0 else 0.0
+
+    value, edge = (gained - lost) / n, 1 - 1e-12
+    low = -1.0 if value <= -edge else float(brentq(lambda d: score(d) - Z95, -edge, value))
+    high = 1.0 if value >= edge else float(brentq(lambda d: score(d) + Z95, value, edge))
+    return low, high
+
+
+def paired_p_value(
+    first: Sequence[bool] | np.ndarray, second: Sequence[bool] | np.ndarray, groups: Groups = None
+) -> float:
+    """Exact two-sided p that two answers about the same images are right equally often; 1 where none differs.
+
+    McNemar's exact test (1947, Psychometrika 12:153). groups: as for ``proportion``; the two answers then change places
+    for all images of a patient at once, in all 2**patients ways (Pitman's test of paired differences, 1937, JRSS
+    Suppl 4:119): with one image a patient that is McNemar's.
+    """
+    change = np.asarray(second, dtype=int) - np.asarray(first, dtype=int)
+    index = np.arange(change.size) if groups is None else _numbered(groups, change.size)[0]
+    sums = np.abs(np.bincount(index, weights=change)).astype(int) if change.size else np.zeros(0, dtype=int)
+    single = int((sums == 1).sum())
+    # chances of each total from -sum to sum: of the ones together, then of the larger ones, each with either sign
+    chances = np.zeros(2 * single + 1)
+    chances[::2] = scipy_stats.binom.pmf(np.arange(single + 1), single, 0.5)
+    for size in sums[sums > 1].tolist():
+        chances = (np.pad(chances, (0, 2 * size)) + np.pad(chances, (2 * size, 0))) / 2
+    middle, observed = int(sums.sum()), abs(int(change.sum()))
+    totals = np.abs(np.arange(-middle, middle + 1))
+    return float(min(1.0, chances[totals >= observed].sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p adjusted for as many tests as there are, in their order (Holm 1979, Scand J Stat 6:65)."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
 def median(values: Sequence[float] | np.ndarray, groups: Groups = None) -> Estimate:
     """Median with its distribution-free 95 % interval from order statistics; infinities are allowed.
 

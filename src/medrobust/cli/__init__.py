@@ -17,6 +17,7 @@ from medrobust import __version__
 from medrobust.cli import config_file
 from medrobust.cli.attack import attack
 from medrobust.cli.audit import audit
+from medrobust.cli.compare import compare
 from medrobust.cli.defend import defend
 from medrobust.cli.detect import detect
 from medrobust.cli.doctor import doctor
@@ -57,7 +58,22 @@ def root(version: Annotated[bool, typer.Option("--version", help="Show the versi
         raise typer.Exit
 
 
-COMMANDS = (audit, train, attack, detect, evade, explain, universal, defend, search, report, init, names, doctor)
+COMMANDS = (
+    audit,
+    train,
+    attack,
+    detect,
+    evade,
+    explain,
+    universal,
+    defend,
+    search,
+    compare,
+    report,
+    init,
+    names,
+    doctor,
+)
 """Every command is a function in a module of its own; this is where it is added."""
 
 for command in COMMANDS:

@@ -111,6 +111,7 @@ class HeadlineExperiment(Experiment):
     def _ensemble_part(self, outcome: ExperimentResult, attack: Attack, eps: float) -> None:
         assert self.cell is not None
         arrays, n, patients, rows = self.cell.arrays, self.min_eps.size, self.context.patients, outcome.rows
+        outcome.arrays[f"min_eps.{NAME}"] = self.min_eps
         lost = int(arrays["no_gradient"].sum())
         note = f"{lost} of {n} images had no usable gradient and held against queries" if lost else ""
         status = INCONCLUSIVE if lost >= max(1, checks.TOLERATED * n) else OK

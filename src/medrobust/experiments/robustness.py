@@ -18,6 +18,7 @@ from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.conditions import described
 from medrobust.experiments.config import attack_named
 from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Step, attacks_of, main_attack
+from medrobust.experiments.identity import identify
 from medrobust.experiments.rows import attack_rows, noise_rows
 from medrobust.grey_scale import reported_size
 from medrobust.results import Kind
@@ -181,6 +182,7 @@ class RobustnessExperiment(Experiment):
         self._noise_part(outcome)
         outcome.conditions["attacks"] = {name: described(attack) for name, attack in self.attacks.items()}
         outcome.on_gradients = tuple(name for name, attack in self.attacks.items() if attack.uses_gradient)
+        identify(outcome, self.context.test, self.context.sample)
         return outcome
 
     def _attack_part(self, outcome: ExperimentResult) -> None:

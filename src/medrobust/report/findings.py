@@ -67,7 +67,8 @@ class Findings:
     @property
     def pages(self) -> frozenset[str]:
         """Values of COMMANDS that sections of its page have."""
-        return frozenset({self.run.command, "every command"})
+        several = self.run.conditions.compared is not None  # and not one classifier
+        return frozenset({self.run.command} if several else {self.run.command, "every command"})
 
     @property
     def pending(self) -> frozenset[str]:

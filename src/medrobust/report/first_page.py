@@ -16,6 +16,7 @@ BUILT_BY = {
     "evade": ("Evasion of detectors", "medrobust.report.detection_page:first_page"),
     "explain": ("Explanations", "medrobust.report.explanation:first_page"),
     "search": ("Search against gradients", "medrobust.report.search_page:first_page"),
+    "compare": ("Comparison of audits", "medrobust.report.compared_page:first_page"),
 }
 """By command, the heading of its page and the function of Findings that makes its FirstPage."""
 

@@ -287,6 +287,35 @@ class CorruptionsInfo(Stated):
     """The corruption of MedMNIST-C for that data set that is not made here."""
 
 
+class ComparedRun(Stated):
+    """One of several audits that are compared. name: of its rows. failed: sanity checks of it that failed."""
+
+    name: str
+    model: str
+    model_digest: str = ""
+    data: str = ""
+    id: str = ""
+    finished: str = ""
+    n_test: int
+    n_attacked: int
+    threshold: float | tuple[float, ...] | None = None
+    failed: list[str] = []
+    guesses: str = ""
+
+
+class ComparedInfo(Stated):
+    """Audits side by side. reference: the size of the primary comparison. attacks: those that all have run.
+
+    by_patient: whether images of one patient are counted together. notes: what was left out, and why.
+    """
+
+    runs: list[ComparedRun] = Field(min_length=2)
+    reference: float
+    attacks: list[str]
+    by_patient: bool = False
+    notes: list[str] = []
+
+
 class RunInfo(Stated):
     """Which run made the numbers. id and times: of the run folder; command: as it was typed."""
 
@@ -326,6 +355,8 @@ class Conditions(Stated):
     """(height, width) of images that keep their own; None where all are squares of ``size``."""
     preprocessing: str | None = None
     channels: int | None = None
+    fit: str | None = None
+    """How images were made square; None where all are."""
     bits: int = 8
     levels: int | None = None
     """The whitest stored grey level that is shown; None where images differ in it."""
@@ -363,6 +394,9 @@ class Conditions(Stated):
     searched: dict[str, SearchedInfo] = {}
     """By question."""
     attacked_networks: AttackedNetworksInfo | None = None
+    compared: ComparedInfo | None = None
+    test_images: list[str] = []
+    """Their names, or codes for them, in the order of arrays that have an entry a test image."""
     versions: dict[str, str] = {}
     hardware: str = ""
     pending: list[str] = []

@@ -1,0 +1,150 @@
+"""Several audits on the same images: what the rows of a comparison allow to be said.
+
+The primary comparison of two runs is their accuracy under attack at the reference size: told apart only where the 95 %
+interval of the paired difference leaves out 0 and the exact paired test, adjusted for the number of pairs, gives a p
+below 0.05. Everything else is secondary: its intervals are not adjusted for their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from itertools import combinations
+
+from medrobust.report.findings import Findings
+from medrobust.report.run import WORST, same
+from medrobust.report.schema import ComparedInfo
+from medrobust.report.words import NBSP
+from medrobust.results import Kind, Row
+
+BEFORE, UNDER = "before", "under"
+LEVEL = 0.05
+
+
+class Said(Enum):
+    """What a difference allows to be said of the second run."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NOT_TOLD_APART = "not told apart"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of the second run less that of the first on the same images. p: of the exact paired test; adjusted for
+    the number of pairs where that is more than one. gained, lost: images that only the second, only the first has."""
+
+    first: str
+    second: str
+    row: Row
+    p: float | None = None
+    gained: Row | None = None
+    lost: Row | None = None
+
+    @property
+    def said(self) -> Said:
+        if not self.row.ok or self.row.low is None or self.row.high is None:
+            return Said.INCONCLUSIVE
+        if self.p is None or self.p >= LEVEL or self.row.low <= 0 <= self.row.high:
+            return Said.NOT_TOLD_APART
+        return Said.BETTER if self.row.low > 0 else Said.WORSE
+
+    @property
+    def text(self) -> str:
+        return points(self.row)
+
+
+def points(row: Row | None) -> str:
+    """ "+12.5 points (3.1 to 21.4)": a difference of shares."""
+    if row is None or row.value is None:
+        return "–"
+    ends = "" if row.low is None or row.high is None else f" ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
+    return f"{100 * row.value:+.1f}{NBSP}points{ends}".replace("-", "−")
+
+
+def p_text(p: float | None) -> str:
+    """ "p = 0.012", "p < 0.001"."""
+    if p is None:
+        return ""
+    return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.3f}" if p < 0.0995 else f"p{NBSP}={NBSP}{p:.2f}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The runs of a comparison and their rows."""
+
+    f: Findings
+    info: ComparedInfo
+
+    @cached_property
+    def names(self) -> list[str]:
+        return [run.name for run in self.info.runs]
+
+    @cached_property
+    def titles(self) -> Mapping[str, str]:
+        """Name with model, "A (resnet18)", by name; without the model where all have the same."""
+        models = {run.model for run in self.info.runs}
+        return {r.name: f"{r.name} ({r.model})" if len(models) > 1 and r.model else r.name for r in self.info.runs}
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return list(combinations(self.names, 2))
+
+    @property
+    def shown_pairs(self) -> list[tuple[str, str]]:
+        """All of up to three runs; of more, those with the first."""
+        return self.pairs if len(self.names) <= 3 else [pair for pair in self.pairs if pair[0] == self.names[0]]
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str], list[Row]]:
+        index: dict[tuple[str, str], list[Row]] = {}
+        for row in self.f.run.rows:
+            index.setdefault((row.kind, row.metric), []).append(row)
+        return index
+
+    def of_run(self, kind: Kind, metric: str, name: str, eps: float | None = None, **more: object) -> Row | None:
+        """A run's own number; None where it has none. more: all further columns."""
+        return self._find(kind, metric, eps, {"run": name, **more})
+
+    def between(self, metric: str, pair: tuple[str, str], when: str, eps: float = 0.0, **more: object) -> Row | None:
+        """A number of two runs; None where there is none."""
+        wanted = {"run": pair[1], "against": pair[0], "when": when, **more}
+        return self._find(Kind.COMPARISON, metric, eps, wanted)
+
+    def _find(self, kind: Kind, metric: str, eps: float | None, more: Mapping[str, object]) -> Row | None:
+        for row in self._rows.get((kind, metric), ()):
+            if (eps is None or same(row.eps, eps)) and row.more.keys() == more.keys() and row.has(**more):
+                return row
+        return None
+
+    def curve(self, name: str) -> list[Row]:
+        """Accuracy under attack by growing eps, from 0."""
+        rows = self._rows.get((Kind.WORST, "accuracy"), ())
+        return sorted((r for r in rows if r.attack == WORST and r.get("run") == name), key=lambda r: r.eps)
+
+    def copied(self, kind: Kind, metric: str) -> dict[tuple[object, ...], dict[str, Row]]:
+        """Rows that are shown as each run has them: by their further columns and size, then by run; those of all."""
+        table: dict[tuple[object, ...], dict[str, Row]] = {}
+        for row in self._rows.get((kind, metric), ()):
+            columns = tuple((k, str(v)) for k, v in row.more.items() if k != "run")
+            table.setdefault((row.attack, f"{row.eps:.9g}", *columns), {})[str(row.get("run"))] = row
+        return {key: by_run for key, by_run in table.items() if len(by_run) == len(self.names)}
+
+    def difference(self, pair: tuple[str, str], when: str) -> Difference:
+        """Without an attack, or under attack at the reference size."""
+        eps = self.info.reference if when == UNDER else 0.0
+        row, raw = self.between("accuracy", pair, when, eps), self.between("p_value", pair, when, eps)
+        adjusted = self.between("p_adjusted", pair, when, eps) if when == UNDER else raw
+        assert row is not None
+        p = None if adjusted is None else adjusted.value
+        sides = (self.between(metric, pair, when, eps) for metric in ("gained", "lost"))
+        return Difference(*pair, row, p, *sides)
+
+
+def compared(f: Findings) -> Compared:
+    """The comparison of a run of `medrobust compare`."""
+    assert f.run.conditions.compared is not None
+    return Compared(f, f.run.conditions.compared)

@@ -1,0 +1,163 @@
+"""The first page of `medrobust compare`: which run withstands the attacks better, and at what price."""
+
+from __future__ import annotations
+
+from medrobust.report.compared import BEFORE, UNDER, Compared, Difference, Said, compared, p_text, points
+from medrobust.report.findings import Findings
+from medrobust.report.first_page import Fact, FirstPage
+from medrobust.report.paragraph import Paragraph
+from medrobust.report.sizes import change, short_size
+from medrobust.report.words import bounds, count, listing, percent, plural
+from medrobust.results import Kind, Row
+
+FEW = 50
+
+
+def first_page(f: Findings) -> FirstPage:
+    """The primary comparison of every pair, then what it costs and what it rests on."""
+    c = compared(f)
+    primary = [c.difference(pair, UNDER) for pair in c.pairs]
+    told = [d for d in primary if d.said in (Said.BETTER, Said.WORSE)]
+    unbelieved = [d for d in primary if d.said is Said.INCONCLUSIVE]
+    title = " ".join(verdict(c, d) for d in primary[:3])
+    if len(primary) > 3:
+        title = f"{len(told)} of {len(primary)} pairs are told apart under attack."
+    tone = "warn" if unbelieved or not told else "calm"
+    text = f"{change(f, c.info.reference)}: " + "; ".join(accuracy(c, name) for name in c.names) + ". "
+    text += " ".join(sentence(c, d) for d in (primary if len(primary) <= 3 else told))
+    return FirstPage(title, text.strip(), tone, facts(c), paragraphs(c, primary), banners(c))
+
+
+def verdict(c: Compared, d: Difference) -> str:
+    """In one sentence, of the primary comparison."""
+    first, second = c.titles[d.first], c.titles[d.second]
+    if d.said is Said.INCONCLUSIVE:
+        return f"Inconclusive: whether {second} withstands attacks better than {first} cannot be told."
+    if d.said is Said.NOT_TOLD_APART:
+        return f"{second} is not shown to withstand attacks better or worse than {first}."
+    return f"{second} withstands these attacks {d.said.value} than {first}."
+
+
+def accuracy(c: Compared, name: str) -> str:
+    """ "A keeps an accuracy of 62.5 % (51.5–72.3)"."""
+    row = c.of_run(Kind.WORST, "accuracy", name, c.info.reference)
+    return f"{c.titles[name]} keeps an accuracy of {_share(row)}"
+
+
+def sentence(c: Compared, d: Difference) -> str:
+    """The difference, its interval and its test; or why it is inconclusive."""
+    pair = f"{d.second} less {d.first}"
+    if d.said is Said.INCONCLUSIVE:
+        return f"{pair}: inconclusive ({d.row.note})."
+    adjusted = f", adjusted for {len(c.pairs)} pairs" if len(c.pairs) > 1 else ""
+    return f"{pair}: {d.text}, {p_text(d.p)}{adjusted}, on the same {plural(d.row.n, 'image')}."
+
+
+def _share(row: Row | None) -> str:
+    if row is None or row.value is None:
+        return "–"
+    text = f"{percent(row.value)} {bounds(row.low, row.high)}".strip()
+    return text if row.ok else f"{text}, inconclusive"
+
+
+def facts(c: Compared) -> list[Fact]:
+    """A run each, under attack; then the images."""
+    out = []
+    for name in c.names:
+        row, before = (c.of_run(Kind.WORST, "accuracy", name, eps) for eps in (c.info.reference, 0.0))
+        value = "–" if row is None else percent(row.value)
+        note = f"under attack at {short_size(c.f, c.info.reference)}"
+        if row is not None and not row.ok:
+            note = f"inconclusive, {note}"
+        elif row is not None and before is not None:
+            note += f" {bounds(row.low, row.high)}; {percent(before.value)} before"
+        out.append(Fact(c.titles[name], value, note, row is not None and not row.ok))
+    both = c.f.run.conditions
+    out.append(Fact("Same images", count(both.n_attacked), f"attacked; {count(both.n_test)} without an attack"))
+    return out
+
+
+def paragraphs(c: Compared, primary: list[Difference]) -> list[Paragraph]:
+    out = [Paragraph("Without an attack", *_before(c))]
+    sides = [_changed(d) for d in primary[:3] if d.row.value is not None]
+    out.append(Paragraph("Which images changed sides", " ".join(sides)))
+    if classes := _classes(c):
+        out.append(Paragraph("Where the difference lies", classes))
+    out.append(Paragraph("How it was compared", protocol(c)))
+    believe = (
+        "A difference holds for these images and these attacks: both were attacked alike, and a stronger attack may "
+    )
+    believe += (
+        "leave less of either. Differences are claimed only where the interval leaves out 0 and p is below 0.05; "
+    )
+    believe += "runs that are not told apart are not shown to be equal."
+    few = (c.f.run.conditions.n_attacked or 0) < FEW
+    if few:
+        believe += f" Only {plural(c.f.run.conditions.n_attacked or 0, 'image')} were attacked: wide intervals."
+    return [*out, Paragraph("How far to believe this", believe, few)]
+
+
+def _before(c: Compared) -> tuple[str, bool]:
+    """Clean accuracy of every run, and the differences; whether a run is shown to be worse for it."""
+    shares = [f"{c.titles[name]} {_share(c.of_run(Kind.CLEAN, 'accuracy', name))}" for name in c.names]
+    n = c.f.run.conditions.n_test or 0
+    text = f"On {plural(n, 'test image')} without an attack: {'; '.join(shares)}."
+    warn = False
+    for pair in c.shown_pairs:
+        d = c.difference(pair, BEFORE)
+        text += f" {d.second} less {d.first}: "
+        if d.said is Said.INCONCLUSIVE:
+            text += f"inconclusive ({d.row.note})."
+            continue
+        judged = {Said.NOT_TOLD_APART: "not told apart", Said.BETTER: "better", Said.WORSE: "worse"}[d.said]
+        text += f"{d.text}, {p_text(d.p)}: {judged}."
+        warn |= d.said is Said.WORSE
+    return text, warn
+
+
+def _changed(d: Difference) -> str:
+    if d.gained is None or d.lost is None:
+        return ""
+    gained, lost = (round((r.value or 0.0) * r.n) for r in (d.gained, d.lost))
+    text = (
+        f"Of {plural(d.row.n, 'attacked image')}, {count(gained)} {'is' if gained == 1 else 'are'} held by {d.second} "
+    )
+    text += f"alone and {count(lost)} by {d.first} alone"
+    return text + ("." if d.row.ok else "; this proves nothing while a side is inconclusive.")
+
+
+def _classes(c: Compared) -> str:
+    """The classes in which a run keeps clearly more or fewer images under attack, with two runs."""
+    if len(c.names) != 2 or not c.difference(c.pairs[0], UNDER).row.ok:
+        return ""
+    pair = c.pairs[0]
+    rows = {
+        name: row
+        for name in c.f.run.conditions.classes
+        if (row := c.between("sensitivity", pair, UNDER, c.info.reference, class_name=name)) is not None
+    }
+    parts = [f"{c.f.run.labelled(name)} {points(row)}, n = {row.n}" for name, row in rows.items()]
+    if not parts:
+        return ""
+    return f"Read correctly under attack, {pair[1]} less {pair[0]}, by class: {'; '.join(parts)}. Not adjusted."
+
+
+def protocol(c: Compared) -> str:
+    """What is the primary comparison, and what is not adjusted."""
+    text = f"Primary: the accuracy under attack at {short_size(c.f, c.info.reference)} "
+    text += f"({listing(c.info.attacks)}; for each image whichever needs least), with McNemar's exact test and Tango's "
+    text += "interval of the paired difference"
+    if c.info.by_patient:
+        text += ", images of one patient taken together"
+    text += f"; with {len(c.pairs)} pairs p is adjusted by Holm's method. " if len(c.pairs) > 1 else ". "
+    text += (
+        "All else (without an attack, other sizes, classes) is secondary and not adjusted: of 20 such intervals one "
+    )
+    return text + "leaves out 0 by chance. " + " ".join(c.info.notes)
+
+
+def banners(c: Compared) -> list[tuple[str, str]]:
+    """What puts a run in doubt."""
+    out = [(f"{c.titles[r.name]}: a classifier that guesses", f"It is {r.guesses}.") for r in c.info.runs if r.guesses]
+    failed = [(r.name, r.failed) for r in c.info.runs if r.failed]
+    return out + [(f"{c.titles[n]}: sanity checks failed", f"{'; '.join(f)}. See its own report.") for n, f in failed]

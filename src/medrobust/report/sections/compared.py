@@ -1,0 +1,68 @@
+"""Audits side by side: what was compared, accuracy against the size of the change, classes, and other measures."""
+
+from __future__ import annotations
+
+from medrobust.report import charts, compared_tables
+from medrobust.report.compared import Compared, compared
+from medrobust.report.findings import Findings
+from medrobust.report.run_line import items
+from medrobust.report.section import Content
+from medrobust.report.sizes import short_size
+from medrobust.report.tables import Table
+from medrobust.report.words import percent
+
+ORDER, COMMANDS = 10, ("compare",)
+
+
+def build(f: Findings) -> list[Content]:
+    c = compared(f)
+    parts = [
+        _part("runs", "What is compared", [compared_tables.runs(c)], facts=items(f.run.run)),
+        _part("accuracy", "Accuracy under attack", compared_tables.accuracy(c), figure=_curves(c)),
+        _part("sides", "Which images changed sides", [compared_tables.sides(c)], text=SIDES),
+        _part("classes", "Class by class", compared_tables.classes(c)),
+        _part("more", "Other measures of each run", [compared_tables.others(c)], text=OTHERS),
+    ]
+    return [part for part in parts if part.tables]
+
+
+SIDES = "changed.csv lists every image on which the runs differ, with its class and how each run reads it."
+OTHERS = (
+    "These are not compared image by image: a difference is shown only where the intervals do not overlap. "
+    "Universal perturbations and attacks that detectors look for were made against each classifier by itself."
+)
+
+
+def _part(
+    name: str,
+    title: str,
+    tables: list[Table | None],
+    *,
+    figure: tuple[str, str] | None = None,
+    text: str = "",
+    facts: list[tuple[str, str]] | None = None,
+) -> Content:
+    made = [t for t in tables if t is not None]
+    drawn = {} if figure is None else {name: figure[0]}
+    values = {"text": text, "made": made, "caption": figure and figure[1], "drawn": name, "facts": facts or []}
+    return Content(values, made, drawn, f"compared-{name}", title)
+
+
+def _curves(c: Compared) -> tuple[str, str]:
+    """Accuracy against eps, a run a line, and the caption."""
+    lines = [(c.titles[name] + _doubt(c, name), c.curve(name)) for name in c.names]
+    ends = [
+        f"{title}: {percent(rows[0].value)} before, {percent(rows[-1].value)} at {short_size(c.f, rows[-1].eps)}."
+        for title, rows in lines
+    ]
+    alt = " ".join(["Accuracy against ε, one line a run, with 95 % intervals.", *ends])
+    caption = (
+        f"Accuracy against ε on the same n = {c.f.run.conditions.n_attacked} images, under the attacks that all runs "
+    )
+    caption += "share. Bands are 95 % intervals of each run by itself: two bands may overlap although the paired "
+    caption += "difference is clear. Hollow markers are inconclusive."
+    return charts.series(c.f, "compared", "accuracy", lines, alt), caption
+
+
+def _doubt(c: Compared, name: str) -> str:
+    return " – inconclusive" if any(not row.ok for row in c.curve(name)) else ""
