@@ -18,7 +18,7 @@ import medrobust
 ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
-    ("code_digest", "errors", "formats", "progress", "seeds", "versions"),
+    ("code_digest", "crosswalk", "errors", "formats", "progress", "seeds", "versions"),
     ("grid", "grey_scale", "limits", "atomic"),
     ("json_files",),
     (

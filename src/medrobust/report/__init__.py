@@ -11,12 +11,14 @@ from pathlib import Path
 def write(run_dir: Path, *, locked: bool = False) -> Path:
     """Write report.html, results.csv, tables.tex and summary.md into a run folder; returns the path of report.html.
 
+    Of an audit also model-card.md.
+
     locked: the caller holds the lock of the folder, as an audit does that is still under way.
 
     Reads results.json and, where they are there, figures.safetensors and spec.json. The same input gives the
     same bytes. InputError: the folder or its results.json is missing or broken, or cannot be written to.
     """
-    from medrobust.report import findings, latex, page, run, section, sheet, summary
+    from medrobust.report import findings, latex, model_card, page, run, section, sheet, summary
     from medrobust.report.writing import write_files
 
     run_dir = Path(run_dir)
@@ -29,6 +31,8 @@ def write(run_dir: Path, *, locked: bool = False) -> Path:
         "summary.md": summary.text(findings_),
         "report.html": page.html(findings_, sections),
     }
+    if read.command == "audit":
+        files[model_card.FILE] = model_card.text(findings_)
     if read.command == "explain":
         files["images.csv"] = sheet.images(read)
     write_files(run_dir, files, locked=locked)

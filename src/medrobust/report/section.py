@@ -4,7 +4,8 @@ A section is two files: NAME.py with ANCHOR, TITLE, ORDER and ``build(findings) 
 beside it, which is rendered with the content's values. It is found in ``medrobust.report.sections``, or as an entry
 point of the group ``medrobust.sections`` that names its module. NEEDS names the experiments that it shows: where one of
 them is pending, the section says that it is still to come. COMMANDS names the commands on whose pages it stands, or
-EVERY_COMMAND; the audit's alone where it has none.
+EVERY_COMMAND; the audit's alone where it has none. One with LAST is built after all others, by ``build(findings,
+shown)``; shown: titles of the sections that have content, by anchor.
 
 A module of several sections, such as the parts of a study, or of none where there is nothing to show: its ``build``
 returns a list of contents with an anchor and a title each, and it needs neither ANCHOR nor TITLE.
@@ -95,13 +96,14 @@ def modules(package: str = PACKAGE) -> list[ModuleType]:
 
 def built(f: Subject, package: str = PACKAGE) -> list[Built]:
     """Every section of a page, in order."""
-    sections = []
-    for module in modules(package):
-        if f.pages & set(getattr(module, "COMMANDS", ("audit",))):
-            content, pending = module.build(f), bool(f.pending & set(getattr(module, "NEEDS", ())))
-            contents = content if isinstance(content, list) else [content]
-            sections += [Built(module, c, pending) for c in contents]
-    return sections
+    chosen = [m for m in modules(package) if f.pages & set(getattr(m, "COMMANDS", ("audit",)))]
+    sections: list[Built] = []
+    for module in sorted(chosen, key=lambda m: getattr(m, "LAST", False)):
+        more = ({s.anchor: s.title for s in sections if s.content is not None},) if hasattr(module, "LAST") else ()
+        content, pending = module.build(f, *more), bool(f.pending & set(getattr(module, "NEEDS", ())))
+        contents = content if isinstance(content, list) else [content]
+        sections += [Built(module, c, pending) for c in contents]
+    return sorted(sections, key=lambda s: chosen.index(s.module))
 
 
 def rendered(text: str, values: Mapping[str, Any]) -> str:

@@ -20,12 +20,12 @@ def text(f: Findings) -> str:
 
 def written(title: str, page: FirstPage, remarks: Iterable[str] = ()) -> str:
     """Of any page. remarks: further lines."""
-    lines = [f"# {_escaped(title)}", "", f"**{_escaped(page.title)}** {_escaped(page.text)}", ""]
-    lines += [f"- {_escaped(fact.label)}: {_escaped(fact.value)} ({_escaped(fact.note)})" for fact in page.facts]
-    lines += [f"- {_escaped(remark)}" for remark in remarks]
+    lines = [f"# {escaped(title)}", "", f"**{escaped(page.title)}** {escaped(page.text)}", ""]
+    lines += [f"- {escaped(fact.label)}: {escaped(fact.value)} ({escaped(fact.note)})" for fact in page.facts]
+    lines += [f"- {escaped(remark)}" for remark in remarks]
     return "\n".join([*lines, "", "Full report: [report.html](report.html)", ""])
 
 
-def _escaped(words: str) -> str:
+def escaped(words: str) -> str:
     """Names come from data: no character of them is markup."""
     return words.translate(_MARKS)

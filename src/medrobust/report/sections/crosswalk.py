@@ -1,0 +1,55 @@
+"""Where questions of regulators and standards find evidence on this page; no claim of conformity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from medrobust.report.findings import Findings
+from medrobust.report.questions import NO_ANSWER, Answer, Question, Source, answers, questions
+from medrobust.report.section import Content
+from medrobust.report.tables import Table, TableCell
+
+ANCHOR, TITLE, ORDER = "crosswalk", "Questions of regulators, and where they find evidence", 150
+COMMANDS = ("audit", "universal", "detect", "evade", "defend")
+LAST = True
+
+
+@dataclass(frozen=True)
+class Line:
+    """links: anchor and title of the sections that show it."""
+
+    question: Question
+    state: str
+    links: list[tuple[str, str]]
+
+
+def build(f: Findings, shown: Mapping[str, str]) -> Content:
+    """shown: titles of the sections of this page that have something to show, by anchor."""
+    given, table, groups = answers(f), questions(), []
+    for key, source in table.sources.items():
+        lines = [_line(a, shown) for a in given if a.question.source == key]
+        groups.append((_table(key, source, lines), lines))
+    version = f"version {table.version}, {table.date}"
+    return Content({"groups": groups, "version": version, "no_answer": NO_ANSWER}, [t for t, _ in groups])
+
+
+def _line(answer: Answer, shown: Mapping[str, str]) -> Line:
+    if answer.state == NO_ANSWER:
+        return Line(answer.question, NO_ANSWER, [])
+    links = [(anchor, shown[anchor]) for anchor in answer.question.sections if anchor in shown]
+    return Line(answer.question, answer.state, links)
+
+
+def _table(key: str, source: Source, lines: list[Line]) -> Table:
+    """The questions of one source, as LaTeX has them."""
+    texts = [(f"{x.question.part}. {x.question.asks}", said(x), x.question.open) for x in lines]
+    head = [TableCell(t) for t in ("Question", "This run", "Left open")]
+    caption = f"{source.title} ({source.basis}). No claim of conformity."
+    return Table(caption, head, [[TableCell(t) for t in line] for line in texts], f"tab:{key}", (0.34, 0.36, 0.26))
+
+
+def said(line: Line) -> str:
+    """ "evidence: accuracy against the size of the change (Accuracy under attack)"."""
+    where = f" ({'; '.join(title for _, title in line.links)})" if line.links else ""
+    return line.state if line.state == NO_ANSWER else f"{line.state}: {line.question.gives}{where}"

@@ -1,0 +1,136 @@
+"""Which kinds of attack and defence a run measured, read from its rows alone, in the terms of the crosswalk.
+
+What has no number in the rows was not tested, whatever the conditions or the command say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from medrobust.crosswalk import Crosswalk, Member, Members, NotTested, Threat, crosswalk, member
+from medrobust.report.findings import Findings, in_doubt
+from medrobust.report.run import Run
+from medrobust.results import Kind, Row
+
+OUTCOMES: dict[str, tuple[str, ...]] = {
+    Kind.ATTACK: ("accuracy", "success", "min_eps_median"),
+    Kind.BLACK_BOX: ("accuracy", "success_at", "median_linf", "median_l2"),
+    Kind.FINDING: ("success",),
+    Kind.STORED: ("turned_within",),
+    Kind.SURVIVAL: ("success",),
+    Kind.UNIVERSAL: ("fooling_rate", "targeted_success"),
+    Kind.DETECTOR: ("auroc", "seen"),
+    Kind.EVASION: ("success",),
+    Kind.DEFENCE: ("fooling_rate", "targeted_success"),
+    Kind.CORRUPTION: ("accuracy",),
+}
+"""By kind, the metrics that say what an attack, a defence or a corruption did; others are costs and baselines."""
+NO_ATTACK = ("none", "noise", "random")
+NO_DETECTOR = "none"
+
+
+@dataclass
+class Tested:
+    """One kind that was measured. threat: None for what the crosswalk does not hold. n: images; ok: by title, whether a
+    number of it is believed. sizes: eps > 0."""
+
+    threat: Threat | None
+    ok: dict[str, bool] = field(default_factory=dict)
+    n: set[int] = field(default_factory=set)
+    sizes: set[float] = field(default_factory=set)
+    queries: int = 0
+
+    @property
+    def believed(self) -> bool:
+        return any(self.ok.values())
+
+    def add(self, title: str, row: Row, ok: bool) -> None:
+        self.ok[title] = self.ok.get(title, False) or ok
+        self.n.add(row.n)
+        self.sizes |= {row.eps} if row.eps > 0 else set()
+        self.queries = max(self.queries, row.get("queries") or 0)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """measured: by the name of the kind, in the order of the crosswalk, then what it does not hold by title.
+
+    unused: kinds that this version can test and this run did not. never: what it has no test for.
+    """
+
+    measured: dict[str, Tested]
+    unused: dict[str, Threat]
+    never: tuple[NotTested, ...]
+
+
+def believed(f: Findings, row: Row) -> bool:
+    """Whether neither the row nor a check of its attack leaves it in doubt."""
+    return row.ok and (row.attack in NO_ATTACK or not in_doubt(f, row.attack))
+
+
+def coverage(f: Findings) -> Coverage:
+    """What a run tested and what it did not."""
+    table, run = crosswalk(), f.run
+    found: dict[str, Tested] = {}
+    for row in run.rows:
+        if row.value is None or not row.n or row.metric not in OUTCOMES.get(row.kind, ()):
+            continue
+        for title, entry in _members(run, table, row):
+            key = title if entry is None else _threat(run, entry)
+            found.setdefault(key, Tested(table.threats.get(key))).add(title, row, believed(f, row))
+    measured = {key: found[key] for key in (*table.threats, *found) if key in found}
+    unused = {key: threat for key, threat in table.threats.items() if key not in found}
+    return Coverage(measured, unused, table.not_tested)
+
+
+def _threat(run: Run, entry: Member) -> str:
+    answers = run.conditions.answers
+    return entry.threat if answers is None else entry.black_box.get(answers, entry.threat)
+
+
+def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member | None]]:
+    """Titles of the attacks and defences that a row is about, and their lines in the crosswalk."""
+    c, name = run.conditions, row.attack
+    if row.kind == Kind.CORRUPTION:
+        if row.get("corruption") not in (None, "none"):
+            yield _image_table(table, "corruptions")
+        return
+    if name in NO_ATTACK:
+        return
+    if row.kind == Kind.SURVIVAL:
+        yield _image_table(table, "transformations")
+    elif row.kind == Kind.UNIVERSAL:
+        yield _named(name, c.universal.title if c.universal and c.universal.name == name else "", table.universal)
+    elif row.kind == Kind.DEFENCE:
+        yield _named(name, "", table.universal)
+        if c.defence is not None:
+            yield _named(c.defence.title, c.defence.title, table.defences)
+    elif row.kind == Kind.DETECTOR:
+        yield _detector(run, table, row)
+    elif row.kind == Kind.EVASION:
+        if row.get("detector") in (None, NO_DETECTOR):
+            return
+        yield _detector(run, table, row)
+        if c.evasion is not None and name == c.evasion.name:
+            yield from (_named(key, info.title, table.evasions) for key, info in c.evasion.evasions.items())
+    elif row.kind == Kind.FINDING:
+        title = c.findings.title if c.findings is not None else name
+        yield _named(title, title, table.attacks)
+    elif row.kind != Kind.STORED or name in table.attacks:
+        yield _named(name, run.title(name), table.attacks)
+
+
+def _named(name: str, title: str, members: Members) -> tuple[str, Member | None]:
+    entry = member(members, name, title)
+    return (title or name if entry is None else entry.title), entry
+
+
+def _image_table(table: Crosswalk, name: str) -> tuple[str, Member]:
+    return table.images[name].title, table.images[name]
+
+
+def _detector(run: Run, table: Crosswalk, row: Row) -> tuple[str, Member | None]:
+    name, detection = row.get("detector"), run.conditions.detection
+    known = detection.detectors.get(name) if detection is not None else None
+    return _named(name, known.title if known is not None else name, table.detectors)
