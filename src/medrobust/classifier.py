@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from medrobust import devices, models, private_names
 from medrobust.errors import InputError
 from medrobust.heads import Head, head_named
-from medrobust.images import Images, Labels, Logits, Rounded, check_images, on_grid
+from medrobust.images import EVERY_PIXEL, Attackable, Images, Labels, Logits, Rounded, check_images, on_grid
 from medrobust.inspection import EXAMINED, Inspection, inspect, other_channels
 from medrobust.layout import Layout
 from medrobust.models.finite import check_weights
@@ -103,6 +103,8 @@ class Classifier:
         self._batch_size = batch_size
         self.stored_levels: int | None = None
         """The largest stored value, of a classifier that rounds its images first; see ``stored``."""
+        self.attackable: Attackable = EVERY_PIXEL
+        """Which pixels attacks may change, and between which values; see ``seeing``."""
         self.provenance = dict(provenance or {})
         check_weights(net)
         self.inspection: Inspection | None = None
@@ -384,7 +386,7 @@ class Classifier:
             "batch_size": self._batch_size,
         }
         made = Classifier(**{**arguments, **changes})
-        made.stored_levels = self.stored_levels
+        made.stored_levels, made.attackable = self.stored_levels, self.attackable
         return made
 
     def stored(self, levels: int) -> Classifier:
@@ -409,10 +411,19 @@ class Classifier:
             setattr(made, name, value)
         return made
 
-    def seeing(self, surround: bool) -> Classifier:
-        """The same for images with, or without, stored values around a window; see ``Dataset.surround``."""
-        steps = seeing(self.preprocessing, surround)
-        return self if steps == self.preprocessing else self.changed(preprocessing=steps)
+    def seeing(self, surround: bool, storable: tuple[float, float] = (0.0, 1.0)) -> Classifier:
+        """The same for images with, or without, stored values around a window; see ``Dataset.surround``.
+
+        storable: see ``Dataset.storable``; attacks on it stay in that range, and off the padding.
+        """
+        steps, attackable = seeing(self.preprocessing, surround), Attackable(*storable, surround)
+        if (steps, attackable) == (self.preprocessing, self.attackable):
+            return self
+        return self.changed(preprocessing=steps, attackable=attackable)
+
+    def confined(self, origin: Images, images: Images) -> Images:
+        """``images``, changes of ``origin`` in [0, 1], as far as files can hold them: see ``images.Attackable``."""
+        return images if self.attackable == EVERY_PIXEL else self.attackable.confined(origin, images)
 
     def of_pictures(self) -> Classifier:
         """The same for what is shown of images: without stored values around a window, and without rounding."""
@@ -565,6 +576,7 @@ class Classifier:
             "probabilities": self.outputs == "probabilities",
             "preprocessing": None if self.preprocessing is None else repr(self.preprocessing.steps),
             "stored_levels": self.stored_levels,
+            "attackable": self.attackable,
         }
         stated = json.dumps(settings, sort_keys=True)
         state = (stated, models.state(self.net))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -114,6 +114,34 @@ class Rounded(torch.autograd.Function):
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
         return gradient, None
+
+
+class Attackable(NamedTuple):
+    """Which pixels an attack may change and to what, where files hold less than [0, 1].
+
+    low, high: the least and the largest pixel that files of a data set can hold. fixed: images have a surround (see
+    SPAN), so that pixels at 0 and 1 stand for padding and for values beyond what a pixel may hold: they stay.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    fixed: bool = False
+
+    def movable(self, origin: Images) -> Tensor:
+        """bool (n, c, h, w): the pixels that may change."""
+        return (origin > 0) & (origin < 1) if self.fixed else torch.ones_like(origin, dtype=torch.bool)
+
+    def confined(self, origin: Images, images: Images) -> Images:
+        """``images`` with every pixel that may not change as in ``origin``, and the others between low and high.
+
+        Pixels move towards ``origin`` alone. A pixel that lies outside of low and high stays or moves inwards.
+        """
+        inside = images.maximum(origin.clamp_max(self.low)).minimum(origin.clamp_min(self.high))
+        return torch.where(self.movable(origin), inside, origin)
+
+
+EVERY_PIXEL = Attackable()
+"""Every pixel, from 0 to 1."""
 
 
 def as_float(pixels: Tensor, levels: int | Tensor) -> Images:

@@ -80,13 +80,15 @@ def judge(
     """Grade ``attacked`` (n, c, h, w) against ``images``; bits, span: the depth of saved images, see ``save_at``.
 
     groups: a patient for each image; intervals are widened for images of one patient. Raises InputError where
-    shapes differ. Attacked pixels outside [0, 1] or not finite are illegal, not an error: that is the verdict.
+    shapes differ. Attacked pixels that are not finite, or that no file can hold (``Classifier.confined``), are illegal,
+    not an error: that is the verdict.
     """
     images = check_images(images)
     if attacked.shape != images.shape:
         raise InputError(f"attacked images have shape {tuple(attacked.shape)}, the clean ones {tuple(images.shape)}")
     attacked = attacked.detach().float().to(images.device)
     legal = ball.legal(images, attacked)
+    legal &= (classifier.confined(images, attacked) == attacked).flatten(1).all(1)
     # only what could be stored is shown to the network
     stored = attacked.nan_to_num(0.0, 1.0, 0.0).clamp(0, 1)
     saved = save_at(stored, bits, span)

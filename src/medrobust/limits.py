@@ -27,7 +27,7 @@ IMAGE_PIXELS = Limit(
 PIXELS_PER_BYTE = Limit(
     "MEDROBUST_MAX_PIXELS_PER_BYTE", 10_000, "pixels per byte", "one image file of more than 1,048,576 pixels"
 )
-FRAMES = Limit("MEDROBUST_MAX_FRAMES", 10_000, "frames", "one DICOM file of which each frame is read")
+FRAMES = Limit("MEDROBUST_MAX_FRAMES", 10_000, "frames", "one DICOM or NIfTI file of which each frame is read")
 IMAGE_BYTES = Limit("MEDROBUST_MAX_IMAGE_BYTES", 2 * 2**30, "bytes", "one image file")
 TABLE_BYTES = Limit("MEDROBUST_MAX_TABLE_BYTES", 512 * 2**20, "bytes", "one table of images (csv:)")
 UNPACKED_BYTES = Limit("MEDROBUST_MAX_UNPACKED_BYTES", 64 * 2**30, "bytes", "the arrays of one .npz that are read")

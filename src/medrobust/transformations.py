@@ -145,5 +145,5 @@ def after(classifier: Classifier, transformation: Transformation, images: Images
     )
     assert classifier.inspection is not None
     made.inspection = dataclasses.replace(classifier.inspection, form=Form(), channels=images.shape[1])
-    made.stored_levels = classifier.stored_levels
+    made.stored_levels, made.attackable = classifier.stored_levels, classifier.attackable
     return made

@@ -56,8 +56,8 @@ class ModelOutput:
     reached: Tensor
     loss: PerImage
     gradient: Images | None
-    """Of the loss with respect to the images, 0 where following it would leave [0, 1]; its length is meaningful for
-    the margin loss only."""
+    """Of the loss with respect to the images, 0 where following it would leave what may be attacked; its length is
+    meaningful for the margin loss only."""
     no_gradient: Tensor
     """bool: the gradient was zero everywhere, or something was not finite."""
     images: Images | None = None
@@ -229,6 +229,8 @@ def grade(
         gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
     # A black pixel cannot get darker: without this, half of an L2 step, and of a linear estimate of the distance,
     # would be spent on the black border of a medical image and cut off again.
-    outward = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
+    # Likewise what no file can hold. Padding has no gradient: it lies outside of what is shown.
+    low, high, _ = classifier.attackable
+    outward = ((images <= low) & (gradient < 0)) | ((images >= high) & (gradient > 0))
     gradient = gradient.masked_fill(outward, 0.0)
     return ModelOutput(logits, margin, reached, loss, gradient, no_gradient)

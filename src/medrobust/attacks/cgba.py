@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medrobust.attacks.decision import DecisionBased, Search, toward
+from medrobust.attacks.decision import DecisionBased, Legal, Search, toward
 from medrobust.attacks.lowfreq import LowFrequency
 from medrobust.errors import InputError
 from medrobust.threat import L2, Ball
@@ -48,7 +48,7 @@ class CGBA(DecisionBased):
         if not isinstance(ball, L2):
             raise InputError(f"CGBA is written for L2 balls, got {ball.name}: rays is its counterpart for Linf")
 
-    def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator) -> Search:
+    def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator, legal: Legal) -> Search:
         basis = LowFrequency(origin.shape, max(origin.shape), origin.device)
         rows, columns = (torch.arange(k, device=origin.device).square() for k in basis.shape[1:])
         spectrum = (1.0 + rows[:, None] + columns).pow(-0.25)  # amplitude ~ frequency^-1/2
@@ -58,7 +58,7 @@ class CGBA(DecisionBased):
             u = (point - origin) / distance
 
             def on_circle(angle: float, v: Tensor, u: Tensor = u, distance: float = distance) -> Tensor:
-                return (origin + distance * math.cos(angle) * (math.cos(angle) * u + math.sin(angle) * v)).clamp(0, 1)
+                return legal(origin + distance * math.cos(angle) * (math.cos(angle) * u + math.sin(angle) * v))
 
             count, t = int(self.evaluations * math.sqrt(t)), t + 1
             drawn = torch.from_numpy(draws.standard_normal((count, *basis.shape), np.float32)).to(origin)

@@ -21,6 +21,7 @@ from medrobust.threat import Ball, Goal, Linf
 
 Search = Generator[Tensor, Tensor, None]
 """The search of one image: yields candidates (k, c, h, w) in [0, 1], is sent bool (k,): which reach the goal."""
+Legal = Callable[[Tensor], Tensor]
 Watch = Callable[[seeds.Id, int, float], None]
 """Called with an image's id, its queries so far and its smallest perturbation, each time that becomes smaller."""
 
@@ -53,11 +54,11 @@ class DecisionBased(BlackBox):
         self._watch: Watch | None = None
 
     @abstractmethod
-    def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator) -> Search:
+    def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator, legal: Legal) -> Search:
         """From ``start`` (c, h, w), which reaches the goal, towards ``origin`` (c, h, w), until it is closed.
 
-        ball: what is to become small is its size. Nothing may depend on other images, and every turn of a loop must
-        yield.
+        ball: what is to become small is its size. legal: makes images (c, h, w) or (k, c, h, w) such that may be asked
+        about. Nothing may depend on other images, and every turn of a loop must yield.
         """
 
     def check(self, ball: Ball) -> None:
@@ -88,7 +89,8 @@ class DecisionBased(BlackBox):
         rows: list[_Row] = state["search"].rows
         for k, row in enumerate(rows):
             if row.search is None:
-                row.begin(self._whole(batch.origin[k], self._starts(classifier, batch, k), batch.ball, row.draws))
+                origin, starts = batch.origin[k], self._starts(classifier, batch, k)
+                row.begin(self._whole(origin, starts, batch.ball, row.draws, classifier.confined))
         pending = [row.candidates[: row.left] for row in rows]
         owner = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(p) for p in pending])).to(images.device)
         candidates = classifier.as_stored(torch.cat(pending))
@@ -120,16 +122,27 @@ class DecisionBased(BlackBox):
         rows: list[_Row] = state["search"].rows
         return torch.tensor([row.over for row in rows], device=batch.origin.device)
 
-    def _whole(self, origin: Tensor, known: Images | None, ball: Ball, draws: np.random.Generator) -> Search:
+    def _whole(
+        self,
+        origin: Tensor,
+        known: Images | None,
+        ball: Ball,
+        draws: np.random.Generator,
+        confined: Callable[[Images, Images], Images],
+    ) -> Search:
         """Find a start, then search from it."""
+
+        def legal(images: Tensor) -> Tensor:
+            return confined(origin, images.clamp(0, 1))
+
         noise = torch.from_numpy(draws.random((NOISE, *origin.shape), dtype=np.float32)).to(origin)
         plain = torch.stack([torch.zeros_like(origin), torch.ones_like(origin), 1 - origin])
         noise, ball = torch.cat([noise, plain]), type(ball)(torch.inf)
-        for candidates in (noise,) if known is None else (known, noise):
+        for candidates in map(legal, (noise,) if known is None else (known, noise)):
             hits = yield candidates
             if hits.any():
                 size = torch.where(hits, ball.size(candidates - origin), torch.inf)
-                yield from self.search(origin, candidates[int(size.argmin())], ball, draws)
+                yield from self.search(origin, candidates[int(size.argmin())], ball, draws, legal)
                 return
 
     def _starts(self, classifier: Classifier, batch: Batch, k: int) -> Images | None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medrobust.attacks.decision import DecisionBased, Search, toward
+from medrobust.attacks.decision import DecisionBased, Legal, Search, toward
 from medrobust.errors import InputError
 from medrobust.threat import Ball, Linf
 
@@ -30,16 +30,16 @@ class HopSkipJump(DecisionBased):
             raise InputError(f"evaluations must be at least 1, got {evaluations}")
         self.evaluations = evaluations
 
-    def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator) -> Search:
+    def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator, legal: Legal) -> Search:
         linf, pixels, t = isinstance(ball, Linf), origin.numel(), 1
         tolerance = pixels**-2 if linf else pixels**-1.5
         point = yield from toward(origin, start, ball, tolerance)
         while (distance := float(ball.size((point - origin)[None]))) > 0:
             radius = 0.1 if t == 1 else distance / pixels
-            direction = yield from _normal(point, int(self.evaluations * math.sqrt(t)), radius, linf, draws)
+            direction = yield from _normal(point, int(self.evaluations * math.sqrt(t)), radius, linf, draws, legal)
             step, t = distance / math.sqrt(t), t + 1
             while step > 1e-6 * distance:
-                jumped = (point + step * direction).clamp(0, 1)
+                jumped = legal(point + step * direction)
                 hit = yield jumped[None]
                 if hit[0]:
                     point = yield from toward(origin, jumped, ball, tolerance)
@@ -48,14 +48,14 @@ class HopSkipJump(DecisionBased):
 
 
 def _normal(
-    point: Tensor, count: int, radius: float, linf: bool, draws: np.random.Generator
+    point: Tensor, count: int, radius: float, linf: bool, draws: np.random.Generator, legal: Legal
 ) -> Generator[Tensor, Tensor, Tensor]:
     """The direction of steepest ascent into the goal's region, from ``count`` queries around ``point``."""
     shape = (count, *point.shape)
     drawn = 2 * draws.random(shape, np.float32) - 1 if linf else draws.standard_normal(shape, np.float32)
     noise = torch.from_numpy(drawn).to(point)
     noise = noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    tried = (point + radius * noise).clamp(0, 1)
+    tried = legal(point + radius * noise)
     hits = yield tried
     weights = 2 * hits.to(point.dtype) - 1
     if hits.any() and not hits.all():

@@ -67,7 +67,8 @@ def _part(
         if not left.numel():
             break
         origin = images[left]
-        stepped = classifier.as_stored(ball(eps).move(origin, origin + eps * direction[left]))
+        stepped = ball(eps).move(origin, origin + eps * direction[left])
+        stepped = classifier.as_stored(classifier.confined(origin, stepped))
         logits = classifier.logits(stepped)
         finite = torch.isfinite(logits).all(1)
         hit = goal.take(left).reached(classifier.head, logits) & finite & ball(eps).legal(origin, stepped)

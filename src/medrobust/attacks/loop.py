@@ -193,8 +193,10 @@ class Loop:
             self.seed,
         )
         now, state = self.attack.start(batch)
+        now = self.classifier.confined(batch.origin, now)
         if begin.any():
             warm = batch.ball.move(batch.origin, self._begin(image, begin, batch))
+            warm = self.classifier.confined(batch.origin, warm)
             now = torch.where((begin > COLD).to(self.device).view(-1, 1, 1, 1), warm, now)
         fresh = ActiveBatch(image, level, batch, now, state)
         if self.keeps_best:
@@ -233,7 +235,8 @@ class Loop:
                 return None, None
             active, output = active.keep(~ended_mask), output.keep(~ended_mask)
         before = self.classifier.calls
-        active.now = self.attack.step(active.now, output, active.batch, active.state)
+        stepped = self.attack.step(active.now, output, active.batch, active.state)
+        active.now = self.classifier.confined(active.batch.origin, stepped)
         self._count_own(active, self.classifier.calls - before)
         active.batch = replace(active.batch, index=active.batch.index + 1)
         due = active.batch.index >= self.attack.steps

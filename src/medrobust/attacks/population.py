@@ -51,7 +51,8 @@ class Population(BlackBox):
         for part in torch.arange(len(row)).split(batch_size):
             row_part = row[part]
             ball = batch.ball.at(_eps(batch.ball)[row_part])
-            candidates = self.picture(points[part], batch.origin[row_part], ball)
+            origin = batch.origin[row_part]
+            candidates = classifier.confined(origin, self.picture(points[part], origin, ball))
             output = evaluate(classifier, candidates, batch.goal.take(row_part), self.loss, gradient=False)
             choice.add(row_part, column[part], replace(output, images=candidates))
         state["worth"] = choice.worth

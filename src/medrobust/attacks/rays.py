@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medrobust.attacks.decision import DecisionBased, Search, bisect
+from medrobust.attacks.decision import DecisionBased, Legal, Search, bisect
 from medrobust.errors import InputError
 from medrobust.threat import Ball, Linf
 
@@ -30,10 +30,10 @@ class RayS(DecisionBased):
         if not isinstance(ball, Linf):
             raise InputError(f"RayS is written for Linf balls, got {ball.name}: cgba is its counterpart for L2")
 
-    def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator) -> Search:
+    def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator, legal: Legal) -> Search:
         delta = start - origin
         rays = torch.stack([torch.where(delta >= 0, 1.0, -1.0), torch.ones_like(delta), -torch.ones_like(delta)])
-        hits = yield (origin + rays).clamp(0, 1)
+        hits = yield legal(origin + rays)
         length = 1.0
         if hits.any():
             ray = rays[int(hits.float().argmax())].clone()
@@ -42,7 +42,7 @@ class RayS(DecisionBased):
             ray = delta / length
 
         def at(size: float) -> Tensor:
-            return (origin + size * ray).clamp(0, 1)
+            return legal(origin + size * ray)
 
         length = yield from bisect(at, length, TOLERANCE * length)
         height, width = origin.shape[1:]

@@ -80,7 +80,7 @@ def sparsest(
     stored.ready(images)
     images, every = stored.as_stored(images), torch.arange(len(images))
     goal = goal.prepare(stored.head, len(stored.classes), len(images), images.device)
-    movable = torch.ones_like(images[:, :1], dtype=torch.bool) if movable is None else movable
+    movable = stored.attackable.movable(images).all(1, keepdim=True) if movable is None else movable
     names = list(range(len(images))) if ids is None else list(ids)
     search = _Search(stored.fast(images.shape), goal, images, movable)
     one_shot = search.every(seed, names)

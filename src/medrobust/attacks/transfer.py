@@ -63,6 +63,9 @@ class Transfer(Composed):
         levels = [float(ball.eps)] if grid is None else [float(e) for e in grid]
         if not levels or sorted(set(levels)) != levels:
             raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
+        low, high, fixed = classifier.attackable
+        alike = self.surrogate.seeing(fixed, (low, high))
+        maker = Transfer(alike if stored is None else alike.stored(stored), self.attack)
         done = self._before(classifier, images, goal, len(levels))
         for k, eps in enumerate(levels):
             left = (done.level == len(levels)).nonzero()[:, 0]
@@ -71,7 +74,6 @@ class Transfer(Composed):
             left_ids = None if ids is None else [ids[i] for i in left.tolist()]
             names = left.tolist() if left_ids is None else left_ids
             surrogate_goal = goal.take(left).in_order_of(classifier.classes, self.surrogate.classes)
-            maker = self if stored is None else Transfer(self.surrogate.stored(stored), self.attack)
             within = type(ball)(eps)
             examples = maker.examples(images[left], surrogate_goal, within, seed=seed, ids=names)
             logits = classifier.logits(examples)

@@ -77,6 +77,8 @@ def attack(
     ).model_copy(update={"limit": at_most(limit)})
     with Bars() as bars:
         system = assemble(spec, None, bars, device, stored=True)
+    if save is not None:
+        saved_attacks.check_images(system.sample)
     if save is not None and (levels := system.sample.common_levels) is not None:
         system = dataclasses.replace(system, classifier=system.classifier.stored(levels))  # files hold whole levels
     spec, unit = system.with_sizes(spec), grey_scale(system.sample.common_levels, system.sample.span)

@@ -117,8 +117,8 @@ class ImageOptions:
     data: Annotated[
         str,
         typer.Option(
-            help="phantom:chest|fundus|skin|chest-findings[@SIZE], csv:FILE, folder:DIR, dicom:DIR, or "
-            f"medmnist:FILE.npz|NAME[@SIZE]. Files may be {TITLES}."
+            help="phantom:chest|fundus|skin|chest-findings[@SIZE], csv:FILE, folder:DIR, dicom:DIR, nifti:DIR, "
+            f"or medmnist:FILE.npz|NAME[@SIZE]. Files may be {TITLES}."
         ),
     ] = "phantom:chest"
     label: Annotated[
@@ -149,7 +149,13 @@ class ImageOptions:
     window: Annotated[
         str, typer.Option(help="Of DICOM files: auto (as each states it), none (all its values) or CENTRE,WIDTH.")
     ] = "auto"
-    frames: Annotated[str, typer.Option(help="Of DICOM files with several: one (the first), middle or all.")] = "one"
+    frames: Annotated[
+        str,
+        typer.Option(
+            help="Of DICOM files with several: one (the first), middle, all or a number; of NIfTI volumes slices (one: "
+            "the middle)."
+        ),
+    ] = "one"
     size: Annotated[int | None, typer.Option(help="Side in pixels to which images are resized.")] = None
     channels: Annotated[int | None, typer.Option(help="1 turns colour into grey.")] = None
     map_: Annotated[

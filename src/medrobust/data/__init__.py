@@ -13,6 +13,7 @@ from medrobust.data.dicom_pixels import window_of
 from medrobust.data.fit import FITS
 from medrobust.data.folder import open_folder
 from medrobust.data.medmnist import open_medmnist
+from medrobust.data.nifti import open_nifti
 from medrobust.data.phantom import open_phantom
 from medrobust.data.source import LeftOut, Progress, Request
 from medrobust.data.table import open_table
@@ -25,6 +26,7 @@ SOURCES = {
     "csv": open_table,
     "folder": open_folder,
     "dicom": open_dicom,
+    "nifti": open_nifti,
     "medmnist": open_medmnist,
 }
 
@@ -47,7 +49,7 @@ def load(
     """The data set that ``spec`` names; InputError, in one line, where it cannot be used.
 
     spec: ``phantom:chest|fundus|skin|chest-findings[@SIZE][:n=N]``, ``csv:FILE``, ``folder:DIR``,
-        ``dicom:DIR|FILE``, ``medmnist:FILE.npz`` or ``medmnist:NAME[@28|64|128|224]``.
+        ``dicom:DIR|FILE``, ``nifti:DIR``, ``medmnist:FILE.npz`` or ``medmnist:NAME[@28|64|128|224]``.
     size: side in pixels to which images are resized; None keeps the native size, which must then be one.
     channels: 1 turns colour into grey. None or 3 keep what there is: 1 channel where every image is grey, else
         3. Grey is never repeated to please a network: the classifier does that, and so an attack on a grey
@@ -62,8 +64,10 @@ def load(
     findings: columns of a table, one a finding, with 1 (present), 0 (absent), and -1, NaN or nothing (unknown).
     separator: between the findings of a label, as in ``effusion|nodule``; "none" takes every label for one class, None
         recognises | and ; where the findings also stand alone.
-    window: of DICOM files: "auto" as each file states it, "CENTRE,WIDTH", or "none" for all values of their bits.
-    frames: of DICOM files with several: "one" (the first), "middle" or "all".
+    window: of DICOM files: "auto" as each file states it, "CENTRE,WIDTH", or "none" for all values of their bits; of
+        NIfTI volumes "auto" is from the 0.5th to the 99.5th percentile, "none" from the least to the largest value.
+    frames: of DICOM files with several: "one" (the first), "middle", "all", or the number of one from 1; of NIfTI
+        volumes likewise slices, "one" being that in the middle.
     """
     kind, colon, where = spec.partition(":")
     if not colon or kind not in SOURCES or not where:
@@ -80,8 +84,8 @@ def load(
         raise InputError("the separator of findings must be a sign such as | or ;, or none")
     if fit == "none" and size is not None:
         raise InputError(f"fit none keeps every image's own size: leave size={size} out, or choose another fit")
-    if frames not in FRAMES:
-        raise InputError(f"frames must be one of {', '.join(FRAMES)}, got {frames!r}")
+    if frames not in FRAMES and not (frames.isdecimal() and int(frames)):
+        raise InputError(f"frames must be {', '.join(FRAMES)} or a number from 1, got {frames!r}")
     try:
         window_of(window)
     except ValueError:

@@ -132,6 +132,12 @@ class Dataset:
         return SPAN if self.surround else 1
 
     @property
+    def storable(self) -> tuple[float, float]:
+        """The least and the largest pixel in [0, 1] that the files of all images can hold."""
+        ends = [self.source.storable(int(row)) for row in self.rows]
+        return max((low for low, _ in ends), default=0.0), min((high for _, high in ends), default=1.0)
+
+    @property
     def common_levels(self) -> int | None:
         """``levels`` where all images share them; None where they differ."""
         levels = set(self.levels.tolist())

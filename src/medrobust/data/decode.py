@@ -65,6 +65,8 @@ class Decoded(NamedTuple):
     base: int | None = None
     sign: int = 1
     """Of DICOM: the stored value of a pixel is base + sign * pixel; None where a table or palette lies between."""
+    storable: tuple[int, int] | None = None
+    """The least and the largest pixel that the file can hold; None: 0 and ``levels``."""
 
 
 def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = "stretch") -> Decoded:

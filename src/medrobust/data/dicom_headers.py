@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import medrobust.data.dicom_file as dicom_file
+import medrobust.data.nifti_file as nifti_file
 from medrobust import limits
 from medrobust.data.patients import NO_COLUMN, named
 from medrobust.data.source import Listing, Request
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     import pydicom
 
 FRAMES = ("one", "middle", "all")
-"""Which frames of a file with several are read: the first, that in the middle, or each as an image."""
+"""Which frames of a file with several are read: the first (of a NIfTI volume the slice in the middle), that in the
+middle, or each as an image; a number names one from 1."""
 LEVELS = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
 """What ``--patient`` may group the images of DICOM files by."""
 TAGS = (
@@ -68,10 +70,12 @@ def expanded(
 
     label: the element whose value is the label. Without any DICOM file, all is as it was.
     """
-    dicom = [file for file in dict.fromkeys(files) if dicom_file.begins_as_dicom(file)]
-    if not dicom:
+    volumes = {file: nifti_file.volume_shape(file) for file in dict.fromkeys(files) if nifti_file.is_nifti(file)}
+    dicom = [file for file in dict.fromkeys(files) if file not in volumes and dicom_file.begins_as_dicom(file)]
+    if not dicom and not volumes:
         return [FileRow(file) for file in files], listing
-    dicom_file.need_pydicom()
+    if dicom:
+        dicom_file.need_pydicom()
     tags = TAGS if label is None else (*TAGS, label)
     headers = Headers({file: dicom_file.header(file, tags) for file in dicom})
     listing = _grouped(files, listing, request, headers)
@@ -79,21 +83,43 @@ def expanded(
         listing = replace(listing, labels=[headers.text(file, label) for file in files])
     rows, sources, several = [], [], 0
     for place, file in enumerate(files):
-        elements = headers.files.get(file)
-        count = 1 if elements is None else dicom_file.frames(elements)
-        several += count > 1
+        elements, volume = headers.files.get(file), volumes.get(file)
+        count = volume.slices if volume else 1 if elements is None else dicom_file.frames(elements)
+        several += count > 1 and not volume
         if request.frames == "all":
             limits.check(limits.FRAMES, count, f"an image of {len(files)} files")
-        chosen = range(count) if request.frames == "all" else [count // 2 if request.frames == "middle" else 0]
-        size = _size(elements)
+        chosen = _chosen(request.frames, count, "middle" if file in volumes else "first")
+        size = (volume.width, volume.height) if volume else _size(elements)
         each = request.frames == "all" and count > 1
         rows += [FileRow(file, f, size, file in headers.files, f"#{f + 1}" if each else "") for f in chosen]
         sources += [place] * len(chosen)
-    of_several = {"one": "the first", "middle": "the one in the middle", "all": "each"}[request.frames]
-    notes = [f"Of {several} files with several frames {of_several} was read (--frames)."] if several else []
+    notes = [f"Of {several} files with several frames {_in_words(request, 'first')} was read (--frames)."]
+    notes = notes if several else []
+    if volumes:
+        notes.append(f"Of {len(volumes)} NIfTI volumes {_in_words(request, 'middle')} was read as a slice (--frames).")
+    if volumes and request.frames == "all" and listing.patients is None and request.patient != NO_COLUMN:
+        listing = replace(listing, patients=list(listing.ids))
+        notes.append("Slices of one NIfTI volume are taken for those of one patient.")
     notes += _on_burned_in(headers)
     ids = [listing.ids[place] + row.name for row, place in zip(rows, sources, strict=True)]
     return rows, _taken(listing, sources, ids, (*listing.notes, *notes))
+
+
+def _chosen(frames: str, count: int, one: str) -> Sequence[int]:
+    """The frames that are read of so many, from 0. one: which is meant by "one", the first or the middle."""
+    if frames == "all":
+        return range(count)
+    if frames.isdecimal():
+        return [int(frames) - 1]
+    return [0 if (frames, one) == ("one", "first") else count // 2]
+
+
+def _in_words(request: Request, one: str) -> str:
+    if request.frames.isdecimal():
+        return f"number {request.frames}"
+    if request.frames == "all":
+        return "each"
+    return "the first" if (request.frames, one) == ("one", "first") else "the one in the middle"
 
 
 def _taken(listing: Listing, places: list[int], ids: list[str], notes: tuple[str, ...]) -> Listing:

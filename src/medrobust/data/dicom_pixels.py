@@ -32,8 +32,7 @@ CHANGES = {
     "sigmoid": "have a sigmoid window, which was applied; they are attacked in its output",
     "windowed": "are shown in the window that their file states (the first, where it states several)",
     "asked": "are shown in the window that was asked for",
-    "wide": "are shown in a window that reaches beyond what their bits can store: an attack may use values there that "
-    "no file holds",
+    "wide": "are shown in a window that reaches beyond what their bits can store: attacks stay within what they can",
     "whole": "state no window: all values that their bits can store are shown, from black to white",
     "monochrome1": "store white as 0 (MONOCHROME1) and were inverted, after the window, so that 0 is black",
     "palette": "are stored as numbers of a palette and were turned into its colours, in which they are attacked",
@@ -128,7 +127,22 @@ def decode_dicom(
     if str(elements.get("Modality", "")) == "CT" and not changes & {"modality", "voi", "sigmoid", "colours", "palette"}:
         step = abs(float(elements.get("RescaleSlope", 0)))
     pixels = pixels.astype(np.int32)
-    return Decoded(pixels, native, frozenset(changes), levels, max(8, bits), step, scale.base, scale.sign)
+    storable = None if scale.base is None else _storable(elements, scale)
+    return Decoded(pixels, native, frozenset(changes), levels, max(8, bits), step, scale.base, scale.sign, storable)
+
+
+def _storable(elements: Dataset, scale: StoredScale) -> tuple[int, int]:
+    """The numbers of the least and the largest value that can be stored, in ascending order."""
+    assert scale.base is not None
+    low, high = sorted(scale.sign * (value - scale.base) for value in _limits(elements))
+    return low, high
+
+
+def _limits(elements: Dataset) -> tuple[int, int]:
+    """The least and the largest value that can be stored."""
+    bits = int(elements.BitsStored)
+    low = -(1 << (bits - 1)) if elements.get("PixelRepresentation", 0) else 0
+    return low, low + (1 << bits) - 1
 
 
 def _padding(elements: Dataset, pixels: np.ndarray) -> np.ndarray | None:
@@ -164,7 +178,7 @@ def _shown(
         bounds = _bounds(elements)
         changes.add("whole" if bounds is None else "windowed")
     elif isinstance(window, DisplayWindow):
-        bounds = _linear(window)
+        bounds = linear(window)
         changes.add("asked")
     black, white = (grey.low, grey.high) if grey.slope > 0 else (grey.high, grey.low)
     if bounds is not None:
@@ -186,8 +200,7 @@ def _modality(elements: Dataset, pixels: np.ndarray, changes: set[str]) -> Grey:
     """The values that a window works on: the stored ones with their rescale, or the output of a modality table."""
     from pydicom.pixels.processing import apply_modality_lut
 
-    bits, signed = int(elements.BitsStored), bool(elements.get("PixelRepresentation", 0))
-    low = -(1 << (bits - 1)) if signed else 0
+    low, high = _limits(elements)
     if elements.get("ModalityLUTSequence"):
         changes.add("modality")
         values = _applied(apply_modality_lut, pixels, elements)
@@ -201,7 +214,6 @@ def _modality(elements: Dataset, pixels: np.ndarray, changes: set[str]) -> Grey:
             slope = math.nan
         if not (math.isfinite(slope) and math.isfinite(intercept) and slope):
             raise DicomError("its rescale slope and intercept are no numbers that can be used")
-    high = low + (1 << bits) - 1
     return Grey(pixels.astype(np.int32).clip(low, high), low, high, slope, intercept)
 
 
@@ -250,13 +262,13 @@ def _bounds(elements: Dataset) -> tuple[float, float] | None:
     if str(elements.get("VOILUTFunction", "LINEAR")).upper() == "LINEAR_EXACT":
         bounds = window.centre - window.width / 2, window.centre + window.width / 2
     else:
-        bounds = _linear(window)
+        bounds = linear(window)
     if not all(map(math.isfinite, bounds)) or bounds[0] >= bounds[1]:
         raise DicomError("its window has no width; use --window CENTRE,WIDTH or none")
     return bounds
 
 
-def _linear(window: DisplayWindow) -> tuple[float, float]:
+def linear(window: DisplayWindow) -> tuple[float, float]:
     """DICOM PS3.3 C.11.2.1.2.1: black up to the first, white from the second on."""
     return window.centre - window.width / 2, window.centre + window.width / 2 - 1
 

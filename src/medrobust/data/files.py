@@ -16,6 +16,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 import medrobust.data.dicom_pixels as dicom_pixels
+import medrobust.data.nifti_file as nifti_file
 from medrobust import limits
 from medrobust.data.dataset import Dataset, assemble, check
 from medrobust.data.decode import CHANGES, Decoded, decode, upright_size
@@ -50,6 +51,8 @@ class FileInfo(NamedTuple):
     top: int = 0
     changes: frozenset[str] = frozenset()
     step: float = 0.0
+    storable: tuple[int, int] = (0, 0)
+    """See ``Decoded.storable``."""
 
 
 class FileSource(Source):
@@ -77,14 +80,25 @@ class FileSource(Source):
         pixels = image.pixels
         self.keep(row, pixels)
         digest = hashlib.sha256(data).hexdigest()
-        if is_dicom(data):
+        if is_dicom(data) or nifti_file.is_nifti(self.files[row].file):
             digest = hashlib.sha256(f"{digest} {self.files[row].frame} {self.window}".encode()).hexdigest()
         ends = int(pixels.min()), int(pixels.max())
         return FileInfo(
-            "", digest, image.native, pixels.shape, image.bits, image.levels, *ends, image.changes, image.step
+            "",
+            digest,
+            image.native,
+            pixels.shape,
+            image.bits,
+            image.levels,
+            *ends,
+            image.changes,
+            image.step,
+            image.storable or (0, image.levels),
         )
 
     def _decoded(self, data: bytes, row: int) -> Decoded:
+        if nifti_file.is_nifti(self.files[row].file):
+            return nifti_file.decode_nifti(data, self.files[row].frame, self.window, self._size, self._fit)
         if is_dicom(data):
             return dicom_pixels.decode_dicom(data, self.files[row].frame, self.window, self._size, self.grey, self._fit)
         return decode(data, self._size, self.grey, self._fit)
@@ -116,6 +130,12 @@ class FileSource(Source):
     def levels(self, row: int) -> int:
         return self.info[row].levels * (SPAN if self.surround else 1)
 
+    def storable(self, row: int) -> tuple[float, float]:
+        info = self.info[row]
+        below = info.levels if self.surround else 0
+        low, high = ((value + below) / self.levels(row) for value in info.storable)
+        return max(low, 0.0), min(high, 1.0)
+
     def step(self, row: int) -> float:
         return self.info[row].step
 
@@ -132,6 +152,8 @@ def open_files(
     label: the element of DICOM files that holds the label; None where the listing has the labels.
     """
     fit = request.fit or "stretch"
+    if any(nifti_file.is_nifti(path) for path in paths):
+        nifti_file.need_nibabel()
     files, listing = expanded(paths, listing, request, label)
     check(name, listing)
     if request.size is None and fit != "none":
@@ -218,7 +240,7 @@ def _annotate(data: Dataset, good: Sequence[FileInfo], request: Request) -> Data
         notes.append(
             f"{oblong} of {n} images are not square and were {FITTED[data.fit]} (fit {data.fit}, not {others})."
         )
-    for change, text in {**CHANGES, **dicom_pixels.CHANGES}.items():
+    for change, text in {**CHANGES, **dicom_pixels.CHANGES, **nifti_file.CHANGES}.items():
         changed = sum(change in info.changes for info in good)
         if changed:
             notes.append(f"{changed} of {n} images {text}.")

@@ -109,6 +109,10 @@ class Source(ABC):
         """
         return None
 
+    def storable(self, row: int) -> tuple[float, float]:  # noqa: ARG002 - most files hold all of it
+        """The least and the largest pixel in [0, 1] that one image's file can hold."""
+        return 0.0, 1.0
+
     def step(self, row: int) -> float:  # noqa: ARG002 - of most sources it is not known
         """Hounsfield units of one stored level of one image; 0 where they are not known."""
         return 0.0
@@ -152,6 +156,10 @@ class Shown(Source):
 
     def levels(self, row: int) -> int:
         return self.source.levels(row) // SPAN
+
+    def storable(self, row: int) -> tuple[float, float]:
+        low, high = (min(max(value * SPAN - 1, 0.0), 1.0) for value in self.source.storable(row))
+        return low, high
 
     def fingerprint(self, row: int) -> str:
         return self.source.fingerprint(row)

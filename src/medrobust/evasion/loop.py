@@ -173,7 +173,7 @@ class _Run:
         state = {}
         if self.evasion.evaluates_clean:
             state = self.evasion.begin(self.joint.evaluate(batch.origin, batch.goal), batch)
-        now = self.evasion.start(batch)
+        now = self.joint.classifier.confined(batch.origin, self.evasion.start(batch))
         score = torch.full((k,), torch.inf, dtype=torch.float64, device=self.device)
         fresh = ActiveBatch(image, torch.zeros(k, dtype=torch.long), batch, now, state, now.clone(), score)
         return fresh if active is None else active.join(fresh)
@@ -192,6 +192,7 @@ class _Run:
             dark = (direction == 0).flatten(1).all(1)
             self.no_gradient[active.image] |= (dark & ~finished).cpu()
             stepped = self.evasion.step(active.now, direction, active.batch)
+            stepped = self.joint.classifier.confined(active.batch.origin, stepped)
             active.now = torch.where(finished.view(-1, 1, 1, 1), active.now, stepped)
             active.batch = replace(active.batch, index=active.batch.index + (~finished).long())
         if finished.any():

@@ -144,8 +144,9 @@ class AdversarialPairs:
         """Twins with noise of the ball's full size: +-eps at every pixel, or a random direction."""
         images, labels = part.tensors()
         draw = seeds.signs if ball.name == "linf" else seeds.normal
-        direction = type(ball)(1.0).at_edge(draw(self.seed, "twins/noise", part.ids, images.shape[1:]))
-        return self._shard((images + ball.eps * direction).clamp(0, 1), labels)
+        drawn = draw(self.seed, "twins/noise", part.ids, images.shape[1:])
+        direction = type(ball)(1.0).at_edge(drawn * self.classifier.attackable.movable(images))
+        return self._shard(self.classifier.confined(images, (images + ball.eps * direction).clamp(0, 1)), labels)
 
     def corrupted(self, part: Dataset, name: str, severity: int) -> Shard:
         """Twins after a natural corruption of ``medrobust.data.corruptions``."""

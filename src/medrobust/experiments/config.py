@@ -68,7 +68,8 @@ class AuditSpec(BaseModel):
     fit: Literal["stretch", "crop", "pad", "none"] | None = None
     window: str = "auto"
     """Of DICOM files: as each states it, "none", or "CENTRE,WIDTH"."""
-    frames: Literal["one", "middle", "all"] = "one"
+    frames: str = "one"
+    """Of files with several frames or slices: "one", "middle", "all", or a number."""
     size: int | None = None
     channels: int | None = None
     model: str = "resnet18"

@@ -111,13 +111,14 @@ def noise(
     L2: a random direction at full length.
     """
     images, _ = part.tensors()
-    if ball.name == "linf":
-        direction = seeds.signs(seed, "noise/sign", part.ids, images.shape[1:])
-    else:
-        direction = ball(1.0).at_edge(seeds.normal(seed, "noise/sign", part.ids, images.shape[1:]))
+    draw = seeds.signs if ball.name == "linf" else seeds.normal
+    direction = draw(seed, "noise/sign", part.ids, images.shape[1:]) * classifier.attackable.movable(images)
+    if ball.name != "linf":
+        direction = ball(1.0).at_edge(direction)
     decided = []
     for e in eps:
-        decided.append(classifier.predict((images + e * direction).clamp(0, 1)).numpy())
+        noisy = classifier.confined(images, (images + e * direction).clamp(0, 1))
+        decided.append(classifier.predict(noisy).numpy())
         advance(len(images))
     return {}, {"decision": np.stack(decided, 1)}
 

@@ -12,7 +12,9 @@ import torch
 from medrobust import atomic
 from medrobust.attacks import Curve
 from medrobust.classifier import Classifier
-from medrobust.data import files_out
+from medrobust.data import Dataset, files_out
+from medrobust.data.files import FileSource
+from medrobust.data.nifti_file import is_nifti
 from medrobust.errors import InputError
 from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.system import System
@@ -36,6 +38,13 @@ def check_folder(folder: Path) -> None:
     """InputError where files are there already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} holds files; --save wants a new folder, for nothing is overwritten")
+
+
+def check_images(part: Dataset) -> None:
+    """InputError where images cannot be written as they are."""
+    volumes = isinstance(part.source, FileSource) and any(is_nifti(row.file) for row in part.source.files)
+    if volumes:
+        raise InputError("slices of NIfTI volumes are not written: convert them to DICOM or PNG, or leave --save out")
 
 
 def save(folder: Path, system: System, curve: Curve, name: str, spec: AuditSpec) -> Saved:

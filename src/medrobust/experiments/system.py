@@ -133,7 +133,7 @@ def assemble(
     classes = data.classes if spec.classes is None else spec.classes
     _disease(spec, (*data.classes, *classes))  # before a training that a wrong name would make worthless
     classifier, trained = _classifier(spec, data, run, progress, device)
-    classifier = classifier.seeing(data.surround)
+    classifier = classifier.seeing(data.surround, data.storable)
     if (levels := data.attacked_levels) is not None:
         classifier = classifier.stored(levels)
     # a training may have seen the data before names were mapped, or after it
@@ -172,7 +172,7 @@ def assemble(
 
 def given(data: Dataset, classifier: Classifier) -> System:
     """The system of a classifier that is loaded already, tested on the images that it has not seen."""
-    data, classifier = data.for_network(classifier), classifier.seeing(data.surround)
+    data, classifier = data.for_network(classifier), classifier.seeing(data.surround, data.storable)
     test, notes = unseen(data, classifier, trained=False)
     return System(
         data=data,

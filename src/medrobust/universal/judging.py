@@ -44,7 +44,7 @@ def judge(
     with classifier.borrowed():
         for chunk in chunks(images, classifier.batch_size((1, *v.delta.shape))):
             chunk = check_images(chunk)
-            attacked = v.apply(chunk)
+            attacked = classifier.confined(chunk, v.apply(chunk))
             versions = (None if clean is not None else chunk, attacked, save_at(attacked, bits, span))
             for part, pixels in zip(parts, versions, strict=True):
                 if pixels is not None:
@@ -68,7 +68,7 @@ def fooling_rate(classifier: Classifier, images: Images | Lazy, v: Universal) ->
     hits: list[Tensor] = []
     with classifier.borrowed():
         for chunk in chunks(images, classifier.batch_size((1, *v.delta.shape))):
-            changed = classifier.predict(chunk) != classifier.predict(v.apply(chunk))
+            changed = classifier.predict(chunk) != classifier.predict(classifier.confined(chunk, v.apply(chunk)))
             hits.append(changed.flatten(1).any(1) if changed.ndim > 1 else changed)
     return proportion(torch.cat(hits).cpu().numpy() if hits else [])
 

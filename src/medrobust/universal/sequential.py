@@ -76,12 +76,12 @@ class Sequential(UniversalMethod):
     def _first_crossing(self, task: UniversalTask, delta: Tensor, index: np.ndarray) -> tuple[int, Tensor] | None:
         """Position of the first image that one step takes across the boundary, and the perturbation after it."""
         images, goal = task.take(index), task.aim(index)
-        slope, logits = task.slopes(self._show(images, delta), goal, log_cross_entropy)
+        slope, logits = task.slopes(self._show(task, images, delta), goal, log_cross_entropy)
         left = torch.nonzero(~task.reached(goal, logits))[:, 0]
         if not len(left):
             return None
         stepped = delta + self.step * slope[left].sign()
-        after = task.logits(self._show(images[left], stepped))
+        after = task.logits(self._show(task, images[left], stepped))
         # nontargeted, "no longer C(x)" and "no longer C(x + v)" are one: only images with C(x + v) = C(x) are tried
         crossing = torch.nonzero(task.reached(goal.take(left), after))[:, 0]
         if not len(crossing):
@@ -89,8 +89,8 @@ class Sequential(UniversalMethod):
         first = int(crossing[0])
         return int(left[first]), task.project(stepped[first])
 
-    def _show(self, images: Tensor, delta: Tensor) -> Tensor:
-        return (images + delta).clamp(0, 1) if self.clip else images + delta
+    def _show(self, task: UniversalTask, images: Tensor, delta: Tensor) -> Tensor:
+        return task.show(images, delta) if self.clip else images + delta
 
     def _why(self, delta: Tensor, history: list[dict[str, float]]) -> str:
         if bool(delta.any()) or history[0]["rate"] == 1:

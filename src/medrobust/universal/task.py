@@ -109,8 +109,8 @@ class UniversalTask:
         return self.project(delta + length * float(self.ball.eps) * self.ball.ascent(direction[None])[0])
 
     def show(self, images: Images, delta: Tensor) -> Images:
-        """``images`` with the perturbation, as they could be stored: clipped to [0, 1]."""
-        return (images + delta).clamp(0, 1)
+        """``images`` with the perturbation, as they could be stored: clipped to [0, 1], padding as it was."""
+        return self.classifier.confined(images, (images + delta).clamp(0, 1))
 
     @torch.no_grad()
     def logits(self, images: Images) -> Logits:
@@ -166,18 +166,20 @@ class UniversalTask:
         """Gradient (c, h, w) of the loss, summed over these images, with respect to the shared ``delta``; and the
         number of them at which the goal is reached.
 
-        Where an image is black (or white) already and its gradient points out of [0, 1], it contributes nothing: the
-        pixel can not follow. clip=False is the published code's way, which shows the network pixels below 0 and above
-        1.
+        Where an image is black (or white) already and its gradient points out of what files can hold, it contributes
+        nothing: the pixel can not follow. clip=False is the published code's way, which shows the network pixels beyond
+        0 and 1.
         """
         total = self.zero()
         hits = torch.zeros((), device=self.device)
         for part in self.chunks(index, self.batch_size):
-            goal, raw = self.aim(part), self.take(part) + delta
-            perturbed = raw.clamp(0, 1) if clip else raw
+            goal, images = self.aim(part), self.take(part)
+            raw = images + delta
+            perturbed = self.show(images, delta) if clip else raw
             slope, logits = self.slopes(perturbed, goal, loss)
             if clip:
-                slope = slope.masked_fill(((raw <= 0) & (slope < 0)) | ((raw >= 1) & (slope > 0)), 0.0)
+                low, high, _ = self.classifier.attackable
+                slope = slope.masked_fill(((raw <= low) & (slope < 0)) | ((raw >= high) & (slope > 0)), 0.0)
             total += slope.sum(0)
             hits += self.reached(goal, logits).sum()
         if self._watch is not None:  # only then: on a GPU every look at a number waits for all work before it
