@@ -68,10 +68,11 @@ def workers(pid: int) -> list[int]:
     return [p.pid for p in below if "/log/worker-" in os.readlink(f"/proc/{p.pid}/fd/1")]
 
 
-def hit(whom: str, file: Path | None, out: Path, rng: random.Random, longest: float) -> int:
+def hit(whom: str, file: Path | None, out: Path, rng: random.Random, total: int) -> int:
     """One run with a kill in it, and the same command until it ends; cells that were there when it was hit.
 
-    longest: seconds after the first cell up to which it is hit.
+    total: cells of a whole run. It is hit within half a second of a number of them that is drawn, so that the moments
+    are spread over the run however slow the machine is.
     """
     begun: list[subprocess.Popen] = []
     more, address_file = ["--workers", "2"], out.parent / f"{out.name}.json"
@@ -122,9 +123,10 @@ def hit(whom: str, file: Path | None, out: Path, rng: random.Random, longest: fl
         if whom == "scheduler":
             more = cluster()
         main = start(file, out, *more)
-        while not cells(out) and main.poll() is None:
+        moment = rng.randrange(1, total)
+        while cells(out) < moment and main.poll() is None:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, longest))
+        time.sleep(rng.uniform(0, 0.5))
         if whom == "main":
             main.send_signal(signal.SIGKILL)
         elif whom == "worker":
@@ -159,14 +161,13 @@ def main() -> None:
         file = None if options.audit else Path(place) / "chaos.py"
         if file is not None:
             file.write_text(FILE)
-        begin = time.monotonic()
         start(file, Path(place) / "undisturbed").wait(WAIT)
         undisturbed = digest(Path(place) / "undisturbed")
         assert undisturbed is not None, "the run that nobody disturbed left no results"
-        longest = 0.9 if file is not None else 0.6 * (time.monotonic() - begin)
+        total = cells(Path(place) / "undisturbed")
         for i in range(options.runs):
             whom, out = WHOM[i % 3], Path(place) / f"run{i}"
-            there = hit(whom, file, out, rng, longest)
+            there = hit(whom, file, out, rng, total)
             same = digest(out) == undisturbed
             wrong += not same
             print(
