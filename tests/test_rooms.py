@@ -34,7 +34,7 @@ FLOORS = (
         "stats",
     ),
     ("heads", "guessing", "results", "run_info", "store"),
-    ("threat", "data", "models", "search"),
+    ("threat", "data", "models", "search", "criteria"),
     ("inspection", "naming"),
     ("classifier",),
     ("layer_probe", "operating_points", "transformations"),

@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -277,7 +277,10 @@ class Check:
 
 
 class ResultsFile(TypedDict):
-    """results.json of a command, without the record of its run. conditions: as ``report.schema`` reads them."""
+    """results.json of a command, without the record of its run. conditions: as ``report.schema`` reads them.
+
+    criteria: as ``medrobust.criteria.Criteria.stated`` has them, where there are any.
+    """
 
     format: int
     kind: str
@@ -287,6 +290,7 @@ class ResultsFile(TypedDict):
     examples: Sequence[Mapping[str, Any]]
     left_out: Sequence[Mapping[str, str]]
     seconds: Mapping[str, float]
+    criteria: NotRequired[Mapping[str, object]]
 
 
 def find(rows: Iterable[Row], **columns: Any) -> Row | None:

@@ -10,6 +10,7 @@ import typer
 from medrobust.cli.bars import Bars
 from medrobust.cli.choices import ATTACKS
 from medrobust.cli.command_line import command_line
+from medrobust.cli.criteria import CriteriaOptions, say_criteria
 from medrobust.cli.doubts import say_classes, warn_of_order
 from medrobust.cli.measure import execute
 from medrobust.cli.options import (
@@ -17,6 +18,7 @@ from medrobust.cli.options import (
     SIZES,
     ComputeOptions,
     Device,
+    Finished,
     Healthy,
     ImageOptions,
     NetworkOptions,
@@ -42,6 +44,7 @@ def audit(
     training: TrainingOptions,
     compute: ComputeOptions,
     privacy: PrivacyOptions,
+    criteria: CriteriaOptions,
     train: Annotated[bool | None, typer.Option("--train/--no-train", help="Train module:function, or do not.")] = None,
     healthy: Healthy = None,
     attacks: Annotated[
@@ -82,7 +85,7 @@ def audit(
     seed: Seed = 0,
     device: Device = None,
     out: Out = None,
-) -> Path:
+) -> Finished:
     """Attack a classifier, judge, check, and leave a report that a doctor, an engineer and a reviewer can read."""
     from medrobust import report
     from medrobust.experiments import ask
@@ -91,6 +94,7 @@ def audit(
     from medrobust.store import counting
 
     compute.prepare()
+    required = criteria.read()
     spec = ask(
         model=model,
         **images.fields,
@@ -123,12 +127,14 @@ def audit(
             command=command_line(),
             execute=execute(compute, bars),
             written=lambda: report.write(folder, locked=True),
+            criteria=required,
         )
-    page = folder / "report.html"
-    summary(parsed(results))
+    page, run = folder / "report.html", parsed(results)
+    code = say_criteria(run.criteria)
+    summary(run)
     say(tally.words())
     say(f"\nreport  {page}\nnumbers {folder / 'results.csv'}")
-    return folder / "results.json"
+    return folder / "results.json", code
 
 
 def summary(run: Run) -> None:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 from medrobust import private_names
 
+CRITERIA = ("--require", "--criteria")
+"""Options whose values name no file, whatever signs they hold."""
+STARTS = tuple(f"{option}=" for option in CRITERIA)
 ADDRESS = re.compile(r"^(?P<before>(?:--[\w-]+=)?(?:[A-Za-z]\w*:)?)(?P<path>[^,]*[/\\].*)$")
 
 
@@ -20,7 +23,9 @@ def command_line(arguments: Sequence[str] | None = None) -> str:
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     hidden = without_folders if "--keep-names" in typed else private_names.place
-    return shlex.join(["medrobust", *(hidden(word) for word in typed)])
+    kept = [word.startswith(STARTS) or before in CRITERIA for before, word in zip(["", *typed], typed, strict=False)]
+    words = [word if keep else hidden(word) for word, keep in zip(typed, kept, strict=True)]
+    return shlex.join(["medrobust", *words])
 
 
 def without_folders(word: str) -> str:

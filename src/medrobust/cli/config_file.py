@@ -30,6 +30,8 @@ class Option(NamedTuple):
     is_flag: bool
     help: str
     default: Any
+    repeated: bool = False
+    """Whether it may be given several times: a list in the file."""
 
 
 def options_of(context: Any) -> dict[str, dict[str, Option]]:
@@ -47,6 +49,7 @@ def command_options(command: Any) -> dict[str, Option]:
         typed = max(parameter.opts, key=len)
         negative = max(parameter.secondary_opts, key=len, default="")
         option = Option(typed, negative, bool(parameter.is_flag), parameter.help or "", parameter.default)
+        option = option._replace(repeated=bool(parameter.multiple))
         options[typed.removeprefix("--")] = option
     return options
 
@@ -95,6 +98,8 @@ def _words(path: Path, name: str, value: object, options: Mapping[str, Option]) 
         raise InputError(f"{path}: {name} {wanted}, got {value!r}")
     if option.is_flag:
         return [word for word in (option.typed if value else option.negative,) if word]
+    if option.repeated:
+        return [f"{option.typed}={each}" for each in (value if isinstance(value, list) else [value])]
     if isinstance(value, Mapping):
         value = [f"{k}={v}" for k, v in value.items()]
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
 import typer
 
+from medrobust.cli.criteria import CriteriaOptions
 from medrobust.cli.text import class_map, numbers, silenced, words
 from medrobust.formats import TITLES
 
@@ -317,21 +318,24 @@ class PrivacyOptions:
 
 Json = Annotated[bool, typer.Option("--json", help="Print the results file instead of tables: JSON on stdout alone.")]
 AS_JSON = "as_json"
+Finished = tuple[Path, int]
+"""The path of the JSON that a command wrote, and its exit code."""
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no tables and no progress; notes and errors go to stderr as ever.")
 ]
 
-GROUPS = (ImageOptions, NetworkOptions, TrainingOptions, ComputeOptions, PrivacyOptions)
+GROUPS = (ImageOptions, NetworkOptions, TrainingOptions, ComputeOptions, PrivacyOptions, CriteriaOptions)
 
 
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
     """The same command with an option for every field of every group that it takes.
 
-    Every command gets --quiet, and one that returns the path of the JSON that it wrote --json.
+    Every command gets --quiet, and one that returns the path of the JSON that it wrote --json. It may return an exit
+    code beside the path.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if hint in GROUPS}
-    writes = hints.get("return") is Path
+    writes = hints.get("return") in (Path, Finished)
     parameters: list[inspect.Parameter] = []
     for given in inspect.signature(command).parameters.values():
         if given.name not in groups:
@@ -353,9 +357,12 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, group in groups.items():
             values[name] = group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)})
         with silenced(as_json or quiet, progress=quiet):
-            written = command(**values)
+            returned = command(**values)
+        written, exit_code = returned if isinstance(returned, tuple) else (returned, 0)
         if as_json:
             print(written.read_text(encoding="utf-8").rstrip(), flush=True)
+        if exit_code:
+            raise typer.Exit(exit_code)
 
     functools.update_wrapper(call, command)
     del call.__wrapped__  # type: ignore[attr-defined]  # its signature is not the one to read

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from medrobust.cli.criteria import CriteriaOptions, judged, say_criteria
 from medrobust.cli.text import say
 
 
-def report(folder: Annotated[Path, typer.Argument(help="A run folder that holds results.json.")]) -> None:
-    """Write report.html, results.csv and tables.tex again from a finished run."""
+def report(
+    *, folder: Annotated[Path, typer.Argument(help="A run folder that holds results.json.")], criteria: CriteriaOptions
+) -> None:
+    """Write report.html, results.csv and tables.tex again from a finished run; with --require, judged anew."""
     from medrobust import report as report_room
+    from medrobust.report.criteria_words import CriteriaInfo
+    from medrobust.report.run import read
 
-    say(str(report_room.write(folder)))
+    required, run = criteria.read(), read(folder)
+    judge = partial(judged, criteria=required) if required.every else None
+    page = report_room.write(folder, judge=judge)
+    info = CriteriaInfo.model_validate(judge(run)) if judge is not None else run.criteria
+    code = say_criteria(info)
+    say(str(page))
+    raise typer.Exit(code)

@@ -18,8 +18,9 @@ from medrobust import json_files, private_names
 from medrobust.attacks import Auto, BlackBox, DecisionBased
 from medrobust.attacks.auto import BY_DECISIONS
 from medrobust.classifier import Classifier
+from medrobust.criteria import Criteria
 from medrobust.errors import InputError
-from medrobust.experiments import suite
+from medrobust.experiments import requirements, suite
 from medrobust.experiments.blackbox import BlackBoxExperiment
 from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.context import Context, Experiment, NotCovered
@@ -149,23 +150,29 @@ def audit(
     pictures: bool = True,
     execute: Execute | None = None,
     written: Callable[[], object] | None = None,
+    criteria: Criteria | None = None,
 ) -> Mapping[str, object]:
     """Audit with ``config`` in ``folder`` and return the content of results.json. Killed, the same call resumes.
 
     device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. keep_names: write
     names of images, patients and files as they are, instead of codes (see ``medrobust.private_names``). pictures: show
     example images in the report. execute: does the steps in workers; in this process if not given. written: called
-    whenever results.json is new. InputError for bad input and unwritable folders.
+    whenever results.json is new. criteria: what is required of the numbers; from the beginning they stand in spec.json.
+    InputError for bad input and unwritable folders.
     """
-    progress = progress or NoProgress()
+    progress, criteria = progress or NoProgress(), criteria or Criteria()
     plain = config.model_dump(mode="json")
     written_config = plain if keep_names else private_names.config(plain)
-    opening = json.dumps({"format": 1, "config": written_config, "versions": versions()}, indent=1)
-    with RunFolder(folder, "audit", {SPEC: opening.encode()}) as run:
+    with RunFolder(folder, "audit") as run:
         _check_same(run, plain)
+        requirements.check_named(criteria, config)
+        first = requirements.first(run, SPEC, criteria, progress)
+        opening = {"format": 1, "config": written_config, "versions": versions(), **first}
+        run.opening[SPEC] = json.dumps(opening, indent=1).encode()
         system = assemble(config, run, progress, device, stored=True)
-        run.begin()
         config = without_gradients(config, system.classifier, progress)
+        judge = requirements.judge(criteria, first, system, config)
+        run.begin()
         if keep_names and system.trained_here:
             system.classifier.save(run.entry("model"), keep_names=True)
         experiments_ = Suite("audit", config, {}, system, Store(run.path), progress, device)
@@ -177,6 +184,7 @@ def audit(
             pictures=pictures,
             execute=execute,
             written=written,
+            judge=judge,
         )
 
 

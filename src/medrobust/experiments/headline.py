@@ -165,6 +165,7 @@ class HeadlineExperiment(Experiment):
             next(iter(doubts.values())) if len(doubts) == len(min_eps) else "",  # the worst case is one of them
             Kind.WORST,
             self.config.ordinal,
+            by_class=True,
         )
         outcome.arrays["min_eps.worst"] = self.worst.astype(np.float32)
         settings = "for each image, the attack that needed the smallest eps"

@@ -23,11 +23,19 @@ def identify(outcome: ExperimentResult, test: Dataset, sample: Dataset) -> None:
     """Add the names of the test images to the conditions; and as arrays, one entry a test image, what each is made of
     (test_content) and whose it is (test_patients, where patients are known), and which are attacked (attacked)."""
     outcome.conditions["test_images"] = [image_code(test, i) for i in range(len(test))]
+    outcome.arrays |= images(test, sample)
+
+
+def images(test: Dataset, sample: Dataset) -> dict[str, np.ndarray]:
+    """The arrays of ``identify``."""
     place = {name: i for i, name in enumerate(test.ids)}
-    outcome.arrays["attacked"] = np.array([place[name] for name in sample.ids], dtype=np.int64)
-    outcome.arrays["test_content"] = np.array([_content(test, i) for i in range(len(test))], dtype=np.int64)
+    arrays = {
+        "attacked": np.array([place[name] for name in sample.ids], dtype=np.int64),
+        "test_content": np.array([_content(test, i) for i in range(len(test))], dtype=np.int64),
+    }
     if (owners := groups(test)) is not None:
-        outcome.arrays["test_patients"] = np.unique(owners, return_inverse=True)[1].astype(np.int64)
+        arrays["test_patients"] = np.unique(owners, return_inverse=True)[1].astype(np.int64)
+    return arrays
 
 
 def _content(part: Dataset, i: int) -> int:

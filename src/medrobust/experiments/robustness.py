@@ -207,6 +207,7 @@ class RobustnessExperiment(Experiment):
                 context.patients,
                 doubts.get(name, ""),
                 ordinal=context.config.ordinal,
+                by_class=len(self.attacks) == 1,  # of several, the worst case has it
             )
             cost = stats.mean(cell.arrays["gradients"])
             outcome.rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=name, eps=max(self.config.eps))

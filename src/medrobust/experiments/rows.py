@@ -118,8 +118,11 @@ def attack_rows(
     doubt: str = "",
     kind: Kind = Kind.ATTACK,
     ordinal: bool = False,
+    by_class: bool = False,
 ) -> None:
     """What an attack did at each eps, from one eps* an image. ordinal: classes are grades in their order.
+
+    by_class: also the sensitivity of each class, and of two classes the specificity.
 
     min_eps: (n,) smallest eps that fooled; 0 wrong before, inf never. after: decisions at eps*.
     no_gradient: (n,) images whose gradient vanished and that were never fooled. doubt: why this attack is not believed.
@@ -139,6 +142,11 @@ def attack_rows(
         if ordinal:
             moved = np.where(held, 0, after - labels)[start_right]
             _grade_rows(add, moved, _of(patients, start_right))
+        for k, name in enumerate(classes if by_class and len(classes) <= MANY and labels.ndim == 1 else ()):
+            of = labels == k
+            add("sensitivity", stats.proportion(held[of], _of(patients, of)), class_name=name)
+            if len(classes) == 2:  # of more, an image of another class may be turned to a third
+                add("specificity", stats.proportion(held[~of], _of(patients, ~of)), class_name=name)
         for source, goal, of, into in _directions(labels, classes):
             chosen = start_right & of
             flipped = stats.proportion((~held & (after == into))[chosen], _of(patients, chosen))

@@ -70,6 +70,8 @@ OFTEN = 20.0
 
 Execute = Callable[["Suite", Callable[[str], None]], None]
 """Does all steps of a suite somewhere else, and calls back with the name of each that is finished."""
+Judge = Callable[[ResultsFile, Mapping[str, np.ndarray]], Mapping[str, object]]
+"""Results and arrays, finished or not, to the acceptance criteria as results.json holds them."""
 
 
 class Suite:
@@ -189,13 +191,14 @@ def run(
     pictures: bool = True,
     execute: Execute | None = None,
     written: Callable[[], object] | None = None,
+    judge: Judge | None = None,
 ) -> Mapping[str, object]:
     """Do every step, write results.json, and return what it holds. folder: begun, and locked by the caller.
 
     pictures: keep the arrays that show images of the data. execute: does the steps in workers; in this process if not
-    given. written: called whenever results.json is new.
+    given. written: called whenever results.json is new. judge: the acceptance criteria.
     """
-    writer = _Writer(suite, folder, command, keep_names, pictures, written)
+    writer = _Writer(suite, folder, command, keep_names, pictures, written, judge)
     if execute is not None:
         suite.context.progress = NoProgress()  # what is shown are the steps
         _beside(partial(execute, suite), writer.finished)
@@ -240,8 +243,9 @@ class _Writer:
         keep_names: bool,
         pictures: bool,
         written: Callable[[], object] | None,
+        judge: Judge | None = None,
     ) -> None:
-        self.suite, self.run, self.command, self.written = suite, run, command, written
+        self.suite, self.run, self.command, self.written, self.judge = suite, run, command, written, judge
         self.keep_names, self.pictures = keep_names, pictures
         self.outcomes: dict[str, ExperimentResult] = {}
         self.steps: set[str] = set()
@@ -288,9 +292,11 @@ class _Writer:
             "left_out": [{"part": part, "why": why} for outcome in outcomes for part, why in outcome.left_out],
             "seconds": {k: round(v, 3) for k, v in suite.context.seconds.items()},
         }
-        results = tested.named(results, self.keep_names)
         kept = [outcome.arrays | (outcome.pictures if self.pictures else {}) for outcome in outcomes]
         arrays = {k: np.ascontiguousarray(v) for every in kept for k, v in every.items()}
+        if self.judge is not None:
+            results["criteria"] = self.judge(results, arrays)
+        results = tested.named(results, self.keep_names)
         self.run.write_bytes("figures.safetensors", save(arrays))
         written = with_run(self.run.path, "results.json", results, self.command, tested.device)
         # last: whoever sees results.json may rely on everything else being there

@@ -5,24 +5,37 @@ Reads rows and figures; never a model, never torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medrobust.report.run import Run
+
+    Judge = Callable[[Run], Mapping[str, object]]
 
 
-def write(run_dir: Path, *, locked: bool = False) -> Path:
+def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None) -> Path:
     """Write report.html, results.csv, tables.tex and summary.md into a run folder; returns the path of report.html.
 
     Of an audit also model-card.md.
 
-    locked: the caller holds the lock of the folder, as an audit does that is still under way.
+    locked: the caller holds the lock of the folder, as an audit does that is still under way. judge: acceptance
+    criteria for these pages, in the place of the run's own.
 
-    Reads results.json and, where they are there, figures.safetensors and spec.json. The same input gives the
-    same bytes. InputError: the folder or its results.json is missing or broken, or cannot be written to.
+    Reads results.json and, where they are there, figures.safetensors and spec.json. With acceptance criteria it also
+    writes criteria.xml. The same input gives the same bytes. InputError: the folder or its results.json is missing or
+    broken, or cannot be written to.
     """
-    from medrobust.report import findings, latex, model_card, page, run, section, sheet, summary
+    from dataclasses import replace
+
+    from medrobust.report import criteria_words, findings, junit, latex, model_card, page, run, section, sheet, summary
     from medrobust.report.writing import write_files
 
     run_dir = Path(run_dir)
     read = run.read(run_dir)
+    if judge is not None:
+        read = replace(read, criteria=criteria_words.CriteriaInfo.model_validate(judge(read)))
     findings_ = findings.find(read)
     rows, sections = [row.plain() for row in read.rows], section.built(findings_)
     files = {
@@ -35,6 +48,8 @@ def write(run_dir: Path, *, locked: bool = False) -> Path:
         files[model_card.FILE] = model_card.text(findings_)
     if read.command == "explain":
         files["images.csv"] = sheet.images(read)
+    if read.criteria is not None and read.criteria.judged:
+        files["criteria.xml"] = junit.text(read.criteria, read.command)
     write_files(run_dir, files, locked=locked)
     return run_dir / "report.html"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from medrobust.report import tables, words
+from medrobust.report.criteria_words import items as criteria_items
 from medrobust.report.findings import Findings
 from medrobust.report.run_line import items as run_items
 from medrobust.report.schema import Conditions
@@ -50,7 +51,7 @@ def groups(f: Findings) -> list[tuple[str, Items]]:
     machine = [*sorted(c.versions.items()), ("Hardware", c.hardware)]
     config = f.run.spec.get("config", f.run.spec)
     sections = [
-        ("This run", run_items(f.run.run)),
+        ("This run", [*run_items(f.run.run), *criteria_items(f.run.criteria)]),
         ("Data", _data(f)),
         ("Model", _model(c)),
         ("Where the model comes from", _flat(c.provenance)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from medrobust.report import section
+from medrobust.report import criteria_words, section
 from medrobust.report.examples import Picture, examples, lead
 from medrobust.report.findings import Findings, doubts_together
 from medrobust.report.first_page import FirstPage, first_page, heading
@@ -34,7 +34,7 @@ def html(f: Findings, sections: Sequence[Built]) -> str:
     name, subject = c.model or "The classifier", c.data or "the given data"
     head = PageHead(heading(f), name, "on", subject, c.synthetic, c.versions.get("medrobust", ""), f.run.run)
     values = {"f": f, "run": f.run, "c": c, "doubts": doubts_together(f)}
-    return written(head, first_page(f), sections, values, lead(f, examples(f)))
+    return written(head, first_page(f), sections, values, lead(f, examples(f)), criteria_words.html(f.run.criteria))
 
 
 def written(
@@ -43,12 +43,14 @@ def written(
     sections: Sequence[Built],
     values: Mapping[str, object],
     lead: Picture | None = None,
+    criteria: str = "",
 ) -> str:
-    """The base page of every command. values: what all sections see."""
+    """The base page of every command. values: what all sections see. criteria: HTML of the acceptance criteria."""
     shown = [{"anchor": s.anchor, "title": s.title, "html": s.html(values)} for s in sections]
     contents = [("summary", "Summary"), *((s.anchor, s.title) for s in sections)]
     room = files("medrobust.report")
     css = (room / "page.css").read_text(encoding="utf-8")
     text = (room / "page.html").read_text(encoding="utf-8")
     shared = {"css": css, "head": head, "page": page, "lead": lead, "contents": contents, "sections": shown}
+    shared["criteria"] = criteria
     return "<!DOCTYPE html>\n" + section.rendered(text, shared).lstrip()

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from medrobust import json_files
 from medrobust.errors import InputError
+from medrobust.report.criteria_words import CriteriaInfo
 from medrobust.report.schema import Conditions, Example, RunInfo, Stated, Unmeasured
 from medrobust.report.words import listing
 from medrobust.results import FORMAT, GRADIENT, Check, Kind, Row
@@ -36,6 +37,7 @@ class _Parts(Stated):
     left_out: list[Unmeasured] = Field(default_factory=list)
     seconds: dict[str, float] = Field(default_factory=dict)
     run: RunInfo = Field(default_factory=RunInfo)
+    criteria: CriteriaInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Run:
     spec: Mapping[str, object] = field(default_factory=dict)
     command: str = "audit"
     """Which command made it: the kind of its results."""
+    criteria: CriteriaInfo | None = None
+    """None where there are no acceptance criteria."""
 
     def find(self, kind: Kind, metric: str, attack: str = "", eps: float | None = None, **more: Any) -> Row | None:
         """The row with these values; None where it was not measured. attack: any where it is empty, as is eps.
@@ -238,6 +242,7 @@ def parsed(
         arrays or {},
         spec or {},
         parts.kind,
+        parts.criteria,
     )
 
 

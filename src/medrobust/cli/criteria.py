@@ -1,0 +1,99 @@
+"""Acceptance criteria on the command line: the options, the lines at the end, and judging a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medrobust.cli.text import say
+from medrobust.errors import InputError
+
+if TYPE_CHECKING:
+    from medrobust.criteria import Criteria
+    from medrobust.criteria.language import Size
+    from medrobust.report.criteria_words import CriteriaInfo
+    from medrobust.report.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriteriaOptions:
+    """What is required of the numbers of a run."""
+
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--require",
+            "--criteria",
+            help="Acceptance criterion, such as 'accuracy@1/255 >= 0.8'; may be repeated. In a YAML file, a list. Exit "
+            "code 3 where one fails, 4 where one cannot be judged.",
+        ),
+    ] = None
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="Run folder that criteria such as 'drop[accuracy]@1/255 <= 0.05' are measured against."),
+    ] = None
+
+    def read(self) -> Criteria:
+        """InputError where a criterion or the baseline cannot be read."""
+        from medrobust.criteria import Baseline, Criteria
+
+        against = None if self.baseline is None else Baseline.read(self.baseline)
+        return Criteria.read(self.require or [], against)
+
+
+def say_criteria(info: CriteriaInfo | None) -> int:
+    """Print the counts, then each criterion with its number; the exit code."""
+    if info is None:
+        return 0
+    say(info.line)
+    for j in info.judged:
+        say(f"  {j.mark}: {j.criterion}: " + "; ".join(part for part in (j.measured, j.of, j.reason) if part))
+    if info.sha256 != info.begun_with:
+        say(f"  {info.origin}")
+    return info.exit_code
+
+
+def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
+    """Criteria on a finished run, as its results.json would hold them. Nothing is computed.
+
+    InputError where it is no finished run, where it has no such metric, class or size, and where the baseline has other
+    images.
+    """
+    from medrobust.criteria import Planned
+    from medrobust.criteria.baseline import Measured
+
+    c = run.conditions
+    if c.pending:
+        raise InputError("the run is not finished; give its command again, it goes on")
+
+    def eps(size: Size) -> float:
+        if size.unit == "hu":
+            raise InputError(
+                f"@{size.text}: a finished run does not hold its Hounsfield units; write stored levels (4lv)"
+            )
+        if c.norm != "Linf":
+            return size.value
+        if size.unit == "lv" and c.levels is None:
+            raise InputError(f"@{size.text}: the images of this run do not share their stored levels; write 1/255")
+        unit = c.grey_scale.unit
+        at = size.value / unit if size.unit == "lv" else size.value / c.span
+        return max(round(at * unit), 1 if at else 0) / unit if c.on_grid else at
+
+    def words(size: float) -> str:
+        return c.grey_scale.text(size) if c.norm == "Linf" else f"{size:.3g}"
+
+    if criteria.baseline is not None:
+        criteria.baseline.check(run.arrays, c.norm)
+    if run.command == "audit":
+        attacks = {row.attack for row in run.rows}
+        Planned(c.classes, run.attacks, c.eps, c.head == "multilabel", True, attacks, {}).check(criteria, eps, words)
+    summed = None if c.headline is None else c.headline.model_dump()
+    settings = {"headline": summed, **{name: attack.model_dump() for name, attack in c.attacks.items()}}
+    patients = c.n_patients_attacked is not None
+    measured = Measured(run.rows, c.classes, c.norm, settings, run.arrays, patients)
+    begun_with = run.criteria.begun_with if run.criteria is not None else ""
+    return criteria.stated(measured, begun_with, eps, words)

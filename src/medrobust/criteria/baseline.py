@@ -1,0 +1,162 @@
+"""The run that a drop is measured against, and the interval of the drop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from medrobust import json_files, stats
+from medrobust.errors import InputError
+from medrobust.results import FORMAT, Kind, Row
+from medrobust.stats import Estimate
+
+IMAGES = {"test_content": "test images", "test_labels": "labels of the test images", "attacked": "attacked images"}
+"""Arrays that say which images a run is about."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a drop needs of one run. arrays: of figures.safetensors. attacks: settings by name."""
+
+    rows: Sequence[Row]
+    classes: Sequence[str]
+    norm: str
+    attacks: Mapping[str, object]
+    arrays: Mapping[str, np.ndarray]
+    clustered: bool
+    """Whether several images may come from one patient."""
+
+    @classmethod
+    def read(cls, raw: Mapping[str, object], arrays: Mapping[str, np.ndarray], where: str) -> Measured:
+        """From the content of results.json. InputError, which names ``where``, for another format."""
+        conditions, rows = raw.get("conditions"), raw.get("rows")
+        if raw.get("format") != FORMAT or not isinstance(conditions, dict) or not isinstance(rows, list):
+            raise InputError(f"{where} is not of this version; make that run again with this version")
+        attacks, summed = conditions.get("attacks"), conditions.get("headline")
+        return cls(
+            [Row.read(row) for row in rows],
+            [str(name) for name in conditions.get("classes") or ()],
+            str(conditions.get("norm")),
+            {"headline": summed, **(attacks if isinstance(attacks, dict) else {})},
+            arrays,
+            conditions.get("n_patients_attacked") is not None,
+        )
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Another run. digest: of its results. run: its id. name: the folder as it was given."""
+
+    measured: Measured
+    digest: str
+    run: str
+    name: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Baseline:
+        """InputError where it is no finished run of this version."""
+        path = folder / "results.json"
+        if not path.is_file():
+            raise InputError(f"--baseline {folder} holds no results.json; give the folder of a finished run")
+        raw = json_files.read_results(path, finite=True)
+        conditions, record = raw.get("conditions"), raw.get("run")
+        if isinstance(conditions, dict) and conditions.get("pending"):
+            raise InputError(f"--baseline {folder} is not finished; give its command again, it goes on")
+        run = str(record.get("id", "")) if isinstance(record, dict) else ""
+        return cls(Measured.read(raw, arrays_of(folder), str(path)), json_files.digest(raw), run, str(folder))
+
+    def check(self, now: Mapping[str, np.ndarray], norm: str) -> None:
+        """InputError where the other run has other images. now: arrays IMAGES of this run."""
+        before = self.measured.arrays
+        if any(name not in before for name in IMAGES):
+            raise InputError(
+                f"--baseline {self.name} does not say which images it measured; give its command again with this "
+                "version"
+            )
+        for name, what in IMAGES.items():
+            if name not in now or not np.array_equal(before[name], now[name]):
+                raise InputError(
+                    f"--baseline {self.name} has other {what}; a drop is measured on the same images: make both runs "
+                    "with the same --data, --limit and --seed"
+                )
+        if self.measured.norm != norm:
+            raise InputError(f"--baseline {self.name} has the norm {self.measured.norm}, this run {norm}")
+
+
+def arrays_of(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of figures.safetensors of a run; none where it has no such file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / "figures.safetensors"
+    try:
+        return dict(load_file(path)) if path.is_file() else {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give that run's command again") from None
+
+
+class Drop(NamedTuple):
+    """remark: how the interval was made."""
+
+    estimate: Estimate
+    remark: str
+
+
+def drop(before: Measured, old: Row, now: Measured, new: Row) -> Drop:
+    """The value of ``old`` minus that of ``new``, which are the same quantity of two runs on the same images.
+
+    Paired where both runs hold a result for every image (Tango 1998, Stat Med 17:891); otherwise from the lowest to the
+    highest difference of the two intervals, which is too wide, never too narrow.
+    """
+    pairs = per_image(before, old), per_image(now, new)
+    remark = "" if before.attacks == now.attacks or old.kind == Kind.CLEAN else "; the attacks of the two runs differ"
+    if pairs[0] is not None and pairs[1] is not None and pairs[0].shape == pairs[1].shape:
+        whose = _patients(now, old)
+        if whose is not None or not now.clustered:
+            return Drop(stats.paired_difference(pairs[1], pairs[0], whose), f"paired, same images{remark}")
+    a, b = old.estimate, new.estimate
+    apart = Estimate(a.value - b.value, a.low - b.high, a.high - b.low, min(a.n, b.n))
+    return Drop(apart, f"not paired, the two intervals set against each other{remark}")
+
+
+def per_image(run: Measured, row: Row) -> np.ndarray | None:
+    """bool (n,): the images that the share ``row`` counts; None where the run holds no such array for it."""
+    part = "test_labels" if row.kind == Kind.CLEAN else "labels"
+    labels = run.arrays.get(part)
+    if labels is None or labels.ndim != 1 or row.metric not in ("accuracy", "sensitivity", "specificity"):
+        return None
+    chosen = np.ones(len(labels), dtype=bool)
+    of = None
+    if (name := row.get("class_name")) is not None and name in run.classes:
+        of = list(run.classes).index(name)
+        chosen = labels != of if row.metric == "specificity" else labels == of
+    if row.kind == Kind.CLEAN:
+        decisions = run.arrays.get("test_prediction")
+        if decisions is None or decisions.shape != labels.shape:
+            return None
+        right = decisions != of if row.metric == "specificity" else decisions == labels
+    elif row.kind in (Kind.WORST, Kind.ATTACK) and (min_eps := run.arrays.get(f"min_eps.{row.attack}")) is not None:
+        right = min_eps > np.float32(row.eps)
+    else:
+        return None
+    counted = np.asarray(right[chosen], dtype=bool)
+    # rows with columns that are not covered here count other images
+    same = counted.size == row.n and row.value is not None and abs(float(counted.mean()) - row.value) < 1e-6
+    return counted if same else None
+
+
+def _patients(run: Measured, row: Row) -> np.ndarray | None:
+    """int (n,): the patient of each image that ``row`` counts."""
+    whose, attacked = run.arrays.get("test_patients"), run.arrays.get("attacked")
+    labels = run.arrays.get("test_labels" if row.kind == Kind.CLEAN else "labels")
+    if whose is None or attacked is None or labels is None:
+        return None
+    whose = whose if row.kind == Kind.CLEAN else whose[attacked]
+    if (name := row.get("class_name")) is None:
+        return whose
+    of = list(run.classes).index(name)
+    return np.asarray(whose[labels != of if row.metric == "specificity" else labels == of])

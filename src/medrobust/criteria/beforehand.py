@@ -1,0 +1,156 @@
+"""What can be refused before anything is computed: metrics, classes and sizes that a run will not have."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from medrobust.criteria.choosing import NoRowError, chosen
+from medrobust.criteria.criteria import Criteria
+from medrobust.criteria.language import Criterion, Size, bare
+from medrobust.errors import InputError
+from medrobust.results import Kind, Row
+
+CLEAN = ("accuracy", "balanced_accuracy", "auroc", "ece", "brier", "guessing", "accuracy_saved", "grade_error")
+BY_CLASS = ("sensitivity", "specificity")
+OVER_SIZES = ("accuracy", "success", "grade_shift", "grade_far", "grade_lowered")
+"""Metrics that every attack has at every size of the grid."""
+FURTHER = {
+    Kind.CLEAN: ("unknown",),
+    Kind.ATTACK: (
+        *("accuracy", "success", "flip", "min_eps_median", "inconclusive", "accuracy_full", "accuracy_saved"),
+        *("gradients_per_image", "forwards_per_image", "queries_per_image", "success_probed", "broken_by"),
+    ),
+    Kind.WORST: ("flip", "min_eps_median", "inconclusive"),
+    Kind.FINDING: ("success", "min_eps_median", "findings_changed", "occurs_before", "occurs_after", "risk"),
+    Kind.CONTROL: ("accuracy", "success", "flip", "success_at", "fooling_rate", "accuracy_after", "targeted_success"),
+    Kind.CORRUPTION: ("accuracy", "balanced_accuracy", "accuracy_lost", "sensitivity"),
+    Kind.BLACK_BOX: ("accuracy", "success_at"),
+    Kind.UNIVERSAL: (
+        *("fooling_rate", "success", "accuracy", "sensitivity", "accuracy_after", "recall_after", "decided_after"),
+        *("fooling_rate_saved", "accuracy_saved", "targeted_success", "targeted_success_new"),
+        *("targeted_success_saved", "targeted_base", "fooling_cap", "accuracy_before", "recall_before"),
+        "decided_before",
+    ),
+    Kind.DETECTOR: ("auroc", "auroc_paired", "alarms", "seen", "alarms_per_1000", "predictive_value"),
+    Kind.EVASION: ("fooled", "auroc", "detected", "success", "success_saved", "steps"),
+    Kind.STORED: ("min_eps_median", "pixels_median", "not_by_one_level", "pixels_turned", "turned_within"),
+    Kind.SURVIVAL: ("success", "changed_by_itself"),
+}
+"""Metrics of rows of which columns or sizes are not known before the run."""
+DETECTED = (Kind.DETECTOR, Kind.EVASION)
+OWNED: dict[str, Collection[Kind]] = {
+    **dict.fromkeys(("kind", "attack", "class_name"), tuple(Kind)),
+    "target": (Kind.ATTACK, Kind.WORST, Kind.CONTROL, Kind.UNIVERSAL),
+    **dict.fromkeys(("goal", "alone"), (Kind.FINDING, Kind.CONTROL)),
+    "bits": (Kind.CLEAN, Kind.ATTACK, Kind.UNIVERSAL, Kind.CONTROL),
+    "queries": (Kind.BLACK_BOX, Kind.CONTROL),
+    "member": (Kind.ATTACK,),
+    **dict.fromkeys(("corruption", "severity"), (Kind.CORRUPTION,)),
+    **dict.fromkeys(("detector", "at_fpr", "fitted_on", "protocol"), DETECTED),
+    **dict.fromkeys(("levels", "pixels"), (Kind.STORED,)),
+    **dict.fromkeys(("transformation", "made"), (Kind.SURVIVAL,)),
+}
+"""Columns that a criterion may name, and the kinds of rows that have them."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is known of a run before it computes. attacks: by the names of their rows. eps: of the grid, as rows hold
+    it. off: kinds of rows that the run leaves out, and the option that says so."""
+
+    classes: Sequence[str]
+    attacks: Sequence[str]
+    eps: Sequence[float]
+    several: bool
+    """Whether an image may have several findings."""
+    ordinal: bool
+    known_attacks: Collection[str]
+    """Names that may stand as the attack in some row."""
+    off: dict[Kind, str]
+
+    def check(self, criteria: Criteria, eps: Callable[[Size], float], size: Callable[[float], str]) -> None:
+        """InputError for the first criterion that the run cannot answer."""
+        rows = list(self._rows())
+        for c in criteria.every:
+            at = None if c.size is None else eps(c.size)
+            self._check(c, rows, at, size)
+            if criteria.baseline is not None and c.drop:
+                try:
+                    chosen(c, criteria.baseline.measured.rows, at, size)
+                except NoRowError as error:
+                    raise InputError(f"criterion '{c}': in --baseline {criteria.baseline.name}, {error}") from None
+
+    def _check(self, c: Criterion, rows: Sequence[Row], eps: float | None, size: Callable[[float], str]) -> None:
+        self._check_names(c)
+        try:
+            chosen(c, rows, eps, size)
+        except NoRowError as error:
+            kinds = [kind for kind, metrics in FURTHER.items() if _may(c, kind, metrics)]
+            kinds = [kind for kind in kinds if kind != Kind.CONTROL] or kinds
+            able = [kind for kind in kinds if kind not in self.off]
+            if kinds and not able:
+                raise InputError(
+                    f"criterion '{c}': this run has no numbers of kind {kinds[0].value} ({self.off[kinds[0]]})"
+                ) from None
+            # a grid row of that metric was found, only not at that size, or more than one
+            planned = {"kind", "class_name", *(["attack"] if c.by_column.get("attack") in self.attacks else [])}
+            if able and (not _named(c, rows) or set(c.by_column) - planned):
+                return
+            raise InputError(f"criterion '{c}': {self._nearest(c) or error}") from None
+
+    def _check_names(self, c: Criterion) -> None:
+        column = next((name for name in c.by_column if name not in OWNED), None)
+        if column is not None:
+            names = ", ".join("class" if name == "class_name" else name for name in OWNED)
+            raise InputError(f"criterion '{c}': there is no column {column}; there are: {names}")
+        name = c.by_column.get("class_name")
+        if name is not None and name not in self.classes:
+            raise InputError(f"criterion '{c}': there is no class {name!r}; there are: {', '.join(self.classes)}")
+        kind = c.by_column.get("kind")
+        if kind is not None and kind not in list(Kind):
+            raise InputError(f"criterion '{c}': there is no kind {kind!r}; there are: {', '.join(Kind)}")
+        attack = c.by_column.get("attack")
+        if attack is not None and attack not in self.attacks and attack not in self.known_attacks:
+            raise InputError(f"criterion '{c}': attack {attack!r} is not among {', '.join(self.attacks)}")
+
+    def _nearest(self, c: Criterion) -> str:
+        """Where no number at all has that name."""
+        names = dict.fromkeys([*CLEAN, *BY_CLASS, *OVER_SIZES, *(m for every in FURTHER.values() for m in every)])
+        if c.metric in names:
+            return ""
+        near = difflib.get_close_matches(c.metric, names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+        return f"no number is called {c.metric}; {hint}"
+
+    def _rows(self) -> Iterator[Row]:
+        """Rows without values, of which all columns are known."""
+        for metric in CLEAN:
+            if metric != "grade_error" or self.ordinal:
+                more = {"bits": 8} if metric == "accuracy_saved" else {}
+                yield Row(Kind.CLEAN, metric, None, more=more)
+        for name in self.classes:
+            for metric in (*BY_CLASS, "auroc"):
+                yield Row(Kind.CLEAN, metric, None, more={"class_name": name})
+        attacks = [(Kind.ATTACK, name) for name in self.attacks]
+        for kind, attack in [(Kind.WORST, "worst"), *attacks]:
+            for at in self.eps:
+                for metric in OVER_SIZES if self.ordinal else OVER_SIZES[:2]:
+                    yield Row(kind, metric, None, attack=attack, eps=at)
+                for name in () if self.several or kind != Kind.WORST else self.classes:
+                    for metric in BY_CLASS if len(self.classes) == 2 else BY_CLASS[:1]:
+                        yield Row(kind, metric, None, attack=attack, eps=at, more={"class_name": name})
+
+
+def _may(criterion: Criterion, kind: Kind, metrics: Collection[str]) -> bool:
+    owned = all(kind in OWNED[name] for name in criterion.by_column)
+    return criterion.metric in map(bare, metrics) and owned and criterion.by_column.get("kind", kind) == kind
+
+
+def _named(criterion: Criterion, rows: Sequence[Row]) -> bool:
+    """Whether rows that are planned have the metric, at any size and of any class."""
+    kinds = {criterion.by_column["kind"]} if "kind" in criterion.by_column else {row.kind for row in rows}
+    if criterion.size is not None:
+        kinds -= {Kind.CLEAN}
+    return any(row.kind in kinds and bare(row.metric) == criterion.metric for row in rows)

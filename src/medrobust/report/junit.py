@@ -1,0 +1,39 @@
+"""criteria.xml: acceptance criteria as a JUnit report, which continuous integration shows as tests."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from medrobust.criteria import Verdict
+from medrobust.report.criteria_words import CriteriaInfo
+
+OUTCOMES = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error"}
+
+
+def text(info: CriteriaInfo, command: str) -> str:
+    """XML: a criterion a test case; one that fails is a failure, one that cannot be judged an error."""
+    verdicts = [j.verdict for j in info.judged]
+    numbers = {"tests": len(verdicts), "failures": verdicts.count(Verdict.FAIL), "skipped": 0}
+    numbers["errors"] = verdicts.count(Verdict.INCONCLUSIVE)
+    every = {k: str(v) for k, v in numbers.items()}
+    root = ElementTree.Element("testsuites", every)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "acceptance criteria", **every})
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in (("sha256", info.sha256), ("sha256 when the run began", info.begun_with)):
+        ElementTree.SubElement(properties, "property", {"name": name, "value": value})
+    for j in info.judged:
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": f"medrobust.{command}", "name": _legal(j.criterion)}
+        )
+        words = _legal(". ".join(part for part in (j.reason, j.measured, j.of) if part))
+        if j.verdict in OUTCOMES:
+            ElementTree.SubElement(case, OUTCOMES[j.verdict], {"message": words})
+        else:
+            ElementTree.SubElement(case, "system-out").text = words
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _legal(words: str) -> str:
+    """Without control characters, which XML cannot hold."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in words)
