@@ -140,7 +140,7 @@ def own(name: str, *more: str) -> tuple[str, ...]:
 BAD = {
     # images and tables
     "no-kind": (("--data", "good/labels.csv"), "did you mean csv:good/labels.csv"),
-    "unknown-kind": (("--data", "zip:x"), "KIND one of phantom, csv, folder, dicom, medmnist"),
+    "unknown-kind": (("--data", "zip:x"), "KIND one of phantom, csv, folder, dicom, nifti, medmnist"),
     "missing-table": (("--data", "csv:none.csv"), "there is no table none.csv"),
     "missing-folder": (("--data", "folder:none"), "none"),
     "missing-npz": (("--data", "medmnist:none.npz"), "none.npz"),

@@ -150,3 +150,23 @@ def test_an_audit_is_understood_or_refused(values):
 @given(TEXT)
 def test_a_name_is_of_ones_own_or_not(text):
     assert is_own(text) in (True, False)
+
+
+def test_the_line_of_one_change_is_of_all_images_and_names_each_goal_once():
+    from medrobust import stats
+    from medrobust.cli.audit import one_change
+    from medrobust.grey_scale import GreyScale
+    from medrobust.report.schema import UniversalInfo
+    from medrobust.results import Kind, Rows
+
+    rows = Rows()
+    info = UniversalInfo(title="SGA", name="sga", eps=16 / 4095 / 3, n_made=9, n_judged=10, controls=["signs"])
+    for name, kind, count in (("sga", Kind.UNIVERSAL, 8), ("signs", Kind.CONTROL, 2)):
+        for of, hits in ((None, count), ("a", 9), ("b", 9)):
+            share = stats.proportion([True] * hits + [False] * (10 - hits))
+            for columns in ({"metric": "fooling_rate"}, {"metric": "targeted_success", "target": "a"}):
+                rows.add(kind, estimate=share, attack=name, class_name=of, **columns)
+    line = one_change(rows.rows, info, "Linf", GreyScale(4095, 3))
+    assert line.count("to a ") == 1
+    assert "16/4095): 80% of 10 test images" in line
+    assert "20% under random changes of that size" in line

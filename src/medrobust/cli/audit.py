@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -241,16 +242,20 @@ def one_change(rows: list[Row], info: UniversalInfo, norm: str, unit: GreyScale)
     """What one change for every image does, in a line."""
     from medrobust.results import Kind, among, find
 
+    every: Mapping[str, None] = {"class_name": None}  # of all images, not of those of one class
+
     def chance(metric: str, target: str | None) -> float | None:
-        rates = [r for name in info.controls for r in among(rows, kind=Kind.CONTROL, metric=metric, attack=name)]
+        rates = [
+            r for name in info.controls for r in among(rows, **every, kind=Kind.CONTROL, attack=name, metric=metric)
+        ]
         return max((r.value or 0.0 for r in rates if r.get("target") == target), default=None)
 
-    rate = find(rows, kind=Kind.UNIVERSAL, metric="fooling_rate", class_name=None)
+    rate = find(rows, **every, kind=Kind.UNIVERSAL, metric="fooling_rate")
     assert rate is not None
     line = f"one change for every image ({info.title}, {_size(info.eps, norm, unit)}): {_cell(rate)} of {rate.n} test "
     line += f"images get another answer ({rate.low:.0%} to {rate.high:.0%}), {chance('fooling_rate', None) or 0.0:.0%} "
     line += "under random changes of that size"
-    for row in among(rows, kind=Kind.UNIVERSAL, metric="targeted_success"):
+    for row in among(rows, **every, kind=Kind.UNIVERSAL, metric="targeted_success"):
         target = str(row.get("target"))
         before, random = (
             find(rows, kind=Kind.UNIVERSAL, metric="targeted_base", target=target),

@@ -91,7 +91,8 @@ def summary(run: Run) -> None:
     assert info is not None
     rate, symbol = ("fooling_rate", "Rf") if info.target is None else ("targeted_success", "Rs")
     warn(run.checks, conditions.class_notes)
-    say(f"{info.title} against {info.method.title}, {size_words(conditions.norm, info.eps, info.zeta)}")
+    size = size_words(conditions.norm, info.eps, info.zeta, conditions.grey_scale)
+    say(f"{info.title} against {info.method.title}, {size}")
 
     def row(number: int, metric: str, pool: str | None = None) -> Row | None:
         return find(rows, kind=Kind.DEFENCE, metric=metric, round=number, pool=pool, class_name=None)

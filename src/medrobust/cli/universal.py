@@ -119,7 +119,7 @@ def summary(run: Run) -> None:
     several = conditions.head == "multilabel"
     wanted = None if goal.target is None else run.target_name(goal.target)
     warn(run.checks, conditions.class_notes)
-    size = size_words(conditions.norm, info.eps, info.zeta)
+    size = size_words(conditions.norm, info.eps, info.zeta, conditions.grey_scale)
     say(f"{info.title} made from {info.n_made} images ({info.made_from}), {size}")
 
     def row(metric: str, attack: str = own, class_name: str | None = None, saved: bool = False) -> Row | None:

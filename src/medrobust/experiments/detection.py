@@ -332,19 +332,17 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     """Of `medrobust detect`; the sizes of the attacks are the config's eps. Corruptions are tested once."""
     config = DetectionConfig.read(options["detection"])
     data: list[DetectorData] = []
-    for eps, label in labelled(context.config.eps):
+    sizes = context.config.eps
+    for eps in sizes:
+        size = context.grey_scale.text(eps) if context.config.norm == "linf" else f"{eps:.4g}"
         names = suited(options["modality"], context.sample.channels) if config.corrupted and not data else ()
         corruptions = tuple((name, severity) for name in names for severity in options["severities"])
         own = replace(config, corruptions=corruptions)
+        label = f" at {size}" if len(sizes) > 1 else ""
         data.append(DetectorData(context, own, partial(context.ball, eps), label=label))
     detection = DetectionExperiment(context, config, data)
     follow = any(attack.uses_gradient for attack in data[0].attacks.values())
     return [CleanExperiment(context, gradient=follow), detection, GuardExperiment(detection, options["fpr"])]
-
-
-def labelled(sizes: Sequence[float]) -> list[tuple[float, str]]:
-    """Each size, and what distinguishes the names of its steps."""
-    return [(eps, f" at {255 * eps:.4g}/255" if len(sizes) > 1 else "") for eps in sizes]
 
 
 def options(config: DetectionConfig, fpr: float) -> Mapping[str, object]:

@@ -8,6 +8,7 @@ from medrobust import options
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.errors import InputError
+from medrobust.grey_scale import EIGHT_BIT, GreyScale
 from medrobust.images import Lazy
 from medrobust.threat import BALLS, Ball, Goal, GoalKind, Targeted, Untargeted, parse_goal
 from medrobust.universal import UNIVERSAL, UniversalMethod
@@ -99,7 +100,7 @@ def goal_of(target: int | None) -> Goal:
     return Untargeted() if target is None else Targeted(target)
 
 
-def size_words(norm: str, eps: float, share: float | None) -> str:
-    """A size, for people. share: of the mean norm of an image, where it was given so."""
-    size = f"{eps * 255:.3g}/255 a pixel" if norm.lower() == "linf" else f"L2 norm {eps:.3g}"
+def size_words(norm: str, eps: float, share: float | None, unit: GreyScale = EIGHT_BIT) -> str:
+    """A size, for people. share: of the mean norm of an image, where it was given so. unit: of sizes of pixels."""
+    size = f"{unit.text(eps)} a pixel" if norm.lower() == "linf" else f"L2 norm {eps:.3g}"
     return size if share is None else f"{size} = {share:.3g} x the images' mean norm"
