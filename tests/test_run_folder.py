@@ -98,7 +98,7 @@ def test_only_entries_that_the_mark_lists_are_written_or_removed(tmp_path):
             folder.entry("model")
         folder.remove("model")
         folder.remove("training")
-    assert contents(tmp_path / "run").keys() == {MARK, LOCK, "model/notes.txt", "results.json"}
+    assert contents(tmp_path / "run").keys() == {MARK, LOCK, "manifest.json", "model/notes.txt", "results.json"}
     with RunFolder(tmp_path / "run", "audit") as folder:
         folder.write_text("results.json", "[]")
         (folder.path / "training").mkdir()  # the run's own was removed: this one is the user's

@@ -40,6 +40,14 @@ def _of_part(name: str) -> str:
     return _of_files(_closure(name))
 
 
+@functools.cache
+def of_package() -> str:
+    """sha256 (hex) of all source files of medrobust: that of what ``sha256sum`` prints of them, sorted by name."""
+    files = sorted(ROOT.rglob("*.py"), key=lambda file: file.relative_to(ROOT).as_posix())
+    lines = (f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(ROOT).as_posix()}\n" for f in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def of_function(function: Callable[..., object]) -> str:
     """sha256 (hex) of the module that defines a function (a lambda, a method, a partial) and all that it imports.
 

@@ -6,6 +6,7 @@ writes to a run folder; the worker processes of a study share the lock of the pr
 
 DIR/medrobust-run.json   the mark: kind, run id, time of creation, and the entries made here
 DIR/medrobust-run.lock   locked while a run is written; who holds it
+DIR/manifest.json        size and SHA-256 of every entry, written when the lock is given back without an error
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from medrobust import atomic, json_files
+from medrobust import atomic, json_files, manifest
 from medrobust.errors import InputError
 
-MARK, LOCK = "medrobust-run.json", "medrobust-run.lock"
+MARK, LOCK = "medrobust-run.json", manifest.LOCK
 FORMAT = 1
 CELLS = "cells"
 """Its folders are read and replaced whole, so that links inside them do no harm; there may be very many."""
@@ -55,7 +56,8 @@ class RunFolder:
     """One run folder, as a context manager: locked from ``with`` to the end of its block.
 
     path: it need not exist, and is made when the first entry is: a command whose input is wrong leaves no folder.
-    kind: the command that writes; a run of another command is refused. None: any (then a new one is of CELLS).
+    kind: the command that writes; a run of another command is refused. None: any (then a new one is of CELLS), and
+    what the manifest says of files that are not written here is kept.
     opening: files that are written as soon as the run begins, content by name.
     InputError where the folder holds files of others, or is in use. DiskError where it cannot be written to.
     """
@@ -66,6 +68,8 @@ class RunFolder:
         self._begun = False
         self._made: list[Path] = []
         """Folders that this object made: the run folder and those above it, the lowest first."""
+        self._written: set[str] = set()
+        """Names of the entries that were asked for here."""
         self._before = self._examine()
 
     def __enter__(self) -> Self:
@@ -79,6 +83,13 @@ class RunFolder:
     ) -> None:
         if self._made and isinstance(error, InputError):
             self._leave_nothing_empty()
+        try:
+            if error is None and self._begun and self._lock is not None:
+                self._write_manifest()
+        finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._lock, 0)
@@ -123,6 +134,7 @@ class RunFolder:
                 raise InputError(f"{place} was not made by this run; move it away or choose another --out")
             if place.is_symlink():
                 raise InputError(_link(place))
+        self._written.update(names)
         fresh = tuple(name for name in names if name not in mark.entries)
         if fresh:  # before they are made: a kill leaves none behind that is not listed
             self._write(dataclasses.replace(mark, entries=(*mark.entries, *fresh)))
@@ -200,6 +212,8 @@ class RunFolder:
         elif state is None:
             self._write(self._fresh())
         self._begun = True
+        if lock:
+            self._set_manifest_aside()
         for name, content in self.opening.items():
             self.write_bytes(name, content)
 
@@ -219,7 +233,25 @@ class RunFolder:
                 if self._examine() is None:
                     self._write(self._fresh())
             finally:
-                self.__exit__(None, None, None)
+                self._unlock()
+
+    def _set_manifest_aside(self) -> None:
+        """While the folder is written it has no manifest: a kill leaves none that is wrong."""
+        file = self.entry(manifest.FILE, manifest.SIGNATURE, manifest.EARLIER)
+        if self.kind is not None:
+            file.unlink(missing_ok=True)
+        elif file.exists():
+            os.replace(file, self.path / manifest.EARLIER)
+
+    def _write_manifest(self) -> None:
+        mark, earlier, base = self._mark(), self.path / manifest.EARLIER, None
+        if self.kind is None:
+            with contextlib.suppress(InputError):  # missing or damaged: all is listed anew
+                base = manifest.read(earlier)
+        entries = mark.entries if base is None else self._written
+        made = manifest.made(self.path, mark.id, mark.kind, (*entries, MARK), base)
+        self.write_bytes(manifest.FILE, made.content())
+        earlier.unlink(missing_ok=True)
 
     def _examine(self) -> Mark | None:
         """The mark; None for a folder that is empty or not there yet. Writes nothing."""

@@ -1,4 +1,4 @@
-"""Which run made a result, when, by which command, with what software and on which machine.
+"""Which run made a result, when, by whom, by which command, with what software and on which machine.
 
 All of it stands under one key of a results file, RUN: everything else there is the same to the bit when a run is made
 again, resumed, or made on a machine that computes alike.
@@ -6,31 +6,40 @@ again, resumed, or made on a machine that computes alike.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medrobust import json_files, private_names
+from medrobust import code_digest, json_files, private_names
 from medrobust.errors import InputError
 from medrobust.json_files import RUN
 from medrobust.run_folder import RunFolder, read_mark
 from medrobust.versions import versions
 
+GIT_SECONDS = 10.0
+"""A repository that takes longer to answer is left out."""
 
-def with_run(folder: Path, name: str, results: Mapping[str, object], command: str, device: str = "") -> dict[str, Any]:
+
+def with_run(
+    folder: Path, name: str, results: Mapping[str, object], command: str, device: str = "", operator: str = ""
+) -> dict[str, Any]:
     """``results`` with RUN, to be written as the file ``name`` of the run folder, which must have been begun.
 
     Where that file holds the same results already, its RUN is kept: a command that is given again and computes nothing
-    changes nothing. command: as it was typed, without private paths. device: what the network ran on, if any.
+    changes nothing, unless it names another operator. command: as it was typed, without private paths. device: what the
+    network ran on, if any. operator: who ran it, where that is to be written.
     """
     content: dict[str, Any] = json.loads(json.dumps({k: v for k, v in results.items() if k != RUN}))
     digest = json_files.digest(content)
     earlier = _earlier(folder / name)
-    if earlier is not None and earlier[RUN].get("digest") == digest == json_files.digest(earlier):
+    same = earlier is not None and earlier[RUN].get("digest") == digest == json_files.digest(earlier)
+    if same and earlier is not None and operator in ("", earlier[RUN].get("operator")):
         return content | {RUN: earlier[RUN]}
     mark = read_mark(folder)
     return content | {
@@ -39,7 +48,10 @@ def with_run(folder: Path, name: str, results: Mapping[str, object], command: st
             "begun": mark.created,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "digest": digest,
+            **({"operator": operator} if operator else {}),
             "command": command,
+            **git_commit(os.getcwd()),
+            "code": code_digest.of_package(),
             "machine": machine(device),
             "versions": versions(),
         }
@@ -75,6 +87,25 @@ def machine(device: str = "") -> dict[str, object]:
         "device": device,
         "system": platform.platform(),
     }
+
+
+@functools.lru_cache(maxsize=8)
+def git_commit(folder: str) -> Mapping[str, object]:
+    """``commit`` of git in that folder and whether files that it tracks are ``modified``; empty where there is none.
+
+    Read once in a process: what is changed while a run computes is not what it began with.
+    """
+    git = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", folder]
+    try:
+        commit = _output([*git, "rev-parse", "--verify", "HEAD"])
+        changes = _output([*git, "status", "--porcelain", "--untracked-files=no"])
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, no commit in it, or no answer in time
+        return {}
+    return {"commit": commit.strip(), "modified": bool(changes.strip())}
+
+
+def _output(words: list[str]) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=GIT_SECONDS).stdout
 
 
 def _processor() -> str:

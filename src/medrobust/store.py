@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from medrobust import atomic, code_digest, json_files
-from medrobust.errors import CellWarning
+from medrobust.errors import CellWarning, one_line
 from medrobust.run_folder import CELLS, RunFolder
 
 UNFINISHED = "unfinished"
@@ -230,6 +230,22 @@ def read_facts(place: Path) -> Cell | None:
         return Cell(content.facts, {}, content.seconds)
 
     return _checked(place, read)
+
+
+def examined(place: Path) -> Mapping[str, object]:
+    """The spec of the cell in that folder. ValueError, in one line, where its name or one of its digests is not that
+    of its content."""
+    try:
+        written, spec = _content(place), json_files.read_object(place / ROWS)["spec"]
+        with (place / ARRAYS).open("rb") as arrays:
+            digest = hashlib.file_digest(arrays, "sha256").hexdigest()
+    except (OSError, KeyError, TypeError) as error:
+        raise ValueError(one_line(error)) from error
+    if digest != written.digest:
+        raise ValueError(f"the sha256 of {ARRAYS} differs")
+    if not isinstance(spec, dict) or key(spec) != place.name:
+        raise ValueError("its name is not the hash of what it was computed from")
+    return spec
 
 
 def _read(place: Path) -> Cell | None:

@@ -1,6 +1,7 @@
 """The command line: parse, call, print. The only room that prints or exits; one module a command.
 
-Exit codes: 0 done; 2 the input was wrong (one line: what, where, and the fix); 130 stopped by Ctrl-C; 1 our fault.
+Exit codes: 0 done; 2 the input was wrong (one line: what, where, and the fix); 3 a run is not what it should be
+(``verify``); 130 stopped by Ctrl-C; 1 our fault.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from medrobust.cli.study import study
 from medrobust.cli.text import complain, survive_any_terminal
 from medrobust.cli.train import train
 from medrobust.cli.universal import universal
+from medrobust.cli.verify import verify
 from medrobust.errors import CellWarning, InputError
 
 # typer carries its own copy of click or imports it, by version: its base for wrong usage is found through its own name
@@ -70,6 +72,7 @@ COMMANDS = (
     search,
     compare,
     report,
+    verify,
     init,
     names,
     doctor,

@@ -126,6 +126,7 @@ def audit(
             keep_names=privacy.keep_names,
             pictures=privacy.pictures,
             command=command_line(),
+            operator=privacy.operator,
             execute=execute(compute, bars),
             written=lambda: report.write(folder, locked=True),
             criteria=required,

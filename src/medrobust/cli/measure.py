@@ -61,6 +61,7 @@ def measure(
             suite_,
             run,
             command=command_line(),
+            operator=privacy.operator,
             keep_names=privacy.keep_names,
             pictures=privacy.pictures,
             execute=execute(compute, bars),

@@ -67,6 +67,9 @@ KeepNames = Annotated[
         "--keep-names", help="Write names of images, patients and files as they are, not codes (medrobust names)."
     ),
 ]
+Operator = Annotated[
+    str, typer.Option(metavar="NAME", help="Who runs it: written into results and report. No name if not given.")
+]
 Out = Annotated[Path | None, typer.Option(help="Run folder; the same command on it goes on where it was.")]
 RunOut = Annotated[Path, typer.Option(help="Run folder; the same command on it goes on where it was.")]
 
@@ -308,9 +311,10 @@ class ComputeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacyOptions:
-    """What of the data a run folder and its report show."""
+    """What of data and people a run folder and its report show."""
 
     keep_names: KeepNames = False
+    operator: Operator = ""
     pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Show example images in the report.")] = (
         True
     )
@@ -320,6 +324,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print the results file inste
 AS_JSON = "as_json"
 Finished = tuple[Path, int]
 """The path of the JSON that a command wrote, and its exit code."""
+SIGN = "sign"
+Sign = Annotated[
+    Path | None,
+    typer.Option(metavar="KEY", help="Sign the run's manifest with this Ed25519 private key (PEM or OpenSSH)."),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no tables and no progress; notes and errors go to stderr as ever.")
 ]
@@ -327,11 +336,18 @@ Quiet = Annotated[
 GROUPS = (ImageOptions, NetworkOptions, TrainingOptions, ComputeOptions, PrivacyOptions, CriteriaOptions)
 
 
+def _signer(key: Path) -> Callable[[Path], object]:
+    """Signs the manifest of a run folder with the private key in that file, which is read now."""
+    from medrobust import signing
+
+    return functools.partial(signing.sign, key=signing.private_key(key))
+
+
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
     """The same command with an option for every field of every group that it takes.
 
-    Every command gets --quiet, and one that returns the path of the JSON that it wrote --json. It may return an exit
-    code beside the path.
+    Every command gets --quiet, and one that returns the path of the JSON that it wrote into a run folder --json and
+    --sign. It may return an exit code beside the path.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if hint in GROUPS}
@@ -348,17 +364,21 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
         ]
 
     if writes:
+        parameters.append(inspect.Parameter(SIGN, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Sign))
         parameters.append(inspect.Parameter(AS_JSON, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
 
     parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet))
 
     def call(**values: Any) -> None:
-        as_json, quiet = values.pop(AS_JSON, False), values.pop("quiet")
+        as_json, key, quiet = values.pop(AS_JSON, False), values.pop(SIGN, None), values.pop("quiet")
         for name, group in groups.items():
             values[name] = group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)})
+        signer = None if key is None else _signer(key)  # before anything is computed
         with silenced(as_json or quiet, progress=quiet):
             returned = command(**values)
         written, exit_code = returned if isinstance(returned, tuple) else (returned, 0)
+        if signer is not None:
+            signer(written.parent)
         if as_json:
             print(written.read_text(encoding="utf-8").rstrip(), flush=True)
         if exit_code:

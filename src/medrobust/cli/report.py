@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 from medrobust.cli.criteria import CriteriaOptions, judged, say_criteria
+from medrobust.cli.options import Finished
 from medrobust.cli.text import say
 
 
 def report(
-    *, folder: Annotated[Path, typer.Argument(help="A run folder that holds results.json.")], criteria: CriteriaOptions
-) -> None:
+    *,
+    folder: Annotated[Path, typer.Argument(help="A run folder that holds results.json.")],
+    criteria: CriteriaOptions,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also report.pdf, as the page prints; needs WeasyPrint.")] = False,
+) -> Finished:
     """Write report.html, results.csv and tables.tex again from a finished run; with --require, judged anew."""
     from medrobust import report as report_room
     from medrobust.report.criteria_words import CriteriaInfo
@@ -22,8 +26,10 @@ def report(
 
     required, run = criteria.read(), read(folder)
     judge = partial(judged, criteria=required) if required.every else None
-    page = report_room.write(folder, judge=judge)
+    page = report_room.write(folder, judge=judge, pdf=pdf)
     info = CriteriaInfo.model_validate(judge(run)) if judge is not None else run.criteria
     code = say_criteria(info)
     say(str(page))
-    raise typer.Exit(code)
+    if pdf:
+        say(str(folder / "report.pdf"))
+    return folder / "results.json", code

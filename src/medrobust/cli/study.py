@@ -11,7 +11,7 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.options import KeepNames, TrustCode
+from medrobust.cli.options import KeepNames, Operator, TrustCode
 from medrobust.cli.text import say, table, words
 from medrobust.errors import InputError
 
@@ -56,6 +56,7 @@ def run(
     mlflow: Annotated[bool, typer.Option("--mlflow", help="Log the numbers to MLflow at the end.")] = False,
     trust_code: TrustCode = False,
     keep_names: KeepNames = False,
+    operator: Operator = "",
     again: Annotated[bool, typer.Option("--again", help="Try cells again that failed in earlier runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, what is there and the time.")] = False,
 ) -> None:
@@ -105,7 +106,7 @@ def run(
             ran = execute.run(laid, executor, bars)
         finally:
             executor.close()
-        results = write(laid, loaded.opening, size, loaded.files, command_line())
+        results = write(laid, loaded.opening, size, loaded.files, command_line(), operator)
         if ran.done:
             run_log.end(place.out, time.time() - begun, ran.done)
         page = study_page.write(place.out, results, run_log.recorded(place.out), locked=True)

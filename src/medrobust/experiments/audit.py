@@ -146,6 +146,7 @@ def audit(
     progress: Progress | None = None,
     device: str | None = None,
     command: str = "",
+    operator: str = "",
     keep_names: bool = False,
     pictures: bool = True,
     execute: Execute | None = None,
@@ -154,11 +155,11 @@ def audit(
 ) -> Mapping[str, object]:
     """Audit with ``config`` in ``folder`` and return the content of results.json. Killed, the same call resumes.
 
-    device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. keep_names: write
-    names of images, patients and files as they are, instead of codes (see ``medrobust.private_names``). pictures: show
-    example images in the report. execute: does the steps in workers; in this process if not given. written: called
-    whenever results.json is new. criteria: what is required of the numbers; from the beginning they stand in spec.json.
-    InputError for bad input and unwritable folders.
+    device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. operator: who runs
+    it, where that is to be written. keep_names: write names of images, patients and files as they are, instead of codes
+    (see ``medrobust.private_names``). pictures: show example images in the report. execute: does the steps in workers;
+    in this process if not given. written: called whenever results.json is new. criteria: what is required of
+    the numbers; from the beginning they stand in spec.json. InputError for bad input and unwritable folders.
     """
     progress, criteria = progress or NoProgress(), criteria or Criteria()
     plain = config.model_dump(mode="json")
@@ -180,6 +181,7 @@ def audit(
             experiments_,
             run,
             command=command,
+            operator=operator,
             keep_names=keep_names,
             pictures=pictures,
             execute=execute,

@@ -187,6 +187,7 @@ def run(
     folder: RunFolder,
     *,
     command: str = "",
+    operator: str = "",
     keep_names: bool = False,
     pictures: bool = True,
     execute: Execute | None = None,
@@ -195,10 +196,12 @@ def run(
 ) -> Mapping[str, object]:
     """Do every step, write results.json, and return what it holds. folder: begun, and locked by the caller.
 
+    command, operator: see ``run_info.with_run``.
+
     pictures: keep the arrays that show images of the data. execute: does the steps in workers; in this process if not
     given. written: called whenever results.json is new. judge: the acceptance criteria.
     """
-    writer = _Writer(suite, folder, command, keep_names, pictures, written, judge)
+    writer = _Writer(suite, folder, command, operator, keep_names, pictures, written, judge)
     if execute is not None:
         suite.context.progress = NoProgress()  # what is shown are the steps
         _beside(partial(execute, suite), writer.finished)
@@ -240,12 +243,14 @@ class _Writer:
         suite: Suite,
         run: RunFolder,
         command: str,
+        operator: str,
         keep_names: bool,
         pictures: bool,
         written: Callable[[], object] | None,
         judge: Judge | None = None,
     ) -> None:
-        self.suite, self.run, self.command, self.written, self.judge = suite, run, command, written, judge
+        self.suite, self.run, self.written, self.judge = suite, run, written, judge
+        self.command, self.operator = command, operator
         self.keep_names, self.pictures = keep_names, pictures
         self.outcomes: dict[str, ExperimentResult] = {}
         self.steps: set[str] = set()
@@ -298,7 +303,7 @@ class _Writer:
             results["criteria"] = self.judge(results, arrays)
         results = tested.named(results, self.keep_names)
         self.run.write_bytes("figures.safetensors", save(arrays))
-        written = with_run(self.run.path, "results.json", results, self.command, tested.device)
+        written = with_run(self.run.path, "results.json", results, self.command, tested.device, self.operator)
         # last: whoever sees results.json may rely on everything else being there
         self.run.write_text("results.json", json.dumps(written, indent=1, allow_nan=False))
         self.last = time.monotonic()

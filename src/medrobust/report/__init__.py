@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     Judge = Callable[[Run], Mapping[str, object]]
 
 
-def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None) -> Path:
+def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pdf: bool = False) -> Path:
     """Write report.html, results.csv, tables.tex and summary.md into a run folder; returns the path of report.html.
 
     Of an audit also model-card.md.
 
     locked: the caller holds the lock of the folder, as an audit does that is still under way. judge: acceptance
-    criteria for these pages, in the place of the run's own.
+    criteria for these pages, in the place of the run's own. pdf: also write report.pdf, the page as it prints;
+    InputError where WeasyPrint or a library of it is missing.
 
     Reads results.json and, where they are there, figures.safetensors and spec.json. With acceptance criteria it also
     writes criteria.xml. The same input gives the same bytes. InputError: the folder or its results.json is missing or
@@ -38,11 +39,12 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None) ->
         read = replace(read, criteria=criteria_words.CriteriaInfo.model_validate(judge(read)))
     findings_ = findings.find(read)
     rows, sections = [row.plain() for row in read.rows], section.built(findings_)
-    files = {
+    html = page.html(findings_, sections)
+    files: dict[str, str | bytes] = {
         "results.csv": sheet.text(rows),
         "tables.tex": latex.document(table for s in sections for table in s.tables),
         "summary.md": summary.text(findings_),
-        "report.html": page.html(findings_, sections),
+        "report.html": html,
     }
     if read.command == "audit":
         files[model_card.FILE] = model_card.text(findings_)
@@ -50,6 +52,10 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None) ->
         files["images.csv"] = sheet.images(read)
     if read.criteria is not None and read.criteria.judged:
         files["criteria.xml"] = junit.text(read.criteria, read.command)
+    if pdf:
+        from medrobust.report.pdf import rendered
+
+        files["report.pdf"] = rendered(html)
     write_files(run_dir, files, locked=locked)
     return run_dir / "report.html"
 

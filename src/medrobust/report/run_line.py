@@ -14,7 +14,11 @@ def items(info: RunInfo) -> list[tuple[str, str]]:
         ("Run", info.id),
         ("Begun", moment(info.begun)),
         ("Finished", moment(info.finished)),
+        ("Operator", info.operator),
         ("Command", info.command),
+        ("Git commit", f"{info.commit}, with changes" if info.commit and info.modified else info.commit),
+        ("SHA-256 of the results", info.digest),
+        ("SHA-256 of medrobust's code", info.code),
     ]
     machine = [(k.replace("_", " ").capitalize(), str(v)) for k, v in info.machine.items() if v not in ("", None)]
     return [(t, v) for t, v in [*entries, *machine] if v]

@@ -317,12 +317,21 @@ class ComparedInfo(Stated):
 
 
 class RunInfo(Stated):
-    """Which run made the numbers. id and times: of the run folder; command: as it was typed."""
+    """Which run made the numbers. id and times: of the run folder; command: as it was typed.
+
+    digest: SHA-256 of the results. commit: of git in the working directory; modified: whether files differed from it.
+    code: SHA-256 of medrobust's source files.
+    """
 
     id: str = ""
     begun: str = ""
     finished: str = ""
     command: str = ""
+    operator: str = ""
+    digest: str = ""
+    commit: str = ""
+    modified: bool = False
+    code: str = ""
     machine: Mapping[str, object] = {}
     versions: dict[str, str] = {}
 

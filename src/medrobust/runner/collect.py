@@ -53,10 +53,11 @@ def results(plan: Plan, opening: str, size: str, files: Mapping[str, str]) -> Ma
 
 
 def write(
-    plan: Plan, opening: str, size: str, files: Mapping[str, str] | None = None, command: str = ""
+    plan: Plan, opening: str, size: str, files: Mapping[str, str] | None = None, command: str = "", operator: str = ""
 ) -> dict[str, Any]:
-    """results.json in the run folder, a row a line; returns what it holds. command: as it was typed."""
-    content = with_run(plan.place.out, "results.json", results(plan, opening, size, files or {}), command)
+    """results.json in the run folder, a row a line; returns what it holds. command, operator: see ``with_run``."""
+    made = results(plan, opening, size, files or {})
+    content = with_run(plan.place.out, "results.json", made, command, operator=operator)
     rows = ",\n ".join(json.dumps(r, allow_nan=False) for r in content["rows"])
     head = json.dumps({k: v for k, v in content.items() if k != "rows"}, indent=1, allow_nan=False)
     text = head.rstrip().removesuffix("}").rstrip() + ',\n "rows": [\n ' + rows + "\n]}\n"

@@ -1,0 +1,69 @@
+"""`medrobust verify`: whether a run folder is as its run left it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medrobust.cli.text import say
+from medrobust.errors import visible
+
+if TYPE_CHECKING:
+    from medrobust.verification import Verification
+
+CHANGED = 3
+"""Exit code where something is not as the run left it."""
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="PUBLIC", help="Ed25519 public key (PEM or OpenSSH) whose signature the run must carry."),
+    ] = None,
+    structured: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> None:
+    """Compare a run folder with its manifest: files, finished pieces of work, numbers, criteria and signature.
+
+    Exit code: 0 all is as the run left it, 3 something is not (a line each), 2 the folder has no readable manifest.
+    """
+    from medrobust import signing, verification
+
+    found = verification.verify(folder, None if key is None else signing.public_key(key))
+    if structured:
+        print(_json(found))
+    else:
+        for finding in found.findings:
+            say(f"{finding.file}: {finding.what}; {finding.meaning}")
+        say(_line(folder, found))
+    if not found.passed:
+        raise typer.Exit(CHANGED)
+
+
+def _line(folder: Path, found: Verification) -> str:
+    run = f"{folder} (run {found.run}, {found.kind})"
+    if not found.passed:
+        differ = "1 difference" if len(found.findings) == 1 else f"{len(found.findings)} differences"
+        return f"NOT VERIFIED: {run}: {differ} from what the run left"
+    signed = {
+        "valid": "signed with that key",
+        "not checked": "its signature was not checked (--key)",
+        "none": "not signed",
+    }[found.signature]
+    return f"verified: {run}: {found.files} files are as the run left them; {signed}"
+
+
+def _json(found: Verification) -> str:
+    findings = [{name: visible(value) for name, value in f._asdict().items()} for f in found.findings]
+    content = {
+        "verified": found.passed,
+        "run": found.run,
+        "kind": found.kind,
+        "files": found.files,
+        "signature": found.signature,
+        "findings": findings,
+    }
+    return json.dumps(content, indent=1)

@@ -1,0 +1,108 @@
+"""manifest.json: size and SHA-256 of every file that medrobust made in a run folder, written when the run is finished.
+
+It holds no time and no path, so that the same files give the same bytes, which a signature can be made of. Left out
+are the manifest itself, its signature, the lock, and the state of unfinished work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from medrobust import atomic, json_files
+from medrobust.errors import InputError
+
+FILE = "manifest.json"
+SIGNATURE = "manifest.json.sig"
+"""Detached signature of FILE: 64 bytes of Ed25519 (RFC 8032)."""
+EARLIER = "manifest.earlier.json"
+"""The manifest before a command that is under way, or was killed."""
+FORMAT = 1
+UNFINISHED = ("unfinished", "training")
+"""Folders of the states of computations that have not finished."""
+LOCK = "medrobust-run.lock"
+LEFT_OUT = (FILE, SIGNATURE, EARLIER, LOCK, *UNFINISHED)
+"""Names in a run folder that no manifest lists."""
+
+
+class Digest(NamedTuple):
+    """Of one file. bytes: its size. sha256: 64 hex digits."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What FILE holds. run, kind: of the run folder's mark. files: by their paths in the run folder, with "/"."""
+
+    run: str
+    kind: str
+    files: Mapping[str, Digest]
+
+    def content(self) -> bytes:
+        """As FILE holds it; equal manifests give equal bytes."""
+        files = {name: self.files[name]._asdict() for name in sorted(self.files)}
+        content = {"manifest": "medrobust run", "format": FORMAT, "run": self.run, "kind": self.kind, "files": files}
+        return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def made(folder: Path, run: str, kind: str, entries: Iterable[str], base: Manifest | None = None) -> Manifest:
+    """The manifest of the files below these entries of a run folder.
+
+    base: keep what it says of all files that are not below ``entries``: they were not written by this command, and
+    a change of them must still be seen.
+    """
+    entries = [name for name in entries if name not in LEFT_OUT]
+    kept = {} if base is None else {f: d for f, d in base.files.items() if f.partition("/")[0] not in entries}
+    return Manifest(run, kind, kept | {name: digest(folder / name) for name in files(folder, entries)})
+
+
+def files(folder: Path, entries: Iterable[str]) -> Iterator[str]:
+    """Paths in ``folder`` of the files below these entries of it; links and half-written files are left out."""
+    for entry in entries:
+        place = folder / entry
+        if place.is_symlink() or atomic.is_partial(entry):
+            continue
+        if place.is_file():
+            yield entry
+        for root, folders, names in os.walk(place):
+            folders[:] = [name for name in folders if not atomic.is_partial(name)]
+            inside = Path(root)
+            below = (inside / name for name in names if not atomic.is_partial(name))
+            yield from (file.relative_to(folder).as_posix() for file in below if not file.is_symlink())
+
+
+def digest(file: Path) -> Digest:
+    """Size and SHA-256 of a file, read in pieces."""
+    with file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        return Digest(opened.tell(), sha256)
+
+
+def read(file: Path) -> Manifest:
+    """A manifest. InputError where it is missing, damaged or of another version."""
+    raw = json_files.read_object(file)
+    if raw.get("manifest") != "medrobust run" or raw.get("format") != FORMAT:
+        raise InputError(f"{file} is no manifest of a run that this version reads (format {raw.get('format')!r})")
+    run, kind, listed = raw.get("run"), raw.get("kind"), raw.get("files")
+    if not isinstance(run, str) or not isinstance(kind, str) or not isinstance(listed, dict):
+        raise InputError(f"{file} is damaged: it names no run, command or files")
+    return Manifest(run, kind, {name: _digest(file, name, value) for name, value in listed.items()})
+
+
+def _digest(file: Path, name: str, value: object) -> Digest:
+    """One entry of ``files``. A path that leads out of the run folder is refused."""
+    parts = name.split("/")
+    size, sha256 = (value.get("bytes"), value.get("sha256")) if isinstance(value, dict) else (None, None)
+    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+        raise InputError(f"{file} is damaged: {name!r} is no path in a run folder")
+    if type(size) is not int or not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise InputError(f"{file} is damaged: {name} has no size or no SHA-256")
+    return Digest(size, sha256)

@@ -1,0 +1,246 @@
+"""Whether a run folder is as its run left it: its manifest, its signature, and what its files say of each other.
+
+Without a signature this finds what was changed by accident, or by somebody who left the manifest alone. Whoever writes
+a new manifest for changed files is found by the signature only, and by what does not fit together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from medrobust import json_files, manifest, store
+from medrobust.errors import InputError, one_line
+from medrobust.manifest import Manifest
+from medrobust.results import Kind, group
+from medrobust.run_folder import CELLS, MARK
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+RESULTS, FIGURES, REPORT, SPEC = "results.json", "figures.safetensors", "report.html", "spec.json"
+RENDERED = (REPORT, "report.pdf", "results.csv", "images.csv", "published.csv", "tables.tex", "summary.md")
+"""Files that are made of results.json alone."""
+WORST = "worst"
+"""For each image the attack that needed the smallest eps: computed from cells of several attacks."""
+STATED = re.compile(r'<meta name="medrobust-results" content="sha256:([0-9a-f]{64})">')
+"""Where report.html says which results it was made of: ``json_files.digest``."""
+
+
+class Finding(NamedTuple):
+    """One thing that is not as the run left it. file: path in the run folder. what: the difference. meaning: what
+    follows for a reader."""
+
+    file: str
+    what: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """signature: valid, invalid, missing (all of a key that was given), "not checked" or "none"."""
+
+    run: str
+    kind: str
+    files: int
+    findings: tuple[Finding, ...]
+    signature: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found, in files or in the signature."""
+        return not self.findings
+
+
+def verify(folder: Path, key: Ed25519PublicKey | None = None) -> Verification:
+    """Compare a run folder with its manifest. Writes nothing. key: whose signature the manifest must carry.
+
+    InputError where the folder has no manifest, or a broken one.
+    """
+    written = _manifest(folder)
+    signature = _signature(folder, key)
+    findings = _signature_findings(signature)
+    changed = {f.file: f for f in _files(folder, written)}
+    findings += _merged(changed)
+    findings += _contents(folder, written.files.keys(), written.files.keys() - changed.keys())
+    return Verification(written.run, written.kind, len(written.files), tuple(findings), signature)
+
+
+def _manifest(folder: Path) -> Manifest:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give a run folder, as --out named it")
+    file = folder / manifest.FILE
+    if not file.is_file():
+        if not (folder / MARK).is_file():
+            raise InputError(f"{folder} is no run folder of medrobust ({MARK} is missing)")
+        mend = f"medrobust report {folder} writes it anew"
+        if not (folder / RESULTS).is_file():
+            mend = "give the command of the run again, it goes on"
+        raise InputError(
+            f"{folder} has no {manifest.FILE}: the command that wrote it last was killed before its end, or is running;"
+            f" {mend}"
+        )
+    try:
+        return manifest.read(file)
+    except InputError as error:
+        raise InputError(f"{error}; medrobust report {folder} writes it anew") from None
+
+
+def _signature(folder: Path, key: Ed25519PublicKey | None) -> str:
+    there = (folder / manifest.SIGNATURE).is_file()
+    if key is None:
+        return "not checked" if there else "none"
+    from medrobust import signing
+
+    return ("valid" if signing.is_signed_by(folder, key) else "invalid") if there else "missing"
+
+
+def _signature_findings(signature: str) -> list[Finding]:
+    if signature == "missing":
+        return [Finding(manifest.SIGNATURE, "is missing", "nobody vouches for this run with that key")]
+    if signature == "invalid":
+        meaning = "the manifest was written anew after it was signed, or signed with another key"
+        return [Finding(manifest.SIGNATURE, "is not the signature of manifest.json by that key", meaning)]
+    return []
+
+
+# -- the files as the manifest has them ------------------------------------------------------------------
+
+
+def _files(folder: Path, written: Manifest) -> Iterator[Finding]:
+    """Files that are changed, missing or added."""
+    for name, expected in written.files.items():
+        place = folder / name
+        if place.is_symlink() or not place.is_file():
+            what = "is a link, no file of the run" if place.is_symlink() else "is missing"
+            yield Finding(name, what, _meaning(name))
+            continue
+        size = place.stat().st_size
+        if size != expected.bytes:
+            yield Finding(name, f"has changed: {size} bytes instead of {expected.bytes}", _meaning(name))
+        elif manifest.digest(place) != expected:
+            yield Finding(name, "has changed: its SHA-256 is another one", _meaning(name))
+    entries = sorted(p.name for p in folder.iterdir() if p.name not in manifest.LEFT_OUT)
+    for name in manifest.files(folder, entries):
+        if name not in written.files:
+            yield Finding(name, "was added", "no file of this run: it is no part of what was measured")
+
+
+def _meaning(name: str) -> str:
+    top = name.partition("/")[0]
+    if name in RENDERED:
+        return "what people read is not what the run wrote; medrobust report writes it anew from results.json"
+    return {
+        RESULTS: "the numbers, criteria or conditions are not those that the run wrote",
+        SPEC: "the configuration is not the one that was run",
+        FIGURES: "the arrays behind figures and numbers are not those that the run wrote",
+        CELLS: "a finished piece of work is not what was computed: numbers can no longer be traced to it",
+        "model": "the network is not the one that was measured",
+        MARK: "the list of what the run made is not what it was",
+    }.get(top, "it is not what the run wrote")
+
+
+def _merged(changed: Mapping[str, Finding]) -> list[Finding]:
+    """A line for all cells where all are missing: they are taken out where a run is passed on without images."""
+    cells = [f for f in changed.values() if f.file.startswith(f"{CELLS}/")]
+    if len(cells) > 2 and all(f.what == "is missing" for f in cells):
+        others = [f for f in changed.values() if f not in cells]
+        return [*others, Finding(f"{CELLS}/", f"{len(cells)} files are missing", _meaning(CELLS))]
+    return list(changed.values())
+
+
+# -- what the files say of each other --------------------------------------------------------------------
+
+
+def _contents(folder: Path, listed: Set[str], unchanged: Set[str]) -> Iterator[Finding]:
+    """What does not fit together among files that are as the manifest has them."""
+    specs: dict[str, Mapping[str, object]] = {}
+    cells = sorted({file.split("/")[1] for file in listed if file.startswith(f"{CELLS}/")})
+    for name in cells:
+        if not {f"{CELLS}/{name}/{part}" for part in (store.ROWS, store.ARRAYS)} <= unchanged:
+            continue
+        try:
+            specs[name] = store.examined(folder / CELLS / name)
+        except ValueError as error:
+            yield Finding(f"{CELLS}/{name}/{store.ROWS}", f"contradicts itself: {error}", _meaning(CELLS))
+    if RESULTS not in unchanged:
+        return
+    try:
+        results = json_files.read_object(folder / RESULTS)
+    except InputError as error:
+        yield Finding(RESULTS, one_line(error), _meaning(RESULTS))
+        return
+    yield from _record(results)
+    if REPORT in unchanged:
+        yield from _rendered(folder, json_files.digest(results))
+    if FIGURES in unchanged:
+        yield from _traced(folder, results, specs if len(specs) == len(cells) else {})
+
+
+def _record(results: Mapping[str, Any]) -> Iterator[Finding]:
+    """What results.json says of itself."""
+    record, conditions = results.get(json_files.RUN), results.get("conditions")
+    if isinstance(record, dict) and record.get("digest") != json_files.digest(results):
+        yield Finding(RESULTS, "was edited: the digest in it is that of other numbers", _meaning(RESULTS))
+    if isinstance(conditions, dict) and conditions.get("pending"):
+        what = f"is not complete: {', '.join(map(str, conditions['pending']))} are still to be done"
+        yield Finding(RESULTS, what, "the run was stopped; give its command again, it goes on")
+
+
+def _rendered(folder: Path, digest: str) -> Iterator[Finding]:
+    stated = STATED.search((folder / REPORT).read_text(encoding="utf-8", errors="replace"))
+    if stated is None:
+        yield Finding(REPORT, "does not say which results it was made of", _meaning(REPORT))
+    elif stated[1] != digest:
+        yield Finding(REPORT, "was made of other results", _meaning(REPORT))
+
+
+def _traced(folder: Path, results: Mapping[str, Any], specs: Mapping[str, Mapping[str, object]]) -> Iterator[Finding]:
+    """Accuracies under attack that do not follow from the smallest eps of each image, or these not from a cell.
+
+    specs: of all cells; empty where one of them is not what it was.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        smallest = group(load_file(folder / FIGURES), "min_eps")
+    except (OSError, SafetensorError) as error:
+        yield Finding(FIGURES, f"cannot be read: {one_line(error)}", _meaning(FIGURES))
+        return
+    for row in results.get("rows", ()):
+        eps, values = row.get("eps"), smallest.get(row.get("attack"))
+        overall = row.get("kind") in (Kind.ATTACK, Kind.WORST) and row.get("metric") == "accuracy"
+        if values is None or not eps or not overall or row.get("class_name") is not None:
+            continue
+        held = float((values > np.float32(eps)).mean())
+        if not math.isclose(row.get("value") or 0.0, held, abs_tol=1e-9):
+            what = f"accuracy under {row['attack']} at eps {eps:.4g} is {row.get('value')}; its images give {held:.6g}"
+            yield Finding(RESULTS, what, _meaning(RESULTS))
+    cells = _sweeps(folder, specs)
+    if cells and isinstance(conditions := results.get("conditions"), dict):
+        for attack in conditions.get("attacks") or ():
+            values = smallest.get(attack) if attack != WORST else None
+            if values is not None and not any(np.array_equal(np.sort(values), cell) for cell in cells):
+                what = f"the smallest eps of images under {attack} are those of no cell"
+                yield Finding(FIGURES, what, _meaning(FIGURES))
+
+
+def _sweeps(folder: Path, specs: Mapping[str, Mapping[str, object]]) -> list[np.ndarray]:
+    """For each attack over the grid the smallest eps of all of its images, sorted; its shards are put together."""
+    from safetensors.numpy import load_file
+
+    parts: dict[str, list[np.ndarray]] = defaultdict(list)
+    for name, spec in specs.items():
+        if spec.get("kind") == "sweep":
+            whole = store.key({k: v for k, v in spec.items() if k != "images"})
+            arrays = load_file(folder / CELLS / name / store.ARRAYS)
+            parts[whole] += [arrays["min_eps"]] if "min_eps" in arrays else []
+    return [np.sort(np.concatenate(p)) for p in parts.values() if p]

@@ -1,0 +1,309 @@
+"""A run folder that was changed after its run is not verified, whatever was changed; one that was not, is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from medrobust import InputError, json_files, manifest, report, run_info, signing
+from medrobust.run_folder import MARK, RunFolder
+from medrobust.store import Store
+from medrobust.verification import Verification, verify
+
+from .commands import run
+from .report_runs import Maker, checks
+
+KINDS = (
+    "results.json",
+    "results.csv",
+    "report.html",
+    "summary.md",
+    "tables.tex",
+    "spec.json",
+    "figures.safetensors",
+    "model/model.json",
+    "cells/*/rows.json",
+    "cells/*/arrays.safetensors",
+    MARK,
+)
+"""One file of each kind that a run has."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished run: results, cells that they follow from, report and manifest."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    m = Maker("folder:scans", ["normal", "disease"], n=12, median=0.4, clean=0.9)
+    m.clean_rows()
+    m.attack_rows("pgd", saved=False)
+    m.write(folder, checks=checks(["pgd"]), attacks=["pgd"])
+    with RunFolder(folder, "audit") as run_:
+        store, smallest = Store(folder), load_file(folder / "figures.safetensors")["min_eps.pgd"]
+        for shard in (slice(8), slice(8, None)):  # as workers share the images
+            spec = {"kind": "sweep", "images": f"{shard}", "attack": "PGD"}
+            store.once(spec, lambda shard=shard: ({}, {"min_eps": smallest[shard]}))
+        (run_.entry("model")).mkdir()
+        (folder / "model" / "model.json").write_text('{"architecture": "small_cnn"}')
+        results = json.loads((folder / "results.json").read_bytes())
+        results = run_info.with_run(folder, "results.json", results, "medrobust audit", operator="A. Reviewer")
+        run_.write_text("results.json", json.dumps(results))
+        report.write(folder, locked=True)
+    return folder
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def edit(folder: Path, change: Callable[[dict], object]) -> None:
+    """Edit results.json with a digest that fits, and write a manifest for it, as a forger without the key would."""
+    results = json.loads((folder / "results.json").read_bytes())
+    change(results)
+    results["run"]["digest"] = json_files.digest(results)
+    (folder / "results.json").write_text(json.dumps(results))
+    forge(folder)
+
+
+def forge(folder: Path) -> None:
+    earlier = manifest.read(folder / manifest.FILE)
+    forged = manifest.made(folder, earlier.run, earlier.kind, {name.partition("/")[0] for name in earlier.files})
+    (folder / manifest.FILE).write_bytes(forged.content())
+
+
+def lines(verified: Verification) -> str:
+    return "\n".join(": ".join(finding) for finding in verified.findings)
+
+
+def test_an_untouched_run_is_verified(finished, capsys):
+    verified = verify(finished)
+    assert verified.passed, lines(verified)
+    listed = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
+    assert listed - set(manifest.read(finished / manifest.FILE).files) == {manifest.FILE, "medrobust-run.lock"}
+    assert run("verify", finished) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("verified: ")
+    assert line.endswith(f"{verified.files} files are as the run left them; not signed")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_byte_of_any_file_is_found(kind, copied, capsys):
+    file = next(copied.glob(kind))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    (finding,) = verify(copied).findings
+    assert finding.file == file.relative_to(copied).as_posix()
+    assert "SHA-256" in finding.what
+    assert run("verify", copied, "--json") == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["verified"] is False
+    assert printed["findings"] == [finding._asdict()]
+
+
+def test_files_that_are_missing_added_or_links_are_found(copied):
+    (copied / "spec.json").unlink()
+    (copied / "model" / "model.json").unlink()
+    (copied / "model" / "model.json").symlink_to(copied / "results.json")
+    (copied / "notes.txt").write_text("a note")
+    found = {f.file: f.what for f in verify(copied).findings}
+    assert found == {
+        "spec.json": "is missing",
+        "model/model.json": "is a link, no file of the run",
+        "notes.txt": "was added",
+    }
+    shutil.rmtree(copied / "cells")
+    assert [f.what for f in verify(copied).findings if f.file.startswith("cells/")] == ["4 files are missing"]
+
+
+def test_what_a_manifest_written_anew_hides_is_found_where_files_contradict_each_other(copied):
+    def better(results: dict) -> None:
+        row = next(
+            r for r in results["rows"] if r["attack"] == "pgd" and r["metric"] == "accuracy" and r["value"] < 0.5
+        )
+        row["value"] = 0.97
+
+    edit(copied, better)
+    found = lines(verify(copied))
+    assert "report.html: was made of other results" in found
+    assert "accuracy under pgd" in found
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [
+        ("rows.json", "the sha256 of rows.json differs"),
+        ("arrays.safetensors", "the sha256 of arrays.safetensors differs"),
+    ],
+)
+def test_a_cell_that_was_changed_is_found_with_a_manifest_written_anew(file, what, copied):
+    place = next((copied / "cells").glob(f"*/{file}"))
+    if file == "rows.json":
+        place.write_text(place.read_text().replace("PGD", "BIM"))
+    else:
+        save_file({k: np.zeros_like(v) for k, v in load_file(place).items()}, place)
+    forge(copied)
+    assert what in lines(verify(copied))
+
+
+def test_smallest_eps_that_no_cell_holds_are_found(copied):
+    arrays = load_file(copied / "figures.safetensors")
+    arrays["min_eps.pgd"] = arrays["min_eps.pgd"] * np.float32(1.0001)
+    save_file(arrays, copied / "figures.safetensors")
+    forge(copied)
+    assert "the smallest eps of images under pgd are those of no cell" in lines(verify(copied))
+
+
+def test_a_page_rendered_anew_keeps_the_run_verified_and_hides_nothing(copied):
+    before = (copied / manifest.FILE).read_bytes()
+    (copied / "report.html").write_text("edited")
+    cell = next((copied / "cells").glob("*/rows.json"))
+    cell.write_text(cell.read_text() + " ")
+    report.write(copied)
+    assert (copied / manifest.FILE).read_bytes() == before
+    assert [f.file for f in verify(copied).findings] == [cell.relative_to(copied).as_posix()]
+
+
+def killed(folder: RunFolder) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_is_killed_before_its_manifest_says_so_and_is_mended(copied, monkeypatch, capsys):
+    before = (copied / manifest.FILE).read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "_write_manifest", killed)
+        with pytest.raises(KeyboardInterrupt):
+            report.write(copied)
+    assert run("verify", copied) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "has no manifest.json: the command that wrote it last was killed before its end" in error
+    assert f"medrobust report {copied} writes it anew" in error
+    assert run("report", copied) == 0
+    assert (copied / manifest.FILE).read_bytes() == before
+    assert run("verify", copied) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no readable JSON"),
+        ("{}", "is no manifest of a run that this version reads"),
+        (
+            json.dumps({"manifest": "medrobust run", "format": 1, "run": "a", "kind": "audit", "files": {"../x": {}}}),
+            "no path",
+        ),
+        (
+            json.dumps({"manifest": "medrobust run", "format": 1, "run": "a", "kind": "audit", "files": {"x": {}}}),
+            "no SHA-256",
+        ),
+    ],
+)
+def test_a_broken_manifest_is_one_line(content, message, copied, capsys):
+    (copied / manifest.FILE).write_text(content)
+    assert run("verify", copied) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert message in error
+
+
+def test_a_folder_of_the_users_own_has_no_manifest(tmp_path):
+    with pytest.raises(InputError, match="is no run folder of medrobust"):
+        verify(tmp_path)
+
+
+# -- signatures ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory) -> Path:
+    """Private and public keys as PEM and as OpenSSH writes them; key.pem and key.ssh are one key."""
+    pytest.importorskip("cryptography")
+    from cryptography.hazmat.primitives import serialization as s
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    folder, key, other = tmp_path_factory.mktemp("keys"), Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    pem, pkcs8, ssh, bare = s.Encoding.PEM, s.PrivateFormat.PKCS8, s.PrivateFormat.OpenSSH, s.NoEncryption()
+    public = (s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
+    contents = {
+        "key.pem": key.private_bytes(pem, pkcs8, bare),
+        "key.ssh": key.private_bytes(pem, ssh, bare),
+        "locked.pem": key.private_bytes(pem, pkcs8, s.BestAvailableEncryption(b"secret")),
+        "public.pem": key.public_key().public_bytes(*public),
+        "public.ssh": key.public_key().public_bytes(s.Encoding.OpenSSH, s.PublicFormat.OpenSSH),
+        "other.pem": other.public_key().public_bytes(*public),
+        "curve.pem": generate_private_key(SECP256R1()).private_bytes(pem, pkcs8, bare),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(("private", "public"), [("key.pem", "public.ssh"), ("key.ssh", "public.pem")])
+def test_a_signed_run_is_verified_with_its_public_key_only(private, public, keys, copied, capsys):
+    assert run("report", copied, "--sign", keys / private) == 0
+    capsys.readouterr()
+    assert run("verify", copied, "--key", keys / public) == 0
+    assert "signed with that key" in capsys.readouterr().out
+    assert run("verify", copied, "--key", keys / "other.pem") == 3
+    assert "is not the signature of manifest.json by that key" in capsys.readouterr().out
+    (copied / "spec.json").write_text("{}")
+    forge(copied)
+    assert verify(copied, signing.public_key(keys / public)).signature == "invalid"
+    assert not [p for p in copied.rglob("*") if p.is_file() and b"PRIVATE KEY" in p.read_bytes()]
+
+
+def test_a_run_without_the_signature_that_was_asked_for_is_not_verified(keys, copied):
+    assert verify(copied, signing.public_key(keys / "public.pem")).signature == "missing"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not there")
+def test_openssl_checks_the_signature_as_documented(keys, copied):
+    signing.sign(copied, signing.private_key(keys / "key.pem"))
+    shutil.copy(keys / "public.pem", copied)
+    line = "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in manifest.json -sigfile manifest.json.sig"
+    assert line in (Path(__file__).parent.parent / "docs" / "evidence.md").read_text()
+    assert subprocess.run(line.split(), cwd=copied, capture_output=True, check=False).returncode == 0
+    (copied / manifest.FILE).write_bytes((copied / manifest.FILE).read_bytes() + b" ")
+    assert subprocess.run(line.split(), cwd=copied, capture_output=True, check=False).returncode != 0
+
+
+def test_a_key_with_a_passphrase_takes_it_from_the_environment(keys, monkeypatch):
+    monkeypatch.delenv(signing.PASSPHRASE, raising=False)
+    with pytest.raises(InputError, match="may have a passphrase: set MEDROBUST_KEY_PASSPHRASE"):
+        signing.private_key(keys / "locked.pem")
+    monkeypatch.setenv(signing.PASSPHRASE, "wrong")
+    with pytest.raises(InputError, match="is no private key that can be read"):
+        signing.private_key(keys / "locked.pem")
+    monkeypatch.setenv(signing.PASSPHRASE, "secret")
+    assert signing.private_key(keys / "locked.pem").public_key() == signing.public_key(keys / "public.pem")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("public.pem", "is no private key that can be read"),
+        ("curve.pem", "another kind than Ed25519"),
+        ("no.pem", "cannot be read"),
+    ],
+)
+def test_what_is_no_key_is_one_line_before_anything_is_computed(name, message, keys, tmp_path, capsys):
+    assert run("audit", "--sign", keys / name, "--out", tmp_path / "out") == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_record_names_operator_commit_and_code_where_it_may(finished):
+    record = json.loads((finished / "results.json").read_bytes())["run"]
+    assert record["operator"] == "A. Reviewer"
+    assert len(record["code"]) == 64
+    page = (finished / "report.html").read_text()
+    assert "A. Reviewer" in page
+    assert record["code"] in page
