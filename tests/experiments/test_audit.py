@@ -116,6 +116,7 @@ def own(home) -> Path:
 
 def test_a_run_folder_holds_what_is_promised(whole):
     assert {p.name for p in whole.iterdir()} == {
+        "manifest.json",
         "spec.json",
         "model",
         "cells",
