@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 RESULTS, FIGURES, REPORT, SPEC = "results.json", "figures.safetensors", "report.html", "spec.json"
-RENDERED = (REPORT, "report.pdf", "results.csv", "images.csv", "published.csv", "tables.tex", "summary.md")
+RENDERED = (
+    REPORT,
+    "report.pdf",
+    "results.csv",
+    "images.csv",
+    "published.csv",
+    "tables.tex",
+    "summary.md",
+    "model-card.md",
+)
 """Files that are made of results.json alone."""
 WORST = "worst"
 """For each image the attack that needed the smallest eps: computed from cells of several attacks."""
