@@ -126,6 +126,7 @@ def test_a_run_folder_holds_what_is_promised(whole):
         "report.html",
         "tables.tex",
         "summary.md",
+        "model-card.md",
         MARK,
         LOCK,
     }
