@@ -12,6 +12,7 @@ import yaml
 
 from medrobust.crosswalk import NOT_LISTED, crosswalk
 from medrobust.report import findings, model_card, section
+from medrobust.report.criteria_words import CriteriaInfo
 from medrobust.report.findings import Findings
 from medrobust.report.questions import EVIDENCE, IN_DOUBT, NO_ANSWER, answers, questions
 from medrobust.report.run import Run, read
@@ -65,9 +66,10 @@ NO_TEST = [
     row(Kind.CLEAN, "accuracy"),
     row(Kind.CONTROL, "accuracy", "noise"),
     row(Kind.ATTACK, "gradients_per_image", "pgd"),
-    row(Kind.ATTACK, "accuracy", "pgd", value=None),
+    row(Kind.ATTACK, "accuracy", "bim", value=None),
     row(Kind.CORRUPTION, "accuracy", corruption="none", severity=0),
     row(Kind.SURVIVAL, "success", "noise", made="noise"),
+    row(Kind.SURVIVAL, "success", "pgd", made="plain"),
     row(Kind.DETECTOR, "auroc", "noise", detector="kd"),
     row(Kind.EVASION, "success", "selective", detector="none"),
     row(Kind.UNIVERSAL, "targeted_base", "sga"),
@@ -106,10 +108,10 @@ def test_what_was_tested_has_its_attacks_images_queries_and_sizes():
     table = threat_model.measured(f, coverage(f))
     assert table is not None
     gradient, scores = ([cell.text.replace("\xa0", " ") for cell in line] for line in table.rows)
-    assert gradient[0] == "Gradient attacks, image by image: PGD; n = 30"
+    assert gradient[0] == "Gradient attacks, image by image (PGD; n = 30)"
     assert gradient[3].endswith("(ε 1 grey level, Linf)")
     assert gradient[4] == "NISTAML.022; AML.T0043.000; AML.T0044; FDA: model evasion"
-    assert scores[0].endswith("Square; n = 30; at most 80 queries an image")
+    assert scores[0].endswith("(Square; n = 30, at most 80 queries an image)")
 
 
 def test_an_attack_from_elsewhere_is_shown_and_said_not_to_be_listed():
@@ -117,7 +119,7 @@ def test_an_attack_from_elsewhere_is_shown_and_said_not_to_be_listed():
     assert coverage(f).measured.keys() == {"Decaying steps"}
     table = threat_model.measured(f, coverage(f))
     assert table is not None
-    assert [cell.text for cell in table.rows[0]] == ["Decaying steps; n = 30", *[NOT_LISTED] * 4]
+    assert [cell.text for cell in table.rows[0]] == ["Decaying steps (n\xa0=\xa030)", *[NOT_LISTED] * 4]
 
 
 @pytest.mark.parametrize(("answers_with", "kind"), [("scores", "scores"), ("labels", "decisions"), (None, "gradient")])
@@ -148,19 +150,25 @@ def test_a_run_that_is_not_finished_says_so():
 
 
 def test_questions_are_answered_only_by_rows_of_the_run():
-    table = questions()
     for chosen in subsets(most=2):
-        f = found([r for name in chosen for r in EXPERIMENTS[name][0]])
-        kinds = {r.kind for r in f.run.rows}
-        for answer in answers(f):
+        own = [r for name in chosen for r in EXPERIMENTS[name][0] if r.kind != Kind.CONTROL]
+        for answer in answers(found([*own, *NO_TEST])):
             q = answer.question
-            expected = q.always or q.command == "audit" or bool(kinds & {w.kind for w in q.rows if not w.metric})
-            if not any(w.metric for w in q.rows):
-                assert (answer.state == EVIDENCE) == expected, (chosen, q.part)
+            has = {w.gives for w in q.rows if any(r.kind == w.kind and w.metric in ("", r.metric) for r in own)}
+            has |= {w.gives for w in q.rows if w.kind == Kind.CLEAN}
+            if q.always or q.command == "audit":
+                has = {q.gives}
+            assert (answer.state == EVIDENCE) == bool(has), (chosen, q.part)
+            assert set(filter(None, answer.gives.split("; "))) == has, (chosen, q.part)
+
+
+def test_the_table_of_questions_is_whole():
+    table = questions()
     assert {q.source for q in table.questions} == set(table.sources)
-    assert all(
-        bool(q.gives) == bool(q.rows or q.always or q.checks or q.criteria or q.command) for q in table.questions
-    )
+    for q in table.questions:
+        assert bool(q.gives) == bool(q.always or q.checks or q.criteria or q.command), q.part
+        assert bool(q.sections) <= bool(q.gives or q.rows), q.part
+        assert not any(";" in which.gives for which in q.rows)
     anchors = {getattr(m, "ANCHOR", "") for m in section.modules()}
     assert {s for q in table.questions for s in q.sections} <= anchors | {"criteria"}
 
@@ -180,6 +188,19 @@ def test_links_lead_to_sections_that_show_something():
     assert links == {("accuracy", "Accuracy under attack")}
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_criteria_say_whether_they_stood_before_the_run(before):
+    judged = {"criterion": "accuracy >= 0.8", "verdict": "pass", "reason": "", "value": 0.9, "n": 30}
+    stated = {"texts": ["accuracy >= 0.8"], "sha256": "a", "begun_with": "a" if before else "", "judged": [judged]}
+    f = found([])
+    f = findings.find(replace(f.run, criteria=CriteriaInfo.model_validate(stated)))
+    (answer,) = [a for a in answers(f) if a.question.criteria]
+    assert answer.state == EVIDENCE
+    assert ("stated before the run" in answer.gives) == before
+    lines = [line for _, lines in asked.build(f, {}).values["groups"] for line in lines]
+    assert ("criteria", "Acceptance criteria") in [link for line in lines for link in line.links]
+
+
 # -- the model card --------------------------------------------------------------------------------------------
 
 
@@ -189,18 +210,20 @@ def test_the_model_card_of_a_run(name, tmp_path):
     _, head, body = model_card.text(f).split("---\n", 2)
     card = yaml.safe_load(head)
     (entry,) = card["model-index"]
-    (result,) = entry["results"]
-    assert result["task"]["type"] == card["pipeline_tag"] == "image-classification"
-    assert result["dataset"]["type"]
-    assert result["dataset"]["name"] == f.run.conditions.data
+    results = entry["results"]
+    assert len({result["dataset"]["config"] for result in results}) == len(results)
+    for result in results:
+        assert result["task"]["type"] == card["pipeline_tag"] == "image-classification"
+        assert result["dataset"]["type"] == result["dataset"]["name"] == f.run.conditions.data
+    metrics = [metric for result in results for metric in result["metrics"]]
     values = {(r.metric, r.n, round(r.value, 4)) for r in f.run.rows if r.value is not None}
     names = {v: k for k, v in model_card.HUB_METRICS.items()}
-    for metric in result["metrics"]:
+    for metric in metrics:
         assert {"type", "value", "name", "args"} == set(metric)
         if not metric["name"].startswith(("Missed", "False")):  # pooled over classes
             assert (names.get(metric["type"], metric["type"]), metric["args"]["n"], metric["value"]) in values
     lines = [line for line in body.splitlines() if line.startswith("| ")][1:]
-    assert len(lines) == len(model_card.measured(f)) >= len(result["metrics"])
+    assert len(lines) == len(model_card.measured(f)) >= len(metrics) > 0
     assert all(re.search(r"\(\d[\d.]*–\d[\d.]*\)|no interval", line) and re.search(r"\d \|$", line) for line in lines)
     assert body.count(model_card.OPEN) >= 20
     assert "<script" not in body.replace("\\<", "")
@@ -209,4 +232,4 @@ def test_the_model_card_of_a_run(name, tmp_path):
     assert "Data poisoning" in body[body.index("Not tested in this run") :]
     if name == "inconclusive":
         assert "inconclusive" in body
-        assert not any("under attack" in m["name"] for m in result["metrics"])
+        assert not any("under attack" in m["name"] for m in metrics)

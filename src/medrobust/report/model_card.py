@@ -14,6 +14,7 @@ import yaml
 from medrobust.report import check_lines, plain, summary
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.sections.limits import limits
+from medrobust.report.sections.threat_model import names
 from medrobust.report.sizes import short_size
 from medrobust.report.tested import believed, coverage
 from medrobust.report.words import NO_INTERVAL, bounds, count, listing, percent, plural
@@ -21,6 +22,8 @@ from medrobust.results import Kind, Row, among
 
 FILE = "model-card.md"
 OPEN = "to be filled in by the manufacturer"
+UNTOUCHED, ATTACKED, CONTROL = SETTINGS = ("untouched images", "attacked images", "noise and natural corruptions")
+"""Under which the numbers hold; Hugging Face's results are grouped by them."""
 PERFORMANCE = "Performance and limitations"
 HUB_METRICS = {"accuracy": "accuracy", "auroc": "roc_auc", "sensitivity": "recall"}
 """Hugging Face's names of metrics; others stand under ours."""
@@ -28,12 +31,13 @@ HUB_METRICS = {"accuracy": "accuracy", "auroc": "roc_auc", "sensitivity": "recal
 
 @dataclass(frozen=True)
 class Measured:
-    """One row under a name for people. scale: 100 for shares; ok: it is believed."""
+    """One row under a name for people. setting: one of SETTINGS; ok: it is believed; share: it is one, no AUROC."""
 
+    setting: str
     name: str
     row: Row
     ok: bool
-    share: bool = True
+    share: bool
 
     @property
     def value(self) -> str:
@@ -54,10 +58,11 @@ def text(f: Findings) -> str:
 
 def measured(f: Findings) -> list[Measured]:
     """The numbers of the card, without an attack first."""
-    found = [*_clean(f), *_attacked(f), *_others(f)]
+    parts = ((UNTOUCHED, _clean(f)), (ATTACKED, _attacked(f)), (ATTACKED, _others(f)), (CONTROL, _controls(f)))
     return [
-        Measured(name, row, believed(f, row), share)
-        for name, row, share in found
+        Measured(setting, name, row, believed(f, row), share)
+        for setting, part in parts
+        for name, row, share in part
         if row is not None and row.value is not None and row.n
     ]
 
@@ -79,8 +84,6 @@ def _attacked(f: Findings) -> Iterator[tuple[str, Row | None, bool]]:
         return
     size = short_size(f, eps)
     yield f"Accuracy under attack ({f.name(attack)}, {size})", f.at_reference, True
-    for control in f.run.controls:
-        yield f"Accuracy under {f.run.title(control).lower()} of that size", f.run.at(control, "accuracy", eps), True
     if f.directed:
         for title, sources, targets in (("Missed disease", f.disease, f.normal), ("False alarms", f.normal, f.disease)):
             yield f"{title} under that attack, of images read correctly", f.turned(sources, targets, attack, eps), True
@@ -99,7 +102,15 @@ def _others(f: Findings) -> Iterator[tuple[str, Row | None, bool]]:
             info = known.detectors.get(str(row.get("detector"))) if known is not None else None
             who = row.get("detector") if info is None else info.title
             yield f"AUROC, detector {who} ({f.run.title(row.attack)}, {short_size(f, row.eps)})", row, False
-    worst = [r for r in among(rows, kind=Kind.CORRUPTION, metric="accuracy", severity=3) if r.value is not None]
+
+
+def _controls(f: Findings) -> Iterator[tuple[str, Row | None, bool]]:
+    eps = f.reference
+    if eps is not None:
+        for control in f.run.controls:
+            name = f"Accuracy under {f.run.title(control).lower()} ({short_size(f, eps)})"
+            yield name, f.run.at(control, "accuracy", eps), True
+    worst = [r for r in among(f.run.rows, kind=Kind.CORRUPTION, metric="accuracy", severity=3) if r.value is not None]
     if worst:
         lowest = min(worst, key=lambda r: r.value or 0.0)
         natural, name = f.run.conditions.corruptions, str(lowest.get("corruption"))
@@ -109,23 +120,24 @@ def _others(f: Findings) -> Iterator[tuple[str, Row | None, bool]]:
 
 def metadata(f: Findings) -> dict[str, object]:
     """As Hugging Face's cards have it; numbers in doubt are left out, for it cannot mark them."""
-    c = f.run.conditions
-    metrics: list[dict[str, object]] = []
-    for one in measured(f):
-        if one.ok:
-            ends = {k: round(v, 4) for k, v in (("low", one.row.low), ("high", one.row.high)) if v is not None}
-            kind = HUB_METRICS.get(one.row.metric, one.row.metric)
-            value = round(one.row.value or 0.0, 4)
-            metrics.append({"type": kind, "value": value, "name": one.name, "args": {**ends, "n": one.row.n}})
-    dataset: dict[str, object] = {"type": c.data or "not named", "name": c.data or "not named", "split": "test"}
-    if c.data_digest:
-        dataset["revision"] = c.data_digest
-    result = {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}
-    tags = ["image-classification", "medical-imaging", "adversarial-robustness"]
+    c, believable = f.run.conditions, [one for one in measured(f) if one.ok]
+    name = c.data or "not named"
+    results: list[dict[str, object]] = []
+    for setting in SETTINGS:
+        dataset = {"type": name, "name": name, "config": setting, "split": "test"}
+        dataset |= {"revision": c.data_digest} if c.data_digest else {}
+        metrics = [_metric(one) for one in believable if one.setting == setting]
+        if metrics:  # the hub refuses results without a metric
+            results.append({"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics})
+    tags = ["image-classification", "medical-imaging", "adversarial-robustness", *["synthetic-images"] * c.synthetic]
     head: dict[str, object] = {"pipeline_tag": "image-classification", "tags": tags}
-    if metrics:  # the hub refuses results without a metric
-        head["model-index"] = [{"name": c.model or "classifier", "results": [result]}]
-    return head
+    return head | ({"model-index": [{"name": c.model or "classifier", "results": results}]} if results else {})
+
+
+def _metric(one: Measured) -> dict[str, object]:
+    ends = {k: round(v, 4) for k, v in (("low", one.row.low), ("high", one.row.high)) if v is not None}
+    kind, value = HUB_METRICS.get(one.row.metric, one.row.metric), round(one.row.value or 0.0, 4)
+    return {"type": kind, "value": value, "name": one.name, "args": {**ends, "n": one.row.n}}
 
 
 # -- the card --------------------------------------------------------------------------------------------------
@@ -175,6 +187,7 @@ def _parts(f: Findings) -> dict[str, Mapping[str, str]]:
             "Degree of automation, compared with the standard of care": "",
         },
         PERFORMANCE: {
+            "Acceptance criteria": _criteria(f),
             "Known biases": "",
             "Known failure modes": _failures(f),
             "Precision (reproducibility)": "",
@@ -223,11 +236,16 @@ def _failures(f: Findings) -> str:
     return " ".join(p.text for p in plain.directions(f))
 
 
+def _criteria(f: Findings) -> str:
+    info = f.run.criteria
+    return "none in this run" if info is None else f"{info.line}. {info.origin}"
+
+
 def _tested(f: Findings) -> str:
     parts = []
     for name, one in coverage(f).measured.items():
         title = one.threat.title if one.threat else name
-        parts.append(f"{title} ({listing(list(one.ok))}{'' if one.believed else '; inconclusive'})")
+        parts.append(f"{title} ({names(list(one.ok))}{'' if one.believed else '; inconclusive'})")
     return "; ".join(parts) or "none"
 
 

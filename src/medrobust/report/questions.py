@@ -15,9 +15,10 @@ from importlib.resources import files
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from medrobust.report.criteria_words import CriteriaInfo
 from medrobust.report.findings import Findings
-from medrobust.report.tested import believed
-from medrobust.results import Kind, among
+from medrobust.report.tested import OUTCOMES, believed, outcome
+from medrobust.results import Kind, Row, among
 
 NO_ANSWER = "not answered by this run"
 EVIDENCE, IN_DOUBT = "evidence", "inconclusive"
@@ -35,16 +36,18 @@ class Source(_Part):
 
 
 class Which(_Part):
-    """Rows that are evidence: of a kind, and of a metric where one is named."""
+    """Rows that are evidence: of a kind, and of a metric where one is named. gives: what they are evidence of."""
 
     kind: Kind
     metric: str = ""
+    gives: str
 
 
 class Question(_Part):
     """rows, checks, criteria, command: where the run has any of them, there is evidence. always: in every run.
 
-    sections: anchors of what shows it. gives: what the evidence is; open: what it leaves open.
+    sections: anchors of what shows it. gives: what the evidence is, where ``rows`` do not say it; open: what
+    it leaves open.
     """
 
     source: str
@@ -69,10 +72,11 @@ class Questions(_Part):
 
 @dataclass(frozen=True)
 class Answer:
-    """state: EVIDENCE, IN_DOUBT or NO_ANSWER."""
+    """state: EVIDENCE, IN_DOUBT or NO_ANSWER. gives: what this run has, and nothing that it has not."""
 
     question: Question
     state: str
+    gives: str = ""
 
 
 @cache
@@ -84,21 +88,35 @@ def questions() -> Questions:
 
 def answers(f: Findings) -> list[Answer]:
     """Every question, and whether this run holds evidence on it."""
-    return [Answer(question, _state(f, question)) for question in questions().questions]
+    return [_answer(f, question) for question in questions().questions]
 
 
-def _state(f: Findings, question: Question) -> str:
-    run = f.run
-    if question.always or (question.command and question.command == run.command):
-        return EVIDENCE
-    if question.checks:
-        return EVIDENCE if any(check.passed is not None for check in run.checks) else NO_ANSWER
-    rows = [
-        row
-        for which in question.rows
-        for row in among(run.rows, kind=which.kind, **({"metric": which.metric} if which.metric else {}))
-        if row.value is not None and row.n
-    ]
-    if not rows:
-        return NO_ANSWER
-    return EVIDENCE if any(believed(f, row) for row in rows) else IN_DOUBT
+def _answer(f: Findings, question: Question) -> Answer:
+    if (
+        question.always
+        or (question.command and question.command == f.run.command)
+        or (question.checks and any(check.passed is not None for check in f.run.checks))
+    ):
+        return Answer(question, EVIDENCE, question.gives)
+    if question.criteria and f.run.criteria is not None and f.run.criteria.judged:
+        return Answer(question, EVIDENCE, _criteria(f.run.criteria))
+    found = {which.gives: rows for which in question.rows if (rows := _rows(f, which))}
+    if not found:
+        return Answer(question, NO_ANSWER)
+    sure = {gives: any(believed(f, row) for row in rows) for gives, rows in found.items()}
+    told = "; ".join(gives if ok or not any(sure.values()) else f"{gives} ({IN_DOUBT})" for gives, ok in sure.items())
+    return Answer(question, EVIDENCE if any(sure.values()) else IN_DOUBT, told)
+
+
+def _criteria(info: CriteriaInfo) -> str:
+    """What became of the criteria, and whether they stood before the run."""
+    when = "stated before the run" if info.sha256 == info.begun_with else "stated or changed after the run began"
+    return f"{info.line} ({when})"
+
+
+def _rows(f: Findings, which: Which) -> list[Row]:
+    """What the run has of it; of attacks, defences and corruptions only what they did."""
+    columns = {"metric": which.metric} if which.metric else {}
+    plain = which.metric or which.kind not in OUTCOMES
+    rows = among(f.run.rows, kind=which.kind, **columns)
+    return [row for row in rows if (row.value is not None and row.n if plain else outcome(row))]

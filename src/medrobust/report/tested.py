@@ -28,6 +28,8 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
 """By kind, the metrics that say what an attack, a defence or a corruption did; others are costs and baselines."""
 NO_ATTACK = ("none", "noise", "random")
 NO_DETECTOR = "none"
+OPTIMISED = "optimised"
+"""How an attack was made that knows the processing after it."""
 
 
 @dataclass
@@ -69,13 +71,24 @@ def believed(f: Findings, row: Row) -> bool:
     return row.ok and (row.attack in NO_ATTACK or not in_doubt(f, row.attack))
 
 
+def outcome(row: Row) -> bool:
+    """Whether the row says what an attack, a defence or a corruption did: no cost, no baseline, no control."""
+    if row.value is None or not row.n or row.metric not in OUTCOMES.get(row.kind, ()):
+        return False
+    if row.kind == Kind.CORRUPTION:
+        return row.get("corruption") not in (None, "none")
+    if row.kind == Kind.SURVIVAL and row.get("made") != OPTIMISED:
+        return False  # an attack that did not know the processing is no test against one that does
+    if row.kind == Kind.EVASION and row.get("detector") in (None, NO_DETECTOR):
+        return False
+    return row.attack not in NO_ATTACK
+
+
 def coverage(f: Findings) -> Coverage:
     """What a run tested and what it did not."""
     table, run = crosswalk(), f.run
     found: dict[str, Tested] = {}
-    for row in run.rows:
-        if row.value is None or not row.n or row.metric not in OUTCOMES.get(row.kind, ()):
-            continue
+    for row in filter(outcome, run.rows):
         for title, entry in _members(run, table, row):
             key = title if entry is None else _threat(run, entry)
             found.setdefault(key, Tested(table.threats.get(key))).add(title, row, believed(f, row))
@@ -90,16 +103,13 @@ def _threat(run: Run, entry: Member) -> str:
 
 
 def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member | None]]:
-    """Titles of the attacks and defences that a row is about, and their lines in the crosswalk."""
+    """Titles of the attacks and defences that an ``outcome`` is about, and their lines in the crosswalk."""
     c, name = run.conditions, row.attack
     if row.kind == Kind.CORRUPTION:
-        if row.get("corruption") not in (None, "none"):
-            yield _image_table(table, "corruptions")
-        return
-    if name in NO_ATTACK:
-        return
-    if row.kind == Kind.SURVIVAL:
-        yield _image_table(table, "transformations")
+        natural, kind = c.corruptions, str(row.get("corruption"))
+        yield (kind if natural is None else natural.titles.get(kind, kind)), table.images["corruptions"]
+    elif row.kind == Kind.SURVIVAL:
+        yield str(row.get("transformation")), table.images["transformations"]
     elif row.kind == Kind.UNIVERSAL:
         yield _named(name, c.universal.title if c.universal and c.universal.name == name else "", table.universal)
     elif row.kind == Kind.DEFENCE:
@@ -109,8 +119,6 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
     elif row.kind == Kind.DETECTOR:
         yield _detector(run, table, row)
     elif row.kind == Kind.EVASION:
-        if row.get("detector") in (None, NO_DETECTOR):
-            return
         yield _detector(run, table, row)
         if c.evasion is not None and name == c.evasion.name:
             yield from (_named(key, info.title, table.evasions) for key, info in c.evasion.evasions.items())
@@ -124,10 +132,6 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
 def _named(name: str, title: str, members: Members) -> tuple[str, Member | None]:
     entry = member(members, name, title)
     return (title or name if entry is None else entry.title), entry
-
-
-def _image_table(table: Crosswalk, name: str) -> tuple[str, Member]:
-    return table.images[name].title, table.images[name]
 
 
 def _detector(run: Run, table: Crosswalk, row: Row) -> tuple[str, Member | None]:

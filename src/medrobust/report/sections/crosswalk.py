@@ -12,7 +12,7 @@ from medrobust.report.tables import Table, TableCell
 
 ANCHOR, TITLE, ORDER = "crosswalk", "Questions of regulators, and where they find evidence", 150
 COMMANDS = ("audit", "universal", "detect", "evade", "defend")
-LAST = True
+LAST = FOLDED = True
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,14 @@ class Line:
 
     question: Question
     state: str
+    gives: str
     links: list[tuple[str, str]]
 
 
 def build(f: Findings, shown: Mapping[str, str]) -> Content:
     """shown: titles of the sections of this page that have something to show, by anchor."""
+    if f.run.criteria is not None:  # they stand above the sections
+        shown = {**shown, "criteria": "Acceptance criteria"}
     given, table, groups = answers(f), questions(), []
     for key, source in table.sources.items():
         lines = [_line(a, shown) for a in given if a.question.source == key]
@@ -36,9 +39,9 @@ def build(f: Findings, shown: Mapping[str, str]) -> Content:
 
 def _line(answer: Answer, shown: Mapping[str, str]) -> Line:
     if answer.state == NO_ANSWER:
-        return Line(answer.question, NO_ANSWER, [])
+        return Line(answer.question, NO_ANSWER, "", [])
     links = [(anchor, shown[anchor]) for anchor in answer.question.sections if anchor in shown]
-    return Line(answer.question, answer.state, links)
+    return Line(answer.question, answer.state, answer.gives, links)
 
 
 def _table(key: str, source: Source, lines: list[Line]) -> Table:
@@ -52,4 +55,4 @@ def _table(key: str, source: Source, lines: list[Line]) -> Table:
 def said(line: Line) -> str:
     """ "evidence: accuracy against the size of the change (Accuracy under attack)"."""
     where = f" ({'; '.join(title for _, title in line.links)})" if line.links else ""
-    return line.state if line.state == NO_ANSWER else f"{line.state}: {line.question.gives}{where}"
+    return line.state if line.state == NO_ANSWER else f"{line.state}: {line.gives}{where}"

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from medrobust.crosswalk import NOT_LISTED, NotTested, Threat, crosswalk
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, eps_text
 from medrobust.report.tested import Coverage, Tested, coverage
-from medrobust.report.words import NOTHING, count, listing
+from medrobust.report.words import NBSP, NOTHING, count, listing
 
 ANCHOR, TITLE, ORDER = "threat", "Threat model: what was tested, and what was not", 122
 COMMANDS = ("audit", "universal", "detect", "evade", "defend")
+MOST = 8
+"""Longer lists are counted instead of written out."""
 NO_TEST = "medrobust has no test for it"
 NO_NETWORK = "it needs gradients or features, which this classifier does not give"
 
 
 def build(f: Findings) -> Content:
     covered = coverage(f)
-    parts = [t for t in (measured(f, covered), unmeasured(f, covered)) if t is not None]
-    frameworks = "; ".join(f"{one.title} ({one.basis})" for one in crosswalk().frameworks.values())
-    version = f"version {crosswalk().version}, {crosswalk().date}"
-    return Content({"parts": parts, "frameworks": frameworks, "version": version}, parts)
+    tables = [t for t in (measured(f, covered), unmeasured(f, covered)) if t is not None]
+    values = {
+        "tables": tables,
+        "frameworks": "; ".join(f"{one.title} ({one.basis})" for one in crosswalk().frameworks.values()),
+        "version": f"version {crosswalk().version}, {crosswalk().date}",
+        "tested": [_what(one) for one in covered.measured.values()],
+        "unused": "; ".join(threat.title for threat in covered.unused.values()),
+        "never": "; ".join(kind.title for kind in covered.never),
+    }
+    return Content(values, tables)
 
 
 def measured(f: Findings, covered: Coverage) -> Table | None:
     """One kind of attack or defence a row; None where nothing was tested."""
     head = ("Tested in this run", "Goal", "Attacker knows and has", "Attacker may", "Identifiers and risk")
-    body = [[TableCell(text, doubt) for text, doubt in _cells(f, one)] for one in covered.measured.values()]
+    body = [_cells(f, one) for one in covered.measured.values()]
     caption = "What this run tested, in the terms of NIST AI 100-2, MITRE ATLAS and the FDA's draft guidance. "
     caption += "n: images; of attacks in doubt the numbers prove no strength."
     widths = (0.24, 0.15, 0.2, 0.2, 0.16)
@@ -60,23 +66,28 @@ def _why(f: Findings, threat: Threat) -> str:
     return f"measured by {threat.command}"
 
 
-def _cells(f: Findings, one: Tested) -> Iterable[tuple[str, bool]]:
+def _what(one: Tested) -> str:
+    """ "Queries for scores (Square; n = 24, at most 80 queries an image)"."""
     doubtful = [title for title, ok in one.ok.items() if not ok]
-    what = listing(list(one.ok))
-    counts = f"n = {count(min(one.n))}" + (f"–{count(max(one.n))}" if len(one.n) > 1 else "")
-    counts += f"; at most {count(one.queries)} queries an image" if one.queries else ""
-    counts += f"; inconclusive: {listing(doubtful)}" if doubtful and one.believed else ""
-    threat = one.threat
+    counts = f"n{NBSP}={NBSP}{count(min(one.n))}" + (f"–{count(max(one.n))}" if len(one.n) > 1 else "")
+    counts += f", at most {count(one.queries)} queries an image" if one.queries else ""
+    counts += f", inconclusive: {names(doubtful)}" if doubtful else ""
+    told = names(list(one.ok))
+    return f"{told} ({counts})" if one.threat is None else f"{one.threat.title} ({told}; {counts})"
+
+
+def names(titles: list[str]) -> str:
+    """All of them, or how many there are."""
+    return listing(titles) if len(titles) <= MOST else f"{count(len(titles))} kinds"
+
+
+def _cells(f: Findings, one: Tested) -> list[TableCell]:
+    threat, first = one.threat, TableCell(_what(one), not one.believed)
     if threat is None:
-        return ((f"{what}; {counts}", not one.believed), *(((NOT_LISTED, False),) * 4))
+        return [first, *[TableCell(NOT_LISTED)] * 4]
     who = ": ".join(t for t in (threat.knowledge, threat.access) if t != NOTHING) or NOTHING
-    return (
-        (f"{threat.title}: {what}; {counts}", not one.believed),
-        (threat.goal, False),
-        (who, False),
-        (f"{threat.capability}{_sizes(f, one)}", False),
-        (identifiers(threat), False),
-    )
+    may = f"{threat.capability}{_sizes(f, one)}"
+    return [first, *(TableCell(text) for text in (threat.goal, who, may, identifiers(threat)))]
 
 
 def _sizes(f: Findings, one: Tested) -> str:
