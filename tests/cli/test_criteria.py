@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from medrobust.cli.command_line import command_line
 from tests import report_runs
 from tests.commands import run
 
+DOCS = Path(__file__).parents[2] / "docs"
 NETWORK = """
 import torch
 
@@ -85,7 +90,7 @@ def test_criteria_of_an_audit_stand_before_it_and_decide_its_exit_code(home, mon
     assert told["criteria"]["sha256"] == told["criteria"]["begun_with"] == spec["criteria"]["sha256"]
     assert spec["criteria"]["texts"] == [*required[:2], "accuracy@64/255 >= 0.999"]
     page = (home / "first/report.html").read_text()
-    assert page.count(told["criteria"]["sha256"]) >= 2
+    assert told["criteria"]["sha256"] in page
     top = page[page.index("<body>") :]
     assert top.index("Acceptance criteria: 2 pass, 1 fails") < top.index("<header>")
     assert (home / "first/summary.md").read_text().startswith("**Acceptance criteria: 2 pass, 1 fails**\n")
@@ -166,3 +171,22 @@ def test_a_criterion_is_no_file_name():
     line = command_line(typed)
     assert "'accuracy@1/255 >= 0.8' '--criteria=auroc@4/255 > 0'" in line
     assert "/a/" not in line
+
+
+def test_the_workflow_of_the_guide_gates_a_pull_request(tmp_path, monkeypatch):
+    """Its shell steps, on small images and a small network."""
+    steps = yaml.safe_load((DOCS / "ci/robustness.yml").read_text())["jobs"]["audit"]["steps"]
+    install, gate, show = (step["run"] for step in steps if "run" in step)
+    assert install == "python -m pip install -r requirements.txt -e ."
+    shutil.copytree(DOCS / "ci", tmp_path / "docs/ci")
+    monkeypatch.chdir(tmp_path)
+    small = "--data phantom:chest@16:n=60 --model small_cnn --epochs 1 --attacks pgd:steps=2 --limit 4 --device cpu"
+    assert shlex.split(gate)[0] == "medrobust"
+    assert run(*shlex.split(gate)[1:], *small.split()) in (3, 4)
+    env = {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary"), "PATH": os.environ["PATH"]}
+    subprocess.run(["bash", "-e", "-c", show], check=True, env=env)
+    assert (tmp_path / "summary").read_text().startswith("**Acceptance criteria: ")
+    kept = next(step["with"]["path"].split() for step in steps if "upload-artifact" in step.get("uses", ""))
+    assert all((tmp_path / path).is_file() for path in kept)
+    # where the audit fails the job, what it left is still shown and kept
+    assert all(step["if"] == "${{ !cancelled() }}" for step in steps[-2:])

@@ -79,7 +79,7 @@ def _verdict(criterion: Criterion, low: float | None, high: float | None) -> Ver
 
 def in_words(row: Row, size: str) -> str:
     """Which number a row holds: "worst case, accuracy, 1/255, class pneumonia"."""
-    columns = [f"{'class' if k == 'class_name' else k} {v}" for k, v in row.more.items()]
+    columns = [f"{'class' if k == 'class_name' else k.replace('_', ' ')} {v}" for k, v in row.more.items()]
     attack = row.attack if row.attack not in ("none", "worst", row.kind) else ""
     parts = [row.kind, attack, row.metric.replace("_", " "), size if row.eps else "", *columns]
     return ", ".join(part for part in parts if part)

@@ -82,12 +82,13 @@ class CriteriaInfo(Stated):
     @property
     def origin(self) -> str:
         """Whether they stood before the run."""
+        now, first = (f"SHA-256 {digest[:12]}…" for digest in (self.sha256, self.begun_with))
         if self.sha256 == self.begun_with:
-            return f"They stood before the run: their SHA-256, {self.sha256}, is in its spec.json since it began."
+            return f"They stood before the run: spec.json holds them since it began ({now})."
         if not self.begun_with:
-            return f"They were given after the run began (SHA-256 {self.sha256}); it began without any."
-        now = f" (SHA-256 {self.sha256})" if self.sha256 else ""
-        return f"They were changed after the run began{now}; it began with others (SHA-256 {self.begun_with})."
+            return f"They were given after the run began ({now}); it began without any."
+        changed = f"changed after the run began ({now})" if self.sha256 else "removed after the run began"
+        return f"They were {changed}; it began with others ({first})."
 
     @property
     def against(self) -> str:
@@ -124,7 +125,8 @@ def items(info: CriteriaInfo | None) -> Items:
     """For the exact conditions."""
     if info is None:
         return []
-    return [("Acceptance criteria", "; ".join(info.texts)), ("SHA-256 of the criteria", info.sha256)]
+    first = [] if info.begun_with == info.sha256 else [("SHA-256 of the criteria at the beginning", info.begun_with)]
+    return [("Acceptance criteria", "; ".join(info.texts)), ("SHA-256 of the criteria", info.sha256), *first]
 
 
 def _plain(value: float) -> str:
