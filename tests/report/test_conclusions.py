@@ -29,6 +29,7 @@ from medrobust.report import (
     why_words,
 )
 from medrobust.report.comparison import Share, frequency, numbers, said
+from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import Run
 from medrobust.report.schema import Conditions
 from medrobust.report.words import bounds, percent
@@ -341,8 +342,9 @@ CLAIMED = re.compile(r"(\d+\.\d) % \((\d+\.\d)–(\d+\.\d)\), n = (\d+)")
 @more_of_them
 def test_a_first_page_says_what_its_rows_hold(run: Run) -> None:
     f = findings.find(run)
-    page = plain.first_page(f)
-    parts = [page.title, page.text, *(p.text for p in page.paragraphs), *(f"{x.value} {x.note}" for x in page.facts)]
+    page, sentences = plain.first_page(f), plain.sentences(f)
+    parts = [page.title, page.text, *(p.text for p in sentences), *(f"{x.value} {x.note}" for x in page.facts)]
+    parts += [a.text for a in page.advice]
     text = " ".join(parts).replace("\xa0", " ").replace("\u202f", " ")
     assert not re.search(r"\b(None|nan|inf)\b", text)
     assert not re.search(r"\brobust\b", text)
@@ -361,7 +363,7 @@ def test_a_first_page_says_what_its_rows_hold(run: Run) -> None:
     assert any(x.value == f"{good} of {every}" for x in page.facts)
     silent = len(lines) - every
     assert (f"{silent} more could not have failed here and were not asked" in text) == (silent > 0)
-    _verdict_holds(f, page, text)
+    _verdict_holds(f, page, sentences, text)
 
 
 def _pooled(f: findings.Findings) -> set[tuple[str, str, int | None]]:
@@ -375,7 +377,7 @@ def _pooled(f: findings.Findings) -> set[tuple[str, str, int | None]]:
     return {(percent(r.value), bounds(r.low, r.high), r.n) for r in rows if r is not None and r.value is not None}
 
 
-def _verdict_holds(f: findings.Findings, page: plain.FirstPage, text: str) -> None:
+def _verdict_holds(f: findings.Findings, page: plain.FirstPage, sentences: list[Paragraph], text: str) -> None:
     clean = f.clean
     assert clean is not None
     balanced = f.run.find(Kind.CLEAN, "balanced_accuracy")
@@ -384,8 +386,8 @@ def _verdict_holds(f: findings.Findings, page: plain.FirstPage, text: str) -> No
     assert ("no better than guessing" in text or "do better than guessing" in page.title) == guesses
     if guesses:
         assert "is fooled" not in text
-        assert "What was tested" in [p.title for p in page.paragraphs]
-        assert "Missed disease" not in [p.title for p in page.paragraphs]
+        assert "What was tested" in [p.title for p in sentences]
+        assert "Missed disease" not in [p.title for p in sentences]
         return
     accuracies = [r for a in f.run.attacks for r in f.run.curve(a) if r.value is not None]
     lowest = min(accuracies, key=lambda r: r.value or 0.0)
@@ -402,7 +404,7 @@ def _verdict_holds(f: findings.Findings, page: plain.FirstPage, text: str) -> No
     if reference is not None and f.strongest is not None:
         noise = f.run.at("noise", "accuracy", reference)
         attack = f.run.at(f.strongest, "accuracy", reference)
-        paragraph = next(p.text for p in page.paragraphs if p.title == "Compared with random noise")
+        paragraph = next(p.text for p in sentences if p.title == "Compared with random noise")
         if noise is not None and attack is not None and "its aim" in paragraph:
             assert attack.high is not None
             assert noise.low is not None

@@ -106,8 +106,12 @@ def text_of(folder: Path) -> str:
 
 
 def first_page(folder: Path) -> str:
+    """The first page and its sentences."""
     page = (folder / "report.html").read_text("utf-8")
-    return plain(page[page.index('<section id="summary"') : page.index("<nav")])
+    sentences = page[page.index('<section id="sentences"') :]
+    return plain(
+        page[page.index('<section id="summary"') : page.index("<nav")] + sentences[: sentences.index("</section>")]
+    )
 
 
 def plain(part: str) -> str:

@@ -30,7 +30,19 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pd
     """
     from dataclasses import replace
 
-    from medrobust.report import criteria_words, findings, junit, latex, model_card, page, run, section, sheet, summary
+    from medrobust.report import (
+        criteria_words,
+        findings,
+        first_page,
+        junit,
+        latex,
+        model_card,
+        page,
+        run,
+        section,
+        sheet,
+        summary,
+    )
     from medrobust.report.writing import write_files
 
     run_dir = Path(run_dir)
@@ -39,10 +51,11 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pd
         read = replace(read, criteria=criteria_words.CriteriaInfo.model_validate(judge(read)))
     findings_ = findings.find(read)
     rows, sections = [row.plain() for row in read.rows], section.built(findings_)
+    first, every = first_page.first_page(findings_), [t for s in sections for t in s.tables]
     html = page.html(findings_, sections)
     files: dict[str, str | bytes] = {
         "results.csv": sheet.text(rows),
-        "tables.tex": latex.document(table for s in sections for table in s.tables),
+        "tables.tex": latex.document([*first.tables, *every]),
         "summary.md": summary.text(findings_),
         "report.html": html,
     }

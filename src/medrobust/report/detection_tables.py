@@ -87,11 +87,16 @@ def tables(f: Findings, info: DetectionInfo) -> list[Table]:
 
 
 def _table(
-    caption: str, head: Sequence[str], rows: Iterable[Sequence[str | TableCell]], label: str, at: str = ""
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[str | TableCell]],
+    label: str,
+    at: str = "",
+    folded: str = "",
 ) -> Table:
     measured = [row for row in rows if any(isinstance(c, TableCell) and c.text != NOTHING for c in row)]
     body = [[c if isinstance(c, TableCell) else TableCell(c) for c in row] for row in measured]
-    return Table(caption, [TableCell(h) for h in head], body, f"tab:{label}{f'-{at}' if at else ''}")
+    return Table(caption, [TableCell(h) for h in head], body, f"tab:{label}{f'-{at}' if at else ''}", folded=folded)
 
 
 def _attacked(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table:
@@ -137,7 +142,14 @@ def _transfer(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, 
         for on, a in info.attacks.items()
     ]
     head = ["Detector", "Fitted on", *(f"Tested on {a.title}" for a in info.attacks.values())]
-    return _table(f"AUROC from one attack to another, {short_size(f, eps)}.", head, body, "transfer", at)
+    return _table(
+        f"AUROC from one attack to another, {short_size(f, eps)}.",
+        head,
+        body,
+        "transfer",
+        at,
+        "From one attack to another",
+    )
 
 
 def _layers(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table | None:
@@ -171,7 +183,7 @@ def _false_alarms(f: Findings, info: DetectionInfo, rows: DetectorRows, eps: flo
         body.append([what, count(n), *map(estimate_cell, alarms)])
     head = ["Images without an attack", "n", *(d.title for d in info.detectors.values())]
     caption = "False alarms where 5 % were allowed, on images that set no threshold and are classified right."
-    return _table(caption, head, body, "false-alarms", at)
+    return _table(caption, head, body, "false-alarms", at, "False alarms on untouched and on changed images")
 
 
 def _in_use(info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Table:
@@ -182,7 +194,7 @@ def _in_use(info: DetectionInfo, rows: DetectorRows, eps: float, at: str) -> Tab
     ]
     head = ["Detector", "False alarms in 1,000 studies", "An alarm is an attack"]
     caption = f"In use at 5 % false alarms, if {100 * info.prevalence:g} % of all studies are attacked (a guess)."
-    return _table(caption, head, body, "in-use", at)
+    return _table(caption, head, body, "in-use", at, "In use: false alarms in 1,000 studies")
 
 
 def _evaded(f: Findings, info: DetectionInfo, rows: DetectorRows) -> Table:

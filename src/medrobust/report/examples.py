@@ -32,6 +32,8 @@ class Picture:
     width: int
     kind: str
     """What ``true`` is: "class" or "findings"."""
+    within: bool = True
+    """Whether the change is no larger than the size at which the page gives its numbers."""
 
 
 def examples(f: Findings) -> list[Picture]:
@@ -43,12 +45,16 @@ def examples(f: Findings) -> list[Picture]:
 
 
 def lead(f: Findings, pictures: list[Picture]) -> Picture | None:
-    """The example of the first page: a disease turned normal if there is one, else any image turned."""
+    """The example of the first page: turned within the size of the page if there is one; rather a disease turned
+    normal."""
     if f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE, Verdict.NOTHING):
         return None
     turned = [p for p in pictures if p.true == p.before != p.after]
-    missed = [p for p in turned if f.directed and p.true in f.disease and p.after in f.normal]
-    return next(iter(missed or turned), None)
+    return min(turned, key=lambda p: (not p.within, not _missed(f, p)), default=None)
+
+
+def _missed(f: Findings, p: Picture) -> bool:
+    return f.directed and p.true in f.disease and p.after in f.normal
 
 
 def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, factor: float) -> Picture:
@@ -67,4 +73,5 @@ def _picture(f: Findings, e: Example, clean: np.ndarray, attacked: np.ndarray, f
         eps=short_size(f, e.eps) if e.eps is not None else "",
         width=int(clean.shape[-1]),
         kind="findings" if f.several else "class",
+        within=e.eps is None or f.reference is None or e.eps <= f.reference * (1 + 1e-5),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from medrobust.grey_scale import reported_size
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.paragraph import Paragraph
@@ -36,11 +35,8 @@ def row(f: Findings, metric: str, goal: str, eps: float | None = None, **more: A
 
 
 def size(f: Findings) -> float | None:
-    """The eps at which numbers of findings are given, by how many images keep their set of findings. Exact match, by
-    which the page's own size goes, may leave too few images to tell."""
-    rows = among(f.run.rows, kind=Kind.FINDING, metric="success", goal=ANY)
-    kept = {r.eps: 1 - r.value for r in rows if r.value is not None and r.eps > 0}
-    return reported_size(kept, 1.0, f.grey) if kept else None
+    """The eps at which numbers of findings are given."""
+    return f.size_of_sets
 
 
 def half(f: Findings) -> float | None:

@@ -108,14 +108,17 @@ class Findings:
                 return row
         return None
 
-    def _rank(self, attack: str, shared: list[float]) -> tuple[float, float, bool]:
+    def _rank(self, attack: str, shared: list[float]) -> tuple[float, float, float, bool]:
         half = self.half(attack)
-        values = [r.value for r in self.run.curve(attack) if r.value is not None and r.eps in shared]
+        rows = [r for r in self.run.curve(attack) if r.value is not None]
+        lowest = 0.0 if half else min((r.value for r in rows if r.value is not None), default=np.inf)
+        values = [r.value for r in rows if r.value is not None and r.eps in shared]
         mean = float(np.mean(values)) if values else np.inf
-        return (half.eps if half else np.inf, mean, attack in (*SINGLE_STEP, *PROBES))
+        return (half.eps if half else np.inf, lowest, mean, attack in (*SINGLE_STEP, *PROBES))
 
     def strongest_of(self, attacks: list[str]) -> str | None:
-        """The attack that halves the accuracy at the smallest eps; then the lowest mean over their shared grid."""
+        """The attack that halves the accuracy at the smallest eps; where none does, that which leaves least; then the
+        lowest mean over their shared grid."""
         measured = [a for a in attacks if any(r.value is not None for r in self.run.curve(a))]
         if not measured:
             return None
@@ -167,18 +170,29 @@ class Findings:
     def reference(self) -> float | None:
         """The eps at which the first page compares.
 
-        That of the headline number where there is one, else ``reported_size``.
+        Of several findings by how many images keep their set of findings; else that of the headline number where there
+        is one, else ``reported_size``.
         """
         if self.strongest is None or self.clean is None:
             return None
         rows = self.run.curve(self.strongest)
         if not rows:
             return None
+        sets = self.size_of_sets
+        if self.several and sets is not None and any(same(r.eps, sets) for r in rows):
+            return sets
         headline = self.run.conditions.headline
         if headline is not None and any(same(r.eps, headline.eps) for r in rows):
             return headline.eps
         held = {r.eps: r.value for r in rows if r.value is not None and r.eps > 0}
         return reported_size(held, self.clean.value, self.grey) if held else rows[-1].eps
+
+    @cached_property
+    def size_of_sets(self) -> float | None:
+        """The eps at which numbers of findings are given: exact match may leave too few images to tell."""
+        rows = among(self.run.rows, kind=Kind.FINDING, metric="success", goal="any")
+        kept = {r.eps: 1 - r.value for r in rows if r.value is not None and r.eps > 0}
+        return reported_size(kept, 1.0, self.grey) if kept else None
 
     @property
     def grey(self) -> float | None:

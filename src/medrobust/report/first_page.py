@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, field
 
+from medrobust.report.advice_words import Advice
 from medrobust.report.findings import Findings
 from medrobust.report.paragraph import Paragraph
+from medrobust.report.tables import Table
 
 BUILT_BY = {
     "audit": ("Robustness audit", "medrobust.report.plain:first_page"),
@@ -39,6 +41,12 @@ class FirstPage:
     paragraphs: list[Paragraph] = field(default_factory=list)
     banners: list[tuple[str, str]] = field(default_factory=list)
     """(what, why) of warnings that stand above everything else."""
+    tables: list[Table] = field(default_factory=list)
+    """What it means for patients, below ``meaning``."""
+    meaning: str = ""
+    advice: list[Advice] = field(default_factory=list)
+    """What to do next."""
+    advice_note: str = ""
 
 
 def heading(f: Findings) -> str:

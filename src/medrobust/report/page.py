@@ -46,11 +46,11 @@ def written(
     criteria: str = "",
 ) -> str:
     """The base page of every command. values: what all sections see. criteria: HTML of the acceptance criteria."""
-    shown = [{"anchor": s.anchor, "title": s.title, "html": s.html(values)} for s in sections]
+    shown = [{"anchor": s.anchor, "title": s.title, "folded": s.folded, "html": s.html(values)} for s in sections]
     contents = [("summary", "Summary"), *((s.anchor, s.title) for s in sections)]
     room = files("medrobust.report")
     css = (room / "page.css").read_text(encoding="utf-8")
-    text = (room / "page.html").read_text(encoding="utf-8")
-    shared = {"css": css, "head": head, "page": page, "lead": lead, "contents": contents, "sections": shown}
-    shared["criteria"] = criteria
+    text, script = ((room / name).read_text(encoding="utf-8") for name in ("page.html", "page.js"))
+    shared = {"css": css, "script": script, "head": head, "page": page, "lead": lead, "contents": contents}
+    shared |= {"criteria": criteria, "sections": shown, "folded": [s.title for s in sections if s.folded]}
     return "<!DOCTYPE html>\n" + section.rendered(text, shared).lstrip()

@@ -10,13 +10,13 @@ import math
 import re
 
 from medrobust.grey_scale import EIGHT_BITS
-from medrobust.report import finding_words, headline, noise_words
+from medrobust.report import advice, finding_words, headline, noise_words, patients
 from medrobust.report.check_lines import counted
 from medrobust.report.comparison import Relation, Share, numbers, out_of, relation, said
 from medrobust.report.findings import Findings, Verdict, in_doubt
 from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.paragraph import Paragraph
-from medrobust.report.run import PROBES, WORST
+from medrobust.report.run import PROBES, WORST, same
 from medrobust.report.saving import after_saving
 from medrobust.report.sections.corruptions import paragraph as corruptions_paragraph
 from medrobust.report.sections.universal import paragraph as universal_paragraph
@@ -34,6 +34,26 @@ def first_page(f: Findings) -> FirstPage:
     title, text, tone = verdict(f)
     if f.few and f.verdict not in (Verdict.NOTHING, Verdict.CHANCE):
         text += " " + few_images(f)
+    facts_, cautious = facts(f), how_far(f)
+    unusual = f.few or f.verdict is Verdict.CHANCE or any(c.passed is False for c in f.run.checks) or bool(f.doubts)
+    paragraphs = [cautious] if unusual or f.run.conditions.model_doubts or not f.run.checks else []
+    lines = patients.lines(f)
+    tables_ = [patients.table(f, lines)] if lines else []
+    return FirstPage(
+        title,
+        text,
+        tone,
+        facts_,
+        paragraphs,
+        tables=tables_,
+        meaning=patients.title(f),
+        advice=advice.of(f),
+        advice_note=advice.NOTE,
+    )
+
+
+def sentences(f: Findings) -> list[Paragraph]:
+    """What was found, a paragraph a question."""
     paragraphs = [what_was_tested(f), before(f)]
     if f.verdict is not Verdict.CHANCE:  # what guesses can be neither fooled nor withstand anything
         if (summed := headline.paragraph(f)) is not None:
@@ -44,8 +64,7 @@ def first_page(f: Findings) -> FirstPage:
                 paragraphs.append(natural)
         if (one := universal_paragraph(f)) is not None:
             paragraphs.append(one)
-    paragraphs.append(how_far(f))
-    return FirstPage(title, text, tone, facts(f), paragraphs)
+    return [*paragraphs, how_far(f)]
 
 
 # the facts beside the verdict
@@ -57,10 +76,13 @@ def facts(f: Findings) -> list[Fact]:
         every = ", every finding right" if f.several else ""
         note = f"{plural(f.clean.n, 'image')}, unattacked{every}"
         out.append(Fact("Accuracy before", percent(f.clean.value), note))
-    row = headline.row(f) or f.at_reference
+    row = headline.row(f)
+    if row is None or f.reference is None or not same(row.eps, f.reference):
+        row = f.at_reference
     if f.strongest is not None and row is not None and row.value is not None:
         doubtful = f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE) or not row.ok
-        summed = f.run.conditions.headline is not None
+        info = f.run.conditions.headline
+        summed = info is not None and same(row.eps, info.eps)
         note = headline.note(f, row) if summed else f"{f.run.said(f.strongest)}, {short_size(f, row.eps)}"
         out.append(
             Fact("Accuracy under attack", percent(row.value), note + (", inconclusive" if doubtful else ""), doubtful)

@@ -4,8 +4,9 @@ A section is two files: NAME.py with ANCHOR, TITLE, ORDER and ``build(findings) 
 beside it, which is rendered with the content's values. It is found in ``medrobust.report.sections``, or as an entry
 point of the group ``medrobust.sections`` that names its module. NEEDS names the experiments that it shows: where one of
 them is pending, the section says that it is still to come. COMMANDS names the commands on whose pages it stands, or
-EVERY_COMMAND; the audit's alone where it has none. One with LAST is built after all others, by ``build(findings,
-shown)``; shown: titles of the sections that have content, by anchor.
+EVERY_COMMAND; the audit's alone where it has none. FOLDED = True: it is closed on the screen until it is opened, and
+left out of print while it is closed. One with LAST is built after all others, by ``build(findings, shown)``; shown:
+titles of the sections that have content, by anchor.
 
 A module of several sections, such as the parts of a study, or of none where there is nothing to show: its ``build``
 returns a list of contents with an anchor and a title each, and it needs neither ANCHOR nor TITLE.
@@ -37,7 +38,7 @@ EVERY_COMMAND = "every command"
 class Content:
     """values: of its template, escaped there. tables: all that it shows, for LaTeX. figures: name to SVG.
 
-    anchor, title: where they are not those of the module.
+    anchor, title, folded: where they are not those of the module.
     """
 
     values: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Content:
     figures: Mapping[str, str] = field(default_factory=dict)
     anchor: str = ""
     title: str = ""
+    folded: bool | None = None
 
 
 class Subject(Protocol):
@@ -72,6 +74,11 @@ class Built:
     @property
     def title(self) -> str:
         return (self.content and self.content.title) or str(self.module.TITLE)
+
+    @property
+    def folded(self) -> bool:
+        stated = None if self.content is None else self.content.folded
+        return bool(getattr(self.module, "FOLDED", False)) if stated is None else stated
 
     @property
     def tables(self) -> list[Table]:

@@ -17,6 +17,8 @@ from medrobust.stats import Estimate
 MOST_CLASSES = 30
 """Longer per-class tables are cut; results.csv holds every class."""
 MOST_CONFUSED = 12
+FEW_ROWS = 5
+"""Longer tables beside a figure of the same numbers are folded away."""
 MOST_FLIPS = 20
 BITS = (8, 12, 16)
 
@@ -48,6 +50,8 @@ class Table:
     """Of columns of running text, as shares of the page; empty: as wide as they need."""
     headings: int = 1
     """First columns that are a row's heading."""
+    folded: str = ""
+    """What stands in the place of the table until it is opened; empty: the table is open."""
 
 
 def _cells(*texts: str) -> list[TableCell]:
@@ -218,7 +222,14 @@ def accuracy(f: Findings) -> Table | None:
             f"{with_interval(r)} at {short_size(f, r.eps)} (n = {count(r.n)})" for r in f.run.curve(probe)
         )
         caption += "."
-    return Table(caption, [TableCell(unit(f)), *(attack_head(f, a) for a in attacks)], rows, "tab:accuracy")
+    head = [TableCell(unit(f)), *(attack_head(f, a) for a in attacks)]
+    return Table(
+        caption,
+        head,
+        rows,
+        "tab:accuracy",
+        folded="Accuracy at every size, with intervals" if len(rows) > FEW_ROWS else "",
+    )
 
 
 def grades(f: Findings) -> Table | None:

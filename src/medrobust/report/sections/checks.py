@@ -8,6 +8,7 @@ from medrobust.report.section import EVERY_COMMAND, Content
 from medrobust.report.tables import Table, TableCell
 
 ANCHOR, TITLE, ORDER, NEEDS = "checks", "Sanity checks", 110, ("sanity", "blackbox", "headline")
+FOLDED = True
 COMMANDS = (EVERY_COMMAND,)
 RESULT = {True: "passed", False: "failed", None: "not asked"}
 

@@ -7,6 +7,7 @@ from medrobust.report.findings import Findings
 from medrobust.report.section import EVERY_COMMAND, Content
 
 ANCHOR, TITLE, ORDER = "conditions", "Exact conditions", 120
+FOLDED = True
 COMMANDS = (EVERY_COMMAND,)
 
 

@@ -162,7 +162,9 @@ def _table(c: Corruptions) -> Table:
     n = n_text(c.accuracy(c.order[0]))
     caption = f"Accuracy after each natural corruption at severities 1 to 5, with 95 % intervals ({n} images); "
     caption += f"percentage points lost at severity {MIDDLE} on the same images; the class that is recognised worst."
-    return Table(caption, [TableCell(t) for t in head], body, "tab:corruptions")
+    return Table(
+        caption, [TableCell(t) for t in head], body, "tab:corruptions", folded="All corruptions at every severity"
+    )
 
 
 def _points(row: Row | None) -> TableCell:

@@ -74,7 +74,9 @@ def _alarms(rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionS
     return rows.fitted("alarms", name, info.guarded, size.eps, at_fpr=FPR)
 
 
-def _rates(rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize) -> words.DetectionRate | None:
+def detection_rate(
+    rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize
+) -> words.DetectionRate | None:
     """Alarms on attacked images beside those on clean ones."""
     rate = Share.of(_alarms(rows, info, name, size))
     if rate is None:
@@ -83,7 +85,7 @@ def _rates(rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSi
 
 
 def _detected(rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize) -> str:
-    rates = _rates(rows, info, name, size)
+    rates = detection_rate(rows, info, name, size)
     if rates is None or not rates.rate.ok:
         return ""
     area = rows.fitted("auroc", name, info.guarded, size.eps)
@@ -93,13 +95,21 @@ def _detected(rows: DetectorRows, info: DetectionInfo, name: str, size: Detectio
 def _evaded(
     rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize, evasion: EvasionInfo | None
 ) -> str:
+    shares = evasion_rates(rows, info, name, size, evasion)
+    return "" if shares is None or evasion is None else words.evaded(shares, evasion.title)
+
+
+def evasion_rates(
+    rows: DetectorRows, info: DetectionInfo, name: str, size: DetectionSize, evasion: EvasionInfo | None
+) -> words.EvasionRates | None:
+    """Images fooled without an alarm, by the plain attack and by one that knows the detector; None: not tried."""
     if evasion is None or not same(evasion.eps, size.eps):
-        return ""
+        return None
     at = {"detector": name, "eps": size.eps, "at_fpr": FPR}
     before, after = (
         Share.of(rows.find(Kind.EVASION, "success", attack=attack, **at)) for attack in (evasion.attack, evasion.name)
     )
-    rates = _rates(rows, info, name, size)
+    rates = detection_rate(rows, info, name, size)
     if before is None or after is None or rates is None:
-        return ""
-    return words.evaded(words.EvasionRates(rates, before, after), evasion.title)
+        return None
+    return words.EvasionRates(rates, before, after)

@@ -7,6 +7,7 @@ from medrobust.report.glossary import GLOSSARY
 from medrobust.report.section import Content
 
 ANCHOR, TITLE, ORDER = "words", "Words used here", 140
+FOLDED = True
 
 
 def build(_: Findings) -> Content:

@@ -8,6 +8,7 @@ from medrobust.report.saving import after_saving
 from medrobust.report.section import Content
 
 ANCHOR, TITLE, ORDER, NEEDS = "saving", "What is left after saving the image", 90, ("sanity",)
+FOLDED = True
 
 
 def build(f: Findings) -> Content:

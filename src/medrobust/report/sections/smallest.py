@@ -10,6 +10,7 @@ from medrobust.report.section import Content
 from medrobust.report.words import percent
 
 ANCHOR, TITLE, ORDER, NEEDS = "smallest", "How small a change is enough", 30, ("robustness",)
+FOLDED = True
 
 
 def build(f: Findings) -> Content:

@@ -16,6 +16,7 @@ from medrobust.report.words import NOTHING, bounds, count, grey_levels, number, 
 from medrobust.results import Kind, Row, among, find
 
 ANCHOR, TITLE, ORDER, NEEDS = "sparsest", "What a file can hold", 31, ("stored",)
+FOLDED = True
 TITLES = {"sparsest": "Search", "one shot": "The first gradient's order alone"}
 
 

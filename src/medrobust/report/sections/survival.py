@@ -11,6 +11,7 @@ from medrobust.report.words import NOTHING, listing
 from medrobust.results import Kind, Row, among, find
 
 ANCHOR, TITLE, ORDER, NEEDS = "survival", "What survives on the way", 91, ("stored",)
+FOLDED = True
 NONE = "none"
 COLUMNS = {"plain": "Attack", "optimised": "Optimised through it", "noise": "Random noise"}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from medrobust.report import pictures
 from medrobust.report import universal_words as words
-from medrobust.report.comparison import Share
+from medrobust.report.comparison import Relation, Share, relation
 from medrobust.report.findings import Findings
 from medrobust.report.first_page import FirstPage
 from medrobust.report.paragraph import Paragraph
@@ -167,6 +167,24 @@ def _towards(f: Findings, info: UniversalInfo, *, brief: bool = False) -> str:
     first = max(healthy or measured, key=lambda n: measured[n].success.value)
     text = words.towards(measured[first])
     return text if brief or len(measured) == 1 else f"{text} {words.reached(list(measured.values()))}"
+
+
+def strongest_goal(f: Findings) -> tuple[Share, Share | None, str] | None:
+    """What one change for all images reaches, its control, and the class that it was made towards: any other answer,
+    where that is more than random changes reach; else the class that is reached most often. None: not measured."""
+    info = f.run.conditions.universal
+    if info is None:
+        return None
+    rate = Share.of(_row(f, "fooling_rate"))
+    control = Share.of(_control(f, info, "fooling_rate"))
+    if rate is not None and relation(rate, control) is Relation.ABOVE:
+        return rate, control, ""
+    towards = [
+        (success, Share.of(_control(f, info, "targeted_success_new", target=name)), name)
+        for name in _targets(f, info)
+        if (success := Share.of(_row(f, "targeted_success_new", target=name))) is not None
+    ]
+    return max(towards, key=lambda found: found[0].value, default=None if rate is None else (rate, control, ""))
 
 
 def _saved(f: Findings, info: UniversalInfo) -> str:

@@ -25,6 +25,7 @@ DECADES = 2
 """Of the gradient's size that the colours of a saliency map span."""
 
 ANCHOR, TITLE, ORDER, NEEDS = "why", "Why it breaks", 80, ("explanation",)
+FOLDED = True
 
 
 @dataclass(frozen=True)

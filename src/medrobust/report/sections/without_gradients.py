@@ -17,6 +17,7 @@ MEDIANS = {"median_l2": ("in L2 (pixels from 0 to 1)", 1.0), "median_linf": ("gr
 """Metric: the words for its unit, and how many of them are 1; None: as many as grey levels are stored."""
 
 ANCHOR, TITLE, ORDER, NEEDS = "without", "Without gradients", 60, ("blackbox",)
+FOLDED = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+"""The first page: what an attack means in 1,000 studies, and what to do next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medrobust import stats
+from medrobust.cli import app
+from medrobust.report import advice, advice_words, findings, patients
+from medrobust.report.comparison import Share
+from medrobust.report.detection_words import DetectionRate, EvasionRates
+from medrobust.report.patients import Range
+from medrobust.report.run import parsed, read
+from tests import report_runs
+from tests.report.test_conclusions import hundreds, maybe, more, shares
+
+PARSER = typer.main.get_command(app)
+
+
+def parse(command: str) -> str:
+    """The name of a command; an error where it has an option that is not there, or a value that is not allowed."""
+    program, *words = shlex.split(command)
+    assert program == "medrobust"
+    context = PARSER.make_context("medrobust", list(words))
+    name, inner, rest = PARSER.resolve_command(context, words)
+    inner.make_context(name, rest, parent=context)
+    return str(name)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("advised")
+    return {name: report_runs.make(root / name, name) for name in report_runs.SCENARIOS}
+
+
+@pytest.mark.parametrize("name", report_runs.SCENARIOS)
+def test_every_command_that_is_advised_is_one(folders: dict[str, Path], name: str) -> None:
+    found = findings.find(read(folders[name]))
+    for each in advice.of(found):
+        assert parse(each.command) in ("audit", "attack", "defend", "detect", "evade")
+        assert ("RUN/model" in each.command) == bool(found.run.conditions.trained_here)
+
+
+EXPECTED = {
+    "fragile": ["Try detectors of attacked images"],
+    "robust": ["Attack with larger changes"],
+    "inconclusive": ["Attack without gradients"],
+    "minimal": ["Attack it"],
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_advice_follows_from_the_run(folders: dict[str, Path], name: str) -> None:
+    titles = [each.title for each in advice.of(findings.find(read(folders[name])))]
+    assert set(EXPECTED[name]) <= set(titles)
+    assert ("Attack without gradients" in titles) == (name == "inconclusive")
+
+
+def test_a_run_s_own_options_stand_in_its_commands(folders: dict[str, Path]) -> None:
+    raw = json.loads((folders["robust"] / "results.json").read_text())
+    config = {
+        "data": "csv:my labels.csv",
+        "label": "y",
+        "class_map": {"neg": "normal"},
+        "mean": [0.5],
+        "model": "m:net",
+    }
+    run = parsed(raw, spec={"config": config})
+    command = advice.of(findings.find(run))[0].command
+    assert "--data 'csv:my labels.csv' --label y --map neg=normal --mean 0.5" in command
+    assert parse(command) == "audit"
+
+
+# -- each advice is called for by its numbers ----------------------------------------------------------------
+
+
+@given(shares(), maybe)
+@hundreds
+def test_training_against_one_change_is_advised_only_where_it_beats_random_changes(rate, control) -> None:
+    assert bool(advice_words.train_against_one_change(rate, control)) == (rate.ok and more(rate, control))
+
+
+@given(shares(), maybe, shares(), maybe)
+@hundreds
+def test_a_guard_is_advised_only_where_it_sees_and_most_do_not_get_past(rate, alarms, plain, knowing) -> None:
+    seen = DetectionRate(rate, alarms)
+    evasion = None if knowing is None else EvasionRates(seen, plain, knowing)
+    made = advice_words.guard(seen, evasion, "KD")
+    sees = rate.ok and more(rate, alarms)
+    if knowing is None:
+        assert bool(made) == sees
+        assert made is None or "was not tried" in made.text
+    else:
+        assert bool(made) == (sees and knowing.ok and knowing.high is not None and knowing.high < 0.5)
+
+
+@given(shares(), maybe, st.booleans())
+@hundreds
+def test_rounding_is_advised_only_where_it_takes_the_attack_away(computed, saved, below) -> None:
+    made = advice_words.round_first(advice_words.Rounding(computed, saved, "1 grey level", below))
+    undone = saved is not None and computed.ok and saved.ok and more(saved, computed)
+    assert bool(made) == (below or undone)
+
+
+@given(shares(), maybe, st.integers(-5, 400))
+@hundreds
+def test_more_images_are_advised_only_where_some_are_left(at, noise, unused) -> None:
+    made = advice_words.more_images(at, noise, unused, "1 grey level")
+    wide = at.low is None or at.high is None or at.high - at.low > advice_words.WIDE
+    open_ = noise is not None and not more(noise, at) and not more(at, noise)
+    assert bool(made) == (unused > 0 and (wide or open_))
+
+
+@given(shares(), st.floats(0, 1))
+@hundreds
+def test_other_sizes_are_advised_only_where_the_grid_ended(share, before) -> None:
+    assert bool(advice_words.larger(share, before, "x")) == (share.value > before / 2)
+    assert bool(advice_words.smaller(share, before, "x")) == (share.value <= before / 2)
+    assert bool(advice_words.threshold(share)) == (share.low is not None and share.low > advice_words.SEPARATES)
+
+
+# -- in 1,000 studies ----------------------------------------------------------------------------------------
+
+
+@given(shares(), shares())
+@hundreds
+def test_an_interval_of_a_product_holds_it_and_is_no_narrower_than_either(a: Share, b: Share) -> None:
+    made = patients.product(Range.of(a), Range.of(b))
+    assert made.value == pytest.approx(a.value * b.value)
+    if made.low is not None and made.high is not None:
+        assert 0 <= made.low <= made.value + 1e-12 <= made.high + 2e-12 <= 1 + 2e-12
+        summed = patients.total(Range.of(a), Range.of(b))
+        assert summed.low is not None
+        assert 0 <= summed.low <= summed.value + 1e-12
+
+
+def test_the_interval_of_a_product_holds_the_truth_as_often_as_it_says() -> None:
+    """Simulated: sensitivity 0.9 of 200, 0.15 turned of 36."""
+    rng, held = np.random.default_rng(0), 0
+    right, kept, draws = 0.9, 0.85, 400
+    for _ in range(draws):
+        a, b = (stats.proportion(rng.random(n) < p) for p, n in ((right, 200), (kept, 36)))
+        made = patients.product(Range(a.value, a.low, a.high), Range(b.value, b.low, b.high))
+        assert made.low is not None
+        assert made.high is not None
+        held += made.low <= right * kept <= made.high
+    assert 0.92 <= held / draws <= 0.99
+
+
+def test_missed_and_invented_are_those_of_the_images(folders: dict[str, Path]) -> None:
+    """Every image of the run is attacked: the shares are counts of its images."""
+    found = findings.find(read(folders["fragile"]))
+    arrays, eps = found.run.arrays, found.reference
+    assert eps is not None
+    held = arrays[f"min_eps.{found.strongest}"] > eps * (1 + 1e-6)
+    sick = arrays["labels"] == 1
+    (line,) = patients.lines(found)
+    assert line.name == "pneumonia"
+    assert line.prevalence == pytest.approx(sick.mean())
+    assert line.missed[1] is not None
+    assert line.invented[1] is not None
+    assert line.missed[1].value == pytest.approx((~held[sick]).mean())
+    assert line.invented[1].value == pytest.approx((~held[~sick]).mean())
+    assert line.cases[1].startswith(f"{1000 * sick.mean() * (~held[sick]).mean():.0f} (")
