@@ -37,6 +37,7 @@ FLOORS = (
     ("runner",),
     ("report",),
     ("paired",),
+    ("interactive",),
     ("cli",),
 )
 """From the ground up. A room imports from the floors below its own, never from its own or from above."""

@@ -15,6 +15,8 @@ _NAMES = {
     "Linf": "threat",
     "Targeted": "threat",
     "Untargeted": "threat",
+    "audit": "interactive",
+    "compare": "interactive",
     "judge": "judging",
 }
 _ROOMS = (
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     )
     from medrobust.classifier import Classifier
     from medrobust.errors import InputError
+    from medrobust.interactive import audit, compare
     from medrobust.judging import judge
     from medrobust.threat import L2, Linf, Targeted, Untargeted
 
@@ -61,6 +64,8 @@ __all__ = [
     "Untargeted",
     "__version__",
     "attacks",
+    "audit",
+    "compare",
     "data",
     "detectors",
     "evasion",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrobust import limits
+from medrobust.data.arrays import from_arrays
 from medrobust.data.dataset import Dataset
 from medrobust.data.dicom import open_dicom
 from medrobust.data.dicom_headers import FRAMES
@@ -19,7 +20,7 @@ from medrobust.data.source import LeftOut, Progress, Request
 from medrobust.data.table import open_table
 from medrobust.errors import InputError
 
-__all__ = ["FITS", "SOURCES", "Dataset", "LeftOut", "load"]
+__all__ = ["FITS", "SOURCES", "Dataset", "LeftOut", "from_arrays", "load"]
 
 SOURCES = {
     "phantom": open_phantom,

@@ -19,6 +19,7 @@ from medrobust.attacks import Auto, BlackBox, DecisionBased
 from medrobust.attacks.auto import BY_DECISIONS
 from medrobust.classifier import Classifier
 from medrobust.criteria import Criteria
+from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments import requirements, suite
 from medrobust.experiments.blackbox import BlackBoxExperiment
@@ -37,7 +38,7 @@ from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.sanity import SanityExperiment
 from medrobust.experiments.stored import StoredExperiment
 from medrobust.experiments.suite import Execute, Suite
-from medrobust.experiments.system import assemble
+from medrobust.experiments.system import assemble, live
 from medrobust.experiments.universal import UniversalExperiment, quick
 from medrobust.progress import NoProgress, Progress
 from medrobust.run_folder import RunFolder
@@ -152,6 +153,7 @@ def audit(
     execute: Execute | None = None,
     written: Callable[[], object] | None = None,
     criteria: Criteria | None = None,
+    given: tuple[Classifier, Dataset] | None = None,
 ) -> Mapping[str, object]:
     """Audit with ``config`` in ``folder`` and return the content of results.json. Killed, the same call resumes.
 
@@ -159,7 +161,8 @@ def audit(
     it, where that is to be written. keep_names: write names of images, patients and files as they are, instead of codes
     (see ``medrobust.private_names``). pictures: show example images in the report. execute: does the steps in workers;
     in this process if not given. written: called whenever results.json is new. criteria: what is required of
-    the numbers; from the beginning they stand in spec.json. InputError for bad input and unwritable folders.
+    the numbers; from the beginning they stand in spec.json. given: a classifier and images in memory, in the place
+    of those that ``config`` names. InputError for bad input and unwritable folders.
     """
     progress, criteria = progress or NoProgress(), criteria or Criteria()
     plain = config.model_dump(mode="json")
@@ -170,7 +173,7 @@ def audit(
         first = requirements.first(run, SPEC, criteria, progress)
         opening = {"format": 1, "config": written_config, "versions": versions(), **first}
         run.opening[SPEC] = json.dumps(opening, indent=1).encode()
-        system = assemble(config, run, progress, device, stored=True)
+        system = live(config, *given, progress) if given else assemble(config, run, progress, device, stored=True)
         config = without_gradients(config, system.classifier, progress)
         judge = requirements.judge(criteria, first, system, config)
         run.begin()

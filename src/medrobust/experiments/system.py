@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +186,22 @@ def given(data: Dataset, classifier: Classifier) -> System:
         model_digest=model_digest(classifier),
         data_digest=data.digest(),
         disease_classes=(),
+    )
+
+
+def live(spec: AuditSpec, classifier: Classifier, data: Dataset, progress: Progress) -> System:
+    """A classifier and images that are in memory, as ``spec`` attacks them."""
+    if (levels := data.attacked_levels) is not None:
+        classifier = classifier.stored(levels)
+    system = given(data, classifier)
+    images.announce(system.data, progress, system.notes)
+    for sentence in system.admitted.sentences:
+        progress.note(sentence)
+    return dataclasses.replace(
+        system,
+        sample=system.test.sample(spec.limit, spec.seed),
+        disease_classes=_disease(spec, system.data.classes),
+        class_notes=class_notes(spec, system.data, system.test, trained=False, stated=True),
     )
 
 

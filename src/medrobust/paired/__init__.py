@@ -19,6 +19,7 @@ from medrobust.paired.audits import Audit
 from medrobust.paired.common import Paired, Side, pair
 from medrobust.paired.rows import rows_of
 from medrobust.report.check_lines import lines
+from medrobust.report.run import Run
 from medrobust.results import FORMAT, ResultsFile
 from medrobust.run_folder import RunFolder
 from medrobust.run_info import with_run
@@ -29,23 +30,29 @@ CHANGED = "changed.csv"
 
 
 def compare(
-    runs: Sequence[Path], out: Path, *, names: Sequence[str] | None = None, eps: float | None = None, command: str = ""
+    runs: Sequence[Path | Run],
+    out: Path,
+    *,
+    names: Sequence[str] | None = None,
+    eps: float | None = None,
+    command: str = "",
 ) -> Paired:
     """Write a comparison of finished audits into the run folder ``out``: results.json, changed.csv, and its page.
 
-    names: of the runs, for people; A, B, C … if not given. eps: the reference size, as a fraction of what a pixel may
-    hold; by default that of the first run's own report. InputError where the runs cannot be compared.
+    runs: run folders, or what was read from them, the baseline first. names: of the runs, for people; A, B, C … if not
+    given. eps: the reference size, as a fraction of what a pixel may hold; by default that of the first run's own
+    report. InputError where the runs cannot be compared.
     """
     names = list(names or string.ascii_uppercase[: len(runs)])
     if not 2 <= len(runs) <= len(string.ascii_uppercase):
         raise InputError(f"name two runs or more to compare, got {len(runs)}")
     if len(names) != len(runs) or len(set(names)) < len(names) or not all(names):
         raise InputError(f"--names wants {len(runs)} different names with commas between, got {', '.join(names)}")
-    if len({Path(r).resolve() for r in runs}) < len(runs):
+    if len({r.resolve() if isinstance(r, Path) else id(r) for r in runs}) < len(runs):
         raise InputError("the same run is named twice; name the runs of two audits")
     with RunFolder(out, "compare") as run:
-        first = audits.read(Path(runs[0]), names[0])
-        others = [audits.read(Path(r), name, first) for r, name in zip(runs[1:], names[1:], strict=True)]
+        first = audits.read(runs[0], names[0])
+        others = [audits.read(r, name, first) for r, name in zip(runs[1:], names[1:], strict=True)]
         paired = pair([first, *others], eps)
         run.begin()
         run.write_text(CHANGED, changed(paired))

@@ -72,12 +72,12 @@ class Audit:
         return f"the check “{shaken[0]}” failed" if shaken else ""
 
 
-def read(folder: Path, name: str, first: Audit | None = None) -> Audit:
-    """The finished audit in a run folder; classes are numbered as those of ``first``, if given.
+def read(place: Path | Run, name: str, first: Audit | None = None) -> Audit:
+    """The finished audit in a run folder, or read already; classes are numbered as those of ``first``, if given.
 
     InputError where it is no finished audit of this version, or knows other classes than ``first``.
     """
-    run = runs.read(folder)
+    run, folder = (place, name) if isinstance(place, Run) else (runs.read(place), str(place))
     if run.command != "audit":
         raise InputError(f"{folder} is a run of medrobust {run.command}; compare takes runs of medrobust audit")
     if run.conditions.pending:
@@ -95,8 +95,8 @@ def read(folder: Path, name: str, first: Audit | None = None) -> Audit:
             f"the classifiers know other classes: {first and first.name} {', '.join(order)}; {name} "
             f"{', '.join(classes)}. Give both audits the same names with --classes and --map"
         )
-    place = np.array([order.index(c) for c in classes])
-    arrays = {k: _renumbered(v, place) if k in LABELS else v for k, v in run.arrays.items()}
+    number = np.array([order.index(c) for c in classes])
+    arrays = {k: _renumbered(v, number) if k in LABELS else v for k, v in run.arrays.items()}
     return Audit(name, run, order, arrays)
 
 
@@ -118,8 +118,8 @@ def _fits(run: Run, name: str, n: int) -> bool:
     return fits and (name not in LABELS or bool(((array >= -1) & (array < k)).all()))
 
 
-def _renumbered(labels: np.ndarray, place: np.ndarray) -> np.ndarray:
+def _renumbered(labels: np.ndarray, number: np.ndarray) -> np.ndarray:
     """Labels (n,) by the new number of their class, (n, k) of findings with their columns in the new order."""
     if labels.ndim == 2:
-        return labels[:, np.argsort(place)]
-    return np.where(labels < 0, labels, place[labels])
+        return labels[:, np.argsort(number)]
+    return np.where(labels < 0, labels, number[labels])

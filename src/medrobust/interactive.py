@@ -1,0 +1,205 @@
+"""Audits and comparisons from Python: of a classifier and images in memory, with results that a notebook shows.
+
+``audit`` and ``compare`` are ``medrobust.audit`` and ``medrobust.compare``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medrobust import data as data_room
+from medrobust import paired, report
+from medrobust.classifier import Classifier
+from medrobust.data import Dataset
+from medrobust.errors import InputError
+from medrobust.experiments import ask, eps_fields
+from medrobust.experiments import audit as audit_in
+from medrobust.experiments.config import CLASSIC
+from medrobust.progress import Progress
+from medrobust.report import findings
+from medrobust.report import run as runs
+from medrobust.report.compared import compared
+from medrobust.report.compared_tables import accuracy as compared_accuracy
+from medrobust.report.first_page import FirstPage, first_page, heading
+from medrobust.report.run import Run
+from medrobust.report.tables import Table
+from medrobust.report.tables import accuracy as audited_accuracy
+from medrobust.report.writing import write_export
+from medrobust.results import Row
+
+if TYPE_CHECKING:
+    import pandas
+
+SIGN = b"Made by medrobust"
+"""Stands in every page: a file without it is not overwritten."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an audit or a comparison found. folder: the run folder, where one was named; None: all is in memory.
+
+    A notebook shows the verdict, its facts and the accuracy at each size.
+    """
+
+    run: Run = field(repr=False)
+    page: str = field(repr=False)
+    folder: Path | None = None
+
+    @property
+    def rows(self) -> list[Row]:
+        """Every number with its interval and its n."""
+        return self.run.rows
+
+    @property
+    def summary(self) -> FirstPage:
+        """Verdict, facts and paragraphs of the first page."""
+        return first_page(findings.find(self.run))
+
+    def frame(self) -> pandas.DataFrame:
+        """The rows as a data frame, a column an entry of ``results.csv``; needs pandas."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise InputError("a data frame needs pandas: pip install 'medrobust[frame]'") from None
+        return pd.DataFrame([row.plain() for row in self.rows])
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report, one page with everything in it, to ``path``; returns it.
+
+        InputError where a file is there that is no report.
+        """
+        path = Path(path)
+        write_export(path, self.page.encode(), SIGN)
+        return path
+
+    def _table(self) -> Table | None:
+        found = findings.find(self.run)
+        if self.run.conditions.compared is not None:
+            return compared_accuracy(compared(found))[0]
+        return audited_accuracy(found)
+
+    def _repr_html_(self) -> str:
+        page, table = self.summary, self._table()
+        parts = [f"<p>{escape(heading(findings.find(self.run)))}</p>"]
+        parts += [f"<h3>{escape(page.title)}</h3><p>{escape(page.text)}</p>"]
+        facts = (f"<li>{escape(f.label)}: <b>{escape(f.value)}</b> ({escape(f.note)})</li>" for f in page.facts)
+        parts.append(f"<ul>{''.join(facts)}</ul>")
+        if table is not None:
+            head = "".join(f"<th>{escape(cell.text)}</th>" for cell in table.head)
+            body = "".join(
+                "<tr>" + "".join(f"<td>{escape(c.text)}{' (inconclusive)' * c.doubt}</td>" for c in row) + "</tr>"
+                for row in table.rows
+            )
+            parts.append(f"<p>{escape(table.caption)}</p><table><tr>{head}</tr>{body}</table>")
+        if self.folder is not None:
+            place = self.folder.resolve() / "report.html"
+            parts.append(f'<p><a href="{escape(place.as_uri())}">{escape(str(self.folder / "report.html"))}</a></p>')
+        return "".join(parts)
+
+    def __str__(self) -> str:
+        page = self.summary
+        return "\n".join([page.title, page.text, *(f"{f.label}: {f.value} ({f.note})" for f in page.facts)])
+
+
+def audit(
+    classifier: Classifier,
+    data: Dataset | str,
+    *,
+    out: str | Path | None = None,
+    attacks: Sequence[str] = CLASSIC,
+    norm: str = "linf",
+    eps: Sequence[float] | str | None = None,
+    limit: int | None = 80,
+    seed: int = 0,
+    auto: str = "auto:steps=15:queries=50",
+    universal: bool = True,
+    detect: bool = True,
+    explain: bool = True,
+    stored: bool = True,
+    corruptions: str = "any",
+    healthy: str | None = None,
+    risk: str | None = None,
+    ordinal: bool = False,
+    keep_names: bool = False,
+    pictures: bool = True,
+    progress: Progress | None = None,
+) -> Results:
+    """Attack a classifier on a data set, judge, check, and return what was found: ``medrobust audit`` from Python.
+
+    data: as ``medrobust.data.load`` gives it, or what it takes. The test split is attacked; all images of a data set
+    without a split of its own, where the classifier was not trained on it.
+    out: a run folder, in which a killed audit goes on; if not given, nothing is kept on disk.
+    eps: ascending fractions of what is shown, or text as the command line takes it ("1/255,2/255", "4lv").
+    The other options are those of ``medrobust audit``. InputError, in one line, for what cannot be audited.
+    """
+    if not isinstance(classifier, Classifier):
+        raise InputError(
+            f"wrap the network first: medrobust.Classifier(net, classes=[…]); got {type(classifier).__name__}"
+        )
+    data = data_room.load(data, seed=seed) if isinstance(data, str) else data
+    if not isinstance(data, Dataset):
+        raise InputError(f"data must be a Dataset of medrobust.data.load, got {type(data).__name__}")
+    sizes = eps_fields(eps) if isinstance(eps, str) else {} if eps is None else {"eps": tuple(map(float, eps))}
+    config = ask(
+        data=data.name,
+        model=str(classifier.provenance.get("architecture") or type(classifier.net).__name__),
+        attacks=tuple(attacks.split(",") if isinstance(attacks, str) else attacks),
+        norm=norm,
+        seed=seed,
+        auto=auto,
+        universal=universal,
+        detect=detect,
+        explain=explain,
+        stored=stored,
+        corruptions=corruptions,
+        healthy=healthy,
+        risk=risk,
+        ordinal=ordinal,
+        **sizes,
+    ).model_copy(update={"limit": limit})
+    with _folder(out) as folder:
+        options: dict[str, Any] = {"keep_names": keep_names, "pictures": pictures, "progress": progress}
+        audit_in(config, folder, given=(classifier, data), command="medrobust.audit", **options)
+        report.write(folder)
+        return _read(folder, out)
+
+
+def compare(
+    *audited: Results | str | Path,
+    names: Sequence[str] | None = None,
+    eps: float | None = None,
+    out: str | Path | None = None,
+) -> Results:
+    """Audits on the same images side by side, image by image: ``medrobust compare`` from Python.
+
+    audited: results of ``audit``, or run folders, the baseline first. names: of them, for people. eps: the reference
+    size. out: a run folder; if not given, nothing is kept on disk. InputError where they cannot be compared.
+    """
+    with _folder(out) as folder:
+        every: list[Run | Path] = [r.run if isinstance(r, Results) else Path(r) for r in audited]
+        paired.compare(every, folder, names=names, eps=eps, command="medrobust.compare")
+        return _read(folder, out)
+
+
+@contextlib.contextmanager
+def _folder(out: str | Path | None) -> Iterator[Path]:
+    """``out``, or a folder that is removed in the end."""
+    if out is not None:
+        yield Path(out)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary) / "run"
+
+
+def _read(folder: Path, out: str | Path | None) -> Results:
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    return Results(runs.read(folder), page, None if out is None else folder)
+
+
+__all__ = ["Results", "audit", "compare"]
