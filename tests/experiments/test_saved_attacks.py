@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import gdcm
@@ -12,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom import Dataset as PydicomDataset
 from pydicom import dcmread
 from pydicom.pixels import pixel_array
 
 from medrobust.attacks import PGD, sweep
 from medrobust.data import files_out
+from medrobust.data.dicom_out import Series, derived
+from medrobust.data.dicom_pixels import decode_dicom
 from medrobust.errors import InputError
 from medrobust.experiments import ask, saved_attacks
 from medrobust.experiments.system import System, assemble
@@ -24,7 +29,7 @@ from medrobust.images import on_grid
 from medrobust.progress import NoProgress
 from medrobust.threat import Linf, Untargeted
 from tests.data_files import class_folders
-from tests.dicom_files import folders
+from tests.dicom_files import elements, folders
 
 NET = "tests.door_nets:swapped"
 SECRET = "SECRET77"
@@ -71,6 +76,39 @@ def test_a_derived_dicom_file_is_decided_as_the_attacked_image(tmp_path: Path, w
         assert second.Read()
         raw = second.GetImage().GetBuffer().encode("utf-8", errors="surrogateescape")
         assert raw == pixel_array(made).tobytes()
+
+
+def table() -> dict[str, object]:
+    """A modality table from 12 to 16 bits, and a window on what it gives."""
+    item = PydicomDataset()
+    item.LUTDescriptor, item.LUTData = [4096, 0, 16], (np.arange(4096) ** 2 // 256).astype(np.uint16).tobytes()
+    item["LUTData"].VR = "OW"
+    return {"ModalityLUTSequence": [item], "window": (30000, 50000)}
+
+
+def groups() -> dict[str, object]:
+    """As enhanced CT states its rescale and its window: in functional groups, the frame's before the shared ones."""
+    shared, frame = PydicomDataset(), PydicomDataset()
+    window, rescale, other = PydicomDataset(), PydicomDataset(), PydicomDataset()
+    window.WindowCenter, window.WindowWidth = 0, 9000
+    rescale.RescaleSlope, rescale.RescaleIntercept = 1, -1024
+    other.WindowCenter, other.WindowWidth = 1000, 3000
+    shared.FrameVOILUTSequence, shared.PixelValueTransformationSequence = [window], [rescale]
+    frame.FrameVOILUTSequence = [other]
+    return {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": [frame]}
+
+
+@pytest.mark.parametrize(("way", "levels"), [(table, 49999), (groups, 2999)])
+def test_a_derived_file_is_shown_as_its_original(way: Callable[[], dict[str, object]], levels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (8, 8)).astype(np.uint16)
+    stream = io.BytesIO()
+    elements(pixels, **way()).save_as(stream, enforce_file_format=True)
+    original = decode_dicom(stream.getvalue(), 0, "auto")
+    assert original.levels == levels
+    made = derived(stream.getvalue(), 0, "auto", original.pixels[None], Series.new(), 1, "", "")
+    again = decode_dicom(made, 0, "auto")
+    assert again.levels == levels
+    assert np.array_equal(again.pixels.clip(0, levels), original.pixels.clip(0, levels))
 
 
 def test_padding_is_never_changed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from medrobust.data.dicom_decoders import decoded
 from medrobust.errors import InputError
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom import DataElement, Dataset
 
 PREAMBLE = 128
 MAGIC = b"DICM"
@@ -127,6 +127,29 @@ def parsed(data: bytes) -> Dataset:
         raise DicomError("its sequences are nested too deeply") from None
     except Exception as error:  # pydicom raises whatever it likes on damaged bytes
         raise DicomError(f"its DICOM elements cannot be read ({type(error).__name__})") from None
+
+
+GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+OF_GROUPS = ("RescaleSlope", "RescaleIntercept", "RescaleType", "WindowCenter", "WindowWidth", "VOILUTFunction")
+"""Elements that enhanced CT and MR state in functional groups (DICOM PS3.3 C.7.6.16)."""
+
+
+def parsed_frame(data: bytes, frame: int) -> Dataset:
+    """``parsed``, with the rescale and the window of a frame among the elements where functional groups hold them."""
+    elements = parsed(data)
+    try:
+        with quiet():
+            found: dict[str, DataElement] = {}
+            shared, each = (elements.get(f"{which}FunctionalGroupsSequence") or [] for which in ("Shared", "PerFrame"))
+            for group in (*shared[:1], *each[frame : frame + 1]):
+                for item in (item for name in GROUPS for item in group.get(name) or []):
+                    found |= {name: item[name] for name in OF_GROUPS if name in item}
+            for name, element in found.items():
+                if name not in elements:
+                    elements[name] = element
+    except Exception as error:  # pydicom raises whatever it likes on damaged bytes
+        raise DicomError(f"its functional groups cannot be read ({type(error).__name__})") from None
+    return elements
 
 
 def frames(elements: Dataset) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from medrobust.data.decode import Decoded
-from medrobust.data.dicom_file import parsed, quiet, stored
+from medrobust.data.dicom_file import parsed_frame, quiet, stored
 from medrobust.data.dicom_pixels import AUTO, DisplayWindow, decode_dicom, window_of
 from medrobust.errors import InputError
 
@@ -53,7 +53,7 @@ def derived(
     number: of the image in its series. patient: a code. done: what was done, in words. Values that the original's bits
     cannot store become the nearest that they can. InputError for colour in place of grey.
     """
-    elements, original = parsed(data), decode_dicom(data, frame, window)
+    elements, original = parsed_frame(data, frame), decode_dicom(data, frame, window)
     values = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
     if values.ndim > original.pixels.ndim:
         raise InputError("a grey DICOM image was attacked in colour, which cannot be stored in it; add --channels 1")
@@ -70,6 +70,11 @@ def derived(
         kind = "MONOCHROME2" if values.ndim == 2 else "RGB"
         bits = original.levels.bit_length()
         _describe(made, values.astype(np.uint8 if bits <= 8 else np.uint16), bits, kind)
+        if kind == "MONOCHROME2" and original.levels != (1 << bits) - 1:
+            made.WindowCenter, made.WindowWidth = (
+                (original.levels + 1) / 2,
+                original.levels + 1,
+            )  # 0 black, levels white
     stream = io.BytesIO()
     with quiet():
         made.save_as(stream, enforce_file_format=True)

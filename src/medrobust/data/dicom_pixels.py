@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from medrobust.data.decode import Decoded, reduced_to_grey, resize
-from medrobust.data.dicom_file import DicomError, parsed, quiet, stored
+from medrobust.data.dicom_file import DicomError, parsed_frame, quiet, stored
 from medrobust.data.fit import square
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def decode_dicom(
 
     DicomError where it cannot be read; no value of the file is in its text.
     """
-    elements = parsed(data)
+    elements = parsed_frame(data, frame)
     pixels = stored(elements, frame)
     groups = {tag.group for tag in list(elements.keys())}  # elements themselves would be parsed, each of them
     changes: set[str] = {"overlay"} if any(0x6000 <= group <= 0x60FF for group in groups) else set()

@@ -4,7 +4,9 @@ Written from the paper and from what their package medmnistc 0.1 (Apache-2.0) do
 cannot be installed beside a current scikit-image. All of it is defined on images of 224 x 224 pixels with 8 bits:
 lengths are pixels of such an image, whatever size the images have.
 
-Left out, with their drawings: stain deposits (pathmnist, bloodmnist) and characters (dermamnist). Random numbers are
+Left out: stain deposits (pathmnist, bloodmnist; 1 to 5 of them), whose shapes are images that come with the package,
+and characters (dermamnist; 1 to 6 words), two pixels high in OpenCV's Hershey Duplex, which is not a dependency here:
+other shapes would be held against AlexNet's errors under theirs. Random numbers are
 keyed by image, as everywhere here, instead of drawn from one sequence: noise has their distribution, not their draws.
 """
 
