@@ -77,8 +77,8 @@ def outcome(row: Row) -> bool:
         return False
     if row.kind == Kind.CORRUPTION:
         return row.get("corruption") not in (None, "none")
-    if row.kind == Kind.SURVIVAL and row.get("made") != OPTIMISED:
-        return False  # an attack that did not know the processing is no test against one that does
+    if row.kind == Kind.SURVIVAL and (row.get("made") != OPTIMISED or row.get("transformation") in (None, "none")):
+        return False  # an attack that did not know the processing is no test of one that does
     if row.kind == Kind.EVASION and row.get("detector") in (None, NO_DETECTOR):
         return False
     return row.attack not in NO_ATTACK

@@ -11,7 +11,6 @@ from medrobust.report.section import Content
 from medrobust.report.tables import Table, TableCell
 
 ANCHOR, TITLE, ORDER = "crosswalk", "Questions of regulators, and where they find evidence", 150
-FOLDED = True
 COMMANDS = ("audit", "universal", "detect", "evade", "defend")
 LAST = FOLDED = True
 
