@@ -71,10 +71,8 @@ def derived(
         bits = original.levels.bit_length()
         _describe(made, values.astype(np.uint8 if bits <= 8 else np.uint16), bits, kind)
         if kind == "MONOCHROME2" and original.levels != (1 << bits) - 1:
-            made.WindowCenter, made.WindowWidth = (
-                (original.levels + 1) / 2,
-                original.levels + 1,
-            )  # 0 black, levels white
+            # 0 is black, levels is white
+            made.WindowCenter, made.WindowWidth = (original.levels + 1) / 2, original.levels + 1
     stream = io.BytesIO()
     with quiet():
         made.save_as(stream, enforce_file_format=True)
