@@ -14,9 +14,19 @@ from medrobust.data import SOURCES, Dataset
 from medrobust.data.words import natural
 from medrobust.errors import InputError
 from tests import dicom_files
+from tests.data import test_nifti
 from tests.data_files import class_folders, cohort, npz
 
 KINDS = sorted(SOURCES)
+
+
+def volumes(root: Path) -> Path:
+    """30 NIfTI volumes of floating-point numbers in each of two class folders."""
+    for name in ("ill", "well"):
+        for i in range(30):
+            values = np.random.default_rng(i).random((16, 16, 3), np.float32) + (name == "ill")
+            test_nifti.volume(root / name / f"{i}.nii", values)
+    return root
 
 
 @pytest.fixture(params=KINDS)
@@ -26,6 +36,7 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
         "csv": lambda: f"csv:{cohort(tmp_path / 'csv')}",
         "folder": lambda: f"folder:{class_folders(tmp_path / 'folder', ('train', 'val', 'test'))}",
         "dicom": lambda: f"dicom:{dicom_files.folders(tmp_path / 'dicom', n=30)}",
+        "nifti": lambda: f"nifti:{volumes(tmp_path / 'nifti')}",
         "medmnist": lambda: f"medmnist:{npz(tmp_path / 'toy.npz', colour=True)}",
     }
     return data.load(specs[request.param]())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
 from medrobust.data import load
 from medrobust.errors import InputError
-
-nibabel = pytest.importorskip("nibabel")
 
 
 def volume(file: Path, values: np.ndarray, slope: float = 1.0, intercept: float = 0.0, kind: str = "1") -> Path:

@@ -20,6 +20,7 @@ def doctor() -> None:
     extras = {
         "medmnist": "medmnist",
         "dicom": "pydicom",
+        "nifti": "nibabel",
         "onnx": "onnx2pytorch",
         "hf": "transformers",
         "monai": "monai",
