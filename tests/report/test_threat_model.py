@@ -97,6 +97,9 @@ def test_nothing_untested_reads_as_covered_in_any_subset_of_experiments():
         table = threat_model.unmeasured(f, coverage(f))
         untested = [t.title for key, t in TABLE.threats.items() if key not in tested]
         assert [line[0].text for line in table.rows] == [*untested, *never]
+        told = " ".join(threat_model.untested(f))
+        assert all((t.title in told) == (key not in tested) for key, t in TABLE.threats.items())
+        assert all(title in told for title in never)
         assert all(line[1].text.startswith("not tested") for line in table.rows)
         done = threat_model.measured(f, coverage(f))
         shown = [] if done is None else [line[0].text for line in done.rows]

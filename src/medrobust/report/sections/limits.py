@@ -5,6 +5,7 @@ from __future__ import annotations
 from medrobust.report.findings import Findings
 from medrobust.report.run import PROBES
 from medrobust.report.section import Content
+from medrobust.report.sections.threat_model import untested
 from medrobust.report.sizes import size_words
 from medrobust.report.words import plural
 from medrobust.results import Kind, among
@@ -13,7 +14,7 @@ ANCHOR, TITLE, ORDER = "limits", "What this audit does not show", 130
 
 
 def build(f: Findings) -> Content:
-    return Content({"limits": limits(f)})
+    return Content({"limits": [*limits(f), *untested(f)]})
 
 
 def limits(f: Findings) -> list[str]:

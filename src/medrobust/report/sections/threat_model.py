@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from medrobust.crosswalk import NOT_LISTED, NotTested, Threat, crosswalk
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
@@ -26,10 +28,23 @@ def build(f: Findings) -> Content:
         "frameworks": "; ".join(f"{one.title} ({one.basis})" for one in crosswalk().frameworks.values()),
         "version": f"version {crosswalk().version}, {crosswalk().date}",
         "tested": [_what(one) for one in covered.measured.values()],
-        "unused": "; ".join(threat.title for threat in covered.unused.values()),
-        "never": "; ".join(kind.title for kind in covered.never),
+        "unused": titles(covered.unused.values()),
+        "never": titles(covered.never),
     }
-    return Content(values, tables)
+    # what an audit did not test stands among its limits too, which are never folded
+    return Content(values, tables, folded=f.run.command == "audit")
+
+
+def untested(f: Findings) -> list[str]:
+    """What was not tested, in two sentences."""
+    covered = coverage(f)
+    here = [f"Not tested in this run: {titles(covered.unused.values())}."] if covered.unused else []
+    return [*here, f"Not tested by medrobust at all: {titles(covered.never)}."]
+
+
+def titles(kinds: Iterable[Threat | NotTested]) -> str:
+    """ "Data poisoning; Backdoors"."""
+    return "; ".join(kind.title for kind in kinds)
 
 
 def measured(f: Findings, covered: Coverage) -> Table | None:
@@ -76,9 +91,9 @@ def _what(one: Tested) -> str:
     return f"{told} ({counts})" if one.threat is None else f"{one.threat.title} ({told}; {counts})"
 
 
-def names(titles: list[str]) -> str:
+def names(members: list[str]) -> str:
     """All of them, or how many there are."""
-    return listing(titles) if len(titles) <= MOST else f"{count(len(titles))} kinds"
+    return listing(members) if len(members) <= MOST else f"{count(len(members))} kinds"
 
 
 def _cells(f: Findings, one: Tested) -> list[TableCell]:
