@@ -10,7 +10,7 @@ from medrobust.report.questions import NO_ANSWER, Answer, Question, Source, answ
 from medrobust.report.section import Content
 from medrobust.report.tables import Table, TableCell
 
-ANCHOR, TITLE, ORDER = "crosswalk", "Questions of regulators, and where they find evidence", 150
+ANCHOR, TITLE, ORDER = "crosswalk", "Questions of regulators", 150
 COMMANDS = ("audit", "universal", "detect", "evade", "defend")
 LAST = FOLDED = True
 

@@ -12,7 +12,7 @@ from medrobust.report.tables import Table, TableCell, eps_text
 from medrobust.report.tested import Coverage, Tested, coverage
 from medrobust.report.words import NBSP, NOTHING, count, listing
 
-ANCHOR, TITLE, ORDER = "threat", "Threat model: what was tested, and what was not", 122
+ANCHOR, TITLE, ORDER = "threat", "Threat model", 122
 COMMANDS = ("audit", "universal", "detect", "evade", "defend")
 MOST = 8
 """Longer lists are counted instead of written out."""
