@@ -157,6 +157,9 @@ def test_a_finished_run_is_judged_without_computing(tmp_path, capsys, required, 
     assert int(suite.get("errors")) == len(suite.findall("testcase/error"))
     assert {0: (0, 0), 3: (1, 1), 4: (0, 2)}[code] == (int(suite.get("failures")), int(suite.get("errors")))
     assert "They were given after the run began" in (folder / "report.html").read_text()
+    assert run("report", folder) == 0
+    assert not (folder / "criteria.xml").exists()
+    assert "cceptance criteria" not in (folder / "summary.md").read_text()
 
 
 def test_a_run_in_doubt_passes_nothing(tmp_path, capsys):

@@ -204,6 +204,14 @@ def test_what_a_run_cannot_measure_is_refused_before_it(text, message):
         check(text)
 
 
+def test_of_several_findings_hiding_and_inventing_are_required():
+    findings = dataclasses.replace(PLANNED, several=True)
+    for text in ("success[finding=ill, goal=hide]@1/255 <= 0.2", "sensitivity[finding=ill] >= 0.9"):
+        findings.check(Criteria.read([text]), lambda size: size.value, words)
+    with pytest.raises(InputError, match=re.escape("measured by success[finding=NAME, goal=hide]@SIZE")):
+        findings.check(Criteria.read(["sensitivity[finding=ill]@1/255 >= 0.9"]), lambda size: size.value, words)
+
+
 def test_a_drop_needs_a_baseline():
     with pytest.raises(InputError, match=r"'drop\[accuracy\] <= 0.05' needs a run to compare with: give --base"):
         Criteria.read(["drop[accuracy] <= 0.05"])

@@ -18,9 +18,11 @@ from safetensors.numpy import load_file
 import medrobust as mr
 from medrobust import Classifier, private_names, stats
 from medrobust.cli.audit import summary
+from medrobust.criteria.beforehand import BY_CLASS, CLEAN, FURTHER, OVER_SIZES, OWNED
 from medrobust.experiments import context
 from medrobust.report import findings, headline
 from medrobust.report.run import read
+from medrobust.results import FIXED, Kind
 from medrobust.run_folder import LOCK, MARK
 from tests.commands import run
 from tests.data_files import cohort
@@ -146,6 +148,15 @@ def test_a_run_folder_holds_what_is_promised(whole):
     assert {"python", "medrobust", "torch"} <= set(about["versions"])
     assert about["config"] == json.loads((whole / "spec.json").read_text())["config"]
     assert (whole / "report.html").stat().st_size > 10_000
+
+
+def test_every_row_of_an_audit_may_be_required_before_it(whole):
+    """The metrics and columns that are known beforehand: what is refused as unknown must be unknown."""
+    grid = {Kind.CLEAN: (*CLEAN, *BY_CLASS), **dict.fromkeys((Kind.WORST, Kind.ATTACK), (*OVER_SIZES, *BY_CLASS))}
+    for row in results(whole)["rows"]:
+        if (kind := Kind(row["kind"])) != Kind.EXPLANATION:
+            assert row["metric"] in (*FURTHER.get(kind, ()), *grid.get(kind, ())), (kind, row["metric"])
+            assert all(kind in OWNED[name] for name in row if name not in FIXED), row
 
 
 def test_every_row_has_its_n_and_every_share_its_interval(whole):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from medrobust.criteria.choosing import NoRowError, chosen
+from medrobust.criteria.choosing import NoRowError, chosen, metric_of
 from medrobust.criteria.criteria import Criteria
 from medrobust.criteria.language import Criterion, Size, bare
 from medrobust.errors import InputError
@@ -24,11 +24,15 @@ FURTHER = {
     ),
     Kind.WORST: ("flip", "min_eps_median", "inconclusive"),
     Kind.FINDING: ("success", "min_eps_median", "findings_changed", "occurs_before", "occurs_after", "risk"),
-    Kind.CONTROL: ("accuracy", "success", "flip", "success_at", "fooling_rate", "accuracy_after", "targeted_success"),
+    Kind.CONTROL: (
+        *("accuracy", "success", "flip", "success_at", "grade_shift", "grade_far", "grade_lowered", "fooling_rate"),
+        *("fooling_rate_saved", "accuracy_after", "accuracy_saved", "recall_after", "decided_after"),
+        *("targeted_success", "targeted_success_new", "targeted_success_saved"),
+    ),
     Kind.CORRUPTION: ("accuracy", "balanced_accuracy", "accuracy_lost", "sensitivity"),
     Kind.BLACK_BOX: ("accuracy", "success_at"),
     Kind.UNIVERSAL: (
-        *("fooling_rate", "success", "accuracy", "sensitivity", "accuracy_after", "recall_after", "decided_after"),
+        *("fooling_rate", "accuracy_after", "recall_after", "decided_after"),
         *("fooling_rate_saved", "accuracy_saved", "targeted_success", "targeted_success_new"),
         *("targeted_success_saved", "targeted_base", "fooling_cap", "accuracy_before", "recall_before"),
         "decided_before",
@@ -51,8 +55,10 @@ OWNED: dict[str, Collection[Kind]] = {
     **dict.fromkeys(("detector", "at_fpr", "fitted_on", "protocol"), DETECTED),
     **dict.fromkeys(("levels", "pixels"), (Kind.STORED,)),
     **dict.fromkeys(("transformation", "made"), (Kind.SURVIVAL,)),
+    **dict.fromkeys(("when", "map", "measure", "direction"), (Kind.EXPLANATION,)),
 }
 """Columns that a criterion may name, and the kinds of rows that have them."""
+WITHOUT_SIZE = (Kind.CLEAN, Kind.CORRUPTION)
 
 
 @dataclass(frozen=True)
@@ -84,20 +90,22 @@ class Planned:
 
     def _check(self, c: Criterion, rows: Sequence[Row], eps: float | None, size: Callable[[float], str]) -> None:
         self._check_names(c)
+        if c.by_column.get("kind") == Kind.EXPLANATION and Kind.EXPLANATION not in self.off:
+            return  # its metrics depend on the network's layers
         try:
             chosen(c, rows, eps, size)
         except NoRowError as error:
             kinds = [kind for kind, metrics in FURTHER.items() if _may(c, kind, metrics)]
+            kinds = [kind for kind in kinds if not eps or kind not in WITHOUT_SIZE]
             kinds = [kind for kind in kinds if kind != Kind.CONTROL] or kinds
-            able = [kind for kind in kinds if kind not in self.off]
-            if kinds and not able:
-                raise InputError(
-                    f"criterion '{c}': this run has no numbers of kind {kinds[0].value} ({self.off[kinds[0]]})"
-                ) from None
-            # a grid row of that metric was found, only not at that size, or more than one
             planned = {"kind", "class_name", *(["attack"] if c.by_column.get("attack") in self.attacks else [])}
-            if able and (not _named(c, rows) or set(c.by_column) - planned):
-                return
+            # of rows that are planned with all their columns, none is at that size, or several answer
+            missing = _named(c, rows) and not set(c.by_column) - planned
+            if kinds and not missing:
+                if any(kind not in self.off for kind in kinds):
+                    return
+                why = f"this run has no numbers of kind {kinds[0].value} ({self.off[kinds[0]]})"
+                raise InputError(f"criterion '{c}': {why}") from None
             raise InputError(f"criterion '{c}': {self._nearest(c) or error}") from None
 
     def _check_names(self, c: Criterion) -> None:
@@ -118,6 +126,11 @@ class Planned:
     def _nearest(self, c: Criterion) -> str:
         """Where no number at all has that name."""
         names = dict.fromkeys([*CLEAN, *BY_CLASS, *OVER_SIZES, *(m for every in FURTHER.values() for m in every)])
+        if self.several and c.metric in BY_CLASS and c.size is not None:
+            return (
+                "with several findings an image an attack is measured by success[finding=NAME, goal=hide]@SIZE and "
+                "success[finding=NAME, goal=invent]@SIZE"
+            )
         if c.metric in names:
             return ""
         near = difflib.get_close_matches(c.metric, names, 1)
@@ -145,7 +158,7 @@ class Planned:
 
 def _may(criterion: Criterion, kind: Kind, metrics: Collection[str]) -> bool:
     owned = all(kind in OWNED[name] for name in criterion.by_column)
-    return criterion.metric in map(bare, metrics) and owned and criterion.by_column.get("kind", kind) == kind
+    return metric_of(criterion) in map(bare, metrics) and owned and criterion.by_column.get("kind", kind) == kind
 
 
 def _named(criterion: Criterion, rows: Sequence[Row]) -> bool:

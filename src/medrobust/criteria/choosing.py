@@ -59,9 +59,9 @@ def _tiers(criterion: Criterion) -> list[list[Kind]]:
     return [*([Kind(kind)] for kind in first), others, [Kind.CONTROL]]
 
 
-def _metric(criterion: Criterion, kind: str) -> str:
-    """What the metric is called in rows of that kind."""
-    if kind != Kind.UNIVERSAL:
+def metric_of(criterion: Criterion) -> str:
+    """What the metric is called in rows; those of universal perturbations have names of their own."""
+    if criterion.by_column.get("kind") != Kind.UNIVERSAL:
         return criterion.metric
     success = "targeted_success" if "target" in criterion.by_column else "fooling_rate"
     called = {"success": success, "accuracy": "accuracy_after", "sensitivity": "recall_after"}
@@ -69,7 +69,7 @@ def _metric(criterion: Criterion, kind: str) -> str:
 
 
 def _matches(criterion: Criterion, row: Row) -> bool:
-    return bare(row.metric) == _metric(criterion, row.kind) and all(
+    return bare(row.metric) == metric_of(criterion) and all(
         same(row.get(name), text) for name, text in criterion.columns
     )
 
@@ -111,7 +111,7 @@ def _absent(criterion: Criterion, rows: Sequence[Row]) -> str:
         there = dict.fromkeys(row.kind for row in rows)
         return f"there is no kind {criterion.by_column['kind']!r}; there are: {_listed(there)}"
     of_kind = [row for row in rows if row.kind in kinds]
-    named = [row for row in of_kind if bare(row.metric) == _metric(criterion, row.kind)]
+    named = [row for row in of_kind if bare(row.metric) == metric_of(criterion)]
     if not named:
         where = f" of kind {kinds[0].value}" if "kind" in criterion.by_column else ""
         there = dict.fromkeys(row.metric for row in of_kind)

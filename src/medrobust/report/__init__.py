@@ -53,7 +53,7 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pd
     rows, sections = [row.plain() for row in read.rows], section.built(findings_)
     first, every = first_page.first_page(findings_), [t for s in sections for t in s.tables]
     html = page.html(findings_, sections)
-    files: dict[str, str | bytes] = {
+    files: dict[str, str | bytes | None] = {
         "results.csv": sheet.text(rows),
         "tables.tex": latex.document([*first.tables, *every]),
         "summary.md": summary.text(findings_),
@@ -63,8 +63,8 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pd
         files[model_card.FILE] = model_card.text(findings_)
     if read.command == "explain":
         files["images.csv"] = sheet.images(read)
-    if read.criteria is not None and read.criteria.judged:
-        files["criteria.xml"] = junit.text(read.criteria, read.command)
+    stated = read.criteria
+    files["criteria.xml"] = junit.text(stated, read.command) if stated is not None and stated.judged else None
     if pdf:
         from medrobust.report.pdf import rendered
 

@@ -10,14 +10,19 @@ from medrobust import atomic, own_files
 from medrobust.run_folder import RunFolder, read_mark
 
 
-def write_files(folder: Path, files: Mapping[str, str | bytes], *, locked: bool = False) -> None:
-    """Write files, content by name, into a run. locked: the caller holds the lock of the folder, and still computes.
+def write_files(folder: Path, files: Mapping[str, str | bytes | None], *, locked: bool = False) -> None:
+    """Write files, content by name, into a run; one of content None is removed, where a run made it.
+
+    locked: the caller holds the lock of the folder, and still computes.
 
     InputError where the folder is no run folder, or is in use by another.
     """
     read_mark(folder)
     with contextlib.nullcontext(RunFolder.join(folder)) if locked else RunFolder(folder, None) as run:
         for name, content in files.items():
+            if content is None:
+                run.remove(name)
+                continue
             run.write_bytes(name, content.encode("utf-8") if isinstance(content, str) else content)
 
 
