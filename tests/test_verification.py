@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from medrobust import InputError, json_files, manifest, report, run_info, signing
+from medrobust.criteria import language
 from medrobust.run_folder import MARK, RunFolder
 from medrobust.store import Store
 from medrobust.verification import Verification, verify
@@ -159,6 +160,31 @@ def test_smallest_eps_that_no_cell_holds_are_found(copied):
     save_file(arrays, copied / "figures.safetensors")
     forge(copied)
     assert "the smallest eps of images under pgd are those of no cell" in lines(verify(copied))
+
+
+CRITERIA = ["accuracy@1/255 >= 0.8"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "sha256", "first", "what"),
+    [
+        (CRITERIA, language.digest(CRITERIA), language.digest(CRITERIA), ""),
+        (["accuracy@1/255 >= 0.1"], language.digest(CRITERIA), language.digest(CRITERIA), "not those of their SHA-256"),
+        (CRITERIA, language.digest(CRITERIA), language.digest(["auroc >= 0.9"]), "changed after the run began"),
+        ([], "", language.digest(CRITERIA), "changed after the run began"),
+    ],
+)
+def test_a_criterion_that_was_changed_after_the_run_is_found(texts, sha256, first, what, copied):
+    def judge(results: dict) -> None:
+        results["criteria"] = {"texts": texts, "sha256": sha256, "begun_with": first, "baseline": None, "judged": []}
+
+    (copied / "spec.json").write_text(json.dumps({"criteria": {"texts": [], "sha256": first}}))
+    edit(copied, judge)
+    found = [finding for finding in verify(copied).findings if finding.file != "report.html"]
+    assert [what in finding.what for finding in found] == [True] * bool(what)
+    (copied / "spec.json").write_text("{}")
+    forge(copied)
+    assert "holds other criteria than results.json says the run began with" in lines(verify(copied))
 
 
 def test_a_page_rendered_anew_keeps_the_run_verified_and_hides_nothing(copied):

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from medrobust import json_files, manifest, store
+from medrobust.criteria import language
 from medrobust.errors import InputError, one_line
 from medrobust.manifest import Manifest
 from medrobust.results import Kind, group
-from medrobust.run_folder import CELLS, MARK
+from medrobust.run_folder import CELLS, MARK, read_mark
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -89,17 +90,22 @@ def _manifest(folder: Path) -> Manifest:
     if not file.is_file():
         if not (folder / MARK).is_file():
             raise InputError(f"{folder} is no run folder of medrobust ({MARK} is missing)")
-        mend = f"medrobust report {folder} writes it anew"
-        if not (folder / RESULTS).is_file():
-            mend = "give the command of the run again, it goes on"
         raise InputError(
             f"{folder} has no {manifest.FILE}: the command that wrote it last was killed before its end, or is running;"
-            f" {mend}"
+            f" {_mend(folder)}"
         )
     try:
         return manifest.read(file)
     except InputError as error:
-        raise InputError(f"{error}; medrobust report {folder} writes it anew") from None
+        raise InputError(f"{error}; {_mend(folder)}") from None
+
+
+def _mend(folder: Path) -> str:
+    """What writes a manifest anew."""
+    if not (folder / RESULTS).is_file():
+        return "give the command of the run again, it goes on"
+    command = "study report" if read_mark(folder).kind == "study" else "report"
+    return f"medrobust {command} {folder} writes it anew"
 
 
 def _signature(folder: Path, key: Ed25519PublicKey | None) -> str:
@@ -145,7 +151,7 @@ def _files(folder: Path, written: Manifest) -> Iterator[Finding]:
 def _meaning(name: str) -> str:
     top = name.partition("/")[0]
     if name in RENDERED:
-        return "what people read is not what the run wrote; medrobust report writes it anew from results.json"
+        return "what people read is not what the run wrote; it can be rendered anew from results.json"
     return {
         RESULTS: "the numbers, criteria or conditions are not those that the run wrote",
         SPEC: "the configuration is not the one that was run",
@@ -187,6 +193,7 @@ def _contents(folder: Path, listed: Set[str], unchanged: Set[str]) -> Iterator[F
         yield Finding(RESULTS, one_line(error), _meaning(RESULTS))
         return
     yield from _record(results)
+    yield from _criteria(folder, results.get("criteria"), SPEC in unchanged)
     if REPORT in unchanged:
         yield from _rendered(folder, json_files.digest(results))
     if FIGURES in unchanged:
@@ -201,6 +208,28 @@ def _record(results: Mapping[str, Any]) -> Iterator[Finding]:
     if isinstance(conditions, dict) and conditions.get("pending"):
         what = f"is not complete: {', '.join(map(str, conditions['pending']))} are still to be done"
         yield Finding(RESULTS, what, "the run was stopped; give its command again, it goes on")
+
+
+def _criteria(folder: Path, stated: object, with_spec: bool) -> Iterator[Finding]:
+    """Acceptance criteria that are not those of their SHA-256, or not those that stood when the run began.
+
+    with_spec: spec.json, which holds the latter, is as the manifest has it.
+    """
+    if not isinstance(stated, dict):
+        return
+    texts, sha256, began = stated.get("texts") or [], stated.get("sha256") or "", stated.get("begun_with") or ""
+    baseline = stated.get("baseline")
+    against = str(baseline.get("digest") or "") if isinstance(baseline, dict) else ""
+    if (language.digest(map(str, texts), against) if texts else "") != sha256:
+        yield Finding(RESULTS, "holds criteria that are not those of their SHA-256", "a criterion was edited")
+    if began and began != sha256:
+        meaning = "the verdict is no answer to criteria that stood before the run"
+        yield Finding(RESULTS, "was judged by criteria that were changed after the run began", meaning)
+    if with_spec:
+        opening = json_files.read_object(folder / SPEC).get("criteria")
+        first = opening.get("sha256") if isinstance(opening, dict) else ""
+        if first != began:
+            yield Finding(SPEC, "holds other criteria than results.json says the run began with", _meaning(SPEC))
 
 
 def _rendered(folder: Path, digest: str) -> Iterator[Finding]:
