@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from medrobust.experiments import ask, audit
-from medrobust.experiments.audit import DETECTION
+from medrobust.experiments.auditing import DETECTION
 from tests import report_runs
 from tests.results_files import measured
 

@@ -14,7 +14,7 @@ import medrobust as mr
 from medrobust import report
 from medrobust.cli.audit import summary
 from medrobust.experiments import ask, risk, suite, system
-from medrobust.experiments.audit import experiments
+from medrobust.experiments.auditing import experiments
 from medrobust.experiments.context import Context
 from medrobust.experiments.finding_cells import occurs
 from medrobust.experiments.findings import goal_on

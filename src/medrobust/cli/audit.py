@@ -90,7 +90,7 @@ def audit(
     """Attack a classifier, judge, check, and leave a report that a doctor, an engineer and a reviewer can read."""
     from medrobust import report
     from medrobust.experiments import ask
-    from medrobust.experiments.audit import audit as run_audit
+    from medrobust.experiments.auditing import audit as run_audit
     from medrobust.report.run import parsed
     from medrobust.store import counting
 

@@ -12,13 +12,13 @@ _NAMES = {
     "AuditSpec": "config",
     "ask": "config",
     "attack_named": "config",
-    "audit": "audit",
+    "audit": "auditing",
     "parse_eps": "config",
     "eps_fields": "config",
 }
 
 if TYPE_CHECKING:
-    from medrobust.experiments.audit import audit
+    from medrobust.experiments.auditing import audit
     from medrobust.experiments.config import AuditSpec, ask, attack_named, eps_fields, parse_eps
 
 __all__ = ["AuditSpec", "ask", "attack_named", "audit", "eps_fields", "parse_eps"]

@@ -51,7 +51,7 @@ class Command(NamedTuple):
 
 
 SUITES = {
-    "audit": Command("medrobust.experiments.audit:experiments", tuple(AuditSpec.model_fields), stored=True),
+    "audit": Command("medrobust.experiments.auditing:experiments", tuple(AuditSpec.model_fields), stored=True),
     "universal": Command("medrobust.experiments.universal:experiments", stored=True),
     "defend": Command("medrobust.experiments.defence:experiments"),
     "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps"), "as sets"),
