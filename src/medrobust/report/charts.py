@@ -18,8 +18,9 @@ import numpy as np
 from medrobust import stats
 from medrobust.grey_scale import EIGHT_BITS, GreyScale
 from medrobust.report.findings import Findings, in_doubt
+from medrobust.report.readings import Reading, of_rows, overlay
 from medrobust.report.run import WORST
-from medrobust.report.words import number
+from medrobust.report.words import bounds, number, percent
 from medrobust.results import Row, Rows
 
 if TYPE_CHECKING:
@@ -76,8 +77,11 @@ def canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def svg(figure: Figure, name: str, alt: str) -> str:
-    """The figure as an <svg> that the page can colour, with an alternative text and ids of its own."""
+def svg(figure: Figure, name: str, alt: str, readings: Sequence[Reading] = ()) -> str:
+    """The figure as an <svg> that the page can colour, with an alternative text and ids of its own.
+
+    readings: what its first axes say where the pointer is.
+    """
     out = StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
@@ -95,7 +99,8 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     assert box is not None
     text = text.replace("xlink:href", "href")
     head = f'<svg {box[0]} role="img" aria-label="{escape(alt)}">'
-    return head + text[text.index(">") + 1 :].strip()
+    body = text[text.index(">") + 1 :].strip()
+    return head + body.removesuffix("</svg>") + overlay(figure, readings) + "</svg>"
 
 
 def line_style(index: int) -> dict[str, object]:
@@ -155,8 +160,9 @@ def _eps_axis(f: Findings, axes: Axes, grid: list[float]) -> Callable[[float], f
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
-        columns = 3 if max(map(len, labels)) < 18 else 2
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), handlelength=2.8)
+        columns = 3 if max(map(len, labels)) < 15 else 2
+        look = {"fontsize": 8.5, "handlelength": 2.4, "columnspacing": 1.2}
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), **look)
 
 
 def _line(
@@ -200,7 +206,7 @@ def accuracy_curves(f: Findings, alt: str) -> str:
     everything = names + f.run.controls + f.run.probes
     # one band for the attacks, or their overlap is all that is seen
     bold = f.strongest if f.strongest in names else next(iter(names), None)
-    with canvas(6.4, 4.6) as (figure, axes):
+    with canvas(4.7, 3.9) as (figure, axes):
         unit = _eps_axis(f, axes, [r.eps for a in everything for r in f.run.curve(a)])
         for i, attack in enumerate(f.run.controls):
             _curve(f, axes, unit, attack, dict(CONTROL_LOOK[i % 2]), band=True)
@@ -213,7 +219,14 @@ def accuracy_curves(f: Findings, alt: str) -> str:
             _points(f, axes, unit, attack, str(line_style(len(f.run.measured) + i)["color"]))
         _percent_axis(axes, "accuracy")
         _legend(figure, axes)
-        return svg(figure, "curves", alt)
+        read = [(f.run.title(a), f.run.curve(a)) for a in everything]
+        return svg(figure, "curves", alt, _by_eps(unit, read))
+
+
+def _by_eps(unit: Callable[[float], float], lines: Sequence[tuple[str, Sequence[Row]]]) -> list[Reading]:
+    """What lines over eps say at each of their sizes."""
+    places = [[(unit(r.eps), f"ε = {number(unit(r.eps))}") for r in rows] for _, rows in lines]
+    return [one for (title, rows), at in zip(lines, places, strict=True) for one in of_rows(title, at, rows)]
 
 
 def attack_look(f: Findings, attack: str) -> dict[str, object]:
@@ -258,7 +271,7 @@ def _curve(
 def min_eps(f: Findings, alt: str) -> str:
     """Share of the correctly read images that are fooled by a change of at most eps, an attack a line."""
     names = [a for a in f.run.measured if (v := f.min_eps(a)) is not None and v.size]
-    with canvas(6.4, 4.2) as (figure, axes):
+    with canvas(4.7, 3.5) as (figure, axes):
         grid = [float(e) for a in names for e in f.min_eps(a)] + [r.eps for a in names for r in f.run.curve(a)]  # type: ignore[union-attr]
         unit = _eps_axis(f, axes, grid)
         for attack in names:
@@ -270,7 +283,8 @@ def min_eps(f: Findings, alt: str) -> str:
         axes.axhline(0.5, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         _percent_axis(axes, "images fooled")
         _legend(figure, axes)
-        return svg(figure, "epsstar", alt)
+        read = [(f.run.title(a), f.run.curve(a, "success")) for a in names]
+        return svg(figure, "epsstar", alt, _by_eps(unit, read))
 
 
 def reached(smallest: np.ndarray, tested: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -290,24 +304,25 @@ def series(
 
     first_wide: the first line is drawn broad and pale, so that others that run on top of it can be seen.
     """
-    with canvas(6.4, 4.2) as (figure, axes):
+    with canvas(4.7, 3.5) as (figure, axes):
         unit = _eps_axis(f, axes, [r.eps for _, rows in lines for r in rows])
         for i, (title, rows) in enumerate(lines):
             style = line_style(i) | ({"linewidth": 6, "alpha": 0.35, "marker": ""} if first_wide and i == 0 else {})
             _line(axes, [unit(r.eps) for r in rows], rows, style, title, band=i == 0 if first_wide else len(lines) <= 2)
         _percent_axis(axes, label)
         _legend(figure, axes)
-        return svg(figure, name, alt)
+        return svg(figure, name, alt, _by_eps(unit, lines))
 
 
 def by_pixels(points: list[tuple[float, Row]], across: str, label: str, alt: str) -> str:
     """A share against a number of pixels, on a logarithmic axis."""
-    with canvas(6.4, 3.8) as (figure, axes):
+    with canvas(4.7, 3.1) as (figure, axes):
         _line(axes, [pixels for pixels, _ in points], [row for _, row in points], line_style(0), "")
         axes.set_xscale("log")
         axes.set_xlabel(across)
         _percent_axis(axes, label)
-        return svg(figure, "sparsest", alt)
+        places = [(pixels, f"{number(pixels)} pixels") for pixels, _ in points]
+        return svg(figure, "sparsest", alt, of_rows(label, places, [row for _, row in points]))
 
 
 def by_severity(
@@ -317,7 +332,7 @@ def by_severity(
 
     before: at severity 0. levels: an accuracy that does not depend on it, such as that under an attack.
     """
-    with canvas(6.4, 4.6) as (figure, axes):
+    with canvas(4.7, 3.9) as (figure, axes):
         start = [] if before is None else [before]
         grey: dict[str, object] = {"color": MUTED, "marker": "", "linestyle": "-", "linewidth": 0.8, "alpha": 0.6}
         for i, (title, rows) in reversed(list(enumerate(lines))):
@@ -335,7 +350,11 @@ def by_severity(
         axes.set_xlabel("severity of the corruption")
         _percent_axis(axes, "accuracy")
         _legend(figure, axes)
-        return svg(figure, "corruptions", alt)
+        read = []
+        for title, rows in lines:
+            severities = [float(r.get("severity")) for r in rows]
+            read += of_rows(title, [(s, f"severity {s:g}") for s in severities], rows)
+        return svg(figure, "corruptions", alt, read)
 
 
 def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
@@ -343,16 +362,19 @@ def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
     confidence, correct = probability.max(1), probability.argmax(1) == labels
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, max(1, min(10, order.size // 10)))
-    with canvas(4.6, 4.2) as (figure, axes):
+    read: list[Reading] = []
+    with canvas(3.6, 3.2) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         for part in parts:
             share, x = stats.proportion(correct[part]), float(confidence[part].mean())
             axes.plot([x, x], [share.low, share.high], color=PALETTE[1], alpha=0.5, linewidth=2)
             axes.plot([x], [share.value], color=PALETTE[1], marker="o", markersize=5.5, clip_on=False)
+            text = f"{percent(share.value)} {bounds(share.low, share.high)} read correctly, n = {share.n}"
+            read.append(Reading(x, f"confidence {100 * x:.1f} %", text))
         left = np.floor(min(float(confidence.min()), 0.9) * 10) / 10
         ticks = [t for t in np.linspace(0, 1, 11) if t >= left - 1e-9][:: 2 if left < 0.5 else 1]
         axes.set_xlim(left, 1.01)
         axes.set_xticks(ticks, [f"{100 * t:.0f}" for t in ticks])
         axes.set_xlabel("confidence of the model (%)")
         _percent_axis(axes, "images read correctly")
-        return svg(figure, "reliability", alt)
+        return svg(figure, "reliability", alt, read)

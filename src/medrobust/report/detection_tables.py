@@ -216,7 +216,7 @@ def _evaded(f: Findings, info: DetectionInfo, rows: DetectorRows) -> Table:
         f"Attacks of {short_size(f, evasion.eps)} on {plural(evasion.n, 'image')}, before and after they knew the "
     )
     caption += "detector: the same images, thresholds fixed beforehand; with 95 % intervals."
-    return _table(caption, head, body, "evade")
+    return _table(caption, head, body, "evade", folded="Past the detectors, by detector and attack")
 
 
 def _reach(f: Findings, info: DetectionInfo, rows: DetectorRows) -> Table | None:

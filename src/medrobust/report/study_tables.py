@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medrobust.grid import matches
+from medrobust.report import column_words
 from medrobust.report.tables import Table, TableCell
 from medrobust.report.words import number
 from medrobust.results import Kind
@@ -39,60 +40,6 @@ LESIONS = ("lesion-point", "lesion-share", "lesion-area")
 SHARES = ("probe", "larger", "larger_than_noise", "cam-shift", "cam-shift-asked", "relative-rank", *LESIONS)
 SAID = ("larger", "difference", "ratio")
 """Metrics whose note (a verdict, a p) is shown beside the number."""
-TITLES = {
-    "data": "data",
-    "model": "model",
-    "eps": "ε (/255)",
-    "zeta": "ζ",
-    "made_on": "made on",
-    "fitted_on": "fitted on",
-    "model_seed": "seed of the model",
-    "data_seed": "seed of the split",
-    "settings": "attack settings",
-    "source": "made from",
-    "goal": "goal",
-    "attack": "attack",
-    "detector": "detector",
-    "seed": "seed",
-    "norm": "norm",
-    "split": "images",
-    "round": "round",
-    "at": "distance (/255)",
-    "pool": "perturbations",
-    "at_fpr": "false alarms",
-    "metric": "figure",
-    "by": "measured by",
-    "levels": "stored levels",
-    "made": "made",
-}
-METRICS = {
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC",
-    "targeted_base": "read as the target before",
-    "targeted_success": "Rs",
-    "targeted_success_new": "Rs of the others",
-    "targeted_success_saved": "Rs after saving",
-    "fooling_rate": "Rf",
-    "fooling_rate_saved": "Rf after saving",
-    "fooling_cap": "cap of Rf",
-    "accuracy_before": "accuracy before",
-    "accuracy_after": "accuracy after",
-    "queries_median": "median queries",
-    "pixels_median": "median pixels",
-    "pixels_turned": "median pixels of images turned",
-    "not_by_one_level": "not by one level",
-    "turned_within": "turned",
-    "changed_by_itself": "changed by itself",
-    "alarms_per_1000": "alarms in 1,000",
-    "predictive_value": "an alarm is an attack",
-    "success_saved": "success after saving",
-    "rise": "rise of the loss (nats)",
-    "min_eps_median": "median of the smallest ε that fools",
-    "cam-shift": "shift of Grad-CAM",
-    "relative-rank": "rank over the largest possible",
-    "larger_than_noise": "pairs that move further than under noise",
-    "larger": "pairs with the larger number",
-}
 POOLS = {"old": "of the round before", "first": "of the start"}
 """Perturbations that a defence is tried with."""
 
@@ -178,7 +125,7 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str
         by_line.setdefault(_key(r, lines), {})[_key(r, (across,))] = figure(r)
     return Sheet(
         view["title"],
-        tuple(TITLES.get(k, k) for k in lines),
+        tuple(map(column_words.column, lines)),
         tuple(named(across, c[0], titles) for c in columns),
         tuple(
             (
@@ -312,7 +259,7 @@ def _key(row: Row, columns: tuple[str, ...]) -> tuple[Any, ...]:
 def named(column: str, value: Any, titles: Mapping[str, str] | None = None) -> str:
     """A value as a person reads it; column "": the name of a column itself. titles: of metrics, by name."""
     if column == "":
-        return TITLES.get(value, str(value)).replace("_", " ")
+        return column_words.column(str(value))
     if value is None:
         return "–"
     if column == "eps":
@@ -328,5 +275,5 @@ def named(column: str, value: Any, titles: Mapping[str, str] | None = None) -> s
     if column == "pool":
         return str(POOLS.get(value, value))
     if column == "metric":
-        return METRICS.get(value, str(value).replace("_", " "))
+        return column_words.metric(str(value))
     return str(value)

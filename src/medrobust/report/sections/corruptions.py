@@ -158,7 +158,7 @@ def _table(c: Corruptions) -> Table:
         cells = [share(at.get(severity)) for severity in SEVERITIES]
         body.append([TableCell(c.info.titles[name]), *cells, _points(lost), _lowest(c, name), *errors])
     head = ["Corruption", *map(str, SEVERITIES), f"Lost at {MIDDLE}", f"Lowest sensitivity at {LARGEST}"]
-    head += ["BE", "rBE"] if c.errors(None) else []
+    head += ["Balanced error", "Relative balanced error"] if c.errors(None) else []
     n = n_text(c.accuracy(c.order[0]))
     caption = f"Accuracy after each natural corruption at severities 1 to 5, with 95 % intervals ({n} images); "
     caption += f"percentage points lost at severity {MIDDLE} on the same images; the class that is recognised worst."
