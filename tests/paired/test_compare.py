@@ -168,6 +168,29 @@ def test_runs_that_overlap_are_compared_on_what_they_share(tmp_path):
     assert "img/118.png" in (tmp_path / "out/changed.csv").read_text()  # a run kept names
 
 
+def test_several_findings_are_compared_finding_by_finding(tmp_path):
+    """A finding that is unknown in an image counts neither way."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 2, (120, 2))
+    runs, said = [], []
+    for name, wrong in (("a", 30), ("b", 6)):
+        prediction = np.abs(labels)
+        prediction[:wrong, 0] ^= 1
+        arrays = {"test_labels": labels, "test_prediction": prediction}
+        arrays |= {"labels": labels, "clean_prediction": prediction}
+        run = audit(tmp_path / name, classes=("effusion", "mass"), head="multilabel", arrays=arrays)
+        runs.append(run)
+        said.append(prediction)
+    comparison = compare(tmp_path / "out", *runs)
+    present = labels[:, 0] == 1
+    row = value(comparison, Kind.COMPARISON, "sensitivity", class_name="effusion", when="before")
+    assert row.estimate == pytest.approx(stats.paired_difference(*(p[present, 0] == 1 for p in said)))
+    whole = value(comparison, Kind.COMPARISON, "accuracy", when="before")
+    right = [((p == labels) | (labels < 0)).all(1) for p in said]
+    assert whole.estimate == pytest.approx(stats.paired_difference(*right))
+    assert whole.value > 0
+
+
 REFUSED = {
     "other images": (
         {"names": [f"{i + 500:012x}" for i in range(120)], "data_digest": "1" * 64},

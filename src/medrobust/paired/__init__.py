@@ -40,8 +40,8 @@ def compare(
     """Write a comparison of finished audits into the run folder ``out``: results.json, changed.csv, and its page.
 
     runs: run folders, or what was read from them, the baseline first. names: of the runs, for people; A, B, C … if not
-    given. eps: the reference size, as a fraction of what a pixel may hold; by default that of the first run's own
-    report. InputError where the runs cannot be compared.
+    given. eps: the reference size, as a fraction of what is shown; by default that of the first run's own report.
+    InputError where the runs cannot be compared.
     """
     names = list(names or string.ascii_uppercase[: len(runs)])
     if not 2 <= len(runs) <= len(string.ascii_uppercase):

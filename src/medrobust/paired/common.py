@@ -71,7 +71,8 @@ class Paired:
 
 
 def pair(audits: Sequence[Audit], eps: float | None = None) -> Paired:
-    """Put audits side by side. eps: the reference size; by default that of the first audit by the rule of its report.
+    """Put audits side by side. eps: the reference size, a fraction of what is shown; by default that of the first audit
+    by the rule of its report.
 
     InputError, in one line, where they cannot be compared: other conditions, no image, size or attack in common, the
     same image with another content or label.
@@ -220,9 +221,9 @@ def _names(audits: Sequence[Audit], places: Sequence[np.ndarray]) -> tuple[str, 
 
 def _reference(first: Side, sizes: tuple[float, ...], eps: float | None) -> float:
     if eps is not None:
-        near = [e for e in sizes if same(e, eps)]
+        c = first.audit.run.conditions
+        near = [e for e in sizes if same(e, eps / c.span)]
         if not near:
-            c = first.audit.run.conditions
             shown = ", ".join(c.grey_scale.text(e) if c.norm == "Linf" else number(e) for e in sizes)
             raise InputError(f"--eps {number(eps)} is none of the sizes that all were attacked at: {shown}")
         return near[0]
