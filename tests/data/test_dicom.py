@@ -308,6 +308,14 @@ HOSTILE = {
         "nested too deeply|cannot be read",
     ),
     "deflated bomb": (lambda t: deflated(elements(ramp(np.uint16, 12)), t), "more than the limit"),
+    "unknown representation": (
+        lambda t: bytes_of(elements(ramp(np.uint16, 12)), t).replace(b"\x28\x00\x10\x00US", b"\x28\x00\x10\x00U\x13"),
+        "cannot be read",
+    ),
+    "unknown representation beside the pixels": (
+        lambda t: bytes_of(elements(ramp(np.uint16, 12)), t).replace(b"\x28\x00\x03\x01US", b"\x28\x00\x03\x01U\x13"),
+        "cannot be read",
+    ),
     "no pixels": (lambda t: bytes(128) + b"DICM", "holds no pixels|cannot be read"),
 }
 

@@ -108,8 +108,12 @@ def header(file: Path, tags: Sequence[str]) -> Dataset | None:
         return None
 
 
+IMAGE_GROUP, MODALITY = 0x0028, 0x00080060
+"""All that says how pixels are stored and shown stands in this group, and in this element."""
+
+
 def parsed(data: bytes) -> Dataset:
-    """The elements of a DICOM file. DicomError where they cannot be read."""
+    """The elements of a DICOM file. DicomError where they, or those that describe its pixels, cannot be read."""
     import pydicom
 
     if not is_dicom(data):
@@ -122,11 +126,15 @@ def parsed(data: bytes) -> Dataset:
         _check_unpacked(data)
     try:
         with quiet():
-            return pydicom.dcmread(io.BytesIO(data))
+            elements = pydicom.dcmread(io.BytesIO(data))
+            for tag in list(elements.keys()):  # pydicom reads a value, and meets its damage, at the first use
+                if tag.group == IMAGE_GROUP or tag == MODALITY:
+                    elements[tag]
     except RecursionError:
         raise DicomError("its sequences are nested too deeply") from None
     except Exception as error:  # pydicom raises whatever it likes on damaged bytes
         raise DicomError(f"its DICOM elements cannot be read ({type(error).__name__})") from None
+    return elements
 
 
 GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
