@@ -167,11 +167,11 @@ def title(f: Findings) -> str:
     return "What it means for patients" if f.directed or f.several else f"What it means for {STUDIES:,} images"
 
 
-def table(f: Findings, every: Sequence[PatientLine], label: str = "tab:cases") -> Table:
-    """In 1,000 studies. every: of ``lines``; those beyond MOST are left out."""
+def table(f: Findings, every: Sequence[PatientLine], label: str = "tab:cases", most: int = MOST) -> Table:
+    """In 1,000 studies. every: of ``lines``; those beyond ``most`` are left out."""
     assert f.reference is not None
     doubt = f.verdict is Verdict.INCONCLUSIVE or (f.strongest is not None and in_doubt(f, f.strongest))
-    shown = every[:MOST]
+    shown = every[:most]
     body = [
         [TableCell(line.name), TableCell(percent(line.prevalence)), *(TableCell(text) for text in line.cases)]
         for line in shown
@@ -185,7 +185,7 @@ def table(f: Findings, every: Sequence[PatientLine], label: str = "tab:cases") -
         ends = f"{attacked[0]}–{attacked[-1]}" if len(attacked) > 1 else str(attacked[0])
         caption += f"Under attack: changes of at most {short_size(f, f.reference)}, n = {ends} images read correctly."
     if len(every) > len(shown):
-        caption += f" The {len(shown)} of {len(every)} that are missed most often; all are below."
+        caption += f" The {len(shown)} of {len(every)} that are missed most often; the others are below."
     what = "Finding" if f.several else "Class"
     head = [what, f"Share of {_noun(f)}", "Missed before", "Missed under attack"]
     head += ["Invented before", "Invented under attack"]

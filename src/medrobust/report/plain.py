@@ -34,22 +34,27 @@ def first_page(f: Findings) -> FirstPage:
     title, text, tone = verdict(f)
     if f.few and f.verdict not in (Verdict.NOTHING, Verdict.CHANCE):
         text += " " + few_images(f)
-    facts_, cautious = facts(f), how_far(f)
-    unusual = f.few or f.verdict is Verdict.CHANCE or any(c.passed is False for c in f.run.checks) or bool(f.doubts)
-    paragraphs = [cautious] if unusual or f.run.conditions.model_doubts or not f.run.checks else []
     lines = patients.lines(f)
     tables_ = [patients.table(f, lines)] if lines else []
     return FirstPage(
         title,
         text,
         tone,
-        facts_,
-        paragraphs,
+        facts(f),
+        cautions(f),
         tables=tables_,
         meaning=patients.title(f),
         advice=advice.of(f),
         advice_note=advice.NOTE,
     )
+
+
+def cautions(f: Findings) -> list[Paragraph]:
+    """What takes belief from the numbers of the first page, where anything does."""
+    parts = [*f.run.conditions.model_doubts, *_failed(f), *_inconclusive(f)]
+    if not f.run.checks:
+        parts.append("No sanity check was recorded: take every number with care.")
+    return [Paragraph("How far to believe this", " ".join(parts), True)] if parts else []
 
 
 def sentences(f: Findings) -> list[Paragraph]:
