@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
@@ -69,6 +70,17 @@ def test_images_and_patients_keep_their_identity(finished):
     assert left_out["file"] == private_control("003.png")
 
 
+def test_a_run_says_which_images_it_is_about_and_whose_they_are(finished):
+    images = {private_control(f"{i:03d}.png"): i for i in range(N)}
+    tested = [images[name] for name in json.loads((finished / "results.json").read_text())["conditions"]["test_images"]]
+    arrays = load_file(finished / "figures.safetensors")
+    same_patient = np.equal.outer(arrays["test_patients"], arrays["test_patients"])
+    assert np.array_equal(same_patient, np.equal.outer(np.array(tested) // 2, np.array(tested) // 2))
+    assert len(arrays["test_content"]) == len(tested)
+    assert np.array_equal(arrays["test_labels"][arrays["attacked"]], arrays["labels"])
+    assert np.array_equal(arrays["test_prediction"][arrays["attacked"]], arrays["clean_prediction"])
+
+
 def private_control(name: str, kind: str = "image") -> str:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv(private_names.VARIABLE, "a salt of the tests")
@@ -86,6 +98,7 @@ def test_names_are_kept_where_that_is_asked_for_and_nothing_is_computed_again(fi
     assert kept["conditions"]["data"] == "oncology/labels.csv"
     assert kept["conditions"]["left_out"][0]["file"] == "003.png"
     assert all(e["id"].endswith(".png") and e["patient"].startswith("Schmidt-") for e in kept["examples"])
+    assert all(name.endswith(".png") for name in kept["conditions"]["test_images"])
     assert kept["rows"][0]["value"] == hidden["rows"][0]["value"]
     again = audit(spec(table), finished, device="cpu")
     assert again["examples"] == hidden["examples"]
