@@ -82,11 +82,15 @@ def test_the_page_is_written_where_it_is_wanted_and_over_nothing_else(results, t
 
 
 def test_a_folder_that_is_named_is_kept_and_gives_the_same_numbers(results, tmp_path):
-    kept = mr.audit(*bright(), out=tmp_path / "run", **QUICK)
+    required = ["accuracy@2/255 >= 0.8", "accuracy@40/255 >= 0.8"]
+    kept = mr.audit(*bright(), out=tmp_path / "run", require=required, **QUICK)
+    assert [j.verdict.name for j in kept.criteria.judged] == ["PASS", "FAIL"]
+    assert str(kept).startswith(kept.criteria.line)
     assert kept.folder == tmp_path / "run"
     assert (tmp_path / "run/report.html").is_file()
     assert kept.rows == results.rows
     assert "report.html" in kept._repr_html_()
+    assert kept.criteria.line in kept._repr_html_()
 
 
 def test_two_results_are_compared_on_the_same_images(results):

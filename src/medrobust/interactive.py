@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medrobust import data as data_room
 from medrobust import paired, report
 from medrobust.classifier import Classifier
+from medrobust.criteria import Criteria
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments import ask, eps_fields
@@ -26,6 +27,7 @@ from medrobust.report import findings
 from medrobust.report import run as runs
 from medrobust.report.compared import compared
 from medrobust.report.compared_tables import accuracy as compared_accuracy
+from medrobust.report.criteria_words import CriteriaInfo
 from medrobust.report.first_page import FirstPage, first_page, heading
 from medrobust.report.run import Run
 from medrobust.report.tables import Table
@@ -61,6 +63,11 @@ class Results:
         """Verdict, facts and paragraphs of the first page."""
         return first_page(findings.find(self.run))
 
+    @property
+    def criteria(self) -> CriteriaInfo | None:
+        """The acceptance criteria and how they were judged; None where none were given."""
+        return self.run.criteria
+
     def frame(self) -> pandas.DataFrame:
         """The rows as a data frame, a column an entry of ``results.csv``; needs pandas."""
         try:
@@ -87,6 +94,7 @@ class Results:
     def _repr_html_(self) -> str:
         page, table = self.summary, self._table()
         parts = [f"<p>{escape(heading(findings.find(self.run)))}</p>"]
+        parts += [] if self.criteria is None else [f"<p><b>{escape(self.criteria.line)}</b></p>"]
         parts += [f"<h3>{escape(page.title)}</h3><p>{escape(page.text)}</p>"]
         facts = (f"<li>{escape(f.label)}: <b>{escape(f.value)}</b> ({escape(f.note)})</li>" for f in page.facts)
         parts.append(f"<ul>{''.join(facts)}</ul>")
@@ -104,7 +112,8 @@ class Results:
 
     def __str__(self) -> str:
         page = self.summary
-        return "\n".join([page.title, page.text, *(f"{f.label}: {f.value} ({f.note})" for f in page.facts)])
+        required = [] if self.criteria is None else [self.criteria.line]
+        return "\n".join([*required, page.title, page.text, *(f"{f.label}: {f.value} ({f.note})" for f in page.facts)])
 
 
 def audit(
@@ -126,6 +135,7 @@ def audit(
     healthy: str | None = None,
     risk: str | None = None,
     ordinal: bool = False,
+    require: Sequence[str] = (),
     keep_names: bool = False,
     pictures: bool = True,
     progress: Progress | None = None,
@@ -136,7 +146,8 @@ def audit(
     without a split of its own, where the classifier was not trained on it.
     out: a run folder, in which a killed audit goes on; if not given, nothing is kept on disk.
     eps: ascending fractions of what is shown, or text as the command line takes it ("1/255,2/255", "4lv").
-    The other options are those of ``medrobust audit``. InputError, in one line, for what cannot be audited.
+    require: acceptance criteria, such as "accuracy@1/255 >= 0.8". The other options are those of ``medrobust audit``.
+    InputError, in one line, for what cannot be audited.
     """
     if not isinstance(classifier, Classifier):
         raise InputError(
@@ -165,6 +176,7 @@ def audit(
     ).model_copy(update={"limit": limit})
     with _folder(out) as folder:
         options: dict[str, Any] = {"keep_names": keep_names, "pictures": pictures, "progress": progress}
+        options["criteria"] = Criteria.read(list(require))
         audit_in(config, folder, given=(classifier, data), command="medrobust.audit", **options)
         report.write(folder)
         return _read(folder, out)
