@@ -178,13 +178,58 @@ def test_a_criterion_that_was_changed_after_the_run_is_found(texts, sha256, firs
     def judge(results: dict) -> None:
         results["criteria"] = {"texts": texts, "sha256": sha256, "begun_with": first, "baseline": None, "judged": []}
 
-    (copied / "spec.json").write_text(json.dumps({"criteria": {"texts": [], "sha256": first}}))
+    opening = CRITERIA if first == language.digest(CRITERIA) else ["auroc >= 0.9"]
+    (copied / "spec.json").write_text(json.dumps({"criteria": {"texts": opening, "sha256": first}}))
     edit(copied, judge)
     found = [finding for finding in verify(copied).findings if finding.file != "report.html"]
     assert [what in finding.what for finding in found] == [True] * bool(what)
     (copied / "spec.json").write_text("{}")
     forge(copied)
     assert "holds other criteria than results.json says the run began with" in lines(verify(copied))
+
+
+@pytest.mark.parametrize(
+    ("texts", "what"),
+    [(CRITERIA, ""), (["accuracy@1/255 >= 0.1"], "spec.json: holds criteria that are not those of their SHA-256")],
+)
+def test_criteria_that_were_edited_in_the_configuration_are_found(texts, what, copied):
+    sha256 = language.digest(CRITERIA)
+    stated = {"texts": CRITERIA, "sha256": sha256, "begun_with": sha256, "baseline": None, "judged": []}
+    (copied / "spec.json").write_text(json.dumps({"criteria": {"texts": texts, "sha256": sha256}}))
+    edit(copied, lambda results: results.update(criteria=stated))
+    assert [f"{f.file}: {f.what}" for f in verify(copied).findings if f.file != "report.html"] == [what] * bool(what)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({}, ""),
+        ({"verdict": "inconclusive"}, ""),
+        ({"verdict": "fail"}, "which does not follow from its interval"),
+        ({"low": None, "high": None}, "which does not follow from its interval"),
+        ({"value": 0.99}, "by a number that no row holds"),
+        ({"criterion": "most"}, "cannot be read"),
+    ],
+)
+def test_a_verdict_that_does_not_follow_is_found(change, what, copied):
+    text = "accuracy >= 0.1"
+
+    def judge(results: dict) -> None:
+        row = next(r for r in results["rows"] if r["kind"] == "clean" and r["metric"] == "accuracy")
+        entry = {"criterion": text, "verdict": "pass", **{k: row[k] for k in ("value", "low", "high", "n")}, **change}
+        results["criteria"] = {"texts": [text], "sha256": language.digest([text]), "judged": [entry]}
+
+    edit(copied, judge)
+    found = lines(verify(copied))
+    assert (what in found) if what else ("accuracy >= 0.1" not in found)
+
+
+def test_what_a_page_no_longer_has_leaves_the_manifest(copied):
+    with RunFolder(copied, None) as opened:
+        opened.write_text("criteria.xml", "<testsuites/>")
+    with RunFolder(copied, None) as opened:
+        opened.remove("criteria.xml")
+    assert verify(copied).passed
 
 
 def test_a_page_rendered_anew_keeps_the_run_verified_and_hides_nothing(copied):

@@ -171,6 +171,7 @@ class RunFolder:
             else:
                 place.unlink(missing_ok=True)
         self._write(dataclasses.replace(mark, entries=tuple(e for e in mark.entries if e != name)))
+        self._written.add(name)  # so that the manifest no longer lists it
 
     def sweep_leftovers(self) -> None:
         """Remove what killed processes left half-written; only while no other process writes here."""

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from medrobust import json_files, manifest, store
-from medrobust.criteria import language
+from medrobust.criteria import Criterion, Verdict, language
+from medrobust.criteria.judging import judged
 from medrobust.errors import InputError, one_line
 from medrobust.manifest import Manifest
-from medrobust.results import Kind, group
+from medrobust.results import OK, Kind, group
 from medrobust.run_folder import CELLS, MARK, read_mark
+from medrobust.stats import Estimate
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -36,6 +38,7 @@ RENDERED = (
     "tables.tex",
     "summary.md",
     "model-card.md",
+    "criteria.xml",
 )
 """Files that are made of results.json alone."""
 WORST = "worst"
@@ -194,6 +197,7 @@ def _contents(folder: Path, listed: Set[str], unchanged: Set[str]) -> Iterator[F
         return
     yield from _record(results)
     yield from _criteria(folder, results.get("criteria"), SPEC in unchanged)
+    yield from _verdicts(results)
     if REPORT in unchanged:
         yield from _rendered(folder, json_files.digest(results))
     if FIGURES in unchanged:
@@ -217,19 +221,47 @@ def _criteria(folder: Path, stated: object, with_spec: bool) -> Iterator[Finding
     """
     if not isinstance(stated, dict):
         return
-    texts, sha256, began = stated.get("texts") or [], stated.get("sha256") or "", stated.get("begun_with") or ""
-    baseline = stated.get("baseline")
-    against = str(baseline.get("digest") or "") if isinstance(baseline, dict) else ""
-    if (language.digest(map(str, texts), against) if texts else "") != sha256:
+    sha256, began = stated.get("sha256") or "", stated.get("begun_with") or ""
+    if _sha256(stated) != sha256:
         yield Finding(RESULTS, "holds criteria that are not those of their SHA-256", "a criterion was edited")
     if began and began != sha256:
         meaning = "the verdict is no answer to criteria that stood before the run"
         yield Finding(RESULTS, "was judged by criteria that were changed after the run began", meaning)
     if with_spec:
         opening = json_files.read_object(folder / SPEC).get("criteria")
-        first = opening.get("sha256") if isinstance(opening, dict) else ""
-        if first != began:
+        opening = opening if isinstance(opening, dict) else {}
+        if (opening.get("sha256") or "") != began:
             yield Finding(SPEC, "holds other criteria than results.json says the run began with", _meaning(SPEC))
+        elif _sha256(opening) != began:
+            yield Finding(SPEC, "holds criteria that are not those of their SHA-256", "a criterion was edited")
+
+
+def _sha256(stated: Mapping[str, object]) -> str:
+    """Of the criteria and the baseline that a file states; empty where there are none."""
+    texts, baseline = stated.get("texts"), stated.get("baseline")
+    against = str(baseline.get("digest") or "") if isinstance(baseline, dict) else ""
+    return language.digest(map(str, texts), against) if isinstance(texts, list) and texts else ""
+
+
+def _verdicts(results: Mapping[str, Any]) -> Iterator[Finding]:
+    """Criteria that pass or fail although the stated interval does not say so, or although no row holds it."""
+    numbers = ("value", "low", "high", "n")
+    stated = results.get("criteria")
+    for entry in stated.get("judged") or () if isinstance(stated, dict) else ():
+        text, verdict = str(entry.get("criterion")), entry.get("verdict")
+        if verdict == Verdict.INCONCLUSIVE:
+            continue
+        try:
+            criterion, meaning = Criterion.read(text), "the verdict was edited, or its number was"
+            value, low, high = (math.nan if entry[name] is None else float(entry[name]) for name in numbers[:3])
+            if judged(criterion, Estimate(value, low, high, entry["n"]), "").verdict != verdict:
+                yield Finding(RESULTS, f"says {verdict} of {text!r}, which does not follow from its interval", meaning)
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            yield Finding(RESULTS, f"holds a verdict that cannot be read: {one_line(error)}", _meaning(RESULTS))
+            continue
+        rows = (row for row in results.get("rows", ()) if row.get("status") == OK)
+        if not criterion.drop and not any(all(row.get(name) == entry[name] for name in numbers) for row in rows):
+            yield Finding(RESULTS, f"says {verdict} of {text!r} by a number that no row holds", meaning)
 
 
 def _rendered(folder: Path, digest: str) -> Iterator[Finding]:

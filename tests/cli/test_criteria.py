@@ -141,6 +141,7 @@ def test_what_the_audit_cannot_answer_is_refused_before_it(home, monkeypatch, ca
         (("accuracy >= 0.9", "accuracy >= 0.95"), 3, "acceptance criteria: 1 fails, 1 cannot be judged"),
         (("accuracy >= 0.9", "success[kind=universal] <= 0.3"), 4, "acceptance criteria: 2 cannot be judged"),
         (("accuracy@3/255 >= 0.9",), 2, ""),
+        (("sensitivity >= 0.9",), 2, ""),
     ],
 )
 def test_a_finished_run_is_judged_without_computing(tmp_path, capsys, required, code, line):
@@ -156,7 +157,9 @@ def test_a_finished_run_is_judged_without_computing(tmp_path, capsys, required, 
     assert int(suite.get("failures")) == len(suite.findall("testcase/failure"))
     assert int(suite.get("errors")) == len(suite.findall("testcase/error"))
     assert {0: (0, 0), 3: (1, 1), 4: (0, 2)}[code] == (int(suite.get("failures")), int(suite.get("errors")))
-    assert "They were given after the run began" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "They were given after the run began" in page
+    assert "results.json does not hold them or their verdicts" in page
     assert run("report", folder) == 0
     assert not (folder / "criteria.xml").exists()
     assert "cceptance criteria" not in (folder / "summary.md").read_text()

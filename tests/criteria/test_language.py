@@ -57,6 +57,10 @@ def test_a_criterion_has_one_canonical_text(text, canonical):
         ("accuracy@1/0 >= 1", "@1/0 is no size"),
         ("accuracy >= most", "'most' is no number"),
         ("accuracy >= nan", "'nan' is no number"),
+        ("accuracy >= 0_8", "'0_8' is no number"),
+        ("success@1/255 <= 30", "success is from 0 to 1, the limit is 30; for a percentage write 30 %"),
+        ("accuracy >= -0.1", "accuracy is from 0 to 1, the limit is -0.1"),
+        ("drop[accuracy] <= 5", "for a percentage write 5 %"),
         ("drop >= 0.1", "drop names its metric first"),
         ("drop[accuracy@1/255] <= 0.1", "drop names its metric first"),
         ("sensitivity[pneumonia] >= 0.7", "'pneumonia' is no COLUMN=VALUE"),
@@ -134,6 +138,7 @@ def test_one_number_answers(text, kind, columns):
     ("text", "message"),
     [
         ("accuracy@2/255 > 0", "there is no number at 2/255; there are: 1/255, 4/255"),
+        ("accuracy[kind=clean]@1/255 > 0", "this number has no size; leave out @1/255"),
         ("sensitivity > 0", "2 numbers answer it; also give class=well or class=ill"),
         ("auroc[detector=kd, attack=pgd] > 0", "also give kind=detector or kind=evasion"),
         ("auroc[kind=detector] > 0", "also give attack=pgd or attack=noise"),
@@ -197,6 +202,7 @@ def test_what_a_run_will_measure_may_be_required(text):
         ("accuracy[metric=b]@1/255 >= 0.7", "there is no column metric; there are: kind, attack, class"),
         ("success[kind=universal] <= 0.3", "no numbers of kind universal (--no-universal)"),
         ("fooling rate <= 0.3", "no numbers of kind universal (--no-universal)"),
+        ("accuracy[class=ill]@1/255 >= 0.7", "accuracy is of all classes; write sensitivity[class=ill]"),
     ],
 )
 def test_what_a_run_cannot_measure_is_refused_before_it(text, message):
@@ -204,12 +210,21 @@ def test_what_a_run_cannot_measure_is_refused_before_it(text, message):
         check(text)
 
 
+def test_of_a_finished_run_its_own_rows_may_be_required_and_what_may_mean_several_is_refused():
+    finished = dataclasses.replace(PLANNED, measured=[*ROWS, row(Kind.EXPLANATION, "cam-shift")])
+    for text in ("cam-shift <= 0.3", "ece <= 0.1"):  # measured, and left out of this run
+        finished.check(Criteria.read([text]), lambda size: size.value, words)
+    with pytest.raises(InputError, match=re.escape("'auroc[kind=detector] > 0': 2 numbers answer it; also give")):
+        finished.check(Criteria.read(["auroc[kind=detector] > 0"]), lambda size: size.value, words)
+
+
 def test_of_several_findings_hiding_and_inventing_are_required():
     findings = dataclasses.replace(PLANNED, several=True)
     for text in ("success[finding=ill, goal=hide]@1/255 <= 0.2", "sensitivity[finding=ill] >= 0.9"):
         findings.check(Criteria.read([text]), lambda size: size.value, words)
-    with pytest.raises(InputError, match=re.escape("measured by success[finding=NAME, goal=hide]@SIZE")):
-        findings.check(Criteria.read(["sensitivity[finding=ill]@1/255 >= 0.9"]), lambda size: size.value, words)
+    for metric, goal in (("sensitivity", "hide"), ("specificity", "invent")):
+        with pytest.raises(InputError, match=re.escape(f"write 'success[class=ill, goal={goal}]@1/255 <= LIMIT'")):
+            findings.check(Criteria.read([f"{metric}[finding=ill]@1/255 >= 0.9"]), lambda size: size.value, words)
 
 
 def test_a_drop_needs_a_baseline():

@@ -13,6 +13,7 @@ import pytest
 from medrobust import InputError, report
 from medrobust.report import pdf
 from tests import report_runs
+from tests.commands import run
 
 
 def test_without_weasyprint_it_is_one_line_and_nothing_is_written(tmp_path, monkeypatch):
@@ -39,6 +40,22 @@ def test_drawings_have_colours_and_words_of_their_own():
     assert "stroke: #d55e00; fill: #fff" in made
     assert "<title>a &lt; b</title>" in made
     assert '<td style="background: #0072b26b">' in made
+
+
+def test_a_pdf_of_another_page_is_removed(tmp_path, monkeypatch, capsys):
+    folder = report_runs.make(tmp_path / "run", "minimal")
+    monkeypatch.setattr(pdf, "rendered", lambda html: b"%PDF")
+    report.write(folder, pdf=True)
+    assert run("report", folder) == 0
+    assert (folder / "report.pdf").exists()  # the page is the same
+    (folder / "report.html").write_text("of an earlier version")
+    assert run("report", folder) == 0
+    assert not (folder / "report.pdf").exists()
+    assert "report.pdf was of another page and is removed; --pdf writes it anew" in capsys.readouterr().out
+    (folder / "report.pdf").write_bytes(b"of the user")
+    (folder / "report.html").write_text("of an earlier version")
+    report.write(folder)
+    assert (folder / "report.pdf").exists()
 
 
 @pytest.mark.slow  # WeasyPrint lays out a page

@@ -65,6 +65,7 @@ def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
     """
     from medrobust.criteria import Planned
     from medrobust.criteria.baseline import Measured
+    from medrobust.criteria.choosing import NoRowError, chosen
 
     c = run.conditions
     if c.pending:
@@ -90,10 +91,18 @@ def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
         criteria.baseline.check(run.arrays, c.norm)
     if run.command == "audit":
         attacks = {row.attack for row in run.rows}
-        Planned(c.classes, run.attacks, c.eps, c.head == "multilabel", True, attacks, {}).check(criteria, eps, words)
+        several = c.head == "multilabel"
+        Planned(c.classes, run.attacks, c.eps, several, True, attacks, {}, run.rows).check(criteria, eps, words)
+    else:
+        for each in criteria.every:
+            try:
+                chosen(each, run.rows, None if each.size is None else eps(each.size), words)
+            except NoRowError as error:
+                raise InputError(f"criterion '{each}': {error}") from None
     summed = None if c.headline is None else c.headline.model_dump()
     settings = {"headline": summed, **{name: attack.model_dump() for name, attack in c.attacks.items()}}
     patients = c.n_patients_attacked is not None
     measured = Measured(run.rows, c.classes, c.norm, settings, run.arrays, patients)
     begun_with = run.criteria.begun_with if run.criteria is not None else ""
-    return criteria.stated(measured, begun_with, eps, words)
+    of_page = run.criteria is None or run.criteria.sha256 != criteria.sha256
+    return {**criteria.stated(measured, begun_with, eps, words), "of_page": of_page}

@@ -26,10 +26,13 @@ def report(
 
     required, run = criteria.read(), read(folder)
     judge = partial(judged, criteria=required) if required.every else None
+    had_pdf = (folder / "report.pdf").exists()
     page = report_room.write(folder, judge=judge, pdf=pdf)
     info = CriteriaInfo.model_validate(judge(run)) if judge is not None else run.criteria
     code = say_criteria(info)
     say(str(page))
     if pdf:
         say(str(folder / "report.pdf"))
+    elif had_pdf and not (folder / "report.pdf").exists():
+        say("report.pdf was of another page and is removed; --pdf writes it anew")
     return folder / "results.json", code

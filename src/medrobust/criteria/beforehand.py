@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from medrobust.criteria.choosing import NoRowError, chosen, metric_of
+from medrobust.criteria.choosing import NoRowError, SeveralRowsError, chosen, metric_of
 from medrobust.criteria.criteria import Criteria
 from medrobust.criteria.language import Criterion, Size, bare
 from medrobust.errors import InputError
@@ -75,6 +75,8 @@ class Planned:
     known_attacks: Collection[str]
     """Names that may stand as the attack in some row."""
     off: dict[Kind, str]
+    measured: Sequence[Row] = ()
+    """The rows of a run that is finished."""
 
     def check(self, criteria: Criteria, eps: Callable[[Size], float], size: Callable[[float], str]) -> None:
         """InputError for the first criterion that the run cannot answer."""
@@ -89,6 +91,14 @@ class Planned:
                     raise InputError(f"criterion '{c}': in --baseline {criteria.baseline.name}, {error}") from None
 
     def _check(self, c: Criterion, rows: Sequence[Row], eps: float | None, size: Callable[[float], str]) -> None:
+        try:
+            if self.measured:
+                chosen(c, self.measured, eps, size)
+                return
+        except SeveralRowsError as error:
+            raise InputError(f"criterion '{c}': {error}") from None
+        except NoRowError:
+            pass  # it may have been left out of the run; what no run has is refused below
         self._check_names(c)
         if c.by_column.get("kind") == Kind.EXPLANATION and Kind.EXPLANATION not in self.off:
             return  # its metrics depend on the network's layers
@@ -127,10 +137,15 @@ class Planned:
         """Where no number at all has that name."""
         names = dict.fromkeys([*CLEAN, *BY_CLASS, *OVER_SIZES, *(m for every in FURTHER.values() for m in every)])
         if self.several and c.metric in BY_CLASS and c.size is not None:
+            goal, has = ("hide", "with") if c.metric == "sensitivity" else ("invent", "without")
+            columns = (("class_name", c.by_column.get("class_name", "NAME")), ("goal", goal))
             return (
-                "with several findings an image an attack is measured by success[finding=NAME, goal=hide]@SIZE and "
-                "success[finding=NAME, goal=invent]@SIZE"
+                f"with several findings an image, {c.metric} is of untouched images only; write "
+                f"'{replace(c, metric='success', columns=columns).quantity} <= LIMIT': of the images {has} it that are "
+                f"read correctly, the share in which an attack can {goal} it"
             )
+        if c.metric == "accuracy" and "class_name" in c.by_column:
+            return f"accuracy is of all classes; write sensitivity[class={c.by_column['class_name']}]"
         if c.metric in names:
             return ""
         near = difflib.get_close_matches(c.metric, names, 1)

@@ -16,7 +16,11 @@ MOST = 12
 
 
 class NoRowError(InputError):
-    """No row answers a criterion, or more than one. What is stated is a reason, without the criterion."""
+    """No row answers a criterion. What is stated is a reason, without the criterion."""
+
+
+class SeveralRowsError(NoRowError):
+    """More than one row answers a criterion: it can be written so that one does."""
 
 
 def chosen(criterion: Criterion, rows: Sequence[Row], eps: float | None, size: Callable[[float], str]) -> Row:
@@ -25,7 +29,7 @@ def chosen(criterion: Criterion, rows: Sequence[Row], eps: float | None, size: C
     A criterion without a kind is about untouched images, or, with a size, about the worst case, then about single
     attacks, and where none of these have the metric and its columns about any other kind, controls last. Of the rows
     that match, those with the fewest columns that the criterion does not name: all classes together before one class.
-    NoRowError where none or several answer.
+    NoRowError where none answers, SeveralRowsError where several do.
     """
     for tier in _tiers(criterion):
         matching = [row for row in rows if row.kind in tier and _matches(criterion, row)]
@@ -35,11 +39,13 @@ def chosen(criterion: Criterion, rows: Sequence[Row], eps: float | None, size: C
             at = [row for row in matching if math.isclose(row.eps, eps, rel_tol=1e-6, abs_tol=1e-9)]
             if not at:
                 assert criterion.size is not None
-                sizes = sorted({row.eps for row in matching})
+                sizes = sorted({row.eps for row in matching} - {0.0})
+                if not sizes:
+                    raise NoRowError(f"this number has no size; leave out @{criterion.size.text}")
                 raise NoRowError(f"there is no number at {criterion.size.text}; there are: {_listed(map(size, sizes))}")
             matching = at
         if len(kinds := dict.fromkeys(row.kind for row in matching)) > 1:
-            raise NoRowError(
+            raise SeveralRowsError(
                 f"it may be about several kinds; also give {_listed((f'kind={k}' for k in kinds), ' or ')}"
             )
         further = [_further(criterion, row) for row in matching]
@@ -47,7 +53,7 @@ def chosen(criterion: Criterion, rows: Sequence[Row], eps: float | None, size: C
         best = [row for row, names in zip(matching, further, strict=True) if len(names) == fewest]
         if len(best) == 1:
             return best[0]
-        raise NoRowError(f"{len(best)} numbers answer it; also give {_distinctions(best, size)}")
+        raise SeveralRowsError(f"{len(best)} numbers answer it; also give {_distinctions(best, size)}")
     raise NoRowError(_absent(criterion, rows))
 
 

@@ -39,7 +39,8 @@ class Criteria:
 
     def opening(self) -> Mapping[str, object]:
         """As spec.json holds them when a run begins."""
-        return {"texts": [str(c) for c in self.every], "sha256": self.sha256}
+        against = {"run": self.baseline.run, "digest": self.baseline.digest} if self.baseline else None
+        return {"texts": [str(c) for c in self.every], "sha256": self.sha256, "baseline": against}
 
     def stated(
         self, measured: Measured | None, begun_with: str, eps: Callable[[Size], float], size: Callable[[float], str]
@@ -48,9 +49,8 @@ class Criteria:
 
         begun_with: the sha256 of those that stood when the run began. eps: a size as rows hold it. size: in words.
         """
-        against = {"run": self.baseline.run, "digest": self.baseline.digest} if self.baseline else None
         verdicts = [] if measured is None else [self.judge(c, measured, eps, size).plain() for c in self.every]
-        return {**self.opening(), "begun_with": begun_with, "baseline": against, "judged": verdicts}
+        return {**self.opening(), "begun_with": begun_with, "judged": verdicts}
 
     def judge(
         self, criterion: Criterion, measured: Measured, eps: Callable[[Size], float], size: Callable[[float], str]

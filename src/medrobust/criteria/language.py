@@ -22,6 +22,13 @@ EXAMPLE = "accuracy@1/255 >= 0.8"
 OPERATORS = (">=", "<=", ">", "<")
 COLUMNS = {"class": "class_name", "finding": "class_name"}
 """Columns that a criterion calls otherwise than results.json."""
+SHARES = (
+    *("accuracy", "balanced_accuracy", "accuracy_saved", "accuracy_full", "accuracy_after", "auroc", "auroc_paired"),
+    *("sensitivity", "specificity", "recall_after", "success", "success_at", "success_saved", "flip", "fooling_rate"),
+    *("fooling_rate_saved", "targeted_success", "targeted_success_new", "targeted_success_saved", "alarms", "seen"),
+    *("predictive_value", "fooled", "detected", "inconclusive", "changed_by_itself"),
+)
+"""Metrics from 0 to 1: a limit outside, such as 80 for 80 %, would be fulfilled or violated by every run."""
 UNITS = ("lv", "hu")
 """Endings of a size that is no fraction: stored levels and Hounsfield units."""
 
@@ -55,7 +62,7 @@ class Size:
             value = fraction(text.removesuffix(unit))
         except ValueError:
             value = -1.0
-        if not 0 <= value < math.inf:
+        if not 0 <= value < math.inf or "_" in text:
             raise InputError(f"size @{text} is no size; write it as --eps has it: 1/255, 4lv or 5hu")
         return cls(value, unit, _ratio(text.removesuffix(unit)) + (unit if unit in UNITS else ""))
 
@@ -96,6 +103,10 @@ class Criterion:
             raise InputError(f"criterion {text!r}: {error}") from None
         if len(columns) < len(parts):
             raise InputError(f"criterion {text!r} names a column twice")
+        least = -1 if drop else 0
+        if bare(metric) in SHARES and not least <= threshold <= 1:
+            percent = f"; for a percentage write {written} %" if 1 < abs(threshold) <= 100 else ""
+            raise InputError(f"criterion {text!r}: {bare(metric)} is from 0 to 1, the limit is {written}{percent}")
         operator = found["operator"].replace("≥", ">=").replace("≤", "<=")
         return cls(bare(metric), tuple(sorted(columns.items())), size, operator, threshold, written, drop)
 
@@ -148,7 +159,7 @@ def number(text: str) -> tuple[float, str]:
         value = float(text[:-1]) / 100 if text.endswith("%") else fraction(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not math.isfinite(value) or "_" in text:  # Python takes 0_8 for 8
         raise InputError(f"{text!r} is no number; write 0.8, 80 % or 2/255")
     return value, _ratio(text) if "/" in text else f"{value:.12g}"
 

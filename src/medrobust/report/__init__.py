@@ -22,7 +22,7 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pd
 
     locked: the caller holds the lock of the folder, as an audit does that is still under way. judge: acceptance
     criteria for these pages, in the place of the run's own. pdf: also write report.pdf, the page as it prints;
-    InputError where WeasyPrint or a library of it is missing.
+    InputError where WeasyPrint or a library of it is missing. Without, a report.pdf of another page is removed.
 
     Reads results.json and, where they are there, figures.safetensors and spec.json. With acceptance criteria it also
     writes criteria.xml. The same input gives the same bytes. InputError: the folder or its results.json is missing or
@@ -69,6 +69,8 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pd
         from medrobust.report.pdf import rendered
 
         files["report.pdf"] = rendered(html)
+    elif not ((run_dir / "report.html").is_file() and (run_dir / "report.html").read_bytes() == html.encode("utf-8")):
+        files["report.pdf"] = None  # one of an earlier page would contradict this one
     write_files(run_dir, files, locked=locked)
     return run_dir / "report.html"
 

@@ -61,6 +61,8 @@ class CriteriaInfo(Stated):
     begun_with: str = ""
     baseline: BaselineInfo | None = None
     judged: list[JudgedInfo] = Field(default_factory=list)
+    of_page: bool = False
+    """Whether they are of these pages alone: results.json holds others or none."""
 
     @property
     def line(self) -> str:
@@ -82,6 +84,10 @@ class CriteriaInfo(Stated):
     @property
     def origin(self) -> str:
         """Whether they stood before the run."""
+        return self._when + (" results.json does not hold them or their verdicts." if self.of_page else "")
+
+    @property
+    def _when(self) -> str:
         now, first = (f"SHA-256 {digest[:12]}…" for digest in (self.sha256, self.begun_with))
         if self.sha256 == self.begun_with:
             return f"They stood before the run: spec.json holds them since it began ({now})."

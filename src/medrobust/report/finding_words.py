@@ -101,7 +101,7 @@ def _said(f: Findings, goal: str, eps: float) -> str:
         return ""
     text = " ".join(sentence(f, t, goal, eps if i == 0 else None) for i, t in enumerate(every[:MOST_SAID]))
     if rest := every[MOST_SAID:]:
-        text += " Of the others: " + listing([f"{t.name} {percent(t.turned.value, 0)}" for t in rest]) + "."
+        text += " Of the others: " + listing([f"{t.name} ({numbers(t.turned)})" for t in rest]) + "."
     return text
 
 
