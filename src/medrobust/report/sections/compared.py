@@ -28,7 +28,7 @@ def build(f: Findings) -> list[Content]:
 
 SIDES = "changed.csv lists every image on which the runs differ, with its class and how each run reads it."
 OTHERS = (
-    "These are not compared image by image: a difference is shown only where the intervals do not overlap. "
+    "These are not compared image by image, and no difference is claimed from them. "
     "Universal perturbations and attacks that detectors look for were made against each classifier by itself."
 )
 
