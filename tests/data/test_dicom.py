@@ -284,6 +284,15 @@ def with_claim(rows: int, columns: int) -> Elements:
     return made
 
 
+def with_element(name: str, value: object, modality: str = "OT", intercept: int | None = 0) -> Elements:
+    made = elements(ramp(np.uint16, 12))
+    made.Modality = modality
+    if intercept is not None:
+        made.RescaleIntercept = intercept
+    setattr(made, name, value)
+    return made
+
+
 def deflated(made: Elements, tmp_path: Path) -> bytes:
     made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     made.save_as(tmp_path / "deflated", enforce_file_format=True)
@@ -315,6 +324,12 @@ HOSTILE = {
     "unknown representation beside the pixels": (
         lambda t: bytes_of(elements(ramp(np.uint16, 12)), t).replace(b"\x28\x00\x03\x01US", b"\x28\x00\x03\x01U\x13"),
         "cannot be read",
+    ),
+    "pixels without a value": (lambda t: bytes_of(with_element("PixelData", None), t), "holds no pixels|incomplete"),
+    "a slope that is two numbers": (lambda t: bytes_of(with_element("RescaleSlope", [1, 2]), t), "rescale slope"),
+    "a CT with a slope that is two numbers": (
+        lambda t: bytes_of(with_element("RescaleSlope", [1, 2], modality="CT", intercept=None), t),
+        "values that they cannot have",
     ),
     "no pixels": (lambda t: bytes(128) + b"DICM", "holds no pixels|cannot be read"),
 }

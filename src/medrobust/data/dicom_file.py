@@ -209,6 +209,8 @@ def _checked(elements: Dataset, frame: int) -> tuple[int, int]:
     if "PixelData" not in elements:
         kind = "floating-point pixels" if {"FloatPixelData", "DoubleFloatPixelData"} & set(elements.dir()) else ""
         raise DicomError(f"{kind} are not read; save it with 8 to 16 bits" if kind else "it holds no pixels")
+    if not isinstance(elements.PixelData, bytes):
+        raise DicomError("it holds no pixels")
     syntax = getattr(elements, "file_meta", {}).get("TransferSyntaxUID")
     if not isinstance(syntax, UID) or not syntax.is_transfer_syntax:
         raise DicomError("it states no transfer syntax that is known")

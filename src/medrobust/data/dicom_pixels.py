@@ -17,6 +17,7 @@ import numpy as np
 from medrobust.data.decode import Decoded, reduced_to_grey, resize
 from medrobust.data.dicom_file import DicomError, parsed_frame, quiet, stored
 from medrobust.data.fit import square
+from medrobust.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -91,6 +92,16 @@ def decode_dicom(
 
     DicomError where it cannot be read; no value of the file is in its text.
     """
+    try:
+        return _decoded(data, frame, window, size, grey, fit)
+    except (DicomError, InputError):
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, NotImplementedError) as error:
+        # an element may hold a value of any type, or none, whatever DICOM says of it
+        raise DicomError(f"its elements hold values that they cannot have ({type(error).__name__})") from None
+
+
+def _decoded(data: bytes, frame: int, window: str, size: int | None, grey: bool, fit: str) -> Decoded:
     elements = parsed_frame(data, frame)
     pixels = stored(elements, frame)
     groups = {tag.group for tag in list(elements.keys())}  # elements themselves would be parsed, each of them
