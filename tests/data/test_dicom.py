@@ -231,6 +231,16 @@ def test_the_files_that_no_decoder_reads_are_left_out_with_a_line_each(tmp_path:
     ]
 
 
+@pytest.mark.parametrize("tag", [b"\x28\x00\x10\x00US", b"\x10\x00\x20\x00LO"], ids=["Rows", "PatientID"])
+def test_a_file_of_a_set_with_an_element_of_an_unknown_kind_stops_nothing(tmp_path: Path, tag: bytes) -> None:
+    folders(tmp_path)
+    file = save(elements(ramp(np.uint16, 12), patient="p"), tmp_path / "ill" / "odd")
+    file.write_bytes(file.read_bytes().replace(tag, tag[:5] + b"\x13"))
+    found = data.load(f"dicom:{tmp_path}")
+    assert len(found) == (24 if b"US" in tag else 25)
+    assert [left.file for left in found.left_out] == ["ill/odd"] * (b"US" in tag)
+
+
 def test_pixels_that_may_show_names_are_pointed_out(tmp_path: Path) -> None:
     folders(tmp_path / "no", n=2)
     assert not any("Pixels may show" in note for note in data.load(f"dicom:{tmp_path / 'no'}").notes)

@@ -99,11 +99,15 @@ def header(file: Path, tags: Sequence[str]) -> Dataset | None:
     try:
         with file.open("rb") as stream, quiet():
             limits.check(limits.IMAGE_BYTES, file.stat().st_size, "it")
-            if any(uid in stream.read(4096) for uid in DEFLATED):
-                stream.seek(0)
-                return parsed(stream.read())
+            deflated = any(uid in stream.read(4096) for uid in DEFLATED)
             stream.seek(0)
-            return pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(tags))
+            if deflated:
+                elements: Dataset = parsed(stream.read())
+            else:
+                elements = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(tags))
+            for tag in tags:  # pydicom reads a value, and meets its damage, at the first use
+                elements.get(tag)
+            return elements
     except Exception:  # pydicom raises whatever it likes on damaged bytes; reading the pixels states the reason
         return None
 
