@@ -29,7 +29,7 @@ class Framework(_Part):
     basis: str
 
 
-class Threat(_Part):
+class ThreatKind(_Part):
     """One kind of attack or defence. nist, atlas: identifiers; fda: the risk of the draft guidance.
 
     command: what measures it. needs_network: gradients or features, which scores and decisions do not give.
@@ -74,7 +74,7 @@ class Crosswalk(_Part):
     version: int
     date: datetime.date
     frameworks: Mapping[str, Framework]
-    threats: Mapping[str, Threat]
+    threats: Mapping[str, ThreatKind]
     attacks: Members
     universal: Members
     evasions: Members

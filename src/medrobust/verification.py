@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from medrobust import json_files, manifest, store
-from medrobust.criteria import Criterion, Verdict, language
+from medrobust.criteria import Criterion, CriterionVerdict, language
 from medrobust.criteria.judging import judged
 from medrobust.errors import InputError, one_line
 from medrobust.manifest import Manifest
@@ -249,7 +249,7 @@ def _verdicts(results: Mapping[str, Any]) -> Iterator[Finding]:
     stated = results.get("criteria")
     for entry in stated.get("judged") or () if isinstance(stated, dict) else ():
         text, verdict = str(entry.get("criterion")), entry.get("verdict")
-        if verdict == Verdict.INCONCLUSIVE:
+        if verdict == CriterionVerdict.INCONCLUSIVE:
             continue
         try:
             criterion, meaning = Criterion.read(text), "the verdict was edited, or its number was"

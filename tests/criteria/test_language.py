@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medrobust import stats
-from medrobust.criteria import Criteria, Criterion, Planned, exit_code, summary
+from medrobust.criteria import Criteria, Criterion, PlannedRows, exit_code, summary
 from medrobust.criteria.baseline import Measured, drop
 from medrobust.criteria.choosing import NoRowError, chosen
 from medrobust.criteria.judging import judged
@@ -161,7 +161,7 @@ def test_the_number_of_the_only_attack_is_the_worst_case():
 
 # -- before the run --------------------------------------------------------------------------------------------
 
-PLANNED = Planned(
+PLANNED = PlannedRows(
     ["well", "ill"], ["fgsm", "pgd"], GRID, False, False, ("auto", "sga"), {Kind.UNIVERSAL: "--no-universal"}
 )
 

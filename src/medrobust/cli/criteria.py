@@ -39,9 +39,9 @@ class CriteriaOptions:
 
     def read(self) -> Criteria:
         """InputError where a criterion or the baseline cannot be read."""
-        from medrobust.criteria import Baseline, Criteria
+        from medrobust.criteria import BaselineRun, Criteria
 
-        against = None if self.baseline is None else Baseline.read(self.baseline)
+        against = None if self.baseline is None else BaselineRun.read(self.baseline)
         return Criteria.read(self.require or [], against)
 
 
@@ -63,8 +63,8 @@ def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
     InputError where it is no finished run, where it has no such metric, class or size, and where the baseline has other
     images.
     """
-    from medrobust.criteria import Planned
-    from medrobust.criteria.baseline import Measured
+    from medrobust.criteria import PlannedRows
+    from medrobust.criteria.baseline import FinishedAudit
     from medrobust.criteria.choosing import NoRowError, chosen
 
     c = run.conditions
@@ -92,7 +92,7 @@ def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
     if run.command == "audit":
         attacks = {row.attack for row in run.rows}
         several = c.head == "multilabel"
-        Planned(c.classes, run.attacks, c.eps, several, True, attacks, {}, run.rows).check(criteria, eps, words)
+        PlannedRows(c.classes, run.attacks, c.eps, several, True, attacks, {}, run.rows).check(criteria, eps, words)
     else:
         for each in criteria.every:
             try:
@@ -102,7 +102,7 @@ def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
     summed = None if c.headline is None else c.headline.model_dump()
     settings = {"headline": summed, **{name: attack.model_dump() for name, attack in c.attacks.items()}}
     patients = c.n_patients_attacked is not None
-    measured = Measured(run.rows, c.classes, c.norm, settings, run.arrays, patients)
+    measured = FinishedAudit(run.rows, c.classes, c.norm, settings, run.arrays, patients)
     begun_with = run.criteria.begun_with if run.criteria is not None else ""
     of_page = run.criteria is None or run.criteria.sha256 != criteria.sha256
     return {**criteria.stated(measured, begun_with, eps, words), "of_page": of_page}

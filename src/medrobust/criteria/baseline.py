@@ -19,7 +19,7 @@ IMAGES = {"test_content": "test images", "test_labels": "labels of the test imag
 
 
 @dataclass(frozen=True)
-class Measured:
+class FinishedAudit:
     """What a drop needs of one run. arrays: of figures.safetensors. attacks: settings by name."""
 
     rows: Sequence[Row]
@@ -31,7 +31,7 @@ class Measured:
     """Whether several images may come from one patient."""
 
     @classmethod
-    def read(cls, raw: Mapping[str, object], arrays: Mapping[str, np.ndarray], where: str) -> Measured:
+    def read(cls, raw: Mapping[str, object], arrays: Mapping[str, np.ndarray], where: str) -> FinishedAudit:
         """From the content of results.json. InputError, which names ``where``, for another format."""
         conditions, rows = raw.get("conditions"), raw.get("rows")
         if raw.get("format") != FORMAT or not isinstance(conditions, dict) or not isinstance(rows, list):
@@ -48,16 +48,16 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class BaselineRun:
     """Another run. digest: of its results. run: its id. name: the folder as it was given."""
 
-    measured: Measured
+    measured: FinishedAudit
     digest: str
     run: str
     name: str
 
     @classmethod
-    def read(cls, folder: Path) -> Baseline:
+    def read(cls, folder: Path) -> BaselineRun:
         """InputError where it is no finished run of this version."""
         path = folder / "results.json"
         if not path.is_file():
@@ -67,7 +67,7 @@ class Baseline:
         if isinstance(conditions, dict) and conditions.get("pending"):
             raise InputError(f"--baseline {folder} is not finished; give its command again, it goes on")
         run = str(record.get("id", "")) if isinstance(record, dict) else ""
-        return cls(Measured.read(raw, arrays_of(folder), str(path)), json_files.digest(raw), run, str(folder))
+        return cls(FinishedAudit.read(raw, arrays_of(folder), str(path)), json_files.digest(raw), run, str(folder))
 
     def check(self, now: Mapping[str, np.ndarray], norm: str) -> None:
         """InputError where the other run has other images. now: arrays IMAGES of this run."""
@@ -106,7 +106,7 @@ class Drop(NamedTuple):
     remark: str
 
 
-def drop(before: Measured, old: Row, now: Measured, new: Row) -> Drop:
+def drop(before: FinishedAudit, old: Row, now: FinishedAudit, new: Row) -> Drop:
     """The value of ``old`` minus that of ``new``, which are the same quantity of two runs on the same images.
 
     Paired where both runs hold a result for every image (Tango 1998, Stat Med 17:891); otherwise from the lowest to the
@@ -123,7 +123,7 @@ def drop(before: Measured, old: Row, now: Measured, new: Row) -> Drop:
     return Drop(apart, f"not paired, the two intervals set against each other{remark}")
 
 
-def per_image(run: Measured, row: Row) -> np.ndarray | None:
+def per_image(run: FinishedAudit, row: Row) -> np.ndarray | None:
     """bool (n,): the images that the share ``row`` counts; None where the run holds no such array for it."""
     part = "test_labels" if row.kind == Kind.CLEAN else "labels"
     labels = run.arrays.get(part)
@@ -149,7 +149,7 @@ def per_image(run: Measured, row: Row) -> np.ndarray | None:
     return counted if same else None
 
 
-def _patients(run: Measured, row: Row) -> np.ndarray | None:
+def _patients(run: FinishedAudit, row: Row) -> np.ndarray | None:
     """int (n,): the patient of each image that ``row`` counts."""
     whose, attacked = run.arrays.get("test_patients"), run.arrays.get("attacked")
     labels = run.arrays.get("test_labels" if row.kind == Kind.CLEAN else "labels")

@@ -62,7 +62,7 @@ WITHOUT_SIZE = (Kind.CLEAN, Kind.CORRUPTION)
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRows:
     """What is known of a run before it computes. attacks: by the names of their rows. eps: of the grid, as rows hold
     it. off: kinds of rows that the run leaves out, and the option that says so."""
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from medrobust.criteria.baseline import Baseline, Measured, drop
+from medrobust.criteria.baseline import BaselineRun, FinishedAudit, drop
 from medrobust.criteria.choosing import NoRowError, chosen
-from medrobust.criteria.judging import Judged, Verdict, in_words, judged
+from medrobust.criteria.judging import CriterionVerdict, Judged, in_words, judged
 from medrobust.criteria.language import Criterion, Size, digest
 from medrobust.errors import InputError
 from medrobust.results import Row
@@ -19,10 +19,10 @@ class Criteria:
     """What is required of a run. baseline: the run that drops are measured against."""
 
     every: tuple[Criterion, ...] = ()
-    baseline: Baseline | None = None
+    baseline: BaselineRun | None = None
 
     @classmethod
-    def read(cls, texts: Sequence[str], baseline: Baseline | None = None) -> Criteria:
+    def read(cls, texts: Sequence[str], baseline: BaselineRun | None = None) -> Criteria:
         """InputError where a text is no criterion, and where one names a drop and there is no baseline."""
         every = {str(criterion): criterion for criterion in map(Criterion.read, texts)}
         against = next((c for c in every.values() if c.drop), None)
@@ -43,7 +43,11 @@ class Criteria:
         return {"texts": [str(c) for c in self.every], "sha256": self.sha256, "baseline": against}
 
     def stated(
-        self, measured: Measured | None, begun_with: str, eps: Callable[[Size], float], size: Callable[[float], str]
+        self,
+        measured: FinishedAudit | None,
+        begun_with: str,
+        eps: Callable[[Size], float],
+        size: Callable[[float], str],
     ) -> Mapping[str, object]:
         """As results.json holds them. measured: None while the run is not finished.
 
@@ -53,7 +57,7 @@ class Criteria:
         return {**self.opening(), "begun_with": begun_with, "judged": verdicts}
 
     def judge(
-        self, criterion: Criterion, measured: Measured, eps: Callable[[Size], float], size: Callable[[float], str]
+        self, criterion: Criterion, measured: FinishedAudit, eps: Callable[[Size], float], size: Callable[[float], str]
     ) -> Judged:
         """One criterion; inconclusive, with the reason, where no row answers it."""
         try:
@@ -65,7 +69,7 @@ class Criteria:
             assert self.baseline is not None
             other = chosen(criterion, self.baseline.measured.rows, at, size)
         except NoRowError as error:
-            return Judged(str(criterion), Verdict.INCONCLUSIVE, str(error))
+            return Judged(str(criterion), CriterionVerdict.INCONCLUSIVE, str(error))
         apart = drop(self.baseline.measured, other, measured, row)
         doubt = _doubt(row) or (f"in the baseline: {_doubt(other)}" if _doubt(other) else "")
         made = judged(criterion, apart.estimate, of, doubt, "" if doubt else apart.remark)

@@ -11,7 +11,7 @@ from medrobust.results import Row, number
 from medrobust.stats import Estimate
 
 
-class Verdict(StrEnum):
+class CriterionVerdict(StrEnum):
     PASS = "pass"
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
@@ -49,32 +49,35 @@ def judged(criterion: Criterion, estimate: Estimate, of: str, doubt: str = "", r
     """
     value, low, high = (number(v) for v in estimate[:3])
     if doubt:
-        verdict, reason = Verdict.INCONCLUSIVE, doubt
+        verdict, reason = CriterionVerdict.INCONCLUSIVE, doubt
     elif low is None and high is None:
-        verdict, reason = Verdict.INCONCLUSIVE, "it has no interval" if value is not None else "it was not measured"
+        verdict, reason = (
+            CriterionVerdict.INCONCLUSIVE,
+            "it has no interval" if value is not None else "it was not measured",
+        )
     else:
         verdict = _verdict(criterion, low, high)
         reason = {
-            Verdict.PASS: "the whole interval fulfils it",
-            Verdict.FAIL: "the whole interval violates it",
-            Verdict.INCONCLUSIVE: "the interval lies on both sides of the limit; more images make it narrower",
+            CriterionVerdict.PASS: "the whole interval fulfils it",
+            CriterionVerdict.FAIL: "the whole interval violates it",
+            CriterionVerdict.INCONCLUSIVE: "the interval lies on both sides of the limit; more images make it narrower",
         }[verdict]
     return Judged(
         str(criterion), verdict, f"{reason}; {remark}" if remark else reason, value, low, high, estimate.n, of
     )
 
 
-def _verdict(criterion: Criterion, low: float | None, high: float | None) -> Verdict:
+def _verdict(criterion: Criterion, low: float | None, high: float | None) -> CriterionVerdict:
     """An end that is None is not known, as of a median above the grid."""
     if not criterion.rising:  # the same question of the negative numbers
         low, high = (None if end is None else -end for end in (high, low))
     limit = criterion.threshold if criterion.rising else -criterion.threshold
     strict = "=" not in criterion.operator
     if low is not None and (low > limit if strict else low >= limit):
-        return Verdict.PASS
+        return CriterionVerdict.PASS
     if high is not None and (high <= limit if strict else high < limit):
-        return Verdict.FAIL
-    return Verdict.INCONCLUSIVE
+        return CriterionVerdict.FAIL
+    return CriterionVerdict.INCONCLUSIVE
 
 
 def in_words(row: Row, size: str) -> str:
@@ -85,19 +88,19 @@ def in_words(row: Row, size: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def counts(every: Iterable[str]) -> Mapping[Verdict, int]:
+def counts(every: Iterable[str]) -> Mapping[CriterionVerdict, int]:
     """How many of each verdict."""
     verdicts = list(every)
-    return {verdict: sum(v == verdict for v in verdicts) for verdict in Verdict}
+    return {verdict: sum(v == verdict for v in verdicts) for verdict in CriterionVerdict}
 
 
 def summary(every: Sequence[str]) -> str:
     """ "acceptance criteria: 2 pass, 1 fails, 1 cannot be judged", of verdicts."""
     of = counts(every)
     parts = [
-        (of[Verdict.PASS], "passes", "pass"),
-        (of[Verdict.FAIL], "fails", "fail"),
-        (of[Verdict.INCONCLUSIVE], "cannot be judged", "cannot be judged"),
+        (of[CriterionVerdict.PASS], "passes", "pass"),
+        (of[CriterionVerdict.FAIL], "fails", "fail"),
+        (of[CriterionVerdict.INCONCLUSIVE], "cannot be judged", "cannot be judged"),
     ]
     return "acceptance criteria: " + (
         ", ".join(f"{n} {one if n == 1 else many}" for n, one, many in parts if n) or "none"
@@ -107,4 +110,4 @@ def summary(every: Sequence[str]) -> str:
 def exit_code(every: Sequence[str]) -> int:
     """0 where all pass or there are none, of verdicts."""
     of = counts(every)
-    return FAILED if of[Verdict.FAIL] else UNDECIDED if of[Verdict.INCONCLUSIVE] else 0
+    return FAILED if of[CriterionVerdict.FAIL] else UNDECIDED if of[CriterionVerdict.INCONCLUSIVE] else 0

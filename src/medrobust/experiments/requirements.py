@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from medrobust import json_files
-from medrobust.criteria import Criteria, Planned
-from medrobust.criteria.baseline import Measured
+from medrobust.criteria import Criteria, PlannedRows
+from medrobust.criteria.baseline import FinishedAudit
 from medrobust.criteria.beforehand import BY_CLASS
 from medrobust.criteria.language import Size
 from medrobust.evasion import EVASIONS
@@ -94,18 +94,18 @@ def judge(criteria: Criteria, first: Mapping[str, object], system: System, confi
 
     def stated(results: ResultsFile, arrays: Mapping[str, np.ndarray]) -> Mapping[str, object]:
         unfinished = bool(results["conditions"]["pending"])
-        measured = None if unfinished else Measured.read(results, arrays, "results.json")
+        measured = None if unfinished else FinishedAudit.read(results, arrays, "results.json")
         return criteria.stated(measured, begun_with, eps, words)
 
     return stated
 
 
-def _planned(config: AuditSpec, classes: Sequence[str], eps: Sequence[float], *, several: bool) -> Planned:
+def _planned(config: AuditSpec, classes: Sequence[str], eps: Sequence[float], *, several: bool) -> PlannedRows:
     off = {kind: f"--no-{part}" for part, kinds in PARTS.items() if not getattr(config, part) for kind in kinds}
     if not config.corruptions:
         off[Kind.CORRUPTION] = "--corruptions none"
     attacks = list(attacks_of(config))
-    return Planned(classes, attacks, eps, several, config.ordinal, NAMES, off)
+    return PlannedRows(classes, attacks, eps, several, config.ordinal, NAMES, off)
 
 
 def _words(config: AuditSpec, scale: GreyScale) -> Callable[[float], str]:

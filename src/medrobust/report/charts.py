@@ -18,7 +18,7 @@ import numpy as np
 from medrobust import stats
 from medrobust.grey_scale import EIGHT_BITS, GreyScale
 from medrobust.report.findings import Findings, in_doubt
-from medrobust.report.readings import Reading, of_rows, overlay
+from medrobust.report.readings import PointerReading, of_rows, overlay
 from medrobust.report.run import WORST
 from medrobust.report.words import bounds, number, percent
 from medrobust.results import Row, Rows
@@ -77,7 +77,7 @@ def canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.add_subplot()
 
 
-def svg(figure: Figure, name: str, alt: str, readings: Sequence[Reading] = ()) -> str:
+def svg(figure: Figure, name: str, alt: str, readings: Sequence[PointerReading] = ()) -> str:
     """The figure as an <svg> that the page can colour, with an alternative text and ids of its own.
 
     readings: what its first axes say where the pointer is.
@@ -223,7 +223,7 @@ def accuracy_curves(f: Findings, alt: str) -> str:
         return svg(figure, "curves", alt, _by_eps(unit, read))
 
 
-def _by_eps(unit: Callable[[float], float], lines: Sequence[tuple[str, Sequence[Row]]]) -> list[Reading]:
+def _by_eps(unit: Callable[[float], float], lines: Sequence[tuple[str, Sequence[Row]]]) -> list[PointerReading]:
     """What lines over eps say at each of their sizes."""
     places = [[(unit(r.eps), f"ε = {number(unit(r.eps))}") for r in rows] for _, rows in lines]
     return [one for (title, rows), at in zip(lines, places, strict=True) for one in of_rows(title, at, rows)]
@@ -362,7 +362,7 @@ def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
     confidence, correct = probability.max(1), probability.argmax(1) == labels
     order = np.argsort(confidence, kind="stable")
     parts = np.array_split(order, max(1, min(10, order.size // 10)))
-    read: list[Reading] = []
+    read: list[PointerReading] = []
     with canvas(3.6, 3.2) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (2, 2)))
         for part in parts:
@@ -370,7 +370,7 @@ def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:
             axes.plot([x, x], [share.low, share.high], color=PALETTE[1], alpha=0.5, linewidth=2)
             axes.plot([x], [share.value], color=PALETTE[1], marker="o", markersize=5.5, clip_on=False)
             text = f"{percent(share.value)} {bounds(share.low, share.high)} read correctly, n = {share.n}"
-            read.append(Reading(x, f"confidence {100 * x:.1f} %", text))
+            read.append(PointerReading(x, f"confidence {100 * x:.1f} %", text))
         left = np.floor(min(float(confidence.min()), 0.9) * 10) / 10
         ticks = [t for t in np.linspace(0, 1, 11) if t >= left - 1e-9][:: 2 if left < 0.5 else 1]
         axes.set_xlim(left, 1.01)

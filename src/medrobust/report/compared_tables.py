@@ -92,7 +92,7 @@ def sides(c: Compared) -> Table:
     caption += (
         ". Under attack at the reference: primary, by Holm's method over the pairs. Without an attack: secondary."
     )
-    return Table(caption, [*head, *_head("Test", "Reading")], rows, "tab:sides", headings=2)
+    return Table(caption, [*head, *_head("Test", "PointerReading")], rows, "tab:sides", headings=2)
 
 
 def classes(c: Compared) -> list[Table | None]:

@@ -32,7 +32,7 @@ PARTS = {
     "sparsest": "The fewest pixels changed by one level",
     "survival": "Saving, compression, resizing",
     "search": "Training networks",
-    "search features": "Reading features",
+    "search features": "PointerReading features",
     "search network": "Networks that are kept",
     "search networks": "Networks to attack",
     "search attack": "Attacking networks",

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from medrobust.criteria import Verdict, exit_code, summary
+from medrobust.criteria import CriterionVerdict, exit_code, summary
 from medrobust.report.schema import Stated
 from medrobust.report.words import count, number
 
 if TYPE_CHECKING:
     from medrobust.report.conditions import Items
 
-MARKS = {Verdict.PASS: "passes", Verdict.FAIL: "fails", Verdict.INCONCLUSIVE: "cannot be judged"}
+MARKS = {
+    CriterionVerdict.PASS: "passes",
+    CriterionVerdict.FAIL: "fails",
+    CriterionVerdict.INCONCLUSIVE: "cannot be judged",
+}
 TONES = {0: "calm", 3: "bad", 4: "warn"}
 """Colour of the edge, by exit code; never the only sign."""
 
@@ -24,7 +28,7 @@ class JudgedInfo(Stated):
     """As ``medrobust.criteria.Judged``."""
 
     criterion: str
-    verdict: Verdict
+    verdict: CriterionVerdict
     reason: str
     value: float | None = None
     low: float | None = None

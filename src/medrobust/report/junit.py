@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from medrobust.criteria import Verdict
+from medrobust.criteria import CriterionVerdict
 from medrobust.report.criteria_words import CriteriaInfo
 
-OUTCOMES = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "error"}
+OUTCOMES = {CriterionVerdict.FAIL: "failure", CriterionVerdict.INCONCLUSIVE: "error"}
 
 
 def text(info: CriteriaInfo, command: str) -> str:
     """XML: a criterion a test case; one that fails is a failure, one that cannot be judged an error."""
     verdicts = [j.verdict for j in info.judged]
-    numbers = {"tests": len(verdicts), "failures": verdicts.count(Verdict.FAIL), "skipped": 0}
-    numbers["errors"] = verdicts.count(Verdict.INCONCLUSIVE)
+    numbers = {"tests": len(verdicts), "failures": verdicts.count(CriterionVerdict.FAIL), "skipped": 0}
+    numbers["errors"] = verdicts.count(CriterionVerdict.INCONCLUSIVE)
     every = {k: str(v) for k, v in numbers.items()}
     root = ElementTree.Element("testsuites", every)
     suite = ElementTree.SubElement(root, "testsuite", {"name": "acceptance criteria", **every})

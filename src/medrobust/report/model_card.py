@@ -32,7 +32,7 @@ HUB_METRICS = {"accuracy": "accuracy", "auroc": "roc_auc", "sensitivity": "recal
 
 
 @dataclass(frozen=True)
-class Measured:
+class CardNumber:
     """One row under a name for people. setting: one of SETTINGS; ok: it is believed; share: it is one, no AUROC."""
 
     setting: str
@@ -58,11 +58,11 @@ def text(f: Findings) -> str:
 # -- numbers ---------------------------------------------------------------------------------------------------
 
 
-def measured(f: Findings) -> list[Measured]:
+def measured(f: Findings) -> list[CardNumber]:
     """The numbers of the card, without an attack first."""
     parts = ((UNTOUCHED, _clean(f)), (ATTACKED, _attacked(f)), (ATTACKED, _others(f)), (CONTROL, _controls(f)))
     return [
-        Measured(setting, name, row, believed(f, row), share)
+        CardNumber(setting, name, row, believed(f, row), share)
         for setting, part in parts
         for name, row, share in part
         if row is not None and row.value is not None and row.n
@@ -140,7 +140,7 @@ def metadata(f: Findings) -> dict[str, object]:
     return head | ({"model-index": [{"name": c.model or "classifier", "results": results}]} if results else {})
 
 
-def _metric(one: Measured) -> dict[str, object]:
+def _metric(one: CardNumber) -> dict[str, object]:
     ends = {k: round(v, 4) for k, v in (("low", one.row.low), ("high", one.row.high)) if v is not None}
     kind, value = HUB_METRICS.get(one.row.metric, one.row.metric), round(one.row.value or 0.0, 4)
     return {"type": kind, "value": value, "name": one.name, "args": {**ends, "n": one.row.n}}

@@ -28,7 +28,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Source(_Part):
+class QuestionSource(_Part):
     """basis: how it was read."""
 
     title: str
@@ -43,7 +43,7 @@ class Which(_Part):
     gives: str
 
 
-class Question(_Part):
+class ReviewQuestion(_Part):
     """rows, checks, criteria, command: where the run has any of them, there is evidence. always: in every run.
 
     sections: anchors of what shows it. gives: what the evidence is, where ``rows`` do not say it; open: what
@@ -66,15 +66,15 @@ class Question(_Part):
 class Questions(_Part):
     version: int
     date: datetime.date
-    sources: Mapping[str, Source]
-    questions: tuple[Question, ...]
+    sources: Mapping[str, QuestionSource]
+    questions: tuple[ReviewQuestion, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
     """state: EVIDENCE, IN_DOUBT or NO_ANSWER. gives: what this run has, and nothing that it has not."""
 
-    question: Question
+    question: ReviewQuestion
     state: str
     gives: str = ""
 
@@ -91,7 +91,7 @@ def answers(f: Findings) -> list[Answer]:
     return [_answer(f, question) for question in questions().questions]
 
 
-def _answer(f: Findings, question: Question) -> Answer:
+def _answer(f: Findings, question: ReviewQuestion) -> Answer:
     if (
         question.always
         or (question.command and question.command == f.run.command)

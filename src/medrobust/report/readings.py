@@ -23,7 +23,7 @@ POINTS = 72
 
 
 @dataclass(frozen=True)
-class Reading:
+class PointerReading:
     """One value. x: in the units of the axis; place: x in words; text: the value with its series."""
 
     x: float
@@ -31,18 +31,18 @@ class Reading:
     text: str
 
 
-def of_rows(label: str, places: Sequence[tuple[float, str]], rows: Sequence[Row]) -> list[Reading]:
+def of_rows(label: str, places: Sequence[tuple[float, str]], rows: Sequence[Row]) -> list[PointerReading]:
     """Of a series of shares. places: x of each row, and x in words."""
     out = []
     for (x, place), row in zip(places, rows, strict=True):
         if row.value is not None:
             text = f"{label}: {percent(row.value)} {bounds(row.low, row.high)}".rstrip()
             text += f", n = {count(row.n)}" if row.n else ""
-            out.append(Reading(x, place, text + ("" if row.ok else ", inconclusive")))
+            out.append(PointerReading(x, place, text + ("" if row.ok else ", inconclusive")))
     return out
 
 
-def overlay(figure: Figure, readings: Sequence[Reading]) -> str:
+def overlay(figure: Figure, readings: Sequence[PointerReading]) -> str:
     """SVG of the rectangles over the first axes, once the figure has been drawn; each ends halfway to the next."""
     axes = figure.axes[0]
     scale = POINTS / figure.dpi

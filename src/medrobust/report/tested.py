@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from medrobust.crosswalk import Crosswalk, Member, Members, NotTested, Threat, crosswalk, member
+from medrobust.crosswalk import Crosswalk, Member, Members, NotTested, ThreatKind, crosswalk, member
 from medrobust.report.findings import Findings, in_doubt
 from medrobust.report.run import Run
 from medrobust.results import Kind, Row
@@ -33,11 +33,11 @@ OPTIMISED = "optimised"
 
 
 @dataclass
-class Tested:
+class TestedKind:
     """One kind that was measured. threat: None for what the crosswalk does not hold. n: images; ok: by title, whether a
     number of it is believed. sizes: eps > 0."""
 
-    threat: Threat | None
+    threat: ThreatKind | None
     ok: dict[str, bool] = field(default_factory=dict)
     n: set[int] = field(default_factory=set)
     sizes: set[float] = field(default_factory=set)
@@ -61,8 +61,8 @@ class Coverage:
     unused: kinds that this version can test and this run did not. never: what it has no test for.
     """
 
-    measured: dict[str, Tested]
-    unused: dict[str, Threat]
+    measured: dict[str, TestedKind]
+    unused: dict[str, ThreatKind]
     never: tuple[NotTested, ...]
 
 
@@ -87,11 +87,11 @@ def outcome(row: Row) -> bool:
 def coverage(f: Findings) -> Coverage:
     """What a run tested and what it did not."""
     table, run = crosswalk(), f.run
-    found: dict[str, Tested] = {}
+    found: dict[str, TestedKind] = {}
     for row in filter(outcome, run.rows):
         for title, entry in _members(run, table, row):
             key = title if entry is None else _threat(run, entry)
-            found.setdefault(key, Tested(table.threats.get(key))).add(title, row, believed(f, row))
+            found.setdefault(key, TestedKind(table.threats.get(key))).add(title, row, believed(f, row))
     measured = {key: found[key] for key in (*table.threats, *found) if key in found}
     unused = {key: threat for key, threat in table.threats.items() if key not in found}
     return Coverage(measured, unused, table.not_tested)

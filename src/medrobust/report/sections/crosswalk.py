@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medrobust.report.findings import Findings
-from medrobust.report.questions import NO_ANSWER, Answer, Question, Source, answers, questions
+from medrobust.report.questions import NO_ANSWER, Answer, QuestionSource, ReviewQuestion, answers, questions
 from medrobust.report.section import Content
 from medrobust.report.tables import Table, TableCell
 
@@ -16,10 +16,10 @@ LAST = FOLDED = True
 
 
 @dataclass(frozen=True)
-class Line:
+class AnsweredQuestion:
     """links: anchor and title of the sections that show it."""
 
-    question: Question
+    question: ReviewQuestion
     state: str
     gives: str
     links: list[tuple[str, str]]
@@ -37,14 +37,14 @@ def build(f: Findings, shown: Mapping[str, str]) -> Content:
     return Content({"groups": groups, "version": version, "no_answer": NO_ANSWER}, [t for t, _ in groups])
 
 
-def _line(answer: Answer, shown: Mapping[str, str]) -> Line:
+def _line(answer: Answer, shown: Mapping[str, str]) -> AnsweredQuestion:
     if answer.state == NO_ANSWER:
-        return Line(answer.question, NO_ANSWER, "", [])
+        return AnsweredQuestion(answer.question, NO_ANSWER, "", [])
     links = [(anchor, shown[anchor]) for anchor in answer.question.sections if anchor in shown]
-    return Line(answer.question, answer.state, answer.gives, links)
+    return AnsweredQuestion(answer.question, answer.state, answer.gives, links)
 
 
-def _table(key: str, source: Source, lines: list[Line]) -> Table:
+def _table(key: str, source: QuestionSource, lines: list[AnsweredQuestion]) -> Table:
     """The questions of one source, as LaTeX has them."""
     texts = [(f"{x.question.part}. {x.question.asks}", said(x), x.question.open) for x in lines]
     head = [TableCell(t) for t in ("Question", "This run", "Left open")]
@@ -52,7 +52,7 @@ def _table(key: str, source: Source, lines: list[Line]) -> Table:
     return Table(caption, head, [[TableCell(t) for t in line] for line in texts], f"tab:{key}", (0.34, 0.36, 0.26))
 
 
-def said(line: Line) -> str:
+def said(line: AnsweredQuestion) -> str:
     """ "evidence: accuracy against the size of the change (Accuracy under attack)"."""
     where = f" ({'; '.join(title for _, title in line.links)})" if line.links else ""
     return line.state if line.state == NO_ANSWER else f"{line.state}: {line.gives}{where}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from medrobust.crosswalk import NOT_LISTED, NotTested, Threat, crosswalk
+from medrobust.crosswalk import NOT_LISTED, NotTested, ThreatKind, crosswalk
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, eps_text
-from medrobust.report.tested import Coverage, Tested, coverage
+from medrobust.report.tested import Coverage, TestedKind, coverage
 from medrobust.report.words import NBSP, NOTHING, count, listing
 
 ANCHOR, TITLE, ORDER = "threat", "Threat model", 122
@@ -42,7 +42,7 @@ def untested(f: Findings) -> list[str]:
     return [*here, f"Not tested by medrobust at all: {titles(covered.never)}."]
 
 
-def titles(kinds: Iterable[Threat | NotTested]) -> str:
+def titles(kinds: Iterable[ThreatKind | NotTested]) -> str:
     """ "Data poisoning; Backdoors"."""
     return "; ".join(kind.title for kind in kinds)
 
@@ -67,13 +67,13 @@ def unmeasured(f: Findings, covered: Coverage) -> Table:
     return Table(caption, [TableCell(t) for t in head], cells, "tab:untested", (0.32, 0.36, 0.28))
 
 
-def identifiers(kind: Threat | NotTested) -> str:
+def identifiers(kind: ThreatKind | NotTested) -> str:
     """ "NISTAML.022; AML.T0043.000; FDA: model evasion"."""
     fda = "" if kind.fda == NOTHING else f"FDA: {kind.fda}"
     return "; ".join([*kind.nist, *kind.atlas, *filter(None, [fda])]) or "none"
 
 
-def _why(f: Findings, threat: Threat) -> str:
+def _why(f: Findings, threat: ThreatKind) -> str:
     if f.run.conditions.pending:
         return "this run is not finished"
     if f.run.conditions.answers is not None and threat.needs_network:
@@ -81,7 +81,7 @@ def _why(f: Findings, threat: Threat) -> str:
     return f"measured by {threat.command}"
 
 
-def _what(one: Tested) -> str:
+def _what(one: TestedKind) -> str:
     """ "Queries for scores (Square; n = 24, at most 80 queries an image)"."""
     doubtful = [title for title, ok in one.ok.items() if not ok]
     counts = f"n{NBSP}={NBSP}{count(min(one.n))}" + (f"–{count(max(one.n))}" if len(one.n) > 1 else "")
@@ -96,7 +96,7 @@ def names(members: list[str]) -> str:
     return listing(members) if len(members) <= MOST else f"{count(len(members))} kinds"
 
 
-def _cells(f: Findings, one: Tested) -> list[TableCell]:
+def _cells(f: Findings, one: TestedKind) -> list[TableCell]:
     threat, first = one.threat, TableCell(_what(one), not one.believed)
     if threat is None:
         return [first, *[TableCell(NOT_LISTED)] * 4]
@@ -105,7 +105,7 @@ def _cells(f: Findings, one: Tested) -> list[TableCell]:
     return [first, *(TableCell(text) for text in (threat.goal, who, may, identifiers(threat)))]
 
 
-def _sizes(f: Findings, one: Tested) -> str:
+def _sizes(f: Findings, one: TestedKind) -> str:
     """ ": ε 0.1 to 10 grey levels"."""
     if not one.sizes:
         return ""
