@@ -11,7 +11,7 @@ import pytest
 
 from medrobust import stats
 from medrobust.criteria import Criteria, Criterion, PlannedRows, exit_code, summary
-from medrobust.criteria.baseline import Measured, drop
+from medrobust.criteria.baseline import FinishedAudit, drop
 from medrobust.criteria.choosing import NoRowError, chosen
 from medrobust.criteria.judging import judged
 from medrobust.criteria.language import digest
@@ -263,7 +263,7 @@ def test_the_bound_that_is_unfavourable_decides(text, low, high, verdict):
 
 def test_a_number_in_doubt_is_inconclusive_for_its_reason():
     rows = [Row(Kind.WORST, "accuracy", 1.0, 0.95, 1.0, 80, eps=GRID[0], status="inconclusive", note="zero gradients")]
-    measured = Measured(rows, ["a"], "Linf", {}, {}, False)
+    measured = FinishedAudit(rows, ["a"], "Linf", {}, {}, False)
     criteria = Criteria.read(["accuracy@1/255 >= 0.5", "accuracy >= 0.5"])
     doubted, missing = (criteria.judge(c, measured, lambda size: size.value, words) for c in criteria.every)
     assert (doubted.verdict, doubted.reason) == ("inconclusive", "zero gradients")
@@ -285,7 +285,7 @@ def test_inconclusive_never_passes_and_a_failure_outweighs_it():
 # -- drops -----------------------------------------------------------------------------------------------------
 
 
-def measured(min_eps: np.ndarray, attacks: dict[str, object] | None = None, patients: bool = False) -> Measured:
+def measured(min_eps: np.ndarray, attacks: dict[str, object] | None = None, patients: bool = False) -> FinishedAudit:
     """A run of images with labels 0 and 1 in turn."""
     labels = np.arange(min_eps.size) % 2
     rows = [
@@ -295,7 +295,7 @@ def measured(min_eps: np.ndarray, attacks: dict[str, object] | None = None, pati
     more = {"class_name": "ill"}
     rows.append(Row(Kind.WORST, "sensitivity", *stats.proportion(ill), attack="worst", eps=GRID[0], more=more))
     arrays = {"labels": labels, "min_eps.worst": min_eps.astype(np.float32)}
-    return Measured(rows, ["well", "ill"], "Linf", attacks or {}, arrays, patients)
+    return FinishedAudit(rows, ["well", "ill"], "Linf", attacks or {}, arrays, patients)
 
 
 def test_the_drop_of_the_same_images_is_paired():
