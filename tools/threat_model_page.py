@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medrobust.crosswalk import Crosswalk, NotTested, Threat, crosswalk
+from medrobust.crosswalk import Crosswalk, NotTested, ThreatKind, crosswalk
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "threat-model.md"
 INTRODUCTION = """\
-# Threat model
+# ThreatKind model
 
 Every attack and defence in the terms of {frameworks}.
 A report shows what its run tested, and lists the rest as not tested. Its table of questions says where evidence stands
@@ -35,7 +35,7 @@ def _titles(table: Crosswalk, key: str) -> str:
     return ", ".join(dict.fromkeys(member.title for member in table.members() if member.threat == key))
 
 
-def _line(threat: Threat, titles: str) -> str:
+def _line(threat: ThreatKind, titles: str) -> str:
     who = "; ".join(text for text in (threat.knowledge, threat.access) if text != "–") or "–"
     return f"| {threat.title} | {titles} | {who} | {_identifiers(threat)} | {threat.fda} |\n"
 
@@ -44,7 +44,7 @@ def _absent(kind: NotTested) -> str:
     return f"| {kind.title} | **not tested**: no test in medrobust | – | {_identifiers(kind)} | {kind.fda} |\n"
 
 
-def _identifiers(kind: Threat | NotTested) -> str:
+def _identifiers(kind: ThreatKind | NotTested) -> str:
     return ", ".join((*kind.nist, *kind.atlas)) or "–"
 
 
