@@ -11,7 +11,7 @@ from medrobust.crosswalk import Crosswalk, NotTested, ThreatKind, crosswalk
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "threat-model.md"
 INTRODUCTION = """\
-# ThreatKind model
+# Threat model
 
 Every attack and defence in the terms of {frameworks}.
 A report shows what its run tested, and lists the rest as not tested. Its table of questions says where evidence stands
