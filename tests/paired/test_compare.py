@@ -15,7 +15,7 @@ from medrobust import paired, private_names, stats
 from medrobust.cli import app
 from medrobust.errors import InputError
 from medrobust.paired import audits
-from medrobust.report.compared import UNDER, Difference, Said, compared
+from medrobust.report.compared import UNDER, Difference, PairedVerdict, compared
 from medrobust.report.compared_page import first_page
 from medrobust.report.findings import find
 from medrobust.report.run import read, same
@@ -92,21 +92,21 @@ def test_what_is_told_apart_is_said_and_what_is_not_is_not(two, tmp_path):
 def test_never_better_where_the_interval_holds_nothing(value, p):
     for half in (0.01, 0.1, 0.5):
         row = Row("comparison", "accuracy", value, value - half, value + half, 50)
-        said = Difference("A", "B", row, p).said
+        verdict = Difference("A", "B", row, p).verdict
         if value - half <= 0 <= value + half or p is None or p >= 0.05:
-            assert said is Said.NOT_TOLD_APART
+            assert verdict is PairedVerdict.NOT_TOLD_APART
         else:
-            assert said is (Said.BETTER if value > 0 else Said.WORSE)
+            assert verdict is (PairedVerdict.BETTER if value > 0 else PairedVerdict.WORSE)
         doubted = Row("comparison", "accuracy", value, value - half, value + half, 50, status=INCONCLUSIVE)
-        assert Difference("A", "B", doubted, p).said is Said.INCONCLUSIVE
+        assert Difference("A", "B", doubted, p).verdict is PairedVerdict.INCONCLUSIVE
 
 
 def test_with_an_inconclusive_run_the_comparison_is_inconclusive(two, tmp_path):
     blind = audit(tmp_path / "c", blind=True, seed=2)
     run = compare(tmp_path / "out", two[0], blind)
     c = compared(find(run))
-    assert c.difference(("A", "B"), UNDER).said is Said.INCONCLUSIVE
-    assert c.difference(("A", "B"), "before").said is not Said.INCONCLUSIVE  # no attack is needed for that
+    assert c.difference(("A", "B"), UNDER).verdict is PairedVerdict.INCONCLUSIVE
+    assert c.difference(("A", "B"), "before").verdict is not PairedVerdict.INCONCLUSIVE  # no attack is needed for that
     page = first_page(find(run))
     assert page.title.startswith("Inconclusive")
     assert "better than A cannot be told" in page.title

@@ -225,10 +225,10 @@ class AttackedNetworks:
         rows.add(Kind.SEARCH, "attacked_gap_mean", _number(right, len(self.part)), **about)
 
 
-UNKNOWN: dict[str, Any] = {"status": INCONCLUSIVE, "note": "too few images to say"}
+UNKNOWN: Mapping[str, Any] = {"status": INCONCLUSIVE, "note": "too few images to say"}
 
 
-def _status(why: str) -> dict[str, Any]:
+def _status(why: str) -> Mapping[str, Any]:
     return {"status": INCONCLUSIVE if why else OK, "note": why}
 
 

@@ -16,7 +16,7 @@ from medrobust import report
 from medrobust.errors import InputError
 from medrobust.paired import audits
 from medrobust.paired.audits import Audit
-from medrobust.paired.common import Paired, Side, pair
+from medrobust.paired.common import Paired, PairedAudit, pair
 from medrobust.paired.rows import rows_of
 from medrobust.report.check_lines import lines
 from medrobust.report.run import Run
@@ -132,7 +132,7 @@ def changed(p: Paired) -> str:
     return out.getvalue()
 
 
-def _right(side: Side, eps: float) -> Sequence[bool]:
+def _right(side: PairedAudit, eps: float) -> Sequence[bool]:
     own: list[bool] = (side.held(eps) if eps else side.right).tolist()
     return own
 

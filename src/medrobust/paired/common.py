@@ -29,7 +29,7 @@ SEVERAL = "multilabel"
 
 
 @dataclass(frozen=True)
-class Side:
+class PairedAudit:
     """One audit on the common images: which are read correctly, (n,), and the smallest eps that fools, (m,)."""
 
     audit: Audit
@@ -51,7 +51,7 @@ class Paired:
     """sides: one an audit. names, labels, patients: of the n common test images; attacked: positions of the m common
     attacked images among them. sizes: common eps above 0. reference: one of them. notes: what was left out."""
 
-    sides: tuple[Side, ...]
+    sides: tuple[PairedAudit, ...]
     names: tuple[str, ...]
     labels: np.ndarray
     patients: np.ndarray | None
@@ -65,7 +65,7 @@ class Paired:
     def attacked_patients(self) -> np.ndarray | None:
         return None if self.patients is None else self.patients[self.attacked]
 
-    def doubt(self, side: Side, eps: float) -> str:
+    def doubt(self, side: PairedAudit, eps: float) -> str:
         """Why that side's accuracy under attack is inconclusive at that size; empty where it is believed."""
         return side.audit.doubt(self.attacks, eps)
 
@@ -109,7 +109,7 @@ def pair(audits: Sequence[Audit], eps: float | None = None) -> Paired:
     for audit, place, own in zip(audits, places, attacked, strict=True):
         prediction = audit.arrays["test_prediction"][place]
         right = _right(prediction, audit.arrays["test_labels"][place])
-        sides.append(Side(audit, prediction, right, audit.smallest(attacks)[[own[i] for i in both]]))
+        sides.append(PairedAudit(audit, prediction, right, audit.smallest(attacks)[[own[i] for i in both]]))
     first = audits[0]
     names = _names(audits, places)
     labels = first.arrays["test_labels"][places[0]]
@@ -219,7 +219,7 @@ def _names(audits: Sequence[Audit], places: Sequence[np.ndarray]) -> tuple[str, 
     return tuple(next((n for n in own if not private_names.is_code(n)), own[0]) for own in zip(*every, strict=True))
 
 
-def _reference(first: Side, sizes: tuple[float, ...], eps: float | None) -> float:
+def _reference(first: PairedAudit, sizes: tuple[float, ...], eps: float | None) -> float:
     if eps is not None:
         c = first.audit.run.conditions
         near = [e for e in sizes if same(e, eps / c.span)]

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from medrobust import stats
-from medrobust.paired.common import Paired, Side
+from medrobust.paired.common import Paired, PairedAudit
 from medrobust.report.run import WORST
 from medrobust.results import INCONCLUSIVE, OK, Kind, Row, Rows
 from medrobust.stats import Estimate, members
@@ -41,7 +41,7 @@ def rows_of(p: Paired) -> list[Row]:
     return rows.rows
 
 
-def _run_rows(rows: Rows, p: Paired, side: Side) -> None:
+def _run_rows(rows: Rows, p: Paired, side: PairedAudit) -> None:
     clean, owners = side.audit.clean_doubt, p.attacked_patients
     _own(rows, side, Kind.CLEAN, "accuracy", stats.proportion(side.right, p.patients), clean)
     for metric, name, mask, hits in _by_class(p, side):
@@ -67,7 +67,14 @@ def _run_rows(rows: Rows, p: Paired, side: Side) -> None:
 
 
 def _own(
-    rows: Rows, side: Side, kind: Kind, metric: str, estimate: Estimate, doubt: str, eps: float = 0.0, **more: str
+    rows: Rows,
+    side: PairedAudit,
+    kind: Kind,
+    metric: str,
+    estimate: Estimate,
+    doubt: str,
+    eps: float = 0.0,
+    **more: str,
 ) -> None:
     attack, status = WORST if kind is Kind.WORST else "none", INCONCLUSIVE if doubt else OK
     model = side.audit.run.conditions.model
@@ -84,7 +91,7 @@ def _classes(p: Paired) -> Iterator[tuple[str, np.ndarray]]:
             yield name, labels == k
 
 
-def _by_class(p: Paired, side: Side) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+def _by_class(p: Paired, side: PairedAudit) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
     """metric, class or finding, which common test images it is about, and which of all were read correctly in it."""
     classes = side.audit.classes
     for k, name in enumerate(classes if len(classes) <= MANY else ()):
@@ -97,11 +104,11 @@ def _by_class(p: Paired, side: Side) -> Iterator[tuple[str, str, np.ndarray, np.
         yield from ((metric, name, mask, hits) for metric, mask, hits in sides if mask.any())
 
 
-def _p_value(p: Paired, first: Side, second: Side) -> float:
+def _p_value(p: Paired, first: PairedAudit, second: PairedAudit) -> float:
     return stats.paired_p_value(first.held(p.reference), second.held(p.reference), p.attacked_patients)
 
 
-def _pair_rows(rows: Rows, p: Paired, first: Side, second: Side) -> None:
+def _pair_rows(rows: Rows, p: Paired, first: PairedAudit, second: PairedAudit) -> None:
     doubt = first.audit.clean_doubt or second.audit.clean_doubt
     _add(
         rows,
@@ -133,8 +140,8 @@ def _pair_rows(rows: Rows, p: Paired, first: Side, second: Side) -> None:
 def _sides(
     rows: Rows,
     p: Paired,
-    first: Side,
-    second: Side,
+    first: PairedAudit,
+    second: PairedAudit,
     one: np.ndarray,
     other: np.ndarray,
     owners: np.ndarray | None,
@@ -153,8 +160,8 @@ def _add(
     rows: Rows,
     metric: str,
     estimate: Estimate,
-    first: Side,
-    second: Side,
+    first: PairedAudit,
+    second: PairedAudit,
     when: str,
     p: Paired,
     doubt: str,

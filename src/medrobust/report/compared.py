@@ -23,7 +23,7 @@ BEFORE, UNDER = "before", "under"
 LEVEL = 0.05
 
 
-class Said(Enum):
+class PairedVerdict(Enum):
     """What a difference allows to be said of the second run."""
 
     BETTER = "better"
@@ -45,12 +45,12 @@ class Difference:
     lost: Row | None = None
 
     @property
-    def said(self) -> Said:
+    def verdict(self) -> PairedVerdict:
         if not self.row.ok or self.row.low is None or self.row.high is None:
-            return Said.INCONCLUSIVE
+            return PairedVerdict.INCONCLUSIVE
         if self.p is None or self.p >= LEVEL or self.row.low <= 0 <= self.row.high:
-            return Said.NOT_TOLD_APART
-        return Said.BETTER if self.row.low > 0 else Said.WORSE
+            return PairedVerdict.NOT_TOLD_APART
+        return PairedVerdict.BETTER if self.row.low > 0 else PairedVerdict.WORSE
 
     @property
     def text(self) -> str:
@@ -73,7 +73,7 @@ def p_text(p: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedAudits:
     """The runs of a comparison and their rows."""
 
     f: Findings
@@ -144,7 +144,7 @@ class Compared:
         return Difference(*pair, row, p, *sides)
 
 
-def compared(f: Findings) -> Compared:
+def compared(f: Findings) -> ComparedAudits:
     """The comparison of a run of `medrobust compare`."""
     assert f.run.conditions.compared is not None
-    return Compared(f, f.run.conditions.compared)
+    return ComparedAudits(f, f.run.conditions.compared)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.report.compared import BEFORE, UNDER, Compared, Difference, Said, compared, p_text, points
+from medrobust.report.compared import BEFORE, UNDER, ComparedAudits, Difference, PairedVerdict, compared, p_text, points
 from medrobust.report.findings import Findings
 from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.paragraph import Paragraph
@@ -17,8 +17,8 @@ def first_page(f: Findings) -> FirstPage:
     """The primary comparison of every pair, then what it costs and what it rests on."""
     c = compared(f)
     primary = [c.difference(pair, UNDER) for pair in c.pairs]
-    told = [d for d in primary if d.said in (Said.BETTER, Said.WORSE)]
-    unbelieved = [d for d in primary if d.said is Said.INCONCLUSIVE]
+    told = [d for d in primary if d.verdict in (PairedVerdict.BETTER, PairedVerdict.WORSE)]
+    unbelieved = [d for d in primary if d.verdict is PairedVerdict.INCONCLUSIVE]
     title = " ".join(verdict(c, d) for d in primary[:3])
     if len(primary) > 3:
         title = f"{len(told)} of {len(primary)} pairs are told apart under attack."
@@ -28,26 +28,26 @@ def first_page(f: Findings) -> FirstPage:
     return FirstPage(title, text.strip(), tone, facts(c), paragraphs(c, primary), banners(c))
 
 
-def verdict(c: Compared, d: Difference) -> str:
+def verdict(c: ComparedAudits, d: Difference) -> str:
     """In one sentence, of the primary comparison."""
     first, second = c.titles[d.first], c.titles[d.second]
-    if d.said is Said.INCONCLUSIVE:
+    if d.verdict is PairedVerdict.INCONCLUSIVE:
         return f"Inconclusive: whether {second} withstands attacks better than {first} cannot be told."
-    if d.said is Said.NOT_TOLD_APART:
+    if d.verdict is PairedVerdict.NOT_TOLD_APART:
         return f"{second} is not shown to withstand attacks better or worse than {first}."
-    return f"{second} withstands these attacks {d.said.value} than {first}."
+    return f"{second} withstands these attacks {d.verdict.value} than {first}."
 
 
-def accuracy(c: Compared, name: str) -> str:
+def accuracy(c: ComparedAudits, name: str) -> str:
     """ "A keeps an accuracy of 62.5 % (51.5–72.3)"."""
     row = c.of_run(Kind.WORST, "accuracy", name, c.info.reference)
     return f"{c.titles[name]} keeps an accuracy of {_share(row)}"
 
 
-def sentence(c: Compared, d: Difference) -> str:
+def sentence(c: ComparedAudits, d: Difference) -> str:
     """The difference, its interval and its test; or why it is inconclusive."""
     pair = f"{d.second} less {d.first}"
-    if d.said is Said.INCONCLUSIVE:
+    if d.verdict is PairedVerdict.INCONCLUSIVE:
         return f"{pair}: inconclusive ({d.row.note})."
     adjusted = f", adjusted for {len(c.pairs)} pairs" if len(c.pairs) > 1 else ""
     return f"{pair}: {d.text}, {p_text(d.p)}{adjusted}, on the same {plural(d.row.n, 'image')}."
@@ -60,7 +60,7 @@ def _share(row: Row | None) -> str:
     return text if row.ok else f"{text}, inconclusive"
 
 
-def facts(c: Compared) -> list[Fact]:
+def facts(c: ComparedAudits) -> list[Fact]:
     """A run each, under attack; then the images."""
     out = []
     for name in c.names:
@@ -77,7 +77,7 @@ def facts(c: Compared) -> list[Fact]:
     return out
 
 
-def paragraphs(c: Compared, primary: list[Difference]) -> list[Paragraph]:
+def paragraphs(c: ComparedAudits, primary: list[Difference]) -> list[Paragraph]:
     out = [Paragraph("Without an attack", *_before(c))]
     sides = [_changed(d) for d in primary[:3] if d.row.value is not None]
     out.append(Paragraph("Which images changed sides", " ".join(sides)))
@@ -97,7 +97,7 @@ def paragraphs(c: Compared, primary: list[Difference]) -> list[Paragraph]:
     return [*out, Paragraph("How far to believe this", believe, few)]
 
 
-def _before(c: Compared) -> tuple[str, bool]:
+def _before(c: ComparedAudits) -> tuple[str, bool]:
     """Clean accuracy of every run, and the differences; whether a run is shown to be worse for it."""
     shares = [f"{c.titles[name]} {_share(c.of_run(Kind.CLEAN, 'accuracy', name))}" for name in c.names]
     n = c.f.run.conditions.n_test or 0
@@ -106,12 +106,11 @@ def _before(c: Compared) -> tuple[str, bool]:
     for pair in c.shown_pairs:
         d = c.difference(pair, BEFORE)
         text += f" {d.second} less {d.first}: "
-        if d.said is Said.INCONCLUSIVE:
+        if d.verdict is PairedVerdict.INCONCLUSIVE:
             text += f"inconclusive ({d.row.note})."
             continue
-        judged = {Said.NOT_TOLD_APART: "not told apart", Said.BETTER: "better", Said.WORSE: "worse"}[d.said]
-        text += f"{d.text}, {p_text(d.p)}: {judged}."
-        warn |= d.said is Said.WORSE
+        text += f"{d.text}, {p_text(d.p)}: {d.verdict.value}."
+        warn |= d.verdict is PairedVerdict.WORSE
     return text, warn
 
 
@@ -126,7 +125,7 @@ def _changed(d: Difference) -> str:
     return text + ("." if d.row.ok else "; this proves nothing while a side is inconclusive.")
 
 
-def _classes(c: Compared) -> str:
+def _classes(c: ComparedAudits) -> str:
     """The classes in which a run keeps clearly more or fewer images under attack, with two runs."""
     if len(c.names) != 2 or not c.difference(c.pairs[0], UNDER).row.ok:
         return ""
@@ -142,7 +141,7 @@ def _classes(c: Compared) -> str:
     return f"Read correctly under attack, {pair[1]} less {pair[0]}, by class: {'; '.join(parts)}. Not adjusted."
 
 
-def protocol(c: Compared) -> str:
+def protocol(c: ComparedAudits) -> str:
     """What is the primary comparison, and what is not adjusted."""
     text = f"Primary: the accuracy under attack at {short_size(c.f, c.info.reference)} "
     text += f"({listing(c.info.attacks)}; for each image whichever needs least), with McNemar's exact test and Tango's "
@@ -156,7 +155,7 @@ def protocol(c: Compared) -> str:
     return text + "leaves out 0 by chance. " + " ".join(c.info.notes)
 
 
-def banners(c: Compared) -> list[tuple[str, str]]:
+def banners(c: ComparedAudits) -> list[tuple[str, str]]:
     """What puts a run in doubt."""
     out = [(f"{c.titles[r.name]}: a classifier that guesses", f"It is {r.guesses}.") for r in c.info.runs if r.guesses]
     failed = [(r.name, r.failed) for r in c.info.runs if r.failed]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.report.compared import BEFORE, UNDER, Compared, p_text, points
+from medrobust.report.compared import BEFORE, UNDER, ComparedAudits, p_text, points
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, eps_text, share, unit
 from medrobust.report.words import NOTHING, count, listing, number, plain
@@ -19,16 +19,16 @@ def _difference(row: Row | None) -> TableCell:
     return TableCell(points(row), row is not None and not row.ok)
 
 
-def _pairs(c: Compared) -> list[TableCell]:
+def _pairs(c: ComparedAudits) -> list[TableCell]:
     return _head(*(f"{second} less {first}" for first, second in c.shown_pairs))
 
 
-def _rest(c: Compared) -> str:
+def _rest(c: ComparedAudits) -> str:
     more = len(c.pairs) > len(c.shown_pairs)
     return f" Differences from {c.names[0]}; results.csv holds those of all pairs." if more else ""
 
 
-def runs(c: Compared) -> Table:
+def runs(c: ComparedAudits) -> Table:
     """A run a row."""
     rows = []
     for r in c.info.runs:
@@ -42,7 +42,7 @@ def runs(c: Compared) -> Table:
     return Table(f"{text}{count(c.f.run.conditions.n_attacked)} attacked images that all have.", head, rows, "tab:runs")
 
 
-def accuracy(c: Compared) -> list[Table | None]:
+def accuracy(c: ComparedAudits) -> list[Table | None]:
     """Every common size, a run and a pair a column."""
     n = c.f.run.conditions.n_attacked
     rows = []
@@ -71,7 +71,7 @@ def accuracy(c: Compared) -> list[Table | None]:
     return [Table(caption, [TableCell(unit(c.f)), *_head(*c.names), *_pairs(c)], rows, "tab:compared")]
 
 
-def sides(c: Compared) -> Table:
+def sides(c: ComparedAudits) -> Table:
     """A pair and a condition a row: how many images only one of the two reads correctly, and the test."""
     rows = []
     for pair in c.pairs:
@@ -85,7 +85,7 @@ def sides(c: Compared) -> Table:
             test = p_text(d.p) + (" (adjusted)" if when == UNDER and len(c.pairs) > 1 else "")
             doubt = not d.row.ok
             row = [TableCell(f"{pair[1]} less {pair[0]}"), TableCell(at), TableCell(count(d.row.n)), *counts]
-            rows.append([*row, _difference(d.row), TableCell(test, doubt), TableCell(d.said.value)])
+            rows.append([*row, _difference(d.row), TableCell(test, doubt), TableCell(d.verdict.value)])
     head = _head("Runs", "When", "Images", "Read correctly by one alone", "By the other alone", "Difference")
     caption = "How many images only one of two runs reads correctly, with McNemar's exact test"
     caption += " on patients" if c.info.by_patient else ""
@@ -95,7 +95,7 @@ def sides(c: Compared) -> Table:
     return Table(caption, [*head, *_head("Test", "PointerReading")], rows, "tab:sides", headings=2)
 
 
-def classes(c: Compared) -> list[Table | None]:
+def classes(c: ComparedAudits) -> list[Table | None]:
     """Sensitivity and specificity of each class or finding, without an attack; and under attack at the reference."""
     f, out = c.f, list[Table | None]()
     rows = []
@@ -130,7 +130,7 @@ def classes(c: Compared) -> list[Table | None]:
     return out
 
 
-def others(c: Compared) -> Table | None:
+def others(c: ComparedAudits) -> Table | None:
     """What is not known image by image, as each run has it."""
     f = c.f
     rows = [
@@ -164,7 +164,7 @@ def _with_n(cell: TableCell, row: Row | None) -> TableCell:
     return TableCell(f"{cell.text}, n = {row.n}" if row is not None and row.n else cell.text, cell.doubt)
 
 
-def _medians(c: Compared) -> list[TableCell]:
+def _medians(c: ComparedAudits) -> list[TableCell]:
     cells = []
     for name in c.names:
         row = c.of_run(Kind.WORST, "min_eps_median", name)
@@ -179,7 +179,7 @@ def _medians(c: Compared) -> list[TableCell]:
     return cells
 
 
-def _halved(c: Compared) -> list[TableCell]:
+def _halved(c: ComparedAudits) -> list[TableCell]:
     cells = []
     for name in c.names:
         row = c.of_run(Kind.WORST, "halved_at", name)

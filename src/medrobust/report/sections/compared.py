@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medrobust.report import charts, compared_tables
-from medrobust.report.compared import Compared, compared
+from medrobust.report.compared import ComparedAudits, compared
 from medrobust.report.findings import Findings
 from medrobust.report.run_line import items
 from medrobust.report.section import Content
@@ -48,7 +48,7 @@ def _part(
     return Content(values, made, drawn, f"compared-{name}", title)
 
 
-def _curves(c: Compared) -> tuple[str, str]:
+def _curves(c: ComparedAudits) -> tuple[str, str]:
     """Accuracy against eps, a run a line, and the caption."""
     lines = [(c.titles[name] + _doubt(c, name), c.curve(name)) for name in c.names]
     ends = [
@@ -64,5 +64,5 @@ def _curves(c: Compared) -> tuple[str, str]:
     return charts.series(c.f, "compared", "accuracy", lines, alt), caption
 
 
-def _doubt(c: Compared, name: str) -> str:
+def _doubt(c: ComparedAudits, name: str) -> str:
     return " – inconclusive" if any(not row.ok for row in c.curve(name)) else ""
