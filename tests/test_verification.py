@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -114,11 +115,15 @@ def test_files_that_are_missing_added_or_links_are_found(copied):
     (copied / "model" / "model.json").unlink()
     (copied / "model" / "model.json").symlink_to(copied / "results.json")
     (copied / "notes.txt").write_text("a note")
+    (copied / "elsewhere").symlink_to("/etc")
+    os.mkfifo(copied / "cells" / "pipe")
     found = {f.file: f.what for f in verify(copied).findings}
     assert found == {
         "spec.json": "is missing",
         "model/model.json": "is a link, no file of the run",
         "notes.txt": "was added",
+        "elsewhere": "was added: a link or no file",
+        "cells/pipe": "was added: a link or no file",
     }
     shutil.rmtree(copied / "cells")
     assert [f.what for f in verify(copied).findings if f.file.startswith("cells/")] == ["4 files are missing"]
@@ -283,6 +288,20 @@ def test_a_broken_manifest_is_one_line(content, message, copied, capsys):
     assert message in error
 
 
+def test_a_manifest_of_another_run_or_behind_a_link_is_found_and_none_writes_a_line_of_its_own(copied, capsys):
+    content = json.loads((copied / manifest.FILE).read_bytes())
+    content["files"]["x\nverified: run: 9 files"] = {"bytes": 1, "sha256": 64 * "0"}
+    (copied / manifest.FILE).write_text(json.dumps({**content, "run": "another"}))
+    assert run("verify", copied) == 3
+    said = capsys.readouterr().out
+    assert f"{manifest.FILE}: is of another run than {MARK}" in said
+    assert "\nverified" not in said
+    (copied / manifest.FILE).rename(copied.parent / "outside.json")
+    (copied / manifest.FILE).symlink_to(copied.parent / "outside.json")
+    assert run("verify", copied) == 2
+    assert "manifest.json is a link" in capsys.readouterr().err
+
+
 def test_a_folder_of_the_users_own_has_no_manifest(tmp_path):
     with pytest.raises(InputError, match="is no run folder of medrobust"):
         verify(tmp_path)
@@ -324,6 +343,10 @@ def test_a_signed_run_is_verified_with_its_public_key_only(private, public, keys
     assert "signed with that key" in capsys.readouterr().out
     assert run("verify", copied, "--key", keys / "other.pem") == 3
     assert "is not the signature of manifest.json by that key" in capsys.readouterr().out
+    assert run("report", copied) == 0
+    assert "as it was signed" not in capsys.readouterr().out  # the same page
+    assert run("report", copied, "--require", "accuracy >= 0") == 0
+    assert "the run is no longer as it was signed; --sign KEY signs it anew" in capsys.readouterr().out
     (copied / "spec.json").write_text("{}")
     forge(copied)
     assert verify(copied, signing.public_key(keys / public)).signature == "invalid"

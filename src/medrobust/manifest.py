@@ -76,7 +76,9 @@ def files(folder: Path, entries: Iterable[str]) -> Iterator[str]:
             folders[:] = [name for name in folders if not atomic.is_partial(name)]
             inside = Path(root)
             below = (inside / name for name in names if not atomic.is_partial(name))
-            yield from (file.relative_to(folder).as_posix() for file in below if not file.is_symlink())
+            yield from (
+                file.relative_to(folder).as_posix() for file in below if file.is_file() and not file.is_symlink()
+            )
 
 
 def digest(file: Path) -> Digest:

@@ -48,7 +48,8 @@ def private_key(file: Path) -> Ed25519PrivateKey:
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{file} is no private key that can be read ({one_line(error)}); {MAKE}") from None
+        fix = "pip install bcrypt" if ssh and isinstance(error, UnsupportedAlgorithm) else MAKE
+        raise InputError(f"{file} is no private key that can be read ({one_line(error)}); {fix}") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(f"{file} holds a key of another kind than Ed25519; {MAKE}")
     return key

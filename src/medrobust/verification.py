@@ -7,9 +7,10 @@ a new manifest for changed files is found by the signature only, and by what doe
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -82,7 +83,10 @@ def verify(folder: Path, key: Ed25519PublicKey | None = None) -> Verification:
     findings = _signature_findings(signature)
     changed = {f.file: f for f in _files(folder, written)}
     findings += _merged(changed)
-    findings += _contents(folder, written.files.keys(), written.files.keys() - changed.keys())
+    unchanged = written.files.keys() - changed.keys()
+    if MARK in unchanged and (mark := read_mark(folder)) and (mark.id, mark.kind) != (written.run, written.kind):
+        findings.append(Finding(manifest.FILE, f"is of another run than {MARK}", "it was written by another program"))
+    findings += _contents(folder, written.files.keys(), unchanged)
     return Verification(written.run, written.kind, len(written.files), tuple(findings), signature)
 
 
@@ -97,6 +101,8 @@ def _manifest(folder: Path) -> Manifest:
             f"{folder} has no {manifest.FILE}: the command that wrote it last was killed before its end, or is running;"
             f" {_mend(folder)}"
         )
+    if file.is_symlink():
+        raise InputError(f"{file} is a link, no file of the run; {_mend(folder)}")
     try:
         return manifest.read(file)
     except InputError as error:
@@ -149,6 +155,23 @@ def _files(folder: Path, written: Manifest) -> Iterator[Finding]:
     for name in manifest.files(folder, entries):
         if name not in written.files:
             yield Finding(name, "was added", "no file of this run: it is no part of what was measured")
+    for name in _odd(folder, entries):
+        if name not in written.files:  # else it is named above
+            yield Finding(
+                name, "was added: a link or no file", "no file of this run: it is no part of what was measured"
+            )
+
+
+def _odd(folder: Path, entries: Sequence[str]) -> Iterator[str]:
+    """Links below these entries of a folder, and whatever else is neither file nor folder."""
+    for entry in entries:
+        if (folder / entry).is_symlink() or not (folder / entry).is_dir():
+            below = iter([folder / entry])
+        else:
+            below = (Path(root) / name for root, dirs, names in os.walk(folder / entry) for name in (*dirs, *names))
+        for place in below:
+            if place.is_symlink() or not (place.is_file() or place.is_dir()):
+                yield place.relative_to(folder).as_posix()
 
 
 def _meaning(name: str) -> str:

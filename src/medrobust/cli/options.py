@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
 import typer
 
+from medrobust import manifest
 from medrobust.cli.criteria import CriteriaOptions
-from medrobust.cli.text import class_map, numbers, silenced, words
+from medrobust.cli.text import class_map, numbers, say, silenced, words
 from medrobust.formats import TITLES
 
 if TYPE_CHECKING:
@@ -343,6 +344,12 @@ def _signer(key: Path) -> Callable[[Path], object]:
     return functools.partial(signing.sign, key=signing.private_key(key))
 
 
+def _signed(folder: object) -> bytes:
+    """The manifest of a run folder that has a signature; empty for others."""
+    signature, file = (Path(str(folder)) / name for name in (manifest.SIGNATURE, manifest.FILE))
+    return file.read_bytes() if signature.is_file() and file.is_file() else b""
+
+
 def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
     """The same command with an option for every field of every group that it takes.
 
@@ -374,9 +381,12 @@ def expanded(command: Callable[..., Any]) -> Callable[..., Any]:
         for name, group in groups.items():
             values[name] = group(**{f.name: values.pop(f.name) for f in dataclasses.fields(group)})
         signer = None if key is None else _signer(key)  # before anything is computed
+        signed = _signed(values.get("folder"))
         with silenced(as_json or quiet, progress=quiet):
             returned = command(**values)
-        written, exit_code = returned if isinstance(returned, tuple) else (returned, 0)
+            written, exit_code = returned if isinstance(returned, tuple) else (returned, 0)
+            if writes and signer is None and signed and _signed(written.parent) != signed:
+                say("the run is no longer as it was signed; --sign KEY signs it anew")
         if signer is not None:
             signer(written.parent)
         if as_json:

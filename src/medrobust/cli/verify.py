@@ -37,8 +37,8 @@ def verify(
         print(_json(found))
     else:
         for finding in found.findings:
-            say(f"{finding.file}: {finding.what}; {finding.meaning}")
-        say(_line(folder, found))
+            say(visible(f"{finding.file}: {finding.what}; {finding.meaning}"))
+        say(visible(_line(folder, found)))  # names come from a file: a line break in one must not look like a line
     if not found.passed:
         raise typer.Exit(CHANGED)
 
