@@ -19,7 +19,7 @@ ROOT = Path(medrobust.__file__).parent
 
 FLOORS = (
     ("code_digest", "crosswalk", "errors", "formats", "progress", "seeds", "versions"),
-    ("grid", "grey_scale", "limits", "atomic"),
+    ("grid", "grey_scale", "limits", "atomic", "prevalence"),
     ("json_files",),
     ("devices", "images", "layout", "options", "own_files", "own_code", "manifest", "private_names", "ranks", "stats"),
     ("run_folder", "signing"),

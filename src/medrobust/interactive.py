@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -135,6 +135,7 @@ def audit(
     healthy: str | None = None,
     risk: str | None = None,
     ordinal: bool = False,
+    prevalence: float | Mapping[str, float] | None = None,
     require: Sequence[str] = (),
     keep_names: bool = False,
     pictures: bool = True,
@@ -146,6 +147,7 @@ def audit(
     without a split of its own, where the classifier was not trained on it.
     out: a run folder, in which a killed audit goes on; if not given, nothing is kept on disk.
     eps: ascending fractions of what is shown, or text as the command line takes it ("1/255,2/255", "4lv").
+    prevalence: share of studies with the disease, or by class or finding, for the counts in 1,000 studies.
     require: acceptance criteria, such as "accuracy@1/255 >= 0.8". The other options are those of ``medrobust audit``.
     InputError, in one line, for what cannot be audited.
     """
@@ -172,6 +174,7 @@ def audit(
         healthy=healthy,
         risk=risk,
         ordinal=ordinal,
+        prevalence=prevalence,
         **sizes,
     ).model_copy(update={"limit": limit})
     with _folder(out) as folder:

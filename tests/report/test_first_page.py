@@ -12,9 +12,10 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medrobust import stats
+from medrobust import prevalence, stats
 from medrobust.cli import app
-from medrobust.report import advice, advice_words, findings, patients
+from medrobust.errors import InputError
+from medrobust.report import advice, advice_words, conditions, findings, patients
 from medrobust.report.comparison import Share
 from medrobust.report.detection_words import DetectionRate, EvasionRates
 from medrobust.report.patients import Range
@@ -153,6 +154,56 @@ def test_the_interval_of_a_product_holds_the_truth_as_often_as_it_says() -> None
         assert made.high is not None
         held += made.low <= right * kept <= made.high
     assert 0.92 <= held / draws <= 0.99
+
+
+def test_a_stated_prevalence_scales_the_counts_and_is_said(folders: dict[str, Path]) -> None:
+    """Missed are the prevalence times the share of the sick that is missed; invented, of all others."""
+    run = read(folders["fragile"])
+    (before,) = patients.lines(findings.find(run))
+    stated = findings.find(patients.stated(run, 0.03))
+    (line,) = patients.lines(stated)
+    assert line.prevalence == 0.03
+    assert line.missed == before.missed
+    assert line.invented[1] is not None
+    assert line.cases[3].startswith(f"{1000 * 0.97 * line.invented[1].value:.0f} (")
+    assert "--prevalence states (of the test images" in patients.table(stated, [line]).caption
+    assert ("Prevalence in 1,000 studies", "pneumonia 3.0\xa0% (as --prevalence says)") in conditions.groups(stated)[1][
+        1
+    ]
+    healthy = patients.lines(findings.find(patients.stated(run, {"normal": 0.9})))
+    assert healthy[0].prevalence == pytest.approx(0.1)
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=3, max_size=3), st.floats(0.01, 0.99))
+@hundreds
+def test_classes_share_what_a_stated_one_leaves(weights: list[float], share: float) -> None:
+    own = {name: w / sum(weights) for name, w in zip("abc", weights, strict=True)}
+    every = prevalence.completed({"a": share}, own, several=False)
+    assert sum(every.values()) == pytest.approx(1)
+    assert every["b"] * own["c"] == pytest.approx(every["c"] * own["b"])
+    assert prevalence.completed({"a": share}, own, several=True) == {**own, "a": share}
+    assert prevalence.completed({}, own, several=False) == own
+
+
+@pytest.mark.parametrize("text", ["3", "0", "1", "-1%", "100 %", "nan", "", "a=", "a=0.1,a=0.2", "3%%", "one"])
+def test_a_prevalence_that_is_no_share_is_one_line(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--prevalence [^\n]+$"):
+        prevalence.read(text)
+
+
+@pytest.mark.parametrize(("text", "means"), [("3 %", 0.03), ("0.03", 0.03), ("a=3%, b=0.5", {"a": 0.03, "b": 0.5})])
+def test_a_prevalence_is_a_share_or_one_a_name(text: str, means: object) -> None:
+    assert prevalence.read(text) == pytest.approx(means)
+
+
+def test_a_prevalence_that_does_not_fit_the_classes_is_one_line() -> None:
+    names = ["normal", "mild", "severe"]
+    assert prevalence.placed(0.1, names, ["severe"], several=False) == {"severe": 0.1}
+    bad = (0.1, names[1:]), (0.1, []), ({"x": 0.1}, names), ({"mild": 0.7, "severe": 0.7}, names)
+    for shares_, disease in (*bad, (dict.fromkeys(names, 0.1), names), ({"mild": 3.0}, names)):
+        with pytest.raises(InputError, match=r"^--prevalence[^\n]+$"):
+            prevalence.placed(shares_, names, disease, several=False)
+    assert prevalence.placed({"mild": 0.7, "severe": 0.7}, names, names, several=True) == {"mild": 0.7, "severe": 0.7}
 
 
 def test_missed_and_invented_are_those_of_the_images(folders: dict[str, Path]) -> None:

@@ -24,6 +24,7 @@ from medrobust.cli.options import (
     ImageOptions,
     NetworkOptions,
     Out,
+    Prevalence,
     PrivacyOptions,
     Seed,
     TrainingOptions,
@@ -83,6 +84,7 @@ def audit(
     ordinal: Annotated[
         bool, typer.Option("--ordinal", help="Classes are grades in their order: also measure how far they move.")
     ] = False,
+    prevalence: Prevalence = None,
     seed: Seed = 0,
     device: Device = None,
     out: Out = None,
@@ -91,6 +93,7 @@ def audit(
     from medrobust import report
     from medrobust.experiments import ask
     from medrobust.experiments.auditing import audit as run_audit
+    from medrobust.prevalence import read as shares
     from medrobust.report.run import parsed
     from medrobust.store import counting
 
@@ -114,6 +117,7 @@ def audit(
         stored=stored,
         corruptions="" if corruptions == "none" else corruptions,
         risk=risk,
+        prevalence=None if prevalence is None else shares(prevalence),
         ordinal=ordinal,
     ).model_copy(update={"limit": at_most(limit)})
     folder = out or Path("runs") / spec.slug()

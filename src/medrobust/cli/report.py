@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medrobust.cli.criteria import CriteriaOptions, judged, say_criteria
-from medrobust.cli.options import Finished
+from medrobust.cli.options import Finished, Prevalence
 from medrobust.cli.text import say
 
 
@@ -17,9 +17,11 @@ def report(
     *,
     folder: Annotated[Path, typer.Argument(help="A run folder that holds results.json.")],
     criteria: CriteriaOptions,
+    prevalence: Prevalence = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also report.pdf, as the page prints; needs WeasyPrint.")] = False,
 ) -> Finished:
     """Write report.html, results.csv and tables.tex again from a finished run; with --require, judged anew."""
+    from medrobust import prevalence as prevalence_room
     from medrobust import report as report_room
     from medrobust.report.criteria_words import CriteriaInfo
     from medrobust.report.run import read
@@ -27,7 +29,8 @@ def report(
     required, run = criteria.read(), read(folder)
     judge = partial(judged, criteria=required) if required.every else None
     had_pdf = (folder / "report.pdf").exists()
-    page = report_room.write(folder, judge=judge, pdf=pdf)
+    shares = None if prevalence is None else prevalence_room.read(prevalence)
+    page = report_room.write(folder, judge=judge, prevalence=shares, pdf=pdf)
     info = CriteriaInfo.model_validate(judge(run)) if judge is not None else run.criteria
     code = say_criteria(info)
     say(str(page))

@@ -23,6 +23,7 @@ from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments import requirements, suite
 from medrobust.experiments.blackbox import BlackBoxExperiment
+from medrobust.experiments.conditions import prevalences
 from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.context import Context, Experiment, NotCovered
 from medrobust.experiments.corruptions import CorruptionsExperiment
@@ -174,6 +175,7 @@ def audit(
         opening = {"format": 1, "config": written_config, "versions": versions(), **first}
         run.opening[SPEC] = json.dumps(opening, indent=1).encode()
         system = live(config, *given, progress) if given else assemble(config, run, progress, device, stored=True)
+        prevalences(config, system)
         config = without_gradients(config, system.classifier, progress)
         judge = requirements.judge(criteria, first, system, config)
         run.begin()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from medrobust import naming
+from medrobust import naming, prevalence
 from medrobust.attacks import Attack
 from medrobust.errors import InputError
 from medrobust.evasion import Evasion
@@ -42,6 +42,7 @@ def conditions(spec: AuditSpec, system: System, study: str, settings: Collection
         "n_patients_attacked": None if patients is None else int(np.unique(patients).size),
         "classes": list(classifier.classes),
         "disease_classes": list(system.disease_classes),
+        "prevalence": prevalences(spec, system),
         "size": data.size,
         "shapes": None if data.fit != "none" else [list(shape) for shape in data.shapes],
         "preprocessing": classifier.preprocessing and classifier.preprocessing.text,
@@ -70,6 +71,14 @@ def conditions(spec: AuditSpec, system: System, study: str, settings: Collection
         "versions": versions(),
         "hardware": hardware(classifier.device),
     }
+
+
+def prevalences(spec: AuditSpec, system: System) -> dict[str, float]:
+    """Stated shares of studies by class or finding; empty where those of the images count."""
+    if spec.prevalence is None:
+        return {}
+    classes, several = system.classifier.classes, system.classifier.head.multilabel
+    return prevalence.placed(spec.prevalence, classes, [classes[i] for i in system.disease_classes], several=several)
 
 
 def hardware(device: torch.device) -> str:

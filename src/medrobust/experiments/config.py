@@ -125,6 +125,8 @@ class AuditSpec(BaseModel):
     """Most queries of an end-point in all."""
     allow_remote: bool = Field(default=False, exclude=True)
     """Whether images may be sent to another machine."""
+    prevalence: float | dict[str, float] | None = Field(default=None, exclude=True)
+    """Share of studies with the disease, or by class or finding; only the report counts with it."""
     reference: str | None = Field(default=None, exclude=True)
     """A table of the decisions that the classifier must give; no number depends on it."""
     trust_code: bool = Field(default=False, exclude=True)

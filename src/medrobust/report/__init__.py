@@ -13,16 +13,26 @@ if TYPE_CHECKING:
     from medrobust.report.run import Run
 
     Judge = Callable[[Run], Mapping[str, object]]
+    Shares = float | Mapping[str, float]
 
 
-def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pdf: bool = False) -> Path:
+def write(
+    run_dir: Path,
+    *,
+    locked: bool = False,
+    judge: Judge | None = None,
+    prevalence: Shares | None = None,
+    pdf: bool = False,
+) -> Path:
     """Write report.html, results.csv, tables.tex and summary.md into a run folder; returns the path of report.html.
 
     Of an audit also model-card.md.
 
     locked: the caller holds the lock of the folder, as an audit does that is still under way. judge: acceptance
-    criteria for these pages, in the place of the run's own. pdf: also write report.pdf, the page as it prints;
-    InputError where WeasyPrint or a library of it is missing. Without, a report.pdf of another page is removed.
+    criteria for these pages, in the place of the run's own. prevalence: share of studies with the disease, or by class
+    or finding, in the place of the run's own; InputError where the run has no such class. pdf: also write report.pdf,
+    the page as it prints; InputError where WeasyPrint or a library of it is missing. Without, a report.pdf of another
+    page is removed.
 
     Reads results.json and, where they are there, figures.safetensors and spec.json. With acceptance criteria it also
     writes criteria.xml. The same input gives the same bytes. InputError: the folder or its results.json is missing or
@@ -38,6 +48,7 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pd
         latex,
         model_card,
         page,
+        patients,
         run,
         section,
         sheet,
@@ -49,6 +60,8 @@ def write(run_dir: Path, *, locked: bool = False, judge: Judge | None = None, pd
     read = run.read(run_dir)
     if judge is not None:
         read = replace(read, criteria=criteria_words.CriteriaInfo.model_validate(judge(read)))
+    if prevalence is not None:
+        read = patients.stated(read, prevalence)
     findings_ = findings.find(read)
     rows, sections = [row.plain() for row in read.rows], section.built(findings_)
     first, every = first_page.first_page(findings_), [t for s in sections for t in s.tables]

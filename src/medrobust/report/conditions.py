@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from medrobust.report import tables, words
 from medrobust.report.criteria_words import items as criteria_items
 from medrobust.report.findings import Findings
+from medrobust.report.patients import share_text
 from medrobust.report.run_line import items as run_items
 from medrobust.report.schema import Conditions
 from medrobust.report.words import NOTHING, count, number, plural
@@ -83,6 +84,7 @@ def _data(f: Findings) -> Items:
         ("Classes", named),
         ("Regarded as disease", ", ".join(f.disease) or "no class"),
         ("Regarded as healthy", _healthy(f)),
+        ("Prevalence in 1,000 studies", _prevalence(f)),
         ("Images", images[:1].upper() + images[1:]),
         ("Image size", size if c.size else ""),
     ]
@@ -95,6 +97,16 @@ def _healthy(f: Findings) -> str:
     config = f.run.spec.get("config")
     stated = isinstance(config, dict) and config.get("healthy")
     return ", ".join(f.normal) + (" (as --healthy says)" if stated else " (by their names; --healthy says otherwise)")
+
+
+def _prevalence(f: Findings) -> str:
+    """Which shares the counts of patients rest on, and who says so."""
+    stated = f.run.conditions.prevalence
+    if f.run.command != "audit":
+        return ""
+    if not stated:
+        return "that of the test images; --prevalence states another"
+    return ", ".join(f"{name} {share_text(share)}" for name, share in stated.items()) + " (as --prevalence says)"
 
 
 def _model(c: Conditions) -> Items:

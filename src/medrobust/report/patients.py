@@ -9,18 +9,20 @@ doi:10.1002/sim.3095).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medrobust import stats
+from medrobust import prevalence, stats
+from medrobust.errors import InputError
 from medrobust.report import finding_words
 from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings, Verdict, in_doubt
+from medrobust.report.run import Run
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, n_text
-from medrobust.report.words import NOTHING, number, percent
+from medrobust.report.words import NBSP, NOTHING, listing, number, percent
 from medrobust.results import Kind
 
 STUDIES = 1000
@@ -106,7 +108,25 @@ def lines(f: Findings) -> list[PatientLine]:
         return []
     names = f.disease if f.directed and not f.several else f.run.conditions.classes
     found = [line for name in names if (line := _line(f, name)) is not None]
+    shares = prevalence.completed(f.run.conditions.prevalence, own(f), several=f.several)
+    found = [replace(line, prevalence=shares[line.name]) for line in found]
     return sorted(found, key=lambda line: -line.prevalence * (line.missed[1] or line.missed[0]).value)
+
+
+def own(f: Findings) -> dict[str, float]:
+    """Of the test images, the share that has each class or finding; those that were measured."""
+    measured = {c: [_clean(f, m, c) for m in ("sensitivity", "specificity")] for c in f.run.conditions.classes}
+    return {name: a.n / (a.n + b.n) for name, (a, b) in measured.items() if a is not None and b is not None}
+
+
+def stated(run: Run, shares: float | Mapping[str, float]) -> Run:
+    """The run with these shares of studies. InputError where they are none of its classes, or it is no audit."""
+    c = run.conditions
+    if run.command != "audit":
+        raise InputError(f"--prevalence is for the run of an audit; this one is of medrobust {run.command}")
+    disease = [run.class_name(i) for i in c.disease_classes]
+    placed = prevalence.placed(shares, c.classes, disease, several=c.head == "multilabel")
+    return replace(run, conditions=c.model_copy(update={"prevalence": placed}))
 
 
 def _clean(f: Findings, metric: str, name: str) -> Share | None:
@@ -167,19 +187,33 @@ def title(f: Findings) -> str:
     return "What it means for patients" if f.directed or f.several else f"What it means for {STUDIES:,} images"
 
 
+def share_text(share: float) -> str:
+    """0.03 -> "3.0 %"; 0.0004 -> "0.04 %"."""
+    return percent(share) if share >= 0.01 else f"{100 * share:.2g}{NBSP}%"
+
+
+def _shares(f: Findings, shown: Sequence[PatientLine]) -> str:
+    """Where the shares of studies come from."""
+    if not f.run.conditions.prevalence:
+        return "of which as many have it as of these test images (--prevalence states another share)"
+    images = own(f)
+    each = listing([f"{percent(images[line.name])} {line.name}" for line in shown])
+    return f"with the shares that --prevalence states (of the test images: {each})"
+
+
 def table(f: Findings, every: Sequence[PatientLine], label: str = "tab:cases", most: int = MOST) -> Table:
     """In 1,000 studies. every: of ``lines``; those beyond ``most`` are left out."""
     assert f.reference is not None
     doubt = f.verdict is Verdict.INCONCLUSIVE or (f.strongest is not None and in_doubt(f, f.strongest))
     shown = every[:most]
     body = [
-        [TableCell(line.name), TableCell(percent(line.prevalence)), *(TableCell(text) for text in line.cases)]
+        [TableCell(line.name), TableCell(share_text(line.prevalence)), *(TableCell(text) for text in line.cases)]
         for line in shown
     ]
     clean = [f.run.find(Kind.CLEAN, m, class_name=x.name) for x in shown for m in ("sensitivity", "specificity")]
     turned = [share for line in shown for share in _turned(f, line.name) if share is not None]
     attacked = sorted({share.n for share in turned})
-    caption = f"In {STUDIES:,} {_noun(f)}, of which as many have it as of these test images; with 95 % intervals. "
+    caption = f"In {STUDIES:,} {_noun(f)}, {_shares(f, shown)}; with 95 % intervals. "
     caption += f"Before: {n_text(clean)} images. "
     if attacked:
         ends = f"{attacked[0]}–{attacked[-1]}" if len(attacked) > 1 else str(attacked[0])

@@ -359,6 +359,8 @@ class Conditions(Stated):
     n_patients_attacked: int | None = None
     """None where it is not known whose images they are."""
     disease_classes: list[int] = []
+    prevalence: dict[str, float] = {}
+    """Stated shares of studies by class or finding; of those that are absent, the test images' own."""
     size: int | None = None
     shapes: list[tuple[int, int]] | None = None
     """(height, width) of images that keep their own; None where all are squares of ``size``."""
