@@ -11,13 +11,13 @@ import pytest
 
 from medrobust import stats
 from medrobust.criteria import Criteria, Criterion, PlannedRows, exit_code, summary
-from medrobust.criteria.baseline import FinishedAudit, drop
+from medrobust.criteria.baseline import IMAGES, BaselineRun, FinishedAudit, drop
 from medrobust.criteria.choosing import NoRowError, chosen
 from medrobust.criteria.judging import judged
 from medrobust.criteria.language import digest
 from medrobust.errors import InputError
 from medrobust.grey_scale import EIGHT_BIT
-from medrobust.results import Kind, Row
+from medrobust.results import FORMAT, Kind, Row
 from medrobust.stats import Estimate
 
 GRID = (1 / 255, 4 / 255)
@@ -339,3 +339,19 @@ def test_without_a_result_for_every_image_the_intervals_are_set_against_each_oth
     assert apart.remark == "not paired, the two intervals set against each other; the attacks of the two runs differ"
     assert apart.estimate.low == pytest.approx(old.estimate.low - new.estimate.high)
     assert apart.estimate.high == pytest.approx(old.estimate.high - new.estimate.low)
+
+
+def test_a_baseline_that_is_damaged_or_has_another_order_of_classes_is_refused():
+    content: dict[str, object] = {
+        "format": FORMAT,
+        "conditions": {"classes": ["well", "ill"], "norm": "Linf"},
+        "rows": [],
+    }
+    for change, message in (({"rows": [7]}, "x: a row is not of"), ({"conditions": {"classes": 5}}, "are no list")):
+        with pytest.raises(InputError, match=message):
+            FinishedAudit.read({**content, **change}, {}, "x")
+    arrays = {name: np.arange(2) for name in IMAGES}
+    before = BaselineRun(FinishedAudit.read(content, arrays, "x"), "", "", "b")
+    before.check(arrays, "Linf", ["well", "ill"])
+    with pytest.raises(InputError, match=r"has its classes in another order \(well, ill\)"):
+        before.check(arrays, "Linf", ["ill", "well"])

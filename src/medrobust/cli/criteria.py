@@ -88,7 +88,7 @@ def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
         return c.grey_scale.text(size) if c.norm == "Linf" else f"{size:.3g}"
 
     if criteria.baseline is not None:
-        criteria.baseline.check(run.arrays, c.norm)
+        criteria.baseline.check(run.arrays, c.norm, c.classes)
     if run.command == "audit":
         attacks = {row.attack for row in run.rows}
         several = c.head == "multilabel"

@@ -36,15 +36,24 @@ class FinishedAudit:
         conditions, rows = raw.get("conditions"), raw.get("rows")
         if raw.get("format") != FORMAT or not isinstance(conditions, dict) or not isinstance(rows, list):
             raise InputError(f"{where} is not of this version; make that run again with this version")
+        if not isinstance(conditions.get("classes") or [], list):
+            raise InputError(f"{where} is damaged: its classes are no list; make that run again")
         attacks, summed = conditions.get("attacks"), conditions.get("headline")
         return cls(
-            [Row.read(row) for row in rows],
+            _rows(rows, where),
             [str(name) for name in conditions.get("classes") or ()],
             str(conditions.get("norm")),
             {"headline": summed, **(attacks if isinstance(attacks, dict) else {})},
             arrays,
             conditions.get("n_patients_attacked") is not None,
         )
+
+
+def _rows(rows: Sequence[object], where: str) -> list[Row]:
+    try:
+        return [Row.read(row) for row in rows]
+    except InputError as error:
+        raise InputError(f"{where}: {error}; make that run again") from None
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,9 @@ class BaselineRun:
         run = str(record.get("id", "")) if isinstance(record, dict) else ""
         return cls(FinishedAudit.read(raw, arrays_of(folder), str(path)), json_files.digest(raw), run, str(folder))
 
-    def check(self, now: Mapping[str, np.ndarray], norm: str) -> None:
-        """InputError where the other run has other images. now: arrays IMAGES of this run."""
+    def check(self, now: Mapping[str, np.ndarray], norm: str, classes: Sequence[str]) -> None:
+        """InputError where the other run has other images, or its classes in another order. now: arrays IMAGES of this
+        run."""
         before = self.measured.arrays
         if any(name not in before for name in IMAGES):
             raise InputError(
@@ -83,6 +93,11 @@ class BaselineRun:
                     f"--baseline {self.name} has other {what}; a drop is measured on the same images: make both runs "
                     "with the same --data, --limit and --seed"
                 )
+        if list(classes) != list(self.measured.classes) and sorted(classes) == sorted(self.measured.classes):
+            raise InputError(
+                f"--baseline {self.name} has its classes in another order ({', '.join(self.measured.classes)}); make "
+                "both runs with the same --classes"
+            )
         if self.measured.norm != norm:
             raise InputError(f"--baseline {self.name} has the norm {self.measured.norm}, this run {norm}")
 

@@ -88,7 +88,7 @@ def judge(criteria: Criteria, first: Mapping[str, object], system: System, confi
 
     if criteria.baseline is not None:
         images = {**identity.images(system.test, system.sample), "test_labels": system.test.labels}
-        criteria.baseline.check(images, NORMS[config.norm])
+        criteria.baseline.check(images, NORMS[config.norm], system.classifier.classes)
     classes, several = system.classifier.classes, system.classifier.head.multilabel
     _planned(config, classes, system.with_sizes(config).eps, several=several).check(criteria, eps, words)
 

@@ -7,7 +7,7 @@ from medrobust.report.findings import Findings
 from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.sections import detection
 from medrobust.report.verdict import outputs_swapped
-from medrobust.report.words import percent, plural
+from medrobust.report.words import bounds, percent, plural
 
 
 def first_page(f: Findings) -> FirstPage:
@@ -29,7 +29,8 @@ def facts(f: Findings) -> list[Fact]:
     """Beside the sentences."""
     entries = []
     if f.clean is not None:
-        images = f"{plural(f.clean.n, 'image')}, unattacked{', every finding right' if f.several else ''}"
+        every = ", every finding right" if f.several else ""
+        images = f"{plural(f.clean.n, 'image')}, unattacked{every} {bounds(f.clean.low, f.clean.high)}".strip()
         entries.append(Fact("Accuracy before", percent(f.clean.value), images))
     if f.run.checks:
         counts = counted(f.run.checks)

@@ -81,7 +81,10 @@ class Findings:
         labels, predicted = self.run.arrays.get("labels"), self.run.arrays.get("clean_prediction")
         if labels is not None and predicted is not None and labels.shape == predicted.shape and labels.size:
             right = (labels == predicted) | (labels < 0)  # a finding whose label is unknown counts neither way
-            return stats.proportion(right.all(1) if right.ndim == 2 else right)
+            whose, attacked = self.run.arrays.get("test_patients"), self.run.arrays.get("attacked")
+            known = whose is not None and attacked is not None and attacked.shape == labels.shape[:1]
+            patients = whose[attacked] if known and whose is not None else None
+            return stats.proportion(right.all(1) if right.ndim == 2 else right, patients)
         row = self.run.find(Kind.CLEAN, "accuracy")
         if row is None or row.value is None:
             return None

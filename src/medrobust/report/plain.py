@@ -22,8 +22,9 @@ from medrobust.report.sections.corruptions import paragraph as corruptions_parag
 from medrobust.report.sections.universal import paragraph as universal_paragraph
 from medrobust.report.sizes import short_size, size_words, visibility
 from medrobust.report.verdict import few_images, verdict
-from medrobust.report.words import NBSP, count, listing, number, percent, plural, with_interval
+from medrobust.report.words import NBSP, bounds, count, listing, number, percent, plural, with_interval
 from medrobust.results import Check, Kind, Row
+from medrobust.stats import Estimate
 
 TESTED = "To test the comparison of gradients"
 MANY = 20
@@ -79,7 +80,7 @@ def facts(f: Findings) -> list[Fact]:
     out = []
     if f.clean is not None:
         every = ", every finding right" if f.several else ""
-        note = f"{plural(f.clean.n, 'image')}, unattacked{every}"
+        note = f"{plural(f.clean.n, 'image')}, unattacked{every} {bounds(f.clean.low, f.clean.high)}".strip()
         out.append(Fact("Accuracy before", percent(f.clean.value), note))
     row = headline.row(f)
     if row is None or f.reference is None or not same(row.eps, f.reference):
@@ -88,7 +89,9 @@ def facts(f: Findings) -> list[Fact]:
         doubtful = f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE) or not row.ok
         info = f.run.conditions.headline
         summed = info is not None and same(row.eps, info.eps)
-        note = headline.note(f, row) if summed else f"{f.run.said(f.strongest)}, {short_size(f, row.eps)}"
+        alone = f"{f.run.said(f.strongest)}, {short_size(f, row.eps)} {bounds(row.low, row.high)}".strip()
+        note = headline.note(f, row) if summed else alone
+        note += f", n{NBSP}={NBSP}{count(row.n)}"
         out.append(
             Fact("Accuracy under attack", percent(row.value), note + (", inconclusive" if doubtful else ""), doubtful)
         )
@@ -98,11 +101,11 @@ def facts(f: Findings) -> list[Fact]:
         elif f.verdict is Verdict.CHANCE:
             out.append(Fact("Change that fools half", "inconclusive", "no better than guessing", True))
         elif (of_sets := finding_words.row(f, "min_eps_median", finding_words.ANY)) is not None:
-            middle = math.inf if of_sets.value is None else of_sets.value
-            fact = _median_fact(f, middle)[0], "gives half of the images another set of findings (median)"
-            out.append(Fact("Change that turns half", *fact))
+            middle = of_sets.estimate._replace(value=math.inf if of_sets.value is None else of_sets.value)
+            size, note = _median_fact(f, middle)
+            out.append(Fact("Change that turns half", size, f"{note}, to another set of findings"))
         elif median is not None and median.n:
-            out.append(Fact("Change that fools half", *_median_fact(f, median.value)))
+            out.append(Fact("Change that fools half", *_median_fact(f, median)))
     if f.run.checks:
         counts = counted(f.run.checks)
         note = "all sanity checks passed" if counts.passed == counts.asked else "sanity checks passed"
@@ -111,11 +114,16 @@ def facts(f: Findings) -> list[Fact]:
     return out
 
 
-def _median_fact(f: Findings, eps: float) -> tuple[str, str]:
-    if math.isinf(eps):
+def _median_fact(f: Findings, median: Estimate) -> tuple[str, str]:
+    n = plural(median.n, "image")
+    if math.isinf(median.value):
         top = f.largest
-        return (f"> {short_size(f, top.eps)}" if top else "not found"), "most images withstood the tested sizes"
-    return short_size(f, eps), "of the correctly read images (median)"
+        return (f"> {short_size(f, top.eps)}" if top else "not found"), f"most of {n} withstood the tested sizes"
+    interval = ""
+    if not math.isnan(median.low) and not math.isnan(median.high):
+        above = "more than was tested" if math.isinf(median.high) else short_size(f, median.high)
+        interval = f" (95 % interval {short_size(f, median.low)} to {above})"
+    return short_size(f, median.value), f"median of {n} read correctly{interval}"
 
 
 # the paragraphs
