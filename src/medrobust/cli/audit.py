@@ -24,12 +24,12 @@ from medrobust.cli.options import (
     ImageOptions,
     NetworkOptions,
     Out,
-    Prevalence,
     PrivacyOptions,
     Seed,
     TrainingOptions,
 )
 from medrobust.cli.text import at_most, eps_fields, guessed, say, table, words
+from medrobust.prevalence import HELP
 
 if TYPE_CHECKING:
     from medrobust.grey_scale import GreyScale
@@ -84,7 +84,7 @@ def audit(
     ordinal: Annotated[
         bool, typer.Option("--ordinal", help="Classes are grades in their order: also measure how far they move.")
     ] = False,
-    prevalence: Prevalence = None,
+    prevalence: Annotated[str | None, typer.Option(help=HELP)] = None,
     seed: Seed = 0,
     device: Device = None,
     out: Out = None,

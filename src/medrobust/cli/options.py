@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict, get_type_hints
 
 import typer
 
-from medrobust import manifest, prevalence
+from medrobust import manifest
 from medrobust.cli.criteria import CriteriaOptions
 from medrobust.cli.text import class_map, numbers, say, silenced, words
 from medrobust.formats import TITLES
@@ -62,7 +62,6 @@ Healthy = Annotated[
     str | None,
     typer.Option(help="Classes that stand for no disease, commas between: normal,benign; by their names if not given."),
 ]
-Prevalence = Annotated[str | None, typer.Option(help=prevalence.HELP)]
 KeepNames = Annotated[
     bool,
     typer.Option(

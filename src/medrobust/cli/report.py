@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from medrobust.cli.criteria import CriteriaOptions, judged, say_criteria
-from medrobust.cli.options import Finished, Prevalence
+from medrobust.cli.options import Finished
 from medrobust.cli.text import say
+from medrobust.prevalence import HELP
 
 
 def report(
     *,
     folder: Annotated[Path, typer.Argument(help="A run folder that holds results.json.")],
     criteria: CriteriaOptions,
-    prevalence: Prevalence = None,
+    prevalence: Annotated[str | None, typer.Option(help=HELP)] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also report.pdf, as the page prints; needs WeasyPrint.")] = False,
 ) -> Finished:
     """Write report.html, results.csv and tables.tex again from a finished run; with --require, judged anew."""

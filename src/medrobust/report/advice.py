@@ -57,7 +57,8 @@ def _threshold(f: Findings) -> Advice | None:
 def _without_gradients(f: Findings) -> Advice | None:
     if f.run.conditions.answers is not None or not (f.verdict is Verdict.INCONCLUSIVE or f.decisive):
         return None
-    reasons = "; ".join(doubts_together(f)) or "only a single-step attack was run"
+    # an inconclusive verdict, above this on the page, says why itself
+    reasons = "" if f.verdict is Verdict.INCONCLUSIVE else "; ".join(doubts_together(f))
     # an attack of a single step is believed beside one of several; its gradient is not in doubt
     if not f.doubts and not f.decisive and not f.unproved and not f.shaken:
         command = commands.command(f, "audit", "--attacks", "pgd,apgd,fmn", without=("attacks",))

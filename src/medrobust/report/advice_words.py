@@ -102,8 +102,9 @@ def smaller(first: Share, before: float, size: str) -> Advice | None:
 
 
 def without_gradients(reasons: str) -> Advice:
-    """Where attacks that follow gradients are not believed. reasons: why."""
-    text = f"Attacks that follow the gradient cannot be believed here: {reasons}. Attacks that see only the answers do "
+    """Where attacks that follow gradients are not believed. reasons: why; empty where the page has said so."""
+    why = f": {reasons}" if reasons else ""
+    text = f"Attacks that follow the gradient cannot be believed here{why}. Attacks that see only the answers do "
     return Advice("Attack without gradients", text + "not depend on it.")
 
 

@@ -7,6 +7,7 @@ the verdict "withstood".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -370,10 +371,14 @@ def doubts_together(findings: Findings) -> list[str]:
     same_reasons: dict[str, list[str]] = {}
     for attack, why in findings.doubts.items():
         same_reasons.setdefault(listing(why), []).append(findings.run.title(attack))
-    lines = [f"all attacks that follow gradients: the check “{name}” failed" for name in findings.decisive]
+    lines = [f"all attacks that follow gradients: {_failed(findings.decisive)}"] if findings.decisive else []
     lines += [f"{listing(names)}: {why}" for why, names in same_reasons.items()]
-    lines += [f"all attacks: the check “{name}” failed" for name in findings.shaken]
+    lines += [f"all attacks: {_failed(findings.shaken)}"] if findings.shaken else []
     return lines + findings.unproved
+
+
+def _failed(names: Sequence[str]) -> str:
+    return f"the check{'' if len(names) == 1 else 's'} {listing([f'“{name}”' for name in names])} failed"
 
 
 def in_doubt(findings: Findings, attack: str) -> bool:

@@ -13,6 +13,20 @@ from medrobust.report.first_page import FirstPage, first_page, heading
 from medrobust.report.schema import RunInfo
 from medrobust.report.section import Built
 
+READ_ON = {
+    "flips": "which errors",
+    "findings": "which findings",
+    "pairs": "image by image",
+    "survival": "JPEG, resizing, a screenshot",
+    "without": "attackers without the network",
+    "detection": "whether an alarm sees it",
+    "checks": "what each check means",
+    "conditions": "data, network, software and their SHA-256",
+    "limits": "what was not tested",
+    "words": "what a word means",
+}
+"""What a reader of the first page asks next, by the anchor of the section that answers it."""
+
 
 @dataclass(frozen=True)
 class PageHead:
@@ -52,5 +66,6 @@ def written(
     css = (room / "page.css").read_text(encoding="utf-8")
     text, script = ((room / name).read_text(encoding="utf-8") for name in ("page.html", "page.js"))
     shared = {"css": css, "script": script, "head": head, "page": page, "lead": lead, "contents": contents}
+    shared["read_on"] = [(READ_ON[s.anchor], s.anchor, s.title) for s in sections if s.anchor in READ_ON and s.content]
     shared |= {"criteria": criteria, "sections": shown, "folded": [s.title for s in sections if s.folded]}
     return "<!DOCTYPE html>\n" + section.rendered(text, shared).lstrip()

@@ -195,7 +195,7 @@ def share_text(share: float) -> str:
 def _shares(f: Findings, shown: Sequence[PatientLine]) -> str:
     """Where the shares of studies come from."""
     if not f.run.conditions.prevalence:
-        return "of which as many have it as of these test images (--prevalence states another share)"
+        return "of which as many have it as of these test images (for your own share: --prevalence)"
     images = own(f)
     each = listing([f"{percent(images[line.name])} {line.name}" for line in shown])
     return f"with the shares that --prevalence states (of the test images: {each})"
@@ -214,6 +214,7 @@ def table(f: Findings, every: Sequence[PatientLine], label: str = "tab:cases", m
     turned = [share for line in shown for share in _turned(f, line.name) if share is not None]
     attacked = sorted({share.n for share in turned})
     caption = f"In {STUDIES:,} {_noun(f)}, {_shares(f, shown)}; with 95 % intervals. "
+    caption += "Missed: reported as absent; invented: reported though absent. " if f.directed or f.several else ""
     caption += f"Before: {n_text(clean)} images. "
     if attacked:
         ends = f"{attacked[0]}–{attacked[-1]}" if len(attacked) > 1 else str(attacked[0])

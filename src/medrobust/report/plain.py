@@ -52,7 +52,9 @@ def first_page(f: Findings) -> FirstPage:
 
 def cautions(f: Findings) -> list[Paragraph]:
     """What takes belief from the numbers of the first page, where anything does."""
-    parts = [*f.run.conditions.model_doubts, *_failed(f), *_inconclusive(f)]
+    parts = list(f.run.conditions.model_doubts)
+    if f.verdict is not Verdict.INCONCLUSIVE:  # whose verdict names the checks that failed
+        parts += [*_failed(f), *_inconclusive(f)]
     if not f.run.checks:
         parts.append("No sanity check was recorded: take every number with care.")
     return [Paragraph("How far to believe this", " ".join(parts), True)] if parts else []
@@ -264,7 +266,11 @@ def frequency(f: Findings, row: Row | None, noise: Row | None, of: str, verb: st
     if control is None:
         return text + "; what random noise of that size does was not measured."
     text += f"; after random noise of that size {out_of(control)[0]} ({numbers(control)})"
-    return text + ("." if relation(turned, control) is Relation.ABOVE else ", which is not shown to be less.")
+    return text + (
+        "."
+        if relation(turned, control) is Relation.ABOVE
+        else ", which is not shown to be less: the difference may be chance."
+    )
 
 
 def _lower(sentence: str) -> str:
