@@ -303,6 +303,16 @@ def with_element(name: str, value: object, modality: str = "OT", intercept: int 
     return made
 
 
+def in_boxes(tmp_path: Path) -> bytes:
+    """JPEG 2000 behind a box of length 0, which pydicom follows for ever."""
+    from pydicom.encaps import encapsulate
+
+    made = dcmread(save(elements(ramp(np.uint16, 12)), tmp_path / "boxes", JPEG2000Lossless))
+    made.PixelData = encapsulate([b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(4) + b"ftyp" + bytes(64)])
+    made.save_as(tmp_path / "boxes", enforce_file_format=True)
+    return (tmp_path / "boxes").read_bytes()
+
+
 def deflated(made: Elements, tmp_path: Path) -> bytes:
     made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     made.save_as(tmp_path / "deflated", enforce_file_format=True)
@@ -335,6 +345,7 @@ HOSTILE = {
         lambda t: bytes_of(elements(ramp(np.uint16, 12)), t).replace(b"\x28\x00\x03\x01US", b"\x28\x00\x03\x01U\x13"),
         "cannot be read",
     ),
+    "boxes without an end": (lambda t: in_boxes(t), "boxes around its JPEG 2000 picture are damaged"),
     "pixels without a value": (lambda t: bytes_of(with_element("PixelData", None), t), "holds no pixels|incomplete"),
     "a slope that is two numbers": (lambda t: bytes_of(with_element("RescaleSlope", [1, 2]), t), "rescale slope"),
     "a CT with a slope that is two numbers": (

@@ -112,6 +112,8 @@ def header(file: Path, tags: Sequence[str]) -> Dataset | None:
         return None
 
 
+JP2 = b"\x00\x00\x00\x0cjP  "
+"""How a JPEG 2000 file with boxes begins."""
 IMAGE_GROUP, MODALITY = 0x0028, 0x00080060
 """All that says how pixels are stored and shown stands in this group, and in this element."""
 
@@ -256,11 +258,24 @@ def _check_codestream(elements: Dataset, frame: int, stated: tuple[int, int]) ->
             stream = get_frame(elements.PixelData, frame, number_of_frames=frames(elements))
     except Exception as error:  # pydicom raises whatever it likes on damaged bytes
         raise DicomError(f"its compressed pixels cannot be found ({type(error).__name__})") from None
+    if stream.startswith(JP2) and not _boxes_end(stream):
+        raise DicomError("the boxes around its JPEG 2000 picture are damaged")
     size = _jpeg_size(stream) if stream.startswith(b"\xff\xd8") else _jpeg_2000_size(stream)
     if size is not None and size != stated:
         raise DicomError(
             f"its compressed picture is {size[1]} x {size[0]}, its header states {stated[1]} x {stated[0]}"
         )
+
+
+def _boxes_end(stream: bytes) -> bool:
+    """Whether the boxes before the codestream (ITU-T T.800, I.4) lead to it; pydicom follows a box of length 0 on."""
+    place = 12
+    while place < len(stream) and stream[place + 4 : place + 8] != b"jp2c":
+        length = int.from_bytes(stream[place : place + 4], "big")
+        if length < 8:
+            return False
+        place += length
+    return True
 
 
 def _jpeg_size(stream: bytes) -> tuple[int, int] | None:
