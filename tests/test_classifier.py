@@ -169,6 +169,7 @@ def test_weights_that_are_not_finite_are_named(value):
         (lambda: mr.Classifier(linear(3).net, "abc", head="logit"), "two classes, got 3"),
         (lambda: mr.Classifier(lambda x: x, "ab"), "torch.nn.Module, got function"),
         (lambda: mr.Classifier(linear().net, "ab", std=(0.0,)), "std must be positive"),
+        (lambda: mr.Classifier(linear().net, "ab", mean=0.5), "lists, a number a channel"),
         (lambda: mr.Classifier(linear().net, "ab", mean=(123.7,), std=(58.4,)), "divide them by 255"),
         (lambda: mr.Classifier(linear().net, "ab", mean=(float("nan"),)), "mean must be finite"),
         (lambda: mr.Classifier(bumpy().net, "abc", mean=(0.5, 0.5, 0.5)), "mean has 3 values for a network of 1"),

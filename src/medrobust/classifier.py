@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +92,8 @@ class Classifier:
         if outputs not in (None, *OUTPUTS):
             raise InputError(f'outputs must be "logits", "probabilities" or left out, got {outputs!r}')
         self.outputs, self.output = outputs, output
+        if np.ndim(mean) != 1 or np.ndim(std) != 1:
+            raise InputError(f"mean and std are lists, a number a channel: mean=[0.5], std=[0.25]; got {mean} and {std}")
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.channels_given = channels is not None
         self.channels = channels or first_channels(net) or (len(self.mean) if len(self.mean) > 1 else None)

@@ -214,6 +214,11 @@ REFUSED = {
     "unfinished": ({"pending": ["detection"]}, "is not finished"),
     "no names": ({"test_images": []}, "does not say which images"),
     "damaged": ({"arrays": {"min_eps.pgd": np.zeros(3)}}, "does not fit results.json"),
+    "sizes of two columns": ({"arrays": {"min_eps.pgd": np.zeros((120, 2))}}, "does not fit results.json"),
+    "sizes that are NaN": ({"arrays": {"min_eps.pgd": np.full(120, np.nan)}}, "does not fit results.json"),
+    "labels of findings": ({"arrays": {"test_labels": np.zeros((120, 2), dtype=int)}}, "does not fit results.json"),
+    "parts of a class": ({"arrays": {"test_prediction": np.full(120, 0.5)}}, "does not fit results.json"),
+    "attacked twice": ({"arrays": {"attacked": np.zeros(120, dtype=int)}}, "does not fit results.json"),
 }
 
 
@@ -240,5 +245,7 @@ def test_the_command_writes_a_page_and_says_what_it_left_out(two, tmp_path):
     assert json.loads((out / "results.json").read_text())["kind"] == "compare"
     with pytest.raises(InputError, match=r"none of the sizes that all were attacked at: 0\.1/255"):
         paired.compare(two, tmp_path / "other", eps=0.2)
+    with pytest.raises(InputError, match="name 2 to 26 runs to compare, got 27"):
+        paired.compare([two[0]] * 27, tmp_path / "other")
     with pytest.raises(InputError, match="named twice"):
         paired.compare([two[0], two[0]], tmp_path / "other")

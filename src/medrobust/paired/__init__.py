@@ -45,7 +45,7 @@ def compare(
     """
     names = list(names or string.ascii_uppercase[: len(runs)])
     if not 2 <= len(runs) <= len(string.ascii_uppercase):
-        raise InputError(f"name two runs or more to compare, got {len(runs)}")
+        raise InputError(f"name 2 to {len(string.ascii_uppercase)} runs to compare, got {len(runs)}")
     if len(names) != len(runs) or len(set(names)) < len(names) or not all(names):
         raise InputError(f"--names wants {len(runs)} different names with commas between, got {', '.join(names)}")
     if len({r.resolve() if isinstance(r, Path) else id(r) for r in runs}) < len(runs):

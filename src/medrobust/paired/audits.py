@@ -100,22 +100,26 @@ def read(place: Path | Run, name: str, first: Audit | None = None) -> Audit:
     return Audit(name, run, order, arrays)
 
 
+SEVERAL = "multilabel"
 LABELS = ("test_labels", "test_prediction", "labels", "clean_prediction")
 
 
 def _fits(run: Run, name: str, n: int) -> bool:
     """Whether an array has the length that it must have, and values that can be."""
     array, attacked = run.arrays[name], run.arrays["attacked"]
-    if name in ("test_labels", "test_prediction", "test_content", "test_patients"):
-        fits = len(array) == n
-    elif name in ("labels", "clean_prediction") or (name.startswith("min_eps.") and name != "min_eps.findings"):
-        fits = len(array) == len(attacked)
-    elif name == "attacked":
-        fits = array.ndim == 1 and bool(array.size) and array.min() >= 0 and array.max() < n
-    else:
-        return True
     k = len(run.conditions.classes)
-    return fits and (name not in LABELS or bool(((array >= -1) & (array < k)).all()))
+    if name in LABELS:
+        rows = n if name in ("test_labels", "test_prediction") else attacked.size
+        shape = (rows, k) if run.conditions.head == SEVERAL else (rows,)
+        return array.shape == shape and array.dtype.kind in "iu" and bool(((array >= -1) & (array < k)).all())
+    if name in ("test_content", "test_patients"):
+        return array.shape == (n,)
+    if name == "attacked":
+        fits = array.ndim == 1 and array.dtype.kind in "iu" and bool(array.size)
+        return fits and array.min() >= 0 and array.max() < n and np.unique(array).size == array.size
+    if name.startswith("min_eps.") and name != "min_eps.findings":
+        return array.shape == attacked.shape and bool((array >= 0).all())  # NaN is not
+    return True
 
 
 def _renumbered(labels: np.ndarray, number: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from medrobust import private_names
 from medrobust.errors import InputError
 from medrobust.grey_scale import reported_size
-from medrobust.paired.audits import Audit
+from medrobust.paired.audits import SEVERAL, Audit
 from medrobust.report.run import same
 from medrobust.report.schema import HeadlineInfo
 from medrobust.report.words import listing, number
@@ -25,7 +25,6 @@ FIELDS = {
     "on_grid": ("whether attacks stay on stored levels", "data of one kind"),
 }
 """Conditions that must be the same: what each is, and the option that makes it so."""
-SEVERAL = "multilabel"
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,8 @@ def pair(audits: Sequence[Audit], eps: float | None = None) -> Paired:
     for audit in audits:
         if len(both) < (n := audit.arrays["attacked"].size):
             notes.append(
-                f"{audit.name} attacked {n} images, {len(both)} of them in every run: the others are left out."
+                f"{audit.name} attacked {n} images, {len(both)} of them in every run: the others are left out. The same "
+                "--limit and --seed attack the same images."
             )
     attacks = _attacks(audits, notes)
     sizes = _sizes(audits, notes)
