@@ -100,8 +100,8 @@ def pair(audits: Sequence[Audit], eps: float | None = None) -> Paired:
     for audit in audits:
         if len(both) < (n := audit.arrays["attacked"].size):
             notes.append(
-                f"{audit.name} attacked {n} images, {len(both)} of them in every run: the others are left out. The same "
-                "--limit and --seed attack the same images."
+                f"{audit.name} attacked {n} images, {len(both)} of them in every run: the others are left out. "
+                "The same --limit and --seed attack the same images."
             )
     attacks = _attacks(audits, notes)
     sizes = _sizes(audits, notes)
