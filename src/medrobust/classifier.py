@@ -93,7 +93,7 @@ class Classifier:
             raise InputError(f'outputs must be "logits", "probabilities" or left out, got {outputs!r}')
         self.outputs, self.output = outputs, output
         if np.ndim(mean) != 1 or np.ndim(std) != 1:
-            raise InputError(f"mean and std are lists, a number a channel: mean=[0.5], std=[0.25]; got {mean} and {std}")
+            raise InputError(f"mean and std are lists, a number a channel: mean=[0.5], std=[0.25]; got {mean}, {std}")
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.channels_given = channels is not None
         self.channels = channels or first_channels(net) or (len(self.mean) if len(self.mean) > 1 else None)
