@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,8 @@ def test_without_it_nothing_else_changes(whole, told, tmp_path):
     text = report.write(tmp_path / "plain").read_text("utf-8")
     section = text[text.index('<section id="universal"') :]
     assert "Not measured in this run." in section[: section.index("</section>")]
-    assert "One change for all images" not in text
+    assert "One change for all images" not in text[: text.index("<nav")]
+    assert re.search(r"Not tested in this run</dt>.*?One change for all images", text)
 
 
 def test_a_folder_of_an_older_version_goes_on(whole, tmp_path):
