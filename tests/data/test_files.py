@@ -237,7 +237,7 @@ def not_a_zip(folder: Path) -> str:
 FIRST = "file,label"
 IMAGES = np.zeros((4, 8, 8), np.uint8)
 BAD: dict[str, tuple[Callable[[Path], str], str]] = {
-    "unknown kind": (lambda p: "dcm:x", r"unknown data 'dcm:x'.*phantom, csv, folder, dicom, medmnist"),
+    "unknown kind": (lambda p: "dcm:x", r"unknown data 'dcm:x'.*phantom, csv, folder, dicom, nifti, medmnist"),
     "a bare path": (lambda p: str(cohort(p)), r"did you mean csv:"),
     "no table": (lambda p: f"csv:{p}/no.csv", "there is no table"),
     "no rows": (lambda p: f"csv:{write_table(p, [{'file': 'file', 'label': 'x'}])}", "not there"),

@@ -181,7 +181,9 @@ def figure(row: Row) -> Figure:
         return Figure(beyond if beyond in BEYOND else "–", "", row.get("n"), doubt)
     show = formatter(row)
     low, high = row.get("low"), row.get("high")
-    interval = "" if low is None or high is None else f"{show(low)} to {show(high)}"
+    # without an upper end: it lies beyond all that was tried
+    end = "or more" if high is None else f"to {show(high)}"
+    interval = "" if low is None else f"{show(low)} {end}"
     return Figure(show(row["value"]) + unit(row), interval, row.get("n"), doubt, verdict)
 
 
