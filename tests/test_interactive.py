@@ -157,3 +157,5 @@ def test_arrays_come_back_as_they_are():
     findings = mr.data.from_arrays(images[..., 0], np.eye(6, 3, dtype=int), ["x", "y", "z"])
     assert findings.multilabel
     assert findings.channels == 1
+    with pytest.raises(InputError, match=r"labels must be \(n,\), or \(n, k\)"):
+        mr.data.from_arrays(images, None, ["a", "b"])  # type: ignore[arg-type]

@@ -41,8 +41,8 @@ def from_arrays(
     )
     if not square:
         raise InputError(f"images must be (n, side, side) or (n, side, side, 3), got {images.shape}")
-    if labels.ndim != 1:
-        raise InputError(f"labels must be one number an image, got the shape {labels.shape}")
+    if labels.ndim not in (1, 2):
+        raise InputError(f"labels must be (n,), or (n, k) of several findings, got the shape {labels.shape}")
     n, names = len(images), [str(c) for c in classes]
     limits.check(limits.CLASSES, len(names), "the list of classes")
     for what, column in (("labels", labels), ("ids", ids), ("splits", splits), ("patients", patients)):
