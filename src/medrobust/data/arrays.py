@@ -34,7 +34,8 @@ def from_arrays(
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8:
         raise InputError(
-            f"images must be uint8 from 0 to 255, got {images.dtype}; of pixels in [0, 1]: np.rint(255 * x).astype(np.uint8)"
+            f"images must be uint8 from 0 to 255, got {images.dtype}; "
+            "of pixels x in [0, 1]: np.rint(255 * x).astype(np.uint8)"
         )
     square = (
         images.ndim in (3, 4) and len(images) and images.shape[1] == images.shape[2] and images.shape[3:] in ((), (3,))
