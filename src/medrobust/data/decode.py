@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from medrobust import limits
 from medrobust.data.fit import square
@@ -131,19 +131,25 @@ def opened(data: bytes | Path) -> Iterator[Image.Image]:
 
 
 class _Guard:
-    """Pillow's own pixel limit, which is a global of its module, and how many calls have it set aside."""
+    """Globals of Pillow, and how many calls have them set aside: its own pixel limit, and whether it fills up images
+    that end too early (WeasyPrint turns that on when it is imported)."""
 
     lock = threading.Lock()
     users = 0
     own: int | None = None
+    fills_up = False
 
 
 @contextlib.contextmanager
 def _own_limit() -> Iterator[None]:
-    """Pillow's limit set aside, for it warns and refuses at sizes of its own; other users of Pillow keep it after."""
+    """Pillow's limit set aside, for it warns and refuses at sizes of its own; other users of Pillow keep it after.
+
+    Nor are images filled up that end too early.
+    """
     with _Guard.lock:
         if _Guard.users == 0:
             _Guard.own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            _Guard.fills_up, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
         _Guard.users += 1
     try:
         yield
@@ -152,6 +158,7 @@ def _own_limit() -> Iterator[None]:
             _Guard.users -= 1
             if _Guard.users == 0:
                 Image.MAX_IMAGE_PIXELS = _Guard.own
+                ImageFile.LOAD_TRUNCATED_IMAGES = _Guard.fills_up
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
