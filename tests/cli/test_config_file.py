@@ -50,6 +50,7 @@ def test_a_value_that_looks_like_an_option_is_a_value(tmp_path):
         ("limit: true", "limit takes a value"),
         ("json: true", "no option 'json'"),
         ("command: detect", "is for medrobust detect, not audit"),
+        ("criteria: []", "criteria has no entry"),
         ("- audit", "must hold options"),
         ("a: [", "no readable YAML"),
         ("", "must hold options"),

@@ -91,6 +91,9 @@ def _words(path: Path, name: str, value: object, options: Mapping[str, Option]) 
         near = difflib.get_close_matches(name, options, 1)
         raise InputError(f"{path}: no option {name!r}{f'; did you mean {near[0]}?' if near else ''}")
     option = options[name]
+    if option.repeated and value == []:
+        # criteria without any would read as a gate and pass everything
+        raise InputError(f"{path}: {name} has no entry; write one, or leave the line out")
     if value is None:
         return []
     if option.is_flag != isinstance(value, bool):
