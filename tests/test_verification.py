@@ -76,7 +76,8 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
 
 def forge(folder: Path) -> None:
     earlier = manifest.read(folder / manifest.FILE)
-    forged = manifest.made(folder, earlier.run, earlier.kind, {name.partition("/")[0] for name in earlier.files})
+    entries = {name.partition("/")[0] for name in earlier.files}
+    forged = manifest.made(folder, earlier.run, earlier.kind, entries, {})
     (folder / manifest.FILE).write_bytes(forged.content())
 
 
@@ -249,6 +250,22 @@ def test_a_page_rendered_anew_keeps_the_run_verified_and_hides_nothing(copied):
 
 def killed(folder: RunFolder) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_command_that_goes_on_takes_no_changed_cell_for_its_own(copied):
+    """Cells that it did not write are in its manifest as they were, those that it wrote as they are."""
+    rows, arrays = sorted(copied.glob("cells/*/rows.json")), sorted(copied.glob("cells/*/arrays.safetensors"))
+    arrays[0].write_bytes(bytes(len(arrays[0].read_bytes())))
+    with RunFolder(copied, "audit") as run_:
+        run_.begin()
+        made_again = copied / "again"
+        shutil.copytree(rows[1].parent, made_again)
+        (made_again / "rows.json").write_bytes(rows[1].read_bytes() + b"\n")
+        shutil.rmtree(rows[1].parent)
+        os.replace(made_again, rows[1].parent)
+        os.utime(rows[1].parent)
+    changed = {f.file for f in verify(copied).findings}
+    assert changed == {arrays[0].relative_to(copied).as_posix()}
 
 
 def test_a_run_that_is_killed_before_its_manifest_says_so_and_is_mended(copied, monkeypatch, capsys):

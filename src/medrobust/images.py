@@ -139,6 +139,10 @@ class Attackable(NamedTuple):
         inside = images.maximum(origin.clamp_max(self.low)).minimum(origin.clamp_min(self.high))
         return torch.where(self.movable(origin), inside, origin)
 
+    def outward(self, images: Images, gradient: Images) -> Tensor:
+        """bool (n, c, h, w): pixels at low or high whose gradient points beyond it, where they cannot go."""
+        return ((images <= self.low) & (gradient < 0)) | ((images >= self.high) & (gradient > 0))
+
 
 EVERY_PIXEL = Attackable()
 """Every pixel, from 0 to 1."""

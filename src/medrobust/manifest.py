@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -53,19 +53,32 @@ class Manifest:
         return (json.dumps(content, indent=1) + "\n").encode()
 
 
-def made(folder: Path, run: str, kind: str, entries: Iterable[str], base: Manifest | None = None) -> Manifest:
-    """The manifest of the files below these entries of a run folder.
+def made(folder: Path, run: str, kind: str, entries: Iterable[str], kept: Mapping[str, Digest]) -> Manifest:
+    """The manifest of the files below these entries of a run folder, and of ``kept``, which are not read again.
 
-    base: keep what it says of all files that are not below ``entries``: they were not written by this command, and
-    a change of them must still be seen.
+    What the last manifest says of files that this command did not write is kept: a change of them must still be seen.
     """
     entries = [name for name in entries if name not in LEFT_OUT]
-    kept = {} if base is None else {f: d for f, d in base.files.items() if f.partition("/")[0] not in entries}
-    return Manifest(run, kind, kept | {name: digest(folder / name) for name in files(folder, entries)})
+    known = {name.rpartition("/")[0] for name in kept}
+    return Manifest(run, kind, {**kept, **{name: digest(folder / name) for name in files(folder, entries, known)}})
 
 
-def files(folder: Path, entries: Iterable[str]) -> Iterator[str]:
-    """Paths in ``folder`` of the files below these entries of it; links and half-written files are left out."""
+def outside(before: Manifest, entries: Set[str]) -> dict[str, Digest]:
+    """What a manifest says of files that are not below these entries of a run folder."""
+    return {name: d for name, d in before.files.items() if name.partition("/")[0] not in entries}
+
+
+def untouched(before: Manifest, folder: Path, entry: str, since: int) -> dict[str, Digest]:
+    """What a manifest says of files in those folders below ``entry`` that were not replaced after ``since`` (ns)."""
+    place = folder / entry
+    old = {e.name for e in os.scandir(place) if e.stat().st_mtime_ns <= since} if place.is_dir() else set()
+    parts = ((name, name.split("/")) for name in before.files)
+    return {name: before.files[name] for name, p in parts if len(p) > 2 and p[0] == entry and p[1] in old}
+
+
+def files(folder: Path, entries: Iterable[str], known: Set[str] = frozenset()) -> Iterator[str]:
+    """Paths in ``folder`` of the files below these entries of it; links and half-written files are left out, and what
+    is in the folders ``known``."""
     for entry in entries:
         place = folder / entry
         if place.is_symlink() or atomic.is_partial(entry):
@@ -73,8 +86,9 @@ def files(folder: Path, entries: Iterable[str]) -> Iterator[str]:
         if place.is_file():
             yield entry
         for root, folders, names in os.walk(place):
-            folders[:] = [name for name in folders if not atomic.is_partial(name)]
             inside = Path(root)
+            above = inside.relative_to(folder).as_posix()
+            folders[:] = [n for n in folders if not atomic.is_partial(n) and f"{above}/{n}" not in known]
             below = (inside / name for name in names if not atomic.is_partial(name))
             yield from (
                 file.relative_to(folder).as_posix() for file in below if file.is_file() and not file.is_symlink()

@@ -239,18 +239,20 @@ class RunFolder:
     def _set_manifest_aside(self) -> None:
         """While the folder is written it has no manifest: a kill leaves none that is wrong."""
         file = self.entry(manifest.FILE, manifest.SIGNATURE, manifest.EARLIER)
-        if self.kind is not None:
-            file.unlink(missing_ok=True)
-        elif file.exists():
+        if file.exists():
             os.replace(file, self.path / manifest.EARLIER)
 
     def _write_manifest(self) -> None:
-        mark, earlier, base = self._mark(), self.path / manifest.EARLIER, None
-        if self.kind is None:
-            with contextlib.suppress(InputError):  # missing or damaged: all is listed anew
-                base = manifest.read(earlier)
-        entries = mark.entries if base is None else self._written
-        made = manifest.made(self.path, mark.id, mark.kind, (*entries, MARK), base)
+        mark, earlier = self._mark(), self.path / manifest.EARLIER
+        entries, kept = {*mark.entries, MARK}, {}
+        with contextlib.suppress(InputError):  # missing or damaged: all is read again
+            before = manifest.read(earlier)
+            if self.kind is None:
+                entries = {*self._written, MARK}
+                kept = manifest.outside(before, entries)
+            else:
+                kept = manifest.untouched(before, self.path, CELLS, earlier.stat().st_mtime_ns)
+        made = manifest.made(self.path, mark.id, mark.kind, entries, kept)
         self.write_bytes(manifest.FILE, made.content())
         earlier.unlink(missing_ok=True)
 

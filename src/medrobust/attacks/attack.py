@@ -230,7 +230,5 @@ def grade(
     # A black pixel cannot get darker: without this, half of an L2 step, and of a linear estimate of the distance,
     # would be spent on the black border of a medical image and cut off again.
     # Likewise what no file can hold. Padding has no gradient: it lies outside of what is shown.
-    low, high, _ = classifier.attackable
-    outward = ((images <= low) & (gradient < 0)) | ((images >= high) & (gradient > 0))
-    gradient = gradient.masked_fill(outward, 0.0)
+    gradient = gradient.masked_fill(classifier.attackable.outward(images, gradient), 0.0)
     return ModelOutput(logits, margin, reached, loss, gradient, no_gradient)

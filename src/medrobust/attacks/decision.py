@@ -6,6 +6,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -90,7 +91,8 @@ class DecisionBased(BlackBox):
         for k, row in enumerate(rows):
             if row.search is None:
                 origin, starts = batch.origin[k], self._starts(classifier, batch, k)
-                row.begin(self._whole(origin, starts, batch.ball, row.draws, classifier.confined))
+                legal = partial(_legal, classifier, origin)
+                row.begin(self._whole(origin, starts, batch.ball, row.draws, legal))
         pending = [row.candidates[: row.left] for row in rows]
         owner = torch.arange(len(rows)).repeat_interleave(torch.tensor([len(p) for p in pending])).to(images.device)
         candidates = classifier.as_stored(torch.cat(pending))
@@ -123,18 +125,9 @@ class DecisionBased(BlackBox):
         return torch.tensor([row.over for row in rows], device=batch.origin.device)
 
     def _whole(
-        self,
-        origin: Tensor,
-        known: Images | None,
-        ball: Ball,
-        draws: np.random.Generator,
-        confined: Callable[[Images, Images], Images],
+        self, origin: Tensor, known: Images | None, ball: Ball, draws: np.random.Generator, legal: Legal
     ) -> Search:
         """Find a start, then search from it."""
-
-        def legal(images: Tensor) -> Tensor:
-            return confined(origin, images.clamp(0, 1))
-
         noise = torch.from_numpy(draws.random((NOISE, *origin.shape), dtype=np.float32)).to(origin)
         plain = torch.stack([torch.zeros_like(origin), torch.ones_like(origin), 1 - origin])
         noise, ball = torch.cat([noise, plain]), type(ball)(torch.inf)
@@ -161,6 +154,11 @@ class DecisionBased(BlackBox):
                 row.smallest = size
                 if self._watch is not None:
                     self._watch(row.key, row.used + k, size)
+
+
+def _legal(classifier: Classifier, origin: Tensor, images: Tensor) -> Tensor:
+    """``images``, (c, h, w) or (k, c, h, w), as changes of ``origin`` that a file can hold."""
+    return classifier.confined(origin, images.clamp(0, 1))
 
 
 @dataclass

@@ -9,10 +9,10 @@ from medrobust import limits
 from medrobust.data.arrays import from_arrays
 from medrobust.data.dataset import Dataset
 from medrobust.data.dicom import open_dicom
-from medrobust.data.dicom_headers import FRAMES
 from medrobust.data.dicom_pixels import window_of
 from medrobust.data.fit import FITS
 from medrobust.data.folder import open_folder
+from medrobust.data.frames import FRAMES
 from medrobust.data.medmnist import open_medmnist
 from medrobust.data.nifti import open_nifti
 from medrobust.data.phantom import open_phantom

@@ -61,8 +61,11 @@ def need_pydicom() -> None:
         raise InputError(f"DICOM files need {error.name or 'pydicom'}: pip install 'medrobust[dicom]'") from error
 
 
+LOGGERS = ("pydicom", "nibabel.global")
+
+
 class _Quiet:
-    """How many calls have the warnings of pydicom set aside: they quote values of the file."""
+    """How many calls have the warnings of pydicom and nibabel set aside: they quote values of the file."""
 
     lock = threading.Lock()
     users = 0
@@ -71,14 +74,15 @@ class _Quiet:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without warnings and log lines of pydicom, in this thread and the others; both are as they were afterwards."""
-    logger = logging.getLogger("pydicom")
+    """Without warnings and log lines of LOGGERS, in this thread and the others; all is as it was afterwards."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     with _Quiet.lock:
         if _Quiet.users == 0:
-            _Quiet.before = (warnings.catch_warnings(), logger.disabled)
+            _Quiet.before = (warnings.catch_warnings(), [logger.disabled for logger in loggers])
             _Quiet.before[0].__enter__()
             warnings.simplefilter("ignore")
-            logger.disabled = True
+            for logger in loggers:
+                logger.disabled = True
         _Quiet.users += 1
     try:
         yield
@@ -87,7 +91,8 @@ def quiet() -> Iterator[None]:
             _Quiet.users -= 1
             if _Quiet.users == 0:
                 _Quiet.before[0].__exit__(None, None, None)
-                logger.disabled = _Quiet.before[1]
+                for logger, disabled in zip(loggers, _Quiet.before[1], strict=True):
+                    logger.disabled = disabled
 
 
 def header(file: Path, tags: Sequence[str]) -> Dataset | None:

@@ -21,7 +21,7 @@ from medrobust import limits
 from medrobust.data.dataset import Dataset, assemble, check
 from medrobust.data.decode import CHANGES, Decoded, decode, upright_size
 from medrobust.data.dicom_file import is_dicom
-from medrobust.data.dicom_headers import FileRow, expanded
+from medrobust.data.frames import FileRow, expanded
 from medrobust.data.source import LeftOut, Listing, Request, Source
 from medrobust.errors import InputError
 from medrobust.formats import TITLES

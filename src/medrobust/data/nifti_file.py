@@ -7,7 +7,6 @@ else there are 65,535 from black to white. Values outside of what is shown are b
 from __future__ import annotations
 
 import io
-import logging
 import math
 import zlib
 from functools import lru_cache
@@ -18,6 +17,7 @@ import numpy as np
 
 from medrobust import limits
 from medrobust.data.decode import Decoded, resize
+from medrobust.data.dicom_file import quiet
 from medrobust.data.dicom_pixels import AUTO, DisplayWindow, linear, window_of
 from medrobust.data.fit import square
 from medrobust.errors import InputError
@@ -119,14 +119,14 @@ def _volume(data: bytes, window: str) -> Volume:
         changes.add("not finite")
     if not finite.any():
         raise ValueError("none of its values is finite")
-    asked = window_of(window)
-    if isinstance(asked, DisplayWindow):
-        low, high = linear(asked)
+    bounds = window_of(window)
+    if isinstance(bounds, DisplayWindow):
+        low, high = linear(bounds)
         changes.add("volume window")
     else:
-        ends = np.percentile(values[finite].astype(np.float64), PERCENTILES if asked == AUTO else (0, 100))
+        ends = np.percentile(values[finite].astype(np.float64), PERCENTILES if bounds == AUTO else (0, 100))
         low, high = sorted(float(end) * header.slope + header.intercept for end in ends)
-        changes.add("percentiles" if asked == AUTO else "range")
+        changes.add("percentiles" if bounds == AUTO else "range")
     if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
         raise ValueError("nearly all of its values are the same; use --window CENTRE,WIDTH")
     return Volume(values, header.slope, header.intercept, low, high, frozenset(changes))
@@ -148,20 +148,17 @@ def _header(data: bytes) -> _Header:
     """Of a file's first bytes. ValueError where it cannot be read, or holds something else than numbers."""
     import nibabel
 
-    logger = logging.getLogger("nibabel.global")
-    before, logger.disabled = logger.disabled, True  # its lines quote values of the header
     raw = _unpacked(data, HEADER_BYTES)
     try:
-        second = int.from_bytes(raw[:4], "little") in (HEADER_BYTES, 0x1C020000)  # in either order of bytes
-        kind_of_header: Any = nibabel.Nifti2Header if second else nibabel.Nifti1Header
-        header = kind_of_header.from_fileobj(io.BytesIO(raw))
-        slope, intercept = header.get_slope_inter()
-        sides, kind = tuple(int(side) for side in header.get_data_shape()), header.get_data_dtype()
-        offset = int(header.get_data_offset())
+        with quiet():
+            second = int.from_bytes(raw[:4], "little") in (HEADER_BYTES, 0x1C020000)  # in either order of bytes
+            kind_of_header: Any = nibabel.Nifti2Header if second else nibabel.Nifti1Header
+            header = kind_of_header.from_fileobj(io.BytesIO(raw))
+            slope, intercept = header.get_slope_inter()
+            sides, kind = tuple(int(side) for side in header.get_data_shape()), header.get_data_dtype()
+            offset = int(header.get_data_offset())
     except Exception as error:  # nibabel raises whatever it likes on damaged bytes
         raise ValueError(f"its NIfTI header cannot be read ({type(error).__name__})") from None
-    finally:
-        logger.disabled = before
     if len(sides) < 2 or min(sides) < 1 or offset < 0:
         raise ValueError("its NIfTI header states no slices")
     if kind.kind not in "iuf":

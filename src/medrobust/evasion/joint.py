@@ -12,7 +12,7 @@ from medrobust.classifier import Classifier, pad
 from medrobust.detectors import Detector, Features
 from medrobust.detectors.features import LOGITS
 from medrobust.evasion.surrogates import Surrogate, surrogate
-from medrobust.images import Images, PerImage
+from medrobust.images import Attackable, Images, PerImage
 from medrobust.threat import Goal, Targeted
 
 AGREES = 1e-3
@@ -39,10 +39,11 @@ class JointOutput:
     suspicion: Callable[[], PerImage]
     """The surrogate's score of the class aimed at, float64 with its graph."""
     back: Callable[[dict[str, Tensor]], Images] = field(repr=False)
+    attackable: Attackable
 
     def gradient(self, loss: PerImage) -> Images:
-        """Gradient of ``loss`` with respect to the images; 0 where following it would leave [0, 1]. Only its direction
-        counts.
+        """Gradient of ``loss`` with respect to the images; 0 where following it would leave what may be
+        attacked. Only its direction counts.
 
         What goes back into the network is scaled to a largest entry of 1 a row, so that no gradient is lost to
         float32's range.
@@ -58,8 +59,7 @@ class JointOutput:
         top = torch.stack([p.abs().amax(1) for p in pulls.values()]).amax(0)[:, None]
         pulls = {name: torch.where(top > 0, p / top, p) for name, p in pulls.items()}
         slope = self.back(pulls).nan_to_num(0.0, 0.0, 0.0)
-        outward = ((self.images <= 0) & (slope < 0)) | ((self.images >= 1) & (slope > 0))
-        return slope.masked_fill(outward, 0.0)
+        return slope.masked_fill(self.attackable.outward(self.images, slope), 0.0)
 
 
 class JointModel:
@@ -105,7 +105,8 @@ class JointModel:
             return torch.zeros_like(images) if slope is None else slope[:n].detach()
 
         score = score.nan_to_num(torch.inf, torch.inf, -torch.inf)
-        return JointOutput(images, goal, every, margin, fooled, aimed, score, suspicion, back)
+        attackable = self.classifier.attackable
+        return JointOutput(images, goal, every, margin, fooled, aimed, score, suspicion, back, attackable)
 
 
 def _filled(values: Tensor, batch_size: int) -> Tensor:

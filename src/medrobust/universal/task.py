@@ -178,8 +178,7 @@ class UniversalTask:
             perturbed = self.show(images, delta) if clip else raw
             slope, logits = self.slopes(perturbed, goal, loss)
             if clip:
-                low, high, _ = self.classifier.attackable
-                slope = slope.masked_fill(((raw <= low) & (slope < 0)) | ((raw >= high) & (slope > 0)), 0.0)
+                slope = slope.masked_fill(self.classifier.attackable.outward(raw, slope), 0.0)
             total += slope.sum(0)
             hits += self.reached(goal, logits).sum()
         if self._watch is not None:  # only then: on a GPU every look at a number waits for all work before it
