@@ -41,6 +41,15 @@ def study(size: str) -> Study:
     of_large = grid(stored_catalogue.sparsest, model=large, limit=None if size == "paper" else 20, levels=depths[:2])
     survived = grid(stored_catalogue.survived, **common, eps=sizes, transformations=ways, attack=strong)
     clean = grid(catalogue.clean, model=models)
+    by_levels = [
+        ("Median number of pixels", "pixels_median"),
+        ("Median number of pixels, images that both ways turn", "pixels_turned"),
+        ("Images that no pixels turn by one level", "not_by_one_level"),
+    ]
+    of_pixels = [
+        *(StudyTable(title, {"metric": metric}, ("model", "attack"), "levels") for title, metric in by_levels),
+        Chart("Images turned", {"metric": "turned_within"}, "pixels", ("levels",), ("model",)),
+    ]
     return Study(
         "Images as a file holds them",
         "",
@@ -64,43 +73,16 @@ def study(size: str) -> Study:
                     ),
                 ],
             ),
-            Part(
-                "stored-sparsest",
-                "The fewest pixels changed by one level",
-                sparsest,
-                [
-                    StudyTable("Median number of pixels", {"metric": "pixels_median"}, ("model", "attack"), "levels"),
-                    StudyTable(
-                        "Median number of pixels, images that both ways turn",
-                        {"metric": "pixels_turned"},
-                        ("model", "attack"),
-                        "levels",
-                    ),
-                    StudyTable(
-                        "Images that no pixels turn by one level",
-                        {"metric": "not_by_one_level"},
-                        ("model", "attack"),
-                        "levels",
-                    ),
-                    Chart("Images turned", {"metric": "turned_within"}, "pixels", ("levels",), ("model",)),
-                ],
-            ),
+            Part("stored-sparsest", "The fewest pixels changed by one level", sparsest, of_pixels),
             Part(
                 "stored-sparsest-large",
                 "The fewest pixels changed by one level, on fine-tuned networks at 224 px",
                 [*grid(catalogue.clean, model=large), *of_large],
                 [
-                    StudyTable("Median number of pixels", {"metric": "pixels_median"}, ("model", "attack"), "levels"),
-                    StudyTable(
-                        "Images that no pixels turn by one level",
-                        {"metric": "not_by_one_level"},
-                        ("model", "attack"),
-                        "levels",
-                    ),
+                    *of_pixels,
                     StudyTable(
                         "Accuracy", {"metric": "accuracy", "attack": "none", "class_name": None}, ("model",), "metric"
                     ),
-                    Chart("Images turned", {"metric": "turned_within"}, "pixels", ("levels",), ("model",)),
                 ],
             ),
             Part(
