@@ -122,7 +122,7 @@ def _length(data: bytes | Path) -> int:
 def opened(data: bytes | Path) -> Iterator[Image.Image]:
     """The image of those bytes, in one of FORMATS; its pixel count is checked, no pixel is decoded yet."""
     source = io.BytesIO(data) if isinstance(data, bytes) else data
-    with _own_limit(), Image.open(source, formats=tuple(FORMATS)) as image:
+    with strict_pillow(), Image.open(source, formats=tuple(FORMATS)) as image:
         pixels = image.width * image.height
         limits.check(limits.IMAGE_PIXELS, pixels, "it")
         if pixels > SMALL:
@@ -141,10 +141,10 @@ class _Guard:
 
 
 @contextlib.contextmanager
-def _own_limit() -> Iterator[None]:
-    """Pillow's limit set aside, for it warns and refuses at sizes of its own; other users of Pillow keep it after.
+def strict_pillow() -> Iterator[None]:
+    """Pillow without its limit on pixels, at which it warns and refuses, and without filling up images that end early.
 
-    Nor are images filled up that end too early.
+    Whatever another library has set of the two (WeasyPrint fills up) holds again after.
     """
     with _Guard.lock:
         if _Guard.users == 0:

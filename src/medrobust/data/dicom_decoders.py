@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medrobust.data.decode import strict_pillow
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -50,7 +52,8 @@ def decoded(elements: Dataset, frame: int) -> np.ndarray:
     last: Exception = ValueError("no decoder is installed")
     for name in (name for name in IN_PROCESS if name in installed):
         try:
-            return pixel_array(elements, index=frame, decoding_plugin=name)
+            with strict_pillow():
+                return pixel_array(elements, index=frame, decoding_plugin=name)
         except Exception as error:  # each decoder raises whatever it likes on damaged bytes
             last = error
     if APART in installed:
