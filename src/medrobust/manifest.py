@@ -113,6 +113,20 @@ def read(file: Path) -> Manifest:
     return Manifest(run, kind, {name: _digest(file, name, value) for name, value in listed.items()})
 
 
+def check(folder: Path, *names: str) -> None:
+    """InputError where one of these files is not the one that the run's manifest lists.
+
+    Files that it does not list pass, and all where there is no manifest, as while a command writes the folder.
+    """
+    listed = read(folder / FILE).files if (folder / FILE).is_file() else {}
+    for name in names:
+        place = folder / name
+        if name not in listed or (place.is_file() and digest(place) == listed[name]):
+            continue
+        what = "is not what the run wrote, it was edited or damaged" if place.is_file() else "is missing"
+        raise InputError(f"{place} {what}; give the run's command again")
+
+
 def _digest(file: Path, name: str, value: object) -> Digest:
     """One entry of ``files``. A path that leads out of the run folder is refused."""
     parts = name.split("/")

@@ -13,14 +13,18 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from medrobust import manifest
 from medrobust.errors import InputError
 from medrobust.stats import Estimate
 
 FORMAT = 2
+FIGURES = "figures.safetensors"
+"""The arrays behind figures and numbers, in a run folder."""
 
 
 class Kind(StrEnum):
@@ -223,6 +227,22 @@ class Rows:
 def group(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     """The arrays that are named ``NAME.…``, by the rest of their names."""
     return {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of FIGURES of a run folder; none where it has no such file.
+
+    InputError where it cannot be read, or is not the file that the run's manifest lists.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / FIGURES
+    manifest.check(folder, FIGURES)
+    try:
+        return dict(load_file(path)) if path.is_file() else {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give the run's command again to write it anew") from None
 
 
 COSTS = ("gradients_per_image", "forwards_per_image", "queries_per_image", "inconclusive")

@@ -22,14 +22,14 @@ from medrobust.criteria import Criterion, CriterionVerdict, language
 from medrobust.criteria.judging import judged
 from medrobust.errors import InputError, one_line
 from medrobust.manifest import Manifest
-from medrobust.results import OK, Kind, group
+from medrobust.results import FIGURES, OK, Kind, group
 from medrobust.run_folder import CELLS, MARK, read_mark
 from medrobust.stats import Estimate
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-RESULTS, FIGURES, REPORT, SPEC = "results.json", "figures.safetensors", "report.html", "spec.json"
+RESULTS, REPORT, SPEC = "results.json", "report.html", "spec.json"
 RENDERED = (
     REPORT,
     "report.pdf",

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from medrobust import paired, private_names, stats
 from medrobust.cli import app
+from medrobust.criteria import BaselineRun
 from medrobust.errors import InputError
 from medrobust.paired import audits
 from medrobust.report.compared import UNDER, Difference, PairedVerdict, compared
@@ -230,6 +232,18 @@ def test_what_cannot_be_compared_is_refused_in_one_line(case, tmp_path):
         paired.compare([first, second], tmp_path / "out")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("read_again", [read, BaselineRun.read])
+def test_arrays_that_are_not_those_of_the_run_are_refused(two, read_again):
+    """They fit results.json; only the manifest says that they are others."""
+    read_again(two[0])
+    file = two[0] / "figures.safetensors"
+    arrays = load_file(file)
+    arrays["min_eps.pgd"] *= 2
+    save_file(arrays, file)
+    with pytest.raises(InputError, match=r"figures\.safetensors is not what the run wrote"):
+        read_again(two[0])
 
 
 def test_the_command_writes_a_page_and_says_what_it_left_out(two, tmp_path):

@@ -89,6 +89,7 @@ def with_universal(
     arrays |= {"universal.clean": clean, "universal.delta": delta, "universal.attacked": (clean + delta).clip(0, 1)}
     arrays["universal.confusion"] = matrices[: len(goals)]
     save_file(arrays, folder / "figures.safetensors")
+    (folder / "manifest.json").unlink()  # it lists the arrays before
     return folder
 
 

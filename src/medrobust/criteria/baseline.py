@@ -11,7 +11,7 @@ import numpy as np
 
 from medrobust import json_files, stats
 from medrobust.errors import InputError
-from medrobust.results import FORMAT, Kind, Row
+from medrobust.results import FORMAT, Kind, Row, read_arrays
 from medrobust.stats import Estimate
 
 IMAGES = {"test_content": "test images", "test_labels": "labels of the test images", "attacked": "attacked images"}
@@ -76,7 +76,7 @@ class BaselineRun:
         if isinstance(conditions, dict) and conditions.get("pending"):
             raise InputError(f"--baseline {folder} is not finished; give its command again, it goes on")
         run = str(record.get("id", "")) if isinstance(record, dict) else ""
-        return cls(FinishedAudit.read(raw, arrays_of(folder), str(path)), json_files.digest(raw), run, str(folder))
+        return cls(FinishedAudit.read(raw, read_arrays(folder), str(path)), json_files.digest(raw), run, str(folder))
 
     def check(self, now: Mapping[str, np.ndarray], norm: str, classes: Sequence[str]) -> None:
         """InputError where the other run has other images, or its classes in another order. now: arrays IMAGES of this
@@ -100,18 +100,6 @@ class BaselineRun:
             )
         if self.measured.norm != norm:
             raise InputError(f"--baseline {self.name} has the norm {self.measured.norm}, this run {norm}")
-
-
-def arrays_of(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of figures.safetensors of a run; none where it has no such file."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = folder / "figures.safetensors"
-    try:
-        return dict(load_file(path)) if path.is_file() else {}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give that run's command again") from None
 
 
 class Drop(NamedTuple):

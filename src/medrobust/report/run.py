@@ -17,7 +17,7 @@ from medrobust.errors import InputError
 from medrobust.report.criteria_words import CriteriaInfo
 from medrobust.report.schema import Conditions, Example, RunInfo, Stated, Unmeasured
 from medrobust.report.words import listing
-from medrobust.results import FORMAT, GRADIENT, Check, Kind, Row
+from medrobust.results import FORMAT, GRADIENT, Check, Kind, Row, read_arrays
 
 NOISE_TITLES = {"noise": "Random noise (±ε)", "noise-uniform": "Random noise (uniform)"}
 PROBES = ("square", "simba-dct")
@@ -214,7 +214,7 @@ def read(run_dir: Path) -> Run:
         )
     spec_path = run_dir / "spec.json"
     spec = _json(spec_path) if spec_path.is_file() else {}
-    return parsed(raw, path, arrays=_arrays(run_dir / "figures.safetensors"), spec=spec)
+    return parsed(raw, path, arrays=read_arrays(run_dir), spec=spec)
 
 
 def parsed(
@@ -262,15 +262,3 @@ def _json(path: Path) -> Mapping[str, object]:
         return json_files.read_object(path, finite=True)
     except InputError as error:
         raise InputError(f"{error}; run the audit again to write it anew") from None
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        return {}
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({error}); run the audit again to write it anew") from None
