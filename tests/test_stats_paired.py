@@ -1,4 +1,4 @@
-"""Two answers about the same images: the interval of their difference, the exact test, several tests at once."""
+"""Two answers about the same images: the interval of their difference, and the exact test."""
 
 from __future__ import annotations
 
@@ -71,9 +71,3 @@ def test_two_answers_that_are_equally_good_are_rarely_told_apart(images):
         rejected.append(stats.paired_p_value(one, other, groups) < 0.05)
     assert np.mean(inside) >= 0.92
     assert np.mean(rejected) <= 0.07
-
-
-def test_holm_s_p_values():
-    assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
-    assert stats.holm([0.2]) == [0.2]

@@ -54,29 +54,32 @@ def proportion(hits: Sequence[bool] | np.ndarray, groups: Groups = None) -> Esti
     return Estimate(p, float(max(0.0, min(p, centre - spread))), float(min(1.0, max(p, centre + spread))), n)
 
 
-def design_effect(hits: np.ndarray, groups: Groups) -> float:
-    """Variance of the mean of ``hits`` in [0, 1] when images come in groups, over that of independent images.
+def design_effect(values: np.ndarray, groups: Groups, low: float = 0.0, high: float = 1.0) -> float:
+    """Variance of the mean of ``values``, ``low`` to ``high``, when images come in groups, over that of independent
+    images.
 
     At least 1; at most images per group, so that the effective sample size is never below the number of groups. Where
     all images agree the data hold no variance, and the images of a group count as one. Near that point few groups say
-    how alike the images of one are: two groups of mean size are added, one of hits and one without (as Agresti & Coull
-    1998 add two of each), so that a first hit among many images does not suddenly count them all as independent.
+    how alike the images of one are: two groups of mean size are added, one all ``high`` and one all ``low`` (as Agresti
+    & Coull 1998 add two of each), so that a first hit among many images does not suddenly count them all as
+    independent.
     """
-    hits = np.asarray(hits, dtype=float)
-    if groups is None or hits.size < 2:
+    values = np.asarray(values, dtype=float)
+    if groups is None or values.size < 2:
         return 1.0
-    index, count = _numbered(groups, hits.size)
-    if count == hits.size:
+    index, count = _numbered(groups, values.size)
+    if count == values.size:
         return 1.0
-    size = hits.size / count
-    if count == 1 or hits.min() == hits.max():
+    size = values.size / count
+    if count == 1 or values.min() == values.max():
         return size
-    n, total = hits.size + 2 * size, count + 2
-    p = (float(hits.sum()) + size) / n
-    residuals = np.bincount(index, weights=hits - p, minlength=count)
-    squares = float((residuals**2).sum()) + (size * (1 - p)) ** 2 + (size * p) ** 2
+    n, total = values.size + 2 * size, count + 2
+    mean = (float(values.sum()) + size * (low + high)) / n
+    residuals = np.bincount(index, weights=values - mean, minlength=count)
+    squares = float((residuals**2).sum()) + (size * (high - mean)) ** 2 + (size * (mean - low)) ** 2
+    variance = (float((values**2).sum()) + size * (low**2 + high**2)) / n - mean**2
     clustered = total / (total - 1) * squares / n**2
-    return min(size, max(1.0, clustered / (p * (1 - p) / n)))
+    return min(size, max(1.0, clustered / (variance / n)))
 
 
 def _numbered(groups: Sequence[object] | np.ndarray, n: int) -> tuple[np.ndarray, int]:
@@ -100,29 +103,11 @@ def paired_difference(
     n = change.size
     if n == 0:
         return NOTHING
-    gained, lost, effect = float((change > 0).sum()), float((change < 0).sum()), _paired_effect(change, groups)
+    gained, lost = float((change > 0).sum()), float((change < 0).sum())
+    effect = design_effect(change, groups, -1.0, 1.0)
     low, high = _tango(gained / effect, lost / effect, n / effect)
     value = (gained - lost) / n
     return Estimate(value, min(low, value), max(high, value), n)
-
-
-def _paired_effect(change: np.ndarray, groups: Groups) -> float:
-    """The design effect of the mean of values -1, 0 and 1, bounded and smoothed as ``design_effect``: two groups of
-    mean size are added, one all 1 and one all -1."""
-    if groups is None or change.size < 2:
-        return 1.0
-    index, count = _numbered(groups, change.size)
-    size = change.size / count
-    if count == change.size:
-        return 1.0
-    if count == 1 or change.min() == change.max():
-        return size
-    n, total = change.size + 2 * size, count + 2
-    middle = float(change.sum()) / n
-    residuals = np.bincount(index, weights=change - middle, minlength=count)
-    squares = float((residuals**2).sum()) + size**2 * ((1 - middle) ** 2 + (1 + middle) ** 2)
-    independent = (float((change**2).sum()) + 2 * size) / n - middle**2
-    return min(size, max(1.0, total / (total - 1) * squares / n / independent))
 
 
 def _tango(gained: float, lost: float, n: float) -> tuple[float, float]:
@@ -163,15 +148,6 @@ def paired_p_value(
     middle, observed = int(sums.sum()), abs(int(change.sum()))
     totals = np.abs(np.arange(-middle, middle + 1))
     return float(min(1.0, chances[totals >= observed].sum()))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p adjusted for as many tests as there are, in their order (Holm 1979, Scand J Stat 6:65)."""
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
 
 
 def median(values: Sequence[float] | np.ndarray, groups: Groups = None) -> Estimate:

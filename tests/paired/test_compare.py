@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from medrobust import paired, private_names, stats
+from medrobust import paired, private_names, ranks, stats
 from medrobust.cli import app
 from medrobust.criteria import BaselineRun
 from medrobust.errors import InputError
@@ -120,7 +120,7 @@ def test_of_three_runs_p_is_adjusted_for_the_pairs(two, tmp_path):
     run = compare(tmp_path / "out", *two, third)
     raw = [r.value for r in run.rows if r.metric == "p_value" and r.get("when") == "under"]
     adjusted = [r.value for r in run.rows if r.metric == "p_adjusted"]
-    assert adjusted == pytest.approx(stats.holm(raw))
+    assert adjusted == pytest.approx(ranks.holm(np.array(raw)))
     assert len(raw) == 3
 
 
@@ -244,6 +244,17 @@ def test_arrays_that_are_not_those_of_the_run_are_refused(two, read_again):
     save_file(arrays, file)
     with pytest.raises(InputError, match=r"figures\.safetensors is not what the run wrote"):
         read_again(two[0])
+
+
+def test_a_single_finding_is_compared(tmp_path):
+    """Its labels 0 and 1 are two values of one class."""
+    labels = (np.arange(120) % 2)[:, None]
+    arrays = dict.fromkeys(("test_labels", "test_prediction", "labels", "clean_prediction"), labels)
+    runs = [audit(tmp_path / name, head="multilabel", arrays=arrays) for name in "ab"]
+    for results in (run / "results.json" for run in runs):
+        results.write_text(results.read_text().replace('"classes": ["normal", "pneumonia"]', '"classes": ["mass"]'))
+    comparison = compare(tmp_path / "out", *runs)
+    assert value(comparison, Kind.CLEAN, "sensitivity", run="A").n == 60
 
 
 def test_the_command_writes_a_page_and_says_what_it_left_out(two, tmp_path):

@@ -32,8 +32,7 @@ def compare(
     sizes = eps_list(eps)
     if sizes is not None and len(sizes) != 1:
         raise InputError(f"--eps wants one size, the reference, got {eps}")
-    named = None if names is None else words(names)
-    paired.compare(runs, out, names=named, eps=sizes[0] if sizes else None, command=command_line())
+    paired.compare(runs, out, names=words(names), eps=sizes[0] if sizes else None, command=command_line())
     summary(read(out))
     say(f"\nreport  {out / 'report.html'}\nnumbers {out / 'results.csv'}\nimages  {out / paired.CHANGED}")
     return out / "results.json"
@@ -41,6 +40,7 @@ def compare(
 
 def summary(run: Run) -> None:
     """What was left out, a row a size, and the verdict."""
+    from medrobust.cli.doubts import MARK
     from medrobust.report import compared_tables
     from medrobust.report.compared import compared
     from medrobust.report.findings import find
@@ -50,10 +50,9 @@ def summary(run: Run) -> None:
     c = compared(findings)
     for note in c.info.notes:
         say(note)
-    for made in compared_tables.accuracy(c):
-        if made is not None:
-            rows = [[cell.text + " (inconclusive)" * cell.doubt for cell in row] for row in made.rows]
-            n = f"{run.conditions.n_attacked} attacked images in all runs, 95 % intervals"
-            table([cell.text for cell in made.head], rows, f"Accuracy and paired differences: {n}")
+    accuracy = compared_tables.accuracy(c)
+    rows = [[cell.text + MARK * cell.doubt for cell in row] for row in accuracy.rows]
+    n = f"{run.conditions.n_attacked} attacked images in all runs, 95 % intervals"
+    table([cell.text for cell in accuracy.head], rows, f"Accuracy and paired differences: {n}")
     page = first_page(findings)
     say(f"{page.title} {page.text}")

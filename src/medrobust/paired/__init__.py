@@ -12,14 +12,17 @@ import string
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from medrobust import report
 from medrobust.errors import InputError
 from medrobust.paired import audits
 from medrobust.paired.audits import Audit
-from medrobust.paired.common import Paired, PairedAudit, pair
+from medrobust.paired.common import Paired, pair
 from medrobust.paired.rows import rows_of
 from medrobust.report.check_lines import lines
 from medrobust.report.run import Run
+from medrobust.report.schema import ComparedInfo, ComparedRun
 from medrobust.results import FORMAT, ResultsFile
 from medrobust.run_folder import RunFolder
 from medrobust.run_info import with_run
@@ -27,6 +30,20 @@ from medrobust.versions import versions
 
 CHANGED = "changed.csv"
 """Images that one run reads correctly and another does not."""
+OF_DATA = {
+    "data",
+    "data_digest",
+    "disease_classes",
+    "synthetic",
+    "size",
+    "channels",
+    "bits",
+    "levels",
+    "norm",
+    "head",
+    "span",
+}
+"""Conditions that are those of the first run."""
 
 
 def compare(
@@ -64,25 +81,25 @@ def compare(
 
 def results(p: Paired) -> ResultsFile:
     """What results.json holds."""
-    first, several = p.sides[0].audit.run.conditions, [side.audit for side in p.sides]
-    kept = {k: getattr(first, k) for k in ("data", "data_digest", "synthetic", "size", "channels", "bits", "levels")}
-    kept |= {k: getattr(first, k) for k in ("span", "norm", "head", "disease_classes")}
+    audits_ = [side.audit for side in p.sides]
+    first = audits_[0]
+    info = ComparedInfo(
+        runs=[_run_info(audit) for audit in audits_],
+        reference=p.reference,
+        attacks=[first.attacks[name].title for name in p.attacks],
+        by_patient=p.patients is not None,
+        notes=list(p.notes),
+    )
     conditions = {
-        **kept,
+        **first.run.conditions.model_dump(include=OF_DATA),
         "study": "compare",
-        "model": " and ".join(dict.fromkeys(a.run.conditions.model for a in several)),
-        "classes": list(several[0].classes),
+        "model": " and ".join(dict.fromkeys(audit.run.conditions.model for audit in audits_)),
+        "classes": list(first.classes),
         "n_test": len(p.names),
         "n_attacked": len(p.attacked),
         "eps": list(p.sizes),
         "versions": versions(),
-        "compared": {
-            "runs": [_stated(a) for a in several],
-            "reference": p.reference,
-            "attacks": [several[0].attacks[name].title for name in p.attacks],
-            "by_patient": p.patients is not None,
-            "notes": list(p.notes),
-        },
+        "compared": info.model_dump(),
     }
     return {
         "format": FORMAT,
@@ -96,23 +113,22 @@ def results(p: Paired) -> ResultsFile:
     }
 
 
-def _stated(audit: Audit) -> dict[str, object]:
-    """What the page says of one run."""
+def _run_info(audit: Audit) -> ComparedRun:
     c, run = audit.run.conditions, audit.run
     failed = [line for line in lines(run.checks, run.title) if line.passed is False]
-    return {
-        "name": audit.name,
-        "model": c.model,
-        "model_digest": c.model_digest,
-        "data": c.data,
-        "id": run.run.id,
-        "finished": run.run.finished,
-        "n_test": len(c.test_images),
-        "n_attacked": int(audit.arrays["attacked"].size),
-        "threshold": c.threshold,
-        "failed": [f"{line.name} ({line.attacks})" for line in failed],
-        "guesses": "no better than guessing" if audit.findings.guessing else "",
-    }
+    return ComparedRun(
+        name=audit.name,
+        model=c.model,
+        model_digest=c.model_digest,
+        data=c.data,
+        id=run.run.id,
+        finished=run.run.finished,
+        n_test=len(c.test_images),
+        n_attacked=audit.arrays["attacked"].size,
+        threshold=c.threshold,
+        failed=[f"{line.name} ({line.attacks})" for line in failed],
+        guesses="no better than guessing" if audit.findings.guessing else "",
+    )
 
 
 def changed(p: Paired) -> str:
@@ -123,25 +139,20 @@ def changed(p: Paired) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["image", "label", "eps", *(side.name for side in p.sides)])
-    for eps, places in ((0.0, range(len(p.names))), (p.reference, p.attacked.tolist())):
-        right = [_right(side, eps) for side in p.sides]
-        for j, i in enumerate(places):
-            answers = ["right" if own[j] else "wrong" for own in right]
-            if len(set(answers)) > 1:
+    clean, attacked = np.array([side.right for side in p.sides]), np.array([side.held(p.reference) for side in p.sides])
+    for eps, images, right in ((0.0, range(len(p.names)), clean), (p.reference, p.attacked.tolist(), attacked)):
+        for i, by_run in zip(images, right.T.tolist(), strict=True):
+            if len(set(by_run)) > 1:
+                answers = ["right" if hit else "wrong" for hit in by_run]
                 writer.writerow([p.names[i], _label(p, i), f"{eps:.9g}", *answers])
     return out.getvalue()
-
-
-def _right(side: PairedAudit, eps: float) -> Sequence[bool]:
-    own: list[bool] = (side.held(eps) if eps else side.right).tolist()
-    return own
 
 
 def _label(p: Paired, i: int) -> str:
     classes = p.sides[0].audit.classes
     if p.labels.ndim == 1:
         return classes[int(p.labels[i])]
-    return ";".join(name for name, known in zip(classes, p.labels[i].tolist(), strict=True) if known == 1)
+    return ";".join(name for name, label in zip(classes, p.labels[i].tolist(), strict=True) if label == 1)
 
 
 __all__ = ["CHANGED", "compare", "pair", "results"]

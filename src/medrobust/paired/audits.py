@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from medrobust.report import run as runs
 from medrobust.report.findings import Findings
 from medrobust.report.run import WORST, Run, same
 from medrobust.report.schema import AttackInfo, HeadlineInfo
+from medrobust.results import group
 
-NEEDED = ("test_labels", "test_prediction", "test_content", "labels", "clean_prediction", "attacked")
+OF_TEST, OF_ATTACKED = ("test_labels", "test_prediction"), ("labels", "clean_prediction")
+"""Arrays of classes or findings, of all test images and of the attacked ones."""
+NEEDED = (*OF_TEST, "test_content", *OF_ATTACKED, "attacked")
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,22 @@ class Audit:
         """Whether an image has several findings."""
         return self.findings.several
 
-    @property
+    @cached_property
+    def min_eps(self) -> Mapping[str, np.ndarray]:
+        """(n attacked,) by attack: the smallest eps that fools; 0 wrong before, inf never."""
+        return group(self.arrays, "min_eps")
+
+    @cached_property
     def attacks(self) -> Mapping[str, AttackInfo | HeadlineInfo]:
         """Attacks whose results are known image by image, by name; the ensemble of the headline number among them."""
-        headline = self.run.conditions.headline
-        known: dict[str, AttackInfo | HeadlineInfo] = {
-            name: info for name, info in self.run.conditions.attacks.items() if name != WORST
-        }
-        if headline is not None and headline.attack not in known:
-            known[headline.attack] = headline
-        return {name: info for name, info in known.items() if f"min_eps.{name}" in self.arrays}
+        every: dict[str, AttackInfo | HeadlineInfo] = {**self.run.conditions.attacks}
+        if (headline := self.run.conditions.headline) is not None:
+            every.setdefault(headline.attack, headline)
+        return {name: info for name, info in every.items() if name != WORST and name in self.min_eps}
 
     def smallest(self, attacks: Sequence[str]) -> np.ndarray:
         """(n attacked,): the smallest eps at which any of these attacks fools; 0 wrong before, inf never."""
-        return np.asarray(np.min([self.arrays[f"min_eps.{name}"] for name in attacks], axis=0))
+        return np.asarray(np.min([self.min_eps[name] for name in attacks], axis=0))
 
     def doubt(self, attacks: Sequence[str], eps: float) -> str:
         """Why the accuracy under these attacks is inconclusive at that size; empty where it is believed."""
@@ -75,55 +80,54 @@ class Audit:
 def read(place: Path | Run, name: str, first: Audit | None = None) -> Audit:
     """The finished audit in a run folder, or read already; classes are numbered as those of ``first``, if given.
 
-    InputError where it is no finished audit of this version, or knows other classes than ``first``.
+    InputError where it is no finished audit of this version, or has other classes than ``first``.
     """
     run, folder = (place, name) if isinstance(place, Run) else (runs.read(place), str(place))
     if run.command != "audit":
         raise InputError(f"{folder} is a run of medrobust {run.command}; compare takes runs of medrobust audit")
     if run.conditions.pending:
         raise InputError(f"{folder} is not finished: give the audit's command again, it goes on")
-    lacking = [k for k in NEEDED if k not in run.arrays]
-    n = len(run.conditions.test_images)
-    if lacking or not n:
+    if not run.conditions.test_images or any(k not in run.arrays for k in NEEDED):
         raise InputError(f"{folder} does not say which images it is about; run the audit again with this version")
-    if not all(_fits(run, k, n) for k in run.arrays):
+    audit = Audit(name, run, tuple(run.conditions.classes), run.arrays)
+    if not _fits(audit):
         raise InputError(f"{folder}: figures.safetensors does not fit results.json; run the audit again")
-    classes = tuple(run.conditions.classes)
-    order = classes if first is None else first.classes
-    if set(order) != set(classes):
+    return audit if first is None else _renumbered(audit, first)
+
+
+def _fits(audit: Audit) -> bool:
+    """Whether the arrays that a comparison reads have the lengths that they must have, and values that can be."""
+    arrays, attacked = audit.arrays, audit.arrays["attacked"]
+    n, m, k = len(audit.run.conditions.test_images), attacked.size, len(audit.classes)
+    columns, values = ((k,), 2) if audit.several else ((), k)
+    labels = [*((arrays[x], n) for x in OF_TEST), *((arrays[x], m) for x in OF_ATTACKED)]
+    test_images = [arrays[x] for x in ("test_content", "test_patients") if x in arrays]
+    sizes = [audit.min_eps[x] for x in audit.attacks]
+    return (
+        m > 0
+        and np.unique(attacked).shape == attacked.shape
+        and _whole(attacked, 0, n)
+        and all(x.shape == (length, *columns) and _whole(x, -1, values) for x, length in labels)
+        and all(x.shape == (n,) for x in test_images)
+        and all(x.shape == (m,) and bool((x >= 0).all()) for x in sizes)  # NaN is not
+    )
+
+
+def _whole(values: np.ndarray, low: int, end: int) -> bool:
+    """Whether all are whole numbers from ``low`` to below ``end``."""
+    return values.dtype.kind in "iu" and bool(((values >= low) & (values < end)).all())
+
+
+def _renumbered(audit: Audit, first: Audit) -> Audit:
+    """The same audit with its classes numbered as those of ``first``; findings are columns of (n, k)."""
+    if set(first.classes) != set(audit.classes):
         raise InputError(
-            f"the classifiers know other classes: {first and first.name} {', '.join(order)}; {name} "
-            f"{', '.join(classes)}. Give both audits the same names with --classes and --map"
+            f"the classifiers know other classes: {first.name} {', '.join(first.classes)}; {audit.name} "
+            f"{', '.join(audit.classes)}. Give both audits the same names with --classes and --map"
         )
-    number = np.array([order.index(c) for c in classes])
-    arrays = {k: _renumbered(v, number) if k in LABELS else v for k, v in run.arrays.items()}
-    return Audit(name, run, order, arrays)
-
-
-SEVERAL = "multilabel"
-LABELS = ("test_labels", "test_prediction", "labels", "clean_prediction")
-
-
-def _fits(run: Run, name: str, n: int) -> bool:
-    """Whether an array has the length that it must have, and values that can be."""
-    array, attacked = run.arrays[name], run.arrays["attacked"]
-    k = len(run.conditions.classes)
-    if name in LABELS:
-        rows = n if name in ("test_labels", "test_prediction") else attacked.size
-        shape = (rows, k) if run.conditions.head == SEVERAL else (rows,)
-        return array.shape == shape and array.dtype.kind in "iu" and bool(((array >= -1) & (array < k)).all())
-    if name in ("test_content", "test_patients"):
-        return array.shape == (n,)
-    if name == "attacked":
-        fits = array.ndim == 1 and array.dtype.kind in "iu" and bool(array.size)
-        return fits and array.min() >= 0 and array.max() < n and np.unique(array).size == array.size
-    if name.startswith("min_eps.") and name != "min_eps.findings":
-        return array.shape == attacked.shape and bool((array >= 0).all())  # NaN is not
-    return True
-
-
-def _renumbered(labels: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Labels (n,) by the new number of their class, (n, k) of findings with their columns in the new order."""
-    if labels.ndim == 2:
-        return labels[:, np.argsort(number)]
-    return np.where(labels < 0, labels, number[labels])
+    number = np.array([first.classes.index(c) for c in audit.classes])
+    labels = {name: audit.arrays[name] for name in (*OF_TEST, *OF_ATTACKED)}
+    renumbered = {
+        name: x[:, np.argsort(number)] if x.ndim == 2 else np.where(x < 0, x, number[x]) for name, x in labels.items()
+    }
+    return replace(audit, classes=first.classes, arrays={**audit.arrays, **renumbered})

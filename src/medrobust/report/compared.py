@@ -13,13 +13,14 @@ from enum import Enum
 from functools import cached_property
 from itertools import combinations
 
+from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
-from medrobust.report.run import WORST, same
 from medrobust.report.schema import ComparedInfo
-from medrobust.report.words import NBSP
-from medrobust.results import Kind, Row
+from medrobust.report.words import NBSP, NOTHING
+from medrobust.results import Kind, Row, among
 
 BEFORE, UNDER = "before", "under"
+"""Values of the column ``when``: without an attack, and under attack."""
 LEVEL = 0.05
 
 
@@ -35,14 +36,15 @@ class PairedVerdict(Enum):
 @dataclass(frozen=True)
 class Difference:
     """Accuracy of the second run less that of the first on the same images. p: of the exact paired test; adjusted for
-    the number of pairs where that is more than one. gained, lost: images that only the second, only the first has."""
+    the number of pairs where that is more than one. gained, lost: number of images that only the second,
+    only the first reads correctly."""
 
     first: str
     second: str
     row: Row
     p: float | None = None
-    gained: Row | None = None
-    lost: Row | None = None
+    gained: int | None = None
+    lost: int | None = None
 
     @property
     def verdict(self) -> PairedVerdict:
@@ -58,9 +60,9 @@ class Difference:
 
 
 def points(row: Row | None) -> str:
-    """ "+12.5 points (3.1 to 21.4)": a difference of shares."""
+    """ "+12.5 points (+3.1 to +21.4)": a difference of shares."""
     if row is None or row.value is None:
-        return "–"
+        return NOTHING
     ends = "" if row.low is None or row.high is None else f" ({100 * row.low:+.1f} to {100 * row.high:+.1f})"
     return f"{100 * row.value:+.1f}{NBSP}points{ends}".replace("-", "−")
 
@@ -98,37 +100,24 @@ class ComparedAudits:
         """All of up to three runs; of more, those with the first."""
         return self.pairs if len(self.names) <= 3 else [pair for pair in self.pairs if pair[0] == self.names[0]]
 
-    @cached_property
-    def _rows(self) -> dict[tuple[str, str], list[Row]]:
-        index: dict[tuple[str, str], list[Row]] = {}
-        for row in self.f.run.rows:
-            index.setdefault((row.kind, row.metric), []).append(row)
-        return index
-
-    def of_run(self, kind: Kind, metric: str, name: str, eps: float | None = None, **more: object) -> Row | None:
+    def of_run(self, kind: Kind, metric: str, name: str, eps: float | None = None, **more: str) -> Row | None:
         """A run's own number; None where it has none. more: all further columns."""
-        return self._find(kind, metric, eps, {"run": name, **more})
+        return self.f.run.find(kind, metric, eps=eps, run=name, **more)
 
-    def between(self, metric: str, pair: tuple[str, str], when: str, eps: float = 0.0, **more: object) -> Row | None:
-        """A number of two runs; None where there is none."""
-        wanted = {"run": pair[1], "against": pair[0], "when": when, **more}
-        return self._find(Kind.COMPARISON, metric, eps, wanted)
-
-    def _find(self, kind: Kind, metric: str, eps: float | None, more: Mapping[str, object]) -> Row | None:
-        for row in self._rows.get((kind, metric), ()):
-            if (eps is None or same(row.eps, eps)) and row.more.keys() == more.keys() and row.has(**more):
-                return row
-        return None
+    def between(self, metric: str, pair: tuple[str, str], eps: float = 0.0, **more: str) -> Row | None:
+        """A number of two runs, at 0 without an attack; None where there is none. more: all further columns."""
+        when = UNDER if eps else BEFORE
+        return self.f.run.find(Kind.COMPARISON, metric, eps=eps, run=pair[1], against=pair[0], when=when, **more)
 
     def curve(self, name: str) -> list[Row]:
         """Accuracy under attack by growing eps, from 0."""
-        rows = self._rows.get((Kind.WORST, "accuracy"), ())
-        return sorted((r for r in rows if r.attack == WORST and r.get("run") == name), key=lambda r: r.eps)
+        rows = among(self.f.run.rows, kind=Kind.WORST, metric="accuracy", run=name)
+        return sorted(rows, key=lambda r: r.eps)
 
     def copied(self, kind: Kind, metric: str) -> dict[tuple[object, ...], dict[str, Row]]:
         """Rows that are shown as each run has them: by their further columns and size, then by run; those of all."""
         table: dict[tuple[object, ...], dict[str, Row]] = {}
-        for row in self._rows.get((kind, metric), ()):
+        for row in among(self.f.run.rows, kind=kind, metric=metric):
             columns = tuple((k, str(v)) for k, v in row.more.items() if k != "run")
             table.setdefault((row.attack, f"{row.eps:.9g}", *columns), {})[str(row.get("run"))] = row
         return {key: by_run for key, by_run in table.items() if len(by_run) == len(self.names)}
@@ -136,12 +125,11 @@ class ComparedAudits:
     def difference(self, pair: tuple[str, str], when: str) -> Difference:
         """Without an attack, or under attack at the reference size."""
         eps = self.info.reference if when == UNDER else 0.0
-        row, raw = self.between("accuracy", pair, when, eps), self.between("p_value", pair, when, eps)
-        adjusted = self.between("p_adjusted", pair, when, eps) if when == UNDER else raw
+        row, p = self.between("accuracy", pair, eps), self.between("p_adjusted" if eps else "p_value", pair, eps)
         assert row is not None
-        p = None if adjusted is None else adjusted.value
-        sides = (self.between(metric, pair, when, eps) for metric in ("gained", "lost"))
-        return Difference(*pair, row, p, *sides)
+        gained, lost = (Share.of(self.between(metric, pair, eps)) for metric in ("gained", "lost"))
+        alone = (None if share is None else share.hits for share in (gained, lost))
+        return Difference(*pair, row, None if p is None else p.value, *alone)
 
 
 def compared(f: Findings) -> ComparedAudits:

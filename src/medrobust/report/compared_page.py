@@ -7,24 +7,22 @@ from medrobust.report.findings import Findings
 from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.sizes import change, short_size
-from medrobust.report.words import bounds, count, listing, percent, plural
+from medrobust.report.words import NOTHING, bounds, count, listing, percent, plural, with_interval
 from medrobust.results import Kind, Row
-
-FEW = 50
 
 
 def first_page(f: Findings) -> FirstPage:
     """The primary comparison of every pair, then what it costs and what it rests on."""
     c = compared(f)
     primary = [c.difference(pair, UNDER) for pair in c.pairs]
-    told = [d for d in primary if d.verdict in (PairedVerdict.BETTER, PairedVerdict.WORSE)]
-    unbelieved = [d for d in primary if d.verdict is PairedVerdict.INCONCLUSIVE]
+    apart = [d for d in primary if d.verdict in (PairedVerdict.BETTER, PairedVerdict.WORSE)]
+    inconclusive = [d for d in primary if d.verdict is PairedVerdict.INCONCLUSIVE]
     title = " ".join(verdict(c, d) for d in primary[:3])
     if len(primary) > 3:
-        title = f"{len(told)} of {len(primary)} pairs are told apart under attack."
-    tone = "warn" if unbelieved or not told else "calm"
+        title = f"{len(apart)} of {len(primary)} pairs are told apart under attack."
+    tone = "warn" if inconclusive or not apart else "calm"
     text = f"{change(f, c.info.reference)}: " + "; ".join(accuracy(c, name) for name in c.names) + ". "
-    text += " ".join(sentence(c, d) for d in (primary if len(primary) <= 3 else told))
+    text += " ".join(sentence(c, d) for d in (primary if len(primary) <= 3 else apart))
     return FirstPage(title, text.strip(), tone, facts(c), paragraphs(c, primary), banners(c))
 
 
@@ -54,10 +52,7 @@ def sentence(c: ComparedAudits, d: Difference) -> str:
 
 
 def _share(row: Row | None) -> str:
-    if row is None or row.value is None:
-        return "–"
-    text = f"{percent(row.value)} {bounds(row.low, row.high)}".strip()
-    return text if row.ok else f"{text}, inconclusive"
+    return with_interval(row) + (", inconclusive" if row is not None and not row.ok else "")
 
 
 def facts(c: ComparedAudits) -> list[Fact]:
@@ -65,15 +60,15 @@ def facts(c: ComparedAudits) -> list[Fact]:
     out = []
     for name in c.names:
         row, before = (c.of_run(Kind.WORST, "accuracy", name, eps) for eps in (c.info.reference, 0.0))
-        value = "–" if row is None else percent(row.value)
+        value = NOTHING if row is None else percent(row.value)
         note = f"under attack at {short_size(c.f, c.info.reference)}"
         if row is not None and not row.ok:
             note = f"inconclusive, {note}"
         elif row is not None and before is not None:
             note += f" {bounds(row.low, row.high)}; {percent(before.value)} before"
         out.append(Fact(c.titles[name], value, note, row is not None and not row.ok))
-    both = c.f.run.conditions
-    out.append(Fact("Same images", count(both.n_attacked), f"attacked; {count(both.n_test)} without an attack"))
+    n = c.f.run.conditions
+    out.append(Fact("Same images", count(n.n_attacked), f"attacked; {count(n.n_test)} without an attack"))
     return out
 
 
@@ -84,17 +79,12 @@ def paragraphs(c: ComparedAudits, primary: list[Difference]) -> list[Paragraph]:
     if classes := _classes(c):
         out.append(Paragraph("Where the difference lies", classes))
     out.append(Paragraph("How it was compared", protocol(c)))
-    believe = (
-        "A difference holds for these images and these attacks: both were attacked alike, and a stronger attack may "
-    )
-    believe += (
-        "leave less of either. Differences are claimed only where the interval leaves out 0 and p is below 0.05; "
-    )
-    believe += "runs that are not told apart are not shown to be equal."
-    few = (c.f.run.conditions.n_attacked or 0) < FEW
-    if few:
-        believe += f" Only {plural(c.f.run.conditions.n_attacked or 0, 'image')} were attacked: wide intervals."
-    return [*out, Paragraph("How far to believe this", believe, few)]
+    n = c.f.run.conditions.n_attacked or 0
+    text = "A difference holds for these images and these attacks: both were attacked alike, and a stronger attack may "
+    text += "leave less of either. Differences are claimed only where the interval leaves out 0 and p is below 0.05; "
+    text += "runs that are not told apart are not shown to be equal."
+    text += f" Only {plural(n, 'image')} were attacked: wide intervals." if c.f.few else ""
+    return [*out, Paragraph("How far to believe this", text, c.f.few)]
 
 
 def _before(c: ComparedAudits) -> tuple[str, bool]:
@@ -117,25 +107,20 @@ def _before(c: ComparedAudits) -> tuple[str, bool]:
 def _changed(d: Difference) -> str:
     if d.gained is None or d.lost is None:
         return ""
-    gained, lost = (round((r.value or 0.0) * r.n) for r in (d.gained, d.lost))
-    text = (
-        f"Of {plural(d.row.n, 'attacked image')}, {count(gained)} {'is' if gained == 1 else 'are'} held by {d.second} "
-    )
-    text += f"alone and {count(lost)} by {d.first} alone"
+    text = f"Of {plural(d.row.n, 'attacked image')}, {count(d.gained)} {'is' if d.gained == 1 else 'are'} held by "
+    text += f"{d.second} alone and {count(d.lost)} by {d.first} alone"
     return text + ("." if d.row.ok else "; this proves nothing while a side is inconclusive.")
 
 
 def _classes(c: ComparedAudits) -> str:
-    """The classes in which a run keeps clearly more or fewer images under attack, with two runs."""
+    """Of two runs the difference under attack in each class."""
     if len(c.names) != 2 or not c.difference(c.pairs[0], UNDER).row.ok:
         return ""
     pair = c.pairs[0]
     rows = {
-        name: row
-        for name in c.f.run.conditions.classes
-        if (row := c.between("sensitivity", pair, UNDER, c.info.reference, class_name=name)) is not None
+        name: c.between("sensitivity", pair, c.info.reference, class_name=name) for name in c.f.run.conditions.classes
     }
-    parts = [f"{c.f.run.labelled(name)} {points(row)}, n = {row.n}" for name, row in rows.items()]
+    parts = [f"{c.f.run.labelled(name)} {points(row)}, n = {row.n}" for name, row in rows.items() if row is not None]
     if not parts:
         return ""
     return f"Read correctly under attack, {pair[1]} less {pair[0]}, by class: {'; '.join(parts)}. Not adjusted."
@@ -149,10 +134,8 @@ def protocol(c: ComparedAudits) -> str:
     if c.info.by_patient:
         text += ", images of one patient taken together"
     text += f"; with {len(c.pairs)} pairs p is adjusted by Holm's method. " if len(c.pairs) > 1 else ". "
-    text += (
-        "All else (without an attack, other sizes, classes) is secondary and not adjusted: of 20 such intervals one "
-    )
-    return text + "leaves out 0 by chance. " + " ".join(c.info.notes)
+    text += "All else (without an attack, other sizes, classes) is secondary and not adjusted: of 20 such intervals "
+    return text + "of equal runs about one leaves out 0 by chance. " + " ".join(c.info.notes)
 
 
 def banners(c: ComparedAudits) -> list[tuple[str, str]]:

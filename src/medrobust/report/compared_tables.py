@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from medrobust.report.compared import BEFORE, UNDER, ComparedAudits, p_text, points
+from medrobust.report.run import same
 from medrobust.report.sizes import short_size
-from medrobust.report.tables import Table, TableCell, eps_text, share, unit
+from medrobust.report.tables import Table, TableCell, cells, eps_text, share, unit
 from medrobust.report.words import NOTHING, count, listing, number, plain
 from medrobust.results import Kind, Row
 
 Pair = tuple[str, str]
-
-
-def _head(*texts: str) -> list[TableCell]:
-    return [TableCell(text) for text in texts]
 
 
 def _difference(row: Row | None) -> TableCell:
@@ -20,7 +17,7 @@ def _difference(row: Row | None) -> TableCell:
 
 
 def _pairs(c: ComparedAudits) -> list[TableCell]:
-    return _head(*(f"{second} less {first}" for first, second in c.shown_pairs))
+    return cells(*(f"{second} less {first}" for first, second in c.shown_pairs))
 
 
 def _rest(c: ComparedAudits) -> str:
@@ -32,33 +29,31 @@ def runs(c: ComparedAudits) -> Table:
     """A run a row."""
     rows = []
     for r in c.info.runs:
-        many = len(c.f.run.conditions.classes) > 2 and c.f.run.conditions.head != "multilabel"
-        each = () if r.threshold is None or many else r.threshold
-        levels = [number(t) for t in ((each,) if isinstance(each, float) else each)]
-        cells = [r.name, r.model, r.data, count(r.n_test), count(r.n_attacked), listing(levels) or NOTHING]
-        rows.append(_head(*cells, r.id or NOTHING, r.finished or NOTHING))
-    head = _head("Run", "Classifier", "Data", "Test images", "Attacked", "Threshold", "Run id", "Finished")
-    text = f"The runs; compared are the {count(c.f.run.conditions.n_test)} test and "
-    return Table(f"{text}{count(c.f.run.conditions.n_attacked)} attacked images that all have.", head, rows, "tab:runs")
+        unused = len(c.f.run.conditions.classes) > 2 and not c.f.several
+        thresholds = () if r.threshold is None or unused else r.threshold
+        levels = [number(t) for t in ((thresholds,) if isinstance(thresholds, float) else thresholds)]
+        texts = [r.name, r.model, r.data, count(r.n_test), count(r.n_attacked), listing(levels) or NOTHING]
+        rows.append(cells(*texts, r.id or NOTHING, r.finished or NOTHING))
+    head = cells("Run", "Classifier", "Data", "Test images", "Attacked", "Threshold", "Run id", "Finished")
+    caption = f"The runs; compared are the {count(c.f.run.conditions.n_test)} test and "
+    caption += f"{count(c.f.run.conditions.n_attacked)} attacked images that all have."
+    return Table(caption, head, rows, "tab:runs")
 
 
-def accuracy(c: ComparedAudits) -> list[Table | None]:
+def accuracy(c: ComparedAudits) -> Table:
     """Every common size, a run and a pair a column."""
-    n = c.f.run.conditions.n_attacked
-    rows = []
+    n, test = c.f.run.conditions.n_attacked, c.f.run.conditions.n_test
+    clean = [share(c.of_run(Kind.CLEAN, "accuracy", run)) for run in c.names]
+    changes = [_difference(c.between("accuracy", pair)) for pair in c.shown_pairs]
+    rows = [[TableCell(f"none, all {count(test)} test images"), *clean, *changes]]
     for eps in (0.0, *(row.eps for row in c.curve(c.names[0]) if row.eps)):
-        name = "none" if not eps else eps_text(c.f, eps)
-        if eps and abs(eps - c.info.reference) <= 1e-6 * eps:
-            name += " (reference)"
-        cells = [share(c.of_run(Kind.WORST, "accuracy", run, eps)) for run in c.names]
-        pairs = [
-            _difference(c.between("accuracy", p, UNDER, eps)) if eps else TableCell(NOTHING) for p in c.shown_pairs
+        name = eps_text(c.f, eps) if eps else "none"
+        name += " (reference)" if same(eps, c.info.reference) else ""
+        held = [share(c.of_run(Kind.WORST, "accuracy", run, eps)) for run in c.names]
+        changes = [
+            _difference(c.between("accuracy", pair, eps)) if eps else TableCell(NOTHING) for pair in c.shown_pairs
         ]
-        rows.append([TableCell(name), *cells, *pairs])
-    test = c.f.run.conditions.n_test
-    cells = [share(c.of_run(Kind.CLEAN, "accuracy", run)) for run in c.names]
-    pairs = [_difference(c.between("accuracy", p, BEFORE)) for p in c.shown_pairs]
-    rows.insert(0, [TableCell(f"none, all {count(test)} test images"), *cells, *pairs])
+        rows.append([TableCell(name), *held, *changes])
     caption = (
         f"Accuracy and paired differences in percentage points, with 95 % intervals ({count(n)} attacked images). "
     )
@@ -68,7 +63,7 @@ def accuracy(c: ComparedAudits) -> list[Table | None]:
     caption += (
         f"row of the reference is the primary comparison; the others are not adjusted for their number.{_rest(c)}"
     )
-    return [Table(caption, [TableCell(unit(c.f)), *_head(*c.names), *_pairs(c)], rows, "tab:compared")]
+    return Table(caption, [*cells(unit(c.f), *c.names), *_pairs(c)], rows, "tab:compared")
 
 
 def sides(c: ComparedAudits) -> Table:
@@ -77,60 +72,57 @@ def sides(c: ComparedAudits) -> Table:
     for pair in c.pairs:
         for when in (UNDER, BEFORE):
             d = c.difference(pair, when)
-            at = f"under attack, {short_size(c.f, c.info.reference)}" if when == UNDER else "without an attack"
-            alone = ((d.second, d.gained), (d.first, d.lost))
-            counts = [
-                TableCell(f"{name}: {count(round((r.value or 0.0) * r.n))}") for name, r in alone if r is not None
-            ]
+            condition = f"under attack, {short_size(c.f, c.info.reference)}" if when == UNDER else "without an attack"
+            alone = [f"{name}: {count(n)}" for name, n in ((d.second, d.gained), (d.first, d.lost))]
             test = p_text(d.p) + (" (adjusted)" if when == UNDER and len(c.pairs) > 1 else "")
-            doubt = not d.row.ok
-            row = [TableCell(f"{pair[1]} less {pair[0]}"), TableCell(at), TableCell(count(d.row.n)), *counts]
-            rows.append([*row, _difference(d.row), TableCell(test, doubt), TableCell(d.verdict.value)])
-    head = _head("Runs", "When", "Images", "Read correctly by one alone", "By the other alone", "Difference")
+            row = cells(f"{d.second} less {d.first}", condition, count(d.row.n), *alone)
+            rows.append([*row, _difference(d.row), TableCell(test, not d.row.ok), TableCell(d.verdict.value)])
+    head = ("Runs", "When", "Images", "Read correctly by one alone", "By the other alone", "Difference")
     caption = "How many images only one of two runs reads correctly, with McNemar's exact test"
     caption += " on patients" if c.info.by_patient else ""
     caption += (
         ". Under attack at the reference: primary, by Holm's method over the pairs. Without an attack: secondary."
     )
-    return Table(caption, [*head, *_head("Test", "PointerReading")], rows, "tab:sides", headings=2)
+    return Table(caption, cells(*head, "Test", "Reading"), rows, "tab:sides", headings=2)
 
 
-def classes(c: ComparedAudits) -> list[Table | None]:
+def classes(c: ComparedAudits) -> list[Table]:
     """Sensitivity and specificity of each class or finding, without an attack; and under attack at the reference."""
-    f, out = c.f, list[Table | None]()
-    rows = []
-    for name in f.run.conditions.classes:
-        for metric in ("sensitivity", "specificity"):
-            own = [c.of_run(Kind.CLEAN, metric, run, class_name=name) for run in c.names]
-            if any(row is None for row in own):
-                continue
-            pairs = [_difference(c.between(metric, p, BEFORE, class_name=name)) for p in c.shown_pairs]
-            n = count(own[0].n if own[0] else 0)
-            rows.append([TableCell(name), TableCell(metric), TableCell(n), *map(share, own), *pairs])
+    f, at, tables = c.f, c.info.reference, list[Table]()
     one = "Finding" if f.several else "Class"
-    if rows:
-        head = [*_head(one, "Measure", "n", *c.names), *_pairs(c)]
-        caption = "Without an attack, on the common test images, with 95 % intervals; secondary, not adjusted."
-        out.append(Table(caption + _rest(c), head, rows, "tab:compared-clean", headings=2))
-    rows = []
-    for name in f.run.conditions.classes:
-        at = c.info.reference
-        own = [c.of_run(Kind.WORST, "sensitivity", run, at, class_name=name) for run in c.names]
-        if any(row is None for row in own):
-            continue
-        pairs = [_difference(c.between("sensitivity", p, UNDER, at, class_name=name)) for p in c.shown_pairs]
-        rows.append([TableCell(name), TableCell(count(own[0].n if own[0] else 0)), *map(share, own), *pairs])
-    if rows:
-        head = [*_head(one, "n", *c.names), *_pairs(c)]
+    clean = [
+        row
+        for name in f.run.conditions.classes
+        for metric in ("sensitivity", "specificity")
+        if (row := _class_row(c, Kind.CLEAN, metric, name, 0.0, name, metric))
+    ]
+    if clean:
         caption = (
-            f"Sensitivity under attack at {short_size(f, c.info.reference)}: of the images of a class, the share that "
+            f"Without an attack, on the common test images, with 95 % intervals; secondary, not adjusted.{_rest(c)}"
         )
-        caption += "is still read as it; secondary, not adjusted."
-        out.append(Table(caption + _rest(c), head, rows, "tab:compared-attacked"))
-    return out
+        head = [*cells(one, "Measure", "n", *c.names), *_pairs(c)]
+        tables.append(Table(caption, head, clean, "tab:compared-clean", headings=2))
+    held = [
+        row for name in f.run.conditions.classes if (row := _class_row(c, Kind.WORST, "sensitivity", name, at, name))
+    ]
+    if held:
+        caption = f"Sensitivity under attack at {short_size(f, at)}: of the images of a class, the share that is still "
+        caption += f"read as it, with 95 % intervals; secondary, not adjusted.{_rest(c)}"
+        tables.append(Table(caption, [*cells(one, "n", *c.names), *_pairs(c)], held, "tab:compared-attacked"))
+    return tables
 
 
-def others(c: ComparedAudits) -> Table | None:
+def _class_row(c: ComparedAudits, kind: Kind, metric: str, name: str, eps: float, *first: str) -> list[TableCell]:
+    """first: its first cells, then n, the runs and the pairs; empty where a run has no such number."""
+    by_run = [c.of_run(kind, metric, run, eps, class_name=name) for run in c.names]
+    measured = [row for row in by_run if row is not None]
+    if len(measured) < len(by_run):
+        return []
+    pairs = [_difference(c.between(metric, pair, eps, class_name=name)) for pair in c.shown_pairs]
+    return [*cells(*first, count(measured[0].n)), *map(share, measured), *pairs]
+
+
+def others(c: ComparedAudits) -> Table:
     """What is not known image by image, as each run has it."""
     f = c.f
     rows = [
@@ -151,13 +143,13 @@ def others(c: ComparedAudits) -> Table | None:
         first = by_run[c.names[0]]
         columns = [str(v) for k, v in first.more.items() if k in ("detector", "protocol", "layer")]
         name = f"AUROC of a detector of {first.attack.upper()} at {short_size(f, first.eps)}: {', '.join(columns)}"
-        cells = [TableCell(plain(by_run[run]), not by_run[run].ok) for run in c.names]
-        rows.append([TableCell(name), *(_with_n(cell, by_run[run]) for cell, run in zip(cells, c.names, strict=True))])
+        areas = ((TableCell(plain(row), not row.ok), row) for row in map(by_run.__getitem__, c.names))
+        rows.append([TableCell(name), *(_with_n(cell, row) for cell, row in areas)])
     caption = (
         "Further measures of each run, with 95 % intervals and n. The median and the halved size are those of the "
     )
     caption += "common attacked images; all else is what each run measured on its own."
-    return Table(caption, [TableCell("Measure"), *_head(*c.names)], rows, "tab:compared-more")
+    return Table(caption, cells("Measure", *c.names), rows, "tab:compared-more")
 
 
 def _with_n(cell: TableCell, row: Row | None) -> TableCell:
@@ -165,25 +157,25 @@ def _with_n(cell: TableCell, row: Row | None) -> TableCell:
 
 
 def _medians(c: ComparedAudits) -> list[TableCell]:
-    cells = []
+    out = []
     for name in c.names:
         row = c.of_run(Kind.WORST, "min_eps_median", name)
         if row is None or not row.n:
-            cells.append(TableCell(NOTHING))
+            out.append(TableCell(NOTHING))
             continue
         value = "above the grid" if row.value is None else eps_text(c.f, row.value)
         low = "" if row.low is None else eps_text(c.f, row.low)
         high = "∞" if row.high is None else eps_text(c.f, row.high)
         interval = f" ({low}–{high})" if low and row.value is not None else ""
-        cells.append(TableCell(f"{value}{interval}, n = {row.n}", not row.ok))
-    return cells
+        out.append(TableCell(f"{value}{interval}, n = {row.n}", not row.ok))
+    return out
 
 
 def _halved(c: ComparedAudits) -> list[TableCell]:
-    cells = []
+    out = []
     for name in c.names:
         row = c.of_run(Kind.WORST, "halved_at", name)
         value = None if row is None else row.value
         text = "not reached" if value is None else eps_text(c.f, value)
-        cells.append(TableCell(text, row is not None and not row.ok))
-    return cells
+        out.append(TableCell(text, row is not None and not row.ok))
+    return out

@@ -33,7 +33,7 @@ PARTS = {
     "sparsest": "The fewest pixels changed by one level",
     "survival": "Saving, compression, resizing",
     "search": "Training networks",
-    "search features": "PointerReading features",
+    "search features": "Reading features",
     "search network": "Networks that are kept",
     "search networks": "Networks to attack",
     "search attack": "Attacking networks",

@@ -54,7 +54,7 @@ class Table:
     """What stands in the place of the table until it is opened; empty: the table is open."""
 
 
-def _cells(*texts: str) -> list[TableCell]:
+def cells(*texts: str) -> list[TableCell]:
     return [TableCell(t) for t in texts]
 
 
@@ -107,7 +107,7 @@ def overall(f: Findings) -> Table | None:
         Table(
             f"Performance on untouched test images of {f.run.conditions.data} ({f.run.conditions.model}), "
             "with 95 % intervals.",
-            _cells("Measure", "Value (95 % interval)", "n"),
+            cells("Measure", "Value (95 % interval)", "n"),
             rows,
             "tab:clean",
         )
@@ -140,7 +140,7 @@ def per_class(f: Findings) -> Table | None:
         caption = "Each finding, untouched test images in which it is known, with 95 % intervals; n: images with it."
     if len(classes) < len(rows):
         caption += f" The first {len(classes)} of {len(rows)} {many}; results.csv holds all."
-    return Table(caption, _cells(one, *(kinds[i][1] for i in used), "n"), body, "tab:classes")
+    return Table(caption, cells(one, *(kinds[i][1] for i in used), "n"), body, "tab:classes")
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def grades(f: Findings) -> Table | None:
     caption = f"How far grades move at {short_size(f, eps)}, of the images read correctly before, with 95 % intervals."
     if error is not None:
         caption += f" Without an attack the mean error is {plain(error, 2)} grades."
-    head = _cells("Attack", "Moved by, mean in grades", "By two grades or more", "To a lower grade")
+    head = cells("Attack", "Moved by, mean in grades", "By two grades or more", "To a lower grade")
     return Table(caption, head, rows, "tab:grades")
 
 
@@ -272,7 +272,7 @@ def smallest(f: Findings) -> Table | None:
         )
     name = unit(f)
     caption = f"Smallest change that fools: median over the images read correctly before the attack, in {name}."
-    head = _cells(
+    head = cells(
         "Attack",
         f"Median ε*, {name[2:].strip('()')}",
         "Accuracy halves at",
@@ -345,5 +345,5 @@ def saving(f: Findings) -> Table | None:
     if len(chosen) < len(measured):
         caption += f" All ε for {f.run.title(lead)}, {short_size(f, at)} for the others; results.csv holds all."
     return Table(
-        caption, _cells("Attack", unit(f), "As computed", *(f"Saved at {b} bit" for b in bits)), body, "tab:saving"
+        caption, cells("Attack", unit(f), "As computed", *(f"Saved at {b} bit" for b in bits)), body, "tab:saving"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medrobust.report import charts, compared_tables
 from medrobust.report.compared import ComparedAudits, compared
 from medrobust.report.findings import Findings
@@ -18,12 +20,12 @@ def build(f: Findings) -> list[Content]:
     c = compared(f)
     parts = [
         _part("runs", "What is compared", [compared_tables.runs(c)], facts=items(f.run.run)),
-        _part("accuracy", "Accuracy under attack", compared_tables.accuracy(c), figure=_curves(c)),
+        _part("accuracy", "Accuracy under attack", [compared_tables.accuracy(c)], figure=_curves(c)),
         _part("sides", "Which images changed sides", [compared_tables.sides(c)], text=SIDES),
         _part("classes", "Class by class", compared_tables.classes(c)),
         _part("more", "Other measures of each run", [compared_tables.others(c)], text=OTHERS),
     ]
-    return [part for part in parts if part.tables]
+    return [part for part in parts if part.tables]  # with many classes there is none of classes
 
 
 SIDES = "changed.csv lists every image on which the runs differ, with its class and how each run reads it."
@@ -36,21 +38,24 @@ OTHERS = (
 def _part(
     name: str,
     title: str,
-    tables: list[Table | None],
+    tables: list[Table],
     *,
     figure: tuple[str, str] | None = None,
     text: str = "",
-    facts: list[tuple[str, str]] | None = None,
+    facts: Sequence[tuple[str, str]] = (),
 ) -> Content:
-    made = [t for t in tables if t is not None]
-    drawn = {} if figure is None else {name: figure[0]}
-    values = {"text": text, "made": made, "caption": figure and figure[1], "drawn": name, "facts": facts or []}
-    return Content(values, made, drawn, f"compared-{name}", title)
+    """figure: its SVG and its caption."""
+    svg, caption = figure or ("", "")
+    values = {"text": text, "tables": tables, "caption": caption, "facts": facts}
+    return Content(values, tables, {name: svg} if svg else {}, f"compared-{name}", title)
 
 
 def _curves(c: ComparedAudits) -> tuple[str, str]:
     """Accuracy against eps, a run a line, and the caption."""
-    lines = [(c.titles[name] + _doubt(c, name), c.curve(name)) for name in c.names]
+    lines = []
+    for name in c.names:
+        rows = c.curve(name)
+        lines.append((c.titles[name] + (" – inconclusive" if any(not row.ok for row in rows) else ""), rows))
     ends = [
         f"{title}: {percent(rows[0].value)} before, {percent(rows[-1].value)} at {short_size(c.f, rows[-1].eps)}."
         for title, rows in lines
@@ -62,7 +67,3 @@ def _curves(c: ComparedAudits) -> tuple[str, str]:
     caption += "share. Bands are 95 % intervals of each run by itself: two bands may overlap although the paired "
     caption += "difference is clear. Hollow markers are inconclusive."
     return charts.series(c.f, "compared", "accuracy", lines, alt), caption
-
-
-def _doubt(c: ComparedAudits, name: str) -> str:
-    return " – inconclusive" if any(not row.ok for row in c.curve(name)) else ""
