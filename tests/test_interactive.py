@@ -120,6 +120,7 @@ def test_two_results_are_compared_on_the_same_images(results):
         (None, {"attacks": ["none-such"]}, "none-such"),
         (None, {"eps": [2, 1]}, "ascending"),
         (None, {"norm": "l3"}, "norm"),
+        (None, {"limit": 0}, "limit must be at least 1"),
     ],
 )
 def test_what_cannot_be_audited_is_said_in_one_line(classifier, options, words):

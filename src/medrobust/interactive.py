@@ -9,9 +9,9 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medrobust import data as data_room
 from medrobust import paired, report
@@ -20,18 +20,15 @@ from medrobust.criteria import Criteria
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments import ask, eps_fields
-from medrobust.experiments import audit as audit_in
+from medrobust.experiments import audit as run_audit
 from medrobust.experiments.config import CLASSIC
 from medrobust.progress import Progress
-from medrobust.report import findings
+from medrobust.report import findings, notebook
 from medrobust.report import run as runs
-from medrobust.report.compared import compared
-from medrobust.report.compared_tables import accuracy as compared_accuracy
 from medrobust.report.criteria_words import CriteriaInfo
-from medrobust.report.first_page import FirstPage, first_page, heading
+from medrobust.report.findings import Findings
+from medrobust.report.first_page import FirstPage, first_page
 from medrobust.report.run import Run
-from medrobust.report.tables import Table
-from medrobust.report.tables import accuracy as audited_accuracy
 from medrobust.report.writing import write_export
 from medrobust.results import Row
 
@@ -53,6 +50,10 @@ class Results:
     page: str = field(repr=False)
     folder: Path | None = None
 
+    @cached_property
+    def _findings(self) -> Findings:
+        return findings.find(self.run)
+
     @property
     def rows(self) -> list[Row]:
         """Every number with its interval and its n."""
@@ -61,7 +62,7 @@ class Results:
     @property
     def summary(self) -> FirstPage:
         """Verdict, facts and paragraphs of the first page."""
-        return first_page(findings.find(self.run))
+        return first_page(self._findings)
 
     @property
     def criteria(self) -> CriteriaInfo | None:
@@ -85,30 +86,8 @@ class Results:
         write_export(path, self.page.encode(), SIGN)
         return path
 
-    def _table(self) -> Table | None:
-        found = findings.find(self.run)
-        if self.run.conditions.compared is not None:
-            return compared_accuracy(compared(found))[0]
-        return audited_accuracy(found)
-
     def _repr_html_(self) -> str:
-        page, table = self.summary, self._table()
-        parts = [f"<p>{escape(heading(findings.find(self.run)))}</p>"]
-        parts += [] if self.criteria is None else [f"<p><b>{escape(self.criteria.line)}</b></p>"]
-        parts += [f"<h3>{escape(page.title)}</h3><p>{escape(page.text)}</p>"]
-        facts = (f"<li>{escape(f.label)}: <b>{escape(f.value)}</b> ({escape(f.note)})</li>" for f in page.facts)
-        parts.append(f"<ul>{''.join(facts)}</ul>")
-        if table is not None:
-            head = "".join(f"<th>{escape(cell.text)}</th>" for cell in table.head)
-            body = "".join(
-                "<tr>" + "".join(f"<td>{escape(c.text)}{' (inconclusive)' * c.doubt}</td>" for c in row) + "</tr>"
-                for row in table.rows
-            )
-            parts.append(f"<p>{escape(table.caption)}</p><table><tr>{head}</tr>{body}</table>")
-        if self.folder is not None:
-            place = self.folder.resolve() / "report.html"
-            parts.append(f'<p><a href="{escape(place.as_uri())}">{escape(str(self.folder / "report.html"))}</a></p>')
-        return "".join(parts)
+        return notebook.html(self._findings, None if self.folder is None else self.folder / "report.html")
 
     def __str__(self) -> str:
         page = self.summary
@@ -164,6 +143,7 @@ def audit(
         model=str(classifier.provenance.get("architecture") or type(classifier.net).__name__),
         attacks=tuple(attacks.split(",") if isinstance(attacks, str) else attacks),
         norm=norm,
+        limit=limit,
         seed=seed,
         auto="" if auto == "none" else auto,
         universal=universal,
@@ -176,11 +156,18 @@ def audit(
         ordinal=ordinal,
         prevalence=prevalence,
         **sizes,
-    ).model_copy(update={"limit": limit})
+    ).model_copy(update={"limit": limit})  # ask leaves out None, which is all images here
     with _folder(out) as folder:
-        options: dict[str, Any] = {"keep_names": keep_names, "pictures": pictures, "progress": progress}
-        options["criteria"] = Criteria.read(list(require))
-        audit_in(config, folder, given=(classifier, data), command="medrobust.audit", **options)
+        run_audit(
+            config,
+            folder,
+            given=(classifier, data),
+            command="medrobust.audit",
+            criteria=Criteria.read(list(require)),
+            keep_names=keep_names,
+            pictures=pictures,
+            progress=progress,
+        )
         report.write(folder)
         return _read(folder, out)
 
@@ -197,8 +184,8 @@ def compare(
     size. out: a run folder; if not given, nothing is kept on disk. InputError where they cannot be compared.
     """
     with _folder(out) as folder:
-        every: list[Run | Path] = [r.run if isinstance(r, Results) else Path(r) for r in audited]
-        paired.compare(every, folder, names=names, eps=eps, command="medrobust.compare")
+        compared = [r.run if isinstance(r, Results) else Path(r) for r in audited]
+        paired.compare(compared, folder, names=names, eps=eps, command="medrobust.compare")
         return _read(folder, out)
 
 

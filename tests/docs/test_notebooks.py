@@ -38,8 +38,8 @@ def test_a_notebook_runs(notebook, tmp_path, monkeypatch):
         assert "guessing" not in pages[0]  # a network that does not work shows nothing
         assert len(list(tmp_path.glob("*.html"))) == 1
         return
-    found = names["found"]
-    assert found.targeted_success.low > found.targeted_base.high
+    judged = names["judged"]
+    assert judged.targeted_success.low > judged.targeted_base.high
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
