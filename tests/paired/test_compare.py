@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from medrobust import paired, private_names, ranks, stats
-from medrobust.cli import app
+from medrobust.cli import app, main
 from medrobust.criteria import BaselineRun
 from medrobust.errors import InputError
 from medrobust.paired import audits
@@ -22,6 +23,7 @@ from medrobust.report.compared_page import first_page
 from medrobust.report.findings import find
 from medrobust.report.run import read, same
 from medrobust.results import INCONCLUSIVE, Kind, Row
+from medrobust.run_folder import RunFolder
 from tests.paired.audits import audit
 
 GREY = 1 / 255
@@ -246,13 +248,40 @@ def test_arrays_that_are_not_those_of_the_run_are_refused(two, read_again):
         read_again(two[0])
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda run: (run / "results.json").write_text((run / "results.json").read_text() + " "),
+            "results.json is not",
+        ),
+        (lambda run: (run / "figures.safetensors").unlink(), "figures.safetensors is missing"),
+        (lambda run: (run / "manifest.json").unlink(), "has no manifest.json"),
+    ],
+)
+def test_a_run_is_held_against_its_manifest(change, words, two, tmp_path, capsys, monkeypatch):
+    change(two[1])
+    monkeypatch.setattr(sys, "argv", ["medrobust", "compare", *map(str, two), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = capsys.readouterr().err.strip()
+    assert ended.value.code == 2
+    assert words in error
+    assert "\n" not in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_single_finding_is_compared(tmp_path):
     """Its labels 0 and 1 are two values of one class."""
     labels = (np.arange(120) % 2)[:, None]
     arrays = dict.fromkeys(("test_labels", "test_prediction", "labels", "clean_prediction"), labels)
     runs = [audit(tmp_path / name, head="multilabel", arrays=arrays) for name in "ab"]
-    for results in (run / "results.json" for run in runs):
-        results.write_text(results.read_text().replace('"classes": ["normal", "pneumonia"]', '"classes": ["mass"]'))
+    for run in runs:
+        results = (
+            (run / "results.json").read_text().replace('"classes": ["normal", "pneumonia"]', '"classes": ["mass"]')
+        )
+        with RunFolder(run, "audit") as folder:
+            folder.write_text("results.json", results)
     comparison = compare(tmp_path / "out", *runs)
     assert value(comparison, Kind.CLEAN, "sensitivity", run="A").n == 60
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from medrobust import manifest
 from medrobust.errors import InputError
 from medrobust.report import findings
 from medrobust.report import run as runs
 from medrobust.report.findings import Findings
 from medrobust.report.run import WORST, Run, same
 from medrobust.report.schema import AttackInfo, HeadlineInfo
-from medrobust.results import group
+from medrobust.results import FIGURES, group
 
 OF_TEST, OF_ATTACKED = ("test_labels", "test_prediction"), ("labels", "clean_prediction")
 """Arrays of classes or findings, of all test images and of the attacked ones."""
@@ -87,12 +88,24 @@ def read(place: Path | Run, name: str, first: Audit | None = None) -> Audit:
         raise InputError(f"{folder} is a run of medrobust {run.command}; compare takes runs of medrobust audit")
     if run.conditions.pending:
         raise InputError(f"{folder} is not finished: give the audit's command again, it goes on")
+    if isinstance(place, Path):
+        _check_files(place)
     if not run.conditions.test_images or any(k not in run.arrays for k in NEEDED):
         raise InputError(f"{folder} does not say which images it is about; run the audit again with this version")
     audit = Audit(name, run, tuple(run.conditions.classes), run.arrays)
     if not _fits(audit):
         raise InputError(f"{folder}: figures.safetensors does not fit results.json; run the audit again")
     return audit if first is None else _renumbered(audit, first)
+
+
+def _check_files(folder: Path) -> None:
+    """InputError where the files that a comparison reads are not those that the run's manifest lists."""
+    if not (folder / manifest.FILE).is_file():
+        raise InputError(
+            f"{folder} has no {manifest.FILE}, so that a change of its files is not seen; medrobust report {folder} "
+            "writes it anew"
+        )
+    manifest.check(folder, "results.json", FIGURES)
 
 
 def _fits(audit: Audit) -> bool:
