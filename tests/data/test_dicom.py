@@ -351,6 +351,14 @@ HOSTILE = {
         lambda t: bytes_of(elements(ramp(np.uint16, 12)), t).replace(b"\x28\x00\x03\x01US", b"\x28\x00\x03\x01U\x13"),
         "cannot be read",
     ),
+    "pixels of another kind, and of a part of one": (
+        lambda t: (
+            (b := bytes_of(elements(ramp(np.uint16, 12)), t))[: b.index(b"\xe0\x7f\x10\x00")]
+            + b"\xe0\x7f\x10\x00UL\x9a\x03"
+            + bytes(922)
+        ),
+        "cannot be read",
+    ),
     "boxes without an end": (lambda t: in_boxes(t), "boxes around its JPEG 2000 picture are damaged"),
     "pixels without a value": (lambda t: bytes_of(with_element("PixelData", None), t), "holds no pixels|incomplete"),
     "a slope that is two numbers": (lambda t: bytes_of(with_element("RescaleSlope", [1, 2]), t), "rescale slope"),

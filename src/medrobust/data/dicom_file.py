@@ -119,8 +119,8 @@ def header(file: Path, tags: Sequence[str]) -> Dataset | None:
 
 JP2 = b"\x00\x00\x00\x0cjP  "
 """How a JPEG 2000 file with boxes begins."""
-IMAGE_GROUP, MODALITY = 0x0028, 0x00080060
-"""All that says how pixels are stored and shown stands in this group, and in this element."""
+IMAGE_GROUPS, MODALITY = (0x0028, 0x7FE0), 0x00080060
+"""Pixels, and all that says how they are stored and shown, stand in these groups and in this element."""
 
 
 def parsed(data: bytes) -> Dataset:
@@ -139,7 +139,7 @@ def parsed(data: bytes) -> Dataset:
         with quiet():
             elements = pydicom.dcmread(io.BytesIO(data))
             for tag in list(elements.keys()):  # pydicom reads a value, and meets its damage, at the first use
-                if tag.group == IMAGE_GROUP or tag == MODALITY:
+                if tag.group in IMAGE_GROUPS or tag == MODALITY:
                     elements[tag]
     except RecursionError:
         raise DicomError("its sequences are nested too deeply") from None
