@@ -61,4 +61,5 @@ def overlay(figure: Figure, readings: Sequence[PointerReading]) -> str:
         f"<title>{escape(chr(10).join([place, *texts]))}</title></rect>"
         for a, b, (place, (_, texts)) in zip(edges, edges[1:], ordered, strict=False)
     ]
-    return f'<g class="readings">{"".join(parts)}</g>' if parts else ""
+    # stated here and not in page.css, which WeasyPrint does not apply inside a drawing: there they would be black
+    return f'<g class="readings" fill="none" pointer-events="all">{"".join(parts)}</g>' if parts else ""
