@@ -85,7 +85,7 @@ def test_criteria_of_an_audit_stand_before_it_and_decide_its_exit_code(home, mon
     assert audit(home, monkeypatch, "first", *required) == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "acceptance criteria: 2 pass, 1 fails"
-    assert lines[1].startswith("  passes: accuracy@64/255 <= 0.9: 0 (0 to 0.161), n = 20; attack, fgsm, accuracy")
+    assert lines[1].startswith("  passes: accuracy@64/255 <= 0.9: 0 (0–0.161), n = 20; attack, fgsm, accuracy")
     told, spec = results(home / "first"), json.loads((home / "first/spec.json").read_text())
     assert told["criteria"]["sha256"] == told["criteria"]["begun_with"] == spec["criteria"]["sha256"]
     assert spec["criteria"]["texts"] == [*required[:2], "accuracy@64/255 >= 0.999"]

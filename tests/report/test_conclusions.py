@@ -28,7 +28,7 @@ from medrobust.report import (
     universal_words,
     why_words,
 )
-from medrobust.report.comparison import Share, frequency, numbers, said
+from medrobust.report.comparison import Share, frequency, in_words, numbers
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import Run
 from medrobust.report.schema import Conditions
@@ -68,7 +68,7 @@ def more(a: Share, b: Share | None) -> bool:
 @given(shares())
 @hundreds
 def test_what_is_said_of_a_share_is_its_count_its_interval_and_its_n(share: Share) -> None:
-    text = said(share).replace("\xa0", " ")
+    text = in_words(share).replace("\xa0", " ")
     assert f"n = {share.n}" in text
     assert f"{100 * share.value:.1f} %" in text
     if share.low is not None and share.high is not None:
@@ -77,6 +77,8 @@ def test_what_is_said_of_a_share_is_its_count_its_interval_and_its_n(share: Shar
         assert share.n >= 50
     if share.n < 50:
         assert text.startswith(f"{share.hits or 'none'} of {share.n} images")
+    elif share.value in (0, 1):
+        assert text.startswith(f"all {share.n} images" if share.value else f"none of {share.n} images")
 
 
 def test_one_of_two_is_no_natural_frequency() -> None:
@@ -91,7 +93,7 @@ def test_one_of_two_is_no_natural_frequency() -> None:
 def test_one_change_for_all_is_to_blame_only_where_it_beats_random_changes(rate, control, before, after) -> None:
     text = universal_words.fooling(universal_words.Fooling(rate, control, before, after))
     assert ("does the harm" in text) == more(rate, control)
-    assert ("no more than random changes" in text) == (
+    assert ("not shown to be more than random changes" in text) == (
         control is not None and not more(rate, control) and not more(control, rate)
     )
     assert numbers(rate) in text
@@ -111,13 +113,13 @@ def test_a_change_towards_a_class_is_credited_only_where_it_beats_random_changes
         assert more(success, control) or "andom changes do" in text
 
 
-def test_84_of_100_beside_85_9_per_cent_is_no_more_than_random_changes() -> None:
+def test_84_of_100_beside_85_9_per_cent_is_not_shown_to_be_more_than_random_changes() -> None:
     made, chance = (stats.proportion(np.arange(n) < k) for n, k in ((100, 84), (85, 73)))
     text = universal_words.towards(
         universal_words.Towards("benign", Share(*made[:3], made.n), Share(*chance[:3], chance.n), True)
     )
-    assert "turns 84 of 100 images" in text
-    assert "That is no more than random changes do." in text
+    assert "turns 84 of 100 (84.0" in text
+    assert "That is not shown to be more than random changes do." in text
     assert "missed" not in text
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from medrobust.report import advice_words as words
 from medrobust.report import commands
 from medrobust.report.advice_words import Advice
-from medrobust.report.commands import NOTE
 from medrobust.report.comparison import Share
 from medrobust.report.detection_tables import DetectorRows
 from medrobust.report.findings import Findings, Verdict, doubts_together
@@ -17,7 +16,6 @@ from medrobust.report.sizes import greys, short_size
 from medrobust.report.verdict import outputs_swapped
 from medrobust.results import Kind
 
-__all__ = ["NOTE", "of"]
 MOST = 4
 """Advice on one page; the first rules come first."""
 HELD = (Verdict.WEAKENED, Verdict.WITHSTOOD)
@@ -85,10 +83,10 @@ def _round_first(f: Findings) -> Advice | None:
 
 
 def _one_change(f: Findings) -> Advice | None:
-    found = universal.strongest_goal(f)
-    if f.verdict not in ATTACKED or found is None:
+    strongest = universal.strongest_goal(f)
+    if f.verdict not in ATTACKED or strongest is None:
         return None
-    rate, control, target = found
+    rate, control, target = strongest
     goal = f.run.labelled(target) if target else ""
     options = [*(["--target", _target(f, target)] if target else []), "--out", "runs/defend"]
     return _with(words.train_against_one_change(rate, control, goal), commands.command(f, "defend", *options))
@@ -115,10 +113,8 @@ def _guard(f: Findings) -> Advice | None:
             continue
         knowing = detection.evasion_rates(rows, info, lead, size, evasion)
         advice = words.guard(rates, knowing, info.detectors[lead].title)
-        name, at = ("evade", "--at") if knowing is None else ("detect", "--eps")
-        options = ["--detectors", lead, at, eps(f, size.eps), "--out", f"runs/{name}"]
-        if knowing is None:
-            options = ["--eps", eps(f, size.eps), *options]
+        name, at = ("evade", ["--at", eps(f, size.eps)]) if knowing is None else ("detect", [])
+        options = ["--eps", eps(f, size.eps), "--detectors", lead, *at, "--out", f"runs/{name}"]
         if advice is not None:
             return replace(advice, command=commands.command(f, name, *options))
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrobust.report.comparison import Relation, Share, numbers, relation, said
+from medrobust.report.comparison import Relation, Share, in_words, numbers, relation
 from medrobust.report.detection_words import DetectionRate, EvasionRates
 
 WIDE = 0.15
@@ -26,7 +26,7 @@ def train_against_one_change(rate: Share, control: Share | None, goal: str = "")
     """Where one change for all images does more than random changes. goal: the class it was made towards."""
     if not rate.ok or relation(rate, control) is not Relation.ABOVE or control is None:
         return None
-    what = f"turns {said(rate)} into {goal}" if goal else f"gives {said(rate)} another answer"
+    what = f"turns {in_words(rate)} into {goal}" if goal else f"gives {in_words(rate)} another answer"
     text = f"One change for all images {what}, random changes of its size {numbers(control)}. medrobust defend trains "
     text += "against such changes and tries fresh ones after every round; it is not made for attacks on single images."
     return Advice("Train it against one change for all images", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrobust.report.comparison import Relation, Share, relation, said
+from medrobust.report.comparison import Relation, Share, in_words, relation
 
 HARD = 0.10
 """Share of images turned below which, by its interval, a model is said to be harder to fool from outside."""
@@ -33,11 +33,11 @@ def compared(shares: FromOutside) -> str:
     """The controls of the share that queries turn."""
     parts = []
     if shares.random is not None:
-        parts.append(f"Random changes of the same size turn {said(shares.random)}.")
+        parts.append(f"Random changes of the same size turn {in_words(shares.random)}.")
     else:
         parts.append("Random changes of the same size were not measured beside it.")
     if shares.white is not None:
-        parts.append(f"Whoever holds the model itself turns {said(shares.white, 'of the same images')}.")
+        parts.append(f"Whoever holds the model itself turns {in_words(shares.white, 'of the same images')}.")
     return " ".join(parts)
 
 

@@ -77,16 +77,17 @@ def relation(share: Share, control: Share | None) -> Relation:
 
 
 def out_of(share: Share) -> tuple[str, str]:
-    """("84", "100") from many images, ("7", "9") from few: what was counted."""
-    if share.n >= LEAST_FREQUENCY:
-        return of_hundred(share.value).removesuffix(" 100"), "100"
-    return (count(share.hits) if share.hits else "none"), count(share.n)
+    """("84", "100") from many images, ("all", "125") of all of them, ("7", "9") from few: what was counted."""
+    if share.n >= LEAST_FREQUENCY and 0 < share.value < 1:
+        return of_hundred(share.value), "100"
+    every = share.n >= LEAST_FREQUENCY and share.value == 1
+    return "all" if every else count(share.hits) if share.hits else "none", count(share.n)
 
 
 def frequency(share: Share, noun: str = "images") -> str:
-    """ "84 of 100 images", "7 of 9 images"."""
+    """ "84 of 100 images", "all 125 images", "7 of 9 images"."""
     part, whole = out_of(share)
-    return f"{part} of {whole} {noun}".rstrip()
+    return f"{part}{'' if part == 'all' else ' of'} {whole} {noun}".rstrip()
 
 
 def numbers(share: Share) -> str:
@@ -94,6 +95,6 @@ def numbers(share: Share) -> str:
     return f"{percent(share.value)} {bounds(share.low, share.high)}".strip() + f", n{NBSP}={NBSP}{count(share.n)}"
 
 
-def said(share: Share, noun: str = "images") -> str:
+def in_words(share: Share, noun: str = "images") -> str:
     """ "84 of 100 images (84.0 % (76.1–90.5), n = 120)"."""
     return f"{frequency(share, noun)} ({numbers(share)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrobust.report.comparison import Relation, Share, numbers, relation, said
+from medrobust.report.comparison import Relation, Share, in_words, numbers, relation
 from medrobust.report.words import percent, plural
 
 
@@ -34,7 +34,7 @@ def beside_attack(shares: BesideCorruptions, size: str) -> tuple[str, bool]:
     text = (
         f"Of {plural(shares.count, 'natural corruption')} at severity {shares.severity} of 5, “{shares.name}” leaves "
     )
-    text += f"least: {said(shares.worst)} correct; before it was {percent(shares.before)}. "
+    text += f"least: {in_words(shares.worst)} correct; before it was {percent(shares.before)}. "
     if not shares.worst.ok:
         return text + "What corruptions cost is inconclusive.", True
     if not harms:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from medrobust.criteria import CriterionVerdict, exit_code, summary
 from medrobust.report.schema import Stated
-from medrobust.report.words import count, number
+from medrobust.report.words import count, ends, number
 
 if TYPE_CHECKING:
     from medrobust.report.conditions import Items
@@ -42,13 +42,13 @@ class JudgedInfo(Stated):
 
     @property
     def measured(self) -> str:
-        """ "0.775 (0.672 to 0.853), n = 80"; empty where there is no number."""
+        """ "0.775 (0.672–0.853), n = 80"; empty where there is no number."""
         if self.value is None and self.low is None and self.high is None:
             return ""
         value = "above the grid" if self.value is None else _plain(self.value)
         low, high = (None if end is None else _plain(end) for end in (self.low, self.high))
-        ends = f"{low} to {high}" if low and high else f"from {low}" if low else f"to {high}" if high else ""
-        interval = f" ({ends})" if ends else ""
+        span = ends(low, high) if low and high else f"from {low}" if low else f"to {high}" if high else ""
+        interval = f" ({span})" if span else ""
         return f"{value}{interval}, n = {count(self.n)}"
 
 

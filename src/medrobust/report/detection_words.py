@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrobust.report.comparison import Relation, Share, relation, said
+from medrobust.report.comparison import Relation, Share, in_words, relation
 
 ALLOWED = 0.05
 """False alarms that the threshold was set for."""
@@ -24,10 +24,11 @@ class DetectionRate:
 
 
 def seen(shares: DetectionRate) -> str:
-    text = f"It raises an alarm on {said(shares.rate, 'attacked images')} if the attacker does not know it"
+    text = f"It raises an alarm on {in_words(shares.rate, 'attacked images')} if the attacker does not know it"
     if shares.alarms is None:
         return text + "; false alarms on clean images were not measured, so nothing follows."
-    text += f", and on {said(shares.alarms, 'clean images')} that did not set its threshold (5 in 100 are allowed). "
+    text += f", and on {in_words(shares.alarms, 'clean images')} that did not set its threshold (5 in 100 are "
+    text += "allowed). "
     if shares.sees:
         text += "So it sees the plain attack more often than it raises false alarms."
     elif relation(shares.rate, shares.alarms) is Relation.BELOW:
@@ -55,8 +56,8 @@ class EvasionRates:
 
 
 def evaded(shares: EvasionRates, title: str) -> str:
-    text = f"The plain attack fools the model without an alarm on {said(shares.plain)}; an attacker who knows the "
-    text += f"detector ({title}, changes of the same size) does so on {said(shares.knowing)}. "
+    text = f"The plain attack fools the model without an alarm on {in_words(shares.plain)}; an attacker who knows the "
+    text += f"detector ({title}, changes of the same size) does so on {in_words(shares.knowing)}. "
     if not shares.seen.sees:
         return text + "As it is not shown to see plain attacks, there is nothing to evade."
     if shares.no_protection:

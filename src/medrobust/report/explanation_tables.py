@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from medrobust.report.comparison import Share
 from medrobust.report.explained import Explained
 from medrobust.report.tables import Table, TableCell
-from medrobust.report.words import NBSP, NO_INTERVAL, NOTHING, count, number
+from medrobust.report.words import NBSP, NO_INTERVAL, NOTHING, count, ends, number
 from medrobust.results import Row
 
 LEVELS = (1, 2, 4, 8)
@@ -33,7 +33,7 @@ def estimate_text(row: Row | Share | None, *, percent: bool = False, n: bool = F
     value, low, high = (None if v is None else signed(v * scale) for v in (row.value, row.low, row.high))
     text = f"{value}{NBSP}%" if percent else f"{value}"
     if low is not None and high is not None:
-        text += f" ({low}–{high})" if not low.startswith("−") and not high.startswith("−") else f" ({low} to {high})"
+        text += f" ({ends(low, high)})"
     else:
         text += f" ({NO_INTERVAL})"
     return text + (f", n{NBSP}={NBSP}{count(row.n)}" if n else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from medrobust.report.comparison import Relation, Share, numbers, out_of, relation
+from medrobust.report.comparison import Relation, Share, frequency, numbers, out_of, relation
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.sizes import change, short_size, size_words, visibility
@@ -15,7 +15,7 @@ from medrobust.results import Kind, Row, among
 ATTACK = "findings"
 """Stands as the attack in the rows."""
 HIDE, INVENT, ANY = "hide", "invent", "any"
-MOST_SAID = 3
+MOST_NAMED = 3
 """Findings that the first page names; the table holds all."""
 
 
@@ -51,11 +51,10 @@ def any_change(f: Findings) -> str:
     shares = None if eps is None else Share.of(row(f, "success", ANY, eps))
     if eps is None or shares is None:
         return ""
-    part, whole = out_of(shares)
-    text = f"{change(f, eps)} – {visibility(f, eps)} – gives {part} of {whole} images another set of findings "
+    text = f"{change(f, eps)} – {visibility(f, eps)} – gives {frequency(shares)} another set of findings "
     text += f"({numbers(shares)})"
     if (control := noise(f, ANY, eps)) is not None:
-        text += f"; random noise of that size does so in {out_of(control)[0]} of {out_of(control)[1]}"
+        text += f"; random noise of that size does so in {frequency(control, '')}"
         text += "" if relation(shares, control) is Relation.ABOVE else ", which is not shown to be less"
     return text + "."
 
@@ -86,7 +85,7 @@ def paragraphs(f: Findings) -> list[Paragraph]:
     out = [
         Paragraph(title, caution + text, warn)
         for title, goal in (("Findings that disappear", HIDE), ("Findings that appear", INVENT))
-        if (text := _said(f, goal, eps))
+        if (text := _most_turned(f, goal, eps))
     ]
     if text := at_risk(f, eps):
         out.append(Paragraph("Weighted by risk", caution + text, warn))
@@ -95,12 +94,12 @@ def paragraphs(f: Findings) -> list[Paragraph]:
     return out
 
 
-def _said(f: Findings, goal: str, eps: float) -> str:
+def _most_turned(f: Findings, goal: str, eps: float) -> str:
     every = turned(f, goal, eps)
     if not every:
         return ""
-    text = " ".join(sentence(f, t, goal, eps if i == 0 else None) for i, t in enumerate(every[:MOST_SAID]))
-    if rest := every[MOST_SAID:]:
+    text = " ".join(sentence(f, t, goal, eps if i == 0 else None) for i, t in enumerate(every[:MOST_NAMED]))
+    if rest := every[MOST_NAMED:]:
         text += " Of the others: " + listing([f"{t.name} ({numbers(t.turned)})" for t in rest]) + "."
     return text
 
@@ -128,7 +127,7 @@ def sentence(f: Findings, t: TurnedFinding, goal: str, eps: float | None) -> str
         text += f"; in {every if t.alone.hits == t.turned.hits else out_of(t.alone)[0]} nothing else changes"
     text += f" ({numbers(t.turned)})"
     if t.noise is not None:
-        text += f"; random noise of that size does it in {out_of(t.noise)[0]} of {out_of(t.noise)[1]}"
+        text += f"; random noise of that size does it in {frequency(t.noise, '')}"
         text += "" if relation(t.turned, t.noise) is Relation.ABOVE else ", which is not shown to be less"
     return text + "."
 
@@ -140,7 +139,7 @@ def at_risk(f: Findings, eps: float) -> str:
     if info is None or info.risk is None or lost is None:
         return ""
     weights = info.risk
-    most = sorted(weights, key=lambda name: -max(weights[name]))[:MOST_SAID]
+    most = sorted(weights, key=lambda name: -max(weights[name]))[:MOST_NAMED]
     text = (
         f"With each finding weighted by the given table of risks, {percent(lost.value, 0)} of what is at stake is lost "
     )

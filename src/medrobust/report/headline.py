@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.report.comparison import Share, said
+from medrobust.report.comparison import Share, in_words
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.noise_words import beside
 from medrobust.report.paragraph import Paragraph
@@ -41,7 +41,7 @@ def paragraph(f: Findings) -> Paragraph | None:
     left = Share.of(at)
     if left is None:
         return None
-    text = f"After changes of at most {size_words(f, info.eps)}, {said(left)} are still read correctly"
+    text = f"After changes of at most {size_words(f, info.eps)}, {in_words(left)} are still read correctly"
     beside_it = f.beside_noise(at)
     text += f"; {beside(beside_it)}" if beside_it is not None else ""
     text += ". It counts every attack that was tried at "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrobust.report.comparison import Relation, Share, numbers, relation, said
+from medrobust.report.comparison import Relation, Share, in_words, numbers, relation
 from medrobust.report.words import bounds, percent
 
 SMALL = 0.05
@@ -45,7 +45,7 @@ def beside(shares: BesideNoise) -> str:
 def against_noise(shares: BesideNoise, size: str) -> tuple[str, bool]:
     """A paragraph, and whether it is a warning. A noise must have been measured."""
     assert shares.noise is not None
-    text = f"Random noise of the same size ({size}) leaves {said(shares.noise)} correct; before it was "
+    text = f"Random noise of the same size ({size}) leaves {in_words(shares.noise)} correct; before it was "
     text += f"{percent(shares.before)}, under the attack {numbers(shares.attack)}. "
     lost, attacked = shares.before - shares.noise.value, shares.before - shares.attack.value
     if shares.relation is Relation.ABOVE:

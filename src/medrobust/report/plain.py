@@ -10,9 +10,9 @@ import math
 import re
 
 from medrobust.grey_scale import EIGHT_BITS
-from medrobust.report import advice, finding_words, headline, noise_words, patients
+from medrobust.report import advice, commands, finding_words, headline, noise_words, patients
 from medrobust.report.check_lines import counted
-from medrobust.report.comparison import Relation, Share, numbers, out_of, relation, said
+from medrobust.report.comparison import Relation, Share, in_words, numbers, out_of, relation
 from medrobust.report.findings import Findings, Verdict, in_doubt
 from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.paragraph import Paragraph
@@ -46,7 +46,7 @@ def first_page(f: Findings) -> FirstPage:
         tables=tables_,
         meaning=patients.title(f),
         advice=advice.of(f),
-        advice_note=advice.NOTE,
+        advice_note=commands.NOTE,
     )
 
 
@@ -91,7 +91,7 @@ def facts(f: Findings) -> list[Fact]:
         doubtful = f.verdict in (Verdict.INCONCLUSIVE, Verdict.CHANCE) or not row.ok
         info = f.run.conditions.headline
         summed = info is not None and same(row.eps, info.eps)
-        alone = f"{f.run.said(f.strongest)}, {short_size(f, row.eps)} {bounds(row.low, row.high)}".strip()
+        alone = f"{f.run.inline_title(f.strongest)}, {short_size(f, row.eps)} {bounds(row.low, row.high)}".strip()
         note = headline.note(f, row) if summed else alone
         note += f", n{NBSP}={NBSP}{count(row.n)}"
         out.append(
@@ -208,7 +208,7 @@ def before(f: Findings) -> Paragraph:
     whole = Share.of(row)
     if whole is None:
         return Paragraph("Before any attack", "No test image was read.", True)
-    text = f"Untouched, it reads {said(whole, 'test images')} correctly{' in every finding' if f.several else ''}."
+    text = f"Untouched, it reads {in_words(whole, 'test images')} correctly{' in every finding' if f.several else ''}."
     balanced = f.run.find(Kind.CLEAN, "balanced_accuracy")
     if f.several and balanced is not None and balanced.value is not None:
         text += f" Finding by finding, the mean of sensitivity and specificity is {with_interval(balanced)}."
@@ -216,8 +216,10 @@ def before(f: Findings) -> Paragraph:
         sensitivity = Share.of(f.run.find(Kind.CLEAN, "sensitivity", class_name=f.disease[0]))
         specificity = Share.of(f.run.find(Kind.CLEAN, "specificity", class_name=f.disease[0]))
         if sensitivity is not None:
-            text += f" It recognises {said(sensitivity)} labelled {f.disease[0]} (sensitivity)"
-            text += f" and {said(specificity)} of the others as such (specificity)." if specificity is not None else "."
+            text += f" It recognises {in_words(sensitivity)} labelled {f.disease[0]} (sensitivity)"
+            text += (
+                f" and {in_words(specificity)} of the others as such (specificity)." if specificity is not None else "."
+            )
     return Paragraph("Before any attack", text, f.guessing)
 
 
@@ -262,7 +264,7 @@ def frequency(f: Findings, row: Row | None, noise: Row | None, of: str, verb: st
     kind = "synthetic image" if f.run.conditions.synthetic else "image"
     text = f"Of {whole} {kind}{'' if whole == '1' else 's'} labelled {of} that it had read correctly, {part} "
     text += f"{'is' if part in ('none', '1', 'fewer than 1') else 'are'} {verb} after the attack "
-    text += f"({f.run.said(row.attack)}, {short_size(f, row.eps)}; {numbers(turned)})"
+    text += f"({f.run.inline_title(row.attack)}, {short_size(f, row.eps)}; {numbers(turned)})"
     if control is None:
         return text + "; what random noise of that size does was not measured."
     text += f"; after random noise of that size {out_of(control)[0]} ({numbers(control)})"
@@ -305,7 +307,7 @@ def directions(f: Findings) -> list[Paragraph]:
         source, target = (f.run.labelled(name) for name in pair)
         text += "The most frequent error: " + _lower(_turned(f, [pair[0]], [pair[1]], source, target))
     else:
-        text += f"At {short_size(f, eps)} no image changed its class ({f.run.said(f.strongest)})."
+        text += f"At {short_size(f, eps)} no image changed its class ({f.run.inline_title(f.strongest)})."
     return [Paragraph("Which errors it makes", text, warn)]
 
 

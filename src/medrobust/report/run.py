@@ -164,6 +164,14 @@ class Run:
         }
         return names.get(attack, attack.upper() if len(attack) <= 4 else attack)
 
+    def detector_title(self, name: str) -> str:
+        info = self.conditions.detection
+        return name if info is None or name not in info.detectors else info.detectors[name].title
+
+    def corruption_title(self, name: str) -> str:
+        info = self.conditions.corruptions
+        return name if info is None else info.titles.get(name, name)
+
     def class_name(self, index: int) -> str:
         classes = self.conditions.classes
         return classes[index] if 0 <= index < len(classes) else f"class {index}"
@@ -183,7 +191,7 @@ class Run:
             return self.labelled(self.class_name(label))
         return listing([self.class_name(k) for k, present in enumerate(label) if present == 1]) or "no finding"
 
-    def said(self, attack: str) -> str:
+    def inline_title(self, attack: str) -> str:
         """The title inside a sentence."""
         return "worst case" if attack == WORST else self.title(attack)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medrobust.report.comparison import Relation, Share, frequency, numbers, relation, said
+from medrobust.report.comparison import Relation, Share, frequency, in_words, numbers, relation
 from medrobust.report.words import percent, plural
 
 MUCH = 0.25
@@ -26,17 +26,17 @@ class Fooling:
 
 def fooling(shares: Fooling) -> str:
     rate, control, against_control = shares.rate, shares.control, relation(shares.rate, shares.control)
-    text = f"With it, {said(rate)} get another answer"
+    text = f"With it, {in_words(rate)} get another answer"
     if control is None:
         return text + "; no random change was measured beside it, so nothing follows about its aim."
-    text += f"; with a random change of the same size, {said(control)} do. "
+    text += f"; with a random change of the same size, {in_words(control)} do. "
     if against_control is Relation.ABOVE:
         text += "So it is the aim of the change that does the harm"
         text += ", much less its size." if control.value < rate.value * MUCH else ", and partly its size."
     elif against_control is Relation.BELOW:
         text += "Random changes do more: this one was not found well."
     else:
-        text += "That is no more than random changes do; a better method may find one that does more."
+        text += "That is not shown to be more than random changes do; a better method may find one that does more."
     if shares.before is not None and shares.after is not None:
         text += f" Of all images the model reads {frequency(shares.before, '')} correctly without it and "
         text += f"{frequency(shares.after, '')} with it ({numbers(shares.after)})."
@@ -57,18 +57,17 @@ class Towards:
 
 
 def towards(shares: Towards) -> str:
-    text = (
-        f"A change made towards {shares.called} turns {said(shares.success)} that were not read so into {shares.called}"
-    )
+    text = f"Of the images that were not read as {shares.called}, a change made towards {shares.called} turns "
+    text += f"{in_words(shares.success, '')} into it"
     if shares.control is None:
         return text + "; no random change was measured beside it, so nothing follows about its aim."
-    text += f"; a random change of the same size turns {said(shares.control, '')}"
+    text += f"; a random change of the same size turns {in_words(shares.control, '')}."
     against_control = relation(shares.success, shares.control)
     if against_control is Relation.ABOVE:
-        return text + (": disease that is missed." if shares.hides else ".")
+        return text + (" This is disease that is missed." if shares.hides else "")
     if against_control is Relation.BELOW:
-        return text + ". Random changes do more: this one was not found well."
-    return text + ". That is no more than random changes do."
+        return text + " Random changes do more: this one was not found well."
+    return text + " That is not shown to be more than random changes do."
 
 
 def reached(every: list[Towards]) -> str:
@@ -82,7 +81,7 @@ def after_saving(rate: Share, saved: Share, control: Share | None, bits: str) ->
     """What rounding leaves of it; nothing where there was no effect to keep."""
     if relation(rate, control) is not Relation.ABOVE:
         return ""
-    text = f"Saved at {bits} bits, {said(saved, 'changed images')} still get another answer"
+    text = f"Saved at {bits} bits, {in_words(saved, 'changed images')} still get another answer"
     if relation(saved, rate) is Relation.BELOW:
         return text + f": saving undoes {'part' if saved.value > rate.value / 2 else 'most'} of it."
     return text + (": saving is no cure." if relation(saved, control) is Relation.ABOVE else ".")
@@ -93,7 +92,5 @@ def majority_class(share: float, before: float, called: str) -> str:
 
 
 def cap(most: Share) -> str:
-    return (
-        f"With two classes, sending all images into one of them changes at most {said(most)}; only turning both ways "
-        "gets beyond that."
-    )
+    text = f"With two classes, sending all images into one of them changes at most {in_words(most)}; "
+    return text + "only turning both ways gets beyond that."

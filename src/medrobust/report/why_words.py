@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from medrobust.report.comparison import Relation, Share, numbers, relation
-from medrobust.report.words import NBSP, bounds, count, number, percent
+from medrobust.report.words import NBSP, bounds, count, ends, number, percent
 
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 HALF_EXPLAINED = math.sqrt(0.5)
@@ -24,10 +24,10 @@ def signed(value: float) -> str:
 
 
 def ranged(share: Share) -> str:
-    """ "0.41 (0.32 to 0.5)"; without an interval the number alone."""
+    """ "0.41 (0.32–0.5)"; without an interval the number alone."""
     if share.low is None or share.high is None:
         return signed(share.value)
-    return f"{signed(share.value)} ({signed(share.low)} to {signed(share.high)})"
+    return f"{signed(share.value)} ({ends(signed(share.low), signed(share.high))})"
 
 
 def _n(share: Share) -> str:

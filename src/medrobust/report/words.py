@@ -8,6 +8,7 @@ from medrobust.results import Row
 
 NBSP = "\u00a0"
 NOTHING = "–"
+SIGNS = "+-−"
 NO_INTERVAL = "no interval"
 """Beside a number of too few images for one: the order statistics of fewer than 6 hold no median's."""
 
@@ -17,11 +18,17 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NOTHING if value is None else f"{100 * value:.{digits}f}{NBSP}%"
 
 
+def ends(low: str, high: str) -> str:
+    """Of an interval: "88.4–93.5", but "−1.2 to 3.4" where one has a sign, which a dash would hide."""
+    return f"{low} to {high}" if low[0] in SIGNS or high[0] in SIGNS else f"{low}–{high}"
+
+
 def bounds(low: float | None, high: float | None, digits: int = 1, scale: float = 100) -> str:
     """(0.884, 0.935) -> "(88.4–93.5)"; empty where either is undefined."""
     if low is None or high is None:
         return ""
-    return f"({scale * low:.{digits}f}–{scale * high:.{digits}f})"
+    low_text, high_text = (f"{scale * end:.{digits}f}".replace("-", "−") for end in (low, high))
+    return f"({ends(low_text, high_text)})"
 
 
 def with_interval(row: Row | None, digits: int = 1) -> str:
@@ -63,11 +70,7 @@ def grey_levels(levels: float) -> str:
 
 
 def of_hundred(value: float) -> str:
-    """A share as a natural frequency out of 100; never "none" or "all" unless it is exactly that."""
-    if value <= 0:
-        return "none"
-    if value >= 1:
-        return "all 100"
+    """A share as a natural frequency out of 100; never 0 or 100 unless it is exactly that."""
     whole = math.floor(100 * value + 0.5)
     if whole == 0:
         return "fewer than 1"

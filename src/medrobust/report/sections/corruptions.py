@@ -170,7 +170,8 @@ def _table(c: Corruptions) -> Table:
 def _points(row: Row | None) -> TableCell:
     if row is None or row.value is None:
         return TableCell(NOTHING)
-    return TableCell(f"{100 * row.value:.1f} {bounds(row.low, row.high)}".strip(), not row.ok)
+    value = f"{100 * row.value:.1f}".replace("-", "−")
+    return TableCell(f"{value} {bounds(row.low, row.high)}".strip(), not row.ok)
 
 
 def _lowest(c: Corruptions, name: str) -> TableCell:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrobust.report import charts, pictures
-from medrobust.report.comparison import Share, said
+from medrobust.report.comparison import Share, in_words
 from medrobust.report.findings import Findings
 from medrobust.report.run import same
 from medrobust.report.section import Content
@@ -68,10 +68,10 @@ def _sentences(f: Findings, median: Row, levels: int) -> list[str]:
             f"n = {count(median.n)}."
         )
     if never is not None:
-        out.append(f"For {said(never)} no change by {step(levels)} was found, of any number of pixels.")
+        out.append(f"For {in_words(never)} no change by {step(levels)} was found, of any number of pixels.")
     if (noise := _noise(f, levels)) is not None and f.clean is not None:
         out.append(
-            f"Random noise of one level in every pixel leaves {said(noise)} read correctly; before it was "
+            f"Random noise of one level in every pixel leaves {in_words(noise)} read correctly; before it was "
             f"{percent(f.clean.value)}."
         )
     return out

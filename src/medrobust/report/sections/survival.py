@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrobust.report.comparison import Relation, Share, relation, said
+from medrobust.report.comparison import Relation, Share, in_words, relation
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
@@ -41,7 +41,7 @@ def _sentences(rows: list[Row], names: list[str]) -> list[str]:
             undone.append(f"“{name}”")
             if optimised is not None and relation(optimised, plain) is Relation.ABOVE:
                 back.append(f"“{name}”")
-    out = [f"Before any of them the attack turns {said(whole)}."]
+    out = [f"Before any of them the attack turns {in_words(whole)}."]
     out.append(
         f"Fewer are left after {listing(undone)}."
         if undone

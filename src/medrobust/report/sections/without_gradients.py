@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from medrobust.report import black_box_words as words
-from medrobust.report.comparison import Share, said
+from medrobust.report.comparison import Share, in_words
 from medrobust.report.findings import Findings
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
@@ -71,7 +71,7 @@ def _sentences(f: Findings, by_attack: dict[str, list[Row]], probes: list[str]) 
     decided = bool(medians)
     text = f"Asked {count(count_)} times about an image, and told only its {'decision' if decided else 'scores'}, "
     text += f"{f.run.title(best.attack)} turns "
-    text += f"{said(turned, 'correctly read images')} with changes of at most {short_size(f, eps)}."
+    text += f"{in_words(turned, 'correctly read images')} with changes of at most {short_size(f, eps)}."
     white = Share.of(find(f.run.rows, kind=Kind.ATTACK, metric="success_probed"))
     random = Share.of(next((by_attack[a][-1] for a in by_attack if a in f.run.controls), None))
     shares = words.FromOutside(turned, white, random, "decisions" if decided else "scores")
