@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medrobust.crosswalk import Crosswalk, NotTested, ThreatKind, crosswalk
+from medrobust.crosswalk import NOTHING, Crosswalk, NamedKind, ThreatKind, crosswalk
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "threat-model.md"
 INTRODUCTION = """\
@@ -18,7 +18,7 @@ A report shows what its run tested, and lists the rest as not tested. Its table 
 for the FDA's draft, AI Act Art. 15, ISO/IEC 24029 and Team-NB 6.2.4.6, and what stays open; `model-card.md` of an audit
 has the layout of the FDA's example. None of it is a claim of conformity. Crosswalk version {version}, {date}.
 
-| kind | members | attacker knows; has | NIST, ATLAS | FDA's draft |
+| kind | members | attacker knows: has | NIST, ATLAS | FDA's draft |
 |---|---|---|---|---|
 """
 
@@ -36,16 +36,15 @@ def _titles(table: Crosswalk, key: str) -> str:
 
 
 def _line(threat: ThreatKind, titles: str) -> str:
-    who = "; ".join(text for text in (threat.knowledge, threat.access) if text != "–") or "–"
-    return f"| {threat.title} | {titles} | {who} | {_identifiers(threat)} | {threat.fda} |\n"
+    return f"| {threat.title} | {titles} | {threat.attacker} | {_identifiers(threat)} | {threat.fda} |\n"
 
 
-def _absent(kind: NotTested) -> str:
+def _absent(kind: NamedKind) -> str:
     return f"| {kind.title} | **not tested**: no test in medrobust | – | {_identifiers(kind)} | {kind.fda} |\n"
 
 
-def _identifiers(kind: ThreatKind | NotTested) -> str:
-    return ", ".join((*kind.nist, *kind.atlas)) or "–"
+def _identifiers(kind: NamedKind) -> str:
+    return ", ".join(kind.identifiers) or NOTHING
 
 
 if __name__ == "__main__":

@@ -16,48 +16,56 @@ from pydantic import BaseModel, ConfigDict
 
 FILE = "crosswalk.yaml"
 NOT_LISTED = "not in the crosswalk"
+NOTHING = "–"
 
 
-class _Part(BaseModel):
+class TablePart(BaseModel):
+    """A part of a table in YAML: an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Framework(_Part):
+class Framework(TablePart):
     """basis: what is taken from it, and how it was read."""
 
     title: str
     basis: str
 
 
-class ThreatKind(_Part):
-    """One kind of attack or defence. nist, atlas: identifiers; fda: the risk of the draft guidance.
-
-    command: what measures it. needs_network: gradients or features, which scores and decisions do not give.
-    """
-
-    title: str
-    role: Literal["attack", "control", "nature"]
-    goal: str
-    knowledge: str
-    access: str
-    capability: str
-    nist: tuple[str, ...]
-    atlas: tuple[str, ...]
-    fda: str
-    command: str
-    needs_network: bool = False
-
-
-class NotTested(_Part):
-    """A kind of attack that this package has no test for."""
+class NamedKind(TablePart):
+    """A kind of attack, tested or not. nist, atlas: identifiers; fda: the risk of the draft guidance."""
 
     title: str
     nist: tuple[str, ...]
     atlas: tuple[str, ...] = ()
     fda: str
 
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        return (*self.nist, *self.atlas)
 
-class Member(_Part):
+
+class ThreatKind(NamedKind):
+    """One kind of attack or defence.
+
+    command: what measures it. needs_network: gradients or features, which scores and decisions do not give.
+    """
+
+    role: Literal["attack", "control", "nature"]
+    goal: str
+    knowledge: str
+    access: str
+    capability: str
+    command: str
+    needs_network: bool = False
+
+    @property
+    def attacker(self) -> str:
+        """ "black box: scores of any image, by query": what the attacker knows and has."""
+        return ": ".join(text for text in (self.knowledge, self.access) if text != NOTHING) or NOTHING
+
+
+class Member(TablePart):
     """One attack or defence. threat: its kind; black_box: its kind by what a classifier without gradients gives."""
 
     title: str
@@ -68,7 +76,7 @@ class Member(_Part):
 Members = Mapping[str, Member]
 
 
-class Crosswalk(_Part):
+class Crosswalk(TablePart):
     """version: grows with every change. Members by name, as the tables of the package have them."""
 
     version: int
@@ -81,7 +89,8 @@ class Crosswalk(_Part):
     detectors: Members
     defences: Members
     images: Members
-    not_tested: tuple[NotTested, ...]
+    not_tested: tuple[NamedKind, ...]
+    """What this package has no test for."""
 
     def members(self) -> Iterator[Member]:
         """All attacks and defences."""

@@ -24,6 +24,7 @@ from medrobust.report import check_lines, findings, latex, pictures, plain, tabl
 from medrobust.report import section as sections
 from medrobust.report.glossary import GLOSSARY
 from medrobust.report.run import read
+from medrobust.results import Check
 from tests import report_runs
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
@@ -246,16 +247,7 @@ def test_directions_are_pooled_over_the_disease_classes(pages: dict[str, Path]) 
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        (0.0, "none"),
-        (0.004, "fewer than 1"),
-        (0.005, "1"),
-        (0.975, "98"),
-        (0.9949, "99"),
-        (0.996, "more than 99"),
-        (1.0, "all 100"),
-    ],
+    ("value", "said"), [(0.004, "fewer than 1"), (0.005, "1"), (0.975, "98"), (0.9949, "99"), (0.996, "more than 99")]
 )
 def test_of_hundred(value: float, said: str) -> None:
     assert words.of_hundred(value) == said
@@ -466,6 +458,9 @@ def test_checks_of_one_name_stand_in_one_line_and_failures_first(pages: dict[str
     assert [line.passed for line in lines][:2] == [False, True]
     assert len(lines) == len(report_runs.CHECKS) + 1
     assert {line.attacks for line in lines} == {"FGSM", "PGD", "FGSM and PGD"}
+    probes = [Check("a probe is not stronger", "pgd", None, probe, "") for probe in ("Square", "SimBA")]
+    (line,) = check_lines.lines(probes, str.upper)
+    assert (line.attacks, line.details) == ("PGD", ["Square", "SimBA"])
 
 
 def test_l2_sizes_are_not_called_grey_levels_of_a_pixel(tmp_path: Path) -> None:

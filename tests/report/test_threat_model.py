@@ -17,7 +17,7 @@ from medrobust.report.findings import Findings
 from medrobust.report.questions import EVIDENCE, IN_DOUBT, NO_ANSWER, answers, questions
 from medrobust.report.run import Run, read
 from medrobust.report.schema import Conditions
-from medrobust.report.sections import crosswalk as asked
+from medrobust.report.sections import crosswalk as crosswalk_section
 from medrobust.report.sections import threat_model
 from medrobust.report.tested import coverage
 from medrobust.results import INCONCLUSIVE, Kind, Row
@@ -187,8 +187,8 @@ def test_poisoning_privacy_and_the_device_are_never_answered():
 
 def test_links_lead_to_sections_that_show_something():
     f = found(EXPERIMENTS["sweeps"][0])
-    content = asked.build(f, {"accuracy": "Accuracy under attack"})
-    links = {link for _, lines in content.values["groups"] for line in lines for link in line.links}
+    content = crosswalk_section.build(f, {"accuracy": "Accuracy under attack"})
+    links = {link for table in content.tables for _, this_run, _ in table.rows for link in this_run.links}
     assert links == {("accuracy", "Accuracy under attack")}
 
 
@@ -201,8 +201,8 @@ def test_criteria_say_whether_they_stood_before_the_run(before):
     (answer,) = [a for a in answers(f) if a.question.criteria]
     assert answer.state == EVIDENCE
     assert ("stated before the run" in answer.gives) == before
-    lines = [line for _, lines in asked.build(f, {}).values["groups"] for line in lines]
-    assert ("criteria", "Acceptance criteria") in [link for line in lines for link in line.links]
+    cells = [cell for table in crosswalk_section.build(f, {}).tables for _, cell, _ in table.rows]
+    assert ("criteria", "Acceptance criteria") in [link for cell in cells for link in cell.links]
 
 
 # -- the model card --------------------------------------------------------------------------------------------

@@ -56,8 +56,10 @@ def lines(checks: Iterable[Check], title: Callable[[str], str]) -> list[CheckLin
         same_detail: dict[str, list[str]] = {}
         for who, detail in attacks:
             same_detail.setdefault(detail, []).append(who)
-        details = [f"{listing(names)}: {d}" if len(same_detail) > 1 else d for d, names in same_detail.items()]
-        out.append(CheckLine(name, passed, listing([who for who, _ in attacks]), details, consequence))
+        every = list(dict.fromkeys(who for who, _ in attacks))
+        apart = len(same_detail) > 1 and len(every) > 1
+        details = [f"{listing(names)}: {d}" if apart else d for d, names in same_detail.items()]
+        out.append(CheckLine(name, passed, listing(every), details, consequence))
     return sorted(out, key=lambda line: line.passed is not False)
 
 

@@ -106,4 +106,4 @@ def _table(table: Table) -> str:
 
 
 def _row(cells: list[tables.TableCell]) -> str:
-    return " & ".join(escape(c.text) + (r"$^\dagger$" if c.doubt else "") for c in cells) + r" \\"
+    return " & ".join(escape(c.whole) + (r"$^\dagger$" if c.doubt else "") for c in cells) + r" \\"

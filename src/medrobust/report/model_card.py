@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import yaml
 
 from medrobust.report import check_lines, summary
+from medrobust.report.detection_tables import estimate_cell
 from medrobust.report.findings import Findings
 from medrobust.report.sections.limits import limits
-from medrobust.report.sections.threat_model import names
+from medrobust.report.sections.threat_model import described, titles
 from medrobust.report.sizes import short_size
-from medrobust.report.tested import believed, coverage
-from medrobust.report.words import NO_INTERVAL, bounds, count, listing, percent, plural
+from medrobust.report.tested import believed, coverage, outcome
+from medrobust.report.words import count, listing, plural
 from medrobust.results import Kind, Row, among
 
 FILE = "model-card.md"
@@ -33,20 +34,16 @@ HUB_METRICS = {"accuracy": "accuracy", "auroc": "roc_auc", "sensitivity": "recal
 
 @dataclass(frozen=True)
 class CardNumber:
-    """One row under a name for people. setting: one of SETTINGS; ok: it is believed; share: it is one, no AUROC."""
+    """One row under a name for people. setting: one of SETTINGS; ok: it is believed."""
 
     setting: str
     name: str
     row: Row
     ok: bool
-    share: bool
 
     @property
     def value(self) -> str:
-        scale, digits = (100, 1) if self.share else (1, 3)
-        text = percent(self.row.value) if self.share else f"{self.row.value:.3f}"
-        interval = bounds(self.row.low, self.row.high, digits, scale) or f"({NO_INTERVAL})"
-        return f"{text} {interval}" + ("" if self.ok else ", inconclusive")
+        return estimate_cell(self.row).text + ("" if self.ok else ", inconclusive")
 
 
 def text(f: Findings) -> str:
@@ -62,77 +59,73 @@ def measured(f: Findings) -> list[CardNumber]:
     """The numbers of the card, without an attack first."""
     parts = ((UNTOUCHED, _clean(f)), (ATTACKED, _attacked(f)), (ATTACKED, _others(f)), (CONTROL, _controls(f)))
     return [
-        CardNumber(setting, name, row, believed(f, row), share)
+        CardNumber(setting, name, row, believed(f, row))
         for setting, part in parts
-        for name, row, share in part
+        for name, row in part
         if row is not None and row.value is not None and row.n
     ]
 
 
-def _clean(f: Findings) -> Iterator[tuple[str, Row | None, bool]]:
+def _clean(f: Findings) -> Iterator[tuple[str, Row | None]]:
     find = f.run.find
-    yield "Every finding right" if f.several else "Accuracy", find(Kind.CLEAN, "accuracy"), True
-    yield "Balanced accuracy", find(Kind.CLEAN, "balanced_accuracy"), True
-    yield "AUROC", find(Kind.CLEAN, "auroc"), False
+    yield "Every finding right" if f.several else "Accuracy", find(Kind.CLEAN, "accuracy")
+    yield "Balanced accuracy", find(Kind.CLEAN, "balanced_accuracy")
+    yield "AUROC", find(Kind.CLEAN, "auroc")
     for name in f.run.conditions.classes:
-        for metric, share in (("sensitivity", True), ("specificity", True), ("auroc", False)):
-            title = "AUROC" if metric == "auroc" else metric.capitalize()
-            yield f"{title}, {name}", find(Kind.CLEAN, metric, class_name=name), share
+        for metric, title in (("sensitivity", "Sensitivity"), ("specificity", "Specificity"), ("auroc", "AUROC")):
+            yield f"{title}, {name}", find(Kind.CLEAN, metric, class_name=name)
 
 
-def _attacked(f: Findings) -> Iterator[tuple[str, Row | None, bool]]:
+def _attacked(f: Findings) -> Iterator[tuple[str, Row | None]]:
     attack, eps = f.strongest, f.reference
     if attack is None or eps is None:
         return
     size = short_size(f, eps)
-    yield f"Accuracy under attack ({f.name(attack)}, {size})", f.at_reference, True
+    yield f"Accuracy under attack ({f.name(attack)}, {size})", f.at_reference
     for finding in f.run.conditions.classes if f.several else ():
-        for goal, said in GOALS:
+        for goal, title in GOALS:
             row = f.run.find(Kind.FINDING, "success", eps=eps, goal=goal, class_name=finding)
-            yield f"{said}: {finding}, of images read correctly ({size})", row, True
+            yield f"{title}: {finding}, of images read correctly ({size})", row
     if f.directed and not f.several:
         for title, sources, targets in (("Missed disease", f.disease, f.normal), ("False alarms", f.normal, f.disease)):
-            yield f"{title} under that attack, of images read correctly", f.turned(sources, targets, attack, eps), True
+            yield f"{title} under that attack, of images read correctly", f.turned(sources, targets, attack, eps)
 
 
-def _others(f: Findings) -> Iterator[tuple[str, Row | None, bool]]:
+def _others(f: Findings) -> Iterator[tuple[str, Row | None]]:
     rows = f.run.rows
     for row in among(rows, kind=Kind.UNIVERSAL):
         if row.metric == "fooling_rate" and not row.more:
-            yield f"Fooled by one change for all images ({short_size(f, row.eps)})", row, True
+            yield f"Fooled by one change for all images ({short_size(f, row.eps)})", row
         if row.metric == "targeted_success" and row.more.keys() == {"target"}:
-            yield f"Sent to {row.get('target')} by one change for all images ({short_size(f, row.eps)})", row, True
+            yield f"Sent to {row.get('target')} by one change for all images ({short_size(f, row.eps)})", row
     for row in among(rows, kind=Kind.DETECTOR, metric="auroc"):
-        if row.attack not in ("none", "noise") and "layer" not in row.more:
-            known = f.run.conditions.detection
-            info = known.detectors.get(str(row.get("detector"))) if known is not None else None
-            who = row.get("detector") if info is None else info.title
-            yield f"AUROC, detector {who} ({f.run.title(row.attack)}, {short_size(f, row.eps)})", row, False
+        if outcome(row) and "layer" not in row.more:
+            title = f.run.detector_title(str(row.get("detector")))
+            yield f"AUROC, detector {title} ({f.run.title(row.attack)}, {short_size(f, row.eps)})", row
 
 
-def _controls(f: Findings) -> Iterator[tuple[str, Row | None, bool]]:
+def _controls(f: Findings) -> Iterator[tuple[str, Row | None]]:
     eps = f.reference
     if eps is not None:
         for control in f.run.controls:
             name = f"Accuracy under {f.run.title(control).lower()} ({short_size(f, eps)})"
-            yield name, f.run.at(control, "accuracy", eps), True
+            yield name, f.run.at(control, "accuracy", eps)
     worst = [r for r in among(f.run.rows, kind=Kind.CORRUPTION, metric="accuracy", severity=3) if r.value is not None]
     if worst:
         lowest = min(worst, key=lambda r: r.value or 0.0)
-        natural, name = f.run.conditions.corruptions, str(lowest.get("corruption"))
-        title = name if natural is None else natural.titles.get(name, name)
-        yield f"Accuracy under natural corruption ({title}: lowest of {len(worst)} at severity 3)", lowest, True
+        title = f.run.corruption_title(str(lowest.get("corruption")))
+        yield f"Accuracy under natural corruption ({title}: lowest of {len(worst)} at severity 3)", lowest
 
 
 def metadata(f: Findings) -> dict[str, object]:
     """As Hugging Face's cards have it; numbers in doubt are left out, for it cannot mark them."""
-    c, believable = f.run.conditions, [one for one in measured(f) if one.ok]
+    c, numbers = f.run.conditions, [number for number in measured(f) if number.ok]
     name = c.data or "not named"
     results: list[dict[str, object]] = []
     for setting in SETTINGS:
         dataset = {"type": name, "name": name, "config": setting, "split": "test"}
         dataset |= {"revision": c.data_digest} if c.data_digest else {}
-        metrics = [_metric(one) for one in believable if one.setting == setting]
+        metrics = [_metric(number) for number in numbers if number.setting == setting]
         if metrics:  # the hub refuses results without a metric
             results.append({"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics})
     tags = ["image-classification", "medical-imaging", "adversarial-robustness", *["synthetic-images"] * c.synthetic]
@@ -140,10 +133,11 @@ def metadata(f: Findings) -> dict[str, object]:
     return head | ({"model-index": [{"name": c.model or "classifier", "results": results}]} if results else {})
 
 
-def _metric(one: CardNumber) -> dict[str, object]:
-    ends = {k: round(v, 4) for k, v in (("low", one.row.low), ("high", one.row.high)) if v is not None}
-    kind, value = HUB_METRICS.get(one.row.metric, one.row.metric), round(one.row.value or 0.0, 4)
-    return {"type": kind, "value": value, "name": one.name, "args": {**ends, "n": one.row.n}}
+def _metric(number: CardNumber) -> dict[str, object]:
+    row = number.row
+    interval = {name: round(end, 4) for name, end in (("low", row.low), ("high", row.high)) if end is not None}
+    kind, value = HUB_METRICS.get(row.metric, row.metric), round(row.value or 0.0, 4)
+    return {"type": kind, "value": value, "name": number.name, "args": {**interval, "n": row.n}}
 
 
 # -- the card --------------------------------------------------------------------------------------------------
@@ -170,7 +164,7 @@ def _body(f: Findings) -> Iterator[str]:
 
 
 def _parts(f: Findings) -> dict[str, Mapping[str, str]]:
-    c, run = f.run.conditions, f.run.run
+    c, run, covered = f.run.conditions, f.run.run, coverage(f)
     architecture = str(c.provenance.get("architecture") or "")
     parameters = f"{count(c.parameters)} parameters" if c.parameters else ""
     weights = f"weights with SHA-256 {c.model_digest}" if c.model_digest else ""
@@ -205,8 +199,8 @@ def _parts(f: Findings) -> dict[str, Mapping[str, str]]:
         },
         "Risk management": {
             "Potential risks": "",
-            "Tested in this run": _tested(f),
-            "Not tested in this run": _untested(f),
+            "Tested in this run": "; ".join(map(described, covered.measured.values())) or "none",
+            "Not tested in this run": titles([*covered.unused.values(), *covered.never]),
             "Checks of the audit": check_lines.counted(f.run.checks).text if f.run.checks else "none was recorded",
             **dict.fromkeys(("Interactions", "Deployment", "Updates"), ""),
         },
@@ -219,13 +213,13 @@ def _parts(f: Findings) -> dict[str, Mapping[str, str]]:
 
 
 def _table(f: Findings) -> Iterator[str]:
-    rows = measured(f)
-    if not rows:
+    numbers = measured(f)
+    if not numbers:
         yield "No number was measured.\n"
         return
     yield "| Measure | Value (95 % interval) | n |\n|---|---|---|"
-    for one in rows:
-        yield f"| {summary.escaped(one.name)} | {one.value} | {count(one.row.n)} |"
+    for number in numbers:
+        yield f"| {summary.escaped(number.name)} | {number.value} | {count(number.row.n)} |"
     yield "\nn: images, or those among them that a share is of. Every row, with its conditions: results.csv.\n"
 
 
@@ -239,19 +233,6 @@ def _inputs(f: Findings) -> str:
 def _criteria(f: Findings) -> str:
     info = f.run.criteria
     return "none in this run" if info is None else f"{info.line}. {info.origin}"
-
-
-def _tested(f: Findings) -> str:
-    parts = []
-    for name, one in coverage(f).measured.items():
-        title = one.threat.title if one.threat else name
-        parts.append(f"{title} ({names(list(one.ok))}{'' if one.believed else '; inconclusive'})")
-    return "; ".join(parts) or "none"
-
-
-def _untested(f: Findings) -> str:
-    covered = coverage(f)
-    return "; ".join([*(t.title for t in covered.unused.values()), *(t.title for t in covered.never)])
 
 
 def _data(f: Findings) -> str:

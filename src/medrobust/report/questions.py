@@ -13,8 +13,8 @@ from functools import cache
 from importlib.resources import files
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
+from medrobust.crosswalk import TablePart
 from medrobust.report.criteria_words import CriteriaInfo
 from medrobust.report.findings import Findings
 from medrobust.report.tested import OUTCOMES, believed, outcome
@@ -24,18 +24,14 @@ NO_ANSWER = "not answered by this run"
 EVIDENCE, IN_DOUBT = "evidence", "inconclusive"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class QuestionSource(_Part):
+class QuestionSource(TablePart):
     """basis: how it was read."""
 
     title: str
     basis: str
 
 
-class Which(_Part):
+class EvidenceRows(TablePart):
     """Rows that are evidence: of a kind, and of a metric where one is named. gives: what they are evidence of."""
 
     kind: Kind
@@ -43,7 +39,7 @@ class Which(_Part):
     gives: str
 
 
-class ReviewQuestion(_Part):
+class ReviewQuestion(TablePart):
     """rows, checks, criteria, command: where the run has any of them, there is evidence. always: in every run.
 
     sections: anchors of what shows it. gives: what the evidence is, where ``rows`` do not say it; open: what
@@ -53,7 +49,7 @@ class ReviewQuestion(_Part):
     source: str
     part: str
     asks: str
-    rows: tuple[Which, ...] = ()
+    rows: tuple[EvidenceRows, ...] = ()
     checks: bool = False
     criteria: bool = False
     command: str = ""
@@ -63,7 +59,7 @@ class ReviewQuestion(_Part):
     open: str
 
 
-class Questions(_Part):
+class Questions(TablePart):
     version: int
     date: datetime.date
     sources: Mapping[str, QuestionSource]
@@ -100,12 +96,13 @@ def _answer(f: Findings, question: ReviewQuestion) -> Answer:
         return Answer(question, EVIDENCE, question.gives)
     if question.criteria and f.run.criteria is not None and f.run.criteria.judged:
         return Answer(question, EVIDENCE, _criteria(f.run.criteria))
-    found = {which.gives: rows for which in question.rows if (rows := _rows(f, which))}
-    if not found:
+    evidence = {part.gives: rows for part in question.rows if (rows := _rows(f, part))}
+    if not evidence:
         return Answer(question, NO_ANSWER)
-    sure = {gives: any(believed(f, row) for row in rows) for gives, rows in found.items()}
-    told = "; ".join(gives if ok or not any(sure.values()) else f"{gives} ({IN_DOUBT})" for gives, ok in sure.items())
-    return Answer(question, EVIDENCE if any(sure.values()) else IN_DOUBT, told)
+    ok = {gives: any(believed(f, row) for row in rows) for gives, rows in evidence.items()}
+    if not any(ok.values()):
+        return Answer(question, IN_DOUBT, "; ".join(ok))
+    return Answer(question, EVIDENCE, "; ".join(text if ok[text] else f"{text} ({IN_DOUBT})" for text in ok))
 
 
 def _criteria(info: CriteriaInfo) -> str:
@@ -114,9 +111,9 @@ def _criteria(info: CriteriaInfo) -> str:
     return f"{info.line} ({when})"
 
 
-def _rows(f: Findings, which: Which) -> list[Row]:
-    """What the run has of it; of attacks, defences and corruptions only what they did."""
-    columns = {"metric": which.metric} if which.metric else {}
-    plain = which.metric or which.kind not in OUTCOMES
-    rows = among(f.run.rows, kind=which.kind, **columns)
-    return [row for row in rows if (row.value is not None and row.n if plain else outcome(row))]
+def _rows(f: Findings, part: EvidenceRows) -> list[Row]:
+    """What the run has of it; where no metric is named, of attacks, defences and corruptions only what they did."""
+    if part.metric or part.kind not in OUTCOMES:
+        columns = {"metric": part.metric} if part.metric else {}
+        return [row for row in among(f.run.rows, kind=part.kind, **columns) if row.value is not None and row.n]
+    return [row for row in among(f.run.rows, kind=part.kind) if outcome(row)]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PACKAGE, GROUP = "medrobust.report.sections", "medrobust.sections"
 EVERY_COMMAND = "every command"
 """Of those that test one classifier."""
+ATTACK_COMMANDS = ("audit", "universal", "defend", "detect", "evade")
+"""Those that attack one classifier, or defend it."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class Built:
 
     @property
     def folded(self) -> bool:
-        stated = None if self.content is None else self.content.folded
-        return bool(getattr(self.module, "FOLDED", False)) if stated is None else stated
+        if self.content is not None and self.content.folded is not None:
+            return self.content.folded
+        return bool(getattr(self.module, "FOLDED", False))
 
     @property
     def tables(self) -> list[Table]:
@@ -89,8 +92,8 @@ class Built:
         package, _, name = self.module.__name__.rpartition(".")
         text = (files(package) / f"{name}.html").read_text(encoding="utf-8")
         content = self.content or Content({})
-        own = {"content": None, **content.values, "figures": content.figures}
-        return rendered(text, {**values, **own, "pending": self.pending}).lstrip("\n")
+        values = {**values, "content": None, **content.values, "figures": content.figures, "pending": self.pending}
+        return rendered(text, values).lstrip("\n")
 
 
 def modules(package: str = PACKAGE) -> list[ModuleType]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -28,6 +29,15 @@ class TableCell:
     text: str
     doubt: bool = False
     """Marked "inconclusive" wherever it is shown."""
+    tone: Literal["", "pass", "failed", "open"] = ""
+    """Its colour on the page, never the only sign."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Anchor and title of sections that show what it speaks of."""
+
+    @property
+    def whole(self) -> str:
+        """The text with the titles of its links."""
+        return self.text + (f"; see {', '.join(title for _, title in self.links)}" if self.links else "")
 
     @property
     def value(self) -> str:

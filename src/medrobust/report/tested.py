@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from medrobust.crosswalk import Crosswalk, Member, Members, NotTested, ThreatKind, crosswalk, member
+from medrobust.crosswalk import Crosswalk, Member, Members, NamedKind, ThreatKind, crosswalk, member
+from medrobust.report.detection_tables import NO_DETECTOR
 from medrobust.report.findings import Findings, in_doubt
 from medrobust.report.run import Run
 from medrobust.results import Kind, Row
@@ -27,7 +28,6 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
 }
 """By kind, the metrics that say what an attack, a defence or a corruption did; others are costs and baselines."""
 NO_ATTACK = ("none", "noise", "random")
-NO_DETECTOR = "none"
 OPTIMISED = "optimised"
 """How an attack was made that knows the processing after it."""
 
@@ -63,7 +63,7 @@ class Coverage:
 
     measured: dict[str, TestedKind]
     unused: dict[str, ThreatKind]
-    never: tuple[NotTested, ...]
+    never: tuple[NamedKind, ...]
 
 
 def believed(f: Findings, row: Row) -> bool:
@@ -87,13 +87,13 @@ def outcome(row: Row) -> bool:
 def coverage(f: Findings) -> Coverage:
     """What a run tested and what it did not."""
     table, run = crosswalk(), f.run
-    found: dict[str, TestedKind] = {}
+    kinds: dict[str, TestedKind] = {}
     for row in filter(outcome, run.rows):
         for title, entry in _members(run, table, row):
             key = title if entry is None else _threat(run, entry)
-            found.setdefault(key, TestedKind(table.threats.get(key))).add(title, row, believed(f, row))
-    measured = {key: found[key] for key in (*table.threats, *found) if key in found}
-    unused = {key: threat for key, threat in table.threats.items() if key not in found}
+            kinds.setdefault(key, TestedKind(table.threats.get(key))).add(title, row, believed(f, row))
+    measured = {key: kinds[key] for key in (*table.threats, *kinds) if key in kinds}
+    unused = {key: threat for key, threat in table.threats.items() if key not in kinds}
     return Coverage(measured, unused, table.not_tested)
 
 
@@ -106,8 +106,7 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
     """Titles of the attacks and defences that an ``outcome`` is about, and their lines in the crosswalk."""
     c, name = run.conditions, row.attack
     if row.kind == Kind.CORRUPTION:
-        natural, kind = c.corruptions, str(row.get("corruption"))
-        yield (kind if natural is None else natural.titles.get(kind, kind)), table.images["corruptions"]
+        yield run.corruption_title(str(row.get("corruption"))), table.images["corruptions"]
     elif row.kind == Kind.SURVIVAL:
         yield str(row.get("transformation")), table.images["transformations"]
     elif row.kind == Kind.UNIVERSAL:
@@ -135,6 +134,5 @@ def _named(name: str, title: str, members: Members) -> tuple[str, Member | None]
 
 
 def _detector(run: Run, table: Crosswalk, row: Row) -> tuple[str, Member | None]:
-    name, detection = row.get("detector"), run.conditions.detection
-    known = detection.detectors.get(name) if detection is not None else None
-    return _named(name, known.title if known is not None else name, table.detectors)
+    name = str(row.get("detector"))
+    return _named(name, run.detector_title(name), table.detectors)

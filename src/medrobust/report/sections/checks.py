@@ -10,16 +10,20 @@ from medrobust.report.tables import Table, TableCell
 ANCHOR, TITLE, ORDER, NEEDS = "checks", "Sanity checks", 110, ("sanity", "blackbox", "headline")
 FOLDED = True
 COMMANDS = (EVERY_COMMAND,)
-RESULT = {True: "passed", False: "failed", None: "not asked"}
+RESULT = {
+    True: TableCell("passed", tone="pass"),
+    False: TableCell("failed", tone="failed"),
+    None: TableCell("not asked", tone="open"),
+}
 
 
 def build(f: Findings) -> Content:
     lines, counted = check_lines.lines(f.run.checks, f.run.title), check_lines.counted(f.run.checks)
     caption = f"{counted.text}; a line holds all attacks with the same outcome."
-    head = ("Result", "Check", "Attack", "Seen", "If it fails")
-    body = [(RESULT[x.passed], x.name, x.attacks, "; ".join(x.details), x.consequence) for x in lines]
-    widths = (0.09, 0.2, 0.12, 0.28, 0.24)
-    table = Table(
-        caption, [TableCell(t) for t in head], [[TableCell(t) for t in row] for row in body], "tab:checks", widths
-    )
-    return Content({"checks": lines, "caption": caption}, [table] if lines else [])
+    head = [TableCell(t) for t in ("Check", "Result", "Attack", "Seen", "If it fails")]
+    body = [
+        [TableCell(x.name), RESULT[x.passed], *map(TableCell, (x.attacks, "; ".join(x.details), x.consequence))]
+        for x in lines
+    ]
+    tables = [Table(caption, head, body, "tab:checks", (0.2, 0.09, 0.12, 0.28, 0.24))] if lines else []
+    return Content({"checks": next(iter(tables), None)}, tables)

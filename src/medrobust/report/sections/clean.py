@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from medrobust.report import charts, tables
 from medrobust.report.findings import Findings
-from medrobust.report.section import Content
+from medrobust.report.section import ATTACK_COMMANDS, Content
 from medrobust.report.words import count, plural
 
 ANCHOR, TITLE, ORDER = "clean", "Performance without attack", 10
-COMMANDS = ("audit", "universal", "defend", "detect", "evade")
+COMMANDS = ATTACK_COMMANDS
 
 
 def build(f: Findings) -> Content:
