@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from medrobust import prevalence, stats
 from medrobust.cli import app
 from medrobust.errors import InputError
-from medrobust.report import advice, advice_words, conditions, findings, patients
+from medrobust.experiments.config import SUBJECT, AuditSpec
+from medrobust.report import advice, advice_words, commands, conditions, findings, patients
 from medrobust.report.comparison import Share
 from medrobust.report.detection_words import DetectionRate, EvasionRates
 from medrobust.report.patients import Range
@@ -78,6 +79,12 @@ def test_a_run_s_own_options_stand_in_its_commands(folders: dict[str, Path]) -> 
     command = advice.of(findings.find(run))[0].command
     assert "--data 'csv:my labels.csv' --label y --map neg=normal --mean 0.5" in command
     assert parse(command) == "audit"
+
+
+def test_the_options_of_advised_commands_are_those_of_the_config() -> None:
+    assert {*commands.IMAGES, *commands.NETWORK, "model"} == {*SUBJECT, "send"}
+    config = AuditSpec().model_dump(mode="json")
+    assert {field: config[field] for field in commands.DEFAULTS} == commands.DEFAULTS
 
 
 # -- each advice is called for by its numbers ----------------------------------------------------------------
@@ -160,7 +167,7 @@ def test_a_stated_prevalence_scales_the_counts_and_is_said(folders: dict[str, Pa
     """Missed are the prevalence times the share of the sick that is missed; invented, of all others."""
     run = read(folders["fragile"])
     (before,) = patients.lines(findings.find(run))
-    stated = findings.find(patients.stated(run, 0.03))
+    stated = findings.find(patients.with_prevalence(run, 0.03))
     (line,) = patients.lines(stated)
     assert line.prevalence == 0.03
     assert line.missed == before.missed
@@ -170,7 +177,7 @@ def test_a_stated_prevalence_scales_the_counts_and_is_said(folders: dict[str, Pa
     assert ("Prevalence in 1,000 studies", "pneumonia 3.0\xa0% (as --prevalence says)") in conditions.groups(stated)[1][
         1
     ]
-    healthy = patients.lines(findings.find(patients.stated(run, {"normal": 0.9})))
+    healthy = patients.lines(findings.find(patients.with_prevalence(run, {"normal": 0.9})))
     assert healthy[0].prevalence == pytest.approx(0.1)
 
 

@@ -61,7 +61,7 @@ def write(
     if judge is not None:
         read = replace(read, criteria=criteria_words.CriteriaInfo.model_validate(judge(read)))
     if prevalence is not None:
-        read = patients.stated(read, prevalence)
+        read = patients.with_prevalence(read, prevalence)
     findings_ = findings.find(read)
     rows, sections = [row.plain() for row in read.rows], section.built(findings_)
     first, every = first_page.first_page(findings_), [t for s in sections for t in s.tables]

@@ -40,7 +40,7 @@ PARTS = {
     "gradient check": "Checking gradients",
 }
 """An audit's pieces of work in words."""
-TOLD_ELSEWHERE = ("history", "record", "versions", "mean", "std", "eps")
+SHOWN_ELSEWHERE = ("history", "record", "versions", "mean", "std", "eps")
 """Entries of a provenance or a spec that would bury the others, or that stand in another group."""
 MOST = 8
 """Longer lists are counted instead of written out."""
@@ -95,18 +95,20 @@ def _healthy(f: Findings) -> str:
     if not f.directed:
         return "not known; name such classes with --healthy"
     config = f.run.spec.get("config")
-    stated = isinstance(config, dict) and config.get("healthy")
-    return ", ".join(f.normal) + (" (as --healthy says)" if stated else " (by their names; --healthy says otherwise)")
+    by_option = isinstance(config, dict) and config.get("healthy")
+    return ", ".join(f.normal) + (
+        " (as --healthy says)" if by_option else " (by their names; --healthy says otherwise)"
+    )
 
 
 def _prevalence(f: Findings) -> str:
     """Which shares the counts of patients rest on, and who says so."""
-    stated = f.run.conditions.prevalence
+    shares = f.run.conditions.prevalence
     if f.run.command != "audit":
         return ""
-    if not stated:
+    if not shares:
         return "that of the test images; --prevalence states another"
-    return ", ".join(f"{name} {share_text(share)}" for name, share in stated.items()) + " (as --prevalence says)"
+    return ", ".join(f"{name} {share_text(share)}" for name, share in shares.items()) + " (as --prevalence says)"
 
 
 def _model(c: Conditions) -> Items:
@@ -149,14 +151,14 @@ def _threat(f: Findings) -> Items:
     if c.on_grid:
         items.append(("Attacked images", "whole stored grey levels" + (", also beside the window" * (c.span > 1))))
     items += [(a.title, f"{a.settings.replace('_', ' ')}. {a.source}".strip(". ")) for a in c.attacks.values()]
-    if (summed := c.headline) is not None and f.run.ensemble is not None:
-        size = f"at {tables.eps_text(f, summed.eps)}"
-        items.append((f"{summed.title} (headline number)", f"{summed.settings}, {size}. {summed.source}".strip(". ")))
-    if (one := c.universal) is not None:
-        settings = ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in one.settings.items())
-        cost = plural(sum(g.gradients for g in one.goals), "gradient")
-        origin = f"made from {count(one.n_made)} {one.made_from}, {plural(len(one.goals), 'goal')}, {cost}"
-        items.append(("One change for every image", f"{one.title} ({settings}); {origin}. {one.source}".strip(". ")))
+    if (info := c.headline) is not None and f.run.ensemble is not None:
+        size = f"at {tables.eps_text(f, info.eps)}"
+        items.append((f"{info.title} (headline number)", f"{info.settings}, {size}. {info.source}".strip(". ")))
+    if (made := c.universal) is not None:
+        settings = ", ".join(f"{k.replace('_', ' ')} {_short(v)}" for k, v in made.settings.items())
+        cost = plural(sum(g.gradients for g in made.goals), "gradient")
+        origin = f"made from {count(made.n_made)} {made.made_from}, {plural(len(made.goals), 'goal')}, {cost}"
+        items.append(("One change for every image", f"{made.title} ({settings}); {origin}. {made.source}".strip(". ")))
     for probe in f.run.probes:
         notes = ", ".join(dict.fromkeys(r.note for r in f.run.curve(probe) if r.note))
         items.append((f.run.title(probe), f"black-box probe{f', {notes}' if notes else ''}"))
@@ -167,7 +169,7 @@ def _flat(values: Mapping[str, object]) -> Items:
     """A provenance or a spec: one line an entry, what is empty or only for machines left out."""
     items = []
     for name, value in values.items():
-        text = "" if name in TOLD_ELSEWHERE else _short(value)
+        text = "" if name in SHOWN_ELSEWHERE else _short(value)
         if text:
             items.append((name.replace("_", " ").capitalize(), text))
     return items
@@ -182,7 +184,7 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        parts = [(k, _short(v), isinstance(v, dict)) for k, v in value.items() if k not in TOLD_ELSEWHERE]
+        parts = [(k, _short(v), isinstance(v, dict)) for k, v in value.items() if k not in SHOWN_ELSEWHERE]
         return ", ".join(f"{k.replace('_', ' ')} {f'({v})' if nested else v}" for k, v, nested in parts if v)
     if isinstance(value, (list, tuple)):
         if len(value) > MOST or any(isinstance(v, (dict, list)) for v in value):

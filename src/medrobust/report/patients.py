@@ -107,19 +107,19 @@ def lines(f: Findings) -> list[PatientLine]:
     if f.verdict is Verdict.CHANCE or f.reference is None:
         return []
     names = f.disease if f.directed and not f.several else f.run.conditions.classes
-    found = [line for name in names if (line := _line(f, name)) is not None]
-    shares = prevalence.completed(f.run.conditions.prevalence, own(f), several=f.several)
-    found = [replace(line, prevalence=shares[line.name]) for line in found]
-    return sorted(found, key=lambda line: -line.prevalence * (line.missed[1] or line.missed[0]).value)
+    measured = shares_of_test_images(f)
+    shares = prevalence.completed(f.run.conditions.prevalence, measured, several=f.several)
+    every = [_line(f, name, shares[name]) for name in names if name in measured]
+    return sorted(every, key=lambda line: -line.prevalence * (line.missed[1] or line.missed[0]).value)
 
 
-def own(f: Findings) -> dict[str, float]:
+def shares_of_test_images(f: Findings) -> dict[str, float]:
     """Of the test images, the share that has each class or finding; those that were measured."""
     measured = {c: [_clean(f, m, c) for m in ("sensitivity", "specificity")] for c in f.run.conditions.classes}
     return {name: a.n / (a.n + b.n) for name, (a, b) in measured.items() if a is not None and b is not None}
 
 
-def stated(run: Run, shares: float | Mapping[str, float]) -> Run:
+def with_prevalence(run: Run, shares: float | Mapping[str, float]) -> Run:
     """The run with these shares of studies. InputError where they are none of its classes, or it is no audit."""
     c = run.conditions
     if run.command != "audit":
@@ -133,23 +133,22 @@ def _clean(f: Findings, metric: str, name: str) -> Share | None:
     return Share.of(f.run.find(Kind.CLEAN, metric, class_name=name))
 
 
-def _line(f: Findings, name: str) -> PatientLine | None:
+def _line(f: Findings, name: str, share: float) -> PatientLine:
     recognised, kept_out = _clean(f, "sensitivity", name), _clean(f, "specificity", name)
-    if recognised is None or kept_out is None:
-        return None
+    assert recognised is not None
+    assert kept_out is not None
     right, right_others = Range.of(recognised), Range.of(kept_out)
-    hidden, shown = _turned(f, name)
-    missed = None if hidden is None else product(right, Range.of(hidden).others).others
-    if shown is None:
+    lost, gained = _turned(f, name)
+    missed = None if lost is None else product(right, Range.of(lost).others).others
+    if gained is None:
         invented = None
     elif f.several or len(f.run.conditions.classes) == 2:
-        invented = product(right_others, Range.of(shown).others).others
+        invented = product(right_others, Range.of(gained).others).others
     else:  # an image of another class that was read correctly may also be turned to a third
         correct = _pooled([_clean(f, "sensitivity", c) for c in f.run.conditions.classes if c != name])
-        added = None if correct is None else product(Range.of(correct), Range.of(shown))
+        added = None if correct is None else product(Range.of(correct), Range.of(gained))
         invented = None if added is None else total(right_others.others, added)
-    prevalence = recognised.n / (recognised.n + kept_out.n)
-    return PatientLine(name, prevalence, (right.others, missed), (right_others.others, invented))
+    return PatientLine(name, share, (right.others, missed), (right_others.others, invented))
 
 
 def _turned(f: Findings, name: str) -> tuple[Share | None, Share | None]:
@@ -157,16 +156,13 @@ def _turned(f: Findings, name: str) -> tuple[Share | None, Share | None]:
     assert f.reference is not None
     if f.several:
         goals = (finding_words.HIDE, finding_words.INVENT)
-        hidden, shown = (
-            Share.of(finding_words.row(f, "success", goal, f.reference, class_name=name)) for goal in goals
-        )
-        return hidden, shown
+        rows = [finding_words.row(f, "success", goal, f.reference, class_name=name) for goal in goals]
+        return Share.of(rows[0]), Share.of(rows[1])
     if f.strongest is None:
         return None, None
     others = [c for c in f.run.conditions.classes if c != name]
-    pairs = (([name], others), (others, [name]))
-    hidden, shown = (Share.of(f.turned(a, b, f.strongest, f.reference)) for a, b in pairs)
-    return hidden, shown
+    lost, gained = (f.turned(a, b, f.strongest, f.reference) for a, b in (([name], others), (others, [name])))
+    return Share.of(lost), Share.of(gained)
 
 
 def _pooled(shares: Sequence[Share | None]) -> Share | None:
@@ -196,7 +192,7 @@ def _shares(f: Findings, shown: Sequence[PatientLine]) -> str:
     """Where the shares of studies come from."""
     if not f.run.conditions.prevalence:
         return "of which as many have it as of these test images (for your own share: --prevalence)"
-    images = own(f)
+    images = shares_of_test_images(f)
     each = listing([f"{percent(images[line.name])} {line.name}" for line in shown])
     return f"with the shares that --prevalence states (of the test images: {each})"
 

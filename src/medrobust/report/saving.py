@@ -64,7 +64,7 @@ def _outcome(before: float, full: Row, saved: Row) -> str:
     return "survives" if left >= SURVIVES else "undone" if left <= UNDONE else "part"
 
 
-_SAID = {
+_MEANING = {
     "harmless": "the attack did too little harm for the question to arise",
     "survives": "the attack survives saving",
     "part": "part of the attack survives saving",
@@ -79,12 +79,12 @@ def _sentence(f: Findings, outcome: str, pairs: list[Pair]) -> str:
         pairs = [pairs[0], pairs[-1]]
     else:
         sizes = "At " + _sizes(f, [full.eps for full, _ in pairs])
-    changes = [_seen(percent(full.value), percent(saved.value)) for full, saved in pairs]
+    changes = [_accuracies(percent(full.value), percent(saved.value)) for full, saved in pairs]
     changes = list(dict.fromkeys(changes)) if len(set(changes)) == 1 else changes
-    return f"{sizes} {_SAID[outcome]} (accuracy {'; '.join(changes)})."
+    return f"{sizes} {_MEANING[outcome]} (accuracy {'; '.join(changes)})."
 
 
-def _seen(full: str, saved: str) -> str:
+def _accuracies(full: str, saved: str) -> str:
     return f"{full} as computed and saved" if full == saved else f"{full} as computed, {saved} saved"
 
 

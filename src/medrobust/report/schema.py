@@ -119,7 +119,6 @@ class DetectionSize(Stated):
     eps: float
     n_clean: int = 0
     n_attacked: dict[str, int] = {}
-    n_reference: int = 0
     n_held_out: int = 0
     pooled: bool = False
 

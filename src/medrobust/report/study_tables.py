@@ -38,7 +38,7 @@ PLAIN = ("network_mean", "rank", "friedman_p", "ratio")
 """Numbers with three significant digits; those of explanations are, but for the shares among them."""
 LESIONS = ("lesion-point", "lesion-share", "lesion-area")
 SHARES = ("probe", "larger", "larger_than_noise", "cam-shift", "cam-shift-asked", "relative-rank", *LESIONS)
-SAID = ("larger", "difference", "ratio")
+VERDICTS = ("larger", "difference", "ratio")
 """Metrics whose note (a verdict, a p) is shown beside the number."""
 POOLS = {"old": "of the round before", "first": "of the start"}
 """Perturbations that a defence is tried with."""
@@ -130,9 +130,9 @@ def sheet(rows: Iterable[Row], view: Mapping[str, Any], titles: Mapping[str, str
         tuple(
             (
                 tuple(named(k, v, titles) for k, v in zip(lines, name, strict=True)),
-                tuple(got.get(c, NOTHING) for c in columns),
+                tuple(figures.get(c, NOTHING) for c in columns),
             )
-            for name, got in by_line.items()
+            for name, figures in by_line.items()
         ),
         view.get("note", ""),
         tuple(dict.fromkeys(attack_words(r) for r in chosen if r.get("settings"))),
@@ -173,7 +173,7 @@ def attack_words(row: Row) -> str:
 def figure(row: Row) -> Figure:
     """One row's number with its interval, in the unit of its metric."""
     doubt = "" if row.get("status", "ok") == "ok" else str(row.get("note") or "inconclusive")
-    verdict = str(row.get("note") or "") if row["metric"] in SAID else ""
+    verdict = str(row.get("note") or "") if row["metric"] in VERDICTS else ""
     if row["value"] is None and verdict:
         return Figure("", "", row.get("n"), doubt, verdict)
     if row["value"] is None:
