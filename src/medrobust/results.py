@@ -238,9 +238,11 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     path = folder / FIGURES
+    if not path.is_file():
+        return {}
     manifest.check(folder, FIGURES)
     try:
-        return dict(load_file(path)) if path.is_file() else {}
+        return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}); give the run's command again to write it anew") from None
 

@@ -713,6 +713,9 @@ def test_broken_results(tmp_path: Path, text: str, said: str) -> None:
 def test_broken_figures(tmp_path: Path) -> None:
     folder = report_runs.make(tmp_path, "few")
     (folder / "figures.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=r"figures\.safetensors is not what the run wrote"):
+        report.write(folder)
+    (folder / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"figures\.safetensors cannot be read"):
         report.write(folder)
 
