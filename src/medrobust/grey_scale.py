@@ -7,6 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 EIGHT_BITS = 255
+UNITS = ("lv", "hu")
+"""Endings of a size that is no fraction: stored levels and Hounsfield units."""
+
+
+def fraction(text: str) -> float:
+    """ "1/255" or "0.5" to a number. ValueError where it is none."""
+    above, slash, below = text.partition("/")
+    try:
+        return float(above) / (float(below) if slash else 1.0)
+    except ZeroDivisionError:
+        raise ValueError(text) from None
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,18 @@ class GreyScale:
         count = size * self.unit
         return f"{count:{'.0f' if count >= 100 else '.3g'}}/{self.levels}"
 
+    def size_text(self, size: float, norm: str) -> str:
+        """``text``; in another norm than Linf, the length. norm: as results name it."""
+        return self.text(size) if norm == "Linf" else f"{size:.3g}"
+
 
 EIGHT_BIT = GreyScale()
+
+
+def in_whole_levels(size: float, unit: float) -> float:
+    """The nearest size that is a whole number of grey levels, at least one where it is above 0. unit: the grey levels
+    in what a pixel may hold."""
+    return max(round(size * unit), 1 if size else 0) / unit
 
 
 def grey_scale(common_levels: int | None, span: int) -> GreyScale:

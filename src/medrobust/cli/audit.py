@@ -110,12 +110,12 @@ def audit(
         **eps_fields(eps),
         norm=norm,
         seed=seed,
-        auto="" if auto == "none" else auto,
+        auto=auto,
         universal=universal,
         detect=detect,
         explain=explain,
         stored=stored,
-        corruptions="" if corruptions == "none" else corruptions,
+        corruptions=corruptions,
         risk=risk,
         prevalence=None if prevalence is None else shares(prevalence),
         ordinal=ordinal,
@@ -173,7 +173,7 @@ def summary(run: Run) -> None:
         f"(clean, all {info.n_test}: {clean.value:.1%}, {clean.low:.1%} to {clean.high:.1%})"
     )
     guessed(guesses(rows))
-    table(["attack \\ eps", *(_size(e, info.norm, unit) for e in near)], lines, title)
+    table(["attack \\ eps", *(unit.size_text(e, info.norm) for e in near)], lines, title)
     if info.headline is not None:
         say(headline(rows, info.headline, info.norm, unit))
     if info.findings is not None:
@@ -218,7 +218,8 @@ def headline(rows: list[Row], info: HeadlineInfo, norm: str, unit: GreyScale) ->
     row = find(rows, kind=Kind.WORST, **at) or find(rows, kind=Kind.ATTACK, attack=info.attack, **at)
     assert row is not None
     doubt = "" if row.ok else " (inconclusive)"
-    line = f"headline{doubt}: at {_size(info.eps, norm, unit)}, {info.title} and the other attacks leave {_cell(row)} "
+    size = unit.size_text(info.eps, norm)
+    line = f"headline{doubt}: at {size}, {info.title} and the other attacks leave {_cell(row)} "
     line += f"accuracy ({row.low:.0%} to {row.high:.0%}, n = {row.n})"
     if (noise := find(rows, kind=Kind.CONTROL, attack="noise", **at)) is not None:
         line += f", random noise of that size {_cell(noise)}"
@@ -239,7 +240,7 @@ def each_finding(run: Run, eps: float) -> None:
         every = [find(run.rows, **at, goal=goal, alone=alone) for goal in ("hide", "invent") for alone in (None, True)]
         lines.append([name, *(_cell(row) for row in every), *(str(row.n if row else 0) for row in every[::2])])
     head = ["finding", "hidden", "alone", "invented", "alone", "n with it", "n without"]
-    size = _size(eps, run.conditions.norm, run.conditions.grey_scale)
+    size = run.conditions.grey_scale.size_text(eps, run.conditions.norm)
     table(head, lines, f"At {size}, of the images in which a finding is read correctly")
 
 
@@ -257,7 +258,8 @@ def one_change(rows: list[Row], info: UniversalInfo, norm: str, unit: GreyScale)
 
     rate = find(rows, **every, kind=Kind.UNIVERSAL, metric="fooling_rate")
     assert rate is not None
-    line = f"one change for every image ({info.title}, {_size(info.eps, norm, unit)}): {_cell(rate)} of {rate.n} test "
+    size = unit.size_text(info.eps, norm)
+    line = f"one change for every image ({info.title}, {size}): {_cell(rate)} of {rate.n} test "
     line += f"images get another answer ({rate.low:.0%} to {rate.high:.0%}), {chance('fooling_rate', None) or 0.0:.0%} "
     line += "under random changes of that size"
     for row in among(rows, **every, kind=Kind.UNIVERSAL, metric="targeted_success"):
@@ -269,10 +271,6 @@ def one_change(rows: list[Row], info: UniversalInfo, norm: str, unit: GreyScale)
         line += f"; to {target} {_cell(row)} ({_cell(before)} before"
         line += f", {random:.0%} under random changes)" if random is not None else ")"
     return line
-
-
-def _size(eps: float, norm: str, unit: GreyScale) -> str:
-    return unit.text(eps) if norm == "Linf" else f"{eps:.3g}"
 
 
 def _cell(row: Row | None) -> str:

@@ -30,7 +30,7 @@ class Option(NamedTuple):
     is_flag: bool
     help: str
     default: Any
-    repeated: bool = False
+    repeated: bool
     """Whether it may be given several times: a list in the file."""
 
 
@@ -48,8 +48,8 @@ def command_options(command: Any) -> dict[str, Option]:
             continue
         typed = max(parameter.opts, key=len)
         negative = max(parameter.secondary_opts, key=len, default="")
-        option = Option(typed, negative, bool(parameter.is_flag), parameter.help or "", parameter.default)
-        option = option._replace(repeated=bool(parameter.multiple))
+        is_flag, repeated = bool(parameter.is_flag), bool(parameter.multiple)
+        option = Option(typed, negative, is_flag, parameter.help or "", parameter.default, repeated)
         options[typed.removeprefix("--")] = option
     return options
 

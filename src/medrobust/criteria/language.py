@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from medrobust.errors import InputError
+from medrobust.grey_scale import UNITS, fraction
 
 DROP = "drop"
 EXAMPLE = "accuracy@1/255 >= 0.8"
@@ -29,8 +30,6 @@ SHARES = (
     *("predictive_value", "fooled", "detected", "inconclusive", "changed_by_itself"),
 )
 """Metrics from 0 to 1: a limit outside, such as 80 for 80 %, would be fulfilled or violated by every run."""
-UNITS = ("lv", "hu")
-"""Endings of a size that is no fraction: stored levels and Hounsfield units."""
 
 _CRITERION = re.compile(
     r"""\s*(?P<metric>[A-Za-z][\w -]*?)\s*
@@ -83,13 +82,13 @@ class Criterion:
     @classmethod
     def read(cls, text: str) -> Criterion:
         """InputError, in one line, where ``text`` is none."""
-        found = _CRITERION.fullmatch(text)
-        if found is None:
+        match = _CRITERION.fullmatch(text)
+        if match is None:
             raise InputError(
                 f"criterion {text!r} cannot be read; write METRIC[COLUMN=VALUE]@SIZE, one of {' '.join(OPERATORS)}, "
                 f"and a number: '{EXAMPLE}'"
             )
-        metric, parts = found["metric"], _PART.findall(found["columns"] or "")
+        metric, parts = match["metric"], _PART.findall(match["columns"] or "")
         drop = metric == DROP
         if drop:
             if not parts or not _METRIC.fullmatch(parts[0]):
@@ -97,8 +96,8 @@ class Criterion:
             metric, *parts = parts
         try:
             columns = dict(_column(part) for part in parts)
-            size = Size.read(found["size"]) if found["size"] else None
-            threshold, written = number(found["threshold"])
+            size = Size.read(match["size"]) if match["size"] else None
+            threshold, written = number(match["threshold"])
         except InputError as error:
             raise InputError(f"criterion {text!r}: {error}") from None
         if len(columns) < len(parts):
@@ -107,7 +106,7 @@ class Criterion:
         if bare(metric) in SHARES and not least <= threshold <= 1:
             percent = f"; for a percentage write {written} %" if 1 < abs(threshold) <= 100 else ""
             raise InputError(f"criterion {text!r}: {bare(metric)} is from 0 to 1, the limit is {written}{percent}")
-        operator = found["operator"].replace("≥", ">=").replace("≤", "<=")
+        operator = match["operator"].replace("≥", ">=").replace("≤", "<=")
         return cls(bare(metric), tuple(sorted(columns.items())), size, operator, threshold, written, drop)
 
     @cached_property
@@ -122,8 +121,7 @@ class Criterion:
     @property
     def quantity(self) -> str:
         """What it is about: "sensitivity[class=pneumonia]@1/255"."""
-        words = {"class_name": "class"}
-        columns = [f"{words.get(name, name)}={_quoted(value)}" for name, value in self.columns]
+        columns = [f"{column_text(name)}={_quoted(value)}" for name, value in self.columns]
         listed = ", ".join([self.metric, *columns] if self.drop else columns)
         size = f"@{self.size.text}" if self.size else ""
         return f"{DROP if self.drop else self.metric}{f'[{listed}]' if listed else ''}{size}"
@@ -144,13 +142,9 @@ def bare(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 
-def fraction(text: str) -> float:
-    """ "1/255" or "0.5" to a number. ValueError where it is none."""
-    above, slash, below = text.partition("/")
-    try:
-        return float(above) / (float(below) if slash else 1.0)
-    except ZeroDivisionError:
-        raise ValueError(text) from None
+def column_text(name: str) -> str:
+    """A column as a criterion names it: "class" for class_name."""
+    return "class" if name == "class_name" else name
 
 
 def number(text: str) -> tuple[float, str]:
@@ -170,13 +164,13 @@ def _ratio(text: str) -> str:
 
 
 def _column(part: str) -> tuple[str, str]:
-    found = _COLUMN.fullmatch(part)
-    value = found["value"] if found else ""
+    match = _COLUMN.fullmatch(part)
+    value = match["value"] if match else ""
     quoted = value[:1] in ('"', "'")
-    if found is None or ("@" in value and not quoted):
+    if match is None or ("@" in value and not quoted):
         hint = "; a size stands after the bracket, a value with @ in quotes" if "@" in part else ""
         raise InputError(f"{part.strip()!r} is no COLUMN=VALUE{hint}")
-    return COLUMNS.get(found["name"], found["name"]), value[1:-1] if quoted else value
+    return COLUMNS.get(match["name"], match["name"]), value[1:-1] if quoted else value
 
 
 def _quoted(value: str) -> str:

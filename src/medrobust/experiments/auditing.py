@@ -122,7 +122,7 @@ def without_gradients(config: AuditSpec, classifier: Classifier, progress: Progr
     needed = DecisionBased if classifier.labels_only else BlackBox
     named = {name: attack_named(name) for name in config.attacks}
     able = tuple(name for name, attack in named.items() if isinstance(attack, (needed, Auto)))
-    parts = [part for part in ("universal", "detect", "explain", "stored") if getattr(config, part)]
+    parts = [part for part in LATER.values() if getattr(config, part)]
     left_out = [*(name for name in named if name not in able), *parts]
     attacks = able or (BY_DECISIONS[config.norm],)
     answers = "labels" if classifier.labels_only else "scores"
@@ -130,8 +130,7 @@ def without_gradients(config: AuditSpec, classifier: Classifier, progress: Progr
         f"The classifier answers with {answers}, without gradients: attacked with {', '.join(attacks)}"
         + (f"; left out, because they need gradients, layers or scores: {', '.join(left_out)}" if left_out else "")
     )
-    off = {"auto": "", "universal": False, "detect": False, "explain": False, "stored": False}
-    return config.model_copy(update={"attacks": attacks, **off})
+    return config.model_copy(update={"attacks": attacks, "auto": "", **dict.fromkeys(LATER.values(), False)})
 
 
 def detection(context: Context, robustness: RobustnessExperiment) -> list[Experiment]:
@@ -154,7 +153,7 @@ def audit(
     execute: Execute | None = None,
     written: Callable[[], object] | None = None,
     criteria: Criteria | None = None,
-    given: tuple[Classifier, Dataset] | None = None,
+    in_memory: tuple[Classifier, Dataset] | None = None,
 ) -> Mapping[str, object]:
     """Audit with ``config`` in ``folder`` and return the content of results.json. Killed, the same call resumes.
 
@@ -162,7 +161,7 @@ def audit(
     it, where that is to be written. keep_names: write names of images, patients and files as they are, instead of codes
     (see ``medrobust.private_names``). pictures: show example images in the report. execute: does the steps in workers;
     in this process if not given. written: called whenever results.json is new. criteria: what is required of
-    the numbers; from the beginning they stand in spec.json. given: a classifier and images in memory, in the place
+    the numbers; from the beginning they stand in spec.json. in_memory: a classifier and images, in the place
     of those that ``config`` names. InputError for bad input and unwritable folders.
     """
     progress, criteria = progress or NoProgress(), criteria or Criteria()
@@ -174,7 +173,10 @@ def audit(
         first = requirements.first(run, SPEC, criteria, progress)
         opening = {"format": 1, "config": written_config, "versions": versions(), **first}
         run.opening[SPEC] = json.dumps(opening, indent=1).encode()
-        system = live(config, *given, progress) if given else assemble(config, run, progress, device, stored=True)
+        if in_memory is not None:
+            system = live(config, *in_memory, progress)
+        else:
+            system = assemble(config, run, progress, device, stored=True)
         prevalences(config, system)
         config = without_gradients(config, system.classifier, progress)
         judge = requirements.judge(criteria, first, system, config)

@@ -63,7 +63,7 @@ def conditions(spec: AuditSpec, system: System, study: str, settings: Collection
         "std": list(classifier.std),
         "threshold": classifier.threshold or 0.5,
         "seed": spec.seed,
-        "norm": {"linf": "Linf", "l2": "L2"}[spec.norm],
+        "norm": spec.norm_name,
         "eps": list(spec.eps) if "eps" in settings else [],
         "attacks": {},
         **dict.fromkeys(("headline", "universal", "detect", "explain")),

@@ -8,12 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medrobust import operating_points, options
 from medrobust.attacks import ATTACKS, Attack
 from medrobust.data.corruptions import ALL_MODALITIES, corruption_set
 from medrobust.errors import InputError
+from medrobust.grey_scale import UNITS, fraction
 from medrobust.models.preprocessing import Preprocessing
 from medrobust.store import key
 from medrobust.threat import BALLS, Ball
@@ -104,13 +105,14 @@ class AuditSpec(BaseModel):
     seed: int = 0
     bits: Literal[8, 12, 16] = 8
     auto: str = "auto:steps=15:queries=50"
+    """The ensemble of the headline number; empty, or "none", for no ensemble."""
     universal: bool = True
     detect: bool = True
     explain: bool = True
     stored: bool = True
     """Whether the sparsest change that a file can hold is sought, and what survives saving, compression, resizing."""
     corruptions: str = ALL_MODALITIES
-    """A set of natural corruptions; empty for none."""
+    """A set of natural corruptions; empty, or "none", for none."""
     risk: str | None = None
     """A table with the weights of findings that are missed or invented."""
     ordinal: bool = False
@@ -132,23 +134,33 @@ class AuditSpec(BaseModel):
     trust_code: bool = Field(default=False, exclude=True)
     """Whether code that a saved model names may run; no number depends on it."""
 
+    @field_validator("auto", "corruptions")
+    @classmethod
+    def _none_is_empty(cls, name: str) -> str:
+        return "" if name == "none" else name
+
     def key(self) -> str:
-        """A short name for this ask."""
+        """A short name of this configuration."""
         return key(self.model_dump(mode="json"))[:8]
 
     @property
     def subject(self) -> Mapping[str, object]:
-        """What was said of images and network: data and model, and of the rest of SUBJECT what is not the default."""
+        """Images and network: data and model, and of the rest of SUBJECT what is not the default."""
         fields = type(self).model_fields
-        told = {name: getattr(self, name) for name in SUBJECT}
-        return {k: v for k, v in told.items() if k in ("data", "model") or v != fields[k].default}
+        values = {name: getattr(self, name) for name in SUBJECT}
+        return {k: v for k, v in values.items() if k in ("data", "model") or v != fields[k].default}
+
+    @property
+    def norm_name(self) -> str:
+        """As results name the norm."""
+        return {"linf": "Linf", "l2": "L2"}[self.norm]
 
     @property
     def ball(self) -> type[Ball]:
         return BALLS[self.norm]
 
     def slug(self) -> str:
-        """A folder name that a person recognises and that two different asks do not share."""
+        """A folder name that a person recognises and that two different configurations do not share."""
         words = [re.sub(r"[^A-Za-z0-9]+", "-", _stem(w)).strip("-") for w in (self.data, self.model)]
         return "-".join(["audit", *[w for w in words if w], self.key()])
 
@@ -202,10 +214,6 @@ def attack_named(text: str) -> Attack:
     return ATTACKS[name](**values)
 
 
-UNITS = ("lv", "hu")
-"""Endings of a size that is no fraction: stored levels and Hounsfield units."""
-
-
 def eps_fields(text: str | None) -> dict[str, object]:
     """``4lv,8lv``, ``5hu`` or what ``parse_eps`` reads, as fields of AuditSpec; None leaves them as they are."""
     if text is None:
@@ -223,10 +231,9 @@ def parse_eps(text: str) -> tuple[float, ...]:
     """``0.5/255,1/255`` or ``0.002,0.004`` to fractions of the pixel range."""
     out = []
     for part in text.split(","):
-        number, slash, below = part.strip().partition("/")
         try:
-            value = float(number) / (float(below) if slash else 1.0)
-        except (ValueError, ZeroDivisionError):
+            value = fraction(part)
+        except ValueError:
             raise InputError(f"eps {part!r} is no number; write fractions of the pixel range: 0.5/255,1/255") from None
         if not 0 <= value < math.inf:
             raise InputError(f"eps must be a number from 0 up, not negative or infinite, got {part.strip()}")

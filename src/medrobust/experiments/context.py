@@ -128,8 +128,7 @@ class Context:
 
     def rows(self) -> Rows:
         """An empty list of rows of this run."""
-        norm = {"linf": "Linf", "l2": "L2"}[self.config.norm]
-        return Rows(self.study, self.tested.name, self.config.model, norm, self.config.seed)
+        return Rows(self.study, self.tested.name, self.config.model, self.config.norm_name, self.config.seed)
 
     def cell(self, part: Dataset, key_: Mapping[str, object], compute: Callable[[], Result]) -> Cell:
         """The finished cell on these images; key_: what else it depends on, with its ``kind``."""

@@ -20,6 +20,7 @@ from medrobust.experiments import images, preflight, reference
 from medrobust.experiments.admission import Admitted, admit
 from medrobust.experiments.conditions import conditions
 from medrobust.experiments.config import AuditSpec, digest
+from medrobust.grey_scale import in_whole_levels
 from medrobust.heads import head_for
 from medrobust.models.preprocessing import Preprocessing
 from medrobust.naming import Naming
@@ -80,7 +81,7 @@ class System:
             return config
         eps = [data.pixel_size(e, unit) for e in config.eps]
         if levels is not None:
-            eps = sorted({max(round(e * levels), 1 if e else 0) / levels for e in eps})
+            eps = sorted({in_whole_levels(e, levels) for e in eps})
         for e in eps:
             config.ball(e)
         return config.model_copy(update={"eps": tuple(eps), "eps_unit": "pixel"})

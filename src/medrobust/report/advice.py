@@ -197,4 +197,4 @@ RULES = (
 def eps(f: Findings, size: float) -> str:
     """As --eps takes it: "1/255"."""
     c = f.run.conditions
-    return c.grey_scale.text(size) if c.norm == "Linf" else f"{size:.3g}"
+    return c.grey_scale.size_text(size, c.norm)
