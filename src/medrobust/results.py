@@ -224,6 +224,11 @@ class Rows:
         ]
 
 
+def withstands(min_eps: np.ndarray, eps: float) -> np.ndarray:
+    """bool (n,): the images that a change of that size does not turn. min_eps: float32 (n,), the smallest that does."""
+    return np.asarray(min_eps > np.float32(eps))  # compared at the precision of min_eps
+
+
 def group(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     """The arrays that are named ``NAME.…``, by the rest of their names."""
     return {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}

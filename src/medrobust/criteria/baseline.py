@@ -11,7 +11,7 @@ import numpy as np
 
 from medrobust import json_files, stats
 from medrobust.errors import InputError
-from medrobust.results import FORMAT, Kind, Row, read_arrays
+from medrobust.results import FORMAT, Kind, Row, read_arrays, withstands
 from medrobust.stats import Estimate
 
 IMAGES = {"test_content": "test images", "test_labels": "labels of the test images", "attacked": "attacked images"}
@@ -38,22 +38,19 @@ class FinishedAudit:
             raise InputError(f"{where} is not of this version; make that run again with this version")
         if not isinstance(conditions.get("classes") or [], list):
             raise InputError(f"{where} is damaged: its classes are no list; make that run again")
-        attacks, summed = conditions.get("attacks"), conditions.get("headline")
+        attacks, headline = conditions.get("attacks"), conditions.get("headline")
+        try:
+            read = [Row.read(row) for row in rows]
+        except InputError as error:
+            raise InputError(f"{where}: {error}; make that run again") from None
         return cls(
-            _rows(rows, where),
+            read,
             [str(name) for name in conditions.get("classes") or ()],
             str(conditions.get("norm")),
-            {"headline": summed, **(attacks if isinstance(attacks, dict) else {})},
+            {"headline": headline, **(attacks if isinstance(attacks, dict) else {})},
             arrays,
             conditions.get("n_patients_attacked") is not None,
         )
-
-
-def _rows(rows: Sequence[object], where: str) -> list[Row]:
-    try:
-        return [Row.read(row) for row in rows]
-    except InputError as error:
-        raise InputError(f"{where}: {error}; make that run again") from None
 
 
 @dataclass(frozen=True)
@@ -118,9 +115,9 @@ def drop(before: FinishedAudit, old: Row, now: FinishedAudit, new: Row) -> Drop:
     pairs = per_image(before, old), per_image(now, new)
     remark = "" if before.attacks == now.attacks or old.kind == Kind.CLEAN else "; the attacks of the two runs differ"
     if pairs[0] is not None and pairs[1] is not None and pairs[0].shape == pairs[1].shape:
-        whose = _patients(now, old)
-        if whose is not None or not now.clustered:
-            return Drop(stats.paired_difference(pairs[1], pairs[0], whose), f"paired, same images{remark}")
+        patients = _patients(now, old)
+        if patients is not None or not now.clustered:
+            return Drop(stats.paired_difference(pairs[1], pairs[0], patients), f"paired, same images{remark}")
     a, b = old.estimate, new.estimate
     apart = Estimate(a.value - b.value, a.low - b.high, a.high - b.low, min(a.n, b.n))
     return Drop(apart, f"not paired, the two intervals set against each other{remark}")
@@ -128,25 +125,19 @@ def drop(before: FinishedAudit, old: Row, now: FinishedAudit, new: Row) -> Drop:
 
 def per_image(run: FinishedAudit, row: Row) -> np.ndarray | None:
     """bool (n,): the images that the share ``row`` counts; None where the run holds no such array for it."""
-    part = "test_labels" if row.kind == Kind.CLEAN else "labels"
-    labels = run.arrays.get(part)
+    labels = _labels(run, row)
     if labels is None or labels.ndim != 1 or row.metric not in ("accuracy", "sensitivity", "specificity"):
         return None
-    chosen = np.ones(len(labels), dtype=bool)
-    of = None
-    if (name := row.get("class_name")) is not None and name in run.classes:
-        of = list(run.classes).index(name)
-        chosen = labels != of if row.metric == "specificity" else labels == of
     if row.kind == Kind.CLEAN:
-        decisions = run.arrays.get("test_prediction")
+        decisions, k = run.arrays.get("test_prediction"), _class(run, row)
         if decisions is None or decisions.shape != labels.shape:
             return None
-        right = decisions != of if row.metric == "specificity" else decisions == labels
+        right = decisions == labels if k is None else (decisions == k) == (labels == k)
     elif row.kind in (Kind.WORST, Kind.ATTACK) and (min_eps := run.arrays.get(f"min_eps.{row.attack}")) is not None:
-        right = min_eps > np.float32(row.eps)
+        right = withstands(min_eps, row.eps)
     else:
         return None
-    counted = np.asarray(right[chosen], dtype=bool)
+    counted = np.asarray(right[_subset(run, row, labels)], dtype=bool)
     # rows with columns that are not covered here count other images
     same = counted.size == row.n and row.value is not None and abs(float(counted.mean()) - row.value) < 1e-6
     return counted if same else None
@@ -154,12 +145,26 @@ def per_image(run: FinishedAudit, row: Row) -> np.ndarray | None:
 
 def _patients(run: FinishedAudit, row: Row) -> np.ndarray | None:
     """int (n,): the patient of each image that ``row`` counts."""
-    whose, attacked = run.arrays.get("test_patients"), run.arrays.get("attacked")
-    labels = run.arrays.get("test_labels" if row.kind == Kind.CLEAN else "labels")
-    if whose is None or attacked is None or labels is None:
+    patients, labels = run.arrays.get("test_patients"), _labels(run, row)
+    if patients is None or labels is None:
         return None
-    whose = whose if row.kind == Kind.CLEAN else whose[attacked]
-    if (name := row.get("class_name")) is None:
-        return whose
-    of = list(run.classes).index(name)
-    return np.asarray(whose[labels != of if row.metric == "specificity" else labels == of])
+    patients = patients if row.kind == Kind.CLEAN else patients[run.arrays["attacked"]]
+    return np.asarray(patients[_subset(run, row, labels)])
+
+
+def _labels(run: FinishedAudit, row: Row) -> np.ndarray | None:
+    return run.arrays.get("test_labels" if row.kind == Kind.CLEAN else "labels")
+
+
+def _class(run: FinishedAudit, row: Row) -> int | None:
+    """Of the class that ``row`` is about; None: of all."""
+    name = row.get("class_name")
+    return list(run.classes).index(name) if name in run.classes else None
+
+
+def _subset(run: FinishedAudit, row: Row, labels: np.ndarray) -> np.ndarray:
+    """bool (n,): of these images the ones that ``row`` is about."""
+    k = _class(run, row)
+    if k is None:
+        return np.ones(len(labels), dtype=bool)
+    return np.asarray(labels != k if row.metric == "specificity" else labels == k)

@@ -21,7 +21,7 @@ from medrobust.experiments.context import Advance, Context, Experiment, Experime
 from medrobust.experiments.identity import identify
 from medrobust.experiments.rows import attack_rows, noise_rows
 from medrobust.grey_scale import reported_size
-from medrobust.results import Kind
+from medrobust.results import Kind, withstands
 from medrobust.store import Cell, Result
 from medrobust.threat import Ball
 
@@ -136,7 +136,7 @@ class RobustnessExperiment(Experiment):
     def headline_eps(self) -> float | None:
         """The size of the headline number."""
         min_eps = self.smallest
-        held = {e: float((min_eps > np.float32(e)).mean()) for e in self.config.eps if e > 0}
+        held = {e: float(withstands(min_eps, e).mean()) for e in self.config.eps if e > 0}
         grey = self.context.grey_scale.grey if self.config.norm == "linf" else None
         return reported_size(held, float((min_eps > 0).mean()), grey) if held else None
 

@@ -12,7 +12,7 @@ import numpy as np
 from medrobust import guessing, stats
 from medrobust.experiments.checks import TOLERATED
 from medrobust.images import BIT_DEPTHS, UNKNOWN
-from medrobust.results import INCONCLUSIVE, OK, Kind, Rows
+from medrobust.results import INCONCLUSIVE, OK, Kind, Rows, withstands
 from medrobust.stats import Estimate
 
 MANY = 20
@@ -129,7 +129,7 @@ def attack_rows(
     """
     start_right = min_eps > 0
     for at in eps:
-        held = min_eps > np.float32(at)  # eps* is float32: compare at its precision
+        held = withstands(min_eps, at)
         lost = int((held & no_gradient).sum())
         note = doubt or (f"{lost} of {held.size} images had no usable gradient" if lost else "")
         status = INCONCLUSIVE if doubt or lost >= max(1, TOLERATED * held.size) else OK

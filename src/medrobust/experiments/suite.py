@@ -30,7 +30,7 @@ from medrobust.experiments.context import Context, Experiment, ExperimentResult,
 from medrobust.experiments.tickets import SystemTicket
 from medrobust.models import is_url
 from medrobust.progress import NoProgress, Progress
-from medrobust.results import FORMAT, Kind, ResultsFile, Row, doubted
+from medrobust.results import FIGURES, FORMAT, Kind, ResultsFile, Row, doubted
 from medrobust.run_folder import RunFolder
 from medrobust.run_info import with_run
 from medrobust.store import Store
@@ -196,10 +196,9 @@ def run(
 ) -> Mapping[str, object]:
     """Do every step, write results.json, and return what it holds. folder: begun, and locked by the caller.
 
-    command, operator: see ``run_info.with_run``.
-
-    pictures: keep the arrays that show images of the data. execute: does the steps in workers; in this process if not
-    given. written: called whenever results.json is new. judge: the acceptance criteria.
+    command, operator: see ``run_info.with_run``. pictures: keep the arrays that show images of the data. execute: does
+    the steps in workers; in this process if not given. written: called whenever results.json is new. judge: the
+    acceptance criteria.
     """
     writer = _Writer(suite, folder, command, operator, keep_names, pictures, written, judge)
     if execute is not None:
@@ -247,7 +246,7 @@ class _Writer:
         keep_names: bool,
         pictures: bool,
         written: Callable[[], object] | None,
-        judge: Judge | None = None,
+        judge: Judge | None,
     ) -> None:
         self.suite, self.run, self.written, self.judge = suite, run, written, judge
         self.command, self.operator = command, operator
@@ -302,7 +301,7 @@ class _Writer:
         if self.judge is not None:
             results["criteria"] = self.judge(results, arrays)
         results = tested.named(results, self.keep_names)
-        self.run.write_bytes("figures.safetensors", save(arrays))
+        self.run.write_bytes(FIGURES, save(arrays))
         written = with_run(self.run.path, "results.json", results, self.command, tested.device, self.operator)
         # last: whoever sees results.json may rely on everything else being there
         self.run.write_text("results.json", json.dumps(written, indent=1, allow_nan=False))

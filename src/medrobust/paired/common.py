@@ -15,6 +15,7 @@ from medrobust.paired.audits import Audit
 from medrobust.report.run import same
 from medrobust.report.schema import AttackInfo, HeadlineInfo
 from medrobust.report.words import listing, number, plural
+from medrobust.results import withstands
 
 CONDITIONS = {
     "run.conditions.norm": ("the norm of the attacks", "--norm"),
@@ -50,7 +51,7 @@ class PairedAudit:
 
     def held(self, eps: float) -> np.ndarray:
         """bool (m,): read correctly at that size; at 0, before any attack."""
-        return np.asarray(self.smallest > np.float32(eps))
+        return withstands(self.smallest, eps)
 
 
 @dataclass(frozen=True)
