@@ -86,22 +86,22 @@ def test_criteria_of_an_audit_stand_before_it_and_decide_its_exit_code(home, mon
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "acceptance criteria: 2 pass, 1 fails"
     assert lines[1].startswith("  passes: accuracy@64/255 <= 0.9: 0 (0–0.161), n = 20; attack, fgsm, accuracy")
-    told, spec = results(home / "first"), json.loads((home / "first/spec.json").read_text())
-    assert told["criteria"]["sha256"] == told["criteria"]["begun_with"] == spec["criteria"]["sha256"]
+    first, spec = results(home / "first"), json.loads((home / "first/spec.json").read_text())
+    assert first["criteria"]["sha256"] == first["criteria"]["begun_with"] == spec["criteria"]["sha256"]
     assert spec["criteria"]["texts"] == [*required[:2], "accuracy@64/255 >= 0.999"]
     page = (home / "first/report.html").read_text()
-    assert told["criteria"]["sha256"] in page
+    assert first["criteria"]["sha256"] in page
     top = page[page.index("<body>") :]
     assert top.index("Acceptance criteria: 2 pass, 1 fails") < top.index("<header>")
     assert (home / "first/summary.md").read_text().startswith("**Acceptance criteria: 2 pass, 1 fails**\n")
 
     # the same run with other criteria: the numbers are kept, and it is said that they were changed
     assert audit(home, monkeypatch, "first", "accuracy@64/255 <= 0.9") == 0
-    said = capsys.readouterr()
-    assert "not those of the start" in said.err + said.out
+    printed = capsys.readouterr()
+    assert "not those of the start" in printed.err + printed.out
     again = results(home / "first")
-    assert again["rows"] == told["rows"]
-    assert again["criteria"]["begun_with"] == told["criteria"]["sha256"] != again["criteria"]["sha256"]
+    assert again["rows"] == first["rows"]
+    assert again["criteria"]["begun_with"] == first["criteria"]["sha256"] != again["criteria"]["sha256"]
     assert "They were changed after the run began" in (home / "first/report.html").read_text()
     assert json.loads((home / "first/spec.json").read_text())["criteria"] == spec["criteria"]
 
@@ -168,8 +168,8 @@ def test_a_finished_run_is_judged_without_computing(tmp_path, capsys, required, 
 def test_a_run_in_doubt_passes_nothing(tmp_path, capsys):
     folder = report_runs.make(tmp_path / "run", "inconclusive")
     assert run("report", folder, "--require", "accuracy[attack=pgd]@1/255 >= 0.1") == 4
-    assert "cannot be judged: accuracy[attack=pgd]@1/255 >= 0.1: 0.92" in (said := capsys.readouterr().out)
-    assert "zero gradients" in said
+    assert "cannot be judged: accuracy[attack=pgd]@1/255 >= 0.1: 0.92" in (printed := capsys.readouterr().out)
+    assert "zero gradients" in printed
 
 
 def test_a_criterion_is_no_file_name():

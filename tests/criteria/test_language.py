@@ -16,7 +16,7 @@ from medrobust.criteria.choosing import NoRowError, chosen
 from medrobust.criteria.judging import judged
 from medrobust.criteria.language import digest
 from medrobust.errors import InputError
-from medrobust.grey_scale import EIGHT_BIT
+from medrobust.grey_scale import EIGHT_BIT, in_whole_levels
 from medrobust.results import FORMAT, Kind, Row
 from medrobust.stats import Estimate
 
@@ -81,6 +81,10 @@ def test_the_digest_knows_what_is_required_and_not_how_it_is_written():
     assert digest(texts, "ab") != digest(texts)
 
 
+def test_a_size_above_0_is_at_least_one_whole_level():
+    assert [in_whole_levels(size / 4095, 4095) * 4095 for size in (0, 0.2, 2.4, 2.6)] == [0, 1, 2, 3]
+
+
 # -- which number ----------------------------------------------------------------------------------------------
 
 
@@ -129,9 +133,9 @@ def answer(text: str) -> Row:
     ],
 )
 def test_one_number_answers(text, kind, columns):
-    found = answer(text)
-    assert found.kind == kind
-    assert found.has(**columns)
+    row_ = answer(text)
+    assert row_.kind == kind
+    assert row_.has(**columns)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +269,7 @@ def test_a_number_in_doubt_is_inconclusive_for_its_reason():
     rows = [Row(Kind.WORST, "accuracy", 1.0, 0.95, 1.0, 80, eps=GRID[0], status="inconclusive", note="zero gradients")]
     measured = FinishedAudit(rows, ["a"], "Linf", {}, {}, False)
     criteria = Criteria.read(["accuracy@1/255 >= 0.5", "accuracy >= 0.5"])
-    doubted, missing = (criteria.judge(c, measured, lambda size: size.value, words) for c in criteria.every)
+    doubted, missing = (criteria.judge(c, measured, lambda size: size.value, words) for c in criteria.entries)
     assert (doubted.verdict, doubted.reason) == ("inconclusive", "zero gradients")
     assert (doubted.value, doubted.n) == (1.0, 80)
     # without a size only the worst case is there, at one size: it is what is shown to answer

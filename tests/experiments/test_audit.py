@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 import medrobust as mr
 from medrobust import Classifier, private_names, stats
 from medrobust.cli.audit import summary
-from medrobust.criteria.beforehand import BY_CLASS, CLEAN, FURTHER, OVER_SIZES, OWNED
+from medrobust.criteria.beforehand import BY_CLASS, CLEAN, FURTHER, KINDS_BY_COLUMN, OVER_SIZES
 from medrobust.experiments import context
 from medrobust.report import findings, headline
 from medrobust.report.run import read
@@ -156,7 +156,7 @@ def test_every_row_of_an_audit_may_be_required_before_it(whole):
     for row in results(whole)["rows"]:
         if (kind := Kind(row["kind"])) != Kind.EXPLANATION:
             assert row["metric"] in (*FURTHER.get(kind, ()), *grid.get(kind, ())), (kind, row["metric"])
-            assert all(kind in OWNED[name] for name in row if name not in FIXED), row
+            assert all(kind in KINDS_BY_COLUMN[name] for name in row if name not in FIXED), row
 
 
 def test_every_row_has_its_n_and_every_share_its_interval(whole):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from medrobust.criteria import Criteria
     from medrobust.criteria.language import Size
     from medrobust.report.criteria_words import CriteriaInfo
-    from medrobust.report.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +55,21 @@ def say_criteria(info: CriteriaInfo | None) -> int:
     return info.exit_code
 
 
-def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
-    """Criteria on a finished run, as its results.json would hold them. Nothing is computed.
+def judged(folder: Path, criteria: Criteria) -> CriteriaInfo:
+    """Criteria on the finished run in that folder. Nothing is computed.
 
     InputError where it is no finished run, where it has no such metric, class or size, and where the baseline has other
     images.
     """
+    from medrobust import json_files
     from medrobust.criteria import PlannedRows
     from medrobust.criteria.baseline import FinishedAudit
     from medrobust.criteria.choosing import NoRowError, chosen
+    from medrobust.grey_scale import in_whole_levels
+    from medrobust.report.criteria_words import CriteriaInfo
+    from medrobust.report.run import read
 
+    run = read(folder)
     c = run.conditions
     if c.pending:
         raise InputError("the run is not finished; give its command again, it goes on")
@@ -81,11 +84,11 @@ def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
         if size.unit == "lv" and c.levels is None:
             raise InputError(f"@{size.text}: the images of this run do not share their stored levels; write 1/255")
         unit = c.grey_scale.unit
-        at = size.value / unit if size.unit == "lv" else size.value / c.span
-        return max(round(at * unit), 1 if at else 0) / unit if c.on_grid else at
+        fraction = size.value / (unit if size.unit == "lv" else c.span)
+        return in_whole_levels(fraction, unit) if c.on_grid else fraction
 
     def words(size: float) -> str:
-        return c.grey_scale.text(size) if c.norm == "Linf" else f"{size:.3g}"
+        return c.grey_scale.size_text(size, c.norm)
 
     if criteria.baseline is not None:
         criteria.baseline.check(run.arrays, c.norm, c.classes)
@@ -94,15 +97,14 @@ def judged(run: Run, criteria: Criteria) -> Mapping[str, object]:
         several = c.head == "multilabel"
         PlannedRows(c.classes, run.attacks, c.eps, several, True, attacks, {}, run.rows).check(criteria, eps, words)
     else:
-        for each in criteria.every:
+        for each in criteria.entries:
             try:
                 chosen(each, run.rows, None if each.size is None else eps(each.size), words)
             except NoRowError as error:
                 raise InputError(f"criterion '{each}': {error}") from None
-    summed = None if c.headline is None else c.headline.model_dump()
-    settings = {"headline": summed, **{name: attack.model_dump() for name, attack in c.attacks.items()}}
-    patients = c.n_patients_attacked is not None
-    measured = FinishedAudit(run.rows, c.classes, c.norm, settings, run.arrays, patients)
     begun_with = run.criteria.begun_with if run.criteria is not None else ""
     of_page = run.criteria is None or run.criteria.sha256 != criteria.sha256
-    return {**criteria.stated(measured, begun_with, eps, words), "of_page": of_page}
+    path = folder / "results.json"
+    measured = FinishedAudit.read(json_files.read_results(path, finite=True), run.arrays, str(path))
+    content = criteria.stated(measured, begun_with, eps, words)
+    return CriteriaInfo.model_validate({**content, "of_page": of_page})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,16 +23,14 @@ def report(
     """Write report.html, results.csv and tables.tex again from a finished run; with --require, judged anew."""
     from medrobust import prevalence as prevalence_room
     from medrobust import report as report_room
-    from medrobust.report.criteria_words import CriteriaInfo
     from medrobust.report.run import read
 
-    required, run = criteria.read(), read(folder)
-    judge = partial(judged, criteria=required) if required.every else None
+    required = criteria.read()
+    info = judged(folder, required) if required.entries else None
     had_pdf = (folder / "report.pdf").exists()
     shares = None if prevalence is None else prevalence_room.read(prevalence)
-    page = report_room.write(folder, judge=judge, prevalence=shares, pdf=pdf)
-    info = CriteriaInfo.model_validate(judge(run)) if judge is not None else run.criteria
-    code = say_criteria(info)
+    page = report_room.write(folder, criteria=info, prevalence=shares, pdf=pdf)
+    code = say_criteria(info or read(folder).criteria)
     say(str(page))
     if pdf:
         say(str(folder / "report.pdf"))

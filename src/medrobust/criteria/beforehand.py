@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from medrobust.criteria.baseline import BaselineRun
 from medrobust.criteria.choosing import NoRowError, SeveralRowsError, chosen, metric_of
 from medrobust.criteria.criteria import Criteria
-from medrobust.criteria.language import Criterion, Size, bare
+from medrobust.criteria.language import Criterion, Size, bare, column_text
 from medrobust.errors import InputError
 from medrobust.results import Kind, Row
 
@@ -44,7 +45,7 @@ FURTHER = {
 }
 """Metrics of rows of which columns or sizes are not known before the run."""
 DETECTED = (Kind.DETECTOR, Kind.EVASION)
-OWNED: dict[str, Collection[Kind]] = {
+KINDS_BY_COLUMN: dict[str, Collection[Kind]] = {
     **dict.fromkeys(("kind", "attack", "class_name"), tuple(Kind)),
     "target": (Kind.ATTACK, Kind.WORST, Kind.CONTROL, Kind.UNIVERSAL),
     **dict.fromkeys(("goal", "alone"), (Kind.FINDING, Kind.CONTROL)),
@@ -81,57 +82,56 @@ class PlannedRows:
     def check(self, criteria: Criteria, eps: Callable[[Size], float], size: Callable[[float], str]) -> None:
         """InputError for the first criterion that the run cannot answer."""
         rows = list(self._rows())
-        for c in criteria.every:
+        for c in criteria.entries:
             at = None if c.size is None else eps(c.size)
-            self._check(c, rows, at, size)
-            if criteria.baseline is not None and c.drop:
-                try:
-                    chosen(c, criteria.baseline.measured.rows, at, size)
-                except NoRowError as error:
-                    raise InputError(f"criterion '{c}': in --baseline {criteria.baseline.name}, {error}") from None
+            try:
+                self._check(c, rows, at, size)
+                if criteria.baseline is not None and c.drop:
+                    _check_baseline(c, criteria.baseline, at, size)
+            except InputError as error:
+                raise InputError(f"criterion '{c}': {error}") from None
 
     def _check(self, c: Criterion, rows: Sequence[Row], eps: float | None, size: Callable[[float], str]) -> None:
-        try:
-            if self.measured:
+        if self.measured:
+            try:
                 chosen(c, self.measured, eps, size)
                 return
-        except SeveralRowsError as error:
-            raise InputError(f"criterion '{c}': {error}") from None
-        except NoRowError:
-            pass  # it may have been left out of the run; what no run has is refused below
+            except SeveralRowsError:
+                raise
+            except NoRowError:
+                pass  # it may have been left out of the run; what no run has is refused below
         self._check_names(c)
         if c.by_column.get("kind") == Kind.EXPLANATION and Kind.EXPLANATION not in self.off:
             return  # its metrics depend on the network's layers
         try:
             chosen(c, rows, eps, size)
         except NoRowError as error:
-            kinds = [kind for kind, metrics in FURTHER.items() if _may(c, kind, metrics)]
+            kinds = [kind for kind, metrics in FURTHER.items() if _can_answer(c, kind, metrics)]
             kinds = [kind for kind in kinds if not eps or kind not in WITHOUT_SIZE]
             kinds = [kind for kind in kinds if kind != Kind.CONTROL] or kinds
             planned = {"kind", "class_name", *(["attack"] if c.by_column.get("attack") in self.attacks else [])}
             # of rows that are planned with all their columns, none is at that size, or several answer
-            missing = _named(c, rows) and not set(c.by_column) - planned
+            missing = _has_planned(c, rows) and not set(c.by_column) - planned
             if kinds and not missing:
                 if any(kind not in self.off for kind in kinds):
                     return
-                why = f"this run has no numbers of kind {kinds[0].value} ({self.off[kinds[0]]})"
-                raise InputError(f"criterion '{c}': {why}") from None
-            raise InputError(f"criterion '{c}': {self._nearest(c) or error}") from None
+                raise InputError(f"this run has no numbers of kind {kinds[0].value} ({self.off[kinds[0]]})") from None
+            raise InputError(self._nearest(c) or str(error)) from None
 
     def _check_names(self, c: Criterion) -> None:
-        column = next((name for name in c.by_column if name not in OWNED), None)
+        column = next((name for name in c.by_column if name not in KINDS_BY_COLUMN), None)
         if column is not None:
-            names = ", ".join("class" if name == "class_name" else name for name in OWNED)
-            raise InputError(f"criterion '{c}': there is no column {column}; there are: {names}")
+            names = ", ".join(map(column_text, KINDS_BY_COLUMN))
+            raise InputError(f"there is no column {column}; there are: {names}")
         name = c.by_column.get("class_name")
         if name is not None and name not in self.classes:
-            raise InputError(f"criterion '{c}': there is no class {name!r}; there are: {', '.join(self.classes)}")
+            raise InputError(f"there is no class {name!r}; there are: {', '.join(self.classes)}")
         kind = c.by_column.get("kind")
         if kind is not None and kind not in list(Kind):
-            raise InputError(f"criterion '{c}': there is no kind {kind!r}; there are: {', '.join(Kind)}")
+            raise InputError(f"there is no kind {kind!r}; there are: {', '.join(Kind)}")
         attack = c.by_column.get("attack")
         if attack is not None and attack not in self.attacks and attack not in self.known_attacks:
-            raise InputError(f"criterion '{c}': attack {attack!r} is not among {', '.join(self.attacks)}")
+            raise InputError(f"attack {attack!r} is not among {', '.join(self.attacks)}")
 
     def _nearest(self, c: Criterion) -> str:
         """Where no number at all has that name."""
@@ -171,12 +171,19 @@ class PlannedRows:
                         yield Row(kind, metric, None, attack=attack, eps=at, more={"class_name": name})
 
 
-def _may(criterion: Criterion, kind: Kind, metrics: Collection[str]) -> bool:
-    owned = all(kind in OWNED[name] for name in criterion.by_column)
+def _check_baseline(c: Criterion, baseline: BaselineRun, eps: float | None, size: Callable[[float], str]) -> None:
+    try:
+        chosen(c, baseline.measured.rows, eps, size)
+    except NoRowError as error:
+        raise InputError(f"in --baseline {baseline.name}, {error}") from None
+
+
+def _can_answer(criterion: Criterion, kind: Kind, metrics: Collection[str]) -> bool:
+    owned = all(kind in KINDS_BY_COLUMN[name] for name in criterion.by_column)
     return metric_of(criterion) in map(bare, metrics) and owned and criterion.by_column.get("kind", kind) == kind
 
 
-def _named(criterion: Criterion, rows: Sequence[Row]) -> bool:
+def _has_planned(criterion: Criterion, rows: Sequence[Row]) -> bool:
     """Whether rows that are planned have the metric, at any size and of any class."""
     kinds = {criterion.by_column["kind"]} if "kind" in criterion.by_column else {row.kind for row in rows}
     if criterion.size is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from medrobust.criteria.language import Criterion, bare, number
+from medrobust.criteria.language import Criterion, bare, column_text, number
 from medrobust.errors import InputError
 from medrobust.results import FIXED, Kind, Row
 
@@ -36,7 +36,7 @@ def chosen(criterion: Criterion, rows: Sequence[Row], eps: float | None, size: C
         if not matching:
             continue
         if eps is not None:
-            at = [row for row in matching if math.isclose(row.eps, eps, rel_tol=1e-6, abs_tol=1e-9)]
+            at = [row for row in matching if row.has(eps=eps)]
             if not at:
                 assert criterion.size is not None
                 sizes = sorted({row.eps for row in matching} - {0.0})
@@ -97,7 +97,7 @@ def _further(criterion: Criterion, row: Row) -> list[str]:
 
 
 def _distinctions(rows: Sequence[Row], size: Callable[[float], str]) -> str:
-    """ "class=normal or class=pneumonia": the first columns that tell the rows apart."""
+    """ "class=normal or class=pneumonia": the columns that differ among the rows."""
     parts = []
     if len({row.eps for row in rows}) > 1:
         parts.append(f"one size of {_listed(f'@{size(e)}' for e in sorted({row.eps for row in rows}))}")
@@ -105,8 +105,7 @@ def _distinctions(rows: Sequence[Row], size: Callable[[float], str]) -> str:
     for name in names:
         values = list(dict.fromkeys(row.get(name) for row in rows))
         if len(values) > 1:
-            shown = "class" if name == "class_name" else name
-            parts.append(_listed((f"{shown}={_text(value)}" for value in values), " or "))
+            parts.append(_listed((f"{column_text(name)}={_text(value)}" for value in values), " or "))
     return "; ".join(parts)
 
 
@@ -123,14 +122,14 @@ def _absent(criterion: Criterion, rows: Sequence[Row]) -> str:
         there = dict.fromkeys(row.metric for row in of_kind)
         return f"no number{where} is called {criterion.metric}; there are: {_listed(there) or 'none'}"
     for name, text in criterion.columns:
-        shown = "class" if name == "class_name" else name
+        column = column_text(name)
         values = list(dict.fromkeys(row.get(name) for row in named))
         if name not in FIXED and values == [None]:
             names = dict.fromkeys(c for row in named for c in row.more)
-            return f"{criterion.metric} has no column {shown}; it has: {_listed(['kind', 'attack', *names])}"
+            return f"{criterion.metric} has no column {column}; it has: {_listed(['kind', 'attack', *names])}"
         if not any(same(value, text) for value in values):
             there = dict.fromkeys(_text(value) for value in values if value is not None)
-            return f"{criterion.metric} has no {shown}={text}; it has: {_listed(there)}"
+            return f"{criterion.metric} has no {column}={text}; it has: {_listed(there)}"
     return f"no {criterion.metric} has all of these columns at once"
 
 

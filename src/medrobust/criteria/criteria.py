@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from medrobust.criteria.baseline import BaselineRun, FinishedAudit, drop
@@ -18,29 +18,29 @@ from medrobust.results import Row
 class Criteria:
     """What is required of a run. baseline: the run that drops are measured against."""
 
-    every: tuple[Criterion, ...] = ()
+    entries: tuple[Criterion, ...] = ()
     baseline: BaselineRun | None = None
 
     @classmethod
     def read(cls, texts: Sequence[str], baseline: BaselineRun | None = None) -> Criteria:
         """InputError where a text is no criterion, and where one names a drop and there is no baseline."""
-        every = {str(criterion): criterion for criterion in map(Criterion.read, texts)}
-        against = next((c for c in every.values() if c.drop), None)
+        entries = {str(criterion): criterion for criterion in map(Criterion.read, texts)}
+        against = next((c for c in entries.values() if c.drop), None)
         if against is not None and baseline is None:
             raise InputError(f"criterion '{against}' needs a run to compare with: give --baseline RUN_FOLDER")
         if against is None and baseline is not None:
             raise InputError("--baseline is for criteria such as 'drop[accuracy]@1/255 <= 0.05', and none is given")
-        return cls(tuple(every.values()), baseline)
+        return cls(tuple(entries.values()), baseline)
 
     @cached_property
     def sha256(self) -> str:
         """Of the canonical texts; empty where there are none."""
-        return digest(map(str, self.every), self.baseline.digest if self.baseline else "") if self.every else ""
+        return digest(map(str, self.entries), self.baseline.digest if self.baseline else "") if self.entries else ""
 
     def opening(self) -> Mapping[str, object]:
         """As spec.json holds them when a run begins."""
         against = {"run": self.baseline.run, "digest": self.baseline.digest} if self.baseline else None
-        return {"texts": [str(c) for c in self.every], "sha256": self.sha256, "baseline": against}
+        return {"texts": [str(c) for c in self.entries], "sha256": self.sha256, "baseline": against}
 
     def stated(
         self,
@@ -53,7 +53,7 @@ class Criteria:
 
         begun_with: the sha256 of those that stood when the run began. eps: a size as rows hold it. size: in words.
         """
-        verdicts = [] if measured is None else [self.judge(c, measured, eps, size).plain() for c in self.every]
+        verdicts = [] if measured is None else [asdict(self.judge(c, measured, eps, size)) for c in self.entries]
         return {**self.opening(), "begun_with": begun_with, "judged": verdicts}
 
     def judge(

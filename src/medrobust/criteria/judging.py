@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
-from medrobust.criteria.language import Criterion
+from medrobust.criteria.language import Criterion, column_text
 from medrobust.results import Row, number
 from medrobust.stats import Estimate
 
@@ -17,6 +17,12 @@ class CriterionVerdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+WORDS = {
+    CriterionVerdict.PASS: ("passes", "pass"),
+    CriterionVerdict.FAIL: ("fails", "fail"),
+    CriterionVerdict.INCONCLUSIVE: ("cannot be judged", "cannot be judged"),
+}
+"""Of one criterion, and of several."""
 FAILED, UNDECIDED = 3, 4
 """Exit codes: a criterion fails; none fails and one cannot be judged."""
 
@@ -29,17 +35,13 @@ class Judged:
     """
 
     criterion: str
-    verdict: str
+    verdict: CriterionVerdict
     reason: str
     value: float | None = None
     low: float | None = None
     high: float | None = None
     n: int = 0
     of: str = ""
-
-    def plain(self) -> Mapping[str, object]:
-        """As JSON."""
-        return asdict(self)
 
 
 def judged(criterion: Criterion, estimate: Estimate, of: str, doubt: str = "", remark: str = "") -> Judged:
@@ -51,10 +53,8 @@ def judged(criterion: Criterion, estimate: Estimate, of: str, doubt: str = "", r
     if doubt:
         verdict, reason = CriterionVerdict.INCONCLUSIVE, doubt
     elif low is None and high is None:
-        verdict, reason = (
-            CriterionVerdict.INCONCLUSIVE,
-            "it has no interval" if value is not None else "it was not measured",
-        )
+        verdict = CriterionVerdict.INCONCLUSIVE
+        reason = "it has no interval" if value is not None else "it was not measured"
     else:
         verdict = _verdict(criterion, low, high)
         reason = {
@@ -82,32 +82,19 @@ def _verdict(criterion: Criterion, low: float | None, high: float | None) -> Cri
 
 def in_words(row: Row, size: str) -> str:
     """Which number a row holds: "worst case, accuracy, 1/255, class pneumonia"."""
-    columns = [f"{'class' if k == 'class_name' else k.replace('_', ' ')} {v}" for k, v in row.more.items()]
+    columns = [f"{column_text(k).replace('_', ' ')} {v}" for k, v in row.more.items()]
     attack = row.attack if row.attack not in ("none", "worst", row.kind) else ""
     parts = [row.kind, attack, row.metric.replace("_", " "), size if row.eps else "", *columns]
     return ", ".join(part for part in parts if part)
 
 
-def counts(every: Iterable[str]) -> Mapping[CriterionVerdict, int]:
-    """How many of each verdict."""
-    verdicts = list(every)
-    return {verdict: sum(v == verdict for v in verdicts) for verdict in CriterionVerdict}
-
-
-def summary(every: Sequence[str]) -> str:
+def summary(verdicts: Sequence[str]) -> str:
     """ "acceptance criteria: 2 pass, 1 fails, 1 cannot be judged", of verdicts."""
-    of = counts(every)
-    parts = [
-        (of[CriterionVerdict.PASS], "passes", "pass"),
-        (of[CriterionVerdict.FAIL], "fails", "fail"),
-        (of[CriterionVerdict.INCONCLUSIVE], "cannot be judged", "cannot be judged"),
-    ]
-    return "acceptance criteria: " + (
-        ", ".join(f"{n} {one if n == 1 else many}" for n, one, many in parts if n) or "none"
-    )
+    counts = {words: verdicts.count(verdict) for verdict, words in WORDS.items()}
+    return "acceptance criteria: " + ", ".join(f"{n} {words[n > 1]}" for words, n in counts.items() if n)
 
 
-def exit_code(every: Sequence[str]) -> int:
+def exit_code(verdicts: Sequence[str]) -> int:
     """0 where all pass or there are none, of verdicts."""
-    of = counts(every)
-    return FAILED if of[CriterionVerdict.FAIL] else UNDECIDED if of[CriterionVerdict.INCONCLUSIVE] else 0
+    failed, undecided = CriterionVerdict.FAIL in verdicts, CriterionVerdict.INCONCLUSIVE in verdicts
+    return FAILED if failed else UNDECIDED if undecided else 0

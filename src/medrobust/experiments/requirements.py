@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from medrobust.experiments.config import AuditSpec
 from medrobust.experiments.context import attacks_of
 from medrobust.experiments.suite import Judge
 from medrobust.experiments.system import System
-from medrobust.grey_scale import EIGHT_BIT, GreyScale, grey_scale
+from medrobust.grey_scale import EIGHT_BIT, grey_scale
 from medrobust.progress import Progress
 from medrobust.results import Kind, ResultsFile
 from medrobust.run_folder import RunFolder
@@ -37,7 +38,6 @@ PARTS = {
     "stored": (Kind.STORED, Kind.SURVIVAL),
 }
 """By field of the config, the kinds of rows that it asks for."""
-NORMS = {"linf": "Linf", "l2": "L2"}
 
 
 def first(run: RunFolder, name: str, criteria: Criteria, progress: Progress) -> Mapping[str, object]:
@@ -45,7 +45,7 @@ def first(run: RunFolder, name: str, criteria: Criteria, progress: Progress) -> 
     none. Says where those given now are others."""
     path = run.made(name)
     if path is None:
-        return {KEY: criteria.opening()} if criteria.every else {}
+        return {KEY: criteria.opening()} if criteria.entries else {}
     before = json_files.read_object(path).get(KEY)
     kept = before if isinstance(before, dict) else {}
     if kept.get("sha256", "") != criteria.sha256:
@@ -60,15 +60,15 @@ def first(run: RunFolder, name: str, criteria: Criteria, progress: Progress) -> 
 
 def check_named(criteria: Criteria, config: AuditSpec) -> None:
     """What needs no image and no network: InputError for a metric, a kind or a size that no audit of ``config`` has."""
-    named = {c.by_column["class_name"] for c in criteria.every if "class_name" in c.by_column}
+    classes = {c.by_column["class_name"] for c in criteria.entries if "class_name" in c.by_column}
     early = [
         c
-        for c in criteria.every
+        for c in criteria.entries
         if (c.size is None or c.size.unit == config.eps_unit)
         and (c.metric not in BY_CLASS or "class_name" in c.by_column)
     ]
-    known = _planned(config, tuple(named), config.eps, several=False)
-    known.check(Criteria(tuple(early)), lambda size: size.value, _words(config, EIGHT_BIT))
+    planned = _planned(config, tuple(classes), config.eps, several=False)
+    planned.check(Criteria(tuple(early)), lambda size: size.value, partial(EIGHT_BIT.size_text, norm=config.norm_name))
 
 
 def judge(criteria: Criteria, first: Mapping[str, object], system: System, config: AuditSpec) -> Judge | None:
@@ -78,26 +78,25 @@ def judge(criteria: Criteria, first: Mapping[str, object], system: System, confi
     """
     began = first.get(KEY)
     begun_with = str(began.get("sha256", "")) if isinstance(began, Mapping) else ""
-    if not criteria.every and not begun_with:
+    if not criteria.entries and not begun_with:
         return None
-    words = _words(config, grey_scale(system.sample.common_levels, system.sample.span))
+    words = partial(grey_scale(system.sample.common_levels, system.sample.span).size_text, norm=config.norm_name)
 
     def eps(size: Size) -> float:
-        asked = config.model_copy(update={"eps": (size.value,), "eps_unit": size.unit})
-        return system.with_sizes(asked).eps[0]
+        return system.with_sizes(config.model_copy(update={"eps": (size.value,), "eps_unit": size.unit})).eps[0]
 
     if criteria.baseline is not None:
         images = {**identity.images(system.test, system.sample), "test_labels": system.test.labels}
-        criteria.baseline.check(images, NORMS[config.norm], system.classifier.classes)
+        criteria.baseline.check(images, config.norm_name, system.classifier.classes)
     classes, several = system.classifier.classes, system.classifier.head.multilabel
     _planned(config, classes, system.with_sizes(config).eps, several=several).check(criteria, eps, words)
 
-    def stated(results: ResultsFile, arrays: Mapping[str, np.ndarray]) -> Mapping[str, object]:
+    def judged(results: ResultsFile, arrays: Mapping[str, np.ndarray]) -> Mapping[str, object]:
         unfinished = bool(results["conditions"]["pending"])
         measured = None if unfinished else FinishedAudit.read(results, arrays, "results.json")
         return criteria.stated(measured, begun_with, eps, words)
 
-    return stated
+    return judged
 
 
 def _planned(config: AuditSpec, classes: Sequence[str], eps: Sequence[float], *, several: bool) -> PlannedRows:
@@ -106,7 +105,3 @@ def _planned(config: AuditSpec, classes: Sequence[str], eps: Sequence[float], *,
         off[Kind.CORRUPTION] = "--corruptions none"
     attacks = list(attacks_of(config))
     return PlannedRows(classes, attacks, eps, several, config.ordinal, NAMES, off)
-
-
-def _words(config: AuditSpec, scale: GreyScale) -> Callable[[float], str]:
-    return scale.text if config.norm == "linf" else "{:.3g}".format

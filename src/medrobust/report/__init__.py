@@ -5,31 +5,28 @@ Reads rows and figures; never a model, never torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medrobust.report.run import Run
-
-    Judge = Callable[[Run], Mapping[str, object]]
-    Shares = float | Mapping[str, float]
+    from medrobust.report.criteria_words import CriteriaInfo
 
 
 def write(
     run_dir: Path,
     *,
     locked: bool = False,
-    judge: Judge | None = None,
-    prevalence: Shares | None = None,
+    criteria: CriteriaInfo | None = None,
+    prevalence: float | Mapping[str, float] | None = None,
     pdf: bool = False,
 ) -> Path:
     """Write report.html, results.csv, tables.tex and summary.md into a run folder; returns the path of report.html.
 
     Of an audit also model-card.md.
 
-    locked: the caller holds the lock of the folder, as an audit does that is still under way. judge: acceptance
-    criteria for these pages, in the place of the run's own. prevalence: share of studies with the disease, or by class
+    locked: the caller holds the lock of the folder, as an audit does that is still under way. criteria: acceptance
+    criteria of these pages, in the place of the run's own. prevalence: share of studies with the disease, or by class
     or finding, in the place of the run's own; InputError where the run has no such class. pdf: also write report.pdf,
     the page as it prints; InputError where WeasyPrint or a library of it is missing. Without, a report.pdf of another
     page is removed.
@@ -41,7 +38,6 @@ def write(
     from dataclasses import replace
 
     from medrobust.report import (
-        criteria_words,
         findings,
         first_page,
         junit,
@@ -58,8 +54,8 @@ def write(
 
     run_dir = Path(run_dir)
     read = run.read(run_dir)
-    if judge is not None:
-        read = replace(read, criteria=criteria_words.CriteriaInfo.model_validate(judge(read)))
+    if criteria is not None:
+        read = replace(read, criteria=criteria)
     if prevalence is not None:
         read = patients.with_prevalence(read, prevalence)
     findings_ = findings.find(read)
@@ -76,8 +72,8 @@ def write(
         files[model_card.FILE] = model_card.text(findings_)
     if read.command == "explain":
         files["images.csv"] = sheet.images(read)
-    stated = read.criteria
-    files["criteria.xml"] = junit.text(stated, read.command) if stated is not None and stated.judged else None
+    judged = read.criteria if read.criteria is not None and read.criteria.judged else None
+    files["criteria.xml"] = None if judged is None else junit.text(judged, read.command)
     if pdf:
         from medrobust.report.pdf import rendered
 

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from medrobust.criteria import CriterionVerdict, exit_code, summary
+from medrobust.criteria.judging import FAILED, UNDECIDED, WORDS, Judged, exit_code, summary
 from medrobust.report.schema import Stated
 from medrobust.report.words import count, ends, number
 
 if TYPE_CHECKING:
     from medrobust.report.conditions import Items
 
-MARKS = {
-    CriterionVerdict.PASS: "passes",
-    CriterionVerdict.FAIL: "fails",
-    CriterionVerdict.INCONCLUSIVE: "cannot be judged",
-}
-TONES = {0: "calm", 3: "bad", 4: "warn"}
+TONES = {0: "calm", FAILED: "bad", UNDECIDED: "warn"}
 """Colour of the edge, by exit code; never the only sign."""
 
 
-class JudgedInfo(Stated):
-    """As ``medrobust.criteria.Judged``."""
-
-    criterion: str
-    verdict: CriterionVerdict
-    reason: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    of: str = ""
+@dataclass(frozen=True)
+class JudgedInfo(Judged):
+    """Read from results.json, and in words."""
 
     @property
     def mark(self) -> str:
-        return MARKS[self.verdict]
+        return WORDS[self.verdict][0]
 
     @property
     def measured(self) -> str:
@@ -70,12 +58,17 @@ class CriteriaInfo(Stated):
 
     @property
     def line(self) -> str:
-        """The first line of terminal, page and summary."""
+        """The first line of the terminal."""
         if not self.texts:
             return "acceptance criteria: those that this run began with were removed, nothing is judged"
         if not self.judged:
             return f"acceptance criteria: {len(self.texts)}, to be judged when the run is finished"
         return summary([j.verdict for j in self.judged])
+
+    @property
+    def title(self) -> str:
+        """The first line of page and summary."""
+        return self.line[:1].upper() + self.line[1:]
 
     @property
     def exit_code(self) -> int:
@@ -122,13 +115,12 @@ def markdown(info: CriteriaInfo | None, escaped: Callable[[str], str]) -> list[s
     """The first lines of the summary, a table among them; none where there are no criteria."""
     if info is None:
         return []
-    line = info.line[:1].upper() + info.line[1:]
     rows = [
         f"| {j.mark} | {escaped(j.criterion)} | {escaped(j.measured)} | {escaped(j.of)} | {escaped(j.reason)} |"
         for j in info.judged
     ]
     table = ["| verdict | criterion | measured | number | why |", "|---|---|---|---|---|", *rows, ""] if rows else []
-    return [f"**{escaped(line)}**", "", *table, escaped(f"{info.origin} {info.against}".strip()), ""]
+    return [f"**{escaped(info.title)}**", "", *table, escaped(f"{info.origin} {info.against}".strip()), ""]
 
 
 def items(info: CriteriaInfo | None) -> Items:

@@ -13,11 +13,10 @@ OUTCOMES = {CriterionVerdict.FAIL: "failure", CriterionVerdict.INCONCLUSIVE: "er
 def text(info: CriteriaInfo, command: str) -> str:
     """XML: a criterion a test case; one that fails is a failure, one that cannot be judged an error."""
     verdicts = [j.verdict for j in info.judged]
-    numbers = {"tests": len(verdicts), "failures": verdicts.count(CriterionVerdict.FAIL), "skipped": 0}
-    numbers["errors"] = verdicts.count(CriterionVerdict.INCONCLUSIVE)
-    every = {k: str(v) for k, v in numbers.items()}
-    root = ElementTree.Element("testsuites", every)
-    suite = ElementTree.SubElement(root, "testsuite", {"name": "acceptance criteria", **every})
+    counts = {f"{outcome}s": str(verdicts.count(verdict)) for verdict, outcome in OUTCOMES.items()}
+    counts |= {"tests": str(len(verdicts)), "skipped": "0"}
+    root = ElementTree.Element("testsuites", counts)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "acceptance criteria", **counts})
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in (("sha256", info.sha256), ("sha256 when the run began", info.begun_with)):
         ElementTree.SubElement(properties, "property", {"name": name, "value": value})
