@@ -25,7 +25,7 @@ FLOORS = (
     ("run_folder", "signing"),
     ("heads", "guessing", "results", "run_info", "store"),
     ("threat", "data", "models", "search", "criteria"),
-    ("inspection", "naming", "verification"),
+    ("inspection", "naming"),
     ("classifier",),
     ("layer_probe", "operating_points", "transformations"),
     ("attacks", "detectors", "judging"),
@@ -35,7 +35,7 @@ FLOORS = (
     ("experiments",),
     ("runner",),
     ("report",),
-    ("paired",),
+    ("paired", "verification"),
     ("interactive",),
     ("cli",),
 )

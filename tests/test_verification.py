@@ -310,9 +310,9 @@ def test_a_manifest_of_another_run_or_behind_a_link_is_found_and_none_writes_a_l
     content["files"]["x\nverified: run: 9 files"] = {"bytes": 1, "sha256": 64 * "0"}
     (copied / manifest.FILE).write_text(json.dumps({**content, "run": "another"}))
     assert run("verify", copied) == 3
-    said = capsys.readouterr().out
-    assert f"{manifest.FILE}: is of another run than {MARK}" in said
-    assert "\nverified" not in said
+    printed = capsys.readouterr().out
+    assert f"{manifest.FILE}: is of another run than {MARK}" in printed
+    assert "\nverified" not in printed
     (copied / manifest.FILE).rename(copied.parent / "outside.json")
     (copied / manifest.FILE).symlink_to(copied.parent / "outside.json")
     assert run("verify", copied) == 2

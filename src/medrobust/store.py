@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from medrobust import atomic, code_digest, json_files
+from medrobust import atomic, code_digest, json_files, manifest
 from medrobust.errors import CellWarning, one_line
 from medrobust.run_folder import CELLS, RunFolder
 
@@ -236,16 +236,14 @@ def examined(place: Path) -> Mapping[str, object]:
     """The spec of the cell in that folder. ValueError, in one line, where its name or one of its digests is not that
     of its content."""
     try:
-        written, spec = _content(place), json_files.read_object(place / ROWS)["spec"]
-        with (place / ARRAYS).open("rb") as arrays:
-            digest = hashlib.file_digest(arrays, "sha256").hexdigest()
+        written, arrays = _content(place), manifest.digest(place / ARRAYS)
     except (OSError, KeyError, TypeError) as error:
         raise ValueError(one_line(error)) from error
-    if digest != written.digest:
+    if arrays.sha256 != written.digest:
         raise ValueError(f"the sha256 of {ARRAYS} differs")
-    if not isinstance(spec, dict) or key(spec) != place.name:
+    if key(written.spec) != place.name:
         raise ValueError("its name is not the hash of what it was computed from")
-    return spec
+    return written.spec
 
 
 def _read(place: Path) -> Cell | None:
@@ -280,6 +278,7 @@ def _checked(place: Path, read: Callable[[], T]) -> T | None:
 class _Written(NamedTuple):
     """The content of ROWS. digest: sha256 of the arrays."""
 
+    spec: Mapping[str, object]
     facts: Mapping[str, object]
     seconds: float
     digest: str
@@ -290,9 +289,9 @@ def _content(place: Path) -> _Written:
     content = json_files.read_object(place / ROWS)
     if content.pop("sha256") != _digest(content):
         raise ValueError(f"the sha256 of {ROWS} differs")
-    if not isinstance(content["facts"], dict):
-        raise TypeError("its facts are no object")
-    return _Written(content["facts"], float(content["seconds"]), str(content["arrays"]))
+    if not isinstance(content["spec"], dict) or not isinstance(content["facts"], dict):
+        raise TypeError("its spec or its facts are no object")
+    return _Written(content["spec"], content["facts"], float(content["seconds"]), str(content["arrays"]))
 
 
 def _digest(content: Mapping[str, object]) -> str:

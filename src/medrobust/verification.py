@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from medrobust.criteria import Criterion, CriterionVerdict, language
 from medrobust.criteria.judging import judged
 from medrobust.errors import InputError, one_line
 from medrobust.manifest import Manifest
-from medrobust.results import FIGURES, OK, Kind, group
+from medrobust.report.writing import RENDERED, RESULTS_DIGEST
+from medrobust.results import FIGURES, OK, Kind, group, withstands
 from medrobust.run_folder import CELLS, MARK, read_mark
 from medrobust.stats import Estimate
 
@@ -30,22 +30,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 RESULTS, REPORT, SPEC = "results.json", "report.html", "spec.json"
-RENDERED = (
-    REPORT,
-    "report.pdf",
-    "results.csv",
-    "images.csv",
-    "published.csv",
-    "tables.tex",
-    "summary.md",
-    "model-card.md",
-    "criteria.xml",
-)
-"""Files that are made of results.json alone."""
 WORST = "worst"
 """For each image the attack that needed the smallest eps: computed from cells of several attacks."""
-STATED = re.compile(r'<meta name="medrobust-results" content="sha256:([0-9a-f]{64})">')
-"""Where report.html says which results it was made of: ``json_files.digest``."""
 
 
 class Finding(NamedTuple):
@@ -99,17 +85,17 @@ def _manifest(folder: Path) -> Manifest:
             raise InputError(f"{folder} is no run folder of medrobust ({MARK} is missing)")
         raise InputError(
             f"{folder} has no {manifest.FILE}: the command that wrote it last was killed before its end, or is running;"
-            f" {_mend(folder)}"
+            f" {_remedy(folder)}"
         )
     if file.is_symlink():
-        raise InputError(f"{file} is a link, no file of the run; {_mend(folder)}")
+        raise InputError(f"{file} is a link, no file of the run; {_remedy(folder)}")
     try:
         return manifest.read(file)
     except InputError as error:
-        raise InputError(f"{error}; {_mend(folder)}") from None
+        raise InputError(f"{error}; {_remedy(folder)}") from None
 
 
-def _mend(folder: Path) -> str:
+def _remedy(folder: Path) -> str:
     """What writes a manifest anew."""
     if not (folder / RESULTS).is_file():
         return "give the command of the run again, it goes on"
@@ -118,12 +104,14 @@ def _mend(folder: Path) -> str:
 
 
 def _signature(folder: Path, key: Ed25519PublicKey | None) -> str:
-    there = (folder / manifest.SIGNATURE).is_file()
+    has_signature = (folder / manifest.SIGNATURE).is_file()
     if key is None:
-        return "not checked" if there else "none"
+        return "not checked" if has_signature else "none"
+    if not has_signature:
+        return "missing"
     from medrobust import signing
 
-    return ("valid" if signing.is_signed_by(folder, key) else "invalid") if there else "missing"
+    return "valid" if signing.is_signed_by(folder, key) else "invalid"
 
 
 def _signature_findings(signature: str) -> list[Finding]:
@@ -152,17 +140,14 @@ def _files(folder: Path, written: Manifest) -> Iterator[Finding]:
         elif manifest.digest(place) != expected:
             yield Finding(name, "has changed: its SHA-256 is another one", _meaning(name))
     entries = sorted(p.name for p in folder.iterdir() if p.name not in manifest.LEFT_OUT)
-    for name in manifest.files(folder, entries):
-        if name not in written.files:
-            yield Finding(name, "was added", "no file of this run: it is no part of what was measured")
-    for name in _odd(folder, entries):
+    added = dict.fromkeys(manifest.files(folder, entries), "was added")
+    added |= dict.fromkeys(_links_and_devices(folder, entries), "was added: a link or no file")
+    for name, what in added.items():
         if name not in written.files:  # else it is named above
-            yield Finding(
-                name, "was added: a link or no file", "no file of this run: it is no part of what was measured"
-            )
+            yield Finding(name, what, "no file of this run: it is no part of what was measured")
 
 
-def _odd(folder: Path, entries: Sequence[str]) -> Iterator[str]:
+def _links_and_devices(folder: Path, entries: Sequence[str]) -> Iterator[str]:
     """Links below these entries of a folder, and whatever else is neither file nor folder."""
     for entry in entries:
         if (folder / entry).is_symlink() or not (folder / entry).is_dir():
@@ -237,15 +222,15 @@ def _record(results: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(RESULTS, what, "the run was stopped; give its command again, it goes on")
 
 
-def _criteria(folder: Path, stated: object, with_spec: bool) -> Iterator[Finding]:
+def _criteria(folder: Path, criteria: object, with_spec: bool) -> Iterator[Finding]:
     """Acceptance criteria that are not those of their SHA-256, or not those that stood when the run began.
 
     with_spec: spec.json, which holds the latter, is as the manifest has it.
     """
-    if not isinstance(stated, dict):
+    if not isinstance(criteria, dict):
         return
-    sha256, began = stated.get("sha256") or "", stated.get("begun_with") or ""
-    if _sha256(stated) != sha256:
+    sha256, began = criteria.get("sha256") or "", criteria.get("begun_with") or ""
+    if _sha256(criteria) != sha256:
         yield Finding(RESULTS, "holds criteria that are not those of their SHA-256", "a criterion was edited")
     if began and began != sha256:
         meaning = "the verdict is no answer to criteria that stood before the run"
@@ -259,18 +244,18 @@ def _criteria(folder: Path, stated: object, with_spec: bool) -> Iterator[Finding
             yield Finding(SPEC, "holds criteria that are not those of their SHA-256", "a criterion was edited")
 
 
-def _sha256(stated: Mapping[str, object]) -> str:
-    """Of the criteria and the baseline that a file states; empty where there are none."""
-    texts, baseline = stated.get("texts"), stated.get("baseline")
+def _sha256(criteria: Mapping[str, object]) -> str:
+    """Of criteria and baseline as a file holds them; empty where there are none."""
+    texts, baseline = criteria.get("texts"), criteria.get("baseline")
     against = str(baseline.get("digest") or "") if isinstance(baseline, dict) else ""
     return language.digest(map(str, texts), against) if isinstance(texts, list) and texts else ""
 
 
 def _verdicts(results: Mapping[str, Any]) -> Iterator[Finding]:
-    """Criteria that pass or fail although the stated interval does not say so, or although no row holds it."""
+    """Criteria that pass or fail although their interval does not say so, or although no row holds it."""
     numbers = ("value", "low", "high", "n")
-    stated = results.get("criteria")
-    for entry in stated.get("judged") or () if isinstance(stated, dict) else ():
+    criteria = results.get("criteria")
+    for entry in criteria.get("judged") or () if isinstance(criteria, dict) else ():
         text, verdict = str(entry.get("criterion")), entry.get("verdict")
         if verdict == CriterionVerdict.INCONCLUSIVE:
             continue
@@ -288,10 +273,10 @@ def _verdicts(results: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _rendered(folder: Path, digest: str) -> Iterator[Finding]:
-    stated = STATED.search((folder / REPORT).read_text(encoding="utf-8", errors="replace"))
-    if stated is None:
+    results = RESULTS_DIGEST.search((folder / REPORT).read_text(encoding="utf-8", errors="replace"))
+    if results is None:
         yield Finding(REPORT, "does not say which results it was made of", _meaning(REPORT))
-    elif stated[1] != digest:
+    elif results[1] != digest:
         yield Finding(REPORT, "was made of other results", _meaning(REPORT))
 
 
@@ -305,15 +290,15 @@ def _traced(folder: Path, results: Mapping[str, Any], specs: Mapping[str, Mappin
 
     try:
         smallest = group(load_file(folder / FIGURES), "min_eps")
-    except (OSError, SafetensorError) as error:
-        yield Finding(FIGURES, f"cannot be read: {one_line(error)}", _meaning(FIGURES))
+    except (OSError, SafetensorError):
+        yield Finding(FIGURES, "holds no arrays that can be read", _meaning(FIGURES))
         return
     for row in results.get("rows", ()):
         eps, values = row.get("eps"), smallest.get(row.get("attack"))
         overall = row.get("kind") in (Kind.ATTACK, Kind.WORST) and row.get("metric") == "accuracy"
         if values is None or not eps or not overall or row.get("class_name") is not None:
             continue
-        held = float((values > np.float32(eps)).mean())
+        held = float(withstands(values, eps).mean())
         if not math.isclose(row.get("value") or 0.0, held, abs_tol=1e-9):
             what = f"accuracy under {row['attack']} at eps {eps:.4g} is {row.get('value')}; its images give {held:.6g}"
             yield Finding(RESULTS, what, _meaning(RESULTS))

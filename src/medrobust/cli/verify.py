@@ -24,7 +24,7 @@ def verify(
         Path | None,
         typer.Option(metavar="PUBLIC", help="Ed25519 public key (PEM or OpenSSH) whose signature the run must carry."),
     ] = None,
-    structured: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    structured: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Compare a run folder with its manifest: files, finished pieces of work, numbers, criteria and signature.
 
@@ -32,38 +32,38 @@ def verify(
     """
     from medrobust import signing, verification
 
-    found = verification.verify(folder, None if key is None else signing.public_key(key))
+    result = verification.verify(folder, None if key is None else signing.public_key(key))
     if structured:
-        print(_json(found))
+        print(_json(result))
     else:
-        for finding in found.findings:
+        for finding in result.findings:
             say(visible(f"{finding.file}: {finding.what}; {finding.meaning}"))
-        say(visible(_line(folder, found)))  # names come from a file: a line break in one must not look like a line
-    if not found.passed:
+        say(visible(_line(folder, result)))  # names come from a file: a line break in one must not look like a line
+    if not result.passed:
         raise typer.Exit(CHANGED)
 
 
-def _line(folder: Path, found: Verification) -> str:
-    run = f"{folder} (run {found.run}, {found.kind})"
-    if not found.passed:
-        differ = "1 difference" if len(found.findings) == 1 else f"{len(found.findings)} differences"
+def _line(folder: Path, result: Verification) -> str:
+    run = f"{folder} (run {result.run}, {result.kind})"
+    if not result.passed:
+        differ = "1 difference" if len(result.findings) == 1 else f"{len(result.findings)} differences"
         return f"NOT VERIFIED: {run}: {differ} from what the run left"
     signed = {
         "valid": "signed with that key",
         "not checked": "its signature was not checked (--key)",
         "none": "not signed",
-    }[found.signature]
-    return f"verified: {run}: {found.files} files are as the run left them; {signed}"
+    }[result.signature]
+    return f"verified: {run}: {result.files} files are as the run left them; {signed}"
 
 
-def _json(found: Verification) -> str:
-    findings = [{name: visible(value) for name, value in f._asdict().items()} for f in found.findings]
+def _json(result: Verification) -> str:
+    findings = [{name: visible(value) for name, value in f._asdict().items()} for f in result.findings]
     content = {
-        "verified": found.passed,
-        "run": found.run,
-        "kind": found.kind,
-        "files": found.files,
-        "signature": found.signature,
+        "verified": result.passed,
+        "run": result.run,
+        "kind": result.kind,
+        "files": result.files,
+        "signature": result.signature,
         "findings": findings,
     }
     return json.dumps(content, indent=1)

@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 
 from medrobust.errors import InputError, one_line
+from medrobust.report.writing import RESULTS_DIGEST
 
 
 def rendered(html: str) -> bytes:
@@ -29,8 +30,8 @@ def printable(html: str) -> str:
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]+);", html.partition("@media")[0]))
     colours |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]+);", printed[0].partition("</style>")[0] if printed else ""))
     css = (files("medrobust.report") / "pdf.css").read_text(encoding="utf-8")
-    if stated := re.search(r'<meta name="medrobust-results" content="sha256:([0-9a-f]{64})">', html):
-        css += f'@page {{ @top-right {{ content: "SHA-256 of the results {stated[1]}"; font: 6.5pt sans-serif }} }}\n'
+    if digest := RESULTS_DIGEST.search(html):
+        css += f'@page {{ @top-right {{ content: "SHA-256 of the results {digest[1]}"; font: 6.5pt sans-serif }} }}\n'
     html = html.replace("</style>", f"{css}</style>", 1)  # a sheet of its own would give way to the page's
     html = re.sub(r"var\(--([\w-]+)\)", lambda m: colours.get(m[1], m[0]), html)
     html = re.sub(r'(<svg [^>]*aria-label="([^"]*)"[^>]*>)', r"\1<title>\2</title>", html)
