@@ -20,10 +20,10 @@ def read(text: str) -> float | dict[str, float]:
     if "=" not in text:
         return _share(text)
     parts = [part.rpartition("=") for part in text.split(",")]
-    stated = {name.strip(): _share(value) for name, _, value in parts}
-    if len(stated) < len(parts):
+    shares = {name.strip(): _share(value) for name, _, value in parts}
+    if len(shares) < len(parts):
         raise InputError(f"--prevalence {text!r} names a class twice; give each class or finding once")
-    return stated
+    return shares
 
 
 def _share(text: str) -> float:
@@ -38,37 +38,37 @@ def _share(text: str) -> float:
 
 
 def placed(
-    given: float | Mapping[str, float], classes: Sequence[str], disease: Sequence[str], *, several: bool
+    shares: float | Mapping[str, float], classes: Sequence[str], disease: Sequence[str], *, several: bool
 ) -> dict[str, float]:
     """The shares by name of class or finding. One number is that of the only disease class, or of the only finding.
 
     several: the names are findings, of which an image may have several: their shares need not add up. InputError where
     a name is not known, where one number leaves open which class is meant, and where classes add up to no whole.
     """
-    if not isinstance(given, Mapping):
-        meant = classes if several else disease
-        if len(meant) != 1:
-            what = f"{', '.join(meant[:8])} are {len(meant)}" if meant else "no class is known to stand for disease"
+    if not isinstance(shares, Mapping):
+        names = classes if several else disease
+        if len(names) != 1:
+            what = f"{', '.join(names[:8])} are {len(names)}" if names else "no class is known to stand for disease"
             raise InputError(
-                f"--prevalence {given:g} is of one disease, and {what}; give NAME=SHARE, or --healthy NAMES"
+                f"--prevalence {shares:g} is of one disease, and {what}; give NAME=SHARE, or --healthy NAMES"
             )
-        given = {meant[0]: given}
-    for name, share in given.items():
+        shares = {names[0]: shares}
+    for name, share in shares.items():
         if not 0 < share < 1:
             raise InputError(f"--prevalence of {name} must be a share between 0 and 1, got {share:g}")
         if name not in classes:
             raise InputError(f"--prevalence: there is no class or finding {name!r}; there are {', '.join(classes[:8])}")
-    whole, every = math.fsum(given.values()), len(given) == len(classes)
+    whole, every = math.fsum(shares.values()), len(shares) == len(classes)
     if not several and (whole > 1 + 1e-9 or (every and whole < 1 - 1e-9)):
         wanted = "exactly 1 of all classes" if every else "at most 1"
         raise InputError(f"--prevalence: the shares of classes add up to {whole:g}; they must add up to {wanted}")
-    return dict(given)
+    return dict(shares)
 
 
-def completed(stated: Mapping[str, float], own: Mapping[str, float], *, several: bool) -> dict[str, float]:
-    """``stated``, and for names of ``own`` without a stated share: their own of the test images, of findings; of
-    classes, which exclude each other, what is left, divided as among the test images."""
-    open_ = {name: share for name, share in own.items() if name not in stated}
-    left, whole = 1 - math.fsum(stated.values()), math.fsum(open_.values())
-    scale = 1.0 if several or not stated or whole == 0 else max(left, 0.0) / whole
-    return {**{name: share * scale for name, share in open_.items()}, **stated}
+def completed(shares: Mapping[str, float], observed: Mapping[str, float], *, several: bool) -> dict[str, float]:
+    """``shares``, and those of further names in ``observed``, the shares among the test images: of findings as they
+    are; of classes, which exclude each other, what is left of 1, divided as among the test images."""
+    others = {name: share for name, share in observed.items() if name not in shares}
+    left, whole = 1 - math.fsum(shares.values()), math.fsum(others.values())
+    scale = 1.0 if several or not shares or whole == 0 else max(left, 0.0) / whole
+    return {**{name: share * scale for name, share in others.items()}, **shares}

@@ -38,8 +38,11 @@ def with_run(
     content: dict[str, Any] = json.loads(json.dumps({k: v for k, v in results.items() if k != RUN}))
     digest = json_files.digest(content)
     earlier = _earlier(folder / name)
-    same = earlier is not None and earlier[RUN].get("digest") == digest == json_files.digest(earlier)
-    if same and earlier is not None and operator in ("", earlier[RUN].get("operator")):
+    if (
+        earlier is not None
+        and earlier[RUN].get("digest") == digest == json_files.digest(earlier)
+        and operator in ("", earlier[RUN].get("operator"))
+    ):
         return content | {RUN: earlier[RUN]}
     mark = read_mark(folder)
     return content | {
@@ -89,11 +92,11 @@ def machine(device: str = "") -> dict[str, object]:
     }
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache
 def git_commit(folder: str) -> Mapping[str, object]:
     """``commit`` of git in that folder and whether files that it tracks are ``modified``; empty where there is none.
 
-    Read once in a process: what is changed while a run computes is not what it began with.
+    Read once in a process, when it writes its first results.
     """
     git = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", folder]
     try:

@@ -33,18 +33,18 @@ def private_key(file: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    content, given = _read(file), os.environ.get(PASSPHRASE)
+    content, passphrase = _read(file), os.environ.get(PASSPHRASE)
     ssh = content.lstrip().startswith(OPENSSH[0])
     load = serialization.load_ssh_private_key if ssh else serialization.load_pem_private_key
     try:
         try:
             key = load(content, None)
         except (TypeError, ValueError):  # as they are raised for a key with a passphrase, by format
-            if given is None and b"ENCRYPTED" not in content and not ssh:
+            if passphrase is None and b"ENCRYPTED" not in content and not ssh:
                 raise
-            if given is None:
+            if passphrase is None:
                 raise InputError(f"the key {file} may have a passphrase: set {PASSPHRASE}") from None
-            key = load(content, given.encode())
+            key = load(content, passphrase.encode())
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:
         if isinstance(error, InputError):
             raise
