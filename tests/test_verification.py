@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from medrobust import InputError, json_files, manifest, report, run_info, signing
+from medrobust.cli.verify import CHANGED
 from medrobust.criteria import language
 from medrobust.run_folder import MARK, RunFolder
 from medrobust.store import Store
@@ -105,10 +106,23 @@ def test_one_byte_of_any_file_is_found(kind, copied, capsys):
     (finding,) = verify(copied).findings
     assert finding.file == file.relative_to(copied).as_posix()
     assert "SHA-256" in finding.what
-    assert run("verify", copied, "--json") == 3
+    assert run("verify", copied, "--json") == CHANGED
     printed = json.loads(capsys.readouterr().out)
     assert printed["verified"] is False
     assert printed["findings"] == [finding._asdict()]
+
+
+def test_to_render_anew_is_advised_only_where_the_results_are_as_the_run_left_them(copied):
+    (copied / "summary.md").write_text("better")
+    (finding,) = verify(copied).findings
+    assert finding.meaning.endswith(f"; medrobust report {copied} writes it anew from results.json")
+    with (copied / "results.json").open("a") as results:
+        results.write(" ")
+    assert "writes it anew" not in lines(verify(copied))
+    edit(copied, lambda results: results["conditions"].update(model="another"))
+    (copied / "summary.md").write_text("better still")
+    assert "report.html: was made of other results" in (found := lines(verify(copied)))
+    assert "writes it anew" not in found
 
 
 def test_files_that_are_missing_added_or_links_are_found(copied):
@@ -303,13 +317,20 @@ def test_a_broken_manifest_is_one_line(content, message, copied, capsys):
     assert run("verify", copied) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error
+    assert "restore it from a copy of the run" in error
+
+
+def test_a_manifest_that_was_removed_is_no_killed_command(copied, capsys):
+    (copied / manifest.FILE).unlink()
+    assert run("verify", copied) == 2
+    assert "which hides any change made before" in capsys.readouterr().err
 
 
 def test_a_manifest_of_another_run_or_behind_a_link_is_found_and_none_writes_a_line_of_its_own(copied, capsys):
     content = json.loads((copied / manifest.FILE).read_bytes())
     content["files"]["x\nverified: run: 9 files"] = {"bytes": 1, "sha256": 64 * "0"}
     (copied / manifest.FILE).write_text(json.dumps({**content, "run": "another"}))
-    assert run("verify", copied) == 3
+    assert run("verify", copied) == CHANGED
     printed = capsys.readouterr().out
     assert f"{manifest.FILE}: is of another run than {MARK}" in printed
     assert "\nverified" not in printed
@@ -358,7 +379,7 @@ def test_a_signed_run_is_verified_with_its_public_key_only(private, public, keys
     capsys.readouterr()
     assert run("verify", copied, "--key", keys / public) == 0
     assert "signed with that key" in capsys.readouterr().out
-    assert run("verify", copied, "--key", keys / "other.pem") == 3
+    assert run("verify", copied, "--key", keys / "other.pem") == CHANGED
     assert "is not the signature of manifest.json by that key" in capsys.readouterr().out
     assert run("report", copied) == 0
     assert "as it was signed" not in capsys.readouterr().out  # the same page

@@ -29,7 +29,8 @@ from medrobust.stats import Estimate
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-RESULTS, REPORT, SPEC = "results.json", "report.html", "spec.json"
+RESULTS, REPORT, PDF, SPEC = "results.json", "report.html", "report.pdf", "spec.json"
+RENDERED_CHANGED = "what people read is not what the run wrote"
 WORST = "worst"
 """For each image the attack that needed the smallest eps: computed from cells of several attacks."""
 
@@ -66,14 +67,17 @@ def verify(folder: Path, key: Ed25519PublicKey | None = None) -> Verification:
     """
     written = _manifest(folder)
     signature = _signature(folder, key)
-    findings = _signature_findings(signature)
     changed = {f.file: f for f in _files(folder, written)}
-    findings += _merged(changed)
     unchanged = written.files.keys() - changed.keys()
+    contradictions = _signature_findings(signature)
     if MARK in unchanged and (mark := read_mark(folder)) and (mark.id, mark.kind) != (written.run, written.kind):
-        findings.append(Finding(manifest.FILE, f"is of another run than {MARK}", "it was written by another program"))
-    findings += _contents(folder, written.files.keys(), unchanged)
-    return Verification(written.run, written.kind, len(written.files), tuple(findings), signature)
+        meaning = "it was written by another program"
+        contradictions.append(Finding(manifest.FILE, f"is of another run than {MARK}", meaning))
+    contradictions += _contents(folder, written.files.keys(), unchanged)
+    if RESULTS in unchanged and not contradictions:  # else a page rendered anew would hide that the results are others
+        changed = {name: _with_remedy(f, _report(folder, written.kind)) for name, f in changed.items()}
+    findings = (*_merged(changed), *contradictions)
+    return Verification(written.run, written.kind, len(written.files), findings, signature)
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -84,23 +88,38 @@ def _manifest(folder: Path) -> Manifest:
         if not (folder / MARK).is_file():
             raise InputError(f"{folder} is no run folder of medrobust ({MARK} is missing)")
         raise InputError(
-            f"{folder} has no {manifest.FILE}: the command that wrote it last was killed before its end, or is running;"
-            f" {_remedy(folder)}"
+            f"{folder} has no {manifest.FILE}: the command that wrote it last was killed before its end or is running, "
+            f"or the file was removed; {_missing_remedy(folder)}"
         )
+    remedy = "restore it from a copy of the run; a manifest written now would hide what was changed before"
     if file.is_symlink():
-        raise InputError(f"{file} is a link, no file of the run; {_remedy(folder)}")
+        raise InputError(f"{file} is a link, no file of the run; {remedy}")
     try:
         return manifest.read(file)
     except InputError as error:
-        raise InputError(f"{error}; {_remedy(folder)}") from None
+        raise InputError(f"{error}; {remedy}") from None
 
 
-def _remedy(folder: Path) -> str:
-    """What writes a manifest anew."""
+def _missing_remedy(folder: Path) -> str:
+    """What writes a manifest where there is none, and what that one shows."""
     if not (folder / RESULTS).is_file():
         return "give the command of the run again, it goes on"
-    command = "study report" if read_mark(folder).kind == "study" else "report"
-    return f"medrobust {command} {folder} writes it anew"
+    report = _report(folder, read_mark(folder).kind)
+    if (folder / manifest.EARLIER).is_file():
+        return f"{report} writes it anew, and keeps what the manifest before it said of files that it does not write"
+    return f"{report} writes one of the files as they are now, which hides any change made before"
+
+
+def _report(folder: Path, kind: str) -> str:
+    return f"medrobust {'study report' if kind == 'study' else 'report'} {folder}"
+
+
+def _with_remedy(finding: Finding, report: str) -> Finding:
+    """Of a rendered file that is changed or missing, also the command that writes it anew."""
+    if finding.meaning != RENDERED_CHANGED:
+        return finding
+    command = f"{report} --pdf" if finding.file == PDF else report
+    return finding._replace(meaning=f"{finding.meaning}; {command} writes it anew from {RESULTS}")
 
 
 def _signature(folder: Path, key: Ed25519PublicKey | None) -> str:
@@ -162,7 +181,7 @@ def _links_and_devices(folder: Path, entries: Sequence[str]) -> Iterator[str]:
 def _meaning(name: str) -> str:
     top = name.partition("/")[0]
     if name in RENDERED:
-        return "what people read is not what the run wrote; it can be rendered anew from results.json"
+        return RENDERED_CHANGED
     return {
         RESULTS: "the numbers, criteria or conditions are not those that the run wrote",
         SPEC: "the configuration is not the one that was run",

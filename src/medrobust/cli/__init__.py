@@ -1,7 +1,7 @@
 """The command line: parse, call, print. The only room that prints or exits; one module a command.
 
-Exit codes: 0 done; 2 the input was wrong (one line: what, where, and the fix); 3 an acceptance criterion fails, or a
-run is not what it should be (``verify``); 4 none fails and one cannot be judged; 130 stopped by Ctrl-C; 1 our fault.
+Exit codes: 0 done; 2 the input was wrong (one line: what, where, and the fix); 3 an acceptance criterion fails; 4
+none fails and one cannot be judged; 5 a run is not as it was left (``verify``); 130 stopped by Ctrl-C; 1 our fault.
 """
 
 from __future__ import annotations

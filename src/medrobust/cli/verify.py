@@ -14,7 +14,7 @@ from medrobust.errors import visible
 if TYPE_CHECKING:
     from medrobust.verification import Verification
 
-CHANGED = 3
+CHANGED = 5
 """Exit code where something is not as the run left it."""
 
 
@@ -28,7 +28,7 @@ def verify(
 ) -> None:
     """Compare a run folder with its manifest: files, finished pieces of work, numbers, criteria and signature.
 
-    Exit code: 0 all is as the run left it, 3 something is not (a line each), 2 the folder has no readable manifest.
+    Exit code: 0 all is as the run left it, 5 something is not (a line each), 2 the folder has no readable manifest.
     """
     from medrobust import signing, verification
 
