@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from medrobust import verification
 from medrobust.cli import app
+from medrobust.report import pdf
 from medrobust.report.study_export import metric_names
 from tests.results_files import edit
 from tests.runner.test_execute import a_study, cell, go
@@ -95,3 +98,24 @@ def test_names_of_metrics_are_such_as_mlflow_takes(run):
         assert len(name) <= 250
         assert all(c.isascii() and (c.isalnum() or c in "_-. /") for c in name)
         assert "" not in name.split("/")  # MLflow takes names for paths
+
+
+def test_the_page_of_a_study_is_printed_and_its_run_signed(run, tmp_path, monkeypatch):
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    private, folder = ed25519.Ed25519PrivateKey.generate(), shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "key.pem").write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    monkeypatch.setattr(pdf, "rendered", lambda html: html.encode())
+    arguments = ["study", "report", str(folder), "--pdf", "--sign", str(tmp_path / "key.pem")]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert (folder / "report.pdf").read_bytes() == (folder / "report.html").read_bytes()
+    verified = verification.verify(folder, private.public_key())
+    assert verified.signature == "valid"
+    assert "report.pdf" not in [finding.file for finding in verified.findings]
+    # a page that is another takes the PDF of the one before with it
+    (folder / "report.html").write_text("of an earlier version")
+    printed = CliRunner().invoke(app, ["study", "report", str(folder)], catch_exceptions=False).output
+    assert "report.pdf was of another page and is removed" in printed
+    assert "the run is no longer as it was signed" in printed
+    assert not (folder / "report.pdf").exists()

@@ -11,7 +11,8 @@ import typer
 
 from medrobust.cli.bars import Bars
 from medrobust.cli.command_line import command_line
-from medrobust.cli.options import KeepNames, Operator, TrustCode
+from medrobust.cli.options import KeepNames, Operator, TrustCode, expanded
+from medrobust.cli.report import Pdf, say_page
 from medrobust.cli.text import say, table, words
 from medrobust.errors import InputError
 
@@ -237,14 +238,18 @@ def show(folder: Folder) -> None:
 
 
 @study.command()
-def report(folder: Folder) -> None:
+@expanded
+def report(*, folder: Folder, pdf: Pdf = False) -> Path:
     """Write the page of a study again, as run does: report.html, results.csv, published.csv, tables.tex, summary.md."""
     from medrobust.report import study_page
     from medrobust.runner import run_log
 
     results = run_log.results_of(folder)
-    say(str(study_page.write(folder, results, run_log.recorded(folder))))
+    had_pdf = (folder / "report.pdf").exists()
+    page = study_page.write(folder, results, run_log.recorded(folder), with_pdf=pdf)
+    say_page(page, pdf=pdf, had_pdf=had_pdf)
     _say_missing(results, folder)
+    return folder / "results.json"
 
 
 @study.command()

@@ -50,6 +50,7 @@ def write(
         sheet,
         summary,
     )
+    from medrobust.report import pdf as pdf_room
     from medrobust.report.writing import write_files
 
     run_dir = Path(run_dir)
@@ -74,13 +75,7 @@ def write(
         files["images.csv"] = sheet.images(read)
     judged = read.criteria if read.criteria is not None and read.criteria.judged else None
     files["criteria.xml"] = None if judged is None else junit.text(judged, read.command)
-    if pdf:
-        from medrobust.report.pdf import rendered
-
-        files["report.pdf"] = rendered(html)
-    elif not ((run_dir / "report.html").is_file() and (run_dir / "report.html").read_bytes() == html.encode("utf-8")):
-        files["report.pdf"] = None  # one of an earlier page would contradict this one
-    write_files(run_dir, files, locked=locked)
+    write_files(run_dir, {**files, **pdf_room.file(run_dir, html, wanted=pdf)}, locked=locked)
     return run_dir / "report.html"
 
 

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
 from medrobust.errors import InputError, one_line
 from medrobust.report.writing import RESULTS_DIGEST
+
+FILE = "report.pdf"
+
+
+def file(folder: Path, html: str, *, wanted: bool) -> dict[str, bytes | None]:
+    """FILE with its content where it is wanted; else None for it where report.html in the folder is another page than
+    ``html``, which a FILE of that page would contradict."""
+    page = folder / "report.html"
+    if wanted:
+        return {FILE: rendered(html)}
+    return {} if page.is_file() and page.read_bytes() == html.encode("utf-8") else {FILE: None}
 
 
 def rendered(html: str) -> bytes:

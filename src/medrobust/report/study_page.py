@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medrobust.report import latex, page, section, sheet, study_export, summary
+from medrobust.report import latex, page, pdf, section, sheet, study_export, summary
 from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.schema import RunInfo
@@ -35,17 +35,26 @@ class StudyFindings:
         return [*missing_lines(self.results), *incomplete(self.results)]
 
 
-def write(folder: Path, results: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], *, locked: bool = False) -> Path:
+def write(
+    folder: Path,
+    results: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
+    *,
+    locked: bool = False,
+    with_pdf: bool = False,
+) -> Path:
     """report.html, results.csv, published.csv, tables.tex and summary.md in the run folder; returns the path of the
-    page. locked: the caller holds the lock of the folder."""
+    page. locked: the caller holds the lock of the folder. with_pdf: also report.pdf; see ``report.write``."""
     f = StudyFindings(results, runs)
     sections = section.built(f)
-    texts = {
+    text = html(f, sections)
+    texts: dict[str, str | bytes | None] = {
         "results.csv": study_export.csv(results),
         "published.csv": sheet.lines(published_rows(results)),
         "tables.tex": latex.document((t for s in sections for t in s.tables), f.remarks),
         "summary.md": summary.written(f"{_kind(results)}: {results['study']['title']}", first_page(f)),
-        "report.html": html(f, sections),
+        "report.html": text,
+        **pdf.file(folder, text, wanted=with_pdf),
     }
     write_files(folder, texts, locked=locked)
     return folder / "report.html"
