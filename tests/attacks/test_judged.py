@@ -74,7 +74,7 @@ def test_what_an_attack_calls_reached_the_judge_confirms(name, kind, networks, i
             "targeted": mr.Targeted((labels + 1) % k),
             "wrong before": mr.Untargeted((labels + torch.tensor([0, 1, 0, 1])) % k),
         }[wanted]
-        ball = kind(eps) if kind is mr.Linf else kind(16 * eps)
+        ball = kind(eps if kind is mr.Linf else 256 * eps if kind in (mr.threat.L1, mr.threat.L0) else 16 * eps)
         done = run(attack, clf, images, goal, ball, seed=0)
         told = mr.judge(clf, images, done.images, goal, ball)
         case = (network, ball, wanted)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import medrobust as mr
-from medrobust.attacks import APGD, BIM, CWL2, FGSM, FMN, MIFGSM, PGD, CWLinf, DeepFool, sweep
-from medrobust.threat import margin
+from medrobust.attacks import APGD, BIM, CWL2, EAD, FAB, FGSM, FMN, MIFGSM, PGD, CWLinf, DeepFool, SigmaZero, sweep
+from medrobust.threat import L0, L1, margin
 from tests.nets import grey, linear
 
 HEADS = [("softmax", 2), ("softmax", 3), ("softmax", 5), ("logit", 2)]
@@ -23,12 +23,15 @@ def closed_form(clf, images, goal_labels, norm, targeted):
     if clf.head.name == "logit":
         weight, raw = torch.cat([-weight / 2, weight / 2]), torch.cat([-raw / 2, raw / 2], 1)
     k, distances = weight.shape[0], []
-    for row, y in zip(raw, goal_labels.tolist(), strict=True):
+    for x, row, y in zip(images, raw, goal_labels.tolist(), strict=True):
         to = []
         for j in range(k):
             if j == y:
                 continue
             w = weight[j] - weight[y]
+            if norm in (L1, L0):
+                to.append(few(w, torch.where(w > 0, 1 - x.flatten(), x.flatten()), float(row[y] - row[j]), norm))
+                continue
             dual = w.abs().sum() if norm is mr.Linf else w.norm()
             to.append(float((row[y] - row[j]) / dual))
         # untargeted: the nearest of the others. Targeted to y is closed-form with one boundary only (2 classes)
@@ -36,9 +39,23 @@ def closed_form(clf, images, goal_labels, norm, targeted):
     return torch.tensor(distances)
 
 
+def few(w, room, gap, norm):
+    """Values that move as far as [0, 1] lets them, in the order of what each gains: in all, or a unit of change.
+
+    Without the box it is gap / max |w| in L1.
+    """
+    gains = sorted(zip((w.abs() * room).tolist(), w.abs().tolist(), strict=True), key=lambda g: -g[norm is L1])
+    size = 0.0
+    for gain, slope in gains:
+        if gain >= gap:
+            return size + (1 if norm is L0 else gap / slope)
+        gap, size = gap - gain, size + (1 if norm is L0 else gain / slope)
+    return math.inf
+
+
 @pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
 @pytest.mark.parametrize(("head", "classes"), HEADS)
-@pytest.mark.parametrize("attack", [DeepFool(), FMN()], ids=repr)
+@pytest.mark.parametrize("attack", [DeepFool(), FMN(), FAB()], ids=repr)
 def test_minimal_attacks_meet_the_closed_form(attack, head, classes, norm):
     check_minimal(attack, linear(classes, head=head), norm)
 
@@ -48,11 +65,25 @@ def test_cw_l2_meets_the_closed_form(head, classes):
     check_minimal(CWL2(), linear(classes, head=head), mr.L2)
 
 
+@pytest.mark.parametrize(("head", "classes"), HEADS)
+@pytest.mark.parametrize(("attack", "norm"), [(FAB(), L1), (EAD(), L1), (SigmaZero(), L0)], ids=repr)
+def test_attacks_on_few_values_meet_the_closed_form(attack, norm, head, classes):
+    check_minimal(attack, linear(classes, head=head), norm)
+
+
+def test_the_closed_form_in_l1_is_the_margin_over_the_largest_weight():
+    clf, images = linear(2), grey(1)
+    weight, (raw,) = clf.net.weight.detach(), clf.logits(images)
+    y = int(raw.argmax())
+    gap, w = float(raw[y] - raw[1 - y]), weight[1 - y] - weight[y]
+    assert few(w, torch.full_like(w, 10.0), gap, L1) == pytest.approx(gap / float(w.abs().max()))
+
+
 def check_minimal(attack, clf, norm):
     images = grey(12)
     labels = clf.predict(images)
     truth = closed_form(clf, images, labels, norm, targeted=False)
-    found = attack(clf, images, mr.Untargeted(labels), norm(1.0 if norm is mr.Linf else 10.0))
+    found = attack(clf, images, mr.Untargeted(labels), norm(1.0 if norm is mr.Linf else 36.0))
     size = norm(0.0).size(found - images)
     assert (clf.predict(found) != labels).all()
     assert (size / truth).max() < 1.05

@@ -1,4 +1,4 @@
-"""The geometry of Linf and L2 as properties, and what goals ask for."""
+"""The geometry of Linf, L2, L1 and L0 as properties, and what goals ask for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 
 import medrobust as mr
 from medrobust.heads import HEADS
+from medrobust.threat import L0, L1
 from medrobust.threat.balls import TOLERANCE
 from tests.nets import grey
 
-NORMS = [pytest.param(mr.Linf, id="linf"), pytest.param(mr.L2, id="l2")]
-EPS = {mr.Linf: 0.05, mr.L2: 0.6}
+NORMS = [pytest.param(mr.Linf, id="linf"), pytest.param(mr.L2, id="l2"), pytest.param(L1, id="l1")]
+EPS = {mr.Linf: 0.05, mr.L2: 0.6, L1: 2.0}
 
 
 def deltas(n: int = 40, scale: float = 1.0) -> torch.Tensor:
@@ -30,7 +31,7 @@ def test_projection_is_idempotent_stays_inside_and_leaves_inner_points_alone(nor
     assert 5 < int(inside.sum()) < 35
     assert (ball.size(once) <= ball.eps * (1 + 1e-6)).all()
     assert torch.equal(once[inside], delta[inside])
-    torch.testing.assert_close(ball.project(once), once, rtol=1e-6, atol=0)
+    torch.testing.assert_close(ball.project(once), once, rtol=1e-6, atol=1e-6 if norm is L1 else 0)
     assert (once * delta >= 0).all()
 
 
@@ -47,6 +48,38 @@ def test_l2_projection_is_the_nearest_point():
     ball, delta = mr.L2(0.5), deltas()
     near = ball.size(ball.project(delta) - delta)
     torch.testing.assert_close(near, (ball.size(delta) - 0.5).clamp_min(0), atol=1e-5, rtol=1e-5)
+
+
+def test_l1_projection_takes_the_same_from_every_value_that_is_left():
+    delta = torch.tensor([3.0, -2.0, 0.5, 0.0]).view(1, 1, 2, 2)
+    assert L1(3.0).project(delta).flatten().tolist() == [2.0, -1.0, 0.0, 0.0]
+    assert torch.equal(L1(math.inf).project(delta), delta)
+
+
+def test_l0_keeps_the_largest_changes_as_they_are():
+    delta = torch.tensor([0.3, -0.5, 0.0, 0.4]).view(1, 1, 2, 2)
+    assert L0(2).project(delta).flatten().tolist() == pytest.approx([0.0, -0.5, 0.0, 0.4])
+    assert L0(0.0).size(delta).item() == 3
+    assert L0(2.7).whole(255) == L0(2)
+    assert bool(L0(3).legal(delta * 0 + 0.5, delta + 0.5))
+    assert not bool(L0(2).legal(delta * 0 + 0.5, delta + 0.5))
+
+
+@pytest.mark.parametrize("norm", [*NORMS, pytest.param(L0, id="l0")])
+def test_the_nearest_perturbation_of_a_gain_uses_no_more_room_and_none_is_smaller(norm):
+    g = torch.Generator().manual_seed(7)
+    gradient, room = torch.randn(60, 1, 4, 4, generator=g), 0.5 * torch.rand(60, 1, 4, 4, generator=g)
+    most = (gradient.abs() * room).flatten(1).sum(1)
+    gain = most * torch.linspace(0, 1.2, 60)
+    ball = norm(0.0)
+    delta = ball.nearest(gradient, gain, room)
+    torch.testing.assert_close((delta * gradient).flatten(1).sum(1), gain.minimum(most), atol=1e-5, rtol=1e-5)
+    assert (delta.abs() <= room + 1e-6).all()
+    for power in range(1, 9):  # other perturbations of the same gain
+        other = room * gradient.sign() * torch.rand(gradient.shape, generator=g) ** power
+        scale = (gain / (other * gradient).flatten(1).sum(1)).view(-1, 1, 1, 1)
+        inside = ((other * scale).abs() <= room).flatten(1).all(1)
+        assert (ball.size(delta) <= ball.size(other * scale) + 1e-4)[inside].all()
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -136,7 +169,7 @@ def test_grey_levels_given_for_fractions_are_refused_with_the_mend(eps):
 def test_a_relative_ball_is_a_share_of_the_images_own_norm(norm):
     images = grey(12, spread=0.2)
     flat = images.flatten(1)
-    sizes = flat.amax(1) if norm is mr.Linf else flat.pow(2).sum(1).sqrt()
+    sizes = {"linf": flat.amax(1), "l2": flat.pow(2).sum(1).sqrt(), "l1": flat.sum(1)}[norm.name]
     assert norm.relative(0.04, images).eps == pytest.approx(0.04 * float(sizes.mean()), rel=1e-5)
     for zeta in (0, -0.1, math.nan):
         with pytest.raises(mr.InputError, match="zeta must be positive"):

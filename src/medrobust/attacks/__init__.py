@@ -12,13 +12,16 @@ from medrobust.attacks.blackbox import BlackBox
 from medrobust.attacks.cgba import CGBA
 from medrobust.attacks.decided import Decided, decided
 from medrobust.attacks.decision import DecisionBased
+from medrobust.attacks.ead import EAD
 from medrobust.attacks.engine import run
+from medrobust.attacks.fab import FAB
 from medrobust.attacks.hopskipjump import HopSkipJump
 from medrobust.attacks.iterated import BIM, FGSM, MIFGSM, PGD, CWLinf
 from medrobust.attacks.minimal import CWL2, FMN, DeepFool
 from medrobust.attacks.onepixel import OnePixel
 from medrobust.attacks.queried import Queried, queried
 from medrobust.attacks.rays import RayS
+from medrobust.attacks.sigmazero import SigmaZero
 from medrobust.attacks.simba import SimBA
 from medrobust.attacks.sparsest import Sparsest, sparsest
 from medrobust.attacks.square import Square
@@ -49,6 +52,9 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "apgd-margin": _apgd_margin,
     "deepfool": DeepFool,
     "fmn": FMN,
+    "fab": FAB,
+    "ead": EAD,
+    "sigma-zero": SigmaZero,
     "square": Square,
     "simba": SimBA,
     "simba-dct": _simba_cosines,
@@ -68,6 +74,8 @@ __all__ = [
     "BIM",
     "CGBA",
     "CWL2",
+    "EAD",
+    "FAB",
     "FGSM",
     "FMN",
     "MIFGSM",
@@ -91,6 +99,7 @@ __all__ = [
     "OnePixel",
     "Queried",
     "RayS",
+    "SigmaZero",
     "SimBA",
     "Sparsest",
     "Square",

@@ -15,7 +15,7 @@ from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
 from medrobust.images import Images, Logits, PerImage
 from medrobust.seeds import Id
-from medrobust.threat import Ball, Goal, cross_entropy
+from medrobust.threat import L2, Ball, Goal, Linf, cross_entropy
 from medrobust.threat.goals import Loss
 
 State = dict[str, Any]
@@ -84,6 +84,8 @@ class Attack(ABC):
     source: ClassVar[str]
     steps: int
     restarts: int = 1
+    norms: ClassVar[tuple[type[Ball], ...]] = (Linf, L2)
+    """The balls that it is written for; any other is refused."""
     minimal: ClassVar[bool] = False
     """Searches for the smallest perturbation by itself, not for any inside a given ball."""
     uses_gradient: ClassVar[bool] = True
@@ -94,6 +96,12 @@ class Attack(ABC):
     starts_together: ClassVar[bool] = False
     """Rows should start together, many at a time: rows that do share their state."""
     loss: Loss = staticmethod(cross_entropy)
+
+    @classmethod
+    def check_norm(cls, ball: type[Ball]) -> None:
+        """InputError where the attack is not written for balls of this norm."""
+        if not issubclass(ball, cls.norms):
+            raise InputError(f"{cls.title} is written for {' and '.join(b.name for b in cls.norms)}, got {ball.name}")
 
     @abstractmethod
     def start(self, batch: Batch) -> tuple[Images, State]:

@@ -37,16 +37,13 @@ class CGBA(DecisionBased):
 
     title = "CGBA"
     source = "after Reza et al. 2023, arXiv:2308.03163"
+    norms = (L2,)
 
     def __init__(self, queries: int = 1000, evaluations: int = 30) -> None:
         super().__init__(queries)
         if evaluations < 2:
             raise InputError(f"evaluations must be at least 2, got {evaluations}")
         self.evaluations = evaluations
-
-    def check(self, ball: Ball) -> None:
-        if not isinstance(ball, L2):
-            raise InputError(f"CGBA is written for L2 balls, got {ball.name}: rays is its counterpart for Linf")
 
     def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator, legal: Legal) -> Search:
         basis = LowFrequency(origin.shape, max(origin.shape), origin.device)

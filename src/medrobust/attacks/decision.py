@@ -62,9 +62,6 @@ class DecisionBased(BlackBox):
         about. Nothing may depend on other images, and every turn of a loop must yield.
         """
 
-    def check(self, ball: Ball) -> None:
-        """InputError where the attack is not written for this norm."""
-
     def starting_from(self, images: Images, logits: Logits) -> DecisionBased:
         """This attack with known images (m, c, h, w) and what the classifier answered to them.
 
@@ -81,7 +78,6 @@ class DecisionBased(BlackBox):
         return other
 
     def start(self, batch: Batch) -> tuple[Images, State]:
-        self.check(batch.ball)
         keys = batch.keys()
         rows = [_Row(key, seeds.generator(batch.seed, self.title, key), self.steps) for key in keys]
         return batch.origin.clone(), {"search": _Rows(rows)}

@@ -57,6 +57,7 @@ def run(
     """
     if bfloat16 and grid is not None and len(grid) > 1:
         raise InputError("bfloat16=True wants one eps, not a grid: a level that fails would have to be tried again")
+    attack.check_norm(type(ball))
     images = classifier.as_stored(check_images(images))
     if (stored := classifier.stored_levels) is not None:
         ball = ball.whole(stored)

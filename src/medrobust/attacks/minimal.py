@@ -206,6 +206,7 @@ class CWL2(Attack):
     title = "CW-L2"
     source = "Carlini & Wagner 2017, arXiv:1608.04644"
     minimal = True
+    norms = (L2,)
     loss = staticmethod(margin)
 
     def __init__(self, rounds: int = 5, inner: int = 40, step: float = 0.2, kappa: float = 0.0) -> None:
@@ -221,8 +222,6 @@ class CWL2(Attack):
         return {"rounds": self.rounds, "inner": self.inner, "step": self.step_size, "kappa": self.kappa}
 
     def start(self, batch: Batch) -> tuple[Images, State]:
-        if not isinstance(batch.ball, L2):
-            raise InputError("CW-L2 measures Euclidean length: give an L2 ball (CWLinf is for Linf)")
         n, device = len(batch.ids), batch.origin.device
         number = torch.zeros(n, device=device)
         return batch.origin.clone(), {
@@ -240,7 +239,7 @@ class CWL2(Attack):
         self._begin(output, batch, state)
         k = batch.index % self.inner
         new = (k == 0) & (batch.index > 0)
-        self._next_constant(new, state)
+        next_constant(new, state)
         wide_new = new.view(WIDE)
         images = torch.where(wide_new, batch.origin, images)
         reached = output.reached & (output.margin >= self.kappa)
@@ -272,12 +271,13 @@ class CWL2(Attack):
         largest = missing * output.gradient.flatten(1).abs().amax(1) / square
         state["pixel_step"] = torch.where(first, self.step_size * largest, state["pixel_step"])
 
-    @staticmethod
-    def _next_constant(new: Tensor, state: State) -> None:
-        c, worked = state["c"], state["reached"]
-        state["worked"] = torch.where(new & worked, torch.minimum(c, state["worked"]), state["worked"])
-        state["failed"] = torch.where(new & ~worked, torch.maximum(c, state["failed"]), state["failed"])
-        between = (state["failed"] * state["worked"]).sqrt()
-        bounded = torch.isfinite(state["worked"])
-        following = torch.where(bounded, torch.where(state["failed"] > 0, between, c / 4), c * 8)
-        state["c"] = torch.where(new, following, c)
+
+def next_constant(new: Tensor, state: State) -> None:
+    """The weight ``c`` of the margin for the next round of the rows ``new``: smaller if the last one ``reached``."""
+    c, worked = state["c"], state["reached"]
+    state["worked"] = torch.where(new & worked, torch.minimum(c, state["worked"]), state["worked"])
+    state["failed"] = torch.where(new & ~worked, torch.maximum(c, state["failed"]), state["failed"])
+    between = (state["failed"] * state["worked"]).sqrt()
+    bounded = torch.isfinite(state["worked"])
+    following = torch.where(bounded, torch.where(state["failed"] > 0, between, c / 4), c * 8)
+    state["c"] = torch.where(new, following, c)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from medrobust.attacks.decision import DecisionBased, Legal, Search, bisect
-from medrobust.errors import InputError
 from medrobust.threat import Ball, Linf
 
 TOLERANCE = 0.01
@@ -25,10 +24,7 @@ class RayS(DecisionBased):
 
     title = "RayS"
     source = "Chen & Gu 2020, arXiv:2006.12792"
-
-    def check(self, ball: Ball) -> None:
-        if not isinstance(ball, Linf):
-            raise InputError(f"RayS is written for Linf balls, got {ball.name}: cgba is its counterpart for L2")
+    norms = (Linf,)
 
     def search(self, origin: Tensor, start: Tensor, ball: Ball, draws: np.random.Generator, legal: Legal) -> Search:
         delta = start - origin

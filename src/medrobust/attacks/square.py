@@ -13,7 +13,7 @@ from medrobust.attacks.blackbox import BlackBox
 from medrobust.attacks.windows import blotch, inside, tiled
 from medrobust.errors import InputError
 from medrobust.images import Images
-from medrobust.threat import L2, Linf
+from medrobust.threat import Linf
 
 PLAN = 6
 """Uniform numbers a query needs beside the signs: two places of two coordinates, and which way the pattern lies."""
@@ -46,8 +46,6 @@ class Square(BlackBox):
             # vertical stripes of +-eps, the paper's start
             stripes = seeds.signs(batch.seed, "square/stripes", batch.keys(), (c, 1, w)).to(device)
             return (batch.origin + batch.ball.eps * stripes).clamp(0, 1), state
-        if not isinstance(batch.ball, L2):
-            raise InputError(f"Square is written for Linf and L2 balls, got {batch.ball.name}")
         side = max(min(h, w) // 5, 1)
         signs = seeds.signs(batch.seed, "square/tiles", batch.keys(), (c, h // side, w // side)).to(device)
         turned = seeds.uniform(batch.seed, "square/turned", batch.keys(), (1,)).to(device)[:, 0] > 0

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from medrobust.threat import Goal
 
 
+FEW = "1,2,5,10,20,50,100"
+"""Sizes in l1 and l0, where none are given."""
+
+
 def attack(
     *,
     model: Annotated[str | None, typer.Option(help=f"{MODEL}.")] = None,
@@ -38,7 +42,9 @@ def attack(
         ),
     ] = None,
     eps: Annotated[str | None, typer.Option(help=SIZES)] = None,
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    norm: Annotated[
+        str, typer.Option(help="linf, l2, l1 (sum of changes; fab, ead) or l0 (changed values; sigma-zero).")
+    ] = "linf",
     limit: Annotated[int, typer.Option(help="How many test images are attacked, 0 for all.")] = 200,
     seed: Seed = 0,
     device: Device = None,
@@ -61,7 +67,7 @@ def attack(
     from medrobust.experiments.gradient_check import checked
     from medrobust.experiments.system import assemble, groups
     from medrobust.grey_scale import grey_scale
-    from medrobust.threat import Untargeted
+    from medrobust.threat import SPARSE, Untargeted
 
     if save is not None:
         saved_attacks.check_folder(save)
@@ -71,8 +77,9 @@ def attack(
         **network.fields,
         train=False,
         attacks=words(attacks),
-        **eps_fields(eps),
+        **eps_fields(eps or (FEW if norm in SPARSE else None)),
         norm=norm,
+        auto="",
         seed=seed,
     ).model_copy(update={"limit": at_most(limit)})
     with Bars() as bars:
@@ -82,6 +89,7 @@ def attack(
     if save is not None and (levels := system.sample.common_levels) is not None:
         system = dataclasses.replace(system, classifier=system.classifier.stored(levels))  # files hold whole levels
     spec, unit = system.with_sizes(spec), grey_scale(system.sample.common_levels, system.sample.span)
+    size = "{:g}".format if norm in SPARSE else unit.text
     sample, aim = (system.sample, None) if goal is None else goal_on(system, goal)
     pixels, labels = sample.tensors()
     aim = Untargeted(labels) if aim is None else aim
@@ -127,7 +135,7 @@ def attack(
         warn_of_gradient(check)
     clean = stats.proportion(open_, patients)
     rows = [["0 (no attack)", *(percent(clean) for _ in curves)]]
-    rows += [[unit.text(e), *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
+    rows += [[size(e), *(percent(c.accuracy[i]) for c in curves.values())] for i, e in enumerate(spec.eps)]
     what = "Accuracy" if goal is None else f"Share of the images that hold against {goal}"
     table(["eps", *curves], rows, f"{what} under attack, n = {len(pixels)}, 95 % interval")
     every, labels = system.sample.tensors()

@@ -17,7 +17,7 @@ from medrobust.errors import InputError
 from medrobust.grey_scale import UNITS, fraction
 from medrobust.models.preprocessing import Preprocessing
 from medrobust.store import key
-from medrobust.threat import BALLS, Ball
+from medrobust.threat import BALLS, SPARSE, Ball
 
 GRID = (*(g / 10 / 255 for g in range(1, 11)), *(g / 255 for g in range(2, 11)))
 """0.1 to 1.0 and 1 to 10 grey levels: the grid of Ma et al. 2020 for FGSM and the iterated attacks together."""
@@ -97,7 +97,8 @@ class AuditSpec(BaseModel):
     epochs: int | None = None
     lr: float | None = None
     attacks: tuple[str, ...] = CLASSIC
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Literal["linf", "l2", "l1", "l0"] = "linf"
+    """An audit measures the first two: those that ``auto`` is written for."""
     eps: tuple[float, ...] = GRID
     eps_unit: Literal["fraction", "lv", "hu", "pixel"] = "fraction"
     """Of ``eps``: a fraction of what is shown, stored levels, Hounsfield units, or a fraction of what a pixel holds."""
@@ -157,7 +158,7 @@ class AuditSpec(BaseModel):
 
     @property
     def ball(self) -> type[Ball]:
-        return BALLS[self.norm]
+        return {**BALLS, **SPARSE}[self.norm]
 
     def slug(self) -> str:
         """A folder name that a person recognises and that two different configurations do not share."""
@@ -176,11 +177,11 @@ def ask(**values: Any) -> AuditSpec:
     if not spec.attacks:
         raise InputError(f"name at least one attack: {', '.join(ATTACKS)}")
     for name in spec.attacks:
-        attack_named(name)
+        attack_named(name).check_norm(spec.ball)
     if spec.auto and spec.auto.split(":")[0] != "auto":
         raise InputError(f"the headline number is that of auto (options after colons) or of none, got {spec.auto!r}")
     if spec.auto:
-        attack_named(spec.auto)
+        attack_named(spec.auto).check_norm(spec.ball)
     if not spec.eps or sorted(set(spec.eps)) != list(spec.eps):
         raise InputError(f"eps must be ascending without repeats, got {', '.join(f'{e:g}' for e in spec.eps)}")
     for e in spec.eps if spec.eps_unit in ("fraction", "pixel") else ():

@@ -21,7 +21,6 @@ from medrobust.experiments.system import System
 from medrobust.grey_scale import grey_scale
 from medrobust.images import Images, Labels
 from medrobust.naming import image_code, patient_code
-from medrobust.threat import BALLS
 from medrobust.versions import versions
 
 TABLE = "attacked.csv"
@@ -59,7 +58,7 @@ def save(folder: Path, system: System, curve: Curve, name: str, spec: AuditSpec)
     index = (curve.min_eps > 0).nonzero()[:, 0].tolist()
     part, attacked = part.select(index), curve.images[index]
     clean, classes = part.images(range(len(part))), classifier.classes
-    size = BALLS[spec.norm](0.0).size(attacked - clean)
+    size = spec.ball(0.0).size(attacked - clean)
     unit = grey_scale(system.sample.common_levels, part.span)
     sizes = [unit.text(float(s)) if spec.norm == "linf" else f"{float(s):.4g}" for s in size]
     title = f"medrobust {versions()['medrobust']}"

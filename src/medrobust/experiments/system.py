@@ -76,6 +76,8 @@ class System:
     def with_sizes(self, config: AuditSpec) -> AuditSpec:
         """``config`` with its sizes as fractions of what a pixel may hold; of DICOM files, in whole stored levels."""
         data, unit = self.sample, config.eps_unit
+        if config.norm == "l0":  # a number of values has no unit
+            return config
         levels = data.attacked_levels if config.norm == "linf" else None
         if unit == "pixel" or (unit == "fraction" and data.span == 1 and levels is None):
             return config
