@@ -66,6 +66,11 @@ def test_every_image_has_an_alternative_and_every_head_a_scope(page: str) -> Non
     assert set(labels) <= set(re.findall(r'id="([^"]*)"', page))
 
 
+def test_options_are_not_broken_and_what_marks_them_is_no_text(page: str) -> None:
+    assert '<span class="option">--prevalence</span>' in page
+    assert "&lt;span" not in page
+
+
 def test_headings_leave_no_level_out(page: str) -> None:
     levels = [int(level) for level in re.findall(r"<h(\d)\b", page[page.index("<header>") :])]
     assert levels[0] == 1

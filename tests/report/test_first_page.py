@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,10 @@ from medrobust import prevalence, stats
 from medrobust.cli import app
 from medrobust.errors import InputError
 from medrobust.experiments.config import SUBJECT, AuditSpec
-from medrobust.report import advice, advice_words, commands, conditions, findings, patients
+from medrobust.report import advice, advice_words, commands, conditions, findings, patients, plain
 from medrobust.report.comparison import Share
 from medrobust.report.detection_words import DetectionRate, EvasionRates
+from medrobust.report.page import READ_ON
 from medrobust.report.patients import Range
 from medrobust.report.run import parsed, read
 from tests import report_runs
@@ -85,6 +88,19 @@ def test_the_options_of_advised_commands_are_those_of_the_config() -> None:
     assert {*commands.IMAGES, *commands.NETWORK, "model"} == {*SUBJECT, "send"}
     config = AuditSpec().model_dump(mode="json")
     assert {field: config[field] for field in commands.DEFAULTS} == commands.DEFAULTS
+
+
+@pytest.mark.parametrize("name", report_runs.SCENARIOS)
+def test_no_share_stands_without_its_interval(folders: dict[str, Path], name: str) -> None:
+    found = findings.find(read(folders[name]))
+    for text in (plain.first_page(found).text, *(paragraph.text for paragraph in plain.sentences(found))):
+        assert not re.findall(r"\S+\d\.\d\xa0%(?! \()", text), text
+
+
+def test_where_to_read_on_names_sections_that_there_are() -> None:
+    folder = files("medrobust.report") / "sections"
+    code = "".join(file.read_text() for file in folder.iterdir() if file.is_file())
+    assert [anchor for anchor in READ_ON if f'"{anchor.removeprefix("compared-")}"' not in code] == []
 
 
 # -- each advice is called for by its numbers ----------------------------------------------------------------

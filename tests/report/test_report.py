@@ -587,7 +587,7 @@ def test_corruptions_stand_beside_the_attack_and_their_table_folds_away(pages: d
 def test_every_table_of_the_page_is_in_latex(pages: dict[str, Path], name: str) -> None:
     captions = re.findall(r'<figcaption id="tab-[^"]*">(.*?)</figcaption>', page(pages[name]), flags=re.S)
     text = (pages[name] / "tables.tex").read_text(encoding="utf-8")
-    told = [latex.escape(words.whole(html.unescape(c)).strip()) for c in captions]
+    told = [latex.escape(words.whole(html.unescape(re.sub("<[^>]*>", "", c))).strip()) for c in captions]
     every = [*plain.first_page(findings.find(read(pages[name]))).tables]
     every += [t for s in section_list(pages[name]) for t in s.tables]
     made = [latex.escape(words.whole(t.caption)) for t in every]

@@ -290,8 +290,9 @@ def test_the_verdict_follows_from_the_intervals(whole, before, after, noise, sai
     verdict = made.verdict
     assert said in verdict
     assert made.protects == ("no more than random" in said)
-    assert "fell from 90.0%" in verdict
-    assert f"{after[0]:.1%} ({after[1]:.1%} to {after[2]:.1%}) after round 1" in verdict
+    assert "on 100 untouched images fell from 90.0 % (80.0–100.0)" in verdict
+    value, low, high = (f"{100 * share:.1f}" for share in after)
+    assert f"{value} % ({low}–{high}) after round 1" in verdict
 
 
 @pytest.mark.parametrize(

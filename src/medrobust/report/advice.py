@@ -127,7 +127,7 @@ def _more_images(f: Findings) -> Advice | None:
     shares = f.beside_noise(f.at_reference)
     unused = (c.n_test or 0) - (f.attacked or 0)
     advice = words.more_images(at, None if shares is None else shares.noise, unused, short_size(f, size))
-    options = ["--limit", "0", "--eps", eps(f, size), "--out", "runs/more-images"]
+    options = ["--limit", "0", "--eps", eps(f, size), "--out", "runs/more"]
     return _with(advice, commands.command(f, "audit", *options))
 
 

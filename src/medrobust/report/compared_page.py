@@ -65,7 +65,7 @@ def facts(c: ComparedAudits) -> list[Fact]:
         if row is not None and not row.ok:
             note = f"inconclusive, {note}"
         elif row is not None and before is not None:
-            note += f" {bounds(row.low, row.high)}; {percent(before.value)} before"
+            note += f" {bounds(row.low, row.high)}; {with_interval(before)} before"
         out.append(Fact(c.titles[name], value, note, row is not None and not row.ok))
     n = c.f.run.conditions
     out.append(Fact("Same images", count(n.n_attacked), f"attacked; {count(n.n_test)} without an attack"))

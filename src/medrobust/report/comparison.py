@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from medrobust.report.words import NBSP, bounds, count, of_hundred, percent
+from medrobust.report.words import NBSP, count, of_hundred, with_interval
 from medrobust.results import Row
+from medrobust.stats import Estimate
 
 LEAST_FREQUENCY = 50
 """Images below which a share is given as a count: "84 of 100" would claim a precision that they do not have."""
@@ -39,11 +40,11 @@ class Share:
     ok: bool = True
 
     @classmethod
-    def of(cls, row: Row | None) -> Share | None:
+    def of(cls, row: Row | Estimate | None) -> Share | None:
         """None where nothing was measured: no row, no value, no image."""
         if row is None or row.value is None or math.isnan(row.value) or not row.n:
             return None
-        return cls(row.value, _known(row.low), _known(row.high), row.n, row.ok)
+        return cls(row.value, _known(row.low), _known(row.high), row.n, isinstance(row, Estimate) or row.ok)
 
     @property
     def hits(self) -> int:
@@ -92,7 +93,7 @@ def frequency(share: Share, noun: str = "images") -> str:
 
 def numbers(share: Share) -> str:
     """ "84.0 % (76.1–90.5), n = 120"."""
-    return f"{percent(share.value)} {bounds(share.low, share.high)}".strip() + f", n{NBSP}={NBSP}{count(share.n)}"
+    return f"{with_interval(share)}, n{NBSP}={NBSP}{count(share.n)}"
 
 
 def in_words(share: Share, noun: str = "images") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medrobust.report.comparison import Relation, Share, in_words, numbers, relation
-from medrobust.report.words import percent, plural
+from medrobust.report.words import plural
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class BesideCorruptions:
     name: of that corruption. attack: None where none of the size was measured.
     """
 
-    before: float
+    before: Share
     name: str
     worst: Share
     count: int
@@ -30,11 +30,11 @@ class BesideCorruptions:
 
 def beside_attack(shares: BesideCorruptions, size: str) -> tuple[str, bool]:
     """Sentences, and whether they are a warning."""
-    harms = shares.worst.surely_below(shares.before)
+    harms = relation(shares.worst, shares.before) is Relation.BELOW
     text = (
         f"Of {plural(shares.count, 'natural corruption')} at severity {shares.severity} of 5, “{shares.name}” leaves "
     )
-    text += f"least: {in_words(shares.worst)} correct; before it was {percent(shares.before)}. "
+    text += f"least: {in_words(shares.worst)} correct; before it was {numbers(shares.before)}. "
     if not shares.worst.ok:
         return text + "What corruptions cost is inconclusive.", True
     if not harms:
@@ -52,6 +52,6 @@ def beside_attack(shares: BesideCorruptions, size: str) -> tuple[str, bool]:
             + "The corruption does more harm than the attack: this classifier is unsteady even without an attacker.",
             True,
         )
-    if not harms and not shares.attack.surely_below(shares.before):
+    if not harms and relation(shares.attack, shares.before) is not Relation.BELOW:
         return text + "Nor is the attack shown to do harm.", False
     return text + "Which of the two does more harm cannot be told.", harms

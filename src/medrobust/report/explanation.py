@@ -9,7 +9,7 @@ from medrobust.report import explanation_words as words
 from medrobust.report.comparison import Share
 from medrobust.report.explained import Explained, explained, pairs
 from medrobust.report.findings import Findings
-from medrobust.report.first_page import FirstPage
+from medrobust.report.first_page import FirstPage, checks_fact
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.words import count, listing, plural
 from medrobust.results import Row
@@ -28,7 +28,8 @@ def first_page(f: Findings) -> FirstPage:
     banners += [
         ("Inconclusive", f"{c.detail}; {c.consequence}.") for c in f.run.checks if gradient_fails(c.name, c.passed)
     ]
-    return FirstPage(title, text, "", paragraphs=sentences(networks, pairs(f.run)) if networks else [], banners=banners)
+    measured = sentences(networks, pairs(f.run)) if networks else []
+    return FirstPage(title, text, "", checks_fact(f), measured, banners)
 
 
 def gradient_fails(name: str, passed: bool | None) -> bool:

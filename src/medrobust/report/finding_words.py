@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from medrobust.report.comparison import Relation, Share, frequency, numbers, out_of, relation
+from medrobust.report.comparison import Relation, Share, in_words, numbers, out_of, relation
 from medrobust.report.findings import Findings, Verdict
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.sizes import change, short_size, size_words, visibility
-from medrobust.report.words import listing, number, percent
+from medrobust.report.words import listing, number
 from medrobust.results import Kind, Row, among
 
 ATTACK = "findings"
@@ -51,10 +51,9 @@ def any_change(f: Findings) -> str:
     shares = None if eps is None else Share.of(row(f, "success", ANY, eps))
     if eps is None or shares is None:
         return ""
-    text = f"{change(f, eps)} – {visibility(f, eps)} – gives {frequency(shares)} another set of findings "
-    text += f"({numbers(shares)})"
+    text = f"{change(f, eps)} – {visibility(f, eps)} – gives {in_words(shares)} another set of findings"
     if (control := noise(f, ANY, eps)) is not None:
-        text += f"; random noise of that size does so in {frequency(control, '')}"
+        text += f"; random noise of that size does so in {in_words(control, '')}"
         text += "" if relation(shares, control) is Relation.ABOVE else ", which is not shown to be less"
     return text + "."
 
@@ -122,12 +121,13 @@ def sentence(f: Findings, t: TurnedFinding, goal: str, eps: float | None) -> str
     else:
         text = f"Of {images} without {name} in which it reported none, {part} "
         text += f"{'shows' if one else 'show'} it {when}"
+    text += f" ({numbers(t.turned)})"
     if t.alone is not None and t.turned.hits:
         every = "it" if t.turned.hits == 1 else "all of them"
-        text += f"; in {every if t.alone.hits == t.turned.hits else out_of(t.alone)[0]} nothing else changes"
-    text += f" ({numbers(t.turned)})"
+        text += f"; in {every if t.alone.hits == t.turned.hits else out_of(t.alone)[0]} nothing else changes "
+        text += f"({numbers(t.alone)})"
     if t.noise is not None:
-        text += f"; random noise of that size does it in {frequency(t.noise, '')}"
+        text += f"; random noise of that size does it in {in_words(t.noise, '')}"
         text += "" if relation(t.turned, t.noise) is Relation.ABOVE else ", which is not shown to be less"
     return text + "."
 
@@ -140,12 +140,10 @@ def at_risk(f: Findings, eps: float) -> str:
         return ""
     weights = info.risk
     most = sorted(weights, key=lambda name: -max(weights[name]))[:MOST_NAMED]
-    text = (
-        f"With each finding weighted by the given table of risks, {percent(lost.value, 0)} of what is at stake is lost "
-    )
-    text += f"after a change of {short_size(f, eps)} ({numbers(lost)})"
+    text = f"With each finding weighted by the given table of risks, {numbers(lost)}, of what is at stake is lost "
+    text += f"after a change of {short_size(f, eps)}"
     if alone is not None:
-        text += f"; {percent(alone.value, 0)} where nothing else may change"
+        text += f"; {numbers(alone)}, where nothing else may change"
     each = [f"{name} ({number(weights[name][0])} and {number(weights[name][1])})" for name in most]
     return text + f". The heaviest, when missed and when invented: {listing(each)}."
 
@@ -161,7 +159,7 @@ def plausible(f: Findings) -> str:
             f"The smallest change that turns any finding of an image turns {number(several.value)} of them on average."
         )
     if after is not None and info is not None and info.sets:
-        text = f"{percent(after.value, 0)} of the sets of findings that it then reports occur in the {info.sets_of}"
-        text += f" ({numbers(after)})" + (f"; before it was {percent(before.value, 0)}." if before is not None else ".")
+        text = f"Of the sets of findings that it then reports, {numbers(after)}, occur in the {info.sets_of}"
+        text += f"; before it was {numbers(before)}." if before is not None else "."
         parts.append(text + " A set that never occurs gives the attack away.")
     return " ".join(parts)

@@ -211,12 +211,12 @@ class Findings:
 
     def beside_noise(self, row: Row | None) -> BesideNoise | None:
         """An accuracy under attack beside that under random noise of the same size; None where it is not known."""
-        attack = Share.of(row)
-        if row is None or attack is None or self.clean is None:
+        attack, before = Share.of(row), Share.of(self.clean)
+        if row is None or attack is None or before is None:
             return None
         shares = [Share.of(self.run.at(a, "accuracy", row.eps)) for a in self.run.controls]
         noise = min((s for s in shares if s is not None), key=lambda s: s.value, default=None)
-        return BesideNoise(self.clean.value, attack, noise)
+        return BesideNoise(before, attack, noise)
 
     @cached_property
     def largest(self) -> Row | None:

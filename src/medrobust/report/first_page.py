@@ -6,9 +6,11 @@ import importlib
 from dataclasses import dataclass, field
 
 from medrobust.report.advice_words import Advice
+from medrobust.report.check_lines import counted
 from medrobust.report.findings import Findings
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.tables import Table
+from medrobust.report.words import bounds, percent, plural
 
 BUILT_BY = {
     "audit": ("Robustness audit", "medrobust.report.plain:first_page"),
@@ -47,6 +49,25 @@ class FirstPage:
     advice: list[Advice] = field(default_factory=list)
     """What to do next."""
     advice_note: str = ""
+
+
+def clean_fact(f: Findings) -> list[Fact]:
+    """Accuracy before an attack, where it was measured."""
+    if f.clean is None:
+        return []
+    every = ", every finding right" if f.several else ""
+    note = f"{plural(f.clean.n, 'image')}, unattacked{every} {bounds(f.clean.low, f.clean.high)}".strip()
+    return [Fact("Accuracy before", percent(f.clean.value), note)]
+
+
+def checks_fact(f: Findings) -> list[Fact]:
+    """How many sanity checks passed, where there were any."""
+    if not f.run.checks:
+        return []
+    counts = counted(f.run.checks)
+    note = "all sanity checks passed" if counts.passed == counts.asked else "sanity checks passed"
+    note += f", {counts.failed} failed" if counts.failed else ""
+    return [Fact("Checks", f"{counts.passed} of {counts.asked}", note, counts.failed > 0)]
 
 
 def heading(f: Findings) -> str:

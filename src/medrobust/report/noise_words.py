@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medrobust.report.comparison import Relation, Share, in_words, numbers, relation
-from medrobust.report.words import bounds, percent
+from medrobust.report.words import with_interval
 
 SMALL = 0.05
 """Points of accuracy that noise may cost without being said to do harm."""
@@ -16,7 +16,7 @@ class BesideNoise:
     """Accuracy before, under the attack, and under random noise of the same size: of two kinds the one that leaves
     least. None where no noise was measured."""
 
-    before: float
+    before: Share
     attack: Share
     noise: Share | None
 
@@ -27,33 +27,31 @@ class BesideNoise:
 
     @property
     def noise_harms(self) -> bool:
-        return self.noise is not None and self.noise.surely_below(self.before)
+        return self.noise is not None and relation(self.noise, self.before) is Relation.BELOW
 
 
 def beside(shares: BesideNoise) -> str:
     """The control in half a sentence, after what the attack leaves."""
     if shares.noise is None:
         return "no random noise of that size was measured beside it"
-    text = (
-        f"random noise of that size leaves {percent(shares.noise.value)} {bounds(shares.noise.low, shares.noise.high)}"
-    )
+    text = f"random noise of that size leaves {with_interval(shares.noise)}"
     if shares.relation is Relation.ABOVE:
-        return text.rstrip() + " and does more harm than the attack"
-    return text.rstrip() + ("" if shares.relation is Relation.BELOW else ", which is not shown to be more")
+        return text + " and does more harm than the attack"
+    return text + ("" if shares.relation is Relation.BELOW else ", which is not shown to be more")
 
 
 def against_noise(shares: BesideNoise, size: str) -> tuple[str, bool]:
     """A paragraph, and whether it is a warning. A noise must have been measured."""
     assert shares.noise is not None
     text = f"Random noise of the same size ({size}) leaves {in_words(shares.noise)} correct; before it was "
-    text += f"{percent(shares.before)}, under the attack {numbers(shares.attack)}. "
-    lost, attacked = shares.before - shares.noise.value, shares.before - shares.attack.value
+    text += f"{numbers(shares.before)}; under the attack {numbers(shares.attack)}. "
+    lost, attacked = (shares.before.value - share.value for share in (shares.noise, shares.attack))
     if shares.relation is Relation.ABOVE:
         return text + "Noise does more harm than the attack, which was not found well.", True
     if shares.relation is not Relation.BELOW:
         if shares.noise_harms:
             return text + "Noise alone does harm, and the attack is not shown to do more.", True
-        if not shares.attack.surely_below(shares.before):
+        if relation(shares.attack, shares.before) is not Relation.BELOW:
             return text + "At this size neither noise nor the attack is shown to do harm.", False
         return text + "The attack is not shown to do more harm than noise of its size.", True
     if lost < SMALL:

@@ -14,12 +14,18 @@ from medrobust.report.schema import RunInfo
 from medrobust.report.section import Built
 
 READ_ON = {
+    "missing": "what is missing",
+    "compared-runs": "which runs, and how alike",
+    "compared-sides": "which images changed sides",
+    "searches": "every method",
+    "attacked": "how easily evolved networks are fooled",
     "flips": "which errors",
     "findings": "which findings",
-    "pairs": "image by image",
     "survival": "JPEG, resizing, a screenshot",
     "without": "attackers without the network",
     "detection": "whether an alarm sees it",
+    "saliency": "which pixels decide",
+    "setup": "which images and attack were explained",
     "checks": "what each check means",
     "conditions": "data, network, software and their SHA-256",
     "limits": "what was not tested",

@@ -14,15 +14,16 @@ from medrobust.report import advice, commands, finding_words, headline, noise_wo
 from medrobust.report.check_lines import counted
 from medrobust.report.comparison import Relation, Share, in_words, numbers, out_of, relation
 from medrobust.report.findings import Findings, Verdict, in_doubt
-from medrobust.report.first_page import Fact, FirstPage
+from medrobust.report.first_page import Fact, FirstPage, checks_fact, clean_fact
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import PROBES, WORST, same
 from medrobust.report.saving import after_saving
 from medrobust.report.sections.corruptions import paragraph as corruptions_paragraph
 from medrobust.report.sections.universal import paragraph as universal_paragraph
 from medrobust.report.sizes import short_size, size_words, visibility
+from medrobust.report.tables import eps_text
 from medrobust.report.verdict import few_images, verdict
-from medrobust.report.words import NBSP, bounds, count, listing, number, percent, plural, with_interval
+from medrobust.report.words import NBSP, bounds, count, listing, percent, plural, with_interval
 from medrobust.results import Check, Kind, Row
 from medrobust.stats import Estimate
 
@@ -79,11 +80,7 @@ def sentences(f: Findings) -> list[Paragraph]:
 
 
 def facts(f: Findings) -> list[Fact]:
-    out = []
-    if f.clean is not None:
-        every = ", every finding right" if f.several else ""
-        note = f"{plural(f.clean.n, 'image')}, unattacked{every} {bounds(f.clean.low, f.clean.high)}".strip()
-        out.append(Fact("Accuracy before", percent(f.clean.value), note))
+    out = clean_fact(f)
     row = headline.row(f)
     if row is None or f.reference is None or not same(row.eps, f.reference):
         row = f.at_reference
@@ -104,28 +101,27 @@ def facts(f: Findings) -> list[Fact]:
             out.append(Fact("Change that fools half", "inconclusive", "no better than guessing", True))
         elif (of_sets := finding_words.row(f, "min_eps_median", finding_words.ANY)) is not None:
             middle = of_sets.estimate._replace(value=math.inf if of_sets.value is None else of_sets.value)
-            size, note = _median_fact(f, middle)
-            out.append(Fact("Change that turns half", size, f"{note}, to another set of findings"))
+            out.append(Fact("Change that turns half", *_median_fact(f, middle, "turned to another set of findings")))
         elif median is not None and median.n:
-            out.append(Fact("Change that fools half", *_median_fact(f, median)))
-    if f.run.checks:
-        counts = counted(f.run.checks)
-        note = "all sanity checks passed" if counts.passed == counts.asked else "sanity checks passed"
-        note += f", {counts.failed} failed" if counts.failed else ""
-        out.append(Fact("Checks", f"{counts.passed} of {counts.asked}", note, counts.failed > 0))
-    return out
+            out.append(Fact("Change that fools half", *_median_fact(f, median, "read correctly")))
+    return out + checks_fact(f)
 
 
-def _median_fact(f: Findings, median: Estimate) -> tuple[str, str]:
+def _median_fact(f: Findings, median: Estimate, of_images: str) -> tuple[str, str]:
     n = plural(median.n, "image")
     if math.isinf(median.value):
         top = f.largest
         return (f"> {short_size(f, top.eps)}" if top else "not found"), f"most of {n} withstood the tested sizes"
-    interval = ""
-    if not math.isnan(median.low) and not math.isnan(median.high):
-        above = "more than was tested" if math.isinf(median.high) else short_size(f, median.high)
-        interval = f" (95 % interval {short_size(f, median.low)} to {above})"
-    return short_size(f, median.value), f"median of {n} read correctly{interval}"
+    return short_size(f, median.value), f"median of {n} {of_images} ({_median_interval(f, median)})"
+
+
+def _median_interval(f: Findings, median: Estimate) -> str:
+    """ "95 % interval 2 to 3 grey levels"."""
+    if math.isnan(median.low) or math.isnan(median.high):
+        return "too few images for an interval"
+    if math.isinf(median.high):
+        return f"95{NBSP}% interval {short_size(f, median.low)} to more than was tested"
+    return f"95{NBSP}% interval {eps_text(f, median.low)} to {short_size(f, median.high)}"
 
 
 # the paragraphs
@@ -211,7 +207,8 @@ def before(f: Findings) -> Paragraph:
     text = f"Untouched, it reads {in_words(whole, 'test images')} correctly{' in every finding' if f.several else ''}."
     balanced = f.run.find(Kind.CLEAN, "balanced_accuracy")
     if f.several and balanced is not None and balanced.value is not None:
-        text += f" Finding by finding, the mean of sensitivity and specificity is {with_interval(balanced)}."
+        text += f" Finding by finding, the mean of sensitivity and specificity is {with_interval(balanced)}, "
+        text += f"n{NBSP}={NBSP}{count(balanced.n)}."
     if f.directed and len(f.disease) == 1:
         sensitivity = Share.of(f.run.find(Kind.CLEAN, "sensitivity", class_name=f.disease[0]))
         specificity = Share.of(f.run.find(Kind.CLEAN, "specificity", class_name=f.disease[0]))
@@ -233,21 +230,12 @@ def how_small(f: Findings) -> Paragraph:
         if math.isinf(median.value):
             text = "More than half of the images that it reads correctly withstood every size that was tried."
         else:
-            scale = f.run.conditions.grey_scale.unit if f.run.conditions.norm == "Linf" else 1
             text = "Half of the images that it reads correctly are misread after a change of "
             text += f"{size_words(f, median.value)} or less"
-            if math.isfinite(median.low) and median.low != median.high:
-                text += f" (95{NBSP}% interval {number(median.low * scale)}–{number(median.high * scale)})"
-            elif math.isnan(median.low):
-                text += f" ({count(median.n)}{NBSP}of them: too few for an interval)"
-            text += "."
+            text += f" ({_median_interval(f, median)}, n{NBSP}={NBSP}{count(median.n)})."
     if half is not None:
-        if median is not None and math.isclose(median.value, half.eps, rel_tol=1e-5):
-            text += f" At that size its accuracy, too, has halved. Such a change is {visibility(f, half.eps)}."
-        else:
-            text += (
-                f" Its accuracy has halved at {size_words(f, half.eps)}. Such a change is {visibility(f, half.eps)}."
-            )
+        text += f" At {size_words(f, half.eps)}, the smallest size tried that halves its accuracy, it is "
+        text += f"{with_interval(half)}. Such a change is {visibility(f, half.eps)}."
     elif f.largest is not None:
         text += f" Its accuracy did not halve up to {size_words(f, f.largest.eps)}, the largest size tried."
     return Paragraph(title, text.strip(), in_doubt(f, f.strongest))

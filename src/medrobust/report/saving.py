@@ -8,7 +8,7 @@ from medrobust.report.findings import Findings, Verdict
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import same
 from medrobust.report.sizes import short_size
-from medrobust.report.words import listing, number, percent, plural
+from medrobust.report.words import listing, number, plural, with_interval
 from medrobust.results import Row
 
 TITLE = "After saving the image"
@@ -79,7 +79,7 @@ def _sentence(f: Findings, outcome: str, pairs: list[Pair]) -> str:
         pairs = [pairs[0], pairs[-1]]
     else:
         sizes = "At " + _sizes(f, [full.eps for full, _ in pairs])
-    changes = [_accuracies(percent(full.value), percent(saved.value)) for full, saved in pairs]
+    changes = [_accuracies(with_interval(full), with_interval(saved)) for full, saved in pairs]
     changes = list(dict.fromkeys(changes)) if len(set(changes)) == 1 else changes
     return f"{sizes} {_MEANING[outcome]} (accuracy {'; '.join(changes)})."
 
@@ -105,8 +105,9 @@ def _halving(f: Findings, attack: str) -> list[str]:
     if needed is None:
         return ["No tested size halves the accuracy of saved images."]
     if needed.eps > half.eps:
-        needs = f"To halve the accuracy of saved images the attacker needs {short_size(f, needed.eps)} instead of "
-        return [needs + f"{short_size(f, half.eps)}."]
+        text = f"The smallest size tried that halves the accuracy of saved images is {short_size(f, needed.eps)} "
+        text += f"({with_interval(needed)}), that of images as computed {short_size(f, half.eps)} "
+        return [text + f"({with_interval(half)})."]
     return []
 
 

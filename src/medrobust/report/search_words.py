@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from medrobust.report.searched import MAIN, AttackedNetwork, Searched
-from medrobust.report.words import NBSP, bounds, listing, percent, plural
+from medrobust.report.words import NBSP, bounds, listing, plural, with_interval
 from medrobust.results import Row
 
 FREE = {
@@ -151,17 +151,25 @@ def verdict(result: Searched) -> str:
                 f"(A test that takes seeds for independent, which draws of the same images are not, calls {counts}.)"
             )
         best = max((n for n in values if result.methods[n].kind == "search"), key=lambda n: values[n])
-        text = f"{title(best)}, reaches a balanced accuracy of {percent(values[best])}"
-        out.append(f"The best of them, {text}, {reference} {percent(values[result.info.reference])}.")
+        text = f"{title(best)}, reaches a balanced accuracy of {_balanced(result, best)}"
+        text += f", {reference} {_balanced(result, result.info.reference)} (medians over "
+        out.append(
+            f"The best of them, {text}{plural(result.table.seeds, 'seed')}, intervals of draws, not of patients)."
+        )
     for name, method in result.methods.items():
         if method.kind in ("baseline", "random") and name != result.info.reference:
             other = title(name)
-            out.append(f"{other[:1].upper()}{other[1:]}: {percent(values[name])}.")
+            out.append(f"{other[:1].upper()}{other[1:]}: {_balanced(result, name)}.")
     both = [n for n in values if result.methods[n].kind == "both"]
     if both:
         best = max(both, key=lambda n: values[n])
-        out.append(f"Of the searches that gradient descent follows, {title(best)} reaches {percent(values[best])}.")
+        out.append(f"Of the searches that gradient descent follows, {title(best)} reaches {_balanced(result, best)}.")
     return " ".join(out)
+
+
+def _balanced(result: Searched, method: str) -> str:
+    """Median over the seeds."""
+    return with_interval(result.find(MAIN, method))
 
 
 def robustness(networks: list[AttackedNetwork]) -> list[str]:

@@ -15,6 +15,7 @@ returns a list of contents with an anchor and a title each, and it needs neither
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -128,11 +129,18 @@ def _compiled(text: str) -> Template:
     return environment().from_string(text)
 
 
+def _unbroken(text: str) -> str:
+    """No line break inside an option such as --prevalence."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"--[a-z][a-z-]*", r'<span class="option">\g<0></span>', str(escape(text))))
+
+
 @cache
 def environment() -> Environment:
     """Of all templates: what comes from data is escaped, an unknown name is an error."""
     from jinja2 import Environment, StrictUndefined
 
     jinja = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    jinja.filters |= {"count": words.count, "whole": words.whole}
+    jinja.filters |= {"count": words.count, "whole": words.whole, "unbroken": _unbroken}
     return jinja

@@ -268,8 +268,9 @@ def smallest(f: Findings) -> Table | None:
     for attack in f.run.measured:
         median, half = f.median(attack), f.half(attack)
         values, cost = f.min_eps(attack), f.run.at(attack, "gradients_per_image")
-        broken = percent(float(np.isfinite(values).mean())) if values is not None and values.size else NOTHING
-        unusable = f.run.at(attack, "inconclusive")
+        broken = NOTHING
+        if values is not None and values.size:
+            broken = f"{count(int(np.isfinite(values).sum()))} of {count(values.size)}"
         rows.append(
             [
                 attack_head(f, attack),
@@ -277,7 +278,7 @@ def smallest(f: Findings) -> Table | None:
                 TableCell(eps_text(f, half.eps) if half else "not reached"),
                 TableCell(broken),
                 TableCell(number(cost.value) if cost is not None and cost.value is not None else NOTHING),
-                TableCell(percent(unusable.value) if unusable is not None else NOTHING),
+                share(f.run.at(attack, "inconclusive")),
             ]
         )
     name = unit(f)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medrobust.report.comparison import Relation, Share, frequency, in_words, numbers, relation
-from medrobust.report.words import percent, plural
+from medrobust.report.words import count, plural
 
 MUCH = 0.25
 """Share of the effect that random changes must stay below for the harm to be called that of the aim alone."""
@@ -87,8 +87,10 @@ def after_saving(rate: Share, saved: Share, control: Share | None, bits: str) ->
     return text + (": saving is no cure." if relation(saved, control) is Relation.ABOVE else ".")
 
 
-def majority_class(share: float, before: float, called: str) -> str:
-    return f"Nearly all images end in one class: {percent(share)} are read as {called}, {percent(before)} before."
+def majority_class(with_it: int, before: int, n: int, called: str) -> str:
+    """Images of n that are read as one class."""
+    text = f"Nearly all images end in one class: {count(with_it)} of {count(n)} are read as {called}, "
+    return text + f"{count(before)} before."
 
 
 def cap(most: Share) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 from medrobust.report import finding_words
+from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings, Verdict, doubts_together
 from medrobust.report.noise_words import beside
 from medrobust.report.run import PROBES, WORST, same
 from medrobust.report.sizes import change, greys, short_size, size_words, visibility
-from medrobust.report.words import NBSP, bounds, count, listing, percent, plain, plural, with_interval
+from medrobust.report.words import NBSP, count, listing, percent, plain, plural, with_interval
 from medrobust.results import Kind
 
 LARGE = 0.25
@@ -91,11 +92,11 @@ def _fooled(f: Findings) -> tuple[str, str, str]:
     text = f"{sets} " if sets else ""
     sized = f"{change(f, at.eps)} – {visibility(f, at.eps)} –"
     text += f"{'It' if sets.startswith(sized) else sized} brings its "
-    text += f"{'exact match' if sets else 'accuracy'} from {percent(f.clean.value)} "
+    text += f"{'exact match' if sets else 'accuracy'} from {with_interval(Share.of(f.clean))} "
     text += f"down to {with_interval(at)} ({f.name(f.strongest)}, {plural(at.n or f.attacked or 0, 'image')})"
     text += f"; {beside(shares)}." if shares is not None else "."
     if half.eps > at.eps and not same(half.eps, at.eps):
-        text += f" It has halved at {short_size(f, half.eps)}."
+        text += f" At {short_size(f, half.eps)}, the smallest size tried that halves it, it is {with_interval(half)}."
     elif same(at.eps, f.run.curve(f.strongest)[0].eps):
         text += " No smaller change was tried."
     if f.strongest in PROBES:
@@ -132,8 +133,8 @@ def _held(f: Findings) -> tuple[str, str, str]:
     who = f"the {f.name(WORST)}" if worst else f"the strongest of the believable attacks ({f.run.title(f.strongest)})"
     text = (
         f"With changes of up to {size_words(f, biggest)}, {who} leaves "
-        f"{percent(lowest.value)} {bounds(lowest.low, lowest.high)} accuracy, n{NBSP}={NBSP}{count(lowest.n)}; "
-        f"without attack it is {percent(f.clean.value)}"
+        f"{with_interval(lowest)} accuracy, n{NBSP}={NBSP}{count(lowest.n)}; "
+        f"without attack it is {with_interval(Share.of(f.clean))}"
         f"{f'; {beside(shares)}' if (shares := f.beside_noise(lowest)) is not None else ''}. "
         "This is no proof: another attack, or a larger change, may succeed."
     )

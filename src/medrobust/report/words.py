@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-
-from medrobust.results import Row
+from typing import Protocol
 
 NBSP = "\u00a0"
 NOTHING = "–"
 SIGNS = "+-−"
 NO_INTERVAL = "no interval"
 """Beside a number of too few images for one: the order statistics of fewer than 6 hold no median's."""
+
+
+class Measured(Protocol):
+    """A number with its 95 % interval: a row, or a share."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -31,14 +41,14 @@ def bounds(low: float | None, high: float | None, digits: int = 1, scale: float 
     return f"({ends(low_text, high_text)})"
 
 
-def with_interval(row: Row | None, digits: int = 1) -> str:
+def with_interval(share: Measured | None) -> str:
     """ "91.2 % (88.4–93.5)", the house style for every share."""
-    if row is None or row.value is None:
+    if share is None or share.value is None:
         return NOTHING
-    return f"{percent(row.value, digits)} {bounds(row.low, row.high, digits)}".strip()
+    return f"{percent(share.value)} {bounds(share.low, share.high)}".strip()
 
 
-def plain(row: Row | None, digits: int = 3) -> str:
+def plain(row: Measured | None, digits: int = 3) -> str:
     """A number that is no percentage, AUROC or ECE: "0.948 (0.921–0.967)"."""
     if row is None or row.value is None:
         return NOTHING

@@ -88,7 +88,7 @@ class Corruptions:
             return None
         name, worst = min(known, key=lambda pair: pair[1].value)
         title, attack = self.info.titles[name], Share.of(self.attack)
-        return BesideCorruptions(before.value, title, worst, len(known), severity, attack)
+        return BesideCorruptions(before, title, worst, len(known), severity, attack)
 
 
 def paragraph(f: Findings) -> Paragraph | None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from medrobust.report.findings import Findings
-from medrobust.report.first_page import FirstPage
+from medrobust.report.first_page import FirstPage, checks_fact, clean_fact
 from medrobust.report.schema import DefenceInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, share
 from medrobust.report.verdict import outputs_swapped
-from medrobust.report.words import plural
+from medrobust.report.words import plural, whole
 from medrobust.results import Kind
 
 ANCHOR, TITLE, ORDER, NEEDS = "defence", "After every round", 60, ("defence",)
@@ -72,12 +72,14 @@ def first_page(f: Findings) -> FirstPage:
         return FirstPage(*swapped)
     if info is None:
         return FirstPage("Nothing was measured yet.", "", "warn")
+    facts = [*clean_fact(f), *checks_fact(f)]
     if f.guessing:
         text = (
             "The classifier was no better than guessing before the defence; what it does with a change has no meaning."
         )
-        return FirstPage("Nothing follows from this run.", text, "warn")
+        return FirstPage("Nothing follows from this run.", text, "warn", facts)
     first, _, rest = info.verdict.partition(": ")
     if info.target is not None:
         rest += f" The perturbations aim at the answer “{f.run.target_name(info.target)}”."
-    return FirstPage(f"{first}.", rest, "warn" if first == "Inconclusive" else "calm" if info.protects else "bad")
+    tone = "warn" if first == "Inconclusive" else "calm" if info.protects else "bad"
+    return FirstPage(f"{first}.", whole(rest), tone, facts)

@@ -1,16 +1,17 @@
-"""What an audit does not show."""
+"""What a run does not show."""
 
 from __future__ import annotations
 
 from medrobust.report.findings import Findings
 from medrobust.report.run import PROBES
-from medrobust.report.section import Content
+from medrobust.report.section import ATTACK_COMMANDS, Content
 from medrobust.report.sections.threat_model import untested
 from medrobust.report.sizes import size_words
 from medrobust.report.words import plural
 from medrobust.results import Kind, among
 
-ANCHOR, TITLE, ORDER = "limits", "What this audit does not show", 130
+ANCHOR, TITLE, ORDER = "limits", "What this run does not show", 130
+COMMANDS = ATTACK_COMMANDS
 
 
 def build(f: Findings) -> Content:
@@ -18,7 +19,7 @@ def build(f: Findings) -> Content:
 
 
 def limits(f: Findings) -> list[str]:
-    """What this audit does not show."""
+    """A sentence each."""
     c, out = f.run.conditions, []
     if f.run.conditions.synthetic:
         out.append(

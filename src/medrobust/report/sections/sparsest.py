@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrobust.report import charts, pictures
-from medrobust.report.comparison import Share, in_words
+from medrobust.report.comparison import Share, in_words, numbers
 from medrobust.report.findings import Findings
 from medrobust.report.run import same
 from medrobust.report.section import Content
@@ -69,10 +69,11 @@ def _sentences(f: Findings, median: Row, levels: int) -> list[str]:
         )
     if never is not None:
         out.append(f"For {in_words(never)} no change by {step(levels)} was found, of any number of pixels.")
-    if (noise := _noise(f, levels)) is not None and f.clean is not None:
+    noise, before = _noise(f, levels), Share.of(f.clean)
+    if noise is not None and before is not None:
         out.append(
             f"Random noise of one level in every pixel leaves {in_words(noise)} read correctly; before it was "
-            f"{percent(f.clean.value)}."
+            f"{numbers(before)}."
         )
     return out
 

@@ -12,7 +12,7 @@ from medrobust.report import pictures
 from medrobust.report import universal_words as words
 from medrobust.report.comparison import Relation, Share, relation
 from medrobust.report.findings import Findings
-from medrobust.report.first_page import FirstPage
+from medrobust.report.first_page import FirstPage, checks_fact, clean_fact
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.schema import UniversalInfo
 from medrobust.report.section import Content
@@ -145,7 +145,7 @@ def _cap(f: Findings) -> str:
     top, parts = int(into.argmax()), []
     if into[top] >= MAJORITY * total:
         called = f.run.labelled(matrix.classes[top])
-        parts.append(words.majority_class(float(into[top]) / total, float(of[top]) / total, called))
+        parts.append(words.majority_class(int(into[top]), int(of[top]), total, called))
     if len(matrix.classes) == 2 and most is not None:
         parts.append(words.cap(most))
     return " ".join(parts)
@@ -214,12 +214,13 @@ def first_page(f: Findings) -> FirstPage:
         return FirstPage(*swapped)
     if info is None:
         return FirstPage("Nothing was measured yet.", "", "warn")
+    facts = [*clean_fact(f), *checks_fact(f)]
     if f.guessing:
         text = "The classifier is no better than guessing; what it does with a change has no meaning."
-        return FirstPage("Nothing follows from this run.", text, "warn")
+        return FirstPage("Nothing follows from this run.", text, "warn", facts)
     summed = paragraph(f)
     text = "" if summed is None else summed.text
-    return FirstPage("One change for all images", text, "warn" if summed is None or summed.warn else "bad")
+    return FirstPage("One change for all images", text, "warn" if summed is None or summed.warn else "bad", facts)
 
 
 # -- table, matrix, pictures ---------------------------------------------------------------------------------

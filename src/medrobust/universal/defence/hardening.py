@@ -76,8 +76,9 @@ class Hardened:
         kept, now = _rate(first.accuracy), _rate(last.accuracy)
         fell = last.accuracy.high < first.accuracy.low
         return (
-            f"{finding}: {_rate(before)} at the start, {_rate(after)} after round {last.number}; those of the round "
-            f"before {_rate(old.rate)}, random ones {_rate(noise)}. {what} on untouched images "
+            f"{finding}: of {after.n} images they fool {_rate(before)} at the start, {_rate(after)} after round "
+            f"{last.number}; those of the round before {_rate(old.rate)}, random ones {_rate(noise)}. {what} on "
+            f"{last.accuracy.n} untouched images "
             + (f"fell from {kept} to {now}." if fell else f"was {kept}, is {now}.")
         )
 
@@ -314,4 +315,5 @@ def _target(goal: Goal) -> int | None:
 
 
 def _rate(estimate: Any) -> str:
-    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+    value, low, high = (f"{100 * share:.1f}" for share in (estimate.value, estimate.low, estimate.high))
+    return f"{value} % ({low}–{high})"
