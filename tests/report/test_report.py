@@ -538,6 +538,7 @@ def test_latex_is_escaped_and_even(pages: dict[str, Path]) -> None:
     assert latex.escape(r"50%_$\x & #1 {a}~^") == (
         r"50\%\_\$\textbackslash{}x \& \#1 \{a\}\textasciitilde{}\textasciicircum{}"
     )
+    assert latex.escape("--healthy 2–3") == "-{}-healthy 2--3"
     text = (pages["hostile"] / "tables.tex").read_text(encoding="utf-8")
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 15
     blocks = re.findall(r"\\begin\{tabular\}\{(l?r*)\}\n(.*?)\\end\{tabular\}", text, flags=re.S)

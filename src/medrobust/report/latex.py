@@ -42,8 +42,9 @@ _ESCAPES = {
 
 def escape(text: str) -> str:
     """Any text as LaTeX that prints it."""
-    # a thin space before the sign, as SI typesetting has it
-    return "".join(_ESCAPES.get(c, c) for c in text.replace("\u00a0%", "\u202f%"))
+    # a thin space before the sign, as SI typesetting has it; two hyphens of an option would print as a dash
+    parts = text.replace("\u00a0%", "\u202f%").split("--")
+    return "-{}-".join("".join(_ESCAPES.get(c, c) for c in part) for part in parts)
 
 
 WIDEST = 6
