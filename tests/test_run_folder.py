@@ -22,6 +22,7 @@ from medrobust.store import Store
 from medrobust.universal import Universal
 
 from .data_files import cohort
+from .paired.audits import audit
 
 SMALL = ("--model", "small_cnn", "--size", "16", "--epochs", "1", "--device", "cpu")
 
@@ -40,12 +41,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory) -> Path:
-    """A saved classifier."""
+    """A saved classifier, beside two finished audits."""
     net = mr.models.build("small_cnn:width=4", classes=2, channels=1, size=16)
     clf = mr.Classifier(
         net, ("ill", "well"), size=16, outputs="logits", provenance={"architecture": "small_cnn:width=4"}
     )
-    return clf.save(tmp_path_factory.mktemp("saved") / "model")
+    folder = tmp_path_factory.mktemp("saved")
+    audit(folder / "before")
+    audit(folder / "after", median=2.0)
+    return clf.save(folder / "model")
 
 
 COMMANDS: dict[str, Callable[[Path, Path], tuple[str | Path, ...]]] = {
@@ -56,6 +60,7 @@ COMMANDS: dict[str, Callable[[Path, Path], tuple[str | Path, ...]]] = {
     "evade": lambda out, model: ("evade", "--model", model, "--out", out),
     "explain": lambda out, model: ("explain", "--model", model, "--out", out),
     "defend": lambda out, model: ("defend", "--model", model, "--out", out),
+    "compare": lambda out, model: ("compare", model.parent / "before", model.parent / "after", "--out", out),
     "search": lambda out, model: ("search", "--data", "breast-cancer", "--out", out),
     "study": lambda out, model: ("study", "run", "studies/ma2020.py", "--size", "smoke", "--out", out),
 }
