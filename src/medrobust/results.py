@@ -25,6 +25,8 @@ from medrobust.stats import Estimate
 FORMAT = 2
 FIGURES = "figures.safetensors"
 """The arrays behind figures and numbers, in a run folder."""
+BY_FINDING = "finding_min_eps"
+"""The array of the smallest eps that turns each finding of each test image, (n, k); NaN where that was not attacked."""
 
 
 class Kind(StrEnum):

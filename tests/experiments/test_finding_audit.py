@@ -125,6 +125,25 @@ def test_changing_one_alone_takes_no_less_and_any_change_no_more(run):
                 assert anything[sample.ids.index(name)] <= arrays["one.min_eps"][i]
 
 
+def test_the_smallest_change_of_each_finding_is_kept_image_by_image(run):
+    """For a comparison with another classifier on the same images."""
+    smallest = read(run.folder).arrays["finding_min_eps"]
+    assert smallest.shape == run.tested.test.labels.shape
+    for k, name in enumerate(run.tested.test.classes):
+        part = run.experiment.part(k)
+        ids = [] if part is None else part.ids
+        attacked = ~np.isnan(smallest[:, k])
+        assert [image for image, hit in zip(run.tested.test.ids, attacked, strict=True) if hit] == sorted(
+            ids, key=run.tested.test.ids.index
+        )
+        of_finding = {"kind": Kind.FINDING, "metric": "success", "class_name": name, "alone": None, "eps": GRID[2]}
+        for goal, value in (("hide", 1), ("invent", 0)):
+            at = attacked & (run.tested.test.labels[:, k] == value)
+            if at.any():
+                share = (smallest[at, k] <= np.float32(GRID[2])).mean()
+                assert find(run.rows, goal=goal, **of_finding).value == pytest.approx(share)
+
+
 def test_unknown_findings_take_part_in_nothing(run, data):
     unknown = {name for name, label in zip(data.ids, data.labels[:, 0], strict=True) if label < 0}
     assert unknown

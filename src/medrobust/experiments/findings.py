@@ -26,7 +26,7 @@ from medrobust.experiments.finding_rows import NAME, goal_rows, noise_goal_rows
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.system import System, groups
 from medrobust.images import UNKNOWN
-from medrobust.results import INCONCLUSIVE, OK, Check, Kind, group
+from medrobust.results import BY_FINDING, INCONCLUSIVE, OK, Check, Kind, group
 from medrobust.store import Cell
 from medrobust.threat import Goal, GoalKind, parse_goal
 
@@ -168,6 +168,7 @@ class FindingsExperiment(Experiment):
         for k, name in enumerate(self.findings):
             self._finding_part(outcome, k, name, cells[k])
         self._sets_part(outcome, cells)
+        outcome.arrays[BY_FINDING] = self._by_finding(cells)
         self._risk_part(outcome)
         outcome.checks.append(self._confirmed(cells))
         sets = self.occurring
@@ -187,6 +188,16 @@ class FindingsExperiment(Experiment):
             self.context.patients,
         )
         return outcome
+
+    def _by_finding(self, cells: dict[int, Cell | None]) -> np.ndarray:
+        """float32 (n test, k): the smallest eps that turns a finding; inf never, NaN where that was not attacked."""
+        test = self.context.test
+        place = {name: i for i, name in enumerate(test.ids)}
+        smallest = np.full((len(test), len(self.findings)), np.nan, dtype=np.float32)
+        for k, cell in cells.items():
+            if cell is not None and (part := self.part(k)) is not None:
+                smallest[[place[name] for name in part.ids], k] = cell.arrays["one.min_eps"]
+        return smallest
 
     def _confirmed(self, cells: dict[int, Cell | None]) -> Check:
         """Whether the judge confirms every example of every goal."""
