@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from medrobust.results import INCONCLUSIVE, Kind
+from medrobust.stats import proportion
 from tests.report_runs import Maker, checks
 
 ATTACKS = ["fgsm", "pgd"]
@@ -23,17 +25,24 @@ def audit(
     attacks: list[str] = ATTACKS,
     classes: tuple[str, ...] = ("normal", "pneumonia"),
     blind: bool = False,
+    in_doubt: tuple[str, str] | None = None,
     seed: int = 0,
     arrays: dict[str, np.ndarray] | None = None,
     **conditions: Any,
 ) -> Path:
-    """A run folder. blind: attacks without a usable gradient. arrays: in the place of those made up."""
+    """A run folder. blind: attacks without a usable gradient. in_doubt: goal and finding of one such attack. arrays:
+    in the place of those made up."""
     m = Maker("chest_xray/labels.csv", list(classes), n=n, median=median, clean=clean, seed=seed)
     m.clean_rows()
     for attack in attacks:
         m.attack_rows(attack, saved=False, zero_gradient=blind)
     m.attack_rows("worst", zero_gradient=blind)
     m.noise_rows(names=("noise",))
+    if in_doubt is not None:
+        goal, finding = in_doubt
+        columns = {"attack": "findings", "eps": 1 / 255, "goal": goal, "class_name": finding}
+        note = "for 40 of 40 images there was no usable gradient"
+        m.rows.add(Kind.FINDING, "success", proportion(np.zeros(40)), status=INCONCLUSIVE, note=note, **columns)
     m.arrays |= {
         "test_prediction": m.predicted.astype(np.int64),
         "test_content": np.arange(n, dtype=np.int64),

@@ -11,12 +11,12 @@ import numpy as np
 
 from medrobust import manifest
 from medrobust.errors import InputError
-from medrobust.report import findings
+from medrobust.report import finding_words, findings
 from medrobust.report import run as runs
 from medrobust.report.findings import Findings
 from medrobust.report.run import WORST, Run, same
 from medrobust.report.schema import AttackInfo, HeadlineInfo
-from medrobust.results import FIGURES, group
+from medrobust.results import BY_FINDING, FIGURES, group
 
 OF_TEST, OF_ATTACKED = ("test_labels", "test_prediction"), ("labels", "clean_prediction")
 """Arrays of classes or findings, of all test images and of the attacked ones."""
@@ -71,6 +71,11 @@ class Audit:
             return findings.doubts_together(self.findings)[0]
         return ""
 
+    def finding_doubt(self, goal: str, name: str, eps: float) -> str:
+        """Why the share in which a finding is hidden or invented is inconclusive; empty where it is believed."""
+        row = finding_words.row(self.findings, "success", goal, eps, class_name=name)
+        return "" if row is None or row.ok else row.note or "its row is marked inconclusive"
+
     @property
     def clean_doubt(self) -> str:
         """Why its numbers without an attack are inconclusive: outputs that are probably swapped, for one."""
@@ -116,6 +121,7 @@ def _fits(audit: Audit) -> bool:
     labels = [*((arrays[x], n) for x in OF_TEST), *((arrays[x], m) for x in OF_ATTACKED)]
     test_images = [arrays[x] for x in ("test_content", "test_patients") if x in arrays]
     sizes = [audit.min_eps[x] for x in audit.attacks]
+    by_finding = arrays.get(BY_FINDING)
     return (
         m > 0
         and np.unique(attacked).shape == attacked.shape
@@ -123,6 +129,7 @@ def _fits(audit: Audit) -> bool:
         and all(x.shape == (length, *columns) and _whole(x, -1, values) for x, length in labels)
         and all(x.shape == (n,) for x in test_images)
         and all(x.shape == (m,) and bool((x >= 0).all()) for x in sizes)  # NaN is not
+        and (by_finding is None or (by_finding.shape == (n, k) and not bool((by_finding < 0).any())))
     )
 
 
@@ -143,4 +150,6 @@ def _renumbered(audit: Audit, first: Audit) -> Audit:
     renumbered = {
         name: x[:, np.argsort(number)] if x.ndim == 2 else np.where(x < 0, x, number[x]) for name, x in labels.items()
     }
+    if (by_finding := audit.arrays.get(BY_FINDING)) is not None:
+        renumbered[BY_FINDING] = by_finding[:, np.argsort(number)]
     return replace(audit, classes=first.classes, arrays={**audit.arrays, **renumbered})

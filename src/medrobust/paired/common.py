@@ -15,7 +15,7 @@ from medrobust.paired.audits import Audit
 from medrobust.report.run import same
 from medrobust.report.schema import AttackInfo, HeadlineInfo
 from medrobust.report.words import listing, number, plural
-from medrobust.results import withstands
+from medrobust.results import BY_FINDING, withstands
 
 CONDITIONS = {
     "run.conditions.norm": ("the norm of the attacks", "--norm"),
@@ -37,13 +37,15 @@ class PairedAudit:
     """One audit on the common images.
 
     prediction: (n,), or (n, k) of findings. right: bool (n,), read correctly. smallest: (m,), the smallest eps that
-    fools.
+    fools. by_finding: (n, k), the smallest eps that turns each finding, NaN where that was not attacked; None where
+    findings are not compared under attack.
     """
 
     audit: Audit
     prediction: np.ndarray
     right: np.ndarray
     smallest: np.ndarray
+    by_finding: np.ndarray | None
 
     @property
     def name(self) -> str:
@@ -92,11 +94,13 @@ def pair(audits: Sequence[Audit], eps: float | None = None) -> Paired:
     patients = _patients(audits, tested, notes)
     attacked, places = _attacked(audits, tested, notes)
     attacks, sizes = _attacks(audits, notes), _sizes(audits, notes)
+    one_by_one = _findings_attacked(audits, notes)
     sides = []
     for audit, images, place in zip(audits, tested, places, strict=True):
         prediction = audit.arrays["test_prediction"][images]
         right = _right(prediction, audit.arrays["test_labels"][images])
-        sides.append(PairedAudit(audit, prediction, right, audit.smallest(attacks)[place]))
+        by_finding = audit.arrays[BY_FINDING][images] if one_by_one else None
+        sides.append(PairedAudit(audit, prediction, right, audit.smallest(attacks)[place], by_finding))
     names, labels = _names(audits, tested), audits[0].arrays["test_labels"][tested[0]]
     reference = _reference(sides[0], sizes, eps)
     return Paired(tuple(sides), names, labels, patients, attacked, sizes, attacks, reference, tuple(notes))
@@ -208,6 +212,18 @@ def _attacks(audits: Sequence[Audit], notes: list[str]) -> tuple[str, ...]:
     if left_out := [title for name, title in titles.items() if name not in common]:
         notes.append(f"Not run alike on all, and left out: {listing(left_out)}.")
     return common
+
+
+def _findings_attacked(audits: Sequence[Audit], notes: list[str]) -> bool:
+    """Whether all hid and invented each finding with the same attack, and store the result of each image."""
+    if not audits[0].several:
+        return False
+    infos = [audit.run.conditions.findings for audit in audits]
+    alike = len({(info.title, info.settings) for info in infos if info is not None}) == 1
+    if alike and all(infos) and all(BY_FINDING in audit.arrays for audit in audits):
+        return True
+    notes.append("Not every run attacked each finding in the same way: findings are compared without an attack only.")
+    return False
 
 
 def _settings(info: AttackInfo | HeadlineInfo) -> tuple[object, ...]:

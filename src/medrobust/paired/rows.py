@@ -1,12 +1,13 @@
 """The rows of a comparison: every run's numbers on the common images, and the paired differences between them.
 
 Rows of a run have a column ``run``. Those of two have ``run`` and ``against``, and ``before`` or ``under`` attack as
-their column ``when``: a difference is the share of the run less that of the other.
+their column ``when``: a difference is the share of the run less that of the other. Those of a finding under attack have
+a ``goal``: it was to be hidden or invented, and ``kept`` is the share of images in which it was not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -14,9 +15,10 @@ import numpy as np
 
 from medrobust import ranks, stats
 from medrobust.paired.common import Paired, PairedAudit
+from medrobust.report import finding_words
 from medrobust.report.compared import BEFORE, UNDER
 from medrobust.report.run import WORST
-from medrobust.results import INCONCLUSIVE, OK, Kind, Row, Rows
+from medrobust.results import INCONCLUSIVE, OK, Kind, Row, Rows, withstands
 from medrobust.stats import Estimate, members
 
 MANY = 20
@@ -29,13 +31,36 @@ def rows_of(p: Paired) -> list[Row]:
     """All of them: run by run, then pair by pair."""
     c = p.sides[0].audit.run.conditions
     rows = Rows("compare", c.data, "", c.norm)
-    for side in p.sides:
-        _OfRun(rows, p, side).add_all()
+    runs = [_OfRun(rows, p, side) for side in p.sides]
+    for run in runs:
+        run.add_all()
     pairs = [_OfPair(rows, p, first, second) for first, second in combinations(p.sides, 2)]
     p_values = [pair.add_all() for pair in pairs]
     for pair, adjusted in zip(pairs, ranks.holm(np.array(p_values)).tolist(), strict=True):
         pair.add("p_adjusted", _exact(adjusted, len(p.attacked)), p.reference)
+    _add_findings(p, runs, pairs)
     return rows.rows
+
+
+def _add_findings(p: Paired, runs: Sequence[_OfRun], pairs: Sequence[_OfPair]) -> None:
+    """Each finding hidden and invented, on the images that all attacked; p adjusted for all of these tests."""
+    tests = []
+    for goal, name, mask, kept in _by_finding(p):
+        owners = members(p.patients, mask)
+        columns = {"goal": goal, "class_name": name}
+        for run, held in zip(runs, kept, strict=True):
+            doubt = run.side.audit.finding_doubt(goal, name, p.reference)
+            run.add(Kind.FINDING, "kept", stats.proportion(held, owners), doubt, p.reference, **columns)
+        for pair, (a, b) in zip(pairs, combinations(kept, 2), strict=True):
+            doubts = (side.audit.finding_doubt(goal, name, p.reference) for side in (pair.first, pair.second))
+            of_finding = replace(pair, doubt=next(filter(None, doubts), ""))
+            of_finding.difference("kept", a, b, owners, p.reference, **columns)
+            tests.append(
+                (of_finding, columns, int(mask.sum()), of_finding.changed(a, b, owners, p.reference, **columns))
+            )
+    adjusted = ranks.holm(np.array([p_value for *_, p_value in tests]))
+    for (pair, columns, n, _), value in zip(tests, adjusted.tolist(), strict=True):
+        pair.add("p_adjusted", _exact(value, n), p.reference, **columns)
 
 
 def _exact(value: float, n: int) -> Estimate:
@@ -77,7 +102,7 @@ class _OfRun:
             kind,
             metric,
             estimate,
-            attack=WORST if kind is Kind.WORST else "none",
+            attack={Kind.WORST: WORST, Kind.FINDING: finding_words.ATTACK}.get(kind, "none"),
             eps=eps,
             status=INCONCLUSIVE if doubt else OK,
             note=doubt,
@@ -96,52 +121,54 @@ class _OfRun:
 
 @dataclass(frozen=True)
 class _OfPair:
-    """Adds the rows of two runs: of the second less the first."""
+    """Adds the rows of two runs: of the second less the first. doubt: why all of them are inconclusive; None: as the
+    accuracy of the runs is."""
 
     rows: Rows
     p: Paired
     first: PairedAudit
     second: PairedAudit
+    doubt: str | None = None
 
     def add_all(self) -> float:
         """Returns p of the primary comparison."""
         p, first, second, owners = self.p, self.first, self.second, self.p.attacked_patients
-        self._difference("accuracy", first.right, second.right, p.patients)
-        self._changed(first.right, second.right, p.patients)
+        self.difference("accuracy", first.right, second.right, p.patients)
+        self.changed(first.right, second.right, p.patients)
         for (metric, name, mask, a), (*_, b) in zip(_by_class(p, first), _by_class(p, second), strict=True):
-            self._difference(metric, a[mask], b[mask], members(p.patients, mask), class_name=name)
+            self.difference(metric, a[mask], b[mask], members(p.patients, mask), class_name=name)
         p_value = np.nan
         for eps in p.sizes:
             a, b = first.held(eps), second.held(eps)
-            self._difference("accuracy", a, b, owners, eps)
+            self.difference("accuracy", a, b, owners, eps)
             if eps == p.reference:
-                p_value = self._changed(a, b, owners, eps)
+                p_value = self.changed(a, b, owners, eps)
                 for name, mask in _classes(p):
-                    self._difference("sensitivity", a[mask], b[mask], members(owners, mask), eps, class_name=name)
+                    self.difference("sensitivity", a[mask], b[mask], members(owners, mask), eps, class_name=name)
         return p_value
 
-    def _difference(
+    def difference(
         self, metric: str, a: np.ndarray, b: np.ndarray, owners: stats.Groups, eps: float = 0.0, **more: str
     ) -> None:
         self.add(metric, stats.paired_difference(a, b, owners), eps, **more)
 
-    def _changed(self, a: np.ndarray, b: np.ndarray, owners: stats.Groups, eps: float = 0.0) -> float:
+    def changed(self, a: np.ndarray, b: np.ndarray, owners: stats.Groups, eps: float = 0.0, **more: str) -> float:
         """How many images the second reads correctly and the first does not, and the other way round; p of the test on
         them."""
         p_value = stats.paired_p_value(a, b, owners)
-        self.add("gained", stats.proportion(b & ~a, owners), eps)
-        self.add("lost", stats.proportion(a & ~b, owners), eps)
-        self.add("p_value", _exact(p_value, a.size), eps)
+        self.add("gained", stats.proportion(b & ~a, owners), eps, **more)
+        self.add("lost", stats.proportion(a & ~b, owners), eps, **more)
+        self.add("p_value", _exact(p_value, a.size), eps, **more)
         return p_value
 
     def add(self, metric: str, estimate: Estimate, eps: float, **more: str) -> None:
         """eps: 0 without an attack."""
-        doubt = self.p.doubt(self.first, eps) or self.p.doubt(self.second, eps)
+        doubt = self.p.doubt(self.first, eps) or self.p.doubt(self.second, eps) if self.doubt is None else self.doubt
         self.rows.add(
             Kind.COMPARISON,
             metric,
             estimate,
-            attack=WORST if eps else "none",
+            attack="none" if not eps else WORST if self.doubt is None else finding_words.ATTACK,
             eps=eps,
             status=INCONCLUSIVE if doubt else OK,
             note=doubt,
@@ -151,6 +178,21 @@ class _OfPair:
             when=UNDER if eps else BEFORE,
             **more,
         )
+
+
+def _by_finding(p: Paired) -> Iterator[tuple[str, str, np.ndarray, list[np.ndarray]]]:
+    """goal, finding, which common test images have it (or lack it) and were attacked by all, since all read them
+    correctly in it; and for each run in which of these it was not turned at the reference size."""
+    classes = p.sides[0].audit.classes
+    smallest = [side.by_finding for side in p.sides if side.by_finding is not None]
+    if not smallest:
+        return
+    attacked = ~np.isnan(np.array(smallest)).any(0)
+    for k, name in enumerate(classes):
+        for goal, value in ((finding_words.HIDE, 1), (finding_words.INVENT, 0)):
+            mask = attacked[:, k] & (p.labels[:, k] == value)
+            if mask.any():
+                yield goal, name, mask, [withstands(sizes[mask, k], p.reference) for sizes in smallest]
 
 
 def _classes(p: Paired) -> Iterator[tuple[str, np.ndarray]]:
