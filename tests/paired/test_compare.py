@@ -85,10 +85,15 @@ def test_changed_csv_lists_every_image_on_which_they_differ(two, tmp_path):
 
 def test_what_is_told_apart_is_said_and_what_is_not_is_not(two, tmp_path):
     page = first_page(find(compare(tmp_path / "out", *two, names=["before", "after"])))
+    assert [advice.title for advice in page.advice] == [
+        "Attack after harder",
+        "Hold the next version to the better run",
+    ]
     assert page.title == "after (hardened) withstands these attacks better than before (resnet18)."
     alike = audit(tmp_path / "c", seed=5)
     page = first_page(find(compare(tmp_path / "same", two[0], alike)))
     assert page.title == "B is not shown to withstand attacks better or worse than A."
+    assert page.advice == []  # all test images were attacked
 
 
 @pytest.mark.parametrize("value", [-0.3, -0.02, 0.0, 0.02, 0.3])
@@ -114,6 +119,7 @@ def test_with_an_inconclusive_run_the_comparison_is_inconclusive(two, tmp_path):
     page = first_page(find(run))
     assert page.title.startswith("Inconclusive")
     assert "better than A cannot be told" in page.title
+    assert [advice.title for advice in page.advice] == ["Attack without gradients"]
     assert all(r.status == INCONCLUSIVE for r in run.rows if r.kind == Kind.COMPARISON and r.eps)
 
 
@@ -293,7 +299,10 @@ def test_the_command_writes_a_page_and_says_what_it_left_out(two, tmp_path):
     assert "after (hardened) withstands these attacks better" in done.stdout
     assert "2 (reference)" in done.stdout
     page = (out / "report.html").read_text()
-    assert [a for a in ("runs", "accuracy", "sides", "classes", "more") if f'id="compared-{a}"' not in page] == []
+    assert [a for a in ("runs", "accuracy", "classes", "more") if f'id="compared-{a}"' not in page] == []
+    assert "medrobust audit OPTIONS --baseline RUN --require" in page
+    assert "see “What is compared”" in page
+    assert "Exact conditions”.</p></footer>" not in page
     assert "withstands these attacks better" in (out / "summary.md").read_text()
     assert r"\label{tab:compared}" in (out / "tables.tex").read_text()
     assert json.loads((out / "results.json").read_text())["kind"] == "compare"

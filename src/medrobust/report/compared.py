@@ -2,7 +2,8 @@
 
 The primary comparison of two runs is their accuracy under attack at the reference size: told apart only where the 95 %
 interval of the paired difference leaves out 0 and the exact paired test, adjusted for the number of pairs, gives a p
-below 0.05. Everything else is secondary: its intervals are not adjusted for their number.
+below 0.05. Findings under attack, hidden and invented one by one, are read in the same way, their p adjusted for the
+number of these tests. Everything else is secondary: its intervals are not adjusted for their number.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import cached_property
 from itertools import combinations
 
 from medrobust.report.comparison import Share
+from medrobust.report.finding_words import HIDE, INVENT
 from medrobust.report.findings import Findings
 from medrobust.report.schema import ComparedInfo
 from medrobust.report.words import NBSP, NOTHING
@@ -31,6 +33,9 @@ class PairedVerdict(Enum):
     WORSE = "worse"
     NOT_TOLD_APART = "not told apart"
     INCONCLUSIVE = "inconclusive"
+
+
+APART = (PairedVerdict.BETTER, PairedVerdict.WORSE)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,15 @@ def p_text(p: float | None) -> str:
     if p is None:
         return ""
     return f"p{NBSP}<{NBSP}0.001" if p < 0.001 else f"p{NBSP}={NBSP}{p:.3f}" if p < 0.0995 else f"p{NBSP}={NBSP}{p:.2f}"
+
+
+@dataclass(frozen=True)
+class FindingDifference:
+    """Share of images in which a finding is not hidden, or not invented: of the second run less that of the first."""
+
+    name: str
+    goal: str
+    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -124,12 +138,29 @@ class ComparedAudits:
 
     def difference(self, pair: tuple[str, str], when: str) -> Difference:
         """Without an attack, or under attack at the reference size."""
-        eps = self.info.reference if when == UNDER else 0.0
-        row, p = self.between("accuracy", pair, eps), self.between("p_adjusted" if eps else "p_value", pair, eps)
-        assert row is not None
-        gained, lost = (Share.of(self.between(metric, pair, eps)) for metric in ("gained", "lost"))
+        difference = self._difference("accuracy", pair, self.info.reference if when == UNDER else 0.0)
+        assert difference is not None
+        return difference
+
+    def _difference(self, metric: str, pair: tuple[str, str], eps: float, **more: str) -> Difference | None:
+        row = self.between(metric, pair, eps, **more)
+        p = self.between("p_adjusted" if eps else "p_value", pair, eps, **more)
+        if row is None:
+            return None
+        gained, lost = (Share.of(self.between(side, pair, eps, **more)) for side in ("gained", "lost"))
         alone = (None if share is None else share.hits for share in (gained, lost))
         return Difference(*pair, row, None if p is None else p.value, *alone)
+
+    @cached_property
+    def by_finding(self) -> list[FindingDifference]:
+        """Every finding that was hidden or invented on images that all attacked, at the reference size."""
+        return [
+            FindingDifference(name, goal, difference)
+            for name in self.f.run.conditions.classes
+            for goal in (HIDE, INVENT)
+            for pair in self.pairs
+            if (difference := self._difference("kept", pair, self.info.reference, goal=goal, class_name=name))
+        ]
 
 
 def compared(f: Findings) -> ComparedAudits:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from medrobust.report.compared import BEFORE, UNDER, ComparedAudits, Difference, PairedVerdict, compared, p_text, points
+from medrobust.report import compared_advice, compared_tables
+from medrobust.report.compared import (
+    APART,
+    BEFORE,
+    UNDER,
+    ComparedAudits,
+    Difference,
+    PairedVerdict,
+    compared,
+    p_text,
+    points,
+)
+from medrobust.report.compared_tables import GOALS
 from medrobust.report.findings import Findings
 from medrobust.report.first_page import Fact, FirstPage
 from medrobust.report.paragraph import Paragraph
@@ -10,12 +22,15 @@ from medrobust.report.sizes import change, short_size
 from medrobust.report.words import NOTHING, bounds, count, listing, percent, plural, with_interval
 from medrobust.results import Kind, Row
 
+MOST_FINDINGS = 3
+"""Findings that the first page names; the table holds all."""
+
 
 def first_page(f: Findings) -> FirstPage:
     """The primary comparison of every pair, then what it costs and what it rests on."""
     c = compared(f)
     primary = [c.difference(pair, UNDER) for pair in c.pairs]
-    apart = [d for d in primary if d.verdict in (PairedVerdict.BETTER, PairedVerdict.WORSE)]
+    apart = [d for d in primary if d.verdict in APART]
     inconclusive = [d for d in primary if d.verdict is PairedVerdict.INCONCLUSIVE]
     title = " ".join(verdict(c, d) for d in primary[:3])
     if len(primary) > 3:
@@ -23,7 +38,18 @@ def first_page(f: Findings) -> FirstPage:
     tone = "warn" if inconclusive or not apart else "calm"
     text = f"{change(f, c.info.reference)}: " + "; ".join(accuracy(c, name) for name in c.names) + ". "
     text += " ".join(sentence(c, d) for d in (primary if len(primary) <= 3 else apart))
-    return FirstPage(title, text.strip(), tone, facts(c), paragraphs(c, primary), banners(c))
+    return FirstPage(
+        title,
+        text.strip(),
+        tone,
+        facts(c),
+        paragraphs(c),
+        banners(c),
+        [compared_tables.sides(c)],
+        "What changed, and whether it is more than chance",
+        compared_advice.of(c, primary),
+        compared_advice.NOTE,
+    )
 
 
 def verdict(c: ComparedAudits, d: Difference) -> str:
@@ -72,70 +98,71 @@ def facts(c: ComparedAudits) -> list[Fact]:
     return out
 
 
-def paragraphs(c: ComparedAudits, primary: list[Difference]) -> list[Paragraph]:
-    out = [Paragraph("Without an attack", *_before(c))]
-    sides = [_changed(d) for d in primary[:3] if d.row.value is not None]
-    out.append(Paragraph("Which images changed sides", " ".join(sides)))
-    if classes := _classes(c):
-        out.append(Paragraph("Where the difference lies", classes))
-    out.append(Paragraph("How it was compared", protocol(c)))
-    n = c.f.run.conditions.n_attacked or 0
-    text = "A difference holds for these images and these attacks: both were attacked alike, and a stronger attack may "
-    text += "leave less of either. Differences are claimed only where the interval leaves out 0 and p is below 0.05; "
-    text += "runs that are not told apart are not shown to be equal."
-    text += f" Only {plural(n, 'image')} were attacked: wide intervals." if c.f.few else ""
-    return [*out, Paragraph("How far to believe this", text, c.f.few)]
+def paragraphs(c: ComparedAudits) -> list[Paragraph]:
+    out = [Paragraph("Without an attack", *_before(c)), Paragraph("On which images", _images(c))]
+    if c.by_finding:
+        out.append(Paragraph("Finding by finding", *_findings(c)))
+    return [*out, Paragraph("How far to believe this", protocol(c), c.f.few)]
 
 
 def _before(c: ComparedAudits) -> tuple[str, bool]:
-    """Clean accuracy of every run, and the differences; whether a run is shown to be worse for it."""
+    """Clean accuracy of every run, and how the differences read; whether a run is shown to be worse for it."""
     shares = [f"{c.titles[name]} {_share(c.of_run(Kind.CLEAN, 'accuracy', name))}" for name in c.names]
-    n = c.f.run.conditions.n_test or 0
-    text = f"On {plural(n, 'test image')} without an attack: {'; '.join(shares)}."
-    warn = False
-    for pair in c.shown_pairs:
-        d = c.difference(pair, BEFORE)
-        text += f" {d.second} less {d.first}: "
-        if d.verdict is PairedVerdict.INCONCLUSIVE:
-            text += f"inconclusive ({d.row.note})."
-            continue
-        text += f"{d.text}, {p_text(d.p)}: {d.verdict.value}."
-        warn |= d.verdict is PairedVerdict.WORSE
-    return text, warn
+    differences = [c.difference(pair, BEFORE) for pair in c.shown_pairs]
+    readings = [f"{d.second} less {d.first}: {d.verdict.value}" for d in differences]
+    text = f"Accuracy on {plural(c.f.run.conditions.n_test or 0, 'test image')}: {'; '.join(shares)}. "
+    text += f"{'; '.join(readings)}."
+    return text, any(d.verdict is PairedVerdict.WORSE for d in differences)
 
 
-def _changed(d: Difference) -> str:
-    if d.gained is None or d.lost is None:
-        return ""
-    text = f"Of {plural(d.row.n, 'attacked image')}, {count(d.gained)} {'is' if d.gained == 1 else 'are'} held by "
-    text += f"{d.second} alone and {count(d.lost)} by {d.first} alone"
-    return text + ("." if d.row.ok else "; this proves nothing while a side is inconclusive.")
-
-
-def _classes(c: ComparedAudits) -> str:
-    """Of two runs the difference under attack in each class."""
+def _images(c: ComparedAudits) -> str:
+    """Where they are listed, and of two runs the difference under attack in each class."""
+    text = "changed.csv lists every image on which the runs differ, with its class and how each run reads it."
     if len(c.names) != 2 or not c.difference(c.pairs[0], UNDER).row.ok:
-        return ""
+        return text
     pair = c.pairs[0]
     rows = {
         name: c.between("sensitivity", pair, c.info.reference, class_name=name) for name in c.f.run.conditions.classes
     }
     parts = [f"{c.f.run.labelled(name)} {points(row)}, n = {row.n}" for name, row in rows.items() if row is not None]
     if not parts:
-        return ""
-    return f"Read correctly under attack, {pair[1]} less {pair[0]}, by class: {'; '.join(parts)}. Not adjusted."
+        return text
+    return f"{text} Read correctly under attack, {pair[1]} less {pair[0]}, by class: {'; '.join(parts)}; not adjusted."
+
+
+def _findings(c: ComparedAudits) -> tuple[str, bool]:
+    """Findings under attack that are told apart; whether one of them is shown to be worse."""
+    apart = [finding for finding in c.by_finding if finding.difference.verdict in APART]
+    text = f"Each was hidden and invented at {short_size(c.f, c.info.reference)}. Of "
+    text += f"{plural(len(c.by_finding), 'comparison')}, {count(len(apart)) if apart else 'none'} "
+    text += f"{'is' if len(apart) == 1 else 'are'} told apart (Holm's method)"
+    parts = [
+        f"{c.f.run.labelled(finding.name)}, to {GOALS[finding.goal]}: {d.second} {d.verdict.value} than {d.first} "
+        f"({d.text}, n = {d.row.n}, {p_text(d.p)})"
+        for finding in apart[:MOST_FINDINGS]
+        for d in [finding.difference]
+    ]
+    text += f": {'; '.join(parts)}" if parts else ""
+    text += f"; {len(apart) - MOST_FINDINGS} more in the table" if len(apart) > MOST_FINDINGS else ""
+    return text + ".", any(finding.difference.verdict is PairedVerdict.WORSE for finding in apart)
 
 
 def protocol(c: ComparedAudits) -> str:
-    """What is the primary comparison, and what is not adjusted."""
+    """What is the primary comparison, what is claimed, and what is not adjusted."""
     text = f"Primary: the accuracy under attack at {short_size(c.f, c.info.reference)} "
     text += f"({listing(c.info.attacks)}; for each image whichever needs least), with McNemar's exact test and Tango's "
     text += "interval of the paired difference"
-    if c.info.by_patient:
-        text += ", images of one patient taken together"
-    text += f"; with {len(c.pairs)} pairs p is adjusted by Holm's method. " if len(c.pairs) > 1 else ". "
-    text += "All else (without an attack, other sizes, classes) is secondary and not adjusted: of 20 such intervals "
-    return text + "of equal runs about one leaves out 0 by chance. " + " ".join(c.info.notes)
+    text += ", images of one patient taken together" if c.info.by_patient else ""
+    text += f"; p is adjusted by Holm's method for {len(c.pairs)} pairs" if len(c.pairs) > 1 else ""
+    text += (
+        ". A difference is claimed only where the interval leaves out 0 and p is below 0.05; runs that are not told "
+    )
+    text += "apart are not shown to be equal. "
+    text += "Findings under attack are adjusted by themselves. " if c.by_finding else ""
+    text += "All else is secondary and not adjusted: of 20 such intervals of equal runs about one leaves out 0 by "
+    text += "chance. It holds for these images and attacks: a stronger attack may leave less of either run. "
+    text += f"Only {plural(c.f.run.conditions.n_attacked or 0, 'image')} were attacked: wide intervals. " * c.f.few
+    return text + " ".join(c.info.notes)
 
 
 def banners(c: ComparedAudits) -> list[tuple[str, str]]:

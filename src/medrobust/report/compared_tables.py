@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medrobust.report.compared import BEFORE, UNDER, ComparedAudits, p_text, points
+from medrobust.report.finding_words import HIDE, INVENT
 from medrobust.report.run import same
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, cells, eps_text, share, unit
@@ -10,6 +11,7 @@ from medrobust.report.words import NOTHING, count, listing, number, plain
 from medrobust.results import Kind, Row
 
 Pair = tuple[str, str]
+GOALS = {HIDE: "hide it", INVENT: "invent it"}
 
 
 def _difference(row: Row | None) -> TableCell:
@@ -47,7 +49,7 @@ def accuracy(c: ComparedAudits) -> Table:
     changes = [_difference(c.between("accuracy", pair)) for pair in c.shown_pairs]
     rows = [[TableCell(f"none, all {count(test)} test images"), *clean, *changes]]
     for eps in (0.0, *(row.eps for row in c.curve(c.names[0]) if row.eps)):
-        name = eps_text(c.f, eps) if eps else "none"
+        name = eps_text(c.f, eps) if eps else f"none, the {count(n)} attacked images"
         name += " (reference)" if same(eps, c.info.reference) else ""
         held = [share(c.of_run(Kind.WORST, "accuracy", run, eps)) for run in c.names]
         changes = [
@@ -80,10 +82,42 @@ def sides(c: ComparedAudits) -> Table:
     head = ("Runs", "When", "Images", "Read correctly by one alone", "By the other alone", "Difference")
     caption = "How many images only one of two runs reads correctly, with McNemar's exact test"
     caption += " on patients" if c.info.by_patient else ""
-    caption += (
-        ". Under attack at the reference: primary, by Holm's method over the pairs. Without an attack: secondary."
-    )
+    caption += ". Under attack: the primary comparison"
+    caption += f", p adjusted by Holm's method for {len(c.pairs)} pairs" if len(c.pairs) > 1 else ""
+    caption += ". Without an attack: secondary. changed.csv lists these images."
     return Table(caption, cells(*head, "Test", "Reading"), rows, "tab:sides", headings=2)
+
+
+def findings(c: ComparedAudits) -> list[Table]:
+    """Each finding hidden and invented under attack at the reference, a pair a row; none where that is not known."""
+    rows = []
+    for finding in c.by_finding:
+        d, columns = finding.difference, {"goal": finding.goal, "class_name": finding.name}
+        kept = [c.of_run(Kind.FINDING, "kept", run, c.info.reference, **columns) for run in (d.first, d.second)]
+        row = [*cells(finding.name, GOALS[finding.goal], count(d.row.n)), *map(share, kept)]
+        row += [_difference(d.row), *cells(f"{count(d.gained)} and {count(d.lost)}")]
+        row += [TableCell(p_text(d.p), not d.row.ok), TableCell(d.verdict.value)]
+        rows.append([*cells(f"{d.second} less {d.first}"), *row] if len(c.pairs) > 1 else row)
+    if not rows:
+        return []
+    names = ("the first", "the second") if len(c.pairs) > 1 else c.names
+    head = [
+        *(["Runs"] if len(c.pairs) > 1 else []),
+        "Finding",
+        "Attacked to",
+        "n",
+        *(f"Not turned, {n}" for n in names),
+    ]
+    head += ["Difference", f"By {names[1]} alone, by {names[0]} alone", "Test", "Reading"]
+    caption = (
+        f"Findings under attack at {short_size(c.f, c.info.reference)}, with 95 % intervals: share of the images in "
+    )
+    caption += (
+        "which a finding is not hidden, or not invented, of those that all runs read correctly in it and attacked. "
+    )
+    caption += f"McNemar's exact test{' on patients' if c.info.by_patient else ''}; p is adjusted by Holm's method for "
+    caption += f"these {len(rows)} tests."
+    return [Table(caption, cells(*head), rows, "tab:compared-findings", headings=3 if len(c.pairs) > 1 else 2)]
 
 
 def classes(c: ComparedAudits) -> list[Table]:

@@ -12,6 +12,7 @@ from medrobust.report.findings import Findings, doubts_together
 from medrobust.report.first_page import FirstPage, first_page, heading
 from medrobust.report.schema import RunInfo
 from medrobust.report.section import Built
+from medrobust.report.words import listing
 
 READ_ON = {
     "missing": "what is missing",
@@ -30,8 +31,16 @@ READ_ON = {
     "conditions": "data, network, software and their SHA-256",
     "limits": "what was not tested",
     "words": "what a word means",
+    "compared-runs": "which runs, with their ids",
+    "compared-accuracy": "every size of the change",
+    "compared-findings": "every finding",
+    "compared-classes": "sensitivity and specificity",
 }
 """What a reader of the first page asks next, by the anchor of the section that answers it."""
+
+
+OF_RUN = ("conditions", "compared-runs")
+"""Anchors of sections that state command, software and digests of a run."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ def html(f: Findings, sections: Sequence[Built]) -> str:
     """The whole page of a run. Same findings, same bytes."""
     c = f.run.conditions
     name, subject = c.model or "The classifier", c.data or "the given data"
+    if c.compared is not None:
+        name = listing([run.name for run in c.compared.runs])
     head = PageHead(heading(f), name, "on", subject, c.synthetic, c.versions.get("medrobust", ""), f.run.run)
     values = {"f": f, "run": f.run, "c": c, "doubts": doubts_together(f)}
     return written(head, first_page(f), sections, values, lead(f, examples(f)), criteria_words.html(f.run.criteria))
@@ -73,5 +84,6 @@ def written(
     text, script = ((room / name).read_text(encoding="utf-8") for name in ("page.html", "page.js"))
     shared = {"css": css, "script": script, "head": head, "page": page, "lead": lead, "contents": contents}
     shared["read_on"] = [(READ_ON[s.anchor], s.anchor, s.title) for s in sections if s.anchor in READ_ON and s.content]
+    shared["of_run"] = next((s.title for s in sections if s.anchor in OF_RUN), "")
     shared |= {"criteria": criteria, "sections": shown, "folded": [s.title for s in sections if s.folded]}
     return "<!DOCTYPE html>\n" + section.rendered(text, shared).lstrip()

@@ -21,14 +21,13 @@ def build(f: Findings) -> list[Content]:
     parts = [
         _part("runs", "What is compared", [compared_tables.runs(c)], facts=items(f.run.run)),
         _part("accuracy", "Accuracy under attack", [compared_tables.accuracy(c)], figure=_curves(c)),
-        _part("sides", "Which images changed sides", [compared_tables.sides(c)], text=SIDES),
-        _part("classes", "Class by class", compared_tables.classes(c)),
+        _part("findings", "Finding by finding under attack", compared_tables.findings(c)),
+        _part("classes", "Each finding without an attack" if f.several else "Class by class", compared_tables.classes(c)),
         _part("more", "Other measures of each run", [compared_tables.others(c)], text=OTHERS),
     ]
     return [part for part in parts if part.tables]  # with many classes there is none of classes
 
 
-SIDES = "changed.csv lists every image on which the runs differ, with its class and how each run reads it."
 OTHERS = (
     "These are not compared image by image, and no difference is claimed from them. "
     "Universal perturbations and attacks that detectors look for were made against each classifier by itself."
