@@ -132,6 +132,13 @@ def test_of_three_runs_p_is_adjusted_for_the_pairs(two, tmp_path):
     assert len(raw) == 3
 
 
+def test_of_four_runs_the_pairs_have_a_section_of_their_own(two, tmp_path):
+    more = [audit(tmp_path / name, seed=seed) for name, seed in (("c", 3), ("d", 4))]
+    run = compare(tmp_path / "out", *two, *more)
+    assert first_page(find(run)).tables == []
+    assert 'id="compared-sides"' in (tmp_path / "out/report.html").read_text()
+
+
 def test_images_of_one_patient_are_taken_together(tmp_path):
     patients = np.arange(120) // 4
     runs = [audit(tmp_path / n, median=m, seed=s, patients=patients) for n, m, s in (("a", 0.5, 0), ("b", 0.9, 1))]

@@ -110,9 +110,14 @@ class ComparedAudits:
         return list(combinations(self.names, 2))
 
     @property
+    def few_runs(self) -> bool:
+        """Whether the first page holds every pair."""
+        return len(self.names) <= 3
+
+    @property
     def shown_pairs(self) -> list[tuple[str, str]]:
         """All of up to three runs; of more, those with the first."""
-        return self.pairs if len(self.names) <= 3 else [pair for pair in self.pairs if pair[0] == self.names[0]]
+        return self.pairs if self.few_runs else [pair for pair in self.pairs if pair[0] == self.names[0]]
 
     def of_run(self, kind: Kind, metric: str, name: str, eps: float | None = None, **more: str) -> Row | None:
         """A run's own number; None where it has none. more: all further columns."""

@@ -45,7 +45,7 @@ def first_page(f: Findings) -> FirstPage:
         facts(c),
         paragraphs(c),
         banners(c),
-        [compared_tables.sides(c)],
+        [compared_tables.sides(c)] if c.few_runs else [],
         "What changed, and whether it is more than chance",
         compared_advice.of(c, primary),
         compared_advice.NOTE,

@@ -21,11 +21,14 @@ def build(f: Findings) -> list[Content]:
     parts = [
         _part("runs", "What is compared", [compared_tables.runs(c)], facts=items(f.run.run)),
         _part("accuracy", "Accuracy under attack", [compared_tables.accuracy(c)], figure=_curves(c)),
+        _part("sides", "Which images changed sides", [] if c.few_runs else [compared_tables.sides(c)]),
         _part("findings", "Finding by finding under attack", compared_tables.findings(c)),
-        _part("classes", "Each finding without an attack" if f.several else "Class by class", compared_tables.classes(c)),
+        _part(
+            "classes", "Each finding without an attack" if f.several else "Class by class", compared_tables.classes(c)
+        ),
         _part("more", "Other measures of each run", [compared_tables.others(c)], text=OTHERS),
     ]
-    return [part for part in parts if part.tables]  # with many classes there is none of classes
+    return [part for part in parts if part.tables]  # such as those of classes, where they are many
 
 
 OTHERS = (
