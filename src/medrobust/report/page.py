@@ -31,7 +31,6 @@ READ_ON = {
     "conditions": "data, network, software and their SHA-256",
     "limits": "what was not tested",
     "words": "what a word means",
-    "compared-runs": "which runs, with their ids",
     "compared-accuracy": "every size of the change",
     "compared-findings": "every finding",
     "compared-classes": "sensitivity and specificity",
