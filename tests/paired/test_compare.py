@@ -307,7 +307,7 @@ def test_the_command_writes_a_page_and_says_what_it_left_out(two, tmp_path):
     assert "2 (reference)" in done.stdout
     page = (out / "report.html").read_text()
     assert [a for a in ("runs", "accuracy", "classes", "more") if f'id="compared-{a}"' not in page] == []
-    assert "medrobust audit OPTIONS --baseline RUN --require" in page
+    assert '<span class="option">--baseline</span> RUN' in page
     assert "see “What is compared”" in page
     assert "Exact conditions”.</p></footer>" not in page
     assert "withstands these attacks better" in (out / "summary.md").read_text()
