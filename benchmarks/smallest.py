@@ -1,11 +1,12 @@
 """The smallest perturbation of each image, L2 and Linf: medrobust and its peers, in turn, one process.
 
-    python benchmarks/smallest.py MODEL DATA [--n 48] [--only NAME …]
+    python benchmarks/smallest.py MODEL DATA [--n 48] [--only NAME …] [--gradients 200]
 
 MODEL is a folder saved by medrobust, DATA a data spec; needs the extra `peers`. Everyone gets the same network, the
 images that it reads correctly, and its library's own defaults (foolbox's CW-L2: 3 x 200 steps instead of 9 x 10,000,
 which would take hours). Sizes are measured here, on what was returned and fools the network; an image that was not
-fooled counts as infinitely far.
+fooled counts as infinitely far. --gradients: instead, every attack takes so many an image, in L2, Linf, L1 and L0;
+needs `adv-lib` too.
 """
 
 from __future__ import annotations
@@ -58,6 +59,16 @@ def foolbox(name: str, **options: object) -> Find:
     return find
 
 
+def adv_lib(name: str, **options: object) -> Find:
+    def find(net: Counted, _: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> Tensor:
+        from adv_lib import attacks
+
+        attack = getattr(attacks, name)
+        return torch.cat([attack(net, a, b, **options) for a, b in zip(x.split(batch), y.split(batch), strict=True)])
+
+    return find
+
+
 def torchattacks(name: str, **options: object) -> Find:
     def find(net: Counted, _: mr.Classifier, x: Tensor, y: Tensor, batch: int) -> Tensor:
         import torchattacks as ta
@@ -91,12 +102,51 @@ ATTACKS: dict[str, dict[str, Find]] = {
 }
 
 
+def with_gradients(n: int) -> dict[str, dict[str, Find]]:
+    """Attacks that take n gradients an image; adv_lib's FAB half as many steps, for each looks twice."""
+    inf, third = float("inf"), n // 3
+    a = mr.attacks
+    return {
+        "l2": {
+            "medrobust FMN": ours(a.FMN(n), mr.L2),
+            "medrobust CW-L2": ours(a.CWL2(3, third), mr.L2),
+            "medrobust FAB": ours(a.FAB(n), mr.L2),
+            "adv_lib FMN": adv_lib("fmn", norm=2, steps=n),
+            "adv_lib DDN": adv_lib("ddn", steps=n),
+            "adv_lib FAB": adv_lib("fab", norm=2, n_iter=n // 2),
+            "foolbox CW-L2": foolbox("L2CarliniWagnerAttack", binary_search_steps=3, steps=third, abort_early=False),
+            "foolbox DDN": foolbox("DDNAttack", steps=n),
+        },
+        "linf": {
+            "medrobust FMN": ours(a.FMN(n), mr.Linf),
+            "medrobust FAB": ours(a.FAB(n), mr.Linf),
+            "adv_lib FMN": adv_lib("fmn", norm=inf, steps=n),
+            "adv_lib FAB": adv_lib("fab", norm=inf, n_iter=n // 2),
+            "foolbox FMN": foolbox("LInfFMNAttack", steps=n),
+        },
+        "l1": {
+            "medrobust FAB": ours(a.FAB(n), mr.threat.L1),
+            "medrobust EAD": ours(a.EAD(3, third), mr.threat.L1),
+            "adv_lib FMN": adv_lib("fmn", norm=1, steps=n),
+            "adv_lib FAB": adv_lib("fab", norm=1, n_iter=n // 2),
+            "adv_lib PDPGD": adv_lib("pdpgd", norm=1, num_steps=n),
+            "foolbox EAD": foolbox("EADAttack", binary_search_steps=3, steps=third, abort_early=False),
+        },
+        "l0": {
+            "medrobust sigma-zero": ours(a.SigmaZero(n), mr.threat.L0),
+            "adv_lib sigma-zero": adv_lib("sigma_zero", num_steps=n),
+            "adv_lib FMN": adv_lib("fmn", norm=0, steps=n),
+        },
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--n", type=int, default=48)
     parser.add_argument("--only", nargs="*", default=None)
+    parser.add_argument("--gradients", type=int)
     asked = parser.parse_args()
     clf = mr.Classifier.load(asked.model)
     data, x, y = images_for(clf, asked.data, asked.n)
@@ -104,7 +154,7 @@ def main() -> None:
     x, y = x[right], y[right]
     batch = clf.batch_size(x.shape)
     print(f"{data}, n = {len(x)} read correctly, batch {batch}, {torch.get_num_threads()} threads")
-    for norm, attacks in ATTACKS.items():
+    for norm, attacks in (with_gradients(asked.gradients) if asked.gradients else ATTACKS).items():
         print(
             f"\n| {norm} | seconds | gradient rows an image | fooled | median size (95 %) | first row's time over it |"
         )
@@ -114,7 +164,7 @@ def main() -> None:
             if asked.only is not None and name not in asked.only:
                 continue
             line(norm, name, find, clf, x, y, batch, first := first or [])
-    print("\nsizes: L2 in units of the pixel range, Linf in /255")
+    print("\nsizes: L2 and L1 in units of the pixel range, Linf in /255, L0 in values")
 
 
 def line(
@@ -132,7 +182,7 @@ def line(
     first.append(seconds)
     with torch.no_grad():
         fooled = (net(found).argmax(1) != y) & ((found >= 0) & (found <= 1)).flatten(1).all(1)
-    size = {"l2": mr.L2, "linf": mr.Linf}[norm](0.0).size(found - x)
+    size = {**mr.threat.BALLS, **mr.threat.SPARSE}[norm](0.0).size(found - x)
     half = stats.median(torch.where(fooled, size, torch.inf).double().numpy())
     factor = 255 if norm == "linf" else 1
     shown = f"{half.value * factor:.3g} ({half.low * factor:.3g} to {half.high * factor:.3g})"

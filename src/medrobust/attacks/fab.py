@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from medrobust.attacks.attack import Attack, Batch, ModelOutput, State
@@ -18,7 +16,8 @@ class FAB(Attack):
     """Steps between two projections on the linearised boundary: of the current image, and of the clean one.
 
     Both respect [0, 1]. towards: the largest share of the clean image's projection in a step; overshoot: how far beyond
-    the boundary at first, as a share of a projection's length; it falls along a half cosine to a hundredth.
+    the boundary, as a share of a projection's length; back: what is left of a change that succeeded, before it is
+    projected again.
     """
 
     title = "FAB"
@@ -27,12 +26,12 @@ class FAB(Attack):
     norms = (Linf, L2, L1)
     loss = staticmethod(margin)
 
-    def __init__(self, steps: int = 100, towards: float = 0.1, overshoot: float = 0.05) -> None:
+    def __init__(self, steps: int = 100, towards: float = 0.1, overshoot: float = 0.05, back: float = 0.9) -> None:
         if steps < 1:
             raise InputError(f"steps must be at least 1, got {steps}")
-        if not (0 < towards <= 1 and overshoot >= 0):
-            raise InputError("FAB needs 0 < towards <= 1 and overshoot >= 0")
-        self.steps, self.towards, self.overshoot = steps, towards, overshoot
+        if not (0 < towards <= 1 and overshoot >= 0 and 0 < back < 1):
+            raise InputError("FAB needs 0 < towards <= 1, overshoot >= 0 and 0 < back < 1")
+        self.steps, self.towards, self.overshoot, self.back = steps, towards, overshoot, back
 
     def start(self, batch: Batch) -> tuple[Images, State]:
         return batch.origin.clone(), {}
@@ -45,11 +44,10 @@ class FAB(Attack):
         there = _onto_boundary(ball, origin, gradient, margin_at_origin)
         short, long = ball.size(here), ball.size(there)
         share = (short / (short + long).clamp_min(1e-12)).clamp_max(self.towards).view(WIDE)
-        fall = (1 + torch.cos(math.pi * batch.index / self.steps)) / 2 * 0.99 + 0.01
-        over = (self.overshoot * fall).view(WIDE)
-        # a fooled image stops before the boundary: the published one goes a tenth of the way back instead
-        beyond = torch.where(output.reached.view(WIDE), 1 - over, 1 + over)
-        return ((1 - share) * (images + beyond * here) + share * (origin + (1 + over) * there)).clamp(0, 1)
+        beyond = 1 + self.overshoot
+        projected = (1 - share) * (images + beyond * here) + share * (origin + beyond * there)
+        shorter = origin + self.back * (images - origin)
+        return torch.where(output.reached.view(WIDE), shorter, projected).clamp(0, 1)
 
 
 def _onto_boundary(ball: Ball, images: Images, gradient: Images, margin: PerImage) -> Images:

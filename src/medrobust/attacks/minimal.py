@@ -199,7 +199,8 @@ class CWL2(Attack):
     c is searched for each image, starting from the value that is exact for a linear model. The box is kept by
     clipping, not by tanh: atanh is infinite at 0 and 1, and a medical image's black border could never move.
 
-    rounds: values of c tried; inner: Adam steps in each. kappa: logits by which the other decision must lead.
+    rounds: values of c tried; inner: Adam steps in each (of as many gradients, few rounds that converge reach less than
+    many that do not). kappa: logits by which the other decision must lead.
     step: Adam's step, as a fraction of the linear model's largest pixel change.
     """
 
@@ -209,7 +210,7 @@ class CWL2(Attack):
     norms = (L2,)
     loss = staticmethod(margin)
 
-    def __init__(self, rounds: int = 5, inner: int = 40, step: float = 0.2, kappa: float = 0.0) -> None:
+    def __init__(self, rounds: int = 3, inner: int = 66, step: float = 0.2, kappa: float = 0.0) -> None:
         if rounds < 1 or inner < 2:
             raise InputError(f"rounds must be at least 1 and inner at least 2, got {rounds} and {inner}")
         if not (step > 0 and kappa >= 0):

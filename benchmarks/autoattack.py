@@ -1,0 +1,133 @@
+"""`auto` beside AutoAttack standard (Croce & Hein 2020) on the same images: what each breaks alone, and what it costs.
+
+    python benchmarks/autoattack.py MODEL DATA [--norm linf] [--eps 4 …] [--n 200] [--seeds 5] [--square QUERIES]
+
+MODEL is a folder saved by medrobust, or the name of an architecture whose --weights FILE is given; DATA a data spec;
+eps in grey levels (linf) or as a length (l2). --square: instead, Square alone on both sides with so many queries.
+Needs `pyautoattack`, the published code as a package. With two classes its standard version stops with an error (the
+DLR loss needs a third class): then its parts that do not need one run, APGD on the cross-entropy, FAB and Square, at
+their standard budgets. Images are the first n that the network reads correctly; both sides are judged by medrobust.
+Seconds are CPU seconds of this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import medrobust as mr
+from blackbox import loaded
+from counting import Counted
+from medrobust import stats
+
+HEADER = (
+    "| norm, eps | n | side | seeds | robust accuracy, first seed (95 %) | over the seeds | broken by it alone | "
+    "CPU seconds a run | gradient rows an image |"
+)
+
+
+Attack = Callable[[Counted, mr.Classifier, Tensor, Tensor, mr.threat.Ball, int], Tensor]
+Sides = dict[str, tuple[Attack, range]]
+"""By its name each side's attack, and the seeds that it runs with."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("--norm", choices=["linf", "l2"], default="linf")
+    parser.add_argument("--eps", type=float, nargs="+", default=[4.0])
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--square", type=int)
+    parser.add_argument("--weights")
+    asked = parser.parse_args()
+    clf, name, x, y = loaded(asked)
+    print(f"{name}, {tuple(x.shape[1:])}, {len(clf.classes)} classes, {torch.get_num_threads()} threads\n\n{HEADER}")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for eps in asked.eps:
+        size = eps / 255 if asked.norm == "linf" else eps
+        ball = {"linf": mr.Linf, "l2": mr.L2}[asked.norm](size)
+        seeds = range(asked.seeds)
+        sides: Sides = {"auto": (auto, range(1)), "AutoAttack": (autoattack, seeds)}
+        if asked.square:
+            sides = {
+                "Square, medrobust": (square(asked.square), seeds),
+                "Square, AutoAttack": (square_autoattack(asked.square), seeds),
+            }
+        lines(clf, x, y, ball, f"{asked.norm} {eps:g}", sides)
+
+
+def lines(clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, where: str, sides: Sides) -> None:
+    """A row of the table for each side."""
+    broken: dict[str, Tensor] = {}
+    texts = {}
+    for side, (attack, own) in sides.items():
+        net, goal, each = Counted(clf), mr.Untargeted(y), []
+        begin = time.process_time()
+        for seed in own:
+            attacked = attack(net, clf, x, y, ball, seed)
+            each.append(mr.judge(clf, x, attacked.float(), goal, ball).reached)
+        seconds = (time.process_time() - begin) / len(own)
+        held = [1 - float(e.float().mean()) for e in each]
+        first = stats.proportion((~each[0]).numpy())
+        broken[side] = torch.stack(each).any(0)
+        texts[side] = (
+            f"| {where} | {len(x)} | {side} | {len(own)} | {first.value:.1%} ({first.low:.1%} to {first.high:.1%}) | "
+            f"{min(held):.1%} to {max(held):.1%}",
+            f"{seconds:.1f} | {net.count.rows / len(x) / len(own):.0f} |",
+        )
+    for side, (start, end) in texts.items():
+        other = next(s for s in sides if s != side)
+        print(f"{start} | {int((broken[side] & ~broken[other]).sum())} | {end}", flush=True)
+
+
+def auto(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, seed: int) -> Tensor:
+    counted = mr.Classifier(net, clf.classes, channels=x.shape[1])
+    return mr.attacks.Auto()(counted, x, mr.Untargeted(y), ball, seed=seed)
+
+
+def autoattack(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, seed: int) -> Tensor:
+    from pyautoattack import AutoAttack
+
+    norm = {"linf": "Linf", "l2": "L2"}[ball.name]
+    most = len(clf.classes) - 1
+    version = "standard" if most > 1 else "custom"
+    attack = AutoAttack(net, norm=norm, eps=float(ball.eps), version=version, seed=seed, device="cpu")
+    if version == "custom":
+        attack.attacks_to_run = ["apgd-ce", "fab", "square"]
+        attack.apgd.n_restarts = attack.fab.n_restarts = 1
+    attack.apgd_targeted.n_target_classes = min(attack.apgd_targeted.n_target_classes, most)
+    attack.fab.n_target_classes = min(attack.fab.n_target_classes, most)
+    attacked, _ = attack.run_standard_evaluation(x, y, batch_size=clf.batch_size(x.shape))
+    return attacked
+
+
+def square(queries: int) -> Attack:
+    def attack(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, seed: int) -> Tensor:
+        counted = mr.Classifier(net, clf.classes, channels=x.shape[1])
+        return mr.attacks.Square(queries)(counted, x, mr.Untargeted(y), ball, seed=seed)
+
+    return attack
+
+
+def square_autoattack(queries: int) -> Attack:
+    def attack(net: Counted, _: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, seed: int) -> Tensor:
+        from pyautoattack.square import SquareAttack
+
+        norm, options = {"linf": "Linf", "l2": "L2"}[ball.name], {"p_init": 0.8, "resc_schedule": False}
+        # its start is a query that it does not count
+        peer = SquareAttack(
+            net, norm=norm, n_queries=queries - 1, eps=float(ball.eps), seed=seed, device="cpu", **options
+        )
+        return peer.perturb(x, y)
+
+    return attack
+
+
+if __name__ == "__main__":
+    main()
