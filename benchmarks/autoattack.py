@@ -68,6 +68,8 @@ def lines(clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, where:
     texts = {}
     for side, (attack, own) in sides.items():
         net, goal, each = Counted(clf), mr.Untargeted(y), []
+        attack(net, clf, x[:1], y[:1], type(ball)(1.0), 0)  # what is imported and tried out once
+        net.count.rows = 0
         begin = time.process_time()
         for seed in own:
             attacked = attack(net, clf, x, y, ball, seed)
