@@ -13,9 +13,9 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -35,6 +35,22 @@ from medrobust.models.probabilities import inverted
 
 OUTPUTS = ("logits", "probabilities")
 """What a network may return."""
+
+
+class SubstituteGradient(Protocol):
+    """Another way back through a network than its own; see ``attacks.substitute``.
+
+    agrees: whether its gradient agrees with finite differences. text: what is done on the way back.
+    """
+
+    @property
+    def agrees(self) -> bool: ...
+
+    @property
+    def text(self) -> str: ...
+
+    def logits(self, net: nn.Module, outputs: Callable[[Images], Logits], images: Images) -> Logits:
+        """``outputs(images)``, which runs ``net``, with another gradient."""
 
 
 class Classifier:
@@ -108,6 +124,8 @@ class Classifier:
         """The largest stored value, of a classifier that rounds its images first; see ``stored``."""
         self.attackable: Attackable = EVERY_PIXEL
         """Which pixels attacks may change, and between which values; see ``seeing``."""
+        self.substitute: SubstituteGradient | None = None
+        """Where gradients come from, if not from the network itself: its own ones are masked."""
         self.provenance = dict(provenance or {})
         check_weights(net)
         self.inspection: Inspection | None = None
@@ -132,8 +150,13 @@ class Classifier:
         """
         self.calls += 1
         self.ready(images)
+        if self.substitute is not None and images.requires_grad and torch.is_grad_enabled():
+            return self.substitute.logits(self.net, self._outputs, images)
         if self.inspection is not None and not self.inspection.differentiable:
             images = images.detach()  # what torch gives for operators without a derivative is no gradient
+        return self._outputs(images)
+
+    def _outputs(self, images: Images) -> Logits:
         with self.borrowed():
             return self._at_threshold(self.head.canonical(self.form.run(self.net, self.prepare(images, self.channels))))
 
@@ -346,7 +369,7 @@ class Classifier:
         shape: of the images (n, c, h, w). bfloat16: compute in that type: rounding then changes decisions near the
         boundary. The copy is made once, and again when weights have changed.
         """
-        if self.black_box:
+        if self.black_box or self.substitute is not None:
             return self
         state = (tuple(shape[1:]), bfloat16, models.weights_state(self.net))
         if self._fast is None or self._fast[0] != state:
@@ -390,6 +413,8 @@ class Classifier:
         }
         made = Classifier(**{**arguments, **changes})
         made.stored_levels, made.attackable = self.stored_levels, self.attackable
+        if made.net is self.net:
+            made.substitute = self.substitute
         return made
 
     def stored(self, levels: int) -> Classifier:
@@ -580,6 +605,7 @@ class Classifier:
             "preprocessing": None if self.preprocessing is None else repr(self.preprocessing.steps),
             "stored_levels": self.stored_levels,
             "attackable": self.attackable,
+            **({} if self.substitute is None else {"substitute": repr(self.substitute)}),
         }
         stated = json.dumps(settings, sort_keys=True)
         state = (stated, models.state(self.net))

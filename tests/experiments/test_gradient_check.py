@@ -321,13 +321,18 @@ class Net(torch.nn.Module):
 
     def forward(self, x):
         mean = (x.detach() if self.hide else x).flatten(1).mean(1, keepdim=True)
-        return self.gain * (mean - 0.5) + 1e-5 * self.hide * x.flatten(1)[:, :1]
+        if self.hide == "in steps":
+            mean = (8 * mean).round() / 8
+        return self.gain * (mean - 0.5) + 1e-5 * bool(self.hide) * x.flatten(1)[:, :1]
 
 def open(classes, size):
-    return Net(False)
+    return Net("")
 
 def masked(classes, size):
-    return Net(True)
+    return Net("in steps")
+
+def detached(classes, size):
+    return Net("detached")
 """
 
 
@@ -437,6 +442,16 @@ def test_what_was_asked_is_in_the_results(masked):
     assert (found["passed"], found["decisive"], found["attack"]) == (False, True, "gradient")
 
 
+def test_a_masked_gradient_that_attacks_get_past_is_no_doubt(home):
+    run = audited(home, "detached", "--no-universal")
+    told = json.loads((run / "results.json").read_text("utf-8"))
+    found = next(c for c in told["checks"] if c["name"] == "the gradient agrees with finite differences")
+    assert found["passed"]
+    assert "own gradient is masked" in found["detail"]
+    assert "straight through rounding, comparisons and cut gradients" in found["detail"]
+    assert {r["status"] for r in told["rows"] if r["attack"] in ("fgsm", "pgd:steps=3", "worst")} == {"ok"}
+
+
 def test_a_network_as_found_is_checked_in_one_call(images):
     class Part:
         ids = tuple(map(str, range(12)))
@@ -454,9 +469,11 @@ def test_a_network_as_found_is_checked_in_one_call(images):
 # -- the other commands --------------------------------------------------------------------------------------
 
 
-def fails(classifier: Classifier, few: object, seed: int) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+def fails(
+    classifier: Classifier, few: object, seed: int, seek: bool = False
+) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     found = {"cosine": 0.01, "range_needed": 9.0, "compared": 6, "examined": 6, "flat": False}
-    return {"derivative": found, "noticed": {}}, {}
+    return {"derivative": found, "own": found, "noticed": {}, "trials": []}, {}
 
 
 @pytest.fixture(scope="module")
@@ -545,7 +562,7 @@ COMMANDS = {
 @pytest.mark.slow  # each command once, 1 to 6 s each
 def test_every_command_with_white_box_numbers_says_so(command, kept, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("medrobust.experiments.gradient_check.derived", fails)
-    monkeypatch.setattr("medrobust.experiments.clean.derived", fails)
+    monkeypatch.setattr("medrobust.experiments.context.derived", fails)
     n = 800 if command in ("evade", "detect") else 200
     words = [w.format(model=kept, out=tmp_path / "out") for w in COMMANDS[command]]
     monkeypatch.setattr(sys, "argv", ["medrobust", *words, "--data", f"phantom:chest@32:n={n}", "--device", "cpu"])

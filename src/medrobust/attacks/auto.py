@@ -41,6 +41,9 @@ class Auto(Composed):
     the second run is left out. Square uses no gradient: what only Square breaks shows that gradients were misleading.
     An image on which every gradient was zero and that Square did not break either is inconclusive, never robust.
 
+    Where gradients are masked and no stand-in for them agrees with finite differences (``attacks.substitute``), a
+    decision-based attack comes last.
+
     Of a black box, Square and a decision-based attack are the members; where it answers with labels, the latter alone.
 
     ``Attacked.by`` tells which of ``ALL`` broke an image; ``Attacked.images`` at what size.
@@ -144,6 +147,8 @@ class _Task:
         self.options = options
         one_boundary = len(classifier.classes) == 2 and classifier.head.name != "multilabel"
         self.members = tuple(m for m in MEMBERS if not (one_boundary and m == "apgd-margin"))
+        if classifier.substitute is not None and not classifier.substitute.agrees:
+            self.members = (*self.members, BY_DECISIONS[ball.name])
         if classifier.black_box:
             self.members = ("square", BY_DECISIONS[ball.name])[classifier.labels_only :]
         grid = options.get("grid")

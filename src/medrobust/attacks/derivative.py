@@ -262,7 +262,7 @@ def hidden(classifier: Classifier) -> dict[str, Classifier]:
     """Classifiers that answer as this one and hide their gradient, by how: "detached", "negated"."""
     copies = {}
     for name, wrap in (("detached", _Detached), ("negated", _Negated)):
-        other = copies[name] = classifier.changed(net=wrap(classifier.plain_net))
+        other = copies[name] = classifier.changed(net=wrap(classifier.plain_net), substitute=None)
         if other.inspection is not None:
             other.inspection = other.inspection.of_plain()
     return copies

@@ -64,7 +64,7 @@ def attack(
     from medrobust.attacks import Composed, sweep
     from medrobust.experiments import ask, attack_named, saved_attacks
     from medrobust.experiments.findings import goal_on
-    from medrobust.experiments.gradient_check import checked
+    from medrobust.experiments.gradient_check import attacked, examined, gradient_check
     from medrobust.experiments.system import assemble, groups
     from medrobust.grey_scale import grey_scale
     from medrobust.threat import SPARSE, Untargeted
@@ -97,7 +97,7 @@ def attack(
     aim = aim.prepare(system.classifier.head, len(system.classifier.classes), len(pixels), pixels.device)
     open_ = (~aim.reached(system.classifier.head, system.classifier.logits(pixels))).numpy()
     warn([system.admitted.order], system.class_notes)
-    curves, check = {}, None
+    curves, check, through = {}, None, system.classifier
     with Bars() as bars:
         for name in spec.attacks:
             chosen, mark = attack_named(name), ""
@@ -106,12 +106,14 @@ def attack(
                     f"{name} follows gradients, and {model} only answers: try rays (linf), cgba (l2) or auto"
                 )
             if chosen.uses_gradient and not system.classifier.black_box:
-                check = check or checked(system.classifier, sample, seed)
+                if check is None:
+                    found = examined(system.classifier, sample, seed, seek=True)
+                    check, through = gradient_check(found), attacked(system.classifier, found)
                 mark = MARK if check.passed is False else ""
             bars.start(name, len(pixels))
             curve = sweep(
                 chosen,
-                system.classifier,
+                through,
                 pixels,
                 aim,
                 spec.ball,

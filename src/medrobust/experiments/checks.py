@@ -24,8 +24,24 @@ def _unasked(check: Check, reason: str) -> Check:
     return replace(check, passed=None, detail=f"not asked: {reason} ({check.detail})")
 
 
-def gradient_holds(derivative: Derivative, noticed: dict[str, bool]) -> Check:
-    """derivative: of the audited network. noticed: whether the comparison doubts copies that hide their gradient."""
+def gradient_holds(
+    derivative: Derivative, noticed: dict[str, bool], own: Derivative | None = None, through: str = ""
+) -> Check:
+    """derivative: of the gradient that attacks follow. noticed: whether the comparison doubts copies that hide their
+    gradient. own: of the network's own gradient. through: how attacks go past it, where it is masked.
+    """
+    check = _gradient_holds(derivative, noticed)
+    if not through or own is None:
+        return check
+    masked = "changes none of the outputs" if own.flat else f"has a cosine of {own.cosine:.2f}"
+    return replace(
+        check,
+        detail=f"the network's own gradient is masked (it {masked}); attacks go past it: {through}. Of what they "
+        f"follow: {check.detail}",
+    )
+
+
+def _gradient_holds(derivative: Derivative, noticed: dict[str, bool]) -> Check:
     sizes = " and ".join(f"{255 * s:g}/255" for s in SIZES)
     detail = f"cosine of predicted and true changes {derivative.cosine:.2f} (at least {AGREE:g} is wanted), "
     detail += f"{derivative.compared} images, {2 * DIRECTIONS} random directions, changes of {sizes}"

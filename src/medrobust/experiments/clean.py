@@ -10,7 +10,7 @@ import numpy as np
 from medrobust import guessing, stats
 from medrobust.experiments import robustness_cells
 from medrobust.experiments.context import Context, Experiment, ExperimentResult, Step
-from medrobust.experiments.gradient_check import compared, derived, gradient_check
+from medrobust.experiments.gradient_check import gradient_check
 from medrobust.experiments.rows import clean_rows
 from medrobust.experiments.system import groups
 from medrobust.results import Kind
@@ -30,7 +30,7 @@ class CleanExperiment(Experiment):
         self.context, self.gradient = context if several is None else context.of(several), gradient
 
     def steps(self) -> Sequence[Step]:
-        check = [Step("gradient check", self._derivative)] if self.gradient else []
+        check = [Step("gradient check", self.context.gradient_cell)] if self.gradient else []
         return [Step("clean", lambda: self.cell), *check]
 
     @cached_property
@@ -49,15 +49,6 @@ class CleanExperiment(Experiment):
         """Whether the classifier is better than an answer that never changes."""
         test = self.context.test
         return guessing.of(self.cell.arrays["decision"] == test.labels, test.labels, groups(test))
-
-    def _derivative(self) -> Cell:
-        sample, seed, classifier = (
-            self.context.sample.most_frequent_shape(),
-            self.context.config.seed,
-            self.context.classifier,
-        )
-        subset = sample.sample(compared(sample), seed)
-        return self.context.cell(subset, {"kind": "derivative"}, lambda: derived(classifier, subset, seed))
 
     def outcome(self) -> ExperimentResult:
         outcome = ExperimentResult(self.context.rows(), guesses=self.guessing.text)
@@ -80,7 +71,7 @@ class CleanExperiment(Experiment):
         outcome.rows.add(Kind.CLEAN, "accuracy_saved", saved, bits=8)
         outcome.checks = [self.context.system.admitted.order]
         if self.gradient:
-            outcome.checks.append(gradient_check(self._derivative()))
+            outcome.checks.append(gradient_check(self.context.gradient_cell()))
         outcome.arrays = {"test_labels": test.labels, "test_prediction": arrays["decision"]}
         if scored:
             outcome.arrays["test_probability"] = arrays["probability"].astype(np.float32)

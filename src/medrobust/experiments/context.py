@@ -14,6 +14,7 @@ from medrobust.attacks import Attack, DecisionBased
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.config import AuditSpec, attack_named
+from medrobust.experiments.gradient_check import attacked, compared, derived
 from medrobust.experiments.system import System, groups
 from medrobust.grey_scale import GreyScale, grey_scale
 from medrobust.images import Images, Logits
@@ -91,6 +92,22 @@ class Context:
     def classifier(self) -> Classifier:
         """Of the system."""
         return self.system.classifier
+
+    def gradient_cell(self) -> Cell:
+        """Whether the network's gradient agrees with finite differences, and what stands in for one that does not."""
+        sample, seed, classifier = self.sample.most_frequent_shape(), self.config.seed, self.classifier
+        subset = sample.sample(compared(sample), seed)
+        return self.cell(subset, {"kind": "derivative"}, lambda: derived(classifier, subset, seed, seek=True))
+
+    @cached_property
+    def attacked(self) -> Classifier:
+        """The classifier as attacks see it: where its gradient is masked, with a stand-in for that."""
+        if self.classifier.black_box:
+            return self.classifier
+        made = attacked(self.classifier, self.gradient_cell())
+        if made.substitute is not None:
+            self.progress.note(f"The network's gradient is masked; attacks go past it: {made.substitute.text}")
+        return made
 
     @property
     def sample(self) -> Dataset:

@@ -168,7 +168,7 @@ class DetectorData:
         context, config = self.context, self.config
         return AdversarialPairs(
             context.store,
-            context.classifier,
+            context.attacked,
             context.sample,
             limit=config.limit,
             seed=context.config.seed,

@@ -223,7 +223,7 @@ class EvasionExperiment(Experiment):
             if not main:
                 continue
             outcome = judge(
-                self.context.classifier,
+                self.context.attacked,
                 case.detector,
                 images,
                 best,
@@ -249,7 +249,7 @@ class EvasionExperiment(Experiment):
         def compute() -> Result:
             images, labels = part.tensors()
             outcome = strongest(
-                self.context.classifier,
+                self.context.attacked,
                 case.detector,
                 images,
                 Untargeted(labels),
@@ -286,7 +286,7 @@ class EvasionExperiment(Experiment):
 
         images, labels = part.tensors()
         needed = smallest(
-            self.context.classifier,
+            self.context.attacked,
             MaxSoftmax().fit_features(fitted_on.features),
             images,
             Untargeted(labels),
@@ -316,7 +316,7 @@ class EvasionExperiment(Experiment):
                 images, labels = part.tensors()
                 outcome = run(
                     attack,
-                    self.context.classifier,
+                    self.context.attacked,
                     case.detector,
                     images,
                     Untargeted(labels),

@@ -140,7 +140,7 @@ class FindingsExperiment(Experiment):
         part = self.part(finding)
         if part is None:
             return None
-        classifier, threat = self.context.classifier, self.threat
+        classifier, threat = self.context.attacked, self.threat
         return self.context.sharded(
             part,
             f"Hiding and inventing {self.findings[finding]}",
@@ -151,7 +151,7 @@ class FindingsExperiment(Experiment):
     @cached_property
     def sets_cell(self) -> Cell:
         """Goals for the whole set, on the attacked images."""
-        classifier, threat = self.context.classifier, self.threat
+        classifier, threat = self.context.attacked, self.threat
         sets = None if self.occurring is None or len(self.occurring.sets) < 2 else self.occurring.sets
         return self.context.sharded(
             self.sample,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
+from medrobust.attacks.substitute import Substitute, Trial, choose
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
@@ -24,35 +26,90 @@ def compared(part: Dataset) -> int:
     return max(FEWEST, min(MOST, PIXELS // (part.shape[1] * part.shape[2])))
 
 
-def derived(classifier: Classifier, sample: Dataset, seed: int) -> Result:
+def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = False) -> Result:
     """The comparison on the network and on copies that hide their gradient; null where nothing could be compared.
 
+    seek: also look for a stand-in for a gradient that does not hold. Then the comparison is that of the stand-in, and
+    that of the network's own gradient stands beside it.
     Rounding to grey levels in preprocessing is left out: attacks go through it by the straight-through estimator, and
     what they reach is judged with it.
     """
-    images, _ = sample.tensors()
+    images, labels = sample.tensors()
     classifier = classifier.without_rounding()
     ends = Ends(classifier, images, seed, list(sample.ids))
-    result = derivative(classifier, images, seed=seed, ids=sample.ids, ends=ends)
-    noticed = {}
+    own = result = derivative(classifier, images, seed=seed, ids=sample.ids, ends=ends)
+    noticed, trials = {}, list[Trial]()
+    repeatable = classifier.inspection is None or classifier.inspection.repeatable
+    if result.holds is False and seek and repeatable:
+        trials = choose(classifier, images, labels, seed=seed, ids=sample.ids)
+        if (best := trials[-1].substitute) is not None:
+            through = classifier.changed(substitute=best)
+            result = derivative(through, images, seed=seed, ids=sample.ids, ends=ends)
     if result.holds:
         for name, other in hidden(classifier).items():
             there = derivative(other, images[:TESTED], seed=seed, ids=sample.ids[:TESTED], ends=ends)
             noticed[name] = there.holds is False
-    numbers = {k: v if math.isfinite(v) else None for k, v in result._asdict().items()}
-    return {"derivative": numbers, "noticed": noticed}, {}
+    return {
+        "derivative": _plain(result),
+        "own": _plain(own),
+        "noticed": noticed,
+        "trials": [
+            {
+                "substitute": None if t.substitute is None else asdict(t.substitute),
+                **_numbers({"cosine": t.cosine, "fooled": t.fooled}),
+            }
+            for t in trials
+        ],
+    }, {}
+
+
+def _plain(derivative: Derivative) -> dict[str, float | None]:
+    return _numbers(derivative._asdict())
+
+
+def _numbers(values: dict[str, float]) -> dict[str, float | None]:
+    return {k: v if math.isfinite(v) else None for k, v in values.items()}
+
+
+def _read(numbers: dict[str, float | None]) -> Derivative:
+    cosine, needed = (math.nan if (v := numbers[k]) is None else float(v) for k in ("cosine", "range_needed"))
+    return Derivative(
+        cosine, needed, int(numbers["compared"] or 0), int(numbers["examined"] or 0), bool(numbers["flat"])
+    )
+
+
+def substitute(cell: Cell) -> Substitute | None:
+    """The stand-in for the network's own gradient; None where attacks follow that."""
+    trials = cell.fact("trials", list)
+    chosen = trials[-1]["substitute"] if trials else None
+    return None if chosen is None else Substitute(**chosen)
 
 
 def gradient_check(cell: Cell) -> Check:
     """What ``derived`` found, as a check."""
-    numbers = cell.fact("derivative", dict)
-    cosine, needed = (math.nan if numbers[k] is None else float(numbers[k]) for k in ("cosine", "range_needed"))
-    result = Derivative(cosine, needed, int(numbers["compared"]), int(numbers["examined"]), bool(numbers["flat"]))
-    return checks.gradient_holds(result, cell.fact("noticed", dict))
+    return checks.gradient_holds(
+        _read(cell.fact("derivative", dict)), cell.fact("noticed", dict), _read(cell.fact("own", dict)), _through(cell)
+    )
+
+
+def _through(cell: Cell) -> str:
+    """How attacks go past a masked gradient, for a sentence; empty where they do not."""
+    chosen = substitute(cell)
+    return "" if chosen is None else chosen.text
+
+
+def examined(classifier: Classifier, part: Dataset, seed: int, *, seek: bool = False) -> Cell:
+    """``derived`` in one go, on some images of ``part``."""
+    facts, arrays = derived(classifier, part.sample(compared(part), seed), seed, seek=seek)
+    return Cell(facts, arrays, 0.0)
 
 
 def checked(classifier: Classifier, part: Dataset, seed: int) -> Check:
-    """The check in one go, on some images of ``part``."""
-    sample = part.sample(compared(part), seed)
-    facts, arrays = derived(classifier, sample, seed)
-    return gradient_check(Cell(facts, arrays, 0.0))
+    """The check in one go, of the network's own gradient."""
+    return gradient_check(examined(classifier, part, seed))
+
+
+def attacked(classifier: Classifier, cell: Cell) -> Classifier:
+    """The classifier as attacks see it: where its gradient is masked, with the stand-in of ``derived`` for that."""
+    chosen = substitute(cell)
+    return classifier if chosen is None else classifier.changed(substitute=chosen)

@@ -77,7 +77,7 @@ class HeadlineExperiment(Experiment):
             f"The headline number ({attack.title})",
             key,
             lambda shard, advance: examined(
-                attack, context.classifier, shard, context.ball(eps), self.config.seed, advance
+                attack, context.attacked, shard, context.ball(eps), self.config.seed, advance
             ),
         )
 

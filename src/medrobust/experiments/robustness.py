@@ -43,7 +43,11 @@ class RobustnessExperiment(Experiment):
 
     def steps(self) -> Sequence[Step]:
         sweeps = [
-            Step(f"sweep {name}", partial(self.sweep, name), tuple(f"sweep {b}" for b in self._before(name)))
+            Step(
+                f"sweep {name}",
+                partial(self.sweep, name),
+                ("gradient check", *(f"sweep {b}" for b in self._before(name))),
+            )
             for name in self.attacks
         ]
         return [*self.clean.steps(), *sweeps, Step("noise", self.noise)]
@@ -76,14 +80,7 @@ class RobustnessExperiment(Experiment):
         def compute(shard: Dataset, advance: Advance) -> Result:
             start = None if near is None else near[[place[i] for i in shard.ids]]
             return robustness_cells.swept(
-                context.started(attack),
-                context.classifier,
-                shard,
-                context.ball,
-                config.eps,
-                start,
-                config.seed,
-                advance,
+                context.started(attack), context.attacked, shard, context.ball, config.eps, start, config.seed, advance
             )
 
         key = {
@@ -110,7 +107,7 @@ class RobustnessExperiment(Experiment):
 
     def fixed(self, title: str, attack: Attack, part: Dataset, ball: Ball) -> Cell:
         """One attack at one eps from nothing, judged."""
-        classifier, seed = self.context.classifier, self.config.seed
+        classifier, seed = self.context.attacked, self.config.seed
         return self.context.sharded(
             part,
             f"Sanity of {attack.title}: {title}",

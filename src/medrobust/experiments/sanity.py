@@ -101,7 +101,7 @@ class SanityExperiment(Experiment):
             f"Saving attacked images ({context.grey_scale.text(eps)})",
             {"kind": "saving", "attack": code_digest.described(attack), "eps": eps},
             lambda shard, advance: robustness_cells.saving(
-                attack, context.classifier, shard, context.ball(eps), seed, advance
+                attack, context.attacked, shard, context.ball(eps), seed, advance
             ),
         )
 

@@ -64,12 +64,12 @@ class StoredExperiment(Experiment):
             f"{attack.title} in whole stored levels",
             {"kind": "smallest stored", "attack": code_digest.described(attack), "eps": eps, "levels": levels},
             lambda shard, advance: stored_cells.smallest(
-                attack, context.classifier, shard, context.ball, eps, levels, self.seed, advance
+                attack, context.attacked, shard, context.ball, eps, levels, self.seed, advance
             ),
         )
 
     def _sparsest(self) -> Cell:
-        classifier, levels = self.context.classifier, self.levels
+        classifier, levels = self.context.attacked, self.levels
         return self.context.sharded(
             self.part,
             "The fewest pixels changed by one stored level",
@@ -88,7 +88,7 @@ class StoredExperiment(Experiment):
         return max(most, 1 / self.levels)
 
     def _survived(self) -> Cell | None:
-        classifier, levels, eps, names = self.context.classifier, self.levels, self._eps, tuple(TRANSFORMATIONS)
+        classifier, levels, eps, names = self.context.attacked, self.levels, self._eps, tuple(TRANSFORMATIONS)
         if eps is None:
             return None
         ball = self.context.ball(eps)

@@ -249,7 +249,7 @@ class UniversalExperiment(Experiment):
             return self.context.cell(self.test, key, lambda: self._make(target, str(checkpoint)))
 
     def _make(self, target: int | None, checkpoint: str) -> Result:
-        progress, classifier = self.progress, self.context.classifier
+        progress, classifier = self.progress, self.context.attacked
         title = "One change for every image" + ("" if target is None else f", to {self.targets[target]}")
         progress.start(title, self.method.work(len(self.craft)) + len(self.test))
         try:
