@@ -22,7 +22,7 @@ from medrobust.report.sizes import change, short_size
 from medrobust.report.words import NOTHING, bounds, count, listing, percent, plural, with_interval
 from medrobust.results import Kind, Row
 
-MOST_FINDINGS = 3
+MOST_FINDINGS = 2
 """Findings that the first page names; the table holds all."""
 
 
@@ -117,7 +117,7 @@ def _before(c: ComparedAudits) -> tuple[str, bool]:
 
 def _images(c: ComparedAudits) -> str:
     """Where they are listed, and of two runs the difference under attack in each class."""
-    text = "changed.csv lists every image on which the runs differ, with its class and how each run reads it."
+    text = "changed.csv lists every image on which the runs differ, with its class."
     if len(c.names) != 2 or not c.difference(c.pairs[0], UNDER).row.ok:
         return text
     pair = c.pairs[0]
@@ -158,8 +158,8 @@ def protocol(c: ComparedAudits) -> str:
         ". A difference is claimed only where the interval leaves out 0 and p is below 0.05; runs that are not told "
     )
     text += "apart are not shown to be equal. "
-    text += "Findings under attack are adjusted by themselves. " if c.by_finding else ""
-    text += "All else is secondary and not adjusted: of 20 such intervals of equal runs about one leaves out 0 by "
+    text += "Findings have their own adjustment; all" if c.by_finding else "All"
+    text += " else is secondary and not adjusted: of 20 such intervals of equal runs about one leaves out 0 by "
     text += "chance. It holds for these images and attacks: a stronger attack may leave less of either run. "
     text += f"Only {plural(c.f.run.conditions.n_attacked or 0, 'image')} were attacked: wide intervals. " * c.f.few
     return text + " ".join(c.info.notes)

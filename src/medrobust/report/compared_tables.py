@@ -80,11 +80,10 @@ def sides(c: ComparedAudits) -> Table:
             row = cells(f"{d.second} less {d.first}", condition, count(d.row.n), *alone)
             rows.append([*row, _difference(d.row), TableCell(test, not d.row.ok), TableCell(d.verdict.value)])
     head = ("Runs", "When", "Images", "Read correctly by one alone", "By the other alone", "Difference")
-    caption = "How many images only one of two runs reads correctly, with McNemar's exact test"
+    caption = "Images that only one of two runs reads correctly, with McNemar's exact test"
     caption += " on patients" if c.info.by_patient else ""
-    caption += ". Under attack: the primary comparison"
-    caption += f", p adjusted by Holm's method for {len(c.pairs)} pairs" if len(c.pairs) > 1 else ""
-    caption += ". Without an attack: secondary. changed.csv lists these images."
+    caption += f"; under attack p is adjusted by Holm's method for {len(c.pairs)} pairs" if len(c.pairs) > 1 else ""
+    caption += "."
     return Table(caption, cells(*head, "Test", "Reading"), rows, "tab:sides", headings=2)
 
 
