@@ -9,6 +9,7 @@ import pytest
 from tools import threat_model_page
 
 from medrobust.attacks import ATTACKS, DecisionBased
+from medrobust.certified import METHODS
 from medrobust.crosswalk import FILE, Members, crosswalk, missing
 from medrobust.detectors import DETECTORS, Guard
 from medrobust.evasion import EVASIONS
@@ -23,6 +24,7 @@ TABLES: dict[str, tuple[Members, Collection[str]]] = {
     "evasions": (TABLE.evasions, EVASIONS),
     "detectors": (TABLE.detectors, {*DETECTORS, Guard.__name__.lower()}),
     "defences": (TABLE.defences, DEFENCES),
+    "proofs": (TABLE.proofs, {*METHODS, "smoothing"}),
     "images": (TABLE.images, {"corruptions", "transformations"}),
 }
 

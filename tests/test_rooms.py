@@ -28,7 +28,7 @@ FLOORS = (
     ("inspection", "naming"),
     ("classifier",),
     ("layer_probe", "operating_points", "transformations"),
-    ("attacks", "detectors", "judging"),
+    ("attacks", "certified", "detectors", "judging"),
     ("explain",),
     ("training",),
     ("universal", "evasion"),

@@ -21,6 +21,7 @@ _NAMES = {
 }
 _ROOMS = (
     "attacks",
+    "certified",
     "data",
     "detectors",
     "evasion",
@@ -37,6 +38,7 @@ _ROOMS = (
 if TYPE_CHECKING:
     from medrobust import (
         attacks,
+        certified,
         data,
         detectors,
         evasion,
@@ -65,6 +67,7 @@ __all__ = [
     "__version__",
     "attacks",
     "audit",
+    "certified",
     "compare",
     "data",
     "detectors",

@@ -88,13 +88,15 @@ class Crosswalk(TablePart):
     evasions: Members
     detectors: Members
     defences: Members
+    proofs: Members
     images: Members
     not_tested: tuple[NamedKind, ...]
     """What this package has no test for."""
 
     def members(self) -> Iterator[Member]:
         """All attacks and defences."""
-        for table in (self.attacks, self.universal, self.evasions, self.detectors, self.defences, self.images):
+        every = (self.attacks, self.universal, self.evasions, self.detectors, self.defences, self.proofs, self.images)
+        for table in every:
             yield from table.values()
 
 

@@ -51,6 +51,13 @@ class Head(ABC):
         """How far the logits are from any decision other than ``labels``; negative where it is another already."""
 
     @abstractmethod
+    def needed(self, labels: Labels, classes: int) -> Tensor:
+        """float32 (n, m, k): the decision is ``labels`` where all products with the logits (k) are positive.
+
+        labels: (n,), or (n, k) of several findings; where less than m things are asked of an image, one stands twice.
+        """
+
+    @abstractmethod
     def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
         """Logarithm of the cross-entropy of ``labels``.
 
@@ -121,6 +128,11 @@ class Softmax(Head):
     def gap(self, logits: Logits, labels: Labels) -> PerImage:
         return _of(logits, labels) - _others(logits, labels).amax(1)
 
+    def needed(self, labels: Labels, classes: int) -> Tensor:
+        every = torch.arange(classes)
+        others = torch.stack([every[every != label] for label in labels])
+        return F.one_hot(labels, classes)[:, None].float() - F.one_hot(others, classes)
+
     def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
         # -log softmax_y = softplus(logsumexp of the others - z_y)
         return _log_softplus(_others(logits, labels).logsumexp(1) - _of(logits, labels))
@@ -175,6 +187,12 @@ class MultiLabel(Head):
         if labels.ndim == 1:
             return _of(torch.cat([logits, -logits], 1), labels)
         return torch.where(labels == UNKNOWN, torch.inf, (2 * labels - 1) * logits).amin(1)
+
+    def needed(self, labels: Labels, classes: int) -> Tensor:
+        first_known = (labels != UNKNOWN).int().argmax(1, keepdim=True)
+        asked = torch.where(labels == UNKNOWN, first_known, torch.arange(classes))
+        signs = 2 * labels.gather(1, asked) - 1
+        return F.one_hot(asked, classes).float() * signs[:, :, None]
 
     def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
         if labels.ndim == 1:

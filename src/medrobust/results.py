@@ -44,6 +44,8 @@ class Kind(StrEnum):
     """Random changes of the same size."""
     CORRUPTION = "corruption"
     """A natural corruption of the images, at a severity."""
+    CERTIFIED = "certified"
+    """What is proved: no change of that size turns these images (column ``bound`` says by what)."""
     BLACK_BOX = "black box"
     """Attacks without gradients that an audit tries beside those that were asked for."""
     UNIVERSAL = "universal"

@@ -18,6 +18,7 @@ from medrobust import __version__
 from medrobust.cli import config_file
 from medrobust.cli.attack import attack
 from medrobust.cli.audit import audit
+from medrobust.cli.certify import certify
 from medrobust.cli.compare import compare
 from medrobust.cli.defend import defend
 from medrobust.cli.detect import detect
@@ -68,6 +69,7 @@ COMMANDS = (
     evade,
     explain,
     universal,
+    certify,
     defend,
     search,
     compare,

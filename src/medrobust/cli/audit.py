@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.choices import ATTACKS
+from medrobust.cli.choices import ATTACKS, BOUNDS
 from medrobust.cli.command_line import command_line
 from medrobust.cli.criteria import CriteriaOptions, say_criteria
 from medrobust.cli.doubts import say_classes, warn_of_order
@@ -77,6 +77,13 @@ def audit(
             "medmnist-c:DATASET or none."
         ),
     ] = "any",
+    certify: Annotated[
+        str, typer.Option(help=f"Also prove, for a small network, what no change can turn: {BOUNDS}; none.")
+    ] = "none",
+    smoothing: Annotated[
+        float | None,
+        typer.Option(help="Also smooth it with noise of that standard deviation (0.1), and prove what holds then."),
+    ] = None,
     risk: Annotated[
         str | None,
         typer.Option(help="A table of several findings (columns finding, missed, invented): weights for one number."),
@@ -116,6 +123,8 @@ def audit(
         explain=explain,
         stored=stored,
         corruptions=corruptions,
+        certify="" if certify == "none" else certify,
+        smoothing=smoothing,
         risk=risk,
         prevalence=None if prevalence is None else shares(prevalence),
         ordinal=ordinal,

@@ -4,6 +4,7 @@ ATTACKS = (
     "auto, fgsm, bim, mifgsm, pgd, cw, cw-l2, apgd, apgd-margin, deepfool, fmn, fab, ead, sigma-zero, square, simba, "
     "simba-dct, one-pixel, genattack, pso, cma-es, hopskipjump, cgba, rays"
 )
+BOUNDS = "ibp, crown-ibp, crown"
 DETECTORS = "kd, kd-likelihood, lid, dfeat, qfeat, qfeat-scale, mahalanobis, softmax"
 EVASIONS = "selective, orthogonal, penalised, matching, hfc, confident"
 MEASURES = (

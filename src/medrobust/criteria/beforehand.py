@@ -31,6 +31,7 @@ FURTHER = {
         *("targeted_success", "targeted_success_new", "targeted_success_saved"),
     ),
     Kind.CORRUPTION: ("accuracy", "balanced_accuracy", "accuracy_lost", "sensitivity"),
+    Kind.CERTIFIED: ("accuracy", "sensitivity", "undecided", "abstained"),
     Kind.BLACK_BOX: ("accuracy", "success_at"),
     Kind.UNIVERSAL: (
         *("fooling_rate", "accuracy_after", "recall_after", "decided_after"),
@@ -53,6 +54,7 @@ KINDS_BY_COLUMN: dict[str, Collection[Kind]] = {
     "queries": (Kind.BLACK_BOX, Kind.CONTROL),
     "member": (Kind.ATTACK,),
     **dict.fromkeys(("corruption", "severity"), (Kind.CORRUPTION,)),
+    "bound": (Kind.CERTIFIED,),
     **dict.fromkeys(("detector", "at_fpr", "fitted_on", "protocol"), DETECTED),
     **dict.fromkeys(("levels", "pixels"), (Kind.STORED,)),
     **dict.fromkeys(("transformation", "made"), (Kind.SURVIVAL,)),

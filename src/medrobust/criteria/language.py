@@ -27,7 +27,7 @@ SHARES = (
     *("accuracy", "balanced_accuracy", "accuracy_saved", "accuracy_full", "accuracy_after", "auroc", "auroc_paired"),
     *("sensitivity", "specificity", "recall_after", "success", "success_at", "success_saved", "flip", "fooling_rate"),
     *("fooling_rate_saved", "targeted_success", "targeted_success_new", "targeted_success_saved", "alarms", "seen"),
-    *("predictive_value", "fooled", "detected", "inconclusive", "changed_by_itself"),
+    *("predictive_value", "fooled", "detected", "inconclusive", "changed_by_itself", "undecided", "abstained"),
 )
 """Metrics from 0 to 1: a limit outside, such as 80 for 80 %, would be fulfilled or violated by every run."""
 

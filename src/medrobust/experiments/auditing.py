@@ -17,12 +17,14 @@ from typing import Any
 from medrobust import json_files, private_names
 from medrobust.attacks import Auto, BlackBox, DecisionBased
 from medrobust.attacks.auto import BY_DECISIONS
+from medrobust.certified import Smoothing
 from medrobust.classifier import Classifier
 from medrobust.criteria import Criteria
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments import requirements, suite
 from medrobust.experiments.blackbox import BlackBoxExperiment
+from medrobust.experiments.certified import BoundsExperiment, SmoothingExperiment
 from medrobust.experiments.conditions import prevalences
 from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.context import Context, Experiment, NotCovered
@@ -80,13 +82,20 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
         raise InputError("--risk weighs findings; this classifier gives one class an image")
     findings = [FindingsExperiment(context, robustness)] if several else []
     probe = BlackBoxExperiment(context, robustness)
-    natural = [CorruptionsExperiment(context, robustness.clean)] if config.corruptions else []
+    natural: list[Experiment] = [CorruptionsExperiment(context, robustness.clean)] if config.corruptions else []
+    if config.smoothing is not None:
+        natural.append(SmoothingExperiment(context, Smoothing(config.smoothing)))
     if context.classifier.black_box:
         return [robustness, probe, HeadlineExperiment(context, robustness, None), *findings, *natural]
     sanity = SanityExperiment(context, robustness)
     headline = HeadlineExperiment(context, robustness, sanity)
     chosen: list[Experiment] = [robustness, sanity, probe, headline, *findings, *natural]
     later = [name for name, wanted in LATER.items() if getattr(config, wanted)]
+    if config.certify:
+        try:
+            chosen.append(BoundsExperiment(context, robustness, config.certify))
+        except InputError as error:
+            chosen.append(NotCovered(context, ["certified bounds"], str(error)))
     if sizes := len(context.test.shapes) - 1:
         why = f"the images have {sizes + 1} sizes, and these need one: give --size instead of --preprocessing"
         return [*chosen, NotCovered(context, later, why)]
@@ -122,7 +131,7 @@ def without_gradients(config: AuditSpec, classifier: Classifier, progress: Progr
     needed = DecisionBased if classifier.labels_only else BlackBox
     named = {name: attack_named(name) for name in config.attacks}
     able = tuple(name for name, attack in named.items() if isinstance(attack, (needed, Auto)))
-    parts = [part for part in LATER.values() if getattr(config, part)]
+    parts = [part for part in (*LATER.values(), "certify") if getattr(config, part)]
     left_out = [*(name for name in named if name not in able), *parts]
     attacks = able or (BY_DECISIONS[config.norm],)
     answers = "labels" if classifier.labels_only else "scores"
@@ -130,7 +139,8 @@ def without_gradients(config: AuditSpec, classifier: Classifier, progress: Progr
         f"The classifier answers with {answers}, without gradients: attacked with {', '.join(attacks)}"
         + (f"; left out, because they need gradients, layers or scores: {', '.join(left_out)}" if left_out else "")
     )
-    return config.model_copy(update={"attacks": attacks, "auto": "", **dict.fromkeys(LATER.values(), False)})
+    off: dict[str, object] = {"auto": "", "certify": "", **dict.fromkeys(LATER.values(), False)}
+    return config.model_copy(update={"attacks": attacks, **off})
 
 
 def detection(context: Context, robustness: RobustnessExperiment) -> list[Experiment]:

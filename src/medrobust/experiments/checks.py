@@ -168,6 +168,21 @@ def confirmed(attack: str, unconfirmed: int, claimed: int) -> Check:
     return check if claimed else _unasked(check, "the attack claimed no success")
 
 
+def proofs_hold(certificate: np.ndarray, smallest: np.ndarray) -> Check:
+    """certificate: (n,), the largest size at which an image is proved. smallest: (n,), at which an attack turned it."""
+    turned = np.isfinite(smallest) & (smallest > 0)
+    broken, both = int((certificate >= smallest * (1 - 1e-6))[turned].sum()), int(turned.sum())
+    check = Check(
+        "no attack turns what is proved",
+        "none",
+        broken == 0,
+        f"{broken} of {both} images that an attack turned are proved at that size",
+        "if this fails, the bounds or the attack are computed wrongly, and neither is believed",
+    )
+    proofs = int((certificate > 0).sum())
+    return check if both and proofs else _unasked(check, "nothing is proved" if both else "no attack turned an image")
+
+
 def noise_is_weaker(
     attack: str, eps: tuple[float, ...], min_eps: np.ndarray, noise_wrong: np.ndarray, scale: GreyScale = EIGHT_BIT
 ) -> Check:

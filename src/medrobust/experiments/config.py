@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medrobust import operating_points, options
 from medrobust.attacks import ATTACKS, Attack
+from medrobust.certified.smoothing import Smoothing
 from medrobust.data.corruptions import ALL_MODALITIES, corruption_set
 from medrobust.errors import InputError
 from medrobust.grey_scale import UNITS, fraction
@@ -114,6 +115,10 @@ class AuditSpec(BaseModel):
     """Whether the sparsest change that a file can hold is sought, and what survives saving, compression, resizing."""
     corruptions: str = ALL_MODALITIES
     """A set of natural corruptions; empty, or "none", for none."""
+    certify: Literal["", "ibp", "crown-ibp", "crown"] = ""
+    """What bounds are proved with; empty for none."""
+    smoothing: float | None = None
+    """Standard deviation of the noise of a smoothed classifier, a fraction of the pixel range; None for none."""
     risk: str | None = None
     """A table with the weights of findings that are missed or invented."""
     ordinal: bool = False
@@ -188,6 +193,8 @@ def ask(**values: Any) -> AuditSpec:
         spec.ball(e)
     if spec.corruptions:
         corruption_set(spec.corruptions)
+    if spec.smoothing is not None:
+        Smoothing(spec.smoothing)
     if spec.limit is not None and spec.limit < 1:
         raise InputError(f"limit must be at least 1, got {spec.limit}; leave it out for all test images")
     for value in spec.threshold.values() if isinstance(spec.threshold, dict) else (spec.threshold,):

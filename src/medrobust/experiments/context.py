@@ -174,10 +174,12 @@ class Context:
         key_: Mapping[str, object],
         compute: Callable[[Dataset, Advance], Result],
         total: int | None = None,
+        shard: int = SHARD,
     ) -> Cell:
         """One cell a shard, joined: memory and the price of a kill do not grow with the number of images.
 
-        compute(shard, advance) gives a cell's result. total: steps of progress, by default one an image.
+        compute(shard, advance) gives a cell's result. total: steps of progress, by default one an image. shard: images
+        a cell, less than SHARD where one image takes long.
         """
         total = total or len(part)
         name = key({"images": list(part.ids), **key_})
@@ -185,7 +187,7 @@ class Context:
             return self._cells[name]
         self.progress.start(title, total)
         try:
-            done = [self._shard(part, index, key_, compute, total) for index in part.bounds(SHARD)]
+            done = [self._shard(part, index, key_, compute, total) for index in part.bounds(shard)]
         finally:
             self.progress.stop()
         joined = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}

@@ -53,6 +53,7 @@ class Command(NamedTuple):
 SUITES = {
     "audit": Command("medrobust.experiments.auditing:experiments", tuple(AuditSpec.model_fields), stored=True),
     "universal": Command("medrobust.experiments.universal:experiments", stored=True),
+    "certify": Command("medrobust.experiments.certified:experiments", ("attacks", "eps"), stored=True),
     "defend": Command("medrobust.experiments.defence:experiments"),
     "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps"), "as sets"),
     "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps"), "as sets"),

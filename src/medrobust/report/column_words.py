@@ -38,6 +38,7 @@ COLUMNS = {
     "kind": "about",
     "n": "images",
     "transformation": "transformation",
+    "bound": "proved by",
 }
 METRICS = {
     "balanced_accuracy": "balanced accuracy",
@@ -57,6 +58,7 @@ METRICS = {
     "not_by_one_level": "not by one level",
     "turned_within": "turned",
     "changed_by_itself": "changed by itself",
+    "undecided": "neither proved nor turned",
     "alarms_per_1000": "alarms in 1,000",
     "predictive_value": "an alarm is an attack",
     "success_saved": "success after saving",

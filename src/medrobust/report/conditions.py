@@ -23,6 +23,8 @@ PARTS = {
     "headline": "The headline number",
     "saving": "Saving attacked images",
     "corruption": "Natural corruptions",
+    "certified": "Bounds that are proved",
+    "smoothed": "Randomized smoothing",
     "universal": "One change for every image",
     "universal random": "Random changes beside it",
     "features": "Images for detectors",

@@ -16,6 +16,7 @@ BUILT_BY = {
     "audit": ("Robustness audit", "medrobust.report.plain:first_page"),
     "defend": ("Defence by training", "medrobust.report.sections.defence:first_page"),
     "universal": ("One change for every image", "medrobust.report.sections.universal:first_page"),
+    "certify": ("Proofs beside attacks", "medrobust.report.certified_page:first_page"),
     "detect": ("Detection of attacks", "medrobust.report.detection_page:first_page"),
     "evade": ("Evasion of detectors", "medrobust.report.detection_page:first_page"),
     "explain": ("Explanations", "medrobust.report.explanation:first_page"),

@@ -286,6 +286,23 @@ class CorruptionsInfo(Stated):
     """The corruption of MedMNIST-C for that data set that is not made here."""
 
 
+class CertifiedInfo(Stated):
+    """What was proved by. method: ``bound`` of its rows."""
+
+    method: str
+    title: str
+    source: str = ""
+
+
+class SmoothedInfo(Stated):
+    """How a smoothed classifier was made: see ``certified.Smoothing``."""
+
+    sigma: float
+    draws: int
+    choosing: int
+    alpha: float
+
+
 class ComparedRun(Stated):
     """One of several audits that are compared. name: of its rows. failed: sanity checks of it that failed."""
 
@@ -394,6 +411,8 @@ class Conditions(Stated):
     headline: HeadlineInfo | None = None
     findings: FindingsInfo | None = None
     corruptions: CorruptionsInfo | None = None
+    certified: CertifiedInfo | None = None
+    smoothed: SmoothedInfo | None = None
     universal: UniversalInfo | None = None
     defence: DefenceInfo | None = None
     detection: DetectionInfo | None = None

@@ -25,6 +25,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     Kind.EVASION: ("success",),
     Kind.DEFENCE: ("fooling_rate", "targeted_success"),
     Kind.CORRUPTION: ("accuracy",),
+    Kind.CERTIFIED: ("accuracy",),
 }
 """By kind, the metrics that say what an attack, a defence or a corruption did; others are costs and baselines."""
 NO_ATTACK = ("none", "noise", "random")
@@ -77,6 +78,8 @@ def outcome(row: Row) -> bool:
         return False
     if row.kind == Kind.CORRUPTION:
         return row.get("corruption") not in (None, "none")
+    if row.kind == Kind.CERTIFIED:
+        return row.eps > 0
     if row.kind == Kind.SURVIVAL and (row.get("made") != OPTIMISED or row.get("transformation") in (None, "none")):
         return False  # an attack that did not know the processing is no test of one that does
     if row.kind == Kind.EVASION and row.get("detector") in (None, NO_DETECTOR):
@@ -107,6 +110,8 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
     c, name = run.conditions, row.attack
     if row.kind == Kind.CORRUPTION:
         yield run.corruption_title(str(row.get("corruption"))), table.images["corruptions"]
+    elif row.kind == Kind.CERTIFIED:
+        yield _named(str(row.get("bound")), "", table.proofs)
     elif row.kind == Kind.SURVIVAL:
         yield str(row.get("transformation")), table.images["transformations"]
     elif row.kind == Kind.UNIVERSAL:

@@ -9,6 +9,7 @@ from medrobust.report.sizes import short_size
 from medrobust.report.words import percent, with_interval
 
 ANCHOR, TITLE, ORDER, NEEDS = "accuracy", "Accuracy under attack", 20, ("robustness",)
+COMMANDS = ("audit", "certify")
 
 
 def build(f: Findings) -> Content:
