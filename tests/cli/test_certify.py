@@ -13,14 +13,14 @@ from medrobust import training
 from medrobust.results import Row, among, find
 from tests.cli.test_main import one_line, run
 
-DATA = "phantom:chest@16:n=80"
-GRID = "0.5/255,1/255,4/255"
+DATA = "phantom:chest@32:n=120"
+GRID = "0.1/255,0.5/255,4/255"
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    training.fit(mr.data.load(DATA), "small_cnn", epochs=3, seed=0, device="cpu").save(folder)
+    training.fit(mr.data.load(DATA), "small_cnn", epochs=4, seed=0, device="cpu").save(folder)
     return folder
 
 

@@ -69,7 +69,7 @@ class Region:
         least min over the box of a x d + m (|d|² - eps²)."""
         radius = self.reach
         multiplier = a.norm(dim=1, keepdim=True).clamp_min(1e-30) / (2 * radius)
-        best = -a.norm(dim=1) * radius
+        best: Tensor = -a.norm(dim=1) * radius
         for _ in range(ROUNDS):
             change = (-a / (2 * multiplier)).clamp(down, up)
             length = change.square().sum(1)

@@ -132,18 +132,27 @@ class _Recorder:
 
 class _Recording(TorchDispatchMode):
     def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recorder = recorder
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
+        laid_out = _laid_out(args[0]) if args and isinstance(args[0], Tensor) else ()
         out = func(*args, **named)
+        if func.overloadpacket.__name__ in ("as_strided", "as_strided_") and _laid_out(out) == laid_out:
+            args, named = (args[0],), {"same": True}
         new = func.overloadpacket.__name__ in NEW
         if not new and (self.recorder.depends(args) or self.recorder.depends(list(named.values()))):
             self.recorder.record(func, args, named, out)
         return out
+
+
+def _laid_out(tensor: Tensor) -> tuple[object, ...]:
+    """Which number of its memory stands where; an axis of one number may have any stride."""
+    strides = [s for s, side in zip(tensor.stride(), tensor.shape, strict=True) if side > 1]
+    return tuple(tensor.shape), tensor.storage_offset(), *strides
 
 
 def graph_of(classifier: Classifier, images: Images) -> Graph:

@@ -83,6 +83,14 @@ def _same(call: Call, shape: tuple[int, ...]) -> Made:
     return call.only_first()
 
 
+def _restrided(call: Call, shape: tuple[int, ...]) -> Made:
+    """Only where it leaves every number in its place: after average pooling of channels-last images."""
+    del shape
+    if not call.kwargs.get("same"):
+        raise call.refused("memory is read in another order")
+    return call.only_first()
+
+
 def _reshaped(call: Call, shape: tuple[int, ...]) -> Made:
     return _moved(lambda x: x.reshape(x.shape[0], *shape), call)
 
@@ -347,6 +355,7 @@ def _bent(call: Call, shape: tuple[int, ...]) -> Made:
 OPERATIONS: dict[str, Builder] = {
     **dict.fromkeys(("detach", "alias", "clone", "_to_copy", "lift_fresh"), _same),
     **dict.fromkeys(("view", "_unsafe_view", "unsqueeze", "squeeze"), _reshaped),
+    "as_strided": _restrided,
     "expand": _expanded,
     "slice": _sliced,
     "select": _selected,

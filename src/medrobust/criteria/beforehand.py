@@ -110,6 +110,8 @@ class PlannedRows:
         except NoRowError as error:
             kinds = [kind for kind, metrics in FURTHER.items() if _can_answer(c, kind, metrics)]
             kinds = [kind for kind in kinds if not eps or kind not in WITHOUT_SIZE]
+            if self.several and c.metric in BY_CLASS:  # of several findings the whole set is proved, or nothing
+                kinds = [kind for kind in kinds if kind != Kind.CERTIFIED]
             kinds = [kind for kind in kinds if kind != Kind.CONTROL] or kinds
             planned = {"kind", "class_name", *(["attack"] if c.by_column.get("attack") in self.attacks else [])}
             # of rows that are planned with all their columns, none is at that size, or several answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medrobust.report.comparison import Share, numbers
-from medrobust.report.words import NBSP, bounds, count, percent
+from medrobust.report.words import NBSP, bounds, count, listing, percent
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,16 @@ def between(sides: BothSides, size: str) -> tuple[str, bool]:
     return text, False
 
 
-def smoothed(clean: Share, abstained: Share, proved: Share, sigma: float, draws: int, size: str) -> tuple[str, bool]:
+def smoothed(
+    clean: Share, abstained: Share, proved: list[tuple[Share, str]], sigma: float, draws: int
+) -> tuple[str, bool]:
     """The smoothed classifier in a few sentences, and whether they are a warning. clean, abstained: without an attack;
-    proved: at ``size``."""
+    proved: shares with their sizes."""
     text = f"Smoothed with noise of standard deviation {sigma:g} (the majority of {count(draws)} noisy copies of an "
-    text += f"image), it reads {numbers(clean)} correctly and abstains on {numbers(abstained)}. Against changes of at "
-    text += f"most {size} {numbers(proved)} are proved. This is another classifier than the one that was attacked."
-    doubtful = not (clean.ok and abstained.ok and proved.ok)
+    text += f"image), it reads {numbers(clean)} correctly and abstains on {numbers(abstained)}. "
+    every = [f"{numbers(share)} against changes of at most {size}" for share, size in proved]
+    text += f"Proved are {listing(every)}. This is another classifier than the one that was attacked."
+    doubtful = not all(share.ok for share in (clean, abstained, *(share for share, _ in proved)))
     return f"{text} Inconclusive." if doubtful else text, doubtful
 
 

@@ -26,7 +26,7 @@ def build(f: Findings) -> Content | None:
     table = _table(f, drawn, [] if info is None else _rows(f, "undecided", info.method))
     alt = "Accuracy against ε with 95 % intervals: above what attacks leave, below what is proved. "
     alt += " ".join(f"{title}: {percent(rows[-1].value)} at {short_size(f, rows[-1].eps)}." for title, rows in drawn)
-    values = {"info": info, "told": sentences(f), "table_": table}
+    values = {"info": info, "told": [*of_bounds(f), *of_smoothing(f)], "table_": table}
     return Content(values, [table], {"certified": charts.series(f, "certified", "accuracy", drawn, alt)})
 
 
@@ -41,11 +41,11 @@ def sides(f: Findings) -> list[tuple[str, list[Row]]]:
     return [(title, rows) for title, rows in every if rows]
 
 
-def sentences(f: Findings) -> list[tuple[str, bool]]:
-    """What the numbers say, and whether each is a warning."""
+def of_bounds(f: Findings) -> list[tuple[str, bool]]:
+    """What bounds and attacks say of the first page's size, then of the largest at which half is proved; whether each
+    is a warning."""
     attacked = _attacked(f)
-    told = [between(_sides(row, attacked), short_size(f, row.eps)) for row in _told(f, proved(f))]
-    return told + _of_smoothed(f, smooth(f))
+    return [between(_sides(row, attacked), short_size(f, row.eps)) for row in _told(f, proved(f))]
 
 
 def proved(f: Findings) -> list[Row]:
@@ -88,15 +88,16 @@ def _told(f: Findings, rows: list[Row]) -> list[Row]:
     return at if not half or same(half[-1].eps, at[0].eps) else [*at, half[-1]]
 
 
-def _of_smoothed(f: Findings, rows: list[Row]) -> list[tuple[str, bool]]:
+def of_smoothing(f: Findings) -> list[tuple[str, bool]]:
+    """The same of the smoothed classifier, in one paragraph at most."""
     info, run = f.run.conditions.smoothed, f.run
     clean, abstained = (
         Share.of(run.find(Kind.CERTIFIED, metric, eps=0.0, bound=SMOOTHED)) for metric in ("accuracy", "abstained")
     )
-    if info is None or clean is None or abstained is None:
+    told = [(share_, short_size(f, row.eps)) for row in _told(f, smooth(f)) if (share_ := Share.of(row)) is not None]
+    if info is None or clean is None or abstained is None or not told:
         return []
-    told = [(Share.of(row), short_size(f, row.eps)) for row in _told(f, rows)]
-    return [smoothed(clean, abstained, at, info.sigma, info.draws, size) for at, size in told if at is not None]
+    return [smoothed(clean, abstained, told, info.sigma, info.draws)]
 
 
 def _table(f: Findings, drawn: list[tuple[str, list[Row]]], undecided: list[Row]) -> Table:
