@@ -1,11 +1,11 @@
-"""Attacks without gradients, and the ensemble auto: medrobust and its peers, in turn, one process, the same budget.
+"""Attacks without gradients: medrobust and its peers, in turn, one process, the same budget.
 
-    python benchmarks/blackbox.py MODEL DATA [--n 32] [--eps 8] [--queries 200] [--auto] [--weights FILE]
+    python benchmarks/blackbox.py MODEL DATA [--n 32] [--eps 8] [--queries 200] [--weights FILE]
 
 MODEL is a folder saved by medrobust, or the name of an architecture whose --weights are given; DATA a data spec; eps in
 grey levels; needs the extra `peers`. Every library gets the same network and the same correctly read images, and may
 ask as often. Prints wall time, rows that went through the network (counted inside it) and the share fooled, judged by
-medrobust for all. --auto: AutoAttack (standard) beside `Auto` instead, at its own budgets.
+medrobust for all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import medrobust as mr
 from counting import Count, Counted, images_for
 from medrobust import stats
-from medrobust.attacks import Auto, OnePixel, SimBA, Square
+from medrobust.attacks import OnePixel, SimBA, Square
 from medrobust.experiments import ask
 from medrobust.experiments.system import assemble
 from medrobust.progress import NoProgress
@@ -101,12 +101,6 @@ def simba_art(eps: float, queries: int) -> Attack:
     return attacked
 
 
-def auto_torchattacks(eps: float, classes: int) -> Attack:
-    import torchattacks
-
-    return lambda net, x, y: torchattacks.AutoAttack(net, eps=eps, n_classes=classes)(x, y)
-
-
 def loaded(asked: argparse.Namespace) -> tuple[mr.Classifier, str, Tensor, Tensor]:
     """The classifier, and images that it reads correctly."""
     if asked.weights:
@@ -128,7 +122,6 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=8.0)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--weights")
-    parser.add_argument("--auto", action="store_true")
     asked = parser.parse_args()
     clf, name, x, y = loaded(asked)
     eps, q = asked.eps / 255, asked.queries
@@ -145,13 +138,6 @@ def main() -> None:
             "torchattacks": (one_pixel_torchattacks(q), anything),
         },
     }
-    if asked.auto:
-        contests = {
-            "auto": {
-                "medrobust": (ours(Auto(), inside, clf), inside),
-                "torchattacks (AutoAttack)": (auto_torchattacks(eps, len(clf.classes)), inside),
-            }
-        }
     print(f"{name}, n = {len(x)}, {tuple(x.shape[1:])}, {asked.eps:g}/255, {torch.get_num_threads()} threads\n")
     print("| attack | library | seconds | rows an image | fooled, 95 % interval | ratio to medrobust |")
     print("|---|---|---|---|---|---|")

@@ -30,7 +30,7 @@ class EAD(Attack):
     norms = (L1,)
     loss = staticmethod(margin)
 
-    def __init__(self, rounds: int = 3, inner: int = 66, step: float = 0.1, elastic: float = 0.1) -> None:
+    def __init__(self, rounds: int = 5, inner: int = 40, step: float = 0.03, elastic: float = 0.1) -> None:
         if rounds < 1 or inner < 2:
             raise InputError(f"rounds must be at least 1 and inner at least 2, got {rounds} and {inner}")
         if not (step > 0 and elastic >= 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -91,9 +92,16 @@ class Square(BlackBox):
         return batch.ball.move(batch.origin, batch.origin + batch.ball.eps * batch.ball.at_edge(delta))
 
     def _side(self, index: Tensor, h: int, w: int) -> Tensor:
-        """The paper halves the area at 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000 of 10,000 queries."""
-        progress = index.float() / self.steps * 10_000
-        marks = torch.tensor([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000], device=index.device)
-        halvings = (progress[:, None] > marks).sum(1)
-        area = self.share * 0.5 ** halvings.float()
-        return (area.sqrt() * math.sqrt(h * w)).round().long().clamp(1, min(h, w))
+        return sides(self.steps, self.share, h, w).to(index.device)[index]
+
+
+@lru_cache(maxsize=16)
+def sides(queries: int, share: float, h: int, w: int) -> Tensor:
+    """int64 (queries,): the square's side in pixels at each query.
+
+    The paper halves the area at 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000 of 10,000 queries.
+    """
+    progress = torch.arange(queries).float() / queries * 10_000
+    halvings = (progress[:, None] > torch.tensor([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000])).sum(1)
+    area = share * 0.5 ** halvings.float()
+    return (area.sqrt() * math.sqrt(h * w)).round().long().clamp(1, min(h, w))
