@@ -42,7 +42,7 @@ def study(tmp_path: Path) -> str:
 
 
 def test_every_command_that_takes_data_takes_the_patients_and_the_fit() -> None:
-    assert len(WITH_DATA) == 10
+    assert len(WITH_DATA) == 11
     for name in WITH_DATA:
         text = run(name, "--help")
         assert "--patient" in text, name

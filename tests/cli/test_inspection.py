@@ -104,6 +104,10 @@ JUDGING: dict[str, tuple[Line, str]] = {
         "results.json",
     ),
     "universal": (by_name("universal", "--method", "sgd:passes=1"), "results.json"),
+    "certify": (
+        by_name("certify", *EPS, "--bounds", "none", "--smoothing", "0.1", "--draws", "20", "--limit", "12"),
+        "results.json",
+    ),
     "defend": (
         lambda f, net: (
             "defend",

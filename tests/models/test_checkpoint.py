@@ -172,9 +172,9 @@ def test_every_command_that_loads_a_model_folder_takes_trust_code():
     loading = [
         c
         for c in cli.COMMANDS
-        if c.__name__ in ("audit", "attack", "detect", "evade", "explain", "universal", "defend", "search")
+        if c.__name__ in ("audit", "attack", "detect", "evade", "explain", "universal", "certify", "defend", "search")
     ]
-    assert len(loading) == 8
+    assert len(loading) == 9
     assert all("trust_code" in inspect.signature(expanded(c)).parameters for c in [*loading, run])
 
 

@@ -10,6 +10,7 @@ import typer
 
 from medrobust.cli.audit import guesses
 from medrobust.cli.choices import ATTACKS, BOUNDS
+from medrobust.cli.doubts import warn
 from medrobust.cli.measure import measure
 from medrobust.cli.options import (
     MODEL,
@@ -80,6 +81,7 @@ def summary(run: Run) -> None:
     from medrobust.results import Kind, Row, among, find
 
     rows, info = run.rows, run.conditions
+    warn(run.checks, info.class_notes)
 
     def cell(row: Row | None) -> str:
         return "" if row is None else brief(row.estimate, 1) + ("" if row.ok else " ?")
