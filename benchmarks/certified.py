@@ -28,7 +28,7 @@ from medrobust.certified import Smoothing, proved, smooth
 from medrobust.models.small_cnn import SmallCNN
 
 LINF = tuple(e / 255 for e in (0.25, 0.5, 1, 2, 4, 8))
-L2 = (0.1, 0.25, 0.5)
+L2 = (0.25, 0.5, 0.75)
 EPS = {28: 4 / 255}
 """Size that the hardened network is trained against, by the side of the images."""
 SIGMA = 0.25
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--only", help="one of the three networks; its numbers are kept, the table is not written")
-    parser.add_argument("--draws", type=int, default=1500)
+    parser.add_argument("--draws", type=int, default=300)
     asked = parser.parse_args()
     data = mr.data.load(asked.data, size=asked.size, channels=1)
     x, y = data.split("train").tensors()
