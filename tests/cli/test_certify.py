@@ -68,6 +68,7 @@ def test_a_criterion_may_be_about_what_is_proved(model, tmp_path, capsys):
     assert "without --certify" in one_line(capsys.readouterr().err)
     out = tmp_path / "run"
     assert run(*audit, "--certify", "ibp", "--require", require, "--out", out) in (3, 4)
+    assert "Proved (IBP)" in capsys.readouterr().out
     told = json.loads((out / "results.json").read_text())
     assert told["criteria"]["judged"][0]["of"].startswith("certified, accuracy, 0.5")
     assert "What is proved" in (out / "report.html").read_text()

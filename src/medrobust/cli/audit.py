@@ -177,6 +177,12 @@ def summary(run: Run) -> None:
         lines.append([attack.title, *(_cell(by_eps.get(e)) for e in near)])
     noise = {r.eps: r for r in among(rows, kind=Kind.CONTROL, metric="accuracy", attack="noise")}
     lines.append(["Random ± eps noise", *(_cell(noise.get(e)) for e in near)])
+    proofs = {} if info.certified is None else {info.certified.method: f"Proved ({info.certified.title})"}
+    proofs |= {} if info.smoothed is None else {"smoothing": "Smoothed, proved"}
+    for bound, name in proofs.items():
+        of_all = among(rows, kind=Kind.CERTIFIED, bound=bound, metric="accuracy", class_name=None)
+        by_eps = {r.eps: r for r in of_all}
+        lines.append([name, *(_cell(by_eps.get(e)) for e in near)])
     title = (
         f"{'Exact match' if info.head == 'multilabel' else 'Accuracy'} on {info.n_attacked} test images under attack "
         f"(clean, all {info.n_test}: {clean.value:.1%}, {clean.low:.1%} to {clean.high:.1%})"

@@ -66,7 +66,8 @@ class BoundsExperiment(Experiment):
 
     def __init__(self, context: Context, robustness: RobustnessExperiment, method: Method) -> None:
         self.context, self.robustness, self.method = context, robustness, method
-        graph_of(context.classifier, context.sample.select(range(min(2, len(context.sample)))).tensors()[0])
+        part = context.sample.most_frequent_shape()
+        graph_of(context.classifier, part.select(range(min(2, len(part)))).tensors()[0])
 
     def steps(self) -> Sequence[Step]:
         return [Step("certified", self._cell)]
