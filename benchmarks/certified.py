@@ -25,6 +25,7 @@ import medrobust as mr
 from medrobust import stats
 from medrobust.attacks import PGD, sweep
 from medrobust.certified import Smoothing, proved, smooth
+from medrobust.experiments.system import groups
 from medrobust.models.small_cnn import SmallCNN
 
 LINF = tuple(e / 255 for e in (0.25, 0.5, 1, 2, 4, 8))
@@ -103,7 +104,7 @@ def main() -> None:
     data = mr.data.load(asked.data, size=asked.size, channels=1)
     x, y = data.split("train").tensors()
     part = data.split("test").sample(asked.images, 0)
-    images, labels = part.tensors()
+    (images, labels), patients = part.tensors(), groups(part)
     smoothing, goal = Smoothing(SIGMA, asked.draws), mr.Untargeted(labels)
     rows: list[dict[str, str]] = []
     for kind in (asked.only,) if asked.only else ("plain", "noise", "hardened"):
@@ -139,10 +140,10 @@ def main() -> None:
         title = f"{asked.name}, {asked.size} px"
         for e in (0.0, *LINF):
             sides = (found["proved"] >= e * (1 - 1e-9), found["attacked"] > np.float32(e))
-            rows.append(row(title, kind, "itself", f"Linf {255 * e:g}/255", *sides))
+            rows.append(row(title, kind, "itself", f"Linf {255 * e:g}/255", patients, *sides))
         for i, e in enumerate((0.0, *L2)):
             held = found["smoothed, attacked"][:, i - 1] if e else None
-            rows.append(row(title, kind, "smoothed", f"L2 {e:g}", found["smoothed, proved"] >= e, held))
+            rows.append(row(title, kind, "smoothed", f"L2 {e:g}", patients, found["smoothed, proved"] >= e, held))
         print(*(" | ".join(map(str, r.values())) for r in rows if r["network"] == kind), sep="\n", flush=True)
     if asked.only:
         return
@@ -157,16 +158,22 @@ def main() -> None:
 
 
 def row(
-    title: str, network: str, of: str, size: str, proved: np.ndarray, attacked: np.ndarray | None
+    title: str,
+    network: str,
+    of: str,
+    size: str,
+    patients: stats.Groups,
+    proved: np.ndarray,
+    attacked: np.ndarray | None,
 ) -> dict[str, str]:
     """A line of the table. proved, attacked: (n,), whether each image is proved, and is left by the attack."""
-    shares = ["–" if held is None else written(held) for held in (proved, attacked)]
+    shares = ["–" if held is None else written(held, patients) for held in (proved, attacked)]
     return dict(zip(FIELDS, (title, network, of, size, *shares, str(len(proved))), strict=True))
 
 
-def written(held: np.ndarray) -> str:
-    """ "41.0% (31.9% to 50.8%)"."""
-    share = stats.proportion(held)
+def written(held: np.ndarray, patients: stats.Groups) -> str:
+    """ "41.0% (31.9% to 50.8%)"; images of one patient count together."""
+    share = stats.proportion(held, patients)
     return f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
 
 
