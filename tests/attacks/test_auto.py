@@ -180,3 +180,33 @@ def test_with_two_classes_both_losses_make_the_same_steps_so_that_one_is_left_ou
     assert (both[0] - both[1]).abs().max() < 1e-6
     held = run(Auto(steps=12, queries=5), clf, images, goal, ball)
     assert (held.gradients == 2 * 12).all()
+
+
+class Still(FGSM):
+    def step(self, images, output, batch, state):
+        return images
+
+
+class Distant(FMN):
+    """Steps a twentieth farther than the boundary of a linear network."""
+
+    def step(self, images, output, batch, state):
+        length = 1.05 * output.margin.abs() / batch.ball.dual_norm(output.gradient)
+        return batch.origin + length.view(-1, 1, 1, 1) * batch.ball.ascent(output.gradient)
+
+
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+def test_where_the_smallest_change_just_misses_the_ball_another_search_follows(norm):
+    clf, images = linear(2), grey(12)
+    labels = clf.predict(images)
+    truth = closed_form(clf, images, labels, norm, targeted=False)
+    one, goal = truth.argsort()[5:6], mr.Untargeted(labels)
+    ball = norm(1.02 * float(truth[one]))
+    alone = Auto(steps=60, queries=2)
+    alone.attacks["apgd"] = Still()
+    alone.attacks["fmn"] = Distant(1)
+    done = run(alone, clf, images[one], goal.take(one), ball)
+    assert done.reached.item()
+    assert done.by.item() == 2
+    alone._closer = {}
+    assert not run(alone, clf, images[one], goal.take(one), ball).reached.item()

@@ -15,7 +15,7 @@ from medrobust.attacks.attack import Attack, Composed
 from medrobust.attacks.attacked import Attacked
 from medrobust.attacks.cgba import CGBA
 from medrobust.attacks.engine import run
-from medrobust.attacks.minimal import FMN
+from medrobust.attacks.minimal import CWL2, FMN
 from medrobust.attacks.rays import RayS
 from medrobust.attacks.square import Square
 from medrobust.classifier import Classifier
@@ -30,6 +30,8 @@ BY_DECISIONS = {"linf": "rays", "l2": "cgba"}
 """The decision-based attack for each norm: of a black box the last member, of one that answers with labels the only."""
 ALL = (*MEMBERS, *BY_DECISIONS.values())
 """In the order of ``Attacked.by``."""
+NEAR = 1.1
+"""Where FMN needs at most so many times the ball, another search for the smallest perturbation follows."""
 
 
 class Auto(Composed):
@@ -37,8 +39,9 @@ class Auto(Composed):
 
     It has no hyper-parameter to tune, so that numbers of different classifiers are comparable, and it works from one
     logit and two classes up: AutoAttack's third and fourth logit (DLR loss) do not exist in most of medicine. FMN
-    stands for FAB. With two classes the margin rises with the cross-entropy, so that APGD makes the same steps on both:
-    the second run is left out. Square uses no gradient: what only Square breaks shows that gradients were misleading.
+    stands for FAB; where it ends just outside the ball, CW-L2 (Linf: FMN with three times the steps) looks again, as
+    part of it. With two classes the margin rises with the cross-entropy, so that APGD makes the same steps on both: the
+    second run is left out. Square uses no gradient: what only Square breaks shows that gradients were misleading.
     An image on which every gradient was zero and that Square did not break either is inconclusive, never robust.
 
     Where gradients are masked and no stand-in for them agrees with finite differences (``attacks.substitute``), a
@@ -68,6 +71,7 @@ class Auto(Composed):
             "cgba": CGBA(queries),
             "rays": RayS(queries),
         }
+        self._closer: dict[str, Attack] = {"l2": CWL2(inner=max(2, 2 * steps // 3)), "linf": FMN(3 * steps)}
 
     @property
     def settings(self) -> dict[str, object]:
@@ -97,7 +101,10 @@ class Auto(Composed):
             if not left.numel():
                 break
             attack = self.attacks[name]
-            attacked = task.smallest(attack, left) if attack.minimal else task.search(attack, left, total.take(left))
+            if attack.minimal:
+                attacked = task.smallest(attack, left, self._closer if attack.uses_gradient else {})
+            else:
+                attacked = task.search(attack, left, total.take(left))
             if attack.uses_gradient or task.classifier.black_box:
                 no_gradient[left] &= attacked.no_gradient
             total = _merged(total, left, attacked, ALL.index(name))
@@ -180,8 +187,11 @@ class _Task:
             **given,
         )
 
-    def smallest(self, attack: Attack, index: Tensor) -> Attacked:
-        """A member that looks for the smallest perturbation: what it finds counts from its own size upwards."""
+    def smallest(self, attack: Attack, index: Tensor, closer: Mapping[str, Attack]) -> Attacked:
+        """A member that looks for the smallest perturbation: what it finds counts from its own size upwards.
+
+        closer: by norm, what looks again inside one ball where that was nearly enough.
+        """
         given = {k: v for k, v in self.options.items() if k in ("seed", "fast")}
         origin = self.images[index]
         attacked = run(
@@ -197,7 +207,13 @@ class _Task:
         level = torch.searchsorted(torch.tensor(self.levels), size - TOLERANCE)
         inside = attacked.reached & (level < len(self.levels))
         kept = torch.where(inside.view(-1, 1, 1, 1).to(origin.device), attacked.images, origin)
-        return replace(attacked, images=kept, reached=inside, level=torch.where(inside, level, len(self.levels)))
+        found = replace(attacked, images=kept, reached=inside, level=torch.where(inside, level, len(self.levels)))
+        near = (attacked.reached & ~inside & (size <= NEAR * self.levels[-1])).nonzero()[:, 0]
+        if not near.numel() or len(self.levels) > 1 or self.ball.name not in closer:
+            return found
+        again, before = self.smallest(closer[self.ball.name], index[near], {}), found.take(near)
+        cost = {k: getattr(before, k) + getattr(again, k) for k in ("gradients", "forwards", "queries")}
+        return found.put(near, replace(again, **cost))
 
 
 def _merged(total: Attacked, index: Tensor, new: Attacked, member: int) -> Attacked:
