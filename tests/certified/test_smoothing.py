@@ -79,7 +79,8 @@ def test_a_black_box_is_smoothed_by_its_answers():
     net = BlackBoxModel(answer, ["dark", "bright"])
     clf = mr.Classifier(net, ["dark", "bright"])
     images = torch.tensor([0.0, 0.3, 1.0]).view(3, 1, 1, 1).expand(3, 1, 4, 4)
-    clf.ready(images)
+    with pytest.warns(UserWarning, match="Only answers"):
+        clf.ready(images)
     before = net.queries
     found = smooth(clf, images, SMOOTHING)
     assert net.queries - before == 3 * 340
