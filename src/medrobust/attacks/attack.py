@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -86,6 +86,8 @@ class Attack(ABC):
     restarts: int = 1
     norms: ClassVar[tuple[type[Ball], ...]] = (Linf, L2)
     """The balls that it is written for; any other is refused."""
+    for_norm: ClassVar[Mapping[str, str]] = {}
+    """Attacks of the same kind for other balls, by their names."""
     minimal: ClassVar[bool] = False
     """Searches for the smallest perturbation by itself, not for any inside a given ball."""
     uses_gradient: ClassVar[bool] = True
@@ -101,7 +103,11 @@ class Attack(ABC):
     def check_norm(cls, ball: type[Ball]) -> None:
         """InputError where the attack is not written for balls of this norm."""
         if not issubclass(ball, cls.norms):
-            raise InputError(f"{cls.title} is written for {' and '.join(b.name for b in cls.norms)}, got {ball.name}")
+            other = cls.for_norm.get(ball.name)
+            raise InputError(
+                f"{cls.title} is written for {' and '.join(b.name for b in cls.norms)}, got {ball.name}"
+                + (f": try {other}" if other else "")
+            )
 
     @abstractmethod
     def start(self, batch: Batch) -> tuple[Images, State]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class DecisionBased(BlackBox):
 
     minimal = True
     loss = staticmethod(decision)
+    for_norm: ClassVar[Mapping[str, str]] = {"linf": "rays", "l2": "cgba"}
 
     def __init__(self, queries: int = 1000) -> None:
         super().__init__(queries)

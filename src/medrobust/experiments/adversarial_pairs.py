@@ -6,7 +6,7 @@ without an attack are left out, and an attack that fails makes no copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,7 @@ class AdversarialPairs:
     """The first ``limit`` images of ``part`` that the classifier gets right, in an order keyed by the seed.
 
     A larger limit keeps the shards of a smaller one. InputError where fewer than ``least`` are right.
+    attacked: gives the classifier as attacks see it (``Context.attacked``), where that is another.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class AdversarialPairs:
         limit: int | None = 300,
         seed: int = 0,
         least: int = 20,
+        attacked: Callable[[], Classifier] | None = None,
     ) -> None:
+        self._seen_by_attacks = attacked or (lambda: classifier)
         self.store, self.classifier, self.seed = store, classifier, seed
         part = part.for_network(classifier)
         self.model_digest, self.data_digest = classifier.digest(), part.digest()
@@ -106,18 +109,20 @@ class AdversarialPairs:
 
     def attacked(self, part: Dataset, name: str, attack: Attack, ball: Ball) -> Shard:
         """Copies under ``attack`` at full strength, kept; ``name`` is how the attack was asked for."""
+        classifier = self._seen_by_attacks()
         spec = self.key(
             part,
             kind="attacked",
             attack=name,
             settings=code_digest.described(attack),
             ball=[ball.name, float(ball.eps)],
+            gradient=repr(classifier.substitute),
         )
 
         def compute() -> tuple[dict[str, object], dict[str, np.ndarray]]:
             images, labels = part.tensors()
             goal = Untargeted(labels)
-            done = run(attack, self.classifier, images, goal, ball, seed=self.seed, ids=part.ids, full=True)
+            done = run(attack, classifier, images, goal, ball, seed=self.seed, ids=part.ids, full=True)
             outcome = judge(self.classifier, images, done.images, goal, ball)
             arrays = {
                 "images": done.images.numpy(),

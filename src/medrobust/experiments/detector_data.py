@@ -168,11 +168,12 @@ class DetectorData:
         context, config = self.context, self.config
         return AdversarialPairs(
             context.store,
-            context.attacked,
+            context.classifier,
             context.sample,
             limit=config.limit,
             seed=context.config.seed,
             least=config.least,
+            attacked=lambda: context.attacked,
         )
 
     @cached_property

@@ -154,7 +154,13 @@ class Explanation(Experiment):
         explain.simplicity(self.classifier, part.images([0]), (*self.layers, self.cam_layer))
         self.second  # noqa: B018  # so is one of other classes
         self.pairs = AdversarialPairs(
-            context.store, context.attacked, part, limit=config.limit, seed=self.seed, least=config.least
+            context.store,
+            self.classifier,
+            part,
+            limit=config.limit,
+            seed=self.seed,
+            least=config.least,
+            attacked=lambda: context.attacked,
         )
         _, first = np.unique(self.pairs.groups, return_index=True)
         self.counted = np.isin(np.arange(len(self.pairs)), first)
