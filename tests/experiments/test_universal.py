@@ -56,7 +56,7 @@ def spec(**changes: Any):
 
 
 def rows(told: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
-    """By attack ("sga" or a random one), metric and target; those by class apart."""
+    """By attack ("sgd" or a random one), metric and target; those by class apart."""
     mine = [r for r in told["rows"] if universal(r) and "class_name" not in r]
     return {(r["attack"], r["metric"], *([r["target"]] if "target" in r else [])): r for r in mine}
 
@@ -92,20 +92,20 @@ def test_the_rows_follow_from_the_matrices(whole, told):
     # the same images are judged, whatever the goal
     assert (matrices.sum(2) == matrices[0].sum(1)).all()
     n = about["n_judged"]
-    assert by["sga", "fooling_rate"]["value"] == pytest.approx(1 - matrices[0].trace() / n)
-    assert by["sga", "fooling_cap"]["value"] == pytest.approx(1 - matrices[0].sum(1).min() / n)
+    assert by["sgd", "fooling_rate"]["value"] == pytest.approx(1 - matrices[0].trace() / n)
+    assert by["sgd", "fooling_cap"]["value"] == pytest.approx(1 - matrices[0].sum(1).min() / n)
     for k, name in enumerate(("normal", "pneumonia")):
         there, before = matrices[1 + k].sum(0)[k], matrices[0].sum(1)[k]
-        assert by["sga", "targeted_success", name]["value"] == pytest.approx(there / n)
-        assert by["sga", "targeted_base", name]["value"] == pytest.approx(before / n)
-        new = by["sga", "targeted_success_new", name]
+        assert by["sgd", "targeted_success", name]["value"] == pytest.approx(there / n)
+        assert by["sgd", "targeted_base", name]["value"] == pytest.approx(before / n)
+        new = by["sgd", "targeted_success_new", name]
         assert new["n"] == n - before
         stayed = matrices[1 + k][k, k]
         assert new["value"] == pytest.approx((there - stayed) / (n - before))
     for r in by.values():
         assert r["low"] <= r["value"] <= r["high"]
         assert r["eps"] == about["eps"]
-    assert {name for name, *_ in by} == {"sga", *about["controls"]}
+    assert {name for name, *_ in by} == {"sgd", *about["controls"]}
     assert {r["kind"] for r in by.values()} == {"universal", "control"}
 
 
@@ -128,10 +128,10 @@ def test_the_perturbations_do_again_what_the_rows_say(whole, told):
             found[cell["spec"]["target"]] = model.predict((images + delta).clamp(0, 1))
     assert set(found) == {None, 0, 1}
     by, clean = rows(told), model.predict(images)
-    assert by["sga", "fooling_rate"]["value"] == pytest.approx((found[None] != clean).float().mean().item())
-    assert by["sga", "accuracy_before"]["value"] == pytest.approx((clean == labels).float().mean().item())
-    assert by["sga", "accuracy_after"]["value"] == pytest.approx((found[None] == labels).float().mean().item())
-    assert by["sga", "targeted_success", "normal"]["value"] == pytest.approx((found[0] == 0).float().mean().item())
+    assert by["sgd", "fooling_rate"]["value"] == pytest.approx((found[None] != clean).float().mean().item())
+    assert by["sgd", "accuracy_before"]["value"] == pytest.approx((clean == labels).float().mean().item())
+    assert by["sgd", "accuracy_after"]["value"] == pytest.approx((found[None] == labels).float().mean().item())
+    assert by["sgd", "targeted_success", "normal"]["value"] == pytest.approx((found[0] == 0).float().mean().item())
 
 
 def test_the_pictures_are_images_of_the_run_with_the_change_on_them(whole, told):
@@ -158,9 +158,9 @@ def test_it_is_stronger_than_chance_on_a_linear_network(home):
     told = audit(asked, home / "run", device="cpu")
     by = rows(told)
     for name in ("ill", "well"):
-        assert by["sga", "targeted_success_new", name]["value"] > 0.5
-    chance = max(r["high"] for (name, metric, *_), r in by.items() if name != "sga" and metric == "fooling_rate")
-    assert by["sga", "fooling_rate"]["value"] > chance
+        assert by["sgd", "targeted_success_new", name]["value"] > 0.5
+    chance = max(r["high"] for (name, metric, *_), r in by.items() if name != "sgd" and metric == "fooling_rate")
+    assert by["sgd", "fooling_rate"]["value"] > chance
 
 
 # -- which images --------------------------------------------------------------------------------------------
@@ -287,6 +287,6 @@ def test_intervals_know_that_a_patient_has_several_images(home):
     assert apart is not None
     whole = subject(home / "run", asked)
     right = whole.classifier.predict(apart.judged.tensors()[0]).numpy() == apart.judged.labels
-    row = rows(told)["sga", "accuracy_before"]
+    row = rows(told)["sgd", "accuracy_before"]
     expected = stats.proportion(right, apart.judged.patients)
     assert tuple(row[k] for k in ("value", "low", "high", "n")) == pytest.approx(tuple(expected))

@@ -11,7 +11,7 @@ import torch
 
 import medrobust as mr
 from medrobust.universal import DFUAP, SGA, SGDUAP, Sequential, TileSearch, Universal, USimBA
-from tests.nets import bumpy
+from tests.nets import bumpy, grey, linear
 from tests.processes import Process
 
 METHODS = [
@@ -58,7 +58,15 @@ def same(a: Universal, b: Universal) -> bool:
 
 @pytest.mark.parametrize(("method", "goal"), MAKINGS, ids=[f"{m}-{type(goal).__name__}" for m, goal in MAKINGS])
 def test_stopped_anywhere_and_given_again_it_is_the_same(method, goal, tmp_path):
-    clf, x, ball, file = bumpy(), pictures(), mr.L2(0.4), tmp_path / "v.safetensors"
+    check_resumes(method, bumpy(), pictures(), goal, mr.L2(0.4), tmp_path / "v.safetensors")
+
+
+def test_the_second_perturbation_is_resumed_too(tmp_path):
+    v = check_resumes(SGDUAP(passes=4), linear(2), grey(40), mr.Untargeted(), mr.L2(2.0), tmp_path / "v.safetensors")
+    assert sorted(entry["pass"] for entry in v.history) == [1, 1, 2, 2]  # all images were in one class after two
+
+
+def check_resumes(method, clf, x, goal, ball, file) -> Universal:
     whole = method(clf, x, goal, ball, seed=3)
     reads, stopped, kept = 3, 0, 0
     while True:  # each time a little further, from where it stood
@@ -71,6 +79,7 @@ def test_stopped_anywhere_and_given_again_it_is_the_same(method, goal, tmp_path)
     assert stopped > 1
     assert kept > 0
     assert same(v, whole)
+    return whole
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)

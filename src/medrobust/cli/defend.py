@@ -43,7 +43,7 @@ def defend(
     perturbations: Annotated[
         int | None, typer.Option(help="Made against the classifier after each round; 10 to retrain, else 3.")
     ] = None,
-    method: Annotated[str, typer.Option(help=f"What makes the perturbations: one of {UNIVERSAL}.")] = "sga",
+    method: Annotated[str, typer.Option(help=f"What makes the perturbations: one of {UNIVERSAL}.")] = "sgd",
     target: Target = None,
     norm: Norm = "l2",
     zeta: Zeta = None,

@@ -44,8 +44,8 @@ def universal(
     compute: ComputeOptions,
     privacy: PrivacyOptions,
     method: Annotated[
-        str, typer.Option(help=f"Name, with options after colons (sgd:passes=10), of {UNIVERSAL}.")
-    ] = "sga",
+        str, typer.Option(help=f"Name, with options after colons (sgd:passes=20), of {UNIVERSAL}.")
+    ] = "sgd",
     target: Target = None,
     norm: Norm = "l2",
     zeta: Zeta = None,

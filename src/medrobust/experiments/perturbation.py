@@ -25,7 +25,7 @@ class PerturbationConfig:
     unit: of eps: "fraction", "lv" (stored levels) or "hu" (Hounsfield units). InputError where a value is wrong.
     """
 
-    method: str = "sga"
+    method: str = "sgd"
     target: str | None = None
     norm: str = "l2"
     zeta: float | None = None

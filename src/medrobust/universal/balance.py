@@ -10,17 +10,12 @@ import torch
 from medrobust.classifier import Classifier
 from medrobust.images import Logits, PerImage
 from medrobust.threat import Goal, Targeted
-from medrobust.universal.task import UniversalLoss, UniversalTask
+from medrobust.universal.task import UniversalLoss
 
 MEMORY = 0.1
 """Weight of the newest image in the running share of a class."""
 FLOOR = 0.02
 """A class that is fooled throughout keeps this weight, or it would drift back."""
-
-
-def balanced(loss: UniversalLoss, task: UniversalTask, wanted: bool = True) -> UniversalLoss:
-    """``loss`` with equal weight for every class of this task, or unchanged."""
-    return Balanced(loss, len(task.classifier.classes), task.device) if wanted else loss
 
 
 class Balanced:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from medrobust.errors import InputError
 from medrobust.universal.losses import Hinge
-from medrobust.universal.minibatch import MethodState, MinibatchMethod
+from medrobust.universal.minibatch import MethodState, MinibatchMethod, Pass
 from medrobust.universal.task import UniversalLoss, UniversalTask
 
 
@@ -19,7 +16,7 @@ class DFUAP(MinibatchMethod):
 
     passes: over all images. batch: images a step. step: Adam's learning rate, as a fraction of what one pixel of an
     all-equal perturbation on the ball's edge has (0.005 beside an eps of 10/255, as published, is 0.13). kappa: in
-    logits. balance: classes that are not fooled yet gain weight (see ``Balanced``).
+    logits. balance: beyond one class for all images (see ``MinibatchMethod``).
     stretch: what the climb ends at is scaled to the edge of the ball.
     """
 
@@ -28,7 +25,7 @@ class DFUAP(MinibatchMethod):
 
     def __init__(
         self,
-        passes: int = 5,
+        passes: int = 10,
         batch: int = 16,
         step: float = 0.13,
         kappa: float = 10.0,
@@ -48,16 +45,13 @@ class DFUAP(MinibatchMethod):
     def start(self, task: UniversalTask) -> MethodState:
         return {"delta": task.zero(), "mean": task.zero(), "square": task.zero()}
 
-    def sweep(
-        self, task: UniversalTask, state: MethodState, loss: UniversalLoss, number: int, order: np.ndarray
-    ) -> Tensor:
+    def sweep(self, task: UniversalTask, state: MethodState, loss: UniversalLoss, turn: Pass) -> Tensor:
         delta, mean, square = state["delta"], state["mean"], state["square"]
         length = self.step * float(task.ball.eps) / float(task.ball.size(torch.ones_like(delta)[None]))
         hits = torch.zeros((), device=task.device)
-        first = number * math.ceil(task.n / self.batch) + 1
-        for steps, index in enumerate(task.chunks(order, self.batch), first):
-            gradient, reached = task.gradient(index, delta, loss)
-            gradient, hits = gradient / len(index), hits + reached
+        for step in turn.steps(self.batch):
+            gradient, reached = task.gradient(step.images, delta, loss)
+            gradient, hits, steps = gradient / len(step.images), hits + reached, step.number + 1
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient.square()
             # the usual tiny constant of Adam would drown the gradients of a confident network

@@ -1,38 +1,73 @@
-"""Base of the minibatch gradient methods. Where a nontargeted climb gets stuck, the rarest class becomes a target."""
+"""Base of the minibatch gradient methods: first all images into one class, then, where that is done, beyond it."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from medrobust.threat import Untargeted
-from medrobust.universal.balance import Balanced, balanced
+from medrobust.universal.balance import Balanced
+from medrobust.universal.losses import Hinge
 from medrobust.universal.method import PerturbationResult, UniversalMethod
+from medrobust.universal.schedule import cosine
 from medrobust.universal.task import UniversalLoss, UniversalTask
 
 MethodState = dict[str, Tensor]
 """The state that a pass hands to the next, by name; "delta" (c, h, w) is the perturbation."""
 
 PREFERENCE = 0.05
-"""By how much of Rf, on the images it was made from, a climb must beat a pile. It has more ways to fit those images: on
-seven skin classes, Linf, both reached 98 % of them, and then 82 % (climb) and 95 % (pile) of held-out images."""
+"""By how much of Rf, on the images it was made from, a later perturbation must be better. The balanced climb has
+more ways to fit those images: on seven skin classes, Linf, both reached 98 % of them, and then 82 % (balanced) and
+95 % (one class) of held-out images."""
+
+COMPLETE = 0.9
+"""Share of the images outside a class that were sent into it, from which on little is left to gain in that class."""
+
+KAPPA = 2.0
+"""In the balanced climb an image that reaches the goal by so many logits contributes no gradient."""
+
+
+class Step(NamedTuple):
+    """number: over all passes, from 0. images: their positions. shrink: length as a share of the first step's."""
+
+    number: int
+    images: np.ndarray
+    shrink: float
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Pass ``number`` of ``total`` over the images, in this order."""
+
+    number: int
+    total: int
+    order: np.ndarray
+
+    def steps(self, batch: int) -> Iterator[Step]:
+        """Its steps, ``batch`` images each; the last one may have fewer."""
+        each = math.ceil(len(self.order) / batch)
+        for i in range(each):
+            number = self.number * each + i
+            yield Step(number, self.order[i * batch : (i + 1) * batch], cosine(number, self.total * each))
 
 
 class MinibatchMethod(UniversalMethod):
     """Passes over the images in minibatches. A method says what it ascends (``loss``), what a pass hands to the next
     (``start``) and what a pass does (``sweep``).
 
-    Nontargeted, sending all images into their rarest class fools every image that was not there
-    (``UniversalTask.rarest_class``). Where the climb ends below that, as it does on a linear network whose classes pull
-    against each other, a second climb goes for that class, and is returned unless the first is better on these images
-    by more than ``PREFERENCE``.
-    Without ``balance``, as published, there is neither a weight of classes nor a second climb.
+    Nontargeted, a climb soon sends all images into one class, the one that is nearest to most of them. Where half of
+    the passes have sent nearly all images there (``COMPLETE``), little is left to gain that way. The other half then
+    makes other perturbations: towards the rarer of two classes, if the first one sent all into the larger one; and with
+    the weight on classes that are not fooled yet (``Balanced``), which can turn images of every class. One of them is
+    returned where it is better on these images by more than ``PREFERENCE``. ``passes`` bounds the gradients of all.
+    Without ``balance``, as published, there is one climb.
 
-    A climb stops where all of its images are fooled, often well inside the ball, and few images are soon fooled all.
-    ``stretch`` scales what it ends at to the edge: images that were not seen need the longer way (most of all where it
-    was made from few; figures: docs/results/universal.md).
+    ``stretch`` scales what a climb ends at to the edge of the ball: images that were not seen need the longer way.
     """
 
     passes: int
@@ -49,57 +84,83 @@ class MinibatchMethod(UniversalMethod):
         return {"delta": task.zero()}
 
     @abstractmethod
-    def sweep(
-        self, task: UniversalTask, state: MethodState, loss: UniversalLoss, number: int, order: np.ndarray
-    ) -> Tensor:
-        """Pass ``number`` over the images in that order: changes ``state``; how often a goal was reached."""
+    def sweep(self, task: UniversalTask, state: MethodState, loss: UniversalLoss, turn: Pass) -> Tensor:
+        """One pass over the images: changes ``state``; how often a goal was reached."""
 
     def work(self, n: int) -> int:
-        # the clean predictions, two climbs, the rates of both, and that of no change at all
-        return n * (2 * self.passes * self.repeats + 4)
+        # the clean predictions, the passes, the rates of three climbs and at the half, and that of no change at all
+        return n * (self.passes * self.repeats + 6)
 
-    def climb(self, task: UniversalTask, seed: int, part: str = "climb") -> PerturbationResult:
-        """The perturbation at the end of all passes, one history entry a pass. part: its name in a checkpoint."""
-        loss = balanced(self.loss(), task, self.balance)
-        history: list[dict[str, float]] = []
-        state = self.start(task)
-        if kept := task.resume(part):
-            state, history = kept
-            if isinstance(loss, Balanced):
-                loss.unfooled = state["unfooled"]
-        for number in range(len(history), self.passes):
-            if history and history[-1]["rate"] == 1:
-                break
-            hits = self.sweep(task, state, loss, number, task.order(seed, number))
-            history.append({"pass": number + 1, "rate": float(hits) / (task.n * self.repeats)})
-            if isinstance(loss, Balanced):
-                state["unfooled"] = loss.unfooled
-            task.keep(part, state, history)
-        return PerturbationResult(self._at_end(task, state["delta"]), history)
+    def find(self, task: UniversalTask, seed: int) -> PerturbationResult:
+        half = self.passes - self.passes // 2
+        first = Climb(self, task, seed, "first", self.loss(), self.passes)
+        if not self.balance or task.class_counts is None or half == self.passes:
+            return first.go_on(self.passes).result()
+        first.go_on(half)
+        if len(first.history) == half:  # more where a checkpoint holds more: then it was to go on
+            target, share = task.gathered(first.perturbation)
+            if share >= COMPLETE:
+                return self._beyond(task, seed, first.result(), target)
+        return first.go_on(self.passes).result()
 
-    def _at_end(self, task: UniversalTask, delta: Tensor) -> Tensor:
-        """``delta``, or as much of it as the ball holds; 0 stays 0."""
-        if not self.stretch:
+    def _beyond(
+        self, task: UniversalTask, seed: int, result: PerturbationResult, gathered_in: int
+    ) -> PerturbationResult:
+        """``result``, which sent nearly all images into ``gathered_in``, or what the other passes make."""
+        left, counts = self.passes // 2, task.class_counts
+        assert counts is not None
+        if len(counts) == 2 and counts[gathered_in] - counts[1 - gathered_in] > PREFERENCE * task.n:
+            passes = self.passes // 4 or left
+            with task.toward(1 - gathered_in):
+                rarer = Climb(self, task, seed, "rarer", self.loss(), passes).go_on(passes)
+            result, left = _better(result, rarer.result()), left - passes
+        if left:
+            loss = Balanced(Hinge(KAPPA), len(counts), task.device)
+            result = _better(result, Climb(self, task, seed, "balanced", loss, left).go_on(left).result())
+        return result
+
+
+def _better(first: PerturbationResult, second: PerturbationResult) -> PerturbationResult:
+    """The second one only where it is better by ``PREFERENCE``. History of both, the better one's last."""
+    before, after = (result.history[-1]["rate"] for result in (first, second))
+    worse, better = (first, second) if after > before + PREFERENCE else (second, first)
+    return PerturbationResult(better.delta, [*worse.history, *better.history])
+
+
+class Climb:
+    """One climb of a method on its way; part: its name in a checkpoint, from which it goes on.
+
+    passes: over which the steps shrink. history: one entry a pass.
+    """
+
+    def __init__(
+        self, method: MinibatchMethod, task: UniversalTask, seed: int, part: str, loss: UniversalLoss, passes: int
+    ) -> None:
+        self.method, self.task, self.seed, self.part, self.loss, self.passes = method, task, seed, part, loss, passes
+        self.state, self.history = task.resume(part) or (method.start(task), [])
+        if self.history and isinstance(loss, Balanced):
+            loss.unfooled = self.state["unfooled"]
+
+    def go_on(self, until: int) -> Climb:
+        """Make passes until there are so many."""
+        for number in range(len(self.history), until):
+            turn = Pass(number, self.passes, self.task.order(self.seed, number))
+            hits = self.method.sweep(self.task, self.state, self.loss, turn)
+            self.history.append({"pass": number + 1, "rate": float(hits) / (self.task.n * self.method.repeats)})
+            if isinstance(self.loss, Balanced):
+                self.state["unfooled"] = self.loss.unfooled
+            self.task.keep(self.part, self.state, self.history)
+        return self
+
+    @property
+    def perturbation(self) -> Tensor:
+        """Where it stands, with ``stretch`` scaled to the edge of the ball; 0 stays 0."""
+        task, delta = self.task, self.state["delta"]
+        if not self.method.stretch:
             return delta
         return task.project(float(task.ball.eps) * task.ball.at_edge(delta[None])[0])
 
-    def find(self, task: UniversalTask, seed: int) -> PerturbationResult:
-        perturbation = self.climb(task, seed)
-        # a pass counts what each image met when its turn came; of the end, what counts is what all of them meet
-        rate = task.rate(perturbation.delta)
-        ended = PerturbationResult(
-            perturbation.delta, [*perturbation.history[:-1], perturbation.history[-1] | {"rate": rate}]
-        )
-        rarest_class = task.rarest_class() if isinstance(task.goal, Untargeted) else None
-        if rarest_class is None or not self.balance:
-            return ended
-        target, share = rarest_class
-        if rate >= share:
-            return ended
-        with task.toward(target):
-            one_class = self.climb(task, seed, "rarest_class")
-        other = task.rate(one_class.delta)
-        if other < rate - PREFERENCE or not one_class.delta.any():
-            return ended
-        entry = {"pass": len(perturbation.history) + len(one_class.history), "rate": other, "toward": float(target)}
-        return PerturbationResult(one_class.delta, [*perturbation.history, entry])
+    def result(self) -> PerturbationResult:
+        """With the rate under what it ends at: a pass counts what each image met when its turn came."""
+        last = self.history[-1] | {"rate": self.task.rate(self.perturbation)}
+        return PerturbationResult(self.perturbation, [*self.history[:-1], last])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from medrobust.errors import InputError
-from medrobust.universal.losses import Hinge
-from medrobust.universal.minibatch import MethodState, MinibatchMethod
-from medrobust.universal.schedule import cosine
+from medrobust.universal.losses import BoundedCrossEntropy
+from medrobust.universal.minibatch import MethodState, MinibatchMethod, Pass
 from medrobust.universal.task import UniversalLoss, UniversalTask
 
 
@@ -23,8 +20,8 @@ class SGA(MinibatchMethod):
 
     passes: over all images. outer: images a step of the perturbation. inner: images a step of the copy. repeats: times
     the copy goes through the outer batch. step, inner_step: lengths of the first steps, as a fraction of eps; they
-    fall to a twentieth by the last (``decay``). kappa: an image that reaches the goal by so many logits has no more
-    say. balance: classes that are not fooled yet gain weight (see ``Balanced``).
+    fall to a twentieth by the last (``decay``). beta: an image whose cross-entropy is larger contributes no gradient;
+    100 is no bound. balance: beyond one class for all images (see ``MinibatchMethod``).
     stretch: what the climb ends at is scaled to the edge of the ball.
     SGA(passes=20, outer=250, inner=10, repeats=4, step=0.1, inner_step=0.1, decay=False, balance=False, stretch=False)
     is the schedule as published, at 80 gradients an image.
@@ -35,35 +32,33 @@ class SGA(MinibatchMethod):
 
     def __init__(
         self,
-        passes: int = 5,
+        passes: int = 10,
         outer: int = 32,
         inner: int = 8,
         repeats: int = 1,
         step: float = 0.2,
         inner_step: float = 0.2,
-        kappa: float = 2.0,
+        beta: float = 100.0,
         decay: bool = True,
         balance: bool = True,
         stretch: bool = True,
     ) -> None:
         if min(passes, outer, inner, repeats) < 1:
             raise InputError(f"passes, batches and repeats are at least 1, got {passes}, {outer}, {inner}, {repeats}")
-        if not (step > 0 and inner_step > 0 and kappa >= 0):
-            raise InputError(f"steps must be positive and kappa not negative, got {step}, {inner_step} and {kappa}")
+        if not (step > 0 and inner_step > 0 and beta > 0):
+            raise InputError(f"steps and beta must be positive, got {step}, {inner_step} and {beta}")
         self.passes, self.outer, self.inner, self.repeats = passes, outer, inner, repeats
-        self.step, self.inner_step, self.kappa = step, inner_step, kappa
+        self.step, self.inner_step, self.beta = step, inner_step, beta
         self.decay, self.balance, self.stretch = decay, balance, stretch
 
     def loss(self) -> UniversalLoss:
-        return Hinge(self.kappa)
+        return BoundedCrossEntropy(self.beta)
 
-    def sweep(
-        self, task: UniversalTask, state: MethodState, loss: UniversalLoss, number: int, order: np.ndarray
-    ) -> Tensor:
-        each, hits = math.ceil(task.n / self.outer), torch.zeros((), device=task.device)
-        for done, index in enumerate(task.chunks(order, self.outer), number * each):
-            shrink = cosine(done, self.passes * each) if self.decay else 1.0
-            total, reached = self._ahead(task, state["delta"], index, loss, self.inner_step * shrink)
+    def sweep(self, task: UniversalTask, state: MethodState, loss: UniversalLoss, turn: Pass) -> Tensor:
+        hits = torch.zeros((), device=task.device)
+        for step in turn.steps(self.outer):
+            shrink = step.shrink if self.decay else 1.0
+            total, reached = self._ahead(task, state["delta"], step.images, loss, self.inner_step * shrink)
             state["delta"] = task.step(state["delta"], self.step * shrink, total)
             hits += reached
         return hits

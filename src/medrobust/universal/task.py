@@ -234,17 +234,26 @@ class UniversalTask:
         if self._watch is not None:
             self._watch(rate)
 
-    def rarest_class(self) -> tuple[int, float] | None:
-        """The rarest class among the clean predictions, and the share of images that are not in it.
+    @property
+    def class_counts(self) -> list[int] | None:
+        """How many images are predicted as each class without a perturbation; nontargeted only.
 
-        Of a nontargeted goal; None where decisions are sets of findings, or there is a target.
+        None where decisions are sets of findings, or there is a target.
         """
         labels = self._aims.labels
         if not isinstance(self._aims, Untargeted) or labels is None or labels.ndim > 1:
             return None
-        counts = torch.bincount(labels, minlength=len(self.classifier.classes)).tolist()
-        rarest = min(range(len(counts)), key=counts.__getitem__)
-        return rarest, 1 - counts[rarest] / self.n
+        return torch.bincount(labels, minlength=len(self.classifier.classes)).tolist()
+
+    def gathered(self, delta: Tensor) -> tuple[int, float]:
+        """The class that most images are in under ``delta``, and the share of the images predicted as another class
+        without it that are there now, 0 if there are none: n queries. Only where there are ``class_counts``."""
+        own = self._aims.labels
+        assert own is not None
+        after = torch.cat([self.classifier.head.decide(logits) for logits, _ in self._looks(delta)])
+        most = int(torch.bincount(after, minlength=len(self.classifier.classes)).argmax())
+        came = after[own != most] == most
+        return most, float(came.double().mean()) if len(came) else 0.0
 
     @contextlib.contextmanager
     def toward(self, target: int) -> Iterator[None]:

@@ -26,7 +26,7 @@ from medrobust.universal.controls import controls
 from medrobust.universal.defence.rounds import HeldOutImages, Round
 from medrobust.universal.method import UniversalMethod
 from medrobust.universal.perturbation import Universal
-from medrobust.universal.sga import SGA
+from medrobust.universal.sgd import SGDUAP
 
 if TYPE_CHECKING:
     from medrobust.data import Dataset
@@ -129,11 +129,11 @@ class Defence(ABC):
     ) -> Hardened:
         """Train on the train split of ``data`` and judge on its test split; ``classifier`` itself stays untouched.
 
-        goal, ball: of the perturbations, as in UniversalMethod. method: makes them, SGA by default.
+        goal, ball: of the perturbations, as in UniversalMethod. method: makes them, SGD-UAP by default.
         test: other images to judge on. folder: keeps what is finished; the same call goes on from there and ends
         with the same bits. InputError where the folder holds another defence.
         """
-        method = method or SGA()
+        method = method or SGDUAP()
         data = data.for_network(classifier)
         training.check_trainable(classifier, data)
         test = None if test is None else test.for_network(classifier)
