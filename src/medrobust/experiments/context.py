@@ -174,12 +174,12 @@ class Context:
         key_: Mapping[str, object],
         compute: Callable[[Dataset, Advance], Result],
         total: int | None = None,
-        shard: int = SHARD,
+        shard: int | None = None,
     ) -> Cell:
         """One cell a shard, joined: memory and the price of a kill do not grow with the number of images.
 
         compute(shard, advance) gives a cell's result. total: steps of progress, by default one an image. shard: images
-        a cell, less than SHARD where one image takes long.
+        a cell, less than ``SHARD`` where one image takes long.
         """
         total = total or len(part)
         name = key({"images": list(part.ids), **key_})
@@ -187,7 +187,7 @@ class Context:
             return self._cells[name]
         self.progress.start(title, total)
         try:
-            done = [self._shard(part, index, key_, compute, total) for index in part.bounds(shard)]
+            done = [self._shard(part, index, key_, compute, total) for index in part.bounds(shard or SHARD)]
         finally:
             self.progress.stop()
         joined = {k: np.concatenate([c.arrays[k] for c in done]) for k in done[0].arrays}
