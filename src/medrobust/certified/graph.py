@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from medrobust.certified.layers import Interval, Layer
-from medrobust.certified.operations import OPERATIONS, Call, NotCovered
+from medrobust.certified.layers import BoundedLayer, Interval
+from medrobust.certified.operations import OPERATIONS, Call, UncoveredOperation
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images
@@ -37,7 +37,7 @@ class Graph:
     """layers: in the order in which they ran. inputs: of each, positions of what it reads; 0 is the image, i + 1 the
     output of layer i. output: the position of the logits. shapes: of a row of each position."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[BoundedLayer, ...]
     inputs: tuple[tuple[int, ...], ...]
     shapes: tuple[tuple[int, ...], ...]
     output: int
@@ -62,7 +62,7 @@ class _Recorder:
     """What has run so far. positions: by ``id`` of a tensor, which is kept so that no other gets its id; None: it was
     changed in place or is no number of the graph, and must not be read."""
 
-    layers: list[Layer] = field(default_factory=list)
+    layers: list[BoundedLayer] = field(default_factory=list)
     inputs: list[tuple[int, ...]] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     positions: dict[int, int | None] = field(default_factory=dict)
@@ -173,7 +173,7 @@ def graph_of(classifier: Classifier, images: Images) -> Graph:
     try:
         with torch.no_grad(), _named(classifier.net, recorder), _Recording(recorder):
             logits = classifier(some)
-    except NotCovered as error:
+    except UncoveredOperation as error:
         raise InputError(f"{error}; {ADVICE}") from None
     place = recorder.positions.get(id(logits))
     if place is None:

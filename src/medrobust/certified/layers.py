@@ -45,7 +45,7 @@ class Terms(NamedTuple):
     shift: Tensor
 
 
-class Layer(ABC):
+class BoundedLayer(ABC):
     """One operation. name: of the module that it belongs to, for messages. mixes: whether an output depends on several
     numbers of one input."""
 
@@ -94,7 +94,7 @@ def _products(coefficients: Tensor, numbers: Tensor) -> Tensor:
     return coefficients.flatten(1) @ numbers.expand(1, *coefficients.shape[1:]).flatten()
 
 
-class Affine(Layer):
+class Affine(BoundedLayer):
     """A sum of linear maps and a constant. shift_size: magnitudes that enter the constant, for the rounding."""
 
     def __init__(
@@ -140,7 +140,7 @@ class Affine(Layer):
         return Terms([part.transposed(coefficients) for part in self.parts], shift)
 
 
-class Bent(Layer):
+class Bent(BoundedLayer):
     """A function of each number that rises, with slopes ``slopes`` left, between and right of two places.
 
     ReLU: 0 up to 0, then 1. Clamping: 0, 1, 0. Leaky ReLU: a small slope, then 1.
@@ -217,7 +217,7 @@ class Bent(Layer):
         return best[0], best[1]
 
 
-class MaxPool(Layer):
+class MaxPool(BoundedLayer):
     """The largest number of each window of the last two axes. windows: int64 (places, windows), positions in the padded
     row of a channel, in which the last position stands for everything outside of the image."""
 

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import grad
 
-from medrobust.certified.layers import Affine, Bent, Layer, Linear, MaxPool
+from medrobust.certified.layers import Affine, Bent, BoundedLayer, Linear, MaxPool
 
 
-class NotCovered(Exception):  # noqa: N818 - not an error of the program: the caller turns it into its advice
+class UncoveredOperation(Exception):  # noqa: N818 - not an error of the program: the caller turns it into its advice
     """An operation that no bound is known for; names the layer."""
 
 
@@ -37,9 +37,9 @@ class Call:
             raise self.refused()
         return replace(self, places=places, shapes=shapes)
 
-    def refused(self, why: str = "") -> NotCovered:
+    def refused(self, why: str = "") -> UncoveredOperation:
         what = f"aten.{self.name}" + (f": {why}" if why else "")
-        return NotCovered(f"layer {self.module} is not covered by linear bounds ({what})")
+        return UncoveredOperation(f"layer {self.module} is not covered by linear bounds ({what})")
 
     def get(self, index: int, name: str, default: Any = None) -> Any:
         """An argument by position or name."""
@@ -64,7 +64,7 @@ class Call:
         return out
 
 
-Made = tuple[Layer, Sequence[int]] | int
+Made = tuple[BoundedLayer, Sequence[int]] | int
 """A layer and what it reads; or the position whose values the result has."""
 Builder = Callable[[Call, tuple[int, ...]], Made]
 

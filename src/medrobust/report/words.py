@@ -12,7 +12,7 @@ NO_INTERVAL = "no interval"
 """Beside a number of too few images for one: the order statistics of fewer than 6 hold no median's."""
 
 
-class Measured(Protocol):
+class HasInterval(Protocol):
     """A number with its 95 % interval: a row, or a share."""
 
     @property
@@ -41,14 +41,14 @@ def bounds(low: float | None, high: float | None, digits: int = 1, scale: float 
     return f"({ends(low_text, high_text)})"
 
 
-def with_interval(share: Measured | None) -> str:
+def with_interval(share: HasInterval | None) -> str:
     """ "91.2 % (88.4–93.5)", the house style for every share."""
     if share is None or share.value is None:
         return NOTHING
     return f"{percent(share.value)} {bounds(share.low, share.high)}".strip()
 
 
-def plain(row: Measured | None, digits: int = 3) -> str:
+def plain(row: HasInterval | None, digits: int = 3) -> str:
     """A number that is no percentage, AUROC or ECE: "0.948 (0.921–0.967)"."""
     if row is None or row.value is None:
         return NOTHING

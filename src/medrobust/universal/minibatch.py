@@ -32,7 +32,7 @@ KAPPA = 2.0
 """In the balanced climb an image that reaches the goal by so many logits contributes no gradient."""
 
 
-class Step(NamedTuple):
+class MinibatchStep(NamedTuple):
     """number: over all passes, from 0. images: their positions. shrink: length as a share of the first step's."""
 
     number: int
@@ -48,12 +48,12 @@ class Pass:
     total: int
     order: np.ndarray
 
-    def steps(self, batch: int) -> Iterator[Step]:
+    def steps(self, batch: int) -> Iterator[MinibatchStep]:
         """Its steps, ``batch`` images each; the last one may have fewer."""
         each = math.ceil(len(self.order) / batch)
         for i in range(each):
             number = self.number * each + i
-            yield Step(number, self.order[i * batch : (i + 1) * batch], cosine(number, self.total * each))
+            yield MinibatchStep(number, self.order[i * batch : (i + 1) * batch], cosine(number, self.total * each))
 
 
 class MinibatchMethod(UniversalMethod):
