@@ -226,7 +226,9 @@ def choose(
     further = [replace(best.substitute or Substitute(), noise=NOISE), Substitute(frequencies=FREQUENCIES)]
     for candidate in further:
         found = derivative(classifier.changed(substitute=candidate), images, seed=seed, ids=ids, ends=ends)
-        trials.append(attacked.trial(Trial(replace(candidate, agrees=bool(found.holds)), found.cosine)))
+        # differences agree with the differences that they are compared with, whatever the network does between them
+        agrees = bool(found.holds) and not candidate.frequencies
+        trials.append(attacked.trial(Trial(replace(candidate, agrees=agrees), found.cosine)))
     best = max(trials, key=lambda t: t.fooled)
     return [*(t for t in trials if t is not best), best]
 

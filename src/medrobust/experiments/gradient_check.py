@@ -42,7 +42,7 @@ def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = 
     repeatable = classifier.inspection is None or classifier.inspection.repeatable
     if result.holds is False and seek and repeatable:
         trials = choose(classifier, images, labels, seed=seed, ids=sample.ids)
-        if (best := trials[-1].substitute) is not None:
+        if (best := trials[-1].substitute) is not None and not best.frequencies:  # see ``choose``
             through = classifier.changed(substitute=best)
             result = derivative(through, images, seed=seed, ids=sample.ids, ends=ends)
     if result.holds:
