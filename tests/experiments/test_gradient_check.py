@@ -405,7 +405,7 @@ def lead(run: Path) -> str:
 def test_the_doubt_reaches_every_row(masked):
     with (masked / "results.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    for attack in ("fgsm", "bim:steps=3", "pgd:steps=3", "auto", "worst", "sga"):
+    for attack in ("fgsm", "bim:steps=3", "pgd:steps=3", "auto", "worst", "sgd"):
         numbers = [r for r in rows if r["attack"] == attack and not r["metric"].endswith("_per_image")]
         assert numbers
         numbers = [r for r in numbers if r["metric"] != "inconclusive"]
