@@ -78,7 +78,7 @@ def notes(told: dict, model: str, attack: str, **more: object) -> set[bool]:
     return {r["status"] == "inconclusive" and CHECK in r["note"] for r in rows}
 
 
-@pytest.mark.parametrize("attack", ["pgd:steps=2", "worst", "sgd"])
+@pytest.mark.parametrize("attack", ["pgd:steps=2", "worst", "sga"])
 def test_what_follows_a_hidden_gradient_is_inconclusive(ran, attack):
     _, told, _ = ran
     assert notes(told, "masked", attack) == {True}
