@@ -134,7 +134,7 @@ class BatchStatistics(nn.Module):
         return F.batch_norm(x, None, None, self.norm.weight, self.norm.bias, training=True, eps=self.norm.eps)
 
 
-class _Negated(torch.autograd.Function):
+class NegatedGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.clone()
@@ -144,7 +144,7 @@ class _Negated(torch.autograd.Function):
         return -gradients[0]
 
 
-class _Random(torch.autograd.Function):
+class RandomGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.clone()
@@ -227,8 +227,8 @@ DEFENCES: dict[str, Defence] = {
     "detached": Defence(lambda net: Around(net, lambda n, x: ramp(x, n(x.detach()))), itself),
     "negated gradient": Defence(lambda net: hooked(net, torch.neg), itself),
     "random gradient": Defence(lambda net: hooked(net, lambda g: torch.randn_like(g) * g.abs().mean()), itself),
-    "negated by a function": Defence(lambda net: Around(net, lambda n, x: n(_Negated.apply(x))), itself),
-    "random by a function": Defence(lambda net: Around(net, lambda n, x: n(_Random.apply(x))), itself),
+    "negated by a function": Defence(lambda net: Around(net, lambda n, x: n(NegatedGradient.apply(x))), itself),
+    "random by a function": Defence(lambda net: Around(net, lambda n, x: n(RandomGradient.apply(x))), itself),
     "stairs for ReLU": Defence(_relu(Stairs), itself),
     "shattered ReLU": Defence(_relu(Shattered), itself),
     "BatchNorm of the batch": Defence(

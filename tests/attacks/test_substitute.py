@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from medrobust import Classifier
 from medrobust.attacks import APGD, PGD, Attack, Auto, run
 from medrobust.attacks.auto import ALL
+from medrobust.attacks.choose_substitute import CANDIDATES, choose
 from medrobust.attacks.straight_through import StraightThrough, functions_as_identity, without_hooks
-from medrobust.attacks.substitute import CANDIDATES, Substitute, choose
+from medrobust.attacks.substitute import Substitute
 from medrobust.threat import Linf, Untargeted, margin
-from tests.defences import DEFENCES, _Negated
+from tests.defences import DEFENCES, NegatedGradient
 from tests.nets import bumpy
 
 EPS = 12 / 255
@@ -83,6 +84,20 @@ def test_differences_along_all_cosines_are_the_gradient_of_a_linear_network() ->
     torch.testing.assert_close(both[1], both[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_stand_in_that_overflows_leaves_the_outputs_alone() -> None:
+    class Overflowing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            steps = torch.round(x.flatten(1)[:, :2]) if not x.requires_grad else x.flatten(1)[:, :2] / 0
+            return steps.float()
+
+    whole = Classifier(Overflowing().eval(), ["a", "b"], channels=1, outputs="logits")
+    x = images()[:2, :, :4, :4].clone()
+    true = whole(x)
+    out = whole.changed(substitute=Substitute(hooks=True))(x.clone().requires_grad_())
+    assert torch.equal(out, true)
+
+
 def one_hot(x: Tensor) -> Tensor:
     return F.one_hot(x.flatten(1).argmax(1), x[0].numel()).float()
 
@@ -147,7 +162,7 @@ def test_hooks_and_functions_are_as_before_afterwards() -> None:
     x = torch.ones(1, 2, requires_grad=True)
 
     def gradient() -> Tensor:
-        return torch.autograd.grad(net(_Negated.apply(x)).sum(), x)[0]
+        return torch.autograd.grad(net(NegatedGradient.apply(x)).sum(), x)[0]
 
     before = gradient()
     with without_hooks(net):

@@ -73,7 +73,8 @@ class StraightThrough(TorchFunctionMode):
                 return _through(out, divided)
             if name in REMAINDERS:
                 return out.detach()
-            if name in ("clamp", "clip") and len(args) + len(kwargs) == 3:  # of one side it may be a ReLU
+            bounds = [b for b in (*args[1:], *kwargs.values()) if b is not None]
+            if name in ("clamp", "clip") and len(bounds) == 2:  # with one bound it may be a ReLU
                 return _through(out, first)
             if name in STEPS:
                 return _through(out, torch.tanh(first / _spread(first)))
@@ -132,7 +133,7 @@ class StraightThrough(TorchFunctionMode):
         try:
             soft = _on_soft(func, name, soft_args, kwargs)
         except (TypeError, RuntimeError, NotImplementedError):
-            return out  # of truth values only
+            return out  # the function takes whole numbers or truth values only: the gradient ends here, as it did
         if not isinstance(soft, Tensor) or soft.shape != out.shape or not soft.is_floating_point():
             return out
         return _through(out, soft.to(out.dtype)) if out.is_floating_point() else self._keep(out, soft)

@@ -8,25 +8,19 @@ arXiv:1804.08598, on a fixed orthonormal basis).
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medrobust import seeds
-from medrobust.attacks.apgd import APGD
-from medrobust.attacks.derivative import Ends, derivative
-from medrobust.attacks.engine import run
 from medrobust.attacks.lowfreq import LowFrequency
 from medrobust.attacks.straight_through import StraightThrough, functions_as_identity, resized, without_hooks
-from medrobust.classifier import Classifier
-from medrobust.images import Images, Labels, Logits
-from medrobust.seeds import Id
-from medrobust.threat import Linf, Untargeted, margin
+from medrobust.images import Images, Logits
 
 Outputs = Callable[[Images], Logits]
 
@@ -53,7 +47,7 @@ class Substitute:
     @property
     def text(self) -> str:
         """What is done on the way back, for a sentence."""
-        said = [
+        parts = [
             *(["without the hooks on gradients"] if self.hooks and not self.functions else []),
             *(["straight through rounding, comparisons and cut gradients"] if self.functions else []),
             *(["custom derivatives as the identity"] if self.custom else []),
@@ -62,7 +56,7 @@ class Substitute:
             *([f"the mean over {DRAWS} images with noise of {255 * self.noise:g}/255"] if self.noise else []),
             *([f"differences along {self.frequencies} x {self.frequencies} cosines"] if self.frequencies else []),
         ]
-        return ", ".join(said)
+        return ", ".join(parts)
 
     def logits(self, net: nn.Module, outputs: Outputs, images: Images) -> Logits:
         """``outputs(images)`` with the gradient of the stand-in. outputs: runs ``net`` on images in [0, 1]."""
@@ -73,10 +67,10 @@ class Substitute:
         if not self.noise:
             soft = self._soft(net, outputs, images)
         else:
-            shape = images.shape[1:]
-            draws = seeds.normal(0, "substitute/noise", list(range(DRAWS)), shape).to(images)
+            draws = _draws(images.shape[1:]).to(images)
             soft = torch.stack([self._soft(net, outputs, images + self.noise * draw) for draw in draws]).mean(0)
-        return true + (soft - soft.detach())
+        # a stand-in that overflows has no gradient, and leaves the outputs alone
+        return true + (soft - soft.detach()).nan_to_num(0.0, 0.0, 0.0)
 
     def _soft(self, net: nn.Module, outputs: Outputs, images: Images) -> Logits:
         with ExitStack() as stack:
@@ -98,6 +92,12 @@ DRAWS = 8
 """Images with noise over which a gradient is averaged."""
 STEP = 4 / 255
 """Half the length, root mean square, of a difference along a cosine."""
+
+
+@lru_cache(maxsize=4)
+def _draws(shape: torch.Size) -> Tensor:
+    """The noise, the same for all images and steps."""
+    return seeds.normal(0, "substitute/noise", list(range(DRAWS)), shape)
 
 
 class _Differences(torch.autograd.Function):
@@ -173,85 +173,3 @@ def _left(net: nn.Module) -> Iterator[list[Tensor]]:
 
 def _has_weights(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
-
-
-# -- which stand-in ---------------------------------------------------------------------------------------------
-
-
-class Trial(NamedTuple):
-    """How a stand-in did. cosine: of predicted and true changes (``derivative``). fooled: share of the images and sizes
-    at which a short attack through it fooled the network; NaN where none was made."""
-
-    substitute: Substitute | None
-    cosine: float
-    fooled: float = math.nan
-
-
-WITHOUT_HOOKS = Substitute(hooks=True)
-THROUGH = replace(WITHOUT_HOOKS, functions=True)
-CUSTOM = replace(THROUGH, custom=True)
-CANDIDATES = (
-    *(WITHOUT_HOOKS, THROUGH, CUSTOM),
-    *(replace(CUSTOM, entry=True), replace(CUSTOM, exit=True), replace(CUSTOM, entry=True, exit=True)),
-)
-"""From what changes least to what changes most."""
-NOISE = 8 / 255
-FREQUENCIES = 8
-STEPS, SIZES = 10, (1 / 255, 4 / 255, 16 / 255)
-"""Of the short attack, in Linf."""
-
-
-def choose(
-    classifier: Classifier, images: Images, labels: Labels, *, seed: int = 0, ids: Sequence[Id] | None = None
-) -> list[Trial]:
-    """Stand-ins for the gradient of ``classifier``, the best one last.
-
-    The first whose derivative agrees with finite differences on ``images`` (n, c, h, w) is taken. Where none does,
-    that through which a short attack at ``SIZES`` fools most; then also noise is tried on it, and differences, and the
-    network's own gradient (None) stays where none does better.
-    """
-    ends = Ends(classifier, images, seed, list(range(len(images)) if ids is None else ids))
-    trials = []
-    for candidate in CANDIDATES:
-        try:
-            found = derivative(classifier.changed(substitute=candidate), images, seed=seed, ids=ids, ends=ends)
-        except Exception:  # code of the network's own may fail where what it calls is changed: then this is no way
-            continue
-        trials.append(Trial(replace(candidate, agrees=bool(found.holds)), found.cosine))
-        if found.holds:
-            return trials
-    attacked = _Attacked(classifier, images, labels, seed, ids)
-    trials = [attacked.trial(t) for t in (Trial(None, math.nan), *_different(trials))]
-    best = max(trials, key=lambda t: t.fooled)  # of several the first, which changes least
-    further = [replace(best.substitute or Substitute(), noise=NOISE), Substitute(frequencies=FREQUENCIES)]
-    for candidate in further:
-        found = derivative(classifier.changed(substitute=candidate), images, seed=seed, ids=ids, ends=ends)
-        # differences agree with the differences that they are compared with, whatever the network does between them
-        agrees = bool(found.holds) and not candidate.frequencies
-        trials.append(attacked.trial(Trial(replace(candidate, agrees=agrees), found.cosine)))
-    best = max(trials, key=lambda t: t.fooled)
-    return [*(t for t in trials if t is not best), best]
-
-
-def _different(trials: list[Trial]) -> list[Trial]:
-    """Without those whose gradient is that of one before: it predicts the same changes."""
-    return [t for i, t in enumerate(trials) if not any(t.cosine == before.cosine for before in trials[:i])]
-
-
-class _Attacked:
-    """The short attack of one classifier through several stand-ins."""
-
-    def __init__(
-        self, classifier: Classifier, images: Images, labels: Labels, seed: int, ids: Sequence[Id] | None
-    ) -> None:
-        self.classifier, self.images, self.goal = classifier, images, Untargeted(labels)
-        self.seed, self.ids = seed, ids
-
-    def trial(self, trial: Trial) -> Trial:
-        """With its share of fooled images."""
-        through = self.classifier.changed(substitute=trial.substitute)
-        attack, rates = APGD(STEPS, loss=margin), []
-        for size in SIZES:
-            done = run(attack, through, self.images, self.goal, Linf(size), seed=self.seed, ids=self.ids)
-            rates.append(float(done.reached.float().mean()))
-        return trial._replace(fooled=sum(rates) / len(rates))

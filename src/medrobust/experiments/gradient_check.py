@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 
+from medrobust.attacks.choose_substitute import Trial, choose
 from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
-from medrobust.attacks.substitute import Substitute, Trial, choose
+from medrobust.attacks.substitute import Substitute
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
@@ -38,13 +39,14 @@ def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = 
     classifier = classifier.without_rounding()
     ends = Ends(classifier, images, seed, list(sample.ids))
     own = result = derivative(classifier, images, seed=seed, ids=sample.ids, ends=ends)
-    noticed, trials = {}, list[Trial]()
+    noticed: dict[str, bool] = {}
+    trials: list[Trial] = []
     repeatable = classifier.inspection is None or classifier.inspection.repeatable
     if result.holds is False and seek and repeatable:
-        trials = choose(classifier, images, labels, seed=seed, ids=sample.ids)
-        if (best := trials[-1].substitute) is not None and not best.frequencies:  # see ``choose``
-            through = classifier.changed(substitute=best)
-            result = derivative(through, images, seed=seed, ids=sample.ids, ends=ends)
+        trials = choose(classifier, images, labels, seed=seed, ids=sample.ids, ends=ends)
+        best = trials[-1]
+        if best.substitute is not None and best.derivative is not None and not best.substitute.frequencies:
+            result = best.derivative  # of differences it would say nothing: see ``choose``
     if result.holds:
         for name, other in hidden(classifier).items():
             there = derivative(other, images[:TESTED], seed=seed, ids=sample.ids[:TESTED], ends=ends)
@@ -56,7 +58,9 @@ def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = 
         "trials": [
             {
                 "substitute": None if t.substitute is None else asdict(t.substitute),
-                **_numbers({"cosine": t.cosine, "fooled": t.fooled}),
+                "cosine": None if t.derivative is None else _plain(t.derivative)["cosine"],
+                "fooled": t.fooled if math.isfinite(t.fooled) else None,
+                "failed": t.failed,
             }
             for t in trials
         ],
@@ -64,11 +68,7 @@ def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = 
 
 
 def _plain(derivative: Derivative) -> dict[str, float | None]:
-    return _numbers(derivative._asdict())
-
-
-def _numbers(values: dict[str, float]) -> dict[str, float | None]:
-    return {k: v if math.isfinite(v) else None for k, v in values.items()}
+    return {k: v if math.isfinite(v) else None for k, v in derivative._asdict().items()}
 
 
 def _read(numbers: dict[str, float | None]) -> Derivative:
@@ -87,15 +87,13 @@ def substitute(cell: Cell) -> Substitute | None:
 
 def gradient_check(cell: Cell) -> Check:
     """What ``derived`` found, as a check."""
-    return checks.gradient_holds(
-        _read(cell.fact("derivative", dict)), cell.fact("noticed", dict), _read(cell.fact("own", dict)), _through(cell)
-    )
-
-
-def _through(cell: Cell) -> str:
-    """How attacks go past a masked gradient, for a sentence; empty where they do not."""
     chosen = substitute(cell)
-    return "" if chosen is None else chosen.text
+    return checks.gradient_holds(
+        _read(cell.fact("derivative", dict)),
+        cell.fact("noticed", dict),
+        _read(cell.fact("own", dict)),
+        "" if chosen is None else chosen.text,
+    )
 
 
 def examined(classifier: Classifier, part: Dataset, seed: int, *, seek: bool = False) -> Cell:
