@@ -45,21 +45,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--square", type=int)
     parser.add_argument("--weights")
-    asked = parser.parse_args()
-    clf, name, x, y = loaded(asked)
+    options = parser.parse_args()
+    clf, name, x, y = loaded(options)
     print(f"{name}, {tuple(x.shape[1:])}, {len(clf.classes)} classes, {torch.get_num_threads()} threads\n\n{HEADER}")
     print("|---|---|---|---|---|---|---|---|---|")
-    for eps in asked.eps:
-        size = eps / 255 if asked.norm == "linf" else eps
-        ball = {"linf": mr.Linf, "l2": mr.L2}[asked.norm](size)
-        seeds = range(asked.seeds)
+    for eps in options.eps:
+        size = eps / 255 if options.norm == "linf" else eps
+        ball = {"linf": mr.Linf, "l2": mr.L2}[options.norm](size)
+        seeds = range(options.seeds)
         sides: Sides = {"auto": (auto, range(1)), "AutoAttack": (autoattack, seeds)}
-        if asked.square:
+        if options.square:
             sides = {
-                "Square, medrobust": (square(asked.square), seeds),
-                "Square, AutoAttack": (square_autoattack(asked.square), seeds),
+                "Square, medrobust": (square(options.square), seeds),
+                "Square, AutoAttack": (square_autoattack(options.square), seeds),
             }
-        lines(clf, x, y, ball, f"{asked.norm} {eps:g}", sides)
+        lines(clf, x, y, ball, f"{options.norm} {eps:g}", sides)
 
 
 def lines(clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, where: str, sides: Sides) -> None:

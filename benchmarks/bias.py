@@ -54,23 +54,23 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=6000)
     parser.add_argument("--function", choices=("Sphere", "Rastrigin"), help="only this one")
     parser.add_argument("--only", help="names of optimisers, separated by commas; random is always there")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    n = asked.seeds
+    n = options.seeds
     zero, ten = torch.zeros(n, DIMS, dtype=torch.float64), torch.full((n, DIMS), 10.0, dtype=torch.float64)
     random = 4 * seeds.uniform(0, "the optimum", range(n), (DIMS,)).double()
     for name, function in (("Sphere", sphere), ("Rastrigin", rastrigin)):
-        if asked.function not in (None, name):
+        if options.function not in (None, name):
             continue
-        print(f"\n{name}, n = {n} seeds, {asked.budget} evaluations\n")
+        print(f"\n{name}, n = {n} seeds, {options.budget} evaluations\n")
         print("| optimiser | at 0 | moved | biased to the origin? | shifted | better than random search by |")
         print("|---|---|---|---|---|---|")
         chance = 0.0
         for key, make in search.OPTIMISERS.items():
-            if asked.only and key not in ("random", *asked.only.split(",")):
+            if options.only and key not in ("random", *options.only.split(",")):
                 continue
-            a, b = (found(make, function, low, at, n, asked.budget) for low, at in ((-5.0, zero), (5.0, ten)))
-            c = found(make, function, -5.0, random, n, asked.budget)
+            a, b = (found(make, function, low, at, n, options.budget) for low, at in ((-5.0, zero), (5.0, ten)))
+            c = found(make, function, -5.0, random, n, options.budget)
             chance = chance or float(np.median(c))
             ratio = float(np.median(b) / np.median(a))
             biased = max(ratio, 1 / ratio) >= 10 and mannwhitneyu(a, b).pvalue < 1e-3

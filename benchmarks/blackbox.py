@@ -30,15 +30,15 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 POPULATION = 20
 
 
-class Asked(Counted):
+class AllRows(Counted):
     """Counts every row, wanted with a gradient or not."""
 
     def __init__(self, clf: mr.Classifier) -> None:
         super().__init__(clf)
-        self.asked = Count()
+        self.all = Count()
 
     def forward(self, x: Tensor) -> Tensor:
-        self.asked.rows += x.shape[0]
+        self.all.rows += x.shape[0]
         return super().forward(x)
 
 
@@ -101,16 +101,16 @@ def simba_art(eps: float, queries: int) -> Attack:
     return attacked
 
 
-def loaded(asked: argparse.Namespace) -> tuple[mr.Classifier, str, Tensor, Tensor]:
+def loaded(options: argparse.Namespace) -> tuple[mr.Classifier, str, Tensor, Tensor]:
     """The classifier, and images that it reads correctly."""
-    if asked.weights:
-        spec = ask(data=asked.data, model=asked.model, weights=asked.weights, limit=2 * asked.n)
+    if options.weights:
+        spec = ask(data=options.data, model=options.model, weights=options.weights, limit=2 * options.n)
         subject = assemble(spec, None, NoProgress(), "cpu")
         clf, name, (x, y) = subject.classifier, subject.data.name, subject.sample.tensors()
     else:
-        clf = mr.Classifier.load(asked.model)
-        name, x, y = images_for(clf, asked.data, 2 * asked.n)
-    right = (clf.predict(x) == y).nonzero()[: asked.n, 0]
+        clf = mr.Classifier.load(options.model)
+        name, x, y = images_for(clf, options.data, 2 * options.n)
+    right = (clf.predict(x) == y).nonzero()[: options.n, 0]
     return clf, name, x[right], y[right]
 
 
@@ -122,9 +122,9 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=8.0)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--weights")
-    asked = parser.parse_args()
-    clf, name, x, y = loaded(asked)
-    eps, q = asked.eps / 255, asked.queries
+    options = parser.parse_args()
+    clf, name, x, y = loaded(options)
+    eps, q = options.eps / 255, options.queries
     inside, anything = mr.Linf(eps), mr.Linf(1.0)
     contests = {
         "Square": {
@@ -138,7 +138,7 @@ def main() -> None:
             "torchattacks": (one_pixel_torchattacks(q), anything),
         },
     }
-    print(f"{name}, n = {len(x)}, {tuple(x.shape[1:])}, {asked.eps:g}/255, {torch.get_num_threads()} threads\n")
+    print(f"{name}, n = {len(x)}, {tuple(x.shape[1:])}, {options.eps:g}/255, {torch.get_num_threads()} threads\n")
     print("| attack | library | seconds | rows an image | fooled, 95 % interval | ratio to medrobust |")
     print("|---|---|---|---|---|---|")
     for attack, libraries in contests.items():
@@ -162,9 +162,9 @@ def line(
     base: float | None,
 ) -> str:
     """One library at one attack: a row of the table."""
-    net = Asked(clf)
+    net = AllRows(clf)
     net(x[:8])
-    net.asked.rows, begin = 0, time.perf_counter()
+    net.options.rows, begin = 0, time.perf_counter()
     try:
         attacked = run(net, x, y)
     except Exception as error:  # a peer that cannot do it is a result
@@ -174,7 +174,7 @@ def line(
     outcome = mr.judge(clf, x, attacked.float(), mr.Untargeted(y), ball)
     e = stats.proportion(outcome.reached.numpy())
     ratio = "1" if base is None else f"{SECONDS[-1] / base:.1f} x time"
-    rows = net.asked.rows / len(x)
+    rows = net.options.rows / len(x)
     share = f"{e.value:.0%} ({e.low:.0%} to {e.high:.0%})"
     return f"| {attack} | {library} | {SECONDS[-1]:.1f} | {rows:.0f} | {share} | {ratio} |"
 

@@ -79,9 +79,9 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--n", type=int, default=64)
     parser.add_argument("--peers", nargs="*", default=["torchattacks", "foolbox", "ART"])
-    asked = parser.parse_args()
-    clf = mr.Classifier.load(asked.model)
-    data, x, y = images_for(clf, asked.data, asked.n)
+    options = parser.parse_args()
+    clf = mr.Classifier.load(options.model)
+    data, x, y = images_for(clf, options.data, options.n)
     batch = clf.batch_size(x.shape)
     print(f"{data}, n = {len(x)}, {tuple(x.shape[1:])}, batch {batch}, {torch.get_num_threads()} threads\n")
     print("| library | seconds | gradient rows an image | accuracy at 0.3, 0.5, 1, 2/255 | ratio to medrobust |")
@@ -93,7 +93,7 @@ def main() -> None:
         "ART": each_eps(art_pgd),
     }
     base = None
-    for name in ["medrobust", *asked.peers]:
+    for name in ["medrobust", *options.peers]:
         run = libraries[name]
         net = Counted(clf)
         net(x[:batch])

@@ -39,22 +39,22 @@ def main() -> None:
     parser.add_argument("--bank", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    clf = mr.Classifier.load(asked.model)
-    if asked.one:
-        stream(clf, asked.one)
+    options = parser.parse_args()
+    clf = mr.Classifier.load(options.model)
+    if options.one:
+        stream(clf, options.one)
         return
-    everything = Features(clf, (PENULTIMATE,))(phantoms(clf, asked.images + asked.bank))
-    bank, images = rows(everything, slice(0, asked.bank)), rows(everything, slice(asked.bank, None))
-    print(f"{asked.images:,} images, {images[PENULTIMATE].shape[1]} features, {torch.get_num_threads()} threads\n")
+    everything = Features(clf, (PENULTIMATE,))(phantoms(clf, options.images + options.bank))
+    bank, images = rows(everything, slice(0, options.bank)), rows(everything, slice(options.bank, None))
+    print(f"{options.images:,} images, {images[PENULTIMATE].shape[1]} features, {torch.get_num_threads()} threads\n")
     print("| scores | us an image | n timed | largest difference | reference way over it |")
     print("|---|---|---|---|---|", flush=True)
-    density(bank, images, asked.rounds)
-    dimensionality(bank, images, asked.rounds)
+    density(bank, images, options.rounds)
+    dimensionality(bank, images, options.rounds)
     print("\n| images streamed | layers | features an image | seconds | largest memory, MiB |")
     print("|---|---|---|---|---|", flush=True)
-    for n in (min(1000, asked.images), asked.images):
-        subprocess.run([sys.executable, __file__, asked.model, "--one", str(n)], check=True)
+    for n in (min(1000, options.images), options.images):
+        subprocess.run([sys.executable, __file__, options.model, "--one", str(n)], check=True)
 
 
 def phantoms(clf: mr.Classifier, n: int) -> mr.data.Dataset:

@@ -24,13 +24,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--eps", type=float, default=4.0)
     parser.add_argument("--epochs", type=int, default=4)
-    asked = parser.parse_args()
-    clf = mr.Classifier.load(asked.model)
-    data = mr.data.load(asked.data, size=clf.size)
+    options = parser.parse_args()
+    clf = mr.Classifier.load(options.model)
+    data = mr.data.load(options.data, size=clf.size)
     x, y = data.split("train").tensors()
     optimiser = torch.optim.SGD(clf.net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    attack, ball = mr.attacks.PGD(steps=5, step=0.4), mr.Linf(asked.eps / 255)
-    for epoch in range(asked.epochs):
+    attack, ball = mr.attacks.PGD(steps=5, step=0.4), mr.Linf(options.eps / 255)
+    for epoch in range(options.epochs):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch))
         for batch in order.split(64):
             adv = attack(clf, x[batch], mr.Untargeted(y[batch]), ball, seed=epoch, ids=batch.tolist(), full=True)
@@ -41,7 +41,7 @@ def main() -> None:
             optimiser.step()
         clf.net.eval()
         print(f"epoch {epoch + 1}: last loss {loss.item():.3f}", flush=True)
-    clf.save(asked.out)
+    clf.save(options.out)
 
 
 if __name__ == "__main__":

@@ -47,16 +47,16 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--compare", type=int, default=4)
-    asked = parser.parse_args()
-    clf = mr.Classifier.load(asked.model)
-    data, x, y = images_for(clf, asked.data, 4 * asked.images)
+    options = parser.parse_args()
+    clf = mr.Classifier.load(options.model)
+    data, x, y = images_for(clf, options.data, 4 * options.images)
     first = explain.loss_gradient(clf, x, y).sign
     second = explain.random_direction(x)
     print(f"{data}, {tuple(x.shape[1:])}, {torch.get_num_threads()} threads, {clf.provenance.get('architecture')}")
     print("\n| way | images | points | seconds | ms a point | largest memory, MiB |")
     print("|---|---|---|---|---|---|")
     times, surface = {}, None
-    for n in (asked.images, 4 * asked.images):
+    for n in (options.images, 4 * options.images):
         begin = time.perf_counter()
         made = explain.landscape(clf, x[:n], y[:n], first[:n], second[:n])
         times[n] = time.perf_counter() - begin
@@ -64,15 +64,15 @@ def main() -> None:
         print(
             f"| batched | {n} | {made.numel()} | {times[n]:.1f} | {times[n] / made.numel() * 1e3:.2f} | {peak():.0f} |"
         )
-    few = slice(0, asked.compare)
+    few = slice(0, options.compare)
     begin = time.perf_counter()
     alone = one_by_one(clf, x[few], y[few], first[few], second[few])
     took = time.perf_counter() - begin
     each = took / alone.numel() * 1e3
-    print(f"| one by one | {asked.compare} | {alone.numel()} | {took:.1f} | {each:.2f} | {peak():.0f} |")
+    print(f"| one by one | {options.compare} | {alone.numel()} | {took:.1f} | {each:.2f} | {peak():.0f} |")
     assert surface is not None
     gap = float((surface[few].float() - alone).abs().max())
-    ratio = each / 1e3 / (times[asked.images] / surface.numel())
+    ratio = each / 1e3 / (times[options.images] / surface.numel())
     print(f"\nlargest difference {gap:.1g} nats of {float(alone.max()):.3g}; batched is {ratio:.1f} x as fast a point")
 
 

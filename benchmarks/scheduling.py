@@ -50,8 +50,8 @@ def study(cells: int, rounds: int) -> Study:
     return Study("Benchmark", "here", [Part("cells", "Cells", nodes)])
 
 
-def timed(asked: Study, folder: Path, workers: int) -> float:
-    laid = plan(asked, Place(folder))
+def timed(cells: Study, folder: Path, workers: int) -> float:
+    laid = plan(cells, Place(folder))
     executor = executors.make(folder, workers, threads=1)
     try:
         if workers:  # not the start of the processes, which a long study pays once
@@ -63,13 +63,13 @@ def timed(asked: Study, folder: Path, workers: int) -> float:
         executor.close()
 
 
-def finished(asked: Study, folder: Path) -> Plan:
+def finished(cells: Study, folder: Path) -> Plan:
     """All of its cells on disk, as if computed."""
     import os
 
     import numpy as np
 
-    laid, store = plan(asked, Place(folder)), Store(folder)
+    laid, store = plan(cells, Place(folder)), Store(folder)
     os.fsync = lambda _: None  # making them is not what is measured
     for cell in laid.cells.values():
         row = {
@@ -91,17 +91,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--cells", type=int, default=400)
     parser.add_argument("--many", type=int, default=10_000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
         for name, workers in (("in this process", 0), ("one worker", 1), ("two workers", 2)):
-            seconds = timed(study(asked.cells, 0), out / f"empty{workers}", workers)
-            print(f"empty cells, {name}: {1000 * seconds / asked.cells:.2f} ms a cell", flush=True)
+            seconds = timed(study(options.cells, 0), out / f"empty{workers}", workers)
+            print(f"empty cells, {name}: {1000 * seconds / options.cells:.2f} ms a cell", flush=True)
         one, two = (timed(study(24, 400), out / f"busy{n}", n) for n in (1, 2))
         print(
             f"24 cells of {one / 24:.2f} s: one worker {one:.1f} s, two {two:.1f} s, ratio {one / two:.2f}", flush=True
         )
-        big = study(asked.many, 0)
+        big = study(options.many, 0)
         finished(big, out / "many")
         begun = time.perf_counter()
         laid = plan(big, Place(out / "many"))
@@ -109,8 +109,8 @@ def main() -> None:
         execute.run(laid, Serial())
         results = write(laid, "", "small")
         seconds = time.perf_counter() - begun
-        assert results["cells"]["done"] == asked.many
-        print(f"{asked.many} finished cells: planned in {planned:.2f} s, resumed to results.json in {seconds:.2f} s")
+        assert results["cells"]["done"] == options.many
+        print(f"{options.many} finished cells: planned in {planned:.2f} s, resumed to results.json in {seconds:.2f} s")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(OURS))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     X, y = load_breast_cancer(return_X_y=True)
     X, _, y, _ = train_test_split(X, y, train_size=398, random_state=0, stratify=y)
@@ -114,17 +114,17 @@ def main() -> None:
             "| best value: mealpy, medrobust |"
         )
         print("|---|---|---|---|---|---|")
-        for name in asked.only.split(","):
+        for name in options.only.split(","):
             peer, alone, batch, calls, found = [], [], [], 0, ([], [])
-            for seed in range(asked.rounds):
+            for seed in range(options.rounds):
                 if name != "random":  # mealpy has none
-                    cost, calls, value = theirs(asked.mealpy_python, data, name, asked.evaluations, seed)
+                    cost, calls, value = theirs(options.mealpy_python, data, name, options.evaluations, seed)
                     peer.append(cost)
                     found[0].append(value)
-                cost, value = ours(function, name, asked.evaluations, [seed])
+                cost, value = ours(function, name, options.evaluations, [seed])
                 alone.append(cost)
                 found[1].append(value)
-                batch.append(ours(function, name, asked.evaluations // 4, list(range(20)))[0])
+                batch.append(ours(function, name, options.evaluations // 4, list(range(20)))[0])
             b, c, reached = min(alone), min(batch), f"{statistics.median(found[1]):.3f}"
             if peer:
                 a = min(peer)

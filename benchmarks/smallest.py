@@ -147,14 +147,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=48)
     parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--gradients", type=int)
-    asked = parser.parse_args()
-    clf = mr.Classifier.load(asked.model)
-    data, x, y = images_for(clf, asked.data, asked.n)
+    options = parser.parse_args()
+    clf = mr.Classifier.load(options.model)
+    data, x, y = images_for(clf, options.data, options.n)
     right = clf.predict(x) == y
     x, y = x[right], y[right]
     batch = clf.batch_size(x.shape)
     print(f"{data}, n = {len(x)} read correctly, batch {batch}, {torch.get_num_threads()} threads")
-    for norm, attacks in (with_gradients(asked.gradients) if asked.gradients else ATTACKS).items():
+    for norm, attacks in (with_gradients(options.gradients) if options.gradients else ATTACKS).items():
         print(
             f"\n| {norm} | seconds | gradient rows an image | fooled | median size (95 %) | first row's time over it | "
             "size over the first row's, median of the images |"
@@ -162,7 +162,7 @@ def main() -> None:
         print("|---|---|---|---|---|---|---|")
         first: list[tuple[float, Tensor]] = []
         for name, find in attacks.items():
-            if asked.only is not None and name not in asked.only:
+            if options.only is not None and name not in options.only:
                 continue
             line(norm, name, find, clf, x, y, batch, first)
     print("\nsizes: L2 and L1 in units of the pixel range, Linf in /255, L0 in values")

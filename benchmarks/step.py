@@ -29,11 +29,11 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--rounds", type=int, default=9)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     keep, classifier_module.devices.keep_memory = devices.keep_memory, lambda: False
-    clf = mr.Classifier.load(asked.model)
+    clf = mr.Classifier.load(options.model)
     batch_size = clf.batch_size((1, 1, clf.size or 28, clf.size or 28))
-    data, x, y = images_for(clf, asked.data, 2 * batch_size)
+    data, x, y = images_for(clf, options.data, 2 * batch_size)
     right = clf.predict(x) == y
     x, y = x[right][:batch_size], y[right][:batch_size]
     fast = clf.fast(x.shape)
@@ -65,12 +65,12 @@ def main() -> None:
         "looks": lambda: looks(clf),
         "fast looks": lambda: looks(fast),
     }
-    for _ in range(asked.rounds):
+    for _ in range(options.rounds):
         begin = time.perf_counter()
         bare()
         least["plain"] = min(least.get("plain", float("inf")), time.perf_counter() - begin)
     keep()
-    for _ in range(asked.rounds + 1):
+    for _ in range(options.rounds + 1):
         for name, task in tasks.items():
             begin = time.perf_counter()
             task()

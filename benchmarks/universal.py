@@ -97,29 +97,29 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=15)
     parser.add_argument("--target", type=int, default=0)
     parser.add_argument("--zeta", type=float, default=0.04)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     for module in ("attacks.evasion", "estimators.classification"):
         importlib.import_module(f"art.{module}")  # it takes seconds, which are not to be counted
 
-    clf = mr.Classifier.load(asked.model)
-    data = mr.data.load(asked.data, size=clf.size or clf.provenance.get("size"), label=asked.label)
-    x, _ = data.split("train").sample(asked.n, 0).tensors()
-    held, _ = data.split("test").sample(asked.held_out, 0).tensors()
-    ball, clean = mr.L2.relative(asked.zeta, x), clf.predict(held).numpy()
+    clf = mr.Classifier.load(options.model)
+    data = mr.data.load(options.data, size=clf.size or clf.provenance.get("size"), label=options.label)
+    x, _ = data.split("train").sample(options.n, 0).tensors()
+    held, _ = data.split("test").sample(options.held_out, 0).tensors()
+    ball, clean = mr.L2.relative(options.zeta, x), clf.predict(held).numpy()
     print(f"{data.name}: made on {len(x)}, judged on {len(held)} images, {tuple(x.shape[1:])}, L2 eps {ball.eps:.3f}")
     print("\n| goal | method | seconds | CPU seconds | gradients | held out | size / eps | ART over it: time, CPU |")
     print("|---|---|---|---|---|---|---|---|")
     methods: dict[str, Make] = {
-        f"ART, FGSM, {asked.passes} passes at most": peer(asked.passes),
+        f"ART, FGSM, {options.passes} passes at most": peer(options.passes),
         "medrobust SGA": ours(SGA()),
         "medrobust SGA, one pass": ours(SGA(passes=1, outer=8, step=0.4, inner_step=0.4)),
         "medrobust SGA, two passes": ours(SGA(passes=2, outer=16, step=0.4, inner_step=0.4)),
     }
-    for target in (None, asked.target):
+    for target in (None, options.target):
         goal = mr.Untargeted() if target is None else mr.Targeted(target)
         first: tuple[float, float, float] | None = None
         for name, make in methods.items():
-            fresh = mr.Classifier.load(asked.model)
+            fresh = mr.Classifier.load(options.model)
             fresh.predict(x[:8])
             wall, cpu = time.perf_counter(), time.process_time()
             delta, gradients = make(fresh, x, target, ball)

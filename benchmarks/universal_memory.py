@@ -31,16 +31,16 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["sga", "sgd", "df"])
     parser.add_argument("--noise", action="store_true")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.one:
-        make(asked.model, asked.one[0], int(asked.one[1]), asked.noise)
+    options = parser.parse_args()
+    if options.one:
+        make(options.model, options.one[0], int(options.one[1]), options.noise)
         return
     print("| method | images | gradients | seconds | largest memory, MiB | goal reached while it was made |")
     print("|---|---|---|---|---|---|", flush=True)
-    for name in asked.methods:
-        for n in (FEW, *asked.images):
-            more = ["--noise"] if asked.noise else []
-            subprocess.run([sys.executable, __file__, asked.model, "--one", name, str(n), *more], check=True)
+    for name in options.methods:
+        for n in (FEW, *options.images):
+            more = ["--noise"] if options.noise else []
+            subprocess.run([sys.executable, __file__, options.model, "--one", name, str(n), *more], check=True)
 
 
 def make(model: str, name: str, n: int, noise: bool) -> None:
