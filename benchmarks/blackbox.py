@@ -164,7 +164,7 @@ def line(
     """One library at one attack: a row of the table."""
     net = AllRows(clf)
     net(x[:8])
-    net.options.rows, begin = 0, time.perf_counter()
+    net.all.rows, begin = 0, time.perf_counter()
     try:
         attacked = run(net, x, y)
     except Exception as error:  # a peer that cannot do it is a result
@@ -174,7 +174,7 @@ def line(
     outcome = mr.judge(clf, x, attacked.float(), mr.Untargeted(y), ball)
     e = stats.proportion(outcome.reached.numpy())
     ratio = "1" if base is None else f"{SECONDS[-1] / base:.1f} x time"
-    rows = net.options.rows / len(x)
+    rows = net.all.rows / len(x)
     share = f"{e.value:.0%} ({e.low:.0%} to {e.high:.0%})"
     return f"| {attack} | {library} | {SECONDS[-1]:.1f} | {rows:.0f} | {share} | {ratio} |"
 
