@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 _NAMES = {
     "Classifier": "classifier",
     "InputError": "errors",
+    "L0": "threat",
+    "L1": "threat",
     "L2": "threat",
     "Linf": "threat",
     "Targeted": "threat",
@@ -55,9 +57,11 @@ if TYPE_CHECKING:
     from medrobust.errors import InputError
     from medrobust.interactive import audit, compare
     from medrobust.judging import judge
-    from medrobust.threat import L2, Linf, Targeted, Untargeted
+    from medrobust.threat import L0, L1, L2, Linf, Targeted, Untargeted
 
 __all__ = [
+    "L0",
+    "L1",
     "L2",
     "Classifier",
     "InputError",

@@ -7,16 +7,16 @@ import math
 import torch
 from torch import Tensor
 
-from medrobust.attacks.attack import Attack, Batch, ModelOutput, State
-from medrobust.attacks.minimal import next_constant
+from medrobust.attacks.attack import Batch, ModelOutput, State
+from medrobust.attacks.minimal import Penalty
 from medrobust.errors import InputError
 from medrobust.images import Images
-from medrobust.threat import L1, margin
+from medrobust.threat import L1
 
 WIDE = (-1, 1, 1, 1)
 
 
-class EAD(Attack):
+class EAD(Penalty):
     """Least L1 length + ``elastic`` x squared L2 length + c x missing margin, by shrinking steps with momentum (FISTA).
 
     As in CW-L2, c is searched for each image and the linear model gives its first value and the step: twice the c from
@@ -26,31 +26,22 @@ class EAD(Attack):
 
     title = "EAD"
     source = "Chen et al. 2018, arXiv:1709.04114"
-    minimal = True
     norms = (L1,)
-    loss = staticmethod(margin)
 
     def __init__(self, rounds: int = 5, inner: int = 40, step: float = 0.03, elastic: float = 0.1) -> None:
-        if rounds < 1 or inner < 2:
-            raise InputError(f"rounds must be at least 1 and inner at least 2, got {rounds} and {inner}")
-        if not (step > 0 and elastic >= 0):
-            raise InputError(f"step must be positive and elastic not negative, got {step} and {elastic}")
-        self.rounds, self.inner, self.step_size, self.elastic = rounds, inner, step, elastic
-        self.steps = rounds * inner
+        super().__init__(rounds, inner, step)
+        if elastic < 0:
+            raise InputError(f"elastic must not be negative, got {elastic}")
+        self.elastic = elastic
 
     @property
     def settings(self) -> dict[str, object]:
-        return {"rounds": self.rounds, "inner": self.inner, "step": self.step_size, "elastic": self.elastic}
+        return {**super().settings, "elastic": self.elastic}
 
     def start(self, batch: Batch) -> tuple[Images, State]:
-        n, device = len(batch.ids), batch.origin.device
-        number = torch.zeros(n, device=device)
         return batch.origin.clone(), {
-            "c": number.clone(),
-            "failed": number.clone(),
-            "worked": torch.full((n,), torch.inf, device=device),
-            "reached": torch.zeros(n, dtype=torch.bool, device=device),
-            "stride": number.clone(),
+            **self.constants(batch),
+            "stride": torch.zeros(len(batch.ids), device=batch.origin.device),
             "clean_gradient": torch.zeros_like(batch.origin),
             "before": batch.origin.clone(),
         }
@@ -61,7 +52,7 @@ class EAD(Attack):
         k = batch.index % self.inner
         state["reached"] = state["reached"] | output.reached
         new = (k == 0) & (batch.index > 0)
-        next_constant(new, state)
+        self.next_constant(new, state)
         state["reached"] = state["reached"] & ~new
         from_origin = (k == 0).view(WIDE)
         images = torch.where(from_origin, batch.origin, images)

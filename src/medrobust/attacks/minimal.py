@@ -193,7 +193,51 @@ class FMN(Attack):
         return batch.ball.size(torch.maximum(batch.origin, 1 - batch.origin))
 
 
-class CWL2(Attack):
+class Penalty(Attack):
+    """Least length + c x missing margin, in rounds, after each of which c is searched on for each image.
+
+    rounds: values of c tried; inner: steps in each. step: in the unit of the attack.
+    """
+
+    minimal = True
+    loss = staticmethod(margin)
+
+    def __init__(self, rounds: int, inner: int, step: float) -> None:
+        if rounds < 1 or inner < 2:
+            raise InputError(f"rounds must be at least 1 and inner at least 2, got {rounds} and {inner}")
+        if not step > 0:
+            raise InputError(f"step must be positive, got {step}")
+        self.rounds, self.inner, self.step_size = rounds, inner, step
+        self.steps = rounds * inner
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {"rounds": self.rounds, "inner": self.inner, "step": self.step_size}
+
+    @staticmethod
+    def constants(batch: Batch) -> State:
+        """c, the largest that failed, the smallest that worked, and whether this round has reached its goal, (n,)."""
+        number = torch.zeros(len(batch.ids), device=batch.origin.device)
+        return {
+            "c": number.clone(),
+            "failed": number.clone(),
+            "worked": torch.full_like(number, torch.inf),
+            "reached": torch.zeros_like(number, dtype=torch.bool),
+        }
+
+    @staticmethod
+    def next_constant(new: Tensor, state: State) -> None:
+        """The weight ``c`` of the margin for the next round of the rows ``new``: smaller if the last ``reached``."""
+        c, worked = state["c"], state["reached"]
+        state["worked"] = torch.where(new & worked, torch.minimum(c, state["worked"]), state["worked"])
+        state["failed"] = torch.where(new & ~worked, torch.maximum(c, state["failed"]), state["failed"])
+        between = (state["failed"] * state["worked"]).sqrt()
+        bounded = torch.isfinite(state["worked"])
+        following = torch.where(bounded, torch.where(state["failed"] > 0, between, c / 4), c * 8)
+        state["c"] = torch.where(new, following, c)
+
+
+class CWL2(Penalty):
     """Carlini & Wagner's L2 attack: least squared length + c x missing margin (arXiv:1608.04644).
 
     c is searched for each image, starting from the value that is exact for a linear model. The box is kept by
@@ -206,31 +250,22 @@ class CWL2(Attack):
 
     title = "CW-L2"
     source = "Carlini & Wagner 2017, arXiv:1608.04644"
-    minimal = True
     norms = (L2,)
-    loss = staticmethod(margin)
 
     def __init__(self, rounds: int = 3, inner: int = 66, step: float = 0.2, kappa: float = 0.0) -> None:
-        if rounds < 1 or inner < 2:
-            raise InputError(f"rounds must be at least 1 and inner at least 2, got {rounds} and {inner}")
-        if not (step > 0 and kappa >= 0):
-            raise InputError(f"step must be positive and kappa not negative, got {step} and {kappa}")
-        self.rounds, self.inner, self.step_size, self.kappa = rounds, inner, step, kappa
-        self.steps = rounds * inner
+        super().__init__(rounds, inner, step)
+        if kappa < 0:
+            raise InputError(f"kappa must not be negative, got {kappa}")
+        self.kappa = kappa
 
     @property
     def settings(self) -> dict[str, object]:
-        return {"rounds": self.rounds, "inner": self.inner, "step": self.step_size, "kappa": self.kappa}
+        return {**super().settings, "kappa": self.kappa}
 
     def start(self, batch: Batch) -> tuple[Images, State]:
-        n, device = len(batch.ids), batch.origin.device
-        number = torch.zeros(n, device=device)
         return batch.origin.clone(), {
-            "c": number.clone(),
-            "failed": number.clone(),
-            "worked": torch.full((n,), torch.inf, device=device),
-            "reached": torch.zeros(n, dtype=torch.bool, device=device),
-            "pixel_step": number.clone(),
+            **self.constants(batch),
+            "pixel_step": torch.zeros(len(batch.ids), device=batch.origin.device),
             "first": torch.zeros_like(batch.origin),
             "second": torch.zeros_like(batch.origin),
         }
@@ -240,7 +275,7 @@ class CWL2(Attack):
         self._begin(output, batch, state)
         k = batch.index % self.inner
         new = (k == 0) & (batch.index > 0)
-        next_constant(new, state)
+        self.next_constant(new, state)
         wide_new = new.view(WIDE)
         images = torch.where(wide_new, batch.origin, images)
         reached = output.reached & (output.margin >= self.kappa)
@@ -271,14 +306,3 @@ class CWL2(Attack):
         state["c"] = torch.where(first, 4 * missing / square, state["c"])
         largest = missing * output.gradient.flatten(1).abs().amax(1) / square
         state["pixel_step"] = torch.where(first, self.step_size * largest, state["pixel_step"])
-
-
-def next_constant(new: Tensor, state: State) -> None:
-    """The weight ``c`` of the margin for the next round of the rows ``new``: smaller if the last one ``reached``."""
-    c, worked = state["c"], state["reached"]
-    state["worked"] = torch.where(new & worked, torch.minimum(c, state["worked"]), state["worked"])
-    state["failed"] = torch.where(new & ~worked, torch.maximum(c, state["failed"]), state["failed"])
-    between = (state["failed"] * state["worked"]).sqrt()
-    bounded = torch.isfinite(state["worked"])
-    following = torch.where(bounded, torch.where(state["failed"] > 0, between, c / 4), c * 8)
-    state["c"] = torch.where(new, following, c)
