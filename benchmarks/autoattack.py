@@ -1,20 +1,23 @@
 """`auto` beside AutoAttack standard (Croce & Hein 2020) on the same images: what each breaks alone, and what it costs.
 
-    python benchmarks/autoattack.py MODEL DATA [--norm linf] [--eps 4 …] [--n 200] [--seeds 5] [--square QUERIES]
+    python benchmarks/autoattack.py MODEL DATA [--name NAME] [--norm linf] [--eps 4 …] [--n 200] [--seeds 5]
+        [--square QUERIES] [--out CSV]
 
 MODEL is a folder saved by medrobust, or the name of an architecture whose --weights FILE is given; DATA a data spec;
 eps in grey levels (linf) or as a length (l2). --square: instead, Square alone on both sides with so many queries.
 Needs `pyautoattack`, the published code as a package. With two classes its standard version stops with an error (the
 DLR loss needs a third class): then its parts that do not need one run, APGD on the cross-entropy, FAB and Square, at
 their standard budgets. Images are the first n that the network reads correctly; both sides are judged by medrobust.
-Seconds are CPU seconds of this process.
+Prints, and appends to CSV, two lines a size. Seconds are CPU seconds of this process.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,11 +27,18 @@ from blackbox import loaded
 from counting import Counted
 from medrobust import stats
 
-HEADER = (
-    "| norm, eps | n | side | seeds | robust accuracy, first seed (95 %) | over the seeds | broken by it alone | "
-    "CPU seconds a run | gradient rows an image |"
+COLUMNS = (
+    "set",
+    "norm, eps",
+    "n",
+    "side",
+    "seeds",
+    "robust accuracy, first seed (95 %)",
+    "over the seeds",
+    "broken by it alone",
+    "CPU seconds a run",
+    "gradient rows an image",
 )
-
 
 Attack = Callable[[Counted, mr.Classifier, Tensor, Tensor, mr.threat.Ball, int], Tensor]
 Sides = dict[str, tuple[Attack, range]]
@@ -45,10 +55,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--square", type=int)
     parser.add_argument("--weights")
+    parser.add_argument("--name", help="of the set in the table")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     clf, name, x, y = loaded(options)
-    print(f"{name}, {tuple(x.shape[1:])}, {len(clf.classes)} classes, {torch.get_num_threads()} threads\n\n{HEADER}")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"{name}, {tuple(x.shape[1:])}, {len(clf.classes)} classes, {torch.get_num_threads()} threads")
     for eps in options.eps:
         size = eps / 255 if options.norm == "linf" else eps
         ball = {"linf": mr.Linf, "l2": mr.L2}[options.norm](size)
@@ -59,33 +70,45 @@ def main() -> None:
                 "Square, medrobust": (square(options.square), seeds),
                 "Square, AutoAttack": (square_autoattack(options.square), seeds),
             }
-        lines(clf, x, y, ball, f"{options.norm} {eps:g}", sides)
+        where = f"Linf {eps:g}/255" if options.norm == "linf" else f"L2 {eps:g}"
+        rows = compared(clf, x, y, ball, [options.name or name, where], sides)
+        for row in rows:
+            print(*row, sep=" | ", flush=True)
+        if options.out:
+            new = not options.out.exists()
+            with options.out.open("a", newline="", encoding="utf-8") as stream:
+                csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows] if new else rows)
 
 
-def lines(clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, where: str, sides: Sides) -> None:
+def compared(
+    clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, where: list[str], sides: Sides
+) -> list[list[object]]:
     """A row of the table for each side."""
     broken: dict[str, Tensor] = {}
-    texts = {}
-    for side, (attack, own) in sides.items():
+    rows: dict[str, list[object]] = {}
+    for side, (attack, seeds) in sides.items():
         net, goal, each = Counted(clf), mr.Untargeted(y), []
         attack(net, clf, x[:1], y[:1], type(ball)(1.0), 0)  # what is imported and tried out once
         net.count.rows = 0
         begin = time.process_time()
-        for seed in own:
+        for seed in seeds:
             attacked = attack(net, clf, x, y, ball, seed)
             each.append(mr.judge(clf, x, attacked.float(), goal, ball).reached)
-        seconds = (time.process_time() - begin) / len(own)
-        held = [1 - float(e.float().mean()) for e in each]
+        seconds = (time.process_time() - begin) / len(seeds)
+        accuracy = [1 - float(e.float().mean()) for e in each]
         first = stats.proportion((~each[0]).numpy())
         broken[side] = torch.stack(each).any(0)
-        texts[side] = (
-            f"| {where} | {len(x)} | {side} | {len(own)} | {first.value:.1%} ({first.low:.1%} to {first.high:.1%}) | "
-            f"{min(held):.1%} to {max(held):.1%}",
-            f"{seconds:.1f} | {net.count.rows / len(x) / len(own):.0f} |",
-        )
-    for side, (start, end) in texts.items():
+        rows[side] = [
+            *(*where, len(x), side, len(seeds)),
+            f"{first.value:.1%} ({first.low:.1%} to {first.high:.1%})",
+            f"{min(accuracy):.1%} to {max(accuracy):.1%}",
+            f"{seconds:.1f}",
+            f"{net.count.rows / len(x) / len(seeds):.0f}",
+        ]
+    for side, row in rows.items():
         other = next(s for s in sides if s != side)
-        print(f"{start} | {int((broken[side] & ~broken[other]).sum())} | {end}", flush=True)
+        row.insert(-2, int((broken[side] & ~broken[other]).sum()))
+    return list(rows.values())
 
 
 def auto(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, seed: int) -> Tensor:
