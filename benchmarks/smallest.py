@@ -1,26 +1,42 @@
 """The smallest perturbation of each image, L2 and Linf: medrobust and its peers, in turn, one process.
 
-    python benchmarks/smallest.py MODEL DATA [--n 48] [--only NAME …] [--gradients 200]
+    python benchmarks/smallest.py MODEL DATA [--n 48] [--norms l2 linf] [--only NAME …] [--gradients 200]
+        [--weights FILE] [--name NAME] [--out CSV]
 
-MODEL is a folder saved by medrobust, DATA a data spec; needs the extra `peers`. Everyone gets the same network, the
+MODEL is a folder saved by medrobust, or an architecture whose --weights are given; DATA a data spec; needs the extra `peers`. Everyone gets the same network, the
 images that it reads correctly, and its library's own defaults (foolbox's CW-L2: 3 x 200 steps instead of 9 x 10,000,
 which would take hours). Sizes are measured here, on what was returned and fools the network; an image that was not
 fooled counts as infinitely far. --gradients: instead, every attack takes so many an image, in L2, Linf, L1 and L0;
-needs `adv-lib` too.
+needs `adv-lib` too; appended to CSV, if given.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import medrobust as mr
-from counting import Counted, images_for
+from blackbox import loaded
+from counting import Counted
 from medrobust import stats
+
+COLUMNS = (
+    "set",
+    "norm",
+    "n",
+    "gradients an image",
+    "attack",
+    "fooled",
+    "median size (95 %)",
+    "size over the first row's, median of the images",
+)
+UNITS = {"l2": "L2", "linf": "Linf, /255", "l1": "L1", "l0": "L0, values"}
 
 Find = Callable[[Counted, mr.Classifier, Tensor, Tensor, int], Tensor]
 
@@ -147,14 +163,17 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=48)
     parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--gradients", type=int)
+    parser.add_argument("--norms", nargs="*", default=["l2", "linf", "l1", "l0"])
+    parser.add_argument("--weights")
+    parser.add_argument("--name", help="of the set in the table")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    clf = mr.Classifier.load(options.model)
-    data, x, y = images_for(clf, options.data, options.n)
-    right = clf.predict(x) == y
-    x, y = x[right], y[right]
+    clf, data, x, y = loaded(options)
     batch = clf.batch_size(x.shape)
     print(f"{data}, n = {len(x)} read correctly, batch {batch}, {torch.get_num_threads()} threads")
     for norm, attacks in (with_gradients(options.gradients) if options.gradients else ATTACKS).items():
+        if norm not in options.norms:
+            continue
         print(
             f"\n| {norm} | seconds | gradient rows an image | fooled | median size (95 %) | first row's time over it | "
             "size over the first row's, median of the images |"
@@ -164,7 +183,12 @@ def main() -> None:
         for name, find in attacks.items():
             if options.only is not None and name not in options.only:
                 continue
-            line(norm, name, find, clf, x, y, batch, first)
+            sizes = line(norm, name, find, clf, x, y, batch, first)
+            if options.out and options.gradients and sizes:
+                new = not options.out.exists()
+                row = [options.name or data, UNITS[norm], len(x), options.gradients, name, *sizes]
+                with options.out.open("a", newline="", encoding="utf-8") as stream:
+                    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, row] if new else [row])
     print("\nsizes: L2 and L1 in units of the pixel range, Linf in /255, L0 in values")
 
 
@@ -177,8 +201,8 @@ def line(
     y: Tensor,
     batch: int,
     first: list[tuple[float, Tensor]],
-) -> None:
-    """A row of the table. first: seconds and sizes of each row so far."""
+) -> list[str]:
+    """A row of the table; its last three columns. first: seconds and sizes of each row so far."""
     net = Counted(clf)
     net(x[:batch])
     begin = time.perf_counter()
@@ -186,7 +210,7 @@ def line(
         found = find(net, clf, x, y, batch)
     except Exception as error:  # a peer that breaks on two classes is a result
         print(f"| {name} | – | – | {type(error).__name__}: {str(error)[:60]} | – | – | – |", flush=True)
-        return
+        return []
     seconds = time.perf_counter() - begin
     with torch.no_grad():
         fooled = (net(found).argmax(1) != y) & ((found >= 0) & (found <= 1)).flatten(1).all(1)
@@ -196,12 +220,13 @@ def line(
     first.append((seconds, size))
     over = float((size / first[0][1]).nanmedian())
     factor = 255 if norm == "linf" else 1
-    shown = f"{half.value * factor:.3g} ({half.low * factor:.3g} to {half.high * factor:.3g})"
+    shown = f"{half.value * factor:.4g} ({half.low * factor:.4g} to {half.high * factor:.4g})"
     print(
         f"| {name} | {seconds:.1f} | {net.count.rows / len(x):.0f} | {fooled.float().mean():.0%} | {shown} | "
         f"{first[0][0] / seconds:.1f} x | {over:.3f} |",
         flush=True,
     )
+    return [f"{fooled.float().mean():.0%}", shown, f"{over:.3f}"]
 
 
 if __name__ == "__main__":
