@@ -3,11 +3,11 @@
     python benchmarks/smallest.py MODEL DATA [--n 48] [--norms l2 linf] [--only NAME …] [--gradients 200]
         [--weights FILE] [--name NAME] [--out CSV]
 
-MODEL is a folder saved by medrobust, or an architecture whose --weights are given; DATA a data spec; needs the extra `peers`. Everyone gets the same network, the
-images that it reads correctly, and its library's own defaults (foolbox's CW-L2: 3 x 200 steps instead of 9 x 10,000,
-which would take hours). Sizes are measured here, on what was returned and fools the network; an image that was not
-fooled counts as infinitely far. --gradients: instead, every attack takes so many an image, in L2, Linf, L1 and L0;
-needs `adv-lib` too; appended to CSV, if given.
+MODEL is a folder saved by medrobust, or an architecture whose --weights are given; DATA a data spec; needs the extra
+`peers`. Everyone gets the same network, the images that it reads correctly, and its library's own defaults (foolbox's
+CW-L2: 3 x 200 steps instead of 9 x 10,000, which would take hours). Sizes are measured here, on what was returned and
+fools the network; an image that was not fooled counts as infinitely far. --gradients: instead, every attack takes so
+many an image, in L2, Linf, L1 and L0; needs `adv-lib` too; appended to CSV, if given.
 """
 
 from __future__ import annotations
