@@ -8,7 +8,7 @@ from collections.abc import Collection
 import pytest
 from tools import threat_model_page
 
-from medrobust.attacks import ATTACKS, DecisionBased
+from medrobust.attacks import ATTACKS, CHANGES, DecisionBased
 from medrobust.certified import METHODS
 from medrobust.crosswalk import FILE, Members, crosswalk, missing
 from medrobust.detectors import DETECTORS, Guard
@@ -19,7 +19,7 @@ TABLE = crosswalk()
 WITHOUT_NAME = {"transfer", "sparsest"}
 """Attacks that need more than a name: a second network, or a classifier of stored images."""
 TABLES: dict[str, tuple[Members, Collection[str]]] = {
-    "attacks": (TABLE.attacks, {*ATTACKS, *WITHOUT_NAME}),
+    "attacks": (TABLE.attacks, {*ATTACKS, *CHANGES, *WITHOUT_NAME}),
     "universal": (TABLE.universal, UNIVERSAL),
     "evasions": (TABLE.evasions, EVASIONS),
     "detectors": (TABLE.detectors, {*DETECTORS, Guard.__name__.lower()}),
@@ -35,7 +35,7 @@ def test_every_registered_attack_and_defence_has_its_row(name):
 
 
 def test_a_new_attack_without_a_row_is_told_in_one_line_where_to_add_it():
-    line = missing(TABLE.attacks, {*ATTACKS, *WITHOUT_NAME, "mine"})
+    line = missing(TABLE.attacks, {*ATTACKS, *CHANGES, *WITHOUT_NAME, "mine"})
     assert line == f"{FILE} has no row for mine: add a line for each to src/medrobust/{FILE}"
     assert (
         missing(TABLE.attacks, set(TABLE.attacks) - {"pgd"})
@@ -45,7 +45,7 @@ def test_a_new_attack_without_a_row_is_told_in_one_line_where_to_add_it():
 
 def test_titles_are_those_of_the_classes():
     """Attacks with options ("pgd:steps=100") are found by their title."""
-    for members, registry in ((TABLE.attacks, ATTACKS), (TABLE.universal, UNIVERSAL), (TABLE.evasions, EVASIONS)):
+    for members, registry in ((TABLE.attacks, ATTACKS | CHANGES), (TABLE.universal, UNIVERSAL), (TABLE.evasions, EVASIONS)):
         assert {name: registry[name]().title for name in registry} == {n: members[n].title for n in registry}
     assert {name: DETECTORS[name]().title for name in DETECTORS} == {n: TABLE.detectors[n].title for n in DETECTORS}
     assert {name: DEFENCES[name]().title for name in DEFENCES} == {n: TABLE.defences[n].title for n in DEFENCES}

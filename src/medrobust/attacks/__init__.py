@@ -16,14 +16,18 @@ from medrobust.attacks.ead import EAD
 from medrobust.attacks.engine import run
 from medrobust.attacks.fab import FAB
 from medrobust.attacks.hopskipjump import HopSkipJump
+from medrobust.attacks.intensity import BiasField, Exposure
 from medrobust.attacks.iterated import BIM, FGSM, MIFGSM, PGD, CWLinf
 from medrobust.attacks.minimal import CWL2, FMN, DeepFool
 from medrobust.attacks.onepixel import OnePixel
+from medrobust.attacks.parametric import Changed, ParametricChange, worst_change
+from medrobust.attacks.patch import Patch, PatchAnywhere
 from medrobust.attacks.queried import Queried, queried
 from medrobust.attacks.rays import RayS
 from medrobust.attacks.sigmazero import SigmaZero
 from medrobust.attacks.simba import SimBA
 from medrobust.attacks.sparsest import Sparsest, sparsest
+from medrobust.attacks.spatial import Spatial
 from medrobust.attacks.square import Square
 from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
 from medrobust.attacks.sweep import Curve, sweep
@@ -67,12 +71,21 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "rays": RayS,
 }
 """All but ``Transfer``, which needs a second classifier."""
+CHANGES: dict[str, Callable[..., ParametricChange]] = {
+    "patch": Patch,
+    "patch-anywhere": PatchAnywhere,
+    "spatial": Spatial,
+    "bias-field": BiasField,
+    "exposure": Exposure,
+}
+"""Changes beyond small ones of every pixel, which have no ball: see ``worst_change``."""
 
 __all__ = [
     "APGD",
     "ATTACKS",
     "BIM",
     "CGBA",
+    "CHANGES",
     "CWL2",
     "EAD",
     "FAB",
@@ -84,8 +97,10 @@ __all__ = [
     "Attacked",
     "Auto",
     "Batch",
+    "BiasField",
     "BlackBox",
     "CWLinf",
+    "Changed",
     "Composed",
     "CosineCMAES",
     "CosinePSO",
@@ -93,15 +108,20 @@ __all__ = [
     "Decided",
     "DecisionBased",
     "DeepFool",
+    "Exposure",
     "GenAttack",
     "HopSkipJump",
     "ModelOutput",
     "OnePixel",
+    "ParametricChange",
+    "Patch",
+    "PatchAnywhere",
     "Queried",
     "RayS",
     "SigmaZero",
     "SimBA",
     "Sparsest",
+    "Spatial",
     "Square",
     "State",
     "Transfer",
@@ -110,4 +130,5 @@ __all__ = [
     "run",
     "sparsest",
     "sweep",
+    "worst_change",
 ]

@@ -1,0 +1,90 @@
+"""Rotation, shift and scale (Engstrom et al. 2019, arXiv:1712.02779)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medrobust import seeds
+from medrobust.attacks.parametric import Gradient, ParametricChange
+from medrobust.errors import InputError
+from medrobust.images import Images
+from medrobust.seeds import Id
+
+FILLS = {"edge": "border", "black": "zeros", "mirror": "reflection"}
+"""What stands where nothing of the image is: its nearest pixel, black (as in the source), or its mirror image."""
+
+
+class Spatial(ParametricChange):
+    """The image turned, moved and scaled around its centre, bilinear.
+
+    degrees: largest rotation. shift: largest movement, a share of the side. scale: largest change of the size (0.1:
+    0.9 to 1.1). fill: see FILLS. steps: of the ascent that follows the grid.
+    """
+
+    title = "Rotation, shift and scale"
+    source = "Engstrom et al. 2019, arXiv:1712.02779"
+
+    def __init__(
+        self, degrees: float = 15.0, shift: float = 0.1, scale: float = 0.1, fill: str = "edge", steps: int = 10
+    ) -> None:
+        if not (0 <= degrees <= 180 and 0 <= shift < 1 and 0 <= scale < 1):
+            raise InputError(
+                f"degrees must lie in 0..180, shift and scale in [0, 1), got {degrees:g}, {shift:g} and {scale:g}"
+            )
+        if fill not in FILLS:
+            raise InputError(f"fill must be one of {', '.join(FILLS)}, got {fill!r}")
+        self.degrees, self.shift, self.scale, self.fill, self.steps = degrees, shift, scale, fill, steps
+
+    @property
+    def range(self) -> str:
+        size = f"scaled by {1 - self.scale:g} to {1 + self.scale:g}"
+        return f"turned by up to {self.degrees:g} degrees, moved by up to {100 * self.shift:g} % of the side and {size}"
+
+    def identity(self, images: Images) -> Tensor:
+        return torch.zeros(len(images), 4, device=images.device)
+
+    def starts(self, images: Images, gradient: Gradient | None, seed: int, ids: Sequence[Id]) -> Iterator[Tensor]:  # noqa: ARG002
+        for at in product((-1.0, 1.0, -0.5, 0.5, 0.0), (-1.0, 1.0, 0.0), (-1.0, 1.0, 0.0)):
+            if any(at):
+                yield images.new_tensor([*at, 0.0]).expand(len(images), -1)
+
+    def changed(self, image: Images, parameters: Tensor) -> Images:
+        # in float64: at no rotation and whole pixels the values of the image itself come back
+        angle, down, across, size = parameters.double().unbind()
+        height, width = image.shape[-2:]
+        angle, size = angle * math.radians(self.degrees), 1 + self.scale * size
+        cosine, sine = angle.cos() / size, angle.sin() / size
+        # from where each pixel is read, with the axes from -1 to 1
+        down, across = 2 * self.shift * down, 2 * self.shift * across
+        matrix = torch.stack(
+            [torch.stack([cosine, sine * height / width]), torch.stack([-sine * width / height, cosine])]
+        )
+        offset = -matrix @ torch.stack([across, down])
+        grid = F.affine_grid(torch.cat([matrix, offset[:, None]], 1)[None], list(image.shape), align_corners=False)
+        moved = F.grid_sample(image.double(), grid, "bilinear", FILLS[self.fill], align_corners=False)
+        return moved.clamp(0, 1).to(image.dtype)
+
+    def controls(self, found: Tensor, images: Images, seed: int, ids: Sequence[Id]) -> Mapping[str, list[Tensor]]:  # noqa: ARG002
+        return drawn(found, seed, ids)
+
+    def words(self, parameters: Tensor, image: Images) -> str:
+        angle, down, across, size = parameters.tolist()
+        height, width = image.shape[-2:]
+        moved = f"{self.shift * across * width:.0f} pixels across and {self.shift * down * height:.0f} down"
+        return f"turned by {self.degrees * angle:.0f} degrees, moved by {moved}, scaled by {1 + self.scale * size:.2f}"
+
+
+DRAWS = 10
+"""Changes drawn at random for each image."""
+
+
+def drawn(found: Tensor, seed: int, ids: Sequence[Id], draws: int = DRAWS) -> Mapping[str, list[Tensor]]:
+    """``draws`` random parameters (n, k) from the whole box."""
+    shape = (draws, found.shape[1])
+    return {"random": list(seeds.uniform(seed, "change/random", ids, shape).to(found.device).unbind(1))}
