@@ -45,7 +45,8 @@ def test_a_new_attack_without_a_row_is_told_in_one_line_where_to_add_it():
 
 def test_titles_are_those_of_the_classes():
     """Attacks with options ("pgd:steps=100") are found by their title."""
-    for members, registry in ((TABLE.attacks, ATTACKS | CHANGES), (TABLE.universal, UNIVERSAL), (TABLE.evasions, EVASIONS)):
+    attacks = (TABLE.attacks, ATTACKS | CHANGES)
+    for members, registry in (attacks, (TABLE.universal, UNIVERSAL), (TABLE.evasions, EVASIONS)):
         assert {name: registry[name]().title for name in registry} == {n: members[n].title for n in registry}
     assert {name: DETECTORS[name]().title for name in DETECTORS} == {n: TABLE.detectors[n].title for n in DETECTORS}
     assert {name: DEFENCES[name]().title for name in DEFENCES} == {n: TABLE.defences[n].title for n in DEFENCES}
