@@ -11,7 +11,17 @@ from medrobust.attacks import ATTACKS, BIM, CWL2, FGSM, FMN, PGD, CWLinf, DeepFo
 from medrobust.attacks.active_batch import ActiveBatch
 from tests.nets import bumpy, grey, linear
 
-SHORT = {"apgd": 12, "apgd-margin": 12, "fmn": 20, "deepfool": 10, "bim": 8, "pgd": 8, "cw": 8, "mifgsm": 8, "fab": 10}
+SHORT = {
+    "apgd": 12,
+    "apgd-margin": 12,
+    "fmn": 20,
+    "deepfool": 10,
+    "bim": 8,
+    "pgd": 8,
+    "cw": 8,
+    "mifgsm": 8,
+    "fab": 10,
+} | {"transferable": 8}
 SPARSE = {"ead": [mr.threat.L1(20.0)], "sigma-zero": [mr.threat.L0(60)]}
 ASKING = {"square": 30, "simba": 60, "simba-dct": 30, "one-pixel": 50, "genattack": 25, "pso": 45, "cma-es": 40} | {
     "hopskipjump": 120,

@@ -32,6 +32,7 @@ from medrobust.attacks.square import Square
 from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
 from medrobust.attacks.sweep import Curve, sweep
 from medrobust.attacks.transfer import Transfer
+from medrobust.attacks.transferable import TransferableFGSM
 from medrobust.threat import margin
 
 
@@ -49,6 +50,7 @@ ATTACKS: dict[str, Callable[..., Attack]] = {
     "fgsm": FGSM,
     "bim": BIM,
     "mifgsm": MIFGSM,
+    "transferable": TransferableFGSM,
     "pgd": PGD,
     "cw": CWLinf,
     "cw-l2": CWL2,
@@ -125,6 +127,7 @@ __all__ = [
     "Square",
     "State",
     "Transfer",
+    "TransferableFGSM",
     "decided",
     "queried",
     "run",

@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from medrobust.attacks.attack import Attack, Composed
 from medrobust.attacks.attacked import Attacked
 from medrobust.attacks.engine import run
+from medrobust.attacks.transferable import TransferableFGSM
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
-from medrobust.images import Images, check_images
+from medrobust.images import Images, Logits, check_images
 from medrobust.threat import Ball, Goal
+
+
+class MeanLogits(nn.Module):
+    """The mean of the canonical logits of several classifiers, in the order of the first one's classes.
+
+    An ensemble in logits (Dong et al. 2018, arXiv:1710.06081, section 3.4).
+    """
+
+    def __init__(self, classifiers: Sequence[Classifier]) -> None:
+        super().__init__()
+        self.classifiers, self.nets = tuple(classifiers), nn.ModuleList(c.net for c in classifiers)
+        self.orders = tuple(tuple(map(c.classes.index, classifiers[0].classes)) for c in classifiers)
+
+    def forward(self, images: Images) -> Logits:
+        every = [c(images)[:, list(order)] for c, order in zip(self.classifiers, self.orders, strict=True)]
+        return torch.stack(every).mean(0)
+
+
+def ensemble(classifiers: Sequence[Classifier]) -> Classifier:
+    """One classifier of the mean logits of several; InputError where they do not tell the same classes apart."""
+    first = classifiers[0]
+    if len(classifiers) == 1:
+        return first
+    for other in classifiers[1:]:
+        if set(other.classes) != set(first.classes) or other.head.multilabel != first.head.multilabel:
+            raise InputError(
+                f"an ensemble needs networks of the same classes, got {', '.join(first.classes)} and "
+                f"{', '.join(other.classes)}"
+            )
+    head = "multilabel" if first.head.multilabel else "softmax"
+    made = Classifier(MeanLogits(classifiers), first.classes, head=head, outputs="logits")
+    return made.changed(attackable=first.attackable)
 
 
 class Transfer(Composed):
@@ -23,17 +58,20 @@ class Transfer(Composed):
     one query an image. In a sweep one is made and shown for every eps, for an example of a large eps need not be as
     good as one of a small.
 
-    surrogate: another classifier of the same classes. attack: what is run on it; PGD with 20 steps when not given.
+    surrogate: another classifier of the same classes; of several the mean logits are attacked (``ensemble``).
+    attack: what is run on it; ``TransferableFGSM`` when not given.
     """
 
     title = "Transfer"
     source = "Ma et al. 2020, arXiv:1907.10456 (black-box variant); Papernot et al. 2016, arXiv:1605.07277"
     uses_gradient = False
 
-    def __init__(self, surrogate: Classifier, attack: Attack | None = None) -> None:
-        from medrobust.attacks.iterated import PGD
-
-        self.surrogate, self.attack = surrogate, PGD() if attack is None else attack
+    def __init__(self, surrogate: Classifier | Sequence[Classifier], attack: Attack | None = None) -> None:
+        members = (surrogate,) if isinstance(surrogate, Classifier) else tuple(surrogate)
+        if not members:
+            raise InputError("transfer needs at least one surrogate, got none")
+        self.members, self.surrogate = members, ensemble(members)
+        self.attack = TransferableFGSM() if attack is None else attack
         self.steps = 1
 
     @property
@@ -64,7 +102,7 @@ class Transfer(Composed):
         if not levels or sorted(set(levels)) != levels:
             raise InputError(f"eps must be a non-empty ascending grid without repeats, got {levels}")
         low, high, fixed = classifier.attackable
-        alike = self.surrogate.seeing(fixed, (low, high))
+        alike = ensemble([member.seeing(fixed, (low, high)) for member in self.members])
         maker = Transfer(alike if stored is None else alike.stored(stored), self.attack)
         done = self._before(classifier, images, goal, len(levels))
         for k, eps in enumerate(levels):

@@ -1,8 +1,8 @@
 """What options may be set to, for help texts: the tables themselves would load torch. A test holds the two together."""
 
 ATTACKS = (
-    "auto, fgsm, bim, mifgsm, pgd, cw, cw-l2, apgd, apgd-margin, deepfool, fmn, fab, ead, sigma-zero, square, simba, "
-    "simba-dct, one-pixel, genattack, pso, cma-es, hopskipjump, cgba, rays"
+    "auto, fgsm, bim, mifgsm, transferable, pgd, cw, cw-l2, apgd, apgd-margin, deepfool, fmn, fab, ead, sigma-zero, "
+    "square, simba, simba-dct, one-pixel, genattack, pso, cma-es, hopskipjump, cgba, rays"
 )
 BOUNDS = "ibp, crown-ibp, crown"
 DETECTORS = "kd, kd-likelihood, lid, dfeat, qfeat, qfeat-scale, mahalanobis, softmax"
