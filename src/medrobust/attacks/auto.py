@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ ALL = (*MEMBERS, *BY_DECISIONS.values())
 """In the order of ``Attacked.by``."""
 NEAR = 1.1
 """Where FMN needs at most so many times the ball, another search for the smallest perturbation follows."""
+NEARER = 1.02
+"""Where that needs at most so many times the ball, runs inside it follow, from other random points."""
+RESTARTS = 8
 
 
 class Auto(Composed):
@@ -39,9 +42,10 @@ class Auto(Composed):
 
     It has no hyper-parameter to tune, so that numbers of different classifiers are comparable, and it works from one
     logit and two classes up: AutoAttack's third and fourth logit (DLR loss) do not exist in most of medicine. FMN
-    stands for FAB; where it ends just outside the ball, CW-L2 (Linf: FMN with three times the steps) looks again, as
-    part of it. With two classes the margin rises with the cross-entropy, so that APGD makes the same steps on both: the
-    second run is left out. Square uses no gradient: what only Square breaks shows that gradients were misleading.
+    stands for FAB; where it ends just outside the ball, CW-L2 (Linf: FMN with three times the steps) looks again, and
+    APGD from other random points, as part of it. With two classes the margin rises with the cross-entropy, so that
+    APGD makes the same steps on both: the second run is left out. Square uses no gradient: what only Square breaks
+    shows that gradients were misleading.
     An image on which every gradient was zero and that Square did not break either is inconclusive, never robust.
 
     Where gradients are masked and no stand-in for them agrees with finite differences (``attacks.substitute``), a
@@ -71,7 +75,10 @@ class Auto(Composed):
             "cgba": CGBA(queries),
             "rays": RayS(queries),
         }
-        self._closer: dict[str, Attack] = {"l2": CWL2(inner=max(2, 2 * steps // 3)), "linf": FMN(3 * steps)}
+        self._closer = {
+            "l2": Closer(CWL2(inner=max(2, 2 * steps // 3)), self.attacks["apgd-margin"]),
+            "linf": Closer(FMN(3 * steps), self.attacks["apgd-margin"]),
+        }
 
     @property
     def settings(self) -> dict[str, object]:
@@ -102,7 +109,9 @@ class Auto(Composed):
                 break
             attack = self.attacks[name]
             if attack.minimal:
-                attacked = task.smallest(attack, left, self._closer if attack.uses_gradient else {})
+                attacked = task.smallest(
+                    attack, left, self._closer.get(task.ball.name) if attack.uses_gradient else None
+                )
             else:
                 attacked = task.search(attack, left, total.take(left))
             if attack.uses_gradient or task.classifier.black_box:
@@ -138,6 +147,14 @@ class Auto(Composed):
         return best
 
 
+class Closer(NamedTuple):
+    """What looks again where the smallest perturbation is just outside the ball: another search for it, then runs
+    inside the ball."""
+
+    smallest: Attack
+    inside: Attack
+
+
 class _Task:
     """The arguments of the ensemble, and how a member is run on some of the images."""
 
@@ -169,7 +186,7 @@ class _Task:
         level = torch.where(clean, 0, len(self.levels))
         return Attacked(self.images.clone(), clean, level, zero, zero + 1, zero, clean, ~clean, zero - 1)
 
-    def search(self, attack: Attack, index: Tensor, after: Attacked | None) -> Attacked:
+    def search(self, attack: Attack, index: Tensor, after: Attacked | None, restart: int = 0) -> Attacked:
         """The member inside the ball, or along the grid below what the members before have found."""
         given = {k: v for k, v in self.options.items() if k not in ("ids", "near", "after", "advance")}
         near = self.options.get("near")
@@ -184,14 +201,34 @@ class _Task:
             ids=[self.ids[i] for i in index.tolist()],
             near=None if near is None else near[index],
             after=None if after is None else replace(after, by=None),
-            **given,
+            **{**given, "seed": given.get("seed", 0) + restart},
         )
 
-    def smallest(self, attack: Attack, index: Tensor, closer: Mapping[str, Attack]) -> Attacked:
+    def smallest(self, attack: Attack, index: Tensor, closer: Closer | None) -> Attacked:
         """A member that looks for the smallest perturbation: what it finds counts from its own size upwards.
 
-        closer: by norm, what looks again inside one ball where that was nearly enough.
+        closer: what looks again inside one ball where that was nearly enough.
         """
+        found, size = self._outside(attack, index)
+        if closer is None or len(self.levels) > 1:
+            return found
+        for restart in range(RESTARTS + 1):
+            enough = NEARER if restart else NEAR
+            near = (~found.reached & (size <= enough * self.levels[-1])).nonzero()[:, 0]
+            if not near.numel():
+                break
+            if restart:
+                again = self.search(closer.inside, index[near], None, restart)
+            else:
+                again, smaller = self._outside(closer.smallest, index[near])
+                size[near] = torch.minimum(size[near], smaller)
+            before = found.take(near)
+            cost = {k: getattr(before, k) + getattr(again, k) for k in ("gradients", "forwards", "queries")}
+            found = found.put(near, replace(again, by=before.by, **cost))
+        return found
+
+    def _outside(self, attack: Attack, index: Tensor) -> tuple[Attacked, Tensor]:
+        """What it finds inside the ball; and the size of whatever it finds, infinite where that is nothing."""
         given = {k: v for k, v in self.options.items() if k in ("seed", "fast")}
         origin = self.images[index]
         attacked = run(
@@ -203,17 +240,11 @@ class _Task:
             ids=[self.ids[i] for i in index.tolist()],
             **given,
         )
-        size = self.ball.size(attacked.images - origin).cpu()
+        size = torch.where(attacked.reached, self.ball.size(attacked.images - origin).cpu(), torch.inf)
         level = torch.searchsorted(torch.tensor(self.levels), size - TOLERANCE)
-        inside = attacked.reached & (level < len(self.levels))
+        inside = level < len(self.levels)
         kept = torch.where(inside.view(-1, 1, 1, 1).to(origin.device), attacked.images, origin)
-        found = replace(attacked, images=kept, reached=inside, level=torch.where(inside, level, len(self.levels)))
-        near = (attacked.reached & ~inside & (size <= NEAR * self.levels[-1])).nonzero()[:, 0]
-        if not near.numel() or len(self.levels) > 1 or self.ball.name not in closer:
-            return found
-        again, before = self.smallest(closer[self.ball.name], index[near], {}), found.take(near)
-        cost = {k: getattr(before, k) + getattr(again, k) for k in ("gradients", "forwards", "queries")}
-        return found.put(near, replace(again, **cost))
+        return replace(attacked, images=kept, reached=inside, level=torch.where(inside, level, len(self.levels))), size
 
 
 def _merged(total: Attacked, index: Tensor, new: Attacked, member: int) -> Attacked:
