@@ -23,7 +23,7 @@ FLOORS = (
     ("json_files",),
     ("devices", "images", "layout", "options", "own_files", "own_code", "manifest", "private_names", "ranks", "stats"),
     ("run_folder", "signing"),
-    ("heads", "guessing", "results", "run_info", "store"),
+    ("draws", "heads", "guessing", "results", "run_info", "store"),
     ("threat", "data", "models", "search", "criteria"),
     ("inspection", "naming"),
     ("classifier",),

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from medrobust import devices, models, private_names
+from medrobust.draws import Draws, alike
 from medrobust.errors import InputError
 from medrobust.heads import Head, head_named
 from medrobust.images import EVERY_PIXEL, Attackable, Images, Labels, Logits, Rounded, check_images, on_grid
@@ -126,6 +127,9 @@ class Classifier:
         """Which pixels attacks may change, and between which values; see ``seeing``."""
         self.substitute: SubstituteGradient | None = None
         """Where gradients come from, if not from the network itself: its own ones are masked."""
+        self.draws: Draws | None = None
+        """Of a random network: the answers that are averaged, so that the same images get the same logits again."""
+        self._together: bool | None = None
         self.provenance = dict(provenance or {})
         check_weights(net)
         self.inspection: Inspection | None = None
@@ -150,15 +154,28 @@ class Classifier:
         """
         self.calls += 1
         self.ready(images)
-        if self.substitute is not None and images.requires_grad and torch.is_grad_enabled():
-            return self.substitute.logits(self.net, self._outputs, images)
-        if self.inspection is not None and not self.inspection.differentiable:
+        if self.inspection is not None and not self.inspection.differentiable and self.substitute is None:
             images = images.detach()  # what torch gives for operators without a derivative is no gradient
-        return self._outputs(images)
+        with self.borrowed():
+            if self.draws is None:
+                return self._at_threshold(self._outputs(images))
+            return self._at_threshold(self.head.mean(self._each(images, self.draws), self.draws.probable))
+
+    def _each(self, images: Images, draws: Draws) -> Tensor:
+        """(d, n, k): canonical logits of every draw, before the operating point."""
+        if self._together is None:
+            self._together = self.substitute is None and alike(self._outputs, _two(images))
+        self.calls += draws.count - 1
+        return draws.each(self._outputs, images, self._together)
 
     def _outputs(self, images: Images) -> Logits:
-        with self.borrowed():
-            return self._at_threshold(self.head.canonical(self.form.run(self.net, self.prepare(images, self.channels))))
+        """Canonical logits before the operating point, with the gradient of the stand-in where there is one."""
+        if self.substitute is not None and images.requires_grad and torch.is_grad_enabled():
+            return self.substitute.logits(self.net, self._own, images)
+        return self._own(images)
+
+    def _own(self, images: Images) -> Logits:
+        return self.head.canonical(self.form.run(self.net, self.prepare(images, self.channels)))
 
     @torch.no_grad()
     def logits(self, images: Images) -> Logits:
@@ -170,6 +187,19 @@ class Classifier:
             padded = pad(chunk.to(self.device), self.fit(chunk.shape[0], images.shape))
             parts.append(self(padded)[: chunk.shape[0]].to(images.device))
         return torch.cat(parts) if parts else images.new_empty((0, len(self.classes)))
+
+    @torch.no_grad()
+    def answers(self, images: Images) -> Tensor:
+        """Logits (d, n, k) of every draw of a random network; of any other its logits, d = 1."""
+        if self.draws is None:
+            return self.logits(images)[None]
+        parts = []
+        for chunk in check_images(images).split(self.batch_size(images.shape)):
+            padded = pad(chunk.to(self.device), self.fit(chunk.shape[0], images.shape))
+            with self.borrowed():
+                parts.append(self._each(padded, self.draws)[:, : chunk.shape[0]].to(images.device))
+        each = torch.cat(parts, 1) if parts else images.new_empty((self.draws.count, 0, len(self.classes)))
+        return self._at_threshold(each)
 
     def predict(self, images: Images) -> Labels:
         """Decisions at the operating point: int64 (n,); (n, k) of 0 and 1 for a multi-label head."""
@@ -370,7 +400,7 @@ class Classifier:
         shape: of the images (n, c, h, w). bfloat16: compute in that type: rounding then changes decisions near the
         boundary. The copy is made once, and again when weights have changed.
         """
-        if self.black_box or self.substitute is not None:
+        if self.black_box or self.substitute is not None or self.draws is not None:
             return self
         state = (tuple(shape[1:]), bfloat16, models.weights_state(self.net))
         if self._fast is None or self._fast[0] != state:
@@ -415,7 +445,7 @@ class Classifier:
         made = Classifier(**{**arguments, **changes})
         made.stored_levels, made.attackable = self.stored_levels, self.attackable
         if made.net is self.net:
-            made.substitute = self.substitute
+            made.substitute, made.draws = self.substitute, self.draws
         return made
 
     def stored(self, levels: int) -> Classifier:
@@ -436,6 +466,7 @@ class Classifier:
         """A copy with other attributes: a network that is called alike, preprocessing. It is not examined again."""
         made = copy.copy(self)
         made._exact, made._fast, made._original, made.layouts, made._digest = {}, None, None, {}, None
+        made._together = self._together if attributes.keys() <= {"draws"} else None
         for name, value in attributes.items():
             setattr(made, name, value)
         return made
@@ -607,6 +638,7 @@ class Classifier:
             "stored_levels": self.stored_levels,
             "attackable": self.attackable,
             **({} if self.substitute is None else {"substitute": repr(self.substitute)}),
+            **({} if self.draws is None else {"draws": repr(self.draws)}),
         }
         stated = json.dumps(settings, sort_keys=True)
         state = (stated, models.state(self.net))
@@ -664,6 +696,12 @@ class Classifier:
             raise InputError(
                 f"mean {self.mean} and std {self.std} look like 0..255 values; divide them by 255: pixels are in [0, 1]"
             )
+
+
+def _two(images: Images) -> Images:
+    """Two images of that shape with fixed random values, to try a network on."""
+    drawn = torch.rand(2, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+    return drawn.to(images.device)
 
 
 def pad(images: Images, batch_size: int) -> Images:

@@ -47,6 +47,10 @@ class Head(ABC):
         """float32 (n, k) in [0, 1]."""
 
     @abstractmethod
+    def mean(self, each: Tensor, probable: bool) -> Logits:
+        """Logits (n, k) of the mean over several answers (d, n, k): of their probabilities, or of the logarithms."""
+
+    @abstractmethod
     def gap(self, logits: Logits, labels: Labels) -> PerImage:
         """How far the logits are from any decision other than ``labels``; negative where it is another already."""
 
@@ -125,6 +129,10 @@ class Softmax(Head):
     def probabilities(self, logits: Logits) -> Tensor:
         return logits.softmax(1)
 
+    def mean(self, each: Tensor, probable: bool) -> Logits:
+        each = each.log_softmax(-1)
+        return each.logsumexp(0) - math.log(len(each)) if probable else each.mean(0)
+
     def gap(self, logits: Logits, labels: Labels) -> PerImage:
         return _of(logits, labels) - _others(logits, labels).amax(1)
 
@@ -182,6 +190,11 @@ class MultiLabel(Head):
 
     def probabilities(self, logits: Logits) -> Tensor:
         return F.logsigmoid(logits).exp()  # the last bit of torch's sigmoid depends on how many numbers there are
+
+    def mean(self, each: Tensor, probable: bool) -> Logits:
+        if not probable:
+            return each.mean(0)
+        return F.logsigmoid(each).logsumexp(0) - F.logsigmoid(-each).logsumexp(0)
 
     def gap(self, logits: Logits, labels: Labels) -> PerImage:
         if labels.ndim == 1:

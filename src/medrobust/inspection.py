@@ -36,6 +36,10 @@ TYPE_ERROR = re.compile(r"dtype|scalar type|should be the same|Half|BFloat16|Dou
 STRETCHED = (-8.0, 8.0, -100.0, 100.0)
 """Factors by which normalised images are stretched: logits then leave [0, 1], probabilities never do."""
 
+RANDOM = (
+    "The network is random: it gave two different answers to the same images. Another run gives other numbers, and an "
+    "attack that fails may have failed by chance."
+)
 COMPANY = (
     "The network's answer to an image depends on the other images in its batch (BatchNorm without running statistics, "
     "activations quantised by the batch, or the batch taken for another axis). Every image is computed alone."
@@ -107,10 +111,7 @@ def inspect(classifier: Inspected, images: Images) -> Inspection:
         repeatable = all(_close(form.run(classifier.net, inputs), raw, form) for _ in range(2))
         independent = True
         if not repeatable:
-            doubts.append(
-                "The network is random: it gave two different answers to the same images. Another run gives other "
-                "numbers, and an attack that fails may have failed by chance."
-            )
+            doubts.append(RANDOM)
         elif not form.single:
             independent = _independent(classifier.net, inputs, raw, form)
             if not independent:

@@ -308,16 +308,21 @@ def _traced(folder: Path, results: Mapping[str, Any], specs: Mapping[str, Mappin
     from safetensors.numpy import load_file
 
     try:
-        smallest = group(load_file(folder / FIGURES), "min_eps")
+        figures = load_file(folder / FIGURES)
+        smallest, shares = group(figures, "min_eps"), group(figures, "right")
     except (OSError, SafetensorError):
         yield Finding(FIGURES, "holds no arrays that can be read", _meaning(FIGURES))
         return
+    sizes = list((results.get("conditions") or {}).get("eps") or ())
     for row in results.get("rows", ()):
         eps, values = row.get("eps"), smallest.get(row.get("attack"))
         overall = row.get("kind") in (Kind.ATTACK, Kind.WORST) and row.get("metric") == "accuracy"
         if values is None or not eps or not overall or row.get("class_name") is not None:
             continue
+        share = shares.get(row["attack"])  # of a random network's answers
         held = float(withstands(values, eps).mean())
+        if share is not None and eps in sizes:
+            held = float(share[:, sizes.index(eps)].astype(float).mean())
         if not math.isclose(row.get("value") or 0.0, held, abs_tol=1e-9):
             what = f"accuracy under {row['attack']} at eps {eps:.4g} is {row.get('value')}; its images give {held:.6g}"
             yield Finding(RESULTS, what, _meaning(RESULTS))

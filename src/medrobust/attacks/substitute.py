@@ -60,6 +60,7 @@ class Substitute:
 
     def logits(self, net: nn.Module, outputs: Outputs, images: Images) -> Logits:
         """``outputs(images)`` with the gradient of the stand-in. outputs: runs ``net`` on images in [0, 1]."""
+        outputs = _repeated(outputs)
         if self.frequencies:
             return _Differences.apply(images, outputs, self.frequencies)  # type: ignore[no-any-return]
         with torch.no_grad():
@@ -86,6 +87,18 @@ class Substitute:
             out = outputs(images)
         fitting = [value for value in last if value.shape == out.shape]
         return torch.stack(fitting).float().mean(0) if fitting else out
+
+
+def _repeated(outputs: Outputs) -> Outputs:
+    """``outputs`` with the same random numbers at every call: differences of a random network are those of one draw."""
+    state = torch.get_rng_state()
+
+    def same(images: Images) -> Logits:
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(state)
+            return outputs(images)
+
+    return same
 
 
 DRAWS = 8

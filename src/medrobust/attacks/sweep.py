@@ -42,11 +42,18 @@ class Curve:
     groups: tuple[object, ...] | None = None
     by: Tensor | None = None
     """int64 (n,): which member of an ensemble found the example, -1 where none; None where there are no members."""
+    held: Tensor | None = None
+    """Of a random network float32 (n, eps): the share of its answers that the goal is not reached by; see ``drawn``."""
+    chosen: Tensor | None = None
+    """The same of the answers by which examples were chosen."""
 
     @property
     def accuracy(self) -> tuple[stats.Estimate, ...]:
         """At each eps, the share of images at which the goal is not reached (for an untargeted goal: the accuracy),
-        with its 95 % interval. Images in ``inconclusive`` count as not reached: read the two together."""
+        with its 95 % interval. Images in ``inconclusive`` count as not reached: read the two together. Of a random
+        network the mean share of its answers, with the interval of so many images (Wilson's, too wide if anything)."""
+        if self.held is not None:
+            return tuple(stats.proportion(share.numpy(), self.groups) for share in self.held.T)
         return tuple(stats.proportion((self.min_eps > e).numpy(), self.groups) for e in self._edges())
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,10 +62,11 @@ def attack(
         raise InputError("--model is missing: the folder of a saved classifier, for one; --list names the attacks")
     from medrobust import guessing, stats
     from medrobust.attacks import Composed, sweep
+    from medrobust.attacks.drawn import drawn, followed, held
     from medrobust.experiments import ask, attack_named, saved_attacks
     from medrobust.experiments.findings import goal_on
     from medrobust.experiments.gradient_check import attacked, examined, gradient_check
-    from medrobust.experiments.system import assemble, groups
+    from medrobust.experiments.system import assemble, averaged, groups
     from medrobust.grey_scale import grey_scale
     from medrobust.threat import SPARSE, Untargeted
 
@@ -83,7 +84,7 @@ def attack(
         seed=seed,
     ).model_copy(update={"limit": at_most(limit)})
     with Bars() as bars:
-        system = assemble(spec, None, bars, device, stored=True)
+        system = averaged(assemble(spec, None, bars, device, stored=True), bars)
     if save is not None:
         saved_attacks.check_images(system.sample)
     if save is not None and (levels := system.sample.common_levels) is not None:
@@ -95,7 +96,10 @@ def attack(
     aim = Untargeted(labels) if aim is None else aim
     patients = groups(sample)
     aim = aim.prepare(system.classifier.head, len(system.classifier.classes), len(pixels), pixels.device)
-    open_ = (~aim.reached(system.classifier.head, system.classifier.logits(pixels))).numpy()
+    if system.classifier.draws is None:
+        open_ = (~aim.reached(system.classifier.head, system.classifier.logits(pixels))).numpy()
+    else:
+        open_ = held(system.classifier, pixels, aim, sample.ids).numpy()
     warn([system.admitted.order], system.class_notes)
     curves, check, through = {}, None, system.classifier
     with Bars() as bars:
@@ -111,18 +115,13 @@ def attack(
                     check, through = gradient_check(found), attacked(system.classifier, found)
                 mark = MARK if check.passed is False else ""
             bars.start(name, len(pixels))
-            curve = sweep(
-                chosen,
-                through,
-                pixels,
-                aim,
-                spec.ball,
-                spec.eps,
-                seed=seed,
-                ids=sample.ids,
-                groups=listed(patients),
-                advance=bars.advance,
-            )
+            given: dict[str, Any] = {"seed": seed, "ids": sample.ids, "groups": listed(patients)}
+            given["advance"] = bars.advance
+            if system.classifier.draws is None:
+                curve = sweep(chosen, through, pixels, aim, spec.ball, spec.eps, **given)
+            else:
+                followed_ = through if chosen.uses_gradient else followed(system.classifier)
+                curve = drawn(chosen, followed_, system.classifier, pixels, aim, spec.ball, spec.eps, **given)
             bars.stop()
             curve, refused = confirmed(curve, system.classifier, aim)
             curves[name + mark] = curve

@@ -13,6 +13,7 @@ import torch
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.splits import group_names
+from medrobust.draws import seeded
 from medrobust.errors import InputError
 from medrobust.experiments.output_order import not_asked, outputs_in_order, question
 from medrobust.inspection import EXAMINED, Inspection
@@ -60,7 +61,8 @@ def admit(
     converted = isinstance(classifier.net, Converted)
     sample = part.most_frequent_shape().tensors(COMPARED if converted else EXAMINED, seed)[0]
     inspection = classifier.examine(sample)
-    order = _order(classifier, part, seed) if classifies else not_asked("its decisions are not used")
+    with seeded("order of outputs", seed, classifier.device):  # a random network answers alike in every run
+        order = _order(classifier, part, seed) if classifies else not_asked("its decisions are not used")
     admitted = Admitted(inspection, order)
     for sentence in admitted.sentences:
         progress.note(sentence)

@@ -41,7 +41,7 @@ from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.sanity import SanityExperiment
 from medrobust.experiments.stored import StoredExperiment
 from medrobust.experiments.suite import Execute, Suite
-from medrobust.experiments.system import assemble, live
+from medrobust.experiments.system import assemble, averaged, live
 from medrobust.experiments.universal import UniversalExperiment, quick
 from medrobust.progress import NoProgress, Progress
 from medrobust.run_folder import RunFolder
@@ -96,6 +96,8 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
             chosen.append(BoundsExperiment(context, robustness, config.certify))
         except InputError as error:
             chosen.append(NotCovered(context, ["certified bounds"], str(error)))
+    if context.classifier.draws is not None:
+        return [*chosen, NotCovered(context, later, "the network is random")]
     if sizes := len(context.test.shapes) - 1:
         why = f"the images have {sizes + 1} sizes, and these need one: give --size instead of --preprocessing"
         return [*chosen, NotCovered(context, later, why)]
@@ -187,6 +189,7 @@ def audit(
             system = live(config, *in_memory, progress)
         else:
             system = assemble(config, run, progress, device, stored=True)
+        system = averaged(system, progress)
         prevalences(config, system)
         config = without_gradients(config, system.classifier, progress)
         judge = requirements.judge(criteria, first, system, config)

@@ -11,6 +11,7 @@ import torch
 
 from medrobust import code_digest, seeds, stats
 from medrobust.attacks import CGBA, Attack, DecisionBased, RayS, SimBA, Square, decided, queried
+from medrobust.attacks.drawn import followed
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
@@ -60,10 +61,10 @@ def approached(
 
 
 def probed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
-    """At which query each image fell (0: wrong before, inf: never), judged."""
+    """At which query each image fell (0: wrong before, inf: never), judged; of a random network on other draws."""
     images, labels = part.tensors()
     goal = Untargeted(labels)
-    queries = queried(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, advance=advance)
+    queries = queried(attack, followed(classifier), images, goal, ball, seed=seed, ids=part.ids, advance=advance)
     outcome = judge(classifier, images, queries.images, goal, ball)
     queries_used = torch.where(outcome.reached, queries.queries_used, torch.inf)
     return {}, {"queries_used": queries_used.numpy(), "no_gradient": queries.inconclusive.numpy()}

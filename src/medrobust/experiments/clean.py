@@ -66,6 +66,7 @@ class CleanExperiment(Experiment):
             classifier.classes,
             patients,
             self.context.config.ordinal,
+            arrays.get("right"),
         )
         saved = stats.proportion(guessing.right(arrays["saved"], test.labels), patients)
         outcome.rows.add(Kind.CLEAN, "accuracy_saved", saved, bits=8)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from medrobust.attacks.choose_substitute import Trial, choose
 from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
+from medrobust.attacks.drawn import followed
 from medrobust.attacks.substitute import Substitute
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -32,16 +33,17 @@ def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = 
 
     seek: also look for a stand-in for a gradient that does not hold. Then the comparison is that of the stand-in, and
     that of the network's own gradient stands beside it.
+    Of a random network that is ``averaged`` the gradient is that of the mean which attacks follow.
     Rounding to grey levels in preprocessing is left out: attacks go through it by the straight-through estimator, and
     what they reach is judged with it.
     """
     images, labels = sample.tensors()
-    classifier = classifier.without_rounding()
+    classifier = followed(classifier).without_rounding()
     ends = Ends(classifier, images, seed, list(sample.ids))
     own = result = derivative(classifier, images, seed=seed, ids=sample.ids, ends=ends)
     noticed: dict[str, bool] = {}
     trials: list[Trial] = []
-    repeatable = classifier.inspection is None or classifier.inspection.repeatable
+    repeatable = classifier.draws is not None or classifier.inspection is None or classifier.inspection.repeatable
     if result.holds is False and seek and repeatable:
         trials = choose(classifier, images, labels, seed=seed, ids=sample.ids, ends=ends)
         best = trials[-1]
@@ -108,6 +110,7 @@ def checked(classifier: Classifier, part: Dataset, seed: int) -> Check:
 
 
 def attacked(classifier: Classifier, cell: Cell) -> Classifier:
-    """The classifier as attacks see it: where its gradient is masked, with the stand-in of ``derived`` for that."""
-    chosen = substitute(cell)
+    """The classifier as attacks see it: where its gradient is masked, with the stand-in of ``derived`` for that; of a
+    random network the mean that they follow."""
+    chosen, classifier = substitute(cell), followed(classifier)
     return classifier if chosen is None else classifier.changed(substitute=chosen)

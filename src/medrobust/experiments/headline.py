@@ -14,6 +14,7 @@ import torch
 
 from medrobust import code_digest, stats
 from medrobust.attacks import Attack, Auto, run
+from medrobust.attacks.drawn import CHOSEN, held
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
@@ -28,16 +29,25 @@ from medrobust.store import Cell, Result
 from medrobust.threat import Ball, Untargeted
 
 NAME = "auto"
+CLEARLY = 0.6
+"""Share of right answers of a random network above which an image has not fallen by chance either."""
 
 
-def examined(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
-    """The ensemble at one eps, judged; which member broke an image, and what it all cost."""
+def examined(
+    attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance, judged: Classifier
+) -> Result:
+    """The ensemble at one eps, judged; which member broke an image, and what it all cost.
+
+    judged: see ``robustness_cells.swept``.
+    """
     images, labels = part.tensors()
     goal = Untargeted(labels)
-    done = run(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, advance=advance)
-    outcome = judge(classifier, images, done.images, goal, ball)
+    random = judged.draws is not None
+    done = run(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, full=random, advance=advance)
+    outcome = judge(judged, images, done.images, goal, ball)
     by = torch.full_like(done.level, -1) if done.by is None else done.by
-    claimed = done.reached & ~outcome.reached
+    # what holds on the draws that were followed is no claim on others
+    claimed = done.reached & ~outcome.reached & (judged.draws is None)
     return {"unconfirmed": int(claimed.sum())}, {
         "reached": outcome.reached.numpy(),
         "before": outcome.reached_before.numpy(),
@@ -47,6 +57,8 @@ def examined(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, 
         "gradients": done.gradients.numpy(),
         "forwards": done.forwards.numpy(),
         "no_gradient": (done.no_gradient | claimed).numpy(),
+        **({"right": held(judged, done.images, goal, part.ids).numpy()} if random else {}),
+        **({"chosen": held(judged.changed(draws=CHOSEN), done.images, goal, part.ids).numpy()} if random else {}),
     }
 
 
@@ -77,7 +89,7 @@ class HeadlineExperiment(Experiment):
             f"The headline number ({attack.title})",
             key,
             lambda shard, advance: examined(
-                attack, context.attacked, shard, context.ball(eps), self.config.seed, advance
+                attack, context.attacked, shard, context.ball(eps), self.config.seed, advance, context.classifier
             ),
         )
 
@@ -93,6 +105,21 @@ class HeadlineExperiment(Experiment):
         """(n,): the smallest eps under any attack."""
         smallest = self.robustness.smallest
         return smallest if self.cell is None else np.minimum(smallest, self.min_eps)
+
+    @cached_property
+    def _shares(self) -> np.ndarray | None:
+        """Of a random network (n, eps), what the strongest attack leaves of each image's answers: chosen by other draws
+        than those that count."""
+        if self.context.classifier.draws is None:
+            return None
+        cells = [self.robustness.sweep(name).arrays for name in self.robustness.attacks]
+        right, chosen = [c["right"] for c in cells], [c["chosen"] for c in cells]
+        if self.cell is not None and (at := self.robustness.headline_eps) is not None:
+            below = np.array(self.config.eps) < at * (1 - 1e-9)  # what was found at a size is legal above it
+            right.append(np.where(below, 2.0, self.cell.arrays["right"][:, None]))
+            chosen.append(np.where(below, 2.0, self.cell.arrays["chosen"][:, None]))
+        best = np.stack(chosen).argmin(0)[None]
+        return np.asarray(np.take_along_axis(np.stack(right), best, 0)[0], dtype=np.float32)
 
     def outcome(self) -> ExperimentResult:
         outcome = ExperimentResult(self.context.rows())
@@ -121,15 +148,16 @@ class HeadlineExperiment(Experiment):
         def add(metric: str, estimate: stats.Estimate, status: str = OK, note: str = "", **more: str) -> None:
             rows.add(Kind.ATTACK, metric, estimate, attack=NAME, eps=eps, status=status, note=note, **more)
 
-        add("accuracy", stats.proportion(~arrays["reached"], patients), status, note)
-        add("success", stats.proportion(arrays["reached"][right], owners), status, note)
+        share = arrays.get("right", ~arrays["reached"])
+        add("accuracy", stats.proportion(share, patients), status, note)
+        add("success", stats.proportion(1 - share[right].astype(float), owners), status, note)
         for metric in ("gradients", "forwards"):
             add(f"{metric}_per_image", stats.mean(arrays[metric], patients))
         members = attack.members if isinstance(attack, Auto) else ()
         for k, member in enumerate(members):
             add("broken_by", stats.proportion((arrays["by"] == k)[right], owners), member=member)
         broken = right & (self.robustness.smallest <= np.float32(eps))
-        missed = int((broken & ~arrays["reached"]).sum())
+        missed = int((broken & (arrays["right"] > CLEARLY if "right" in arrays else ~arrays["reached"])).sum())
         alone = int((right & (arrays["by"] == members.index("square"))).sum()) if members else 0
         fallen, unconfirmed = int((right & arrays["reached"]).sum()), self.cell.fact("unconfirmed", int)
         scale = self.context.grey_scale
@@ -150,7 +178,11 @@ class HeadlineExperiment(Experiment):
             no_gradient = [*no_gradient, self.cell.arrays["no_gradient"]]
             if self.cell.arrays["no_gradient"].mean() > 0.5:
                 doubts[NAME] = NO_GRADIENT
-        best = np.stack(min_eps).argmin(0)
+        best, shares = np.stack(min_eps).argmin(0), self._shares
+        if shares is not None:
+            outcome.arrays["right.worst"] = shares
+            if self.cell is not None:  # at its size alone
+                outcome.arrays[f"right.{NAME}"] = np.repeat(self.cell.arrays["right"][:, None], shares.shape[1], 1)
         attack_rows(
             outcome.rows,
             "worst",
@@ -166,6 +198,7 @@ class HeadlineExperiment(Experiment):
             Kind.WORST,
             self.config.ordinal,
             by_class=True,
+            shares=shares,
         )
         outcome.arrays["min_eps.worst"] = self.worst.astype(np.float32)
         settings = "for each image, the attack that needed the smallest eps"

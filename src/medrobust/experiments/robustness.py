@@ -80,7 +80,15 @@ class RobustnessExperiment(Experiment):
         def compute(shard: Dataset, advance: Advance) -> Result:
             start = None if near is None else near[[place[i] for i in shard.ids]]
             return robustness_cells.swept(
-                context.started(attack), context.attacked, shard, context.ball, config.eps, start, config.seed, advance
+                context.started(attack),
+                context.attacked,
+                shard,
+                context.ball,
+                config.eps,
+                start,
+                config.seed,
+                advance,
+                context.classifier,
             )
 
         key = {
@@ -107,13 +115,13 @@ class RobustnessExperiment(Experiment):
 
     def fixed(self, title: str, attack: Attack, part: Dataset, ball: Ball) -> Cell:
         """One attack at one eps from nothing, judged."""
-        classifier, seed = self.context.attacked, self.config.seed
+        classifier, judged, seed = self.context.attacked, self.context.classifier, self.config.seed
         return self.context.sharded(
             part,
             f"Sanity of {attack.title}: {title}",
             {"kind": "fixed", "attack": code_digest.described(attack), "eps": float(ball.eps)},
             lambda shard, advance: robustness_cells.fixed(
-                self.context.started(attack), classifier, shard, ball, seed, advance
+                self.context.started(attack), classifier, shard, ball, seed, advance, judged
             ),
         )
 
@@ -122,6 +130,11 @@ class RobustnessExperiment(Experiment):
     def min_eps(self, name: str) -> np.ndarray:
         """(n,): the smallest eps of the grid that fooled each image; 0 wrong before, inf never."""
         return self.sweep(name).arrays["min_eps"]
+
+    def shares(self, *names: str) -> tuple[np.ndarray, ...] | None:
+        """(n, len(eps)) of each attack: what it leaves of a random network's answers; None for any other."""
+        cells = [self.sweep(name).arrays for name in names]
+        return None if self.context.classifier.draws is None else tuple(c["right"] for c in cells)
 
     @property
     def smallest(self) -> np.ndarray:
@@ -204,11 +217,14 @@ class RobustnessExperiment(Experiment):
                 context.patients,
                 doubts.get(name, ""),
                 ordinal=context.config.ordinal,
+                shares=cell.arrays.get("right"),
                 by_class=len(self.attacks) == 1,  # of several, the worst case has it
             )
             cost = stats.mean(cell.arrays["gradients"])
             outcome.rows.add(Kind.ATTACK, "gradients_per_image", cost, attack=name, eps=max(self.config.eps))
             outcome.arrays[f"min_eps.{name}"] = min_eps.astype(np.float32)
+            if "right" in cell.arrays:
+                outcome.arrays[f"right.{name}"] = cell.arrays["right"]
         main = self.sweep(self.main)
         outcome.arrays |= {"labels": context.labels, "clean_prediction": main.arrays["before"]}
         outcome.examples = [{**e, "attack": self.main} for e in main.fact("shown", list)[: robustness_cells.EXAMPLES]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 
 from medrobust import seeds
 from medrobust.attacks import Attack, run, sweep
+from medrobust.attacks.drawn import drawn, held
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.images import BIT_DEPTHS, Images, save_at
@@ -25,18 +27,22 @@ SHOWN = 256
 
 
 def clean(classifier: Classifier, part: Dataset, advance: Advance) -> Result:
-    """Probabilities and decisions on clean images, and on the same images saved at 8 bits."""
-    probability, decisions, saved = [], [], []
-    for images, _, _ in part.batches(classifier.batch_size((1, *part.largest))):
+    """Probabilities and decisions on clean images, and on the same images saved at 8 bits; of a random network also
+    the share of right answers."""
+    probability, decisions, saved, shares = [], [], [], []
+    for images, labels, ids in part.batches(classifier.batch_size((1, *part.largest))):
         logits = classifier.logits(images)
         probability.append(classifier.to_probabilities(logits))
         decisions.append(classifier.head.decide(logits))
         saved.append(classifier.predict(save_at(images, 8, part.span)))
+        if classifier.draws is not None:
+            shares.append(held(classifier, images, Untargeted(labels), ids))
         advance(len(images))
     return {}, {
         "probability": torch.cat(probability).numpy(),
         "decision": torch.cat(decisions).numpy(),
         "saved": torch.cat(saved).numpy(),
+        **({"right": torch.cat(shares).numpy()} if shares else {}),
     }
 
 
@@ -49,16 +55,23 @@ def swept(
     near: np.ndarray | None,
     seed: int,
     advance: Advance,
+    judged: Classifier | None = None,
 ) -> Result:
     """One attack over the grid, judged: an eps* counts only if ``judge`` confirms the example in float32.
 
-    near: eps* of these images under the attacks before, where this one begins.
+    near: eps* of these images under the attacks before, where this one begins. judged: the classifier without what
+    attacks see of it; of a random network ``right`` is the share of its answers that are right at each eps.
     """
     images, labels = part.tensors()
     goal = Untargeted(labels)
-    start = None if near is None else torch.from_numpy(near)
-    curve = sweep(attack, classifier, images, goal, ball, eps, seed=seed, ids=part.ids, near=start, advance=advance)
-    outcome = judge(classifier, images, curve.images, goal, ball(1.0 if ball.name == "linf" else torch.inf))
+    judged = judged or classifier
+    given: dict[str, Any] = {"seed": seed, "ids": part.ids, "advance": advance}
+    if judged.draws is not None:
+        curve = drawn(attack, classifier, judged, images, goal, ball, eps, **given)
+    else:
+        start = None if near is None else torch.from_numpy(near)
+        curve = sweep(attack, classifier, images, goal, ball, eps, near=start, **given)
+    outcome = judge(judged, images, curve.images, goal, ball(1.0 if ball.name == "linf" else torch.inf))
     min_eps = curve.min_eps.clone()
     within = (outcome.size <= min_eps + 1e-6) | outcome.reached_before
     confirmed = outcome.reached & within
@@ -91,6 +104,8 @@ def swept(
         "forwards": curve.forwards.numpy(),
         "no_gradient": curve.inconclusive.numpy(),
         **({} if curve.by is None else {"by": curve.by.numpy()}),
+        **({} if curve.held is None else {"right": curve.held.numpy()}),
+        **({} if curve.chosen is None else {"chosen": curve.chosen.numpy()}),
     }
 
 
@@ -123,25 +138,42 @@ def noise(
     return {}, {"decision": np.stack(decided, 1)}
 
 
-def saving(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
+def saving(
+    attack: Attack,
+    classifier: Classifier,
+    part: Dataset,
+    ball: Ball,
+    seed: int,
+    advance: Advance,
+    judged: Classifier | None = None,
+) -> Result:
     """Full-strength examples at one eps, and what is left of them after saving at 8, 12 and 16 bits."""
     images, labels = part.tensors()
     goal = Untargeted(labels)
     strong = run(attack, classifier, images, goal, ball, seed=seed, ids=part.ids, full=True, advance=advance).images
     arrays = {}
     for bits in BIT_DEPTHS:
-        outcome = judge(classifier, images, strong, goal, ball, bits=bits, span=part.span)
+        outcome = judge(judged or classifier, images, strong, goal, ball, bits=bits, span=part.span)
         arrays[f"saved{bits}"] = outcome.survives.numpy()
         arrays[f"size{bits}"] = outcome.size_saved.numpy()
     return {}, {**arrays, "reached": outcome.reached.numpy(), "size": outcome.size.numpy()}
 
 
-def fixed(attack: Attack, classifier: Classifier, part: Dataset, ball: Ball, seed: int, advance: Advance) -> Result:
+def fixed(
+    attack: Attack,
+    classifier: Classifier,
+    part: Dataset,
+    ball: Ball,
+    seed: int,
+    advance: Advance,
+    judged: Classifier | None = None,
+) -> Result:
     """One attack at one eps from nothing, judged: what the sanity checks compare."""
     images, labels = part.tensors()
     goal = Untargeted(labels)
-    attacked = attack(classifier, images, goal, ball, seed=seed, ids=part.ids)
-    outcome = judge(classifier, images, attacked, goal, ball)
+    judged = judged or classifier
+    attacked = attack(classifier, images, goal, ball, seed=seed, ids=part.ids, full=judged.draws is not None)
+    outcome = judge(judged, images, attacked, goal, ball)
     advance(len(images))
     return {"legal": bool(outcome.legal.all())}, {
         "reached": outcome.reached.numpy(),

@@ -27,8 +27,11 @@ def clean_rows(
     classes: tuple[str, ...],
     patients: np.ndarray | None,
     ordinal: bool = False,
+    shares: np.ndarray | None = None,
 ) -> None:
     """Clean performance on the whole test split: probability (n, k), labels and decisions (n,); (n, k) of findings.
+
+    shares: of a random network (n,), the share of right answers, of which the accuracy is the mean.
 
     probability: None of a classifier that answers with labels, of which there is no AUROC and no calibration.
     """
@@ -36,7 +39,7 @@ def clean_rows(
         _finding_rows(rows, probability, labels, decisions, classes, patients)
         return
     right = decisions == labels
-    rows.add(Kind.CLEAN, "accuracy", stats.proportion(right, patients))
+    rows.add(Kind.CLEAN, "accuracy", stats.proportion(right if shares is None else shares, patients))
     recalls = [stats.proportion(right[labels == k], _of(patients, labels == k)) for k in range(len(classes))]
     chance = guessing.of(right, labels, patients)
     rows.add(Kind.CLEAN, "balanced_accuracy", chance.balanced)
@@ -119,6 +122,7 @@ def attack_rows(
     kind: Kind = Kind.ATTACK,
     ordinal: bool = False,
     by_class: bool = False,
+    shares: np.ndarray | None = None,
 ) -> None:
     """What an attack did at each eps, from one eps* an image. ordinal: classes are grades in their order.
 
@@ -126,10 +130,12 @@ def attack_rows(
 
     min_eps: (n,) smallest eps that fooled; 0 wrong before, inf never. after: decisions at eps*.
     no_gradient: (n,) images whose gradient vanished and that were never fooled. doubt: why this attack is not believed.
+    shares: of a random network (n, len(eps)), the share of right answers, of which accuracies are the mean.
     """
     start_right = min_eps > 0
-    for at in eps:
+    for i, at in enumerate(eps):
         held = withstands(min_eps, at)
+        right = held if shares is None else shares[:, i]
         lost = int((held & no_gradient).sum())
         note = doubt or (f"{lost} of {held.size} images had no usable gradient" if lost else "")
         status = INCONCLUSIVE if doubt or lost >= max(1, TOLERATED * held.size) else OK
@@ -137,16 +143,16 @@ def attack_rows(
         def add(metric: str, share: Estimate, at: float = at, status: str = status, note: str = note, **m: str) -> None:
             rows.add(kind, metric, share, attack=attack, eps=at, status=status, note=note, **m)
 
-        add("accuracy", stats.proportion(held, patients))
-        add("success", stats.proportion(~held[start_right], _of(patients, start_right)))
+        add("accuracy", stats.proportion(right, patients))
+        add("success", stats.proportion(1 - right[start_right].astype(float), _of(patients, start_right)))
         if ordinal:
             moved = np.where(held, 0, after - labels)[start_right]
             _grade_rows(add, moved, _of(patients, start_right))
         for k, name in enumerate(classes if by_class and len(classes) <= MANY and labels.ndim == 1 else ()):
             of = labels == k
-            add("sensitivity", stats.proportion(held[of], _of(patients, of)), class_name=name)
+            add("sensitivity", stats.proportion(right[of], _of(patients, of)), class_name=name)
             if len(classes) == 2:  # of more, an image of another class may be turned to a third
-                add("specificity", stats.proportion(held[~of], _of(patients, ~of)), class_name=name)
+                add("specificity", stats.proportion(right[~of], _of(patients, ~of)), class_name=name)
         for source, goal, of, into in _directions(labels, classes):
             chosen = start_right & of
             flipped = stats.proportion((~held & (after == into))[chosen], _of(patients, chosen))

@@ -101,7 +101,7 @@ class SanityExperiment(Experiment):
             f"Saving attacked images ({context.grey_scale.text(eps)})",
             {"kind": "saving", "attack": code_digest.described(attack), "eps": eps},
             lambda shard, advance: robustness_cells.saving(
-                attack, context.attacked, shard, context.ball(eps), seed, advance
+                attack, context.attacked, shard, context.ball(eps), seed, advance, context.classifier
             ),
         )
 
@@ -134,7 +134,9 @@ class SanityExperiment(Experiment):
         if "fgsm" in robustness.attacks:
             one = robustness.min_eps("fgsm")
             checks_ += [
-                checks.single_step_is_weaker(many, self.config.eps, one, robustness.min_eps(many), scale)
+                checks.single_step_is_weaker(
+                    many, self.config.eps, one, robustness.min_eps(many), scale, robustness.shares("fgsm", many)
+                )
                 for many in robustness.attacks
                 if many != "fgsm" and robustness.attacks[many].steps > 1
             ]

@@ -159,6 +159,8 @@ def assemble(
 
         return search_system.assemble(config, options["features"], progress, device)
     tested = system.assemble(config, run, progress, device, compare=compare, stored=SUITES[kind].stored)
+    if kind == "audit":
+        tested = system.averaged(tested, progress)
     if SUITES[kind].findings == "as sets" and tested.classifier.head.multilabel:
         return finding_sets.as_sets(tested)
     return tested

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from medrobust import devices, models, naming, operating_points, training
+from medrobust.attacks import drawn
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.data.class_names import listed
@@ -22,6 +23,7 @@ from medrobust.experiments.conditions import conditions
 from medrobust.experiments.config import AuditSpec, digest
 from medrobust.grey_scale import in_whole_levels
 from medrobust.heads import head_for
+from medrobust.inspection import EXAMINED, RANDOM
 from medrobust.models.preprocessing import Preprocessing
 from medrobust.naming import Naming
 from medrobust.progress import NoProgress, Progress
@@ -206,6 +208,21 @@ def live(spec: AuditSpec, classifier: Classifier, data: Dataset, progress: Progr
         disease_classes=_disease(spec, system.data.classes),
         class_notes=class_notes(spec, system.data, system.test, trained=False, stated=True),
     )
+
+
+def averaged(system: System, progress: Progress) -> System:
+    """A random network as the mean over draws, which attacks can follow and which gives the same numbers again; any
+    other system as it is."""
+    sample = system.sample.most_frequent_shape().tensors(EXAMINED, 0)[0]
+    classifier, inspection = drawn.averaged(system.classifier, sample), system.admitted.inspection
+    if classifier is system.classifier:
+        return system
+    note = drawn.SENTENCE
+    progress.note(note)
+    doubts = tuple(d for d in inspection.doubts if d != RANDOM)
+    classifier.inspection = inspection = dataclasses.replace(inspection, doubts=doubts, notes=(note, *inspection.notes))
+    admitted = system.admitted._replace(inspection=inspection)
+    return dataclasses.replace(system, classifier=classifier, admitted=admitted, model_digest=model_digest(classifier))
 
 
 def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Dataset, tuple[str, ...]]:
