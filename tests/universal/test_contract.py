@@ -20,6 +20,14 @@ SETTINGS = [
 """Head, classes, goal, norm: each pair of a head and a goal, and each goal in both norms."""
 
 
+FEATURES = {"gd", "trm", "psp"}
+"""Methods that raise features: they have no target."""
+
+
+def toward(name: str, target: int) -> mr.threat.Goal:
+    return mr.Untargeted() if name in FEATURES else mr.Targeted(target)
+
+
 class Lazy:
     """Images that count how many were in memory at once."""
 
@@ -49,6 +57,10 @@ def bordered(n: int = 40, channels: int = 1) -> torch.Tensor:
 def test_a_method_keeps_its_promises(name, head, classes, goal, norm):
     clf, images = linear(classes, head=head), bordered()
     ball, told = norm.relative(0.2, images), []
+    if name in FEATURES and isinstance(goal, mr.Targeted):
+        with pytest.raises(mr.InputError, match="no target"):
+            UNIVERSAL[name]()(clf, images, goal, ball)
+        return
     lazy = Lazy(images)
     clf.net.train()
     method = UNIVERSAL[name]()
@@ -81,7 +93,8 @@ def test_a_method_keeps_its_promises(name, head, classes, goal, norm):
     outcome = mr.universal.judge(clf, images, v)
     assert outcome.legal
     chance = [mr.universal.judge(clf, images, c) for c in mr.universal.controls(clf, images, ball, seed=3)]
-    if name == "sim":  # the published method may be starved of updates
+    # the published method may be starved of updates; raised features of a linear network are the clean answers
+    if name in {"sim", *FEATURES}:
         return
     if v.target is None:
         assert outcome.fooling_rate.value > max(c.fooling_rate.value for c in chance)
@@ -94,15 +107,15 @@ def test_a_method_keeps_its_promises(name, head, classes, goal, norm):
 def test_colour_images_and_a_grey_image_for_a_colour_network(name):
     images = grey(24, channels=1)
     clf = linear(3, channels=3)
-    v = UNIVERSAL[name]()(clf, images, mr.Targeted(2), mr.Linf(0.1))
+    v = UNIVERSAL[name]()(clf, images, toward(name, 2), mr.Linf(0.1))
     assert v.delta.shape == (1, 6, 6)
-    w = UNIVERSAL[name]()(clf, grey(24, channels=3), mr.Targeted(2), mr.Linf(0.1))
+    w = UNIVERSAL[name]()(clf, grey(24, channels=3), toward(name, 2), mr.Linf(0.1))
     assert w.delta.shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize("name", UNIVERSAL)
 def test_an_eps_of_zero_moves_nothing_and_says_so(name):
-    v = UNIVERSAL[name]()(linear(3), grey(12), mr.Targeted(2), mr.L2(0.0))
+    v = UNIVERSAL[name]()(linear(3), grey(12), toward(name, 2), mr.L2(0.0))
     assert not v.nonzero
     assert v.why
 
@@ -119,6 +132,6 @@ def test_what_can_not_be_asked_for_is_refused(name):
     with pytest.raises(mr.InputError, match="one eps"):
         method(clf, images, mr.Targeted(1), mr.Linf(0.1).at(torch.full((8,), 0.1)))
     with pytest.raises(mr.InputError, match="at least one image"):
-        method(clf, images[:0], mr.Targeted(1), mr.Linf(0.1))
+        method(clf, images[:0], toward(name, 1), mr.Linf(0.1))
     with pytest.raises(mr.InputError, match="normalised already"):
-        method(clf, images * 4, mr.Targeted(1), mr.Linf(0.1))
+        method(clf, images * 4, toward(name, 1), mr.Linf(0.1))

@@ -16,4 +16,4 @@ OPTIMISERS = (
     "random, ga, pso, de, shade, cma-es, sep-cma-es, gwo, woa, abc, aco-r, cs, fa, ba, sa, hs, gsa, bbo, tlbo, mfo, "
     "pso-ga, gwo-pso, pso-abc, bbo-pso"
 )
-UNIVERSAL = "sim, sgd, sga, df, simba, tile"
+UNIVERSAL = "sim, sgd, sga, df, gd, trm, psp, simba, tile"

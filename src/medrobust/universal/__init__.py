@@ -7,6 +7,7 @@ from collections.abc import Callable
 from medrobust.universal.controls import controls
 from medrobust.universal.defence import DEFENCES, Retraining, UniversalTraining
 from medrobust.universal.df import DFUAP
+from medrobust.universal.features import GDUAP, PSPUAP, TRMUAP
 from medrobust.universal.judging import fooling_rate, judge
 from medrobust.universal.method import PerturbationResult, UniversalMethod
 from medrobust.universal.noise import Noise
@@ -26,6 +27,9 @@ UNIVERSAL: dict[str, Callable[[], UniversalMethod]] = {
     "sgd": SGDUAP,
     "sga": SGA,
     "df": DFUAP,
+    "gd": GDUAP,
+    "trm": TRMUAP,
+    "psp": PSPUAP,
     "simba": USimBA,
     "tile": TileSearch,
 }
@@ -33,8 +37,11 @@ UNIVERSAL: dict[str, Callable[[], UniversalMethod]] = {
 __all__ = [
     "DEFENCES",
     "DFUAP",
+    "GDUAP",
+    "PSPUAP",
     "SGA",
     "SGDUAP",
+    "TRMUAP",
     "UNIVERSAL",
     "Noise",
     "PerturbationResult",

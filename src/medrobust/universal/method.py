@@ -53,6 +53,10 @@ class UniversalMethod(ABC):
     def check(self, n: int) -> None:  # noqa: B027 - most methods take any number of images
         """InputError, before the classifier is asked anything, where n images are too many for this method."""
 
+    def why_nothing(self, task: UniversalTask, delta: Tensor, history: list[dict[str, float]]) -> str:
+        """Why a perturbation does nothing to the images that it was made from; empty where it does."""
+        return task.why_still(delta, history)
+
     @property
     def settings(self) -> dict[str, object]:
         """Everything that a result depends on, for specs and reports."""
@@ -100,7 +104,7 @@ class UniversalMethod(ABC):
                 task.checkpoint = Checkpoint(checkpoint, json.dumps(config))
             perturbation = self.find(task, seed)
             delta = task.project(perturbation.delta.detach().float())
-            why = perturbation.why or task.why_still(delta, perturbation.history)
+            why = perturbation.why or self.why_nothing(task, delta, perturbation.history)
         if advance is not None and self.work(task.n) > task.advanced:
             advance(self.work(task.n) - task.advanced)
         provenance = {

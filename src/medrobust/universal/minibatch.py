@@ -38,6 +38,7 @@ class MinibatchStep(NamedTuple):
     number: int
     images: np.ndarray
     shrink: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,15 @@ class Pass:
     number: int
     total: int
     order: np.ndarray
+    seed: int
 
     def steps(self, batch: int) -> Iterator[MinibatchStep]:
         """Its steps, ``batch`` images each; the last one may have fewer."""
         each = math.ceil(len(self.order) / batch)
         for i in range(each):
             number = self.number * each + i
-            yield MinibatchStep(number, self.order[i * batch : (i + 1) * batch], cosine(number, self.total * each))
+            images = self.order[i * batch : (i + 1) * batch]
+            yield MinibatchStep(number, images, cosine(number, self.total * each), self.seed)
 
 
 class MinibatchMethod(UniversalMethod):
@@ -144,7 +147,7 @@ class Climb:
     def go_on(self, until: int) -> Climb:
         """Make passes until there are so many."""
         for number in range(len(self.history), until):
-            turn = Pass(number, self.passes, self.task.order(self.seed, number))
+            turn = Pass(number, self.passes, self.task.order(self.seed, number), self.seed)
             hits = self.method.sweep(self.task, self.state, self.loss, turn)
             self.history.append({"pass": number + 1, "rate": float(hits) / (self.task.n * self.method.repeats)})
             if isinstance(self.loss, Balanced):

@@ -8,7 +8,7 @@ from torch import Tensor
 from medrobust.errors import InputError
 from medrobust.universal.balance import Balanced
 from medrobust.universal.losses import BoundedCrossEntropy
-from medrobust.universal.minibatch import MethodState, MinibatchMethod, Pass
+from medrobust.universal.minibatch import MethodState, MinibatchMethod, MinibatchStep, Pass
 from medrobust.universal.task import UniversalLoss, UniversalTask
 
 
@@ -58,9 +58,15 @@ class SGDUAP(MinibatchMethod):
         momentum = 0.0 if isinstance(loss, Balanced) else self.momentum
         hits = torch.zeros((), device=task.device)
         for step in turn.steps(self.batch):
-            gradient, reached = task.gradient(step.images, state["delta"], loss)
+            gradient, reached = self.gradient(task, step, state["delta"], loss)
             hits += reached
             state["direction"] = momentum * state["direction"] + gradient / len(step.images)
             length = self.step * (step.shrink if self.decay else 1.0)
             state["delta"] = task.step(state["delta"], length, state["direction"])
         return hits
+
+    def gradient(
+        self, task: UniversalTask, step: MinibatchStep, delta: Tensor, loss: UniversalLoss
+    ) -> tuple[Tensor, Tensor]:
+        """Summed over the images of the step, and how many of them reach the goal."""
+        return task.gradient(step.images, delta, loss)

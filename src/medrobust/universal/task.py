@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medrobust import seeds
 from medrobust.classifier import Classifier, pad
@@ -197,6 +197,29 @@ class UniversalTask:
             (pull,) = torch.autograd.grad(loss(goal, self.classifier, outputs).sum(), outputs)
             pull = pull.nan_to_num(0.0, 0.0, 0.0).to(logits.dtype)
             back = torch.autograd.grad(logits, leaf, pull, allow_unused=True)[0] if logits.requires_grad else None
+        slope = torch.zeros_like(images) if back is None else back.detach().nan_to_num(0.0, 0.0, 0.0)
+        self._slope |= slope.any()
+        return slope, logits.detach()
+
+    def feature_slopes(
+        self, images: Images, layers: Sequence[nn.Module], objective: Callable[[list[Tensor]], Tensor]
+    ) -> tuple[Images, Logits]:
+        """As ``slopes``, of a number: ``objective`` of the outputs of ``layers`` for these images, or of the logits
+        where there are no layers."""
+        n = images.shape[0]
+        self.count(queries=n, gradients=n)
+        outputs: list[Tensor] = []
+        # copies: an activation behind the layer may work in its memory
+        hooks = [layer.register_forward_hook(lambda _, __, out: outputs.append(out.clone())) for layer in layers]
+        leaf = images.detach().requires_grad_()
+        try:
+            with torch.enable_grad():
+                logits = self.classifier(leaf)
+                value = objective(outputs or [logits])
+                back = torch.autograd.grad(value, leaf, allow_unused=True)[0] if value.requires_grad else None
+        finally:
+            for hook in hooks:
+                hook.remove()
         slope = torch.zeros_like(images) if back is None else back.detach().nan_to_num(0.0, 0.0, 0.0)
         self._slope |= slope.any()
         return slope, logits.detach()
