@@ -25,18 +25,24 @@ def _unasked(check: Check, reason: str) -> Check:
 
 
 def gradient_holds(
-    derivative: Derivative, noticed: dict[str, bool], own: Derivative | None = None, through: str = ""
+    derivative: Derivative,
+    noticed: dict[str, bool],
+    own: Derivative | None = None,
+    through: str = "",
+    hidden_by: str = "",
 ) -> Check:
     """derivative: of the gradient that attacks follow. noticed: whether the comparison doubts copies that hide their
-    gradient. own: of the network's own gradient. through: how attacks go past it, where it is masked.
+    gradient. own: of the network's own gradient. through: how attacks go past it, where it is masked. hidden_by: what
+    masks it, as far as that was found.
     """
     check = _gradient_holds(derivative, noticed)
+    by = f" by {hidden_by}" if hidden_by else ""
     if not through or own is None:
-        return check
+        return replace(check, detail=f"{check.detail}; the gradient is masked{by}") if by else check
     masked = "changes none of the outputs" if own.flat else f"has a cosine of {own.cosine:.2f}"
     return replace(
         check,
-        detail=f"the network's own gradient is masked (it {masked}); attacks go past it: {through}. Of what they "
+        detail=f"the network's own gradient is masked{by} (it {masked}); attacks go past it: {through}. Of what they "
         f"follow: {check.detail}",
     )
 

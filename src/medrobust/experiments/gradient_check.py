@@ -8,10 +8,12 @@ from dataclasses import asdict
 from medrobust.attacks.choose_substitute import Trial, choose
 from medrobust.attacks.derivative import Derivative, Ends, derivative, hidden
 from medrobust.attacks.drawn import followed
+from medrobust.attacks.masking import causes, sentence
 from medrobust.attacks.substitute import Substitute
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments import checks
+from medrobust.images import Images
 from medrobust.results import Check
 from medrobust.store import Cell, Result
 
@@ -41,6 +43,7 @@ def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = 
     classifier = followed(classifier).without_rounding()
     ends = Ends(classifier, images, seed, list(sample.ids))
     own = result = derivative(classifier, images, seed=seed, ids=sample.ids, ends=ends)
+    hidden_by = sentence(causes(classifier, images[_by_decision(classifier, images)])) if own.holds is False else ""
     noticed: dict[str, bool] = {}
     trials: list[Trial] = []
     repeatable = classifier.draws is not None or classifier.inspection is None or classifier.inspection.repeatable
@@ -57,6 +60,7 @@ def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = 
         "derivative": _plain(result),
         "own": _plain(own),
         "noticed": noticed,
+        "hidden_by": hidden_by,
         "trials": [
             {
                 "substitute": None if t.substitute is None else asdict(t.substitute),
@@ -67,6 +71,13 @@ def derived(classifier: Classifier, sample: Dataset, seed: int, *, seek: bool = 
             for t in trials
         ],
     }, {}
+
+
+def _by_decision(classifier: Classifier, images: Images) -> list[int]:
+    """Positions of the images, one of each decision first."""
+    decisions = [tuple(d.flatten().tolist()) for d in classifier.predict(images)]
+    first = [i for i, d in enumerate(decisions) if d not in decisions[:i]]
+    return [*first, *(i for i in range(len(images)) if i not in first)]
 
 
 def _plain(derivative: Derivative) -> dict[str, float | None]:
@@ -95,6 +106,7 @@ def gradient_check(cell: Cell) -> Check:
         cell.fact("noticed", dict),
         _read(cell.fact("own", dict)),
         "" if chosen is None else chosen.text,
+        cell.fact("hidden_by", str),
     )
 
 
