@@ -473,7 +473,7 @@ def fails(
     classifier: Classifier, few: object, seed: int, seek: bool = False
 ) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     found = {"cosine": 0.01, "range_needed": 9.0, "compared": 6, "examined": 6, "flat": False}
-    return {"derivative": found, "own": found, "noticed": {}, "trials": []}, {}
+    return {"derivative": found, "own": found, "noticed": {}, "trials": [], "hidden_by": ""}, {}
 
 
 @pytest.fixture(scope="module")
