@@ -1,16 +1,18 @@
 """Universal perturbations of medrobust beside a plain loop of 30 lines, at equal gradients, on held-out images.
 
     python benchmarks/universal_plain.py MODEL DATA [--name NAME] [--size 64] [--norms linf l2] [--eps 6/255 1.0]
-        [--targets none 0] [--methods sgd sga df] [--passes 10] [--n 300] [--held-out 500] [--seeds 5] [--out CSV]
+        [--targets none 0] [--methods sgd sga df] [--passes 10] [--n 300] [--held-out 500] [--seeds 5] [--noise]
+        [--out CSV]
 
 MODEL is a folder saved by medrobust, or ARCHITECTURE=WEIGHTS such as cifar_resnet20=cifar10_resnet20-12fca82f.th; DATA
 a data spec. Made from n training images, judged on test images (of data with test images only: from some, on others);
-each seed draws the images anew. --eps: one size for each norm. --targets: none is nontargeted, a number a class.
+each seed draws the images anew. --noise: made from n images of noise instead, without any data. --eps: one size for
+each norm. --targets: none is nontargeted, a number a class.
 The loop: Adam on the mean cross-entropy (of the clean prediction, upwards; of the target, downwards), batches of 32,
 one learning rate, clamped to [0, 1] and to the ball after each step, --passes over the images. Ours run
 with their defaults and as many gradients at most. Prints, and appends to CSV, the mean over the seeds of the fooling
 rate or the targeted success on held-out images, the least and the largest of them, and the mean difference to the
-loop on the same seeds with its 95 % Student interval.
+loop on the same seeds with its 95 % Student interval; also of the best of three random changes (``controls``).
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from torch import Tensor
 import medrobust as mr
 from medrobust import models, stats
 from medrobust.options import parse
-from medrobust.universal import UNIVERSAL, Universal, UniversalMethod
+from medrobust.universal import UNIVERSAL, Noise, Universal, UniversalMethod, controls
 
-LOOP = "plain loop"
+LOOP, RANDOM = "plain loop", "best of 3 random"
 COLUMNS = ["network", "norm", "goal", "method", "seeds", "gradients", "held out", "least", "most", "over the loop"]
 
 
@@ -91,6 +93,8 @@ def of_one_seed(
 ) -> dict[str, tuple[float, int]]:
     """By method: the share of held-out images that reach the goal, and the gradients."""
     x, held = images(data, asked.n, asked.held_out, seed)
+    if asked.noise:
+        x = Noise(asked.n, x.shape[1:], seed).images(range(asked.n))
     ball = {"linf": mr.Linf, "l2": mr.L2}[norm](eps)
     goal = mr.Untargeted() if target is None else mr.Targeted(target)
     clean = clf.predict(held).numpy()
@@ -101,7 +105,8 @@ def of_one_seed(
     }
     for name in asked.methods:
         made[name] = method(name, asked.passes)(clf, x, goal, ball, seed=seed)
-    rates = {}
+    chance = [mr.universal.judge(clf, held, v, clean=clean).after for v in controls(clf, held, ball, seed)]
+    rates = {RANDOM: (max(float(np.mean(a != clean if target is None else a == target)) for a in chance), 0)}
     for name, v in made.items():
         outcome = mr.universal.judge(clf, held, v, clean=clean)
         rates[name] = ((outcome.targeted_success or outcome.fooling_rate).value, int(v.provenance["gradients"]))
@@ -127,6 +132,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--held-out", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--noise", action="store_true")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
 
@@ -141,7 +147,7 @@ def main() -> None:
                 of_one_seed(clf, data, asked, norm, float(above) / float(below or 1), goal, seed)
                 for seed in range(asked.seeds)
             ]
-            rows = [row(name, runs) for name in (LOOP, *asked.methods)]
+            rows = [row(name, runs) for name in (RANDOM, LOOP, *asked.methods)]
             words = "nontargeted" if goal is None else f"to {clf.classes[goal]}"
             write([[asked.name or asked.model, f"{norm} {size}", words, *cells] for cells in rows], asked.out)
 

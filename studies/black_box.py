@@ -45,7 +45,7 @@ def smoke() -> list[Part]:
     return [
         ensemble({tiny: sizes[tiny][:1]}, 8, "auto:steps=5:queries=20"),
         queries(sizes, {tiny: 20}, {tiny: 8}, 8, least=20),
-        transferred([(tiny, other)], ("pgd",), (8 * GREY,), limit=8),
+        transferred([(tiny, other)], ("pgd", "transferable"), (8 * GREY,), limit=8),
     ]
 
 
@@ -69,7 +69,7 @@ def small() -> list[Part]:
     return [
         ensemble(fine, 50),
         queries(coarse, budgets, frequencies, 50),
-        transferred(pairs, ("pgd",), tuple(g * GREY for g in (1, 2, 4, 8)), limit=50),
+        transferred(pairs, ("pgd", "transferable"), tuple(g * GREY for g in (1, 2, 4, 8)), limit=50),
     ]
 
 
@@ -79,7 +79,9 @@ def paper() -> list[Part]:
     return [
         ensemble(sizes, 1000),
         queries(sizes, dict.fromkeys(models, 300), dict.fromkeys(models, 28), 1000),
-        transferred([(m, sets.resnet(m.data, seed=1)) for m in models], ("pgd",), (GREY, 4 * GREY), limit=1000),
+        transferred(
+            [(m, sets.resnet(m.data, seed=1)) for m in models], ("pgd", "transferable"), (GREY, 4 * GREY), 1000
+        ),
     ]
 
 
