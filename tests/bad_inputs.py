@@ -753,6 +753,20 @@ for name, arguments, said in (
 
     case(f"option-defend-{name}", said)(_defend)
 
+for name, arguments, said in (
+    ("method", ("--method", "magic"), "'magic'"),
+    ("method-option", ("--method", "trades:beta=-1"), "beta"),
+    ("eps", ("--eps", "0"), "--eps"),
+    ("epochs", ("--epochs", "0"), "epochs"),
+    ("minutes", ("--minutes", "0"), "minutes"),
+):
+
+    def _harden(folder: Path, arguments: tuple[str, ...] = arguments) -> tuple[str, ...]:
+        saved(folder)
+        return ("harden", "--model", "m", *PHANTOM, *OUT, *arguments)
+
+    case(f"option-harden-{name}", said)(_harden)
+
 
 # -- studies ---------------------------------------------------------------------------------------------
 

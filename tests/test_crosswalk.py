@@ -13,6 +13,7 @@ from medrobust.certified import METHODS
 from medrobust.crosswalk import FILE, Members, crosswalk, missing
 from medrobust.detectors import DETECTORS, Guard
 from medrobust.evasion import EVASIONS
+from medrobust.training import METHODS as HARDENING
 from medrobust.universal import DEFENCES, UNIVERSAL
 
 TABLE = crosswalk()
@@ -24,6 +25,7 @@ TABLES: dict[str, tuple[Members, Collection[str]]] = {
     "evasions": (TABLE.evasions, EVASIONS),
     "detectors": (TABLE.detectors, {*DETECTORS, Guard.__name__.lower()}),
     "defences": (TABLE.defences, DEFENCES),
+    "hardening": (TABLE.hardening, HARDENING),
     "proofs": (TABLE.proofs, {*METHODS, "smoothing"}),
     "images": (TABLE.images, {"corruptions", "transformations"}),
 }
@@ -50,6 +52,7 @@ def test_titles_are_those_of_the_classes():
         assert {name: registry[name]().title for name in registry} == {n: members[n].title for n in registry}
     assert {name: DETECTORS[name]().title for name in DETECTORS} == {n: TABLE.detectors[n].title for n in DETECTORS}
     assert {name: DEFENCES[name]().title for name in DEFENCES} == {n: TABLE.defences[n].title for n in DEFENCES}
+    assert {name: HARDENING[name].title for name in HARDENING} == {n: m.title for n, m in TABLE.hardening.items()}
     for members, _ in TABLES.values():
         kinds = {(m.title, m.threat) for m in members.values()}
         assert len(kinds) == len({title for title, _ in kinds}), "attacks of one title are of one kind"

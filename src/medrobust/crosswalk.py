@@ -88,6 +88,7 @@ class Crosswalk(TablePart):
     evasions: Members
     detectors: Members
     defences: Members
+    hardening: Members
     proofs: Members
     images: Members
     not_tested: tuple[NamedKind, ...]
@@ -95,7 +96,16 @@ class Crosswalk(TablePart):
 
     def members(self) -> Iterator[Member]:
         """All attacks and defences."""
-        every = (self.attacks, self.universal, self.evasions, self.detectors, self.defences, self.proofs, self.images)
+        every = (
+            self.attacks,
+            self.universal,
+            self.evasions,
+            self.detectors,
+            self.defences,
+            self.hardening,
+            self.proofs,
+            self.images,
+        )
         for table in every:
             yield from table.values()
 

@@ -50,7 +50,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_every_command_that_is_advised_is_one(folders: dict[str, Path], name: str) -> None:
     found = findings.find(read(folders[name]))
     for each in advice.of(found):
-        assert parse(each.command) in ("audit", "attack", "defend", "detect", "evade")
+        assert parse(each.command) in ("audit", "attack", "defend", "detect", "evade", "harden")
         assert ("RUN/model" in each.command) == bool(found.run.conditions.trained_here)
 
 

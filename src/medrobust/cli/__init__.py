@@ -25,6 +25,7 @@ from medrobust.cli.detect import detect
 from medrobust.cli.doctor import doctor
 from medrobust.cli.evade import evade
 from medrobust.cli.explain import explain
+from medrobust.cli.harden import harden
 from medrobust.cli.init import init
 from medrobust.cli.names import names
 from medrobust.cli.options import expanded
@@ -71,6 +72,7 @@ COMMANDS = (
     universal,
     certify,
     defend,
+    harden,
     search,
     compare,
     report,

@@ -82,6 +82,17 @@ def _round_first(f: Findings) -> Advice | None:
     return _with(advice, commands.command(f, "attack", *at))
 
 
+def _harden(f: Findings) -> Advice | None:
+    at, size = Share.of(f.at_reference), f.reference
+    if f.verdict is not Verdict.FOOLED or at is None or size is None or f.run.conditions.answers is not None:
+        return None
+    norm = ["--norm", "l2"] if f.run.conditions.norm == "L2" else []
+    if (text := eps(f, size)).endswith(("lv", "hu")):  # stored values are not trained on
+        return None
+    options = [*norm, "--eps", text, "--out", "runs/harden"]
+    return _with(words.harden(at, short_size(f, size)), commands.command(f, "harden", *options))
+
+
 def _one_change(f: Findings) -> Advice | None:
     strongest = universal.strongest_goal(f)
     if f.verdict not in ATTACKED or strongest is None:
@@ -183,6 +194,7 @@ def _first_attack(f: Findings) -> Advice | None:
 RULES = (
     _first_attack,
     _without_gradients,
+    _harden,
     _one_change,
     _guard,
     _detectors,

@@ -22,6 +22,15 @@ class Advice:
     command: str = ""
 
 
+def harden(at: Share, size: str) -> Advice | None:
+    """Where attacks leave fewer than half of the images. at: accuracy under attack at ``size``."""
+    if not at.ok or not at.surely_below(0.5):
+        return None
+    text = f"At {size}, attacks leave {numbers(at)} of the images. medrobust harden trains on images as attacks change "
+    text += "them, and measures what that costs without an attack; it takes about as long as eight trainings."
+    return Advice("Train it to withstand such changes", text)
+
+
 def train_against_one_change(rate: Share, control: Share | None, goal: str = "") -> Advice | None:
     """Where one change for all images does more than random changes. goal: the class it was made towards."""
     if not rate.ok or relation(rate, control) is not Relation.ABOVE or control is None:

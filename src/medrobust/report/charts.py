@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
@@ -312,6 +312,19 @@ def series(
         _percent_axis(axes, label)
         _legend(figure, axes)
         return svg(figure, name, alt, _by_eps(unit, lines))
+
+
+def by_epoch(lines: Mapping[str, Sequence[float]], kept: int, alt: str) -> str:
+    """Shares after each epoch of a training, without intervals. kept: the epoch that was kept."""
+    with canvas(4.7, 3.1) as (figure, axes):
+        for i, (title, values) in enumerate(lines.items()):
+            axes.plot(range(1, len(values) + 1), values, label=title, **line_style(i))  # type: ignore[arg-type]
+        axes.axvline(kept, color=MUTED, linewidth=0.9, linestyle=":")
+        axes.set_xlabel("Epoch")
+        axes.locator_params(axis="x", integer=True)
+        _percent_axis(axes, "Read rightly")
+        _legend(figure, axes)
+        return svg(figure, "hardening", alt)
 
 
 def by_pixels(points: list[tuple[float, Row]], across: str, label: str, alt: str) -> str:

@@ -52,16 +52,17 @@ DEFAULTS: Mapping[str, object] = {
 }
 
 
-def command(f: Findings, name: str, *options: str, without: tuple[str, ...] = ()) -> str:
+def command(f: Findings, name: str, *options: str, without: tuple[str, ...] = (), model: str = "") -> str:
     """ "medrobust defend --model RUN/model --data phantom:chest …". options: after these; without: fields of the config
-    that they replace."""
+    that they replace. model: instead of that of the run."""
     config = f.run.spec.get("config")
     config = dict(config) if isinstance(config, Mapping) else {}
     c = f.run.conditions
-    model = f"{FOLDER}/model" if c.trained_here else str(config.get("model") or c.model or "MODEL")
+    trained = c.trained_here or bool(model)
+    model = model or (f"{FOLDER}/model" if trained else str(config.get("model") or c.model or "MODEL"))
     words = ["medrobust", name, "--model", model]
     config.setdefault("data", c.data or "DATA")
-    tables = [IMAGES, *([] if c.trained_here else [NETWORK]), *([AUDIT] if name == "audit" else [])]
+    tables = [IMAGES, *([] if trained else [NETWORK]), *([AUDIT] if name == "audit" else [])]
     for field, option in {k: v for table in tables for k, v in table.items() if k not in without}.items():
         value = config.get(field)
         if value is not None and value != DEFAULTS.get(field):

@@ -108,6 +108,22 @@ class DefenceInfo(Stated):
     guesses: str = ""
 
 
+class HardeningInfo(Stated):
+    """How a classifier was trained adversarially. epochs: planned. history: by epoch, scores on validation images,
+    untouched and attacked. sizes: at which both classifiers were attacked."""
+
+    method: str
+    title: str
+    source: str = ""
+    settings: Mapping[str, object] = {}
+    eps: float
+    sizes: list[float] = Field(min_length=1)
+    epochs: int
+    epoch_kept: int
+    minutes: float | None = None
+    history: list[Mapping[str, float]] = []
+
+
 class DetectorInfo(Stated):
     title: str
     source: str = ""
@@ -415,6 +431,7 @@ class Conditions(Stated):
     smoothed: SmoothedInfo | None = None
     universal: UniversalInfo | None = None
     defence: DefenceInfo | None = None
+    hardening: HardeningInfo | None = None
     detection: DetectionInfo | None = None
     evasion: EvasionInfo | None = None
     explained: dict[str, ExplainedInfo] = {}

@@ -23,7 +23,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     Kind.UNIVERSAL: ("fooling_rate", "targeted_success"),
     Kind.DETECTOR: ("auroc", "seen"),
     Kind.EVASION: ("success",),
-    Kind.DEFENCE: ("fooling_rate", "targeted_success"),
+    Kind.DEFENCE: ("fooling_rate", "targeted_success", "accuracy_attacked"),
     Kind.CORRUPTION: ("accuracy",),
     Kind.CERTIFIED: ("accuracy",),
 }
@@ -117,7 +117,9 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
     elif row.kind == Kind.UNIVERSAL:
         yield _named(name, c.universal.title if c.universal and c.universal.name == name else "", table.universal)
     elif row.kind == Kind.DEFENCE:
-        yield _named(name, "", table.universal)
+        yield _named(name, "", table.attacks if c.hardening is not None else table.universal)
+        if c.hardening is not None:
+            yield _named(c.hardening.method, c.hardening.title, table.hardening)
         if c.defence is not None:
             yield _named(c.defence.title, c.defence.title, table.defences)
     elif row.kind == Kind.DETECTOR:

@@ -1,7 +1,8 @@
-"""Training a classifier: fine-tuned or from scratch, selected on validation, resumable after a kill."""
+"""Training a classifier: fine-tuned, from scratch or adversarially, selected on validation, resumable after a kill."""
 
 from __future__ import annotations
 
+from medrobust.training.adversarial import METHODS, AdversarialTraining
 from medrobust.training.adversary import Adversary
 from medrobust.training.augment import Augment
 from medrobust.training.evaluate import Scores, evaluate, score
@@ -11,6 +12,8 @@ from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
 
 __all__ = [
+    "METHODS",
+    "AdversarialTraining",
     "Adversary",
     "Augment",
     "Pixels",

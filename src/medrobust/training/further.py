@@ -6,6 +6,7 @@ The test split is never asked for.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.inspection import EXAMINED
 from medrobust.progress import NoProgress, Progress
+from medrobust.training.adversarial.method import AdversarialTraining
 from medrobust.training.adversary import Adversary
 from medrobust.training.augment import Augment
 from medrobust.training.evaluate import Scores
 from medrobust.training.fit import key, refuse_untrainable, splits, versions
+from medrobust.training.pace import planned_epochs
 from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
 from medrobust.training.trainer import Trainer, own_randomness
@@ -40,23 +43,29 @@ def further(
     weight_decay: float | None = None,
     augment: bool | Augment = True,
     freeze: float = 0.0,
+    patience: int | None = None,
     adversary: Adversary | None = None,
+    method: AdversarialTraining | None = None,
+    minutes: float | None = None,
     keep: str = "best",
     progress: Progress | None = None,
     resume: str | Path | None = None,
 ) -> Classifier:
     """A copy of ``classifier``, trained so many epochs more on the train split of ``data``, where it computes.
 
-    keep: "best" takes the best epoch on the untouched val split; "last" takes the last epoch, as a training under
-    attack must (the best on untouched images is the one that defends least).
-    adversary: attacks during training, see Adversary. The other settings are those of ``fit``; lr: by default that
-    of weights trained before. InputError as there, and where classifier and data do not belong together.
+    keep: "best" takes the best epoch on the untouched val split, with a ``method`` the best under attack; "last" takes
+    the last epoch, as with an ``adversary`` it must (the best on untouched images is the one that defends least).
+    adversary: changes images during training, see Adversary. method: of adversarial training. minutes: of wall time;
+    as many epochs are planned as fit by a trial, at most ``epochs``. The other settings are those of ``fit``; lr: by
+    default that of weights trained before. InputError as there, and where classifier and data do not belong together.
     """
     if keep not in KEEP:
         raise InputError(f"keep must be {' or '.join(KEEP)}, got {keep!r}")
     data = data.for_network(classifier)
     head = classifier.head.name
-    recipe = Recipe.filled(True, epochs, lr, batch, optimiser, weight_decay, augment, None, freeze, head)
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"minutes must be a positive number, got {minutes}")
+    recipe = Recipe.filled(True, epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, head)
     check_trainable(classifier, data)
     progress = progress or NoProgress()
     train, validation = splits(data)
@@ -72,13 +81,37 @@ def further(
     }
     if adversary is not None:
         record["adversary code"] = code_digest.of_class(type(adversary))
-    clf = classifier.with_net(copy.deepcopy(classifier.net))
-    with own_randomness(clf.device):
+    if method is not None:
+        record |= {
+            "method": {"title": method.title, **method.settings},
+            "method code": code_digest.of_class(type(method)),
+        }
+    folder = None if resume is None else Path(resume)
+    with own_randomness(classifier.device):
         pixels = Pixels(train, progress, "training"), Pixels(validation, progress, "validation")
-        trainer = Trainer(clf, recipe, seed, *pixels, progress, adversary=adversary, last=keep == "last")
-        state = trainer.run(None if resume is None else Path(resume), key(record))
+
+        def trainer(recipe: Recipe) -> Trainer:
+            return Trainer(
+                classifier.with_net(copy.deepcopy(classifier.net)),
+                recipe,
+                seed,
+                *pixels,
+                progress,
+                adversary=adversary,
+                method=method,
+                last=keep == "last",
+                minutes=minutes,
+            )
+
+        if minutes is not None:
+            planned = planned_epochs(lambda: trainer(recipe), minutes, epochs, folder, key(record))
+            recipe = replace(recipe, epochs=planned)
+            progress.note(f"{planned} of {epochs} epochs are planned within {minutes:g} minutes")
+        training = trainer(recipe)
+        clf, state = training.clf, training.run(folder, key(record))
     kept = state.history[state.best_epoch - 1]
     record |= {
+        "training": recipe.plain(),
         "epoch_kept": state.best_epoch,
         "validation": {k: kept[k] for k in Scores._fields},
         "history": state.history,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,14 @@ import medrobust.training.losses as losses
 from medrobust import seeds
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
+from medrobust.images import Images, Labels, Logits
 from medrobust.progress import Progress
+from medrobust.training.adversarial.classes import Choices
+from medrobust.training.adversarial.method import AdversarialTraining, Minibatch
+from medrobust.training.adversarial.validation import robust_scores, validation_rows
 from medrobust.training.adversary import Adversary
 from medrobust.training.augment import warp
-from medrobust.training.evaluate import evaluate, score
+from medrobust.training.evaluate import Scores, evaluate, score
 from medrobust.training.pixels import Pixels
 from medrobust.training.recipe import Recipe
 from medrobust.training.sampling import epoch_order
@@ -26,7 +31,11 @@ from medrobust.training.state import FILE, TrainingState, snapshot
 
 
 class Trainer:
-    """One training under way. adversary: attacks while it goes on. last: the last epoch is kept, not the best."""
+    """One training under way.
+
+    adversary: changes images before each weight step. method: of adversarial training; then the epoch that is best
+    under attack is kept, or the last one where ``last``. minutes: no epoch begins that would not end within them.
+    """
 
     def __init__(
         self,
@@ -38,10 +47,13 @@ class Trainer:
         progress: Progress,
         *,
         adversary: Adversary | None = None,
+        method: AdversarialTraining | None = None,
         last: bool = False,
+        minutes: float | None = None,
     ) -> None:
         self.clf, self.recipe, self.seed = clf, recipe, seed
-        self.adversary, self.last = adversary, last
+        self.adversary, self.method, self.last, self.minutes = adversary, method, last, minutes
+        self.attacked = validation_rows(validation.labels, seed)
         self.train, self.validation, self.progress = train, validation, progress
         self.frozen = recipe.frozen(clf.net)
         kept = {id(p) for layer in self.frozen for p in layer.parameters(recurse=False)}
@@ -79,7 +91,8 @@ class Trainer:
         return state
 
     def _epoch(self, state: TrainingState) -> None:
-        loss = self._pass(state.epoch)
+        began = time.monotonic()
+        loss, held = self.train_epoch(state.epoch)
         if not math.isfinite(loss):
             raise _DivergedError(f"training diverged in epoch {state.epoch + 1} (loss {loss}): {self._lower()}")
         scores = score(*evaluate(self.clf, self.validation))
@@ -87,60 +100,107 @@ class Trainer:
             raise _DivergedError(f"validation diverged in epoch {state.epoch + 1}: {self._lower()}")
         state.epoch += 1
         state.history.append({"epoch": state.epoch, "train_loss": loss, **scores._asdict()})
+        shown = {"validation": f"{scores.balanced_accuracy:.1%}"}
+        if self.method is not None:
+            robust = robust_scores(self.clf, self.validation, self.attacked, self.method.ball, self.seed)
+            under = {f"attacked_{name}": value for name, value in robust._asdict().items()}
+            state.history[-1] |= {**under, "train_held": held}
+            shown["under attack"] = f"{robust.balanced_accuracy:.1%}"
         best = state.history[state.best_epoch - 1] if state.best_epoch else None
-        if best is None or self.last or self.recipe.rank(state.history[-1]) > self.recipe.rank(best):
+        if best is None or self.last or self._rank(state.history[-1]) > self._rank(best):
             state.best_epoch, state.best = state.epoch, snapshot(self.clf.net)
         if self.adversary is not None:
             state.adversary = self.adversary.tensors()
+        if self.minutes is not None:
+            state.history[-1]["seconds"] = time.monotonic() - began
         stale = state.epoch - state.best_epoch
         patience = self.recipe.patience
         state.done = (
             state.epoch >= self.recipe.epochs
             or (patience is not None and stale >= patience)
             or self.recipe.enough(state.history[-1])
+            or self._late(state)
         )
-        postfix = {"epoch": f"{state.epoch}/{self.recipe.epochs}", "validation": f"{scores.balanced_accuracy:.1%}"}
-        self.progress.advance(0, **postfix)
+        self.progress.advance(0, epoch=f"{state.epoch}/{self.recipe.epochs}", **shown)
 
-    def _pass(self, epoch: int) -> float:
-        """One epoch over the training images; the mean loss."""
+    def _rank(self, scores: Mapping[str, float]) -> tuple[float, float]:
+        if self.method is None:
+            return self.recipe.rank(scores)
+        return self.recipe.rank({name: scores[f"attacked_{name}"] for name in Scores._fields})
+
+    def _late(self, state: TrainingState) -> bool:
+        """Whether another epoch would end after the minutes that there are."""
+        if self.minutes is None:
+            return False
+        seconds = [epoch["seconds"] for epoch in state.history]
+        return sum(seconds) + max(seconds) > 60 * self.minutes
+
+    def train_epoch(self, epoch: int, most: int | None = None) -> tuple[float, float]:
+        """One epoch over the training images; the mean loss, and the share decided rightly under attack (NaN without).
+
+        most: stop after so many steps.
+        """
         net, recipe, device = self.clf.net, self.recipe, self.clf.device
         torch.manual_seed(draw(self.seed, "dropout", epoch))
         order = epoch_order(self.train.labels, recipe.balance, self.seed, epoch)
         if self.adversary is not None:
             self.adversary.begin(epoch, order.size)
         maps = recipe.augment.maps(order.size, self.seed, epoch) if recipe.augment else None
-        net.train()
-        for layer in self.frozen:
-            layer.eval()
-        total = torch.zeros((), device=device)  # read once an epoch: a look at every step would stall a GPU
-        for step, rows in enumerate(np.array_split(np.arange(order.size), self.steps)):
+        self._train_mode()
+        total = torch.zeros(2, device=device)  # read once an epoch: a look at every step would stall a GPU
+        for step, rows in enumerate(np.array_split(np.arange(order.size), self.steps)[:most]):
             images = self.train.images(order[rows]).to(device)
             labels = torch.from_numpy(self.train.labels[order[rows]]).to(device)
             if maps is not None:
                 images = warp(images, maps[torch.from_numpy(rows)])
-            rate = recipe.rate(epoch * self.steps + step, recipe.epochs * self.steps)
-            if self.adversary is None:
-                total += self._step(images, labels, rate) * rows.size
+            for group in self.optimiser.param_groups:
+                group["lr"] = recipe.rate(epoch * self.steps + step, recipe.epochs * self.steps)
+            if self.method is not None:
+                choices = Choices.of(labels, self.weights)
+                result = self.method.step(self, Minibatch(images, choices, rows.tolist(), self.seed, epoch))
+                total += torch.stack([*result]) * rows.size
+            elif self.adversary is None:
+                total[0] += self._step(images, labels) * rows.size
             else:
                 attacked = self.adversary.before(images, rows)
-                total += self._step(attacked, labels, rate) * rows.size
+                total[0] += self._step(attacked, labels) * rows.size
                 self.adversary.after(self.clf, images, labels)
             self.progress.advance(1)
-        return float(total) / order.size
+        net.zero_grad(set_to_none=True)
+        loss, held = (total / order.size).tolist()
+        return loss, math.nan if self.method is None else held
 
-    def _step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+    def logits(self, images: Images) -> Logits:
+        """Canonical logits of images (n, c, h, w) in [0, 1], in the mode that the network is in."""
         if self.clf.channels is not None and images.shape[1] != self.clf.channels:
             images = images.expand(-1, self.clf.channels, -1, -1)  # grey images into a network for colour
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with _mixed_precision(images.device):
             raw = self.clf.net(images)
-        logits = self.clf.head.canonical(raw.reshape(raw.shape[0], -1).float())
-        loss = losses.loss(logits, labels, self.weights)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        return self.clf.head.canonical(raw.reshape(raw.shape[0], -1).float())
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradient of ``loss`` alone, at the weights."""
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The network in evaluation mode, as an attacker meets it."""
+        self.clf.net.eval()
+        try:
+            yield
+        finally:
+            self._train_mode()
+
+    def _train_mode(self) -> None:
+        self.clf.net.train()
+        for layer in self.frozen:
+            layer.eval()
+
+    def _step(self, images: Images, labels: Labels) -> Tensor:
+        loss = losses.loss(self.logits(images), labels, self.weights)
+        self.backward(loss)
         self.optimiser.step()
         return loss.detach()
 

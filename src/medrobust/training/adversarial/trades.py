@@ -1,0 +1,48 @@
+"""TRADES (Zhang et al. 2019, arXiv:1901.08573): clean cross-entropy, and how far an attack moves the answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from medrobust.errors import InputError
+from medrobust.images import Images, Logits
+from medrobust.threat import Ball
+from medrobust.training.adversarial.method import AdversarialTraining, Minibatch
+
+if TYPE_CHECKING:
+    from medrobust.training.trainer import Trainer
+
+
+class TRADES(AdversarialTraining):
+    """beta: weight of the divergence between clean answers and those under attack; more keeps less clean accuracy."""
+
+    title = "TRADES"
+    source = "Zhang et al. 2019, arXiv:1901.08573"
+
+    def __init__(self, ball: Ball, steps: int = 10, step: float = 0.25, awp: float = 0.0, beta: float = 6.0) -> None:
+        super().__init__(ball, steps, step, awp)
+        if not beta > 0:
+            raise InputError(f"beta must be a positive number such as 6, got {beta}")
+        self.beta = beta
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {**super().settings, "beta": self.beta}
+
+    def attacked(self, trainer: Trainer, batch: Minibatch) -> Images:
+        with trainer.evaluating(), torch.no_grad():
+            clean = trainer.logits(batch.images)
+
+        def height(logits: Logits) -> Tensor:
+            return batch.choices.divergence(clean, logits).sum()
+
+        # at the image itself the divergence is 0 and so is its gradient
+        return self.ascended(trainer, batch.images, self.random_start(batch), height)
+
+    def loss(self, trainer: Trainer, batch: Minibatch, attacked: Images) -> tuple[Tensor, Logits]:
+        clean, logits = trainer.logits(batch.images), trainer.logits(attacked)
+        choices = batch.choices
+        return choices.cross_entropy(clean) + self.beta * choices.mean(choices.divergence(clean, logits)), logits
