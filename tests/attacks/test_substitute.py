@@ -14,7 +14,7 @@ from medrobust import Classifier
 from medrobust.attacks import APGD, PGD, Attack, Auto, run
 from medrobust.attacks.auto import ALL
 from medrobust.attacks.choose_substitute import CANDIDATES, choose
-from medrobust.attacks.straight_through import StraightThrough, functions_as_identity, without_hooks
+from medrobust.attacks.straight_through import Secants, StraightThrough, functions_as_identity, without_hooks
 from medrobust.attacks.substitute import Substitute
 from medrobust.threat import Linf, Untargeted, margin
 from tests.defences import DEFENCES, NegatedGradient
@@ -23,7 +23,7 @@ from tests.nets import bumpy
 EPS = 12 / 255
 TRIED = (
     *("8 bit", "3 bit", "JPEG", "k winners take all", "clipped, rounded logits", "hard vote", "detached"),
-    *("negated gradient", "random gradient", "random by a function", "stairs for ReLU"),
+    *("negated gradient", "random gradient", "random by a function", "stairs for ReLU", "shattered ReLU"),
 )
 """One of each kind; ``benchmarks/masked.py`` tries all of them on a trained network."""
 
@@ -144,6 +144,24 @@ def test_what_has_no_derivative_gets_that_of_what_it_stands_for(name: str) -> No
     assert (gradient.amax(1) > 0).all()
     if derivative is not None:
         torch.testing.assert_close(gradient, torch.full_like(x, derivative))
+
+
+def test_ripples_have_the_slope_of_their_secants() -> None:
+    x = torch.linspace(-2, 2, 400).view(2, 200).requires_grad_()
+    with Secants():
+        out = F.relu(x) + 1e-3 * torch.sin(5e4 * x)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    away = x.abs() > 0.5
+    torch.testing.assert_close(gradient[away], (x > 0).float()[away], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("function", [F.relu, F.gelu, torch.tanh, lambda x: x.softmax(1), lambda x: x * x.sum()])
+def test_functions_whose_slope_is_right_keep_it(function: Callable[[Tensor], Tensor]) -> None:
+    x = torch.linspace(-2, 2, 200).expand(2, 200).clone().requires_grad_()
+    (own,) = torch.autograd.grad(function(x)[:, ::3].sum(), x)
+    with Secants():
+        out = function(x)
+    assert torch.equal(torch.autograd.grad(out[:, ::3].sum(), x)[0], own)
 
 
 def test_the_largest_becomes_a_softmax_on_the_way_back() -> None:

@@ -20,7 +20,7 @@ WITHOUT_HOOKS = Substitute(hooks=True)
 THROUGH = replace(WITHOUT_HOOKS, functions=True)
 CUSTOM = replace(THROUGH, custom=True)
 CANDIDATES = (
-    *(WITHOUT_HOOKS, THROUGH, CUSTOM),
+    *(WITHOUT_HOOKS, THROUGH, CUSTOM, replace(CUSTOM, secants=True)),
     *(replace(CUSTOM, entry=True), replace(CUSTOM, exit=True), replace(CUSTOM, entry=True, exit=True)),
 )
 """From what changes least to what changes most."""

@@ -32,6 +32,13 @@ SOFTNESS = 0.25
 standard deviation of what is compared, image by image."""
 
 
+APART = 0.76
+"""Distance of a function's own slopes from those of its secants, as a share of these, from which they are wrong: with a
+cosine of 0.65 it is at least that."""
+SHAPES = {"view", "reshape", "flatten", "contiguous", "clone", "float", "to", "type_as", "detach", "__getitem__"}
+"""Functions that leave values as they are."""
+
+
 class _NoHandle:
     """Of a hook that was not registered."""
 
@@ -137,6 +144,68 @@ class StraightThrough(TorchFunctionMode):
         if not isinstance(soft, Tensor) or soft.shape != out.shape or not soft.is_floating_point():
             return out
         return _through(out, soft.to(out.dtype)) if out.is_floating_point() else self._keep(out, soft)
+
+
+class Secants(TorchFunctionMode):
+    """While it is on, a function of each value by itself has the slope of its secants where its own says otherwise.
+
+    A secant spans ``SOFTNESS`` standard deviations of the values to each side: ripples and stairs that are finer hide
+    no slope. Decided function by function and image by image, by the distance of the two.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        del types
+        kwargs = kwargs or {}
+        first = args[0] if args else None
+        alone = _carries(first) and not any(isinstance(a, Tensor) for a in (*args[1:], *kwargs.values()))
+        name = getattr(func, "__name__", "")
+        if not alone or name in SHAPES or (name.endswith("_") and not name.endswith("__")):
+            return func(*args, **kwargs)
+        assert isinstance(first, Tensor)
+        with torch._C.DisableTorchFunction():  # detaching here means just that
+            values = first.detach().clone()
+        slope = _secant(lambda x: func(x, *args[1:], **kwargs), values)
+        out = func(*args, **kwargs)
+        if slope is None or not isinstance(out, Tensor) or out.shape != first.shape:
+            return out
+        disagrees, steep = slope
+        with torch._C.DisableTorchFunction():
+            return torch.where(disagrees, _through(out, steep * first), out)
+
+
+def _secant(function: Callable[[Tensor], Any], values: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Which images (n, 1, …) the function's own slope is wrong for, and the slopes of secants; None where it is wrong
+    for none, and for what is no function of each value by itself."""
+    with torch._C.DisableTorchFunction():
+        width = 2 * _spread(values)
+        ends = [values + width, values - width]
+    with torch.no_grad():
+        out = [function(end) for end in ends]
+    if not all(isinstance(o, Tensor) and o.shape == values.shape and o.is_floating_point() for o in out):
+        return None
+    with torch.enable_grad():
+        leaf = values.clone().requires_grad_()
+        own = function(leaf * 1)
+        if not isinstance(own, Tensor) or not own.requires_grad:
+            return None
+        (slope,) = torch.autograd.grad(own.sum(), leaf)
+    with torch._C.DisableTorchFunction():
+        steep = ((out[0] - out[1]) / (2 * width)).detach()
+        dims = tuple(range(1, values.ndim))
+        disagrees = (slope - steep).square().sum(dims, True) > APART**2 * steep.square().sum(dims, True)
+        if not bool(disagrees.any()):
+            return None
+        own, every_second = own.detach(), torch.arange(values.numel(), device=values.device).view_as(values) % 2 == 0
+        others = torch.where(every_second, values, values + width)
+    with torch.no_grad():
+        if not torch.allclose(function(others)[every_second], own[every_second], 1e-4, 1e-6):
+            return None
+    return disagrees, steep
 
 
 def _on_soft(func: Callable[..., Any], name: str, args: list[Any], kwargs: Any) -> Any:

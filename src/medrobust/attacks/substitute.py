@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from medrobust import seeds
 from medrobust.attacks.lowfreq import LowFrequency
-from medrobust.attacks.straight_through import StraightThrough, functions_as_identity, resized, without_hooks
+from medrobust.attacks.straight_through import Secants, StraightThrough, functions_as_identity, resized, without_hooks
 from medrobust.images import Images, Logits
 
 Outputs = Callable[[Images], Logits]
@@ -28,8 +28,9 @@ Outputs = Callable[[Images], Logits]
 @dataclass(frozen=True)
 class Substitute:
     """hooks: without the hooks that change gradients. functions: straight through rounding, comparisons, ``detach``.
-    custom: functions with a backward of their own as the identity. entry: what happens to images before the first
-    layer as the identity. exit: what happens to the outputs behind the last linear layer as the identity.
+    custom: functions with a backward of their own as the identity. secants: functions of single values with the slopes
+    of their secants, where their own disagree with these. entry: what happens to images before the first layer as the
+    identity. exit: what happens to the outputs behind the last linear layer as the identity.
     noise: the mean over ``DRAWS`` images with normal noise of that standard deviation, in shares of the pixel range.
     frequencies: differences along that many cosines a side and channel, instead of backpropagation.
     agrees: whether the gradient agrees with finite differences (``derivative``).
@@ -38,6 +39,7 @@ class Substitute:
     hooks: bool = False
     functions: bool = False
     custom: bool = False
+    secants: bool = False
     entry: bool = False
     exit: bool = False
     noise: float = 0.0
@@ -51,6 +53,7 @@ class Substitute:
             *(["without the hooks on gradients"] if self.hooks and not self.functions else []),
             *(["straight through rounding, comparisons and cut gradients"] if self.functions else []),
             *(["custom derivatives as the identity"] if self.custom else []),
+            *(["secants of functions whose slopes mislead"] if self.secants else []),
             *(["what comes before the first layer as the identity"] if self.entry else []),
             *(["what comes after the last layer as the identity"] if self.exit else []),
             *([f"the mean over {DRAWS} images with noise of {255 * self.noise:g}/255"] if self.noise else []),
@@ -84,6 +87,8 @@ class Substitute:
             last: list[Tensor] = stack.enter_context(_left(net)) if self.exit else []
             if self.functions:
                 stack.enter_context(StraightThrough())
+            if self.secants:
+                stack.enter_context(Secants())
             out = outputs(images)
         fitting = [value for value in last if value.shape == out.shape]
         return torch.stack(fitting).float().mean(0) if fitting else out
