@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from medrobust import data as data_room
 from medrobust import paired, report
+from medrobust.attacks import CHANGES
 from medrobust.classifier import Classifier
 from medrobust.criteria import Criteria
 from medrobust.data import Dataset
@@ -111,6 +112,7 @@ def audit(
     explain: bool = True,
     stored: bool = True,
     corruptions: str = "any",
+    changes: Sequence[str] = tuple(CHANGES),
     healthy: str | None = None,
     risk: str | None = None,
     ordinal: bool = False,
@@ -151,6 +153,7 @@ def audit(
         explain=explain,
         stored=stored,
         corruptions=corruptions,
+        changes=tuple(changes.split(",") if isinstance(changes, str) else changes),
         healthy=healthy,
         risk=risk,
         ordinal=ordinal,

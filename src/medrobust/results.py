@@ -44,6 +44,8 @@ class Kind(StrEnum):
     """Random changes of the same size."""
     CORRUPTION = "corruption"
     """A natural corruption of the images, at a severity."""
+    CHANGE = "change"
+    """A patch, or a change of few parameters (column ``change``), chosen by an attack or at random (``made``)."""
     CERTIFIED = "certified"
     """What is proved: no change of that size turns these images (column ``bound`` says by what)."""
     BLACK_BOX = "black box"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from medrobust import guessing, ranks, stats
 from medrobust.report import (
     black_box_words,
+    change_words,
     corruption_words,
     detection_words,
     findings,
@@ -32,7 +33,7 @@ from medrobust.report.comparison import Share, frequency, in_words, numbers
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import Run
 from medrobust.report.schema import Conditions
-from medrobust.report.words import bounds, percent
+from medrobust.report.words import bounds, percent, with_interval
 from medrobust.results import Check, Kind, Row, Rows
 
 EXAMPLES = int(os.environ.get("MEDROBUST_EXAMPLES", "100"))
@@ -228,6 +229,22 @@ def test_corruption_and_attack_are_told_apart_by_their_intervals(before, worst, 
     assert ("not shown to do harm" in text) == (not harms)
     assert ("inconclusive" in text) == (attack is not None and not believed)
     assert warn or not (harms and attack is None)
+
+
+@given(shares(), st.dictionaries(st.sampled_from(["random", "noise patch", "bright patch"]), shares(), max_size=2))
+@hundreds
+def test_a_change_is_more_than_chance_only_where_its_interval_lies_above_that_of_every_control(
+    turned, controls
+) -> None:
+    text = change_words.beside_controls(change_words.BesideControls("turned by up to 15 degrees", turned, controls))
+    assert text.startswith("Turned by up to 15 degrees: ")
+    assert numbers(turned) in text
+    assert all(with_interval(one) in text for one in controls.values())
+    if not turned.ok:
+        assert text.endswith("Inconclusive.")
+        return
+    assert ("does more than chance." in text) == (bool(controls) and all(more(turned, c) for c in controls.values()))
+    assert ("it failed" in text) == any(more(control, turned) for control in controls.values())
 
 
 @st.composite

@@ -48,6 +48,12 @@ EXPERIMENTS: dict[str, tuple[list[Row], dict[str, Any], set[str]]] = {
         {"sparse"},
     ),
     "survival": ([row(Kind.SURVIVAL, "success", "pgd", made="optimised", transformation="JPEG 90")], {}, {"handling"}),
+    "patch": (
+        [row(Kind.CHANGE, "success", "patch:side=0.2", made="optimised", change="patch:side=0.2")],
+        {"changes": {"patch:side=0.2": {"title": "Patch at a fixed place"}}},
+        {"patch"},
+    ),
+    "spatial": ([row(Kind.CHANGE, "success", "spatial", made="optimised", change="spatial")], {}, {"parameters"}),
     "universal": (
         [row(Kind.UNIVERSAL, "fooling_rate", "sga"), row(Kind.CONTROL, "fooling_rate", "random")],
         {},
@@ -68,6 +74,7 @@ NO_TEST = [
     row(Kind.ATTACK, "gradients_per_image", "pgd"),
     row(Kind.ATTACK, "accuracy", "bim", value=None),
     row(Kind.CORRUPTION, "accuracy", corruption="none", severity=0),
+    row(Kind.CHANGE, "success", "random", made="bright patch", change="patch"),
     row(Kind.SURVIVAL, "success", "noise", made="noise"),
     row(Kind.SURVIVAL, "success", "pgd", made="plain", transformation="JPEG 90"),
     row(Kind.SURVIVAL, "success", "pgd", made="optimised", transformation="none"),

@@ -43,7 +43,7 @@ class Patch(ParametricChange):
 
     @property
     def range(self) -> str:
-        return f"a square of {100 * self.side:g} % of the side at one place, its pixels free"
+        return f"a patch of {100 * self.side:g} % of the side with any pixels, at one place"
 
     def pixels(self, images: Images) -> int:
         """Side in pixels."""
@@ -85,11 +85,10 @@ class Patch(ParametricChange):
         bright = torch.cat([found[:, :2], torch.ones_like(found[:, 2:])], 1)
         return {"noise patch": [torch.cat([found[:, :2], one], 1) for one in noise.unbind(1)], "bright patch": [bright]}
 
-    def words(self, parameters: Tensor, image: Images) -> str:
-        top, left = self.corner(image, parameters[:2])
+    def words(self, parameters: Tensor, image: Images) -> str:  # noqa: ARG002
         side = self.pixels(image)
         share = side**2 / math.prod(image.shape[-2:])
-        return f"{side} x {side} pixels ({100 * share:.1f} % of the image) at row {top}, column {left}"
+        return f"patch of {side} x {side} pixels ({100 * share:.1f} % of the image)"
 
 
 class PatchAnywhere(Patch):
@@ -115,4 +114,4 @@ class PatchAnywhere(Patch):
 
     @property
     def range(self) -> str:
-        return f"a square of {100 * self.side:g} % of the side at the worst of {self.along**2} places, its pixels free"
+        return f"a patch of {100 * self.side:g} % of the side with any pixels, at the worst of {self.along**2} places"

@@ -76,8 +76,16 @@ class Spatial(ParametricChange):
     def words(self, parameters: Tensor, image: Images) -> str:
         angle, down, across, size = parameters.tolist()
         height, width = image.shape[-2:]
-        moved = f"{self.shift * across * width:.0f} pixels across and {self.shift * down * height:.0f} down"
-        return f"turned by {self.degrees * angle:.0f} degrees, moved by {moved}, scaled by {1 + self.scale * size:.2f}"
+        return (
+            f"turned by {_toward(self.degrees * angle, 'degrees', 'left', 'right')}, moved by "
+            f"{_toward(self.shift * across * width, 'pixels', 'left', 'right')} and "
+            f"{_toward(self.shift * down * height, 'pixels', 'up', 'down')}, scaled by {1 + self.scale * size:.2f}"
+        )
+
+
+def _toward(size: float, unit: str, negative: str, positive: str) -> str:
+    """ "3 pixels left"."""
+    return f"{abs(size):.0f} {unit} {negative if size < 0 else positive}"
 
 
 DRAWS = 10

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrobust.cli.bars import Bars
-from medrobust.cli.choices import ATTACKS, BOUNDS
+from medrobust.cli.choices import ATTACKS, BOUNDS, CHANGES
 from medrobust.cli.command_line import command_line
 from medrobust.cli.criteria import CriteriaOptions, say_criteria
 from medrobust.cli.doubts import say_classes, warn_of_order
@@ -77,6 +77,10 @@ def audit(
             "medmnist-c:DATASET or none."
         ),
     ] = "any",
+    changes: Annotated[
+        str,
+        typer.Option(help=f"Larger changes of half of the attacked images, options after colons: {CHANGES}; or none."),
+    ] = CHANGES.replace(" ", ""),
     certify: Annotated[
         str, typer.Option(help=f"Also prove, for a small network, what no change can turn: {BOUNDS}; none.")
     ] = "none",
@@ -123,6 +127,7 @@ def audit(
         explain=explain,
         stored=stored,
         corruptions=corruptions,
+        changes=() if changes == "none" else words(changes),
         certify="" if certify == "none" else certify,
         smoothing=smoothing,
         risk=risk,

@@ -5,6 +5,7 @@ ATTACKS = (
     "square, simba, simba-dct, one-pixel, genattack, pso, cma-es, hopskipjump, cgba, rays"
 )
 BOUNDS = "ibp, crown-ibp, crown"
+CHANGES = "patch, patch-anywhere, spatial, bias-field, exposure"
 DETECTORS = "kd, kd-likelihood, lid, dfeat, qfeat, qfeat-scale, mahalanobis, softmax"
 EVASIONS = "selective, orthogonal, penalised, matching, hfc, confident"
 HARDENING = "pgd, trades, mart, fast, free"

@@ -31,6 +31,7 @@ FURTHER = {
         *("targeted_success", "targeted_success_new", "targeted_success_saved"),
     ),
     Kind.CORRUPTION: ("accuracy", "balanced_accuracy", "accuracy_lost", "sensitivity"),
+    Kind.CHANGE: ("accuracy", "success"),
     Kind.CERTIFIED: ("accuracy", "sensitivity", "undecided", "abstained"),
     Kind.BLACK_BOX: ("accuracy", "success_at"),
     Kind.UNIVERSAL: (
@@ -57,11 +58,13 @@ KINDS_BY_COLUMN: dict[str, Collection[Kind]] = {
     "bound": (Kind.CERTIFIED,),
     **dict.fromkeys(("detector", "at_fpr", "fitted_on", "protocol"), DETECTED),
     **dict.fromkeys(("levels", "pixels"), (Kind.STORED,)),
-    **dict.fromkeys(("transformation", "made"), (Kind.SURVIVAL,)),
+    "transformation": (Kind.SURVIVAL,),
+    "made": (Kind.SURVIVAL, Kind.CHANGE),
+    "change": (Kind.CHANGE,),
     **dict.fromkeys(("when", "map", "measure", "direction"), (Kind.EXPLANATION,)),
 }
 """Columns that a criterion may name, and the kinds of rows that have them."""
-WITHOUT_SIZE = (Kind.CLEAN, Kind.CORRUPTION)
+WITHOUT_SIZE = (Kind.CLEAN, Kind.CORRUPTION, Kind.CHANGE)
 
 
 @dataclass(frozen=True)

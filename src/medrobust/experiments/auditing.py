@@ -25,6 +25,7 @@ from medrobust.errors import InputError
 from medrobust.experiments import requirements, suite
 from medrobust.experiments.blackbox import BlackBoxExperiment
 from medrobust.experiments.certified import BoundsExperiment, SmoothingExperiment
+from medrobust.experiments.changes import ChangesExperiment
 from medrobust.experiments.conditions import prevalences
 from medrobust.experiments.config import AuditSpec, attack_named
 from medrobust.experiments.context import Context, Experiment, NotCovered
@@ -83,6 +84,8 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     findings = [FindingsExperiment(context, robustness)] if several else []
     probe = BlackBoxExperiment(context, robustness)
     natural: list[Experiment] = [CorruptionsExperiment(context, robustness.clean)] if config.corruptions else []
+    if config.changes:
+        natural.append(ChangesExperiment(context))
     if config.smoothing is not None:
         natural.append(SmoothingExperiment(context, Smoothing(config.smoothing)))
     if context.classifier.black_box:

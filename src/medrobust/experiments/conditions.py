@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from medrobust import naming, prevalence
-from medrobust.attacks import Attack
+from medrobust.attacks import Attack, ParametricChange
 from medrobust.errors import InputError
 from medrobust.evasion import Evasion
 from medrobust.experiments.config import SYSTEM, AuditSpec
@@ -95,11 +95,11 @@ def _count(system: System, side: str) -> int:
         return 0
 
 
-def described(attack: Attack | Evasion) -> dict[str, str]:
+def described(attack: Attack | Evasion | ParametricChange) -> dict[str, str]:
     """An attack as the conditions have it."""
     return {"title": attack.title, "settings": _settings(attack), "source": attack.source}
 
 
-def _settings(attack: Attack | Evasion) -> str:
+def _settings(attack: Attack | Evasion | ParametricChange) -> str:
     stated = {k: v for k, v in attack.settings.items() if v is not None}
     return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in stated.items())

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medrobust import operating_points, options
-from medrobust.attacks import ATTACKS, Attack
+from medrobust.attacks import ATTACKS, CHANGES, Attack, ParametricChange
 from medrobust.certified.smoothing import Smoothing
 from medrobust.data.corruptions import ALL_MODALITIES, corruption_set
 from medrobust.errors import InputError
@@ -115,6 +115,8 @@ class AuditSpec(BaseModel):
     """Whether the sparsest change that a file can hold is sought, and what survives saving, compression, resizing."""
     corruptions: str = ALL_MODALITIES
     """A set of natural corruptions; empty, or "none", for none."""
+    changes: tuple[str, ...] = tuple(CHANGES)
+    """Changes beyond small ones of every pixel, as ``change_named`` reads them; empty for none."""
     certify: Literal["", "ibp", "crown-ibp", "crown"] = ""
     """What bounds are proved with; empty for none."""
     smoothing: float | None = None
@@ -191,6 +193,8 @@ def ask(**values: Any) -> AuditSpec:
         raise InputError(f"eps must be ascending without repeats, got {', '.join(f'{e:g}' for e in spec.eps)}")
     for e in spec.eps if spec.eps_unit in ("fraction", "pixel") else ():
         spec.ball(e)
+    for name in spec.changes:
+        change_named(name)
     if spec.corruptions:
         corruption_set(spec.corruptions)
     if spec.smoothing is not None:
@@ -220,6 +224,12 @@ def attack_named(text: str) -> Attack:
     """``name`` or ``name:key=value:…`` to an attack, as the command line and saved specs write it."""
     name, values = options.parse(text, ATTACKS, "attack", hidden=("loss",))
     return ATTACKS[name](**values)
+
+
+def change_named(text: str) -> ParametricChange:
+    """``name`` or ``name:key=value:…`` to a change of CHANGES."""
+    name, values = options.parse(text, CHANGES, "change")
+    return CHANGES[name](**values)
 
 
 def eps_fields(text: str | None) -> dict[str, object]:

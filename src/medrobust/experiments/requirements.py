@@ -103,7 +103,9 @@ def _planned(config: AuditSpec, classes: Sequence[str], eps: Sequence[float], *,
     off = {kind: f"--no-{part}" for part, kinds in PARTS.items() if not getattr(config, part) for kind in kinds}
     if not config.corruptions:
         off[Kind.CORRUPTION] = "--corruptions none"
+    if not config.changes:
+        off[Kind.CHANGE] = "--changes none"
     if not config.certify and config.smoothing is None:
         off[Kind.CERTIFIED] = "without --certify and --smoothing"
     attacks = list(attacks_of(config))
-    return PlannedRows(classes, attacks, eps, several, config.ordinal, NAMES, off)
+    return PlannedRows(classes, attacks, eps, several, config.ordinal, (*NAMES, *config.changes), off)

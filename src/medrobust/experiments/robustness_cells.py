@@ -95,8 +95,8 @@ def swept(
         ],
     }
     return facts, {
-        "shown.clean": _shown(images[examples], part).numpy(),
-        "shown.attacked": _shown(curve.images[examples], part).numpy(),
+        "shown.clean": shown_images(images[examples], part).numpy(),
+        "shown.attacked": shown_images(curve.images[examples], part).numpy(),
         "min_eps": min_eps.numpy(),
         "before": outcome.before.numpy(),
         "after": outcome.after.numpy(),
@@ -109,7 +109,7 @@ def swept(
     }
 
 
-def _shown(images: Images, part: Dataset) -> Images:
+def shown_images(images: Images, part: Dataset) -> Images:
     """For the page: what is shown, images of several sizes on squares of one, so that they lie in one array."""
     images = Display()(images) if part.surround else images
     if part.fit != "none":

@@ -6,6 +6,7 @@ Colours: Okabe & Ito 2008, told apart by every common colour blindness; line sty
 from __future__ import annotations
 
 import re
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -368,6 +369,31 @@ def by_severity(
             severities = [float(r.get("severity")) for r in rows]
             read += of_rows(title, [(s, f"severity {s:g}") for s in severities], rows)
         return svg(figure, "corruptions", alt, read)
+
+
+def beside_controls(groups: list[tuple[str, list[tuple[str, Row]]]], level: tuple[str, Row] | None, alt: str) -> str:
+    """Shares side by side, a group a place, the first of each filled. level: one of no group, as a line."""
+    read: list[PointerReading] = []
+    looks: dict[str, dict[str, object]] = {}
+    with canvas(4.7, 3.6) as (figure, axes):
+        for x, (title, rows) in enumerate(groups):
+            for i, (name, row) in enumerate(rows):
+                known = name in looks
+                colour, marker = (PALETTE[0], MARKERS[0]) if i == 0 else (MUTED, MARKERS[1:][len(looks) - 1])
+                look = looks.setdefault(name, {"color": colour, "marker": marker, "markersize": 6, "linestyle": "none"})
+                at, fill = x + 0.16 * (i - (len(rows) - 1) / 2), PAPER if i or not row.ok else colour
+                if row.low is not None and row.high is not None:
+                    axes.plot([at, at], [row.low, row.high], color=colour, alpha=0.5, linewidth=2)
+                label, value = "" if known else name, np.nan if row.value is None else row.value
+                axes.plot([at], [value], label=label, clip_on=False, markerfacecolor=fill, **look)  # type: ignore[arg-type]
+                read += of_rows(name, [(float(x), title)], [row])
+        if level is not None and level[1].value is not None:
+            axes.axhline(level[1].value, label=level[0], color=PALETTE[1], linewidth=1, linestyle=(0, (4, 2)))
+        axes.set_xlim(-0.5, len(groups) - 0.5)
+        axes.set_xticks(range(len(groups)), [textwrap.fill(title, 13) for title, _ in groups], fontsize=8.5)
+        _percent_axis(axes, "images turned")
+        _legend(figure, axes)
+        return svg(figure, "beyond", alt, read)
 
 
 def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:

@@ -39,6 +39,7 @@ COLUMNS = {
     "n": "images",
     "transformation": "transformation",
     "bound": "proved by",
+    "change": "change",
 }
 METRICS = {
     "balanced_accuracy": "balanced accuracy",

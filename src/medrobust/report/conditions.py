@@ -23,6 +23,7 @@ PARTS = {
     "headline": "The headline number",
     "saving": "Saving attacked images",
     "corruption": "Natural corruptions",
+    "change": "Patches, rotations, intensity",
     "certified": "Bounds that are proved",
     "smoothed": "Randomized smoothing",
     "universal": "One change for every image",

@@ -12,6 +12,9 @@ GLOSSARY = {
         "The mean of the accuracies within each class, so that a frequent class does not hide a rare one."
     ),
     "Bit depth": "How finely brightness is stored: 8 bits hold 256 steps, 12 bits 4,096, 16 bits 65,536.",
+    "Bias field": (
+        "A smooth change of brightness over the image, as from uneven exposure; here chosen by an attacker."
+    ),
     "Black box": "An attacker who sees only the model's answers, not its inside.",
     "Brier score": "Mean squared distance between the model's probabilities and the truth; 0 is best.",
     "Calibration": (
@@ -62,6 +65,7 @@ GLOSSARY = {
     "Operating point": (
         "The threshold at which a score becomes a diagnosis. It is the same before and after the attack."
     ),
+    "Patch": "A small square of an image, such as a marker, whose pixels an attacker may choose freely.",
     "Phantom": "An image drawn by a program to look like a medical one. It shows no patient.",
     "Sanity check": ("A test of the audit itself: something that must hold if the attack numbers can be believed."),
     "Sensitivity": "Of the images with a disease, the share that the model recognises.",

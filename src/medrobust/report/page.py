@@ -22,6 +22,7 @@ READ_ON = {
     "attacked": "how easily evolved networks are fooled",
     "flips": "which errors",
     "findings": "which findings",
+    "beyond": "markers, rotation, brightness",
     "survival": "JPEG, resizing, a screenshot",
     "without": "attackers without the network",
     "detection": "whether an alarm sees it",

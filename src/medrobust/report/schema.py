@@ -302,6 +302,21 @@ class CorruptionsInfo(Stated):
     """The corruption of MedMNIST-C for that data set that is not made here."""
 
 
+class ChangeExample(Stated):
+    """One image that a change turned. words: what was done to it."""
+
+    words: str
+    before: int | list[int]
+    after: int | list[int]
+
+
+class ChangeInfo(AttackInfo):
+    """A patch or a change of few parameters. range: what was allowed, in words."""
+
+    range: str = ""
+    examples: list[ChangeExample] = []
+
+
 class CertifiedInfo(Stated):
     """What was proved by. method: ``bound`` of its rows."""
 
@@ -427,6 +442,8 @@ class Conditions(Stated):
     headline: HeadlineInfo | None = None
     findings: FindingsInfo | None = None
     corruptions: CorruptionsInfo | None = None
+    changes: dict[str, ChangeInfo] = {}
+    """By the name in the rows."""
     certified: CertifiedInfo | None = None
     smoothed: SmoothedInfo | None = None
     universal: UniversalInfo | None = None

@@ -25,6 +25,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     Kind.EVASION: ("success",),
     Kind.DEFENCE: ("fooling_rate", "targeted_success", "accuracy_attacked"),
     Kind.CORRUPTION: ("accuracy",),
+    Kind.CHANGE: ("success",),
     Kind.CERTIFIED: ("accuracy",),
 }
 """By kind, the metrics that say what an attack, a defence or a corruption did; others are costs and baselines."""
@@ -110,6 +111,8 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
     c, name = run.conditions, row.attack
     if row.kind == Kind.CORRUPTION:
         yield run.corruption_title(str(row.get("corruption"))), table.images["corruptions"]
+    elif row.kind == Kind.CHANGE:
+        yield _named(name, c.changes[name].title if name in c.changes else "", table.attacks)
     elif row.kind == Kind.CERTIFIED:
         yield _named(str(row.get("bound")), "", table.proofs)
     elif row.kind == Kind.SURVIVAL:

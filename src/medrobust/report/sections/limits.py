@@ -42,7 +42,7 @@ def limits(f: Findings) -> list[str]:
         )
     out += [
         "The attacker changes pixels after the image was taken. "
-        "Objects put into the scene, patches, other devices and poor images are other questions.",
+        "Objects and printed patches in the scene, other devices and poor images are other questions.",
         "How visible a change is was judged by its size alone; no reader was asked.",
     ]
     if c.n_test is not None:
