@@ -9,6 +9,7 @@ import numpy as np
 
 from medrobust import code_digest, guessing, stats
 from medrobust.attacks import ParametricChange, worst_change
+from medrobust.attacks.drawn import followed
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
 from medrobust.experiments.conditions import described
@@ -39,8 +40,8 @@ def changed(
     """
     shown, classifier = part.shown(), classifier.of_pictures()
     images, labels = shown.tensors()
-    goal = Untargeted(labels)
-    found = worst_change(change, attacked.of_pictures(), images, goal, seed=seed, ids=part.ids)
+    goal, random = Untargeted(labels), classifier.draws is not None  # then the first success may be one by chance
+    found = worst_change(change, followed(attacked.of_pictures()), images, goal, seed=seed, ids=part.ids, full=random)
     outcome = judge(classifier, images, found.images, goal, Linf(1.0))
     arrays = {"reached": outcome.reached.numpy(), "before": outcome.reached_before.numpy()}
     for name, draws in change.controls(found.parameters, images, seed, part.ids).items():
