@@ -9,6 +9,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust.attacks import CHANGES, BiasField, Exposure, Patch, PatchAnywhere, Spatial, worst_change
+from medrobust.attacks.moves import Search
 from medrobust.models import BlackBoxModel
 from tests.nets import bumpy, linear
 
@@ -63,7 +64,8 @@ def test_every_change_is_legal_keeps_to_its_box_and_beats_its_grid(change, clf, 
     assert torch.equal(change.apply(images, found.parameters), found.images)
     assert torch.equal(mr.judge(clf, images, found.images, goal, mr.Linf(1.0)).reached, found.reached)
     assert found.reached.any()
-    for start in change.starts(images, lambda: torch.zeros_like(images), 0, range(11)):
+    gradient = Search(clf, goal.prepare(clf.head, 3, 11, images.device), 11).slope(images, torch.arange(11))[2]
+    for start in change.starts(images, lambda: gradient, 0, range(11)):
         margin = -clf.head.gap(clf.logits(change.apply(images, start)), clf.predict(images))
         assert (found.margin >= margin - 1e-4).all()
     first = change(clf, images, goal)
