@@ -155,28 +155,29 @@ class _Climb(Search):
     def run(self, seed: int, ids: Sequence[Id]) -> None:
         """The grid, then the ascent where the network has a gradient."""
         every = torch.arange(len(self.origin))
-        if not self.open(every).numel():
+        if not self.open.any():
             return
         gradient = None if self.classifier.black_box else self.clean_gradient
         for start in self.change.starts(self.origin, gradient, seed, ids):
-            index = self.open(every)
+            index = every[self.open]
             if not index.numel():
                 return
             images = self.storable(self.change.apply(self.origin[index], start[index]), index)
             self.keep(index, start[index], images, *self.ask(images, index))
-        if gradient is not None:
-            self.ascend()
+        if gradient is not None:  # in parts: what the way back needs of every change is kept in float64
+            for index in every[self.open].split(self.classifier.batch_size(self.origin.shape)):
+                self.ascend(index)
+
+    @property
+    def open(self) -> Tensor:
+        """bool (n,): images that are searched further."""
+        return ~(self.before if self.full else self.reached)
 
     def clean_gradient(self) -> Images:
         """0 where an image needs no search."""
-        index, gradient = self.open(torch.arange(len(self.origin))), torch.zeros_like(self.origin)
+        index, gradient = self.open.nonzero()[:, 0], torch.zeros_like(self.origin)
         gradient[index] = self.slope(self.origin[index], index)[2]
         return gradient
-
-    def open(self, index: Tensor) -> Tensor:
-        """Of ``index`` those that are searched further."""
-        done = self.before if self.full else self.reached
-        return index[~done[index]]
 
     def storable(self, images: Images, index: Tensor) -> Images:
         """Changes of the images ``index`` as far as files can hold them."""
@@ -189,13 +190,13 @@ class _Climb(Search):
         self.images[rows], self.parameters[rows] = images[better], parameters[better]
         self.reached[rows], self.margin[rows] = reached[better], margin[better]
 
-    def ascend(self) -> None:
+    def ascend(self, index: Tensor) -> None:
         """Along the sign of the gradient with respect to the parameters, in steps of decaying length."""
-        index, parameters, change = self.open(torch.arange(len(self.origin))), self.parameters.clone(), self.change
+        change, parameters = self.change, self.parameters[index]
         for turn in range(change.steps + 1):
             if not index.numel():
                 return
-            tried = parameters[index].requires_grad_()
+            tried = parameters.requires_grad_()
             with torch.enable_grad():
                 changed = change.apply(self.origin[index], tried)
             images = self.storable(changed.detach(), index)
@@ -203,5 +204,6 @@ class _Climb(Search):
             (uphill,) = torch.autograd.grad(changed, tried, gradient)
             self.keep(index, tried.detach(), images, reached, margin)
             length = change.step * (1 - turn / (change.steps + 1))
-            parameters[index] = (tried.detach() + length * uphill.sign()).clamp(change.low, change.high)
-            index = self.open(index[uphill.any(1)])
+            moved = (tried.detach() + length * uphill.sign()).clamp(change.low, change.high)
+            going = uphill.any(1) & self.open[index]
+            index, parameters = index[going], moved[going]

@@ -59,10 +59,9 @@ class Patch(ParametricChange):
         return self._with_place(images, self.places[len(self.places) // 2], images)
 
     def starts(self, images: Images, gradient: Gradient | None, seed: int, ids: Sequence[Id]) -> Iterator[Tensor]:  # noqa: ARG002
-        if gradient is None:
-            ends = [torch.ones_like(images), torch.zeros_like(images)]
-        else:  # what a linear network would take
-            ends = [(gradient() > 0).to(images.dtype)]
+        ends = [torch.ones_like(images), torch.zeros_like(images)]
+        if gradient is not None:
+            ends.insert(0, (gradient() > 0).to(images.dtype))  # the best of a linear network
         for pixels, place in product(ends, self.places):
             yield self._with_place(images, place, pixels)
 
