@@ -11,6 +11,7 @@ from tools import threat_model_page
 from medrobust.attacks import ATTACKS, CHANGES, DecisionBased
 from medrobust.certified import METHODS
 from medrobust.crosswalk import FILE, Members, crosswalk, missing
+from medrobust.defences import INPUT_DEFENCES
 from medrobust.detectors import DETECTORS, Guard
 from medrobust.evasion import EVASIONS
 from medrobust.training import METHODS as HARDENING
@@ -26,6 +27,7 @@ TABLES: dict[str, tuple[Members, Collection[str]]] = {
     "detectors": (TABLE.detectors, {*DETECTORS, Guard.__name__.lower()}),
     "defences": (TABLE.defences, DEFENCES),
     "hardening": (TABLE.hardening, HARDENING),
+    "input_defences": (TABLE.input_defences, INPUT_DEFENCES),
     "proofs": (TABLE.proofs, {*METHODS, "smoothing"}),
     "images": (TABLE.images, {"corruptions", "transformations"}),
 }

@@ -28,7 +28,7 @@ FLOORS = (
     ("inspection", "naming"),
     ("classifier",),
     ("layer_probe", "operating_points", "transformations"),
-    ("attacks", "certified", "detectors", "judging"),
+    ("attacks", "certified", "defences", "detectors", "judging"),
     ("explain",),
     ("training",),
     ("universal", "evasion"),

@@ -60,6 +60,7 @@ COMMANDS: dict[str, Callable[[Path, Path], tuple[str | Path, ...]]] = {
     "evade": lambda out, model: ("evade", "--model", model, "--out", out),
     "explain": lambda out, model: ("explain", "--model", model, "--out", out),
     "defend": lambda out, model: ("defend", "--model", model, "--out", out),
+    "input-defences": lambda out, model: ("input-defences", "--model", model, "--out", out),
     "harden": lambda out, model: ("harden", "--model", model, "--out", out),
     "compare": lambda out, model: ("compare", model.parent / "before", model.parent / "after", "--out", out),
     "search": lambda out, model: ("search", "--data", "breast-cancer", "--out", out),

@@ -89,6 +89,7 @@ class Crosswalk(TablePart):
     detectors: Members
     defences: Members
     hardening: Members
+    input_defences: Members
     proofs: Members
     images: Members
     not_tested: tuple[NamedKind, ...]
@@ -96,16 +97,8 @@ class Crosswalk(TablePart):
 
     def members(self) -> Iterator[Member]:
         """All attacks and defences."""
-        every = (
-            self.attacks,
-            self.universal,
-            self.evasions,
-            self.detectors,
-            self.defences,
-            self.hardening,
-            self.proofs,
-            self.images,
-        )
+        attacks = (self.attacks, self.universal, self.evasions, self.detectors)
+        every = (*attacks, self.defences, self.hardening, self.input_defences, self.proofs, self.images)
         for table in every:
             yield from table.values()
 

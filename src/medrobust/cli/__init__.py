@@ -27,6 +27,7 @@ from medrobust.cli.evade import evade
 from medrobust.cli.explain import explain
 from medrobust.cli.harden import harden
 from medrobust.cli.init import init
+from medrobust.cli.input_defences import input_defences
 from medrobust.cli.names import names
 from medrobust.cli.options import expanded
 from medrobust.cli.report import report
@@ -73,6 +74,7 @@ COMMANDS = (
     certify,
     defend,
     harden,
+    input_defences,
     search,
     compare,
     report,

@@ -56,13 +56,14 @@ SUITES = {
     "certify": Command("medrobust.experiments.certified:experiments", ("attacks", "eps"), stored=True),
     "defend": Command("medrobust.experiments.defence:experiments"),
     "harden": Command("medrobust.experiments.hardening:experiments"),
+    "input-defences": Command("medrobust.experiments.input_defences:experiments", ("eps",)),
     "detect": Command("medrobust.experiments.detection:experiments", ("attacks", "eps"), "as sets"),
     "evade": Command("medrobust.experiments.evasion:experiments", ("attacks", "eps"), "as sets"),
     "explain": Command("medrobust.experiments.explanations:experiments", ("eps",), "as sets"),
     "search": Command("medrobust.experiments.search:experiments"),
 }
 """By name of the command."""
-NEED_NETWORK = ("universal", "defend", "harden", "detect", "evade", "explain", "search")
+NEED_NETWORK = ("universal", "defend", "harden", "input-defences", "detect", "evade", "explain", "search")
 """Commands that cannot be done by queries alone."""
 ON_GRADIENTS = (Kind.WORST, Kind.FINDING, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
 """What rests on the gradient beside the attacks that follow it: the worst case, the perturbation for every image, the

@@ -40,6 +40,8 @@ COLUMNS = {
     "transformation": "transformation",
     "bound": "proved by",
     "change": "change",
+    "defence": "defence",
+    "knows": "the attacker knows",
 }
 METRICS = {
     "balanced_accuracy": "balanced accuracy",

@@ -124,6 +124,20 @@ class HardeningInfo(Stated):
     history: list[Mapping[str, float]] = []
 
 
+class InputDefenceInfo(Stated):
+    title: str
+    source: str = ""
+    settings: Mapping[str, object] = {}
+    random: bool = False
+
+
+class InputDefencesInfo(Stated):
+    """Defences at the input that were tried, by name, and at which sizes."""
+
+    eps: list[float] = Field(min_length=1)
+    defences: dict[str, InputDefenceInfo] = Field(min_length=1)
+
+
 class DetectorInfo(Stated):
     title: str
     source: str = ""
@@ -449,6 +463,7 @@ class Conditions(Stated):
     universal: UniversalInfo | None = None
     defence: DefenceInfo | None = None
     hardening: HardeningInfo | None = None
+    input_defences: InputDefencesInfo | None = None
     detection: DetectionInfo | None = None
     evasion: EvasionInfo | None = None
     explained: dict[str, ExplainedInfo] = {}

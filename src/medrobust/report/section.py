@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PACKAGE, GROUP = "medrobust.report.sections", "medrobust.sections"
 EVERY_COMMAND = "every command"
 """Of those that test one classifier."""
-ATTACK_COMMANDS = ("audit", "universal", "defend", "harden", "detect", "evade", "certify")
+ATTACK_COMMANDS = ("audit", "universal", "defend", "harden", "input-defences", "detect", "evade", "certify")
 """Those that attack one classifier, or defend it."""
 
 

@@ -120,7 +120,9 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
     elif row.kind == Kind.UNIVERSAL:
         yield _named(name, c.universal.title if c.universal and c.universal.name == name else "", table.universal)
     elif row.kind == Kind.DEFENCE:
-        yield _named(name, "", table.attacks if c.hardening is not None else table.universal)
+        yield _named(name, "", table.universal if c.defence is not None else table.attacks)
+        if c.input_defences is not None and (info := c.input_defences.defences.get(str(row.get("defence")))):
+            yield _named(str(row.get("defence")).partition(":")[0], info.title, table.input_defences)
         if c.hardening is not None:
             yield _named(c.hardening.method, c.hardening.title, table.hardening)
         if c.defence is not None:
