@@ -42,6 +42,19 @@ def worth(one: Defended) -> Worth:
     return Worth.NOT
 
 
+def counted(judged: Worth, n: int) -> str:
+    """ "2 are not shown to help"."""
+    if n == 1:
+        return f"1 {judged.value}" if judged is not Worth.UNKNOWN else "1 is inconclusive"
+    many = {
+        Worth.HELPS: "help",
+        Worth.SEEMS: "look safe, and are not",
+        Worth.NOT: "are not shown to help",
+        Worth.UNKNOWN: "are inconclusive",
+    }
+    return f"{n} {many[judged]}"
+
+
 def sentence(one: Defended) -> str:
     """ "JPEG looks safe, is not: …"."""
     judged = worth(one)
@@ -66,7 +79,7 @@ def of_run(run: Run, eps: float) -> list[Defended]:
     for name, defence in info.defences.items():
         alone, unaware, aware = share("none", AWARE), share(name, UNAWARE), share(name, AWARE)
         if alone is not None and unaware is not None and aware is not None:
-            settings = ", ".join(f"{k} {v}" for k, v in defence.settings.items())
+            settings = ", ".join(f"{k} {v}" for k, v in defence.settings.items() if v is not False)
             title = f"{defence.title} ({settings})" if settings else defence.title
             every.append(Defended(title, alone, unaware, aware, size))
     return every

@@ -36,7 +36,7 @@ def build(f: Findings) -> Content | None:
     caption += "Knowing it: Auto through the defence, its gradient where it has one, else straight through it; of a "
     caption += "random defence averaged over draws and counted on fresh ones."
     table = Table(caption, [TableCell(t) for t in head], body, "tab:input-defences")
-    return Content({"table_": table, "told": words.told(f.run)}, [table])
+    return Content({"table_": table}, [table])
 
 
 def first_page(f: Findings) -> FirstPage:
@@ -54,8 +54,7 @@ def first_page(f: Findings) -> FirstPage:
         f"{len(every)} defences at the input were attacked at {every[0].size}, by an attacker who does not know them "
     )
     text += "and by one who does: "
-    counts = [f"{len(by[w])} {w.value}" for w in Worth if w in by]
-    text += ", ".join(counts) + "."
+    text += ", ".join(words.counted(w, len(by[w])) for w in Worth if w in by) + "."
     if helping := by.get(Worth.HELPS):
         best = max(helping, key=lambda one: one.aware.value)
         return FirstPage(f"{best.title} helps most.", text, "calm", facts, told)
