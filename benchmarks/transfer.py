@@ -34,14 +34,6 @@ PEERS = {"MIFGSM": 1, "DIFGSM": 1, "TIFGSM": 1, "SINIFGSM": 3, "VMIFGSM": 6, "VN
 COLUMNS = ["pair", "eps", "attack", "seeds", "n", "gradients", "fooled", "least", "most", "ours over it"]
 
 
-def drawn(clfs: list[mr.Classifier], data: mr.data.Dataset, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n images that all of them read correctly, and their labels."""
-    x, y = data.tensors()
-    right = torch.stack([clf.predict(x) == y for clf in clfs]).all(0).nonzero()[:, 0]
-    chosen = right[np.random.default_rng(seed).permutation(len(right))[:n]]
-    return x[chosen], y[chosen]
-
-
 def peer(name: str, net: Counted, x: Tensor, y: Tensor, eps: float, gradients: int, seed: int) -> Tensor:
     torch.manual_seed(seed)
     attack = getattr(torchattack, name)(net, device=torch.device("cpu"), eps=eps, steps=gradients // PEERS[name])
@@ -67,10 +59,12 @@ def ours(
     return done.images, int(done.gradients.sum())
 
 
-def of_one_seed(asked: argparse.Namespace, data: mr.data.Dataset, seed: int) -> dict[str, tuple[float, float]]:
-    """By attack: the share fooled, and the gradients an image."""
-    source, target = classifier(asked.source, data), classifier(asked.target, data)
-    x, y = drawn([source, target], data, asked.n, seed)
+def of_one_seed(
+    asked: argparse.Namespace, source: mr.Classifier, target: mr.Classifier, x: Tensor, y: Tensor, seed: int
+) -> dict[str, tuple[float, float]]:
+    """By attack: the share fooled of ``asked.n`` of these images, and the gradients an image."""
+    chosen = np.random.default_rng(seed).permutation(len(x))[: asked.n]
+    x, y = x[chosen], y[chosen]
     ball, goal = mr.Linf(asked.eps / 255), mr.Untargeted(y)
     found = {}
     for name in asked.ours:
@@ -104,7 +98,10 @@ def main() -> None:
 
     data = mr.data.load(asked.data, size=asked.size)
     data = data.split("test") if "train" in data.split_of else data
-    runs = [of_one_seed(asked, data, seed) for seed in range(asked.seeds)]
+    source, target = classifier(asked.source, data), classifier(asked.target, data)
+    x, y = data.tensors()
+    right = (source.predict(x) == y) & (target.predict(x) == y)
+    runs = [of_one_seed(asked, source, target, x[right], y[right], seed) for seed in range(asked.seeds)]
     rows = []
     for name in runs[0]:
         rates = [done[name][0] for done in runs]
