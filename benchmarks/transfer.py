@@ -3,7 +3,8 @@
     python benchmarks/transfer.py SOURCE TARGET DATA [--name NAME] [--size 64] [--eps 8] [--n 100] [--gradients 20]
         [--seeds 5] [--ours transferable mifgsm] [--peers MIFGSM DIFGSM ...] [--out CSV]
 
-SOURCE and TARGET are folders saved by medrobust, or ARCHITECTURE=WEIGHTS (cifar_resnet20=cifar10_resnet20-12fca82f.th);
+SOURCE and TARGET are folders saved by medrobust, or ARCHITECTURE=WEIGHTS (cifar_resnet20=cifar10_resnet20-12fca82f.th),
+SOURCE also several joined by + (the mean of their logits, for both sides);
 DATA a data spec; eps in grey levels. Needs the package torchattack. Each seed draws n test images that both networks
 read correctly. Every attack makes as many steps as the gradients allow, with the defaults of its package else (SSA with
 5 spectra a step instead of 20, and at the size of the images: it is written for 224 px); TIFGSM takes colour images
@@ -26,6 +27,7 @@ import medrobust as mr
 from counting import Counted
 from medrobust import stats
 from medrobust.attacks import ATTACKS, run
+from medrobust.attacks.transfer import ensemble
 from medrobust.options import parse
 from universal_plain import classifier
 
@@ -82,7 +84,7 @@ def of_one_seed(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source")
+    parser.add_argument("source", type=lambda text: text.split("+"))
     parser.add_argument("target")
     parser.add_argument("data")
     parser.add_argument("--name", default="")
@@ -98,7 +100,7 @@ def main() -> None:
 
     data = mr.data.load(asked.data, size=asked.size)
     data = data.split("test") if "train" in data.split_of else data
-    source, target = classifier(asked.source, data), classifier(asked.target, data)
+    source, target = ensemble([classifier(one, data) for one in asked.source]), classifier(asked.target, data)
     x, y = data.tensors()
     right = (source.predict(x) == y) & (target.predict(x) == y)
     runs = [of_one_seed(asked, source, target, x[right], y[right], seed) for seed in range(asked.seeds)]
@@ -109,7 +111,7 @@ def main() -> None:
         difference = "–" if name == asked.ours[0] else f"{over.value:+.1%} ({over.low:+.1%} to {over.high:+.1%})"
         gradients = f"{np.mean([done[name][1] for done in runs]):.0f}"
         shares = [f"{share:.1%}" for share in (float(np.mean(rates)), min(rates), max(rates))]
-        pair = asked.name or f"{asked.source} to {asked.target}"
+        pair = asked.name or f"{'+'.join(asked.source)} to {asked.target}"
         rows.append([pair, f"{asked.eps:g}/255", name, str(asked.seeds), str(asked.n), gradients, *shares, difference])
     for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows):
         print("| " + " | ".join(cells) + " |")
