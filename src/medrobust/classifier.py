@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from medrobust import devices, models, private_names
-from medrobust.draws import Draws, alike
+from medrobust.draws import Draws, alike, needs_gradient
 from medrobust.errors import InputError
 from medrobust.heads import Head, head_named
 from medrobust.images import EVERY_PIXEL, Attackable, Images, Labels, Logits, Rounded, check_images, on_grid
@@ -34,6 +34,8 @@ from medrobust.models.form import Form, Formed, first_channels
 from medrobust.models.preprocessing import Preprocessing, seeing
 from medrobust.models.probabilities import inverted
 
+DRAWN = 8
+"""Rows of a pass for every draw of an image: few images share their draws (``attacks.drawn``)."""
 OUTPUTS = ("logits", "probabilities")
 """What a network may return."""
 
@@ -164,13 +166,13 @@ class Classifier:
     def _each(self, images: Images, draws: Draws) -> Tensor:
         """(d, n, k): canonical logits of every draw, before the operating point."""
         if self._together is None:
-            self._together = self.substitute is None and alike(self._outputs, _two(images))
+            self._together = alike(self._outputs, _two(images))
         self.calls += draws.count - 1
         return draws.each(self._outputs, images, self._together)
 
     def _outputs(self, images: Images) -> Logits:
         """Canonical logits before the operating point, with the gradient of the stand-in where there is one."""
-        if self.substitute is not None and images.requires_grad and torch.is_grad_enabled():
+        if self.substitute is not None and needs_gradient(images) and torch.is_grad_enabled():
             return self.substitute.logits(self.net, self._own, images)
         return self._own(images)
 
@@ -193,11 +195,11 @@ class Classifier:
         """Logits (d, n, k) of every draw of a random network; of any other its logits, d = 1."""
         if self.draws is None:
             return self.logits(images)[None]
-        parts = []
-        for chunk in check_images(images).split(self.batch_size(images.shape)):
-            padded = pad(chunk.to(self.device), self.fit(chunk.shape[0], images.shape))
+        rows, parts = min(DRAWN, self.batch_size(images.shape)), []
+        for chunk in check_images(images).split(rows):
             with self.borrowed():
-                parts.append(self._each(padded, self.draws)[:, : chunk.shape[0]].to(images.device))
+                each = self._each(pad(chunk.to(self.device), rows), self.draws)
+            parts.append(each[:, : chunk.shape[0]].to(images.device))
         each = torch.cat(parts, 1) if parts else images.new_empty((self.draws.count, 0, len(self.classes)))
         return self._at_threshold(each)
 

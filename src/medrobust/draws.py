@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_batchedtensor
 from torch.utils.checkpoint import checkpoint
 
 from medrobust import seeds
@@ -66,6 +67,13 @@ def alike(outputs: Outputs, images: Images) -> bool:
             return False
         found.append((out.detach(), gradient))
     return all(bool(((a - b).abs() <= ALIKE * b.abs().max()).all()) for a, b in zip(*found, strict=True))
+
+
+def needs_gradient(tensor: Tensor) -> bool:
+    """``requires_grad``, of one image among those that share a pass, too: there the whole batch knows."""
+    while is_batchedtensor(tensor):
+        tensor = get_unwrapped(tensor)
+    return tensor.requires_grad
 
 
 def _together(outputs: Outputs, images: Images) -> Logits:

@@ -85,7 +85,7 @@ def choose(
     tried = [attacked(t) for t in (Trial(None), *_different(trials))]
     best = max(tried, key=_fooled)  # of several the first, which changes least
     further = [replace(best.substitute or Substitute(), noise=NOISE), Substitute(frequencies=FREQUENCIES)]
-    for candidate in further[: 1 if classifier.draws else 2]:  # differences of every draw would take too long
+    for candidate in further if classifier.draws is None else ():  # of every draw they would take too long
         trial = compared(candidate)
         (failed if trial.failed else tried).append(trial if trial.failed else attacked(trial))
     best = max(tried, key=_fooled)

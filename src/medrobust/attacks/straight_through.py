@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from medrobust.draws import needs_gradient
+
 ROUNDING = {"round", "floor", "ceil", "trunc", "fix", "floor_divide", "detach", "__floordiv__"}
 """Functions whose derivative is taken as 1 with respect to their first argument (over the second, of a division)."""
 REMAINDERS = {"remainder", "fmod", "__mod__"}
@@ -226,7 +228,7 @@ def _on_soft(func: Callable[..., Any], name: str, args: list[Any], kwargs: Any) 
 
 
 def _carries(value: object) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.requires_grad
+    return isinstance(value, Tensor) and value.is_floating_point() and needs_gradient(value)
 
 
 def _through(out: Tensor, instead: Tensor) -> Tensor:
