@@ -141,6 +141,21 @@ class Maker:
                     self.row(Kind.CORRUPTION, "none", 0.0, "sensitivity", share, class_name=class_name, **at)
         return {"chosen": "any", "titles": titles, "n": self.n}
 
+    def change_rows(self) -> dict[str, Any]:
+        """Two larger changes, the first with an example; what they add to the conditions."""
+        right = self.labels == self.predicted
+        stated = {}
+        for name, title, share in (("patch", "Patch at a fixed place", 0.6), ("spatial", "Rotation and shift", 0.05)):
+            for made, part in (("optimised", share), ("random", 0.05)):
+                turned = np.arange(right.sum()) < part * right.sum()
+                attack = name if made == "optimised" else "random"
+                self.row(Kind.CHANGE, attack, 0.0, "success", stats.proportion(turned), change=name, made=made)
+            stated[name] = {"title": title, "range": f"allowed as {title.lower()}", "examples": []}
+        stated["patch"]["examples"] = [{"words": "patch of 3 x 3 pixels", "before": 1, "after": 0}]
+        image = self.rng.random((1, 1, 16, 16)).astype(np.float32)
+        self.arrays |= {"changes.patch.clean": image, "changes.patch.changed": 1 - image}
+        return stated
+
     def examples(self, size: int) -> list[dict[str, Any]]:
         y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
         lungs = np.exp(-((abs(x) - 0.42) ** 2 / 0.05 + y**2 / 0.35))
@@ -291,7 +306,7 @@ def _audited(m: Maker, folder: Path, **conditions: Any) -> Path:
         m.saving_rows("pgd", eps, held, right if eps * 255 < 0.9 else held)
     m.row(Kind.BLACK_BOX, "square", 0.3 / 255, "accuracy", stats.proportion(right), note="150 queries")
     m.noise_rows(names=("noise",))
-    conditions = {"corruptions": m.corruption_rows()} | conditions
+    conditions = {"corruptions": m.corruption_rows(), "changes": m.change_rows()} | conditions
     return m.write(folder, checks=checks(attacks), attacks=[*attacks, "worst"], **conditions)
 
 

@@ -568,6 +568,21 @@ def test_latex_marks_what_is_inconclusive(pages: dict[str, Path]) -> None:
     assert r"\dagger" not in (pages["robust"] / "tables.tex").read_text()
 
 
+def test_larger_changes_stand_beside_their_controls_with_a_picture(pages: dict[str, Path]) -> None:
+    text = report_runs.section(pages["audit"], "beyond")
+    assert "Allowed as patch at a fixed place: 60 of 100 images" in text
+    assert "does more than chance" in text
+    assert "Allowed as rotation and shift: 5 of 100 images" in text
+    assert "chance is not shown" in text
+    assert "Patch of 3 x 3 pixels: pneumonia is read as normal." in text
+    markup = page(pages["audit"])
+    assert "Of 2\u00a0kinds of larger changes this one turns most. Allowed as patch" in markup
+    assert (
+        'src="data:image/png' in markup[markup.index('<section id="beyond"') : markup.index('<section id="detection"')]
+    )
+    assert "Not measured in this run" in report_runs.section(pages["fragile"], "beyond")
+
+
 def test_corruptions_stand_beside_the_attack_and_their_table_folds_away(pages: dict[str, Path]) -> None:
     text = report_runs.section(pages["audit"], "corruptions")
     assert "Of 6 natural corruptions at severity 3 of 5, “corruption 0” leaves least" in text

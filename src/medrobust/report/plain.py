@@ -18,6 +18,7 @@ from medrobust.report.first_page import Fact, FirstPage, checks_fact, clean_fact
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.run import PROBES, WORST, same
 from medrobust.report.saving import after_saving
+from medrobust.report.sections.beyond import paragraph as changes_paragraph
 from medrobust.report.sections.corruptions import paragraph as corruptions_paragraph
 from medrobust.report.sections.universal import paragraph as universal_paragraph
 from medrobust.report.sizes import short_size, size_words, visibility
@@ -71,6 +72,8 @@ def sentences(f: Findings) -> list[Paragraph]:
             paragraphs += [how_small(f), *directions(f), against_noise(f), after_saving(f, first_page=True)]
             if (natural := corruptions_paragraph(f)) is not None:
                 paragraphs.append(natural)
+            if (larger := changes_paragraph(f)) is not None:
+                paragraphs.append(larger)
         if (one := universal_paragraph(f)) is not None:
             paragraphs.append(one)
     return [*paragraphs, how_far(f)]

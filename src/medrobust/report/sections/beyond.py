@@ -9,11 +9,12 @@ from medrobust.report import charts, pictures
 from medrobust.report.change_words import CONTROLS, BesideControls, beside_controls
 from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings
+from medrobust.report.paragraph import Paragraph
 from medrobust.report.schema import ChangeInfo
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
 from medrobust.report.tables import Table, TableCell, n_text, share
-from medrobust.report.words import listing, percent
+from medrobust.report.words import listing, percent, plural
 from medrobust.results import Kind, Row, among
 
 ANCHOR, TITLE, ORDER, NEEDS = "beyond", "Beyond small pixel changes", 66, ("changes",)
@@ -23,10 +24,12 @@ NAMES = {OPTIMISED: "chosen by the attack", **CONTROLS}
 
 @dataclass(frozen=True)
 class ChangePicture:
-    """An image that a change turned, before and after, as data URIs. words: what was done to it, and its answers."""
+    """An image that a change turned, before and after, as data URIs, and its answers. words: what was done to it."""
 
     clean: str
     changed: str
+    before: str
+    after: str
     words: str
     width: int
 
@@ -66,20 +69,38 @@ class MeasuredChange:
             ChangePicture(
                 pictures.data_uri(before),
                 pictures.data_uri(after),
-                f"{e.words[:1].upper()}{e.words[1:]}: {answer(e.before)} is read as {answer(e.after)}.",
+                answer(e.before),
+                answer(e.after),
+                e.words[:1].upper() + e.words[1:],
                 int(before.shape[-1]),
             )
             for e, before, after in zip(self.info.examples, clean, changed, strict=False)
         ]
 
 
-def build(f: Findings) -> Content | None:
+def measured_changes(f: Findings) -> list[MeasuredChange]:
+    """In the order in which they were asked for."""
     measured = []
     for name, info in f.run.conditions.changes.items():
         rows = among(f.run.rows, kind=Kind.CHANGE, metric="success", change=name)
         by_made = {str(row.get("made")): row for row in rows}
         if OPTIMISED in by_made:
             measured.append(MeasuredChange(f, name, info, by_made))
+    return measured
+
+
+def paragraph(f: Findings) -> Paragraph | None:
+    """The change that turns most, for the first page; None where the run measured none that is believed."""
+    measured = [m for m in measured_changes(f) if m.turned.ok and m.sentence]
+    if not measured:
+        return None
+    most = max(measured, key=lambda m: m.turned.value or 0.0)
+    first = f"Of {plural(len(measured), 'kind')} of larger changes this one turns most. " if len(measured) > 1 else ""
+    return Paragraph("Larger changes", first + most.sentence)
+
+
+def build(f: Findings) -> Content | None:
+    measured = measured_changes(f)
     if not measured:
         return None
     table = _table(measured)
