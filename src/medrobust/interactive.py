@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 from medrobust import data as data_room
 from medrobust import paired, report
-from medrobust.attacks import CHANGES
 from medrobust.classifier import Classifier
 from medrobust.criteria import Criteria
 from medrobust.data import Dataset
 from medrobust.errors import InputError
 from medrobust.experiments import ask, eps_fields
 from medrobust.experiments import audit as run_audit
-from medrobust.experiments.config import CLASSIC
+from medrobust.experiments.config import CLASSIC, USUAL_CHANGES
 from medrobust.progress import Progress
 from medrobust.report import findings, notebook
 from medrobust.report import run as runs
@@ -112,7 +111,7 @@ def audit(
     explain: bool = True,
     stored: bool = True,
     corruptions: str = "any",
-    changes: Sequence[str] = tuple(CHANGES),
+    changes: Sequence[str] = USUAL_CHANGES,
     healthy: str | None = None,
     risk: str | None = None,
     ordinal: bool = False,

@@ -86,7 +86,11 @@ def test_a_black_box_of_images_of_several_sizes_is_asked_a_grid(tmp_path):
     data = mr.data.load(f"csv:{write_table(tmp_path, lines)}", fit="none")
     classes = ("dark", "bright")
     answers = BlackBoxModel(lambda x: np.where(x.mean((1, 2, 3)) > 0.45, "bright", "dark"), classes)
-    context = Context(system.given(data, mr.Classifier(answers, classes)), ask(data=data.name), Store(tmp_path / "run"))
+    context = Context(
+        system.given(data, mr.Classifier(answers, classes)),
+        ask(data=data.name, changes=tuple(CHANGES)),
+        Store(tmp_path / "run"),
+    )
     outcome = ChangesExperiment(context).outcome()
     assert outcome.on_gradients == ()
     row = find(outcome.rows.rows, change="exposure", made="optimised", metric="success")

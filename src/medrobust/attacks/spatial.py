@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 
 import torch
@@ -57,16 +58,15 @@ class Spatial(ParametricChange):
     def changed(self, image: Images, parameters: Tensor) -> Images:
         # in float64: at no rotation and whole pixels the values of the image itself come back
         angle, down, across, size = parameters.double().unbind()
-        height, width = image.shape[-2:]
         angle, size = angle * math.radians(self.degrees), 1 + self.scale * size
-        cosine, sine = angle.cos() / size, angle.sin() / size
-        # from where each pixel is read, with the axes from -1 to 1
-        down, across = 2 * self.shift * down, 2 * self.shift * across
-        matrix = torch.stack(
-            [torch.stack([cosine, sine * height / width]), torch.stack([-sine * width / height, cosine])]
-        )
-        offset = -matrix @ torch.stack([across, down])
-        grid = F.affine_grid(torch.cat([matrix, offset[:, None]], 1)[None], list(image.shape), align_corners=False)
+        down, across = 2 * self.shift * down, 2 * self.shift * across  # of axes from -1 to 1
+        cosine, sine, ratio = angle.cos() / size, angle.sin() / size, image.shape[-2] / image.shape[-1]
+        to_right, to_left = sine * ratio, -sine / ratio
+        columns = (cosine, to_left, to_right, cosine)
+        offsets = (-cosine * across - to_right * down, -to_left * across - cosine * down)
+        # from where each pixel is read
+        matrix = torch.stack([*columns, *offsets]).view(3, 2)
+        grid = (_places(*image.shape[-2:]).to(image.device) @ matrix).view(1, *image.shape[-2:], 2)
         moved = F.grid_sample(image.double(), grid, "bilinear", FILLS[self.fill], align_corners=False)
         return moved.clamp(0, 1).to(image.dtype)
 
@@ -86,6 +86,14 @@ class Spatial(ParametricChange):
 def _toward(size: float, unit: str, negative: str, positive: str) -> str:
     """ "3 pixels left"."""
     return f"{abs(size):.0f} {unit} {negative if size < 0 else positive}"
+
+
+@lru_cache(maxsize=8)
+def _places(height: int, width: int) -> Tensor:
+    """float64 (height width, 3): column and row of each pixel from -1 to 1, and 1."""
+    rows, columns = ((2 * torch.arange(side).double() + 1) / side - 1 for side in (height, width))
+    grid = torch.stack([columns.expand(height, -1), rows[:, None].expand(-1, width), torch.ones(height, width)], -1)
+    return grid.view(-1, 3)
 
 
 DRAWS = 10

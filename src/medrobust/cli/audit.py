@@ -80,7 +80,7 @@ def audit(
     changes: Annotated[
         str,
         typer.Option(help=f"Larger changes of half of the attacked images, options after colons: {CHANGES}; or none."),
-    ] = CHANGES.replace(" ", ""),
+    ] = "patch-anywhere,spatial,exposure",
     certify: Annotated[
         str, typer.Option(help=f"Also prove, for a small network, what no change can turn: {BOUNDS}; none.")
     ] = "none",
