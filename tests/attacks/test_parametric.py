@@ -235,3 +235,14 @@ def test_the_ascent_finds_a_rotation_between_those_of_the_grid():
     best = -clf.head.gap(clf.logits(Spatial(**only).apply(image, torch.tensor([[-0.75, 0, 0, 0]]))), clf.predict(image))
     assert alone < best - 2e-3  # the grid has 30 and 60 degrees
     assert climbed == pytest.approx(best.item(), abs=2e-4)
+
+
+def test_what_is_allowed_and_what_was_done_are_said_in_words():
+    image = torch.rand(1, 20, 40)
+    change = Spatial(fill="black")
+    assert "scaled by 0.9 to 1.1 (black outside)" in change.range
+    said = change.words(torch.tensor([-1.0, 0.5, 0.25, -1.0]), image)
+    assert said == "turned by 15 degrees left, moved by 1 pixel right and 1 pixel down, scaled by 0.90"
+    assert Patch().words(torch.zeros(6), image) == "patch of 2 x 2 pixels (0.5 % of the image)"
+    assert Exposure().words(torch.tensor([1.0, -1.0]), image) == "brightness times 1.30, gamma 0.77"
+    assert BiasField(factor=2).words(torch.zeros(8), image) == "brightness times 1.00 to 1.00"

@@ -91,7 +91,7 @@ class Exposure(ParametricChange):
     @property
     def range(self) -> str:
         return (
-            f"exposed by a factor of {1 / self.exposure:.2g} to {self.exposure:g}, with a gamma of "
+            f"brightness of the whole image times {1 / self.exposure:.2g} to {self.exposure:g}, with a gamma of "
             f"{1 / self.gamma:.2g} to {self.gamma:g}"
         )
 

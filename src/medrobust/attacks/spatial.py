@@ -44,7 +44,8 @@ class Spatial(ParametricChange):
 
     @property
     def range(self) -> str:
-        size = f"scaled by {1 - self.scale:g} to {1 + self.scale:g}"
+        outside = {"edge": "edges repeated", "black": "black", "mirror": "mirrored"}[self.fill]
+        size = f"scaled by {1 - self.scale:g} to {1 + self.scale:g} ({outside} outside)"
         return f"turned by up to {self.degrees:g} degrees, moved by up to {100 * self.shift:g} % of the side and {size}"
 
     def identity(self, images: Images) -> Tensor:
@@ -77,15 +78,16 @@ class Spatial(ParametricChange):
         angle, down, across, size = parameters.tolist()
         height, width = image.shape[-2:]
         return (
-            f"turned by {_toward(self.degrees * angle, 'degrees', 'left', 'right')}, moved by "
-            f"{_toward(self.shift * across * width, 'pixels', 'left', 'right')} and "
-            f"{_toward(self.shift * down * height, 'pixels', 'up', 'down')}, scaled by {1 + self.scale * size:.2f}"
+            f"turned by {_toward(self.degrees * angle, 'degree', 'left', 'right')}, moved by "
+            f"{_toward(self.shift * across * width, 'pixel', 'left', 'right')} and "
+            f"{_toward(self.shift * down * height, 'pixel', 'up', 'down')}, scaled by {1 + self.scale * size:.2f}"
         )
 
 
 def _toward(size: float, unit: str, negative: str, positive: str) -> str:
     """ "3 pixels left"."""
-    return f"{abs(size):.0f} {unit} {negative if size < 0 else positive}"
+    number = f"{abs(size):.0f}"
+    return f"{number} {unit}{'' if number == '1' else 's'} {negative if size < 0 else positive}"
 
 
 @lru_cache(maxsize=8)
