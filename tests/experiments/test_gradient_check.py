@@ -135,6 +135,28 @@ def test_an_honest_gradient_holds(name, images):
     assert not found.range_needed > 0.5
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_network_too_steep_for_differences_is_believed_where_its_gradient_leads(sign: int) -> None:
+    """Changes of a grey level turn the sine many times; far smaller ones along the gradient turn its sign."""
+    weight = torch.randn(256, generator=torch.Generator().manual_seed(0))
+    weight /= weight.norm()
+
+    class Sine(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x if sign > 0 else 2 * x.detach() - x  # the same answers, the gradient turned
+            wave = torch.sin(20000 * (x.flatten(1).double() @ weight.double() - 0.1)).float()
+            return torch.stack([-wave, wave], 1)
+
+    phase = torch.tensor([0.1, -0.15, 0.2, -0.25, 0.12, -0.2])
+    flat = 0.5 * torch.ones(6, 256)
+    flat += (0.1 + phase / 20000 - flat @ weight)[:, None] * weight
+    classifier = Classifier(Sine(), ["a", "b"], channels=1, outputs="logits")
+    found = derivative(classifier, flat.view(6, 1, 16, 16))
+    assert found.cosine < 0.5
+    assert found.turned == (1.0 if sign > 0 else 0.0)
+    assert found.holds is (sign > 0)
+
+
 @pytest.mark.filterwarnings("ignore:No gradient reaches the image")
 @pytest.mark.parametrize("name", MASKED)
 def test_a_masked_gradient_does_not(name, images):

@@ -36,6 +36,11 @@ SURE = 3.0
 """Standard errors by which a cosine must be clear of AGREE before further images are left out."""
 CLEAR = 10.0
 """Factor by which the range needed must be clear of 1 for the same."""
+STEEP, STEPS = 10.0, 10
+"""Times the size that a gradient says turns a decision: where that is below a grey level, so many steps within it are
+tried."""
+LEADS = 2 / 3
+"""Share of decisions turned by them from which the gradient leads where it says, whatever larger changes do."""
 LINEAR_TERM = 1e-5
 """Slope of the linear term that hides the gradient of a copy, relative to the size of its outputs."""
 
@@ -56,6 +61,10 @@ class Derivative(NamedTuple):
     flat: bool = False
     """The outputs of most images did not change, though different images have different ones: such an answer moves in
     steps, and gradients are not informative there."""
+    turned: float = math.nan
+    """Of a network so steep that changes of a grey level are far beyond its linear range: the share of images whose
+    decision is turned by steps along the gradient, within ``STEEP`` times the size that it says is needed. NaN: not
+    asked."""
 
     @property
     def holds(self) -> bool | None:
@@ -64,7 +73,7 @@ class Derivative(NamedTuple):
             return False
         if not self.compared:
             return None
-        return self.cosine >= AGREE and not self.range_needed > 1
+        return (self.cosine >= AGREE and not self.range_needed > 1) or self.turned >= LEADS
 
     @property
     def clear(self) -> bool:
@@ -129,6 +138,29 @@ def derivative(
     """
     names: list[Id] = list(range(len(images))) if ids is None else list(ids)
     ends = ends or Ends(classifier, images, seed, names)
+    result = _differences(classifier, images, ends)
+    if result.holds is False and STEEP * result.range_needed <= SIZES[0]:
+        result = result._replace(turned=_turned(classifier, images[: result.examined]))
+    return result
+
+
+def _turned(classifier: Classifier, images: Images) -> float:
+    """The share of decisions that steps along the gradient turn, see ``Derivative.turned``."""
+    tangent = _Tangent.of(classifier, images)
+    needed = tangent.gap / tangent.gradient.flatten(1).abs().sum(1).clamp_min(1e-300)
+    size = (STEEP * needed).clamp(max=SIZES[0]).view(-1, 1, 1, 1).to(images)
+    moved, turned = images, torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    for _ in range(STEPS):
+        here = _Tangent.of(classifier, moved)
+        step = (size / 4) * here.gradient.sign().to(images)  # of the margin of what is decided there
+        moved = torch.where(turned.view(-1, 1, 1, 1), moved, moved - step)
+        moved = images + (moved - images).clamp(-size, size)
+        moved = moved.clamp(0, 1)
+        turned |= (classifier.predict(moved) != tangent.decided).reshape(len(images), -1).any(1)
+    return float(turned.float().mean())
+
+
+def _differences(classifier: Classifier, images: Images, ends: Ends) -> Derivative:
     batch_size = classifier.batch_size(images.shape)
     step = max(2, batch_size // 4)
     block = step * max(1, batch_size // step)  # gradients of a full batch cost as much as those of a few images

@@ -63,7 +63,7 @@ class Substitute:
 
     def logits(self, net: nn.Module, outputs: Outputs, images: Images) -> Logits:
         """``outputs(images)`` with the gradient of the stand-in. outputs: runs ``net`` on images in [0, 1]."""
-        outputs = _repeated(outputs)
+        outputs = _repeated(outputs, images.device)
         if self.frequencies:
             return _Differences.apply(images, outputs, self.frequencies)  # type: ignore[no-any-return]
         with torch.no_grad():
@@ -94,13 +94,16 @@ class Substitute:
         return torch.stack(fitting).float().mean(0) if fitting else out
 
 
-def _repeated(outputs: Outputs) -> Outputs:
+def _repeated(outputs: Outputs, device: torch.device) -> Outputs:
     """``outputs`` with the same random numbers at every call: differences of a random network are those of one draw."""
-    state = torch.get_rng_state()
+    gpu = [device] if device.type == "cuda" else []
+    state, others = torch.get_rng_state(), [torch.cuda.get_rng_state(d) for d in gpu]
 
     def same(images: Images) -> Logits:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=gpu):
             torch.set_rng_state(state)
+            for d, other in zip(gpu, others, strict=True):
+                torch.cuda.set_rng_state(other, d)
             return outputs(images)
 
     return same

@@ -62,6 +62,7 @@ DETECTION = DetectionConfig(
     required=False,
 )
 """Small enough for an audit. widest: with so many features a covariance is still estimated and inverted in seconds."""
+RANDOM = "the network is random"
 LATER = {
     "universal perturbations": "universal",
     "detectors": "detect",
@@ -81,7 +82,9 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
     several = context.classifier.head.multilabel
     if not several and config.risk is not None:
         raise InputError("--risk weighs findings; this classifier gives one class an image")
-    findings = [FindingsExperiment(context, robustness)] if several else []
+    findings: list[Experiment] = [FindingsExperiment(context, robustness)] if several else []
+    if several and context.classifier.draws is not None:  # it would be judged on the draws that it followed
+        findings = [NotCovered(context, ["attacks on each finding"], RANDOM)]
     probe = BlackBoxExperiment(context, robustness)
     natural: list[Experiment] = [CorruptionsExperiment(context, robustness.clean)] if config.corruptions else []
     if config.changes:
@@ -100,7 +103,7 @@ def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment
         except InputError as error:
             chosen.append(NotCovered(context, ["certified bounds"], str(error)))
     if context.classifier.draws is not None:
-        return [*chosen, NotCovered(context, later, "the network is random")]
+        return [*chosen, NotCovered(context, later, RANDOM)]
     if sizes := len(context.test.shapes) - 1:
         why = f"the images have {sizes + 1} sizes, and these need one: give --size instead of --preprocessing"
         return [*chosen, NotCovered(context, later, why)]

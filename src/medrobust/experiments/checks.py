@@ -6,13 +6,14 @@ that could not have failed proves nothing: it reads "not asked", with its reason
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from medrobust import stats
-from medrobust.attacks.derivative import AGREE, DIRECTIONS, SIZES, Derivative
+from medrobust.attacks.derivative import AGREE, DIRECTIONS, LEADS, SIZES, Derivative
 from medrobust.grey_scale import EIGHT_BIT, GreyScale
 from medrobust.results import GRADIENT, Check
 
@@ -54,6 +55,9 @@ def _gradient_holds(derivative: Derivative, noticed: dict[str, bool]) -> Check:
     if derivative.range_needed > 1:
         detail += f"; by this gradient no decision could turn before pixels change {derivative.range_needed:.2g} times "
         detail += "their whole range, and yet other images have other decisions"
+    if math.isfinite(derivative.turned):
+        detail += f"; steps along it within less than a grey level turn {derivative.turned:.0%} of the decisions ("
+        detail += f"{LEADS:.0%} are wanted of a network so steep)"
     check = Check(
         "the gradient agrees with finite differences",
         GRADIENT,

@@ -87,7 +87,12 @@ def _plain(derivative: Derivative) -> dict[str, float | None]:
 def _read(numbers: dict[str, float | None]) -> Derivative:
     cosine, needed = (math.nan if (v := numbers[k]) is None else float(v) for k in ("cosine", "range_needed"))
     return Derivative(
-        cosine, needed, int(numbers["compared"] or 0), int(numbers["examined"] or 0), bool(numbers["flat"])
+        cosine,
+        needed,
+        int(numbers["compared"] or 0),
+        int(numbers["examined"] or 0),
+        bool(numbers["flat"]),
+        math.nan if numbers.get("turned") is None else float(numbers["turned"] or 0),
     )
 
 
