@@ -16,7 +16,7 @@ from medrobust.cli.bars import Bars
 from medrobust.errors import InputError
 from tests.data_files import cohort, write_table
 
-WITH_DATA = [c.__name__ for c in COMMANDS if "images" in c.__annotations__]
+WITH_DATA = [c.__name__.replace("_", "-") for c in COMMANDS if "images" in c.__annotations__]
 
 
 def run(*arguments: str) -> str:
@@ -42,7 +42,7 @@ def study(tmp_path: Path) -> str:
 
 
 def test_every_command_that_takes_data_takes_the_patients_and_the_fit() -> None:
-    assert len(WITH_DATA) == 11
+    assert len(WITH_DATA) == 13
     for name in WITH_DATA:
         text = run(name, "--help")
         assert "--patient" in text, name

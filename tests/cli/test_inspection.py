@@ -45,7 +45,7 @@ def table(folder: Path, right: float, command: str = "") -> Path:
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
         label = bright if i // 2 % 10 < 10 * right else 1 - bright
         rows.append({"file": f"{i}.png", "label": ("normal", "pneumonia")[label]})
-        if command in ("universal", "defend"):
+        if command in ("universal", "defend", "harden"):
             rows[-1]["split"] = ("train", "test", "val", "test")[i // 2 % 4]
     return write_table(folder, rows)
 
@@ -125,6 +125,11 @@ JUDGING: dict[str, tuple[Line, str]] = {
         ),
         "results.json",
     ),
+    "harden": (
+        by_name("harden", "--eps", "1/255", "--epochs", "1", "--method", "fast", "--limit", "12"),
+        "results.json",
+    ),
+    "input-defences": (by_name("input-defences", *EPS, "--defences", "bits,flips", "--limit", "12"), "results.json"),
     "search": (
         lambda f, net: (
             "search",
@@ -160,7 +165,7 @@ def findings(folder: Path, name: str) -> dict[str, object]:
 def test_swapped_outputs_are_asked_about_and_all_doubts_are_kept(command, tmp_path, capsys):
     line, results = JUDGING[command]
     table(tmp_path, 0.4 if command in MORE else 0.3, command)
-    net = "in_order" if command == "defend" else "of_the_batch"  # which is not trained
+    net = "in_order" if command in ("defend", "harden") else "of_the_batch"  # which is not trained
     assert run(*line(tmp_path, net)) == 0
     said = capsys.readouterr()
     assert f"note: {QUESTION}" in said.err  # before the work
@@ -252,7 +257,7 @@ OF_RUNS = {"report", "compare", "verify"}
 def test_options_of_images_and_networks_are_the_same_everywhere():
     images, network, *_ = GROUPS
     for command in COMMANDS:
-        text, taken = printed(command.__name__, "--help"), command.__annotations__.values()
+        text, taken = printed(command.__name__.replace("_", "-"), "--help"), command.__annotations__.values()
         for group in (images, network):
             for name in group.__dataclass_fields__ if group.__name__ in taken else ():
                 assert f"--{name.strip('_').replace('_', '-')}" in text, command.__name__
@@ -277,7 +282,7 @@ def test_what_a_saved_classifier_states_is_not_contradicted_in_silence(options, 
 
 
 def test_every_command_that_writes_a_results_file_can_print_it():
-    with_json = {c.__name__ for c in COMMANDS if AS_JSON in inspect.signature(expanded(c)).parameters}
+    with_json = {c.__name__.replace("_", "-") for c in COMMANDS if AS_JSON in inspect.signature(expanded(c)).parameters}
     assert with_json - OF_RUNS == {command for command, (_, results) in JUDGING.items() if results}
 
 
