@@ -64,14 +64,14 @@ def main() -> None:
         print(
             f"| batched | {n} | {made.numel()} | {times[n]:.1f} | {times[n] / made.numel() * 1e3:.2f} | {peak():.0f} |"
         )
-    few = slice(0, options.compare)
+    compared = slice(0, options.compare)
     begin = time.perf_counter()
-    alone = one_by_one(clf, x[few], y[few], first[few], second[few])
+    alone = one_by_one(clf, x[compared], y[compared], first[compared], second[compared])
     took = time.perf_counter() - begin
     each = took / alone.numel() * 1e3
     print(f"| one by one | {options.compare} | {alone.numel()} | {took:.1f} | {each:.2f} | {peak():.0f} |")
     assert surface is not None
-    gap = float((surface[few].float() - alone).abs().max())
+    gap = float((surface[compared].float() - alone).abs().max())
     ratio = each / 1e3 / (times[options.images] / surface.numel())
     print(f"\nlargest difference {gap:.1g} nats of {float(alone.max()):.3g}; batched is {ratio:.1f} x as fast a point")
 

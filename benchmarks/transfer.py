@@ -62,20 +62,20 @@ def ours(
 
 
 def of_one_seed(
-    asked: argparse.Namespace, source: mr.Classifier, target: mr.Classifier, x: Tensor, y: Tensor, seed: int
+    options: argparse.Namespace, source: mr.Classifier, target: mr.Classifier, x: Tensor, y: Tensor, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """By attack: the share fooled of ``asked.n`` of these images, and the gradients an image."""
-    chosen = np.random.default_rng(seed).permutation(len(x))[: asked.n]
+    """By attack: the share fooled of ``options.n`` of these images, and the gradients an image."""
+    chosen = np.random.default_rng(seed).permutation(len(x))[: options.n]
     x, y = x[chosen], y[chosen]
-    ball, goal = mr.Linf(asked.eps / 255), mr.Untargeted(y)
+    ball, goal = mr.Linf(options.eps / 255), mr.Untargeted(y)
     found = {}
-    for name in asked.ours:
-        made, gradients = ours(name, source, x, goal, ball, asked.gradients, seed)
+    for name in options.ours:
+        made, gradients = ours(name, source, x, goal, ball, options.gradients, seed)
         found[name] = made, gradients
-    for name in asked.peers:
+    for name in options.peers:
         if name != "TIFGSM" or x.shape[1] == 3:
             net = Counted(source)
-            found[name] = peer(name, net, x, y, float(ball.eps), asked.gradients, seed), net.count.rows
+            found[name] = peer(name, net, x, y, float(ball.eps), options.gradients, seed), net.count.rows
     return {
         name: (float(mr.judge(target, x, made, goal, ball).reached.double().mean()), gradients / len(x))
         for name, (made, gradients) in found.items()
@@ -96,28 +96,29 @@ def main() -> None:
     parser.add_argument("--ours", nargs="+", default=["transferable", "mifgsm"])
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
-    data = mr.data.load(asked.data, size=asked.size)
+    data = mr.data.load(options.data, size=options.size)
     data = data.split("test") if "train" in data.split_of else data
-    source, target = ensemble([classifier(one, data) for one in asked.source]), classifier(asked.target, data)
+    source, target = ensemble([classifier(one, data) for one in options.source]), classifier(options.target, data)
     x, y = data.tensors()
     right = (source.predict(x) == y) & (target.predict(x) == y)
-    runs = [of_one_seed(asked, source, target, x[right], y[right], seed) for seed in range(asked.seeds)]
+    runs = [of_one_seed(options, source, target, x[right], y[right], seed) for seed in range(options.seeds)]
     rows = []
     for name in runs[0]:
         rates = [done[name][0] for done in runs]
-        over = stats.mean([done[asked.ours[0]][0] - done[name][0] for done in runs])
-        difference = "–" if name == asked.ours[0] else f"{over.value:+.1%} ({over.low:+.1%} to {over.high:+.1%})"
+        over = stats.mean([done[options.ours[0]][0] - done[name][0] for done in runs])
+        difference = "–" if name == options.ours[0] else f"{over.value:+.1%} ({over.low:+.1%} to {over.high:+.1%})"
         gradients = f"{np.mean([done[name][1] for done in runs]):.0f}"
         shares = [f"{share:.1%}" for share in (float(np.mean(rates)), min(rates), max(rates))]
-        pair = asked.name or f"{'+'.join(asked.source)} to {asked.target}"
-        rows.append([pair, f"{asked.eps:g}/255", name, str(asked.seeds), str(asked.n), gradients, *shares, difference])
+        pair = options.name or f"{'+'.join(options.source)} to {options.target}"
+        counts = [str(options.seeds), str(options.n), gradients]
+        rows.append([pair, f"{options.eps:g}/255", name, *counts, *shares, difference])
     for cells in (COLUMNS, ["---"] * len(COLUMNS), *rows):
         print("| " + " | ".join(cells) + " |")
-    if asked.out is not None:
-        new = not asked.out.exists()
-        with asked.out.open("a", newline="", encoding="utf-8") as opened:
+    if options.out is not None:
+        new = not options.out.exists()
+        with options.out.open("a", newline="", encoding="utf-8") as opened:
             csv.writer(opened, lineterminator="\n").writerows([COLUMNS, *rows] if new else rows)
 
 

@@ -85,26 +85,26 @@ def classifier(model: str, data: mr.data.Dataset) -> mr.Classifier:
 def of_one_seed(
     clf: mr.Classifier,
     data: mr.data.Dataset,
-    asked: argparse.Namespace,
+    options: argparse.Namespace,
     norm: str,
     eps: float,
     target: int | None,
     seed: int,
 ) -> dict[str, tuple[float, int]]:
     """By method: the share of held-out images that reach the goal, and the gradients."""
-    x, held = images(data, asked.n, asked.held_out, seed)
-    if asked.noise:
-        x = Noise(asked.n, x.shape[1:], seed).images(range(asked.n))
+    x, held = images(data, options.n, options.held_out, seed)
+    if options.noise:
+        x = Noise(options.n, x.shape[1:], seed).images(range(options.n))
     ball = {"linf": mr.Linf, "l2": mr.L2}[norm](eps)
     goal = mr.Untargeted() if target is None else mr.Targeted(target)
     clean = clf.predict(held).numpy()
     made = {
         LOOP: Universal(
-            plain(clf, x, target, ball, asked.passes, seed), ball, goal, {"gradients": asked.passes * len(x)}
+            plain(clf, x, target, ball, options.passes, seed), ball, goal, {"gradients": options.passes * len(x)}
         )
     }
-    for name in asked.methods:
-        made[name] = method(name, asked.passes)(clf, x, goal, ball, seed=seed)
+    for name in options.methods:
+        made[name] = method(name, options.passes)(clf, x, goal, ball, seed=seed)
     chance = [mr.universal.judge(clf, held, v, clean=clean).after for v in controls(clf, held, ball, seed)]
     rates = {RANDOM: (max(float(np.mean(a != clean if target is None else a == target)) for a in chance), 0)}
     for name, v in made.items():
@@ -134,22 +134,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--noise", action="store_true")
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args()
+    options = parser.parse_args()
 
-    data = mr.data.load(asked.data, size=asked.size)
-    clf = classifier(asked.model, data)
+    data = mr.data.load(options.data, size=options.size)
+    clf = classifier(options.model, data)
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
-    for norm, size in zip(asked.norms, asked.eps, strict=True):
+    for norm, size in zip(options.norms, options.eps, strict=True):
         above, _, below = size.partition("/")
-        for target in asked.targets:
+        for target in options.targets:
             goal = None if target == "none" else int(target)
             runs = [
-                of_one_seed(clf, data, asked, norm, float(above) / float(below or 1), goal, seed)
-                for seed in range(asked.seeds)
+                of_one_seed(clf, data, options, norm, float(above) / float(below or 1), goal, seed)
+                for seed in range(options.seeds)
             ]
-            rows = [row(name, runs) for name in (RANDOM, LOOP, *asked.methods)]
+            rows = [row(name, runs) for name in (RANDOM, LOOP, *options.methods)]
             words = "nontargeted" if goal is None else f"to {clf.classes[goal]}"
-            write([[asked.name or asked.model, f"{norm} {size}", words, *cells] for cells in rows], asked.out)
+            write([[options.name or options.model, f"{norm} {size}", words, *cells] for cells in rows], options.out)
 
 
 def row(name: str, runs: list[dict[str, tuple[float, int]]]) -> list[str]:

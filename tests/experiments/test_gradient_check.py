@@ -138,7 +138,7 @@ def test_an_honest_gradient_holds(name, images):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_network_too_steep_for_differences_is_believed_where_its_gradient_leads(sign: int) -> None:
     """Changes of a grey level turn the sine many times; far smaller ones along the gradient turn its sign."""
-    weight = torch.randn(256, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(2304, generator=torch.Generator().manual_seed(0))
     weight /= weight.norm()
 
     class Sine(nn.Module):
@@ -148,13 +148,26 @@ def test_a_network_too_steep_for_differences_is_believed_where_its_gradient_lead
             return torch.stack([-wave, wave], 1)
 
     phase = torch.tensor([0.1, -0.15, 0.2, -0.25, 0.12, -0.2])
-    flat = 0.5 * torch.ones(6, 256)
+    flat = 0.5 * torch.ones(6, 2304)
     flat += (0.1 + phase / 20000 - flat @ weight)[:, None] * weight
     classifier = Classifier(Sine(), ["a", "b"], channels=1, outputs="logits")
-    found = derivative(classifier, flat.view(6, 1, 16, 16))
+    found = derivative(classifier, flat.view(6, 1, 48, 48))
     assert found.cosine < 0.5
     assert found.turned == (1.0 if sign > 0 else 0.0)
     assert found.holds is (sign > 0)
+
+
+def test_decisions_that_any_change_turns_say_nothing_for_a_gradient() -> None:
+    class Brittle(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            wave = torch.sin(1e7 * x.flatten(1).double().sum(1, keepdim=True)).float()
+            return torch.cat([wave, -wave], 1)
+
+    classifier = Classifier(Brittle(), ("a", "b"), outputs="logits", channels=1)
+    images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = derivative(classifier, images)
+    assert not found.holds
+    assert found.turned < 0.1
 
 
 @pytest.mark.filterwarnings("ignore:No gradient reaches the image")

@@ -63,8 +63,8 @@ class Derivative(NamedTuple):
     steps, and gradients are not informative there."""
     turned: float = math.nan
     """Of a network so steep that changes of a grey level are far beyond its linear range: the share of images whose
-    decision is turned by steps along the gradient, within ``STEEP`` times the size that it says is needed. NaN: not
-    asked."""
+    decision is turned by steps along the gradient, and not by random ones, within ``STEEP`` times the size that it says
+    is needed. NaN: not asked."""
 
     @property
     def holds(self) -> bool | None:
@@ -145,19 +145,24 @@ def derivative(
 
 
 def _turned(classifier: Classifier, images: Images) -> float:
-    """The share of decisions that steps along the gradient turn, see ``Derivative.turned``."""
+    """The share of decisions that steps along the gradient turn and random steps of their size do not."""
     tangent = _Tangent.of(classifier, images)
     needed = tangent.gap / tangent.gradient.flatten(1).abs().sum(1).clamp_min(1e-300)
     size = (STEEP * needed).clamp(max=SIZES[0]).view(-1, 1, 1, 1).to(images)
-    moved, turned = images, torch.zeros(len(images), dtype=torch.bool, device=images.device)
-    for _ in range(STEPS):
+
+    def turned(changed: Images) -> Tensor:
+        return (classifier.predict(changed) != tangent.decided).reshape(len(images), -1).any(1)
+
+    moved, led, by_chance = images, *torch.zeros(2, len(images), dtype=torch.bool, device=images.device)
+    for number in range(STEPS):
         here = _Tangent.of(classifier, moved)
         step = (size / 4) * here.gradient.sign().to(images)  # of the margin of what is decided there
-        moved = torch.where(turned.view(-1, 1, 1, 1), moved, moved - step)
-        moved = images + (moved - images).clamp(-size, size)
-        moved = moved.clamp(0, 1)
-        turned |= (classifier.predict(moved) != tangent.decided).reshape(len(images), -1).any(1)
-    return float(turned.float().mean())
+        moved = torch.where(led.view(-1, 1, 1, 1), moved, moved - step)
+        moved = (images + (moved - images).clamp(-size, size)).clamp(0, 1)
+        led = led | turned(moved)
+        signs = seeds.signs(0, f"gradient check/steps/{number}", range(len(images)), images.shape[1:]).to(images)
+        by_chance = by_chance | turned((images + size * signs).clamp(0, 1))
+    return float((led & ~by_chance).float().mean())
 
 
 def _differences(classifier: Classifier, images: Images, ends: Ends) -> Derivative:

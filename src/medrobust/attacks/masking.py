@@ -25,6 +25,8 @@ from medrobust.images import Images
 
 IMAGES, PAIRS, PULLS = 3, 4, 3
 """Images, pairs of changes of each, and random combinations of an operation's outputs."""
+BYTES = 2**31
+"""Of all that is recorded, beyond which fewer images are taken."""
 STILL = 1e-6
 """Change, as a share of the largest value, that is rounding."""
 HOOK = "a hook that changes the gradient"
@@ -69,12 +71,15 @@ class _Step:
 def causes(classifier: Classifier, images: Images) -> list[Cause]:
     """The first operations at which the gradient goes wrong, in the order in which they run; none where none is found.
 
-    images (n, c, h, w): one of each decision is best. Takes about 30 passes, one image each.
+    images (n, c, h, w): one of each decision is best. Takes about 30 passes, one image each, whose numbers are all
+    kept: of large ones fewer images are taken.
     """
     kinds = {name: type(module).__name__ for name, module in classifier.net.named_modules()}
     found = _hooks(classifier.net)
     try:
-        runs = [_around(classifier, images[k : k + 1].to(classifier.device), k) for k in range(len(images))[:IMAGES]]
+        recorded = _recorded(classifier, images[:1].to(classifier.device))
+        most = max(1, min(IMAGES, BYTES // (recorded.bytes * (1 + 2 * PAIRS))))
+        runs = [_around(classifier, images[k : k + 1].to(classifier.device), k) for k in range(len(images))[:most]]
     except Exception:  # the network's own code may not run under a recorder
         return found
     first = runs[0][0]
@@ -175,7 +180,8 @@ def _differ(a: Tensor, b: Tensor) -> bool:
 
 
 def _agreement(rows: list[list[_Step]]) -> float:
-    """Cosine of the changes that the step's derivative predicts and those that there are; 0 where it cannot be had."""
+    """Cosine of the changes that the step's derivative predicts and those that there are; 0 where it has none, 1 where
+    the step cannot be repeated by itself: nothing is said against it then."""
     predicted, true = [], []
     for n, image in enumerate(rows):
         at = image[0]
@@ -226,6 +232,11 @@ class _Recorder(TorchFunctionMode):
         self.alive: list[object] = []
         self.own, self.stack = own, stack
         self.hooks: list[str] = []
+
+    @property
+    def bytes(self) -> int:
+        """Of all tensors that are kept, at least 1."""
+        return max(1, sum(t.nbytes for step in self.steps for t in (*step.given, *step.out)))
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None

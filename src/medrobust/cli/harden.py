@@ -91,7 +91,10 @@ def summary(run: Run) -> None:
     right = "all findings right" if run.conditions.head == "multilabel" else "accuracy"
     lines = [line(right, "accuracy"), line("balanced", "balanced_accuracy")]
     lines += [line(f"attacked at {unit(e)}", "accuracy_attacked", eps=e) for e in info.sizes]
-    table(["", "before", "after"], lines, f"{info.title}, on test images, in % with the 95 % interval")
+    clean = find(rows, kind=Kind.DEFENCE, metric="accuracy", round=0, class_name=None)
+    n = 0 if clean is None else clean.n
+    caption = f"{info.title}, in % with the 95 % interval; {n} test images, {run.conditions.n_attacked} attacked"
+    table(["", "before", "after"], lines, caption)
     say(f"epoch {info.epoch_kept} of {info.epochs} is kept: the best under attack on validation images")
     say(verdict(run))
     guessed(guesses(rows))

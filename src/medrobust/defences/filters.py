@@ -20,6 +20,7 @@ class BitDepth(InputDefence):
 
     title = "Fewer grey levels"
     source = "Xu et al. 2018, arXiv:1704.01155"
+    differentiable = False
 
     def __init__(self, bits: int = 4) -> None:
         if not 1 <= bits <= 16:
@@ -35,15 +36,13 @@ class BitDepth(InputDefence):
         rounded: Tensor = (images * top).round() / top
         return rounded[None]
 
-    def stand_in(self, images: Images) -> Tensor:
-        return images[None]
-
 
 class JPEG(InputDefence):
-    """Saves and reads every image as JPEG; what is done on the way back is the identity."""
+    """Saves and reads every image as JPEG."""
 
     title = "JPEG"
     source = "Guo et al. 2018, arXiv:1711.00117"
+    differentiable = False
 
     def __init__(self, quality: int = 75) -> None:
         if not 1 <= quality <= 100:
@@ -63,9 +62,6 @@ class JPEG(InputDefence):
         Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(stream, "JPEG", quality=self.quality)
         read = np.asarray(Image.open(stream)).reshape(pixels.shape)
         return torch.from_numpy(read.astype(np.float32) / 255).permute(2, 0, 1)
-
-    def stand_in(self, images: Images) -> Tensor:
-        return images[None]
 
 
 class Median(InputDefence):

@@ -25,6 +25,8 @@ class InputDefence(ABC):
     random = False
     hard = False
     """Whether each copy has one vote, instead of its probabilities."""
+    differentiable = True
+    """Whether a gradient passes; else an attacker who knows it takes it for the identity on the way back."""
 
     @property
     @abstractmethod
@@ -38,13 +40,9 @@ class InputDefence(ABC):
         draw: where a random one draws from, the same for every image; None: torch's own generator.
         """
 
-    def stand_in(self, images: Images) -> Tensor | None:  # noqa: ARG002
-        """Copies as a gradient can follow them; None where it can follow the copies themselves."""
-        return None
-
 
 class _Defended(nn.Module):
-    """Logits of the classifier behind the defence. known: their gradient is that of the stand-in (BPDA).
+    """Logits of the classifier behind the defence. known: with a gradient to follow (BPDA, Athalye et al. 2018).
 
     draws: seeds of the draws of a random defence whose answers are averaged; none: one fresh draw a call.
     """
@@ -76,8 +74,9 @@ class _Defended(nn.Module):
             copies = torch.cat([self.defence.copies(images, generator) for generator in generators])
         else:
             copies = self.defence.copies(images)
-        soft = self.defence.stand_in(images) if self.known else None
-        return copies if soft is None else copies.detach() + soft - soft.detach()
+        if not self.known or self.defence.differentiable:
+            return copies
+        return copies.detach() + images - images.detach()
 
 
 def defended(
@@ -103,6 +102,6 @@ def defended(
         batch_size=classifier._batch_size,
     )
     if classifier.inspection is not None:  # of the whole, nothing but the gradient is other than of the network
-        follows = known or defence.stand_in(torch.zeros(1, 1, 1, 1)) is None
+        follows = known or (defence.differentiable and not defence.hard)
         made.inspection = replace(classifier.inspection.of_plain(), differentiable=follows, doubts=())
     return made

@@ -21,6 +21,7 @@ from medrobust.data import Dataset
 from medrobust.defences import INPUT_DEFENCES, InputDefence, defended
 from medrobust.errors import InputError
 from medrobust.experiments import robustness_cells
+from medrobust.experiments.checks import TOLERATED
 from medrobust.experiments.clean import CleanExperiment
 from medrobust.experiments.context import Advance, Context, Experiment, ExperimentResult, Step
 from medrobust.images import Images, Labels
@@ -200,7 +201,7 @@ class InputDefencesExperiment(Experiment):
         no_gradient: np.ndarray | None = None,
     ) -> None:
         lost = 0 if no_gradient is None else int(((held_ > 0) & no_gradient).sum())
-        note = f"{lost} of {len(held_)} images had no usable gradient" if lost > 0.02 * len(held_) else ""
+        note = f"{lost} of {len(held_)} images had no usable gradient" if lost >= max(1, TOLERATED * len(held_)) else ""
         columns: dict[str, Any] = {"defence": name, "knows": knows, "note": note}
         columns |= {"attack": NAME if eps else "none", "eps": eps, "status": INCONCLUSIVE if note else OK}
         outcome.rows.add(Kind.DEFENCE, metric, stats.proportion(held_, self.context.patients), **columns)

@@ -27,7 +27,7 @@ def harden(at: Share, size: str) -> Advice | None:
     if not at.ok or not at.surely_below(0.5):
         return None
     text = f"At {size}, attacks leave {numbers(at)} of the images. medrobust harden trains on images as attacks change "
-    text += "them, and measures what that costs without an attack; it takes about as long as eight trainings."
+    text += "them, and measures what that costs without an attack; with PGD an epoch has eight passes instead of one."
     return Advice("Train it to withstand such changes", text)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from medrobust.report.comparison import Relation, Share, relation
 from medrobust.report.run import Run
-from medrobust.report.words import NBSP, bounds, number, percent
+from medrobust.report.words import NBSP, bounds, number, percent, plural
 from medrobust.results import Kind
 
 
@@ -25,8 +25,9 @@ class Hardened(NamedTuple):
 
 def judged(one: Hardened) -> tuple[str, str, str]:
     """(title, text, tone) of a first page."""
-    text = f"Under attack at {one.size}, {_share(one.after)} of the images are still read rightly; before the training "
-    text += f"{_share(one.before)}. Without an attack, accuracy changed by {_points(one.cost)}."
+    attacked, clean = plural(one.after.n, "image"), plural(one.cost.n, "image")
+    text = f"Under attack at {one.size}, {_share(one.after)} of {attacked} are still read rightly; before the training "
+    text += f"{_share(one.before)}. Without an attack, accuracy on {clean} changed by {_points(one.cost)}."
     if one.doubt:
         return "Inconclusive", f"{text} These numbers are not believed: {one.doubt}.", "warn"
     if (shown := relation(one.after, one.before)) is Relation.ABOVE:

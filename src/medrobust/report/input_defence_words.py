@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from medrobust.report.comparison import Relation, Share, relation
 from medrobust.report.run import Run
-from medrobust.report.words import NBSP, bounds, number, percent
+from medrobust.report.words import NBSP, bounds, number, percent, plural
 from medrobust.results import Kind
 
 UNAWARE, AWARE = "the classifier", "the classifier and the defence"
@@ -60,8 +60,9 @@ def sentence(one: Defended) -> str:
     judged = worth(one)
     start = f"{one.title}: inconclusive" if judged is Worth.UNKNOWN else f"{one.title} {judged.value}"
     return (
-        f"{start}: at {one.size}, {_share(one.alone)} of the images are read rightly without it, {_share(one.unaware)} "
-        f"behind it under an attack that does not know it, {_share(one.aware)} under one that does."
+        f"{start}: at {one.size}, {_share(one.alone)} of {plural(one.alone.n, 'image')} are read rightly without it, "
+        f"{_share(one.unaware)} behind it under an attack that does not know it, "
+        f"{_share(one.aware)} under one that does."
     )
 
 

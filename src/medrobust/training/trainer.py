@@ -53,7 +53,7 @@ class Trainer:
     ) -> None:
         self.clf, self.recipe, self.seed = clf, recipe, seed
         self.adversary, self.method, self.last, self.minutes = adversary, method, last, minutes
-        self.attacked = validation_rows(validation.labels, seed)
+        self.attacked = None if method is None else validation_rows(validation.labels, seed)
         self.train, self.validation, self.progress = train, validation, progress
         self.frozen = recipe.frozen(clf.net)
         kept = {id(p) for layer in self.frozen for p in layer.parameters(recurse=False)}
@@ -101,7 +101,7 @@ class Trainer:
         state.epoch += 1
         state.history.append({"epoch": state.epoch, "train_loss": loss, **scores._asdict()})
         shown = {"validation": f"{scores.balanced_accuracy:.1%}"}
-        if self.method is not None:
+        if self.method is not None and self.attacked is not None:
             robust = robust_scores(self.clf, self.validation, self.attacked, self.method.ball, self.seed)
             under = {f"attacked_{name}": value for name, value in robust._asdict().items()}
             state.history[-1] |= {**under, "train_held": held}

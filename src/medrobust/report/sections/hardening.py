@@ -30,7 +30,8 @@ def build(f: Findings) -> Content | None:
     body = [both(f"{right}, untouched", "accuracy"), both("Balanced accuracy, untouched", "balanced_accuracy")]
     body += [both(f"{name}, untouched", "recall", class_name=name) for name in f.run.conditions.classes]
     body += [both(f"{right}, attacked at {short_size(f, e)}", "accuracy_attacked", eps=e) for e in info.sizes]
-    caption = f"{info.title}, trained against {short_size(f, info.eps)}; attacked by Auto. With 95 % intervals."
+    caption = f"{info.title}, trained against {short_size(f, info.eps)}; attacked by Auto. With 95 % intervals; "
+    caption += f"n = {f.run.conditions.n_test} untouched, {f.attacked} attacked."
     table = Table(caption, [TableCell(t) for t in ("", "Before", "After")], body, "tab:hardening")
     lines = {
         "Validation, untouched": [h["balanced_accuracy"] for h in info.history],

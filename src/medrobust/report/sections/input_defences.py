@@ -32,7 +32,8 @@ def build(f: Findings) -> Content | None:
     for e in info.eps:
         head += [f"{short_size(f, e)}, not knowing it", f"{short_size(f, e)}, knowing it"]
     right = "Share of images with all findings right" if f.several else "Accuracy"
-    caption = f"{right} with 95 % intervals. Not knowing it: images that Auto made against the classifier alone. "
+    caption = f"{right} with 95 % intervals, n = {f.attacked}. Not knowing it: images that Auto made against the "
+    caption += "classifier alone. "
     caption += "Knowing it: Auto through the defence, its gradient where it has one, else straight through it; of a "
     caption += "random defence averaged over draws and counted on fresh ones."
     table = Table(caption, [TableCell(t) for t in head], body, "tab:input-defences")

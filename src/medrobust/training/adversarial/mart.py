@@ -8,34 +8,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medrobust.errors import InputError
 from medrobust.images import Images, Logits
 from medrobust.threat import Ball
-from medrobust.training.adversarial.method import Minibatch
-from medrobust.training.adversarial.pgd import PGDTraining
+from medrobust.training.adversarial.method import Minibatch, Regularised
 
 if TYPE_CHECKING:
     from medrobust.training.trainer import Trainer
 
 
-class MART(PGDTraining):
+class MART(Regularised):
     """Cross-entropy with a margin on the attacked images, and the divergence where the clean answer is unsure.
 
-    beta: weight of the divergence.
+    See Regularised.
     """
 
     title = "MART"
     source = "Wang et al. 2020, ICLR"
 
     def __init__(self, ball: Ball, steps: int = 10, step: float = 0.25, awp: float = 0.0, beta: float = 5.0) -> None:
-        super().__init__(ball, steps, step, awp)
-        if not beta > 0:
-            raise InputError(f"beta must be a positive number such as 5, got {beta}")
-        self.beta = beta
+        super().__init__(ball, steps, step, awp, beta)
 
-    @property
-    def settings(self) -> dict[str, object]:
-        return {**super().settings, "beta": self.beta}
+    def attacked(self, trainer: Trainer, batch: Minibatch) -> Images:
+        return self.ascended(trainer, batch.images, self.random_start(batch), batch.choices.cross_entropy)
 
     def loss(self, trainer: Trainer, batch: Minibatch, attacked: Images) -> tuple[Tensor, Logits]:
         clean, logits = trainer.logits(batch.images), trainer.logits(attacked)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Minibatch(NamedTuple):
-    """images: float32 (n, c, h, w) in [0, 1]. ids: their positions in the epoch. key: (seed, epoch)."""
+    """images: float32 (n, c, h, w) in [0, 1]. ids: their positions in the epoch. seed, epoch: what draws depend on."""
 
     images: Images
     choices: Choices
@@ -101,3 +101,17 @@ class AdversarialTraining(ABC):
                 stepped = attacked.detach() + self.step_size * self.ball.eps * self.ball.ascent(gradient)
                 attacked = self.ball.move(images, stepped)
         return attacked.detach()
+
+
+class Regularised(AdversarialTraining):
+    """beta: weight of the divergence between clean answers and those under attack; more keeps less clean accuracy."""
+
+    def __init__(self, ball: Ball, steps: int, step: float, awp: float, beta: float) -> None:
+        super().__init__(ball, steps, step, awp)
+        if not beta > 0:
+            raise InputError(f"beta must be a positive number such as 6, got {beta}")
+        self.beta = beta
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {**super().settings, "beta": self.beta}

@@ -7,30 +7,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from medrobust.errors import InputError
 from medrobust.images import Images, Logits
 from medrobust.threat import Ball
-from medrobust.training.adversarial.method import AdversarialTraining, Minibatch
+from medrobust.training.adversarial.method import Minibatch, Regularised
 
 if TYPE_CHECKING:
     from medrobust.training.trainer import Trainer
 
 
-class TRADES(AdversarialTraining):
-    """beta: weight of the divergence between clean answers and those under attack; more keeps less clean accuracy."""
+class TRADES(Regularised):
+    """Clean cross-entropy + beta x divergence; the attack raises the divergence. See Regularised."""
 
     title = "TRADES"
     source = "Zhang et al. 2019, arXiv:1901.08573"
 
     def __init__(self, ball: Ball, steps: int = 10, step: float = 0.25, awp: float = 0.0, beta: float = 6.0) -> None:
-        super().__init__(ball, steps, step, awp)
-        if not beta > 0:
-            raise InputError(f"beta must be a positive number such as 6, got {beta}")
-        self.beta = beta
-
-    @property
-    def settings(self) -> dict[str, object]:
-        return {**super().settings, "beta": self.beta}
+        super().__init__(ball, steps, step, awp, beta)
 
     def attacked(self, trainer: Trainer, batch: Minibatch) -> Images:
         with trainer.evaluating(), torch.no_grad():
