@@ -100,6 +100,8 @@ TABLES = {
     ("evade", "evasions"): "medrobust.evasion:EVASIONS",
     ("universal", "method"): "medrobust.universal:UNIVERSAL",
     ("defend", "method"): "medrobust.universal:UNIVERSAL",
+    ("harden", "method"): "medrobust.training:METHODS",
+    ("input-defences", "defences"): "medrobust.defences:INPUT_DEFENCES",
     ("defend", "defence"): "medrobust.universal.defence:DEFENCES",
     ("search", "what"): "medrobust.training.evolved:QUESTIONS",
     ("search", "methods"): "medrobust.search:OPTIMISERS",
