@@ -9,6 +9,8 @@ import pytest
 
 import medrobust as mr
 from medrobust import training
+from medrobust.report.hardening_words import epochs
+from medrobust.report.schema import HardeningInfo
 from medrobust.results import Row, among, find
 from tests.cli.test_main import run
 
@@ -64,3 +66,17 @@ def test_findings_are_hardened_together(tmp_path, capsys):
     assert "all findings right" in capsys.readouterr().out
     rows = [Row.read(r) for r in json.loads((tmp_path / "run" / "results.json").read_text())["rows"]]
     assert {r.get("class_name") for r in among(rows, metric="recall", round=1)} == set(data.classes)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "minutes", "said"),
+    [
+        ([10, 10, 10], None, "Epoch 2 of 3 is kept: the best under attack on validation images."),
+        ([40, 40], 2, "Epoch 2 of 2 is kept: the best under attack on validation images. 3 were planned; further ones"),
+        ([50, 50], 2, "3 were planned; another would not have ended within 2 minutes."),
+    ],
+)
+def test_why_there_were_fewer_epochs_is_said(seconds, minutes, said):
+    history = [{"epoch": i + 1, "seconds": s} for i, s in enumerate(seconds)]
+    facts = {"method": "pgd", "title": "PGD", "eps": 0.01, "sizes": [0.01], "epochs": 3, "epoch_kept": 2}
+    assert said in epochs(HardeningInfo(**facts, minutes=minutes, history=history))

@@ -73,7 +73,7 @@ def harden(
 
 def summary(run: Run) -> None:
     """Clean and under attack, before and after; then the commands that say more."""
-    from medrobust.report.hardening_words import verdict
+    from medrobust.report.hardening_words import epochs, verdict
     from medrobust.results import Kind, Row, find
 
     info, rows = run.conditions.hardening, run.rows
@@ -95,6 +95,6 @@ def summary(run: Run) -> None:
     n = 0 if clean is None else clean.n
     caption = f"{info.title}, in % with the 95 % interval; {n} test images, {run.conditions.n_attacked} attacked"
     table(["", "before", "after"], lines, caption)
-    say(f"epoch {info.epoch_kept} of {info.epochs} is kept: the best under attack on validation images")
+    say(epochs(info))
     say(verdict(run))
     guessed(guesses(rows))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from medrobust.report.comparison import Relation, Share, relation
 from medrobust.report.run import Run
+from medrobust.report.schema import HardeningInfo
 from medrobust.report.words import NBSP, bounds, number, percent, plural
 from medrobust.results import Kind
 
@@ -49,6 +50,21 @@ def of_run(run: Run) -> Hardened | None:
         return None
     size = run.conditions.grey_scale.text(info.eps) if run.conditions.norm == "Linf" else f"L2{NBSP}{number(info.eps)}"
     return Hardened(before, after, change, size, next((r.note for r in rows if r is not None and not r.ok), ""))
+
+
+def epochs(info: HardeningInfo) -> str:
+    """Which epoch is kept, of how many, and why there were fewer than planned."""
+    trained = len(info.history)
+    text = f"Epoch {info.epoch_kept} of {trained} is kept: the best under attack on validation images."
+    if trained == info.epochs:
+        return text
+    late = (
+        info.minutes is not None
+        and sum(h.get("seconds", 0) for h in info.history) + max(h.get("seconds", 0) for h in info.history)
+        > 60 * info.minutes
+    )
+    why = f"another would not have ended within {info.minutes:g} minutes" if late else "further ones were no better"
+    return f"{text} {info.epochs} were planned; {why}."
 
 
 def verdict(run: Run) -> str:

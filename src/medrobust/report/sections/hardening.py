@@ -40,7 +40,7 @@ def build(f: Findings) -> Content | None:
     }
     alt = "Accuracy by epoch. " + " ".join(f"{name}: {100 * y[-1]:.0f} % in the last." for name, y in lines.items())
     figures = {"hardening": charts.by_epoch(lines, info.epoch_kept, alt)} if len(info.history) > 1 else {}
-    return Content({"table_": table, "info": info}, [table], figures)
+    return Content({"table_": table, "info": info, "epochs": hardening_words.epochs(info)}, [table], figures)
 
 
 def first_page(f: Findings) -> FirstPage:
