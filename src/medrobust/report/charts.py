@@ -18,6 +18,7 @@ import numpy as np
 
 from medrobust import stats
 from medrobust.grey_scale import EIGHT_BITS, GreyScale
+from medrobust.report.comparison import Share
 from medrobust.report.findings import Findings, in_doubt
 from medrobust.report.readings import PointerReading, of_rows, overlay
 from medrobust.report.run import WORST
@@ -394,6 +395,39 @@ def beside_controls(groups: list[tuple[str, list[tuple[str, Row]]]], level: tupl
         _percent_axis(axes, "images turned")
         _legend(figure, axes)
         return svg(figure, "beyond", alt, read)
+
+
+def pareto(points: Sequence[tuple[str, Share, Share, bool]], alt: str) -> str:
+    """Shares on untouched images against shares under attack, with both intervals: (title, clean, robust, on front).
+
+    Those on the front are filled and named.
+    """
+    with canvas(6.4, 5.2) as (figure, axes):
+        for i, (title, clean, robust, best) in enumerate(points):
+            style = line_style(i) | {"linestyle": "none", "markersize": 7}
+            colour = str(style["color"])
+            if clean.low is not None and clean.high is not None:
+                axes.plot([clean.low, clean.high], [robust.value] * 2, color=colour, alpha=0.45, linewidth=1.4)
+            if robust.low is not None and robust.high is not None:
+                axes.plot([clean.value] * 2, [robust.low, robust.high], color=colour, alpha=0.45, linewidth=1.4)
+            fill = colour if best else PAPER
+            axes.plot([clean.value], [robust.value], label=title, markerfacecolor=fill, zorder=5, **style)  # type: ignore[arg-type]
+            if best:
+                right = clean.value > np.mean([p[1].value for p in points])
+                axes.annotate(
+                    title,
+                    (clean.value, robust.value),
+                    xytext=(-9 if right else 9, 9),
+                    textcoords="offset points",
+                    ha="right" if right else "left",
+                    fontsize=9,
+                    zorder=6,
+                )
+        axes.set_xlabel("accuracy on untouched images (%)")
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+        _percent_axis(axes, "withstand an attacker who knows the defence")
+        _legend(figure, axes)
+        return svg(figure, "pareto", alt)
 
 
 def reliability(probability: np.ndarray, labels: np.ndarray, alt: str) -> str:

@@ -1,34 +1,43 @@
-"""What a defence at the input is worth, in a sentence."""
+"""What a defence is worth against three attackers, in a sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
 from medrobust.report.comparison import Relation, Share, relation
 from medrobust.report.run import Run
+from medrobust.report.schema import InputDefenceInfo
 from medrobust.report.words import NBSP, bounds, number, percent, plural
 from medrobust.results import Kind
 
-UNAWARE, AWARE = "the classifier", "the classifier and the defence"
+NONE = "none"
+"""Name of the classifier without a defence."""
+UNAWARE, ANOTHER, AWARE = "the classifier", "another classifier", "the classifier and the defence"
+ATTACKERS = {UNAWARE: "not knowing it", ANOTHER: "from another classifier", AWARE: "knowing it"}
+"""Values of the column ``knows``, and the heads of their columns."""
 
 
 class Worth(Enum):
-    HELPS = "helps"
+    HELPS = "holds"
     SEEMS = "looks safe, is not"
     NOT = "is not shown to help"
     UNKNOWN = "inconclusive"
 
 
 class Defended(NamedTuple):
-    """Accuracy at one size: of the classifier alone, and behind the defence under an attack that does not know it and
-    under one that does."""
+    """Share of images that withstand at one size: of the classifier alone, and with the defence under an attack that
+    does not know it and under one that does. transferred, transferred_alone: under an attack from another classifier,
+    with the defence and without; None where there was none."""
 
     title: str
     alone: Share
     unaware: Share
     aware: Share
     size: str
+    transferred: Share | None = None
+    transferred_alone: Share | None = None
 
 
 def worth(one: Defended) -> Worth:
@@ -37,8 +46,12 @@ def worth(one: Defended) -> Worth:
         return Worth.UNKNOWN
     if relation(one.aware, one.alone) is Relation.ABOVE:
         return Worth.HELPS
-    if relation(one.unaware, one.alone) is Relation.ABOVE and relation(one.aware, one.unaware) is Relation.BELOW:
-        return Worth.SEEMS
+    tests = [(one.unaware, one.alone), (one.transferred, one.transferred_alone)]
+    for test, before in tests:
+        if test is None or before is None:
+            continue
+        if relation(test, before) is Relation.ABOVE and relation(one.aware, test) is Relation.BELOW:
+            return Worth.SEEMS
     return Worth.NOT
 
 
@@ -47,7 +60,7 @@ def counted(judged: Worth, n: int) -> str:
     if n == 1:
         return f"1 {judged.value}" if judged is not Worth.UNKNOWN else "1 is inconclusive"
     many = {
-        Worth.HELPS: "help",
+        Worth.HELPS: "hold",
         Worth.SEEMS: "look safe, and are not",
         Worth.NOT: "are not shown to help",
         Worth.UNKNOWN: "are inconclusive",
@@ -59,30 +72,54 @@ def sentence(one: Defended) -> str:
     """ "JPEG looks safe, is not: …"."""
     judged = worth(one)
     start = f"{one.title}: inconclusive" if judged is Worth.UNKNOWN else f"{one.title} {judged.value}"
-    return (
-        f"{start}: at {one.size}, {_share(one.alone)} of {plural(one.alone.n, 'image')} are read rightly without it, "
-        f"{_share(one.unaware)} behind it under an attack that does not know it, "
-        f"{_share(one.aware)} under one that does."
-    )
+    text = f"{start}: at {one.size}, {share(one.alone)} of {plural(one.alone.n, 'image')} withstand without it; with "
+    text += f"it {share(one.unaware)} where the attacker does not know it, "
+    if one.transferred is not None:
+        text += f"{share(one.transferred)} where the attacker has another classifier, "
+    return f"{text}{share(one.aware)} where the attacker knows it."
 
 
-def of_run(run: Run, eps: float) -> list[Defended]:
-    """Of every defence at one size, in the order in which they were asked for."""
+def title(info: InputDefenceInfo, run: Run) -> str:
+    """ "JPEG (quality 75)", "PGD adversarial training (ε 4/255)"."""
+    if info.kind == "guard":
+        return info.title
+    if info.kind == "classifier":
+        eps = info.settings.get("eps")
+        return info.title if not isinstance(eps, float) else f"{info.title} (ε{NBSP}{size(run, eps)})"
+    settings = ", ".join(f"{k} {v}" for k, v in info.settings.items() if v is not False)
+    return f"{info.title} ({settings})" if settings else info.title
+
+
+def titles(run: Run) -> Mapping[str, str]:
+    """Of everything that was tried, by name; equal ones numbered."""
     info = run.conditions.input_defences
     if info is None:
-        return []
-    size = run.conditions.grey_scale.text(eps) if run.conditions.norm == "Linf" else f"L2{NBSP}{number(eps)}"
+        return {}
+    given = {name: title(one, run) for name, one in info.defences.items()}
+    every = list(given.values())
+    repeated = {t for t in every if every.count(t) > 1}
+    return {n: f"{t}, {every[:i].count(t) + 1}" if t in repeated else t for i, (n, t) in enumerate(given.items())}
 
-    def share(name: str, knows: str) -> Share | None:
-        return Share.of(run.find(Kind.DEFENCE, "accuracy_attacked", eps=eps, defence=name, knows=knows))
 
-    every = []
-    for name, defence in info.defences.items():
-        alone, unaware, aware = share("none", AWARE), share(name, UNAWARE), share(name, AWARE)
+def size(run: Run, eps: float) -> str:
+    """ "4/255", or "L2 0.5"."""
+    return run.conditions.grey_scale.text(eps) if run.conditions.norm == "Linf" else f"L2{NBSP}{number(eps)}"
+
+
+def withstood(run: Run, name: str, knows: str, eps: float) -> Share | None:
+    """Under one attacker."""
+    return Share.of(run.find(Kind.DEFENCE, "accuracy_attacked", eps=eps, defence=name, knows=knows))
+
+
+def of_run(run: Run, eps: float) -> dict[str, Defended]:
+    """Every defence at one size, by name, in the order in which they were asked for."""
+    every = {}
+    for name, named in titles(run).items():
+        alone = withstood(run, NONE, AWARE, eps)
+        unaware, other, aware = (withstood(run, name, knows, eps) for knows in ATTACKERS)
         if alone is not None and unaware is not None and aware is not None:
-            settings = ", ".join(f"{k} {v}" for k, v in defence.settings.items() if v is not False)
-            title = f"{defence.title} ({settings})" if settings else defence.title
-            every.append(Defended(title, alone, unaware, aware, size))
+            before = withstood(run, NONE, ANOTHER, eps)
+            every[name] = Defended(named, alone, unaware, aware, size(run, eps), other, before)
     return every
 
 
@@ -91,14 +128,15 @@ def telling(run: Run) -> float | None:
     info = run.conditions.input_defences
     if info is None:
         return None
-    return max(info.eps, key=lambda e: sum(worth(d) in (Worth.HELPS, Worth.SEEMS) for d in of_run(run, e)))
+    return max(info.eps, key=lambda e: sum(worth(d) in (Worth.HELPS, Worth.SEEMS) for d in of_run(run, e).values()))
 
 
 def told(run: Run) -> list[str]:
     """A sentence a defence."""
     eps = telling(run)
-    return [] if eps is None else [sentence(one) for one in of_run(run, eps)]
+    return [] if eps is None else [sentence(one) for one in of_run(run, eps).values()]
 
 
-def _share(share: Share) -> str:
-    return f"{percent(share.value)} {bounds(share.low, share.high)}"
+def share(one: Share) -> str:
+    """ "61.0 % (54.1–67.5)"."""
+    return f"{percent(one.value)} {bounds(one.low, one.high)}".strip()

@@ -125,16 +125,22 @@ class HardeningInfo(Stated):
 
 
 class InputDefenceInfo(Stated):
+    """kind: "input" of a filter before the classifier, "guard" of a detector, "classifier" of another classifier."""
+
     title: str
     source: str = ""
     settings: Mapping[str, object] = {}
     random: bool = False
+    kind: str = "input"
 
 
 class InputDefencesInfo(Stated):
-    """Defences at the input that were tried, by name, and at which sizes."""
+    """Defences that were tried, by name, and at which sizes. surrogate: what images were transferred from, in words;
+    empty where none were. referrals: share of the validation images that a guard refers."""
 
     eps: list[float] = Field(min_length=1)
+    surrogate: str = ""
+    referrals: float = 0.0
     defences: dict[str, InputDefenceInfo] = Field(min_length=1)
 
 

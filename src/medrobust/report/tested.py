@@ -12,6 +12,7 @@ from medrobust.crosswalk import Crosswalk, Member, Members, NamedKind, ThreatKin
 from medrobust.report.detection_tables import NO_DETECTOR
 from medrobust.report.findings import Findings, in_doubt
 from medrobust.report.run import Run
+from medrobust.report.schema import InputDefenceInfo
 from medrobust.results import Kind, Row
 
 OUTCOMES: dict[str, tuple[str, ...]] = {
@@ -122,7 +123,7 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
     elif row.kind == Kind.DEFENCE:
         yield _named(name, "", table.universal if c.defence is not None else table.attacks)
         if c.input_defences is not None and (info := c.input_defences.defences.get(str(row.get("defence")))):
-            yield _named(str(row.get("defence")).partition(":")[0], info.title, table.input_defences)
+            yield _tried(str(row.get("defence")), info, table)
         if c.hardening is not None:
             yield _named(c.hardening.method, c.hardening.title, table.hardening)
         if c.defence is not None:
@@ -143,6 +144,16 @@ def _members(run: Run, table: Crosswalk, row: Row) -> Iterator[tuple[str, Member
 def _named(name: str, title: str, members: Members) -> tuple[str, Member | None]:
     entry = member(members, name, title)
     return (title or name if entry is None else entry.title), entry
+
+
+def _tried(name: str, info: InputDefenceInfo, table: Crosswalk) -> tuple[str, Member | None]:
+    """A filter, a detector as guard, or a classifier that was trained against attacks."""
+    first, _, rest = name.partition(":")
+    if info.kind == "guard":
+        return _named(rest, info.title, table.detectors)
+    if info.kind == "classifier":
+        return _named("", info.title, table.hardening)
+    return _named(first, info.title, table.input_defences)
 
 
 def _detector(run: Run, table: Crosswalk, row: Row) -> tuple[str, Member | None]:
