@@ -87,6 +87,38 @@ def test_who_knows_a_filter_without_a_gradient_breaks_it(name):
     assert float(aware.reached.float().mean()) > float(blind.reached.float().mean()) + 0.4
 
 
+def test_who_knows_jpeg_follows_what_it_keeps():
+    images = torch.rand(2, 3, 20, 13, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(JPEG(100).followed(images, 1), images)  # every step is 1: nothing is weighted
+    flat = torch.full((1, 1, 16, 16), 0.5)
+    checks = flat + 0.1 * (torch.arange(16)[:, None] + torch.arange(16)[None] % 2 - 0.5).sign().view(1, 1, 16, 16) / 2
+    for quality in (30, 75):
+        jpeg = JPEG(quality)
+        kept = jpeg.steps.min() / jpeg.steps[0, 0]
+        torch.testing.assert_close(jpeg.followed(flat, 1), flat * kept)
+        lost = (checks - checks.mean(), jpeg.followed(checks, 1) - jpeg.followed(checks, 1).mean())
+        assert lost[1].norm() < lost[0].norm() * kept  # high frequencies less than the mean
+    assert JPEG(50).steps[0].tolist() == [16, 11, 10, 16, 24, 40, 51, 61]
+    assert JPEG(1).steps.max() == 255
+
+
+def test_the_second_way_back_breaks_jpeg_where_the_first_is_led_astray():
+    """A classifier that hangs on a chessboard, which JPEG removes, and less on the mean, which it keeps."""
+    board = ((torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2 - 1).float().flatten()
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.stack([torch.zeros(256), board + 0.5]))
+        net[1].bias.copy_(torch.tensor([0.0, -0.5 * 256 * 0.5]))
+    classifier = mr.Classifier(net, ("a", "b"), outputs="logits")
+    images, labels = torch.full((1, 1, 16, 16), 134 / 255), torch.tensor([1])
+    held = []
+    for way in range(JPEG.ways):
+        known = defended(classifier, JPEG(30), known=True, way=way)
+        attacked = run(APGD(20, loss=margin), known, images, Untargeted(labels), Linf(8 / 255), seed=0)
+        held.append(not bool(attacked.reached))
+    assert held == [True, False]
+
+
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [("bits", {"bits": 0}), ("jpeg", {"quality": 101}), ("median", {"side": 4}), ("resize", {"share": 1.0})],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import torch
@@ -37,12 +38,24 @@ class BitDepth(InputDefence):
         return rounded[None]
 
 
+LUMINANCE = """
+16 11 10 16 24 40 51 61  12 12 14 19 26 58 60 55  14 13 16 24 40 57 69 56  14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77  24 35 55 64 81 104 113 92  49 64 78 87 103 121 120 101  72 92 95 98 112 100 103 99
+"""
+"""Steps to which JPEG rounds the 8 x 8 frequencies of a block at quality 50 (ITU-T T.81, annex K)."""
+
+
 class JPEG(InputDefence):
-    """Saves and reads every image as JPEG."""
+    """Saves and reads every image as JPEG.
+
+    A change smaller than half the step of its frequency is rounded away. The second way back is through the image with
+    each frequency weighted by the finest step over its own.
+    """
 
     title = "JPEG"
     source = "Guo et al. 2018, arXiv:1711.00117"
     differentiable = False
+    ways = 2
 
     def __init__(self, quality: int = 75) -> None:
         if not 1 <= quality <= 100:
@@ -55,6 +68,26 @@ class JPEG(InputDefence):
 
     def copies(self, images: Images, draw: torch.Generator | None = None) -> Tensor:  # noqa: ARG002
         return torch.stack([self._saved(image) for image in images.detach().cpu()]).to(images)[None]
+
+    def followed(self, images: Images, way: int = 0) -> Images:
+        if way == 0:
+            return images
+        side = images.shape[-2:]
+        down, right = (-n % 8 for n in side)
+        padded = F.pad(images, (0, right, 0, down), mode="replicate")
+        shape = (*padded.shape[:2], padded.shape[2] // 8, 8, padded.shape[3] // 8, 8)
+        cosines, steps = (t.to(images) for t in (_cosines(), self.steps))
+        blocks = padded.view(shape).transpose(3, 4)
+        kept = cosines.T @ (cosines @ blocks @ cosines.T * (steps.min() / steps)) @ cosines
+        whole: Images = kept.transpose(3, 4).reshape(padded.shape)[..., : side[0], : side[1]]
+        return whole
+
+    @property
+    def steps(self) -> Tensor:
+        """float32 (8, 8): to which each frequency is rounded, as libjpeg scales the table by quality."""
+        scale = 5000 / self.quality if self.quality < 50 else 200 - 2 * self.quality
+        table = torch.tensor([float(step) for step in LUMINANCE.split()]).view(8, 8)
+        return ((table * scale + 50) / 100).floor().clamp(1, 255)
 
     def _saved(self, image: Tensor) -> Tensor:
         pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
@@ -112,3 +145,11 @@ class RandomResize(InputDefence):
         top, left = round(down * (height - size[0])), round(right * (width - size[1]))
         shrunk = F.interpolate(images, size, mode="bilinear", align_corners=False)
         return F.pad(shrunk, (left, width - size[1] - left, top, height - size[0] - top))[None]
+
+
+def _cosines() -> Tensor:
+    """float32 (8, 8): the discrete cosine transform of 8 values, orthonormal."""
+    i = torch.arange(8.0)
+    rows = torch.cos((2 * i[None] + 1) * i[:, None] * math.pi / 16) / 2
+    rows[0] /= math.sqrt(2)
+    return rows

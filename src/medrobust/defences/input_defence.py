@@ -26,7 +26,7 @@ class InputDefence(ABC):
     hard = False
     """Whether each copy has one vote, instead of its probabilities."""
     differentiable = True
-    """Whether a gradient passes; else an attacker who knows it takes it for the identity on the way back."""
+    """Whether a gradient passes; else an attacker who knows it goes back through ``followed``."""
 
     @property
     @abstractmethod
@@ -40,6 +40,14 @@ class InputDefence(ABC):
         draw: where a random one draws from, the same for every image; None: torch's own generator.
         """
 
+    ways = 1
+    """How many ways back ``followed`` knows; who knows the defence tries each."""
+
+    def followed(self, images: Images, way: int = 0) -> Images:  # noqa: ARG002
+        """What stands for ``copies`` on the way back where no gradient passes: first the images themselves (straight
+        through), then what a defence says is closer to it."""
+        return images
+
 
 class _Defended(nn.Module):
     """Logits of the classifier behind the defence. known: with a gradient to follow (BPDA, Athalye et al. 2018).
@@ -47,9 +55,12 @@ class _Defended(nn.Module):
     draws: seeds of the draws of a random defence whose answers are averaged; none: one fresh draw a call.
     """
 
-    def __init__(self, classifier: Classifier, defence: InputDefence, known: bool, draws: Sequence[int]) -> None:
+    def __init__(
+        self, classifier: Classifier, defence: InputDefence, known: bool, draws: Sequence[int], way: int
+    ) -> None:
         super().__init__()
         self.net, self.defence, self.known, self.draws = classifier.net, defence, known, tuple(draws)
+        self.way = way
         self._classifier = classifier
 
     def forward(self, images: Images) -> Logits:
@@ -76,15 +87,17 @@ class _Defended(nn.Module):
             copies = self.defence.copies(images)
         if not self.known or self.defence.differentiable:
             return copies
-        return copies.detach() + images - images.detach()
+        back = self.defence.followed(images, self.way)
+        return copies.detach() + back - back.detach()
 
 
 def defended(
-    classifier: Classifier, defence: InputDefence, *, known: bool = False, draws: Sequence[int] = ()
+    classifier: Classifier, defence: InputDefence, *, known: bool = False, draws: Sequence[int] = (), way: int = 0
 ) -> Classifier:
     """``classifier`` behind ``defence``: a classifier of the same images, with its operating point.
 
-    known: the same answers, with the gradient that an attacker follows who knows the defence. draws: of a random
+    known: the same answers, with the gradient that an attacker follows who knows the defence. way: which, where the
+    defence has none of its own and several stand for it (``InputDefence.ways``). draws: of a random
     defence, seeds of the draws over which probabilities are averaged, which makes it deterministic (expectation over
     transformations, Athalye et al. 2018, arXiv:1802.00420); none: a fresh draw at every call. InputError for one that
     only answers questions.
@@ -93,7 +106,7 @@ def defended(
         raise InputError("a defence at the input is tried on a network; this classifier only answers")
     several = classifier.head.multilabel
     made = Classifier(
-        _Defended(classifier, defence, known, draws),
+        _Defended(classifier, defence, known, draws, way),
         classifier.classes,
         head="multilabel" if several else "softmax",
         outputs="logits",

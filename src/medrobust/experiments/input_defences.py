@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medrobust import code_digest, options, stats
+from medrobust import code_digest, guessing, options, stats
 from medrobust.attacks import Auto, Transfer
 from medrobust.classifier import Classifier
 from medrobust.data import Dataset
@@ -261,8 +261,13 @@ class InputDefencesExperiment(Experiment):
             check = checked(classifier, context.sample, self.seed)
             doubts[name] = doubt([check])
         for name, tried in self.tried.items():
-            self._attacked(outcome, name, doubts.get(name, ""))
             answers, seconds = self._costs(name)
+            kept = ~answers.arrays["referred"]
+            hits = (answers.arrays["decision"] == test.labels)[kept]
+            chance = guessing.of(hits, test.labels[kept], stats.members(groups(test), kept)).text
+            # who always answers the same is not fooled either
+            guesses = f"with it the classifier is {chance}" if chance and name != NONE else ""
+            self._attacked(outcome, name, "; ".join(filter(None, (doubts.get(name, ""), guesses))))
             guards = tried.kind == "guard"
             given = (answers.arrays, alone, test.labels, groups(test), seconds.arrays["seconds"])
             defence_costs.add_rows(outcome.rows, name, guards, *given)

@@ -111,7 +111,7 @@ class Answering(Tried):
         return _answers(right(self.classifier, None, images, labels))
 
     def attacked(self, shard: Dataset, eps: Sequence[float], seed: int, advance: Advance) -> Result:
-        return _swept(self.context, self.through, self.classifier, shard, eps, seed, advance)
+        return _swept(self.context, [self.through], self.classifier, shard, eps, seed, advance)
 
 
 class Filtered(Tried):
@@ -143,9 +143,9 @@ class Filtered(Tried):
     def attacked(self, shard: Dataset, eps: Sequence[float], seed: int, advance: Advance) -> Result:
         context = self.context
         if not self.random:
-            through = defended(context.attacked, self.defence, known=True)
             judged = defended(context.classifier, self.defence)
-            return _swept(context, through, judged, shard, eps, seed, advance)
+            ways = [defended(context.attacked, self.defence, known=True, way=way) for way in range(self.defence.ways)]
+            return _swept(context, ways, judged, shard, eps, seed, advance)
         images, labels = shard.tensors()
         through = defended(context.attacked, self.defence, known=True, draws=FOLLOWED)
         shares = []
@@ -278,16 +278,25 @@ def _answers(right: Tensor) -> Answers:
 
 def _swept(
     context: Context,
-    through: Classifier,
+    ways: Sequence[Classifier],
     judged: Classifier,
     shard: Dataset,
     eps: Sequence[float],
     seed: int,
     advance: Advance,
 ) -> Result:
-    _, arrays = robustness_cells.swept(Auto(), through, shard, context.ball, tuple(eps), None, seed, advance, judged)
-    held = [torch.from_numpy(withstands(arrays["min_eps"], e).astype(np.float32)) for e in eps]
-    return _result([_answers(h) for h in held], arrays["no_gradient"])
+    """By Auto along each of ``ways``, the worst for each image."""
+    min_eps, no_gradient = np.full(len(shard), np.inf, dtype=np.float32), np.ones(len(shard), dtype=bool)
+    for way, through in enumerate(ways):
+        told = advance if way == 0 else _nothing
+        _, arrays = robustness_cells.swept(Auto(), through, shard, context.ball, tuple(eps), None, seed, told, judged)
+        min_eps, no_gradient = np.minimum(min_eps, arrays["min_eps"]), no_gradient & arrays["no_gradient"]
+    held = [torch.from_numpy(withstands(min_eps, e).astype(np.float32)) for e in eps]
+    return _result([_answers(h) for h in held], no_gradient)
+
+
+def _nothing(_: int) -> None:
+    """Progress is told once, not for every way."""
 
 
 def _result(at_each: Sequence[Answers], no_gradient: np.ndarray) -> Result:

@@ -15,7 +15,7 @@ from medrobust.report.words import bounds, percent, plural
 BUILT_BY = {
     "audit": ("Robustness audit", "medrobust.report.plain:first_page"),
     "harden": ("Adversarial training", "medrobust.report.sections.hardening:first_page"),
-    "input-defences": ("Defences at the input", "medrobust.report.sections.input_defences:first_page"),
+    "input-defences": ("Defences at input and output", "medrobust.report.sections.input_defences:first_page"),
     "defend": ("Defence by training", "medrobust.report.sections.defence:first_page"),
     "universal": ("One change for every image", "medrobust.report.sections.universal:first_page"),
     "certify": ("Proofs beside attacks", "medrobust.report.certified_page:first_page"),

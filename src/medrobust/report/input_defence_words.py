@@ -38,6 +38,8 @@ class Defended(NamedTuple):
     size: str
     transferred: Share | None = None
     transferred_alone: Share | None = None
+    doubt: str = ""
+    """Why it is inconclusive."""
 
 
 def worth(one: Defended) -> Worth:
@@ -76,7 +78,8 @@ def sentence(one: Defended) -> str:
     text += f"it {share(one.unaware)} where the attacker does not know it, "
     if one.transferred is not None:
         text += f"{share(one.transferred)} where the attacker has another classifier, "
-    return f"{text}{share(one.aware)} where the attacker knows it."
+    text += f"{share(one.aware)} where the attacker knows it."
+    return f"{text} Not believed: {one.doubt}." if one.doubt else text
 
 
 def title(info: InputDefenceInfo, run: Run) -> str:
@@ -119,7 +122,9 @@ def of_run(run: Run, eps: float) -> dict[str, Defended]:
         unaware, other, aware = (withstood(run, name, knows, eps) for knows in ATTACKERS)
         if alone is not None and unaware is not None and aware is not None:
             before = withstood(run, NONE, ANOTHER, eps)
-            every[name] = Defended(named, alone, unaware, aware, size(run, eps), other, before)
+            row = run.find(Kind.DEFENCE, "accuracy_attacked", eps=eps, defence=name, knows=AWARE)
+            why = "" if row is None or row.ok else row.note
+            every[name] = Defended(named, alone, unaware, aware, size(run, eps), other, before, why)
     return every
 
 
