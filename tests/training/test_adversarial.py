@@ -15,9 +15,10 @@ from medrobust import InputError, training
 from medrobust.attacks import PGD, run
 from medrobust.progress import NoProgress
 from medrobust.threat import L2, Linf, Untargeted
-from medrobust.training.adversarial import MART, METHODS, TRADES, PGDTraining
+from medrobust.training.adversarial import MART, METHODS, TRADES, DualNormTraining, PGDTraining
 from medrobust.training.adversarial.awp import moved
 from medrobust.training.adversarial.classes import Choices
+from medrobust.training.adversarial.dual_batch_norm import using
 from medrobust.training.state import FILE
 
 BALL = Linf(4 / 255)
@@ -134,6 +135,45 @@ def test_a_killed_training_goes_on_to_the_same_weights(name, classifier, data, t
     assert training.further(classifier, data, **settings, resume=tmp_path).digest() == whole.digest()
 
 
+def test_clean_and_attacked_images_have_batch_norms_of_their_own(classifier, data):
+    """Trained in the same way, the two choices differ in BatchNorm alone; the network's modules are as they were."""
+    kept = {
+        test: training.further(
+            classifier, data, epochs=1, keep="last", seed=3, method=DualNormTraining(BALL, test=test)
+        )
+        for test in ("clean", "attacked")
+    }
+    weights = {test: one.net.state_dict() for test, one in kept.items()}
+    assert list(weights["clean"]) == list(weights["attacked"]) == list(classifier.net.state_dict())
+    norms = {n for n, m in classifier.net.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    for name, value in weights["clean"].items():
+        of_norm = name.rpartition(".")[0] in norms and not name.endswith("num_batches_tracked")
+        assert torch.equal(value, weights["attacked"][name]) != of_norm, name
+
+
+def test_each_set_sees_its_own_images_only():
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(1, momentum=1.0))
+    DualNormTraining(BALL).prepare(net)
+    net.train()
+    with using(net, "clean"):
+        net(torch.full((4, 1, 2, 2), 0.25))
+    with using(net, "attacked"):
+        net(torch.full((4, 1, 2, 2), 0.75))
+    assert float(net[0].clean.running_mean) == 0.25
+    assert float(net[0].attacked.running_mean) == 0.75
+    assert net[0].active == "attacked"
+    DualNormTraining(BALL).finish(net)
+    assert type(net[0]) is torch.nn.BatchNorm2d
+    assert float(net[0].running_mean) == 0.75
+
+
+def test_a_network_without_batch_norm_is_refused(data):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 2))
+    classifier = mr.Classifier(net, data.classes, outputs="logits")
+    with pytest.raises(InputError, match="Sequential has none: choose --method pgd"):
+        training.further(classifier, data, epochs=1, method=DualNormTraining(BALL))
+
+
 def test_minutes_are_kept_and_the_schedule_is_that_of_the_first_trial(classifier, data, tmp_path):
     began = time.monotonic()
     after = training.further(classifier, data, epochs=10_000, method=PGDTraining(BALL), minutes=0.05, resume=tmp_path)
@@ -152,6 +192,7 @@ def test_minutes_are_kept_and_the_schedule_is_that_of_the_first_trial(classifier
         ("pgd", {"awp": 1.0}, "awp must be a share"),
         ("trades", {"beta": 0.0}, "beta must be a positive"),
         ("mart", {"beta": -1.0}, "beta must be a positive"),
+        ("dual", {"test": "both"}, "test must be clean or attacked"),
     ],
 )
 def test_wrong_settings_are_refused(name, wrong, said):

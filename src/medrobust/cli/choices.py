@@ -8,7 +8,7 @@ BOUNDS = "ibp, crown-ibp, crown"
 CHANGES = "patch, patch-anywhere, spatial, bias-field, exposure"
 DETECTORS = "kd, kd-likelihood, lid, dfeat, qfeat, qfeat-scale, mahalanobis, softmax"
 EVASIONS = "selective, orthogonal, penalised, matching, hfc, confident"
-HARDENING = "pgd, trades, mart, fast, free"
+HARDENING = "pgd, trades, mart, fast, free, dual"
 INPUT_DEFENCES = "bits, jpeg, median, resize, noise, flips"
 MEASURES = (
     "slope-l1, slope-l2, loss, saliency-gini, saliency-half, margin, margin-slope, linear-eps, curvature, "

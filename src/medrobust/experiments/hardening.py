@@ -80,6 +80,7 @@ class HardeningExperiment(Experiment):
     def __init__(self, context: Context, config: HardeningConfig) -> None:
         self.context, self.config, self.seed = context, config, context.config.seed
         self.trainer = config.trainer(context)
+        self.trainer.check(context.classifier.net)
         self.sizes = (config.eps / 2, config.eps, 2 * config.eps)
 
     def steps(self) -> Sequence[Step]:

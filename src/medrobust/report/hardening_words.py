@@ -56,6 +56,8 @@ def epochs(info: HardeningInfo) -> str:
     """Which epoch is kept, of how many, and why there were fewer than planned."""
     trained = len(info.history)
     text = f"Epoch {info.epoch_kept} of {trained} is kept: the best under attack on validation images."
+    if "test" in info.settings:
+        text += f" Of the two BatchNorms of each layer, that of {info.settings['test']} images is kept."
     if trained == info.epochs:
         return text
     late = (

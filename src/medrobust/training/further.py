@@ -91,8 +91,11 @@ def further(
         pixels = Pixels(train, progress, "training"), Pixels(validation, progress, "validation")
 
         def trainer(recipe: Recipe) -> Trainer:
+            net = copy.deepcopy(classifier.net)
+            if method is not None:
+                method.prepare(net)
             return Trainer(
-                classifier.with_net(copy.deepcopy(classifier.net)),
+                classifier.with_net(net),
                 recipe,
                 seed,
                 *pixels,
@@ -109,6 +112,9 @@ def further(
             progress.note(f"{planned} of {epochs} epochs are planned within {minutes:g} minutes")
         training = trainer(recipe)
         clf, state = training.clf, training.run(folder, key(record))
+        if method is not None:
+            method.finish(clf.net)
+            clf = clf.with_net(clf.net)  # what was found out about the network under training is forgotten
     kept = state.history[state.best_epoch - 1]
     record |= {
         "training": recipe.plain(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from medrobust.training.adversarial.dual_batch_norm import DualNormTraining
 from medrobust.training.adversarial.fast import FastTraining
 from medrobust.training.adversarial.free import FreeTraining
 from medrobust.training.adversarial.mart import MART
@@ -18,6 +19,16 @@ METHODS: dict[str, Callable[..., AdversarialTraining]] = {
     "mart": MART,
     "fast": FastTraining,
     "free": FreeTraining,
+    "dual": DualNormTraining,
 }
 
-__all__ = ["MART", "METHODS", "TRADES", "AdversarialTraining", "FastTraining", "FreeTraining", "PGDTraining"]
+__all__ = [
+    "MART",
+    "METHODS",
+    "TRADES",
+    "AdversarialTraining",
+    "DualNormTraining",
+    "FastTraining",
+    "FreeTraining",
+    "PGDTraining",
+]

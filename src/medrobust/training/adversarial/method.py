@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medrobust.errors import InputError
 from medrobust.images import Images, Logits
@@ -77,6 +77,16 @@ class AdversarialTraining(ABC):
             trainer.backward(loss)
         trainer.optimiser.step()
         return StepResult(loss.detach(), batch.choices.right(logits.detach()))
+
+    def check(self, net: nn.Module) -> None:  # noqa: B027 - most train every network
+        """InputError for a network that it cannot train."""
+
+    def prepare(self, net: nn.Module) -> None:
+        """Change a network, which is a copy, for the training."""
+        self.check(net)
+
+    def finish(self, net: nn.Module) -> None:  # noqa: B027 - most change nothing
+        """Undo what ``prepare`` changed: the trained network has the modules of the one that was given."""
 
     @abstractmethod
     def attacked(self, trainer: Trainer, batch: Minibatch) -> Images:
