@@ -8,7 +8,8 @@ eps in grey levels (linf) or as a length (l2). --square: instead, Square alone o
 Needs `pyautoattack`, the published code as a package. With two classes its standard version stops with an error (the
 DLR loss needs a third class): then its parts that do not need one run, APGD on the cross-entropy, FAB and Square, at
 their standard budgets. Images are the first n that the network reads correctly; both sides are judged by medrobust.
-Prints, and appends to CSV, two lines a size. Seconds are CPU seconds of this process.
+Prints, and appends to CSV, two lines a size. Seconds are CPU seconds of this process. What AutoAttack has finished is
+kept in OUT.parts, a file a seed, so that a second call goes on and `auto` can be measured anew beside it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +74,7 @@ def main() -> None:
                 "Square, AutoAttack": (square_autoattack(options.square), seeds),
             }
         where = f"Linf {eps:g}/255" if options.norm == "linf" else f"L2 {eps:g}"
-        rows = compared(clf, x, y, ball, [options.name or name, where], sides)
+        rows = compared(clf, x, y, ball, [options.name or name, where], sides, options.out)
         for row in rows:
             print(*row, sep=" | ", flush=True)
         if options.out:
@@ -81,34 +84,60 @@ def main() -> None:
 
 
 def compared(
-    clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, where: list[str], sides: Sides
+    clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, where: list[str], sides: Sides, out: Path | None
 ) -> list[list[object]]:
     """A row of the table for each side."""
-    broken: dict[str, Tensor] = {}
+    broken: dict[str, np.ndarray] = {}
     rows: dict[str, list[object]] = {}
     for side, (attack, seeds) in sides.items():
-        net, goal, each = Counted(clf), mr.Untargeted(y), []
+        net, goal = Counted(clf), mr.Untargeted(y)
         attack(net, clf, x[:1], y[:1], type(ball)(1.0), 0)  # what is imported and tried out once
-        net.count.rows = 0
-        begin = time.process_time()
-        for seed in seeds:
+
+        def measured(seed: int, attack: Attack = attack, net: Counted = net, goal: mr.Goal = goal) -> Run:
+            net.count.rows = 0
+            begin = time.process_time()
             attacked = attack(net, clf, x, y, ball, seed)
-            each.append(mr.judge(clf, x, attacked.float(), goal, ball).reached)
-        seconds = (time.process_time() - begin) / len(seeds)
-        accuracy = [1 - float(e.float().mean()) for e in each]
-        first = stats.proportion((~each[0]).numpy())
-        broken[side] = torch.stack(each).any(0)
+            reached = mr.judge(clf, x, attacked.float(), goal, ball).reached
+            return Run(reached.numpy(), time.process_time() - begin, net.count.rows)
+
+        kept = out.with_suffix(".parts") / "-".join((*where, str(len(x)), side)).replace("/", "_") if out else None
+        runs = [at(kept if side == "AutoAttack" else None, seed, measured) for seed in seeds]
+        accuracy = [1 - float(run.reached.mean()) for run in runs]
+        first = stats.proportion(~runs[0].reached)
+        broken[side] = np.any([run.reached for run in runs], axis=0)
         rows[side] = [
             *(*where, len(x), side, len(seeds)),
             f"{first.value:.1%} ({first.low:.1%} to {first.high:.1%})",
             f"{min(accuracy):.1%} to {max(accuracy):.1%}",
-            f"{seconds:.1f}",
-            f"{net.count.rows / len(x) / len(seeds):.0f}",
+            f"{sum(run.seconds for run in runs) / len(runs):.1f}",
+            f"{sum(run.rows for run in runs) / len(x) / len(runs):.0f}",
         ]
     for side, row in rows.items():
         other = next(s for s in sides if s != side)
         row.insert(-2, int((broken[side] & ~broken[other]).sum()))
     return list(rows.values())
+
+
+class Run(NamedTuple):
+    """Which images one run broke, (n,) bool; its CPU seconds; gradient rows in all."""
+
+    reached: np.ndarray
+    seconds: float
+    rows: int
+
+
+def at(folder: Path | None, seed: int, measured: Callable[[int], Run]) -> Run:
+    """The run with the seed: from its file in the folder where it is there already."""
+    file = folder / f"{seed}.npz" if folder else None
+    if file and file.exists():
+        kept = np.load(file)
+        return Run(kept["reached"], float(kept["seconds"]), int(kept["rows"]))
+    run = measured(seed)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, **run._asdict())
+    print(f"seed {seed}: {1 - run.reached.mean():.1%} hold, {run.seconds:.0f} s", flush=True)
+    return run
 
 
 def auto(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, ball: mr.threat.Ball, seed: int) -> Tensor:
