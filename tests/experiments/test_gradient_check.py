@@ -336,6 +336,14 @@ def test_only_what_was_asked_is_counted(capsys):
     assert "not asked" in shown
 
 
+def test_what_a_smaller_size_fools_is_fooled_at_a_huge_one():
+    check = checks.huge_eps("pgd", 0.5, fallen(20), smaller=fallen(24), shared="PGD")
+    assert check.passed
+    assert "100% of 24 images fooled" in check.detail
+    assert "(4 of them by what a smaller size gave)" in check.detail
+    assert not checks.huge_eps("pgd", 0.5, fallen(20), smaller=fallen(21), shared="PGD").passed
+
+
 def test_a_huge_eps_speaks_for_all_that_follow_the_gradient():
     check = checks.huge_eps("pgd", 0.5, fallen(3), shared="PGD")
     assert (check.attack, check.decisive) == (GRADIENT, True)

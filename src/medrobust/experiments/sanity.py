@@ -111,7 +111,11 @@ class SanityExperiment(Experiment):
         # one step, or a search for the smallest change, may miss at a huge eps by its own fault
         shared = attack.title if attack.uses_gradient and attack.steps > 1 and not attack.minimal else ""
         reached = self._reached("a huge eps").arrays["reached"]
-        return checks.huge_eps(self.main, self._huge, reached, shared=shared, scale=self.context.grey_scale)
+        place = {image_id: i for i, image_id in enumerate(self.context.sample.ids)}
+        smallest = self.robustness.min_eps(self.main)[[place[i] for i in self._subset.ids]]
+        return checks.huge_eps(
+            self.main, self._huge, reached, smaller=smallest <= self._huge, shared=shared, scale=self.context.grey_scale
+        )
 
     def _checks(self) -> list[Check]:
         """Of the main attack on a few images, attacked again from nothing."""
