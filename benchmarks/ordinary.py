@@ -50,7 +50,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
     "ResNet-10 at 4/255": (lambda: small("resnet10t"), True),
     "DenseNet": (lambda: small("densenet121", growth_rate=12, block_config=(3, 3, 3)), False),
     "MobileNetV2 at 4/255": (lambda: small("mobilenetv2_035"), True),
-    "ConvNeXt": (lambda: small("convnext_atto", depths=(1, 1, 2, 1), dims=(16, 32, 64, 128), patch_size=2), False),
+    "ConvNeXt": (
+        lambda: small("convnext_atto", depths=(1, 1, 2, 1), dims=(16, 32, 64, 128), patch_size=2, output_stride=8),
+        False,
+    ),
     "ViT at 4/255": (
         lambda: small("vit_tiny_patch16_224", img_size=28, patch_size=4, depth=4, embed_dim=96, num_heads=3),
         True,

@@ -125,7 +125,7 @@ def with_gradients(n: int) -> dict[str, dict[str, Find]]:
     return {
         "l2": {
             "medrobust FMN": ours(a.FMN(n), mr.L2),
-            "medrobust CW-L2": ours(a.CWL2(3, third), mr.L2),
+            "medrobust CW-L2": ours(a.CWL2(2, n // 2), mr.L2),
             "medrobust FAB": ours(a.FAB(n), mr.L2),
             "adv_lib FMN": adv_lib("fmn", norm=2, steps=n),
             "adv_lib DDN": adv_lib("ddn", steps=n),

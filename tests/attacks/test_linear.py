@@ -161,3 +161,40 @@ def test_an_infinite_ball_is_allowed_for_minimal_attacks():
     labels = clf.predict(images)
     found = FMN()(clf, images, mr.Untargeted(labels), mr.L2(math.inf))
     assert (clf.predict(found) != labels).all()
+
+
+class Bowl(torch.nn.Module):
+    """Class 1 inside an ellipsoid round a point that is ``away`` from grey: steep where almost nothing is to change."""
+
+    def __init__(self, radius):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.radius, self.away, self.weight = radius, torch.full((1, 8, 8), 0.1), torch.ones(1, 8, 8)
+        self.away[..., :7] = 0.02 * torch.randn(1, 8, 7, generator=generator)
+        self.weight[..., :7] = 4.0
+
+    def outside(self, changed):
+        return (self.weight * (changed - self.away) ** 2).flatten(1).sum(1) - self.radius**2
+
+    def forward(self, x):
+        outside = 10 * self.outside(x - 0.5)
+        return torch.stack([outside, -outside], 1)
+
+    def smallest(self):
+        """Linf: each pixel goes as far as it wants to, at most so far; by halving."""
+        low, high = 0.0, 1.0
+        for _ in range(40):
+            middle = (low + high) / 2
+            inside = bool(self.outside(self.away.clamp(-middle, middle)[None]) <= 0)
+            low, high = (low, middle) if inside else (middle, high)
+        return high
+
+
+@pytest.mark.parametrize("steps", [30, 100])
+@pytest.mark.parametrize("radius", [0.02, 0.05, 0.1])
+def test_long_steps_across_a_curved_boundary_do_not_drive_fmn_away(radius, steps):
+    clf = mr.Classifier(Bowl(radius), ["out", "in"], channels=1, outputs="logits")
+    images = torch.full((1, 1, 8, 8), 0.5)
+    found = FMN(steps)(clf, images, mr.Untargeted(torch.tensor([0])), mr.Linf(math.inf))
+    assert clf.predict(found).item() == 1
+    assert float(mr.Linf(1.0).size(found - images)) <= 1.01 * clf.net.smallest()

@@ -80,7 +80,7 @@ class Auto(Composed):
         }
         look, inside = FMN(min(LOOK, steps)), self.attacks["apgd-margin"]
         self._closer = {
-            "l2": Closer(look, CWL2(inner=max(2, 2 * steps // 3)), inside),
+            "l2": Closer(look, CWL2(inner=max(2, steps)), inside),
             "linf": Closer(look, FMN(3 * steps), inside),
         }
 
