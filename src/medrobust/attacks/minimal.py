@@ -265,8 +265,8 @@ class CWL2(Penalty):
     c is searched for each image, starting from the value that is exact for a linear model. The box is kept by
     clipping, not by tanh: atanh is infinite at 0 and 1, and a medical image's black border could never move.
 
-    rounds: values of c tried; inner: Adam steps in each (of 200 gradients, two rounds of 100 reach more than three of 66
-    or four of 50 on four medical networks). kappa: logits by which the other decision must lead.
+    rounds: values of c tried; inner: Adam steps in each (of 200 gradients, two rounds of 100 reach more than three of
+    66 or four of 50 on three of four medical networks). kappa: logits by which the other decision must lead.
     step: Adam's step, as a fraction of the linear model's largest pixel change.
     """
 
