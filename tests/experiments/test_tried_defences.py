@@ -105,9 +105,11 @@ def test_what_costs_nothing_is_said_to_cost_nothing():
     alone = {"logits": logits, "probability": probability, "decision": (margin > 0).astype(int)}
     alone["referred"] = np.zeros(8, dtype=bool)
 
+    seconds = {"seconds": np.full(7, 0.5), "alone": np.full(7, 0.25)}
+
     def rows(arrays, guards=False):
         added = Rows()
-        defence_costs.add_rows(added, "d", guards, arrays, alone, labels, None, np.full(7, 0.5))
+        defence_costs.add_rows(added, "d", guards, arrays, alone, labels, None, seconds)
         return {row.metric: row for row in added.rows}
 
     same = rows(alone)
@@ -115,6 +117,7 @@ def test_what_costs_nothing_is_said_to_cost_nothing():
     assert same["accuracy_change"].value == 0
     assert same["sensitivity"].value == 0.75  # three of four are found where the specificity is three of four
     assert same["seconds_per_image"].value == 0.5
+    assert same["times_as_long"].value == 2
     assert "referred" not in same
     shifted = rows({**alone, "logits": logits + np.array([0, 5.0]), "decision": np.ones(8, dtype=int)})
     assert shifted["accuracy"].value == 0.5

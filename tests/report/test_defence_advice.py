@@ -87,7 +87,7 @@ def test_of_equally_robust_ones_the_cheapest_is_taken():
     assert chosen(every).name == "b"
     text = recommended(every).text
     assert "3 hold, and b is recommended" in text
-    assert "Beside it hold a and c" in text
+    assert "a and c hold too" in text
 
 
 def test_a_transfer_alone_shows_what_looks_safe():

@@ -249,7 +249,9 @@ class InputDefencesExperiment(Experiment):
         part = context.sample.most_frequent_shape()
         part = part.select(range(min(defence_costs.TIMED, len(part))))
         spec = {"kind": "defence seconds", **tried.key, "device": context.system.device}
-        return answers, context.cell(part, spec, lambda: defence_costs.timed(tried, part.tensors()[0]))
+        return answers, context.cell(
+            part, spec, lambda: defence_costs.timed(tried, context.classifier, part.tensors()[0])
+        )
 
     # -- what they amount to -----------------------------------------------------------------------------
 
@@ -269,7 +271,7 @@ class InputDefencesExperiment(Experiment):
             guesses = f"with it the classifier is {chance}" if chance and name != NONE else ""
             self._attacked(outcome, name, "; ".join(filter(None, (doubts.get(name, ""), guesses))))
             guards = tried.kind == "guard"
-            given = (answers.arrays, alone, test.labels, groups(test), seconds.arrays["seconds"])
+            given = (answers.arrays, alone, test.labels, groups(test), seconds.arrays)
             defence_costs.add_rows(outcome.rows, name, guards, *given)
         if (transferred := self.transferred()) is None:
             outcome.left_out.append(("attacks from another classifier", self._no_surrogate))

@@ -16,13 +16,14 @@ from medrobust.results import Kind
 class Costs(NamedTuple):
     """Before and with a defence, where nobody attacks; None where it was not measured.
 
-    change: of accuracy. sensitivity: at the classifier's own specificity. seconds: an image. referred: to a person.
+    change: of accuracy. sensitivity: at the classifier's own specificity. times: as long for an image. referred: to a
+    person.
     """
 
     change: Share | None = None
     sensitivity: tuple[Share, Share] | None = None
     ece: tuple[float, float] | None = None
-    seconds: tuple[float, float] | None = None
+    times: float | None = None
     referred: Share | None = None
 
 
@@ -92,7 +93,8 @@ def recommended(every: Sequence[Candidate]) -> Recommendation:
     text = f"{count}, {holds}: {share(take.robust)} of {plural(take.robust.n, 'image')} withstand an attacker who "
     text += f"knows it, {share(alone.robust)} without. {_costs(take.costs)}"
     if others:
-        text += f" Beside it hold {listing(others)}: no more robust by their intervals, or dearer in clean accuracy."
+        verb = "holds" if len(others) == 1 else "hold"
+        text += f" {listing(others)} {verb} too, but less, or at a higher cost in clean accuracy."
     return Recommendation(take.name, f"{take.title} holds.", " ".join(filter(None, [text, safe])), "calm")
 
 
@@ -122,8 +124,8 @@ def _costs(costs: Costs) -> str:
         parts.append(f"sensitivity at the same specificity goes from {share(before)} to {share(after)}")
     if costs.ece is not None:
         parts.append(f"the calibration error from {costs.ece[0]:.3f} to {costs.ece[1]:.3f}")
-    if costs.seconds is not None:
-        parts.append(f"an image takes {number(costs.seconds[1] / costs.seconds[0])} times as long")
+    if costs.times is not None:
+        parts.append(f"an image takes {number(costs.times)} times as long")
     parts.append("no image is referred" if costs.referred is None else f"{per_thousand(costs.referred)} are referred")
     return f"What it costs: {'; '.join(parts)}."
 
@@ -151,12 +153,12 @@ def _costs_of(run: Run, name: str) -> Costs:
         before, after = (Share.of(run.find(Kind.DEFENCE, metric, defence=n)) for n in (NONE, name))
         return None if before is None or after is None else (before, after)
 
-    ece, seconds = both("ece"), both("seconds_per_image")
+    ece, times = both("ece"), run.find(Kind.DEFENCE, "times_as_long", defence=name)
     return Costs(
         Share.of(run.find(Kind.DEFENCE, "accuracy_change", defence=name)),
         both("sensitivity"),
         None if ece is None else (ece[0].value, ece[1].value),
-        None if seconds is None else (seconds[0].value, seconds[1].value),
+        None if times is None else times.value,
         Share.of(run.find(Kind.DEFENCE, "referred", defence=name)),
     )
 
