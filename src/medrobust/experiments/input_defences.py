@@ -40,6 +40,8 @@ NAME = "auto"
 """Of the attack, in rows."""
 NONE = "none"
 """Name of the classifier without a defence."""
+KEPT = 32
+"""Images a cell of an attack through a defence, which may take seconds an image: what a kill can cost."""
 UNAWARE, ANOTHER, AWARE = "the classifier", "another classifier", "the classifier and the defence"
 """Values of the column ``knows``."""
 
@@ -160,7 +162,7 @@ class InputDefencesExperiment(Experiment):
         def compute(shard: Dataset, advance: Advance) -> Result:
             return tried.attacked(shard, self.eps, self.seed, advance)
 
-        return self.context.sharded(self.context.sample, title, key, compute)
+        return self.context.sharded(self.context.sample, title, key, compute, shard=KEPT)
 
     def crafted(self) -> Cell:
         """Images as an attack on the classifier alone changes them at each size, with all its steps."""

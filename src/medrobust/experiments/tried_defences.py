@@ -25,6 +25,7 @@ from medrobust.evasion import OrthogonalPGD, SelectivePGD, strongest
 from medrobust.evasion.evasion import Evasion
 from medrobust.experiments import robustness_cells
 from medrobust.experiments.context import Advance, Context
+from medrobust.experiments.system import groups
 from medrobust.images import Images, Labels, Logits
 from medrobust.results import withstands
 from medrobust.store import Result
@@ -191,7 +192,8 @@ class Guarded(Tried):
     def fitted_on(self) -> tuple[Dataset, Dataset]:
         """Whole patients: what the detector learns from, and what it compares with."""
         sample = self.train.sample(FITTED, self.context.config.seed)
-        patients = sample.ids if sample.patients is None else sample.patients
+        known = groups(sample)
+        patients = np.array(sample.ids) if known is None else known
         first = np.isin(patients, np.unique(patients)[::2])
         return sample.select(np.flatnonzero(first)), sample.select(np.flatnonzero(~first))
 
@@ -211,7 +213,7 @@ class Guarded(Tried):
             attacked,
             reference=reference,
             labels=torch.from_numpy(reference.labels) if detector.uses_bank else None,
-            groups=None if clean.patients is None else clean.patients.tolist(),
+            groups=None if (known := groups(clean)) is None else known.tolist(),
             seed=seed,
         )
         scores = detector.score(self.validation)
