@@ -10,7 +10,8 @@ and PGD-20 leave past the mask; the cosine of the gradient that they follow, whe
 them, what is said to hide the gradient, and how they went past. Rates of random defences are those of fresh draws,
 other ones than those by which examples are chosen. A row that --out holds already is left as it is, so that a killed
 run goes on. Half a minute a row for 24 images of 28 px on a quiet core. ``--summary FILES`` counts what files of rows
-hold.
+hold. ``--audit``: instead, what a whole audit (PGD-20 and ``auto``) of the defended network says at each eps, number
+and status, and its decisive checks that failed.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ from benchmarks.gradient_check import Scaled
 from tests.defences import DEFENCES
 from torch import Tensor, nn
 
+import medrobust
 from medrobust import Classifier, stats
 from medrobust.attacks import APGD, PGD, Attack, Auto, run
 from medrobust.attacks.choose_substitute import choose
 from medrobust.attacks.derivative import derivative
 from medrobust.attacks.drawn import CHOSEN, averaged, followed, held
 from medrobust.attacks.masking import causes, sentence
+from medrobust.data import Dataset
 from medrobust.experiments import ask
 from medrobust.experiments.gradient_check import compared
 from medrobust.experiments.system import assemble
 from medrobust.images import Images
 from medrobust.progress import NoProgress
+from medrobust.results import Kind
 from medrobust.threat import Linf, Untargeted, margin
 
 
@@ -115,6 +119,25 @@ def row(name: str, whole: Classifier, images: Tensor, labels: Tensor, count: int
     return [*cells, f"{cosine:.2f}", verdict, hidden, past, f"{time.process_time() - begin:.0f}"]
 
 
+def audited(name: str, whole: Classifier, data: Dataset, limit: int, sizes: Sequence[float]) -> list[str]:
+    """Of the worst case at each eps the number and its status; the decisive checks that failed."""
+    begin = time.process_time()
+    net = DEFENCES[name].wrap(Scaled(whole).eval()).eval()
+    defended = Classifier(net, whole.classes, channels=data.images([0]).shape[1], outputs="logits")
+    off = dict.fromkeys(("universal", "detect", "explain", "stored"), False)
+    run_ = medrobust.audit(
+        defended, data, eps=sizes, attacks=("pgd:steps=20", "auto"), limit=limit, corruptions="none", **off
+    ).run
+    worst = {
+        r.eps: r for r in run_.rows if r.kind == Kind.WORST and r.metric == "accuracy" and "class_name" not in r.more
+    }
+    cells = []
+    for eps in sizes:
+        cells += [percent(worst[eps].value), worst[eps].status]
+    failed = "; ".join(c.name for c in run_.checks if c.decisive and c.passed is False) or "none"
+    return [name, str(limit), *cells, failed, f"{time.process_time() - begin:.0f}"]
+
+
 def percentages(text: str) -> list[int]:
     """The numbers of a cell: value, and both ends of its interval where it has one."""
     return [int(number) for number in re.findall(r"\d+", text)]
@@ -163,6 +186,7 @@ def main() -> None:
     parser.add_argument("--eps", default="2/255,4/255")
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--only", default="", help="defences, separated by ;")
+    parser.add_argument("--audit", action="store_true")
     parser.add_argument("--out", type=Path, required=True, help="a csv file")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -174,12 +198,18 @@ def main() -> None:
     for eps in options.eps.split(","):
         head += [f"truth at {eps}", f"own gradient at {eps}", f"past the mask at {eps}"]
     head += ["cosine", "verdict", "hidden by", "on the way back", "seconds of CPU"]
+    if options.audit:
+        each = [f"{what} at {eps}" for eps in options.eps.split(",") for what in ("audit", "status")]
+        head = ["defence", "n", *each, "decisive checks that failed", "seconds of CPU"]
     rows = list(csv.reader(options.out.open(newline=""))) if options.out.exists() else [head]
     for name in options.only.split(";") if options.only else DEFENCES:
         if name in (r[0] for r in rows):
             continue
         torch.manual_seed(0)
-        rows.append(row(name, whole, images, labels, compared(system.sample), sizes))
+        if options.audit:
+            rows.append(audited(name, whole, system.data.split("test"), options.limit, sizes))
+        else:
+            rows.append(row(name, whole, images, labels, compared(system.sample), sizes))
         with options.out.open("w", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
 

@@ -210,3 +210,24 @@ def test_where_the_smallest_change_just_misses_the_ball_another_search_follows(n
     assert done.by.item() == 2
     alone._closer = {}
     assert not run(alone, clf, images[one], goal.take(one), ball).reached.item()
+
+
+class Hidden(nn.Module):
+    """The best other class is far away; one with a smaller logit is near, and no step towards the best leads there."""
+
+    def forward(self, x):
+        left, right = x[..., :8].flatten(1).sum(1) - 64, x[..., 8:].flatten(1).sum(1) - 64
+        return torch.stack([torch.zeros_like(left), 0.05 * left - 1, right - 4], 1)
+
+
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+def test_auto_looks_towards_the_nearest_boundary_not_only_towards_the_best_logit(norm):
+    clf = mr.Classifier(Hidden(), list("abc"), channels=1, outputs="logits")
+    images, goal = torch.full((1, 1, 16, 16), 0.5), mr.Untargeted(torch.tensor([0]))
+    nearest = 4 / 128 if norm is mr.Linf else 4 / 128**0.5
+    assert not run(FMN(30), clf, images, goal, norm(1.02 * nearest)).reached.item()
+    found = run(SHORT, clf, images, goal, norm(1.02 * nearest))
+    assert found.reached.item()
+    assert clf.predict(found.images).item() == 2
+    curve = sweep(SHORT, clf, images, goal, norm, [nearest * k for k in (0.9, 0.98, 1.02, 1.1, 3, 9)])
+    assert curve.min_eps.item() == pytest.approx(1.02 * nearest)

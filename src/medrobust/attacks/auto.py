@@ -10,19 +10,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from medrobust.attacks.active_batch import goal_on
 from medrobust.attacks.apgd import APGD
-from medrobust.attacks.attack import Attack, Composed
+from medrobust.attacks.attack import Attack, Batch, Composed
 from medrobust.attacks.attacked import Attacked
 from medrobust.attacks.cgba import CGBA
 from medrobust.attacks.engine import run
-from medrobust.attacks.minimal import CWL2, FMN
+from medrobust.attacks.minimal import CWL2, FMN, boundary
 from medrobust.attacks.rays import RayS
 from medrobust.attacks.square import Square
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, check_images
 from medrobust.seeds import Id
-from medrobust.threat import Ball, Goal, margin
+from medrobust.threat import Ball, Goal, Targeted, Untargeted, margin
 from medrobust.threat.balls import TOLERANCE
 
 MEMBERS: tuple[str, ...] = ("apgd", "apgd-margin", "fmn", "square")
@@ -38,6 +39,8 @@ NEAR = 1.15
 NEARER = 1.02
 """Where that needs at most so many times the ball, runs inside it follow, from other random points."""
 RESTARTS = 8
+CANDIDATES = 10
+"""Of the other classes, those with the largest logits among which the nearest boundary is looked for."""
 
 
 class Auto(Composed):
@@ -46,9 +49,10 @@ class Auto(Composed):
     It has no hyper-parameter to tune, so that numbers of different classifiers are comparable, and it works from one
     logit and two classes up: AutoAttack's third and fourth logit (DLR loss) do not exist in most of medicine. FMN
     stands for FAB; inside one ball it is short, and where it ends just outside, CW-L2 (Linf: FMN with three times
-    ``steps``) looks again, and APGD from other random points, as part of it. With two classes the margin rises with
-    the cross-entropy, so that APGD makes the same steps on both: the second run is left out. Square uses no gradient:
-    what only Square breaks shows that gradients were misleading.
+    ``steps``) looks again, and APGD from other random points, as part of it; of three classes and more it also looks
+    towards the class whose linearised boundary is nearest, which the best logit does not show. With two classes the
+    margin rises with the cross-entropy, so that APGD makes the same steps on both: the second run is left out. Square
+    uses no gradient: what only Square breaks shows that gradients were misleading.
     An image on which every gradient was zero and that Square did not break either is inconclusive, never robust.
 
     Where gradients are masked and no stand-in for them agrees with finite differences (``attacks.substitute``), a
@@ -175,6 +179,10 @@ class _Task:
         self.classifier, self.images, self.goal, self.ball, self.ids = classifier, images, goal, ball, ids
         self.options = options
         one_boundary = len(classifier.classes) == 2 and classifier.head.name != "multilabel"
+        self.several = (
+            classifier.head.name == "softmax" and len(classifier.classes) > 2 and isinstance(goal, Untargeted)
+        )
+        """Whether to look towards another class than that with the best logit."""
         self.members = tuple(m for m in MEMBERS if not (one_boundary and m == "apgd-margin"))
         if classifier.substitute is not None and not classifier.substitute.agrees:
             self.members = (*self.members, BY_DECISIONS[ball.name])
@@ -214,30 +222,56 @@ class _Task:
 
         closer: what stands for it inside one ball.
         """
-        if closer is None or len(self.levels) > 1:
-            return self._outside(attack, index)[0]
-        found, size = self._outside(closer.look, index)
-        near = (~found.reached & (size <= NEAR * self.levels[-1])).nonzero()[:, 0]
-        if near.numel():
-            again, smaller = self._outside(closer.smallest, index[near])
-            found, size[near] = _added(found, near, again), torch.minimum(size[near], smaller)
-        near = (~found.reached & (size <= NEARER * self.levels[-1])).nonzero()[:, 0]
-        if near.numel():
-            found = _added(found, near, self._restarted(closer.inside, index[near]))
+        if closer is None:
+            return self._outside(attack, index, self.goal.take(index))[0]
+        one, eps = len(self.levels) == 1, self.levels[-1]
+        found, size = self._outside(closer.look if one else attack, index, self.goal.take(index))
+        ways: list[tuple[Goal, Tensor]] = [(self.goal.take(index), torch.ones(len(index), dtype=torch.bool))]
+        if self.several:
+            nearest = Targeted(self._nearest(index))
+            left = (~found.reached if one else torch.ones_like(found.reached)).nonzero()[:, 0]
+            again, other = self._outside(closer.look, index[left], nearest.take(left))
+            found, nearer = _added(found, left, again), torch.zeros_like(found.reached)
+            nearer[left] = other < size[left]
+            size[left] = torch.minimum(size[left], other)
+            ways = [(self.goal.take(index), ~nearer), (nearest, nearer)]
+        for goal, of in ways if one else ():
+            near = (of & ~found.reached & (size <= NEAR * eps)).nonzero()[:, 0]
+            if near.numel():
+                again, smaller = self._outside(closer.smallest, index[near], goal.take(near))
+                found, size[near] = _added(found, near, again), torch.minimum(size[near], smaller)
+            near = (of & ~found.reached & (size <= NEARER * eps)).nonzero()[:, 0]
+            if near.numel():
+                found = _added(found, near, self._restarted(closer.inside, index[near], goal.take(near)))
         return found
 
-    def _restarted(self, attack: Attack, index: Tensor) -> Attacked:
+    def _nearest(self, index: Tensor) -> Tensor:
+        """int64 (n,): the class whose linearised boundary is nearest to each image."""
+        found, device = [], self.classifier.device
+        for part in index.split(self.classifier.batch_size(self.images.shape)):
+            at = torch.zeros(len(part), dtype=torch.long, device=device)
+            names = [self.ids[i] for i in part.tolist()]
+            origin, goal = self.images[part].to(device), goal_on(self.goal.take(part), device)
+            with self.classifier.borrowed():
+                _, behind = boundary(
+                    self.classifier, origin, Batch(origin, self.ball, goal, at, at, names, 0), CANDIDATES
+                )
+            found.append(behind.cpu())
+        return torch.cat(found)
+
+    def _restarted(self, attack: Attack, index: Tensor, goal: Goal) -> Attacked:
         """Runs inside the ball from RESTARTS random points, in one batch; of each image the first that reaches it."""
         each = index.repeat_interleave(RESTARTS)
         given = {k: v for k, v in self.options.items() if k in ("seed", "fast", "bfloat16")}
         names = [f"{self.ids[i]}, restart {r}" for i in index.tolist() for r in range(RESTARTS)]
-        runs = run(attack, self.classifier, self.images[each], self.goal.take(each), self.ball, ids=names, **given)
+        goals = goal.take(torch.arange(len(index)).repeat_interleave(RESTARTS))
+        runs = run(attack, self.classifier, self.images[each], goals, self.ball, ids=names, **given)
         first = runs.reached.view(-1, RESTARTS).long().argmax(1)
         best = runs.take(torch.arange(len(index)) * RESTARTS + first)
         cost = {k: getattr(runs, k).view(-1, RESTARTS).sum(1) for k in ("gradients", "forwards", "queries")}
         return replace(best, **cost)
 
-    def _outside(self, attack: Attack, index: Tensor) -> tuple[Attacked, Tensor]:
+    def _outside(self, attack: Attack, index: Tensor, goal: Goal) -> tuple[Attacked, Tensor]:
         """What it finds inside the ball; and the size of whatever it finds, infinite where that is nothing."""
         given = {k: v for k, v in self.options.items() if k in ("seed", "fast")}
         origin = self.images[index]
@@ -245,7 +279,7 @@ class _Task:
             attack,
             self.classifier,
             origin,
-            self.goal.take(index),
+            goal,
             type(self.ball)(math.inf),
             ids=[self.ids[i] for i in index.tolist()],
             **given,
@@ -258,10 +292,11 @@ class _Task:
 
 
 def _added(found: Attacked, at: Tensor, again: Attacked) -> Attacked:
-    """``found`` with what another run has made of the rows ``at``, and the costs of both."""
+    """``found`` with what another run has made smaller of the rows ``at``, and the costs of both."""
     before = found.take(at)
     cost = {k: getattr(before, k) + getattr(again, k) for k in ("gradients", "forwards", "queries")}
-    return found.put(at, replace(again, by=before.by, **cost))
+    better = (again.level < before.level).nonzero()[:, 0]
+    return found.put(at, replace(before.put(better, again.take(better)), **cost))
 
 
 def _merged(total: Attacked, index: Tensor, new: Attacked, member: int) -> Attacked:

@@ -71,12 +71,20 @@ def nearest_boundary(classifier: Classifier, images: Images, batch: Batch, candi
     A boundary leads to another class, or where findings are the decision to another answer about one of them.
     ``loss`` is minus the margin missing to that boundary; one backward pass a candidate over one forward pass.
     """
+    k = len(classifier.classes)
+    labels = batch.goal.labels
+    assert labels is not None
+    if (labels.ndim == 1 and k == 2) or k == 1 or not isinstance(batch.goal, Untargeted):
+        return evaluate(classifier, images, batch.goal, margin, gradient=True)
+    return boundary(classifier, images, batch, candidates)[0]
+
+
+def boundary(classifier: Classifier, images: Images, batch: Batch, candidates: int) -> tuple[ModelOutput, Tensor]:
+    """What ``nearest_boundary`` gives for an untargeted goal; and int64 (n,), the class or finding behind it."""
     labels = batch.goal.labels
     assert labels is not None
     k = len(classifier.classes)
     boundaries = k if labels.ndim == 2 else k - 1
-    if boundaries == 1 or not isinstance(batch.goal, Untargeted):
-        return evaluate(classifier, images, batch.goal, margin, gradient=True)
     n = images.shape[0]
     padded = pad(images.detach(), classifier.fit(n, images.shape)).requires_grad_()
     with torch.enable_grad():
@@ -86,6 +94,7 @@ def nearest_boundary(classifier: Classifier, images: Images, batch: Batch, candi
     order = gap.argsort(dim=1, stable=True)[:, : min(candidates, boundaries)]
     best_size = torch.full((n,), torch.inf, device=images.device)
     best: ModelOutput | None = None
+    behind = order[:, 0]
     for column in range(order.shape[1]):
         other = order[:, column : column + 1]
         pull = torch.zeros_like(every)
@@ -100,11 +109,11 @@ def nearest_boundary(classifier: Classifier, images: Images, batch: Batch, candi
         slope = batch.ball.dual_norm(output.gradient)
         size = torch.where(slope > 0, missing.abs() / slope, torch.inf)
         nearer = size < best_size
-        best_size = torch.where(nearer, size, best_size)
+        best_size, behind = torch.where(nearer, size, best_size), torch.where(nearer, other[:, 0], behind)
         best = output if best is None else _pick(nearer, output, best)
     assert best is not None
     # the margin that is still missing is the one to the boundary that was chosen
-    return replace(best, margin=best.loss)
+    return replace(best, margin=best.loss), behind
 
 
 def gaps(logits: Logits, labels: Labels) -> Tensor:
