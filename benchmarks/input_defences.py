@@ -31,7 +31,6 @@ COLUMNS = (
     "n, untouched",
     "sensitivity at the same specificity",
     "ECE",
-    "times as long",
     "referred of 1,000",
 )
 
@@ -47,9 +46,7 @@ def lines(name: str, run: Run):
                 return Share.of(run.find(Kind.DEFENCE, metric, defence=defence))
 
             under = [words.withstood(run, defence, knows, eps) for knows in words.ATTACKERS]
-            accuracy, sensitivity, ece, times, referred = map(
-                of, ("accuracy", "sensitivity", "ece", "times_as_long", "referred")
-            )
+            accuracy, sensitivity, ece, referred = map(of, ("accuracy", "sensitivity", "ece", "referred"))
             verdict = words.worth(judged[defence]).value if defence in judged else ""
             yield [
                 name,
@@ -62,7 +59,6 @@ def lines(name: str, run: Run):
                 "" if accuracy is None else accuracy.n,
                 text(sensitivity),
                 "" if ece is None else f"{ece.value:.3f}",
-                "" if times is None else f"{times.value:.1f}",
                 "" if referred is None else defence_advice_words.per_thousand(referred).partition(" of")[0],
             ]
 

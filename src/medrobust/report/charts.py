@@ -414,10 +414,11 @@ def pareto(points: Sequence[tuple[str, Share, Share, bool]], alt: str) -> str:
             axes.plot([clean.value], [robust.value], label=title, markerfacecolor=fill, zorder=5, **style)  # type: ignore[arg-type]
             if best:
                 right = clean.value > np.mean([p[1].value for p in points])
+                above = all(not 0 < other.value - robust.value < 0.08 for _, _, other, front in points if front)
                 axes.annotate(
                     title,
                     (clean.value, robust.value),
-                    xytext=(-9 if right else 9, 9),
+                    xytext=(-9 if right else 9, 9 if above else -14),
                     textcoords="offset points",
                     ha="right" if right else "left",
                     fontsize=9,

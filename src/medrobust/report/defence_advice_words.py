@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from medrobust.report import input_defence_words as words
 from medrobust.report.comparison import Relation, Share, relation
-from medrobust.report.input_defence_words import AWARE, NONE, Defended, Worth, share, worth
+from medrobust.report.input_defence_words import AWARE, HELPFUL, NONE, Defended, Worth, share, worth
 from medrobust.report.run import Run
 from medrobust.report.words import NBSP, bounds, listing, number, plural
 from medrobust.results import Kind
@@ -62,40 +62,50 @@ def front(every: Sequence[Candidate]) -> list[str]:
 
 
 def chosen(every: Sequence[Candidate]) -> Candidate | None:
-    """Of those that hold and are not told apart from the most robust, the one with the best clean accuracy."""
-    holding = [one for one in every if one.judged is not None and worth(one.judged) is Worth.HELPS]
-    if not holding:
-        return None
-    best = max(holding, key=lambda one: one.robust.value)
-    alike = [one for one in holding if relation(best.robust, one.robust) is not Relation.ABOVE]
-    return max(alike, key=lambda one: (one.clean.value, one.robust.value))
+    """Of those that hold, or else help, and are not told apart from the most robust, the most accurate untouched."""
+    for group in ((Worth.HOLDS,), HELPFUL):
+        able = [one for one in every if one.judged is not None and worth(one.judged) in group]
+        if able:
+            best = max(able, key=lambda one: one.robust.value)
+            alike = [one for one in able if relation(best.robust, one.robust) is not Relation.ABOVE]
+            return max(alike, key=lambda one: (one.clean.value, one.robust.value))
+    return None
 
 
 def recommended(every: Sequence[Candidate]) -> Recommendation:
     """Of candidates at one size, the classifier alone among them."""
-    tried = [one for one in every if one.judged is not None]
     alone = next(one for one in every if one.judged is None)
-    if not tried:
-        return Recommendation(None, "Nothing was measured yet.", "", "warn")
-    by = {w: [one for one in tried if one.judged is not None and worth(one.judged) is w] for w in Worth}
-    size = tried[0].judged.size if tried[0].judged is not None else ""
-    count = f"Of {len(tried)} that were tried at {size}" if len(tried) > 1 else f"At {size}"
-    take, safe = chosen(every), _looks_safe(by[Worth.SEEMS])
+    by: dict[Worth, list[Candidate]] = {w: [] for w in Worth}
+    size = ""
+    for one in every:
+        if one.judged is not None:
+            by[worth(one.judged)].append(one)
+            size = one.judged.size
+    tried = sum(map(len, by.values()))
+    count = f"Of {tried} that were tried at {size}" if tried > 1 else f"At {size}"
+    take, safe, holding = chosen(every), _looks_safe(by[Worth.SEEMS]), by[Worth.HOLDS]
     if take is None:
+        text = f"{count}, none holds: alone, {share(alone.robust)} of {plural(alone.robust.n, 'image')} withstand an "
+        text += "attacker who knows everything, and no defence is shown to keep half of them. None is recommended as a "
+        text += "protection; medrobust harden trains the classifier against attacks, and --hardened judges the result "
+        text += "beside these."
         title = "Looks safe, is not." if by[Worth.SEEMS] else "Nothing that was tried holds."
-        text = f"{count}, none is shown to hold: alone, {share(alone.robust)} of {plural(alone.robust.n, 'image')} "
-        text += "withstand an attacker who knows everything, and with no defence are clearly more left. None is "
-        text += "recommended as a protection; medrobust harden trains the classifier against attacks, and --hardened "
-        text += "judges the result beside these."
         return Recommendation(None, title, " ".join(filter(None, [text, safe])), "bad" if by[Worth.SEEMS] else "warn")
-    others = [one.title for one in by[Worth.HELPS] if one is not take]
-    holds = f"only {take.title} holds" if not others else f"{len(others) + 1} hold, and {take.title} is recommended"
-    text = f"{count}, {holds}: {share(take.robust)} of {plural(take.robust.n, 'image')} withstand an attacker who "
+    others = [one.title for w in HELPFUL for one in by[w] if one is not take]
+    if not holding:
+        what = f"none is shown to hold, and {take.title} is recommended as the best that helps"
+    elif len(holding) == 1:
+        what = f"only {take.title} holds"
+    else:
+        what = f"{len(holding)} hold, and {take.title} is recommended"
+    text = f"{count}, {what}: {share(take.robust)} of {plural(take.robust.n, 'image')} withstand an attacker who "
     text += f"knows it, {share(alone.robust)} without. {_costs(take.costs)}"
     if others:
-        verb = "holds" if len(others) == 1 else "hold"
+        verb = "helps" if len(others) == 1 else "help"
         text += f" {listing(others)} {verb} too, but less, or at a higher cost in clean accuracy."
-    return Recommendation(take.name, f"{take.title} holds.", " ".join(filter(None, [text, safe])), "calm")
+    title = f"{take.title} holds." if holding else f"{take.title} helps, and is not shown to hold."
+    tone = "calm" if holding else "warn"
+    return Recommendation(take.name, title, " ".join(filter(None, [text, safe])), tone)
 
 
 def _looks_safe(seeming: Sequence[Candidate]) -> str:

@@ -20,10 +20,19 @@ ATTACKERS = {UNAWARE: "not knowing it", ANOTHER: "from another classifier", AWAR
 
 
 class Worth(Enum):
-    HELPS = "holds"
+    HOLDS = "holds"
+    HELPS = "helps"
+    LESS = "helps, less than it looks"
+    LITTLE = "helps, but most images fall"
     SEEMS = "looks safe, is not"
     NOT = "is not shown to help"
     UNKNOWN = "inconclusive"
+
+
+HELPFUL = (Worth.HOLDS, Worth.HELPS, Worth.LESS)
+HALF = 0.5
+"""Share of images that must withstand who knows the defence, interval and all, for it to hold; where the whole interval
+lies below, most images fall."""
 
 
 class Defended(NamedTuple):
@@ -43,31 +52,25 @@ class Defended(NamedTuple):
 
 
 def worth(one: Defended) -> Worth:
-    """Told apart where intervals do not overlap."""
+    """Told apart where intervals do not overlap. It looks safe where an attack by who does not know it leaves more than
+    without it, and less is left by who does."""
     if not one.aware.ok or not one.alone.ok:
         return Worth.UNKNOWN
-    if relation(one.aware, one.alone) is Relation.ABOVE:
-        return Worth.HELPS
     tests = [(one.unaware, one.alone), (one.transferred, one.transferred_alone)]
-    for test, before in tests:
-        if test is None or before is None:
-            continue
-        if relation(test, before) is Relation.ABOVE and relation(one.aware, test) is Relation.BELOW:
-            return Worth.SEEMS
-    return Worth.NOT
-
-
-def counted(judged: Worth, n: int) -> str:
-    """ "2 are not shown to help"."""
-    if n == 1:
-        return f"1 {judged.value}" if judged is not Worth.UNKNOWN else "1 is inconclusive"
-    many = {
-        Worth.HELPS: "hold",
-        Worth.SEEMS: "look safe, and are not",
-        Worth.NOT: "are not shown to help",
-        Worth.UNKNOWN: "are inconclusive",
-    }
-    return f"{n} {many[judged]}"
+    looks = any(
+        test is not None and relation(test, before) is Relation.ABOVE and relation(one.aware, test) is Relation.BELOW
+        for test, before in tests
+    )
+    helps = relation(one.aware, one.alone) is Relation.ABOVE
+    if looks and (not helps or one.aware.surely_below(HALF)):
+        return Worth.SEEMS
+    if not helps:
+        return Worth.NOT
+    if one.aware.surely_below(HALF):
+        return Worth.LITTLE
+    if looks:
+        return Worth.LESS
+    return Worth.HOLDS if one.aware.surely_above(HALF) else Worth.HELPS
 
 
 def sentence(one: Defended) -> str:
@@ -133,7 +136,7 @@ def telling(run: Run) -> float | None:
     info = run.conditions.input_defences
     if info is None:
         return None
-    return max(info.eps, key=lambda e: sum(worth(d) in (Worth.HELPS, Worth.SEEMS) for d in of_run(run, e).values()))
+    return max(info.eps, key=lambda e: sum(worth(d) not in (Worth.NOT, Worth.UNKNOWN) for d in of_run(run, e).values()))
 
 
 def told(run: Run) -> list[str]:

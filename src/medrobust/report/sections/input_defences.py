@@ -6,7 +6,7 @@ from medrobust.report import charts, defence_advice_words
 from medrobust.report import input_defence_words as words
 from medrobust.report.findings import Findings
 from medrobust.report.first_page import FirstPage, checks_fact, clean_fact
-from medrobust.report.input_defence_words import ANOTHER, ATTACKERS, NONE, Worth
+from medrobust.report.input_defence_words import ANOTHER, ATTACKERS, NONE
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.section import Content
 from medrobust.report.sizes import short_size
@@ -101,7 +101,7 @@ def _costs(f: Findings, titles: dict[str, str]) -> Table:
     caption = f"Untouched test images, n = {f.run.conditions.n_test}, with 95 % intervals. Accuracy counts a referred "
     caption += "image as not answered rightly; the other columns are those of the images that are answered. "
     caption += "Sensitivity: at a threshold whose specificity is no less than the classifier's own. Of a random "
-    caption += "defence one draw."
+    caption += "defence one draw. Time: on a CPU the processor's."
     return Table(caption, [TableCell(t) for t in head], body, "tab:input-defences-costs")
 
 
@@ -139,5 +139,5 @@ def first_page(f: Findings) -> FirstPage:
     if not every or advice is None:
         return FirstPage("Nothing was measured yet.", "", "warn")
     facts = [*clean_fact(f), *checks_fact(f)]
-    told = [Paragraph(one.title, words.sentence(one), words.worth(one) is not Worth.HELPS) for one in every]
+    told = [Paragraph(one.title, words.sentence(one), words.worth(one) not in words.HELPFUL) for one in every]
     return FirstPage(advice.title, advice.text, advice.tone, facts, told)
