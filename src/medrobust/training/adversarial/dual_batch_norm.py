@@ -60,9 +60,9 @@ def using(net: nn.Module, active: str) -> Iterator[None]:
 class DualNormTraining(PGDTraining):
     """Cross-entropy of clean images through their BatchNorm and of attacked ones through theirs, each half.
 
-    test: which of the two the trained network keeps, "attacked" (harder to fool) or "clean" (more accurate where nobody
-    attacks, and about as easy to fool as without the training); validation uses the same. See AdversarialTraining.
-    InputError for a network without BatchNorm.
+    test: which of the two the trained network keeps, "attacked" (meant to be harder to fool) or "clean" (meant to be
+    more accurate where nobody attacks); validation uses the same. See AdversarialTraining. InputError for a network
+    without BatchNorm.
     """
 
     title = "Adversarial training with dual BatchNorm"
