@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from medrobust.defences import JPEG
+
 Change = Callable[[nn.Module, Tensor], Tensor]
 Wrap = Callable[[nn.Module], nn.Module]
 
@@ -65,6 +67,11 @@ def jpeg(images: Tensor) -> Tensor:
         read = np.asarray(Image.open(stream)).astype(np.float32) / 255
         done.append(torch.from_numpy(read.reshape(pixels.shape)).permute(2, 0, 1))
     return torch.stack(done)
+
+
+def kept(images: Tensor) -> Tensor:
+    """What an attacker follows who knows the quality: each frequency by how finely it is kept."""
+    return JPEG(60).followed(images, 1)
 
 
 def median(images: Tensor) -> Tensor:
@@ -201,7 +208,7 @@ DEFENCES: dict[str, Defence] = {
     "8 bit": Defence(changed(lambda x: quantised(x, 256)), passed(lambda x: quantised(x, 256))),
     "16 levels": Defence(changed(lambda x: quantised(x, 16)), passed(lambda x: quantised(x, 16))),
     "3 bit": Defence(changed(lambda x: quantised(x, 8)), passed(lambda x: quantised(x, 8))),
-    "JPEG": Defence(changed(jpeg), passed(jpeg)),
+    "JPEG": Defence(changed(jpeg), lambda net: Around(net, lambda n, x: n(through(jpeg(x), kept(x))))),
     "median filter": Defence(changed(median, linear=False), changed(median, linear=False)),
     "thermometer code": Defence(changed(thermometer), passed(thermometer)),
     "k winners take all": Defence(_relu(Winners), itself),

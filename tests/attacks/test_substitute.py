@@ -17,7 +17,7 @@ from medrobust.attacks.choose_substitute import CANDIDATES, choose
 from medrobust.attacks.straight_through import Secants, StraightThrough, functions_as_identity, without_hooks
 from medrobust.attacks.substitute import Substitute
 from medrobust.threat import Linf, Untargeted, margin
-from tests.defences import DEFENCES, NegatedGradient
+from tests.defences import DEFENCES, Around, NegatedGradient
 from tests.nets import bumpy
 
 EPS = 12 / 255
@@ -201,3 +201,28 @@ def test_only_where_no_stand_in_agrees_a_decision_based_attack_comes_last() -> N
         by[agrees] = set(done.by.tolist())
     assert ALL.index("rays") not in by[True]
     assert ALL.index("rays") in by[False]
+
+
+def test_a_blurred_gradient_is_the_blur_of_the_gradient_and_leaves_none_over() -> None:
+    whole = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), ["a", "b"], channels=1, outputs="logits")
+    x = images()[:1].clone().requires_grad_()
+    plain, blurred = (
+        torch.autograd.grad(c(x)[0, 0], x)[0] for c in (whole, whole.changed(substitute=Substitute(smooth=True)))
+    )
+    weights = torch.tensor([0.27, 0.46, 0.27])
+    expected = F.conv2d(plain, torch.outer(weights, weights)[None, None])
+    torch.testing.assert_close(blurred[..., 1:-1, 1:-1], expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_fine_changes_that_are_lost_before_the_first_layer_are_left_out() -> None:
+    """A mean over 4 x 4 pixels, outside torch: only smooth changes arrive."""
+
+    def coarse(x: Tensor) -> Tensor:
+        return torch.from_numpy(F.interpolate(F.avg_pool2d(x.detach(), 4), scale_factor=4.0).numpy())
+
+    defended = around(lambda net: Around(net, lambda n, x: n(coarse(x))))
+    labels = defended.predict(images())
+    trials = choose(defended, images()[:8], labels[:8])
+    assert any(t.substitute is not None and t.substitute.smooth for t in trials)
+    assert trials[-1].fooled == max(t.fooled for t in trials if t.fooled == t.fooled)

@@ -54,9 +54,10 @@ def choose(
 ) -> list[Trial]:
     """Stand-ins for the gradient of ``classifier``, tried on images (n, c, h, w); the one to take comes last.
 
-    The first whose derivative agrees with finite differences is taken. Where none does, that through which a short
-    attack at ``SIZES`` fools most; then also noise is tried on it, and differences, and the network's own gradient
-    stays where none does better. ends: see ``derivative``.
+    The first whose derivative agrees with finite differences is taken; where that passes by what is done to the images
+    before the first layer, it or its blurred gradient, through whichever a short attack fools more. Where none agrees,
+    that through which a short attack at ``SIZES`` fools most; then also noise and a blur are tried on it, and
+    differences, and the network's own gradient stays where none does better. ends: see ``derivative``.
     """
     ends = ends or Ends(classifier, images, seed, list(range(len(images)) if ids is None else ids))
 
@@ -80,11 +81,15 @@ def choose(
     for candidate in CANDIDATES:
         trials.append(compared(candidate))
         if (found := trials[-1].substitute) is not None and found.agrees:
-            return trials
+            if not found.entry:
+                return trials
+            both = [trials[-1], trials[-1]._replace(substitute=replace(found, smooth=True))]
+            return [*trials[:-1], *sorted(map(attacked, reversed(both)), key=_fooled)]
     failed = [t for t in trials if t.failed]
     tried = [attacked(t) for t in (Trial(None), *_different(trials))]
     best = max(tried, key=_fooled)  # of several the first, which changes least
-    further = [replace(best.substitute or Substitute(), noise=NOISE), Substitute(frequencies=FREQUENCIES)]
+    start = best.substitute or Substitute()
+    further = [replace(start, noise=NOISE), replace(start, smooth=True), Substitute(frequencies=FREQUENCIES)]
     for candidate in further if classifier.draws is None else ():  # of every draw they would take too long
         trial = compared(candidate)
         (failed if trial.failed else tried).append(trial if trial.failed else attacked(trial))

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medrobust import seeds
@@ -32,6 +33,7 @@ class Substitute:
     of their secants, where their own disagree with these. entry: what happens to images before the first layer as the
     identity. exit: what happens to the outputs behind the last linear layer as the identity.
     noise: the mean over ``DRAWS`` images with normal noise of that standard deviation, in shares of the pixel range.
+    smooth: what reaches the images is blurred, where fine changes are lost before the first layer (JPEG).
     frequencies: differences along that many cosines a side and channel, instead of backpropagation.
     agrees: whether the gradient agrees with finite differences (``derivative``).
     """
@@ -43,6 +45,7 @@ class Substitute:
     entry: bool = False
     exit: bool = False
     noise: float = 0.0
+    smooth: bool = False
     frequencies: int = 0
     agrees: bool = False
 
@@ -56,6 +59,7 @@ class Substitute:
             *(["secants of functions whose slopes mislead"] if self.secants else []),
             *(["what comes before the first layer as the identity"] if self.entry else []),
             *(["what comes after the last layer as the identity"] if self.exit else []),
+            *(["blurred"] if self.smooth else []),
             *([f"the mean over {DRAWS} images with noise of {255 * self.noise:g}/255"] if self.noise else []),
             *([f"differences along {self.frequencies} x {self.frequencies} cosines"] if self.frequencies else []),
         ]
@@ -68,6 +72,8 @@ class Substitute:
             return _Differences.apply(images, outputs, self.frequencies)  # type: ignore[no-any-return]
         with torch.no_grad():
             true = outputs(images.detach())
+        if self.smooth:
+            images = _Blurred.apply(images)
         if not self.noise:
             soft = self._soft(net, outputs, images)
         else:
@@ -119,6 +125,25 @@ STEP = 4 / 255
 def _draws(shape: torch.Size) -> Tensor:
     """The noise, the same for all images and steps."""
     return seeds.normal(0, "substitute/noise", list(range(DRAWS)), shape)
+
+
+BLUR = (0.27, 0.46, 0.27)
+"""Weights of a pixel's neighbours in each direction: a normal curve of 0.7 pixels. A wider one breaks less of JPEG."""
+
+
+class _Blurred(torch.autograd.Function):
+    """Images as they are; the gradient blurred."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Images) -> Images:  # noqa: ARG004
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *pulls: Tensor) -> Tensor:  # noqa: ARG004
+        weights = torch.tensor(BLUR).to(pulls[0])
+        channels = pulls[0].shape[1]
+        kernel = torch.outer(weights, weights).expand(channels, 1, 3, 3)
+        return F.conv2d(F.pad(pulls[0], (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
 
 
 class _Differences(torch.autograd.Function):
