@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -25,7 +25,7 @@ from medrobust.experiments.system import groups
 from medrobust.results import INCONCLUSIVE, OK, Kind, withstands
 from medrobust.run_folder import RunFolder
 from medrobust.store import Cell, Result, key
-from medrobust.threat import Linf
+from medrobust.threat import Ball, Linf
 from medrobust.training import METHODS, AdversarialTraining, check, further
 
 TRAINING = "hardening"
@@ -61,10 +61,10 @@ class HardeningConfig:
         name, values = options.parse(self.method, METHODS, "method", hidden=("ball",))
         METHODS[name](Linf(0.0), **values)
 
-    def trainer(self, context: Context) -> AdversarialTraining:
-        """The method, ready to train."""
+    def trainer(self, ball: Callable[[float], Ball]) -> AdversarialTraining:
+        """The method, ready to train. ball: of a size, such as Linf."""
         name, values = options.parse(self.method, METHODS, "method", hidden=("ball",))
-        return METHODS[name](context.ball(self.eps), **values)
+        return METHODS[name](ball(self.eps), **values)
 
 
 def experiments(context: Context, options: Mapping[str, Any]) -> list[Experiment]:
@@ -79,7 +79,7 @@ class HardeningExperiment(Experiment):
 
     def __init__(self, context: Context, config: HardeningConfig) -> None:
         self.context, self.config, self.seed = context, config, context.config.seed
-        self.trainer = config.trainer(context)
+        self.trainer = config.trainer(context.ball)
         self.trainer.check(context.classifier.net)
         self.sizes = (config.eps / 2, config.eps, 2 * config.eps)
 

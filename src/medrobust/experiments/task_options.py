@@ -49,7 +49,7 @@ ARGS: dict[str, tuple[str, ...]] = {
     "evolved_attacked": ("budget", "images", "limit", "methods", "seed", "seeds", "seen", "source"),
 }
 """Arguments of each task of the package, all of them needed."""
-HARDENING = {"rounds", "epochs", "perturbations", "limit", "lr"}
+DEFENCE = {"rounds", "epochs", "perturbations", "limit", "lr"}
 """Settings of a defence."""
 MAY_ALSO = {"features": ("corrupted", "corruptions"), "features_table": ("limit", "seed", "seen")}
 """Arguments that a task takes in some cases."""
@@ -75,8 +75,11 @@ def check_node(node: Node, where: str) -> None:
 def check_model(model: Model) -> None:
     """InputError where a model's architecture or one of its options does not exist."""
     from medrobust import training
+    from medrobust.experiments.hardening import HardeningConfig
+    from medrobust.experiments.tasks.models import HARDENING
 
-    takes = set(inspect.signature(training.fit).parameters) - {"data", "model", "seed", "resume", "device", "progress"}
+    given = {"data", "model", "seed", "resume", "keep", "device", "progress"}
+    takes = {*inspect.signature(training.fit).parameters, HARDENING} - given
     takes = (
         {"mean", "std", "head", "outputs", "output", "channels", "threshold"} & _spec_fields()
         if model.weights
@@ -86,6 +89,8 @@ def check_model(model: Model) -> None:
         if name not in takes:
             kind = "with weights" if model.weights else "that is trained"
             raise InputError(f"model {model.name!r}: a model {kind} takes no option {name!r}{nearest(name, takes)}")
+    if HARDENING in model.options:
+        _built(HardeningConfig, model.options[HARDENING], f"model {model.name!r}: {HARDENING}")
     _check_architecture(model)
 
 
@@ -226,8 +231,8 @@ def _method(name: str, settings: Mapping[str, Any]) -> str:
 def _hardening(name: str, settings: Mapping[str, Any]) -> str:
     from medrobust.experiments.defence import DefenceConfig
 
-    if unknown := sorted(settings.keys() - HARDENING):
-        raise InputError(f"defence {name!r} takes no {unknown[0]!r}{nearest(unknown[0], HARDENING)}")
+    if unknown := sorted(settings.keys() - DEFENCE):
+        raise InputError(f"defence {name!r} takes no {unknown[0]!r}{nearest(unknown[0], DEFENCE)}")
     made = DefenceConfig(defence=name, **settings).trainer
     return settings_text({k: v for k, v in vars(made).items() if not callable(v)})
 
