@@ -53,7 +53,7 @@ def part(data: Data, architectures: tuple[str, ...], epochs: tuple[int, int], li
 
 def study(size: str) -> Study:
     if size == "smoke":
-        parts = [part(Data("phantom chest", "phantom:chest@32:n=360", size=32), ("small_cnn",), (2, 1), 12)]
+        parts = [part(Data("phantom chest", "phantom:chest@32:n=144", size=32), ("small_cnn",), (8, 2), IMAGES)]
     else:
         phantom = Data("phantom chest", "phantom:chest@32:n=1080", size=32)
         sets = [replace(PNEUMONIA, size=28), *(replace(d, size=32) for d in (CHEST, SKIN, FUNDUS)), phantom]

@@ -36,6 +36,7 @@ FLOORS = (
     ("runner",),
     ("report",),
     ("paired", "verification"),
+    ("league",),
     ("interactive",),
     ("cli",),
 )

@@ -28,6 +28,7 @@ from medrobust.cli.explain import explain
 from medrobust.cli.harden import harden
 from medrobust.cli.init import init
 from medrobust.cli.input_defences import input_defences
+from medrobust.cli.league import league
 from medrobust.cli.names import names
 from medrobust.cli.options import expanded
 from medrobust.cli.report import report
@@ -88,6 +89,7 @@ COMMANDS = (
 for command in COMMANDS:
     app.command()(expanded(command))
 app.add_typer(study, name="study")
+app.add_typer(league, name="league")
 
 
 @contextlib.contextmanager

@@ -145,8 +145,6 @@ def _unasked(checks: Sequence[Check]) -> list[str]:
 
 def _audit(run: Run, folder: Path, signed: bool, stated: Stated) -> Found:
     c, who = run.conditions, str(folder)
-    if c.pending:
-        raise InputError(f"{who} is not finished; give the audit's command again, it goes on")
     if rules.ATTACK not in c.attacks:
         asked = ", ".join(name for name in c.attacks if name != runs.WORST) or "nothing"
         raise InputError(f"{who} was attacked by {asked}, the table wants --attacks {rules.ATTACK}")
@@ -208,7 +206,8 @@ def _provenance(provenance: Mapping[str, Any]) -> tuple[str | None, str | None, 
             listed = ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in method.items())
             settings.append(f"{listed.removeprefix('title ')}, {more.get('epochs')} epochs")
         elif record.get("adversary") is not None:
-            training, _ = "against universal perturbations", settings.append(f"{more.get('epochs')} epochs")
+            training = "against universal perturbations"
+            settings.append(f"{more.get('epochs')} epochs")
         else:
             settings.append(f"{more.get('epochs')} more epochs")
     return architecture, training, "; then ".join(settings)
@@ -221,9 +220,8 @@ def _study(results: Mapping[str, Any], folder: Path, signed: bool) -> Iterator[F
     """A classifier for each model that was attacked by ``auto``, in the order of the study."""
     data = {d["name"]: d for d in results["data"]}
     run = results[json_files.RUN]
-    rows = [(r["part"], Row.read(r)) for r in results["rows"]]
     by_model: dict[tuple[str, str], list[Row]] = {}
-    for _, row in rows:
+    for row in map(Row.read, results["rows"]):
         if row.metric == "accuracy" and row.get("class_name") is None:
             by_model.setdefault((row.data, row.model), []).append(row)
     models = [m for m in results["models"] if any(_of_attack(r) for r in by_model.get((m["data"], m["name"]), ()))]
