@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medrobust import InputError
+from medrobust import InputError, run_info
 from medrobust.attacks import ATTACKS
 from medrobust.league import IMAGES, adding, reading, rules, sizes, table
+from medrobust.run_folder import RunFolder
 from tests.commands import run
 from tests.league.runs import GRADIENT_CHECK, PROVENANCE, audit, edit
 
@@ -132,7 +134,9 @@ def test_what_a_run_does_not_say_is_stated(tmp_path):
 def test_training_is_read_from_the_classifier(tmp_path):
     further = {"method": {"title": "TRADES", "norm": "Linf", "eps": 4 / 255}, "training": {"epochs": 2}}
     folder = audit(tmp_path / "run", provenance={**PROVENANCE, "further": [further]})
-    ((entry, _),) = reading.read(folder)
+    (found,) = reading.read(folder)
+    assert isinstance(found, reading.Found)
+    entry = found.entry
     assert entry.training == "TRADES"
     assert entry.settings == "5 epochs; then TRADES, norm Linf, eps 0.01569, 2 epochs"
 
@@ -140,8 +144,8 @@ def test_training_is_read_from_the_classifier(tmp_path):
 def test_other_images_under_a_name_that_is_taken_are_refused(finished, tmp_path):
     league = adding.add(table.League(), reading.read(finished), finished).league
     other = audit(tmp_path / "run", data_digest="77aa" * 16)
-    with pytest.raises(InputError, match=r"its images are not those of scans .* give --set NAME"):
-        adding.add(league, reading.read(other), other)
+    (why,) = adding.add(league, reading.read(other), other).refused
+    assert re.search(r"its images are not those of scans .* give --set NAME", why)
     stated = reading.Stated(name="other scans")
     added = adding.add(league, reading.read(other, None, stated), other).league
     assert [s.name for s in added.sets] == ["scans", "other scans"]
@@ -152,6 +156,65 @@ def test_the_same_images_keep_the_name_of_the_table(finished, tmp_path):
     again = audit(tmp_path / "run", model="66bb")
     added = adding.add(league, reading.read(again, None, reading.Stated(name="mine")), again)
     assert [e.image_set for e in added.league.entries] == ["scans", "scans"]
+
+
+CHECKS = [{**GRADIENT_CHECK, "model": name, "data": "chest"} for name in ("plain", "hardened", "masked")]
+CHECKS[2] |= {"passed": False, "detail": "cosine 0.10"}
+HARDENING = {"method": "pgd:steps=5", "eps": 4 / 255, "epochs": 3, "lr": 0.001}
+
+
+def study(folder: Path, **of_data: Any) -> Path:
+    """A finished study of three classifiers, one of which failed a decisive check."""
+    images = dict.fromkeys(("channels", "findings", "separator", "patient", "fit", "each"))
+    images |= {"name": "chest", "spec": "csv:{data}/chest/labels.csv", "size": 32, "label": "label", "classes": []}
+    images |= {"seed": 0, "digest": "9f2c" * 16, **of_data}
+    models, rows = [], []
+    for digest, name in zip(("11aa", "22bb", "33cc"), ("plain", "hardened", "masked"), strict=True):
+        options = {"epochs": 2} | ({"hardening": HARDENING} if name == "hardened" else {})
+        stated = {"name": name, "data": "chest", "architecture": "small_cnn", "options": options}
+        models.append({**stated, "weights": None, "given": False, "seed": 0, "digest": digest * 16})
+        for eps in (0.0, *sizes(32)):
+            row = {"part": "chest", "data": "chest", "model": name, "norm": "linf", "seed": 0, "eps": eps}
+            row |= {"kind": "attack" if eps else "clean", "attack": rules.ATTACK if eps else "none"}
+            row |= {"settings": "steps=100, restarts=1, queries=1000, loss=cross_entropy", "status": "ok", "note": ""}
+            rows.append(row | {"metric": "accuracy", "value": 0.5, "low": 0.4, "high": 0.6, "n": 60 if eps else 90})
+    results = {"kind": "study", "data": [images], "models": models, "doubts": [], "checks": CHECKS, "rows": rows}
+    with RunFolder(folder, "study") as made:
+        made.begin()
+        results |= {"versions": {"torch": "2"}}
+        results = run_info.with_run(folder, "results.json", results, "medrobust study run x")
+        made.write_text("results.json", json.dumps(results))
+    return folder
+
+
+def test_a_study_gives_every_classifier_but_the_one_that_fails(tmp_path, capsys):
+    folder, to = study(tmp_path / "run"), tmp_path / "league.json"
+    assert run("league", "add", folder, "--to", to) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "masked: a decisive check failed" in line
+    plain, hardened = table.read(to).entries
+    assert (plain.training, hardened.training) == ("plain", "PGD adversarial training")
+    assert hardened.settings == "2 epochs; then PGD adversarial training, steps=5, Linf 4/255, 3 epochs"
+    assert [c.split()[1] for c in plain.commands] == ["train", "audit"]
+    train, harden, audited = hardened.commands
+    assert train == (
+        "medrobust train --model small_cnn --data csv:DATA/chest/labels.csv --size 32 --epochs 2 --out chest-small_cnn"
+    )
+    assert "--model chest-small_cnn " in harden
+    assert "--method pgd:steps=5 --eps 4/255 --epochs 3 --lr 0.001" in harden
+    assert "--model chest-small_cnn-hardened/model " in audited
+    assert "--attacks auto --eps 1/255,2/255,4/255,8/255 --limit 60" in audited
+
+
+def test_what_no_command_takes_is_repeated_by_the_study(tmp_path):
+    found = [f for f in reading.read(study(tmp_path / "run", each=100)) if isinstance(f, reading.Found)]
+    assert [f.entry.commands for f in found] == [("medrobust study run x",)] * 2
+
+
+def test_a_study_that_does_not_state_its_size_is_refused(tmp_path):
+    refused_ = reading.read(study(tmp_path / "run", size=None))
+    assert all("does not state the size of its images" in r.why for r in refused_ if isinstance(r, reading.Refused))
+    assert len(refused_) == 3
 
 
 def _damage(change: Callable[[dict[str, Any]], object], finished: Path, to: Path) -> str:

@@ -92,7 +92,8 @@ def test_the_command_writes_it_once_and_over_nothing_else(league, tmp_path, caps
 
 
 STEPS = """
-const order = () => rows_().filter((row) => !row.hidden).map((row) => row.cells[2].dataset.sort + " " + row.cells[9].dataset.sort);
+const shown = () => rows_().filter((row) => !row.hidden);
+const order = () => shown().map((row) => row.cells[2].dataset.sort + " " + row.cells[9].dataset.sort);
 const rows_ = () => [...document.querySelector("table.league").tBodies[0].rows];
 const head = (column) => document.querySelector("table.league").tHead.rows[0].cells[column];
 const said = [];

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrobust.cli.options import expanded
-from medrobust.cli.text import say
+from medrobust.cli.text import complain, say
 from medrobust.errors import InputError, visible
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def add(
         typer.Option(metavar="PUBLIC", help="Ed25519 public key (PEM or OpenSSH) whose signature the run must carry."),
     ] = None,
 ) -> None:
-    """Check a run and add its classifiers to a league table; nothing is added where one of them breaks a rule.
+    """Check a run and add its classifiers to a league table; one that breaks a rule is refused.
 
     Files as the run left them, auto with its defaults at the sizes and on the images of the table, no decisive check
-    failed, this version of medrobust.
+    failed, this version of medrobust. Exit code: 0 all are in the table, 2 one was refused (a line each).
     """
     from medrobust import signing
     from medrobust.league import adding, reading, table
@@ -55,7 +55,12 @@ def add(
         say(visible(f"in the table already, with the same numbers: {entry.name}"))
     if added.added:
         table.write(to, added.league)
-    say(f"{to}: {_counted(added.league)}")
+    for why in added.refused:
+        complain(why)
+    if added.league.entries:
+        say(f"{to}: {_counted(added.league)}")
+    if added.refused:
+        raise typer.Exit(2)
 
 
 @league.command()

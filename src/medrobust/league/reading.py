@@ -36,6 +36,12 @@ class Found(NamedTuple):
     image_set: ImageSet
 
 
+class Refused(NamedTuple):
+    """A classifier of a study that no table may hold, and why, in one line."""
+
+    why: str
+
+
 class Stated(NamedTuple):
     """What a person says of a classifier whose run does not. None: nothing."""
 
@@ -44,8 +50,8 @@ class Stated(NamedTuple):
     name: str | None = None
 
 
-def read(folder: Path, key: Ed25519PublicKey | None = None, stated: Stated | None = None) -> list[Found]:
-    """Every classifier of a run that a league table may hold. InputError for the first thing that is wrong.
+def read(folder: Path, key: Ed25519PublicKey | None = None, stated: Stated | None = None) -> list[Found | Refused]:
+    """Every classifier of a run. InputError for what is wrong with the run, or with the classifier of an audit.
 
     The run must be as it was left (``verification``), of this version of medrobust, an audit or a study. key: whose
     signature it must carry. stated: what the run does not say; name: of the image set.
@@ -216,58 +222,65 @@ def _provenance(provenance: Mapping[str, Any]) -> tuple[str | None, str | None, 
 # -- a study -------------------------------------------------------------------------------------------------------
 
 
-def _study(results: Mapping[str, Any], folder: Path, signed: bool) -> Iterator[Found]:
-    """A classifier for each model that was attacked by ``auto``, in the order of the study."""
-    data = {d["name"]: d for d in results["data"]}
-    run = results[json_files.RUN]
+def _study(results: Mapping[str, Any], folder: Path, signed: bool) -> Iterator[Found | Refused]:
+    """Each model that was attacked by ``auto``, in the order of the study."""
     by_model: dict[tuple[str, str], list[Row]] = {}
     for row in map(Row.read, results["rows"]):
         if row.metric == "accuracy" and row.get("class_name") is None:
             by_model.setdefault((row.data, row.model), []).append(row)
-    models = [m for m in results["models"] if any(_of_attack(r) for r in by_model.get((m["data"], m["name"]), ()))]
+    models = [m for m in results["models"] if any(map(_of_attack, by_model.get((m["data"], m["name"]), ())))]
     if not models:
         raise InputError(f"{folder}: no model of the study was attacked by {rules.ATTACK}")
     for model in models:
-        who, declared = f"{folder}: {model['name']}", data[model["data"]]
-        if model["given"] or model["weights"]:
-            raise InputError(f"{who} was not trained by the study; audit it, and add the audit")
-        of_model = by_model[model["data"], model["name"]]
-        attacked = [r for r in of_model if _of_attack(r)]
-        _check_attack(str(attacked[0].get("settings")), who)
-        clean = next((r for r in of_model if r.kind == Kind.CLEAN), None)
-        checks = [Check.read(c) for c in results["checks"] if (c["model"], c["data"]) == (model["name"], model["data"])]
-        doubts = [d["text"] for d in results["doubts"] if d["model"] == model["name"]]
-        accuracy = _accuracies(clean, attacked, who)
-        if declared["size"] is None:
-            raise InputError(f"{who}: the study does not state the size of its images; give Data(…, size=…)")
-        image_set = _image_set(
-            folder,
-            name=declared["name"],
-            digest=declared["digest"],
-            px=declared["size"],
-            n_test=accuracy[0].n,
-            synthetic=str(declared["spec"]).startswith("phantom:"),
-        )
-        training, settings = _declared_training(model["options"])
-        entry = _entry(
-            folder,
-            image_set=image_set.name,
-            architecture=model["architecture"],
-            training=training,
-            settings=settings,
-            model=model["digest"],
-            seed=model["seed"],
-            accuracy=accuracy,
-            checks=_passed(checks, who),
-            notes=[*doubts, *_unasked(checks)],
-            commands=commands(declared, model, image_set) or (str(run.get("command")),),
-            run=run.get("id"),
-            results=run.get("digest"),
-            code=run.get("code"),
-            versions=results["versions"],
-            signed=signed,
-        )
-        yield Found(entry, image_set)
+        try:
+            yield _model(results, model, by_model[model["data"], model["name"]], folder, signed)
+        except InputError as error:
+            yield Refused(str(error))
+
+
+def _model(
+    results: Mapping[str, Any], model: Mapping[str, Any], rows: Sequence[Row], folder: Path, signed: bool
+) -> Found:
+    who = f"{folder}: {model['name']}"
+    declared = next(d for d in results["data"] if d["name"] == model["data"])
+    if model["given"] or model["weights"]:
+        raise InputError(f"{who} was not trained by the study; audit it, and add the audit")
+    if declared["size"] is None:
+        raise InputError(f"{who}: the study does not state the size of its images; give Data(…, size=…)")
+    attacked = [row for row in rows if _of_attack(row)]
+    _check_attack(str(attacked[0].get("settings")), who)
+    accuracy = _accuracies(next((r for r in rows if r.kind == Kind.CLEAN), None), attacked, who)
+    checks = [Check.read(c) for c in results["checks"] if (c["model"], c["data"]) == (model["name"], model["data"])]
+    doubts = [d["text"] for d in results["doubts"] if d["model"] == model["name"]]
+    image_set = _image_set(
+        folder,
+        name=declared["name"],
+        digest=declared["digest"],
+        px=declared["size"],
+        n_test=accuracy[0].n,
+        synthetic=str(declared["spec"]).startswith("phantom:"),
+    )
+    training, settings = _declared_training(model["options"])
+    run = results[json_files.RUN]
+    entry = _entry(
+        folder,
+        image_set=image_set.name,
+        architecture=model["architecture"],
+        training=training,
+        settings=settings,
+        model=model["digest"],
+        seed=model["seed"],
+        accuracy=accuracy,
+        checks=_passed(checks, who),
+        notes=[*doubts, *_unasked(checks)],
+        commands=commands(declared, model, image_set) or (str(run.get("command")),),
+        run=run.get("id"),
+        results=run.get("digest"),
+        code=run.get("code"),
+        versions=results["versions"],
+        signed=signed,
+    )
+    return Found(entry, image_set)
 
 
 def _of_attack(row: Row) -> bool:
@@ -280,9 +293,11 @@ def _declared_training(options: Mapping[str, Any]) -> tuple[str, str]:
     hardening = options.get("hardening")
     if hardening is None:
         return PLAIN, settings
+    from medrobust.threat import Linf
     from medrobust.training import METHODS
 
     name, _, chosen = str(hardening["method"]).partition(":")
-    method = f"{METHODS[name].title}{', ' + chosen.replace(':', ', ') if chosen else ''}"
+    title = METHODS[name](Linf(hardening["eps"])).title
+    method = f"{title}{', ' + chosen.replace(':', ', ') if chosen else ''}"
     size = f"Linf {255 * hardening['eps']:.4g}/255"
-    return METHODS[name].title, f"{settings}; then {method}, {size}, {hardening.get('epochs', 'default')} epochs"
+    return title, f"{settings}; then {method}, {size}, {hardening.get('epochs', 'default')} epochs"

@@ -55,12 +55,16 @@ def train(work: Work) -> Result:
 
 def _without_hardening(spec: Spec) -> str:
     """The name of the cell that trains the same classifier without hardening it."""
-    options = {k: v for k, v in spec["args"]["options"].items() if k != HARDENING}
-    return key({**spec, "args": {**spec["args"], "options": options}})
+    options = spec["args"]["options"]
+    assert isinstance(options, Mapping)
+    plain = {k: v for k, v in options.items() if k != HARDENING}
+    return key({**spec, "args": {**spec["args"], "options": plain}})
 
 
 def _hardened(classifier: Classifier, work: Work, config: HardeningConfig, seed: int, state: Path) -> Classifier:
     """As ``medrobust harden`` trains it."""
+    method = config.trainer(Linf)
+    method.check(classifier.net)
     return training.further(
         classifier,
         work.data,
@@ -68,7 +72,7 @@ def _hardened(classifier: Classifier, work: Work, config: HardeningConfig, seed:
         epochs=config.epochs,
         lr=config.lr,
         patience=config.patience,
-        method=config.trainer(Linf),
+        method=method,
         resume=state / HARDENING,
     )
 
