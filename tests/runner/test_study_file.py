@@ -42,6 +42,7 @@ NAMES = (
     "hirano2020",
     "koga2022",
     "jindal2022",
+    "league",
     "over_parameterisation",
     "stored",
     "natural_corruptions",
@@ -57,7 +58,7 @@ def test_everything_that_a_study_asks_for_exists(name, size, tmp_path):
     fits = set(inspect.signature(training.fit).parameters)
     for _, node in everything(study.parts):
         if isinstance(node, Model):
-            assert set(node.options) <= fits
+            assert set(node.options) <= {*fits, "hardening"}
             assert node.data.get or node.data.spec.startswith("phantom:")
             continue
         assert callable(function(node.task))
@@ -88,7 +89,7 @@ def trained_once() -> Iterator[None]:
     fits: dict[str, Any] = {}
 
     @functools.wraps(training.fit)
-    def fit(data, architecture, *, resume, **options):
+    def fit(data, architecture, *, resume, keep=None, **options):
         key = json.dumps([data.digest(), architecture, options], sort_keys=True)
         if key not in fits:
             fits[key] = real(data, architecture, resume=resume, **options)
