@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import medrobust as mr
 from medrobust import training
@@ -80,3 +82,21 @@ def test_why_there_were_fewer_epochs_is_said(seconds, minutes, said):
     history = [{"epoch": i + 1, "seconds": s} for i, s in enumerate(seconds)]
     facts = {"method": "pgd", "title": "PGD", "eps": 0.01, "sizes": [0.01], "epochs": 3, "epoch_kept": 2}
     assert said in epochs(HardeningInfo(**facts, minutes=minutes, history=history))
+
+
+def test_images_that_are_trained_on_are_no_test_whoever_trained_the_classifier_before(tmp_path, capsys):
+    """A folder without a split: all of it is a test, by commands that do not train, of a classifier from elsewhere."""
+    for name, level in (("dark", 60), ("light", 190)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(30):
+            pixels = np.random.default_rng(i).normal(level, 20, (16, 16)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    spec = f"folder:{tmp_path / 'images'}"
+    data = mr.data.load(spec)
+    training.fit(data, "small_cnn:width=8", epochs=1, lr=0.01, augment=False, device="cpu").save(tmp_path / "model")
+    how = ("--model", tmp_path / "model", "--data", spec, "--epochs", 1, "--limit", 4, "--seed", 1)
+    assert run("harden", *how, "--out", tmp_path / "run") == 0
+    assert "it may have seen test images before" in " ".join(capsys.readouterr().err.split())
+    rows = [Row.read(r) for r in json.loads((tmp_path / "run" / "results.json").read_text())["rows"]]
+    after = find(rows, metric="accuracy", kind="defence", round=1)
+    assert after.n == len(mr.data.load(spec, seed=1).split("test")) < len(data) / 2

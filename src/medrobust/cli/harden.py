@@ -64,7 +64,7 @@ def harden(
     if size is None or unit != "fraction":
         raise InputError(f"--eps wants one size as a fraction of the pixel range (linf) or a length (l2), got {eps}")
     config = HardeningConfig(method=method, eps=size, epochs=epochs, minutes=minutes, lr=lr, patience=patience)
-    spec = ask(model=model, **images.fields, **network.fields, train=False, seed=seed, norm=norm)
+    spec = ask(model=model, **images.fields, **network.fields, train=False, further=True, seed=seed, norm=norm)
     spec = spec.model_copy(update={"limit": at_most(limit)})
     written = measure("harden", spec, dataclasses.asdict(config), out, compute, device, privacy, summary)
     say(f"model {out / 'model'}")

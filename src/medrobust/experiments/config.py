@@ -78,6 +78,9 @@ class AuditSpec(BaseModel):
     channels: int | None = None
     model: str = "resnet18"
     train: bool | None = None
+    further: bool = False
+    """Whether the run trains the classifier further: its test images are those of the test split then, whoever trained
+    it before."""
     weights: str | None = None
     pretrained: str | None = None
     mean: tuple[float, ...] | None = None

@@ -148,7 +148,10 @@ def assemble(
     disease = _disease(spec, data.classes)
     classifier = _chosen(classifier, data, spec.threshold_rule, progress)
     # images that chose the threshold are no test of it
-    test, notes = unseen(data, classifier, trained or at_home_ or spec.threshold_rule is not None)
+    apart = spec.threshold_rule is not None or spec.further  # nor are those that it is trained on further
+    test, notes = unseen(data, classifier, trained or at_home_ or apart)
+    if spec.further and not (trained or at_home_ or data.split_given):
+        notes = (*notes, SEEN)
     admitted = admit(classifier, test, progress, spec.seed, classifies=compare)
     if classifier.preprocessing is not None and classifier.preprocessing.rounds and data.bits > 8:
         progress.note(
@@ -223,6 +226,12 @@ def averaged(system: System, progress: Progress) -> System:
     classifier.inspection = inspection = dataclasses.replace(inspection, doubts=doubts, notes=(note, *inspection.notes))
     admitted = system.admitted._replace(inspection=inspection)
     return dataclasses.replace(system, classifier=classifier, admitted=admitted, model_digest=model_digest(classifier))
+
+
+SEEN = (
+    "The classifier was not trained on this split: it may have seen test images before, and what it reads of them "
+    "before the training may be too good."
+)
 
 
 def unseen(data: Dataset, classifier: Classifier, trained: bool) -> tuple[Dataset, tuple[str, ...]]:
