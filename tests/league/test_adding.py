@@ -239,7 +239,9 @@ def _damage(change: Callable[[dict[str, Any]], object], finished: Path, to: Path
         (lambda c: c["entries"][0].update(image_set="none"), "no image set 'none'"),
         (lambda c: c["entries"][0].update(note="best"), "entries.0.note: Extra inputs are not permitted"),
         (lambda c: c["sets"].append(c["sets"][0]), "two image sets have the same name"),
-        (lambda c: c.update(settings={"steps": 1, "queries": 1}), "settings of auto must be"),
+        (lambda c: c.update(settings={"steps": 1, "queries": 1}), "settings must be"),
+        (lambda c: c.update(attack="pgd"), "attack must be auto"),
+        (lambda c: c.update(images=8), "images must be 60"),
         (lambda c: c.update(format=2), "no league table that this version reads"),
     ],
 )

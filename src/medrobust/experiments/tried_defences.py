@@ -290,8 +290,8 @@ def _swept(
     """By Auto along the first of ``ways`` and APGD along the others, the worst for each image."""
     min_eps, no_gradient = np.full(len(shard), np.inf, dtype=np.float32), np.ones(len(shard), dtype=bool)
     for way, through in enumerate(ways):
-        attack, told = (APGD(loss=margin), _nothing) if way else (Auto(), advance)
-        _, arrays = robustness_cells.swept(attack, through, shard, context.ball, tuple(eps), None, seed, told, judged)
+        attack, tell = (APGD(loss=margin), _nothing) if way else (Auto(), advance)
+        _, arrays = robustness_cells.swept(attack, through, shard, context.ball, tuple(eps), None, seed, tell, judged)
         min_eps, no_gradient = np.minimum(min_eps, arrays["min_eps"]), no_gradient & arrays["no_gradient"]
     held = [torch.from_numpy(withstands(min_eps, e).astype(np.float32)) for e in eps]
     return _result([_answers(h) for h in held], no_gradient)

@@ -105,23 +105,34 @@ class Entry(_Part):
         return next((a.inconclusive for a in self.accuracy if a.inconclusive), "")
 
 
+RULES: dict[str, object] = {
+    "attack": rules.ATTACK,
+    "settings": rules.SETTINGS,
+    "norm": rules.NORM,
+    "images": rules.IMAGES,
+    "seed": rules.SEED,
+}
+"""By field of a League, what every entry of this version follows."""
+
+
 class League(_Part):
     """The whole file. attack, settings, norm, images, seed: the rule that every entry follows."""
 
     league: Literal["medrobust league"] = "medrobust league"
     format: Literal[1] = 1
-    attack: Literal["auto"] = "auto"
+    attack: str = rules.ATTACK
     settings: dict[str, int] = rules.SETTINGS
-    norm: Literal["linf"] = "linf"
-    images: Literal[60] = 60
-    seed: Literal[0] = 0
+    norm: str = rules.NORM
+    images: int = rules.IMAGES
+    seed: int = rules.SEED
     sets: tuple[ImageSet, ...] = ()
     entries: tuple[Entry, ...] = ()
 
     @model_validator(mode="after")
     def _keeps_the_rules(self) -> Self:
-        if self.settings != rules.SETTINGS:
-            raise ValueError(f"settings of auto must be {rules.SETTINGS}, they are {self.settings}")
+        for field, rule in RULES.items():
+            if getattr(self, field) != rule:
+                raise ValueError(f"{field} must be {rule}, the file says {getattr(self, field)}")
         for field in ("name", "digest"):
             values = [getattr(s, field) for s in self.sets]
             if len(set(values)) < len(values):
