@@ -1,12 +1,13 @@
-"""Adversarial training: medrobust and ART in turn, from the same weights, at equal epochs and steps of the attack.
+"""Adversarial training: medrobust and others in turn, from the same weights, at equal epochs and steps of the attack.
 
     python -m benchmarks.hardening MODEL DATA [--name NAME] [--eps 4] [--epochs 4] [--steps 7] [--seeds 2] [--n 624]
         [--out CSV]
 
-MODEL is a folder saved by medrobust, DATA a data spec with training, validation and test images. ART's trainers
-(Madry's PGD, TRADES) get Adam at the rate at which medrobust begins, batches of 32, and the last epoch is kept, as
-they do. Both are judged by `auto` on n test images. Prints, and appends to CSV, accuracy and accuracy under attack
-with their 95 % intervals, and the CPU seconds of the training, validation included on our side.
+MODEL is a folder saved by medrobust, DATA a data spec with training, validation and test images. The peers are ART's
+trainers (Madry's PGD, TRADES) and, for MART, the loop that its authors published; they get Adam at the rate at which
+medrobust begins, batches of 32, and their last epoch is kept, as they do. Both sides are judged by `auto` on n test
+images. Prints, and appends to CSV, accuracy and accuracy under attack with their 95 % intervals, and the CPU seconds
+of the training, validation included on our side.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from benchmarks.gradient_check import Scaled
 from torch import nn
 
@@ -64,7 +66,43 @@ def art(clf: mr.Classifier, data: mr.data.Dataset, method: str, ball: mr.Linf, e
     return mr.Classifier(net.eval(), clf.classes, channels=x.shape[1], size=clf.size, outputs="logits")
 
 
-SIDES: dict[str, Callable[..., mr.Classifier]] = {"medrobust": ours, "ART": art}
+def authors(clf: mr.Classifier, data: mr.data.Dataset, _: str, ball: mr.Linf, epochs: int, steps: int, seed: int):
+    """MART as in mart.py of Wang et al. 2020 (github.com/YisenWang/MART): their loss and their loop, their beta = 5."""
+    torch.manual_seed(seed)
+    x, y = data.split("train").tensors()
+    net, eps = copy.deepcopy(Scaled(clf)), float(ball.eps)
+    optimiser = torch.optim.Adam(net.parameters(), lr=RATE)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(32):
+            images, labels = x[rows], y[rows]
+            net.eval()
+            adv = images + 0.001 * torch.randn_like(images)
+            for _ in range(steps):
+                adv = adv.detach().requires_grad_()
+                (slope,) = torch.autograd.grad(F.cross_entropy(net(adv), labels), adv)
+                adv = adv.detach() + eps / 4 * slope.sign()
+                adv = adv.clamp(images - eps, images + eps).clamp(0.0, 1.0)
+            net.train()
+            optimiser.zero_grad()
+            logits, attacked = net(images), net(adv)
+            probabilities = F.softmax(attacked, dim=1)
+            first = probabilities.argsort(dim=1)[:, -2:]
+            other = torch.where(first[:, -1] == labels, first[:, -2], first[:, -1])
+            boosted = F.cross_entropy(attacked, labels) + F.nll_loss((1.0001 - probabilities + 1e-12).log(), other)
+            clean = F.softmax(logits, dim=1)
+            own = clean.gather(1, labels[:, None])[:, 0]
+            moved = F.kl_div((probabilities + 1e-12).log(), clean, reduction="none").sum(1)
+            (boosted + 5.0 * (moved * (1.0000001 - own)).mean()).backward()
+            optimiser.step()
+    return mr.Classifier(net.eval(), clf.classes, channels=x.shape[1], size=clf.size, outputs="logits")
+
+
+Side = Callable[..., mr.Classifier]
+PEERS: dict[str, tuple[str, Side]] = {
+    "pgd": ("ART", art),
+    "trades": ("ART", art),
+    "mart": ("the authors' loop", authors),
+}
 
 
 def main() -> None:
@@ -77,7 +115,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--n", type=int, default=624)
-    parser.add_argument("--methods", nargs="+", default=["pgd", "trades"])
+    parser.add_argument("--methods", nargs="+", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     clf, ball = mr.Classifier.load(options.model), mr.Linf(options.eps / 255)
@@ -85,7 +123,7 @@ def main() -> None:
     images, labels = data.split("test").sample(options.n, 0).tensors()
     for method in options.methods:
         for seed in range(options.seeds):
-            for side, train in SIDES.items():
+            for side, train in (("medrobust", ours), PEERS[method]):
                 begin = time.process_time()
                 made = train(clf, data, method, ball, options.epochs, options.steps, seed)
                 seconds = time.process_time() - begin
