@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,21 +43,107 @@ def folded(net: nn.Module, shape: Sequence[int]) -> nn.Module | None:
 
     Which BatchNorm follows which convolution is seen by running the network once, so it works for any module.
     """
+    copied = _copied(net, shape, {})
+    return None if copied is None else copied[0]
+
+
+class Following:
+    """A folded copy of a network whose weights change, as in training: ``refresh`` takes them over.
+
+    net: the copy, in evaluation mode. What does not fold is the network's own parameters and buffers, not copies.
+    """
+
+    def __init__(self, net: nn.Module, folds: Sequence[_Fold]) -> None:
+        self.net, self._folds = net, folds
+
+    @classmethod
+    def of(cls, net: nn.Module, shape: Sequence[int]) -> Following | None:
+        """Of ``net``, which is in evaluation mode and takes images (n, *shape); None where nothing folds."""
+        copied = _copied(net, shape, {id(t): t for t in (*net.parameters(), *net.buffers())})
+        return None if copied is None else cls(*copied)
+
+    def refresh(self) -> None:
+        """Take over the weights and statistics that the network has now."""
+        for fold in self._folds:
+            fold.refresh()
+
+
+class _Fold(NamedTuple):
+    """A convolution of a network, the BatchNorm that it takes in, and the convolution that stands for both."""
+
+    convolution: nn.Module
+    norm: _BatchNorm | None
+    copy: nn.Module
+    single: bool
+
+    def weights(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the copy; in double, and rounded once."""
+        assert isinstance(self.convolution, CONVOLUTIONS)
+        weight, bias = self.convolution.weight.detach(), self.convolution.bias
+        if self.single:
+            row, column = (k // 2 for k in weight.shape[2:])
+            weight = weight[:, :, row : row + 1, column : column + 1]
+        if self.norm is None:
+            return weight, None if bias is None else bias.detach()
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = (norm.running_var.double() + norm.eps).rsqrt()
+        if norm.weight is not None:
+            scale = scale * norm.weight.detach().double()
+        shift = -norm.running_mean.double() * scale
+        if norm.bias is not None:
+            shift = shift + norm.bias.detach().double()
+        if bias is not None:
+            shift = shift + bias.detach().double() * scale
+        return weight.double() * scale.view(-1, *([1] * (weight.ndim - 1))), shift
+
+    def apply(self) -> None:
+        """Give the copy weights of its own."""
+        assert isinstance(self.copy, CONVOLUTIONS)
+        given, (weight, bias) = self.copy.weight, self.weights()
+        # laid out in memory as it was: the layout decides which kernels run
+        made = torch.empty_like(given[..., :1, :1] if self.single else given).copy_(weight)
+        self.copy.weight = nn.Parameter(made, requires_grad=False)
+        if bias is not None:
+            self.copy.bias = nn.Parameter(bias.to(given.dtype, copy=True), requires_grad=False)
+        if self.single:
+            assert isinstance(self.copy, nn.Conv2d)
+            self.copy.kernel_size, self.copy.padding, self.copy.stride = (1, 1), (0, 0), (1, 1)
+            self.copy._reversed_padding_repeated_twice = [0, 0, 0, 0]  # kept beside the padding by torch
+
+    def refresh(self) -> None:
+        """Write the weights into the copy's own."""
+        assert isinstance(self.copy, CONVOLUTIONS)
+        weight, bias = self.weights()
+        self.copy.weight.copy_(weight)
+        if bias is not None:
+            assert self.copy.bias is not None
+            self.copy.bias.copy_(bias)
+
+
+def _copied(net: nn.Module, shape: Sequence[int], shared: dict[int, Tensor]) -> tuple[nn.Module, list[_Fold]] | None:
+    """The folded copy of ``net`` and what folds; shared: tensors by id that both hold."""
     try:
-        folded_net = copy.deepcopy(net)
+        folded_net = copy.deepcopy(net, dict(shared))
     except Exception:  # whatever a user's module raises: a network that cannot be copied is used as it is
         return None
     pairs, single = _follow(folded_net, shape)
     if not pairs and not single:
         return None
-    for lonely in single:
-        _keep_middle(lonely)
+    of = dict(zip(folded_net.modules(), net.modules(), strict=True))
+    norms: dict[nn.Module, _BatchNorm] = dict(pairs)
     places = {module: (parent, name) for parent in folded_net.modules() for name, module in parent.named_children()}
-    for convolution, norm in pairs:
-        _absorb(convolution, norm)
+    folds = []
+    for convolution in dict.fromkeys([*norms, *single]):
+        norm = of[norms[convolution]] if convolution in norms else None
+        assert norm is None or isinstance(norm, _BatchNorm)
+        folds.append(_Fold(of[convolution], norm, convolution, convolution in single))
+        folds[-1].apply()
+    for norm in norms.values():
         parent, name = places[norm]
         setattr(parent, name, _rest(norm))
-    return folded_net if _same(net, folded_net, shape) else None
+    return (folded_net, folds) if _same(net, folded_net, shape) else None
 
 
 def _follow(net: nn.Module, shape: Sequence[int]) -> tuple[list[tuple[nn.Module, _BatchNorm]], list[nn.Conv2d]]:
@@ -110,14 +197,6 @@ def _sees_one_pixel(convolution: nn.Conv2d, given: Tensor) -> bool:
     )
 
 
-def _keep_middle(convolution: nn.Conv2d) -> None:
-    row, column = (k // 2 for k in convolution.kernel_size)
-    middle = convolution.weight.detach()[:, :, row : row + 1, column : column + 1].clone()
-    convolution.weight = nn.Parameter(middle, requires_grad=False)
-    convolution.kernel_size, convolution.padding, convolution.stride = (1, 1), (0, 0), (1, 1)
-    convolution._reversed_padding_repeated_twice = [0, 0, 0, 0]  # kept beside the padding by torch
-
-
 def _foldable(norm: _BatchNorm) -> bool:
     """A plain BatchNorm with running statistics, or timm's, which holds an activation as well."""
     plain = type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -131,26 +210,6 @@ def _rest(norm: _BatchNorm) -> nn.Module:
     if rest:
         return nn.Sequential(*rest).eval()
     return nn.Identity().eval()
-
-
-def _absorb(convolution: nn.Module, norm: _BatchNorm) -> None:
-    assert isinstance(convolution, CONVOLUTIONS)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    # in double, and rounded once
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.detach().double()
-    shift = -norm.running_mean.double() * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias.detach().double()
-    if convolution.bias is not None:
-        shift = shift + convolution.bias.detach().double() * scale
-    weight = convolution.weight.detach()
-    wide = scale.view(-1, *([1] * (weight.ndim - 1)))
-    # laid out in memory as it was: the layout decides which kernels run
-    convolution.weight = nn.Parameter(torch.empty_like(weight).copy_(weight.double() * wide), requires_grad=False)
-    convolution.bias = nn.Parameter(shift.to(weight.dtype), requires_grad=False)
 
 
 def _same(net: nn.Module, folded_net: nn.Module, shape: Sequence[int]) -> bool:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import medrobust.training.losses as losses
 from medrobust import seeds
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images, Labels, Logits
+from medrobust.models.folding import Following
 from medrobust.progress import Progress
 from medrobust.training.adversarial.classes import Choices
 from medrobust.training.adversarial.method import AdversarialTraining, Minibatch
@@ -55,6 +57,7 @@ class Trainer:
         self.adversary, self.method, self.last, self.minutes = adversary, method, last, minutes
         self.attacked = None if method is None else validation_rows(validation.labels, seed)
         self.train, self.validation, self.progress = train, validation, progress
+        self.folded: Following | None = None
         self.frozen = recipe.frozen(clf.net)
         kept = {id(p) for layer in self.frozen for p in layer.parameters(recurse=False)}
         self.optimiser = recipe.optimise([p for p in clf.net.parameters() if id(p) not in kept])
@@ -156,6 +159,8 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = recipe.rate(epoch * self.steps + step, recipe.epochs * self.steps)
             if self.method is not None:
+                if step == 0 and self.method.folds:
+                    self._fold(images)
                 choices = Choices.of(labels, self.weights)
                 result = self.method.step(self, Minibatch(images, choices, rows.tolist(), self.seed, epoch))
                 total += torch.stack([*result]) * rows.size
@@ -170,13 +175,16 @@ class Trainer:
         loss, held = (total / order.size).tolist()
         return loss, math.nan if self.method is None else held
 
-    def logits(self, images: Images) -> Logits:
-        """Canonical logits of images (n, c, h, w) in [0, 1], in the mode that the network is in."""
+    def logits(self, images: Images, net: nn.Module | None = None) -> Logits:
+        """Canonical logits of images (n, c, h, w) in [0, 1], in the mode that the network is in.
+
+        net: a copy of the network that is asked instead.
+        """
         if self.clf.channels is not None and images.shape[1] != self.clf.channels:
             images = images.expand(-1, self.clf.channels, -1, -1)  # grey images into a network for colour
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with _mixed_precision(images.device):
-            raw = self.clf.net(images)
+            raw = (self.clf.net if net is None else net)(images)
         return self.clf.head.canonical(raw.reshape(raw.shape[0], -1).float())
 
     def backward(self, loss: Tensor) -> None:
@@ -185,13 +193,23 @@ class Trainer:
         loss.backward()
 
     @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """The network in evaluation mode, as an attacker meets it."""
+    def evaluating(self) -> Iterator[Callable[[Images], Logits]]:
+        """The network in evaluation mode, as an attacker meets it; yields what gives its logits, of a folded copy."""
         self.clf.net.eval()
         try:
-            yield
+            if self.folded is None:
+                yield self.logits
+            else:
+                self.folded.refresh()
+                yield functools.partial(self.logits, net=self.folded.net)
         finally:
             self._train_mode()
+
+    def _fold(self, images: Images) -> None:
+        """Find a folded copy for the attacks of an epoch, of images like these."""
+        self.clf.net.eval()
+        self.folded = Following.of(self.clf.net, (self.clf.channels or images.shape[1], *images.shape[2:]))
+        self._train_mode()
 
     def _train_mode(self) -> None:
         self.clf.net.train()

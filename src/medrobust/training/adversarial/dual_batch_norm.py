@@ -67,6 +67,7 @@ class DualNormTraining(PGDTraining):
 
     title = "Adversarial training with dual BatchNorm"
     source = "Han et al. 2021, Nat Commun 12:4315"
+    folds = False  # which of the two a layer uses changes within a step
 
     def __init__(self, ball: Ball, steps: int = 7, step: float = 0.25, awp: float = 0.0, test: str = ATTACKED) -> None:
         super().__init__(ball, steps, step, awp)

@@ -45,6 +45,8 @@ class AdversarialTraining(ABC):
 
     title: str
     source: str
+    folds = True
+    """Whether a folded copy of the network, made once an epoch, may stand for it in the attack."""
 
     def __init__(self, ball: Ball, steps: int, step: float, awp: float = 0.0) -> None:
         if not (isinstance(steps, int) and steps >= 1):
@@ -104,10 +106,10 @@ class AdversarialTraining(ABC):
     def ascended(self, trainer: Trainer, images: Images, start: Images, height: Callable[[Logits], Tensor]) -> Images:
         """``start`` after steps up ``height``. The network is in evaluation mode, as an attacker meets it."""
         attacked = start
-        with trainer.evaluating():
+        with trainer.evaluating() as logits:
             for _ in range(self.steps):
                 attacked = attacked.detach().requires_grad_()
-                (gradient,) = torch.autograd.grad(height(trainer.logits(attacked)), attacked)
+                (gradient,) = torch.autograd.grad(height(logits(attacked)), attacked)
                 stepped = attacked.detach() + self.step_size * self.ball.eps * self.ball.ascent(gradient)
                 attacked = self.ball.move(images, stepped)
         return attacked.detach()

@@ -25,8 +25,8 @@ class TRADES(Regularised):
         super().__init__(ball, steps, step, awp, beta)
 
     def attacked(self, trainer: Trainer, batch: Minibatch) -> Images:
-        with trainer.evaluating(), torch.no_grad():
-            clean = trainer.logits(batch.images)
+        with trainer.evaluating() as asked, torch.no_grad():
+            clean = asked(batch.images)
 
         def height(logits: Logits) -> Tensor:
             return batch.choices.divergence(clean, logits).sum()
