@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 
 NAMES = ("medrobust", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow")
@@ -10,4 +12,10 @@ NAMES = ("medrobust", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-
 
 def versions() -> dict[str, str]:
     """Version of Python and of every library that a result may depend on."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in NAMES}}
+    return {"python": platform.python_version(), **_installed()}
+
+
+@functools.cache
+def _installed() -> Mapping[str, str]:
+    """Read once: the metadata of eight packages takes as long as a small report's tables."""
+    return {name: metadata.version(name) for name in NAMES}

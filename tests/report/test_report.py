@@ -656,7 +656,8 @@ def test_what_is_not_finished_is_still_to_come(tmp_path: Path) -> None:
     changed(folder, lambda results: results["conditions"].update(pending=["universal"]))
     assert "Still to come" in section(folder, "universal")
     assert "Not measured in this run." in section(folder, "without")
-    assert page(folder).count("Still to come") == 1
+    assert page(folder).count("Still to come") == 2  # above the verdict too
+    assert "This run is not finished.</strong> Still to come: one change for every image." in page(folder)
 
 
 @pytest.mark.parametrize("name", ["inconclusive", "hostile"])

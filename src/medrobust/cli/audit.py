@@ -13,7 +13,7 @@ from medrobust.cli.choices import ATTACKS, BOUNDS, CHANGES
 from medrobust.cli.command_line import command_line
 from medrobust.cli.criteria import CriteriaOptions, say_criteria
 from medrobust.cli.doubts import say_classes, warn_of_order
-from medrobust.cli.measure import execute
+from medrobust.cli.measure import execute, page_writer
 from medrobust.cli.options import (
     MODEL,
     SIZES,
@@ -101,7 +101,6 @@ def audit(
     out: Out = None,
 ) -> Finished:
     """Attack a classifier, judge, check, and leave a report that a doctor, an engineer and a reviewer can read."""
-    from medrobust import report
     from medrobust.experiments import ask
     from medrobust.experiments.auditing import audit as run_audit
     from medrobust.prevalence import read as shares
@@ -146,7 +145,7 @@ def audit(
             command=command_line(),
             operator=privacy.operator,
             execute=execute(compute, bars),
-            written=lambda: report.write(folder, locked=True),
+            written=page_writer(folder, bars),
             criteria=required,
         )
     page, run = folder / "report.html", parsed(results)

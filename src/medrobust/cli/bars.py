@@ -63,11 +63,11 @@ class Bars:
             self._bars.stop_task(self._task)
             self._task = None
 
-    def note(self, text: str) -> None:
-        """A line on stderr, above the bars; the same one is printed once."""
-        if text in self._noted:
+    def note(self, text: str, once: str = "") -> None:
+        """A line on stderr, above the bars; the same one is printed once, or one of all that have the same ``once``."""
+        if (once or text) in self._noted:
             return
-        self._noted.add(text)
+        self._noted.add(once or text)
         line = f"note: {visible(text)}"
         if self._bars is None:
             print(line, file=sys.stderr, flush=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,20 @@ def execute(compute: ComputeOptions, bars: Bars) -> Execute | None:
     return in_workers if compute.elsewhere else None
 
 
+def page_writer(folder: Path, bars: Bars) -> Callable[[Sequence[str]], None]:
+    """Writes the report whenever results.json is new, and says once where to read it while the rest is computed."""
+
+    def written(pending: Sequence[str]) -> None:
+        from medrobust import report
+        from medrobust.report.first_page import to_come
+
+        page = report.write(folder, locked=True)
+        if pending:
+            bars.note(f"a first page is there: {page} (still to come: {to_come(pending)})", once=str(page))
+
+    return written
+
+
 def measure(
     kind: str,
     config: AuditSpec,
@@ -46,12 +61,12 @@ def measure(
 
     Returns the path of results.json.
     """
-    from medrobust import report
     from medrobust.experiments import suite
     from medrobust.report.run import parsed
     from medrobust.run_folder import RunFolder
     from medrobust.store import Store, counting
 
+    begun = time.monotonic()
     compute.prepare()
     with Bars() as bars, counting() as tally, RunFolder(out, kind) as run:
         tested = suite.assemble(kind, config, options, run, bars, device)
@@ -65,7 +80,8 @@ def measure(
             keep_names=privacy.keep_names,
             pictures=privacy.pictures,
             execute=execute(compute, bars),
-            written=lambda: report.write(out, locked=True),
+            written=page_writer(out, bars),
+            begun=begun,
         )
     show(parsed(results))
     say(tally.words())

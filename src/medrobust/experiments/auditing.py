@@ -9,7 +9,8 @@ DIR/model/        the classifier, where it was trained here
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from medrobust.experiments.headline import HeadlineExperiment
 from medrobust.experiments.robustness import RobustnessExperiment
 from medrobust.experiments.sanity import SanityExperiment
 from medrobust.experiments.stored import StoredExperiment
-from medrobust.experiments.suite import Execute, Suite
+from medrobust.experiments.suite import Execute, Suite, Written
 from medrobust.experiments.system import assemble, averaged, live
 from medrobust.experiments.universal import UniversalExperiment, quick
 from medrobust.progress import NoProgress, Progress
@@ -169,7 +170,7 @@ def audit(
     keep_names: bool = False,
     pictures: bool = True,
     execute: Execute | None = None,
-    written: Callable[[], object] | None = None,
+    written: Written | None = None,
     criteria: Criteria | None = None,
     in_memory: tuple[Classifier, Dataset] | None = None,
 ) -> Mapping[str, object]:
@@ -178,11 +179,11 @@ def audit(
     device: "cpu" or "cuda"; the GPU where there is one. command: as it was typed, for the report. operator: who runs
     it, where that is to be written. keep_names: write names of images, patients and files as they are, instead of codes
     (see ``medrobust.private_names``). pictures: show example images in the report. execute: does the steps in workers;
-    in this process if not given. written: called whenever results.json is new. criteria: what is required of
-    the numbers; from the beginning they stand in spec.json. in_memory: a classifier and images, in the place
-    of those that ``config`` names. InputError for bad input and unwritable folders.
+    in this process if not given. written: see ``suite``. criteria: what is required of the numbers; from the
+    beginning they stand in spec.json. in_memory: a classifier and images, in the place of those that ``config`` names.
+    InputError for bad input and unwritable folders.
     """
-    progress, criteria = progress or NoProgress(), criteria or Criteria()
+    begun, progress, criteria = time.monotonic(), progress or NoProgress(), criteria or Criteria()
     plain = config.model_dump(mode="json")
     written_config = plain if keep_names else private_names.config(plain)
     with RunFolder(folder, "audit") as run:
@@ -213,6 +214,7 @@ def audit(
             execute=execute,
             written=written,
             judge=judge,
+            begun=begun,
         )
 
 

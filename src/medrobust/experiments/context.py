@@ -258,6 +258,10 @@ class Experiment(ABC):
     def outcome(self) -> ExperimentResult:
         """Rows, checks and what results.json tells of the experiment."""
 
+    def preliminary(self, finished: Collection[str]) -> ExperimentResult | None:  # noqa: ARG002 - most need all of them
+        """What the cells of the experiments of these names tell of it already; None: nothing. Computes no cell."""
+        return None
+
     def save(self, run: RunFolder, *, keep_names: bool) -> None:  # noqa: B027 - most have no files of their own
         """Write files of its own into the run folder, such as a model; none by default.
 

@@ -6,7 +6,7 @@ largest. What another attack of the audit broke at that size is broken for the h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -103,21 +103,23 @@ class HeadlineExperiment(Experiment):
     @cached_property
     def worst(self) -> np.ndarray:
         """(n,): the smallest eps under any attack."""
-        smallest = self.robustness.smallest
-        return smallest if self.cell is None else np.minimum(smallest, self.min_eps)
+        return self._smallest(self.cell)
 
-    @cached_property
-    def _shares(self) -> np.ndarray | None:
+    def _smallest(self, cell: Cell | None) -> np.ndarray:
+        smallest = self.robustness.smallest
+        return smallest if cell is None else np.minimum(smallest, self.min_eps)
+
+    def _shares(self, cell: Cell | None) -> np.ndarray | None:
         """Of a random network (n, eps), what the strongest attack leaves of each image's answers: chosen by other draws
         than those that count."""
         if self.context.classifier.draws is None:
             return None
         cells = [self.robustness.sweep(name).arrays for name in self.robustness.attacks]
         right, chosen = [c["right"] for c in cells], [c["chosen"] for c in cells]
-        if self.cell is not None and (at := self.robustness.headline_eps) is not None:
+        if cell is not None and (at := self.robustness.headline_eps) is not None:
             below = np.array(self.config.eps) < at * (1 - 1e-9)  # what was found at a size is legal above it
-            right.append(np.where(below, 2.0, self.cell.arrays["right"][:, None]))
-            chosen.append(np.where(below, 2.0, self.cell.arrays["chosen"][:, None]))
+            right.append(np.where(below, 2.0, cell.arrays["right"][:, None]))
+            chosen.append(np.where(below, 2.0, cell.arrays["chosen"][:, None]))
         best = np.stack(chosen).argmin(0)[None]
         return np.asarray(np.take_along_axis(np.stack(right), best, 0)[0], dtype=np.float32)
 
@@ -132,7 +134,18 @@ class HeadlineExperiment(Experiment):
                 self._ensemble_part(outcome, attack, eps)
                 outcome.conditions["headline"] = info(NAME, attack, eps)
         if len(self.robustness.attacks) + (self.cell is not None) > 1:
-            self._worst_part(outcome)
+            doubts = self.robustness.doubts
+            if self.sanity is not None:
+                doubts = doubts | self.sanity.outcome().doubts
+            self._worst_part(outcome, self.cell, doubts)
+        return outcome
+
+    def preliminary(self, finished: Collection[str]) -> ExperimentResult | None:
+        """The worst case of the sweeps, before the ensemble and the sanity checks."""
+        if self.robustness.name not in finished or len(self.robustness.attacks) < 2:
+            return None
+        outcome = ExperimentResult(self.context.rows())
+        self._worst_part(outcome, None, self.robustness.doubts)
         return outcome
 
     def _ensemble_part(self, outcome: ExperimentResult, attack: Attack, eps: float) -> None:
@@ -167,27 +180,26 @@ class HeadlineExperiment(Experiment):
             checks.square_is_not_needed(NAME, eps, alone, fallen - alone, int(right.sum()), scale),
         ]
 
-    def _worst_part(self, outcome: ExperimentResult) -> None:
-        robustness, doubts = self.robustness, self.robustness.doubts
-        if self.sanity is not None:
-            doubts = doubts | self.sanity.outcome().doubts
+    def _worst_part(self, outcome: ExperimentResult, cell: Cell | None, doubts: Mapping[str, str]) -> None:
+        """Of the sweeps and of the ensemble's ``cell``, where that is there."""
+        robustness, worst = self.robustness, self._smallest(cell)
         cells = [robustness.sweep(name).arrays for name in robustness.attacks]
         min_eps, after, no_gradient = ([c[k] for c in cells] for k in ("min_eps", "after", "no_gradient"))
-        if self.cell is not None:
-            min_eps, after = [*min_eps, self.min_eps], [*after, self.cell.arrays["after"]]
-            no_gradient = [*no_gradient, self.cell.arrays["no_gradient"]]
-            if self.cell.arrays["no_gradient"].mean() > 0.5:
-                doubts[NAME] = NO_GRADIENT
-        best, shares = np.stack(min_eps).argmin(0), self._shares
+        if cell is not None:
+            min_eps, after = [*min_eps, self.min_eps], [*after, cell.arrays["after"]]
+            no_gradient = [*no_gradient, cell.arrays["no_gradient"]]
+            if cell.arrays["no_gradient"].mean() > 0.5:
+                doubts = {**doubts, NAME: NO_GRADIENT}
+        best, shares = np.stack(min_eps).argmin(0), self._shares(cell)
         if shares is not None:
             outcome.arrays["right.worst"] = shares
-            if self.cell is not None:  # at its size alone
-                outcome.arrays[f"right.{NAME}"] = np.repeat(self.cell.arrays["right"][:, None], shares.shape[1], 1)
+            if cell is not None:  # at its size alone
+                outcome.arrays[f"right.{NAME}"] = np.repeat(cell.arrays["right"][:, None], shares.shape[1], 1)
         attack_rows(
             outcome.rows,
             "worst",
             self.config.eps,
-            self.worst,
+            worst,
             self.context.labels,
             np.stack(after)[best, np.arange(best.size)],
             # an image proves something if any attack had a gradient to follow and failed
@@ -200,7 +212,7 @@ class HeadlineExperiment(Experiment):
             by_class=True,
             shares=shares,
         )
-        outcome.arrays["min_eps.worst"] = self.worst.astype(np.float32)
+        outcome.arrays["min_eps.worst"] = worst.astype(np.float32)
         settings = "for each image, the attack that needed the smallest eps"
         outcome.conditions["attacks"] = {"worst": {"title": "Worst case", "settings": settings, "source": ""}}
 

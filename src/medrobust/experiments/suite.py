@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -68,11 +68,14 @@ NEED_NETWORK = ("universal", "defend", "harden", "input-defences", "detect", "ev
 ON_GRADIENTS = (Kind.WORST, Kind.FINDING, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EVASION, Kind.EXPLANATION)
 """What rests on the gradient beside the attacks that follow it: the worst case, the perturbation for every image, the
 attack that detectors look for, and what is read off the network's gradients."""
-OFTEN = 20.0
-"""Seconds between two writings of results that are not complete yet."""
+FIRST, OFTEN = 5.0, 20.0
+"""Seconds from the beginning of a run, or from one writing of results to the next, before results that are not complete
+yet are written: the first page of a long run is there as soon as its first experiment is done."""
 
 Execute = Callable[["Suite", Callable[[str], None]], None]
 """Does all steps of a suite somewhere else, and calls back with the name of each that is finished."""
+Written = Callable[[Sequence[str]], object]
+"""Called whenever results.json is new, with the experiments that are still to come."""
 Judge = Callable[[ResultsFile, Mapping[str, np.ndarray]], Mapping[str, object]]
 """Results and arrays, finished or not, to the acceptance criteria as results.json holds them."""
 
@@ -196,16 +199,18 @@ def run(
     keep_names: bool = False,
     pictures: bool = True,
     execute: Execute | None = None,
-    written: Callable[[], object] | None = None,
+    written: Written | None = None,
     judge: Judge | None = None,
+    begun: float | None = None,
 ) -> Mapping[str, object]:
     """Do every step, write results.json, and return what it holds. folder: begun, and locked by the caller.
 
     command, operator: see ``run_info.with_run``. pictures: keep the arrays that show images of the data. execute: does
-    the steps in workers; in this process if not given. written: called whenever results.json is new. judge: the
-    acceptance criteria.
+    the steps in workers; in this process if not given. judge: the acceptance criteria. begun: when the run began, by
+    ``time.monotonic``, where that was before this call.
     """
-    writer = _Writer(suite, folder, command, operator, keep_names, pictures, written, judge)
+    begun = time.monotonic() if begun is None else begun
+    writer = _Writer(suite, folder, command, operator, keep_names, pictures, written, judge, begun)
     if execute is not None:
         suite.context.progress = NoProgress()  # what is shown are the steps
         _beside(partial(execute, suite), writer.finished)
@@ -250,15 +255,16 @@ class _Writer:
         operator: str,
         keep_names: bool,
         pictures: bool,
-        written: Callable[[], object] | None,
+        written: Written | None,
         judge: Judge | None,
+        begun: float,
     ) -> None:
         self.suite, self.run, self.written, self.judge = suite, run, written, judge
         self.command, self.operator = command, operator
         self.keep_names, self.pictures = keep_names, pictures
         self.outcomes: dict[str, ExperimentResult] = {}
         self.steps: set[str] = set()
-        self.last = time.monotonic()
+        self.due = begun + FIRST
 
     def finished(self, step: str) -> None:
         """A step was done elsewhere: where it completes an experiment, its outcome is written."""
@@ -275,14 +281,17 @@ class _Writer:
         if experiment.name not in self.outcomes:
             self.outcomes[experiment.name] = experiment.outcome()
             experiment.save(self.run, keep_names=self.keep_names)
-        if len(self.outcomes) < len(self.suite.experiments) and time.monotonic() - self.last > OFTEN:
+        if len(self.outcomes) < len(self.suite.experiments) and time.monotonic() > self.due:
             self.write()
 
     def write(self) -> Mapping[str, object]:
         """results.json and figures.safetensors of the outcomes so far; returns the former."""
         from safetensors.numpy import save
 
-        suite, outcomes, tested = self.suite, list(self.outcomes.values()), self.suite.tested
+        suite, tested = self.suite, self.suite.tested
+        pending = [e for e in suite.experiments if e.name not in self.outcomes]
+        early = [outcome for e in pending if (outcome := e.preliminary(self.outcomes)) is not None]
+        outcomes = [*self.outcomes.values(), *early]
         stated = tested.conditions(suite.config, suite.kind, SUITES[suite.kind].settings)
         for outcome in outcomes:
             for name, value in outcome.conditions.items():
@@ -290,7 +299,7 @@ class _Writer:
                 stated[name] = before | value if isinstance(before, dict) and isinstance(value, dict) else value
         stated["options"] = suite.options
         stated["pictures"] = self.pictures
-        stated["pending"] = [e.name for e in suite.experiments if e.name not in self.outcomes]
+        stated["pending"] = [e.name for e in pending]
         results: ResultsFile = {
             "format": FORMAT,
             "kind": suite.kind,
@@ -310,11 +319,11 @@ class _Writer:
         written = with_run(self.run.path, "results.json", results, self.command, tested.device, self.operator)
         # last: whoever sees results.json may rely on everything else being there
         self.run.write_text("results.json", json.dumps(written, indent=1, allow_nan=False))
-        self.last = time.monotonic()
-        if not stated["pending"]:
+        self.due = time.monotonic() + OFTEN
+        if not pending:
             suite.store.sweep_leftovers()
         if self.written is not None:
-            self.written()
+            self.written([e.name for e in pending])
         return written
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from medrobust.report.advice_words import Advice
 from medrobust.report.check_lines import counted
 from medrobust.report.findings import Findings
 from medrobust.report.paragraph import Paragraph
 from medrobust.report.tables import Table
-from medrobust.report.words import bounds, percent, plural
+from medrobust.report.words import bounds, listing, percent, plural
 
 BUILT_BY = {
     "audit": ("Robustness audit", "medrobust.report.plain:first_page"),
@@ -26,6 +27,33 @@ BUILT_BY = {
     "compare": ("Comparison of audits", "medrobust.report.compared_page:first_page"),
 }
 """By command, the heading of its page and the function of Findings that makes its FirstPage."""
+
+
+TO_COME = {
+    "clean": "performance before attacks",
+    "robustness": "attacks at every size",
+    "sanity": "sanity checks of the attacks",
+    "blackbox": "attacks without gradients",
+    "headline": "all attacks together at one size",
+    "findings": "attacks on each finding",
+    "corruptions": "natural corruptions",
+    "changes": "larger changes such as patches and rotation",
+    "certified": "certified bounds",
+    "smoothed": "randomized smoothing",
+    "stored": "changes that a file can hold",
+    "universal": "one change for every image",
+    "detection": "detectors of attacks",
+    "guards": "guards",
+    "evasion": "attacks that evade detectors",
+    "pairs": "attacked images",
+    "explanation": "explanations",
+    "defence": "the defence",
+    "hardening": "adversarial training",
+    "input_defences": "defences at the input",
+    "networks": "trained networks",
+    "networks under attack": "attacks on the trained networks",
+}
+"""By experiment, what it finds out."""
 
 
 @dataclass(frozen=True)
@@ -82,4 +110,15 @@ def first_page(f: Findings) -> FirstPage:
     """That of the command which made the run."""
     module, _, function = BUILT_BY[f.run.command][1].partition(":")
     page: FirstPage = getattr(importlib.import_module(module), function)(f)
-    return page
+    pending = f.run.conditions.pending
+    if not pending:
+        return page
+    why = f"Still to come: {to_come(pending)}. Load this page again later."
+    if f.run.command == "audit" and f.strongest is not None:
+        why += " Accuracy under attack is that of the attacks done so far: further ones can only lower it."
+    return replace(page, banners=[("This run is not finished", why), *page.banners])
+
+
+def to_come(pending: Sequence[str]) -> str:
+    """What experiments of these names find out, as a list."""
+    return listing([TO_COME.get(name, name) for name in pending if name != "not covered"])

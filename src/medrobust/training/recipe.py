@@ -101,14 +101,18 @@ class Recipe:
         return layers[: min(int(self.freeze * len(layers)), len(layers) - 1)]
 
     def optimise(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over ``parameters``; its learning rate is set at every step."""
+        """The optimiser over ``parameters``; its learning rate is set at every step.
+
+        Its update runs in one pass over the weights (``fused``): one by one, AdamW took a sixth of a ResNet-18's step
+        at 64 px.
+        """
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         if self.optimiser == "sgd":
-            return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
-        return torch.optim.AdamW(groups, lr=self.lr)
+            return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True, fused=True)
+        return torch.optim.AdamW(groups, lr=self.lr, fused=True)
 
     def rank(self, scores: Mapping[str, float]) -> tuple[float, float]:
         """The rank of an epoch by its validation scores; the epoch of the highest is kept.
