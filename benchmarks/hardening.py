@@ -1,13 +1,13 @@
 """Adversarial training: medrobust and others in turn, from the same weights, at equal epochs and steps of the attack.
 
     python -m benchmarks.hardening MODEL DATA [--name NAME] [--eps 4] [--epochs 4] [--steps 7] [--seeds 2] [--n 624]
-        [--out CSV]
+        [--methods plain pgd trades mart] [--alone] [--out CSV]
 
 MODEL is a folder saved by medrobust, DATA a data spec with training, validation and test images. The peers are ART's
 trainers (Madry's PGD, TRADES) and, for MART, the loop that its authors published; they get Adam at the rate at which
 medrobust begins, batches of 32, and their last epoch is kept, as they do. Both sides are judged by `auto` on n test
 images. Prints, and appends to CSV, accuracy and accuracy under attack with their 95 % intervals, and the CPU seconds
-of the training, validation included on our side.
+of the training, validation included on our side; `plain` is as many epochs without an attack. --alone: no peers.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ from medrobust.training.adversarial import METHODS
 
 COLUMNS = ("set", "method", "side", "seed", "epochs", "accuracy", "under attack", "n", "CPU seconds of training")
 RATE = 3e-4
+PLAIN = "plain"
+"""As many epochs more without an attack: what the training against attacks costs beside it."""
 
 
 def ours(clf: mr.Classifier, data: mr.data.Dataset, method: str, ball: mr.Linf, epochs: int, steps: int, seed: int):
-    trainer = METHODS[method](ball, steps=steps)
+    trainer = None if method == PLAIN else METHODS[method](ball, steps=steps)
     return training.further(clf, data, epochs=epochs, lr=RATE, seed=seed, augment=False, method=trainer)
 
 
@@ -98,7 +100,8 @@ def authors(clf: mr.Classifier, data: mr.data.Dataset, _: str, ball: mr.Linf, ep
 
 
 Side = Callable[..., mr.Classifier]
-PEERS: dict[str, tuple[str, Side]] = {
+PEERS: dict[str, tuple[str, Side] | None] = {
+    PLAIN: None,
     "pgd": ("ART", art),
     "trades": ("ART", art),
     "mart": ("the authors' loop", authors),
@@ -116,6 +119,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--n", type=int, default=624)
     parser.add_argument("--methods", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--alone", action="store_true", help="without the peers")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     clf, ball = mr.Classifier.load(options.model), mr.Linf(options.eps / 255)
@@ -123,7 +127,8 @@ def main() -> None:
     images, labels = data.split("test").sample(options.n, 0).tensors()
     for method in options.methods:
         for seed in range(options.seeds):
-            for side, train in (("medrobust", ours), PEERS[method]):
+            peer = None if options.alone else PEERS[method]
+            for side, train in [("medrobust", ours), *([peer] if peer else [])]:
                 begin = time.process_time()
                 made = train(clf, data, method, ball, options.epochs, options.steps, seed)
                 seconds = time.process_time() - begin
