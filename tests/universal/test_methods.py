@@ -8,7 +8,7 @@ from torch import nn
 
 import medrobust as mr
 from medrobust.universal import DFUAP, SGA, SGDUAP, Noise, Sequential, Varied
-from tests.nets import bumpy, grey, linear
+from tests.nets import Linear, bumpy, grey, linear
 
 FAST = [SGDUAP(), SGA(), DFUAP()]
 NORMS = [mr.Linf, mr.L2]
@@ -58,6 +58,20 @@ def test_nontargeted_on_two_linear_classes_reaches_the_cap(method, head, norm):
     v = method(clf, images, mr.Untargeted(), norm(1.5 * max(needed(clf, images, t, norm) for t in (0, 1))))
     outcome = mr.universal.judge(clf, images, v)
     assert outcome.fooling_rate.value == outcome.cap.value > 0.5
+
+
+@pytest.mark.parametrize("method", [SGDUAP(), SGA(), DFUAP()], ids=repr)
+def test_a_rare_class_that_falls_first_and_not_quite_does_not_hide_the_larger_one(method):
+    """Of 30 images of the rarer class 25 lie at the boundary and draw the climb; 70 of the other fall as well."""
+    eps, reach = 0.05, 3.5
+    weight = torch.full((1, 36), reach / (36 * eps) / 2)
+    weight = torch.cat([-weight, weight])
+    clf = mr.Classifier(Linear(weight, -weight.sum(1) / 2), ["rarer", "larger"], channels=1)
+    margins = torch.tensor([3.0] * 70 + [-0.2] * 25 + [-10.0] * 5)
+    images = (0.5 + margins * eps / reach).view(-1, 1, 1, 1).expand(-1, 1, 6, 6).clone()
+    assert torch.equal(clf.predict(images), (margins > 0).long())
+    v = method(clf, images, mr.Untargeted(), mr.Linf(eps))
+    assert mr.universal.judge(clf, images, v).fooling_rate.value >= 0.7
 
 
 class Ridge(nn.Module):

@@ -28,6 +28,10 @@ more ways to fit those images: on seven skin classes, Linf, both reached 98 % of
 COMPLETE = 0.9
 """Share of the images outside a class that were sent into it, from which on little is left to gain in that class."""
 
+LITTLE = 0.25
+"""Of two classes: what is left to gain in the larger one, next to what the rarer one might give, from which down a
+climb towards the rarer one is tried."""
+
 KAPPA = 2.0
 """In the balanced climb an image that reaches the goal by so many logits contributes no gradient."""
 
@@ -65,9 +69,10 @@ class MinibatchMethod(UniversalMethod):
 
     Nontargeted, a climb soon sends all images into one class, the one that is nearest to most of them. Where half of
     the passes have sent nearly all images there (``COMPLETE``), little is left to gain that way. The other half then
-    makes other perturbations: towards the rarer of two classes, if the first one sent all into the larger one; and with
-    the weight on classes that are not fooled yet (``Balanced``), which can turn images of every class. One of them is
-    returned where it is better on these images by more than ``PREFERENCE``. ``passes`` bounds the gradients of all.
+    makes other perturbations: towards the rarer of two classes, if the first one sent all into the larger one (or so
+    many that the rest is little beside what the rarer class may give, ``LITTLE``); and with the weight on classes that
+    are not fooled yet (``Balanced``), which can turn images of every class. One of them is returned where it is better
+    on these images by more than ``PREFERENCE``. ``passes`` bounds the gradients of all.
     Without ``balance``, as published, there is one climb.
 
     ``stretch`` scales what a climb ends at to the edge of the ball: images that were not seen need the longer way.
@@ -100,27 +105,41 @@ class MinibatchMethod(UniversalMethod):
         if not self.balance or task.class_counts is None or half == self.passes:
             return first.go_on(self.passes).result()
         first.go_on(half)
+        left = self.passes - half
         if len(first.history) == half:  # more where a checkpoint holds more: then it was to go on
             target, share = task.gathered(first.perturbation)
-            if share >= COMPLETE:
-                return self._beyond(task, seed, first.result(), target)
-        return first.go_on(self.passes).result()
+            promising = self._promising(task, target, share)
+            if promising or share >= COMPLETE:
+                result = first.result()
+                best = result
+                if promising:
+                    passes = self.passes // 4 or left
+                    with task.toward(1 - target):
+                        rarer = Climb(self, task, seed, "rarer", self.loss(), passes).go_on(passes)
+                    best, left = _better(result, rarer.result()), left - passes
+                if share >= COMPLETE or best.delta is not result.delta:
+                    return self._balanced(task, seed, best, left)
+        return first.go_on(half + left).result()
 
-    def _beyond(
-        self, task: UniversalTask, seed: int, result: PerturbationResult, gathered_in: int
-    ) -> PerturbationResult:
-        """``result``, which sent nearly all images into ``gathered_in``, or what the other passes make."""
-        left, counts = self.passes // 2, task.class_counts
+    @staticmethod
+    def _promising(task: UniversalTask, target: int, share: float) -> bool:
+        """Whether the rarer of two classes may give much more than ``target``, the larger one, which has ``share`` of
+        the images of the other."""
+        counts = task.class_counts
         assert counts is not None
-        if len(counts) == 2 and counts[gathered_in] - counts[1 - gathered_in] > PREFERENCE * task.n:
-            passes = self.passes // 4 or left
-            with task.toward(1 - gathered_in):
-                rarer = Climb(self, task, seed, "rarer", self.loss(), passes).go_on(passes)
-            result, left = _better(result, rarer.result()), left - passes
-        if left:
-            loss = Balanced(Hinge(KAPPA), len(counts), task.device)
-            result = _better(result, Climb(self, task, seed, "balanced", loss, left).go_on(left).result())
-        return result
+        if len(counts) != 2 or counts[target] - counts[1 - target] <= PREFERENCE * task.n:
+            return False
+        larger, rarer = counts[target], counts[1 - target]
+        return share >= COMPLETE or (1 - share) * rarer <= LITTLE * (larger - share * rarer)
+
+    def _balanced(self, task: UniversalTask, seed: int, result: PerturbationResult, passes: int) -> PerturbationResult:
+        """``result``, or what so many passes with equal say for every class make, if that is better."""
+        counts = task.class_counts
+        assert counts is not None
+        if not passes:
+            return result
+        loss = Balanced(Hinge(KAPPA), len(counts), task.device)
+        return _better(result, Climb(self, task, seed, "balanced", loss, passes).go_on(passes).result())
 
 
 def _better(first: PerturbationResult, second: PerturbationResult) -> PerturbationResult:
