@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from medrobust import data, formats
-from medrobust.data.decode import CHANGES, decode, luminance, upright_size
+from medrobust.data.decode import CHANGES, decode, luminance, resize, upright_size
 from medrobust.data.fit import FITS, square
 from medrobust.errors import InputError
 from tests.data_files import class_folders, picture, write_table
@@ -332,3 +332,32 @@ def test_tiles_and_planes_are_counted_as_tiff_counts_them():
         colour = np.stack([wide, wide // 2, wide // 3])
         file = tiff(colour, photometric="rgb", planarconfig="separate", **options)
         assert (decode(file).pixels == colour.transpose(1, 2, 0)).all()
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("shape", [(400, 360), (403, 361), (90, 80)])
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_large_jpeg_is_decoded_at_a_fraction_and_reads_as_the_whole_does(colour, shape, fit):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    pixels = (120 + 80 * np.sin(x / 17) * np.cos(y / 23)).astype(np.uint8)
+    if colour:
+        pixels = np.stack([pixels, pixels // 2, 255 - pixels], 2)
+    data = saved(Image.fromarray(pixels), "JPEG", quality=95)
+    whole = decode(data)
+    expected = resize(square(whole.pixels, fit), 40)
+    given = decode(data, 40, fit=fit)
+    assert given.native == whole.native == shape[::-1]
+    assert given.pixels.shape == expected.shape
+    difference = np.abs(given.pixels.astype(int) - expected)
+    large = min(shape) > 80 and (fit == "stretch" or shape == (400, 360))
+    assert given.changes == ({"scaled"} if large else set())
+    assert difference.mean() < (1 if large else 1e-9)
+    if not large:
+        assert not difference.any()
+
+
+def test_colour_that_averages_to_grey_is_still_colour():
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[::2, ::2], pixels[1::2, 1::2] = (90, 0, 0), (0, 90, 90)
+    data = saved(Image.fromarray(pixels), "PNG")
+    assert decode(data, 16).pixels.shape == (16, 16, 3)

@@ -36,6 +36,8 @@ CHANGES = {
     "signed": "have a signed type; their values were taken over (TIFF, none is negative) or shifted (JPEG 2000)",
     "frames": "hold several frames; the first was read",
     "reduced": "hold colour of more than 8 bits and were read at 8 bits",
+    "scaled": "are large JPEG files and were decoded at a half, a quarter or an eighth of their size, at least twice "
+    "the size asked for; grey levels differ by a few tenths from those of the whole image, resized",
 }
 """Changes that decoding may make to the stored numbers, and a sentence on each, after "n images"."""
 
@@ -45,6 +47,8 @@ TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 322, 323, 324
 """TIFF tags."""
 
 
+SPARE = 2
+"""How many times the size asked for a JPEG file that is decoded at a fraction of its size still has."""
 SMALL = 2**20
 """Pixels up to which a file may be as short as it likes."""
 
@@ -87,8 +91,15 @@ def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = 
         if _orientation(image) > 1:
             changes.add("turned")
         _check_strips(image)
+        native, box = image.size, _scaled(image, size, fit)
+        if box is not None:
+            changes.add("scaled")
         image.load()  # the whole file: a truncated one raises here
         _check_rows(image, data)
+        if size is not None and not (grey or deep or signed) and _resizable(image, fit):
+            small = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box))
+            if not _is_grey(small):  # then the image is not grey either
+                return Decoded(small, native, frozenset(changes), 255, 8)
         pixels = _pixels(_upright(image), changes, signed)
         if white and image.mode in GREY_16:  # Pillow inverts up to 8 bits only
             pixels = top - pixels
@@ -96,12 +107,13 @@ def decode(data: bytes, size: int | None = None, grey: bool = False, fit: str = 
         pixels = pixels.astype(np.uint16) << 8 | low
     if deep and pixels.dtype == np.uint8:
         changes.add("reduced")
-    native = (pixels.shape[1], pixels.shape[0])
+    if box is None:
+        native = (pixels.shape[1], pixels.shape[0])
     if pixels.ndim == 3:
         pixels = reduced_to_grey(pixels, grey)
-    pixels = square(pixels, fit)
+    whole, pixels = pixels, square(pixels, fit)
     if size is not None:
-        pixels = resize(pixels, size)
+        pixels = resize(pixels, size, box if pixels is whole else None)
     bits = 8 * pixels.itemsize
     return Decoded(pixels, native, frozenset(changes), (1 << bits) - 1, bits)
 
@@ -161,15 +173,38 @@ def strict_pillow() -> Iterator[None]:
                 ImageFile.LOAD_TRUNCATED_IMAGES = _Guard.fills_up
 
 
-def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+def _resizable(image: Image.Image, fit: str) -> bool:
+    """Whether Pillow may resize the image as it is: 8-bit colour, upright, opaque, whole by ``fit``."""
+    whole = fit in ("stretch", "none") or image.width == image.height
+    return image.mode == "RGB" and whole and _orientation(image) == 1 and not image.has_transparency_data
+
+
+def _scaled(image: Image.Image, size: int | None, fit: str) -> tuple[float, float, float, float] | None:
+    """Have a JPEG decoded at a fraction of its size, at least SPARE times ``size`` a side; the image in those pixels.
+
+    None where it is decoded whole: other formats, and images that are turned or cut and whose sides are no multiple.
+    """
+    if size is None or image.format != "JPEG" or image.mode not in ("L", "RGB") or _orientation(image) > 1:
+        return None
+    width, height = image.size
+    fraction = next((f for f in (8, 4, 2) if min(width, height) >= f * SPARE * size), None)
+    if fraction is None or (fit not in ("stretch", "none") and (width % fraction or height % fraction)):
+        return None
+    drafted = image.draft(None, (width // fraction, height // fraction))
+    assert drafted is not None
+    return drafted[1]
+
+
+def resize(pixels: np.ndarray, size: int, box: tuple[float, float, float, float] | None = None) -> np.ndarray:
     """(size, size[, 3]) by bilinear interpolation with antialiasing, rounded to the grid of the input's dtype.
 
-    An image that is not square is stretched; see ``medrobust.data.fit`` for the other ways.
+    box: left, upper, right, lower of what is resized, in pixels, of uint8 alone; all by default. An image that is not
+    square is stretched; see ``medrobust.data.fit`` for the other ways.
     """
     if pixels.shape[:2] == (size, size):
         return pixels
     if pixels.dtype == np.uint8:
-        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, box))
     planes = pixels[..., None] if pixels.ndim == 2 else pixels
     out = np.empty((size, size, planes.shape[2]), pixels.dtype)
     for channel in range(planes.shape[2]):  # PIL resizes one float plane at a time; float32 holds 24 bits exactly
