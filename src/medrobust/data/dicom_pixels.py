@@ -137,7 +137,7 @@ def _decoded(data: bytes, frame: int, window: str, size: int | None, grey: bool,
     step = 0.0
     if str(elements.get("Modality", "")) == "CT" and not changes & {"modality", "voi", "sigmoid", "colours", "palette"}:
         step = abs(float(elements.get("RescaleSlope", 0)))
-    pixels = pixels.astype(np.int32)
+    pixels = pixels.astype(np.int32, copy=False)
     storable = None if scale.base is None else _storable(elements, scale)
     return Decoded(pixels, native, frozenset(changes), levels, max(8, bits), step, scale.base, scale.sign, storable)
 
@@ -202,9 +202,19 @@ def _shown(
     if min(black, white) < grey.low or max(black, white) > grey.high:
         changes.add("wide")
     sign, levels = (1 if white > black else -1), abs(white - black)
-    shown = (grey.stored.astype(np.int64) - black) * sign
-    inside = shown.clip(-levels, 2 * levels).astype(np.int32)
-    return inside, StoredScale(levels, None if changes & {"modality", "voi"} else black, sign)
+    return _scaled(grey, black, sign, levels), StoredScale(
+        levels, None if changes & {"modality", "voi"} else black, sign
+    )
+
+
+def _scaled(grey: Grey, black: int, sign: int, levels: int) -> np.ndarray:
+    """int32 (h, w): sign * (stored - black), kept within ``levels`` of what is shown; ``grey.stored`` may be changed."""
+    fits = max(abs(grey.low), abs(grey.high), abs(black)) < 2**30
+    shown = grey.stored if fits else grey.stored.astype(np.int64)  # in place where it can be: images are large
+    shown -= black
+    if sign < 0:
+        np.negative(shown, out=shown)
+    return shown.clip(-levels, 2 * levels, out=shown).astype(np.int32, copy=False)
 
 
 def _modality(elements: Dataset, pixels: np.ndarray, changes: set[str]) -> Grey:
@@ -225,7 +235,11 @@ def _modality(elements: Dataset, pixels: np.ndarray, changes: set[str]) -> Grey:
             slope = math.nan
         if not (math.isfinite(slope) and math.isfinite(intercept) and slope):
             raise DicomError("its rescale slope and intercept are no numbers that can be used")
-    return Grey(pixels.astype(np.int32).clip(low, high), low, high, slope, intercept)
+    held = np.iinfo(pixels.dtype)
+    values = pixels.astype(np.int32)
+    if held.min < low or held.max > high:
+        values.clip(low, high, out=values)
+    return Grey(values, low, high, slope, intercept)
 
 
 def _voi_table(elements: Dataset, grey: Grey) -> Grey | None:
