@@ -208,7 +208,7 @@ def _shown(
 
 
 def _scaled(grey: Grey, black: int, sign: int, levels: int) -> np.ndarray:
-    """int32 (h, w): sign * (stored - black), kept within ``levels`` of what is shown; ``grey.stored`` may be changed."""
+    """int32 (h, w): sign * (stored - black), within ``levels`` of what is shown; may change ``grey.stored``."""
     fits = max(abs(grey.low), abs(grey.high), abs(black)) < 2**30
     shown = grey.stored if fits else grey.stored.astype(np.int64)  # in place where it can be: images are large
     shown -= black
