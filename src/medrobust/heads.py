@@ -69,6 +69,11 @@ class Head(ABC):
         1 the cross-entropy and its gradient are 0, and confident models would look robust.
         """
 
+    def odds_against(self, logits: Logits, labels: Labels) -> PerImage | None:  # noqa: ARG002
+        """Logarithm of the odds against ``labels``, of which the cross-entropy is a rising function; None where the
+        cross-entropy is a sum over several findings."""
+        return None
+
     @abstractmethod
     def check_labels(self, labels: Tensor, classes: int) -> Labels:
         """int64 labels of the right shape and range, or InputError."""
@@ -143,7 +148,10 @@ class Softmax(Head):
 
     def log_cross_entropy(self, logits: Logits, labels: Labels) -> PerImage:
         # -log softmax_y = softplus(logsumexp of the others - z_y)
-        return _log_softplus(_others(logits, labels).logsumexp(1) - _of(logits, labels))
+        return _log_softplus(self.odds_against(logits, labels))
+
+    def odds_against(self, logits: Logits, labels: Labels) -> PerImage:
+        return _others(logits, labels).logsumexp(1) - _of(logits, labels)
 
     def check_labels(self, labels: Tensor, classes: int) -> Labels:
         return _check_index(labels, classes)

@@ -9,6 +9,8 @@ from torch import nn
 import medrobust as mr
 from medrobust.attacks import BIM, FMN, PGD, CWLinf, DeepFool, sweep
 from medrobust.attacks.engine import run
+from medrobust.attacks.loop import Loop, Options
+from medrobust.heads import head_named
 from medrobust.models import folded
 from tests.nets import bumpy, grey, linear
 
@@ -173,3 +175,53 @@ def test_bfloat16_finds_what_float32_finds():
     assert (coarse.reached >= plain.reached).all()
     with pytest.raises(mr.InputError, match="one eps"):
         run(PGD(), clf, images, goal, ball, grid=GRID, bfloat16=True)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_run_below_eps_star_ends_where_no_point_of_the_ball_reaches_to_first_order(classes):
+    """On a linear model the first gradient below eps* decides, and a few more find the success."""
+    clf, images = linear(classes), grey(20)
+    goal = mr.Untargeted(clf.predict(images))
+    grid = [k / 2000 for k in range(1, 120)]
+    warm = sweep(CWLinf(), clf, images, goal, mr.Linf, grid)
+    linear_search = sweep(CWLinf(), clf, images, goal, mr.Linf, grid, search="linear")
+    assert torch.equal(warm.min_eps, linear_search.min_eps)
+    assert (warm.gradients[warm.min_eps.isfinite()] <= 8).all()
+
+
+def test_no_run_ends_early_on_a_gradient_that_is_not_the_network_s_own():
+    clf, images = bumpy(), grey(6, side=16)
+    goal = mr.Untargeted(clf.predict(images))
+    options = Options(GRID)
+    assert Loop(PGD(), clf, images, goal, mr.Linf(GRID[-1]), options).ends_early
+    stand_in = clf.changed(substitute=object())
+    assert not Loop(PGD(), stand_in, images, goal, mr.Linf(GRID[-1]), options).ends_early
+
+
+@pytest.mark.parametrize("norm", [mr.Linf, mr.L2])
+def test_the_most_that_a_linear_function_gains_in_a_ball(norm):
+    """Nowhere in the ball is it passed, and the corner along the gradient reaches it."""
+    torch.manual_seed(1)
+    origin, gradient = torch.full((5, 1, 6, 6), 0.5), torch.randn(5, 1, 6, 6)
+    ball = norm(0.1)
+    here = ball.move(origin, origin + torch.randn_like(origin))
+    most = ball.most_gain(origin, here, gradient)
+    corner = origin + 0.1 * ball.ascent(gradient)
+    torch.testing.assert_close(most, (gradient * (corner - here)).flatten(1).sum(1))
+    for seed in range(20):
+        other = ball.move(origin, origin + ball.draw(seed, "other", range(5), (1, 6, 6)) * 0.1)
+        assert ((gradient * (other - here)).flatten(1).sum(1) <= most + 1e-5).all()
+
+
+@pytest.mark.parametrize(("head", "classes"), [("softmax", 2), ("softmax", 5), ("logit", 2)])
+def test_the_ceiling_is_never_below_the_margin_and_goes_the_way_of_the_cross_entropy(head, classes):
+    torch.manual_seed(2)
+    kind, labels = head_named(head), torch.arange(64) % classes
+    logits = (4 * torch.randn(64, classes, dtype=torch.float64)).requires_grad_()
+    for goal in (mr.Untargeted(labels), mr.Targeted(labels)):
+        ceiling = goal.ceiling(kind, logits)
+        assert (ceiling >= goal.margin(kind, logits) - 1e-12).all()
+        (first,) = torch.autograd.grad(ceiling.sum(), logits)
+        (second,) = torch.autograd.grad(goal.cross_entropy(kind, logits).sum(), logits)
+        # attacks scale what is sent back to a largest entry of 1, which is the ceiling's own gradient
+        torch.testing.assert_close(second / second.abs().amax(1, keepdim=True), first)

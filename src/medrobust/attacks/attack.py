@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,9 +13,10 @@ from torch import Tensor
 from medrobust.attacks.attacked import Attacked
 from medrobust.classifier import Classifier, pad
 from medrobust.errors import InputError
+from medrobust.heads import Head
 from medrobust.images import Images, Logits, PerImage
 from medrobust.seeds import Id
-from medrobust.threat import L2, Ball, Goal, Linf, cross_entropy
+from medrobust.threat import L2, Ball, Goal, Linf, ceiling, cross_entropy, margin
 from medrobust.threat.goals import Loss
 
 State = dict[str, Any]
@@ -98,6 +99,13 @@ class Attack(ABC):
     starts_together: ClassVar[bool] = False
     """Rows should start together, many at a time: rows that do share their state."""
     loss: Loss = staticmethod(cross_entropy)
+
+    @property
+    def ceiling(self) -> Callable[[Goal, Head, Logits], PerImage | None] | None:
+        """No smaller than the margin, with the gradient of ModelOutput as its own; None where none is known."""
+        if self.loss is cross_entropy:
+            return ceiling
+        return margin if self.loss is margin else None
 
     @classmethod
     def check_norm(cls, ball: type[Ball]) -> None:

@@ -5,13 +5,15 @@ A step's length is a fraction of eps, as in the studies of medical images (Ma et
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from medrobust.attacks.attack import Attack, Batch, ModelOutput, State
 from medrobust.errors import InputError
 from medrobust.heads import Head
 from medrobust.images import Images, Logits, PerImage
-from medrobust.threat import Ball, Goal, Linf, cross_entropy
+from medrobust.threat import Ball, Goal, Linf, cross_entropy, margin
 from medrobust.threat.goals import Loss
 
 
@@ -132,6 +134,10 @@ class CWLinf(_Iterated):
             raise InputError(f"kappa must not be negative, got {kappa}")
         self.kappa = kappa
         self.loss = self.confident_margin
+
+    @property
+    def ceiling(self) -> Callable[[Goal, Head, Logits], PerImage | None]:
+        return margin
 
     def confident_margin(self, goal: Goal, head: Head, logits: Logits) -> PerImage:
         """-relu(kappa - margin): flat once the goal is reached by kappa logits."""

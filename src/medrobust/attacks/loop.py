@@ -29,6 +29,9 @@ from medrobust.threat.balls import TOLERANCE
 COLD, TOWARD, WARM = 0, 1, 2
 """Where a run begins: as the attack says; one step along the clean gradient; at what broke the level above."""
 
+SLACK = 1.0
+"""Times what the goal could gain in the ball if the network were linear: a run ends where even that misses it."""
+
 BEYOND = 1.5
 """The first eps tried, over the one at which a linear network would break: one too large costs a few forward passes on
 the way back, one too small a whole run."""
@@ -83,6 +86,9 @@ class Loop:
         self.batch_size = classifier.batch_size(self.origin.shape)
         # "warm" needs a gradient at the clean image and steps that can begin anywhere
         self.warm = search == "warm" and attack.can_warm_start and len(levels) > 1
+        # a gradient that is not the function's own, or of one draw of several, says nothing about the whole ball
+        own = classifier.substitute is None and classifier.draws is None
+        self.ends_early = self.warm and own and not self.keeps_best and attack.ceiling is not None
         self.toward = torch.zeros_like(self.origin) if self.warm else None
         self.bracket = Bracket(n, len(levels), "shrink" if search == "warm" else search, options.near)
         self.result = self.origin.clone()
@@ -246,9 +252,28 @@ class Loop:
 
     def _ended(self, active: ActiveBatch, output: ModelOutput) -> Tensor | None:
         """Rows that end with this evaluation: their budget is used up, or their result cannot change any more."""
-        exhausted = self.attack.budget_exhausted(active.batch, active.state)
-        converged = self.attack.converged(output) if self.keeps_best else None
-        return exhausted if converged is None else converged if exhausted is None else converged | exhausted
+        ends = [
+            self.attack.budget_exhausted(active.batch, active.state),
+            self.attack.converged(output) if self.keeps_best else None,
+            self._hopeless(active, output),
+        ]
+        known = [mask for mask in ends if mask is not None]
+        return torch.stack(known).any(0) if known else None
+
+    def _hopeless(self, active: ActiveBatch, output: ModelOutput) -> Tensor | None:
+        """Rows whose goal is nowhere in their ball to first order; None where this attack cannot tell.
+
+        The largest level of an image that was never reached makes all its steps: what holds there counts as robust.
+        """
+        if not self.ends_early or output.gradient is None:
+            return None
+        assert self.attack.ceiling is not None
+        now = self.attack.ceiling(active.batch.goal, self.classifier.head, output.logits)
+        if now is None:
+            return None
+        gain = active.batch.ball.most_gain(active.batch.origin, active.now, output.gradient)
+        full = (active.level == self.bracket.levels - 1) & ~self.reached[active.image]
+        return (now + SLACK * gain < 0) & ~output.no_gradient & ~full.to(self.device)
 
     def _evaluate(self, active: ActiveBatch) -> ModelOutput:
         before = self.classifier.calls

@@ -2,7 +2,7 @@
 
 from medrobust.threat.balls import L0, L1, L2, Ball, Linf
 from medrobust.threat.finding_goals import FindingGoal, GoalKind, OneOf, parse_goal
-from medrobust.threat.goals import Goal, Targeted, Untargeted, cross_entropy, margin
+from medrobust.threat.goals import Goal, Targeted, Untargeted, ceiling, cross_entropy, margin
 
 BALLS: dict[str, type[Ball]] = {"linf": Linf, "l2": L2}
 """Those that an audit measures."""
@@ -23,6 +23,7 @@ __all__ = [
     "OneOf",
     "Targeted",
     "Untargeted",
+    "ceiling",
     "cross_entropy",
     "margin",
     "parse_goal",

@@ -86,6 +86,12 @@ class Ball(ABC):
         """
         return (origin + self.project(images - origin)).clamp(0, 1)
 
+    def most_gain(self, origin: Images, images: Images, gradient: Images) -> PerImage:
+        """The largest inner product of ``gradient`` with a move from ``images`` to anywhere in this ball around
+        ``origin`` (the gap of Frank & Wolfe 1956): what a function of that gradient can gain, to first order."""
+        eps = self.eps.flatten() if isinstance(self.eps, Tensor) else self.eps
+        return eps * self.dual_norm(gradient) - (gradient * (images - origin)).flatten(1).sum(1)
+
     def legal(self, origin: Images, images: Images) -> Tensor:
         """bool (n,): inside the ball up to TOLERANCE, inside [0, 1], and finite."""
         eps = self.eps.flatten() if isinstance(self.eps, Tensor) else self.eps

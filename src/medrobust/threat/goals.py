@@ -5,6 +5,7 @@ Both losses are to be ascended. ``margin`` is positive exactly where the goal is
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -46,6 +47,11 @@ class Goal(ABC):
     def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
         """To be ascended: log cross-entropy of the label, or minus that of the target."""
 
+    def ceiling(self, head: Head, logits: Logits) -> PerImage | None:  # noqa: ARG002
+        """No smaller than the margin, and rising with ``cross_entropy`` (so that both have one direction); None where
+        no such number is known."""
+        return None
+
 
 class Untargeted(Goal):
     """Any decision other than ``labels``; without labels (universal perturbations), than the clean prediction."""
@@ -77,6 +83,9 @@ class Untargeted(Goal):
 
     def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
         return head.log_cross_entropy(logits, self._labels)
+
+    def ceiling(self, head: Head, logits: Logits) -> PerImage | None:
+        return head.odds_against(logits, self._labels)
 
     @property
     def _labels(self) -> Labels:
@@ -120,6 +129,11 @@ class Targeted(Goal):
     def cross_entropy(self, head: Head, logits: Logits) -> PerImage:
         return -head.log_cross_entropy(logits, self.labels)
 
+    def ceiling(self, head: Head, logits: Logits) -> PerImage | None:
+        odds = head.odds_against(logits, self.labels)
+        # the target leads where it beats each of the others, whose logsumexp is at most log(k - 1) above the best
+        return None if odds is None else math.log(logits.shape[1] - 1) - odds
+
 
 Loss: TypeAlias = Callable[[Goal, Head, Logits], PerImage]
 
@@ -127,6 +141,11 @@ Loss: TypeAlias = Callable[[Goal, Head, Logits], PerImage]
 def cross_entropy(goal: Goal, head: Head, logits: Logits) -> PerImage:
     """The cross-entropy that FGSM, BIM and PGD ascend, on a logarithmic scale: same direction, no saturation."""
     return goal.cross_entropy(head, logits)
+
+
+def ceiling(goal: Goal, head: Head, logits: Logits) -> PerImage | None:
+    """See ``Goal.ceiling``: what can be said about the margin by the gradient of ``cross_entropy``."""
+    return goal.ceiling(head, logits)
 
 
 def margin(goal: Goal, head: Head, logits: Logits) -> PerImage:
