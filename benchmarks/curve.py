@@ -41,8 +41,9 @@ Attacked = Callable[[nn.Module, Tensor, Tensor, float, str], Tensor]
 
 def ours(net: Counted, clf: mr.Classifier, x: Tensor, y: Tensor, batch: int, names: list[str]) -> Smallest:
     counted = mr.Classifier(net, clf.classes, channels=x.shape[1], batch_size=batch)
-    goal = mr.Untargeted(y)
-    return {name: attacks.sweep(OURS[name], counted, x, goal, mr.Linf, GRID).min_eps for name in names}
+    order = [name for name in ("PGD", "BIM", "CW", "FGSM") if name in names]
+    curves = attacks.sweep_all([OURS[name] for name in order], counted, x, mr.Untargeted(y), mr.Linf, GRID)
+    return {name: curve.min_eps for name, curve in zip(order, curves, strict=True)}
 
 
 def each_eps(attack: Attacked, every_image: bool) -> Callable[..., Smallest]:

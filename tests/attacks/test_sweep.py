@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import medrobust as mr
-from medrobust.attacks import BIM, FMN, PGD, CWLinf, DeepFool, sweep
+from medrobust.attacks import BIM, FGSM, FMN, PGD, CWLinf, DeepFool, sweep, sweep_all
 from medrobust.attacks.engine import run
 from medrobust.attacks.loop import Loop, Options
 from medrobust.heads import head_named
@@ -225,3 +225,31 @@ def test_the_ceiling_is_never_below_the_margin_and_goes_the_way_of_the_cross_ent
         (second,) = torch.autograd.grad(goal.cross_entropy(kind, logits).sum(), logits)
         # attacks scale what is sent back to a largest entry of 1, which is the ceiling's own gradient
         torch.testing.assert_close(second / second.abs().amax(1, keepdim=True), first)
+
+
+def test_attacks_that_share_what_they_learn_are_no_weaker_and_spend_less():
+    clf, images = divided()
+    goal = mr.Untargeted(clf.predict(images))
+    attacks = [PGD(), BIM(), CWLinf(), FGSM(), DeepFool()]
+    alone = [sweep(attack, clf, images, goal, mr.Linf, GRID) for attack in attacks]
+    together = sweep_all(attacks, clf, images, goal, mr.Linf, GRID)
+    for attack, shared, own in zip(attacks, together, alone, strict=True):
+        assert shared.attack == attack.title
+        outcome = mr.judge(clf, images, shared.images, goal, mr.Linf(1.0))
+        broken = shared.min_eps.isfinite()
+        assert outcome.reached[broken].all()
+        assert (outcome.size[broken] <= shared.min_eps[broken] + 1e-6).all()
+        for mine, theirs in zip(shared.accuracy, own.accuracy, strict=True):
+            assert mine.value <= theirs.value + 1.01 / len(images)
+    assert torch.equal(together[0].min_eps, alone[0].min_eps)
+    assert sum(int(c.gradients.sum()) for c in together) < sum(int(c.gradients.sum()) for c in alone)
+
+
+def test_what_another_attack_put_out_of_reach_is_not_tried():
+    clf, images = linear(2), grey(20)
+    goal, grid = mr.Untargeted(clf.predict(images)), [k / 2000 for k in range(1, 120)]
+    first, second = sweep_all([CWLinf(), BIM()], clf, images, goal, mr.Linf, grid)
+    assert torch.equal(first.min_eps, second.min_eps)
+    level = torch.searchsorted(torch.tensor(grid), first.min_eps)
+    assert torch.equal(first.out_of_reach[level > 0], level[level > 0] - 1)
+    assert (second.gradients <= 2).all()

@@ -30,7 +30,7 @@ from medrobust.attacks.sparsest import Sparsest, sparsest
 from medrobust.attacks.spatial import Spatial
 from medrobust.attacks.square import Square
 from medrobust.attacks.subspace import CosineCMAES, CosinePSO, GenAttack
-from medrobust.attacks.sweep import Curve, sweep
+from medrobust.attacks.sweep import Curve, sweep, sweep_all
 from medrobust.attacks.transfer import Transfer
 from medrobust.attacks.transferable import TransferableFGSM
 from medrobust.threat import margin
@@ -133,5 +133,6 @@ __all__ = [
     "run",
     "sparsest",
     "sweep",
+    "sweep_all",
     "worst_change",
 ]

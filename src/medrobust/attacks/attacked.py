@@ -33,6 +33,9 @@ class Attacked:
     proves nothing."""
     by: Tensor | None = None
     """int64: which member of an ensemble broke the image, -1 where none; None where there are no members."""
+    out_of_reach: Tensor | None = None
+    """int64: largest level at which, by a gradient there, no point of the ball reaches the goal to first order; or -1.
+    None where the attack cannot tell."""
 
     def take(self, index: Tensor) -> Attacked:
         """The result for those images."""

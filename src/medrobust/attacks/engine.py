@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medrobust.attacks.attack import Attack, Composed
 from medrobust.attacks.attacked import Attacked
-from medrobust.attacks.loop import Loop, Options
+from medrobust.attacks.loop import CleanPass, Loop, Options
 from medrobust.attacks.repair import repaired
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
@@ -39,6 +39,8 @@ def run(
     fast: bool | None = None,
     bfloat16: bool = False,
     advance: Callable[[int], None] | None = None,
+    out_of_reach: Tensor | None = None,
+    clean: CleanPass | None = None,
 ) -> Attacked:
     """Attack every image at ``ball.eps``, or carry each through ``grid`` (ascending) to its smallest eps.
 
@@ -54,6 +56,8 @@ def run(
         an image takes ``WORTH`` steps or more (not by the number of images: results must not depend on it).
     bfloat16: search in that type (one eps only); successes are verified and failures tried again in float32.
     advance: called with the number of images that were finished.
+    out_of_reach: int64 (n,), ``Attacked.out_of_reach`` of another attack on the same images, grid and ball: attacks
+        that end runs by the same rule leave these levels out. clean: shared by attacks on the same images and goal.
     """
     if bfloat16 and grid is not None and len(grid) > 1:
         raise InputError("bfloat16=True wants one eps, not a grid: a level that fails would have to be tried again")
@@ -67,6 +71,7 @@ def run(
     classifier.ready(images)
     if isinstance(attack, Composed):
         return attack.run(classifier, images, goal, ball, fast=fast, bfloat16=bfloat16, **vars(options))
+    options = replace(options, out_of_reach=out_of_reach, clean=clean)
     if fast is None:
         fast = bfloat16 or attack.steps * (1 if grid is None else len(grid)) >= WORTH
     searched = classifier.fast(shape, bfloat16=bfloat16) if fast and shape[0] else classifier

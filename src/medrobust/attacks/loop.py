@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medrobust.attacks.active_batch import ActiveBatch, goal_on, joined
 from medrobust.attacks.attack import Attack, Batch, ModelOutput, evaluate
@@ -37,6 +37,14 @@ BEYOND = 1.5
 the way back, one too small a whole run."""
 
 
+class CleanPass:
+    """What the first of several attacks learns at the clean images, for those after it on the same network."""
+
+    def __init__(self) -> None:
+        self.net: nn.Module | None = None
+        self.logits = self.toward = self.level = torch.zeros(0)
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of ``attacks.run`` that the loop needs."""
@@ -49,15 +57,19 @@ class Options:
     near: Tensor | None = None
     after: Attacked | None = None
     advance: Callable[[int], None] | None = None
+    out_of_reach: Tensor | None = None
+    clean: CleanPass | None = None
 
     def take(self, index: Tensor) -> Options:
-        """Those of some images; without ``advance``."""
+        """Those of some images; without ``advance`` and ``clean``."""
         return replace(
             self,
             ids=index.tolist() if self.ids is None else [self.ids[i] for i in index.tolist()],
             near=None if self.near is None else self.near[index],
             after=None if self.after is None else self.after.take(index),
             advance=None,
+            out_of_reach=None if self.out_of_reach is None else self.out_of_reach[index],
+            clean=None,
         )
 
 
@@ -91,6 +103,11 @@ class Loop:
         self.ends_early = self.warm and own and not self.keeps_best and attack.ceiling is not None
         self.toward = torch.zeros_like(self.origin) if self.warm else None
         self.bracket = Bracket(n, len(levels), "shrink" if search == "warm" else search, options.near)
+        self.out_of_reach = torch.full((n,), -1)
+        """int64 (n,): largest level known to be out of reach to first order, by this attack's gradients alone."""
+        if self.ends_early and options.out_of_reach is not None:
+            self.bracket.low = options.out_of_reach.clamp_max(len(levels) - 2).tolist()
+        self.clean = options.clean
         self.result = self.origin.clone()
         self.reached = torch.zeros(n, dtype=torch.bool)
         self.strength = torch.full((n,), -torch.inf)
@@ -134,6 +151,7 @@ class Loop:
             self.queries,
             clean,
             (self.no_gradient | ~self.scores_vary) & ~self.reached & ~clean,
+            out_of_reach=self.out_of_reach if self.ends_early else None,
         )
 
     # -- which image, at which eps ----------------------------------------------------------------------
@@ -147,11 +165,14 @@ class Loop:
 
     def _skip_those_reached_already(self) -> Tensor:
         """Evaluate the clean images: those misclassified already need no attack, unless the strongest is wanted."""
-        logits = self._clean_pass() if self.warm else self.classifier.logits(self.origin)
+        if self.warm:
+            logits = self._clean_pass()
+        else:
+            logits = self.classifier.logits(self.origin)
+            self.forwards += 1
         finite = torch.isfinite(logits).all(1)
         clean = self.goal.reached(self.classifier.head, logits) & finite
         self.clean_loss = self.attack.loss(self.goal, self.classifier.head, logits).cpu()
-        (self.gradients if self.warm else self.forwards).add_(1)
         self.no_gradient |= ~finite
         skip = torch.zeros_like(clean) if self.full else clean
         if self.after is not None and not self.full:
@@ -165,7 +186,13 @@ class Loop:
     def _clean_pass(self) -> Tensor:
         """The clean logits; and from the gradient, which way and at about which eps each image breaks."""
         assert self.toward is not None
+        if self.clean is not None and self.clean.net is self.classifier.net:
+            self.toward = self.clean.toward
+            if not self.bracket.hinted:
+                self.bracket.hint(self.clean.level)
+            return self.clean.logits
         logits, level = [], []
+        self.gradients += 1
         for chunk in torch.arange(self.n).split(self.batch_size):
             goal = goal_on(self.goal.take(chunk), self.device)
             with self.classifier.borrowed():
@@ -176,9 +203,14 @@ class Loop:
             level.append(torch.searchsorted(self.grid, broken.cpu()))
             self.toward[chunk] = self.ball.ascent(output.gradient).to(self.toward)
             logits.append(output.logits.to(self.origin.device))
+        hints = torch.cat(level) if level else torch.zeros(0, dtype=torch.long)
         if not self.bracket.hinted:
-            self.bracket.hint(torch.cat(level) if level else torch.zeros(0, dtype=torch.long))
-        return torch.cat(logits) if logits else self.classifier.logits(self.origin)
+            self.bracket.hint(hints)
+        found = torch.cat(logits) if logits else self.classifier.logits(self.origin)
+        if self.clean is not None:
+            self.clean.net, self.clean.logits = self.classifier.net, found
+            self.clean.toward, self.clean.level = self.toward, hints
+        return found
 
     def _first_level(self, i: int) -> int:
         return self.bracket.levels - 1 if self.keeps_best else self.bracket.next(i)
@@ -273,7 +305,12 @@ class Loop:
             return None
         gain = active.batch.ball.most_gain(active.batch.origin, active.now, output.gradient)
         full = (active.level == self.bracket.levels - 1) & ~self.reached[active.image]
-        return (now + SLACK * gain < 0) & ~output.no_gradient & ~full.to(self.device)
+        hopeless = (now + SLACK * gain < 0) & ~output.no_gradient & ~full.to(self.device)
+        if hopeless.any():
+            here = hopeless.cpu()
+            rows, level = active.image[here], active.level[here]
+            self.out_of_reach[rows] = self.out_of_reach[rows].maximum(level)
+        return hopeless
 
     def _evaluate(self, active: ActiveBatch) -> ModelOutput:
         before = self.classifier.calls

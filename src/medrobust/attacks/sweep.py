@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from medrobust.attacks.attack import Attack
 from medrobust.attacks.engine import run
 from medrobust.attacks.iterated import FGSM
 from medrobust.attacks.line import along_gradient
+from medrobust.attacks.loop import CleanPass
 from medrobust.classifier import Classifier
 from medrobust.errors import InputError
 from medrobust.images import Images
@@ -46,6 +48,8 @@ class Curve:
     """Of a random network float32 (n, eps): the share of its answers that the goal is not reached by; see ``drawn``."""
     chosen: Tensor | None = None
     """The same of the answers by which examples were chosen."""
+    out_of_reach: Tensor | None = None
+    """int64 (n,): see ``Attacked.out_of_reach``."""
 
     @property
     def accuracy(self) -> tuple[stats.Estimate, ...]:
@@ -90,12 +94,15 @@ def sweep(
     search: str = "warm",
     near: Tensor | None = None,
     advance: Callable[[int], None] | None = None,
+    out_of_reach: Tensor | None = None,
+    clean: CleanPass | None = None,
 ) -> Curve:
     """Carry each image (n, c, h, w) through the grid ``eps`` to the smallest at which the attack succeeds.
 
     ball: Linf or L2, the class. groups: a patient for each image; intervals are widened accordingly.
     search: in which order the grid is tried, see ``Bracket``. near: min_eps (n,) of a related attack, where to begin:
         it changes the order, not what counts. advance: called with the number of images finished.
+    out_of_reach, clean: what other attacks learnt about the same images, goal and grid; see ``sweep_all``.
     """
     if not len(eps):
         raise InputError("eps must be a non-empty ascending grid, got none")
@@ -123,6 +130,8 @@ def sweep(
             search=search,
             near=start,
             advance=advance,
+            out_of_reach=out_of_reach,
+            clean=clean,
         )
     if attack.minimal or stored is not None:
         for e in eps:
@@ -147,7 +156,39 @@ def sweep(
         done.no_gradient,
         None if groups is None else tuple(groups),
         done.by,
+        out_of_reach=done.out_of_reach,
     )
+
+
+def sweep_all(
+    attacks: Sequence[Attack],
+    classifier: Classifier,
+    images: Images,
+    goal: Goal,
+    ball: type[Ball],
+    eps: Sequence[float],
+    **given: Any,
+) -> tuple[Curve, ...]:
+    """``sweep`` of several attacks, in this order. The smallest of their ``min_eps`` is the worst case of an image.
+
+    Every success is the attack's own. Shared are the gradient at the clean images, where an earlier attack succeeded
+    (tried first), and levels that its gradients put out of reach to first order, which no steps in the ball can use.
+    given: ``seed``, ``ids`` and ``groups`` of ``sweep``.
+    """
+    clean, curves = CleanPass(), list[Curve]()
+    near: Tensor | None = None
+    out_of_reach: Tensor | None = None
+    for attack in attacks:
+        curve = sweep(
+            attack, classifier, images, goal, ball, eps, near=near, out_of_reach=out_of_reach, clean=clean, **given
+        )
+        curves.append(curve)
+        if not isinstance(attack, FGSM) and not attack.minimal:
+            near = curve.min_eps if near is None else near.minimum(curve.min_eps)
+        if curve.out_of_reach is not None:
+            known = curve.out_of_reach
+            out_of_reach = known if out_of_reach is None else known.maximum(out_of_reach)
+    return tuple(curves)
 
 
 def _start(near: Tensor | None, grid: Sequence[float]) -> Tensor | None:
