@@ -1,13 +1,18 @@
 """What scheduling a study costs: two workers against one, a cell, and a study of 10,000 finished cells.
 
-    python benchmarks/scheduling.py [--cells 400]
+    python -m benchmarks.scheduling [--cells 400]
+    python -m benchmarks.scheduling --small 1000 --runs 5
 
-Workers have one thread each, so that two of them on two cores are compared fairly with one.
+Workers have one thread each, so that two of them on two cores are compared fairly with one. --small: only that many
+cells of some 20 ms on one worker and on two, in turn; beside them the same work in one and in two bare processes, which
+is what the machine allows.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -23,14 +28,24 @@ from medrobust.store import Cell, Store
 BUSY = "benchmarks.scheduling:busy"
 
 
-def busy(work):
-    """``args[seconds]`` of arithmetic of one thread (args[seconds] 0: nothing)."""
+SMALL = 17
+"""Rounds of ``arithmetic`` in a small cell."""
+
+
+def arithmetic(rounds):
+    """Float64 (300, 300) after ``rounds`` products, on one thread; a round takes about a millisecond."""
     import numpy as np
 
     a = np.random.default_rng(0).random((300, 300))
-    for _ in range(work.args["rounds"]):
+    for _ in range(rounds):
         a = a @ a
         a /= a.max()
+    return a
+
+
+def busy(work):
+    """A cell of ``args[rounds]`` rounds of arithmetic; 0: nothing."""
+    a = arithmetic(work.args["rounds"])
     row = {
         "attack": "none",
         "eps": 0.0,
@@ -63,6 +78,33 @@ def timed(cells: Study, folder: Path, workers: int) -> float:
         executor.close()
 
 
+def bare(processes: int, cells: int) -> float:
+    """Seconds for the arithmetic of so many small cells, shared out among processes that do nothing else."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes) as pool:
+        pool.map(arithmetic, [1] * processes * 4, chunksize=1)  # not the start of the processes
+        begun = time.perf_counter()
+        pool.map(arithmetic, [SMALL] * cells, chunksize=-(-cells // (8 * processes)))
+        return time.perf_counter() - begun
+
+
+def small(cells: int, runs: int, out: Path) -> None:
+    """The ratio of one worker's time to that of two, and that of bare processes, each run in turn."""
+    ratios: dict[str, list[float]] = {"workers": [], "bare processes": []}
+    for run in range(runs):
+        one, two = (timed(study(cells, SMALL), out / f"{run}-{n}", n) for n in (1, 2))
+        alone, both = (bare(n, cells) for n in (1, 2))
+        ratios["workers"].append(one / two)
+        ratios["bare processes"].append(alone / both)
+        print(
+            f"run {run + 1}: {cells} cells of {1000 * alone / cells:.0f} ms: one worker {one:.1f} s, two {two:.1f} s, "
+            f"ratio {one / two:.3f}; bare processes {alone:.1f} s, {both:.1f} s, ratio {alone / both:.3f}",
+            flush=True,
+        )
+    for name, every in ratios.items():
+        print(f"{name}: ratio {statistics.median(every):.3f} (median of {runs}; {min(every):.3f} to {max(every):.3f})")
+
+
 def finished(cells: Study, folder: Path) -> Plan:
     """All of its cells on disk, as if computed."""
     import os
@@ -91,9 +133,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--cells", type=int, default=400)
     parser.add_argument("--many", type=int, default=10_000)
+    parser.add_argument("--small", type=int)
+    parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
+        if options.small:
+            small(options.small, options.runs, out)
+            return
         for name, workers in (("in this process", 0), ("one worker", 1), ("two workers", 2)):
             seconds = timed(study(options.cells, 0), out / f"empty{workers}", workers)
             print(f"empty cells, {name}: {1000 * seconds / options.cells:.2f} ms a cell", flush=True)

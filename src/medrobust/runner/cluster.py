@@ -7,6 +7,7 @@ What a dask port trusts, and why only TLS leaves this machine: ``medrobust.runne
 from __future__ import annotations
 
 import contextlib
+import pickle
 import queue
 import time
 import uuid
@@ -69,7 +70,7 @@ class Cluster:
         self.address = scheduler.address if isinstance(scheduler, OwnScheduler) else scheduler
         security = None if self.own is not None else encryption.for_address(self.address, tls)
         self.outcomes: queue.SimpleQueue[CellOutcome] = queue.SimpleQueue()
-        self.futures: dict[str, distributed.Future[CellOutcome]] = {}
+        self.futures: dict[str, distributed.Future[CellOutcome | None]] = {}
         self._workers, self._counted = 1, -RECOUNT
         try:
             self.client = distributed.Client(
@@ -111,7 +112,9 @@ class Cluster:
     def submit(self, ticket: Ticket) -> None:
         name = str(ticket["key"])
         try:
-            future = self.client.submit(attempt, dict(ticket), key=f"{name}-{uuid.uuid4().hex[:8]}", pure=False)
+            # in bytes: dask would look through a dict for tasks
+            packed = pickle.dumps(dict(ticket))
+            future = self.client.submit(_compute, packed, key=f"{name}-{uuid.uuid4().hex[:8]}", pure=False)
         except Exception as error:
             raise InputError(self._lost()) from error
         self.futures[name] = future
@@ -144,8 +147,9 @@ class Cluster:
         from distributed import KilledWorker
 
         if future.status == "finished":
-            outcome: CellOutcome = future.result()
-            return outcome
+            # which type an answer has is known with its end; an answer itself would have to be fetched from the worker
+            outcome: CellOutcome | None = None if future.type is type(None) else future.result()
+            return outcome or CellOutcome(name, "done")
         if future.status in ("cancelled", "lost"):
             return CellOutcome(name, "lost")
         error = future.exception()
@@ -173,6 +177,12 @@ class Cluster:
             token.unlink(missing_ok=True)
         if lost:
             raise InputError(f"worker {lost[0]} does not see {run.resolve()}; --out must lie on a disk that all share")
+
+
+def _compute(packed: bytes) -> CellOutcome | None:
+    """What became of the cell of a pickled ticket; None where it is done."""
+    outcome = attempt(pickle.loads(packed))
+    return None if outcome.kind == "done" else outcome
 
 
 def _sees(path: str) -> bool:
