@@ -22,7 +22,7 @@ from medrobust.training.evaluate import Scores
 from medrobust.training.fit import key, refuse_untrainable, splits, versions
 from medrobust.training.pace import planned_epochs
 from medrobust.training.pixels import Pixels
-from medrobust.training.recipe import Recipe
+from medrobust.training.recipe import RATES, Recipe
 from medrobust.training.trainer import Trainer, own_randomness
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def further(
     the last epoch, as with an ``adversary`` it must (the best on untouched images is the one that defends least).
     adversary: changes images during training, see Adversary. method: of adversarial training. minutes: of wall time;
     as many epochs are planned as fit by a trial, at most ``epochs``. The other settings are those of ``fit``; lr: by
-    default that of weights trained before. InputError as there, and where classifier and data do not belong together.
+    default that of weights trained before, with a ``method`` that of new ones, since a network that falls to the
+    smallest changes has far to go. InputError as there, and where classifier and data do not belong together.
     """
     if keep not in KEEP:
         raise InputError(f"keep must be {' or '.join(KEEP)}, got {keep!r}")
@@ -65,6 +66,8 @@ def further(
     head = classifier.head.name
     if minutes is not None and not minutes > 0:
         raise InputError(f"minutes must be a positive number, got {minutes}")
+    if lr is None and method is not None:
+        lr = RATES.get((optimiser, False))
     recipe = Recipe.filled(True, epochs, lr, batch, optimiser, weight_decay, augment, patience, freeze, head)
     check_trainable(classifier, data)
     progress = progress or NoProgress()
