@@ -11,7 +11,7 @@ ANCHOR, TITLE, ORDER, NEEDS = "setup", "What was explained, and how", 70, ("expl
 COMMANDS = ("explain",)
 
 
-def build(f: Findings) -> Content | None:
+def build(f: Findings) -> Content:
     classifiers = explained(f.run)
     return Content(
         {"content": [(e.name, setup(e), e.info.notes) for e in classifiers], "sources": sources(classifiers)}
