@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from . import seconds
 from .network import WATCH
 from .processes import Server
 
@@ -121,14 +122,34 @@ def processes(request) -> Server:
     return request.config.stash[SERVER]
 
 
+def pytest_addoption(parser) -> None:
+    group = parser.getgroup("medrobust")
+    group.addoption("--fast", action="store_true", help="tests of every room within two minutes of one core")
+    group.addoption("--write-seconds", action="store_true", help="write what every test took to tests/seconds.csv")
+
+
+def pytest_configure(config) -> None:
+    if config.getoption("--write-seconds") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(seconds.Writer())
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items) -> None:
-    """Files with slow tests come first, so that no process of pytest-xdist is left alone with one at the end.
+    """Files that take longest come first, so that no process of pytest-xdist is left alone with one at the end.
 
-    The server begins before the first test, where a test needs it.
+    Files that were not measured count by their slow tests. The server begins before the first test, where a test needs
+    it.
     """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    measured = seconds.read()
+    if config.getoption("--fast"):
+        quick = [item for item in items if not item.get_closest_marker("slow")]
+        chosen = seconds.fast((seconds.function(item.nodeid) for item in quick), measured)
+        kept = [item for item in quick if seconds.function(item.nodeid) in chosen]
+        dropped = set(items) - set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+        items[:] = kept
+    slow, by_file = {item.path for item in items if item.get_closest_marker("slow")}, seconds.by_file(measured)
+    items.sort(key=lambda item: (-by_file.get(item.nodeid.partition("::")[0], 0.0), item.path not in slow))
     if hasattr(os, "fork") and any("processes" in getattr(item, "fixturenames", ()) for item in items):
         config.stash[SERVER] = Server()
 
