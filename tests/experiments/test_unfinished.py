@@ -40,8 +40,8 @@ def test_the_first_page_has_the_worst_case_of_the_attacks_done_so_far(home, monk
 
     audit(spec(home), out, device="cpu", written=keep)
     first, last = written[0], written[-1]
-    assert "robustness" not in first["conditions"]["pending"]
-    assert {"sanity", "headline"} <= set(first["conditions"]["pending"])
+    assert {"robustness", "sanity", "headline"} <= set(first["conditions"]["pending"])
+    assert not any(r["kind"] == Kind.CONTROL for r in first["rows"])  # noise comes after the sweeps
     assert last["conditions"]["pending"] == []
 
     def worst(results):
@@ -67,6 +67,17 @@ def test_results_that_are_written_early_change_no_number(home, monkeypatch):
         assert late[part] == often[part]
 
 
+def test_a_finished_run_is_not_replaced_by_a_first_page(home, monkeypatch):
+    audit(spec(home), home / "run", device="cpu")
+    whole = (home / "run" / "results.json").read_bytes()
+    monkeypatch.setattr(suite, "FIRST", -1.0)
+    monkeypatch.setattr(suite, "OFTEN", -1.0)
+    pending = list[list[str]]()
+    audit(spec(home), home / "run", device="cpu", written=lambda missing: pending.append(list(missing)))
+    assert pending == [[]]
+    assert (home / "run" / "results.json").read_bytes() == whole
+
+
 def test_the_terminal_says_once_where_the_first_page_is_and_the_page_what_is_missing(home, monkeypatch, capsys):
     monkeypatch.setattr(suite, "FIRST", -1.0)
     monkeypatch.setattr(suite, "OFTEN", -1.0)
@@ -89,7 +100,8 @@ def test_the_terminal_says_once_where_the_first_page_is_and_the_page_what_is_mis
     assert str(home / "run" / "report.html") in said[0]
     assert "sanity checks of the attacks" in said[0]
     assert "This run is not finished" in pages[0]
-    assert "sanity checks of the attacks, attacks without gradients and all attacks together at one size" in pages[0]
+    assert "Still to come: attacks at every size, sanity checks of the attacks, attacks without gradients" in pages[0]
+    assert "further ones can only lower it" in pages[0]
     assert "This run is not finished" not in pages[-1]
 
 

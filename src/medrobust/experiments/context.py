@@ -259,7 +259,7 @@ class Experiment(ABC):
         """Rows, checks and what results.json tells of the experiment."""
 
     def preliminary(self, finished: Collection[str]) -> ExperimentResult | None:  # noqa: ARG002 - most need all of them
-        """What the cells of the experiments of these names tell of it already; None: nothing. Computes no cell."""
+        """What the cells of these steps and experiments tell of it already; None: nothing. Computes no cell."""
         return None
 
     def save(self, run: RunFolder, *, keep_names: bool) -> None:  # noqa: B027 - most have no files of their own

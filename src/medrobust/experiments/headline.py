@@ -103,18 +103,15 @@ class HeadlineExperiment(Experiment):
     @cached_property
     def worst(self) -> np.ndarray:
         """(n,): the smallest eps under any attack."""
-        return self._smallest(self.cell)
-
-    def _smallest(self, cell: Cell | None) -> np.ndarray:
         smallest = self.robustness.smallest
-        return smallest if cell is None else np.minimum(smallest, self.min_eps)
+        return smallest if self.cell is None else np.minimum(smallest, self.min_eps)
 
-    def _shares(self, cell: Cell | None) -> np.ndarray | None:
+    def _shares(self, swept: Sequence[str], cell: Cell | None) -> np.ndarray | None:
         """Of a random network (n, eps), what the strongest attack leaves of each image's answers: chosen by other draws
         than those that count."""
         if self.context.classifier.draws is None:
             return None
-        cells = [self.robustness.sweep(name).arrays for name in self.robustness.attacks]
+        cells = [self.robustness.sweep(name).arrays for name in swept]
         right, chosen = [c["right"] for c in cells], [c["chosen"] for c in cells]
         if cell is not None and (at := self.robustness.headline_eps) is not None:
             below = np.array(self.config.eps) < at * (1 - 1e-9)  # what was found at a size is legal above it
@@ -137,15 +134,16 @@ class HeadlineExperiment(Experiment):
             doubts = self.robustness.doubts
             if self.sanity is not None:
                 doubts = doubts | self.sanity.outcome().doubts
-            self._worst_part(outcome, self.cell, doubts)
+            self._worst_part(outcome, list(self.robustness.attacks), self.cell, doubts)
         return outcome
 
     def preliminary(self, finished: Collection[str]) -> ExperimentResult | None:
         """The worst case of the sweeps, before the ensemble and the sanity checks."""
-        if self.robustness.name not in finished or len(self.robustness.attacks) < 2:
+        swept = list(self.robustness.swept(finished))
+        if len(swept) < 2 or self.robustness.preliminary(finished) is None:
             return None
         outcome = ExperimentResult(self.context.rows())
-        self._worst_part(outcome, None, self.robustness.doubts)
+        self._worst_part(outcome, swept, None, self.robustness.doubts_of(swept))
         return outcome
 
     def _ensemble_part(self, outcome: ExperimentResult, attack: Attack, eps: float) -> None:
@@ -180,17 +178,19 @@ class HeadlineExperiment(Experiment):
             checks.square_is_not_needed(NAME, eps, alone, fallen - alone, int(right.sum()), scale),
         ]
 
-    def _worst_part(self, outcome: ExperimentResult, cell: Cell | None, doubts: Mapping[str, str]) -> None:
-        """Of the sweeps and of the ensemble's ``cell``, where that is there."""
-        robustness, worst = self.robustness, self._smallest(cell)
-        cells = [robustness.sweep(name).arrays for name in robustness.attacks]
+    def _worst_part(
+        self, outcome: ExperimentResult, swept: Sequence[str], cell: Cell | None, doubts: Mapping[str, str]
+    ) -> None:
+        """Of the sweeps of these attacks and of the ensemble's ``cell``, where that is there."""
+        cells = [self.robustness.sweep(name).arrays for name in swept]
         min_eps, after, no_gradient = ([c[k] for c in cells] for k in ("min_eps", "after", "no_gradient"))
         if cell is not None:
             min_eps, after = [*min_eps, self.min_eps], [*after, cell.arrays["after"]]
             no_gradient = [*no_gradient, cell.arrays["no_gradient"]]
             if cell.arrays["no_gradient"].mean() > 0.5:
                 doubts = {**doubts, NAME: NO_GRADIENT}
-        best, shares = np.stack(min_eps).argmin(0), self._shares(cell)
+        best, shares = np.stack(min_eps).argmin(0), self._shares(swept, cell)
+        worst = np.stack(min_eps).min(0)
         if shares is not None:
             outcome.arrays["right.worst"] = shares
             if cell is not None:  # at its size alone

@@ -5,7 +5,7 @@ The protocol of Ma et al. 2020 (arXiv:1907.10456).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 
 import numpy as np
@@ -179,7 +179,11 @@ class RobustnessExperiment(Experiment):
     @property
     def doubts(self) -> dict[str, str]:
         """attack -> why none of its numbers is believed."""
-        return {name: NO_GRADIENT for name in self.attacks if self._no_gradient(name)}
+        return self.doubts_of(self.attacks)
+
+    def doubts_of(self, names: Iterable[str]) -> dict[str, str]:
+        """``doubts`` of these attacks."""
+        return {name: NO_GRADIENT for name in names if self._no_gradient(name)}
 
     def _no_gradient(self, name: str) -> bool:
         return self.attacks[name].uses_gradient and float(self.sweep(name).arrays["no_gradient"].mean()) > 0.5
@@ -187,17 +191,32 @@ class RobustnessExperiment(Experiment):
     # -- what it amounts to ------------------------------------------------------------------------------
 
     def outcome(self) -> ExperimentResult:
-        outcome = self.clean.outcome()
-        self._attack_part(outcome)
+        outcome = self._outcome(self.attacks)
         self._noise_part(outcome)
-        outcome.conditions["attacks"] = {name: described(attack) for name, attack in self.attacks.items()}
-        outcome.on_gradients = tuple(name for name, attack in self.attacks.items() if attack.uses_gradient)
+        return outcome
+
+    def swept(self, finished: Collection[str]) -> Mapping[str, Attack]:
+        """The attacks whose sweeps are among these steps, by name."""
+        return {name: attack for name, attack in self.attacks.items() if f"sweep {name}" in finished}
+
+    def preliminary(self, finished: Collection[str]) -> ExperimentResult | None:
+        """Clean performance and the sweeps so far, once there is one of more than a single step."""
+        swept = self.swept(finished)
+        if not {step.name for step in self.clean.steps()} <= set(finished):
+            return None
+        return self._outcome(swept) if any(attack.steps > 1 for attack in swept.values()) else None
+
+    def _outcome(self, swept: Mapping[str, Attack]) -> ExperimentResult:
+        outcome = self.clean.outcome()
+        self._attack_part(outcome, swept)
+        outcome.conditions["attacks"] = {name: described(attack) for name, attack in swept.items()}
+        outcome.on_gradients = tuple(name for name, attack in swept.items() if attack.uses_gradient)
         identify(outcome, self.context.test, self.context.sample)
         return outcome
 
-    def _attack_part(self, outcome: ExperimentResult) -> None:
-        context, doubts = self.context, self.doubts
-        for name, attack in self.attacks.items():
+    def _attack_part(self, outcome: ExperimentResult, swept: Mapping[str, Attack]) -> None:
+        context, doubts = self.context, self.doubts_of(swept)
+        for name, attack in swept.items():
             cell = self.sweep(name)
             min_eps, no_gradient = cell.arrays["min_eps"], cell.arrays["no_gradient"]
             if attack.uses_gradient:
@@ -225,9 +244,10 @@ class RobustnessExperiment(Experiment):
             outcome.arrays[f"min_eps.{name}"] = min_eps.astype(np.float32)
             if "right" in cell.arrays:
                 outcome.arrays[f"right.{name}"] = cell.arrays["right"]
-        main = self.sweep(self.main)
+        shown = self.main if self.main in swept else list(swept)[-1]
+        main = self.sweep(shown)
         outcome.arrays |= {"labels": context.labels, "clean_prediction": main.arrays["before"]}
-        outcome.examples = [{**e, "attack": self.main} for e in main.fact("shown", list)[: robustness_cells.EXAMPLES]]
+        outcome.examples = [{**e, "attack": shown} for e in main.fact("shown", list)[: robustness_cells.EXAMPLES]]
         for side in ("clean", "attacked"):
             outcome.pictures[f"examples.{side}"] = main.arrays[f"shown.{side}"][: robustness_cells.EXAMPLES]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from medrobust import json_files
 from medrobust.errors import InputError
 from medrobust.experiments import checks, finding_sets, system
 from medrobust.experiments.config import AuditSpec
@@ -70,7 +72,7 @@ ON_GRADIENTS = (Kind.WORST, Kind.FINDING, Kind.UNIVERSAL, Kind.DETECTOR, Kind.EV
 attack that detectors look for, and what is read off the network's gradients."""
 FIRST, OFTEN = 5.0, 20.0
 """Seconds from the beginning of a run, or from one writing of results to the next, before results that are not complete
-yet are written: the first page of a long run is there as soon as its first experiment is done."""
+yet are written: the first page of a long run is there as soon as there is anything to say."""
 
 Execute = Callable[["Suite", Callable[[str], None]], None]
 """Does all steps of a suite somewhere else, and calls back with the name of each that is finished."""
@@ -217,6 +219,7 @@ def run(
     for experiment in suite.experiments:
         for step in () if execute is not None else experiment.steps():
             suite.do(step.name)
+            writer.step_done(step.name)
         writer.write_if_due(experiment)
     return writer.write()
 
@@ -264,11 +267,24 @@ class _Writer:
         self.keep_names, self.pictures = keep_names, pictures
         self.outcomes: dict[str, ExperimentResult] = {}
         self.steps: set[str] = set()
-        self.due = begun + FIRST
+        # what is complete is replaced by what is complete again, not by a first page
+        self.due, self.first = math.inf if _is_complete(run) else begun + FIRST, True
+
+    def step_done(self, step: str) -> None:
+        """Writes the first page where there is one to write."""
+        self.steps.add(step)
+        if self.first and time.monotonic() > self.due and self._preliminary():
+            self.write()
+
+    def _preliminary(self) -> list[ExperimentResult]:
+        """What experiments that are not finished tell already."""
+        finished = self.steps | self.outcomes.keys()
+        early = (e.preliminary(finished) for e in self.suite.experiments if e.name not in self.outcomes)
+        return [outcome for outcome in early if outcome is not None]
 
     def finished(self, step: str) -> None:
         """A step was done elsewhere: where it completes an experiment, its outcome is written."""
-        self.steps.add(step)
+        self.step_done(step)
         for experiment in self.suite.experiments:
             if experiment.name in self.outcomes:
                 continue
@@ -290,8 +306,7 @@ class _Writer:
 
         suite, tested = self.suite, self.suite.tested
         pending = [e for e in suite.experiments if e.name not in self.outcomes]
-        early = [outcome for e in pending if (outcome := e.preliminary(self.outcomes)) is not None]
-        outcomes = [*self.outcomes.values(), *early]
+        outcomes = [*self.outcomes.values(), *self._preliminary()]
         stated = tested.conditions(suite.config, suite.kind, SUITES[suite.kind].settings)
         for outcome in outcomes:
             for name, value in outcome.conditions.items():
@@ -319,12 +334,23 @@ class _Writer:
         written = with_run(self.run.path, "results.json", results, self.command, tested.device, self.operator)
         # last: whoever sees results.json may rely on everything else being there
         self.run.write_text("results.json", json.dumps(written, indent=1, allow_nan=False))
-        self.due = time.monotonic() + OFTEN
+        self.due, self.first = time.monotonic() + OFTEN, False
         if not pending:
             suite.store.sweep_leftovers()
         if self.written is not None:
             self.written([e.name for e in pending])
         return written
+
+
+def _is_complete(run: RunFolder) -> bool:
+    """Whether the folder holds the results of a finished run, as when the same command is given again."""
+    if (path := run.made("results.json")) is None:
+        return False
+    try:
+        conditions = json_files.read_object(path).get("conditions")
+    except InputError:
+        return False
+    return isinstance(conditions, dict) and conditions.get("pending") == []
 
 
 def _believed(outcomes: list[ExperimentResult]) -> list[Row]:
