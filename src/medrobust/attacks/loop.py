@@ -99,7 +99,10 @@ class Loop:
         # "warm" needs a gradient at the clean image and steps that can begin anywhere
         self.warm = search == "warm" and attack.can_warm_start and len(levels) > 1
         # a gradient that is not the function's own, or of one draw of several, says nothing about the whole ball
-        own = classifier.substitute is None and classifier.draws is None
+        rounded = classifier.stored_levels is not None or bool(
+            classifier.preprocessing is not None and classifier.preprocessing.rounds
+        )
+        own = classifier.substitute is None and classifier.draws is None and not rounded
         self.ends_early = self.warm and own and not self.keeps_best and attack.ceiling is not None
         self.toward = torch.zeros_like(self.origin) if self.warm else None
         self.bracket = Bracket(n, len(levels), "shrink" if search == "warm" else search, options.near)
