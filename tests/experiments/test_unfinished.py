@@ -102,7 +102,9 @@ def test_the_terminal_says_once_where_the_first_page_is_and_the_page_what_is_mis
     assert "This run is not finished" in pages[0]
     assert "Still to come: attacks at every size, sanity checks of the attacks, attacks without gradients" in pages[0]
     assert "further ones can only lower it" in pages[0]
+    assert "of those asked so far" in pages[0]
     assert "This run is not finished" not in pages[-1]
+    assert "so far" not in pages[-1]
 
 
 def test_every_experiment_that_can_be_missing_has_words():
