@@ -124,7 +124,7 @@ def processes(request) -> Server:
 
 def pytest_addoption(parser) -> None:
     group = parser.getgroup("medrobust")
-    group.addoption("--fast", action="store_true", help="tests of every room within two minutes of one core")
+    group.addoption("--fast", action="store_true", help="the cheapest tests of every room")
     group.addoption("--write-seconds", action="store_true", help="write what every test took to tests/seconds.csv")
 
 
