@@ -153,13 +153,13 @@ def main() -> None:
             folder, n = Path(place), options.files
             write(folder, kind, n)
             pairs = [(seconds(peer, folder, kind, n), seconds(ours, folder, kind, n)) for _ in range(options.rounds)]
-            theirs, mine = np.array(pairs).T
-            ratio = theirs / mine
+            of_peer, of_medrobust = np.array(pairs).T
+            ratio = of_peer / of_medrobust
             row = [
                 kind,
                 str(n),
                 "pydicom, DataLoader" if kind == "dicom" else "ImageFolder, DataLoader",
-                *(f"{np.median(side) / n * 1e3:.1f}" for side in (theirs, mine)),
+                *(f"{np.median(side) / n * 1e3:.1f}" for side in (of_peer, of_medrobust)),
                 f"{np.median(ratio):.1f} ({ratio.min():.1f} to {ratio.max():.1f})",
                 *(str(memory(folder, kind, count)) for count in (n // 2, n)),
             ]

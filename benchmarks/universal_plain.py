@@ -118,8 +118,9 @@ def method(text: str, passes: int) -> UniversalMethod:
     return UNIVERSAL[name](**{"passes": passes, **values})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(text: str | None) -> argparse.ArgumentParser:
+    """What networks, images, sizes and seeds are compared; text: the description."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--name", default="")
@@ -127,13 +128,18 @@ def main() -> None:
     parser.add_argument("--norms", nargs="+", default=["linf", "l2"])
     parser.add_argument("--eps", nargs="+", default=["6/255", "1.0"])
     parser.add_argument("--targets", nargs="+", default=["none", "0"])
-    parser.add_argument("--methods", nargs="+", default=["sgd", "sga", "df"])
     parser.add_argument("--passes", type=int, default=10)
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--held-out", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--noise", action="store_true")
     parser.add_argument("--out", type=Path)
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--methods", nargs="+", default=["sgd", "sga", "df"])
+    parser.add_argument("--noise", action="store_true")
     options = parser.parse_args()
 
     data = mr.data.load(options.data, size=options.size)

@@ -22,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 import medrobust as mr
-from universal_plain import classifier, images, method, plain
+from universal_plain import arguments, classifier, images, method, plain
 
 SLACK = 0.005
 COLUMNS = (
@@ -81,30 +81,18 @@ def of_one_seed(
     def loop(count: int) -> Tensor:
         return plain(clf, x, target, ball, count, seed)
 
-    def mine(count: int) -> Tensor:
+    def medrobust(count: int) -> Tensor:
         return method(options.method, count)(clf, x, goal, ball, seed=seed).delta
 
     if not seed:  # what is found out once about a network (batch shapes, folding) is no part of a run
         loop(1)
-        mine(1)
-    return timed(loop, passes, rate), timed(mine, passes, rate)
+        medrobust(1)
+    return timed(loop, passes, rate), timed(medrobust, passes, rate)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("data")
-    parser.add_argument("--name", default="")
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--norms", nargs="+", default=["linf", "l2"])
-    parser.add_argument("--eps", nargs="+", default=["6/255", "1.0"])
-    parser.add_argument("--targets", nargs="+", default=["none", "0"])
+    parser = arguments(__doc__)
     parser.add_argument("--method", default="sgd")
-    parser.add_argument("--passes", type=int, default=10)
-    parser.add_argument("--n", type=int, default=300)
-    parser.add_argument("--held-out", type=int, default=500)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
 
     data = mr.data.load(options.data, size=options.size)
@@ -117,27 +105,28 @@ def main() -> None:
         for target in options.targets:
             aim = None if target == "none" else int(target)
             sides = [of_one_seed(clf, data, options, ball, aim, passes, seed) for seed in range(options.seeds)]
-            theirs, ours = (list(runs) for runs in zip(*sides, strict=True))
+            of_loop, of_medrobust = (list(runs) for runs in zip(*sides, strict=True))
             write(
                 [
                     options.name or options.model,
                     f"{norm} {size}",
                     "nontargeted" if aim is None else f"to {clf.classes[aim]}",
                     str(options.seeds),
-                    *cells(theirs, ours),
+                    *cells(of_loop, of_medrobust),
                 ],
                 options.out,
             )
 
 
-def cells(theirs: list[list[Run]], ours: list[list[Run]]) -> list[str]:
-    reach = [first(runs, runs[-1][0]) for runs in theirs]
-    mine = [first(runs, peer[-1][0]) for runs, peer in zip(ours, theirs, strict=True)]
-    ratios = np.nan_to_num(np.array(reach) / np.array(mine), nan=0.0)
-    rates = [f"{np.mean([runs[-1][0] for runs in side]):.1%}" for side in (theirs, ours)]
-    whole = [f"{np.mean([runs[-1][1] for runs in side]):.2f}" for side in (theirs, ours)]
-    to_it = [f"{np.mean(seconds):.2f}" for seconds in (reach, mine)]
-    return [*rates, *whole, *to_it, f"{np.median(ratios):.1f} ({ratios.min():.1f} to {ratios.max():.1f})"]
+def cells(loop: list[list[Run]], medrobust: list[list[Run]]) -> list[str]:
+    """Mean rates and seconds of both with all passes, their seconds to the loop's last rate, and the ratio of these."""
+    goals = [runs[-1][0] for runs in loop]
+    seconds = [[first(runs, goal) for runs, goal in zip(side, goals, strict=True)] for side in (loop, medrobust)]
+    ratios = np.nan_to_num(np.array(seconds[0]) / np.array(seconds[1]), nan=0.0)
+    rates = [f"{np.mean([runs[-1][0] for runs in side]):.1%}" for side in (loop, medrobust)]
+    whole = [f"{np.mean([runs[-1][1] for runs in side]):.2f}" for side in (loop, medrobust)]
+    to_goal = [f"{np.mean(side):.2f}" for side in seconds]
+    return [*rates, *whole, *to_goal, f"{np.median(ratios):.1f} ({ratios.min():.1f} to {ratios.max():.1f})"]
 
 
 def write(row: list[str], out: Path | None) -> None:

@@ -172,7 +172,7 @@ def sweep_all(
     """``sweep`` of several attacks, in this order. The smallest of their ``min_eps`` is the worst case of an image.
 
     Every success is the attack's own. Shared are the gradient at the clean images, where an earlier attack succeeded
-    (tried first), and levels that its gradients put out of reach to first order, which no steps in the ball can use.
+    (tried first), and levels that its gradients put out of reach to first order, which are then not tried.
     given: ``seed``, ``ids`` and ``groups`` of ``sweep``.
     """
     clean, curves = CleanPass(), list[Curve]()
